@@ -1,0 +1,120 @@
+//! The host as plain data: what placement needs to know of it, and nothing that has to be read again.
+
+use std::collections::BTreeMap;
+
+use crate::idset::{CpuSet, NodeSet};
+use crate::units::{HostCpu, KiB, NodeId};
+
+/// A host: its cores, nodes and what the kernel allows on them. CPU and node numbers may have holes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Host {
+    /// Machine type as `uname -m` and libvirt's `<type arch=…>` name it (`x86_64`, `aarch64`, …).
+    pub arch: String,
+    /// CPU vendor as the kernel names it (`GenuineIntel`, `AuthenticAMD`, `HygonGenuine`); empty: unknown.
+    pub cpu_vendor: String,
+    /// Cores that have an online CPU, ordered by their first CPU.
+    pub cores: Vec<Core>,
+    /// NUMA nodes, by id, also those without CPUs or without memory. Never empty.
+    pub nodes: Vec<Node>,
+    /// Last-level caches; [`Core::llc`] indexes this. A core without any cache has one of its own node and package.
+    pub llcs: Vec<Llc>,
+    /// CPUs that can run something now.
+    pub online: CpuSet,
+    /// Present but offline.
+    pub offline: CpuSet,
+    /// CPUs the scheduler does not balance over (`isolcpus=`, isolated cpuset partitions).
+    pub isolated: CpuSet,
+    /// CPUs without the timer tick (`nohz_full=`).
+    pub nohz_full: CpuSet,
+    /// CPUs that `machine.slice`'s cpuset allows; `None`: no limit known.
+    pub guest_cpus: Option<CpuSet>,
+    /// Memory nodes that `machine.slice`'s cpuset allows; `None`: no limit known.
+    pub guest_nodes: Option<NodeSet>,
+    /// Huge page sizes with a hugetlbfs mount.
+    pub hugetlbfs: Vec<KiB>,
+    /// Whether each node's memory size is known. Not for a synthetic topology that names none: memory is then not checked.
+    pub memory_known: bool,
+    /// Passed-through devices' nodes, by PCI address `0000:3b:00.0`. Devices on no node (−1) are not listed.
+    pub pci_nodes: BTreeMap<String, NodeId>,
+    /// `kernel.sched_rt_runtime_us`; −1: no throttling. `None`: not known.
+    pub rt_runtime_us: Option<i64>,
+    /// `machine`-wide real-time allowed: false where a cgroup v1 `cpu.rt_runtime_us` of 0 forbids FIFO there.
+    pub rt_allowed: bool,
+}
+
+/// One physical core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Core {
+    /// Its online CPUs (SMT siblings), ascending. Never empty.
+    pub cpus: Vec<HostCpu>,
+    /// The node it belongs to.
+    pub node: NodeId,
+    /// Index into [`Host::llcs`].
+    pub llc: usize,
+    /// Physical package (socket) number.
+    pub package: u32,
+    /// Die, unique over the host (not only in its package).
+    pub die: u32,
+    /// Kind of a hybrid CPU's core: 0 is the fastest; all 0 where the cores are alike.
+    pub kind: u32,
+}
+
+/// One last-level cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Llc {
+    /// Cache level: 3 mostly; 0 where the host tells of no cache.
+    pub level: u32,
+    /// Size; 0 where unknown.
+    pub size: KiB,
+}
+
+/// One NUMA node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// MemTotal, huge-page pools included.
+    pub memory: KiB,
+    /// Huge-page pools, by size ascending.
+    pub pools: Vec<PagePool>,
+    /// SLIT distance to each node of the host, by node id; itself 10. May miss nodes; see [`Host::distance`].
+    pub distances: BTreeMap<NodeId, u32>,
+}
+
+/// The huge pages of one size on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PagePool {
+    /// Page size.
+    pub size: KiB,
+    /// `nr_hugepages`.
+    pub total: u64,
+    /// `free_hugepages`.
+    pub free: u64,
+}
+
+impl Host {
+    /// The node with this number.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The core a CPU is on; `None` for an offline or unknown CPU.
+    pub fn core_of(&self, cpu: HostCpu) -> Option<&Core> {
+        self.cores.iter().find(|core| core.cpus.contains(&cpu))
+    }
+
+    /// All online CPUs of a node.
+    pub fn cpus_of(&self, node: NodeId) -> CpuSet {
+        self.cores
+            .iter()
+            .filter(|core| core.node == node)
+            .flat_map(|core| core.cpus.iter().copied())
+            .collect()
+    }
+
+    /// SLIT distance; 10 to itself, 20 where the host does not say (the kernel's own default).
+    pub fn distance(&self, from: NodeId, to: NodeId) -> u32 {
+        let told = self.node(from).and_then(|node| node.distances.get(&to)).copied();
+        told.unwrap_or(if from == to { 10 } else { 20 })
+    }
+}

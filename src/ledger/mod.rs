@@ -1,0 +1,73 @@
+//! Who holds what: running guests, reservations, and what definitions claim. `design.md` section 3 is its contract.
+
+use std::collections::BTreeMap;
+
+use crate::idset::{CpuSet, NodeSet};
+use crate::units::{HostCpu, KiB, NodeId};
+
+/// Everything that is taken or spoken for on a host, as read; the guest being planned is still in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Running guests and reservations: one entry a guest.
+    pub holders: Vec<Holder>,
+    /// What definitions of guests claim.
+    pub claims: Vec<Claim>,
+}
+
+/// A guest that runs or is about to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// Its UUID, lower case.
+    pub uuid: String,
+    /// Its name.
+    pub name: String,
+    /// The CPUs of each thread that has a pin: vCPUs (their own pin, else `vcpu@cpuset`), emulator, iothreads.
+    pub pins: Vec<CpuSet>,
+    /// Siblings its provenance says are withheld.
+    pub withheld: CpuSet,
+    /// What memory it uses and where.
+    pub memory: Vec<MemoryUse>,
+    /// Its pages are not all taken yet: it is still starting.
+    pub starting: bool,
+    /// A reservation of ours rather than a running guest.
+    pub reservation: bool,
+}
+
+/// One piece of a guest's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// How much.
+    pub amount: KiB,
+    /// Huge page size; `None`: small pages.
+    pub page: Option<KiB>,
+    /// Host nodes it is bound to; empty: anywhere.
+    pub nodes: NodeSet,
+}
+
+/// What an inactive definition would take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// UUID of the guest.
+    pub uuid: String,
+    /// Its name.
+    pub name: String,
+    /// Started at host boot: its claims come before all others.
+    pub autostart: bool,
+    /// The CPUs virtfit wrote into it.
+    pub cpus: CpuSet,
+}
+
+/// What of the host is taken, by whom: the ledger without the guest being planned, under a policy's sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Held CPUs and withheld siblings, with the guest that holds them.
+    pub cpus: BTreeMap<HostCpu, String>,
+    /// CPUs that autostart definitions claim.
+    pub claimed_autostart: CpuSet,
+    /// CPUs that other definitions claim.
+    pub claimed_other: CpuSet,
+    /// Huge pages that may still be given out, by node and page size.
+    pub pages_free: BTreeMap<(NodeId, KiB), u64>,
+    /// Small-page memory that may still be given out, by node. Absent: not known, not checked.
+    pub memory_free: BTreeMap<NodeId, KiB>,
+}

@@ -1,0 +1,120 @@
+//! A plan: what would change for one guest and why. Its JSON is the contract of `cli.md`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::domain::Topology;
+use crate::idset::{CpuSet, VcpuSet};
+use crate::units::{CellId, IothreadId, KiB, NodeId, VcpuId};
+
+/// The door a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// A definition that is started next: everything may change.
+    Boot,
+    /// Migration or restore: host-side settings only.
+    Incoming,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Something changes.
+    Tuned,
+    /// Nothing changes.
+    Unchanged,
+    /// Policy or host say no.
+    Refused,
+}
+
+/// One guest's plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// Always 1.
+    pub version: u32,
+    /// Name.
+    pub guest: String,
+    /// UUID; null where the XML has none.
+    pub uuid: Option<String>,
+    /// Profile; null where no rule matches.
+    pub profile: Option<String>,
+    /// The door.
+    pub scope: Scope,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// For people: why refused or degraded, what was not done.
+    pub reasons: Vec<String>,
+    /// Null when there is none.
+    pub placement: Option<Placement>,
+    /// In document order of what they touch.
+    pub changes: Vec<Change>,
+    /// What a person asks for beyond the JSON contract.
+    #[serde(skip)]
+    pub notes: Notes,
+}
+
+/// What the text form of a plan shows beside the JSON.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Notes {
+    /// Where the profile comes from: `rule 1, /etc/virtfit/policy.toml:4`, `its own request`, `--profile`.
+    pub chosen_by: String,
+    /// Settings left as they are: (what, why).
+    pub kept: Vec<(String, String)>,
+    /// What the profile asks for and could not be done: (what, why).
+    pub not_done: Vec<(String, String)>,
+}
+
+/// Where every thread and page of a guest goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Placement {
+    /// CPUs of each vCPU: one, or all a floating one may use. Serialised with the ids as keys.
+    pub vcpus: BTreeMap<VcpuId, CpuSet>,
+    /// CPUs of the emulator threads; empty where left alone.
+    pub emulator: CpuSet,
+    /// CPUs of each iothread.
+    pub iothreads: BTreeMap<IothreadId, CpuSet>,
+    /// Host nodes, in cell order where there are cells.
+    pub nodes: Vec<NodeId>,
+    /// Guest cells; one for a guest without.
+    pub cells: Vec<PlacedCell>,
+    /// Huge page size; null: small pages.
+    pub page_kib: Option<KiB>,
+    /// The topology that mirrors the CPUs chosen; null where nothing is mirrored (floating).
+    pub topology: Option<Topology>,
+    /// CPUs withheld from every other guest (smt = isolate, `share_cores` = false).
+    #[serde(skip)]
+    pub withheld: CpuSet,
+}
+
+/// One cell of a placement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlacedCell {
+    /// Its number.
+    pub id: CellId,
+    /// Its vCPUs.
+    pub vcpus: VcpuSet,
+    /// Its memory.
+    pub memory_kib: KiB,
+    /// The host node; null where it is not on one.
+    pub node: Option<NodeId>,
+}
+
+/// One change of the XML.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// XPath of what changes.
+    pub path: String,
+    /// What is there; null: nothing.
+    pub from: Option<String>,
+    /// What comes; null: removed.
+    pub to: Option<String>,
+    /// Why.
+    pub why: String,
+    /// Whether the guest can see it.
+    pub guest_visible: bool,
+    /// `next start` or `now`.
+    pub takes_effect: &'static str,
+}
