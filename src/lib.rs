@@ -6,6 +6,7 @@ pub mod facts;
 pub mod host;
 pub mod idset;
 pub mod ledger;
+pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod settings;
