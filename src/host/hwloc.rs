@@ -205,16 +205,8 @@ fn read(topology: &Topology) -> Result<Structure, HostError> {
     structure.cpu_vendor = topology
         .objects_with_type(ObjectType::Package)
         .chain(std::iter::once(machine))
-        .find_map(|object| {
-            let named = info(object, "CPUVendor");
-            let implementer = info(object, "CPUImplementer");
-            let vendor = if named.is_empty() {
-                identity::arm_vendor(&implementer)
-            } else {
-                named
-            };
-            (!vendor.is_empty()).then_some(vendor)
-        })
+        .map(vendor)
+        .find(|vendor| !vendor.is_empty())
         .unwrap_or_default();
     Ok(structure)
 }
@@ -224,6 +216,20 @@ fn bounded(number: usize, noun: &'static str) -> Result<u32, HostError> {
         .ok()
         .filter(|number| *number <= MAX_ID)
         .ok_or(HostError::TooLarge { noun, number })
+}
+
+/// By vendor, arm64's implementer, or the model's name (all that an XML of hwloc before 2.0 may have).
+fn vendor(object: &TopologyObject) -> String {
+    let told = info(object, "CPUVendor");
+    if !told.is_empty() {
+        return told;
+    }
+    let model = info(object, "CPUModel");
+    match model.split([' ', '(']).next() {
+        Some("Intel") => "GenuineIntel".into(),
+        Some("AMD") => "AuthenticAMD".into(),
+        _ => identity::arm_vendor(&info(object, "CPUImplementer")),
+    }
 }
 
 fn info(object: &TopologyObject, key: &str) -> String {
