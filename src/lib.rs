@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod placement;
 pub mod plan;
 pub mod policy;
+pub mod root;
 pub mod settings;
 pub mod units;
 pub mod xml;
