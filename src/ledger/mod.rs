@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+pub mod reservation;
+pub mod taken;
+
+pub use taken::taken;
+
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{HostCpu, KiB, NodeId};
 
