@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+pub mod claims;
+pub mod guest;
+pub mod read;
 pub mod reservation;
+pub mod status;
 pub mod taken;
 
 pub use taken::taken;

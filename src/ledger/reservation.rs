@@ -152,7 +152,7 @@ impl Reservation {
             name: self.name.clone(),
             pins: self.cpus.iter().map(CpuSet::one).collect(),
             withheld: self.withheld.clone(),
-            memory: self.memory.iter().map(ReservedMemory::to_use).collect(),
+            memory: self.memory.iter().map(|piece| piece.to_use()).collect(),
             starting: true,
             reservation: true,
         }
@@ -160,7 +160,7 @@ impl Reservation {
 }
 
 impl ReservedMemory {
-    fn to_use(&self) -> MemoryUse {
+    fn to_use(self) -> MemoryUse {
         MemoryUse {
             amount: self.kib,
             page: self.page_kib,
