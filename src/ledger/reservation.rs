@@ -177,7 +177,7 @@ pub fn start_time(stat: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::type_complexity)]
 mod tests {
     use proptest::prelude::*;
 

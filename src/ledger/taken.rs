@@ -242,7 +242,7 @@ fn only_node(host: &Host, uses: &MemoryUse) -> Option<NodeId> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::type_complexity)]
 mod tests {
     use proptest::prelude::*;
 
