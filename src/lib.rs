@@ -1,4 +1,5 @@
 //! virtfit fits each libvirt guest to the host it runs on. (Map to come.)
+pub mod cli;
 pub mod cpulist;
 pub mod domain;
 pub mod engine;
