@@ -1,1 +1,2 @@
+//! The `virtfit` command.
 fn main() {}
