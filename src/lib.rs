@@ -10,6 +10,8 @@ pub mod ledger;
 pub mod placement;
 pub mod plan;
 pub mod policy;
+pub mod render;
+pub mod rewrite;
 pub mod root;
 pub mod settings;
 pub mod units;

@@ -1,0 +1,127 @@
+//! Text from outside, made safe for a terminal.
+
+use std::fmt::Write as _;
+
+/// A text without control characters: each becomes its escape (`\n`, `\u{1b}`). So do the invisible characters that
+/// reorder or hide text (bidirectional controls, zero-width ones, variation selectors, tags; Unicode Technical Report
+/// 36, section 2.5). Without `unicode`, so does everything beyond ASCII, save a few signs that have an ASCII twin.
+pub fn clean(text: &str, unicode: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        push(&mut out, c, unicode);
+    }
+    out
+}
+
+/// As [`clean`], but a tab stays: for lines of a file that are shown as they are.
+pub fn clean_line(text: &str, unicode: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\t' {
+            out.push(c);
+        } else {
+            push(&mut out, c, unicode);
+        }
+    }
+    out
+}
+
+/// A word a shell reads as one argument, cleaned; `None` where cleaning changes it, so that it could not be typed.
+pub fn shell_word(text: &str, unicode: bool) -> Option<String> {
+    let cleaned = clean(text, unicode);
+    if cleaned != text {
+        return None;
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '+' | '@');
+    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
+        return Some(cleaned);
+    }
+    // A leading '-' would be read as an option even in quotes.
+    if text.starts_with('-') {
+        return None;
+    }
+    Some(format!("'{}'", cleaned.replace('\'', r"'\''")))
+}
+
+fn push(out: &mut String, c: char, unicode: bool) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        ' '..='~' => out.push(c),
+        _ if c.is_control() || is_hidden(c) => escape(out, c),
+        _ if unicode => out.push(c),
+        _ => match ascii_twin(c) {
+            Some(twin) => out.push_str(twin),
+            None => escape(out, c),
+        },
+    }
+}
+
+fn escape(out: &mut String, c: char) {
+    // Writing to a String cannot fail.
+    let _ = write!(out, "\\u{{{:x}}}", c as u32);
+}
+
+fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+fn ascii_twin(c: char) -> Option<&'static str> {
+    Some(match c {
+        '→' => "->",
+        '…' => "...",
+        '–' | '—' | '−' => "-",
+        '×' => "x",
+        '≥' => ">=",
+        '≤' => "<=",
+        '‘' | '’' => "'",
+        '“' | '”' => "\"",
+        '\u{a0}' => " ",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_moves_the_cursor_or_hides_text_gets_through() {
+        for (given, unicode, ascii) in [
+            ("db-1", "db-1", "db-1"),
+            ("a\x1b[31mred", r"a\u{1b}[31mred", r"a\u{1b}[31mred"),
+            ("two\nlines\r\t", r"two\nlines\r\t", r"two\nlines\r\t"),
+            ("c1 \u{9b}2J", r"c1 \u{9b}2J", r"c1 \u{9b}2J"),
+            ("bidi \u{202e}fdp", r"bidi \u{202e}fdp", r"bidi \u{202e}fdp"),
+            ("zero\u{200b}width", r"zero\u{200b}width", r"zero\u{200b}width"),
+            ("bär → 1 …", "bär → 1 …", r"b\u{e4}r -> 1 ..."),
+            ("", "", ""),
+        ] {
+            assert_eq!(clean(given, true), unicode, "{given:?} on a UTF-8 terminal");
+            assert_eq!(clean(given, false), ascii, "{given:?} in ASCII");
+        }
+        assert_eq!(clean_line("\t<a>\r", true), "\t<a>\\r");
+    }
+
+    #[test]
+    fn a_command_shown_to_the_reader_can_be_typed() {
+        for (given, shown) in [
+            ("def", Some("def")),
+            ("/etc/libvirt/qemu/a.xml", Some("/etc/libvirt/qemu/a.xml")),
+            ("my guest", Some("'my guest'")),
+            ("$(reboot)", Some("'$(reboot)'")),
+            ("it's", Some(r"'it'\''s'")),
+            ("", Some("''")),
+            ("--all", None),
+            ("esc\x1b", None),
+        ] {
+            assert_eq!(shell_word(given, true).as_deref(), shown, "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Lines of styled text, measured in terminal columns.
+
+use unicode_width::UnicodeWidthChar;
+
+use super::Style;
+
+/// How a piece of text looks where colour is asked for. The text says the same without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paint {
+    Plain,
+    /// Headings.
+    Strong,
+    /// What is the planned guest's.
+    Own,
+    /// What is other guests'.
+    Other,
+    /// What is of no interest here.
+    Dim,
+    /// Bad news.
+    Bad,
+    /// Added lines.
+    Added,
+    /// Removed lines.
+    Removed,
+}
+
+impl Paint {
+    /// The ANSI "select graphic rendition" parameters (ECMA-48, 8.3.117).
+    fn sgr(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Plain => return None,
+            Self::Strong => "1",
+            Self::Own => "1;36",
+            Self::Other => "35",
+            Self::Dim => "2",
+            Self::Bad => "1;31",
+            Self::Added => "32",
+            Self::Removed => "31",
+        })
+    }
+}
+
+/// Columns a text takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
+}
+
+fn char_width(c: char) -> usize {
+    c.width().unwrap_or(0)
+}
+
+/// One line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    spans: Vec<(String, Paint)>,
+    columns: usize,
+}
+
+impl Line {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A line of one piece.
+    pub fn of(text: impl Into<String>, paint: Paint) -> Self {
+        let mut line = Self::new();
+        line.push(text, paint);
+        line
+    }
+
+    /// Appends a piece.
+    pub fn push(&mut self, text: impl Into<String>, paint: Paint) -> &mut Self {
+        let text = text.into();
+        if !text.is_empty() {
+            self.columns += width(&text);
+            self.spans.push((text, paint));
+        }
+        self
+    }
+
+    /// Appends another line's pieces.
+    pub fn append(&mut self, other: &Line) -> &mut Self {
+        self.columns += other.columns;
+        self.spans.extend(other.spans.iter().cloned());
+        self
+    }
+
+    /// Fills up with blanks to a column.
+    pub fn pad_to(&mut self, column: usize) -> &mut Self {
+        let missing = column.saturating_sub(self.columns);
+        self.push(" ".repeat(missing), Paint::Plain)
+    }
+
+    /// Columns so far.
+    pub fn width(&self) -> usize {
+        self.columns
+    }
+
+    /// The line as text with a line feed: no blanks at its end, cut off at the width.
+    pub fn finish(&self, style: &Style, out: &mut String) {
+        let limit = style.columns();
+        let mut left = if self.columns > limit {
+            limit.saturating_sub(width(style.ellipsis()))
+        } else {
+            limit
+        };
+        let start = out.len();
+        for (text, paint) in &self.spans {
+            let (piece, used) = fitting(text, left);
+            left -= used;
+            paint_into(out, piece, *paint, style);
+            if piece.len() < text.len() {
+                break;
+            }
+        }
+        if self.columns > limit {
+            out.push_str(style.ellipsis());
+        }
+        let kept = out[start..].trim_end_matches(' ').len();
+        out.truncate(start + kept);
+        out.push('\n');
+    }
+}
+
+/// Appends a text in its colour. Blanks at its ends stay without, so that they can be trimmed.
+pub(crate) fn paint_into(out: &mut String, text: &str, paint: Paint, style: &Style) {
+    match paint.sgr() {
+        Some(sgr) if style.color && !text.trim_matches(' ').is_empty() => {
+            let body = text.trim_matches(' ');
+            let lead = text.len() - text.trim_start_matches(' ').len();
+            out.push_str(&text[..lead]);
+            out.push_str("\x1b[");
+            out.push_str(sgr);
+            out.push('m');
+            out.push_str(body);
+            out.push_str("\x1b[0m");
+            out.push_str(&text[lead + body.len()..]);
+        }
+        _ => out.push_str(text),
+    }
+}
+
+/// The longest beginning of a text that takes at most so many columns, and the columns it takes.
+fn fitting(text: &str, columns: usize) -> (&str, usize) {
+    let mut used = 0;
+    for (at, c) in text.char_indices() {
+        let w = char_width(c);
+        if used + w > columns {
+            return (&text[..at], used);
+        }
+        used += w;
+    }
+    (text, used)
+}
+
+/// A text cut to at most so many columns, with an ellipsis where it was.
+pub(crate) fn cut(text: &str, columns: usize, style: &Style) -> String {
+    if width(text) <= columns {
+        return text.to_string();
+    }
+    let dots = style.ellipsis();
+    let room = columns.saturating_sub(width(dots));
+    format!("{}{dots}", fitting(text, room).0)
+}
+
+/// Breaks a text into lines of at most `columns` columns, between words where it can. At least one line.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    // A character is at most two columns wide.
+    let columns = columns.max(2);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let mut word = word;
+        let needed = width(word);
+        if !line.is_empty() && used + 1 + needed <= columns {
+            line.push(' ');
+            line.push_str(word);
+            used += 1 + needed;
+            continue;
+        }
+        if !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+        }
+        while width(word) > columns {
+            let (head, _) = fitting(word, columns);
+            if head.is_empty() {
+                break;
+            }
+            // Prefer to break a long list after a comma or a slash.
+            let head = match head.rfind([',', '/']) {
+                Some(at) if at > 0 => &head[..=at],
+                _ => head,
+            };
+            lines.push(head.to_string());
+            word = &word[head.len()..];
+        }
+        line = word.to_string();
+        used = width(word);
+    }
+    lines.push(line);
+    lines
+}
+
+/// A text with a first indent and a hanging one, wrapped to the style's width.
+pub(crate) fn paragraph(
+    out: &mut Vec<Line>,
+    first: &str,
+    hang: usize,
+    text: &str,
+    paint: Paint,
+    style: &Style,
+) {
+    let room = style.columns().saturating_sub(hang.max(width(first)));
+    for (index, piece) in wrap(text, room).into_iter().enumerate() {
+        let mut line = Line::new();
+        if index == 0 {
+            line.push(first, Paint::Plain);
+        }
+        line.pad_to(hang);
+        line.push(piece, paint);
+        out.push(line);
+    }
+}
+
+/// All lines as one text.
+pub(crate) fn finish(lines: &[Line], style: &Style) -> String {
+    let mut out = String::new();
+    for line in lines {
+        line.finish(style, &mut out);
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_wide_character_counts_two_columns() {
+        for (text, columns) in [("abc", 3), ("bär", 3), ("漢字", 4), ("e\u{301}", 1), ("", 0)] {
+            assert_eq!(width(text), columns, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_words_break_after_commas() {
+        assert_eq!(wrap("0-3,16-19,32-35", 8), ["0-3,", "16-19,", "32-35"]);
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("", 7), [""]);
+    }
+
+    #[test]
+    fn colour_leaves_no_blanks_at_the_end() {
+        let style = Style {
+            color: true,
+            ..Style::default()
+        };
+        let mut out = String::new();
+        Line::of("v0 ", Paint::Own).pad_to(9).finish(&style, &mut out);
+        assert_eq!(out, "\x1b[1;36mv0\x1b[0m\n");
+    }
+
+    proptest! {
+        #[test]
+        fn wrapping_keeps_every_character_and_the_width(text in "[a-z ,/漢é]{0,60}", columns in 2usize..30) {
+            let lines = wrap(&text, columns);
+            for line in &lines {
+                prop_assert!(width(line) <= columns, "{line:?} is wider than {columns}");
+            }
+            let kept = |s: &str| s.chars().filter(|c| *c != ' ').collect::<String>();
+            prop_assert_eq!(kept(&lines.concat()), kept(&text));
+        }
+
+        #[test]
+        fn no_line_is_wider_than_the_page(text in "\\PC{0,120}", page in 0usize..90) {
+            let style = Style { width: page, ..Style::default() };
+            let mut out = String::new();
+            Line::of(text, Paint::Plain).finish(&style, &mut out);
+            prop_assert!(width(out.trim_end_matches('\n')) <= style.columns());
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! The host drawn: nodes side by side, cores as columns, SMT siblings as rows, one sign a CPU.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::host::{Core, Host};
+use crate::idset::CpuSet;
+use crate::ledger::Taken;
+use crate::plan::Placement;
+use crate::units::{HostCpu, KiB, NodeId};
+
+use super::Style;
+use super::layout::{Line, Paint, cut, paragraph, width};
+use super::legend::Signs;
+use super::memory;
+
+/// A host with more CPUs is not drawn whole: only the nodes a plan uses.
+pub(crate) const DRAW_WHOLE: usize = 128;
+/// Columns left of the nodes, for `core`, `mem`, page sizes.
+const GUTTER: usize = 8;
+/// Columns between two nodes, at least.
+const GAP: usize = 3;
+/// The widest list of CPUs at the end of a row.
+const RANGE: usize = 12;
+
+/// Everything the picture shows.
+pub(crate) struct Scene<'a> {
+    pub host: &'a Host,
+    pub housekeeping: &'a CpuSet,
+    pub taken: &'a Taken,
+    pub placement: Option<&'a Placement>,
+}
+
+/// One line of a node's block: what stands in the gutter, and the line.
+type Row = (String, Line);
+
+/// The picture with its legend.
+pub(crate) fn draw(scene: &Scene<'_>, style: &Style) -> Vec<Line> {
+    let signs = Signs::new(scene.host, scene.housekeeping, scene.taken, scene.placement);
+    let mut by_node: BTreeMap<NodeId, Vec<&Core>> = BTreeMap::new();
+    for core in &scene.host.cores {
+        by_node.entry(core.node).or_default().push(core);
+    }
+    for cores in by_node.values_mut() {
+        cores.sort_by_key(|core| (core.kind, core.llc, core.cpus.first().copied()));
+    }
+    let (drawn, summed) = choose(scene, &by_node);
+    let mut out = Vec::new();
+    let mut band: Vec<Vec<Row>> = Vec::new();
+    let mut band_width = GUTTER;
+    let shape = Shape::of(scene, &drawn, &by_node);
+    let mut separators = false;
+    for &node in &drawn {
+        let none = Vec::new();
+        let cores = by_node.get(&node).unwrap_or(&none);
+        separators |= groups(cores).len() > 1;
+        let block = block(scene, node, cores, &signs, &shape, style);
+        let columns = block.iter().map(|(_, line)| line.width()).max().unwrap_or(0);
+        let same_rows = band.first().is_none_or(|first| first.len() == block.len());
+        if !band.is_empty() && (!same_rows || band_width + GAP + columns > style.columns()) {
+            flush(&mut band, &mut out);
+            band_width = GUTTER;
+        }
+        band_width += columns + if band.is_empty() { 0 } else { GAP };
+        band.push(block);
+    }
+    flush(&mut band, &mut out);
+    // Nothing is planned: how much is free where is what the reader looks for.
+    let counted = if scene.placement.is_none() {
+        drawn.as_slice()
+    } else {
+        &[]
+    };
+    for &node in counted.iter().chain(&summed) {
+        let none = Vec::new();
+        let cores = by_node.get(&node).unwrap_or(&none);
+        let text = summary(scene, node, cores, &signs, style);
+        paragraph(
+            &mut out,
+            &format!("  node {node}"),
+            GUTTER + 2,
+            &text,
+            Paint::Plain,
+            style,
+        );
+    }
+    if !scene.host.offline.is_empty() {
+        let text = format!("CPU {}", scene.host.offline);
+        paragraph(&mut out, "  offline", GUTTER + 2, &text, Paint::Dim, style);
+    }
+    let drawn_cpus = drawn.iter().any(|node| by_node.contains_key(node));
+    if drawn_cpus {
+        legend(scene, &signs, separators, style, &mut out);
+    }
+    out
+}
+
+/// Which nodes are drawn and which get one line.
+fn choose(scene: &Scene<'_>, by_node: &BTreeMap<NodeId, Vec<&Core>>) -> (Vec<NodeId>, Vec<NodeId>) {
+    let mut all: BTreeSet<NodeId> = scene.host.nodes.iter().map(|node| node.id).collect();
+    all.extend(by_node.keys().copied());
+    let cpus: usize = scene.host.cores.iter().map(|core| core.cpus.len()).sum();
+    let mut used: BTreeSet<NodeId> = BTreeSet::new();
+    if let Some(placement) = scene.placement {
+        used.extend(placement.nodes.iter().copied());
+        used.extend(placement.cells.iter().filter_map(|cell| cell.node));
+    }
+    all.into_iter()
+        .partition(|node| by_node.contains_key(node) && (cpus <= DRAW_WHOLE || used.contains(node)))
+}
+
+/// What all drawn nodes' blocks have in common, so that their rows stand side by side.
+struct Shape {
+    /// Threads of the core that has most.
+    threads: usize,
+    /// Page sizes of which a node has a pool.
+    pages: Vec<KiB>,
+    /// Whether a node's memory is known.
+    memory: bool,
+}
+
+impl Shape {
+    fn of(scene: &Scene<'_>, drawn: &[NodeId], by_node: &BTreeMap<NodeId, Vec<&Core>>) -> Self {
+        let nodes = || drawn.iter().filter_map(|id| scene.host.node(*id));
+        let cores = drawn.iter().filter_map(|id| by_node.get(id)).flatten();
+        let pages: BTreeSet<KiB> = nodes()
+            .flat_map(|node| {
+                node.pools
+                    .iter()
+                    .filter(|pool| pool.total > 0)
+                    .map(|pool| pool.size)
+            })
+            .collect();
+        Self {
+            threads: cores.map(|core| core.cpus.len()).max().unwrap_or(0),
+            pages: pages.into_iter().collect(),
+            memory: nodes()
+                .any(|node| memory::of_node(scene.host, node, scene.taken, scene.placement).is_some()),
+        }
+    }
+}
+
+/// A node's lines.
+fn block(
+    scene: &Scene<'_>,
+    id: NodeId,
+    cores: &[&Core],
+    signs: &Signs,
+    shape: &Shape,
+    style: &Style,
+) -> Vec<Row> {
+    let cell = signs.columns.max(cores.len().saturating_sub(1).to_string().len());
+    let room = style.columns().saturating_sub(GUTTER + 2 + "CPU ".len() + RANGE);
+    let mut rows = vec![(String::new(), title(scene.host, id, cores))];
+    for chunk in chunks(cores, cell, room) {
+        let mut head = Line::new();
+        let mut lines = vec![Line::new(); shape.threads];
+        let mut cpus: Vec<Vec<HostCpu>> = vec![Vec::new(); shape.threads];
+        let mut number = chunk.first;
+        for (index, group) in chunk.groups.iter().enumerate() {
+            for (position, core) in group.iter().enumerate() {
+                let separator = match (index, position) {
+                    (0, 0) => "",
+                    (_, 0) => " | ",
+                    _ => " ",
+                };
+                let blank = " ".repeat(separator.len());
+                head.push(blank, Paint::Plain)
+                    .push(format!("{number:<cell$}"), Paint::Dim);
+                for (thread, line) in lines.iter_mut().enumerate() {
+                    let cpu = core.cpus.get(thread).copied();
+                    line.push(separator, Paint::Dim);
+                    match cpu.and_then(|cpu| signs.get(cpu)) {
+                        Some(sign) => line.push(format!("{:<cell$}", sign.text), sign.paint),
+                        None => line.push(" ".repeat(cell), Paint::Plain),
+                    };
+                    if let (Some(cpu), Some(row)) = (cpu, cpus.get_mut(thread)) {
+                        row.push(cpu);
+                    }
+                }
+                number += 1;
+            }
+        }
+        rows.push(("core".to_string(), head));
+        for (mut line, cpus) in lines.into_iter().zip(cpus) {
+            if !cpus.is_empty() {
+                line.push(format!("  CPU {}", cut(&list(&cpus), RANGE, style)), Paint::Dim);
+            }
+            rows.push((String::new(), line));
+        }
+    }
+    let node = scene.host.node(id);
+    let mut bar = |label: String, amounts: Option<memory::Amounts>| {
+        rows.push((label, amounts.map(memory::bar).unwrap_or_default()));
+    };
+    if shape.memory {
+        let amounts = node.and_then(|node| memory::of_node(scene.host, node, scene.taken, scene.placement));
+        bar("mem".to_string(), amounts);
+    }
+    for &size in &shape.pages {
+        let amounts = node.and_then(|node| memory::of_pool(node, size, scene.taken, scene.placement));
+        bar(memory::page(size), amounts);
+    }
+    rows
+}
+
+/// `node 0  L3 11 MiB`.
+fn title(host: &Host, id: NodeId, cores: &[&Core]) -> Line {
+    let mut line = Line::of(format!("node {id}"), Paint::Strong);
+    if let Some(text) = caches(host, cores) {
+        line.push(format!("  {text}"), Paint::Dim);
+    }
+    line
+}
+
+/// The last-level caches of some cores: `L3 11 MiB`, `8 x L3 32 MiB`.
+fn caches(host: &Host, cores: &[&Core]) -> Option<String> {
+    let ids: BTreeSet<usize> = cores.iter().map(|core| core.llc).collect();
+    let llcs: Vec<_> = ids.iter().filter_map(|id| host.llcs.get(*id)).collect();
+    let first = llcs.first()?;
+    if llcs.iter().any(|llc| llc.level == 0) {
+        return None;
+    }
+    if llcs.iter().any(|llc| llc != first) {
+        return Some(format!("{} last-level caches", llcs.len()));
+    }
+    let count = if llcs.len() > 1 {
+        format!("{} x ", llcs.len())
+    } else {
+        String::new()
+    };
+    let size = if first.size == KiB(0) {
+        String::new()
+    } else {
+        format!(" {}", first.size)
+    };
+    Some(format!("{count}L{}{size}", first.level))
+}
+
+/// Cores that share a last-level cache and a kind, in order. Cores without a known cache count as sharing one.
+fn groups<'a>(cores: &[&'a Core]) -> Vec<Vec<&'a Core>> {
+    let mut out: Vec<Vec<&Core>> = Vec::new();
+    for &core in cores {
+        match out.last_mut() {
+            Some(group)
+                if group
+                    .last()
+                    .is_some_and(|last| (last.llc, last.kind) == (core.llc, core.kind)) =>
+            {
+                group.push(core);
+            }
+            _ => out.push(vec![core]),
+        }
+    }
+    out
+}
+
+/// The part of a node that stands on one line.
+struct Chunk<'a> {
+    /// Number of its first core in the node.
+    first: usize,
+    groups: Vec<Vec<&'a Core>>,
+}
+
+/// Breaks a node's cores into lines of at most `room` columns, between caches where that is possible.
+fn chunks<'a>(cores: &[&'a Core], cell: usize, room: usize) -> Vec<Chunk<'a>> {
+    let mut out: Vec<Chunk<'a>> = Vec::new();
+    let mut used = 0;
+    let mut number = 0;
+    let needs = |count: usize| count * (cell + 1) - 1;
+    for group in groups(cores) {
+        // " | " before the group, on a line that has one already.
+        let fits = used > 0 && used + 3 + needs(group.len()) <= room;
+        if used == 0 || !fits {
+            out.push(Chunk {
+                first: number,
+                groups: vec![Vec::new()],
+            });
+            used = 0;
+        } else if let Some(chunk) = out.last_mut() {
+            chunk.groups.push(Vec::new());
+            used += 2;
+        }
+        for core in group {
+            let step = if used == 0 { cell } else { cell + 1 };
+            if used > 0 && used + step > room {
+                out.push(Chunk {
+                    first: number,
+                    groups: vec![Vec::new()],
+                });
+                used = cell;
+            } else {
+                used += step;
+            }
+            if let Some(last) = out.last_mut().and_then(|chunk| chunk.groups.last_mut()) {
+                last.push(core);
+            }
+            number += 1;
+        }
+    }
+    out
+}
+
+/// CPUs of a row: `0-7`, `0-14:2` (taskset's stride), else a cpulist.
+fn list(cpus: &[HostCpu]) -> String {
+    let steps: BTreeSet<i64> = cpus
+        .windows(2)
+        .map(|pair| i64::from(pair[1].0) - i64::from(pair[0].0))
+        .collect();
+    if let (Some(&step), 1, Some(first), Some(last)) = (steps.first(), steps.len(), cpus.first(), cpus.last())
+        && step > 1
+        && cpus.len() > 2
+    {
+        return format!("{first}-{last}:{step}");
+    }
+    cpus.iter().copied().collect::<CpuSet>().to_string()
+}
+
+/// Puts blocks side by side.
+fn flush(band: &mut Vec<Vec<Row>>, out: &mut Vec<Line>) {
+    let widths: Vec<usize> = band
+        .iter()
+        .map(|block| block.iter().map(|(_, line)| line.width()).max().unwrap_or(0))
+        .collect();
+    let rows = band.iter().map(Vec::len).max().unwrap_or(0);
+    for row in 0..rows {
+        let mut line = Line::new();
+        let mut column = GUTTER;
+        for (block, columns) in band.iter().zip(&widths) {
+            if let Some((label, piece)) = block.get(row) {
+                if line.width() == 0 && !label.is_empty() {
+                    line.push(format!("  {label}"), Paint::Dim);
+                }
+                line.pad_to(column).append(piece);
+            }
+            column += columns + GAP;
+        }
+        out.push(line);
+    }
+    band.clear();
+}
+
+/// One line for a node that is not drawn: `32 CPUs: 20 free (10 whole cores), 2 housekeeping, db 8; 12 of 64 GiB free`.
+fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style: &Style) -> String {
+    let mut parts = Vec::new();
+    let cpus: Vec<HostCpu> = cores.iter().flat_map(|core| core.cpus.iter().copied()).collect();
+    if cpus.is_empty() {
+        parts.push("no CPUs".to_string());
+    } else {
+        let free = |cpu: &HostCpu| signs.get(*cpu).is_some_and(|sign| sign.text == "..");
+        let whole = cores.iter().filter(|core| core.cpus.iter().all(free)).count();
+        let count = cpus.iter().filter(|cpu| free(cpu)).count();
+        let mut pieces = vec![format!("{count} free ({})", plural(whole, "whole core"))];
+        let housekeeping = cpus
+            .iter()
+            .filter(|cpu| scene.housekeeping.contains(**cpu))
+            .count();
+        if housekeeping > 0 {
+            pieces.push(format!("{housekeeping} housekeeping"));
+        }
+        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in cpus.iter().filter_map(|cpu| scene.taken.cpus.get(cpu)) {
+            *held.entry(name).or_default() += 1;
+        }
+        pieces.extend(
+            held.iter()
+                .map(|(name, count)| format!("{} {count}", super::escape::clean(name, style.unicode))),
+        );
+        parts.push(format!("{}: {}", plural(cpus.len(), "CPU"), pieces.join(", ")));
+    }
+    if let Some(node) = scene.host.node(id) {
+        if let Some(amounts) = memory::of_node(scene.host, node, scene.taken, scene.placement) {
+            parts.push(format!("{} free", memory::of_total(amounts.free, amounts.total)));
+        }
+        for pool in &node.pools {
+            if let Some(amounts) = memory::of_pool(node, pool.size, scene.taken, scene.placement) {
+                let free = memory::of_total(amounts.free, amounts.total);
+                parts.push(format!("{} pages: {free} free", memory::page(pool.size)));
+            }
+        }
+    }
+    parts.join("; ")
+}
+
+/// `1 CPU`, `2 CPUs`.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
+}
+
+/// What the signs mean, in as few lines as it takes.
+fn legend(scene: &Scene<'_>, signs: &Signs, separators: bool, style: &Style, out: &mut Vec<Line>) {
+    let mut entries = signs.legend();
+    if separators {
+        let kinds = scene.host.cores.iter().any(|core| core.kind > 0);
+        let text = if kinds {
+            "between caches or kinds of core"
+        } else {
+            "between last-level caches"
+        };
+        entries.push(("|".to_string(), text.to_string()));
+    }
+    let mut line = Line::of("  ", Paint::Plain);
+    for (sign, meaning) in entries {
+        let meaning = cut(&super::escape::clean(&meaning, style.unicode), 40, style);
+        let columns = width(&sign) + 1 + width(&meaning);
+        if line.width() > 2 && line.width() + 2 + columns > style.columns() {
+            out.push(std::mem::replace(&mut line, Line::of("  ", Paint::Plain)));
+        }
+        if line.width() > 2 {
+            line.push("  ", Paint::Plain);
+        }
+        line.push(sign, Paint::Strong)
+            .push(format!(" {meaning}"), Paint::Plain);
+    }
+    out.push(line);
+}

@@ -1,0 +1,241 @@
+//! A plan as text: what `virtfit plan` shows (`plan --json` is the same for programs).
+
+use crate::host::Host;
+use crate::idset::CpuSet;
+use crate::ledger::Taken;
+use crate::plan::{Plan, Scope, Verdict};
+
+use super::Style;
+use super::escape::{clean, shell_word};
+use super::layout::{Line, Paint, cut, finish, paragraph, width};
+use super::picture::{self, Scene};
+use super::subject;
+use super::table::{self, Widths};
+
+/// The whole text of one guest's plan, as made for this host.
+///
+/// `housekeeping` and `taken` are what the plan was made with. Where the guest was not given by its name, use
+/// [`text_as`].
+pub fn text(plan: &Plan, host: &Host, housekeeping: &CpuSet, taken: &Taken, style: &Style) -> String {
+    text_as(&plan.guest, plan, host, housekeeping, taken, style)
+}
+
+/// As [`text`], for a guest that was given as `argument` on the command line (a file's path, a UUID).
+pub fn text_as(
+    argument: &str,
+    plan: &Plan,
+    host: &Host,
+    housekeeping: &CpuSet,
+    taken: &Taken,
+    style: &Style,
+) -> String {
+    let mut out = Vec::new();
+    headline(plan, style, &mut out);
+    let reasons = reasons(plan);
+    for reason in &reasons {
+        paragraph(
+            &mut out,
+            "  ",
+            2,
+            &clean(reason, style.unicode),
+            paint(plan.verdict),
+            style,
+        );
+    }
+    if plan.verdict == Verdict::Unchanged {
+        return finish(&out, style);
+    }
+    takes_effect(plan, style, &mut out);
+    let scene = Scene {
+        host,
+        housekeeping,
+        taken,
+        placement: plan.placement.as_ref(),
+    };
+    out.extend(picture::draw(&scene, style));
+    changes(plan, style, &mut out);
+    table::pairs("kept", &plan.notes.kept, style, &mut out);
+    table::pairs("not done", &plan.notes.not_done, style, &mut out);
+    closing(argument, plan, style, &mut out);
+    finish(&out, style)
+}
+
+/// One line a guest, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80 columns of ASCII.
+pub fn line(plan: &Plan) -> String {
+    list(std::slice::from_ref(plan), &Style::default())
+}
+
+/// One line a guest, with the columns under one another and a line of titles above when there are several.
+pub fn list(plans: &[Plan], style: &Style) -> String {
+    let page = style.columns();
+    let mut rows: Vec<[String; 4]> = plans
+        .iter()
+        .map(|plan| {
+            [
+                cut(&clean(&plan.guest, style.unicode), page / 3, style),
+                verdict(plan.verdict).to_string(),
+                cut(
+                    &clean(plan.profile.as_deref().unwrap_or("-"), style.unicode),
+                    page / 5,
+                    style,
+                ),
+                clean(&gist(plan), style.unicode),
+            ]
+        })
+        .collect();
+    if rows.len() > 1 {
+        rows.insert(0, ["GUEST", "PLAN", "PROFILE", "WHAT"].map(str::to_string));
+    }
+    let column = |index: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(index))
+            .map(|cell| width(cell))
+            .max()
+    };
+    let stops = [0, 1, 2].map(|index| column(index).unwrap_or(0) + 2);
+    let mut out = Vec::new();
+    for [guest, verdict, profile, gist] in &rows {
+        let mut line = Line::of(guest.clone(), Paint::Plain);
+        let paint = if verdict == "refused" {
+            Paint::Bad
+        } else {
+            Paint::Plain
+        };
+        line.pad_to(stops[0]).push(verdict.clone(), paint);
+        line.pad_to(stops[0] + stops[1])
+            .push(profile.clone(), Paint::Plain);
+        line.pad_to(stops[0] + stops[1] + stops[2])
+            .push(gist.clone(), Paint::Plain);
+        out.push(line);
+    }
+    finish(&out, style)
+}
+
+/// What came of it, in a few words.
+fn gist(plan: &Plan) -> String {
+    if plan.verdict != Verdict::Tuned {
+        return reasons(plan).into_iter().next().unwrap_or_default();
+    }
+    let mut parts = Vec::new();
+    if let Some(placement) = &plan.placement {
+        let mut cpus = CpuSet::new();
+        for set in placement.vcpus.values() {
+            cpus.extend_from(set);
+        }
+        if !cpus.is_empty() {
+            let floats = placement.vcpus.values().any(|set| set.len() > 1);
+            parts.push(format!("{}CPU {cpus}", if floats { "floats on " } else { "" }));
+        }
+        if !placement.nodes.is_empty() {
+            let nodes: Vec<String> = placement.nodes.iter().map(ToString::to_string).collect();
+            parts.push(format!("node {}", nodes.join(",")));
+        }
+    }
+    parts.extend(plan.reasons.first().cloned());
+    if parts.is_empty() {
+        parts.push(picture::plural(plan.changes.len(), "change"));
+    }
+    parts.join("; ")
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Tuned => "tuned",
+        Verdict::Unchanged => "unchanged",
+        Verdict::Refused => "refused",
+    }
+}
+
+fn paint(verdict: Verdict) -> Paint {
+    match verdict {
+        Verdict::Refused => Paint::Bad,
+        _ => Paint::Plain,
+    }
+}
+
+/// `def: tuned by fit (rule 1, /etc/virtfit/policy.toml:4)`.
+fn headline(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
+    let mut text = format!("{}: {}", plan.guest, verdict(plan.verdict));
+    if let Some(profile) = &plan.profile {
+        let by = match plan.verdict {
+            Verdict::Unchanged => ", profile",
+            _ => " by",
+        };
+        text.push_str(&format!("{by} {profile}"));
+    }
+    if !plan.notes.chosen_by.is_empty() {
+        text.push_str(&format!(" ({})", plan.notes.chosen_by));
+    }
+    paragraph(out, "", 0, &clean(&text, style.unicode), Paint::Strong, style);
+}
+
+/// Why; never empty for a guest that is not tuned.
+fn reasons(plan: &Plan) -> Vec<String> {
+    if !plan.reasons.is_empty() || plan.verdict == Verdict::Tuned {
+        return plan.reasons.clone();
+    }
+    let text = match (plan.verdict, &plan.profile) {
+        (Verdict::Refused, _) => "no reason was given",
+        (_, None) => "no rule of the policy matches it and it asks for no profile itself",
+        (_, Some(_)) => "it is already as the profile wants it",
+    };
+    vec![text.to_string()]
+}
+
+fn takes_effect(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
+    if plan.verdict != Verdict::Tuned {
+        return;
+    }
+    let now = plan
+        .changes
+        .iter()
+        .filter(|change| change.takes_effect == "now")
+        .count();
+    let text = match plan.scope {
+        Scope::Incoming => "Takes effect as the guest arrives here (migration, restore).",
+        Scope::Boot if now > 0 && now == plan.changes.len() => "Takes effect now.",
+        Scope::Boot if now > 0 => {
+            "Takes effect now where a running guest can be changed, the rest when it is next started."
+        }
+        Scope::Boot => "Takes effect when it is next started; a reboot inside the guest is not enough.",
+    };
+    paragraph(out, "", 0, text, Paint::Plain, style);
+}
+
+fn changes(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
+    const GUEST: &str = "what the guest sees";
+    const HOST: &str = "what only the host sees";
+    let vcpus = plan
+        .placement
+        .as_ref()
+        .map_or(0, |placement| placement.vcpus.len());
+    let seen = subject::rows(plan.changes.iter().filter(|change| change.guest_visible), vcpus);
+    let unseen = subject::rows(plan.changes.iter().filter(|change| !change.guest_visible), vcpus);
+    let all: Vec<&subject::Row> = seen.iter().chain(&unseen).collect();
+    let widths = Widths::of(&all, &[GUEST, HOST], style);
+    table::draw(GUEST, &seen, widths, style, out);
+    table::draw(HOST, &unseen, widths, style, out);
+}
+
+/// What to do next. Nothing that would need a name no shell could be given.
+fn closing(argument: &str, plan: &Plan, style: &Style, out: &mut Vec<Line>) {
+    if plan.verdict != Verdict::Tuned {
+        return;
+    }
+    let mut hints = Vec::new();
+    if let Some(word) = shell_word(argument, style.unicode).filter(|word| word != "''") {
+        if plan.scope == Scope::Boot {
+            hints.push(format!("virtfit rewrite {word} | virsh define /dev/stdin"));
+        }
+        hints.push(format!("virtfit plan {word} --diff"));
+        hints.push("--json".to_string());
+    }
+    let mut line = Line::of("Nothing was written.", Paint::Plain);
+    for hint in hints {
+        if line.width() + 2 + width(&hint) > style.columns() {
+            out.push(std::mem::take(&mut line));
+        }
+        line.push("  ", Paint::Plain).push(hint, Paint::Plain);
+    }
+    out.push(line);
+}

@@ -1,0 +1,148 @@
+//! Tables of changes: label, was, becomes, why. Cells wrap inside their columns.
+
+use super::Style;
+use super::escape::clean;
+use super::layout::{Line, Paint, paragraph, width, wrap};
+use super::subject::Row;
+
+/// Columns between two cells.
+const GAP: usize = 2;
+/// Where rows begin.
+const INDENT: usize = 4;
+/// The narrowest last column that is not moved below its row.
+const NARROWEST_WHY: usize = 16;
+/// Pages narrower than this give `was` less.
+const NARROW: usize = 60;
+
+/// Widths of the first three columns, shared by several tables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Widths {
+    label: usize,
+    was: usize,
+    becomes: usize,
+    why: usize,
+}
+
+impl Widths {
+    /// For these rows and titles.
+    pub fn of(rows: &[&Row], titles: &[&str], style: &Style) -> Self {
+        let page = style.columns().saturating_sub(INDENT);
+        let widest = |pick: fn(&Row) -> &str, least: usize, most: usize| {
+            let found = rows
+                .iter()
+                .map(|row| width(&clean(pick(row), style.unicode)))
+                .max()
+                .unwrap_or(0);
+            found.max(least).min(most)
+        };
+        // A title starts two columns left of its rows.
+        let title = titles
+            .iter()
+            .map(|title| width(title))
+            .max()
+            .unwrap_or(0)
+            .saturating_sub(2);
+        let narrow = page < NARROW;
+        let label = widest(|row| &row.label, title, page * 2 / 5);
+        let was = widest(
+            |row| &row.was,
+            "was".len(),
+            if narrow { page / 6 } else { page / 5 },
+        );
+        let becomes = widest(|row| &row.becomes, "becomes".len(), page * 3 / 10);
+        let used = label + was + becomes + 3 * GAP;
+        Self {
+            label,
+            was,
+            becomes,
+            why: page.saturating_sub(used),
+        }
+    }
+}
+
+/// A titled table.
+pub(crate) fn draw(title: &str, rows: &[Row], widths: Widths, style: &Style, out: &mut Vec<Line>) {
+    if rows.is_empty() {
+        return;
+    }
+    let mut head = Line::of(format!("  {title}"), Paint::Strong);
+    let column = INDENT + widths.label + GAP;
+    if head.width() < column {
+        head.pad_to(column).push("was", Paint::Dim);
+        head.pad_to(column + widths.was + GAP).push("becomes", Paint::Dim);
+    }
+    out.push(head);
+    for row in rows {
+        draw_row(row, widths, style, out);
+    }
+}
+
+fn draw_row(row: &Row, widths: Widths, style: &Style, out: &mut Vec<Line>) {
+    let below = widths.why < NARROWEST_WHY;
+    let why = clean(&row.why, style.unicode);
+    let mut cells = vec![
+        (widths.label, clean(&row.label, style.unicode), Paint::Plain),
+        (widths.was, clean(&row.was, style.unicode), Paint::Dim),
+        (widths.becomes, clean(&row.becomes, style.unicode), Paint::Own),
+    ];
+    if !below {
+        cells.push((widths.why, why.clone(), Paint::Plain));
+    }
+    let wrapped: Vec<Vec<String>> = cells
+        .iter()
+        .map(|(columns, text, _)| wrap(text, *columns))
+        .collect();
+    let height = wrapped.iter().map(Vec::len).max().unwrap_or(0);
+    for index in 0..height {
+        let mut line = Line::new();
+        let mut column = INDENT;
+        for ((columns, _, paint), pieces) in cells.iter().zip(&wrapped) {
+            line.pad_to(column);
+            if let Some(piece) = pieces.get(index) {
+                line.push(piece.clone(), *paint);
+            }
+            column += columns + GAP;
+        }
+        out.push(line);
+    }
+    if below && !why.is_empty() {
+        paragraph(out, "", INDENT + 2, &why, Paint::Plain, style);
+    }
+    if let Some(consequence) = row.consequence {
+        let arrow = style.arrow();
+        let first = format!("{}{arrow} ", " ".repeat(INDENT + 2));
+        paragraph(out, &first, width(&first), consequence, Paint::Strong, style);
+    }
+}
+
+/// A list of (what, why) under a word in the margin.
+pub(crate) fn pairs(word: &str, pairs: &[(String, String)], style: &Style, out: &mut Vec<Line>) {
+    const MARGIN: usize = 12;
+    let what: Vec<String> = pairs.iter().map(|(what, _)| clean(what, style.unicode)).collect();
+    let room = style.columns().saturating_sub(MARGIN);
+    let column = what
+        .iter()
+        .map(|text| width(text))
+        .max()
+        .unwrap_or(0)
+        .min(room * 2 / 5);
+    for (index, ((_, why), what)) in pairs.iter().zip(&what).enumerate() {
+        let what = wrap(what, column);
+        let why = wrap(&clean(why, style.unicode), room.saturating_sub(column + GAP));
+        for at in 0..what.len().max(why.len()) {
+            let mut line = Line::new();
+            if index == 0 && at == 0 {
+                line.push(format!("  {word}"), Paint::Strong);
+            }
+            line.pad_to(MARGIN);
+            if let Some(piece) = what.get(at) {
+                line.push(piece.clone(), Paint::Plain);
+            }
+            line.pad_to(MARGIN + column + GAP);
+            if let Some(piece) = why.get(at) {
+                line.push(piece.clone(), Paint::Plain);
+            }
+            out.push(line);
+        }
+    }
+}
