@@ -111,6 +111,7 @@ impl Session {
         let facts = self.facts(&domain);
         let inputs = Inputs {
             host: &self.host,
+            policy: &crate::policy::Policy::builtin(),
             ledger: &self.reading.ledger,
             facts: &facts,
             scope,
