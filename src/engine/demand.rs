@@ -72,7 +72,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
 
     let numatune_kept = wishes.keep
         && (domain.numatune.is_some() || !domain.memnodes.is_empty())
-        && !(context.scope == Scope::Incoming && !numatune_valid(domain, host));
+        && (context.scope != Scope::Incoming || numatune_valid(domain, host));
     let hugepages_kept = match context.scope {
         Scope::Boot => wishes.keep && domain.hugepages.is_some(),
         Scope::Incoming => !page_size_changes(context),
