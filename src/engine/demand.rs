@@ -105,8 +105,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     let bind = profile.numa != Numa::Off
         && profile.memory_mode != MemoryMode::Off
         && !(numatune_kept && auto)
-        && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto)
-        && profile.cpus != Cpus::Keep;
+        && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto);
     let (extra_min, extra_max) = extra(wishes, domain);
     let mut demand = Demand {
         vcpus: domain.vcpus,
