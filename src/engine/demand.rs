@@ -57,12 +57,21 @@ pub struct Demanded {
 
 /// Works the demand out.
 pub fn demand(context: &Context<'_>) -> Demanded {
-    let Context { wishes, domain, host, facts, policy, shape, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        host,
+        facts,
+        policy,
+        shape,
+        ..
+    } = *context;
     let profile = &wishes.profile;
     let kept_pins = kept_pins(context);
     let mut broken = Vec::new();
 
-    let numatune_kept = wishes.keep && (domain.numatune.is_some() || !domain.memnodes.is_empty())
+    let numatune_kept = wishes.keep
+        && (domain.numatune.is_some() || !domain.memnodes.is_empty())
         && !(context.scope == Scope::Incoming && !numatune_valid(domain, host));
     let hugepages_kept = match context.scope {
         Scope::Boot => wishes.keep && domain.hugepages.is_some(),
@@ -87,7 +96,10 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         false => Vec::new(),
     };
     let made_cells = !made.is_empty() && !domain.has_cells();
-    let kept_nodes = domain.numatune.as_ref().filter(|_| numatune_kept && cells.is_empty());
+    let kept_nodes = domain
+        .numatune
+        .as_ref()
+        .filter(|_| numatune_kept && cells.is_empty());
     let nodes = kept_nodes.and_then(|numatune| numatune.nodeset.clone());
     let auto = domain.numatune.as_ref().is_some_and(|numatune| numatune.auto);
     let bind = profile.numa != Numa::Off
@@ -102,7 +114,11 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         smt: profile.smt.into(),
         cells,
         memory: domain.memory,
-        make_cells: wishes.makes_cells() && !domain.has_cells() && made.is_empty() && shape.is_none() && !numatune_kept,
+        make_cells: wishes.makes_cells()
+            && !domain.has_cells()
+            && made.is_empty()
+            && shape.is_none()
+            && !numatune_kept,
         bind,
         max_nodes: match profile.max_nodes {
             MaxNodes::Auto => None,
@@ -112,8 +128,16 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         pages,
         nodes,
         within: within(context),
-        kept: kept_pins.iter().filter(|(v, _)| wishes.dedicated.contains(**v)).map(|(v, p)| (*v, p.clone())).collect(),
-        settled: kept_pins.keys().copied().filter(|vcpu| !wishes.dedicated.contains(*vcpu)).collect(),
+        kept: kept_pins
+            .iter()
+            .filter(|(v, _)| wishes.dedicated.contains(**v))
+            .map(|(v, p)| (*v, p.clone()))
+            .collect(),
+        settled: kept_pins
+            .keys()
+            .copied()
+            .filter(|vcpu| !wishes.dedicated.contains(*vcpu))
+            .collect(),
         threads: threads(context),
         extra_min,
         extra_max,
@@ -126,7 +150,14 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         spread: false,
     };
     demand.set_strategy(policy.strategy);
-    Demanded { demand, kept_pins, numatune_kept, hugepages_kept, made_cells, broken }
+    Demanded {
+        demand,
+        kept_pins,
+        numatune_kept,
+        hugepages_kept,
+        made_cells,
+        broken,
+    }
 }
 
 impl Demanded {
@@ -144,7 +175,13 @@ impl Demanded {
 
 /// Pins an administrator wrote. What came from another host without provenance counts only if it is valid here.
 fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
-    let Context { wishes, domain, host, scope, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        host,
+        scope,
+        ..
+    } = *context;
     if !wishes.keep || wishes.profile.cpus == Cpus::Keep {
         return BTreeMap::new();
     }
@@ -160,7 +197,11 @@ fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
 }
 
 fn within(context: &Context<'_>) -> Option<CpuSet> {
-    let cpuset = context.domain.vcpu_cpuset.clone().filter(|_| context.wishes.keep)?;
+    let cpuset = context
+        .domain
+        .vcpu_cpuset
+        .clone()
+        .filter(|_| context.wishes.keep)?;
     match context.scope {
         Scope::Incoming if !cpuset.is_subset(&context.host.online) => None,
         _ => Some(cpuset),
@@ -180,7 +221,9 @@ fn numatune_valid(domain: &Domain, host: &Host) -> bool {
 fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
     let nodes = |id: CellId| {
         let memory = domain.memnodes.get(&id).or(domain.numatune.as_ref());
-        memory.filter(|_| numatune_kept).and_then(|memory| memory.nodeset.clone())
+        memory
+            .filter(|_| numatune_kept)
+            .and_then(|memory| memory.nodeset.clone())
     };
     domain
         .cells
@@ -196,7 +239,12 @@ fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
 
 /// Threads a guest core must have, where that is decided: by the shape given before, or by a topology that stays.
 fn threads(context: &Context<'_>) -> Option<u32> {
-    let Context { wishes, domain, shape, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        shape,
+        ..
+    } = *context;
     if wishes.dedicated.is_empty() {
         return None;
     }
@@ -210,9 +258,22 @@ fn threads(context: &Context<'_>) -> Option<u32> {
 
 /// Page sizes that will do, best first.
 fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Option<KiB>> {
-    let Context { wishes, domain, host, scope, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        host,
+        scope,
+        ..
+    } = *context;
     if kept {
-        return kept_pages(if scope == Scope::Incoming { context.current } else { domain }, host);
+        return kept_pages(
+            if scope == Scope::Incoming {
+                context.current
+            } else {
+                domain
+            },
+            host,
+        );
     }
     let mut mounted: Vec<KiB> = host.hugetlbfs.clone();
     mounted.sort_unstable_by(|a, b| b.cmp(a));
@@ -222,7 +283,10 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
         Scope::Boot => wishes.profile.hugepages,
         Scope::Incoming => Hugepages::Any,
     };
-    let excluded = match (domain.memory_allocation.as_deref(), domain.memory_source.as_deref()) {
+    let excluded = match (
+        domain.memory_allocation.as_deref(),
+        domain.memory_source.as_deref(),
+    ) {
         (Some("ondemand"), _) => Some("memoryBacking allocation mode='ondemand'"),
         (_, Some("anonymous")) => Some("memoryBacking source type='anonymous'"),
         _ => None,
@@ -231,7 +295,9 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
         (Hugepages::Off | Hugepages::Small, _) => vec![None],
         (Hugepages::Any, Some(_)) => vec![None],
         (_, Some(what)) => {
-            broken.push(format!("huge pages are required, but {what} in its XML rules them out"));
+            broken.push(format!(
+                "huge pages are required, but {what} in its XML rules them out"
+            ));
             vec![None]
         }
         (Hugepages::Any, None) => large().into_iter().chain([None]).collect(),
@@ -243,7 +309,11 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
 /// What comes in with huge pages of a size this host has no mount for would fail to start. Its page size may change,
 /// but never with guest cells: that would change the migration stream (RAM block names depend on it).
 fn page_size_changes(context: &Context<'_>) -> bool {
-    let listed = context.current.hugepages.as_ref().map(|element| element.pages.as_slice());
+    let listed = context
+        .current
+        .hugepages
+        .as_ref()
+        .map(|element| element.pages.as_slice());
     let missing = |size: &KiB| !context.host.hugetlbfs.contains(size);
     match listed {
         Some([(size, _)]) => missing(size) && !context.current.has_cells(),
@@ -254,11 +324,20 @@ fn page_size_changes(context: &Context<'_>) -> bool {
 
 /// The page size a kept `<hugepages>` stands for, where it is one.
 fn kept_pages(domain: &Domain, host: &Host) -> Vec<Option<KiB>> {
-    let listed = domain.hugepages.as_ref().map(|element| element.pages.as_slice()).unwrap_or_default();
+    let listed = domain
+        .hugepages
+        .as_ref()
+        .map(|element| element.pages.as_slice())
+        .unwrap_or_default();
     match listed {
         _ if domain.hugepages.is_none() => vec![None],
         [(size, _)] => vec![Some(*size)],
-        [] => host.hugetlbfs.iter().min().map(|size| vec![Some(*size)]).unwrap_or_else(|| vec![None]),
+        [] => host
+            .hugetlbfs
+            .iter()
+            .min()
+            .map(|size| vec![Some(*size)])
+            .unwrap_or_else(|| vec![None]),
         // Several sizes: libvirt checks them; they are not counted here.
         _ => vec![None],
     }
@@ -273,7 +352,13 @@ fn extra(wishes: &Wishes, domain: &Domain) -> (u32, u32) {
         return (emulator, emulator);
     }
     let pinned = domain.iothreadpins.len() as u32;
-    let stays = |count: u32| if wishes.keep { count.saturating_sub(pinned) } else { count };
+    let stays = |count: u32| {
+        if wishes.keep {
+            count.saturating_sub(pinned)
+        } else {
+            count
+        }
+    };
     let devices = super::support::iothread_devices(domain);
     let (least, most) = match (profile.iothread_count, domain.iothreads) {
         (IothreadCount::Keep, count) => (count.unwrap_or(0), count.unwrap_or(0)),

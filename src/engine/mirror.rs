@@ -17,27 +17,48 @@ pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
         .filter_map(|pin| host.core_of(pin.first()?))
         .collect();
     let all = (placed.vcpus.len() as u32 / threads).max(1);
-    let equal_cells = placed.cells.windows(2).all(|pair| pair[0].vcpus.len() == pair[1].vcpus.len());
+    let equal_cells = placed
+        .cells
+        .windows(2)
+        .all(|pair| pair[0].vcpus.len() == pair[1].vcpus.len());
     let whole = cores.len() as u32 == all;
     let packages: Vec<u32> = cores.iter().map(|core| core.package).collect();
     let sockets = match equal_cells && whole {
         true => equal_runs(&packages).unwrap_or(1),
         false => 1,
     };
-    let cached = cores.iter().all(|core| host.llcs.get(core.llc).is_some_and(|llc| llc.level >= 3));
+    let cached = cores
+        .iter()
+        .all(|core| host.llcs.get(core.llc).is_some_and(|llc| llc.level >= 3));
     let llcs: Vec<usize> = cores.iter().map(|core| core.llc).collect();
     let caches = match x86 && whole && cached {
         true => equal_runs(&llcs).unwrap_or(1),
         false => 1,
     };
     // Dies are per socket: a cache must not reach over two.
-    let dies = if caches.is_multiple_of(sockets) { caches / sockets } else { 1 };
-    Topology { sockets, dies, clusters: 1, cores: all / (sockets * dies), threads }
+    let dies = if caches.is_multiple_of(sockets) {
+        caches / sockets
+    } else {
+        1
+    };
+    Topology {
+        sockets,
+        dies,
+        clusters: 1,
+        cores: all / (sockets * dies),
+        threads,
+    }
 }
 
 /// All vCPUs as cores of one socket.
 pub fn flat(vcpus: u32) -> Topology {
-    Topology { sockets: 1, dies: 1, clusters: 1, cores: vcpus, threads: 1 }
+    Topology {
+        sockets: 1,
+        dies: 1,
+        clusters: 1,
+        cores: vcpus,
+        threads: 1,
+    }
 }
 
 /// How many runs of equal length a sequence has, each of another value; `None` where it has not.

@@ -21,7 +21,7 @@ use crate::idset::CpuSet;
 use crate::ledger::{self, Ledger};
 use crate::placement::{self, Placed, kept};
 use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
-use crate::policy::profile::OnNoFit;
+use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Policy, Profile, select, sets};
 use crate::rewrite::{self, Head, Provenance};
 use crate::settings::Target;
@@ -107,25 +107,38 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
 
     let mut plan = blank(&current, inputs.scope);
     let selection = match inputs.profile {
-        Some(name) => select::by_name(inputs.policy, name).map_err(|error| EngineError::Policy(error.to_string()))?,
+        Some(name) => {
+            select::by_name(inputs.policy, name).map_err(|error| EngineError::Policy(error.to_string()))?
+        }
         None => select::select(inputs.policy, &domain, inputs.facts.autostart),
     };
     plan.notes.chosen_by = selection.chosen_by.clone();
     plan.reasons.extend(selection.notes.iter().cloned());
     let Some(profile) = selection.profile else {
-        plan.reasons.push("no rule matches and it asks for no profile".into());
+        plan.reasons
+            .push("no rule matches and it asks for no profile".into());
         return Ok(Decision::Unchanged(plan));
     };
     plan.profile = Some(profile.name.clone());
     if profile.off {
-        plan.reasons.push(format!("profile {} leaves it alone", profile.name));
+        plan.reasons
+            .push(format!("profile {} leaves it alone", profile.name));
         return Ok(Decision::Unchanged(plan));
     }
     if !matches!(domain.kind.as_str(), "kvm" | "qemu") {
-        plan.reasons.push(format!("type '{}' is not run by QEMU", domain.kind));
+        plan.reasons
+            .push(format!("type '{}' is not run by QEMU", domain.kind));
         return Ok(Decision::Unchanged(plan));
     }
-    let job = Job { inputs, document: &document, current: &current, base: &base, domain: &domain, provenance, profile };
+    let job = Job {
+        inputs,
+        document: &document,
+        current: &current,
+        base: &base,
+        domain: &domain,
+        provenance,
+        profile,
+    };
     job.decide(plan)
 }
 
@@ -159,7 +172,14 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn decide(self, mut plan: Plan) -> Result<Decision, EngineError> {
-        let Inputs { host, policy, ledger, facts, scope, .. } = *self.inputs;
+        let Inputs {
+            host,
+            policy,
+            ledger,
+            facts,
+            scope,
+            ..
+        } = *self.inputs;
         let sets = sets::resolve(&policy.host, host);
         let taken = ledger::taken::taken(
             ledger,
@@ -186,9 +206,16 @@ impl Job<'_> {
         });
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
+            true if self.profile.cpus == Cpus::Keep => Ok(self.as_it_is()),
             true => self.place(&demanded, &supplies, &previous),
             false => Err(Vec::new()),
         };
+        let placed = placed.map(|mut placed| {
+            placed
+                .vcpus
+                .extend(demanded.kept_pins.iter().map(|(vcpu, pin)| (*vcpu, pin.clone())));
+            placed
+        });
         let realtime = wishes.realtime_refusal(host, self.domain)?;
         let (placed, fits) = match (placed, realtime) {
             (Ok(placed), None) => (placed, true),
@@ -205,13 +232,18 @@ impl Job<'_> {
                         return Ok(Decision::Refused(plan));
                     }
                     OnNoFit::RunUntuned => {
-                        plan.reasons.push("it runs untuned (on_no_fit = run-untuned)".into());
+                        plan.reasons
+                            .push("it runs untuned (on_no_fit = run-untuned)".into());
                         return Ok(Decision::Unchanged(plan));
                     }
                     OnNoFit::RunShared => {
-                        plan.reasons.push("it runs on the shared CPUs (on_no_fit = run-shared)".into());
+                        plan.reasons
+                            .push("it runs on the shared CPUs (on_no_fit = run-shared)".into());
                         match demanded.floating(host, &supplies) {
-                            Some(placed) => (placed, false),
+                            Some(mut placed) => {
+                                placed.vcpus.extend(demanded.kept_pins.clone());
+                                (placed, false)
+                            }
                             None => {
                                 plan.reasons.push("and there are no shared CPUs to run on".into());
                                 return Ok(Decision::Unchanged(plan));
@@ -222,10 +254,12 @@ impl Job<'_> {
             }
         };
         if placed.bounded {
-            plan.reasons.push("the search was cut short: a better place may exist".into());
+            plan.reasons
+                .push("the search was cut short: a better place may exist".into());
         }
         if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
-            plan.reasons.push("some of its vCPUs share a core: there are not enough free cores for one each".into());
+            plan.reasons
+                .push("some of its vCPUs share a core: there are not enough free cores for one each".into());
         }
         let support = support::place(&support::Context {
             wishes: &wishes,
@@ -258,8 +292,12 @@ impl Job<'_> {
             profile: self.profile.name.clone(),
             policy_digest: policy.digest.clone(),
             shape: list.shape,
-            withheld: if fits { placed.withheld.clone() } else { CpuSet::new() },
-            on_no_fit: wishes.on_no_fit.as_str().to_string(),
+            withheld: if fits {
+                placed.withheld.clone()
+            } else {
+                CpuSet::new()
+            },
+            on_no_fit: wishes.on_no_fit,
         };
         self.write(plan, &list.settings, &head)
     }
@@ -276,7 +314,14 @@ impl Job<'_> {
         };
         if settled {
             let tuned = self.provenance.is_some();
-            plan.reasons.push(if tuned { "it is tuned already" } else { "there is nothing to change" }.into());
+            plan.reasons.push(
+                if tuned {
+                    "it is tuned already"
+                } else {
+                    "there is nothing to change"
+                }
+                .into(),
+            );
             return Ok(Decision::Unchanged(plan));
         }
         let xml = match settings.is_empty() {
@@ -286,7 +331,9 @@ impl Job<'_> {
         let after = Document::parse(&xml)?;
         plan.changes = rewrite::changes(self.document, &after, settings, self.provenance.as_ref())?;
         if self.inputs.scope == Scope::Incoming {
-            plan.changes.iter_mut().for_each(|change| change.takes_effect = "now");
+            plan.changes
+                .iter_mut()
+                .for_each(|change| change.takes_effect = "now");
         }
         plan.verdict = Verdict::Tuned;
         Ok(Decision::Tuned { xml, plan })
@@ -315,6 +362,29 @@ impl Job<'_> {
             .collect()
     }
 
+    /// vCPUs are left alone (`cpus = "keep"`): their pins are what they are.
+    fn as_it_is(&self) -> Placed {
+        let host = self.inputs.host;
+        let pin = |vcpu: VcpuId| self.domain.pin_of(vcpu).unwrap_or(&host.online).clone();
+        Placed {
+            vcpus: self
+                .domain
+                .all_vcpus()
+                .iter()
+                .map(|vcpu| (vcpu, pin(vcpu)))
+                .collect(),
+            cells: Vec::new(),
+            nodes: Vec::new(),
+            page: None,
+            threads: 0,
+            own_cores: true,
+            extra: Vec::new(),
+            withheld: CpuSet::new(),
+            bounded: false,
+            key: Default::default(),
+        }
+    }
+
     /// The place the guest has, if it is still good; else the best there is.
     fn place(
         &self,
@@ -330,7 +400,8 @@ impl Job<'_> {
             .chain(&demand.kept)
             .map(|(vcpu, pin)| (*vcpu, pin.clone()))
             .collect();
-        let whole = !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
+        let whole =
+            !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
         if whole
             && !previous.is_empty()
             && let Some(placed) = kept::still_good(host, demand, &supplies.now, &pins)

@@ -28,9 +28,17 @@ impl Supplies {
         let mut memory = BTreeMap::new();
         for node in &host.nodes {
             let mut pools = 0;
-            for pool in node.pools.iter().filter(|pool| host.hugetlbfs.contains(&pool.size)) {
+            for pool in node
+                .pools
+                .iter()
+                .filter(|pool| host.hugetlbfs.contains(&pool.size))
+            {
                 let reserved = policy.reserved_hugepages.get(&pool.size).copied().unwrap_or(0);
-                let usable = if allowed_nodes(node.id) { pool.total.saturating_sub(reserved) } else { 0 };
+                let usable = if allowed_nodes(node.id) {
+                    pool.total.saturating_sub(reserved)
+                } else {
+                    0
+                };
                 pages.insert((node.id, pool.size), usable);
             }
             for pool in &node.pools {

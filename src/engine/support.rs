@@ -52,7 +52,13 @@ pub struct Support {
 /// # Errors
 /// The policy leaves no CPU for them.
 pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
-    let Context { wishes, domain, placed, fits, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        placed,
+        fits,
+        ..
+    } = *context;
     let profile = &wishes.profile;
     let mut extra: Vec<HostCpu> = if fits { placed.extra.clone() } else { Vec::new() };
     let mut support = Support::default();
@@ -89,7 +95,10 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         rule => rule,
     };
     let pool = match rule {
-        IothreadCpus::Isolate => (extra.iter().copied().collect(), "a dedicated CPU each".to_string()),
+        IothreadCpus::Isolate => (
+            extra.iter().copied().collect(),
+            "a dedicated CPU each".to_string(),
+        ),
         IothreadCpus::Housekeeping => housekeeping(context)?,
         IothreadCpus::Guest => (own(context)?, "the guest's own CPUs".to_string()),
     };
@@ -134,7 +143,9 @@ fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
 
 /// Housekeeping CPUs of the guest's nodes, else all of them; where there are none the guest's own.
 fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> {
-    let Context { host, sets, placed, .. } = *context;
+    let Context {
+        host, sets, placed, ..
+    } = *context;
     let mut all = sets.housekeeping.intersection(&host.online);
     if let Some(allowed) = &host.guest_cpus {
         all = all.intersection(allowed);
@@ -145,15 +156,30 @@ fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> 
     }
     let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
     match (near.is_empty(), all.is_empty()) {
-        (false, _) => Ok((unisolated(host, near), format!("housekeeping of node {}", nodes.join(", ")))),
-        (true, false) => Ok((unisolated(host, all), "housekeeping; none on the guest's nodes".into())),
-        (true, true) => Ok((own(context)?, "the guest's own CPUs; the host has no housekeeping".into())),
+        (false, _) => Ok((
+            unisolated(host, near),
+            format!("housekeeping of node {}", nodes.join(", ")),
+        )),
+        (true, false) => Ok((
+            unisolated(host, all),
+            "housekeeping; none on the guest's nodes".into(),
+        )),
+        (true, true) => Ok((
+            own(context)?,
+            "the guest's own CPUs; the host has no housekeeping".into(),
+        )),
     }
 }
 
 /// The guest's own CPUs less real-time ones.
 fn own(context: &Context<'_>) -> Result<CpuSet, EngineError> {
-    let Context { wishes, host, placed, fits, .. } = *context;
+    let Context {
+        wishes,
+        host,
+        placed,
+        fits,
+        ..
+    } = *context;
     let mut cpus = CpuSet::new();
     for (vcpu, pin) in &placed.vcpus {
         if !(fits && wishes.realtime.contains(*vcpu)) {

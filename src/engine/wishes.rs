@@ -54,17 +54,26 @@ impl Wishes {
             profile.locked = false;
             profile.realtime.vcpus.0.clear();
         } else if tcg {
-            left_out.push(("CPU mode, kvm and pmu settings".into(), "type='qemu' is emulated, not run by KVM".into()));
+            left_out.push((
+                "CPU mode, kvm and pmu settings".into(),
+                "type='qemu' is emulated, not run by KVM".into(),
+            ));
         }
         if domain.launch_security && !profile.keep_guest_visible {
-            left_out.push(("what the guest sees".into(), "launchSecurity: the guest is measured".into()));
+            left_out.push((
+                "what the guest sees".into(),
+                "launchSecurity: the guest is measured".into(),
+            ));
         }
         let visible = !(profile.keep_guest_visible || domain.launch_security || foreign || incoming);
         if !visible {
             profile.topology = TopologyRule::Keep;
         }
         if domain.vcpu_placement_auto && !profile.override_existing {
-            left_out.push(("vCPU pins".into(), "vcpu placement='auto' was written by hand: numad decides".into()));
+            left_out.push((
+                "vCPU pins".into(),
+                "vcpu placement='auto' was written by hand: numad decides".into(),
+            ));
             profile.cpus = Cpus::Keep;
         }
         let mut list = |list: &crate::policy::profile::VcpuList, key: &str| {
@@ -79,7 +88,8 @@ impl Wishes {
             Cpus::Shared | Cpus::Keep => VcpuSet::new(),
         };
         let realtime = list(&profile.realtime.vcpus, "realtime.vcpus");
-        let guest_threads = profile.emulator == Emulator::Guest || profile.iothread_cpus == IothreadCpus::Guest;
+        let guest_threads =
+            profile.emulator == Emulator::Guest || profile.iothread_cpus == IothreadCpus::Guest;
         if broken.is_none() && guest_threads && !all.is_empty() && all.is_subset(&realtime) {
             broken = Some(format!(
                 "profile {}: emulator or iothreads on the guest's own CPUs, but all its vCPUs are real-time ones: leave one \
@@ -140,6 +150,10 @@ fn is_foreign(guest: &str, host: &str) -> bool {
 }
 
 fn is_x86(domain: &Domain, host: &Host) -> bool {
-    let arch = if domain.arch.is_empty() { &host.arch } else { &domain.arch };
+    let arch = if domain.arch.is_empty() {
+        &host.arch
+    } else {
+        &domain.arch
+    };
     arch == "x86_64" || (arch.starts_with('i') && arch.ends_with("86"))
 }

@@ -17,11 +17,26 @@ pub fn all(context: &Context<'_>, list: &mut List) {
         cache_and_io(context, disk, list);
         let rules = &wishes.profile.disk;
         if is_disk(disk) {
-            fixed(context, disk, DiskAttribute::Discard, &rules.discard, disk.discard.as_deref(), list);
+            fixed(
+                context,
+                disk,
+                DiskAttribute::Discard,
+                &rules.discard,
+                disk.discard.as_deref(),
+                list,
+            );
         }
-        let queues = disk.bus == "virtio" && wishes.visible && context.scope == Scope::Boot && !context.shaped;
+        let queues =
+            disk.bus == "virtio" && wishes.visible && context.scope == Scope::Boot && !context.shaped;
         if queues && is_disk(disk) {
-            fixed(context, disk, DiskAttribute::Queues, &rules.queues, disk.queues.as_deref(), list);
+            fixed(
+                context,
+                disk,
+                DiskAttribute::Queues,
+                &rules.queues,
+                disk.queues.as_deref(),
+                list,
+            );
         }
     }
 }
@@ -29,7 +44,10 @@ pub fn all(context: &Context<'_>, list: &mut List) {
 /// Not CD-ROMs and floppies, and only what QEMU itself reads from this host.
 fn is_disk(disk: &Disk) -> bool {
     !matches!(disk.device.as_str(), "cdrom" | "floppy")
-        && !matches!(disk.kind.as_str(), "network" | "nvme" | "vhostuser" | "vhostvdpa" | "dir")
+        && !matches!(
+            disk.kind.as_str(),
+            "network" | "nvme" | "vhostuser" | "vhostvdpa" | "dir"
+        )
 }
 
 fn fixed(
@@ -59,7 +77,9 @@ fn fixed(
 fn direct(context: &Context<'_>, disk: &Disk) -> bool {
     match context.facts.disks.get(&disk.target) {
         Some(ImageFacts::Block) => true,
-        Some(ImageFacts::File { direct, preallocated, .. }) => *direct && *preallocated && is_raw(disk),
+        Some(ImageFacts::File {
+            direct, preallocated, ..
+        }) => *direct && *preallocated && is_raw(disk),
         _ => false,
     }
 }
@@ -76,12 +96,18 @@ fn sparse(context: &Context<'_>, disk: &Disk) -> Option<String> {
         return None;
     }
     match context.facts.disks.get(&disk.target)? {
-        ImageFacts::File { preallocated: false, direct: true, .. } if is_raw(disk) => {
+        ImageFacts::File {
+            preallocated: false,
+            direct: true,
+            ..
+        } if is_raw(disk) => {
             Some("the image is sparse: io=native stalls while it grows; allocate it (fallocate)".into())
         }
-        ImageFacts::File { direct: false, fstype, .. } if is_raw(disk) => {
-            Some(format!("a {fstype} filesystem is not known to take O_DIRECT"))
-        }
+        ImageFacts::File {
+            direct: false,
+            fstype,
+            ..
+        } if is_raw(disk) => Some(format!("a {fstype} filesystem is not known to take O_DIRECT")),
         ImageFacts::Unknown { why } => Some(why.clone()),
         _ => None,
     }
@@ -99,7 +125,8 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         DiskRule::Keep => None,
         DiskRule::Value(value) => Some(value.clone()),
     };
-    let stays = |now: &Option<String>, rule: &DiskRule| now.is_some() && (wishes.keep || *rule == DiskRule::Keep);
+    let stays =
+        |now: &Option<String>, rule: &DiskRule| now.is_some() && (wishes.keep || *rule == DiskRule::Keep);
     let cache_stays = stays(&disk.cache, &rules.cache);
     let mut cache = wanted(&rules.cache, "none").filter(|_| !cache_stays);
     let io_stays = stays(&disk.io, &rules.io);
@@ -109,7 +136,10 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
             "cache" => wanted(&rules.cache, "none"),
             _ => wanted(&rules.io, "native"),
         };
-        if let Some(value) = now.as_ref().filter(|now| stays && wish.as_ref().is_some_and(|wish| wish != *now)) {
+        if let Some(value) = now
+            .as_ref()
+            .filter(|now| stays && wish.as_ref().is_some_and(|wish| wish != *now))
+        {
             list.keep(format!("{} {attribute}={value}", disk.target));
         }
     }
@@ -119,14 +149,23 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     if refused(context.facts.disks.get(&disk.target)) {
         if cache.as_deref().is_some_and(|cache| uncached(Some(cache))) {
             cache = None;
-            list.not_done(format!("{} cache=none", disk.target), "its filesystem is not known to take O_DIRECT");
+            list.not_done(
+                format!("{} cache=none", disk.target),
+                "its filesystem is not known to take O_DIRECT",
+            );
         }
         if io.as_deref() == Some("native") && !uncached(disk.cache.as_deref()) {
             io = None;
         }
     }
-    if io_stays && disk.io.as_deref() == Some("native") && cache.as_deref().is_some_and(|c| !uncached(Some(c))) {
-        list.not_done(format!("{} cache", disk.target), "its io=native needs cache none or directsync");
+    if io_stays
+        && disk.io.as_deref() == Some("native")
+        && cache.as_deref().is_some_and(|c| !uncached(Some(c)))
+    {
+        list.not_done(
+            format!("{} cache", disk.target),
+            "its io=native needs cache none or directsync",
+        );
         cache = None;
     }
     let final_cache = cache.as_deref().or(disk.cache.as_deref());

@@ -10,8 +10,18 @@ use crate::settings::{Target, Value};
 
 /// Decides it afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
-    let Context { wishes, domain, placed, fits, .. } = *context;
-    list.shown = domain.cpu.as_ref().and_then(|cpu| cpu.topology).or(default_topology(context));
+    let Context {
+        wishes,
+        domain,
+        placed,
+        fits,
+        ..
+    } = *context;
+    list.shown = domain
+        .cpu
+        .as_ref()
+        .and_then(|cpu| cpu.topology)
+        .or(default_topology(context));
     if !wishes.visible {
         return;
     }
@@ -27,20 +37,37 @@ pub fn shape(context: &Context<'_>, list: &mut List) {
         features(context, list);
     }
     if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
-        list.guest(Target::Memballoon, Value::Text("none".into()), "profile: no balloon takes its memory");
+        list.guest(
+            Target::Memballoon,
+            Value::Text("none".into()),
+            "profile: no balloon takes its memory",
+        );
     }
 }
 
 /// What libvirt shows without a `<topology>`: each vCPU a socket.
 fn default_topology(context: &Context<'_>) -> Option<Topology> {
     let floating = context.wishes.dedicated.is_empty() || !context.fits;
-    (!floating).then_some(Topology { sockets: context.domain.vcpus, dies: 1, clusters: 1, cores: 1, threads: 1 })
+    (!floating).then_some(Topology {
+        sockets: context.domain.vcpus,
+        dies: 1,
+        clusters: 1,
+        cores: 1,
+        threads: 1,
+    })
 }
 
 /// Leaves it as virtfit wrote it before. On the way in that includes memory backing: only what migration allows moves.
 pub fn as_before(context: &Context<'_>, list: &mut List) {
-    list.shown = context.current.cpu.as_ref().and_then(|cpu| cpu.topology).or(default_topology(context));
-    let Some(provenance) = context.provenance else { return };
+    list.shown = context
+        .current
+        .cpu
+        .as_ref()
+        .and_then(|cpu| cpu.topology)
+        .or(default_topology(context));
+    let Some(provenance) = context.provenance else {
+        return;
+    };
     list.shape = provenance.head.shape.clone();
     for owned in &provenance.owned {
         let visible = is_visible(&owned.target);
@@ -48,7 +75,8 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
             owned.target,
             Target::Hugepages | Target::Locked | Target::NoSharePages | Target::MemoryAccess
         );
-        let stale_hint = owned.target == Target::HintDedicated && !context.fits && context.scope == Scope::Boot;
+        let stale_hint =
+            owned.target == Target::HintDedicated && !context.fits && context.scope == Scope::Boot;
         let decided = list.settings.iter().any(|setting| setting.target == owned.target);
         let stays = (visible && !stale_hint) || (backing && context.scope == Scope::Incoming);
         if stays && !decided {
@@ -81,17 +109,37 @@ pub fn is_visible(target: &Target) -> bool {
 }
 
 fn cells(context: &Context<'_>, list: &mut List) {
-    let Context { placed, demanded, domain, .. } = *context;
+    let Context {
+        placed,
+        demanded,
+        domain,
+        ..
+    } = *context;
     if demanded.demand.make_cells && placed.cells.len() > 1 && !domain.has_cells() {
-        let cells: Vec<_> = placed.cells.iter().map(|cell| (cell.vcpus.clone(), cell.memory)).collect();
+        let cells: Vec<_> = placed
+            .cells
+            .iter()
+            .map(|cell| (cell.vcpus.clone(), cell.memory))
+            .collect();
         list.shape.cells = cells.clone();
         let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
-        list.guest(Target::Cells, Value::Cells(cells), format!("one cell a node it runs on ({})", nodes.join(", ")));
+        list.guest(
+            Target::Cells,
+            Value::Cells(cells),
+            format!("one cell a node it runs on ({})", nodes.join(", ")),
+        );
     }
 }
 
 fn topology(context: &Context<'_>, list: &mut List) {
-    let Context { wishes, domain, host, placed, demanded, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        host,
+        placed,
+        demanded,
+        ..
+    } = *context;
     let written = domain.cpu.as_ref().and_then(|cpu| cpu.topology);
     let rule = wishes.profile.topology;
     let one_each = !wishes.dedicated.is_empty() && placed.vcpus.values().any(|pin| pin.len() == 1);
@@ -102,12 +150,21 @@ fn topology(context: &Context<'_>, list: &mut List) {
         return list.keep("topology");
     }
     if !placed.own_cores && !demanded.kept_pins.is_empty() {
-        return list.not_done("topology", "the pins written by hand put guest cores on shared or split cores");
+        return list.not_done(
+            "topology",
+            "the pins written by hand put guest cores on shared or split cores",
+        );
     }
     let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
     let (topology, why) = match rule {
-        TopologyRule::Cores => (mirror::flat(domain.vcpus), "profile: all vCPUs as cores".to_string()),
-        _ if !all_pinned => (mirror::flat(domain.vcpus), "some vCPUs float: no siblings to show".to_string()),
+        TopologyRule::Cores => (
+            mirror::flat(domain.vcpus),
+            "profile: all vCPUs as cores".to_string(),
+        ),
+        _ if !all_pinned => (
+            mirror::flat(domain.vcpus),
+            "some vCPUs float: no siblings to show".to_string(),
+        ),
         _ => (mirror::topology(host, placed, wishes.x86), mirrors(context)),
     };
     list.shown = Some(topology);
@@ -116,7 +173,10 @@ fn topology(context: &Context<'_>, list: &mut List) {
         list.guest(Target::Topology, Value::Topology(topology), why);
     }
     let amd = matches!(host.cpu_vendor.as_str(), "AuthenticAMD" | "HygonGenuine");
-    let feature = domain.cpu.as_ref().is_some_and(|cpu| cpu.features.contains_key("topoext"));
+    let feature = domain
+        .cpu
+        .as_ref()
+        .is_some_and(|cpu| cpu.features.contains_key("topoext"));
     if amd && wishes.x86 && !wishes.tcg && topology.threads > 1 && !feature && has_cpu_mode(context) {
         list.guest(
             Target::CpuFeature("topoext".into()),
@@ -128,7 +188,10 @@ fn topology(context: &Context<'_>, list: &mut List) {
 
 /// `clusters` is not written; a 1 there is no difference.
 fn plain(topology: Topology) -> Topology {
-    Topology { clusters: 1, ..topology }
+    Topology {
+        clusters: 1,
+        ..topology
+    }
 }
 
 fn mirrors(context: &Context<'_>) -> String {
@@ -154,7 +217,9 @@ fn has_cpu_mode(context: &Context<'_>) -> bool {
 }
 
 fn cpu_mode(context: &Context<'_>, list: &mut List) {
-    let Context { wishes, domain, fits, .. } = *context;
+    let Context {
+        wishes, domain, fits, ..
+    } = *context;
     let mode = match wishes.profile.cpu_mode {
         _ if wishes.tcg || !fits => return,
         CpuMode::Keep => return,
@@ -162,17 +227,35 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
         CpuMode::HostModel => "host-model",
     };
     // Guests on shared CPUs that nothing else of the guest changes for keep theirs, too.
-    let now = domain.cpu.as_ref().map(|cpu| cpu.mode.as_str()).unwrap_or_default();
+    let now = domain
+        .cpu
+        .as_ref()
+        .map(|cpu| cpu.mode.as_str())
+        .unwrap_or_default();
     if now != mode {
-        list.guest(Target::CpuMode, Value::CpuMode(mode), "profile: all the host's CPU features");
+        list.guest(
+            Target::CpuMode,
+            Value::CpuMode(mode),
+            "profile: all the host's CPU features",
+        );
     }
 }
 
 fn features(context: &Context<'_>, list: &mut List) {
-    let Context { wishes, domain, host, placed, fits, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        host,
+        placed,
+        fits,
+        ..
+    } = *context;
     let profile = &wishes.profile;
     let all_dedicated = fits && wishes.dedicated.len() == domain.vcpus as usize;
-    let isolated = placed.vcpus.values().all(|pin| pin.len() == 1 && pin.is_subset(&host.isolated));
+    let isolated = placed
+        .vcpus
+        .values()
+        .all(|pin| pin.len() == 1 && pin.is_subset(&host.isolated));
     let on_off = |on: bool| Value::Text(if on { "on" } else { "off" }.into());
     if wishes.x86 {
         let hint = match profile.hint_dedicated {
@@ -186,7 +269,11 @@ fn features(context: &Context<'_>, list: &mut List) {
             Switch::Keep => None,
         };
         if let Some(on) = hint.filter(|on| domain.hint_dedicated != Some(*on)) {
-            let why = if isolated { "every vCPU has an isolated CPU of its own" } else { "profile" };
+            let why = if isolated {
+                "every vCPU has an isolated CPU of its own"
+            } else {
+                "profile"
+            };
             list.guest(Target::HintDedicated, on_off(on), why);
         }
         if let Some(on) = switch(profile.poll_control).filter(|on| domain.poll_control != Some(*on)) {
@@ -214,14 +301,25 @@ fn deadline(context: &Context<'_>, list: &mut List) {
         FeaturePolicy::Require => "require",
         FeaturePolicy::Disable => "disable",
     };
-    let now = context.domain.cpu.as_ref().and_then(|cpu| cpu.features.get("tsc-deadline"));
+    let now = context
+        .domain
+        .cpu
+        .as_ref()
+        .and_then(|cpu| cpu.features.get("tsc-deadline"));
     if now.is_some_and(|now| now == policy) {
         return;
     }
     if !has_cpu_mode(context) {
-        return list.not_done("tsc-deadline", "its <cpu> has no mode or model that a feature could be added to");
+        return list.not_done(
+            "tsc-deadline",
+            "its <cpu> has no mode or model that a feature could be added to",
+        );
     }
-    list.guest(Target::CpuFeature("tsc-deadline".into()), Value::Text(policy.into()), "profile: precise timers");
+    list.guest(
+        Target::CpuFeature("tsc-deadline".into()),
+        Value::Text(policy.into()),
+        "profile: precise timers",
+    );
 }
 
 fn cache(context: &Context<'_>, list: &mut List) {

@@ -64,15 +64,26 @@ pub struct List {
 
 impl List {
     fn host(&mut self, target: Target, value: Value, why: impl Into<String>) {
-        self.settings.push(Setting { target, value, why: why.into(), guest_visible: false });
+        self.settings.push(Setting {
+            target,
+            value,
+            why: why.into(),
+            guest_visible: false,
+        });
     }
 
     fn guest(&mut self, target: Target, value: Value, why: impl Into<String>) {
-        self.settings.push(Setting { target, value, why: why.into(), guest_visible: true });
+        self.settings.push(Setting {
+            target,
+            value,
+            why: why.into(),
+            guest_visible: true,
+        });
     }
 
     fn keep(&mut self, what: impl Into<String>) {
-        self.kept.push((what.into(), "written by hand (on_existing = keep)".into()));
+        self.kept
+            .push((what.into(), "written by hand (on_existing = keep)".into()));
     }
 
     fn not_done(&mut self, what: impl Into<String>, why: impl Into<String>) {
@@ -97,7 +108,9 @@ pub fn list(context: &Context<'_>) -> List {
     }
     list.shape.threads = match context.fits && !context.wishes.dedicated.is_empty() {
         true => context.placed.threads,
-        false => context.provenance.map_or(0, |provenance| provenance.head.shape.threads),
+        false => context
+            .provenance
+            .map_or(0, |provenance| provenance.head.shape.threads),
     };
     list
 }

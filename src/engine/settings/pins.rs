@@ -1,15 +1,22 @@
 //! Pins of vCPUs, emulator threads and iothreads, and real-time scheduling.
 
 use super::{Context, List};
+use crate::engine::support;
 use crate::idset::VcpuSet;
 use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
 use crate::settings::{DiskAttribute, Target, Value};
-use crate::engine::support;
 use crate::units::IothreadId;
 
 /// `<vcpupin>`, and what would contradict it.
 pub fn vcpus(context: &Context<'_>, list: &mut List) {
-    let Context { wishes, domain, placed, demanded, fits, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        placed,
+        demanded,
+        fits,
+        ..
+    } = *context;
     if wishes.profile.cpus == Cpus::Keep {
         return;
     }
@@ -21,7 +28,11 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
         list.keep("vcpu cpuset");
     }
     if wishes.profile.override_existing && domain.vcpu_placement_auto {
-        list.host(Target::VcpuPlacement, Value::Text("static".into()), "pins take its place");
+        list.host(
+            Target::VcpuPlacement,
+            Value::Text("static".into()),
+            "pins take its place",
+        );
     } else if wishes.profile.override_existing && domain.vcpu_cpuset.is_some() {
         list.host(Target::VcpuCpuset, Value::Absent, "pins take its place");
     }
@@ -29,9 +40,15 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
         if demanded.kept_pins.contains_key(vcpu) {
             continue;
         }
-        let why = match (fits && wishes.dedicated.contains(*vcpu), placed.threads, placed.own_cores) {
+        let why = match (
+            fits && wishes.dedicated.contains(*vcpu),
+            placed.threads,
+            placed.own_cores,
+        ) {
             (false, ..) => "floats on shared CPUs".to_string(),
-            (true, 1, true) if !placed.withheld.is_empty() => "a core of its own, siblings withheld".to_string(),
+            (true, 1, true) if !placed.withheld.is_empty() => {
+                "a core of its own, siblings withheld".to_string()
+            }
             (true, 1, true) => "a core of its own".to_string(),
             (true, _, false) => "a CPU of its own; cores are shared, for want of free ones".to_string(),
             (true, threads, true) => format!("whole cores, {threads} siblings together"),
@@ -45,13 +62,22 @@ pub fn emulator(context: &Context<'_>, list: &mut List) {
     if context.wishes.keep && context.domain.emulatorpin.is_some() {
         list.keep("emulatorpin");
     } else if let Some(cpus) = &context.support.emulator {
-        list.host(Target::EmulatorPin, Value::Cpus(cpus.clone()), context.support.emulator_why.clone());
+        list.host(
+            Target::EmulatorPin,
+            Value::Cpus(cpus.clone()),
+            context.support.emulator_why.clone(),
+        );
     }
 }
 
 /// `<iothreads>`, `<iothreadpin>`, and the disks and controllers they serve.
 pub fn iothreads(context: &Context<'_>, list: &mut List) {
-    let Context { wishes, domain, support, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        support,
+        ..
+    } = *context;
     if let Some(count) = support.iothread_count {
         let why = match wishes.profile.iothread_count {
             IothreadCount::At(_) => "profile",
@@ -63,7 +89,11 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         if wishes.keep && domain.iothreadpins.contains_key(id) {
             list.keep(format!("iothreadpin {id}"));
         } else {
-            list.host(Target::IothreadPin(*id), Value::Cpus(cpus.clone()), support.iothreads_why.clone());
+            list.host(
+                Target::IothreadPin(*id),
+                Value::Cpus(cpus.clone()),
+                support.iothreads_why.clone(),
+            );
         }
     }
     let mut next = support.iothread_ids.iter().cycle();
@@ -72,7 +102,11 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
             list.keep(format!("{} iothread", disk.target));
         } else if let Some(id) = next.next() {
             let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
-            list.host(target, iothread(*id), "its input and output leave the emulator thread");
+            list.host(
+                target,
+                iothread(*id),
+                "its input and output leave the emulator thread",
+            );
         }
     }
     for controller in &domain.scsi_controllers {
@@ -94,7 +128,15 @@ fn iothread(id: IothreadId) -> Value {
 
 /// `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
 pub fn realtime(context: &Context<'_>, list: &mut List) {
-    let Context { wishes, domain, host, placed, dedicated, fits, .. } = *context;
+    let Context {
+        wishes,
+        domain,
+        host,
+        placed,
+        dedicated,
+        fits,
+        ..
+    } = *context;
     if wishes.realtime.is_empty() {
         return;
     }
@@ -106,12 +148,18 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
     }
     let alone = |vcpu: &crate::units::VcpuId| {
         fits && wishes.dedicated.contains(*vcpu)
-            && placed.vcpus.get(vcpu).is_some_and(|pin| pin.len() == 1 && pin.is_subset(dedicated))
+            && placed
+                .vcpus
+                .get(vcpu)
+                .is_some_and(|pin| pin.len() == 1 && pin.is_subset(dedicated))
     };
     let vcpus: VcpuSet = wishes.realtime.iter().filter(alone).collect();
     let without = wishes.realtime.difference(&vcpus);
     if !without.is_empty() {
-        list.not_done(format!("real time for vCPUs {without}"), "they have no dedicated CPU of their own");
+        list.not_done(
+            format!("real time for vCPUs {without}"),
+            "they have no dedicated CPU of their own",
+        );
     }
     if vcpus.is_empty() {
         return;
@@ -121,6 +169,10 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
         Scheduler::Fifo => "fifo",
         Scheduler::Rr => "rr",
     };
-    let value = Value::Sched { vcpus, scheduler, priority: realtime.priority };
+    let value = Value::Sched {
+        vcpus,
+        scheduler,
+        priority: realtime.priority,
+    };
     list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
 }
