@@ -9,7 +9,6 @@
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use crate::cli::{Exit, Failure, Outcome, logger, plan};
 use crate::engine::Decision;
 use crate::ledger::guest::GuestXml;
 use crate::plan::{Plan, Scope};
+use crate::root::Root;
 use crate::xml::tree::MAX_BYTES;
 
 /// All a hook may take, from the program's start.
@@ -43,12 +43,12 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let mut words = args.words.iter().map(|word| word.to_string_lossy().into_owned());
     let mut word = || words.next().unwrap_or_default();
     let (guest, operation, suboperation) = (word(), word(), word());
-    let root = session::named_root(global).unwrap_or_else(|| "/".into());
-    if is_real_root(&root) && !nix::unistd::geteuid().is_root() {
+    let root = session::named_root(global).map_or_else(Root::default, Root::new);
+    if root.is_real() && !nix::unistd::geteuid().is_root() {
         // A guest of an ordinary user's own libvirt (qemu:///session): not ours.
         return Outcome::default();
     }
-    let task = if root.join("run/virtfit/disabled").symlink_metadata().is_ok() {
+    let task = if root.exists("/run/virtfit/disabled") {
         Task::Nothing
     } else {
         task(&operation, &suboperation)
@@ -58,11 +58,6 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let mut outcome = wait(&news, task, started).unwrap_or_else(|broken| broken.outcome(&guest, &operation));
     outcome.stderr.extend(kept.take());
     outcome
-}
-
-/// Whether a root path is the machine itself.
-fn is_real_root(root: &Path) -> bool {
-    root.canonicalize().is_ok_and(|root| root == Path::new("/"))
 }
 
 /// Why nothing was decided.

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::cli::args::ColorWhen;
 use crate::cli::outcome::io_text;
-use crate::cli::pending::Style;
 use crate::cli::{Exit, Outcome};
+use crate::render::Style;
 
 /// The width of text that is not for a terminal, and of a terminal that does not tell its own.
 const PLAIN_WIDTH: usize = 80;

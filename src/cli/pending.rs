@@ -1,65 +1,17 @@
 //! Stand-ins for the parts that are still being written next door. This file goes when they are merged.
 #![allow(missing_docs)]
 
-use std::path::Path;
-
 use crate::cpulist;
 use crate::domain::{Cell, Domain, HugepagesElement, NumaMemory};
 use crate::engine::{Decision, EngineError, Inputs};
-use crate::facts::GuestFacts;
-use crate::host::Host;
 use crate::idset::CpuSet;
 use crate::plan::{Notes, Plan, Verdict};
-use crate::policy::HostPolicy;
+use crate::policy::Policy;
 use crate::settings::Target;
-use crate::units::{CellId, Id, IothreadId, KiB, NodeId, VcpuId};
+use crate::units::{CellId, Id, IothreadId, KiB, VcpuId};
 use crate::xml::{Document, Element, XmlError};
 
-#[derive(Debug, Clone, Default)]
-pub struct Policy {
-    pub host: HostPolicy,
-}
-
-pub fn load_policy(_root: Option<&Path>, file: Option<&Path>) -> Result<Policy, String> {
-    if let Some(file) = file {
-        let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        let broken = text.lines().position(|line| line.contains("BROKEN"));
-        if let Some(line) = broken {
-            return Err(format!(
-                "{}:{}:1: broken\n{}:{}:1: twice",
-                file.display(),
-                line + 1,
-                file.display(),
-                line + 1
-            ));
-        }
-        return Ok(Policy {
-            host: HostPolicy {
-                observe: text.contains("mode = \"observe\""),
-                ..HostPolicy::default()
-            },
-        });
-    }
-    Ok(Policy::default())
-}
-
-pub fn load_host(_root: &Path, _topology: Option<&str>) -> Result<Host, String> {
-    Ok(Host {
-        nodes: vec![crate::host::Node {
-            id: NodeId(0),
-            memory: KiB(0),
-            pools: Vec::new(),
-            distances: Default::default(),
-        }],
-        ..Host::default()
-    })
-}
-
-pub fn gather_facts(_root: &Path, _domain: &Domain, _host: &Host) -> GuestFacts {
-    GuestFacts::default()
-}
-
-pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
+pub fn decide(xml: &str, inputs: &Inputs<'_>, _policy: &Policy) -> Result<Decision, EngineError> {
     let document = Document::parse(xml)?;
     let domain = parse_domain(&document)?;
     let mut plan = Plan {
@@ -225,72 +177,4 @@ pub fn parse_domain(document: &Document<'_>) -> Result<Domain, XmlError> {
         });
     }
     Ok(domain)
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Style {
-    pub width: usize,
-    pub unicode: bool,
-    pub color: bool,
-}
-
-pub fn plan_text(plan: &Plan, _style: &Style) -> String {
-    let mut out = plan_line(plan, _style);
-    for reason in &plan.reasons {
-        out.push_str(&format!("  {reason}\n"));
-    }
-    out
-}
-
-pub fn plan_line(plan: &Plan, _style: &Style) -> String {
-    let verdict = match plan.verdict {
-        Verdict::Tuned => "tuned",
-        Verdict::Unchanged => "unchanged",
-        Verdict::Refused => "refused",
-    };
-    match &plan.profile {
-        Some(profile) => format!("{}: {verdict} by {profile}\n", plan.guest),
-        None => format!("{}: {verdict}\n", plan.guest),
-    }
-}
-
-pub fn diff(old: &str, new: &str, name: &str, _style: &Style) -> String {
-    if old == new {
-        return String::new();
-    }
-    format!("--- {name}\n+++ {name}\n")
-}
-
-pub fn did_you_mean<'a>(word: &str, mut candidates: impl Iterator<Item = &'a str>) -> String {
-    match candidates.find(|candidate| candidate.chars().count().abs_diff(word.chars().count()) <= 1) {
-        Some(candidate) => format!("; did you mean '{candidate}'?"),
-        None => String::new(),
-    }
-}
-
-pub fn profile_list(_policy: &Policy) -> String {
-    "fit\n".into()
-}
-
-pub fn profile_show(_policy: &Policy, name: &str) -> Result<String, String> {
-    if name == "fit" {
-        Ok("name = \"fit\"\n".into())
-    } else {
-        Err(format!("there is no profile '{name}'"))
-    }
-}
-
-pub fn policy_check(_root: Option<&Path>, files: &[std::path::PathBuf]) -> Result<String, String> {
-    files
-        .iter()
-        .try_for_each(|file| load_policy(None, Some(file)).map(drop))?;
-    Ok("no errors\n".into())
-}
-
-pub fn policy_show(_policy: &Policy) -> String {
-    "[host]\n".into()
-}
-
-pub fn policy_cat(_root: Option<&Path>, _file: Option<&Path>) -> Result<String, String> {
-    Ok(String::new())
 }

@@ -3,6 +3,7 @@
 use crate::cli::args::{Global, RevertArgs};
 use crate::cli::input::Source;
 use crate::cli::{Failure, Outcome, pending, plan, rewrite};
+use crate::root::Root;
 use crate::xml::Document;
 
 /// Runs it.
@@ -19,7 +20,7 @@ pub fn run(_global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     if let Source::Guest(word) = &source {
         return Err(Failure::at(word, NEEDS_LIBVIRT));
     }
-    let input = plan::load(&source, None)?;
+    let input = plan::load(&source, &Root::none())?;
     let document = Document::parse(&input.text).map_err(|error| Failure::at(&input.label, error))?;
     let reverted = pending::revert(&document);
     for left in &reverted.left {

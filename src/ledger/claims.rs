@@ -6,10 +6,10 @@
 use crate::ledger::{Claim, guest};
 use crate::xml::XmlError;
 
-/// Where definitions are, below the root.
-pub const FOLDER: &str = "etc/libvirt/qemu";
-/// Links to the definitions that libvirt starts by itself, below the root.
-pub const AUTOSTART_FOLDER: &str = "etc/libvirt/qemu/autostart";
+/// Where definitions are on the host.
+pub const FOLDER: &str = "/etc/libvirt/qemu";
+/// Links to the definitions that libvirt starts by itself.
+pub const AUTOSTART_FOLDER: &str = "/etc/libvirt/qemu/autostart";
 
 /// What a definition claims; empty `cpus`: nothing.
 ///

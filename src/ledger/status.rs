@@ -11,8 +11,8 @@ use crate::ledger::{Holder, guest};
 use crate::units::KiB;
 use crate::xml::{Document, Element, XmlError};
 
-/// Where they are, below the root.
-pub const FOLDER: &str = "run/libvirt/qemu";
+/// Where they are on the host.
+pub const FOLDER: &str = "/run/libvirt/qemu";
 
 /// Reads a status file's text. `default_page` is the host's default huge page size.
 ///
