@@ -20,7 +20,7 @@ use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 use super::error::HostError;
 use super::identity;
 use super::structure::{Cache, Distances, MemoryNode, Structure, Thread};
-use super::{PagePool, index};
+use super::{PagePool, index, synthetic};
 use crate::cpulist::MAX_ID;
 use crate::idset::CpuSet;
 use crate::root::Root;
@@ -57,8 +57,7 @@ pub fn discover(source: &TopologySource) -> Result<Structure, HostError> {
     let topology = build(source)?;
     let mut structure = read(&topology)?;
     if let TopologySource::Synthetic(line) = source {
-        // hwloc gives a node of a line that names no memory 1 GiB: invented, so not known.
-        if !line.contains("memory=") {
+        if !synthetic::names_memory(line) {
             for node in &mut structure.nodes {
                 node.memory = KiB(0);
             }
@@ -108,6 +107,7 @@ fn build(source: &TopologySource) -> Result<Topology, HostError> {
                 .map_err(|error| failed(&error))?;
         }
         TopologySource::Synthetic(line) => {
+            synthetic::check_size(line).map_err(wrong)?;
             builder = builder.from_synthetic(line).map_err(|_| {
                 wrong("there is no such file, and hwloc does not accept it as a synthetic line".into())
             })?;
