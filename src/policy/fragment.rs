@@ -76,7 +76,7 @@ pub fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
             "host" => host(&mut reader, root, item, &mut out),
             "profile" => profiles(&mut reader, root, item, &mut out),
             "rule" => rules(&mut reader, root, item, &mut out),
-            _ => reader.unknown(root, name, "a policy file", &["host", "profile", "rule"]),
+            _ => reader.unknown(root, name, "the top level", &["host", "profile", "rule"]),
         }
     }
     let mut problems = reader.problems;
@@ -99,12 +99,22 @@ fn syntax(reader: &Reader, error: &toml_edit::TomlError) -> Problem {
         span = end..end;
     }
     let place = reader.place(Some(span));
-    let message = error
+    let mut message = error
         .message()
         .lines()
         .map(str::trim)
         .collect::<Vec<_>>()
         .join(", ");
+    if message.contains("must be quoted") {
+        message.truncate(message.find(", expected").unwrap_or(message.len()));
+    }
+    if let Some(key) = error
+        .span()
+        .filter(|_| message == "duplicate key")
+        .and_then(|span| text.get(span))
+    {
+        message = format!("duplicate key '{key}'");
+    }
     let problem = Problem::at(place, format!("not TOML: {}", printable(&message)));
     if message.contains("quoted") || message.contains("string") {
         problem.next("words stand in quotes: key = \"word\"; numbers, true and false do not")

@@ -83,17 +83,18 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
 
     origins.profiles = drafts(files);
     let unknown = parents(&mut origins.profiles);
-    let cyclic = cycles(&origins.profiles, &mut problems);
+    cycles(&origins.profiles, &mut problems);
     if all_known {
         problems.extend(unknown);
     }
     let mut profiles = BTreeMap::new();
-    if !cyclic {
-        for name in origins.profiles.keys() {
-            profiles.insert(name.clone(), resolve(name, &origins.profiles));
+    for name in origins.profiles.keys() {
+        let chain = chain(name, &origins.profiles);
+        if chain.last().is_some_and(|(_, draft)| draft.inherits.is_none()) {
+            profiles.insert(name.clone(), resolve(name, &chain));
         }
-        contradictions(&profiles, &origins.profiles, &mut problems);
     }
+    contradictions(&profiles, &origins.profiles, &mut problems);
     let rules = rules(files, &origins.profiles, all_known, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -261,10 +262,9 @@ fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<Strin
     problem
 }
 
-/// Whether some profiles inherit each other in a circle; each circle is one problem.
-fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) -> bool {
+/// Profiles that inherit each other in a circle; each circle is one problem.
+fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) {
     let mut done: BTreeSet<&str> = BTreeSet::new();
-    let mut found = false;
     for start in drafts.keys() {
         let mut path: Vec<&str> = Vec::new();
         let mut on_path: BTreeSet<&str> = BTreeSet::new();
@@ -273,7 +273,6 @@ fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) -> bool
             if !on_path.insert(name) {
                 let begin = path.iter().position(|seen| *seen == name).unwrap_or(0);
                 problems.extend(circle(path.get(begin..).unwrap_or(&[]), drafts));
-                found = true;
                 break;
             }
             path.push(name);
@@ -284,7 +283,6 @@ fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) -> bool
         }
         done.extend(path);
     }
-    found
 }
 
 fn circle(members: &[&str], drafts: &BTreeMap<String, Draft>) -> Option<Problem> {
@@ -314,34 +312,41 @@ fn circle(members: &[&str], drafts: &BTreeMap<String, Draft>) -> Option<Problem>
     Some(Problem::at(place, message).next(next))
 }
 
-/// The profiles a profile's keys come from, itself first; ends at the base. Not for circles.
+/// The profiles a profile's keys come from, itself first. Ends at the base, or where a circle closes.
 pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a str, &'a Draft)> {
     let mut out = Vec::new();
     let mut next = Some(name);
     while let Some((name, draft)) = next.and_then(|name| drafts.get(name).map(|draft| (name, draft))) {
+        if out.len() > drafts.len() {
+            break;
+        }
         out.push((name, draft));
         next = draft.inherits.as_ref().map(|(parent, _)| parent.as_str());
     }
     out
 }
 
-/// All keys of a profile. The description is its own: what describes its parent does not describe it.
-fn resolve(name: &str, drafts: &BTreeMap<String, Draft>) -> Profile {
-    let mut profile = Profile::default();
-    let chain = chain(name, drafts);
+/// All keys of a profile. The description is its own: what describes its parent does not describe it. A profile that
+/// leaves the guest alone has the defaults, as none of them has an effect.
+fn resolve(name: &str, chain: &[(&str, &Draft)]) -> Profile {
+    let mut profile = Profile {
+        name: name.to_string(),
+        off: chain.iter().any(|(owner, _)| *owner == OFF),
+        ..Profile::default()
+    };
     for (owner, draft) in chain.iter().rev() {
         for (path, (value, _)) in &draft.keys {
-            if *path == "description" && *owner != name {
-                continue;
-            }
-            if let Some(key) = keys::find(PROFILE, path) {
+            let counts = if *path == "description" {
+                *owner == name
+            } else {
+                !profile.off
+            };
+            if let Some(key) = keys::find(PROFILE, path).filter(|_| counts) {
                 // Every value here went through this very function when it was read.
                 let _ = (key.set)(&mut profile, value);
             }
         }
     }
-    profile.off = chain.iter().any(|(owner, _)| *owner == OFF);
-    profile.name = name.to_string();
     profile
 }
 

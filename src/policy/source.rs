@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// The longest piece of a source line that a message shows, in characters.
-const EXCERPT: usize = 74;
+const EXCERPT: usize = 70;
 
 /// One policy file: what messages call it, and its text (a byte order mark is taken off).
 #[derive(Debug, Default)]
@@ -290,7 +290,7 @@ mod tests {
         let text = format!("a = [{}X, {}]", "1, ".repeat(100), "2, ".repeat(100));
         let out = shown(&text, "X");
         let lines: Vec<&str> = out.lines().collect();
-        assert!(lines.iter().all(|l| l.chars().count() < 100), "{out}");
+        assert!(lines.iter().all(|l| l.chars().count() <= 80), "{out}");
         let caret = lines[2].chars().position(|c| c == '^').unwrap();
         assert_eq!(lines[1].chars().nth(caret), Some('X'), "{out}");
     }
