@@ -356,6 +356,19 @@ fn reserved_words_are_not_yet_there_wherever_they_stand() {
 }
 
 #[test]
+fn a_dot_in_quotes_is_no_table() {
+    let errors = Policy::parse("[profile.a]\n\"disk.io\" = \"native\"\n", "p")
+        .unwrap_err()
+        .to_string();
+    assert!(errors.contains("unknown key 'disk.io'"), "{errors}");
+    let policy = Policy::parse(
+        "[profile.a]\ndisk.io = \"native\"\n[profile.a.kvm]\npoll_control = \"on\"\n",
+        "p",
+    );
+    assert!(policy.is_ok());
+}
+
+#[test]
 fn cores_and_cpus_are_not_mixed_up() {
     let rule = |text: &str| {
         Policy::parse(&format!("[host]\nhousekeeping = {text}\n"), "p")

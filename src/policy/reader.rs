@@ -188,7 +188,7 @@ impl Reader {
             if own.contains(&name) {
                 continue;
             }
-            if let Some(key) = keys::find(all, name) {
+            if let Some(key) = keys::find(all, name).filter(|_| !name.contains('.')) {
                 self.key(table, name, item, key, &mut out);
                 continue;
             }
