@@ -1,6 +1,6 @@
 //! Several files to one policy: settings key by key, later files over earlier ones; what only shows across files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::builtin::{ALIASES, BASE, BUILTINS, OFF};
@@ -86,13 +86,7 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
     if all_known {
         problems.extend(unknown);
     }
-    let mut profiles = BTreeMap::new();
-    for name in origins.profiles.keys() {
-        let chain = chain(name, &origins.profiles);
-        if chain.last().is_some_and(|(_, draft)| draft.inherits.is_none()) {
-            profiles.insert(name.clone(), resolve(name, &chain));
-        }
-    }
+    let profiles = resolve_all(&origins.profiles);
     checks::contradictions(&profiles, &origins.profiles, &mut problems);
     let rules = rules(files, &origins.profiles, all_known, &mut problems);
     if !problems.is_empty() {
@@ -248,25 +242,51 @@ pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a
     out
 }
 
-/// All keys of a profile. The description is its own: what describes its parent does not describe it. A profile that
-/// leaves the guest alone has the defaults, as none of them has an effect.
-fn resolve(name: &str, chain: &[(&str, &Draft)]) -> Profile {
+/// Every profile with all its keys; those whose parents go in a circle are left out.
+fn resolve_all(drafts: &BTreeMap<String, Draft>) -> BTreeMap<String, Profile> {
+    let mut done: BTreeMap<String, Profile> = BTreeMap::new();
+    let mut endless: BTreeSet<&str> = BTreeSet::new();
+    for start in drafts.keys() {
+        let mut path: Vec<(&str, &Draft)> = Vec::new();
+        let mut on_path: BTreeSet<&str> = BTreeSet::new();
+        let mut next = Some(start.as_str());
+        let mut closed = false;
+        while let Some(name) = next.filter(|name| !done.contains_key(*name)) {
+            closed = endless.contains(name) || !on_path.insert(name);
+            let Some(draft) = drafts.get(name).filter(|_| !closed) else {
+                break;
+            };
+            path.push((name, draft));
+            next = draft.inherits.as_ref().map(|(parent, _)| parent.as_str());
+        }
+        if closed {
+            endless.extend(on_path);
+            continue;
+        }
+        // From the parent that is known down to where the walk began.
+        for (name, draft) in path.into_iter().rev() {
+            let parent = draft.inherits.as_ref().and_then(|(parent, _)| done.get(parent));
+            let profile = resolve(name, draft, parent.cloned().unwrap_or_default());
+            done.insert(name.to_string(), profile);
+        }
+    }
+    done
+}
+
+/// A profile from its parent and its own keys. The description is its own: what describes its parent does not
+/// describe it. A profile that leaves the guest alone has the defaults, as none of them has an effect.
+fn resolve(name: &str, draft: &Draft, parent: Profile) -> Profile {
+    let off = parent.off || name == OFF;
     let mut profile = Profile {
         name: name.to_string(),
-        off: chain.iter().any(|(owner, _)| *owner == OFF),
-        ..Profile::default()
+        off,
+        description: String::new(),
+        ..if off { Profile::default() } else { parent }
     };
-    for (owner, draft) in chain.iter().rev() {
-        for (path, (value, _)) in &draft.keys {
-            let counts = if *path == "description" {
-                *owner == name
-            } else {
-                !profile.off
-            };
-            if let Some(key) = keys::find(PROFILE, path).filter(|_| counts) {
-                // Every value here went through this very function when it was read.
-                let _ = (key.set)(&mut profile, value);
-            }
+    for (path, (value, _)) in &draft.keys {
+        if let Some(key) = keys::find(PROFILE, path).filter(|_| !off || *path == "description") {
+            // Every value here went through this very function when it was read.
+            let _ = (key.set)(&mut profile, value);
         }
     }
     profile
