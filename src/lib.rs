@@ -1,4 +1,5 @@
 //! virtfit fits each libvirt guest to the host it runs on. (Map to come.)
+pub mod cli;
 pub mod cpulist;
 pub mod domain;
 pub mod engine;
@@ -6,9 +7,12 @@ pub mod facts;
 pub mod host;
 pub mod idset;
 pub mod ledger;
+pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod render;
+pub mod rewrite;
+pub mod root;
 pub mod settings;
 pub mod units;
 pub mod xml;

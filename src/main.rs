@@ -1,2 +1,5 @@
-//! The `virtfit` command.
-fn main() {}
+//! `virtfit`: the command line. Everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    virtfit::cli::main()
+}

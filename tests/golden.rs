@@ -4,6 +4,7 @@
 //! committed.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/case.rs"]
 mod common;
 
 use std::collections::BTreeMap;

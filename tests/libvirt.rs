@@ -1,6 +1,7 @@
 //! What virtfit writes, given to a real libvirt and QEMU: defined, started, and read back from /proc.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/case.rs"]
 mod common;
 #[path = "common/libvirt.rs"]
 mod daemon;

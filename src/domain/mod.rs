@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use crate::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::units::{CellId, IothreadId, KiB, VcpuId};
 
+pub mod parse;
+
 /// The facts of one domain XML. Absent elements are `None` or empty; libvirt's defaults are filled in by the methods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domain {

@@ -2,6 +2,15 @@
 
 use std::collections::BTreeMap;
 
+pub mod claims;
+pub mod guest;
+pub mod read;
+pub mod reservation;
+pub mod status;
+pub mod taken;
+
+pub use taken::taken;
+
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{HostCpu, KiB, NodeId};
 

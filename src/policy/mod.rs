@@ -1,12 +1,93 @@
 //! The policy: what an administrator asks for, checked and merged. `engine.md` section 1 is its contract.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::idset::CpuSet;
 
+pub mod builtin;
+mod digest;
+pub mod fragment;
+pub mod glob;
+pub mod keys;
+pub mod load;
+pub mod merge;
+pub mod names;
 pub mod profile;
+pub mod range;
+pub mod reader;
+pub mod rule;
+pub mod select;
+pub mod sets;
+pub mod show;
+pub mod source;
+pub mod suggest;
+mod text;
+pub mod value;
 
+pub use load::Files;
 pub use profile::Profile;
+pub use rule::Rule;
+pub use select::{Selection, UnknownProfile};
+pub use sets::Sets;
+pub use source::PolicyErrors;
+
+/// A checked and merged policy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// `[host]`.
+    pub host: HostPolicy,
+    /// Every profile with all its keys, by canonical name; the built-in ones, too.
+    pub profiles: BTreeMap<String, Profile>,
+    /// In the order in which they are tried.
+    pub rules: Vec<Rule>,
+    /// 12 hex digits; equal for policies that mean the same.
+    pub digest: String,
+    /// Where each value comes from.
+    pub origins: merge::Origins,
+}
+
+impl Policy {
+    /// The policy of a host without any policy file: the built-in profiles, no rule.
+    pub fn builtin() -> Self {
+        merge::merge(&[], Vec::new()).unwrap_or_else(|_| Self {
+            host: HostPolicy::default(),
+            profiles: BTreeMap::new(),
+            rules: Vec::new(),
+            digest: String::new(),
+            origins: merge::Origins::default(),
+        })
+    }
+
+    /// The policy below a root path (`/` on a live host).
+    ///
+    /// # Errors
+    /// Everything wrong in any of its files.
+    pub fn load(root: &Path) -> Result<Self, PolicyErrors> {
+        Files::below(root).policy()
+    }
+
+    /// The policy of one file, as `--policy FILE` has it: it takes the place of all folders, built-ins stay.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn load_file(path: &Path) -> Result<Self, PolicyErrors> {
+        Files::named(&[path]).policy()
+    }
+
+    /// The policy of one text; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn parse(text: &str, path: &str) -> Result<Self, PolicyErrors> {
+        Files::text(path, text).policy()
+    }
+
+    /// A profile by its name or alias.
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        merge::canonical(name, &self.profiles).and_then(|name| self.profiles.get(name))
+    }
+}
 
 /// `housekeeping` and `shared`: a list, whole cores a node, or decided by virtfit.
 #[derive(Debug, Clone, PartialEq, Eq)]

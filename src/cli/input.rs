@@ -1,0 +1,147 @@
+//! What a command works on: stdin, a file, or a guest's definition.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::cli::Failure;
+use crate::cli::guest;
+use crate::xml::tree::MAX_BYTES;
+use crate::xml::{Document, XmlError};
+
+/// Where an input comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `-`, or no word and no terminal.
+    Stdin,
+    /// A word with `/`, or the name of an existing file.
+    File(PathBuf),
+    /// Any other word: a name or UUID.
+    Guest(String),
+}
+
+/// A text, and what messages call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// `stdin`, or the file's path.
+    pub label: String,
+    /// The text.
+    pub text: String,
+    /// It came from stdin.
+    pub stdin: bool,
+}
+
+impl Source {
+    /// What a word means.
+    pub fn of(word: &OsStr) -> Self {
+        if word == "-" {
+            return Self::Stdin;
+        }
+        let path = Path::new(word);
+        let has_slash = word.as_encoded_bytes().contains(&b'/');
+        // A folder that happens to be called like a guest is not meant.
+        let is_file = || fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir());
+        if has_slash || is_file() {
+            return Self::File(path.to_path_buf());
+        }
+        Self::Guest(word.to_string_lossy().into_owned())
+    }
+
+    /// Reads it. `root` is where definitions are; `None`: there is no host to look for guests on.
+    ///
+    /// # Errors
+    /// It is not there, may not be read, is larger than [`MAX_BYTES`] or not UTF-8.
+    pub fn read(&self, root: Option<&Path>) -> Result<Input, Failure> {
+        match self {
+            Self::Stdin => {
+                let text = bounded("stdin", io::stdin().lock())?;
+                Ok(Input {
+                    label: "stdin".into(),
+                    text,
+                    stdin: true,
+                })
+            }
+            Self::File(path) => read_file(path),
+            Self::Guest(word) => match root {
+                Some(root) => read_file(&guest::find(root, word)?),
+                None => Err(Failure::at(
+                    word,
+                    "no such file; guests are looked up on a host: give --root as well",
+                )),
+            },
+        }
+    }
+}
+
+/// Reads a file of XML.
+///
+/// # Errors
+/// As [`Source::read`].
+pub fn read_file(path: &Path) -> Result<Input, Failure> {
+    let label = path.display().to_string();
+    let file = fs::File::open(path).map_err(|error| Failure::io(&label, &error))?;
+    let text = bounded(&label, file)?;
+    Ok(Input {
+        label,
+        text,
+        stdin: false,
+    })
+}
+
+/// At most [`MAX_BYTES`] of UTF-8.
+fn bounded(label: &str, from: impl Read) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let limit = MAX_BYTES as u64 + 1;
+    from.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::io(label, &error))?;
+    text_of(bytes).map_err(|error| Failure::at(label, error))
+}
+
+/// A text of bounded bytes.
+///
+/// # Errors
+/// There are more than [`MAX_BYTES`], or they are not UTF-8.
+pub fn text_of(bytes: Vec<u8>) -> Result<String, XmlError> {
+    if bytes.len() > MAX_BYTES {
+        let problem = format!("more than {} MiB of XML; libvirt takes no more", MAX_BYTES >> 20);
+        return Err(XmlError::at("", 0, problem));
+    }
+    String::from_utf8(bytes).map_err(|error| match Document::parse_bytes(error.as_bytes()) {
+        Err(error) => error,
+        Ok(_) => XmlError::at("", 0, "not valid UTF-8"),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_word_means() {
+        assert_eq!(Source::of(OsStr::new("-")), Source::Stdin);
+        assert_eq!(Source::of(OsStr::new("./db")), Source::File("./db".into()));
+        assert_eq!(
+            Source::of(OsStr::new("/nowhere/x")),
+            Source::File("/nowhere/x".into())
+        );
+        assert_eq!(
+            Source::of(OsStr::new("Cargo.toml")),
+            Source::File("Cargo.toml".into())
+        );
+        // A folder of the package is no file.
+        assert_eq!(Source::of(OsStr::new("src")), Source::Guest("src".into()));
+        assert_eq!(Source::of(OsStr::new("db")), Source::Guest("db".into()));
+    }
+
+    #[test]
+    fn bounds_what_it_reads() {
+        assert_eq!(text_of(vec![b' '; MAX_BYTES]).unwrap().len(), MAX_BYTES);
+        let error = bounded("x.xml", io::repeat(b' ')).unwrap_err();
+        assert!(error.message().contains("more than 4 MiB"), "{error:?}");
+        let error = bounded("x.xml", &b"<a>\n\xff"[..]).unwrap_err();
+        assert_eq!(error.message(), "x.xml: line 2, column 1: not valid UTF-8");
+    }
+}

@@ -1,0 +1,58 @@
+//! The command line: argv and streams at the edge, one file a command. `cli.md` is its contract.
+//!
+//! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. So stdout holds a whole answer or nothing.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub mod args;
+pub mod guest;
+pub mod hook;
+pub mod input;
+pub mod logger;
+pub mod operation;
+pub mod outcome;
+pub mod output;
+pub mod pending;
+pub mod plan;
+pub mod policy;
+pub mod profile;
+pub mod revert;
+pub mod rewrite;
+pub mod session;
+
+pub use outcome::{Exit, Failure, Outcome};
+
+use args::{Args, Command};
+
+/// Runs the program: parses argv, runs one command, writes its answer, tells the exit code.
+pub fn main() -> ExitCode {
+    let started = std::time::Instant::now();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // --help and --version are answers (stdout, 0), all else is a usage error (stderr, 2).
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    if let Command::Hook(words) = &args.command {
+        return output::write(&hook::run(&args.global, words, started)).into();
+    }
+    logger::to_stderr(args.global.verbose);
+    let result = match &args.command {
+        Command::Plan(options) => plan::run(&args.global, options),
+        Command::Rewrite(options) => rewrite::run(&args.global, options),
+        Command::Revert(options) => revert::run(&args.global, options),
+        Command::Profile(command) => profile::run(&args.global, command),
+        Command::Policy(command) => policy::run(&args.global, command),
+        Command::Hook(_) => Ok(Outcome::default()),
+    };
+    output::write(&result.unwrap_or_else(Failure::into_outcome)).into()
+}

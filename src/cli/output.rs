@@ -1,0 +1,106 @@
+//! Writing: once, at the end, and what the reader's screen can show.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use crate::cli::args::ColorWhen;
+use crate::cli::outcome::io_text;
+use crate::cli::pending::Style;
+use crate::cli::{Exit, Outcome};
+
+/// The width of text that is not for a terminal, and of a terminal that does not tell its own.
+const PLAIN_WIDTH: usize = 80;
+/// The widest text on a terminal.
+const MAX_WIDTH: usize = 100;
+
+/// Writes stderr, then stdout, and tells how the program ends. A reader that went away is no error.
+pub fn write(outcome: &Outcome) -> Exit {
+    let mut stderr = io::stderr().lock();
+    for line in &outcome.stderr {
+        let _ = writeln!(stderr, "{}", visible(line));
+    }
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(outcome.stdout.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(stderr, "virtfit: stdout: {}", io_text(&error));
+            Exit::Broken
+        }
+        _ => outcome.exit,
+    }
+}
+
+/// Control characters (of names and file names) never reach a terminal; line ends of our own do.
+pub fn visible(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// How to write for who reads stdout.
+pub fn style(color: ColorWhen) -> Style {
+    let terminal = io::stdout().is_terminal();
+    let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let columns = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    Style {
+        width: match columns {
+            Some(columns) if terminal && columns > 0 => columns.min(MAX_WIDTH),
+            _ => PLAIN_WIDTH,
+        },
+        unicode: is_utf8(|name| env::var(name).ok()),
+        color: match color {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => terminal && !set("NO_COLOR") && !dumb,
+        },
+    }
+}
+
+/// Whether the locale's character set is UTF-8: the first of these variables that says anything decides (`locale(7)`).
+fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    locale.is_some_and(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_locale_variable_decides() {
+        let rows: &[(&[(&str, &str)], bool)] = &[
+            (&[], false),
+            (&[("LANG", "en_GB.UTF-8")], true),
+            (&[("LANG", "C.utf8")], true),
+            (&[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")], false),
+            (&[("LC_ALL", ""), ("LANG", "en_GB.UTF-8")], true),
+            (&[("LC_CTYPE", "C.UTF-8"), ("LANG", "C")], true),
+        ];
+        for (variables, expected) in rows {
+            let get = |name: &str| {
+                let found = variables.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| (*value).to_string())
+            };
+            assert_eq!(is_utf8(get), *expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_made_visible() {
+        assert_eq!(visible("a\u{1b}[31m\u{9b}b\nc"), "a\u{fffd}[31m\u{fffd}b\nc");
+    }
+}

@@ -1,0 +1,52 @@
+//! `virtfit rewrite`: the tuned XML on stdout.
+
+use std::io::{self, IsTerminal};
+
+use crate::cli::args::{Global, RewriteArgs};
+use crate::cli::input::Source;
+use crate::cli::plan;
+use crate::cli::session::{self, Session};
+use crate::cli::{Failure, Outcome, output};
+use crate::engine::Decision;
+
+/// Runs it.
+///
+/// # Errors
+/// The input, the host or the policy is broken.
+pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
+    let options = &args.options;
+    let source = one_source(args.input.as_deref(), "rewrite")?;
+    let input = plan::load(&source, session::root(global).as_deref())?;
+    let session = Session::open(global)?;
+    let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
+    let stdout = if options.json {
+        plan::json(decided.plan())?
+    } else if options.diff {
+        plan::diff(&input, &decided, &output::style(global.color))
+    } else {
+        match &decided.decision {
+            Decision::Tuned { xml, .. } => xml.clone(),
+            Decision::Unchanged(_) => input.text.clone(),
+            Decision::Refused(_) => String::new(),
+        }
+    };
+    Ok(Outcome {
+        stdout,
+        stderr: plan::refusal(decided.plan()),
+        exit: plan::exit(&[decided.plan()], options),
+    })
+}
+
+/// The one input of a command that takes one: no word is stdin, which has to come from somewhere.
+///
+/// # Errors
+/// No word, and stdin is a terminal.
+pub fn one_source(word: Option<&std::ffi::OsStr>, command: &str) -> Result<Source, Failure> {
+    match word {
+        Some(word) => Ok(Source::of(word)),
+        None if io::stdin().is_terminal() => Err(Failure::Usage(format!(
+            "{command} what? Give a guest, a file, or XML on stdin"
+        ))),
+        None => Ok(Source::Stdin),
+    }
+}

@@ -1,0 +1,223 @@
+//! `<devices>`: disks, virtio-scsi controllers, the balloon, and what is passed through from the host.
+
+use std::collections::BTreeSet;
+
+use super::scalar::{c_number_attr, number_attr, short};
+use super::{nested, plain_child, plain_children};
+use crate::domain::{Disk, Domain, Passthrough, ScsiController};
+use crate::xml::{Element, XmlError};
+
+pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let mut targets = BTreeSet::new();
+    for element in nested(root, &["devices", "disk"]) {
+        let disk = disk(&element)?;
+        if !targets.insert(disk.target.clone()) {
+            return Err(element.error(format!("a second disk with target '{}'", short(&disk.target))));
+        }
+        domain.vhost_user |= disk.kind == "vhostuser";
+        domain.disks.push(disk);
+    }
+    for (element, index) in scsi_indices(root)? {
+        let model = element.attr("model").unwrap_or_default();
+        if !matches!(
+            &*model,
+            "virtio-scsi" | "virtio-transitional" | "virtio-non-transitional"
+        ) {
+            continue;
+        }
+        let driver = plain_child(&element, "driver");
+        domain.scsi_controllers.push(ScsiController {
+            index,
+            queues: driver
+                .and_then(|driver| driver.attr("queues"))
+                .map(|q| q.into_owned()),
+            iothread: driver.as_ref().and_then(iothread),
+        });
+    }
+    let mut balloons = nested(root, &["devices", "memballoon"]);
+    if let Some(balloon) = balloons.next() {
+        domain.memballoon = Some(balloon.attr("model").unwrap_or_default().into_owned());
+    }
+    if let Some(second) = balloons.next() {
+        return Err(second.error("a second <memballoon>"));
+    }
+    for element in nested(root, &["devices", "hostdev"]) {
+        hostdev(&element, domain)?;
+    }
+    for element in nested(root, &["devices", "interface"]) {
+        interface(&element, domain)?;
+    }
+    for element in nested(root, &["devices", "filesystem"]) {
+        let driver = plain_child(&element, "driver");
+        domain.vhost_user |= driver
+            .and_then(|driver| driver.attr("type"))
+            .is_some_and(|t| t == "virtiofs");
+    }
+    for element in nested(root, &["devices", "video"]) {
+        let driver = plain_child(&element, "driver");
+        domain.vhost_user |= driver
+            .and_then(|driver| driver.attr("name"))
+            .is_some_and(|n| n == "vhostuser");
+    }
+    Ok(())
+}
+
+fn disk(element: &Element<'_>) -> Result<Disk, XmlError> {
+    let target = plain_child(element, "target");
+    let dev = target.and_then(|target| target.attr("dev")).unwrap_or_default();
+    if dev.is_empty() {
+        return Err(element.error("a disk without <target dev=>"));
+    }
+    let text =
+        |from: Option<Element<'_>>, name: &str| from.and_then(|e| e.attr(name)).map(|v| v.into_owned());
+    let device = text(Some(*element), "device").unwrap_or_else(|| "disk".into());
+    let driver = plain_child(element, "driver");
+    let source = plain_child(element, "source");
+    let address = plain_child(element, "address");
+    let controller = match address {
+        Some(address) if address.attr("type").is_some_and(|kind| kind == "drive") => {
+            number_attr(&address, "controller")?
+        }
+        _ => None,
+    };
+    Ok(Disk {
+        bus: text(target, "bus").unwrap_or_else(|| bus_of(&dev, &device).into()),
+        target: dev.into_owned(),
+        kind: text(Some(*element), "type").unwrap_or_else(|| "file".into()),
+        device,
+        source: text(source, "file").or_else(|| text(source, "dev")),
+        format: text(driver, "type"),
+        cache: text(driver, "cache"),
+        io: text(driver, "io"),
+        discard: text(driver, "discard"),
+        queues: text(driver, "queues"),
+        iothread: driver.as_ref().and_then(iothread),
+        controller,
+        shareable: ["readonly", "shareable", "transient"]
+            .iter()
+            .any(|name| plain_child(element, name).is_some()),
+    })
+}
+
+/// The bus libvirt assumes from a disk's target name (`virDomainDiskDefParseXML` and its post-parse step).
+fn bus_of(target: &str, device: &str) -> &'static str {
+    if device == "floppy" {
+        return "fdc";
+    }
+    match target.get(..2) {
+        Some("fd") => "fdc",
+        Some("sd") => "scsi",
+        Some("vd") => "virtio",
+        Some("xv") => "xen",
+        Some("ub") => "uml",
+        _ => "ide",
+    }
+}
+
+/// `iothread=`, or the ids of an `<iothreads>` mapping (libvirt 10).
+fn iothread(driver: &Element<'_>) -> Option<String> {
+    if let Some(id) = driver.attr("iothread") {
+        return Some(id.into_owned());
+    }
+    let mapping = plain_child(driver, "iothreads")?;
+    let ids: Vec<String> = plain_children(&mapping, "iothread")
+        .filter_map(|thread| thread.attr("id").map(|id| id.into_owned()))
+        .collect();
+    Some(ids.join(","))
+}
+
+/// SCSI controllers with their index; those without get the lowest free one, as libvirt does.
+pub(crate) fn scsi_indices<'d>(root: &Element<'d>) -> Result<Vec<(Element<'d>, u32)>, XmlError> {
+    let mut given = Vec::new();
+    let mut used = BTreeSet::new();
+    for element in nested(root, &["devices", "controller"]) {
+        if element.attr("type").is_some_and(|kind| kind == "scsi") {
+            // libvirt takes a negative index for none.
+            let negative = element.attr("index").is_some_and(|text| text.trim() == "-1");
+            let index = if negative {
+                None
+            } else {
+                number_attr(&element, "index")?
+            };
+            used.extend(index);
+            given.push((element, index));
+        }
+    }
+    let mut next = 0;
+    let mut out = Vec::new();
+    for (element, index) in given {
+        let index = index.unwrap_or_else(|| {
+            while !used.insert(next) {
+                next += 1;
+            }
+            next
+        });
+        out.push((element, index));
+    }
+    Ok(out)
+}
+
+fn hostdev(element: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let address = plain_child(element, "source").and_then(|source| plain_child(&source, "address"));
+    match (element.attr("type").as_deref(), address) {
+        (Some("pci"), Some(address)) => domain.passthrough.push(Passthrough::Pci(pci(&address)?)),
+        (Some("mdev"), Some(address)) => {
+            if let Some(uuid) = address.attr("uuid") {
+                domain
+                    .passthrough
+                    .push(Passthrough::Mdev(uuid.to_ascii_lowercase()));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn interface(element: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let source = plain_child(element, "source");
+    match element.attr("type").as_deref() {
+        Some("vhostuser") => domain.vhost_user = true,
+        Some("hostdev") => {
+            if let Some(address) = source.and_then(|source| plain_child(&source, "address"))
+                && address.attr("type").is_none_or(|kind| kind == "pci")
+            {
+                domain.passthrough.push(Passthrough::Pci(pci(&address)?));
+            }
+        }
+        Some("network") => {
+            // A status file also tells which device of the pool it got.
+            let actual = plain_child(element, "actual");
+            let device = actual.filter(|actual| actual.attr("type").is_some_and(|kind| kind == "hostdev"));
+            if let Some(address) = device
+                .and_then(|device| plain_child(&device, "source"))
+                .and_then(|source| plain_child(&source, "address"))
+            {
+                domain.passthrough.push(Passthrough::Pci(pci(&address)?));
+            } else if let Some(network) = source.and_then(|source| source.attr("network")) {
+                domain
+                    .passthrough
+                    .push(Passthrough::Network(network.into_owned()));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// `0000:3b:00.0`.
+fn pci(address: &Element<'_>) -> Result<String, XmlError> {
+    let part = |name: &str, max: u32| -> Result<u32, XmlError> {
+        match c_number_attr(address, name)?.unwrap_or(0) {
+            value if value <= max => Ok(value),
+            value => Err(address.error(format!("{name}={value:#x} is no part of a PCI address"))),
+        }
+    };
+    // Linux knows domains beyond 16 bits (VMD), libvirt takes 32.
+    Ok(format!(
+        "{:04x}:{:02x}:{:02x}.{:x}",
+        part("domain", u32::MAX)?,
+        part("bus", 0xff)?,
+        part("slot", 0x1f)?,
+        part("function", 7)?
+    ))
+}

@@ -1,0 +1,267 @@
+//! `<iothreads>`, `<cputune>`, `<memoryBacking>`, `<numatune>`: what an administrator tuned by hand.
+
+use super::scalar::{self, any_list, list, number, required, short};
+use super::{nested, plain_child, plain_children};
+use crate::cpulist::MAX_ID;
+use crate::domain::{Domain, HugepagesElement, NumaMemory, VcpuSched};
+use crate::idset::VcpuSet;
+use crate::units::{CellId, Id, IothreadId, VcpuId};
+use crate::xml::{Element, XmlError};
+
+/// `<iothreads>` and `<iothreadids>`: given ids first, missing ones filled with the lowest free, as
+/// `virDomainIOThreadIDDefArrayInit` does.
+pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let element = plain_child(root, "iothreads");
+    let mut count = match element {
+        Some(element) if !element.text().trim().is_empty() => {
+            number(&element, "<iothreads>", &element.text())?
+        }
+        _ => 0,
+    };
+    if let Some(element) = element.filter(|_| count > MAX_ID + 1) {
+        return Err(element.error(format!(
+            "<iothreads> is {count}, more than a guest can have ({})",
+            MAX_ID + 1
+        )));
+    }
+    let mut ids: Vec<IothreadId> = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for thread in nested(root, &["iothreadids", "iothread"]) {
+        let id = number(&thread, "id= of <iothread>", &required(&thread, "id")?)?;
+        if id == 0 {
+            return Err(thread.error("iothread ids start at 1"));
+        }
+        if !seen.insert(id) {
+            return Err(thread.error(format!("a second iothread {id}")));
+        }
+        ids.push(IothreadId(id));
+    }
+    if element.is_none() && ids.is_empty() {
+        return Ok(());
+    }
+    count = count.max(ids.len() as u32);
+    let mut next = 1;
+    while (ids.len() as u32) < count {
+        if seen.insert(next) {
+            ids.push(IothreadId(next));
+        }
+        next += 1;
+    }
+    domain.iothreads = Some(count);
+    domain.iothread_ids = ids;
+    Ok(())
+}
+
+/// Needs the vCPU count and the iothreads.
+pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    for pin in nested(root, &["cputune", "vcpupin"]) {
+        let vcpu = number(&pin, "vcpu= of <vcpupin>", &required(&pin, "vcpu")?)?;
+        if vcpu >= domain.vcpus {
+            continue;
+        }
+        let cpus = list(&pin, "cpuset of <vcpupin>", &required(&pin, "cpuset")?)?;
+        if domain.vcpupins.insert(VcpuId(vcpu), cpus).is_some() {
+            return Err(pin.error(format!("a second <vcpupin> for vCPU {vcpu}")));
+        }
+    }
+    for pin in nested(root, &["cputune", "emulatorpin"]) {
+        let cpus = list(&pin, "cpuset of <emulatorpin>", &required(&pin, "cpuset")?)?;
+        if domain.emulatorpin.replace(cpus).is_some() {
+            return Err(pin.error("a second <emulatorpin>"));
+        }
+    }
+    let known: std::collections::BTreeSet<IothreadId> = domain.iothread_ids.iter().copied().collect();
+    for pin in nested(root, &["cputune", "iothreadpin"]) {
+        let thread = number(&pin, "iothread= of <iothreadpin>", &required(&pin, "iothread")?)?;
+        let thread = IothreadId(thread);
+        if !known.contains(&thread) {
+            return Err(pin.error(format!(
+                "<iothreadpin> for iothread {thread}, which the guest has not"
+            )));
+        }
+        let cpus = list(&pin, "cpuset of <iothreadpin>", &required(&pin, "cpuset")?)?;
+        if domain.iothreadpins.insert(thread, cpus).is_some() {
+            return Err(pin.error(format!("a second <iothreadpin> for iothread {thread}")));
+        }
+    }
+    let mut scheduled = VcpuSet::new();
+    for element in nested(root, &["cputune", "vcpusched"]) {
+        let sched = vcpusched(&element)?;
+        if let Some(last) = sched.vcpus.last().filter(|last| last.get() >= domain.vcpus) {
+            return Err(element.error(format!(
+                "<vcpusched> names vCPU {last}, but the guest has {}",
+                domain.vcpus
+            )));
+        }
+        if !scheduled.is_disjoint(&sched.vcpus) {
+            return Err(element.error("two <vcpusched> name the same vCPU"));
+        }
+        scheduled.extend_from(&sched.vcpus);
+        domain.vcpuscheds.push(sched);
+    }
+    Ok(())
+}
+
+fn vcpusched(element: &Element<'_>) -> Result<VcpuSched, XmlError> {
+    let vcpus = list(element, "vcpus of <vcpusched>", &required(element, "vcpus")?)?;
+    let scheduler = required(element, "scheduler")?.into_owned();
+    let needs_priority = match scheduler.as_str() {
+        "fifo" | "rr" => true,
+        "batch" | "idle" => false,
+        other => {
+            return Err(element.error(format!(
+                "scheduler '{}' is none of fifo, rr, batch, idle",
+                short(other)
+            )));
+        }
+    };
+    let priority = match element.attr("priority") {
+        Some(text) if needs_priority => Some(number(element, "priority of <vcpusched>", &text)?),
+        None if needs_priority => return Err(element.error("a <vcpusched> with fifo or rr needs priority=")),
+        _ => None,
+    };
+    Ok(VcpuSched {
+        vcpus,
+        scheduler,
+        priority,
+    })
+}
+
+pub(super) fn memory_backing(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let backing = |name: &'static str| nested(root, &["memoryBacking", name]).next();
+    domain.locked = backing("locked").is_some();
+    domain.nosharepages = backing("nosharepages").is_some();
+    let attr = |element: &'static str, name: &str| {
+        let found = nested(root, &["memoryBacking", element]).find_map(|element| element.attr(name));
+        found.map(|value| value.into_owned())
+    };
+    domain.memory_source = attr("source", "type");
+    domain.memory_access = attr("access", "mode");
+    domain.memory_allocation = attr("allocation", "mode");
+    if backing("hugepages").is_some() {
+        domain.hugepages = Some(hugepages(root)?);
+    }
+    Ok(())
+}
+
+fn hugepages(root: &Element<'_>) -> Result<HugepagesElement, XmlError> {
+    let mut pages = Vec::new();
+    for page in nested(root, &["memoryBacking", "hugepages", "page"]) {
+        let unit = page.attr("unit");
+        let size = scalar::memory(
+            &page,
+            "size of <page>",
+            &required(&page, "size")?,
+            unit.as_deref(),
+        )?;
+        if size.0 == 0 {
+            return Err(page.error("a huge page size of 0"));
+        }
+        let nodes = match page.attr("nodeset") {
+            Some(text) => Some(list(&page, "nodeset of <page>", &text)?),
+            None => None,
+        };
+        pages.push((size, nodes));
+    }
+    Ok(HugepagesElement { pages })
+}
+
+/// Needs vCPU placement, pins and cells.
+pub(super) fn numatune(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let mut containers = plain_children(root, "numatune");
+    let Some(numatune) = containers.next() else {
+        return Ok(());
+    };
+    if let Some(second) = containers.next() {
+        return Err(second.error("a second <numatune>"));
+    }
+    if let Some(element) = plain_child(&numatune, "memory") {
+        domain.numatune = numa_memory(&element, domain)?;
+    }
+    let auto = domain.numatune.as_ref().is_some_and(|memory| memory.auto);
+    for element in plain_children(&numatune, "memnode") {
+        if auto {
+            return Err(element.error("<memnode> beside <memory placement='auto'>"));
+        }
+        if domain.cells.is_empty() {
+            return Err(element.error("<memnode> in a guest without NUMA cells"));
+        }
+        let cell = number(&element, "cellid= of <memnode>", &required(&element, "cellid")?)?;
+        if cell as usize >= domain.cells.len() {
+            return Err(element.error(format!("<memnode> for cell {cell}, which the guest has not")));
+        }
+        let mode = mode(&element)?.unwrap_or("strict");
+        let overall = domain.numatune.as_ref().map(|memory| memory.mode.as_str());
+        if overall == Some("restrictive") && mode != "restrictive" {
+            return Err(element.error("<memory> is restrictive, so every <memnode> has to be"));
+        }
+        let nodes = list(&element, "nodeset of <memnode>", &required(&element, "nodeset")?)?;
+        let memory = NumaMemory {
+            mode: mode.to_string(),
+            nodeset: Some(nodes),
+            auto: false,
+        };
+        if domain.memnodes.insert(CellId(cell), memory).is_some() {
+            return Err(element.error(format!("a second <memnode> for cell {cell}")));
+        }
+    }
+    // libvirt: memory placed by numad and nothing pinned means the vCPUs are, too.
+    let pinned = domain.vcpu_cpuset.is_some()
+        || domain.emulatorpin.is_some()
+        || !domain.vcpupins.is_empty()
+        || !domain.iothreadpins.is_empty();
+    if auto && !pinned {
+        domain.vcpu_placement_auto = true;
+    }
+    Ok(())
+}
+
+/// `None` for an element that says nothing, as libvirt treats it.
+fn numa_memory(element: &Element<'_>, domain: &Domain) -> Result<Option<NumaMemory>, XmlError> {
+    let mode = mode(element)?;
+    let nodeset = match element.attr("nodeset") {
+        Some(text) => Some(list(element, "nodeset of <numatune>'s <memory>", &text)?),
+        None => None,
+    };
+    let auto = match element.attr("placement").as_deref() {
+        None => nodeset.is_none() && domain.vcpu_placement_auto,
+        Some("static") => false,
+        Some("auto") => true,
+        Some(other) => {
+            return Err(element.error(format!("placement '{}' is neither static nor auto", short(other))));
+        }
+    };
+    if mode.is_none() && nodeset.is_none() && !auto {
+        return Ok(None);
+    }
+    if nodeset.is_none() && !auto {
+        return Err(element.error("<numatune>'s <memory> needs nodeset= or placement='auto'"));
+    }
+    Ok(Some(NumaMemory {
+        mode: mode.unwrap_or("strict").to_string(),
+        nodeset: nodeset.filter(|_| !auto),
+        auto,
+    }))
+}
+
+fn mode(element: &Element<'_>) -> Result<Option<&'static str>, XmlError> {
+    match element.attr("mode").as_deref() {
+        None => Ok(None),
+        Some("strict") => Ok(Some("strict")),
+        Some("preferred") => Ok(Some("preferred")),
+        Some("interleave") => Ok(Some("interleave")),
+        Some("restrictive") => Ok(Some("restrictive")),
+        Some(other) => Err(element.error(format!(
+            "mode '{}' is none of strict, preferred, interleave, restrictive",
+            short(other)
+        ))),
+    }
+}
+
+/// The vCPUs a `<cell>` lists; may be empty.
+pub(super) fn cell_vcpus(cell: &Element<'_>) -> Result<VcpuSet, XmlError> {
+    match cell.attr("cpus") {
+        Some(text) => any_list(cell, "cpus of <cell>", &text),
+        None => Ok(VcpuSet::new()),
+    }
+}

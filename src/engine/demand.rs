@@ -1,0 +1,370 @@
+//! From a profile and a domain to what placement has to find.
+
+use std::collections::BTreeMap;
+
+use super::supply::Supplies;
+use super::wishes::Wishes;
+use crate::domain::Domain;
+use crate::facts::GuestFacts;
+use crate::host::Host;
+use crate::idset::{CpuSet, NodeSet};
+use crate::placement::{self, CellDemand, Demand, Placed};
+use crate::plan::Scope;
+use crate::policy::HostPolicy;
+use crate::policy::profile::{
+    Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MemoryMode, Numa, PciNuma,
+};
+use crate::rewrite::Shape;
+use crate::units::{CellId, KiB, VcpuId};
+
+/// What a demand is made from.
+pub struct Context<'a> {
+    /// What is asked for.
+    pub wishes: &'a Wishes,
+    /// What an administrator wrote.
+    pub domain: &'a Domain,
+    /// The XML as it came.
+    pub current: &'a Domain,
+    /// The host.
+    pub host: &'a Host,
+    /// Devices.
+    pub facts: &'a GuestFacts,
+    /// `[host]`.
+    pub policy: &'a HostPolicy,
+    /// The shape virtfit gave the guest before.
+    pub shape: Option<&'a Shape>,
+    /// What there is, for checks of kept values.
+    pub supplies: &'a Supplies,
+    /// The door.
+    pub scope: Scope,
+}
+
+/// A demand, and what of the domain it rests on.
+pub struct Demanded {
+    /// For placement.
+    pub demand: Demand,
+    /// vCPU pins an administrator wrote that stay.
+    pub kept_pins: BTreeMap<VcpuId, CpuSet>,
+    /// Memory is bound by an administrator's numatune, which stays.
+    pub numatune_kept: bool,
+    /// Huge pages are an administrator's, who keeps them.
+    pub hugepages_kept: bool,
+    /// Cells virtfit made before, or none.
+    pub made_cells: bool,
+    /// What makes the demand impossible from the start.
+    pub broken: Vec<String>,
+}
+
+/// Works the demand out.
+pub fn demand(context: &Context<'_>) -> Demanded {
+    let Context {
+        wishes,
+        domain,
+        host,
+        facts,
+        policy,
+        shape,
+        ..
+    } = *context;
+    let profile = &wishes.profile;
+    let kept_pins = kept_pins(context);
+    let mut broken = Vec::new();
+
+    let numatune_kept = wishes.keep
+        && (domain.numatune.is_some() || !domain.memnodes.is_empty())
+        && (context.scope != Scope::Incoming || numatune_valid(domain, host));
+    let hugepages_kept = match context.scope {
+        Scope::Boot => wishes.keep && domain.hugepages.is_some(),
+        Scope::Incoming => !page_size_changes(context),
+    };
+    let pages = pages(context, hugepages_kept, &mut broken);
+
+    let made = shape.map(|shape| shape.cells.clone()).unwrap_or_default();
+    let matched = profile.numa == Numa::Match && profile.cpus != Cpus::Shared && profile.cpus != Cpus::Keep;
+    let cells = match matched {
+        true if domain.has_cells() => own_cells(domain, numatune_kept),
+        true => made
+            .iter()
+            .enumerate()
+            .map(|(id, (vcpus, memory))| CellDemand {
+                id: CellId(id as u32),
+                vcpus: vcpus.clone(),
+                memory: *memory,
+                nodes: None,
+            })
+            .collect(),
+        false => Vec::new(),
+    };
+    let made_cells = !made.is_empty() && !domain.has_cells();
+    let kept_nodes = domain
+        .numatune
+        .as_ref()
+        .filter(|_| numatune_kept && cells.is_empty());
+    let nodes = kept_nodes.and_then(|numatune| numatune.nodeset.clone());
+    let auto = domain.numatune.as_ref().is_some_and(|numatune| numatune.auto);
+    let bind = profile.numa != Numa::Off
+        && profile.memory_mode != MemoryMode::Off
+        && !(numatune_kept && auto)
+        && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto)
+        && profile.cpus != Cpus::Keep;
+    let (extra_min, extra_max) = extra(wishes, domain);
+    let mut demand = Demand {
+        vcpus: domain.vcpus,
+        dedicated: wishes.dedicated.clone(),
+        smt: profile.smt.into(),
+        cells,
+        memory: domain.memory,
+        make_cells: wishes.makes_cells()
+            && !domain.has_cells()
+            && made.is_empty()
+            && shape.is_none()
+            && !numatune_kept,
+        bind,
+        max_nodes: match profile.max_nodes {
+            MaxNodes::Auto => None,
+            MaxNodes::At(most) => Some(most.max(1)),
+        },
+        max_llcs: profile.max_llcs,
+        pages,
+        nodes,
+        within: within(context),
+        kept: kept_pins
+            .iter()
+            .filter(|(v, _)| wishes.dedicated.contains(**v))
+            .map(|(v, p)| (*v, p.clone()))
+            .collect(),
+        settled: kept_pins
+            .keys()
+            .copied()
+            .filter(|vcpu| !wishes.dedicated.contains(*vcpu))
+            .collect(),
+        threads: threads(context),
+        extra_min,
+        extra_max,
+        devices: match profile.pci_numa {
+            PciNuma::Off => Vec::new(),
+            _ => facts.devices.iter().filter_map(|(_, node)| *node).collect(),
+        },
+        devices_required: profile.pci_numa == PciNuma::Require,
+        withhold_siblings: !policy.share_cores,
+        spread: false,
+    };
+    demand.set_strategy(policy.strategy);
+    Demanded {
+        demand,
+        kept_pins,
+        numatune_kept,
+        hugepages_kept,
+        made_cells,
+        broken,
+    }
+}
+
+impl Demanded {
+    /// The guest on the shared set: what `run-shared` gives.
+    pub fn floating(&self, host: &Host, supplies: &Supplies) -> Option<Placed> {
+        let demand = Demand {
+            vcpus: self.demand.vcpus,
+            memory: self.demand.memory,
+            pages: vec![None],
+            ..Demand::default()
+        };
+        placement::place(host, &demand, &supplies.now, &supplies.empty).ok()
+    }
+}
+
+/// Pins an administrator wrote. What came from another host without provenance counts only if it is valid here.
+fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
+    let Context {
+        wishes,
+        domain,
+        host,
+        scope,
+        ..
+    } = *context;
+    if !wishes.keep || wishes.profile.cpus == Cpus::Keep {
+        return BTreeMap::new();
+    }
+    let pins = domain.vcpupins.clone();
+    let valid = || {
+        pins.values().all(|pin| pin.is_subset(&host.online))
+            && placement::kept::collisions(&pins, &context.supplies.now).is_empty()
+    };
+    match scope {
+        Scope::Incoming if !valid() => BTreeMap::new(),
+        _ => pins,
+    }
+}
+
+fn within(context: &Context<'_>) -> Option<CpuSet> {
+    let cpuset = context
+        .domain
+        .vcpu_cpuset
+        .clone()
+        .filter(|_| context.wishes.keep)?;
+    match context.scope {
+        Scope::Incoming if !cpuset.is_subset(&context.host.online) => None,
+        _ => Some(cpuset),
+    }
+}
+
+fn numatune_valid(domain: &Domain, host: &Host) -> bool {
+    let known: NodeSet = host.nodes.iter().map(|node| node.id).collect();
+    domain
+        .numatune
+        .iter()
+        .chain(domain.memnodes.values())
+        .filter_map(|memory| memory.nodeset.as_ref())
+        .all(|nodes| nodes.is_subset(&known))
+}
+
+fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
+    let nodes = |id: CellId| {
+        let memory = domain.memnodes.get(&id).or(domain.numatune.as_ref());
+        memory
+            .filter(|_| numatune_kept)
+            .and_then(|memory| memory.nodeset.clone())
+    };
+    domain
+        .cells
+        .iter()
+        .map(|cell| CellDemand {
+            id: cell.id,
+            vcpus: cell.vcpus.clone(),
+            memory: cell.memory,
+            nodes: nodes(cell.id),
+        })
+        .collect()
+}
+
+/// Threads a guest core must have, where that is decided: by the shape given before, or by a topology that stays.
+fn threads(context: &Context<'_>) -> Option<u32> {
+    let Context {
+        wishes,
+        domain,
+        shape,
+        ..
+    } = *context;
+    if wishes.dedicated.is_empty() {
+        return None;
+    }
+    if let Some(shape) = shape.filter(|shape| shape.threads > 0 && shape.topology.is_some()) {
+        return Some(shape.threads);
+    }
+    let stays = wishes.keep || !wishes.visible;
+    let topology = domain.cpu.as_ref()?.topology.filter(|_| stays)?;
+    (topology.threads > 1 && domain.vcpus.is_multiple_of(topology.threads)).then_some(topology.threads)
+}
+
+/// Page sizes that will do, best first.
+fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Option<KiB>> {
+    let Context {
+        wishes,
+        domain,
+        host,
+        scope,
+        ..
+    } = *context;
+    if kept {
+        return kept_pages(
+            if scope == Scope::Incoming {
+                context.current
+            } else {
+                domain
+            },
+            host,
+        );
+    }
+    let mut mounted: Vec<KiB> = host.hugetlbfs.clone();
+    mounted.sort_unstable_by(|a, b| b.cmp(a));
+    mounted.dedup();
+    let large = || mounted.iter().copied().map(Some).collect::<Vec<_>>();
+    let rule = match scope {
+        Scope::Boot => wishes.profile.hugepages,
+        Scope::Incoming => Hugepages::Any,
+    };
+    let excluded = match (
+        domain.memory_allocation.as_deref(),
+        domain.memory_source.as_deref(),
+    ) {
+        (Some("ondemand"), _) => Some("memoryBacking allocation mode='ondemand'"),
+        (_, Some("anonymous")) => Some("memoryBacking source type='anonymous'"),
+        _ => None,
+    };
+    match (rule, excluded) {
+        (Hugepages::Off | Hugepages::Small, _) => vec![None],
+        (Hugepages::Any, Some(_)) => vec![None],
+        (_, Some(what)) => {
+            broken.push(format!(
+                "huge pages are required, but {what} in its XML rules them out"
+            ));
+            vec![None]
+        }
+        (Hugepages::Any, None) => large().into_iter().chain([None]).collect(),
+        (Hugepages::Large, None) => large(),
+        (Hugepages::Size(size), None) => large().into_iter().filter(|page| *page == Some(size)).collect(),
+    }
+}
+
+/// What comes in with huge pages of a size this host has no mount for would fail to start. Its page size may change,
+/// but never with guest cells: that would change the migration stream (RAM block names depend on it).
+fn page_size_changes(context: &Context<'_>) -> bool {
+    let listed = context
+        .current
+        .hugepages
+        .as_ref()
+        .map(|element| element.pages.as_slice());
+    let missing = |size: &KiB| !context.host.hugetlbfs.contains(size);
+    match listed {
+        Some([(size, _)]) => missing(size) && !context.current.has_cells(),
+        Some([]) => context.host.hugetlbfs.is_empty() && !context.current.has_cells(),
+        _ => false,
+    }
+}
+
+/// The page size a kept `<hugepages>` stands for, where it is one.
+fn kept_pages(domain: &Domain, host: &Host) -> Vec<Option<KiB>> {
+    let listed = domain
+        .hugepages
+        .as_ref()
+        .map(|element| element.pages.as_slice())
+        .unwrap_or_default();
+    match listed {
+        _ if domain.hugepages.is_none() => vec![None],
+        [(size, _)] => vec![Some(*size)],
+        [] => host
+            .hugetlbfs
+            .iter()
+            .min()
+            .map(|size| vec![Some(*size)])
+            .unwrap_or_else(|| vec![None]),
+        // Several sizes: libvirt checks them; they are not counted here.
+        _ => vec![None],
+    }
+}
+
+/// Extra dedicated CPUs: without which nothing fits, and wanted.
+fn extra(wishes: &Wishes, domain: &Domain) -> (u32, u32) {
+    let profile = &wishes.profile;
+    let emulator_stays = wishes.keep && domain.emulatorpin.is_some();
+    let emulator = u32::from(profile.emulator == Emulator::Isolate && !emulator_stays);
+    if profile.iothread_cpus != IothreadCpus::Isolate {
+        return (emulator, emulator);
+    }
+    let pinned = domain.iothreadpins.len() as u32;
+    let stays = |count: u32| {
+        if wishes.keep {
+            count.saturating_sub(pinned)
+        } else {
+            count
+        }
+    };
+    let devices = super::support::iothread_devices(domain);
+    let (least, most) = match (profile.iothread_count, domain.iothreads) {
+        (IothreadCount::Keep, count) => (count.unwrap_or(0), count.unwrap_or(0)),
+        (_, Some(count)) if wishes.keep => (count, count),
+        (IothreadCount::At(count), _) => (count, count),
+        (IothreadCount::Auto, _) => (devices.min(1), devices),
+    };
+    (emulator + stays(least), emulator + stays(most))
+}

@@ -1,0 +1,72 @@
+//! The guest topology that shows the CPUs chosen: what the guest sees is what it runs on.
+
+use crate::domain::Topology;
+use crate::host::Host;
+use crate::placement::Placed;
+
+/// Sockets, dies, cores and threads that mirror a placement in which every vCPU has one CPU.
+///
+/// Sockets mirror host packages when all cells are equal; dies mirror last-level caches (that is how QEMU shows an L3,
+/// x86 only) when each holds equally many cores. What cannot be shown truthfully is shown as one.
+pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
+    let threads = placed.threads.max(1);
+    let cores: Vec<_> = placed
+        .vcpus
+        .values()
+        .step_by(threads as usize)
+        .filter_map(|pin| host.core_of(pin.first()?))
+        .collect();
+    let all = (placed.vcpus.len() as u32 / threads).max(1);
+    let equal_cells = placed
+        .cells
+        .windows(2)
+        .all(|pair| pair[0].vcpus.len() == pair[1].vcpus.len());
+    let whole = cores.len() as u32 == all;
+    let packages: Vec<u32> = cores.iter().map(|core| core.package).collect();
+    let sockets = match equal_cells && whole {
+        true => equal_runs(&packages).unwrap_or(1),
+        false => 1,
+    };
+    let cached = cores
+        .iter()
+        .all(|core| host.llcs.get(core.llc).is_some_and(|llc| llc.level >= 3));
+    let llcs: Vec<usize> = cores.iter().map(|core| core.llc).collect();
+    let caches = match x86 && whole && cached {
+        true => equal_runs(&llcs).unwrap_or(1),
+        false => 1,
+    };
+    // Dies are per socket: a cache must not reach over two.
+    let dies = if caches.is_multiple_of(sockets) {
+        caches / sockets
+    } else {
+        1
+    };
+    Topology {
+        sockets,
+        dies,
+        clusters: 1,
+        cores: all / (sockets * dies),
+        threads,
+    }
+}
+
+/// All vCPUs as cores of one socket.
+pub fn flat(vcpus: u32) -> Topology {
+    Topology {
+        sockets: 1,
+        dies: 1,
+        clusters: 1,
+        cores: vcpus,
+        threads: 1,
+    }
+}
+
+/// How many runs of equal length a sequence has, each of another value; `None` where it has not.
+fn equal_runs<T: PartialEq + Ord + Copy>(sequence: &[T]) -> Option<u32> {
+    let runs: Vec<&[T]> = sequence.chunk_by(|a, b| a == b).collect();
+    let mut values: Vec<T> = runs.iter().map(|run| run[0]).collect();
+    values.sort_unstable();
+    values.dedup();
+    let equal = runs.windows(2).all(|pair| pair[0].len() == pair[1].len());
+    (equal && values.len() == runs.len() && !runs.is_empty()).then_some(runs.len() as u32)
+}

@@ -1,0 +1,451 @@
+//! The engine: a domain's XML and plain data in, a decision out. No clock, environment, file or libvirt.
+//!
+//! The way of a decision, file by file:
+//!
+//! ```text
+//! mod       XML → what an administrator wrote and what virtfit wrote → profile → placement → settings → XML
+//! wishes    the profile as far as this guest, door and host can follow it
+//! demand    profile and domain → what placement has to find
+//! supply    host and ledger → what there is to give
+//! support   emulator threads and iothreads
+//! mirror    the topology that shows the CPUs chosen
+//! settings/ every value to write, each with its reason
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::domain::{self, Domain};
+use crate::facts::GuestFacts;
+use crate::host::Host;
+use crate::idset::CpuSet;
+use crate::ledger::{self, Ledger};
+use crate::placement::{self, Placed, kept};
+use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
+use crate::policy::profile::{Cpus, OnNoFit};
+use crate::policy::{Policy, Profile, select, sets};
+use crate::rewrite::{self, Head, Provenance};
+use crate::settings::Target;
+use crate::units::{CellId, VcpuId};
+use crate::xml::{Document, XmlError};
+
+pub mod demand;
+pub mod mirror;
+pub mod settings;
+pub mod supply;
+pub mod support;
+pub mod wishes;
+
+use demand::Demanded;
+use wishes::Wishes;
+
+/// Everything a decision is made from, beside the XML.
+pub struct Inputs<'a> {
+    /// The host as it is now.
+    pub host: &'a Host,
+    /// The merged policy.
+    pub policy: &'a Policy,
+    /// The ledger; the guest itself may be in it.
+    pub ledger: &'a Ledger,
+    /// The guest's devices and images.
+    pub facts: &'a GuestFacts,
+    /// The door.
+    pub scope: Scope,
+    /// `--profile`: beats rules and requests.
+    pub profile: Option<&'a str>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Decision {
+    /// The XML stays as it is, byte for byte.
+    Unchanged(Plan),
+    /// The XML to use instead.
+    Tuned {
+        /// The whole new text.
+        xml: String,
+        /// Why it looks like that.
+        plan: Plan,
+    },
+    /// Policy or host say no; [`Plan::reasons`] tell why.
+    Refused(Plan),
+}
+
+impl Decision {
+    /// The plan of any decision.
+    pub fn plan(&self) -> &Plan {
+        match self {
+            Self::Unchanged(plan) | Self::Refused(plan) | Self::Tuned { plan, .. } => plan,
+        }
+    }
+}
+
+/// Why there is no decision: the input is broken.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The XML cannot be read.
+    #[error(transparent)]
+    Xml(#[from] XmlError),
+    /// The policy cannot be followed on this host or for this guest.
+    #[error("{0}")]
+    Policy(String),
+}
+
+/// Decides what becomes of a domain.
+///
+/// # Errors
+/// The XML is broken, or the policy asks for what contradicts itself for this guest.
+pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
+    let document = Document::parse(xml)?;
+    let current = domain::parse::parse(&document)?;
+    let provenance = rewrite::provenance(&document)?;
+    let base_xml = match provenance {
+        Some(_) => rewrite::revert(&document)?.xml,
+        None => xml.to_string(),
+    };
+    let base = Document::parse(&base_xml)?;
+    let domain = domain::parse::parse(&base)?;
+
+    let mut plan = blank(&current, inputs.scope);
+    let selection = match inputs.profile {
+        Some(name) => {
+            select::by_name(inputs.policy, name).map_err(|error| EngineError::Policy(error.to_string()))?
+        }
+        None => select::select(inputs.policy, &domain, inputs.facts.autostart),
+    };
+    plan.notes.chosen_by = selection.chosen_by.clone();
+    plan.reasons.extend(selection.notes.iter().cloned());
+    let Some(profile) = selection.profile else {
+        plan.reasons
+            .push("no rule matches and it asks for no profile".into());
+        return Ok(Decision::Unchanged(plan));
+    };
+    plan.profile = Some(profile.name.clone());
+    if profile.off {
+        plan.reasons
+            .push(format!("profile {} leaves it alone", profile.name));
+        return Ok(Decision::Unchanged(plan));
+    }
+    if !matches!(domain.kind.as_str(), "kvm" | "qemu") {
+        plan.reasons
+            .push(format!("type '{}' is not run by QEMU", domain.kind));
+        return Ok(Decision::Unchanged(plan));
+    }
+    let job = Job {
+        inputs,
+        document: &document,
+        current: &current,
+        base: &base,
+        domain: &domain,
+        provenance,
+        profile,
+    };
+    job.decide(plan)
+}
+
+fn blank(domain: &Domain, scope: Scope) -> Plan {
+    Plan {
+        version: 1,
+        guest: domain.name.clone(),
+        uuid: Some(domain.uuid.clone()).filter(|uuid| !uuid.is_empty()),
+        profile: None,
+        scope,
+        verdict: Verdict::Unchanged,
+        reasons: Vec::new(),
+        placement: None,
+        changes: Vec::new(),
+        notes: Notes::default(),
+    }
+}
+
+/// One decision being made.
+struct Job<'a> {
+    inputs: &'a Inputs<'a>,
+    /// The XML as it came.
+    document: &'a Document<'a>,
+    current: &'a Domain,
+    /// The XML before virtfit: what an administrator wrote.
+    base: &'a Document<'a>,
+    domain: &'a Domain,
+    provenance: Option<Provenance>,
+    profile: Profile,
+}
+
+impl Job<'_> {
+    fn decide(self, mut plan: Plan) -> Result<Decision, EngineError> {
+        let Inputs {
+            host,
+            policy,
+            ledger,
+            facts,
+            scope,
+            ..
+        } = *self.inputs;
+        let sets = sets::resolve(&policy.host, host);
+        let taken = ledger::taken::taken(
+            ledger,
+            &self.current.uuid,
+            &self.current.name,
+            host,
+            &sets.dedicated,
+            &policy.host,
+        );
+        let wishes = Wishes::new(&self.profile, self.domain, host, scope, self.provenance.is_some());
+        plan.notes.not_done.extend(wishes.left_out.iter().cloned());
+        let supplies = supply::Supplies::new(host, &sets, &taken, &policy.host);
+        let previous = self.previous_pins();
+        let demanded = demand::demand(&demand::Context {
+            wishes: &wishes,
+            domain: self.domain,
+            current: self.current,
+            host,
+            facts,
+            policy: &policy.host,
+            shape: self.shape(),
+            supplies: &supplies,
+            scope,
+        });
+        plan.reasons.extend(demanded.broken.iter().cloned());
+        let placed = match demanded.broken.is_empty() {
+            true if self.profile.cpus == Cpus::Keep => Ok(self.as_it_is()),
+            true => self.place(&demanded, &supplies, &previous),
+            false => Err(Vec::new()),
+        };
+        let placed = placed.map(|mut placed| {
+            placed
+                .vcpus
+                .extend(demanded.kept_pins.iter().map(|(vcpu, pin)| (*vcpu, pin.clone())));
+            placed
+        });
+        let realtime = wishes.realtime_refusal(host, self.domain)?;
+        let (placed, fits) = match (placed, realtime) {
+            (Ok(placed), None) => (placed, true),
+            (Ok(placed), Some(reason)) if wishes.on_no_fit != OnNoFit::Refuse => {
+                plan.notes.not_done.push(("real-time vCPUs".into(), reason));
+                (placed, true)
+            }
+            (placed, realtime) => {
+                plan.reasons.extend(placed.err().unwrap_or_default());
+                plan.reasons.extend(realtime);
+                match wishes.on_no_fit {
+                    OnNoFit::Refuse => {
+                        plan.verdict = Verdict::Refused;
+                        return Ok(Decision::Refused(plan));
+                    }
+                    OnNoFit::RunUntuned => {
+                        plan.reasons
+                            .push("it runs untuned (on_no_fit = run-untuned)".into());
+                        return Ok(Decision::Unchanged(plan));
+                    }
+                    OnNoFit::RunShared => {
+                        plan.reasons
+                            .push("it runs on the shared CPUs (on_no_fit = run-shared)".into());
+                        match demanded.floating(host, &supplies) {
+                            Some(mut placed) => {
+                                placed.vcpus.extend(demanded.kept_pins.clone());
+                                (placed, false)
+                            }
+                            None => {
+                                plan.reasons.push("and there are no shared CPUs to run on".into());
+                                return Ok(Decision::Unchanged(plan));
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        if placed.bounded {
+            plan.reasons
+                .push("the search was cut short: a better place may exist".into());
+        }
+        if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
+            plan.reasons
+                .push("some of its vCPUs share a core: there are not enough free cores for one each".into());
+        }
+        let support = support::place(&support::Context {
+            wishes: &wishes,
+            domain: self.domain,
+            host,
+            sets: &sets,
+            placed: &placed,
+            fits,
+        })?;
+        plan.reasons.extend(support.reasons.iter().cloned());
+        let list = settings::list(&settings::Context {
+            wishes: &wishes,
+            domain: self.domain,
+            current: self.current,
+            host,
+            facts,
+            dedicated: &sets.dedicated,
+            placed: &placed,
+            demanded: &demanded,
+            support: &support,
+            fits,
+            scope,
+            provenance: self.provenance.as_ref(),
+            shaped: self.shape().is_some(),
+        });
+        plan.notes.kept.extend(list.kept);
+        plan.notes.not_done.extend(list.not_done);
+        plan.placement = Some(show(&placed, &support, list.shown, fits, self.domain));
+        let head = Head {
+            profile: self.profile.name.clone(),
+            policy_digest: policy.digest.clone(),
+            shape: list.shape,
+            withheld: if fits {
+                placed.withheld.clone()
+            } else {
+                CpuSet::new()
+            },
+            on_no_fit: wishes.on_no_fit,
+        };
+        self.write(plan, &list.settings, &head)
+    }
+
+    fn write(
+        self,
+        mut plan: Plan,
+        settings: &[crate::settings::Setting],
+        head: &Head,
+    ) -> Result<Decision, EngineError> {
+        let settled = match &self.provenance {
+            Some(provenance) => rewrite::in_force(self.document, provenance, settings, head)?,
+            None => settings.is_empty(),
+        };
+        if settled {
+            let tuned = self.provenance.is_some();
+            plan.reasons.push(
+                if tuned {
+                    "it is tuned already"
+                } else {
+                    "there is nothing to change"
+                }
+                .into(),
+            );
+            return Ok(Decision::Unchanged(plan));
+        }
+        let xml = match settings.is_empty() {
+            true => self.base.text().to_string(),
+            false => rewrite::apply(self.base, settings, head)?,
+        };
+        let after = Document::parse(&xml)?;
+        plan.changes = rewrite::changes(self.document, &after, settings, self.provenance.as_ref())?;
+        if self.inputs.scope == Scope::Incoming {
+            plan.changes
+                .iter_mut()
+                .for_each(|change| change.takes_effect = "now");
+        }
+        plan.verdict = Verdict::Tuned;
+        Ok(Decision::Tuned { xml, plan })
+    }
+
+    /// The shape the guest was given by this profile. Another profile is another wish: it decides afresh, except on the
+    /// way in, where what the guest sees cannot change.
+    fn shape(&self) -> Option<&rewrite::Shape> {
+        let head = &self.provenance.as_ref()?.head;
+        let same = head.profile == self.profile.name || self.inputs.scope == Scope::Incoming;
+        Some(&head.shape).filter(|shape| same && shape.threads > 0)
+    }
+
+    /// The pins virtfit wrote and nobody changed since.
+    fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
+        let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
+        owned
+            .filter_map(|owned| match &owned.target {
+                Target::VcpuPin(vcpu) => {
+                    let pin = self.current.vcpupins.get(vcpu)?;
+                    let ours = matches!(&owned.wrote, crate::settings::Value::Cpus(wrote) if wrote == pin);
+                    ours.then(|| (*vcpu, pin.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// vCPUs are left alone (`cpus = "keep"`): their pins are what they are.
+    fn as_it_is(&self) -> Placed {
+        let host = self.inputs.host;
+        let pin = |vcpu: VcpuId| self.domain.pin_of(vcpu).unwrap_or(&host.online).clone();
+        Placed {
+            vcpus: self
+                .domain
+                .all_vcpus()
+                .iter()
+                .map(|vcpu| (vcpu, pin(vcpu)))
+                .collect(),
+            cells: Vec::new(),
+            nodes: Vec::new(),
+            page: None,
+            threads: 0,
+            own_cores: true,
+            extra: Vec::new(),
+            withheld: CpuSet::new(),
+            bounded: false,
+            key: Default::default(),
+        }
+    }
+
+    /// The place the guest has, if it is still good; else the best there is.
+    fn place(
+        &self,
+        demanded: &Demanded,
+        supplies: &supply::Supplies,
+        previous: &BTreeMap<VcpuId, CpuSet>,
+    ) -> Result<Placed, Vec<String>> {
+        let demand = &demanded.demand;
+        let host = self.inputs.host;
+        let pins: BTreeMap<VcpuId, CpuSet> = previous
+            .iter()
+            .filter(|(vcpu, _)| demand.dedicated.contains(**vcpu) && !demand.kept.contains_key(vcpu))
+            .chain(&demand.kept)
+            .map(|(vcpu, pin)| (*vcpu, pin.clone()))
+            .collect();
+        let whole =
+            !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
+        if whole
+            && !previous.is_empty()
+            && let Some(placed) = kept::still_good(host, demand, &supplies.now, &pins)
+        {
+            return Ok(placed);
+        }
+        placement::place(host, demand, &supplies.now, &supplies.empty)
+    }
+}
+
+/// A placement as plans show it.
+fn show(
+    placed: &Placed,
+    support: &support::Support,
+    topology: Option<crate::domain::Topology>,
+    fits: bool,
+    domain: &Domain,
+) -> Placement {
+    let mut cells: Vec<PlacedCell> = placed
+        .cells
+        .iter()
+        .map(|cell| PlacedCell {
+            id: cell.id,
+            vcpus: cell.vcpus.clone(),
+            memory_kib: cell.memory,
+            node: Some(cell.node).filter(|_| placed.nodes.len() <= placed.cells.len()),
+        })
+        .collect();
+    if cells.is_empty() {
+        cells.push(PlacedCell {
+            id: CellId(0),
+            vcpus: domain.all_vcpus(),
+            memory_kib: domain.memory,
+            node: None,
+        });
+    }
+    Placement {
+        vcpus: placed.vcpus.clone(),
+        emulator: support.emulator.clone().unwrap_or_default(),
+        iothreads: support.iothreads.clone(),
+        nodes: placed.nodes.clone(),
+        cells,
+        page_kib: placed.page.filter(|_| fits),
+        topology,
+        withheld: placed.withheld.clone(),
+    }
+}

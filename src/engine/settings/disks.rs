@@ -1,0 +1,193 @@
+//! Disk drivers: cache, io, discard, queues.
+
+use super::{Context, List};
+use crate::domain::Disk;
+use crate::facts::ImageFacts;
+use crate::plan::Scope;
+use crate::policy::profile::DiskRule;
+use crate::settings::{DiskAttribute, Target, Value};
+
+/// Every disk.
+pub fn all(context: &Context<'_>, list: &mut List) {
+    let Context { domain, wishes, .. } = *context;
+    for disk in &domain.disks {
+        if let Some(warning) = sparse(context, disk) {
+            list.not_done(format!("{} cache and io", disk.target), warning);
+        }
+        cache_and_io(context, disk, list);
+        let rules = &wishes.profile.disk;
+        if is_disk(disk) {
+            fixed(
+                context,
+                disk,
+                DiskAttribute::Discard,
+                &rules.discard,
+                disk.discard.as_deref(),
+                list,
+            );
+        }
+        let queues =
+            disk.bus == "virtio" && wishes.visible && context.scope == Scope::Boot && !context.shaped;
+        if queues && is_disk(disk) {
+            fixed(
+                context,
+                disk,
+                DiskAttribute::Queues,
+                &rules.queues,
+                disk.queues.as_deref(),
+                list,
+            );
+        }
+    }
+}
+
+/// Not CD-ROMs and floppies, and only what QEMU itself reads from this host.
+fn is_disk(disk: &Disk) -> bool {
+    !matches!(disk.device.as_str(), "cdrom" | "floppy")
+        && !matches!(
+            disk.kind.as_str(),
+            "network" | "nvme" | "vhostuser" | "vhostvdpa" | "dir"
+        )
+}
+
+fn fixed(
+    context: &Context<'_>,
+    disk: &Disk,
+    attribute: DiskAttribute,
+    rule: &DiskRule,
+    now: Option<&str>,
+    list: &mut List,
+) {
+    let DiskRule::Value(value) = rule else { return };
+    if now == Some(value.as_str()) {
+        return;
+    }
+    if now.is_some() && context.wishes.keep {
+        return list.keep(format!("{} {}", disk.target, attribute.as_str()));
+    }
+    let target = Target::Disk(disk.target.clone(), attribute);
+    let value = Value::Text(value.clone());
+    match attribute {
+        DiskAttribute::Queues => list.guest(target, value, "profile"),
+        _ => list.host(target, value, "profile"),
+    }
+}
+
+/// A block device, or a raw file with all its blocks on a filesystem that takes `O_DIRECT`.
+fn direct(context: &Context<'_>, disk: &Disk) -> bool {
+    match context.facts.disks.get(&disk.target) {
+        Some(ImageFacts::Block) => true,
+        Some(ImageFacts::File {
+            direct, preallocated, ..
+        }) => *direct && *preallocated && is_raw(disk),
+        _ => false,
+    }
+}
+
+fn is_raw(disk: &Disk) -> bool {
+    disk.format.as_deref().is_none_or(|format| format == "raw")
+}
+
+fn sparse(context: &Context<'_>, disk: &Disk) -> Option<String> {
+    let rules = &context.wishes.profile.disk;
+    let asked = rules.cache == DiskRule::Auto || rules.io == DiskRule::Auto;
+    let both_kept = disk.cache.is_some() && disk.io.is_some() && context.wishes.keep;
+    if !asked || both_kept || !is_disk(disk) {
+        return None;
+    }
+    match context.facts.disks.get(&disk.target)? {
+        ImageFacts::File {
+            preallocated: false,
+            direct: true,
+            ..
+        } if is_raw(disk) => {
+            Some("the image is sparse: io=native stalls while it grows; allocate it (fallocate)".into())
+        }
+        ImageFacts::File {
+            direct: false,
+            fstype,
+            ..
+        } if is_raw(disk) => Some(format!("a {fstype} filesystem is not known to take O_DIRECT")),
+        ImageFacts::Unknown { why } => Some(why.clone()),
+        _ => None,
+    }
+}
+
+fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
+    let Context { wishes, .. } = *context;
+    let rules = &wishes.profile.disk;
+    if !is_disk(disk) {
+        return;
+    }
+    let direct = direct(context, disk);
+    let wanted = |rule: &DiskRule, auto: &str| match rule {
+        DiskRule::Auto => direct.then(|| auto.to_string()),
+        DiskRule::Keep => None,
+        DiskRule::Value(value) => Some(value.clone()),
+    };
+    let stays =
+        |now: &Option<String>, rule: &DiskRule| now.is_some() && (wishes.keep || *rule == DiskRule::Keep);
+    let cache_stays = stays(&disk.cache, &rules.cache);
+    let mut cache = wanted(&rules.cache, "none").filter(|_| !cache_stays);
+    let io_stays = stays(&disk.io, &rules.io);
+    let mut io = wanted(&rules.io, "native").filter(|_| !io_stays);
+    for (attribute, stays, now) in [("cache", cache_stays, &disk.cache), ("io", io_stays, &disk.io)] {
+        let wish = match attribute {
+            "cache" => wanted(&rules.cache, "none"),
+            _ => wanted(&rules.io, "native"),
+        };
+        if let Some(value) = now
+            .as_ref()
+            .filter(|now| stays && wish.as_ref().is_some_and(|wish| wish != *now))
+        {
+            list.keep(format!("{} {attribute}={value}", disk.target));
+        }
+    }
+    // A kept io=native rules out any other cache, and native needs a cache mode that leaves the page cache out.
+    let uncached = |mode: Option<&str>| matches!(mode, Some("none" | "directsync"));
+    let refused = |facts: Option<&ImageFacts>| matches!(facts, Some(ImageFacts::File { direct: false, .. }));
+    if refused(context.facts.disks.get(&disk.target)) {
+        if cache.as_deref().is_some_and(|cache| uncached(Some(cache))) {
+            cache = None;
+            list.not_done(
+                format!("{} cache=none", disk.target),
+                "its filesystem is not known to take O_DIRECT",
+            );
+        }
+        if io.as_deref() == Some("native") && !uncached(disk.cache.as_deref()) {
+            io = None;
+        }
+    }
+    if io_stays
+        && disk.io.as_deref() == Some("native")
+        && cache.as_deref().is_some_and(|c| !uncached(Some(c)))
+    {
+        list.not_done(
+            format!("{} cache", disk.target),
+            "its io=native needs cache none or directsync",
+        );
+        cache = None;
+    }
+    let final_cache = cache.as_deref().or(disk.cache.as_deref());
+    if io.as_deref() == Some("native") && !uncached(final_cache) {
+        let now = final_cache.unwrap_or("unset");
+        list.not_done(
+            format!("{} io=native", disk.target),
+            format!("it needs cache none or directsync, which is {now}"),
+        );
+        io = None;
+    }
+    let why = |rule: &DiskRule| match (rule, context.facts.disks.get(&disk.target)) {
+        (DiskRule::Auto, Some(ImageFacts::Block)) => "a block device",
+        (DiskRule::Auto, _) => "a pre-allocated raw file",
+        _ => "profile",
+    };
+    if let Some(cache) = cache.filter(|cache| disk.cache.as_ref() != Some(cache)) {
+        let target = Target::Disk(disk.target.clone(), DiskAttribute::Cache);
+        list.host(target, Value::Text(cache), why(&rules.cache));
+    }
+    if let Some(io) = io.filter(|io| disk.io.as_ref() != Some(io)) {
+        let target = Target::Disk(disk.target.clone(), DiskAttribute::Io);
+        list.host(target, Value::Text(io), why(&rules.io));
+    }
+}

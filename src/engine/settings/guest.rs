@@ -1,0 +1,346 @@
+//! What the guest can see: cells, topology, CPU, features, balloon. Decided once, at the first tuning.
+
+use super::{Context, List};
+use crate::domain::Topology;
+use crate::engine::mirror;
+use crate::idset::VcpuSet;
+use crate::plan::Scope;
+use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
+use crate::settings::{Target, Value};
+
+/// Decides it afresh.
+pub fn shape(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        placed,
+        fits,
+        ..
+    } = *context;
+    list.shown = domain
+        .cpu
+        .as_ref()
+        .and_then(|cpu| cpu.topology)
+        .or(default_topology(context));
+    if !wishes.visible {
+        return;
+    }
+    if fits {
+        cells(context, list);
+        topology(context, list);
+    }
+    if placed.vcpus.is_empty() {
+        list.shown = None;
+    }
+    cpu_mode(context, list);
+    if !(wishes.tcg) {
+        features(context, list);
+    }
+    if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
+        list.guest(
+            Target::Memballoon,
+            Value::Text("none".into()),
+            "profile: no balloon takes its memory",
+        );
+    }
+}
+
+/// What libvirt shows without a `<topology>`: each vCPU a socket.
+fn default_topology(context: &Context<'_>) -> Option<Topology> {
+    let floating = context.wishes.dedicated.is_empty() || !context.fits;
+    (!floating).then_some(Topology {
+        sockets: context.domain.vcpus,
+        dies: 1,
+        clusters: 1,
+        cores: 1,
+        threads: 1,
+    })
+}
+
+/// Leaves it as virtfit wrote it before. On the way in that includes memory backing: only what migration allows moves.
+pub fn as_before(context: &Context<'_>, list: &mut List) {
+    list.shown = context
+        .current
+        .cpu
+        .as_ref()
+        .and_then(|cpu| cpu.topology)
+        .or(default_topology(context));
+    let Some(provenance) = context.provenance else {
+        return;
+    };
+    list.shape = provenance.head.shape.clone();
+    for owned in &provenance.owned {
+        let visible = is_visible(&owned.target);
+        let backing = matches!(
+            owned.target,
+            Target::Hugepages | Target::Locked | Target::NoSharePages | Target::MemoryAccess
+        );
+        let stale_hint =
+            owned.target == Target::HintDedicated && !context.fits && context.scope == Scope::Boot;
+        let decided = list.settings.iter().any(|setting| setting.target == owned.target);
+        let stays = (visible && !stale_hint) || (backing && context.scope == Scope::Incoming);
+        if stays && !decided {
+            list.settings.push(crate::settings::Setting {
+                target: owned.target.clone(),
+                value: owned.wrote.clone(),
+                why: "the shape it was given".into(),
+                guest_visible: visible,
+            });
+        }
+    }
+}
+
+/// Whether a guest can see such a value.
+pub fn is_visible(target: &Target) -> bool {
+    use crate::settings::DiskAttribute;
+    matches!(
+        target,
+        Target::CpuMode
+            | Target::Topology
+            | Target::Cells
+            | Target::CpuFeature(_)
+            | Target::CpuCache
+            | Target::Pmu
+            | Target::HintDedicated
+            | Target::PollControl
+            | Target::Memballoon
+            | Target::Disk(_, DiskAttribute::Queues)
+    )
+}
+
+fn cells(context: &Context<'_>, list: &mut List) {
+    let Context {
+        placed,
+        demanded,
+        domain,
+        ..
+    } = *context;
+    if demanded.demand.make_cells && placed.cells.len() > 1 && !domain.has_cells() {
+        let cells: Vec<_> = placed
+            .cells
+            .iter()
+            .map(|cell| (cell.vcpus.clone(), cell.memory))
+            .collect();
+        list.shape.cells = cells.clone();
+        let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
+        list.guest(
+            Target::Cells,
+            Value::Cells(cells),
+            format!("one cell a node it runs on ({})", nodes.join(", ")),
+        );
+    }
+}
+
+fn topology(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        host,
+        placed,
+        demanded,
+        ..
+    } = *context;
+    let written = domain.cpu.as_ref().and_then(|cpu| cpu.topology);
+    let rule = wishes.profile.topology;
+    let one_each = !wishes.dedicated.is_empty() && placed.vcpus.values().any(|pin| pin.len() == 1);
+    if rule == TopologyRule::Keep || !one_each || wishes.profile.cpus == Cpus::Keep {
+        return;
+    }
+    if wishes.keep && written.is_some() {
+        return list.keep("topology");
+    }
+    if !placed.own_cores && !demanded.kept_pins.is_empty() {
+        return list.not_done(
+            "topology",
+            "the pins written by hand put guest cores on shared or split cores",
+        );
+    }
+    let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
+    let (topology, why) = match rule {
+        TopologyRule::Cores => (
+            mirror::flat(domain.vcpus),
+            "profile: all vCPUs as cores".to_string(),
+        ),
+        _ if !all_pinned => (
+            mirror::flat(domain.vcpus),
+            "some vCPUs float: no siblings to show".to_string(),
+        ),
+        _ => (mirror::topology(host, placed, wishes.x86), mirrors(context)),
+    };
+    list.shown = Some(topology);
+    list.shape.topology = Some(topology);
+    if written.map(plain) != Some(topology) {
+        list.guest(Target::Topology, Value::Topology(topology), why);
+    }
+    let amd = matches!(host.cpu_vendor.as_str(), "AuthenticAMD" | "HygonGenuine");
+    let feature = domain
+        .cpu
+        .as_ref()
+        .is_some_and(|cpu| cpu.features.contains_key("topoext"));
+    if amd && wishes.x86 && !wishes.tcg && topology.threads > 1 && !feature && has_cpu_mode(context) {
+        list.guest(
+            Target::CpuFeature("topoext".into()),
+            Value::Text("require".into()),
+            "an AMD guest sees threads only with it",
+        );
+    }
+}
+
+/// `clusters` is not written; a 1 there is no difference.
+fn plain(topology: Topology) -> Topology {
+    Topology {
+        clusters: 1,
+        ..topology
+    }
+}
+
+fn mirrors(context: &Context<'_>) -> String {
+    let Context { host, placed, .. } = *context;
+    if !placed.own_cores {
+        return "shown as cores, though some share one: there are too few free".into();
+    }
+    let cores: VcpuSet = placed
+        .vcpus
+        .values()
+        .filter_map(|pin| pin.first())
+        .filter_map(|cpu| host.cores.iter().position(|core| core.cpus.contains(&cpu)))
+        .map(|index| crate::units::VcpuId(index as u32))
+        .collect();
+    format!("mirrors cores {cores}")
+}
+
+/// Whether the guest will have a CPU mode that features can be added to.
+fn has_cpu_mode(context: &Context<'_>) -> bool {
+    let cpu = context.domain.cpu.as_ref();
+    context.wishes.profile.cpu_mode != CpuMode::Keep
+        || cpu.is_some_and(|cpu| cpu.model.is_some() || !matches!(cpu.mode.as_str(), "" | "custom"))
+}
+
+fn cpu_mode(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes, domain, fits, ..
+    } = *context;
+    let mode = match wishes.profile.cpu_mode {
+        _ if wishes.tcg || !fits => return,
+        CpuMode::Keep => return,
+        CpuMode::HostPassthrough => "host-passthrough",
+        CpuMode::HostModel => "host-model",
+    };
+    // Guests on shared CPUs that nothing else of the guest changes for keep theirs, too.
+    let now = domain
+        .cpu
+        .as_ref()
+        .map(|cpu| cpu.mode.as_str())
+        .unwrap_or_default();
+    if now != mode {
+        list.guest(
+            Target::CpuMode,
+            Value::CpuMode(mode),
+            "profile: all the host's CPU features",
+        );
+    }
+}
+
+fn features(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        host,
+        placed,
+        fits,
+        ..
+    } = *context;
+    let profile = &wishes.profile;
+    let all_dedicated = fits && wishes.dedicated.len() == domain.vcpus as usize;
+    let isolated = placed
+        .vcpus
+        .values()
+        .all(|pin| pin.len() == 1 && pin.is_subset(&host.isolated));
+    let on_off = |on: bool| Value::Text(if on { "on" } else { "off" }.into());
+    if wishes.x86 {
+        let hint = match profile.hint_dedicated {
+            Switch::Auto => (all_dedicated && isolated).then_some(true),
+            Switch::On if !all_dedicated => {
+                list.not_done("kvm hint-dedicated", "not every vCPU has a dedicated CPU");
+                None
+            }
+            Switch::On => Some(true),
+            Switch::Off => Some(false),
+            Switch::Keep => None,
+        };
+        if let Some(on) = hint.filter(|on| domain.hint_dedicated != Some(*on)) {
+            let why = if isolated {
+                "every vCPU has an isolated CPU of its own"
+            } else {
+                "profile"
+            };
+            list.guest(Target::HintDedicated, on_off(on), why);
+        }
+        if let Some(on) = switch(profile.poll_control).filter(|on| domain.poll_control != Some(*on)) {
+            list.guest(Target::PollControl, on_off(on), "profile");
+        }
+        deadline(context, list);
+        cache(context, list);
+    }
+    if let Some(on) = switch(profile.pmu).filter(|on| domain.pmu != Some(*on)) {
+        list.guest(Target::Pmu, on_off(on), "profile: the PMU costs exits");
+    }
+}
+
+fn switch(rule: Switch) -> Option<bool> {
+    match rule {
+        Switch::On => Some(true),
+        Switch::Off => Some(false),
+        Switch::Auto | Switch::Keep => None,
+    }
+}
+
+fn deadline(context: &Context<'_>, list: &mut List) {
+    let policy = match context.wishes.profile.tsc_deadline {
+        FeaturePolicy::Keep => return,
+        FeaturePolicy::Require => "require",
+        FeaturePolicy::Disable => "disable",
+    };
+    let now = context
+        .domain
+        .cpu
+        .as_ref()
+        .and_then(|cpu| cpu.features.get("tsc-deadline"));
+    if now.is_some_and(|now| now == policy) {
+        return;
+    }
+    if !has_cpu_mode(context) {
+        return list.not_done(
+            "tsc-deadline",
+            "its <cpu> has no mode or model that a feature could be added to",
+        );
+    }
+    list.guest(
+        Target::CpuFeature("tsc-deadline".into()),
+        Value::Text(policy.into()),
+        "profile: precise timers",
+    );
+}
+
+fn cache(context: &Context<'_>, list: &mut List) {
+    let (mode, level) = match context.wishes.profile.cache {
+        CacheRule::Keep => return,
+        CacheRule::Passthrough => ("passthrough", None),
+        CacheRule::Emulate => ("emulate", Some(3)),
+        CacheRule::Disable => ("disable", None),
+    };
+    let cpu = context.domain.cpu.as_ref();
+    let now = cpu.and_then(|cpu| cpu.cache.as_ref());
+    if now.is_some_and(|(now, at)| now == mode && *at == level) {
+        return;
+    }
+    let whole = context.wishes.profile.cpu_mode == CpuMode::HostPassthrough
+        || cpu.is_some_and(|cpu| matches!(cpu.mode.as_str(), "host-passthrough" | "maximum"));
+    if mode == "passthrough" && !whole {
+        return list.not_done("cache passthrough", "it needs cpu_mode = host-passthrough");
+    }
+    if !has_cpu_mode(context) {
+        return list.not_done("CPU cache", "its <cpu> has no mode or model");
+    }
+    list.guest(Target::CpuCache, Value::Cache { mode, level }, "profile");
+}

@@ -1,0 +1,193 @@
+//! NUMA binding and memory backing.
+
+use super::{Context, List};
+use crate::idset::NodeSet;
+use crate::plan::Scope;
+use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
+use crate::settings::{Target, Value};
+use crate::units::KiB;
+
+/// `<numatune>`.
+pub fn numatune(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        current,
+        placed,
+        demanded,
+        fits,
+        scope,
+        ..
+    } = *context;
+    let profile = &wishes.profile;
+    if profile.numa == Numa::Off || profile.memory_mode == MemoryMode::Off {
+        return;
+    }
+    if demanded.numatune_kept {
+        return list.keep("numatune");
+    }
+    if !fits || profile.cpus == Cpus::Keep || placed.nodes.is_empty() {
+        return;
+    }
+    let huge = placed.page.is_some();
+    let mode = match profile.memory_mode {
+        MemoryMode::Strict => "strict",
+        MemoryMode::Preferred => "preferred",
+        MemoryMode::Restrictive => "restrictive",
+        MemoryMode::Auto | MemoryMode::Off if huge => "strict",
+        MemoryMode::Auto | MemoryMode::Off => "preferred",
+    };
+    let nodes: NodeSet = placed.nodes.iter().copied().collect();
+    let pages = placed
+        .page
+        .map_or("small pages".to_string(), |page| format!("{page} pages"));
+    let celled =
+        placed.cells.len() > 1 || demanded.made_cells || (domain.has_cells() && profile.numa == Numa::Match);
+    // A memnode that was not there when the guest was started turns its cells into memory backends: with old machine
+    // types that changes the migration stream. So what comes in keeps to the form it has.
+    let per_cell = celled && (scope == Scope::Boot || !current.memnodes.is_empty());
+    let only_one = mode == "preferred" && nodes.len() > 1;
+    if !only_one {
+        let why = format!("memory where the vCPUs run, {pages}");
+        list.host(
+            Target::NumaMemory,
+            Value::Numa {
+                mode,
+                nodes: nodes.clone(),
+            },
+            why,
+        );
+    } else if !per_cell {
+        list.not_done(
+            format!("memory preferred on nodes {nodes}"),
+            "libvirt prefers no more than one node",
+        );
+    }
+    if per_cell {
+        for cell in &placed.cells {
+            let value = Value::Numa {
+                mode,
+                nodes: NodeSet::one(cell.node),
+            };
+            list.host(
+                Target::MemNode(cell.id),
+                value,
+                format!("cell {} on its own node, {pages}", cell.id),
+            );
+        }
+    }
+    for id in domain
+        .memnodes
+        .keys()
+        .filter(|id| !per_cell || !placed.cells.iter().any(|cell| cell.id == **id))
+    {
+        list.host(Target::MemNode(*id), Value::Absent, "numatune takes its place");
+    }
+}
+
+/// `<memoryBacking>`.
+pub fn backing(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        current,
+        placed,
+        demanded,
+        fits,
+        scope,
+        ..
+    } = *context;
+    let profile = &wishes.profile;
+    if scope == Scope::Incoming {
+        if !demanded.hugepages_kept {
+            match placed.page.filter(|_| fits) {
+                Some(page) => list.host(
+                    Target::Hugepages,
+                    Value::PageSize(page),
+                    "this host has no pages of the size it came with",
+                ),
+                None => list.host(
+                    Target::Hugepages,
+                    Value::Absent,
+                    "this host has no huge pages for it",
+                ),
+            }
+        }
+        return;
+    }
+    if demanded.hugepages_kept {
+        list.keep("hugepages");
+    } else if let Some(page) = placed.page.filter(|_| fits) {
+        list.host(
+            Target::Hugepages,
+            Value::PageSize(page),
+            page_reason(context, page),
+        );
+    } else if domain.hugepages.is_some() {
+        list.host(Target::Hugepages, Value::Absent, "profile");
+    }
+    if fits && placed.page.is_none() && profile.hugepages == Hugepages::Any && !demanded.hugepages_kept {
+        list.not_done("huge pages", missing_pages(context, None));
+    }
+    if profile.locked && fits {
+        if domain.locked {
+            list.keep("locked");
+        } else {
+            list.host(Target::Locked, Value::Present, "memory is never swapped");
+        }
+        if !domain.nosharepages {
+            list.host(
+                Target::NoSharePages,
+                Value::Present,
+                "its pages are not merged with others",
+            );
+        }
+    }
+    let huge = (placed.page.is_some() && fits) || demanded.hugepages_kept;
+    let shared = current.memory_access.as_deref() == Some("shared");
+    if domain.vhost_user && huge {
+        match &domain.memory_access {
+            Some(mode) if wishes.keep && mode != "shared" => list.keep("memory access mode"),
+            Some(mode) if mode == "shared" => {}
+            _ => list.host(
+                Target::MemoryAccess,
+                Value::Text("shared".into()),
+                "a vhost-user device reads the guest's memory",
+            ),
+        }
+    }
+    let _ = shared;
+}
+
+fn page_reason(context: &Context<'_>, page: KiB) -> String {
+    let larger = context.host.hugetlbfs.iter().filter(|size| **size > page).max();
+    match larger {
+        None => "the largest page size this host has".into(),
+        Some(larger) => format!("the largest that fits; {}", missing_pages(context, Some(*larger))),
+    }
+}
+
+/// Why pages of this size (or any) were not to be had.
+fn missing_pages(context: &Context<'_>, size: Option<KiB>) -> String {
+    let Context {
+        host, placed, domain, ..
+    } = *context;
+    let Some(size) = size.or_else(|| host.hugetlbfs.iter().max().copied()) else {
+        return "no hugetlbfs is mounted on this host".into();
+    };
+    let memory = placed
+        .cells
+        .iter()
+        .map(|cell| cell.memory)
+        .max()
+        .unwrap_or(domain.memory);
+    if !memory.0.is_multiple_of(size.0.max(1)) {
+        return format!("{memory} is no whole number of {size} pages");
+    }
+    let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
+    format!(
+        "{} of {size} needed, too few free on node {}",
+        memory.0 / size.0.max(1),
+        nodes.join(", ")
+    )
+}

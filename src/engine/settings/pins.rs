@@ -1,0 +1,178 @@
+//! Pins of vCPUs, emulator threads and iothreads, and real-time scheduling.
+
+use super::{Context, List};
+use crate::engine::support;
+use crate::idset::VcpuSet;
+use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
+use crate::settings::{DiskAttribute, Target, Value};
+use crate::units::IothreadId;
+
+/// `<vcpupin>`, and what would contradict it.
+pub fn vcpus(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        placed,
+        demanded,
+        fits,
+        ..
+    } = *context;
+    if wishes.profile.cpus == Cpus::Keep {
+        return;
+    }
+    if !demanded.kept_pins.is_empty() {
+        let kept: VcpuSet = demanded.kept_pins.keys().copied().collect();
+        list.keep(format!("vcpupin {kept}"));
+    }
+    if domain.vcpu_cpuset.is_some() && wishes.keep {
+        list.keep("vcpu cpuset");
+    }
+    if wishes.profile.override_existing && domain.vcpu_placement_auto {
+        list.host(
+            Target::VcpuPlacement,
+            Value::Text("static".into()),
+            "pins take its place",
+        );
+    } else if wishes.profile.override_existing && domain.vcpu_cpuset.is_some() {
+        list.host(Target::VcpuCpuset, Value::Absent, "pins take its place");
+    }
+    for (vcpu, cpus) in &placed.vcpus {
+        if demanded.kept_pins.contains_key(vcpu) {
+            continue;
+        }
+        let why = match (
+            fits && wishes.dedicated.contains(*vcpu),
+            placed.threads,
+            placed.own_cores,
+        ) {
+            (false, ..) => "floats on shared CPUs".to_string(),
+            (true, 1, true) if !placed.withheld.is_empty() => {
+                "a core of its own, siblings withheld".to_string()
+            }
+            (true, 1, true) => "a core of its own".to_string(),
+            (true, _, false) => "a CPU of its own; cores are shared, for want of free ones".to_string(),
+            (true, threads, true) => format!("whole cores, {threads} siblings together"),
+        };
+        list.host(Target::VcpuPin(*vcpu), Value::Cpus(cpus.clone()), why);
+    }
+}
+
+/// `<emulatorpin>`.
+pub fn emulator(context: &Context<'_>, list: &mut List) {
+    if context.wishes.keep && context.domain.emulatorpin.is_some() {
+        list.keep("emulatorpin");
+    } else if let Some(cpus) = &context.support.emulator {
+        list.host(
+            Target::EmulatorPin,
+            Value::Cpus(cpus.clone()),
+            context.support.emulator_why.clone(),
+        );
+    }
+}
+
+/// `<iothreads>`, `<iothreadpin>`, and the disks and controllers they serve.
+pub fn iothreads(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        support,
+        ..
+    } = *context;
+    if let Some(count) = support.iothread_count {
+        let why = match wishes.profile.iothread_count {
+            IothreadCount::At(_) => "profile",
+            _ => "one a disk, no more than CPUs for them",
+        };
+        list.host(Target::Iothreads, Value::Number(count), why);
+    }
+    for (id, cpus) in &support.iothreads {
+        if wishes.keep && domain.iothreadpins.contains_key(id) {
+            list.keep(format!("iothreadpin {id}"));
+        } else {
+            list.host(
+                Target::IothreadPin(*id),
+                Value::Cpus(cpus.clone()),
+                support.iothreads_why.clone(),
+            );
+        }
+    }
+    let mut next = support.iothread_ids.iter().cycle();
+    for disk in domain.disks.iter().filter(|disk| support::takes_iothread(disk)) {
+        if disk.iothread.is_some() && wishes.keep {
+            list.keep(format!("{} iothread", disk.target));
+        } else if let Some(id) = next.next() {
+            let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
+            list.host(
+                target,
+                iothread(*id),
+                "its input and output leave the emulator thread",
+            );
+        }
+    }
+    for controller in &domain.scsi_controllers {
+        if controller.iothread.is_some() && wishes.keep {
+            list.keep(format!("scsi controller {} iothread", controller.index));
+        } else if let Some(id) = next.next() {
+            list.host(
+                Target::ScsiIothread(controller.index),
+                iothread(*id),
+                "its disks' input and output leave the emulator thread",
+            );
+        }
+    }
+}
+
+fn iothread(id: IothreadId) -> Value {
+    Value::Text(id.to_string())
+}
+
+/// `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
+pub fn realtime(context: &Context<'_>, list: &mut List) {
+    let Context {
+        wishes,
+        domain,
+        host,
+        placed,
+        dedicated,
+        fits,
+        ..
+    } = *context;
+    if wishes.realtime.is_empty() {
+        return;
+    }
+    if wishes.keep && !domain.vcpuscheds.is_empty() {
+        return list.keep("vcpusched");
+    }
+    if !host.rt_allowed || host.rt_runtime_us == Some(0) {
+        return; // said already
+    }
+    let alone = |vcpu: &crate::units::VcpuId| {
+        fits && wishes.dedicated.contains(*vcpu)
+            && placed
+                .vcpus
+                .get(vcpu)
+                .is_some_and(|pin| pin.len() == 1 && pin.is_subset(dedicated))
+    };
+    let vcpus: VcpuSet = wishes.realtime.iter().filter(alone).collect();
+    let without = wishes.realtime.difference(&vcpus);
+    if !without.is_empty() {
+        list.not_done(
+            format!("real time for vCPUs {without}"),
+            "they have no dedicated CPU of their own",
+        );
+    }
+    if vcpus.is_empty() {
+        return;
+    }
+    let realtime = &wishes.profile.realtime;
+    let scheduler = match realtime.scheduler {
+        Scheduler::Fifo => "fifo",
+        Scheduler::Rr => "rr",
+    };
+    let value = Value::Sched {
+        vcpus,
+        scheduler,
+        priority: realtime.priority,
+    };
+    list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
+}

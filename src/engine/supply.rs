@@ -1,0 +1,84 @@
+//! What a host has to give: now, and if no guest were on it.
+
+use std::collections::BTreeMap;
+
+use crate::host::Host;
+use crate::ledger::Taken;
+use crate::placement::Supply;
+use crate::policy::sets::Sets;
+use crate::policy::{HostPolicy, ReservedMemory};
+use crate::units::{KiB, NodeId};
+
+/// Both supplies of one host under one policy.
+pub struct Supplies {
+    /// With what other guests hold taken out.
+    pub now: Supply,
+    /// With nobody on it.
+    pub empty: Supply,
+}
+
+impl Supplies {
+    /// Works both out.
+    pub fn new(host: &Host, sets: &Sets, taken: &Taken, policy: &HostPolicy) -> Self {
+        let held = taken.cpus.keys().copied().collect();
+        let dedicated = sets.dedicated.intersection(&host.online);
+        let allowed = host.online.difference(&sets.housekeeping);
+        let allowed_nodes = |node: NodeId| host.guest_nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        let mut pages = BTreeMap::new();
+        let mut memory = BTreeMap::new();
+        for node in &host.nodes {
+            let mut pools = 0;
+            for pool in node
+                .pools
+                .iter()
+                .filter(|pool| host.hugetlbfs.contains(&pool.size))
+            {
+                let reserved = policy.reserved_hugepages.get(&pool.size).copied().unwrap_or(0);
+                let usable = if allowed_nodes(node.id) {
+                    pool.total.saturating_sub(reserved)
+                } else {
+                    0
+                };
+                pages.insert((node.id, pool.size), usable);
+            }
+            for pool in &node.pools {
+                pools += pool.total.saturating_mul(pool.size.0);
+            }
+            if host.memory_known {
+                let reserved = match policy.reserved_memory {
+                    ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0 / 20),
+                    ReservedMemory::At(amount) => amount.0,
+                };
+                let free = node.memory.0.saturating_sub(pools).saturating_sub(reserved);
+                memory.insert(node.id, KiB(if allowed_nodes(node.id) { free } else { 0 }));
+            }
+        }
+        let empty = Supply {
+            dedicated: dedicated.clone(),
+            free: dedicated.clone(),
+            shared: sets.shared_now(host, &Default::default()),
+            isolable: allowed.clone(),
+            pages,
+            memory,
+            ..Supply::default()
+        };
+        let mut now = Supply {
+            free: dedicated.difference(&held),
+            shared: sets.shared_now(host, &held),
+            isolable: allowed.difference(&held),
+            held: taken.cpus.clone(),
+            claimed_autostart: taken.claimed_autostart.clone(),
+            claimed_other: taken.claimed_other.difference(&taken.claimed_autostart),
+            ..empty.clone()
+        };
+        for (key, pages) in &mut now.pages {
+            *pages = taken.pages_free.get(key).copied().unwrap_or(0).min(*pages);
+        }
+        for (node, free) in &mut now.memory {
+            if let Some(left) = taken.memory_free.get(node) {
+                *free = (*left).min(*free);
+            }
+        }
+        Self { now, empty }
+    }
+}

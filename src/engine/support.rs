@@ -1,0 +1,224 @@
+//! Emulator threads and iothreads: how many, and where they run.
+
+use std::collections::BTreeMap;
+
+use super::EngineError;
+use super::wishes::Wishes;
+use crate::domain::{Disk, Domain};
+use crate::host::Host;
+use crate::idset::CpuSet;
+use crate::placement::Placed;
+use crate::policy::profile::{Emulator, IothreadCount, IothreadCpus};
+use crate::policy::sets::Sets;
+use crate::units::{HostCpu, IothreadId};
+
+/// What is known when the vCPUs have their places.
+pub struct Context<'a> {
+    /// What is asked for.
+    pub wishes: &'a Wishes,
+    /// What an administrator wrote.
+    pub domain: &'a Domain,
+    /// The host.
+    pub host: &'a Host,
+    /// The policy's sets.
+    pub sets: &'a Sets,
+    /// Where the vCPUs are.
+    pub placed: &'a Placed,
+    /// It is the place asked for, not the shared set as a way out.
+    pub fits: bool,
+}
+
+/// Where a guest's other threads run.
+#[derive(Debug, Default)]
+pub struct Support {
+    /// CPUs of the emulator threads; `None`: left alone.
+    pub emulator: Option<CpuSet>,
+    /// Why there.
+    pub emulator_why: String,
+    /// iothreads to have; `None`: left alone.
+    pub iothread_count: Option<u32>,
+    /// CPUs of each iothread; those left alone are absent.
+    pub iothreads: BTreeMap<IothreadId, CpuSet>,
+    /// Why there.
+    pub iothreads_why: String,
+    /// All iothread ids the guest has then.
+    pub iothread_ids: Vec<IothreadId>,
+    /// For the plan.
+    pub reasons: Vec<String>,
+}
+
+/// Works out both.
+///
+/// # Errors
+/// The policy leaves no CPU for them.
+pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
+    let Context {
+        wishes,
+        domain,
+        placed,
+        fits,
+        ..
+    } = *context;
+    let profile = &wishes.profile;
+    let mut extra: Vec<HostCpu> = if fits { placed.extra.clone() } else { Vec::new() };
+    let mut support = Support::default();
+
+    if wishes.keep && domain.emulatorpin.is_some() {
+        support.emulator = domain.emulatorpin.clone();
+        support.emulator_why = "written by hand".into();
+    } else {
+        let rule = match profile.emulator {
+            Emulator::Isolate if extra.is_empty() => Emulator::Housekeeping,
+            rule => rule,
+        };
+        match rule {
+            Emulator::Keep => {}
+            Emulator::Isolate => {
+                support.emulator = Some(CpuSet::one(extra.remove(0)));
+                support.emulator_why = "a dedicated CPU of its own".into();
+            }
+            Emulator::Housekeeping => {
+                let (cpus, why) = housekeeping(context)?;
+                support.emulator = Some(cpus);
+                support.emulator_why = why;
+            }
+            Emulator::Guest => {
+                support.emulator = Some(own(context)?);
+                support.emulator_why = "the guest's own CPUs".into();
+            }
+        }
+    }
+
+    let devices = iothread_devices(domain);
+    let rule = match profile.iothread_cpus {
+        IothreadCpus::Isolate if extra.is_empty() => IothreadCpus::Housekeeping,
+        rule => rule,
+    };
+    let pool = match rule {
+        IothreadCpus::Isolate => (
+            extra.iter().copied().collect(),
+            "a dedicated CPU each".to_string(),
+        ),
+        IothreadCpus::Housekeeping => housekeeping(context)?,
+        IothreadCpus::Guest => (own(context)?, "the guest's own CPUs".to_string()),
+    };
+    let wanted = match (profile.iothread_count, domain.iothreads) {
+        (IothreadCount::Keep, count) => count.unwrap_or(0),
+        (_, Some(count)) if wishes.keep => count,
+        (IothreadCount::At(count), _) => count,
+        (IothreadCount::Auto, _) => devices.min(pool.0.len() as u32).max(devices.min(1)),
+    };
+    if domain.iothreads != Some(wanted) && (wanted > 0 || domain.iothreads.is_some()) {
+        support.iothread_count = Some(wanted);
+    }
+    support.iothread_ids = ids(domain, wanted);
+    support.iothreads_why = pool.1;
+    for (index, id) in support.iothread_ids.iter().enumerate() {
+        let cpus = match (domain.iothreadpins.get(id), rule) {
+            (Some(pin), _) if wishes.keep => pin.clone(),
+            (_, IothreadCpus::Isolate) => match extra.get(index).or(extra.last()) {
+                Some(cpu) => CpuSet::one(*cpu),
+                None => continue,
+            },
+            _ => pool.0.clone(),
+        };
+        support.iothreads.insert(*id, cpus);
+    }
+    Ok(support)
+}
+
+/// Ids of so many iothreads: those that are listed, then the lowest free ones, as libvirt gives them.
+fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
+    let mut ids: Vec<IothreadId> = domain.iothread_ids.iter().copied().take(count as usize).collect();
+    let mut next = 1;
+    while ids.len() < count as usize {
+        if !ids.contains(&IothreadId(next)) {
+            ids.push(IothreadId(next));
+        }
+        next += 1;
+    }
+    ids.sort_unstable();
+    ids
+}
+
+/// Housekeeping CPUs of the guest's nodes, else all of them; where there are none the guest's own.
+fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> {
+    let Context {
+        host, sets, placed, ..
+    } = *context;
+    let mut all = sets.housekeeping.intersection(&host.online);
+    if let Some(allowed) = &host.guest_cpus {
+        all = all.intersection(allowed);
+    }
+    let mut near = CpuSet::new();
+    for node in &placed.nodes {
+        near.extend_from(&host.cpus_of(*node).intersection(&all));
+    }
+    let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
+    match (near.is_empty(), all.is_empty()) {
+        (false, _) => Ok((
+            unisolated(host, near),
+            format!("housekeeping of node {}", nodes.join(", ")),
+        )),
+        (true, false) => Ok((
+            unisolated(host, all),
+            "housekeeping; none on the guest's nodes".into(),
+        )),
+        (true, true) => Ok((
+            own(context)?,
+            "the guest's own CPUs; the host has no housekeeping".into(),
+        )),
+    }
+}
+
+/// The guest's own CPUs less real-time ones.
+fn own(context: &Context<'_>) -> Result<CpuSet, EngineError> {
+    let Context {
+        wishes,
+        host,
+        placed,
+        fits,
+        ..
+    } = *context;
+    let mut cpus = CpuSet::new();
+    for (vcpu, pin) in &placed.vcpus {
+        if !(fits && wishes.realtime.contains(*vcpu)) {
+            cpus.extend_from(pin);
+        }
+    }
+    if cpus.is_empty() {
+        if wishes.profile.cpus == crate::policy::profile::Cpus::Keep || placed.vcpus.is_empty() {
+            return Ok(host.online.difference(&host.isolated));
+        }
+        return Err(EngineError::Policy(format!(
+            "profile {}: no CPU is left for the emulator and iothreads: the host has no housekeeping CPUs and all vCPUs are \
+             real-time ones; set host.housekeeping or leave a vCPU out of realtime.vcpus (\"^0\")",
+            wishes.profile.name
+        )));
+    }
+    Ok(unisolated(host, cpus))
+}
+
+/// A mask of several CPUs has no isolated one in it: the kernel does not balance there. Only isolated ones: the first.
+fn unisolated(host: &Host, cpus: CpuSet) -> CpuSet {
+    if cpus.len() <= 1 {
+        return cpus;
+    }
+    let balanced = cpus.difference(&host.isolated);
+    match (balanced.is_empty(), cpus.first()) {
+        (true, Some(first)) => CpuSet::one(first),
+        _ => balanced,
+    }
+}
+
+/// Disks and controllers an iothread can serve.
+pub fn iothread_devices(domain: &Domain) -> u32 {
+    (domain.disks.iter().filter(|disk| takes_iothread(disk)).count() + domain.scsi_controllers.len()) as u32
+}
+
+/// virtio-blk disks that QEMU itself serves; vhost-user and vdpa ones are served elsewhere.
+pub fn takes_iothread(disk: &Disk) -> bool {
+    disk.bus == "virtio"
+        && !matches!(disk.kind.as_str(), "vhostuser" | "vhostvdpa")
+        && matches!(disk.device.as_str(), "disk" | "lun" | "")
+}

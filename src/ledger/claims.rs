@@ -1,0 +1,26 @@
+//! Claims: the CPUs virtfit wrote into definitions of guests, `/etc/libvirt/qemu/NAME.xml`.
+//!
+//! A claim is a wish, not a hold: placement avoids it where it can. It counts while the guest does not run; then its
+//! status file rules.
+
+use crate::ledger::{Claim, guest};
+use crate::xml::XmlError;
+
+/// Where definitions are, below the root.
+pub const FOLDER: &str = "etc/libvirt/qemu";
+/// Links to the definitions that libvirt starts by itself, below the root.
+pub const AUTOSTART_FOLDER: &str = "etc/libvirt/qemu/autostart";
+
+/// What a definition claims; empty `cpus`: nothing.
+///
+/// # Errors
+/// It is not XML, or not a domain.
+pub fn parse(text: &str, autostart: bool) -> Result<Claim, XmlError> {
+    let guest = guest::GuestXml::parse(text)?;
+    Ok(Claim {
+        uuid: guest.domain.uuid,
+        name: guest.domain.name,
+        autostart,
+        cpus: guest.wrote.union(&guest.withheld),
+    })
+}

@@ -1,0 +1,443 @@
+//! Reads the whole ledger below a root: status files, reservations, definitions.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::idset::CpuSet;
+use crate::ledger::reservation::{self, Daemon, Reservation};
+use crate::ledger::{Claim, Holder, Ledger, claims, status};
+use crate::units::KiB;
+use crate::xml::tree::MAX_BYTES;
+
+/// The huge page size `<hugepages/>` means where `/proc/meminfo` does not tell: that of x86 and most arm64 hosts.
+const USUAL_PAGE: KiB = KiB(2048);
+
+/// The ledger as read, and what came up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Who holds and claims what.
+    pub ledger: Ledger,
+    /// What could not be taken into account, one line each, for people.
+    pub warnings: Vec<String>,
+    /// Names of the guests that have a status file: they run or start.
+    pub running: BTreeSet<String>,
+    /// Names of the guests libvirt starts by itself.
+    pub autostart: BTreeSet<String>,
+}
+
+/// Why who holds what is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// An ordinary user may not look.
+    #[error("cannot read who holds what ({}: {source}): run as root, or --assume-empty", .path.display())]
+    Denied {
+        /// The first file or folder that could not be read.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Anything else the kernel said.
+    #[error("cannot read who holds what: {}: {source}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl LedgerError {
+    fn new(path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied { path, source },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+/// Reads everything below `root`. A folder that does not exist is fine: there is no libvirt, or no reservation yet.
+///
+/// # Errors
+/// A folder or file may not be read, or cannot be. What is there but makes no sense is a warning.
+pub fn read(root: &Path, now: SystemTime) -> Result<Reading, LedgerError> {
+    let mut reading = Reading::default();
+    let default_page = default_huge_page(root);
+    for file in files(&root.join(status::FOLDER), "xml")? {
+        reading.running.insert(file.stem.clone());
+        match status::parse(&file.text, default_page) {
+            Ok(holder) => reading.ledger.holders.push(holder),
+            Err(error) => reading.warnings.push(format!(
+                "{}: {error}: what this guest holds is known only from its reservation, if it has one",
+                file.path.display()
+            )),
+        }
+    }
+    add_reservations(root, now, &mut reading)?;
+    add_claims(root, &mut reading)?;
+    Ok(reading)
+}
+
+fn add_reservations(root: &Path, now: SystemTime, reading: &mut Reading) -> Result<(), LedgerError> {
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let boot_id = fs::read_to_string(root.join("proc/sys/kernel/random/boot_id")).ok();
+    let boot_id = boot_id.as_deref().map(str::trim);
+    for file in files(&root.join(reservation::FOLDER), "json")? {
+        let reservation = match Reservation::from_json(&file.text) {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                reading.warnings.push(format!("{}: {error}", file.path.display()));
+                continue;
+            }
+        };
+        let has_status = reading.running.contains(&reservation.name);
+        let daemon = daemon(root, reservation.pid);
+        if let Some(why) = reservation.void(now, boot_id, daemon, has_status) {
+            log::debug!("{}: void: {why}", file.path.display());
+            continue;
+        }
+        merge(reservation.holder(), &mut reading.ledger.holders);
+    }
+    Ok(())
+}
+
+/// One entry a guest: a guest that runs keeps what it was promised until its release, as pins that are not in its XML
+/// are set only after it started. Where its memory is, its status file knows better.
+fn merge(reserved: Holder, holders: &mut Vec<Holder>) {
+    let running = holders.iter_mut().find(|holder| {
+        super::taken::same_guest((&holder.uuid, &holder.name), (&reserved.uuid, &reserved.name))
+    });
+    match running {
+        None => holders.push(reserved),
+        Some(holder) => {
+            let pinned = |pin: &CpuSet| holder.pins.contains(pin);
+            let more: Vec<CpuSet> = reserved.pins.into_iter().filter(|pin| !pinned(pin)).collect();
+            holder.pins.extend(more);
+            holder.withheld.extend_from(&reserved.withheld);
+        }
+    }
+}
+
+fn add_claims(root: &Path, reading: &mut Reading) -> Result<(), LedgerError> {
+    // The links' targets are absolute and would lead out of the root: their names tell.
+    reading.autostart = names(&root.join(claims::AUTOSTART_FOLDER), "xml")?
+        .into_iter()
+        .map(|(_, stem)| stem)
+        .collect();
+    let running: BTreeSet<&str> = reading
+        .ledger
+        .holders
+        .iter()
+        .map(|holder| holder.uuid.as_str())
+        .collect();
+    let mut found: Vec<Claim> = Vec::new();
+    for file in files(&root.join(claims::FOLDER), "xml")? {
+        match claims::parse(&file.text, reading.autostart.contains(&file.stem)) {
+            Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
+            Ok(claim) => found.push(claim),
+            Err(error) => reading.warnings.push(format!(
+                "{}: {error}: what it claims does not count",
+                file.path.display()
+            )),
+        }
+    }
+    reading.ledger.claims = found;
+    Ok(())
+}
+
+/// What is known of the process that ran the hook. No `/proc` below the root: nothing.
+fn daemon(root: &Path, pid: u32) -> Daemon {
+    let proc = root.join("proc");
+    match fs::read_to_string(proc.join(pid.to_string()).join("stat")) {
+        Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && proc.is_dir() => Daemon::Gone,
+        Err(_) => Daemon::Unknown,
+    }
+}
+
+/// `Hugepagesize:` of `/proc/meminfo`.
+fn default_huge_page(root: &Path) -> KiB {
+    let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+    let size = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("Hugepagesize:"))
+        .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
+    size.filter(|size| *size > 0).map_or(USUAL_PAGE, KiB)
+}
+
+/// One file of a folder.
+struct Found {
+    path: PathBuf,
+    /// Its name without `.xml` or `.json`: libvirt names files after guests.
+    stem: String,
+    text: String,
+}
+
+/// All files `*.EXTENSION` of a folder by name, with their text. Those that vanish meanwhile never were.
+fn files(folder: &Path, extension: &str) -> Result<Vec<Found>, LedgerError> {
+    let mut found = Vec::new();
+    for (path, stem) in names(folder, extension)? {
+        match read_bounded(&path) {
+            Ok(Some(text)) => found.push(Found { path, stem, text }),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(LedgerError::new(&path, error)),
+        }
+    }
+    Ok(found)
+}
+
+/// The paths and stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise (`.xml.new`).
+fn names(folder: &Path, extension: &str) -> Result<Vec<(PathBuf, String)>, LedgerError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(LedgerError::new(folder, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| LedgerError::new(folder, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(stem) = name
+            .strip_suffix(extension)
+            .and_then(|stem| stem.strip_suffix('.'))
+            && !stem.is_empty()
+        {
+            found.push((entry.path(), stem.to_string()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A regular file's text, no more than a domain can have (a longer one is cut and then fails to parse).
+fn read_bounded(path: &Path) -> io::Result<Option<String>> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cpulist;
+    use crate::ledger::reservation::{ReservedMemory, VERSION};
+
+    const NOW: u64 = 1_000_000;
+
+    /// A host root that goes when it is dropped.
+    struct Root(tempfile::TempDir);
+
+    impl Root {
+        fn new() -> Self {
+            let root = Self(tempfile::tempdir().unwrap());
+            root.write("proc/sys/kernel/random/boot_id", "b0\n");
+            root
+        }
+
+        fn write(&self, path: &str, text: &str) -> &Self {
+            let path = self.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+            self
+        }
+
+        fn status(&self, name: &str, pins: &[&str]) -> &Self {
+            let text = format!(
+                "<domstatus state='running' reason='booted' pid='1'>{}</domstatus>",
+                domain(name, pins, "")
+            );
+            self.write(&format!("run/libvirt/qemu/{name}.xml"), &text)
+        }
+
+        fn reserve(&self, name: &str, cpus: &str, change: impl FnOnce(&mut Reservation)) -> &Self {
+            let mut reservation = Reservation {
+                version: VERSION,
+                uuid: uuid(name),
+                name: name.into(),
+                cpus: cpulist::parse(cpus).unwrap(),
+                withheld: CpuSet::new(),
+                memory: vec![ReservedMemory {
+                    node: None,
+                    page_kib: None,
+                    kib: KiB(7),
+                }],
+                boot_id: "b0".into(),
+                pid: 77,
+                start_time: 5,
+                tentative_until: None,
+                written_at: NOW,
+            };
+            change(&mut reservation);
+            let text = reservation.to_json().unwrap();
+            self.write(&format!("run/virtfit/reservations/{}.json", uuid(name)), &text)
+        }
+
+        fn daemon(&self, pid: u32, start: u64) -> &Self {
+            let text = format!("{pid} (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0");
+            self.write(&format!("proc/{pid}/stat"), &text)
+        }
+
+        fn read(&self) -> Reading {
+            read(self.0.path(), UNIX_EPOCH + Duration::from_secs(NOW)).unwrap()
+        }
+    }
+
+    fn uuid(name: &str) -> String {
+        format!("{name}-uuid")
+    }
+
+    fn domain(name: &str, pins: &[&str], metadata: &str) -> String {
+        let pins: String = pins
+            .iter()
+            .enumerate()
+            .map(|(vcpu, cpus)| format!("<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>"))
+            .collect();
+        format!(
+            "<domain type='kvm'><name>{name}</name><uuid>{}</uuid><memory>1024</memory><vcpu>4</vcpu>{metadata}<cputune>{pins}</cputune></domain>",
+            uuid(name)
+        )
+    }
+
+    fn pins(holder: &Holder) -> String {
+        holder
+            .pins
+            .iter()
+            .map(CpuSet::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn no_libvirt_is_an_empty_ledger() {
+        assert_eq!(Root::new().read(), Reading::default());
+        let nowhere = read(Path::new("/nonexistent-root"), UNIX_EPOCH).unwrap();
+        assert_eq!(nowhere, Reading::default());
+    }
+
+    #[test]
+    fn running_guests_and_reservations_are_one_entry_a_guest() {
+        let root = Root::new();
+        root.status("db", &["2", "3"])
+            .status("web", &["0-7"])
+            .daemon(77, 5);
+        root.reserve("db", "2,9", |_| {}).reserve("new", "4-5", |_| {});
+        let reading = root.read();
+        let shown: Vec<_> = reading
+            .ledger
+            .holders
+            .iter()
+            .map(|holder| (holder.name.as_str(), pins(holder), holder.reservation))
+            .collect();
+        let expected = [
+            ("db", "2 3 9".to_string(), false),
+            ("web", "0-7".to_string(), false),
+            ("new", "4 5".to_string(), true),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(reading.ledger.holders[0].memory[0].amount, KiB(1024));
+        assert_eq!(reading.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn void_reservations_do_not_count() {
+        type Change = fn(&mut Reservation);
+        // what, change, daemon's start, status file, counts
+        let rows: &[(&str, Change, Option<u64>, bool, bool)] = &[
+            ("valid", |_| {}, Some(5), false, true),
+            ("other boot", |r| r.boot_id = "b1".into(), Some(5), false, false),
+            ("daemon gone", |_| {}, None, false, false),
+            ("daemon gone, guest runs", |_| {}, None, true, true),
+            ("pid reused", |_| {}, Some(6), false, false),
+            (
+                "tentative",
+                |r| r.tentative_until = Some(NOW + 30),
+                Some(5),
+                false,
+                true,
+            ),
+            (
+                "tentative, over",
+                |r| r.tentative_until = Some(NOW),
+                Some(5),
+                false,
+                false,
+            ),
+        ];
+        for (what, change, start, runs, counts) in rows {
+            let root = Root::new();
+            root.reserve("g", "9", change);
+            if let Some(start) = start {
+                root.daemon(77, *start);
+            }
+            if *runs {
+                root.status("g", &["2"]);
+            }
+            let holders = root.read().ledger.holders;
+            assert_eq!(
+                holders.iter().any(|holder| pins(holder).contains('9')),
+                *counts,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_truncated_status_file_falls_back_to_the_reservation() {
+        let root = Root::new();
+        root.status("g", &["2"]).reserve("g", "2", |_| {});
+        let path = root.0.path().join("run/libvirt/qemu/g.xml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() / 2]).unwrap();
+        let reading = root.read();
+        assert_eq!(reading.ledger.holders.len(), 1);
+        assert_eq!(pins(&reading.ledger.holders[0]), "2");
+        assert!(reading.ledger.holders[0].reservation);
+        assert_eq!(reading.warnings.len(), 1, "{:?}", reading.warnings);
+        assert!(reading.running.contains("g"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_warning() {
+        let root = Root::new();
+        root.write("run/libvirt/qemu/a.xml", "<domstatus>")
+            .write("run/libvirt/qemu/a.pid", "1")
+            .write("run/libvirt/qemu/autostarted", "")
+            .write("run/virtfit/reservations/x.json", "{")
+            .write("run/virtfit/reservations/.x.json.1", "{")
+            .write("etc/libvirt/qemu/b.xml", "<domain>")
+            .write("etc/libvirt/qemu/b.xml.new", "<domain>")
+            .write("etc/libvirt/qemu/networks/default.xml", "<network/>");
+        fs::create_dir(root.0.path().join("run/libvirt/qemu/folder.xml")).unwrap();
+        let reading = root.read();
+        assert_eq!(reading.ledger, Ledger::default());
+        assert_eq!(reading.warnings.len(), 3, "{:#?}", reading.warnings);
+    }
+
+    #[test]
+    fn five_hundred_guests_are_quick() {
+        let root = Root::new();
+        for n in 0..500 {
+            let name = format!("g{n}");
+            root.status(&name, &["2", "3"]);
+            root.write(
+                &format!("etc/libvirt/qemu/{name}.xml"),
+                &domain(&name, &["2", "3"], ""),
+            );
+        }
+        let start = std::time::Instant::now();
+        assert_eq!(root.read().ledger.holders.len(), 500);
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,328 @@
+//! Reservations: what a guest was promised before it runs, one small JSON file each.
+//!
+//! Protocol
+//! ```text
+//! /run/virtfit/                        0755 root
+//!   lock                               flock: held only for "is it still free?" and the rename, never while computing
+//!   reservations/                      0755 root
+//!     UUID.json                        one guest; complete or absent
+//!     .UUID.json.PID                   being written; never read, left behind only by a crash
+//! ```
+//! - **Who writes**: `prepare` (firm) and `migrate`/`restore begin` (tentative), under the lock, by write, then rename.
+//!   A second write for the same UUID replaces the first: running the hook twice is harmless.
+//! - **Who removes**: `release`. A file that is not there is fine: removing twice is fine.
+//! - **Who reads**: anybody, without the lock; a rename is seen whole or not at all. `ENOENT` is fine: no reservation.
+//! - **When it is void** ([`Reservation::void`]): another boot; a tentative one after [`TENTATIVE_SECONDS`]; the libvirt
+//!   daemon that ran the hook is gone (or its pid is another process by now) and libvirt has no status file of the guest.
+//!   A void file means nothing; whoever holds the lock next may remove it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::idset::{CpuSet, NodeSet};
+use crate::ledger::{Holder, MemoryUse};
+use crate::units::{KiB, NodeId};
+
+/// Where they are, below the root.
+pub const FOLDER: &str = "run/virtfit/reservations";
+/// How long a tentative one lives, in seconds: `prepare` follows `migrate`/`restore begin` within moments or not at all.
+pub const TENTATIVE_SECONDS: u64 = 30;
+/// The only format there is.
+pub const VERSION: u32 = 1;
+
+/// One reservation file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The guest's UUID, lower case with dashes; also the file's name.
+    pub uuid: String,
+    /// Its name.
+    pub name: String,
+    /// CPUs it holds: of vCPUs, and of an isolated emulator and isolated iothreads.
+    pub cpus: CpuSet,
+    /// Siblings withheld from all others.
+    #[serde(default)]
+    pub withheld: CpuSet,
+    /// Its memory by node and page size.
+    #[serde(default)]
+    pub memory: Vec<ReservedMemory>,
+    /// `/proc/sys/kernel/random/boot_id` when it was written.
+    pub boot_id: String,
+    /// The libvirt daemon that ran the hook (the hook's parent).
+    pub pid: u32,
+    /// Field 22 of that daemon's `/proc/PID/stat`: its start, in clock ticks since boot.
+    pub start_time: u64,
+    /// Tentative until then, in seconds since the epoch; null: firm.
+    #[serde(default)]
+    pub tentative_until: Option<u64>,
+    /// Seconds since the epoch.
+    pub written_at: u64,
+}
+
+/// A piece of a reservation's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedMemory {
+    /// Host node; null: anywhere.
+    pub node: Option<NodeId>,
+    /// Huge page size; null: small pages.
+    pub page_kib: Option<KiB>,
+    /// How much.
+    pub kib: KiB,
+}
+
+/// Why a reservation file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReservationError {
+    /// Not the JSON it should be.
+    #[error("not a reservation: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by another version of virtfit.
+    #[error("reservation format {0}, but this virtfit knows only {VERSION}")]
+    Version(u32),
+}
+
+/// What became of the process that ran the hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Daemon {
+    /// There is no `/proc` to ask: it is taken to be alive.
+    Unknown,
+    /// No such process.
+    Gone,
+    /// A process with this pid, started then (clock ticks since boot).
+    StartedAt(u64),
+}
+
+impl Reservation {
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// It is not JSON of this shape, or of another version.
+    pub fn from_json(text: &str) -> Result<Self, ReservationError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = serde_json::from_str(text)?;
+        if version != VERSION {
+            return Err(ReservationError::Version(version));
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// The text of its file, one line.
+    ///
+    /// # Errors
+    /// None that is known; serialisation is fallible by type.
+    pub fn to_json(&self) -> Result<String, ReservationError> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+
+    /// Why it means nothing any more; `None`: it is valid. `now` is in seconds since the epoch, `boot_id` that of the
+    /// running kernel where it is known.
+    pub fn void(
+        &self,
+        now: u64,
+        boot_id: Option<&str>,
+        daemon: Daemon,
+        has_status: bool,
+    ) -> Option<&'static str> {
+        if boot_id.is_some_and(|boot_id| boot_id != self.boot_id) {
+            return Some("it is from before the last boot");
+        }
+        // A moment that is further away than a tentative one can ever be means that the clock was set back.
+        let expired = |until: u64| now >= until || until - now > TENTATIVE_SECONDS;
+        if self.tentative_until.is_some_and(expired) {
+            return Some("it was tentative and its time is over");
+        }
+        let orphaned = match daemon {
+            Daemon::Unknown => false,
+            Daemon::Gone => true,
+            Daemon::StartedAt(start) => start != self.start_time,
+        };
+        if orphaned && !has_status {
+            return Some("the libvirt daemon it was written for is gone and the guest does not run");
+        }
+        None
+    }
+
+    /// As an entry of the ledger: each CPU is a pin of its own, for a reservation never floats.
+    pub fn holder(&self) -> Holder {
+        Holder {
+            uuid: self.uuid.to_ascii_lowercase(),
+            name: self.name.clone(),
+            pins: self.cpus.iter().map(CpuSet::one).collect(),
+            withheld: self.withheld.clone(),
+            memory: self.memory.iter().map(|piece| piece.to_use()).collect(),
+            starting: true,
+            reservation: true,
+        }
+    }
+}
+
+impl ReservedMemory {
+    fn to_use(self) -> MemoryUse {
+        MemoryUse {
+            amount: self.kib,
+            page: self.page_kib,
+            nodes: self.node.into_iter().collect::<NodeSet>(),
+        }
+    }
+}
+
+/// Field 22 of `/proc/PID/stat` (`proc(5)`): when the process started, in clock ticks since boot. The command name in
+/// field 2 may contain spaces and parentheses, so fields are counted from its last `)`.
+pub fn start_time(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::type_complexity)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cpulist;
+    use crate::units::HostCpu;
+
+    fn example() -> Reservation {
+        Reservation {
+            version: VERSION,
+            uuid: "8c1f6f0e-0000-4000-8000-000000000001".into(),
+            name: "db".into(),
+            cpus: cpulist::parse("1-2,17").unwrap(),
+            withheld: CpuSet::one(HostCpu(18)),
+            memory: vec![ReservedMemory {
+                node: Some(NodeId(0)),
+                page_kib: Some(KiB(2048)),
+                kib: KiB(8 << 20),
+            }],
+            boot_id: "b0".into(),
+            pid: 4711,
+            start_time: 1234,
+            tentative_until: None,
+            written_at: 1000,
+        }
+    }
+
+    #[test]
+    fn the_format_is_what_it_is() {
+        let text = example().to_json().unwrap();
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"version":1,"uuid":"8c1f6f0e-0000-4000-8000-000000000001","name":"db","cpus":[1,2,17],"withheld":[18],"#,
+                r#""memory":[{"node":0,"page_kib":2048,"kib":8388608}],"boot_id":"b0","pid":4711,"start_time":1234,"#,
+                r#""tentative_until":null,"written_at":1000}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_not_one() {
+        let good = example().to_json().unwrap();
+        for (text, expected) in [
+            ("", "not a reservation"),
+            ("{}", "not a reservation"),
+            (&good[..good.len() / 2], "not a reservation"),
+            (r#"{"version":2,"other":true}"#, "reservation format 2"),
+            (
+                &good.replace("[1,2,17]", "[4000000000]"),
+                "not a reservation: CPU 4000000000",
+            ),
+        ] {
+            let error = Reservation::from_json(text).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error} for {text:?}");
+        }
+    }
+
+    #[test]
+    fn void_by_the_rules() {
+        use Daemon::{Gone, StartedAt, Unknown};
+        // tentative_until, now, boot id, daemon, status file, void
+        let rows: &[(Option<u64>, u64, Option<&str>, Daemon, bool, bool)] = &[
+            (None, 1000, Some("b0"), StartedAt(1234), false, false),
+            (None, 9_999_999, Some("b0"), StartedAt(1234), false, false),
+            (None, 1000, Some("b1"), StartedAt(1234), true, true),
+            (None, 1000, None, Unknown, false, false),
+            (None, 1000, Some("b0"), Gone, false, true),
+            (None, 1000, Some("b0"), Gone, true, false),
+            (None, 1000, Some("b0"), StartedAt(1235), false, true),
+            (None, 1000, Some("b0"), StartedAt(1235), true, false),
+            (Some(1030), 1029, Some("b0"), StartedAt(1234), false, false),
+            (Some(1030), 1030, Some("b0"), StartedAt(1234), false, true),
+            (Some(1030), 1030, Some("b0"), StartedAt(1234), true, true),
+            (Some(1030), 1000, Some("b0"), StartedAt(1234), false, false),
+            (Some(1030), 999, Some("b0"), StartedAt(1234), false, true),
+        ];
+        for row in rows {
+            let (tentative_until, now, boot_id, daemon, has_status, expected) = *row;
+            let reservation = Reservation {
+                tentative_until,
+                ..example()
+            };
+            let void = reservation.void(now, boot_id, daemon, has_status);
+            assert_eq!(void.is_some(), expected, "{row:?} gave {void:?}");
+        }
+    }
+
+    #[test]
+    fn start_time_is_counted_after_the_name() {
+        let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20 21";
+        for name in ["libvirtd", "a b", "x) S 1 (y", ""] {
+            assert_eq!(
+                start_time(&format!("42 ({name}) {tail}\n")),
+                Some(987_654),
+                "{name}"
+            );
+        }
+        for bad in [
+            "",
+            "42 (x",
+            "42 (x) S 1 2",
+            "42 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 -1",
+        ] {
+            assert_eq!(start_time(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn written_and_read_is_the_same(
+            name in ".*",
+            cpus in proptest::collection::btree_set(0u32..16_384, 0..40),
+            withheld in proptest::collection::btree_set(0u32..16_384, 0..8),
+            memory in proptest::collection::vec(
+                (proptest::option::of(0u32..64), proptest::option::of(1u64..1 << 21), 0u64..1 << 40), 0..5),
+            until in proptest::option::of(any::<u64>()),
+            start_time: u64,
+        ) {
+            let reservation = Reservation {
+                name,
+                cpus: cpus.into_iter().map(HostCpu).collect(),
+                withheld: withheld.into_iter().map(HostCpu).collect(),
+                memory: memory
+                    .into_iter()
+                    .map(|(node, page, kib)| ReservedMemory {
+                        node: node.map(NodeId),
+                        page_kib: page.map(KiB),
+                        kib: KiB(kib),
+                    })
+                    .collect(),
+                tentative_until: until,
+                start_time,
+                ..example()
+            };
+            let text = reservation.to_json().unwrap();
+            prop_assert_eq!(text.lines().count(), 1);
+            prop_assert_eq!(Reservation::from_json(&text).unwrap(), reservation);
+        }
+
+        #[test]
+        fn any_text_is_an_error_or_a_reservation(text in ".*") {
+            let _ = Reservation::from_json(&text);
+            let _ = start_time(&text);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! libvirt's status files: `/run/libvirt/qemu/NAME.xml`, one for each guest that runs or starts.
+//!
+//! The format is private to libvirt and read with tolerance: `<domstatus state= reason= pid=>` with, among much else,
+//! `<vcpus><vcpu id= pid=/>`, `<numad nodeset= cpuset=/>` and the live `<domain>`. libvirt writes it first
+//! right after the fork, as `state='paused' reason='starting up'` with no vCPU thread listed: QEMU is allocating
+//! its memory then. The thread ids come with the answer to the first monitor commands, when all pages are taken.
+
+use crate::cpulist;
+use crate::idset::{CpuSet, NodeSet};
+use crate::ledger::{Holder, guest};
+use crate::units::KiB;
+use crate::xml::{Document, Element, XmlError};
+
+/// Where they are, below the root.
+pub const FOLDER: &str = "run/libvirt/qemu";
+
+/// Reads a status file's text. `default_page` is the host's default huge page size.
+///
+/// # Errors
+/// It is not complete XML (truncated), not a `<domstatus>`, or holds no domain that can be read.
+pub fn parse(text: &str, default_page: KiB) -> Result<Holder, XmlError> {
+    let document = Document::parse(text)?;
+    let root = document.root();
+    if root.name() != "domstatus" {
+        return Err(root.error(format!("<{}> where <domstatus> should be", root.name())));
+    }
+    let Some(domain) = root.child("domain") else {
+        return Err(root.error("<domstatus> without a <domain>"));
+    };
+    let guest = guest::GuestXml::parse(domain.raw())?;
+    let numad = root.child("numad");
+    let numad_cpus: Option<CpuSet> = list_of(numad, "cpuset");
+    let numad_nodes: Option<NodeSet> = list_of(numad, "nodeset");
+    Ok(Holder {
+        pins: guest::pins(&guest.domain, numad_cpus.as_ref()),
+        withheld: guest.withheld,
+        memory: guest::memory(&guest.domain, numad_nodes.as_ref(), default_page),
+        starting: is_starting(root),
+        reservation: false,
+        uuid: guest.domain.uuid,
+        name: guest.domain.name,
+    })
+}
+
+/// A cpulist or node list; one that does not parse is as good as none.
+fn list_of<T: crate::units::Id>(
+    element: Option<Element<'_>>,
+    attribute: &str,
+) -> Option<crate::idset::IdSet<T>> {
+    cpulist::parse(&element?.attr(attribute)?).ok()
+}
+
+/// QEMU has not answered yet: not paused by a user or a migration, and no vCPU thread is known.
+fn is_starting(root: Element<'_>) -> bool {
+    let state = root.attr("state").unwrap_or_default();
+    let reason = root.attr("reason").unwrap_or_default();
+    let early = matches!(&*state, "" | "nostate" | "shutoff") || reason == "starting up";
+    let threads_known = root.child("vcpus").is_some_and(|vcpus| {
+        vcpus
+            .children_named("vcpu")
+            .any(|vcpu| vcpu.attr("pid").is_some())
+    });
+    early && !threads_known
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The shape libvirt 9 writes, comment first.
+    fn file(state: &str, vcpus: &str, extra: &str, domain: &str) -> String {
+        format!(
+            "<!--\nWARNING: generated\n  virsh edit db\n-->\n\n<domstatus {state} pid='10416'>\n  \
+             <monitor path='/var/lib/libvirt/qemu/domain-1-db/monitor.sock' type='unix'/>\n  \
+             <vcpus>\n{vcpus}  </vcpus>\n  <qemuCaps>\n    <flag name='kvm'/>\n  </qemuCaps>\n{extra}  \
+             <cpu mode='custom'>\n    <model>qemu64</model>\n  </cpu>\n  \
+             <domain type='kvm' id='1'>\n    <name>db</name>\n    \
+             <uuid>25F8072D-dacc-42c8-bb7a-973f3b84f4ef</uuid>\n    <memory unit='KiB'>2097152</memory>\n{domain}  \
+             </domain>\n</domstatus>\n"
+        )
+    }
+
+    const THREAD: &str = "    <vcpu id='0' pid='10442'/>\n";
+
+    #[test]
+    fn reads_who_holds_what() {
+        let text = file(
+            "state='running' reason='booted'",
+            THREAD,
+            "  <numad nodeset='0' cpuset='0-3'/>\n",
+            "    <memoryBacking><hugepages><page size='2048' unit='KiB'/></hugepages></memoryBacking>\n    \
+             <vcpu placement='auto'>2</vcpu>\n    <cputune>\n      <vcpupin vcpu='1' cpuset='9'/>\n    </cputune>\n",
+        );
+        let holder = parse(&text, KiB(2048)).unwrap();
+        assert_eq!(holder.name, "db");
+        assert_eq!(holder.uuid, "25f8072d-dacc-42c8-bb7a-973f3b84f4ef");
+        assert_eq!(
+            holder.pins.iter().map(CpuSet::to_string).collect::<Vec<_>>(),
+            ["0-3", "9"]
+        );
+        assert_eq!(holder.memory.len(), 1);
+        assert_eq!(holder.memory[0].page, Some(KiB(2048)));
+        assert_eq!(holder.memory[0].nodes.to_string(), "0");
+        assert!(!holder.starting && !holder.reservation);
+    }
+
+    #[test]
+    fn tells_a_starting_guest() {
+        // attributes, thread known, starting
+        let rows = [
+            ("state='running' reason='booted'", true, false),
+            ("state='running' reason='booted'", false, false),
+            ("state='paused' reason='user'", true, false),
+            ("state='paused' reason='starting up'", false, true),
+            ("state='paused' reason='starting up'", true, false),
+            ("state='shutoff' reason='unknown'", false, true),
+            ("state='paused' reason='migration'", true, false),
+            ("", false, true),
+        ];
+        for (state, known, expected) in rows {
+            let text = file(state, if known { THREAD } else { "" }, "", "    <vcpu>1</vcpu>\n");
+            assert_eq!(
+                parse(&text, KiB(2048)).unwrap().starting,
+                expected,
+                "{state} {known}"
+            );
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (text, expected) in [
+            ("", "the text is empty"),
+            ("<domain/>", "where <domstatus> should be"),
+            ("<domstatus/>", "without a <domain>"),
+        ] {
+            let error = parse(text, KiB(2048)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_wherever_it_ends() {
+        let good = file("state='running'", THREAD, "", "    <vcpu>1</vcpu>\n");
+        for end in 0..good.trim_end().len() {
+            assert!(parse(&good[..end], KiB(2048)).is_err(), "cut at {end}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What the host has left, node by node and core by core, for one demand.
+
+use super::key::Cost;
+use super::level::{self, Level};
+use super::{Demand, Supply};
+use crate::host::Host;
+use crate::idset::CpuSet;
+use crate::units::{HostCpu, NodeId};
+
+/// A host as one demand sees it.
+pub struct Site<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// What is wanted.
+    pub demand: &'a Demand,
+    /// What there is.
+    pub supply: &'a Supply,
+    /// Nodes the guest may use, by id, those without CPUs included.
+    pub nodes: Vec<NodeView>,
+    /// Ways to lay vCPUs on cores, best first.
+    pub levels: Vec<Level>,
+    /// Kinds of cores there are, fastest first: one guest uses one kind.
+    pub kinds: Vec<u32>,
+}
+
+/// One node.
+pub struct NodeView {
+    /// Its number.
+    pub id: NodeId,
+    /// Its cores, by first CPU.
+    pub cores: Vec<CoreView>,
+    /// CPUs floating vCPUs may use here.
+    pub shared: CpuSet,
+    /// Free dedicated CPUs here.
+    pub free: u32,
+    /// Passed-through devices here.
+    pub devices: u32,
+}
+
+/// One core.
+pub struct CoreView {
+    /// All its online CPUs.
+    pub all: Vec<HostCpu>,
+    /// Those a dedicated vCPU may have, least claimed first, then ascending.
+    pub free: Vec<HostCpu>,
+    /// Free CPUs an isolated emulator or iothread may have: also outside a `vcpu@cpuset`.
+    pub spare: Vec<HostCpu>,
+    /// Its last-level cache.
+    pub llc: usize,
+    /// Its kind.
+    pub kind: u32,
+    /// All its CPUs may be withheld from others.
+    pub isolable: bool,
+    /// Which of `all` are claimed: autostart, others.
+    claimed: Vec<(HostCpu, Cost)>,
+}
+
+impl CoreView {
+    /// Some of its CPUs are not free.
+    pub fn is_broken(&self) -> bool {
+        self.spare.len() < self.all.len()
+    }
+
+    /// What taking this CPU costs in claims.
+    pub fn claim_cost(&self, cpu: HostCpu) -> Cost {
+        self.claimed
+            .iter()
+            .find(|(claimed, _)| *claimed == cpu)
+            .map_or(Cost::default(), |(_, cost)| *cost)
+    }
+}
+
+impl<'a> Site<'a> {
+    /// Looks at every core once.
+    pub fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply) -> Self {
+        let allowed = |id: NodeId| demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(id));
+        let mut nodes: Vec<NodeView> = host
+            .nodes
+            .iter()
+            .filter(|node| allowed(node.id))
+            .map(|node| NodeView {
+                id: node.id,
+                cores: Vec::new(),
+                shared: CpuSet::new(),
+                free: 0,
+                devices: demand.devices.iter().filter(|on| **on == node.id).count() as u32,
+            })
+            .collect();
+        let mut kinds: Vec<u32> = Vec::new();
+        let mut widest = 1;
+        for core in &host.cores {
+            let Ok(index) = nodes.binary_search_by_key(&core.node, |node| node.id) else {
+                continue;
+            };
+            let node = &mut nodes[index];
+            node.shared.extend(
+                core.cpus
+                    .iter()
+                    .copied()
+                    .filter(|cpu| supply.shared.contains(*cpu)),
+            );
+            let view = view(core, demand, supply);
+            node.free += view.spare.len() as u32;
+            widest = widest.max(view.free.len() as u32);
+            if !view.free.is_empty() && !kinds.contains(&view.kind) {
+                kinds.push(view.kind);
+            }
+            node.cores.push(view);
+        }
+        kinds.sort_unstable();
+        if kinds.is_empty() {
+            kinds.push(0);
+        }
+        let levels = level::allowed(demand, widest);
+        Self {
+            host,
+            demand,
+            supply,
+            nodes,
+            levels,
+            kinds,
+        }
+    }
+
+    /// Distances between each two of these nodes, summed.
+    pub fn distance(&self, nodes: &[NodeId]) -> u64 {
+        let pairs = nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(i, a)| nodes[i + 1..].iter().map(move |b| (*a, *b)));
+        pairs.map(|(a, b)| u64::from(self.between(a, b))).sum()
+    }
+
+    /// The distance between two nodes; the mean of both ways, doubled, as some hosts' tables are not symmetric.
+    pub fn between(&self, a: NodeId, b: NodeId) -> u32 {
+        self.host.distance(a, b) + self.host.distance(b, a)
+    }
+
+    /// The kept or made node with this number.
+    pub fn node(&self, id: NodeId) -> Option<&NodeView> {
+        self.nodes
+            .binary_search_by_key(&id, |node| node.id)
+            .ok()
+            .map(|index| &self.nodes[index])
+    }
+}
+
+fn view(core: &crate::host::Core, demand: &Demand, supply: &Supply) -> CoreView {
+    let mut claimed = Vec::new();
+    let mut spare = Vec::new();
+    for &cpu in &core.cpus {
+        let cost = Cost {
+            autostart: u32::from(supply.claimed_autostart.contains(cpu)),
+            other: u32::from(supply.claimed_other.contains(cpu)),
+            ..Cost::default()
+        };
+        if cost != Cost::default() {
+            claimed.push((cpu, cost));
+        }
+        if supply.free.contains(cpu) {
+            spare.push(cpu);
+        }
+    }
+    let mut view = CoreView {
+        all: core.cpus.clone(),
+        free: Vec::new(),
+        spare,
+        llc: core.llc,
+        kind: core.kind,
+        isolable: core.cpus.iter().all(|cpu| supply.isolable.contains(*cpu)),
+        claimed,
+    };
+    let inside = |cpu: &HostCpu| demand.within.as_ref().is_none_or(|within| within.contains(*cpu));
+    view.free = view.spare.iter().copied().filter(inside).collect();
+    if !view.claimed.is_empty() {
+        let mut free = std::mem::take(&mut view.free);
+        free.sort_by_key(|cpu| (view.claim_cost(*cpu), *cpu));
+        view.free = free;
+    }
+    view
+}

@@ -1,0 +1,66 @@
+//! The order in which placements are compared: `engine.md` section 2, item 6, one field a criterion.
+
+use std::cmp::Reverse;
+use std::ops::{Add, AddAssign};
+
+use crate::units::HostCpu;
+
+/// How good a placement is; smaller is better. Compared field by field in this order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Key {
+    /// CPUs claimed by autostart definitions.
+    pub autostart: u32,
+    /// Nodes used.
+    pub nodes: u32,
+    /// Passed-through devices that are not local.
+    pub far_devices: u32,
+    /// Threads of a guest core, times two; 1 where guest cores share host cores (the last resort).
+    pub threads: Reverse<u32>,
+    /// Page size in KiB; 0: small pages.
+    pub page: Reverse<u64>,
+    /// Sum of the distances between each two of its nodes.
+    pub distance: u64,
+    /// Last-level caches used.
+    pub llcs: u32,
+    /// CPUs claimed by other definitions.
+    pub other: u32,
+    /// Threads > 1: free siblings left over. Threads = 1: under pack cores used that were not broken, under spread
+    /// cores that were.
+    pub siblings: u32,
+    /// Free dedicated CPUs left on its nodes; under spread their negative.
+    pub left: i64,
+    /// CPUs in vCPU order.
+    pub cpus: Vec<HostCpu>,
+}
+
+/// The part of a [`Key`] that adds up over cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Cost {
+    /// See [`Key::autostart`].
+    pub autostart: u32,
+    /// See [`Key::llcs`].
+    pub llcs: u32,
+    /// See [`Key::other`].
+    pub other: u32,
+    /// See [`Key::siblings`].
+    pub siblings: u32,
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            autostart: self.autostart + more.autostart,
+            llcs: self.llcs + more.llcs,
+            other: self.other + more.other,
+            siblings: self.siblings + more.siblings,
+        }
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, more: Self) {
+        *self = *self + more;
+    }
+}

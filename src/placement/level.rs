@@ -1,0 +1,163 @@
+//! Threads a guest core: the ways to lay vCPUs on cores, best first, and what each core costs that way.
+
+use super::cores::CoreView;
+use super::key::Cost;
+use super::{Demand, SmtRule};
+use crate::idset::VcpuSet;
+use crate::units::{HostCpu, VcpuId};
+
+/// One way to lay vCPUs on cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Guest cores of so many threads, each on a host core of its own.
+    Own(u32),
+    /// One vCPU a core, all its siblings withheld.
+    Isolate,
+    /// Any free CPUs: guest cores of one thread that may share a host core.
+    Any,
+}
+
+/// Some CPUs of one core that one guest core may use, and what that costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// `llcs` is always 0 here.
+    pub cost: Cost,
+    /// Ascending.
+    pub cpus: Vec<HostCpu>,
+}
+
+impl Level {
+    /// vCPUs a unit carries.
+    pub fn threads(self) -> u32 {
+        match self {
+            Self::Own(threads) => threads,
+            Self::Isolate | Self::Any => 1,
+        }
+    }
+
+    /// For [`super::Key::threads`]: larger is better.
+    pub fn rank(self) -> u32 {
+        match self {
+            Self::Own(threads) => threads * 2,
+            Self::Isolate => 2,
+            Self::Any => 1,
+        }
+    }
+
+    /// How many units a core gives.
+    pub fn units_of(self, core: &CoreView) -> u32 {
+        match self {
+            Self::Own(threads) => u32::from(core.free.len() >= threads as usize),
+            Self::Isolate => u32::from(core.isolable && !core.free.is_empty()),
+            Self::Any => core.free.len() as u32,
+        }
+    }
+
+    /// The units of a core with their costs, cheapest first.
+    pub fn split(self, core: &CoreView, spread: bool) -> Vec<Unit> {
+        let broken = core.is_broken();
+        let single = |first: bool| match (spread, broken && first) {
+            (false, true) | (true, false) => 0,
+            (false, false) | (true, true) => 1,
+        };
+        match self {
+            _ if self.units_of(core) == 0 => Vec::new(),
+            Self::Own(threads) => {
+                let mut chosen = core.free[..threads as usize].to_vec();
+                let siblings = match threads {
+                    1 => single(true),
+                    _ => core.free.len() as u32 - threads,
+                };
+                let cost = chosen
+                    .iter()
+                    .map(|cpu| core.claim_cost(*cpu))
+                    .fold(Cost::default(), Cost::add_to);
+                chosen.sort_unstable();
+                vec![Unit {
+                    cost: Cost { siblings, ..cost },
+                    cpus: chosen,
+                }]
+            }
+            Self::Isolate => {
+                let cost = core
+                    .all
+                    .iter()
+                    .map(|cpu| core.claim_cost(*cpu))
+                    .fold(Cost::default(), Cost::add_to);
+                vec![Unit {
+                    cost,
+                    cpus: core.free.iter().min().copied().into_iter().collect(),
+                }]
+            }
+            Self::Any => {
+                let units = core.free.iter().enumerate().map(|(index, cpu)| Unit {
+                    cost: Cost {
+                        siblings: single(index == 0),
+                        ..core.claim_cost(*cpu)
+                    },
+                    cpus: vec![*cpu],
+                });
+                units.collect()
+            }
+        }
+    }
+}
+
+impl Cost {
+    fn add_to(self, more: Self) -> Self {
+        self + more
+    }
+}
+
+/// The levels a demand allows, best first. `widest` is the largest number of threads a core of the host has.
+pub fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
+    if demand.dedicated.is_empty() {
+        return vec![Level::Own(1)];
+    }
+    let mixed = !demand.floating().is_empty();
+    let largest = if mixed { 1 } else { largest_threads(demand, widest) };
+    let fits = |threads: u32| demand.threads.is_none_or(|given| given == threads);
+    let mut levels: Vec<Level> = std::iter::successors(Some(largest), |t| (*t > 1).then_some(t / 2))
+        .filter(|threads| fits(*threads))
+        .map(Level::Own)
+        .collect();
+    match demand.smt {
+        SmtRule::Isolate => vec![Level::Isolate].into_iter().filter(|_| fits(1)).collect(),
+        SmtRule::Require => {
+            levels.retain(|level| level.threads() >= 2);
+            levels
+        }
+        SmtRule::Prefer => {
+            if fits(1) {
+                levels.push(Level::Any);
+            }
+            levels
+        }
+    }
+}
+
+/// The largest power of two no larger than `widest` that divides every cell's dedicated vCPUs and keeps each guest core
+/// (vCPUs `kt … kt+t-1`, as QEMU numbers them) inside one cell.
+fn largest_threads(demand: &Demand, widest: u32) -> u32 {
+    let whole = VcpuSet::first_n(demand.vcpus);
+    let cells: Vec<&VcpuSet> = match demand.cells.is_empty() {
+        true => vec![&whole],
+        false => demand.cells.iter().map(|cell| &cell.vcpus).collect(),
+    };
+    let aligned = |cell: &VcpuSet, threads: u32| {
+        cell.iter().all(|vcpu| {
+            let first = vcpu.0 / threads * threads;
+            (first..first + threads).all(|sibling| cell.contains(VcpuId(sibling)))
+        })
+    };
+    let works = |threads: &u32| {
+        *threads <= widest
+            && cells
+                .iter()
+                .all(|cell| (cell.len() as u32).is_multiple_of(*threads) && aligned(cell, *threads))
+    };
+    std::iter::successors(Some(1u32), |t| t.checked_mul(2))
+        .take_while(works)
+        .last()
+        .unwrap_or(1)
+}

@@ -1,0 +1,159 @@
+//! The built-in profiles: the table of `engine.md` section 1.
+
+use super::profile::{
+    CacheRule, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hugepages, IothreadCount,
+    IothreadCpus, MaxNodes, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Realtime, Scheduler, Smt, Switch,
+    TopologyRule, VcpuList,
+};
+use super::value::Scalar;
+
+/// The profile that every other comes from, in the end.
+pub const BASE: &str = "fit";
+/// The profile that leaves a guest alone.
+pub const OFF: &str = "off";
+
+/// Other names of built-in profiles (the paper's). A profile of that very name in a policy file wins.
+pub const ALIASES: &[(&str, &str)] = &[("vtune", BASE), ("def", OFF)];
+
+/// A built-in profile: `fit`, with these keys changed.
+pub struct Builtin {
+    /// Its name.
+    pub name: &'static str,
+    /// For people.
+    pub description: &'static str,
+    /// What it says itself; every other key comes from `fit`.
+    pub keys: &'static [(&'static str, Value)],
+}
+
+/// A value as the table of built-ins has it.
+#[derive(Debug, Clone, Copy)]
+pub enum Value {
+    /// A string.
+    Word(&'static str),
+    /// A number.
+    Count(i64),
+    /// true.
+    Yes,
+}
+
+impl From<Value> for Scalar {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Word(word) => Self::text(word),
+            Value::Count(count) => Self::Int(count),
+            Value::Yes => Self::Bool(true),
+        }
+    }
+}
+
+use Value::{Count, Word, Yes};
+
+/// All of them. `fit` comes first.
+pub static BUILTINS: &[Builtin] = &[
+    Builtin {
+        name: BASE,
+        description: "CPUs of its own, the topology to match, memory on its node, huge pages",
+        keys: &[],
+    },
+    Builtin {
+        name: "pin",
+        description: "fit, all vCPUs shown as cores (for comparison)",
+        keys: &[("topology", Word("cores"))],
+    },
+    Builtin {
+        name: "pin_def",
+        description: "fit, the topology left as it is (for comparison)",
+        keys: &[("topology", Word("keep"))],
+    },
+    Builtin {
+        name: OFF,
+        description: "the guest is left alone",
+        keys: &[],
+    },
+    Builtin {
+        name: "local",
+        description: "the safe first step: floats on one node, its memory preferred there",
+        keys: &[
+            ("guest_visible", Word("keep")),
+            ("cpus", Word("shared")),
+            ("max_nodes", Count(1)),
+            ("emulator", Word("guest")),
+            ("iothreads.cpus", Word("guest")),
+            ("memory_mode", Word("preferred")),
+            ("hugepages", Word("off")),
+            ("disk.cache", Word("keep")),
+            ("disk.io", Word("keep")),
+            ("disk.discard", Word("keep")),
+            ("disk.queues", Word("keep")),
+        ],
+    },
+    Builtin {
+        name: "shared",
+        description: "floats on the shared set",
+        keys: &[("cpus", Word("shared"))],
+    },
+    Builtin {
+        name: "isolated",
+        description: "fit, each vCPU alone on its core, or no start",
+        keys: &[("smt", Word("isolate")), ("on_no_fit", Word("refuse"))],
+    },
+    Builtin {
+        name: "realtime",
+        description: "fit, real-time scheduling for all vCPUs but 0, locked memory, or no start",
+        keys: &[
+            ("realtime.vcpus", Word("^0")),
+            ("locked", Yes),
+            ("emulator", Word("isolate")),
+            ("features.pmu", Word("off")),
+            ("features.tsc_deadline", Word("require")),
+            ("devices.memballoon", Word("none")),
+            ("on_no_fit", Word("refuse")),
+        ],
+    },
+];
+
+impl Default for Profile {
+    /// The defaults of every key: the profile `fit`.
+    fn default() -> Self {
+        Self {
+            name: BASE.into(),
+            off: false,
+            description: String::new(),
+            cpus: Cpus::Dedicated,
+            dedicated_vcpus: VcpuList::default(),
+            smt: Smt::Prefer,
+            topology: TopologyRule::Match,
+            numa: Numa::Match,
+            max_nodes: MaxNodes::Auto,
+            max_llcs: 0,
+            cpu_mode: CpuMode::HostPassthrough,
+            hugepages: Hugepages::Any,
+            memory_mode: MemoryMode::Auto,
+            locked: false,
+            emulator: Emulator::Housekeeping,
+            iothread_count: IothreadCount::Auto,
+            iothread_cpus: IothreadCpus::Housekeeping,
+            disk: DiskRules {
+                cache: DiskRule::Auto,
+                io: DiskRule::Auto,
+                discard: DiskRule::Keep,
+                queues: DiskRule::Keep,
+            },
+            realtime: Realtime {
+                vcpus: VcpuList::default(),
+                priority: 1,
+                scheduler: Scheduler::Fifo,
+            },
+            hint_dedicated: Switch::Auto,
+            poll_control: Switch::Keep,
+            pmu: Switch::Keep,
+            tsc_deadline: FeaturePolicy::Keep,
+            cache: CacheRule::Keep,
+            no_memballoon: false,
+            pci_numa: PciNuma::Prefer,
+            keep_guest_visible: false,
+            on_no_fit: OnNoFit::RunShared,
+            override_existing: false,
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! One policy file: its text in, what it says and everything wrong with it out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toml_edit::{Document, Item, TableLike, Value};
+
+use super::glob::Glob;
+use super::keys;
+use super::range::Range;
+use super::reader::{Given, RULE, Reader};
+use super::rule::{MATCH_KEYS, Match};
+use super::source::{Place, Problem, Source, printable};
+use super::value::{Fault, Scalar, number, page_size};
+use crate::units::KiB;
+
+/// The largest policy file that is read, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// What one file says; keys it does not give are absent.
+#[derive(Debug, Clone, Default)]
+pub struct Fragment {
+    /// The file has no valid TOML: nothing of it is known.
+    pub broken: bool,
+    /// `[host]`.
+    pub host: BTreeMap<&'static str, Given>,
+    /// `reserved_hugepages`: pages a node by page size.
+    pub reserved_hugepages: BTreeMap<KiB, (u64, Place)>,
+    /// `[profile.NAME]`.
+    pub profiles: BTreeMap<String, ProfileFragment>,
+    /// `[[rule]]`s in their order.
+    pub rules: Vec<RuleFragment>,
+}
+
+/// What a file says of one profile.
+#[derive(Debug, Clone)]
+pub struct ProfileFragment {
+    /// Its header.
+    pub place: Place,
+    /// `inherits`.
+    pub inherits: Option<(String, Place)>,
+    /// The other keys.
+    pub keys: BTreeMap<&'static str, Given>,
+}
+
+/// A rule before its profile is looked up.
+#[derive(Debug, Clone)]
+pub struct RuleFragment {
+    /// Its header.
+    pub place: Place,
+    /// Its conditions.
+    pub matches: Match,
+    /// `profile`; `None` after a problem with it.
+    pub profile: Option<(String, Place)>,
+}
+
+/// Reads a policy file's text; `path` is what messages call it. Never panics, whatever the text.
+pub fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
+    let source = Arc::new(Source::new(path, text));
+    let mut reader = Reader::new(Arc::clone(&source));
+    let mut out = Fragment::default();
+    if text.len() > MAX_BYTES {
+        out.broken = true;
+        return (out, vec![too_large(path)]);
+    }
+    let document = match Document::parse(source.text()) {
+        Ok(document) => document,
+        Err(error) => {
+            out.broken = true;
+            return (out, vec![syntax(&reader, &error)]);
+        }
+    };
+    let root = document.as_table();
+    for (name, item) in root.iter() {
+        match name {
+            "host" => host(&mut reader, root, item, &mut out),
+            "profile" => profiles(&mut reader, root, item, &mut out),
+            "rule" => rules(&mut reader, root, item, &mut out),
+            _ => reader.unknown(root, name, "a policy file", &["host", "profile", "rule"]),
+        }
+    }
+    let mut problems = reader.problems;
+    problems.sort_by_key(|problem| problem.place.as_ref().map_or(0, Place::start));
+    (out, problems)
+}
+
+/// The problem of a file above [`MAX_BYTES`].
+pub fn too_large(path: &str) -> Problem {
+    Problem::file(path, "the file is larger than 1 MiB")
+        .next("a policy is a few lines; is this the right file?")
+}
+
+fn syntax(reader: &Reader, error: &toml_edit::TomlError) -> Problem {
+    let text = reader.source.text();
+    let mut span = error.span().unwrap_or(text.len()..text.len());
+    if span.start >= text.len() {
+        // The end of the file is a line no one sees; point behind the last thing there is.
+        let end = text.trim_end().len();
+        span = end..end;
+    }
+    let place = reader.place(Some(span));
+    let message = error
+        .message()
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let problem = Problem::at(place, format!("not TOML: {}", printable(&message)));
+    if message.contains("quoted") || message.contains("string") {
+        problem.next("words stand in quotes: key = \"word\"; numbers, true and false do not")
+    } else if message.contains("duplicate key") {
+        problem.next("a key may be given once a section; take one of them out")
+    } else {
+        problem.next("nothing of this file is used until it is mended")
+    }
+}
+
+fn host(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fragment) {
+    let Some(table) = reader.table(root, "host", item, "a section, written [host]") else {
+        return;
+    };
+    out.host = reader.keys(table, "[host]", keys::HOST, &["reserved_hugepages"]);
+    let Some(item) = table.get("reserved_hugepages") else {
+        return;
+    };
+    let Some(pages) = reader.table(
+        table,
+        "reserved_hugepages",
+        item,
+        "a table such as { \"2M\" = 512 }",
+    ) else {
+        return;
+    };
+    for (size, item) in pages.iter() {
+        let place = reader.key_place(pages, size);
+        match page_size(size) {
+            Ok(kib) => {
+                let count = super::reader::scalar(item).ok_or_else(Fault::default);
+                match count.and_then(|count| number(&count, 0, u32::MAX)) {
+                    Ok(count) if out.reserved_hugepages.contains_key(&kib) => {
+                        let message = format!("{} = {count}: this page size is given twice", printable(size));
+                        reader
+                            .problems
+                            .push(Problem::at(place, message).next("take one of them out"));
+                    }
+                    Ok(count) => {
+                        let place = reader.value_place(pages, size, item);
+                        out.reserved_hugepages.insert(kib, (count.into(), place));
+                    }
+                    Err(fault) => {
+                        let name = format!("reserved_hugepages.{}", printable(size));
+                        reader.refuse(&name, item, &fault, "a number of pages a node", place);
+                    }
+                }
+            }
+            Err(fault) => {
+                let meant = fault
+                    .suggestion
+                    .map_or(String::new(), |s| format!("; did you mean '{s}'?"));
+                let problem = fault
+                    .problem
+                    .map_or(String::new(), |problem| format!("{problem}; "));
+                let size = printable(size);
+                reader.problems.push(Problem::at(
+                    place,
+                    format!("reserved_hugepages.{size}: {problem}expected a page size such as \"2M\", \"1G\"{meant}"),
+                ));
+            }
+        }
+    }
+}
+
+fn profiles(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fragment) {
+    let Some(table) = reader.table(
+        root,
+        "profile",
+        item,
+        "a name with it: a profile is written [profile.NAME]",
+    ) else {
+        return;
+    };
+    for (name, item) in table.iter() {
+        let place = match item.span() {
+            Some(span) => reader.place(Some(span)),
+            None => reader.key_place(table, name),
+        };
+        let shown = printable(name);
+        if let Some(problem) = bad_name(name) {
+            let place = reader.key_place(table, name);
+            reader
+                .problems
+                .push(Problem::at(place, format!("profile name '{shown}' {problem}")));
+            continue;
+        }
+        let Some(own) = item.as_table_like() else {
+            let place = reader.key_place(table, name);
+            let raw = reader.raw(item);
+            reader.problems.push(
+                Problem::at(place, format!("profile.{shown} = {raw}: expected a section"))
+                    .next("a profile is written [profile.NAME], its keys below it"),
+            );
+            continue;
+        };
+        let section = format!("[profile.{shown}]");
+        let inherits = own.get("inherits").and_then(|item| {
+            let place = reader.value_place(own, "inherits", item);
+            let parent = reader.string(own, "inherits", item, "a profile's name")?;
+            Some((parent, place))
+        });
+        let keys = reader.keys(own, &section, keys::PROFILE, &["inherits"]);
+        out.profiles.insert(
+            name.to_string(),
+            ProfileFragment {
+                place,
+                inherits,
+                keys,
+            },
+        );
+    }
+}
+
+/// A name has to survive a command line, an XML attribute and a log line.
+fn bad_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("is empty")
+    } else if name.chars().count() > 64 {
+        Some("is longer than 64 characters")
+    } else if name.starts_with('-') {
+        Some("starts with '-', which reads as an option on a command line")
+    } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        Some("has a blank or control character in it")
+    } else {
+        None
+    }
+}
+
+fn rules(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fragment) {
+    match item {
+        Item::ArrayOfTables(tables) => {
+            for table in tables.iter() {
+                let place = match table.span() {
+                    Some(span) => reader.place(Some(span)),
+                    None => reader.key_place(root, "rule"),
+                };
+                let rule = rule(reader, table, place);
+                out.rules.push(rule);
+            }
+        }
+        Item::Value(Value::Array(tables)) if tables.iter().all(Value::is_inline_table) => {
+            for value in tables.iter() {
+                let place = reader.place(value.span());
+                if let Some(table) = value.as_inline_table() {
+                    let rule = rule(reader, table, place);
+                    out.rules.push(rule);
+                }
+            }
+        }
+        _ => {
+            let place = reader.key_place(root, "rule");
+            reader.problems.push(
+                Problem::at(place, "a rule is written [[rule]], with double brackets")
+                    .next("each [[rule]] starts a new one; they are tried from the top"),
+            );
+        }
+    }
+}
+
+fn rule(reader: &mut Reader, table: &dyn TableLike, place: Place) -> RuleFragment {
+    let mut out = RuleFragment {
+        place,
+        matches: Match::default(),
+        profile: None,
+    };
+    let mut told = false;
+    for (name, item) in table.iter() {
+        match name {
+            "match" => {
+                if let Some(conditions) =
+                    reader.table(table, "match", item, "a table such as { name = \"db-*\" }")
+                {
+                    out.matches = conditions_of(reader, conditions);
+                }
+            }
+            "profile" => {
+                told = true;
+                let place = reader.value_place(table, "profile", item);
+                out.profile = reader
+                    .string(table, "profile", item, "a profile's name")
+                    .map(|name| (name, place));
+            }
+            _ => reader.unknown(table, name, RULE, &["match", "profile"]),
+        }
+    }
+    if !told {
+        reader.problems.push(
+            Problem::at(out.place.clone(), "this rule names no profile")
+                .next("add profile = \"NAME\"; 'virtfit profile list' shows the names"),
+        );
+    }
+    out
+}
+
+fn conditions_of(reader: &mut Reader, table: &dyn TableLike) -> Match {
+    const PATTERN: &str = "a pattern such as \"db-*\", or a list of them";
+    let mut out = Match::default();
+    for (name, item) in table.iter() {
+        let pattern = |text: &str| {
+            Glob::parse(text).map_err(|(offset, problem)| Fault {
+                problem: Some(problem),
+                suggestion: None,
+                offset: Some(offset),
+            })
+        };
+        match name {
+            "name" => {
+                out.name = each(reader, table, name, item, PATTERN, |text| match text {
+                    "" => Err(Fault::because("no guest has an empty name")),
+                    _ => pattern(text),
+                });
+            }
+            "title" => out.title = each(reader, table, name, item, PATTERN, pattern),
+            "os" => {
+                let expected = "a pattern over the libosinfo id such as \"*/win/*\", or a list of them";
+                out.os = each(reader, table, name, item, expected, pattern);
+            }
+            "uuid" => out.uuid = each(reader, table, name, item, "a UUID, or a list of them", uuid),
+            "vcpus" => {
+                let expected = "a range such as \"4\", \"2-8\", \"8-\", \"-8\", or a list of them";
+                out.vcpus = match item.as_integer().map(|count| Range::counts(&count.to_string())) {
+                    Some(Ok(range)) => vec![range],
+                    _ => each(reader, table, name, item, expected, Range::counts),
+                };
+            }
+            "memory" => {
+                let expected = "a range such as \"4G-\", \"-512M\", \"4G-8G\", or a list of them";
+                out.memory = each(reader, table, name, item, expected, Range::sizes);
+            }
+            "hostdev" => out.hostdev = truth(reader, table, name, item),
+            "autostart" => out.autostart = truth(reader, table, name, item),
+            _ => reader.unknown(table, name, "'match'", &MATCH_KEYS),
+        }
+    }
+    out
+}
+
+/// One string, or a list of strings, each read by `read`.
+fn each<T>(
+    reader: &mut Reader,
+    table: &dyn TableLike,
+    name: &str,
+    item: &Item,
+    expected: &str,
+    read: impl Fn(&str) -> Result<T, Fault>,
+) -> Vec<T> {
+    let fallback = reader.key_place(table, name);
+    let name = format!("match.{name}");
+    let one = |reader: &mut Reader, item: &Item| {
+        let read = item.as_str().ok_or_else(Fault::default).and_then(&read);
+        read.map_err(|fault| reader.refuse(&name, item, &fault, expected, fallback.clone()))
+            .ok()
+    };
+    match item.as_value().and_then(Value::as_array) {
+        None => one(reader, item).into_iter().collect(),
+        Some(values) if values.is_empty() => {
+            let place = reader.place(item.span());
+            let message = format!("{name} = []: an empty list matches no guest; expected {expected}");
+            reader.problems.push(Problem::at(place, message));
+            Vec::new()
+        }
+        Some(values) => values
+            .iter()
+            .filter_map(|value| one(reader, &Item::Value(value.clone())))
+            .collect(),
+    }
+}
+
+fn truth(reader: &mut Reader, table: &dyn TableLike, name: &str, item: &Item) -> Option<bool> {
+    let read = super::reader::scalar(item)
+        .ok_or_else(Fault::default)
+        .and_then(|v: Scalar| super::value::boolean(&v));
+    let fallback = reader.key_place(table, name);
+    read.map_err(|fault| reader.refuse(&format!("match.{name}"), item, &fault, "true or false", fallback))
+        .ok()
+}
+
+/// Lower case with dashes, as libvirt prints them; dashes may be missing.
+fn uuid(text: &str) -> Result<String, Fault> {
+    let digits: String = text
+        .trim()
+        .chars()
+        .filter(|c| *c != '-')
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Fault::default());
+    }
+    let mut out = String::with_capacity(36);
+    for (index, digit) in digits.chars().enumerate() {
+        if matches!(index, 8 | 12 | 16 | 20) {
+            out.push('-');
+        }
+        out.push(digit);
+    }
+    Ok(out)
+}

@@ -1,0 +1,308 @@
+//! The policy's files below a root path, in their order; which of them count.
+//!
+//! ```text
+//! /usr/lib/virtfit/policy.d/*.toml    vendor: settings first, rules last
+//! /etc/virtfit/policy.toml
+//! /etc/virtfit/policy.d/*.toml        by name; one of the same name takes the vendor's place
+//! ```
+//! A missing folder or file is fine. A link to `/dev/null` stands for a file that is not there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use super::Policy;
+use super::fragment::{self, Fragment, MAX_BYTES};
+use super::merge::{Tier, merge};
+use super::source::{PolicyErrors, Problem};
+
+/// The vendor's folder.
+pub const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
+/// The administrator's file.
+pub const MAIN_FILE: &str = "/etc/virtfit/policy.toml";
+/// The administrator's folder.
+pub const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
+
+/// How many symbolic links in a row are followed.
+const MOST_LINKS: usize = 40;
+
+/// What became of a file.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// Its text counts.
+    Used(String),
+    /// Another file, of the same name, counts instead.
+    Masked(String),
+    /// A link to `/dev/null`.
+    Removed,
+    /// It cannot be read.
+    Unreadable(Problem),
+}
+
+/// One file of the policy.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    /// Its path on the host (without the root), as messages call it.
+    pub path: String,
+    /// Where it stands in the order of precedence.
+    pub tier: Tier,
+    /// What became of it.
+    pub state: State,
+}
+
+/// All files of the policy in their order of settings, and folders that cannot be read.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// The files; those that do not count, too.
+    pub files: Vec<PolicyFile>,
+    /// Folders that cannot be read.
+    pub problems: Vec<Problem>,
+}
+
+impl Files {
+    /// The policy's files below a root (`/` on a live host).
+    pub fn below(root: &Path) -> Self {
+        let mut out = Self::default();
+        let vendor = out.folder(root, VENDOR_DIR);
+        let own = out.folder(root, DROP_IN_DIR);
+        for name in vendor.keys() {
+            let path = format!("{VENDOR_DIR}/{name}");
+            let state = match own.get(name) {
+                Some(()) => Some(State::Masked(format!("{DROP_IN_DIR}/{name}"))),
+                None => read(root, &path),
+            };
+            out.extend(path, Tier::Vendor, state);
+        }
+        out.extend(MAIN_FILE.into(), Tier::Main, read(root, MAIN_FILE));
+        for name in own.keys() {
+            let path = format!("{DROP_IN_DIR}/{name}");
+            let state = read(root, &path);
+            out.extend(path, Tier::DropIn, state);
+        }
+        out
+    }
+
+    /// Files named by hand (`--policy FILE`, `policy check FILE…`): these and no folders, in the order given. Their
+    /// paths are taken as they are, not below a root.
+    pub fn named<P: AsRef<Path>>(paths: &[P]) -> Self {
+        let mut out = Self::default();
+        for path in paths {
+            let path = path.as_ref();
+            let shown = path.display().to_string();
+            let state = match file_text(path, &shown) {
+                Ok(text) => State::Used(text),
+                Err(Some(problem)) => State::Unreadable(problem),
+                Err(None) => gone(&shown),
+            };
+            out.push(shown, Tier::Main, state);
+        }
+        out
+    }
+
+    /// One text as the whole policy, for callers that have it already.
+    pub fn text(path: &str, text: &str) -> Self {
+        let mut out = Self::default();
+        out.push(path.into(), Tier::Main, State::Used(text.into()));
+        out
+    }
+
+    /// Reads and merges them.
+    ///
+    /// # Errors
+    /// Everything wrong in any of them, in the order of files and lines.
+    pub fn policy(&self) -> Result<Policy, PolicyErrors> {
+        let mut problems = self.problems.clone();
+        let mut fragments = Vec::new();
+        for file in &self.files {
+            match &file.state {
+                State::Used(text) => {
+                    let (fragment, found) = fragment::parse(text, &file.path);
+                    problems.extend(found);
+                    fragments.push((file.tier, fragment));
+                }
+                State::Unreadable(problem) => {
+                    problems.push(problem.clone());
+                    let broken = Fragment {
+                        broken: true,
+                        ..Fragment::default()
+                    };
+                    fragments.push((file.tier, broken));
+                }
+                State::Masked(_) | State::Removed => {}
+            }
+        }
+        merge(&fragments, problems).map_err(|problems| PolicyErrors(self.ordered(problems)))
+    }
+
+    fn ordered(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        problems.sort_by_key(|problem| {
+            let file = self.files.iter().position(|file| file.path == problem.path);
+            (
+                file.unwrap_or(usize::MAX),
+                problem.place.as_ref().map_or(0, super::source::Place::start),
+            )
+        });
+        problems
+    }
+
+    fn push(&mut self, path: String, tier: Tier, state: State) {
+        self.files.push(PolicyFile { path, tier, state });
+    }
+
+    /// A file that was deleted since its folder was read is no file.
+    fn extend(&mut self, path: String, tier: Tier, state: Option<State>) {
+        if let Some(state) = state {
+            self.push(path, tier, state);
+        }
+    }
+
+    /// The `*.toml` names in a folder, sorted; hidden ones (editors' and package managers' spare copies) do not count.
+    fn folder(&mut self, root: &Path, folder: &str) -> BTreeMap<String, ()> {
+        let mut names = BTreeMap::new();
+        let entries = match fs::read_dir(below(root, folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return names,
+            Err(error) => {
+                self.problems.push(unreadable(folder, &error));
+                return names;
+            }
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => match entry.file_name().into_string() {
+                    Ok(name) if name.ends_with(".toml") && !name.starts_with('.') => {
+                        names.insert(name, ());
+                    }
+                    Ok(_) => {}
+                    Err(name) => {
+                        let path = format!("{folder}/{}", name.to_string_lossy());
+                        if path.ends_with(".toml") {
+                            let problem = Problem::file(&path, "the file's name is not UTF-8");
+                            self.problems.push(problem.next("rename it"));
+                        }
+                    }
+                },
+                Err(error) => self.problems.push(unreadable(folder, &error)),
+            }
+        }
+        names
+    }
+}
+
+/// A path of the host below a root.
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// The state of a file that is on disk; `None` where there is none.
+fn read(root: &Path, path: &str) -> Option<State> {
+    let target = match target(root, path) {
+        Ok(target) => target,
+        Err(problem) => return Some(State::Unreadable(problem)),
+    };
+    if target == Path::new("/dev/null") {
+        return Some(State::Removed);
+    }
+    match file_text(&root.join(target.strip_prefix("/").unwrap_or(&target)), path) {
+        Ok(text) => Some(State::Used(text)),
+        Err(Some(problem)) => Some(State::Unreadable(problem)),
+        // A link is there, what it points to is not.
+        Err(None) if target != Path::new(path) => Some(State::Unreadable(
+            Problem::file(
+                path,
+                format!("the link points to {}, which does not exist", target.display()),
+            )
+            .next("mend the link, or let it point to /dev/null to switch the file off"),
+        )),
+        Err(None) => None,
+    }
+}
+
+/// Where a path leads on the host once links in its last part are followed, as if the root were `/`.
+fn target(root: &Path, path: &str) -> Result<PathBuf, Problem> {
+    let mut path_now = PathBuf::from(path);
+    for _ in 0..MOST_LINKS {
+        let on_disk = root.join(path_now.strip_prefix("/").unwrap_or(&path_now));
+        match fs::read_link(on_disk) {
+            Ok(link) => path_now = normal(&path_now.parent().unwrap_or(Path::new("/")).join(link)),
+            Err(_) => return Ok(path_now),
+        }
+        if path_now == Path::new("/dev/null") {
+            return Ok(path_now);
+        }
+    }
+    Err(Problem::file(path, "too many symbolic links in a row").next("mend the link"))
+}
+
+/// `..` and `.` taken out; `..` above the root stays at the root.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::Normal(name) => out.push(name),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// A regular file's text; `Err(None)` where there is no file.
+fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
+    let kind = match fs::metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(None),
+        Err(error) => return Err(Some(unreadable(shown, &error))),
+    };
+    // Looked at before it is opened: opening a FIFO waits for a writer.
+    if !kind.is_file() {
+        let what = if kind.is_dir() {
+            "a folder"
+        } else {
+            "no regular file"
+        };
+        return Err(Some(
+            Problem::file(shown, format!("{what}, where a policy file is expected")).next("remove it"),
+        ));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| Some(unreadable(shown, &error)))?;
+    if bytes.len() > MAX_BYTES {
+        return Err(Some(fragment::too_large(shown)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let source = std::sync::Arc::new(super::source::Source::new(shown, &text));
+        // The good part is the same in both texts, but for a byte order mark that was taken off.
+        let good = good
+            - if text.starts_with('\u{feff}') {
+                3.min(good)
+            } else {
+                0
+            };
+        let place = super::source::Place::new(&source, good..good + '\u{fffd}'.len_utf8());
+        Some(Problem::at(place, "not UTF-8").next("save the file in UTF-8"))
+    })
+}
+
+fn gone(path: &str) -> State {
+    State::Unreadable(Problem::file(path, "there is no such file"))
+}
+
+fn unreadable(path: &str, error: &io::Error) -> Problem {
+    let next = match error.kind() {
+        io::ErrorKind::PermissionDenied => "run as root, or make it readable",
+        io::ErrorKind::NotADirectory => "a part of the path is a file where a folder is expected",
+        _ => "mend the file or take it away",
+    };
+    let reason = error.to_string();
+    let reason = reason.split(" (os error").next().unwrap_or("").to_lowercase();
+    Problem::file(path, format!("cannot be read: {reason}")).next(next)
+}

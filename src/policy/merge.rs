@@ -1,0 +1,472 @@
+//! Several files to one policy: settings key by key, later files over earlier ones; what only shows across files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::builtin::{ALIASES, BASE, BUILTINS, OFF};
+use super::digest;
+use super::fragment::{Fragment, ProfileFragment};
+use super::keys::{self, HOST, PROFILE};
+use super::profile::Cpus;
+use super::rule::Rule;
+use super::source::{Place, Problem, printable};
+use super::suggest::did_you_mean;
+use super::value::{Scalar, quoted, size_text};
+use super::{HostPolicy, Policy, Profile, SetRule};
+use crate::cpulist;
+use crate::idset::{CpuSet, VcpuSet};
+use crate::units::{KiB, VcpuId};
+
+/// Where a file stands in the order of precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// `/usr/lib/virtfit/policy.d`: its settings first, its rules last.
+    Vendor,
+    /// `/etc/virtfit/policy.toml`, or a file of `--policy`.
+    Main,
+    /// `/etc/virtfit/policy.d`.
+    DropIn,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// No file says it.
+    BuiltIn,
+    /// This place in a file.
+    File(Place),
+}
+
+impl fmt::Display for Origin {
+    /// `built-in` or `file:line`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in"),
+            Self::File(place) => fmt::Display::fmt(place, f),
+        }
+    }
+}
+
+/// A profile as given: what it says itself.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Where it is first named.
+    pub origin: Origin,
+    /// Files that give keys of it, by the places of their sections.
+    pub sections: Vec<Place>,
+    /// Canonical name of the profile that the other keys come from; `None` for `fit` alone.
+    pub inherits: Option<(String, Origin)>,
+    /// Its own keys.
+    pub keys: BTreeMap<&'static str, (Scalar, Origin)>,
+}
+
+/// Where everything in a policy comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Origins {
+    /// Keys of `[host]` that a file gives.
+    pub host: BTreeMap<&'static str, Place>,
+    /// Page sizes of `reserved_hugepages`.
+    pub reserved_hugepages: BTreeMap<KiB, Place>,
+    /// Every profile.
+    pub profiles: BTreeMap<String, Draft>,
+}
+
+/// Merges files given in their order of settings (vendor, main, drop-ins, each by name).
+///
+/// # Errors
+/// Everything that is wrong between files; a `problems` that is not empty already fails the merge, too.
+pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<Policy, Vec<Problem>> {
+    // Where a file could not be read at all, what it defines is not known and cannot be missed.
+    let all_known = !files.iter().any(|(_, fragment)| fragment.broken);
+    let (host, mut origins) = merge_host(files);
+    overlaps(&host, &origins, &mut problems);
+
+    origins.profiles = drafts(files);
+    let unknown = parents(&mut origins.profiles);
+    let cyclic = cycles(&origins.profiles, &mut problems);
+    if all_known {
+        problems.extend(unknown);
+    }
+    let mut profiles = BTreeMap::new();
+    if !cyclic {
+        for name in origins.profiles.keys() {
+            profiles.insert(name.clone(), resolve(name, &origins.profiles));
+        }
+        contradictions(&profiles, &origins.profiles, &mut problems);
+    }
+    let rules = rules(files, &origins.profiles, all_known, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let digest = digest::of(&meaning(&host, &profiles, &rules));
+    Ok(Policy {
+        host,
+        profiles,
+        rules,
+        digest,
+        origins,
+    })
+}
+
+/// What a name stands for: a profile of that name, else what it is an alias of.
+pub fn canonical<'a, T>(name: &'a str, profiles: &BTreeMap<String, T>) -> Option<&'a str> {
+    if profiles.contains_key(name) {
+        return Some(name);
+    }
+    let target = ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map(|(_, target)| *target);
+    target.filter(|target| profiles.contains_key(*target))
+}
+
+/// Every name a profile may be called by.
+pub fn names<T>(profiles: &BTreeMap<String, T>) -> impl Iterator<Item = &str> {
+    profiles
+        .keys()
+        .map(String::as_str)
+        .chain(ALIASES.iter().map(|(alias, _)| *alias))
+}
+
+fn merge_host(files: &[(Tier, Fragment)]) -> (HostPolicy, Origins) {
+    let mut host = HostPolicy::default();
+    let mut origins = Origins::default();
+    for (_, fragment) in files {
+        for (path, given) in &fragment.host {
+            let set = keys::find(HOST, path).map(|key| (key.set)(&mut host, &given.value));
+            if set.is_some_and(|set| set.is_ok()) {
+                origins.host.insert(path, given.place.clone());
+            }
+        }
+        for (size, (count, place)) in &fragment.reserved_hugepages {
+            host.reserved_hugepages.insert(*size, *count);
+            origins.reserved_hugepages.insert(*size, place.clone());
+        }
+    }
+    // "2M" = 0 takes an earlier file's reservation back.
+    host.reserved_hugepages.retain(|_, count| *count > 0);
+    (host, origins)
+}
+
+fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {
+    let explicit = [
+        ("housekeeping", &host.housekeeping),
+        ("dedicated", &host.dedicated),
+        ("shared", &host.shared),
+    ]
+    .map(|(name, rule)| match (rule, origins.host.get(name)) {
+        (SetRule::Cpus(cpus), Some(place)) => Some((name, cpus, place)),
+        _ => None,
+    });
+    let explicit: Vec<(&str, &CpuSet, &Place)> = explicit.into_iter().flatten().collect();
+    for (index, (name, cpus, place)) in explicit.iter().enumerate() {
+        for (other, theirs, their_place) in explicit.iter().skip(index + 1) {
+            let both = cpus.intersection(theirs);
+            if !both.is_empty() {
+                let noun = if both.len() == 1 { "CPU" } else { "CPUs" };
+                let message = format!("{other} = \"{theirs}\": {noun} {both} also in {name}");
+                problems.push(
+                    Problem::at((*their_place).clone(), message)
+                        .also(format!("{name} is given"), (*place).clone())
+                        .next("a CPU is in one of the sets; take it out of the other"),
+                );
+            }
+        }
+    }
+}
+
+fn drafts(files: &[(Tier, Fragment)]) -> BTreeMap<String, Draft> {
+    let mut drafts: BTreeMap<String, Draft> = BUILTINS
+        .iter()
+        .map(|builtin| {
+            let description = std::iter::once(("description", Scalar::text(builtin.description)));
+            let own = builtin
+                .keys
+                .iter()
+                .map(|(path, value)| (*path, Scalar::from(*value)));
+            let keys = description
+                .chain(own)
+                .map(|(path, value)| (path, (value, Origin::BuiltIn)))
+                .collect();
+            let draft = Draft {
+                origin: Origin::BuiltIn,
+                sections: Vec::new(),
+                inherits: (builtin.name != BASE).then(|| (BASE.to_string(), Origin::BuiltIn)),
+                keys,
+            };
+            (builtin.name.to_string(), draft)
+        })
+        .collect();
+    for (_, fragment) in files {
+        for (name, given) in &fragment.profiles {
+            let draft = drafts.entry(name.clone()).or_insert_with(|| Draft {
+                origin: Origin::File(given.place.clone()),
+                sections: Vec::new(),
+                inherits: Some((BASE.to_string(), Origin::BuiltIn)),
+                keys: BTreeMap::new(),
+            });
+            amend(draft, given);
+        }
+    }
+    drafts
+}
+
+fn amend(draft: &mut Draft, given: &ProfileFragment) {
+    draft.sections.push(given.place.clone());
+    if let Some((parent, place)) = &given.inherits {
+        draft.inherits = Some((parent.clone(), Origin::File(place.clone())));
+    }
+    for (path, value) in &given.keys {
+        draft
+            .keys
+            .insert(path, (value.value.clone(), Origin::File(value.place.clone())));
+    }
+}
+
+/// Brings every `inherits` to its canonical name; unknown ones become problems and inherit the base.
+fn parents(drafts: &mut BTreeMap<String, Draft>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let known: BTreeMap<String, ()> = drafts.keys().map(|name| (name.clone(), ())).collect();
+    for (name, draft) in drafts.iter_mut() {
+        let Some((parent, origin)) = &mut draft.inherits else {
+            continue;
+        };
+        if let Some(canonical) = canonical(parent, &known) {
+            *parent = canonical.to_string();
+            continue;
+        }
+        if let Origin::File(place) = origin {
+            problems.push(no_profile(
+                place.clone(),
+                &format!("inherits = {}", quoted(&printable(parent))),
+                parent,
+                &known,
+            ));
+        }
+        draft.inherits = (name != BASE).then(|| (BASE.to_string(), Origin::BuiltIn));
+    }
+    problems
+}
+
+fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<String, T>) -> Problem {
+    let hint = did_you_mean(name, names(profiles));
+    let problem = Problem::at(place, format!("{said}: there is no such profile{hint}"));
+    if hint.is_empty() {
+        let names: Vec<&str> = profiles.keys().map(String::as_str).collect();
+        return problem.next(super::text::wrapped(
+            &format!("there are {}", printable(&names.join(", "))),
+            2,
+        ));
+    }
+    problem
+}
+
+/// Whether some profiles inherit each other in a circle; each circle is one problem.
+fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) -> bool {
+    let mut done: BTreeSet<&str> = BTreeSet::new();
+    let mut found = false;
+    for start in drafts.keys() {
+        let mut path: Vec<&str> = Vec::new();
+        let mut on_path: BTreeSet<&str> = BTreeSet::new();
+        let mut next = Some(start.as_str());
+        while let Some(name) = next.filter(|name| !done.contains(name)) {
+            if !on_path.insert(name) {
+                let begin = path.iter().position(|seen| *seen == name).unwrap_or(0);
+                problems.extend(circle(path.get(begin..).unwrap_or(&[]), drafts));
+                found = true;
+                break;
+            }
+            path.push(name);
+            next = drafts
+                .get(name)
+                .and_then(|draft| draft.inherits.as_ref())
+                .map(|(parent, _)| parent.as_str());
+        }
+        done.extend(path);
+    }
+    found
+}
+
+fn circle(members: &[&str], drafts: &BTreeMap<String, Draft>) -> Option<Problem> {
+    let place_of = |name: &&str| match drafts.get(*name).and_then(|draft| draft.inherits.as_ref()) {
+        Some((_, Origin::File(place))) => Some(place.clone()),
+        _ => None,
+    };
+    let first = members.iter().position(|name| place_of(name).is_some())?;
+    let place = place_of(members.get(first)?)?;
+    let mut order: Vec<&str> = members
+        .iter()
+        .cycle()
+        .skip(first)
+        .take(members.len())
+        .copied()
+        .collect();
+    order.push(order.first()?);
+    let next = if members.contains(&BASE) {
+        "every profile comes from fit in the end; fit inherits nothing"
+    } else {
+        "let one of them inherit a profile outside the circle"
+    };
+    let message = format!(
+        "profiles inherit each other in a circle: {}",
+        printable(&order.join(" -> "))
+    );
+    Some(Problem::at(place, message).next(next))
+}
+
+/// The profiles a profile's keys come from, itself first; ends at the base. Not for circles.
+pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a str, &'a Draft)> {
+    let mut out = Vec::new();
+    let mut next = Some(name);
+    while let Some((name, draft)) = next.and_then(|name| drafts.get(name).map(|draft| (name, draft))) {
+        out.push((name, draft));
+        next = draft.inherits.as_ref().map(|(parent, _)| parent.as_str());
+    }
+    out
+}
+
+/// All keys of a profile. The description is its own: what describes its parent does not describe it.
+fn resolve(name: &str, drafts: &BTreeMap<String, Draft>) -> Profile {
+    let mut profile = Profile::default();
+    let chain = chain(name, drafts);
+    for (owner, draft) in chain.iter().rev() {
+        for (path, (value, _)) in &draft.keys {
+            if *path == "description" && *owner != name {
+                continue;
+            }
+            if let Some(key) = keys::find(PROFILE, path) {
+                // Every value here went through this very function when it was read.
+                let _ = (key.set)(&mut profile, value);
+            }
+        }
+    }
+    profile.off = chain.iter().any(|(owner, _)| *owner == OFF);
+    profile.name = name.to_string();
+    profile
+}
+
+fn contradictions(
+    profiles: &BTreeMap<String, Profile>,
+    drafts: &BTreeMap<String, Draft>,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, profile) in profiles {
+        let Some(draft) = drafts.get(name) else {
+            continue;
+        };
+        let own = |path: &str| match draft.keys.get(path) {
+            Some((_, Origin::File(place))) => Some(place.clone()),
+            _ => None,
+        };
+        let shown = printable(name);
+        if profile.off {
+            for path in draft.keys.keys().filter(|path| **path != "description") {
+                if let Some(place) = own(path) {
+                    let message =
+                        format!("'{path}' has no effect: '{shown}' leaves the guest alone, as 'off' does");
+                    problems.push(
+                        Problem::at(place, message)
+                            .next("take the key out, or inherit another profile than 'off'"),
+                    );
+                }
+            }
+            continue;
+        }
+        let mixed = profile.cpus == Cpus::Mixed;
+        let none = profile.dedicated_vcpus.0.is_empty();
+        if mixed && none {
+            if let Some(place) = own("cpus").or_else(|| own("dedicated_vcpus")) {
+                problems.push(
+                    Problem::at(
+                        place,
+                        format!("profile '{shown}': cpus = \"mixed\" needs dedicated_vcpus"),
+                    )
+                    .next("say which vCPUs are dedicated, for example dedicated_vcpus = \"^0\""),
+                );
+            }
+        } else if !mixed
+            && !none
+            && let Some(place) = own("dedicated_vcpus")
+        {
+            problems.push(
+                Problem::at(
+                    place,
+                    format!("profile '{shown}': dedicated_vcpus needs cpus = \"mixed\""),
+                )
+                .next("add cpus = \"mixed\", or take dedicated_vcpus out"),
+            );
+        }
+    }
+}
+
+fn rules(
+    files: &[(Tier, Fragment)],
+    drafts: &BTreeMap<String, Draft>,
+    all_known: bool,
+    problems: &mut Vec<Problem>,
+) -> Vec<Rule> {
+    let own = files.iter().filter(|(tier, _)| *tier != Tier::Vendor);
+    let vendor = files.iter().filter(|(tier, _)| *tier == Tier::Vendor);
+    let mut out = Vec::new();
+    for rule in own.chain(vendor).flat_map(|(_, fragment)| &fragment.rules) {
+        let Some((name, place)) = &rule.profile else {
+            continue;
+        };
+        match canonical(name, drafts) {
+            Some(profile) => out.push(Rule {
+                matches: rule.matches.clone(),
+                profile: profile.to_string(),
+                place: rule.place.clone(),
+            }),
+            None if all_known => {
+                let said = format!("profile = {}", quoted(&printable(name)));
+                problems.push(no_profile(place.clone(), &said, name, drafts));
+            }
+            None => {}
+        }
+    }
+    out
+}
+
+/// One text for policies that mean the same: comments, files, order of keys, descriptions and forms of a value
+/// leave no trace in it; the order of rules does.
+fn meaning(host: &HostPolicy, profiles: &BTreeMap<String, Profile>, rules: &[Rule]) -> String {
+    let mut out = String::new();
+    for key in HOST {
+        out.push_str(&format!("{} = {}\n", key.path, (key.get)(host)));
+    }
+    for (size, count) in &host.reserved_hugepages {
+        out.push_str(&format!("{} = {count}\n", size_text(*size)));
+    }
+    for (name, profile) in profiles {
+        out.push_str(&format!("[{}] {}\n", quoted(name), profile.off));
+        for key in PROFILE.iter().filter(|key| key.path != "description") {
+            let value = match ((key.get)(profile), key.path) {
+                (Scalar::Text(list), "dedicated_vcpus" | "realtime.vcpus") => Scalar::Text(whole(&list)),
+                (value, _) => value,
+            };
+            out.push_str(&format!("{} = {value}\n", key.path));
+        }
+    }
+    for rule in rules {
+        out.push_str(&format!(
+            "rule {} {}\n",
+            rule.matches.to_toml(),
+            quoted(&rule.profile)
+        ));
+    }
+    out
+}
+
+/// A list over vCPUs as one over the largest guest there can be: `^0` and `1-16383` mean the same.
+fn whole(list: &str) -> String {
+    if list == "all" || list.starts_with('^') {
+        let all = VcpuSet::first_n(cpulist::MAX_ID + 1);
+        return match list {
+            "all" => all.to_string(),
+            _ => cpulist::parse_within::<VcpuId>(list, &all)
+                .map_or_else(|_| list.into(), |set| set.to_string()),
+        };
+    }
+    list.to_string()
+}

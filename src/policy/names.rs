@@ -1,0 +1,69 @@
+//! How the policy spells each choice: one table an enum, read in both directions.
+
+use super::profile::{
+    CacheRule, CpuMode, Cpus, Emulator, FeaturePolicy, IothreadCpus, MemoryMode, Numa, OnNoFit, PciNuma,
+    Scheduler, Smt, TopologyRule,
+};
+use super::{Requests, Strategy};
+
+/// A value that is one of a few words.
+pub trait Named: Copy + PartialEq + 'static {
+    /// Each word with what it stands for, in the order messages name them.
+    const NAMES: &'static [(&'static str, Self)];
+
+    /// What a word stands for.
+    fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| *value)
+    }
+
+    /// The word for a value.
+    fn name(self) -> &'static str {
+        Self::NAMES
+            .iter()
+            .find(|(_, value)| *value == self)
+            .map_or("", |(name, _)| name)
+    }
+}
+
+macro_rules! named {
+    ($type:ty: $($name:literal => $variant:ident),+ $(,)?) => {
+        impl Named for $type {
+            const NAMES: &'static [(&'static str, Self)] = &[$(($name, <$type>::$variant)),+];
+        }
+    };
+}
+
+named!(Cpus: "dedicated" => Dedicated, "shared" => Shared, "mixed" => Mixed, "keep" => Keep);
+named!(Smt: "prefer" => Prefer, "require" => Require, "isolate" => Isolate);
+named!(TopologyRule: "match" => Match, "cores" => Cores, "keep" => Keep);
+named!(Numa: "match" => Match, "keep" => Keep, "off" => Off);
+named!(CpuMode: "host-passthrough" => HostPassthrough, "host-model" => HostModel, "keep" => Keep);
+named!(MemoryMode: "auto" => Auto, "strict" => Strict, "preferred" => Preferred,
+    "restrictive" => Restrictive, "off" => Off);
+named!(Emulator: "housekeeping" => Housekeeping, "isolate" => Isolate, "guest" => Guest, "keep" => Keep);
+named!(IothreadCpus: "housekeeping" => Housekeeping, "isolate" => Isolate, "guest" => Guest);
+named!(Scheduler: "fifo" => Fifo, "rr" => Rr);
+named!(FeaturePolicy: "keep" => Keep, "require" => Require, "disable" => Disable);
+named!(CacheRule: "keep" => Keep, "passthrough" => Passthrough, "emulate" => Emulate, "disable" => Disable);
+named!(PciNuma: "prefer" => Prefer, "require" => Require, "off" => Off);
+named!(OnNoFit: "run-shared" => RunShared, "refuse" => Refuse, "run-untuned" => RunUntuned);
+named!(Strategy: "pack" => Pack, "spread" => Spread);
+named!(Requests: "safe" => Safe, "all" => All, "none" => None);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_go_both_ways() {
+        for (name, value) in OnNoFit::NAMES {
+            assert_eq!(OnNoFit::from_name(name), Some(*value));
+            assert_eq!(value.name(), *name);
+            assert_eq!(value.as_str(), *name);
+        }
+        assert_eq!(Cpus::from_name("Dedicated"), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! Rules: which guests a profile is for.
+
+use super::glob::Glob;
+use super::range::Range;
+use super::source::Place;
+use super::value::quoted;
+use crate::domain::{Domain, Passthrough};
+
+/// The keys of `match`, in the order messages name them.
+pub const MATCH_KEYS: [&str; 8] = [
+    "name",
+    "title",
+    "uuid",
+    "vcpus",
+    "memory",
+    "hostdev",
+    "os",
+    "autostart",
+];
+
+/// `match = { … }`: all conditions given must hold; of a list one. Without any it matches every guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Match {
+    /// Patterns over `<name>`.
+    pub name: Vec<Glob>,
+    /// Patterns over `<title>`; a guest without one has the empty title.
+    pub title: Vec<Glob>,
+    /// UUIDs, lower case with dashes.
+    pub uuid: Vec<String>,
+    /// Ranges of the maximum vCPU count.
+    pub vcpus: Vec<Range>,
+    /// Ranges of the memory, in KiB.
+    pub memory: Vec<Range>,
+    /// Whether a PCI device or mdev is passed through. Interfaces from a network do not count: only the host
+    /// knows whether their network is a pool of devices.
+    pub hostdev: Option<bool>,
+    /// Patterns over the libosinfo id in `<metadata>`; a guest without one has the empty id.
+    pub os: Vec<Glob>,
+    /// Whether it is started at host boot.
+    pub autostart: Option<bool>,
+}
+
+impl Match {
+    /// Whether a guest meets all conditions.
+    pub fn matches(&self, domain: &Domain, autostart: bool) -> bool {
+        let hostdev = domain
+            .passthrough
+            .iter()
+            .any(|d| matches!(d, Passthrough::Pci(_) | Passthrough::Mdev(_)));
+        any(&self.name, |glob| glob.matches(&domain.name))
+            && any(&self.title, |glob| glob.matches(&domain.title))
+            && any(&self.uuid, |uuid| uuid.eq_ignore_ascii_case(&domain.uuid))
+            && any(&self.vcpus, |range| range.contains(domain.vcpus.into()))
+            && any(&self.memory, |range| range.contains(domain.memory.0))
+            && self.hostdev.is_none_or(|wanted| wanted == hostdev)
+            && any(&self.os, |glob| glob.matches(&domain.os_id))
+            && self.autostart.is_none_or(|wanted| wanted == autostart)
+    }
+
+    /// As TOML in its one form: `{ name = "db-*", vcpus = ["2", "8-"] }`.
+    pub fn to_toml(&self) -> String {
+        let globs = |globs: &[Glob]| list(globs, |glob| glob.as_str().to_string());
+        let given: Vec<String> = [
+            ("name", globs(&self.name)),
+            ("title", globs(&self.title)),
+            ("uuid", list(&self.uuid, Clone::clone)),
+            ("vcpus", list(&self.vcpus, Range::counts_text)),
+            ("memory", list(&self.memory, Range::sizes_text)),
+            ("hostdev", self.hostdev.map(|on| on.to_string())),
+            ("os", globs(&self.os)),
+            ("autostart", self.autostart.map(|on| on.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| format!("{key} = {value}")))
+        .collect();
+        match given.as_slice() {
+            [] => "{}".into(),
+            given => format!("{{ {} }}", given.join(", ")),
+        }
+    }
+}
+
+fn any<T>(wanted: &[T], holds: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(holds)
+}
+
+fn list<T>(values: &[T], text: impl Fn(&T) -> String) -> Option<String> {
+    match values {
+        [] => None,
+        [one] => Some(quoted(&text(one))),
+        many => {
+            let texts: Vec<String> = many.iter().map(|value| quoted(&text(value))).collect();
+            Some(format!("[{}]", texts.join(", ")))
+        }
+    }
+}
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its conditions.
+    pub matches: Match,
+    /// The profile's canonical name: it exists in the policy.
+    pub profile: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::units::KiB;
+
+    fn guest() -> Domain {
+        Domain {
+            name: "db-1".into(),
+            title: "Orders".into(),
+            uuid: "0f0e0d0c-0b0a-0908-0706-050403020100".into(),
+            vcpus: 4,
+            memory: KiB(8 << 20),
+            os_id: "http://microsoft.com/win/11".into(),
+            passthrough: vec![Passthrough::Network("pool".into())],
+            ..Domain::default()
+        }
+    }
+
+    #[test]
+    fn conditions() {
+        for (condition, expected) in [
+            ("{}", true),
+            (r#"{ name = "db-*" }"#, true),
+            (r#"{ name = "DB-*" }"#, false),
+            (r#"{ name = ["web", "db-?"] }"#, true),
+            (r#"{ name = "db-*", vcpus = "8-" }"#, false),
+            (r#"{ name = "db-*", vcpus = ["8-", "4"] }"#, true),
+            (r#"{ title = "Ord*" }"#, true),
+            (r#"{ uuid = "0F0E0D0C0B0A09080706050403020100" }"#, true),
+            (r#"{ uuid = "1f0e0d0c-0b0a-0908-0706-050403020100" }"#, false),
+            (r#"{ memory = "8G" }"#, true),
+            (r#"{ memory = "-4G" }"#, false),
+            (r#"{ memory = "4G-" }"#, true),
+            ("{ hostdev = false }", true),
+            ("{ hostdev = true }", false),
+            (r#"{ os = "*/win/*" }"#, true),
+            ("{ autostart = true }", true),
+            ("{ autostart = false }", false),
+        ] {
+            let text = format!("[[rule]]\nmatch = {condition}\nprofile = \"fit\"\n");
+            let (fragment, problems) = super::super::fragment::parse(&text, "p");
+            assert!(problems.is_empty(), "{condition}: {problems:?}");
+            let matches = &fragment.rules[0].matches;
+            assert_eq!(matches.matches(&guest(), true), expected, "{condition}");
+            let again = format!("[[rule]]\nmatch = {}\nprofile = \"fit\"\n", matches.to_toml());
+            assert_eq!(
+                &super::super::fragment::parse(&again, "p").0.rules[0].matches,
+                matches,
+                "{again}"
+            );
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Which profile a guest gets, and why.
+
+use super::merge::names;
+use super::source::printable;
+use super::suggest::did_you_mean;
+use super::{Policy, Profile, Requests};
+use crate::domain::Domain;
+
+/// The profile chosen for a guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The profile; `None` where no rule matches and nothing was asked for. `off` is a profile, too.
+    pub profile: Option<Profile>,
+    /// `rule 1, /etc/virtfit/policy.toml:4` (rules count from 1 in the order they are tried), `its own request` or
+    /// `--profile`; empty without a profile.
+    pub chosen_by: String,
+    /// A request that was not followed, and why.
+    pub notes: Vec<String>,
+}
+
+/// A profile was named that the policy does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no profile '{name}'{hint}; 'virtfit profile list' shows them")]
+pub struct UnknownProfile {
+    /// The name, fit for a message.
+    pub name: String,
+    hint: String,
+}
+
+/// The profile by `--profile NAME`: beats requests and rules.
+///
+/// # Errors
+/// No profile or alias of that name.
+pub fn by_name(policy: &Policy, name: &str) -> Result<Selection, UnknownProfile> {
+    match policy.profile(name) {
+        Some(profile) => Ok(Selection {
+            profile: Some(profile.clone()),
+            chosen_by: "--profile".into(),
+            notes: Vec::new(),
+        }),
+        None => Err(unknown(policy, name)),
+    }
+}
+
+/// The error of a name the policy does not have, with the nearest one.
+pub fn unknown(policy: &Policy, name: &str) -> UnknownProfile {
+    UnknownProfile {
+        name: printable(name),
+        hint: did_you_mean(name, names(&policy.profiles)),
+    }
+}
+
+/// The profile by the guest's own request where the policy permits it, else by the first rule that matches.
+pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
+    let mut notes = Vec::new();
+    if let Some(asked) = &domain.request {
+        match requested(policy, asked) {
+            Ok(profile) => {
+                return Selection {
+                    profile: Some(profile.clone()),
+                    chosen_by: "its own request".into(),
+                    notes,
+                };
+            }
+            Err(why) => notes.push(format!(
+                "its request for profile '{}' is not followed: {why}",
+                printable(asked)
+            )),
+        }
+    }
+    let first = policy
+        .rules
+        .iter()
+        .enumerate()
+        .find(|(_, rule)| rule.matches.matches(domain, autostart));
+    match first.and_then(|(index, rule)| {
+        policy
+            .profile(&rule.profile)
+            .map(|profile| (index, rule, profile))
+    }) {
+        Some((index, rule, profile)) => Selection {
+            profile: Some(profile.clone()),
+            chosen_by: format!("rule {}, {}", index + 1, rule.place),
+            notes,
+        },
+        None => Selection {
+            notes,
+            ..Selection::default()
+        },
+    }
+}
+
+fn requested<'a>(policy: &'a Policy, asked: &str) -> Result<&'a Profile, String> {
+    let Some(profile) = policy.profile(asked) else {
+        return Err(format!(
+            "there is no such profile{}",
+            did_you_mean(asked, names(&policy.profiles))
+        ));
+    };
+    let realtime = !profile.realtime.vcpus.0.is_empty();
+    match policy.host.requests {
+        _ if profile.off => Ok(profile),
+        Requests::All => Ok(profile),
+        Requests::Safe if !realtime => Ok(profile),
+        Requests::Safe => {
+            Err("it gives real-time scheduling, which requests = \"safe\" does not permit".into())
+        }
+        Requests::None => Err("requests = \"none\"".into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn guest(name: &str, request: Option<&str>) -> Domain {
+        Domain {
+            name: name.into(),
+            request: request.map(str::to_string),
+            ..Domain::default()
+        }
+    }
+
+    #[test]
+    fn first_rule_wins_and_requests_beat_rules() {
+        let rules = "[[rule]]\nmatch = { name = \"db-*\" }\nprofile = \"isolated\"\n\n[[rule]]\nprofile = \"vtune\"\n";
+        for (requests, name, request, profile, by, noted) in [
+            ("safe", "db-1", None, "isolated", "rule 1, /p.toml:3", ""),
+            ("safe", "web", None, "fit", "rule 2, /p.toml:7", ""),
+            ("safe", "db-1", Some("shared"), "shared", "its own request", ""),
+            (
+                "safe",
+                "db-1",
+                Some("realtime"),
+                "isolated",
+                "rule 1, /p.toml:3",
+                "real-time",
+            ),
+            ("all", "db-1", Some("realtime"), "realtime", "its own request", ""),
+            (
+                "none",
+                "db-1",
+                Some("shared"),
+                "isolated",
+                "rule 1, /p.toml:3",
+                "\"none\"",
+            ),
+            ("none", "db-1", Some("off"), "off", "its own request", ""),
+            ("none", "db-1", Some("def"), "off", "its own request", ""),
+            (
+                "all",
+                "db-1",
+                Some("isolatd"),
+                "isolated",
+                "rule 1, /p.toml:3",
+                "did you mean 'isolated'?",
+            ),
+            (
+                "all",
+                "db-1",
+                Some(""),
+                "isolated",
+                "rule 1, /p.toml:3",
+                "no such profile",
+            ),
+        ] {
+            let text = format!("[host]\nrequests = \"{requests}\"\n{rules}");
+            let policy = Policy::parse(&text, "/p.toml").unwrap();
+            let got = select(&policy, &guest(name, request), false);
+            let row = format!("{requests} {name} {request:?}: {got:?}");
+            assert_eq!(got.profile.as_ref().unwrap().name, profile, "{row}");
+            assert_eq!(got.chosen_by, by, "{row}");
+            assert_eq!(got.notes.is_empty(), noted.is_empty(), "{row}");
+            assert!(got.notes.iter().all(|note| note.contains(noted)), "{row}");
+        }
+    }
+
+    #[test]
+    fn without_rules_nothing_is_chosen() {
+        let policy = Policy::builtin();
+        assert_eq!(select(&policy, &guest("a", None), true), Selection::default());
+        assert_eq!(
+            select(&policy, &guest("a", Some("pin")), true)
+                .profile
+                .unwrap()
+                .name,
+            "pin"
+        );
+    }
+
+    #[test]
+    fn by_name_knows_aliases_and_near_names() {
+        let policy = Policy::builtin();
+        assert_eq!(by_name(&policy, "vtune").unwrap().profile.unwrap().name, "fit");
+        let error = by_name(&policy, "fitt").unwrap_err().to_string();
+        assert!(error.contains("did you mean 'fit'?"), "{error}");
+    }
+}

@@ -1,0 +1,312 @@
+//! Where a value stands: a policy file's text, a place in it, and a problem shown with its line and a caret.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// The longest piece of a source line that a message shows, in characters.
+const EXCERPT: usize = 74;
+
+/// One policy file: what messages call it, and its text (a byte order mark is taken off).
+#[derive(Debug, Default)]
+pub struct Source {
+    path: String,
+    text: String,
+    line_starts: OnceLock<Vec<usize>>,
+}
+
+impl Source {
+    /// A file's text under the name that messages use.
+    pub fn new(path: &str, text: &str) -> Self {
+        Self {
+            path: printable(path),
+            text: text.strip_prefix('\u{feff}').unwrap_or(text).to_string(),
+            line_starts: OnceLock::new(),
+        }
+    }
+
+    /// What messages call it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn line_starts(&self) -> &[usize] {
+        self.line_starts.get_or_init(|| {
+            std::iter::once(0)
+                .chain(
+                    self.text
+                        .bytes()
+                        .enumerate()
+                        .filter(|(_, b)| *b == b'\n')
+                        .map(|(i, _)| i + 1),
+                )
+                .collect()
+        })
+    }
+
+    /// Line number from 1, and the byte range of that line without its line end.
+    fn line_at(&self, offset: usize) -> (usize, Range<usize>) {
+        let starts = self.line_starts();
+        let number = starts.partition_point(|start| *start <= offset).max(1);
+        let start = starts.get(number - 1).copied().unwrap_or(0);
+        let end = starts.get(number).map_or(self.text.len(), |next| next - 1);
+        let line = self.text.get(start..end).unwrap_or("");
+        (number, start..start + line.trim_end_matches('\r').len())
+    }
+}
+
+/// A piece of a policy file.
+#[derive(Debug, Clone)]
+pub struct Place {
+    source: Arc<Source>,
+    span: Range<usize>,
+}
+
+impl Place {
+    /// The bytes `span` of a file; cut to what there is.
+    pub fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
+        let end = span.end.min(source.text.len());
+        Self {
+            source: Arc::clone(source),
+            span: span.start.min(end)..end,
+        }
+    }
+
+    /// The file's name.
+    pub fn path(&self) -> &str {
+        self.source.path()
+    }
+
+    /// Line, from 1.
+    pub fn line(&self) -> usize {
+        self.source.line_at(self.span.start).0
+    }
+
+    /// Column in characters, from 1.
+    pub fn column(&self) -> usize {
+        let (_, line) = self.source.line_at(self.span.start);
+        let before = self.source.text.get(line.start..self.span.start);
+        1 + before.map_or(0, |text| text.chars().count())
+    }
+
+    /// First byte.
+    pub fn start(&self) -> usize {
+        self.span.start
+    }
+
+    /// The source line, cut around the place where it is long, and carets below the place.
+    fn excerpt(&self) -> String {
+        let (_, line) = self.source.line_at(self.span.start);
+        let text = self.source.text.get(line.clone()).unwrap_or("");
+        let first = self.column() - 1;
+        let span_end = self.span.end.min(line.end).max(self.span.start.min(line.end));
+        let marked = self.source.text.get(self.span.start.min(line.end)..span_end);
+        let width = marked.map_or(0, |text| text.chars().count()).max(1);
+        let total = text.chars().count();
+        // Keep the place in the window; some of what stands before it gives the reader a hold.
+        let from = if total <= EXCERPT || first < EXCERPT / 2 {
+            0
+        } else {
+            first - EXCERPT / 4
+        };
+        let shown: String = text.chars().skip(from).take(EXCERPT).map(visible).collect();
+        let (lead, tail) = (
+            if from > 0 { "..." } else { "" },
+            if from + EXCERPT < total { "..." } else { "" },
+        );
+        let pad: String = text
+            .chars()
+            .skip(from)
+            .take(first - from)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        let carets = "^".repeat(width.min((from + EXCERPT).saturating_sub(first)).max(1));
+        let lead_pad = " ".repeat(lead.len());
+        format!("    {lead}{shown}{tail}\n    {lead_pad}{pad}{carets}")
+    }
+}
+
+impl fmt::Display for Place {
+    /// `file:line`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path(), self.line())
+    }
+}
+
+fn visible(c: char) -> char {
+    if c != '\t' && c.is_control() {
+        '\u{fffd}'
+    } else {
+        c
+    }
+}
+
+/// A text as it may go into a message: control characters replaced, cut to a length a person reads.
+pub fn printable(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut out: String = text
+        .chars()
+        .take(MOST)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(MOST).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+/// One thing wrong with the policy.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The file, as messages call it.
+    pub path: String,
+    /// Where in it; `None` where the file as a whole is the problem (it cannot be read, say).
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+    /// A second place that has to do with it, and what that is.
+    pub also: Option<Box<(String, Place)>>,
+    /// What to do next, where the message does not say it.
+    pub next: Option<String>,
+}
+
+impl Problem {
+    /// A problem at a place.
+    pub fn at(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            path: place.path().to_string(),
+            place: Some(place),
+            message: message.into(),
+            also: None,
+            next: None,
+        }
+    }
+
+    /// A problem with a whole file.
+    pub fn file(path: &str, message: impl Into<String>) -> Self {
+        Self {
+            path: printable(path),
+            place: None,
+            message: message.into(),
+            also: None,
+            next: None,
+        }
+    }
+
+    /// With what to do next.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// With a second place.
+    #[must_use]
+    pub fn also(mut self, what: impl Into<String>, place: Place) -> Self {
+        self.also = Some(Box::new((what.into(), place)));
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `file:line:column: problem`, the line, a caret line, the second place likewise, what to do next.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            None => write!(f, "{}: {}", self.path, self.message)?,
+            Some(place) => {
+                let (line, column) = (place.line(), place.column());
+                write!(
+                    f,
+                    "{}:{line}:{column}: {}\n{}",
+                    self.path,
+                    self.message,
+                    place.excerpt()
+                )?;
+            }
+        }
+        if let Some((what, place)) = self.also.as_deref() {
+            let (path, line, column) = (place.path(), place.line(), place.column());
+            write!(f, "\n  {what} at {path}:{line}:{column}:\n{}", place.excerpt())?;
+        }
+        if let Some(next) = &self.next {
+            write!(f, "\n  {next}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything wrong with the policy, in the order of files and lines. Never empty.
+#[derive(Debug, Clone)]
+pub struct PolicyErrors(pub Vec<Problem>);
+
+impl fmt::Display for PolicyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyErrors {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, what: &str) -> String {
+        let start = text.find(what).unwrap();
+        let source = Arc::new(Source::new("p.toml", text));
+        Problem::at(Place::new(&source, start..start + what.len()), "wrong").to_string()
+    }
+
+    #[test]
+    fn carets_stand_below_the_place() {
+        for (text, what, expected) in [
+            ("a = X\n", "X", "p.toml:1:5: wrong\n    a = X\n        ^"),
+            (
+                "\r\nä = XY\r\n",
+                "XY",
+                "p.toml:2:5: wrong\n    ä = XY\n        ^^",
+            ),
+            ("\ta\t= X", "X", "p.toml:1:6: wrong\n    \ta\t= X\n    \t \t  ^"),
+            ("x\n\nX", "X", "p.toml:3:1: wrong\n    X\n    ^"),
+        ] {
+            assert_eq!(shown(text, what), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_place() {
+        let text = format!("a = [{}X, {}]", "1, ".repeat(100), "2, ".repeat(100));
+        let out = shown(&text, "X");
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(lines.iter().all(|l| l.chars().count() < 100), "{out}");
+        let caret = lines[2].chars().position(|c| c == '^').unwrap();
+        assert_eq!(lines[1].chars().nth(caret), Some('X'), "{out}");
+    }
+
+    #[test]
+    fn places_outside_the_text_do_no_harm() {
+        let source = Arc::new(Source::new("p", "\u{feff}ab\n"));
+        for span in [0..0, 2..9, 3..3, 99..120] {
+            let place = Place::new(&source, span.clone());
+            assert!(Problem::at(place, "x").to_string().contains("p:"), "{span:?}");
+        }
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert!(!shown("a = \u{1b}[31mX", "X").contains('\u{1b}'));
+        assert!(!printable("a\u{1b}\n").contains(['\u{1b}', '\n']));
+    }
+}

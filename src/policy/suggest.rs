@@ -1,0 +1,90 @@
+//! "did you mean": the known word closest to what was written.
+
+/// The candidate nearest to `word`, if one is near enough for a slip of the fingers.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    let length = word.chars().count();
+    if length == 0 || length > LONGEST {
+        return None;
+    }
+    let plain = simple(word);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&plain, &simple(candidate)), candidate))
+        .filter(|(distance, candidate)| {
+            let shorter = length.min(candidate.chars().count());
+            *distance <= shorter.div_ceil(3) && *distance < shorter
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `; did you mean 'x'?`, or nothing.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    match nearest(word, candidates) {
+        Some(candidate) => format!("; did you mean '{candidate}'?"),
+        None => String::new(),
+    }
+}
+
+/// Case, dashes and underscores are what people mix up without noticing.
+fn simple(word: &str) -> Vec<char> {
+    word.chars()
+        .flat_map(char::to_lowercase)
+        .map(|c| if c == '-' { '_' } else { c })
+        .collect()
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) from one word to the other.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let width = b.len() + 1;
+    let mut before: Vec<usize> = vec![0; width];
+    let mut last: Vec<usize> = (0..width).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = Vec::with_capacity(width);
+        row.push(i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = last[j] + usize::from(x != y);
+            let mut best = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        let words = [
+            "housekeeping",
+            "dedicated",
+            "shared",
+            "smt",
+            "numa",
+            "cpus",
+            "fit",
+            "off",
+        ];
+        for (word, expected) in [
+            ("housekeping", Some("housekeeping")),
+            ("Dedicated", Some("dedicated")),
+            ("shraed", Some("shared")),
+            ("stm", Some("smt")),
+            ("cpu", Some("cpus")),
+            ("fitt", Some("fit")),
+            ("x", None),
+            ("", None),
+            ("zzzzzz", None),
+            ("ab", None),
+        ] {
+            assert_eq!(nearest(word, words), expected, "{word}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Text for people, kept to 80 columns.
+
+/// Columns where stdout is no terminal.
+pub const WIDTH: usize = 80;
+
+/// Breaks a text at blanks so that no line is longer than 80 columns less what stands before it; lines after the
+/// first begin with `indent` blanks. Words that are longer stay whole.
+pub fn wrapped(text: &str, indent: usize) -> String {
+    let mut out = String::new();
+    let mut column = indent;
+    for (index, word) in text.split_whitespace().enumerate() {
+        let width = word.chars().count();
+        if index > 0 && column + 1 + width > WIDTH {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if index > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out
+}
+
+/// A line of TOML with a comment: beside it where that fits in 80 columns, else above it.
+pub fn commented(line: &str, comment: &str) -> String {
+    const COLUMN: usize = 40;
+    let width = line.chars().count();
+    let beside = width.max(COLUMN - 1) + 1;
+    if beside + 2 + comment.chars().count() <= WIDTH && !line.contains('\n') {
+        format!("{line}{} # {comment}\n", " ".repeat(beside - width - 1))
+    } else {
+        format!("# {comment}\n{line}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_stay_within_80_columns() {
+        let text = "word ".repeat(60);
+        for line in wrapped(&text, 4).lines() {
+            assert!(line.len() <= WIDTH, "{line}");
+        }
+        assert_eq!(commented("a = 1", "here").find('#'), Some(40));
+        assert!(commented(&"x".repeat(70), "here is a file:4").starts_with("# here"));
+    }
+}

@@ -1,0 +1,344 @@
+//! One value as TOML has it, and the readers that turn it into a setting or say what was expected.
+
+use std::fmt;
+
+use super::names::Named;
+use super::profile::VcpuList;
+use super::source::printable;
+use super::suggest::nearest;
+use crate::cpulist;
+use crate::idset::VcpuSet;
+use crate::units::{KiB, VcpuId};
+
+/// A plain TOML value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scalar {
+    /// A string.
+    Text(String),
+    /// true or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+}
+
+impl Scalar {
+    /// A string value.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl fmt::Display for Scalar {
+    /// As TOML that reads back as the same value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(&quoted(text)),
+            Self::Bool(on) => write!(f, "{on}"),
+            Self::Int(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// A TOML basic string.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Why a value is not accepted; the caller adds key, value and what is expected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong, where there is more to say than what is expected.
+    pub problem: Option<String>,
+    /// What was probably meant.
+    pub suggestion: Option<String>,
+    /// Byte offset of the offending piece in a string value.
+    pub offset: Option<usize>,
+}
+
+impl Fault {
+    /// A fault with its own sentence.
+    pub fn because(problem: impl Into<String>) -> Self {
+        Self {
+            problem: Some(problem.into()),
+            ..Self::default()
+        }
+    }
+
+    /// A fault with what was probably meant.
+    pub fn meant(suggestion: impl Into<String>) -> Self {
+        Self {
+            suggestion: Some(suggestion.into()),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<cpulist::CpulistError> for Fault {
+    fn from(error: cpulist::CpulistError) -> Self {
+        Self {
+            problem: Some(error.problem),
+            suggestion: None,
+            offset: Some(error.position),
+        }
+    }
+}
+
+/// One of an enum's words.
+///
+/// # Errors
+/// Anything else; with the nearest word as the suggestion.
+pub fn choice<E: Named>(value: &Scalar) -> Result<E, Fault> {
+    word(value, E::NAMES.iter().map(|(name, _)| *name))
+        .and_then(|name| E::from_name(name).ok_or_else(Fault::default))
+}
+
+/// One of some words.
+///
+/// # Errors
+/// As [`choice`].
+pub fn word<'a>(value: &Scalar, words: impl Iterator<Item = &'a str> + Clone) -> Result<&'a str, Fault> {
+    match value {
+        Scalar::Text(text) => words
+            .clone()
+            .find(|word| *word == text.as_str())
+            .ok_or_else(|| Fault {
+                suggestion: nearest(text, words).map(str::to_string),
+                ..Fault::default()
+            }),
+        Scalar::Bool(on) => {
+            let same = if *on { "on" } else { "off" };
+            Err(words
+                .clone()
+                .find(|word| *word == same)
+                .map_or_else(Fault::default, Fault::meant))
+        }
+        Scalar::Int(_) => Err(Fault::default()),
+    }
+}
+
+/// true or false.
+///
+/// # Errors
+/// Anything else.
+pub fn boolean(value: &Scalar) -> Result<bool, Fault> {
+    match value {
+        Scalar::Bool(on) => Ok(*on),
+        Scalar::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => Err(Fault::meant("true")),
+            "false" | "no" | "off" => Err(Fault::meant("false")),
+            _ => Err(Fault::default()),
+        },
+        Scalar::Int(_) => Err(Fault::default()),
+    }
+}
+
+/// A whole number of `least` to `most`.
+///
+/// # Errors
+/// Anything else; a number in quotes gets it without quotes as the suggestion.
+pub fn number(value: &Scalar, least: u32, most: u32) -> Result<u32, Fault> {
+    let fits = |number: i64| u32::try_from(number).ok().filter(|n| (least..=most).contains(n));
+    match value {
+        Scalar::Int(raw) => fits(*raw).ok_or_else(Fault::default),
+        Scalar::Text(text) => match text.trim().parse::<i64>().ok().and_then(fits) {
+            Some(number) => Err(Fault {
+                problem: Some("a number stands without quotes".into()),
+                suggestion: Some(number.to_string()),
+                offset: None,
+            }),
+            None => Err(Fault::default()),
+        },
+        Scalar::Bool(_) => Err(Fault::default()),
+    }
+}
+
+/// A size: digits and one of K, M, G, T, in powers of 1024; `0` needs no unit.
+///
+/// # Errors
+/// Anything else, and more than 2^63 bytes.
+pub fn size(text: &str) -> Result<KiB, Fault> {
+    let trimmed = text.trim();
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = trimmed.split_at(digits);
+    if number.is_empty() {
+        return Err(Fault::default());
+    }
+    let shift = match unit {
+        "K" => 0,
+        "M" => 10,
+        "G" => 20,
+        "T" => 30,
+        "" if number.bytes().all(|b| b == b'0') => return Ok(KiB(0)),
+        "" => return Err(Fault::because(format!("{} has no unit", printable(number)))),
+        _ => {
+            let unit = unit.trim_start().to_ascii_uppercase();
+            let known = matches!(
+                unit.as_str(),
+                "K" | "M" | "G" | "T" | "KB" | "MB" | "GB" | "TB" | "KIB" | "MIB" | "GIB" | "TIB"
+            );
+            return Err(match unit.chars().next().filter(|_| known) {
+                Some(letter) => Fault::meant(format!("{number}{letter}")),
+                None => Fault::default(),
+            });
+        }
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(1 << shift))
+        .filter(|kib| *kib <= u64::MAX >> 11)
+        .map(KiB)
+        .ok_or_else(|| Fault::because(format!("{} is too much", printable(trimmed))))
+}
+
+/// A huge page size: a power of two above 4K (Linux has none below 64K; which ones a host has is known only there).
+///
+/// # Errors
+/// As [`size`], and other sizes.
+pub fn page_size(text: &str) -> Result<KiB, Fault> {
+    let size = size(text)?;
+    if size.0 > 4 && size.0.is_power_of_two() {
+        return Ok(size);
+    }
+    Err(Fault::because("a huge page is a power of two above 4K"))
+}
+
+/// How the policy spells a size: `2M`, `1536M`, `0`.
+pub fn size_text(size: KiB) -> String {
+    match size.0 {
+        0 => "0".into(),
+        k if k % (1 << 30) == 0 => format!("{}T", k >> 30),
+        k if k % (1 << 20) == 0 => format!("{}G", k >> 20),
+        k if k % (1 << 10) == 0 => format!("{}M", k >> 10),
+        k => format!("{k}K"),
+    }
+}
+
+/// A list over a guest's vCPUs, brought into its one form; `"none"` becomes `""`.
+///
+/// # Errors
+/// What [`cpulist::parse_within`] refuses, or no string.
+pub fn vcpu_list(value: &Scalar) -> Result<VcpuList, Fault> {
+    let Scalar::Text(text) = value else {
+        return Err(match value {
+            Scalar::Int(number) if *number >= 0 => Fault::meant(format!("\"{number}\"")),
+            _ => Fault::default(),
+        });
+    };
+    match text.trim() {
+        "" | "none" => return Ok(VcpuList::default()),
+        "all" => return Ok(VcpuList("all".into())),
+        _ => {}
+    }
+    // Whatever the guest's size, the same pieces parse; a guest of one stands for all.
+    let set = cpulist::parse_within::<VcpuId>(text, &VcpuSet::first_n(1))?;
+    if !text.trim_start().starts_with('^') {
+        return Ok(VcpuList(set.to_string()));
+    }
+    Ok(VcpuList(text.chars().filter(|c| !c.is_whitespace()).collect()))
+}
+
+/// "a, b or c".
+pub fn either(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [head @ .., last] => format!("{} or {last}", head.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("2M", Some(2048)),
+            ("1G", Some(1 << 20)),
+            ("4096K", Some(4096)),
+            ("1T", Some(1 << 30)),
+            ("", None),
+            ("M", None),
+            ("2", None),
+            ("2m", None),
+            ("2MiB", None),
+            ("-1G", None),
+            ("1.5G", None),
+            ("99999999999999999999G", None),
+            ("9999999999999T", None),
+        ] {
+            assert_eq!(size(text).ok().map(|k| k.0), expected, "{text:?}");
+        }
+        assert_eq!(size("2MiB").unwrap_err().suggestion.as_deref(), Some("2M"));
+        assert_eq!(size("2m").unwrap_err().suggestion.as_deref(), Some("2M"));
+    }
+
+    #[test]
+    fn page_sizes() {
+        for (text, good) in [
+            ("2M", true),
+            ("1G", true),
+            ("64K", true),
+            ("4K", false),
+            ("3M", false),
+            ("0", false),
+        ] {
+            assert_eq!(page_size(text).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn vcpu_lists() {
+        for (text, expected) in [
+            ("", Some("")),
+            ("none", Some("")),
+            ("all", Some("all")),
+            (" ^0 ", Some("^0")),
+            ("^0, ^1", Some("^0,^1")),
+            ("0,1,2", Some("0-2")),
+            ("0-7,^3", Some("0-2,4-7")),
+            ("x", None),
+            ("3-1", None),
+            ("^", None),
+        ] {
+            let read = vcpu_list(&Scalar::text(text)).ok().map(|list| list.0);
+            assert_eq!(read.as_deref(), expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_read_back(kib in 0u64..1 << 40) {
+            prop_assert_eq!(size(&size_text(KiB(kib))), Ok(KiB(kib)));
+        }
+
+        #[test]
+        fn readers_never_panic(text in "\\PC{0,12}") {
+            let _ = (size(&text), page_size(&text), vcpu_list(&Scalar::text(text.clone())), quoted(&text));
+        }
+
+        #[test]
+        fn quoted_text_reads_back(text in "\\PC{0,12}[\\t\\n\u{1}\u{7f}\"\\\\]{0,3}") {
+            let doc = format!("a = {}", quoted(&text));
+            let doc = toml_edit::Document::parse(doc.as_str()).unwrap();
+            prop_assert_eq!(doc.as_table().get("a").and_then(|v| v.as_str()), Some(text.as_str()));
+        }
+    }
+}

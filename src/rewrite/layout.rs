@@ -1,0 +1,292 @@
+//! Putting new children into containers: where libvirt's formatter has them, indented like their surroundings.
+//!
+//! A new element always follows a byte that is not white space and brings its own white space before it, so taking it
+//! and the white space before it out again leaves exactly what was there.
+
+use std::collections::BTreeMap;
+
+use super::edits::{Edits, space_start};
+use super::fragment::{Content, Fragment, Lead};
+use super::order::{Container, Rank};
+use super::places::Places;
+use crate::xml::Element;
+
+/// What shall go into one container.
+#[derive(Default)]
+struct Pending {
+    children: Vec<(Rank, Fragment)>,
+    /// Of a container that has to be made.
+    attributes: Vec<(String, String)>,
+}
+
+/// How a container was before something went in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It was not there.
+    Absent,
+    /// It was `<name/>`.
+    SelfClosing,
+    /// It was there with nothing but this white space in it.
+    Blank(String),
+}
+
+/// New children and attributes, by container.
+#[derive(Default)]
+pub(super) struct Layout {
+    pending: BTreeMap<Container, Pending>,
+}
+
+impl Layout {
+    /// Adds a child.
+    pub(super) fn child(&mut self, container: Container, name: &str, number: u32, fragment: Fragment) {
+        let place = container.place(name).unwrap_or(u16::MAX);
+        let pending = self.pending.entry(container).or_default();
+        pending.children.push(((place, number), fragment));
+    }
+
+    /// Gives a container that has to be made an attribute.
+    pub(super) fn attribute(&mut self, container: Container, name: &str, value: &str) {
+        let pending = self.pending.entry(container).or_default();
+        pending.attributes.push((name.to_string(), value.to_string()));
+    }
+
+    /// Replaces an element by a new one in the same place.
+    pub(super) fn replace<'d>(
+        places: &Places<'d>,
+        element: &Element<'d>,
+        new: &Fragment,
+        edits: &mut Edits<'d>,
+    ) {
+        let lead = Style::of(places).at(places.text, element);
+        let mut out = String::new();
+        new.render(&lead, &mut out);
+        edits.replace(element.span(), out);
+    }
+
+    /// Puts one child in place of all that shall go into a container.
+    pub(super) fn only_child(&mut self, container: Container, fragment: Fragment) {
+        let pending = self.pending.entry(container).or_default();
+        pending.children = vec![((u16::MAX, 0), fragment)];
+    }
+
+    /// Whether something goes into a container.
+    pub(super) fn touches(&self, container: &Container) -> bool {
+        self.pending.contains_key(container)
+    }
+
+    /// Which containers have to be made or opened, from the outside in.
+    pub(super) fn containers(&self, places: &Places<'_>) -> Vec<(Container, Before)> {
+        let mut out = BTreeMap::new();
+        for container in self.pending.keys() {
+            let mut next = Some(container.clone());
+            while let Some(container) = next {
+                let before = match places.container(&container) {
+                    None => Some(Before::Absent),
+                    Some(element) => before(places.text, &element),
+                };
+                let Some(before) = before else { break };
+                next = container.parent().filter(|_| before == Before::Absent);
+                out.insert((container.depth(), container), before);
+            }
+        }
+        out.into_iter()
+            .map(|((_, container), before)| (container, before))
+            .collect()
+    }
+
+    /// Turns everything into edits.
+    pub(super) fn apply<'d>(mut self, places: &Places<'d>, edits: &mut Edits<'d>) {
+        let style = Style::of(places);
+        let mut order: Vec<Container> = self.pending.keys().cloned().collect();
+        for container in self.pending.keys() {
+            let mut parent = container.parent();
+            while let Some(next) = parent {
+                parent = next.parent();
+                order.push(next);
+            }
+        }
+        order.sort_by_key(|container| (std::cmp::Reverse(container.depth()), container.clone()));
+        order.dedup();
+        for container in order {
+            let Some(mut pending) = self.pending.remove(&container) else {
+                continue;
+            };
+            pending.children.sort_by_key(|(rank, _)| *rank);
+            match (places.container(&container), container.parent()) {
+                (Some(element), _) => fill(&style, &container, &element, pending, edits),
+                (None, Some(parent)) => {
+                    let name = container.name();
+                    let fragment = Fragment::Element {
+                        name: name.to_string(),
+                        attributes: pending.attributes,
+                        content: Content::Children(pending.children.into_iter().map(|(_, f)| f).collect()),
+                    };
+                    self.child(parent, name, 0, fragment);
+                }
+                // A device that is not there: refused before.
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+/// What an existing container is before something goes in; `None` where it has content to stay.
+fn before(text: &str, element: &Element<'_>) -> Option<Before> {
+    if element.is_self_closing() {
+        return Some(Before::SelfClosing);
+    }
+    let inner = &text[element.inner_span()];
+    inner
+        .trim_ascii()
+        .is_empty()
+        .then(|| Before::Blank(inner.to_string()))
+}
+
+/// How the text is indented.
+struct Style {
+    step: String,
+}
+
+impl Style {
+    fn of(places: &Places<'_>) -> Self {
+        let lead = |element: &Element<'_>| line_lead(places.text, element.span().start);
+        let child = places.root.children().next().as_ref().and_then(&lead);
+        let step = match child {
+            Some(child) => {
+                let root = lead(&places.root).unwrap_or_default();
+                let root = root.trim_start_matches(['\r', '\n']);
+                let child = child.trim_start_matches(['\r', '\n']);
+                child.strip_prefix(root).unwrap_or("  ").to_string()
+            }
+            None => "  ".to_string(),
+        };
+        Self { step }
+    }
+
+    /// For the children of an element.
+    fn inside(&self, text: &str, element: &Element<'_>) -> Lead {
+        let step = self.step.clone();
+        if let Some(child) = element.children().next() {
+            let own = line_lead(text, child.span().start).unwrap_or_default();
+            return Lead { own, step };
+        }
+        self.at(text, element).deeper()
+    }
+
+    /// For the element itself.
+    fn at(&self, text: &str, element: &Element<'_>) -> Lead {
+        Lead {
+            own: line_lead(text, element.span().start).unwrap_or_default(),
+            step: self.step.clone(),
+        }
+    }
+}
+
+/// The line break and indentation before `offset`; `None` where something else stands before it on its line.
+fn line_lead(text: &str, offset: usize) -> Option<String> {
+    let space = &text[space_start(text, offset)..offset];
+    let line = space.rfind('\n')?;
+    let start = if space[..line].ends_with('\r') {
+        line - 1
+    } else {
+        line
+    };
+    Some(space[start..].to_string())
+}
+
+fn fill<'d>(
+    style: &Style,
+    container: &Container,
+    element: &Element<'d>,
+    pending: Pending,
+    edits: &mut Edits<'d>,
+) {
+    let text = edits.text();
+    for (name, value) in &pending.attributes {
+        edits.set_attribute(element, name, &super::fragment::escape_value(value));
+    }
+    if pending.children.is_empty() {
+        return;
+    }
+    let inside = style.inside(text, element);
+    if before(text, element).is_some() {
+        return open(style, element, &inside, pending.children, edits);
+    }
+    let records = records(container, element);
+    let ranked = element
+        .children()
+        .any(|child| container.place(child.name()).is_some());
+    for (rank, fragment) in pending.children {
+        // Records go from the last child to the first, their ranks ever smaller.
+        let found = records.partition_point(|(other, _)| *other > rank);
+        let at = match records.get(found) {
+            Some((_, end)) => after_comment(text, *end, element.inner_span().end),
+            None if ranked => element.start_tag_span().end,
+            None => space_start(text, element.inner_span().end),
+        };
+        let mut out = inside.own.clone();
+        fragment.render(&inside, &mut out);
+        edits.insert(at, out);
+    }
+}
+
+/// Gives an empty container its first children.
+fn open<'d>(
+    style: &Style,
+    element: &Element<'d>,
+    inside: &Lead,
+    children: Vec<(Rank, Fragment)>,
+    edits: &mut Edits<'d>,
+) {
+    let text = edits.text();
+    let mut out = String::new();
+    for (_, fragment) in children {
+        out.push_str(&inside.own);
+        fragment.render(inside, &mut out);
+    }
+    out.push_str(&style.at(text, element).own);
+    if element.is_self_closing() {
+        let end = element.span().end;
+        edits.replace(end - 2..end, format!(">{out}</{}>", element.name()));
+    } else {
+        edits.replace(element.inner_span(), out);
+    }
+}
+
+/// From the last child to the first: each child whose rank is smaller than that of all after it, and where it ends.
+fn records(container: &Container, element: &Element<'_>) -> Vec<(Rank, usize)> {
+    let children: Vec<Element<'_>> = element.children().collect();
+    let mut records: Vec<(Rank, usize)> = Vec::new();
+    for child in children.iter().rev() {
+        let Some(place) = container.place(child.name()) else {
+            continue;
+        };
+        let number = Container::number_of(child.name())
+            .and_then(|name| child.attr(name))
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
+        let rank = (place, number);
+        if records.last().is_none_or(|(last, _)| rank < *last) {
+            records.push((rank, child.span().end));
+        }
+    }
+    records
+}
+
+/// Past comments that follow on the same line: they belong to what stands before them.
+fn after_comment(text: &str, end: usize, limit: usize) -> usize {
+    let rest = &text[end..limit];
+    let mut at = 0;
+    loop {
+        let tail = rest[at..].trim_start_matches([' ', '\t']);
+        let skipped = rest.len() - tail.len();
+        if tail.starts_with("<!--")
+            && let Some(length) = tail.find("-->")
+        {
+            at = skipped + length + 3;
+        } else {
+            let ends_line = tail.starts_with(['\n', '\r']);
+            return if ends_line { end + at } else { end };
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Containers settings live in, and the order in which libvirt's formatter writes their children.
+//!
+//! The lists follow `virDomainDefFormatInternalSetRootName`, `virDomainCputuneDefFormat`,
+//! `virDomainMemorybackingFormat`, `virDomainNumatuneFormatXML`, `virCPUDefFormatBuf` and `virDomainFeature` (libvirt
+//! `src/conf`).
+
+/// An element that holds settings.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Container {
+    /// `<domain>`.
+    Root,
+    Metadata,
+    MemoryBacking,
+    Cputune,
+    Numatune,
+    Features,
+    /// `<features><kvm>`.
+    Kvm,
+    Cpu,
+    Devices,
+    /// The disk with this target.
+    Disk(String),
+    /// Its `<driver>`.
+    DiskDriver(String),
+    /// The SCSI controller with this index.
+    Scsi(u32),
+    /// Its `<driver>`.
+    ScsiDriver(u32),
+}
+
+/// Where an element stands among its siblings: its place in libvirt's order, then its number (vCPU, cell, …).
+pub(super) type Rank = (u16, u32);
+
+impl Container {
+    /// The container around it; `None` for the root and for devices, which virtfit never makes.
+    pub(super) fn parent(&self) -> Option<Container> {
+        match self {
+            Self::Root | Self::Disk(_) | Self::Scsi(_) => None,
+            Self::DiskDriver(target) => Some(Self::Disk(target.clone())),
+            Self::ScsiDriver(index) => Some(Self::Scsi(*index)),
+            Self::Kvm => Some(Self::Features),
+            _ => Some(Self::Root),
+        }
+    }
+
+    /// Its element's name.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Root => "domain",
+            Self::Metadata => "metadata",
+            Self::MemoryBacking => "memoryBacking",
+            Self::Cputune => "cputune",
+            Self::Numatune => "numatune",
+            Self::Features => "features",
+            Self::Kvm => "kvm",
+            Self::Cpu => "cpu",
+            Self::Devices => "devices",
+            Self::Disk(_) => "disk",
+            Self::Scsi(_) => "controller",
+            Self::DiskDriver(_) | Self::ScsiDriver(_) => "driver",
+        }
+    }
+
+    /// Its name in the provenance.
+    pub(super) fn label(&self) -> String {
+        match self {
+            Self::Disk(target) => format!("disk/{target}"),
+            Self::DiskDriver(target) => format!("driver/disk/{target}"),
+            Self::Scsi(index) => format!("controller/{index}"),
+            Self::ScsiDriver(index) => format!("driver/controller/{index}"),
+            other => other.name().to_string(),
+        }
+    }
+
+    /// The container a label of the provenance names.
+    pub(super) fn from_label(label: &str) -> Option<Self> {
+        Some(match label {
+            "metadata" => Self::Metadata,
+            "memoryBacking" => Self::MemoryBacking,
+            "cputune" => Self::Cputune,
+            "numatune" => Self::Numatune,
+            "features" => Self::Features,
+            "kvm" => Self::Kvm,
+            "cpu" => Self::Cpu,
+            "devices" => Self::Devices,
+            "domain" => Self::Root,
+            _ => match label.split_once('/')? {
+                ("disk", target) => Self::Disk(target.to_string()),
+                ("controller", index) => Self::Scsi(index.parse().ok()?),
+                ("driver", device) => match device.split_once('/')? {
+                    ("disk", target) => Self::DiskDriver(target.to_string()),
+                    ("controller", index) => Self::ScsiDriver(index.parse().ok()?),
+                    _ => return None,
+                },
+                _ => return None,
+            },
+        })
+    }
+
+    /// How deep it is below the root, for working from the inside out.
+    pub(super) fn depth(&self) -> u8 {
+        match self {
+            Self::Root => 0,
+            Self::Kvm => 2,
+            Self::Disk(_) | Self::Scsi(_) => 3,
+            Self::DiskDriver(_) | Self::ScsiDriver(_) => 4,
+            _ => 1,
+        }
+    }
+
+    /// Names of its children in libvirt's order.
+    fn children(&self) -> &'static [&'static str] {
+        match self {
+            Self::Root => &[
+                "name",
+                "uuid",
+                "genid",
+                "title",
+                "description",
+                "metadata",
+                "maxMemory",
+                "memory",
+                "currentMemory",
+                "blkiotune",
+                "memtune",
+                "memoryBacking",
+                "vcpu",
+                "vcpus",
+                "iothreads",
+                "iothreadids",
+                "defaultiothread",
+                "cputune",
+                "numatune",
+                "resource",
+                "sysinfo",
+                "bootloader",
+                "bootloader_args",
+                "os",
+                "idmap",
+                "features",
+                "cpu",
+                "clock",
+                "on_poweroff",
+                "on_reboot",
+                "on_crash",
+                "on_lockfailure",
+                "pm",
+                "perf",
+                "devices",
+                "seclabel",
+                "keywrap",
+                "launchSecurity",
+            ],
+            Self::MemoryBacking => &[
+                "hugepages",
+                "nosharepages",
+                "locked",
+                "source",
+                "access",
+                "allocation",
+                "discard",
+            ],
+            Self::Cputune => &[
+                "shares",
+                "period",
+                "quota",
+                "global_period",
+                "global_quota",
+                "emulator_period",
+                "emulator_quota",
+                "iothread_period",
+                "iothread_quota",
+                "vcpupin",
+                "emulatorpin",
+                "iothreadpin",
+                "emulatorsched",
+                "vcpusched",
+                "iothreadsched",
+                "cachetune",
+                "memorytune",
+            ],
+            Self::Numatune => &["memory", "memnode"],
+            Self::Features => &[
+                "acpi",
+                "apic",
+                "pae",
+                "hap",
+                "viridian",
+                "privnet",
+                "hyperv",
+                "kvm",
+                "pvspinlock",
+                "capabilities",
+                "pmu",
+                "vmport",
+                "gic",
+                "smm",
+                "ioapic",
+                "hpt",
+                "vmcoreinfo",
+                "htm",
+                "nested-hv",
+                "msrs",
+                "ccf-assist",
+                "xen",
+                "cfpc",
+                "sbbc",
+                "ibs",
+                "tcg",
+            ],
+            Self::Kvm => &["hidden", "hint-dedicated", "poll-control", "pv-ipi", "dirty-ring"],
+            Self::Cpu => &[
+                "model",
+                "vendor",
+                "topology",
+                "cache",
+                "maxphysaddr",
+                "feature",
+                "numa",
+            ],
+            Self::Devices => &[
+                "emulator",
+                "disk",
+                "controller",
+                "lease",
+                "filesystem",
+                "interface",
+                "smartcard",
+                "serial",
+                "parallel",
+                "console",
+                "channel",
+                "input",
+                "tpm",
+                "graphics",
+                "sound",
+                "audio",
+                "video",
+                "hostdev",
+                "redirdev",
+                "redirfilter",
+                "hub",
+                "watchdog",
+                "memballoon",
+                "rng",
+                "nvram",
+                "panic",
+                "shmem",
+                "memory",
+                "iommu",
+                "vsock",
+            ],
+            Self::Disk(_) | Self::Scsi(_) => &["driver"],
+            Self::Metadata | Self::DiskDriver(_) | Self::ScsiDriver(_) => &[],
+        }
+    }
+
+    /// The attribute that numbers children of one name.
+    pub(super) fn number_of(child: &str) -> Option<&'static str> {
+        match child {
+            "vcpupin" => Some("vcpu"),
+            "iothreadpin" => Some("iothread"),
+            "memnode" => Some("cellid"),
+            _ => None,
+        }
+    }
+
+    /// The place of a child of this name; `None` where libvirt writes none such.
+    pub(super) fn place(&self, child: &str) -> Option<u16> {
+        let position = self.children().iter().position(|name| *name == child);
+        match self {
+            // In a device everything else follows the driver.
+            Self::Disk(_) | Self::Scsi(_) => Some(position.map_or(1, |i| i as u16)),
+            _ => position.map(|i| i as u16),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Where in a document each target is, and what is there now.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::order::Container;
+use super::target::{Form, Holder, form};
+use super::value::{show_cache, show_cells, show_sched, show_topology};
+use crate::domain::parse::{
+    cells_of, is_plain, nested, plain_child, plain_children, scsi_indices, topology_of,
+};
+use crate::idset::{IdSet, VcpuSet};
+use crate::settings::Target;
+use crate::units::{Id, KiB};
+use crate::xml::{Document, Element, ElementId, XmlError};
+
+/// An index of one document, built once.
+pub(super) struct Places<'d> {
+    pub(super) text: &'d str,
+    pub(super) root: Element<'d>,
+    document: &'d Document<'d>,
+    vcpupins: BTreeMap<u32, Element<'d>>,
+    iothreadpins: BTreeMap<u32, Element<'d>>,
+    memnodes: BTreeMap<u32, Element<'d>>,
+    features: HashMap<String, Element<'d>>,
+    disks: HashMap<String, (usize, Element<'d>)>,
+    scsi: BTreeMap<u32, Element<'d>>,
+    /// For each top-level element: how many of its name come before.
+    ordinals: HashMap<ElementId, usize>,
+}
+
+impl<'d> Places<'d> {
+    /// # Errors
+    /// The root is not `<domain>`, or a number that names an element is none.
+    pub(super) fn new(document: &'d Document<'_>) -> Result<Self, XmlError> {
+        let root = document.root();
+        if root.name() != "domain" || !is_plain(&root) {
+            return Err(root.error(format!("this is <{}>, not a domain", root.name())));
+        }
+        let numbered = |path: &[&'static str], attribute: &str| -> BTreeMap<u32, Element<'d>> {
+            let mut map = BTreeMap::new();
+            for element in nested(&root, path) {
+                let number = element.attr(attribute).and_then(|text| text.trim().parse().ok());
+                if let Some(number) = number {
+                    map.entry(number).or_insert(element);
+                }
+            }
+            map
+        };
+        let mut disks = HashMap::new();
+        for (position, disk) in nested(&root, &["devices", "disk"]).enumerate() {
+            let target = plain_child(&disk, "target").and_then(|target| target.attr("dev"));
+            if let Some(target) = target {
+                disks.entry(target.into_owned()).or_insert((position, disk));
+            }
+        }
+        let features = plain_child(&root, "cpu")
+            .into_iter()
+            .flat_map(|cpu| plain_children(&cpu, "feature"))
+            .filter_map(|feature| Some((feature.attr("name")?.into_owned(), feature)))
+            .collect();
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        let mut ordinals = HashMap::new();
+        for child in root.children().filter(is_plain) {
+            let count = seen.entry(child.name()).or_default();
+            ordinals.insert(child.id(), *count);
+            *count += 1;
+        }
+        Ok(Self {
+            document,
+            ordinals,
+            text: document.text(),
+            vcpupins: numbered(&["cputune", "vcpupin"], "vcpu"),
+            iothreadpins: numbered(&["cputune", "iothreadpin"], "iothread"),
+            memnodes: numbered(&["numatune", "memnode"], "cellid"),
+            features,
+            disks,
+            scsi: scsi_indices(&root)?
+                .into_iter()
+                .map(|(element, index)| (index, element))
+                .collect(),
+            root,
+        })
+    }
+
+    /// The element with this id.
+    pub(super) fn document_element(&self, id: ElementId) -> Element<'d> {
+        self.document.element(id)
+    }
+
+    /// A container's element; the first where it is repeated.
+    pub(super) fn container(&self, container: &Container) -> Option<Element<'d>> {
+        self.container_at(container, 0)
+    }
+
+    /// The nth element of a repeated container.
+    pub(super) fn container_at(&self, container: &Container, nth: usize) -> Option<Element<'d>> {
+        match container {
+            Container::Root => Some(self.root).filter(|_| nth == 0),
+            Container::Kvm => nested(&self.root, &["features", "kvm"]).nth(nth),
+            Container::Disk(target) => self.disks.get(target).map(|(_, disk)| *disk),
+            Container::Scsi(index) => self.scsi.get(index).copied(),
+            Container::DiskDriver(_) | Container::ScsiDriver(_) => {
+                plain_children(&self.container(&container.parent()?)?, "driver").nth(nth)
+            }
+            other => plain_children(&self.root, other.name()).nth(nth),
+        }
+    }
+
+    /// Which of a repeated top-level container's elements this is.
+    pub(super) fn container_number(&self, element: &Element<'d>) -> usize {
+        self.ordinals.get(&element.id()).copied().unwrap_or(0)
+    }
+
+    /// The position of a disk among all disks.
+    pub(super) fn disk_position(&self, target: &str) -> usize {
+        self.disks
+            .get(target)
+            .map_or(usize::MAX, |(position, _)| *position)
+    }
+
+    /// An element that holds attribute targets.
+    pub(super) fn holder(&self, holder: &Holder) -> Option<Element<'d>> {
+        match holder {
+            Holder::Vcpu => plain_child(&self.root, "vcpu"),
+            Holder::Driver(container) => self.container(container),
+        }
+    }
+
+    /// The element of a target that has one of its own.
+    pub(super) fn element(&self, target: &Target) -> Option<Element<'d>> {
+        match target {
+            Target::VcpuPin(vcpu) => self.vcpupins.get(&vcpu.get()).copied(),
+            Target::IothreadPin(thread) => self.iothreadpins.get(&thread.get()).copied(),
+            Target::MemNode(cell) => self.memnodes.get(&cell.get()).copied(),
+            Target::CpuFeature(name) => self.features.get(name).copied(),
+            other => match form(other) {
+                Form::Whole(Container::Root, name) => plain_child(&self.root, name),
+                Form::Keyed(Container::Kvm, name, _) => nested(&self.root, &["features", "kvm", name]).next(),
+                // libvirt reads the first <cpu> only.
+                Form::Whole(Container::Cpu, name) => {
+                    plain_child(&self.root, "cpu").and_then(|cpu| plain_child(&cpu, name))
+                }
+                Form::Keyed(container, name, _) | Form::Whole(container, name) => {
+                    nested(&self.root, &[container.name(), name]).next()
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// All `<vcpusched>` elements.
+    pub(super) fn scheds(&self) -> Vec<Element<'d>> {
+        nested(&self.root, &["cputune", "vcpusched"]).collect()
+    }
+
+    /// What a target holds now, as canonical text; `None` where it is absent. What cannot be read is shown as it is.
+    pub(super) fn read(&self, target: &Target) -> Option<String> {
+        match form(target) {
+            Form::Attribute(holder, name) => {
+                let text = self.holder(&holder).and_then(|element| element.attr(name));
+                match target {
+                    // libvirt writes the default out.
+                    Target::VcpuPlacement => Some(text.map_or("static".into(), |text| text.into_owned())),
+                    Target::VcpuCpuset => text.map(|text| normal_list(&text)),
+                    _ => text.map(|text| text.into_owned()),
+                }
+            }
+            Form::Keyed(_, _, name) => {
+                let element = self.element(target)?;
+                let text = element.attr(name);
+                Some(match target {
+                    Target::VcpuPin(_) | Target::EmulatorPin | Target::IothreadPin(_) => {
+                        normal_list(&text.unwrap_or_default())
+                    }
+                    Target::CpuFeature(_) => text.map_or("require".into(), |text| text.into_owned()),
+                    Target::Pmu => text.map_or("on".into(), |text| text.into_owned()),
+                    _ => text.unwrap_or_default().into_owned(),
+                })
+            }
+            Form::CpuMode => {
+                let cpu = self.container(&Container::Cpu)?;
+                match cpu.attr("mode") {
+                    Some(mode) => Some(mode.into_owned()),
+                    None => plain_child(&cpu, "model").map(|_| "custom".into()),
+                }
+            }
+            Form::Sched => read_scheds(&self.scheds()),
+            Form::Whole(..) => {
+                let element = self.element(target)?;
+                Some(match target {
+                    Target::Iothreads => element.text().trim().to_string(),
+                    Target::NumaMemory | Target::MemNode(_) => read_numa(&element),
+                    Target::Hugepages => self.read_hugepages(),
+                    Target::Topology => match topology_of(&element) {
+                        Ok(topology) => show_topology(&topology),
+                        Err(_) => element.raw().to_string(),
+                    },
+                    Target::Cells => self.read_cells(&element),
+                    Target::CpuCache => {
+                        let level = element.attr("level").and_then(|text| text.trim().parse().ok());
+                        show_cache(&element.attr("mode").unwrap_or_default(), level)
+                    }
+                    Target::Memballoon => element.attr("model").unwrap_or_default().into_owned(),
+                    _ => "present".into(),
+                })
+            }
+        }
+    }
+
+    fn read_hugepages(&self) -> String {
+        let pages: Vec<(String, Option<String>)> =
+            nested(&self.root, &["memoryBacking", "hugepages", "page"])
+                .map(|page| {
+                    let unit = page.attr("unit");
+                    let size = page.attr("size").unwrap_or_default();
+                    let size = crate::domain::parse::memory_of(&page, &size, unit.as_deref())
+                        .map_or(size.into_owned(), |size| format!("{} KiB", size.0));
+                    (size, page.attr("nodeset").map(|text| normal_list(&text)))
+                })
+                .collect();
+        match pages.as_slice() {
+            [] => "default size".into(),
+            [(size, nodes)] if nodes.as_ref().is_none_or(|nodes| *nodes == self.all_cells()) => size.clone(),
+            pages => {
+                let pages: Vec<String> = pages
+                    .iter()
+                    .map(|(size, nodes)| match nodes {
+                        Some(nodes) => format!("{size} for cells {nodes}"),
+                        None => size.clone(),
+                    })
+                    .collect();
+                pages.join(", ")
+            }
+        }
+    }
+
+    /// All guest cells as a list; a guest without has one, as libvirt counts for pages.
+    fn all_cells(&self) -> String {
+        let count = self
+            .element(&Target::Cells)
+            .map_or(0, |numa| plain_children(&numa, "cell").count());
+        VcpuSet::first_n(count.max(1) as u32).to_string()
+    }
+
+    fn read_cells(&self, numa: &Element<'d>) -> String {
+        let vcpus = plain_child(&self.root, "vcpu")
+            .and_then(|vcpu| vcpu.text().trim().parse().ok())
+            .unwrap_or(1);
+        match cells_of(numa, vcpus) {
+            Ok(cells) => {
+                let cells: Vec<(VcpuSet, KiB)> =
+                    cells.into_iter().map(|cell| (cell.vcpus, cell.memory)).collect();
+                show_cells(&cells)
+            }
+            Err(_) => numa.raw().to_string(),
+        }
+    }
+}
+
+/// One scheduler for a set of vCPUs, however many elements say so; else one after the other.
+fn read_scheds(elements: &[Element<'_>]) -> Option<String> {
+    let mut groups: BTreeMap<(String, Option<u32>), VcpuSet> = BTreeMap::new();
+    for element in elements {
+        let scheduler = element.attr("scheduler").unwrap_or_default().into_owned();
+        let priority = element.attr("priority").and_then(|text| text.trim().parse().ok());
+        let vcpus = crate::cpulist::parse(&element.attr("vcpus").unwrap_or_default()).unwrap_or_default();
+        groups
+            .entry((scheduler, priority))
+            .or_default()
+            .extend_from(&vcpus);
+    }
+    let groups: Vec<String> = groups
+        .iter()
+        .map(|((scheduler, priority), vcpus)| show_sched(vcpus, scheduler, *priority))
+        .collect();
+    Some(groups.join("; ")).filter(|text| !text.is_empty())
+}
+
+fn read_numa(element: &Element<'_>) -> String {
+    let mode = element
+        .attr("mode")
+        .map_or("strict".into(), |mode| mode.into_owned());
+    match (element.attr("placement").as_deref(), element.attr("nodeset")) {
+        (Some("auto"), _) | (_, None) => format!("{mode} auto"),
+        (_, Some(nodes)) => format!("{mode} {}", normal_list(&nodes)),
+    }
+}
+
+/// A list in its one form; as it is where it is none.
+fn normal_list(text: &str) -> String {
+    match crate::cpulist::parse_within::<crate::units::HostCpu>(text, &IdSet::new()) {
+        Ok(set) => set.to_string(),
+        Err(_) => text.trim().to_string(),
+    }
+}

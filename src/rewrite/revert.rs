@@ -1,0 +1,399 @@
+//! Taking virtfit's settings out again, also after libvirt or an administrator touched the text.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::edits::Edits;
+use super::fragment::Fragment;
+use super::layout::{Before, Layout};
+use super::order::Container;
+use super::places::Places;
+use super::record::{self, Record};
+use super::target::{Form, Holder, form};
+use super::value::{same, show};
+use super::{Owned, Position, Was};
+use crate::domain::parse::nested;
+use crate::settings::{Target, Value};
+use crate::xml::{Document, Element, ElementId, XmlError};
+
+/// A domain without virtfit's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reverted {
+    /// The text.
+    pub xml: String,
+    /// Settings that stay, with why: somebody else changed them since.
+    pub left: Vec<(Target, String)>,
+}
+
+/// Takes out what virtfit wrote and puts back what was there. A text without provenance comes back as it is.
+///
+/// # Errors
+/// The root is not `<domain>`, or the provenance cannot be read.
+pub fn revert(document: &Document<'_>) -> Result<Reverted, XmlError> {
+    let places = Places::new(document)?;
+    let Some(record) = record::read(&places)? else {
+        return Ok(Reverted {
+            xml: document.text().to_string(),
+            left: Vec::new(),
+        });
+    };
+    let mut undo = Undo {
+        places: &places,
+        edits: Edits::new(places.text),
+        layout: Layout::default(),
+        ours: HashSet::new(),
+        back: BTreeMap::new(),
+        attributes_back: BTreeMap::new(),
+    };
+    let mut left = Vec::new();
+    for owned in &record.provenance.owned {
+        let found = places.read(&owned.target);
+        let wrote = show(&owned.wrote);
+        if same(&owned.target, found.as_deref(), wrote.as_deref()) {
+            undo.setting(owned);
+        } else {
+            left.push((owned.target.clone(), why(found, wrote)));
+        }
+    }
+    let xml = undo.finish(&record);
+    Ok(Reverted { xml, left })
+}
+
+fn why(found: Option<String>, wrote: Option<String>) -> String {
+    match (found, wrote) {
+        (None, _) => "taken out by hand since".into(),
+        (Some(found), None) => format!("added by hand since: {found}"),
+        (Some(found), Some(wrote)) => format!("changed by hand since: {found} where virtfit wrote {wrote}"),
+    }
+}
+
+/// An element to put back: where it stood, its name, its bytes.
+type Gone = (Position, &'static str, String);
+
+struct Undo<'p, 'd> {
+    places: &'p Places<'d>,
+    edits: Edits<'d>,
+    layout: Layout,
+    /// Elements of the document that virtfit put there.
+    ours: HashSet<ElementId>,
+    /// Elements to put back, by container.
+    back: BTreeMap<(Container, usize), Vec<Gone>>,
+    /// Attributes to put back, by element.
+    attributes_back: BTreeMap<ElementId, Vec<(usize, String)>>,
+}
+
+impl<'d> Undo<'_, 'd> {
+    fn setting(&mut self, owned: &Owned) {
+        let target = &owned.target;
+        match form(target) {
+            Form::Attribute(holder, _) => {
+                let element = self.places.holder(&holder);
+                for was in &owned.was {
+                    self.attribute(element.as_ref(), &holder, was);
+                }
+            }
+            Form::Keyed(container, name, _) | Form::Whole(container, name) => {
+                self.element(owned, &container, name);
+            }
+            Form::CpuMode => self.cpu_mode(owned),
+            Form::Sched => {
+                if owned.wrote != Value::Absent {
+                    for sched in self.places.scheds() {
+                        self.take(&sched);
+                    }
+                }
+                self.put_back(&owned.was, &Container::Cputune, "vcpusched");
+            }
+        }
+    }
+
+    fn element(&mut self, owned: &Owned, container: &Container, name: &'static str) {
+        let element = self.places.element(&owned.target);
+        let mut keeps = false;
+        for was in &owned.was {
+            match (was, &element) {
+                (Was::Element { raw }, Some(element)) => {
+                    self.edits.replace(element.span(), raw.clone());
+                    keeps = true;
+                }
+                (Was::Attribute { .. } | Was::NoAttribute { .. } | Was::GoneAttribute { .. }, Some(_)) => {
+                    self.attribute(element.as_ref(), &Holder::Driver(container.clone()), was);
+                    keeps = true;
+                }
+                (Was::IothreadIds { ids }, _) => self.iothread_ids(ids),
+                _ => {}
+            }
+        }
+        if let Some(element) = element.filter(|_| !keeps && owned.wrote != Value::Absent) {
+            self.take(&element);
+        }
+        self.put_back(&owned.was, container, name);
+    }
+
+    fn attribute(&mut self, element: Option<&Element<'d>>, holder: &Holder, was: &Was) {
+        match (was, element) {
+            (Was::NoAttribute { name }, Some(element)) => self.edits.remove_attribute(element, name),
+            (Was::Attribute { name, raw }, Some(element)) => self.edits.set_attribute(element, name, raw),
+            (Was::GoneAttribute { name, raw, number }, Some(element)) => {
+                if element.attr(name).is_some() {
+                    self.edits.set_attribute(element, name, value_in(raw));
+                } else {
+                    let back = self.attributes_back.entry(element.id()).or_default();
+                    back.push((*number, raw.clone()));
+                }
+            }
+            // libvirt drops a driver that says nothing.
+            (Was::Attribute { name, raw }, None) => self.make(holder, name, raw),
+            (Was::GoneAttribute { name, raw, .. }, None) => self.make(holder, name, value_in(raw)),
+            _ => {}
+        }
+    }
+
+    fn make(&mut self, holder: &Holder, name: &str, raw: &str) {
+        if let Holder::Driver(container) = holder {
+            let value = quick_xml::escape::unescape(raw).unwrap_or(raw.into());
+            self.layout.attribute(container.clone(), name, &value);
+        }
+    }
+
+    /// Attributes not recorded were not there. `migratable` is legal with pass-through modes only, and libvirt writes it
+    /// out there, so it goes with the mode.
+    fn cpu_mode(&mut self, owned: &Owned) {
+        let Some(cpu) = self.places.container(&Container::Cpu) else {
+            return;
+        };
+        let old = owned.was.iter().find_map(|was| match was {
+            Was::Attribute { name, raw } if name == "mode" => Some(raw.as_str()),
+            _ => None,
+        });
+        if old == show(&owned.wrote).as_deref() {
+            return;
+        }
+        for name in ["mode", "match", "check", "migratable"] {
+            let was = owned.was.iter().find(|was| match was {
+                Was::NoAttribute { name: other }
+                | Was::Attribute { name: other, .. }
+                | Was::GoneAttribute { name: other, .. } => other == name,
+                _ => false,
+            });
+            match was {
+                Some(was) => self.attribute(Some(&cpu), &Holder::Vcpu, was),
+                None if name == "migratable" && matches!(old, Some("host-passthrough" | "maximum")) => {}
+                None => self.edits.remove_attribute(&cpu, name),
+            }
+        }
+        for child in cpu.children() {
+            if matches!(child.name(), "model" | "vendor") {
+                self.take(&child);
+            }
+        }
+        self.put_back(&owned.was, &Container::Cpu, "model");
+    }
+
+    /// Takes out ids that were not listed: libvirt filled them in for the count virtfit wrote.
+    fn iothread_ids(&mut self, ids: &str) {
+        let listed: HashSet<&str> = ids.split(',').collect();
+        for thread in nested(&self.places.root, &["iothreadids", "iothread"]) {
+            let id = thread.attr("id").unwrap_or_default();
+            let bare = thread.raw_attrs().count() == 1 && thread.children().next().is_none();
+            if bare && !listed.contains(id.trim()) {
+                self.take(&thread);
+            }
+        }
+    }
+
+    fn take(&mut self, element: &Element<'d>) {
+        self.ours.insert(element.id());
+        self.edits.remove(element);
+    }
+
+    fn put_back(&mut self, was: &[Was], container: &Container, name: &'static str) {
+        for was in was {
+            if let Was::GoneElement { raw, position } = was {
+                let key = (container.clone(), position.parent);
+                let back = self.back.entry(key).or_default();
+                back.push((*position, name, raw.clone()));
+            }
+        }
+    }
+
+    fn finish(mut self, record: &Record<'d>) -> String {
+        self.take(&record.element);
+        for (container, before) in &record.containers {
+            if let Some(element) = self
+                .places
+                .container(container)
+                .filter(|_| *before == Before::Absent)
+            {
+                self.ours.insert(element.id());
+            }
+        }
+        let touched = self.put_elements();
+        self.put_attributes();
+        let mut containers: Vec<&(Container, Before)> = record.containers.iter().collect();
+        containers.sort_by_key(|(container, _)| std::cmp::Reverse(container.depth()));
+        for (container, before) in containers {
+            if let Some(element) = self.places.container(container)
+                && !touched.contains(&element.id())
+                && !self.layout.touches(container)
+                && self.is_vacated(&element)
+            {
+                self.close(container, &element, before);
+            }
+        }
+        let Self {
+            places,
+            mut edits,
+            layout,
+            ..
+        } = self;
+        layout.apply(places, &mut edits);
+        edits.finish()
+    }
+
+    /// Puts elements back where they stood; tells which containers have some.
+    fn put_elements(&mut self) -> HashSet<ElementId> {
+        let mut touched = HashSet::new();
+        for ((container, nth), mut back) in std::mem::take(&mut self.back) {
+            let parent = self.places.container_at(&container, nth);
+            let parent = parent.or_else(|| self.places.container(&container));
+            let Some(parent) = parent.filter(|parent| !parent.is_self_closing()) else {
+                for (_, name, raw) in back {
+                    let fragment = Fragment::Raw(raw.trim_ascii().to_string());
+                    self.layout.child(container.clone(), name, 0, fragment);
+                }
+                continue;
+            };
+            touched.insert(parent.id());
+            back.sort_by_key(|(position, _, _)| position.number);
+            let stays: Vec<Element<'d>> = parent
+                .children()
+                .filter(|child| !self.ours.contains(&child.id()))
+                .collect();
+            let mut next = stays.iter().peekable();
+            let mut count = 0;
+            let mut end = parent.start_tag_span().end;
+            for (position, _, raw) in back {
+                while count < position.number
+                    && let Some(child) = next.next()
+                {
+                    end = child.span().end;
+                    count += 1;
+                }
+                let limit = next
+                    .peek()
+                    .map_or(parent.inner_span().end, |child| child.span().start);
+                end = self.after_gap(end, position.gap, limit);
+                self.edits.insert(end, raw);
+                count += 1;
+            }
+        }
+        touched
+    }
+
+    /// `gap` bytes on from `end`, if these are whole comments and the like; else `end`.
+    fn after_gap(&self, end: usize, gap: usize, limit: usize) -> usize {
+        if gap == 0 {
+            return end;
+        }
+        match self.edits.walk(end, gap, limit) {
+            Some(at) if is_whole(&self.places.text[end..at]) => at,
+            _ => end,
+        }
+    }
+
+    fn put_attributes(&mut self) {
+        for (id, mut back) in std::mem::take(&mut self.attributes_back) {
+            let element = self.places.document_element(id);
+            back.sort();
+            let stays: Vec<usize> = element
+                .raw_attrs()
+                .filter(|(name, _)| !self.edits.removes_attribute(&element, name))
+                .filter_map(|(name, _)| element.attr_span(name))
+                .map(|span| span.end)
+                .collect();
+            let mut next = stays.iter();
+            let mut count = 0;
+            let mut end = element.name_span().end;
+            for (number, raw) in back {
+                while count < number
+                    && let Some(span_end) = next.next()
+                {
+                    end = *span_end;
+                    count += 1;
+                }
+                self.edits.insert(end, raw);
+                count += 1;
+            }
+        }
+    }
+
+    /// Whether nothing is left in a container.
+    fn is_vacated(&self, element: &Element<'d>) -> bool {
+        let text = self.places.text;
+        let mut from = element.inner_span().start;
+        for child in element.children() {
+            if !self.edits.removes(&child) || !text[from..child.span().start].trim_ascii().is_empty() {
+                return false;
+            }
+            from = child.span().end;
+        }
+        text[from..element.inner_span().end].trim_ascii().is_empty()
+    }
+
+    /// A container that is empty again becomes what it was.
+    fn close(&mut self, container: &Container, element: &Element<'d>, before: &Before) {
+        match before {
+            Before::Absent => {
+                let ours = |name: &str, value: &str| {
+                    matches!(container, Container::DiskDriver(_))
+                        && matches!((name, value), ("name", "qemu") | ("type", "raw"))
+                };
+                let bare = element
+                    .raw_attrs()
+                    .all(|(name, value)| self.edits.removes_attribute(element, name) || ours(name, value));
+                if bare {
+                    self.take(element);
+                }
+            }
+            Before::SelfClosing if !element.is_self_closing() => {
+                let range = element.start_tag_span().end - 1..element.span().end;
+                self.edits.replace(range, "/>".into());
+            }
+            Before::Blank(space) if !element.is_self_closing() => {
+                self.edits.replace(element.inner_span(), space.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The bytes between the quotes of ` name='value'`.
+fn value_in(raw: &str) -> &str {
+    let Some(start) = raw.find(['"', '\'']) else {
+        return "";
+    };
+    let quoted = &raw[start + 1..];
+    quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
+}
+
+/// Whether a piece between elements does not end inside a comment, CDATA section or processing instruction.
+fn is_whole(piece: &str) -> bool {
+    let mut rest = piece;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at..];
+        let end = if rest.starts_with("<!--") {
+            "-->"
+        } else if rest.starts_with("<![CDATA[") {
+            "]]>"
+        } else if rest.starts_with("<?") {
+            "?>"
+        } else {
+            ">"
+        };
+        match rest.find(end) {
+            Some(length) => rest = &rest[length + end.len()..],
+            None => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,179 @@
+//! Values as text: what plans show, what the provenance records, and what is compared.
+//!
+//! Each kind of value has one canonical text, so two values are equal when their texts are.
+
+use crate::cpulist;
+use crate::domain::Topology;
+use crate::idset::VcpuSet;
+use crate::settings::{DiskAttribute, Target, Value};
+use crate::units::KiB;
+
+/// The text of a value; `None` for [`Value::Absent`].
+pub(super) fn show(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Absent => return None,
+        Value::Present => "present".into(),
+        Value::Cpus(cpus) => cpus.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => text.clone(),
+        Value::Numa { mode, nodes } => format!("{mode} {nodes}"),
+        Value::PageSize(size) => format!("{} KiB", size.0),
+        Value::CpuMode(mode) => (*mode).to_string(),
+        Value::Topology(topology) => show_topology(topology),
+        Value::Cells(cells) => show_cells(cells),
+        Value::Sched {
+            vcpus,
+            scheduler,
+            priority,
+        } => show_sched(vcpus, scheduler, Some(*priority)),
+        Value::Cache { mode, level } => show_cache(mode, *level),
+    })
+}
+
+/// `sockets=1 dies=1 cores=2 threads=2`; clusters only where there are several.
+pub(super) fn show_topology(topology: &Topology) -> String {
+    let clusters = match topology.clusters {
+        1 => String::new(),
+        n => format!("clusters={n} "),
+    };
+    format!(
+        "sockets={} dies={} {clusters}cores={} threads={}",
+        topology.sockets, topology.dies, topology.cores, topology.threads
+    )
+}
+
+/// `0-1: 1048576 KiB; 2-3: 1048576 KiB`.
+pub(super) fn show_cells(cells: &[(VcpuSet, KiB)]) -> String {
+    let cells: Vec<String> = cells
+        .iter()
+        .map(|(vcpus, memory)| format!("{vcpus}: {} KiB", memory.0))
+        .collect();
+    cells.join("; ")
+}
+
+/// `fifo 1: 0-3`.
+pub(super) fn show_sched(vcpus: &VcpuSet, scheduler: &str, priority: Option<u32>) -> String {
+    match priority {
+        Some(priority) => format!("{scheduler} {priority}: {vcpus}"),
+        None => format!("{scheduler}: {vcpus}"),
+    }
+}
+
+/// `emulate level 3`.
+pub(super) fn show_cache(mode: &str, level: Option<u32>) -> String {
+    match level {
+        Some(level) => format!("{mode} level {level}"),
+        None => mode.to_string(),
+    }
+}
+
+/// The value of a target from its text; `None` where the text is none that virtfit writes there.
+pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
+    let attribute_text = || Some(Value::Text(text.to_string()));
+    match target {
+        Target::VcpuCpuset | Target::VcpuPin(_) | Target::EmulatorPin | Target::IothreadPin(_) => {
+            cpulist::parse(text).ok().map(Value::Cpus)
+        }
+        Target::Iothreads => text.parse().ok().map(Value::Number),
+        Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Iothread) | Target::ScsiIothread(_) => {
+            text.parse().ok().map(Value::Number).or_else(attribute_text)
+        }
+        Target::VcpuSched => sched(text),
+        Target::NumaMemory | Target::MemNode(_) => {
+            let (mode, nodes) = text.split_once(' ')?;
+            Some(Value::Numa {
+                mode: known(mode, &["strict", "preferred", "restrictive", "interleave"])?,
+                nodes: cpulist::parse(nodes).ok()?,
+            })
+        }
+        Target::Hugepages => {
+            let size = text.strip_suffix(" KiB")?.parse().ok()?;
+            Some(Value::PageSize(KiB(size)))
+        }
+        Target::Locked | Target::NoSharePages => (text == "present").then_some(Value::Present),
+        Target::CpuMode => Some(Value::CpuMode(known(
+            text,
+            &["host-passthrough", "host-model", "maximum"],
+        )?)),
+        Target::Topology => topology(text),
+        Target::Cells => cells(text),
+        Target::CpuCache => {
+            let (mode, level) = match text.split_once(" level ") {
+                Some((mode, level)) => (mode, Some(level.parse().ok()?)),
+                None => (text, None),
+            };
+            Some(Value::Cache {
+                mode: known(mode, &["passthrough", "emulate", "disable"])?,
+                level,
+            })
+        }
+        _ => attribute_text(),
+    }
+}
+
+fn known(text: &str, names: &[&'static str]) -> Option<&'static str> {
+    names.iter().copied().find(|name| *name == text)
+}
+
+fn sched(text: &str) -> Option<Value> {
+    let (head, vcpus) = text.split_once(": ")?;
+    let (scheduler, priority) = head.split_once(' ')?;
+    Some(Value::Sched {
+        vcpus: cpulist::parse(vcpus).ok()?,
+        scheduler: known(scheduler, &["fifo", "rr"])?,
+        priority: priority.parse().ok()?,
+    })
+}
+
+/// Reads what [`show_topology`] writes.
+pub(super) fn topology(text: &str) -> Option<Value> {
+    let mut topology = Topology {
+        sockets: 1,
+        dies: 1,
+        clusters: 1,
+        cores: 1,
+        threads: 1,
+    };
+    for part in text.split_ascii_whitespace() {
+        let (name, count) = part.split_once('=')?;
+        let count = count.parse().ok()?;
+        match name {
+            "sockets" => topology.sockets = count,
+            "dies" => topology.dies = count,
+            "clusters" => topology.clusters = count,
+            "cores" => topology.cores = count,
+            "threads" => topology.threads = count,
+            _ => return None,
+        }
+    }
+    Some(Value::Topology(topology))
+}
+
+/// Reads what [`show_cells`] writes.
+pub(super) fn cells(text: &str) -> Option<Value> {
+    let mut cells = Vec::new();
+    for cell in text.split("; ").filter(|cell| !cell.is_empty()) {
+        let (vcpus, memory) = cell.strip_suffix(" KiB")?.split_once(": ")?;
+        cells.push((cpulist::parse(vcpus).ok()?, KiB(memory.parse().ok()?)));
+    }
+    Some(Value::Cells(cells))
+}
+
+/// Whether what is found at a target is what was written there. libvirt rounds the memory of cells up to MiB.
+pub(super) fn same(target: &Target, found: Option<&str>, written: Option<&str>) -> bool {
+    if found == written {
+        return true;
+    }
+    let (Target::Cells, Some(found), Some(written)) = (target, found, written) else {
+        return false;
+    };
+    match (cells(found), cells(written)) {
+        (Some(Value::Cells(found)), Some(Value::Cells(written))) => {
+            found.len() == written.len()
+                && found.iter().zip(&written).all(|(f, w)| {
+                    f.0 == w.0 && (f.1 == w.1 || f.1.0 == w.1.0.div_ceil(1024).saturating_mul(1024))
+                })
+        }
+        _ => false,
+    }
+}

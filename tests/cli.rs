@@ -1,0 +1,452 @@
+//! The program as it is run: words and stdin in; stdout, stderr and exit code out.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// What came out.
+struct Ran {
+    stdout: String,
+    stderr: String,
+    code: i32,
+}
+
+impl Ran {
+    #[track_caller]
+    fn expect(self, code: i32, stdout: &str, stderr: &str) -> Self {
+        assert!(
+            self.code == code && self.stdout.contains(stdout) && self.stderr.contains(stderr),
+            "exit {} for {code}\n--- stdout (want {stdout:?})\n{}\n--- stderr (want {stderr:?})\n{}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Broken: exit 1, one line on stderr, nothing on stdout.
+    #[track_caller]
+    fn broken(self, stderr: &str) {
+        let ran = self.expect(1, "", stderr);
+        assert_eq!(ran.stdout, "");
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        assert!(ran.stderr.starts_with("virtfit: "), "{}", ran.stderr);
+    }
+
+    /// Exit 0 and not a byte on stdout.
+    #[track_caller]
+    fn silent(self) -> Self {
+        let ran = self.expect(0, "", "");
+        assert_eq!(ran.stdout, "", "{}", ran.stderr);
+        ran
+    }
+}
+
+fn program(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_virtfit"));
+    command.args(words).env_remove("VIRTFIT_ROOT").env("LC_ALL", "C");
+    command
+}
+
+fn run_with(mut command: Command, stdin: &[u8]) -> Ran {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = loop {
+        match command.spawn() {
+            // A copy of the program that another test's child still has open for writing.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            child => break child.unwrap(),
+        }
+    };
+    // It need not read all of it.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+fn run(words: &[&str], stdin: &str) -> Ran {
+    run_with(program(words), stdin.as_bytes())
+}
+
+/// A synthetic host: one node, four cores of two threads.
+const HOST: &str = "node:1 core:4 pu:2";
+
+fn domain(name: &str, more: &str) -> String {
+    format!(
+        "<domain type='kvm'>\n  <name>{name}</name>\n  <uuid>{}</uuid>\n  <memory unit='MiB'>64</memory>\n  <vcpu>2</vcpu>\n{more}  \
+         <os><type arch='x86_64' machine='q35'>hvm</type></os>\n</domain>\n",
+        uuid(name)
+    )
+}
+
+/// A UUID that is the name's alone.
+fn uuid(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("8c1f6f0e-0000-4000-8000-{digits:0>12}")
+}
+
+/// A host root: what is written below it, and `--root` for it.
+struct Root(TempDir);
+
+impl Root {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn define(&self, name: &str) -> String {
+        let text = domain(name, "");
+        self.write(&format!("etc/libvirt/qemu/{name}.xml"), &text);
+        text
+    }
+
+    fn run(&self, words: &[&str], stdin: &str) -> Ran {
+        let mut all = vec!["--root", self.path().to_str().unwrap(), "--topology", HOST];
+        all.extend(words);
+        run(&all, stdin)
+    }
+}
+
+#[test]
+fn words_that_make_no_sense_are_usage_errors() {
+    for words in [
+        &[][..],
+        &["levitate"],
+        &["plan", "--levitate"],
+        &["plan", "--json", "--diff"],
+        &["plan", "--scope", "both"],
+        &["plan", "--color"],
+        &["rewrite", "a", "b"],
+        &["revert", "--all", "a"],
+        &["profile"],
+        &["profile", "show"],
+        &["policy", "levitate"],
+        &["hook"],
+        &["apply"],
+        &["plan", "-", "-"],
+    ] {
+        let ran = run(words, "").expect(2, "", "");
+        assert_eq!(ran.stdout, "", "{words:?}");
+        assert!(!ran.stderr.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    run(&["--version"], "").expect(0, "virtfit 0.", "");
+    for words in [
+        &["--help"][..],
+        &["plan", "--help"],
+        &["hook", "--help"],
+        &["policy", "--help"],
+    ] {
+        let ran = run(words, "").expect(0, "Usage: virtfit", "");
+        assert_eq!(ran.stderr, "");
+        for line in ran.stdout.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+}
+
+#[test]
+fn broken_xml_is_one_line_with_its_place() {
+    for command in ["plan", "rewrite", "revert"] {
+        for (xml, expected) in [
+            ("", "stdin: line 1, column 1: no element"),
+            ("<domain>\n  <x>", "stdin: line 2, column 6: "),
+            ("<network/>", "stdin: line 1, column 1: "),
+            ("<domain type='kvm'>&x;</domain>", "stdin: line 1, column 20: "),
+            (
+                "<!DOCTYPE domain><domain/>",
+                "stdin: line 1, column 1: a document type declaration",
+            ),
+        ] {
+            run(&["--topology", HOST, command], xml).broken(expected);
+            run(&["--topology", HOST, command, "-"], xml).broken(expected);
+        }
+    }
+    let huge = format!("<domain type='kvm'>{}", " ".repeat(5 << 20));
+    run(&["--topology", HOST, "plan", "-"], &huge).broken("more than 4 MiB");
+    let command = program(&["--topology", HOST, "rewrite"]);
+    run_with(command, b"<domain>\n\xff</domain>").broken("stdin: line 2, column 1: not valid UTF-8");
+}
+
+#[test]
+fn files_are_named_in_errors() {
+    let root = Root::new();
+    let path = root.write("x.xml", "<domain>\n <y>\n");
+    let path = path.to_str().unwrap();
+    run(&["--topology", HOST, "plan", path], "").broken(&format!("{path}: line "));
+    run(&["--topology", HOST, "plan", "./nowhere.xml"], "")
+        .broken("./nowhere.xml: No such file or directory");
+    run(
+        &["--topology", HOST, "plan", path.rsplit_once('/').unwrap().0],
+        "",
+    )
+    .broken("Is a directory");
+}
+
+#[test]
+fn guests_are_found_by_name_and_uuid() {
+    let root = Root::new();
+    root.define("db");
+    root.define("web");
+    for word in [
+        "db",
+        &uuid("db"),
+        &uuid("db").to_uppercase(),
+        &uuid("db").replace('-', ""),
+    ] {
+        root.run(&["plan", word], "").expect(0, "db", "");
+    }
+    root.run(&["plan", "dd"], "")
+        .broken("dd: no such file, and no such guest in ");
+    root.run(&["plan", "weeb"], "").broken("did you mean 'web'?");
+    root.run(&["plan", &uuid("nobody")], "").broken("no such guest");
+    root.write("run/libvirt/qemu/tmp.xml", "<domstatus/>");
+    root.run(&["plan", "tmp"], "")
+        .broken("tmp: runs but has no definition");
+    root.run(&["revert", "db"], "")
+        .broken("redefining needs the daemon");
+    root.run(&["revert", "--all"], "")
+        .broken("redefining needs the daemon");
+}
+
+#[test]
+fn a_topology_alone_is_an_empty_host() {
+    run(&["--topology", HOST, "plan", "db"], "").broken("db: no such file; guests are looked up on a host");
+    // VIRTFIT_ROOT is a root.
+    let root = Root::new();
+    root.define("db");
+    let mut command = program(&["--topology", HOST, "plan", "db"]);
+    command.env("VIRTFIT_ROOT", root.path());
+    run_with(command, b"").expect(0, "db", "");
+}
+
+#[test]
+fn one_plan_is_an_object_and_several_are_an_array() {
+    let root = Root::new();
+    root.define("db");
+    root.define("web");
+    let one: serde_json::Value =
+        serde_json::from_str(&root.run(&["plan", "--json", "db"], "").expect(0, "", "").stdout).unwrap();
+    assert_eq!(one["version"], 1);
+    assert_eq!(one["guest"], "db");
+    assert_eq!(one["uuid"], uuid("db"));
+    assert_eq!(one["scope"], "boot");
+    let two = root.run(&["plan", "--json", "db", "web", "--scope", "incoming"], "");
+    let two: serde_json::Value = serde_json::from_str(&two.expect(0, "", "").stdout).unwrap();
+    assert_eq!(two.as_array().unwrap().len(), 2);
+    assert_eq!(two[1]["guest"], "web");
+    assert_eq!(two[1]["scope"], "incoming");
+}
+
+#[test]
+fn never_half_an_answer() {
+    let root = Root::new();
+    root.define("db");
+    root.write("etc/libvirt/qemu/bad.xml", "<domain>");
+    let ran = root
+        .run(&["plan", "--json", "db", "bad"], "")
+        .expect(1, "", "bad.xml: line 1");
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn xml_of_a_running_guest_on_stdin_is_pointed_out() {
+    let running = domain("db", "").replace("type='kvm'", "type='kvm' id='3'");
+    let ran = run(&["--topology", HOST, "plan"], &running).expect(0, "", "--inactive");
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    let ran = run(&["--topology", HOST, "plan"], &domain("db", "")).expect(0, "", "");
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn the_log_is_on_stderr() {
+    let ran =
+        run(&["--topology", HOST, "-v", "rewrite"], &domain("db", "")).expect(0, "<domain", "virtfit: db: ");
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let text = domain("db", &"  <!-- padding -->\n".repeat(20_000));
+    let mut child = program(&["--topology", HOST, "rewrite"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// The program as an ordinary user runs it. It is copied, as its own folder may be closed to others.
+fn as_nobody(folder: &Path, words: &[&str]) -> Command {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let copy = folder.join("virtfit");
+    if !copy.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_virtfit"), &copy).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(copy);
+    command.args(words).env_remove("VIRTFIT_ROOT").current_dir("/");
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    command
+}
+
+#[test]
+fn an_ordinary_user_is_not_told_of_an_empty_host() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = Root::new();
+    root.define("db");
+    root.write("run/libvirt/qemu/db.xml", "<domstatus/>");
+    let mode = |path: &str, mode| {
+        let path = root.path().join(path);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let command = |words: &[&str]| {
+        let mut all = vec!["--root", root.path().to_str().unwrap(), "--topology", HOST];
+        all.extend(words);
+        as_nobody(root.path(), &all)
+    };
+    let xml = domain("other", "");
+    // A folder, or a file in it.
+    for (path, open) in [
+        ("run/libvirt/qemu", 0o755),
+        ("run/libvirt/qemu/db.xml", 0o644),
+        ("etc/libvirt/qemu/db.xml", 0o644),
+        ("etc/libvirt", 0o755),
+    ] {
+        mode(path, 0);
+        run_with(command(&["plan", "-"]), xml.as_bytes()).broken("run as root, or --assume-empty");
+        run_with(command(&["plan", "-", "--assume-empty"]), xml.as_bytes()).expect(0, "other", "");
+        if path.starts_with("etc") {
+            run_with(command(&["plan", "db", "--assume-empty"]), b"").broken("ermission denied: run as root");
+        }
+        mode(path, open);
+    }
+    run_with(command(&["plan", "-"]), xml.as_bytes()).expect(0, "other", "");
+}
+
+#[test]
+fn the_hook_is_silent_where_it_has_nothing_to_say() {
+    let root = Root::new();
+    for words in [
+        &["start", "begin", "-"][..],
+        &["started", "begin", "-"],
+        &["stopped", "end", "shutdown"],
+        &["release", "end", "failed"],
+        &["reconnect", "begin", "-"],
+        &["attach", "begin", "-"],
+        &["levitate", "begin", "-"],
+        &["prepare", "end", "-"],
+        &["--odd", "--help"],
+        &[],
+    ] {
+        let mut all = vec!["hook", "db"];
+        all.extend(words);
+        for stdin in [&domain("db", "")[..], "", "not XML"] {
+            let ran = root.run(&all, stdin).silent();
+            assert_eq!(ran.stderr, "", "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_hook_never_stops_a_guest() {
+    let root = Root::new();
+    let policy = root.write("p.toml", "BROKEN = [\n");
+    let policy = policy.to_str().unwrap();
+    for operation in ["prepare", "migrate", "restore"] {
+        for (words, stdin) in [
+            (&[][..], "not XML"),
+            (&[], ""),
+            (&["--policy", policy], &domain("db", "")[..]),
+            (&["--policy", "/nowhere.toml"], &domain("db", "")[..]),
+        ] {
+            let mut all = words.to_vec();
+            all.extend(["hook", "db", operation, "begin", "-"]);
+            let ran = root.run(&all, stdin).silent();
+            assert!(
+                ran.stderr.starts_with(&format!("virtfit: db: {operation}: ")),
+                "{}",
+                ran.stderr
+            );
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn disabled_is_disabled() {
+    let root = Root::new();
+    root.write("run/virtfit/disabled", "");
+    let ran = root
+        .run(&["hook", "db", "prepare", "begin", "-"], "not XML")
+        .silent();
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn the_hook_gives_up_in_time() {
+    let root = Root::new();
+    let mut command = program(&["--root", root.path().to_str().unwrap(), "--topology", HOST]);
+    let mut child = command
+        .args(["hook", "db", "prepare", "begin", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A caller that never closes stdin.
+    let stdin = child.stdin.take();
+    let start = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        start.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        start.elapsed()
+    );
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("no decision within 900 ms"), "{stderr}");
+}
+
+#[test]
+fn the_hook_leaves_an_ordinary_users_guests_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = as_nobody(folder.path(), &["hook", "db", "prepare", "begin", "-"]);
+    let ran = run_with(command, b"not XML").silent();
+    assert_eq!(ran.stderr, "");
+}
