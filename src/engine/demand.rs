@@ -72,7 +72,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
 
     let numatune_kept = wishes.keep
         && (domain.numatune.is_some() || !domain.memnodes.is_empty())
-        && !(context.scope == Scope::Incoming && !numatune_valid(domain, host));
+        && (context.scope != Scope::Incoming || numatune_valid(domain, host));
     let hugepages_kept = match context.scope {
         Scope::Boot => wishes.keep && domain.hugepages.is_some(),
         Scope::Incoming => !page_size_changes(context),
@@ -105,8 +105,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     let bind = profile.numa != Numa::Off
         && profile.memory_mode != MemoryMode::Off
         && !(numatune_kept && auto)
-        && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto)
-        && profile.cpus != Cpus::Keep;
+        && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto);
     let (extra_min, extra_max) = extra(wishes, domain);
     let mut demand = Demand {
         vcpus: domain.vcpus,

@@ -206,7 +206,7 @@ impl Job<'_> {
         });
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
-            true if self.profile.cpus == Cpus::Keep => Ok(self.as_it_is()),
+            true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
             true => self.place(&demanded, &supplies, &previous),
             false => Err(Vec::new()),
         };
@@ -362,27 +362,20 @@ impl Job<'_> {
             .collect()
     }
 
-    /// vCPUs are left alone (`cpus = "keep"`): their pins are what they are.
-    fn as_it_is(&self) -> Placed {
+    /// vCPUs are left alone (`cpus = "keep"`): memory goes where their pins are, if they have any.
+    fn as_it_is(&self, demanded: &Demanded, supplies: &supply::Supplies) -> Result<Placed, Vec<String>> {
         let host = self.inputs.host;
-        let pin = |vcpu: VcpuId| self.domain.pin_of(vcpu).unwrap_or(&host.online).clone();
-        Placed {
-            vcpus: self
-                .domain
-                .all_vcpus()
-                .iter()
-                .map(|vcpu| (vcpu, pin(vcpu)))
-                .collect(),
-            cells: Vec::new(),
-            nodes: Vec::new(),
-            page: None,
-            threads: 0,
-            own_cores: true,
-            extra: Vec::new(),
-            withheld: CpuSet::new(),
-            bounded: false,
-            key: Default::default(),
+        let pinned: BTreeMap<VcpuId, CpuSet> = self
+            .domain
+            .all_vcpus()
+            .iter()
+            .filter_map(|vcpu| Some((vcpu, self.domain.pin_of(vcpu)?.clone())))
+            .collect();
+        let mut placed = kept::as_they_are(host, &demanded.demand, &supplies.now, &pinned)?;
+        for vcpu in self.domain.all_vcpus().iter() {
+            placed.vcpus.entry(vcpu).or_insert_with(|| host.online.clone());
         }
+        Ok(placed)
     }
 
     /// The place the guest has, if it is still good; else the best there is.

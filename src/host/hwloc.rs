@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr, OsString};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,10 +22,10 @@ use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 use super::error::HostError;
 use super::identity;
 use super::structure::{Cache, Distances, MemoryNode, Structure, Thread};
-use super::{PagePool, index};
+use super::{PagePool, index, synthetic};
 use crate::cpulist::MAX_ID;
 use crate::idset::CpuSet;
-use crate::root::Root;
+use crate::root::{MAX_BYTES, Root};
 use crate::units::{HostCpu, KiB, NodeId};
 
 /// Where a topology comes from.
@@ -56,12 +58,11 @@ impl<'a> TopologySource<'a> {
 pub fn discover(source: &TopologySource) -> Result<Structure, HostError> {
     let topology = build(source)?;
     let mut structure = read(&topology)?;
-    if let TopologySource::Synthetic(line) = source {
-        // hwloc gives a node of a line that names no memory 1 GiB: invented, so not known.
-        if !line.contains("memory=") {
-            for node in &mut structure.nodes {
-                node.memory = KiB(0);
-            }
+    if let TopologySource::Synthetic(line) = source
+        && !synthetic::names_memory(line)
+    {
+        for node in &mut structure.nodes {
+            node.memory = KiB(0);
         }
     }
     Ok(structure)
@@ -98,16 +99,15 @@ fn build(source: &TopologySource) -> Result<Topology, HostError> {
         TopologySource::Root(root) if root.is_real() => {}
         TopologySource::Root(root) => foreign = Some(Scoped::set("HWLOC_FSROOT", base_of(root).as_os_str())),
         TopologySource::Xml(path) => {
-            if let Err(error) = std::fs::File::open(path) {
-                return Err(wrong(error.to_string()));
-            }
+            let text = xml_text(path).map_err(wrong)?;
             builder = builder
-                .from_xml_file(path)
-                .map_err(|_| wrong("hwloc does not accept this file as hwloc XML".into()))?
+                .from_xml(&text)
+                .map_err(|_| wrong(NO_XML.into()))?
                 .with_io_type_filter(TypeFilter::KeepAll)
                 .map_err(|error| failed(&error))?;
         }
         TopologySource::Synthetic(line) => {
+            synthetic::check_size(line).map_err(wrong)?;
             builder = builder.from_synthetic(line).map_err(|_| {
                 wrong("there is no such file, and hwloc does not accept it as a synthetic line".into())
             })?;
@@ -120,11 +120,26 @@ fn build(source: &TopologySource) -> Result<Topology, HostError> {
         .map_err(|error| failed(&error))?
         .build()
         .map_err(|error| match source {
-            TopologySource::Xml(_) => wrong("hwloc does not accept this file as hwloc XML".into()),
+            TopologySource::Xml(_) => wrong(NO_XML.into()),
             _ => failed(&error),
         });
     drop(foreign);
     topology
+}
+
+const NO_XML: &str = "hwloc does not accept this file as hwloc XML (lstopo --of xml writes it)";
+
+/// The text of an XML file. hwloc gets it from us: given a path, it takes a folder for a fatal bug.
+fn xml_text(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    match file.take(MAX_BYTES + 1).read_to_string(&mut text) {
+        Ok(_) if text.len() as u64 > MAX_BYTES => Err(format!("is larger than {} MiB", MAX_BYTES >> 20)),
+        Ok(_) if !text.contains("<topology") => Err(NO_XML.into()),
+        Ok(_) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(NO_XML.into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn base_of(root: &Root) -> PathBuf {
@@ -409,8 +424,12 @@ fn kinds(topology: &Topology) -> BTreeMap<usize, u32> {
                 signatures.len() - 1
             }
         };
-        for cpu in kind.cpuset.iter_set() {
-            ranks.insert(usize::from(cpu), rank as u32);
+        for cpu in kind.cpuset.iter_set().map(usize::from) {
+            // A set may have no end.
+            if cpu > MAX_ID as usize {
+                break;
+            }
+            ranks.insert(cpu, rank as u32);
         }
     }
     if signatures.len() < 2 {

@@ -166,7 +166,8 @@ fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     }
 }
 
-fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
+/// The memory is not to be had where the CPUs are.
+pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let free = |node: NodeId, page: &Option<KiB>| match page {
         Some(size) => now.pages.get(&(node, *size)).map_or(0, |count| count * size.0),
         None => now.memory.get(&node).map_or(0, |free| free.0),

@@ -87,6 +87,60 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
         .then_some(placed)
 }
 
+/// Memory for vCPUs whose pins nobody is to touch: on the nodes of these pins, anywhere where some vCPU has none.
+///
+/// # Errors
+/// The memory does not fit there in the pages asked for.
+pub fn as_they_are(
+    host: &Host,
+    demand: &Demand,
+    supply: &Supply,
+    pins: &Pins,
+) -> Result<Placed, Vec<String>> {
+    let all_pinned = pins.len() as u32 == demand.vcpus;
+    let nodes = if all_pinned {
+        nodes_of(host, pins.values())
+    } else {
+        Vec::new()
+    };
+    let nodes = if nodes.len() < host.nodes.len() || nodes.len() == 1 {
+        nodes
+    } else {
+        Vec::new()
+    };
+    let demand = Demand {
+        bind: demand.bind && !nodes.is_empty(),
+        cells: Vec::new(),
+        ..demand.clone()
+    };
+    let site = Site::new(host, &demand, supply);
+    let page = demand
+        .pages
+        .iter()
+        .find(|page| site.memory_fits_together(&nodes, **page));
+    let Some(page) = page else {
+        return Err(vec![super::explain::memory_reason(host, &demand, supply)]);
+    };
+    let cell = |node: &NodeId| CellPlace {
+        id: CellId(0),
+        vcpus: VcpuSet::first_n(demand.vcpus),
+        memory: demand.memory,
+        node: *node,
+    };
+    Ok(Placed {
+        vcpus: pins.clone(),
+        cells: nodes.first().map(cell).into_iter().collect(),
+        nodes,
+        page: *page,
+        threads: 0,
+        own_cores: true,
+        extra: Vec::new(),
+        withheld: CpuSet::new(),
+        bounded: false,
+        key: Key::default(),
+    })
+}
+
 /// CPUs of given pins that somebody else holds. A mask that covers all dedicated CPUs floats: it holds nothing.
 pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     let floats = |pin: &CpuSet| pin.len() > 1 && supply.dedicated.is_subset(pin);

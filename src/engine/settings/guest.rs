@@ -11,27 +11,18 @@ use crate::settings::{Target, Value};
 /// Decides it afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
     let Context {
-        wishes,
-        domain,
-        placed,
-        fits,
-        ..
+        wishes, domain, fits, ..
     } = *context;
     list.shown = domain
         .cpu
         .as_ref()
         .and_then(|cpu| cpu.topology)
         .or(default_topology(context));
-    if !wishes.visible {
+    if !wishes.visible || !fits {
         return;
     }
-    if fits {
-        cells(context, list);
-        topology(context, list);
-    }
-    if placed.vcpus.is_empty() {
-        list.shown = None;
-    }
+    cells(context, list);
+    topology(context, list);
     cpu_mode(context, list);
     if !(wishes.tcg) {
         features(context, list);
@@ -226,7 +217,6 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
         CpuMode::HostPassthrough => "host-passthrough",
         CpuMode::HostModel => "host-model",
     };
-    // Guests on shared CPUs that nothing else of the guest changes for keep theirs, too.
     let now = domain
         .cpu
         .as_ref()

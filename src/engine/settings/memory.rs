@@ -3,7 +3,7 @@
 use super::{Context, List};
 use crate::idset::NodeSet;
 use crate::plan::Scope;
-use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
+use crate::policy::profile::{Hugepages, MemoryMode, Numa};
 use crate::settings::{Target, Value};
 use crate::units::KiB;
 
@@ -26,7 +26,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     if demanded.numatune_kept {
         return list.keep("numatune");
     }
-    if !fits || profile.cpus == Cpus::Keep || placed.nodes.is_empty() {
+    if !fits || placed.nodes.is_empty() {
         return;
     }
     let huge = placed.page.is_some();
@@ -41,8 +41,9 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     let pages = placed
         .page
         .map_or("small pages".to_string(), |page| format!("{page} pages"));
-    let celled =
-        placed.cells.len() > 1 || demanded.made_cells || (domain.has_cells() && profile.numa == Numa::Match);
+    let given = demanded.demand.cells.len();
+    let made = demanded.demand.make_cells && placed.cells.len() > 1;
+    let celled = made || (given > 0 && placed.cells.len() == given);
     // A memnode that was not there when the guest was started turns its cells into memory backends: with old machine
     // types that changes the migration stream. So what comes in keeps to the form it has.
     let per_cell = celled && (scope == Scope::Boot || !current.memnodes.is_empty());
