@@ -14,7 +14,6 @@ pub mod logger;
 pub mod operation;
 pub mod outcome;
 pub mod output;
-pub mod pending;
 pub mod plan;
 pub mod policy;
 pub mod profile;

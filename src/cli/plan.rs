@@ -195,10 +195,10 @@ pub fn with_name(guest: &str, reason: &str) -> String {
     let named = reason
         .strip_prefix(guest)
         .is_some_and(|rest| !guest.is_empty() && rest.starts_with([' ', ':']));
-    if named {
-        reason.to_string()
-    } else {
-        format!("{guest}: {reason}")
+    match reason {
+        _ if named => reason.to_string(),
+        _ if reason.starts_with("needs ") => format!("{guest} {reason}"),
+        _ => format!("{guest}: {reason}"),
     }
 }
 
@@ -210,7 +210,8 @@ mod tests {
     fn a_reason_names_its_guest_once() {
         for (guest, reason, expected) in [
             ("db", "db needs 4 CPUs", "db needs 4 CPUs"),
-            ("db", "needs 4 CPUs", "db: needs 4 CPUs"),
+            ("db", "needs 4 CPUs", "db needs 4 CPUs"),
+            ("db", "no memory", "db: no memory"),
             ("db", "dba holds 4 CPUs", "db: dba holds 4 CPUs"),
             ("db", "db: no", "db: no"),
         ] {

@@ -7,9 +7,8 @@ use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::input::Input;
 use crate::cli::outcome::without_errno;
-use crate::cli::pending;
-use crate::domain::Domain;
-use crate::engine::{Decision, Inputs};
+use crate::domain::{self, Domain};
+use crate::engine::{self, Decision, Inputs};
 use crate::host::{Host, gather, load};
 use crate::ledger::read::{self, Reading};
 use crate::ledger::{Taken, taken};
@@ -64,9 +63,7 @@ pub struct Decided {
 impl Decided {
     /// The plan.
     pub fn plan(&self) -> &Plan {
-        match &self.decision {
-            Decision::Unchanged(plan) | Decision::Tuned { plan, .. } | Decision::Refused(plan) => plan,
-        }
+        self.decision.plan()
     }
 
     /// The new text, where there is one.
@@ -115,14 +112,14 @@ impl Session {
         let facts = gather::gather(&self.root, &self.host, &domain);
         let inputs = Inputs {
             host: &self.host,
-            policy: &crate::policy::Policy::builtin(),
+            policy: &self.policy,
             ledger: &self.reading.ledger,
             facts: &facts,
             scope,
             profile,
         };
-        let decision = pending::decide(&input.text, &inputs, &self.policy)
-            .map_err(|error| Failure::at(&input.label, error))?;
+        let decision =
+            engine::decide(&input.text, &inputs).map_err(|error| Failure::at(&input.label, error))?;
         let decided = Decided { domain, decision };
         log::info!("{}", summary(decided.plan()));
         Ok(decided)
@@ -167,7 +164,7 @@ pub fn policy_files(global: &Global, root: &Root) -> Files {
 /// The text is no domain.
 pub fn parse(input: &Input) -> Result<Domain, Failure> {
     Document::parse(&input.text)
-        .and_then(|document| pending::parse_domain(&document))
+        .and_then(|document| domain::parse::parse(&document))
         .map_err(|error| Failure::at(&input.label, error))
 }
 

@@ -275,8 +275,10 @@ mod tests {
         }
     }
 
+    /// A UUID that is the name's alone; names of up to six letters.
     fn uuid(name: &str) -> String {
-        format!("{name}-uuid")
+        let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("8c1f6f0e-0000-4000-8000-{digits:0>12}")
     }
 
     fn domain(name: &str, pins: &[&str], metadata: &str) -> String {

@@ -32,7 +32,7 @@ pub fn parse(text: &str, default_page: KiB) -> Result<Holder, XmlError> {
     let numad_cpus: Option<CpuSet> = list_of(numad, "cpuset");
     let numad_nodes: Option<NodeSet> = list_of(numad, "nodeset");
     Ok(Holder {
-        pins: guest::pins(&guest.domain, numad_cpus.as_ref()),
+        pins: guest::pins(&guest, numad_cpus.as_ref()),
         withheld: guest.withheld,
         memory: guest::memory(&guest.domain, numad_nodes.as_ref(), default_page),
         starting: is_starting(root),

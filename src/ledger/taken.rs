@@ -181,7 +181,7 @@ fn memory_free(others: &[&Holder], host: &Host, host_policy: &HostPolicy) -> BTr
         .iter()
         .map(|node| {
             let reserved = match host_policy.reserved_memory {
-                ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0.div_ceil(20)),
+                ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0 / 20),
                 ReservedMemory::At(amount) => amount.0,
             };
             let used = used.get(&node.id).copied().unwrap_or(0);
