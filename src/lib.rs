@@ -8,6 +8,7 @@ pub mod idset;
 pub mod ledger;
 pub mod plan;
 pub mod policy;
+pub mod root;
 pub mod settings;
 pub mod units;
 pub mod xml;

@@ -1,5 +1,27 @@
 //! The host as plain data: what placement needs to know of it, and nothing that has to be read again.
 
+mod assemble;
+mod cgroup;
+mod cpus;
+pub mod devices;
+mod error;
+pub mod gather;
+pub mod hwloc;
+mod identity;
+pub mod images;
+pub mod index;
+mod kernel;
+pub mod load;
+mod memory;
+pub mod mounts;
+mod pci;
+pub mod structure;
+mod synthetic;
+
+pub use error::HostError;
+pub use gather::gather;
+pub use load::load;
+
 use std::collections::BTreeMap;
 
 use crate::idset::{CpuSet, NodeSet};
@@ -16,7 +38,8 @@ pub struct Host {
     pub cores: Vec<Core>,
     /// NUMA nodes, by id, also those without CPUs or without memory. Never empty.
     pub nodes: Vec<Node>,
-    /// Last-level caches; [`Core::llc`] indexes this. A core without any cache has one of its own node and package.
+    /// Last-level caches; [`Core::llc`] indexes this. Cores without a shared or level 3 cache have one a node and
+    /// package, of level 0.
     pub llcs: Vec<Llc>,
     /// CPUs that can run something now.
     pub online: CpuSet,
@@ -62,7 +85,7 @@ pub struct Core {
 /// One last-level cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Llc {
-    /// Cache level: 3 mostly; 0 where the host tells of no cache.
+    /// Cache level: 3 mostly; 0 where the host tells of no cache that cores could share.
     pub level: u32,
     /// Size; 0 where unknown.
     pub size: KiB,

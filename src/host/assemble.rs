@@ -1,0 +1,351 @@
+//! One host out of two tellers: hwloc's structure, and the kernel's own word on state. Pure.
+//!
+//! hwloc decides what is a core, package, die and cache: it knows the quirks of dozens of machines (AMD modules whose
+//! "siblings" are cores, POWER, s390). The kernel decides what is state or accounting: which CPUs are online, which
+//! node a CPU is counted to, sizes, pools; where both speak of these, the kernel's word is taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::idset::CpuSet;
+use crate::units::{HostCpu, KiB, NodeId};
+
+use super::cgroup::GuestLimits;
+use super::cpus::CpuState;
+use super::identity::{self, Identity};
+use super::memory::NodeState;
+use super::structure::{Structure, Thread};
+use super::{Core, Host, Llc, Node};
+
+/// Everything a root tells besides structure.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub cpus: CpuState,
+    pub nodes: BTreeMap<NodeId, NodeState>,
+    /// Mounted huge page sizes; `None`: there is no mount table.
+    pub hugetlbfs: Option<Vec<KiB>>,
+    pub limits: GuestLimits,
+    pub identity: Identity,
+    pub pci_nodes: BTreeMap<String, NodeId>,
+}
+
+/// Whose CPUs and nodes the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// The root's: both tellers speak of one machine.
+    SameMachine,
+    /// The topology's (`--topology`); the root adds what it has for them.
+    Overlay,
+}
+
+pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
+    let Structure {
+        mut threads,
+        nodes,
+        distances,
+        arch,
+        cpu_vendor,
+        offline,
+        pci_nodes,
+    } = structure;
+    let offline = keep_online(&mut threads, &offline, &told.cpus, frame);
+    let mut known: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
+    if frame == Frame::SameMachine {
+        settle_nodes(&mut threads, &mut known, &told.nodes);
+    }
+    let fallback = known.first().copied().unwrap_or(NodeId(0));
+    known.insert(fallback);
+    if threads.iter().all(|thread| thread.kind.is_none()) {
+        for thread in &mut threads {
+            thread.kind = told.cpus.kinds.get(&thread.cpu).copied();
+        }
+    }
+    let (cores, llcs) = cores(&threads, fallback);
+    let online: CpuSet = threads.iter().map(|thread| thread.cpu).collect();
+
+    let mut host_nodes: Vec<Node> = Vec::new();
+    for id in &known {
+        let hwloc = nodes.iter().find(|node| node.id == *id);
+        let kernel = told.nodes.get(id);
+        let memory = kernel
+            .and_then(|node| node.memory)
+            .or(hwloc.map(|node| node.memory));
+        let pools = kernel.and_then(|node| node.pools.clone());
+        let slit = kernel
+            .map(|node| node.distances.clone())
+            .filter(|row| !row.is_empty());
+        let found = distances.get(id).cloned();
+        let mut row = match frame {
+            Frame::SameMachine => slit.or(found),
+            Frame::Overlay => found.or(slit),
+        }
+        .unwrap_or_default();
+        row.retain(|to, _| known.contains(to));
+        host_nodes.push(Node {
+            id: *id,
+            memory: memory.unwrap_or_default(),
+            pools: pools.or(hwloc.map(|node| node.pools.clone())).unwrap_or_default(),
+            distances: row,
+        });
+    }
+    let memory_known = host_nodes.iter().any(|node| node.memory > KiB(0));
+    let hugetlbfs = told.hugetlbfs.unwrap_or_else(|| {
+        let sizes = host_nodes
+            .iter()
+            .flat_map(|node| node.pools.iter().map(|pool| pool.size));
+        sizes.collect::<BTreeSet<_>>().into_iter().collect()
+    });
+    let here = online.union(&offline);
+    let first_told = |words: [String; 2]| words.into_iter().find(|word| !word.is_empty());
+    let (archs, vendors) = match frame {
+        Frame::SameMachine => ([told.identity.arch, arch], [told.identity.vendor, cpu_vendor]),
+        Frame::Overlay => ([arch, told.identity.arch], [cpu_vendor, told.identity.vendor]),
+    };
+    let mut pci = pci_nodes;
+    pci.extend(told.pci_nodes);
+    pci.retain(|_, node| known.contains(node));
+    Host {
+        arch: first_told(archs).unwrap_or_else(|| identity::own_arch().to_string()),
+        cpu_vendor: first_told(vendors).unwrap_or_default(),
+        cores,
+        nodes: host_nodes,
+        llcs,
+        isolated: told.cpus.isolated.intersection(&here),
+        nohz_full: told.cpus.nohz_full.intersection(&here),
+        online,
+        offline,
+        guest_cpus: told.limits.cpus,
+        guest_nodes: told.limits.nodes,
+        hugetlbfs,
+        memory_known,
+        pci_nodes: pci,
+        rt_runtime_us: told.limits.rt_runtime_us,
+        rt_allowed: told.limits.rt_allowed,
+    }
+}
+
+/// Leaves online threads only; returns the CPUs that are present but offline.
+///
+/// An overlay takes CPUs away that the root says are offline, but not those it does not have at all.
+fn keep_online(threads: &mut Vec<Thread>, unseen: &CpuSet, cpus: &CpuState, frame: Frame) -> CpuSet {
+    let all: CpuSet = threads.iter().map(|thread| thread.cpu).collect();
+    let told_offline = cpus.present_offline();
+    let online = match (frame, &cpus.online, &told_offline) {
+        (Frame::SameMachine, Some(online), _) => all.intersection(online),
+        (Frame::Overlay, _, Some(offline)) => all.difference(offline),
+        _ => all.clone(),
+    };
+    // A root that contradicts itself: better hwloc's CPUs than none.
+    let online = if online.is_empty() { all.clone() } else { online };
+    threads.retain(|thread| online.contains(thread.cpu));
+    let offline = match (frame, told_offline) {
+        (Frame::SameMachine, Some(offline)) => offline,
+        (Frame::SameMachine, None) => unseen.union(&all),
+        (Frame::Overlay, _) => unseen.union(&all),
+    };
+    offline.difference(&online)
+}
+
+/// Gives each thread the node that the kernel counts it to.
+fn settle_nodes(threads: &mut [Thread], known: &mut BTreeSet<NodeId>, nodes: &BTreeMap<NodeId, NodeState>) {
+    let mut of: BTreeMap<HostCpu, NodeId> = BTreeMap::new();
+    for (id, node) in nodes {
+        for cpu in node.cpus.iter().flat_map(CpuSet::iter) {
+            of.entry(cpu).or_insert(*id);
+        }
+    }
+    for thread in threads {
+        if let Some(node) = of.get(&thread.cpu) {
+            thread.node = Some(*node);
+            known.insert(*node);
+        }
+    }
+}
+
+/// Groups threads into cores, and cores into last-level caches. All numbering follows the lowest CPU.
+fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
+    // A core over two nodes (fake NUMA, broken firmware) is two: a core has one node.
+    let mut groups: BTreeMap<(usize, NodeId), Vec<&Thread>> = BTreeMap::new();
+    for thread in threads {
+        let node = thread.node.unwrap_or(fallback);
+        groups.entry((thread.core, node)).or_default().push(thread);
+    }
+    let mut groups: Vec<(NodeId, Vec<&Thread>)> = groups
+        .into_iter()
+        .map(|((_, node), group)| (node, group))
+        .collect();
+    for (_, group) in &mut groups {
+        group.sort_by_key(|thread| thread.cpu);
+    }
+    groups.sort_by_key(|(_, group)| group.first().map(|thread| thread.cpu));
+
+    let mut users: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
+    for thread in threads {
+        for cache in &thread.caches {
+            users.entry(cache.id).or_default().insert(thread.core);
+        }
+    }
+    let shared = |id: u64| users.get(&id).is_some_and(|cores| cores.len() > 1);
+
+    let mut llcs = Vec::new();
+    let mut llc_index: BTreeMap<LlcKey, usize> = BTreeMap::new();
+    let mut dies: BTreeMap<(u32, Option<usize>), u32> = BTreeMap::new();
+    let mut cores = Vec::new();
+    for (node, group) in groups {
+        let Some(first) = group.first() else { continue };
+        let last = first
+            .caches
+            .first()
+            .filter(|cache| cache.level >= 3 || shared(cache.id));
+        let key = match last {
+            Some(cache) => LlcKey::Cache(cache.id),
+            None => LlcKey::Pseudo(node, first.package),
+        };
+        let llc = *llc_index.entry(key).or_insert_with(|| {
+            llcs.push(Llc {
+                level: last.map_or(0, |cache| cache.level),
+                size: last.map_or(KiB(0), |cache| cache.size),
+            });
+            llcs.len() - 1
+        });
+        let next_die = dies.len() as u32;
+        cores.push(Core {
+            cpus: group.iter().map(|thread| thread.cpu).collect(),
+            node,
+            llc,
+            package: first.package,
+            die: *dies.entry((first.package, first.die)).or_insert(next_die),
+            kind: group.iter().filter_map(|thread| thread.kind).min().unwrap_or(0),
+        });
+    }
+    (cores, llcs)
+}
+
+/// What tells last-level caches apart.
+///
+/// The highest data or unified cache of a core counts if it is a level 3 or shared by cores. A private L2 as the
+/// highest one (virtual machines, arm64 servers whose system cache the kernel does not know) says nothing of which
+/// cores are near each other; such cores share one of their own node and package.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum LlcKey {
+    Cache(u64),
+    Pseudo(NodeId, u32),
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::structure::{Cache, MemoryNode};
+    use super::*;
+
+    fn thread(cpu: u32, core: usize, caches: &[(u32, u64)]) -> Thread {
+        let caches = caches.iter().map(|(level, id)| Cache {
+            id: *id,
+            level: *level,
+            size: KiB(1),
+        });
+        Thread {
+            cpu: HostCpu(cpu),
+            core,
+            package: 0,
+            die: None,
+            caches: caches.collect(),
+            kind: None,
+            node: Some(NodeId(0)),
+        }
+    }
+
+    fn structure(threads: Vec<Thread>) -> Structure {
+        let node = |id| MemoryNode {
+            id: NodeId(id),
+            memory: KiB(0),
+            pools: Vec::new(),
+        };
+        Structure {
+            threads,
+            nodes: vec![node(0), node(3)],
+            ..Structure::default()
+        }
+    }
+
+    #[test]
+    fn only_a_cache_that_cores_could_share_is_a_last_level() {
+        let table = [
+            ("none", vec![thread(0, 0, &[]), thread(1, 1, &[])], vec![0]),
+            (
+                "private L2s",
+                vec![thread(0, 0, &[(2, 1)]), thread(1, 1, &[(2, 2)])],
+                vec![0],
+            ),
+            (
+                "a shared L2",
+                vec![thread(0, 0, &[(2, 1)]), thread(1, 1, &[(2, 1)])],
+                vec![2],
+            ),
+            (
+                "private L3s",
+                vec![thread(0, 0, &[(3, 1)]), thread(1, 1, &[(3, 2)])],
+                vec![3, 3],
+            ),
+        ];
+        for (name, threads, want) in table {
+            let host = assemble(structure(threads), Told::default(), Frame::SameMachine);
+            let levels: Vec<u32> = host.llcs.iter().map(|llc| llc.level).collect();
+            assert_eq!(levels, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_settles_nodes_and_a_core_has_one() {
+        let cpus = |text: &str| NodeState {
+            cpus: Some(crate::cpulist::parse(text).unwrap()),
+            ..NodeState::default()
+        };
+        let threads = || vec![thread(0, 0, &[]), thread(1, 0, &[]), thread(2, 1, &[])];
+        let told = || Told {
+            nodes: BTreeMap::from([
+                (NodeId(0), cpus("0")),
+                (NodeId(3), cpus("1-2")),
+                (NodeId(5), cpus("")),
+            ]),
+            ..Told::default()
+        };
+        let homes = |host: &Host| host.cores.iter().map(|core| core.node.0).collect::<Vec<_>>();
+        let same = assemble(structure(threads()), told(), Frame::SameMachine);
+        assert_eq!(homes(&same), [0, 3, 3]);
+        assert_eq!(
+            same.nodes.len(),
+            2,
+            "a node that neither hwloc nor a CPU knows is none"
+        );
+        let overlay = assemble(structure(threads()), told(), Frame::Overlay);
+        assert_eq!(homes(&overlay), [0, 0]);
+        assert!(!overlay.memory_known);
+    }
+
+    #[test]
+    fn online_is_the_kernels_word() {
+        let told = |online: &str, present: &str| Told {
+            cpus: CpuState {
+                online: Some(crate::cpulist::parse(online).unwrap()),
+                present: Some(crate::cpulist::parse(present).unwrap()),
+                ..CpuState::default()
+            },
+            ..Told::default()
+        };
+        let table = [
+            (Frame::SameMachine, "0,2", "0-3", "0,2", "1,3"),
+            (Frame::Overlay, "0,2", "0-3", "0,2", "1"),
+            (Frame::Overlay, "0", "0", "0-2", ""),
+            (Frame::SameMachine, "9", "0-9", "0-2", "3-8"),
+        ];
+        for row in table {
+            let threads = vec![thread(0, 0, &[]), thread(1, 1, &[]), thread(2, 2, &[])];
+            let host = assemble(structure(threads), told(row.1, row.2), row.0);
+            assert_eq!(
+                (host.online.to_string(), host.offline.to_string()),
+                (row.3.into(), row.4.into()),
+                "{row:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Which node a guest's passed-through devices are on.
+
+use std::path::Path;
+
+use crate::domain::{Domain, Passthrough};
+use crate::root::Root;
+use crate::units::NodeId;
+use crate::xml::tree::{Document, Element};
+
+use super::{Host, pci};
+
+/// Each passed-through device by what a person calls it, and its node; `None`: on no node, or not known. Interfaces
+/// of networks that hand out no host devices are not listed.
+pub fn device_nodes(root: &Root, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
+    let mut nodes = Vec::new();
+    for device in &domain.passthrough {
+        match device {
+            Passthrough::Pci(address) => {
+                nodes.push((format!("PCI device {address}"), pci_node(host, address)));
+            }
+            Passthrough::Mdev(uuid) => nodes.push((format!("mdev {uuid}"), mdev_node(root, host, uuid))),
+            Passthrough::Network(name) => {
+                if let Some(node) = network_node(root, host, name) {
+                    nodes.push((format!("network {name}"), node));
+                }
+            }
+        }
+    }
+    nodes
+}
+
+fn pci_node(host: &Host, address: &str) -> Option<NodeId> {
+    host.pci_nodes.get(&address.to_ascii_lowercase()).copied()
+}
+
+/// An mdev's place in sysfs is below its parent device: `…/0000:3b:00.0/<uuid>`.
+fn mdev_node(root: &Root, host: &Host, uuid: &str) -> Option<NodeId> {
+    if !file_name(uuid) {
+        return None;
+    }
+    let link = format!("/sys/bus/mdev/devices/{uuid}");
+    // By the link's own text: below a small root what it names may not exist.
+    let place = root.read_link(&link).or_else(|_| root.resolve(&link)).ok()?;
+    let parent = place
+        .iter()
+        .filter_map(|name| name.to_str())
+        .rfind(|name| pci::is_address(name))
+        .and_then(|address| pci_node(host, address));
+    parent.or_else(|| {
+        let place = root.resolve(&link).ok()?;
+        pci::numa_node(root, place.parent()?.to_str()?)
+    })
+}
+
+/// The node of a network's host devices: the outer `None` is a network without them. A pool over several nodes has
+/// no node: which device the guest gets is only known when it starts.
+fn network_node(root: &Root, host: &Host, name: &str) -> Option<Option<NodeId>> {
+    if !file_name(name) {
+        return None;
+    }
+    let bytes = root
+        .read_bytes(format!("/etc/libvirt/qemu/networks/{name}.xml"))
+        .ok()?;
+    let document = Document::parse_bytes(&bytes)
+        .inspect_err(|error| log::debug!("network {name}: {error}"))
+        .ok()?;
+    let forward = document.root().child("forward")?;
+    if forward.attr("mode").as_deref() != Some("hostdev") {
+        return None;
+    }
+    let mut devices = forward
+        .children_named("pf")
+        .map(|pf| interface_node(root, pf))
+        .chain(
+            forward
+                .children_named("address")
+                .map(|address| pci_node(host, &address_of(address)?)),
+        );
+    let first = devices.next().flatten();
+    Some(first.filter(|_| devices.all(|node| node == first)))
+}
+
+fn interface_node(root: &Root, pf: Element<'_>) -> Option<NodeId> {
+    let name = pf.attr("dev").filter(|name| file_name(name))?;
+    pci::numa_node(root, &format!("/sys/class/net/{name}/device"))
+}
+
+/// `<address type='pci' domain='0x0000' bus='0x3b' slot='0x00' function='0x0'/>` as sysfs writes it.
+fn address_of(address: Element<'_>) -> Option<String> {
+    let part = |name: &str| {
+        let value = address.attr(name)?;
+        match value.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits, 16).ok(),
+            None => value.parse().ok(),
+        }
+    };
+    let domain = part("domain").unwrap_or(0);
+    Some(format!(
+        "{domain:04x}:{:02x}:{:02x}.{:x}",
+        part("bus")?,
+        part("slot")?,
+        part("function")?
+    ))
+}
+
+/// Whether a name from a guest's XML may become part of a path: one plain component.
+pub(super) fn file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let plain = matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == name);
+    plain && parts.next().is_none() && !name.contains('\0')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const MDEV: &str = "4b20d080-1b54-4048-85b3-a6a62d165c01";
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let network = |name: &str, inner: &str| {
+            let text = format!("<!-- generated -->\n<network><name>{name}</name>{inner}</network>");
+            write(&format!("etc/libvirt/qemu/networks/{name}.xml"), &text);
+        };
+        network("nat", "<forward mode='nat'/>");
+        network("lone", "<bridge name='virbr1'/>");
+        network(
+            "pf",
+            "<forward mode='hostdev' managed='yes'><pf dev='eth3'/></forward>",
+        );
+        network(
+            "evil",
+            "<forward mode='hostdev'><pf dev='../../../etc'/></forward>",
+        );
+        let vf = |bus: &str| {
+            format!("<address type='pci' domain='0x0000' bus='{bus}' slot='0x00' function='0x1'/>")
+        };
+        network(
+            "vfs",
+            &format!("<forward mode='hostdev'>{}{}</forward>", vf("0x3b"), vf("0x3b")),
+        );
+        network(
+            "two",
+            &format!("<forward mode='hostdev'>{}{}</forward>", vf("0x3b"), vf("0x86")),
+        );
+        network("broken", "<forward mode='hostdev'>");
+        write("sys/class/net/eth3/device/numa_node", "1\n");
+        write(
+            "etc/libvirt/secret.xml",
+            "<network><forward mode='hostdev'/></network>",
+        );
+        std::fs::create_dir_all(dir.path().join("sys/bus/mdev/devices")).unwrap();
+        let link = dir.path().join("sys/bus/mdev/devices").join(MDEV);
+        symlink(
+            format!("../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.1/{MDEV}"),
+            link,
+        )
+        .unwrap();
+        let parent = dir.path().join("sys/devices/css0/0.0.0001");
+        std::fs::create_dir_all(parent.join("mdev-css")).unwrap();
+        std::fs::write(parent.join("numa_node"), "1\n").unwrap();
+        symlink(
+            "../../../devices/css0/0.0.0001/mdev-css",
+            dir.path().join("sys/bus/mdev/devices/mdev-css"),
+        )
+        .unwrap();
+        let root = Root::new(dir.path());
+        (dir, root)
+    }
+
+    #[test]
+    fn each_device_by_its_own_way() {
+        let (_dir, root) = root();
+        let host = Host {
+            pci_nodes: [("0000:3b:00.1", 1), ("0000:86:00.1", 0)]
+                .map(|(address, node)| (address.to_string(), NodeId(node)))
+                .into(),
+            ..Host::default()
+        };
+        let pci = |address: &str| Passthrough::Pci(address.into());
+        let mdev = |uuid: &str| Passthrough::Mdev(uuid.into());
+        let network = |name: &str| Passthrough::Network(name.into());
+        let table = [
+            (pci("0000:3b:00.1"), Some(Some(1))),
+            (pci("0000:3B:00.1"), Some(Some(1))),
+            (pci("0000:ff:00.0"), Some(None)),
+            (mdev(MDEV), Some(Some(1))),
+            (mdev("mdev-css"), Some(Some(1))),
+            (mdev("../../x"), Some(None)),
+            (mdev("absent"), Some(None)),
+            (network("pf"), Some(Some(1))),
+            (network("vfs"), Some(Some(1))),
+            (network("two"), Some(None)),
+            (network("evil"), Some(None)),
+            (network("nat"), None),
+            (network("lone"), None),
+            (network("absent"), None),
+            (network("broken"), None),
+            (network("../../secret"), None),
+            (network(""), None),
+            (network(".."), None),
+            (network("a\0b"), None),
+        ];
+        for (device, want) in table {
+            let domain = Domain {
+                passthrough: vec![device.clone()],
+                ..Domain::default()
+            };
+            let found = device_nodes(&root, &host, &domain);
+            let found = found.first().map(|(_, node)| node.map(|node| node.0));
+            assert_eq!(found, want, "{device:?}");
+        }
+    }
+}

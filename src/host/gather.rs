@@ -1,0 +1,53 @@
+//! The facts of one guest on this host, for the engine.
+
+use crate::domain::Domain;
+use crate::facts::GuestFacts;
+use crate::root::Root;
+
+use super::Host;
+use super::devices::{device_nodes, file_name};
+use super::images::image_facts;
+
+/// Looks at a guest's devices, images, autostart link and status file. What cannot be looked at counts as absent.
+pub fn gather(root: &Root, host: &Host, domain: &Domain) -> GuestFacts {
+    let named = file_name(&domain.name);
+    let exists = |dir: &str| named && root.exists(format!("{dir}/{}.xml", domain.name));
+    GuestFacts {
+        devices: device_nodes(root, host, domain),
+        disks: image_facts(root, domain),
+        autostart: exists("/etc/libvirt/qemu/autostart"),
+        running: exists("/run/libvirt/qemu"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn autostart_and_running_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let autostart = dir.path().join("etc/libvirt/qemu/autostart");
+        std::fs::create_dir_all(&autostart).unwrap();
+        std::os::unix::fs::symlink("/etc/libvirt/qemu/db.xml", autostart.join("db.xml")).unwrap();
+        let running = dir.path().join("run/libvirt/qemu");
+        std::fs::create_dir_all(&running).unwrap();
+        std::fs::write(running.join("web.xml"), "<domstatus/>").unwrap();
+        let root = Root::new(dir.path());
+        for (name, want) in [
+            ("db", (true, false)),
+            ("web", (false, true)),
+            ("none", (false, false)),
+            ("../autostart/db", (false, false)),
+            ("", (false, false)),
+        ] {
+            let domain = Domain {
+                name: name.into(),
+                ..Domain::default()
+            };
+            let facts = gather(&root, &Host::default(), &domain);
+            assert_eq!((facts.autostart, facts.running), want, "{name}");
+        }
+    }
+}

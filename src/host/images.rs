@@ -1,0 +1,231 @@
+//! What a guest's disk images are, by `stat` and the mount table. No image is ever opened.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use crate::domain::{Disk, Domain};
+use crate::facts::ImageFacts;
+use crate::root::Root;
+
+use super::kernel;
+use super::mounts::{self, Mount};
+
+/// The images of a guest's file and block disks, by target name. Other disks (network, volume, nvme, vhost-user,
+/// vdpa) and drives without a medium are absent.
+pub fn image_facts(root: &Root, domain: &Domain) -> BTreeMap<String, ImageFacts> {
+    let mounts = match mounts::read(root) {
+        Ok(mounts) => mounts.unwrap_or_default(),
+        Err(error) => {
+            log::debug!("no mount table: {error}");
+            Vec::new()
+        }
+    };
+    domain
+        .disks
+        .iter()
+        .filter_map(|disk| Some((disk.target.clone(), facts(root, &mounts, disk)?)))
+        .collect()
+}
+
+fn facts(root: &Root, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
+    let source = disk.source.as_deref().filter(|source| !source.is_empty())?;
+    match disk.kind.as_str() {
+        // Also where it is not there now (an inactive volume): QEMU takes nothing but a device for it.
+        "block" => Some(ImageFacts::Block),
+        // libvirt's default.
+        "file" | "" => Some(file(root, mounts, source)),
+        _ => None,
+    }
+}
+
+fn file(root: &Root, mounts: &[Mount], source: &str) -> ImageFacts {
+    let unknown = |why: String| ImageFacts::Unknown { why };
+    if !source.starts_with('/') {
+        return unknown(format!("'{source}' is no absolute path"));
+    }
+    let meta = match root.metadata(source) {
+        Ok(meta) => meta,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return unknown(format!("{source} does not exist yet"));
+        }
+        Err(error) => return unknown(error.to_string()),
+    };
+    if meta.file_type().is_block_device() {
+        return ImageFacts::Block;
+    }
+    if !meta.is_file() {
+        return unknown(format!("{source} is neither a file nor a block device"));
+    }
+    let fstype = root
+        .resolve(source)
+        .ok()
+        .and_then(|path| mounts::fstype_of(mounts, &path))
+        .unwrap_or_default();
+    ImageFacts::File {
+        fstype: fstype.to_string(),
+        direct: takes_o_direct(root, fstype),
+        // st_blocks counts 512 bytes whatever the filesystem's block size (stat(2)).
+        preallocated: meta.blocks().saturating_mul(512) >= meta.len(),
+    }
+}
+
+/// Whether a filesystem type is known to do `O_DIRECT` itself, so that `io=native` is really asynchronous.
+///
+/// Those of the kernel with a direct I/O path of their own, and the cluster filesystems that document one. Not: tmpfs
+/// (takes the flag since 6.6, but caches all the same; refuses it before), overlay, ecryptfs, 9p, fuse and cifs
+/// (depends on what is below or on mount options). ZFS does it since 2.3; before, it takes the flag and ignores it,
+/// or refuses.
+fn takes_o_direct(root: &Root, fstype: &str) -> bool {
+    const DIRECT: [&str; 18] = [
+        "bcachefs", "btrfs", "ceph", "exfat", "ext2", "ext3", "ext4", "f2fs", "gfs2", "gpfs", "jfs",
+        "lustre", "nfs", "nfs4", "nilfs2", "ocfs2", "vfat", "xfs",
+    ];
+    if fstype == "zfs" {
+        let version = kernel::text(root, "/sys/module/zfs/version")
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        return zfs_has_direct_io(&version);
+    }
+    DIRECT.contains(&fstype)
+}
+
+/// `2.3.1-1` and later.
+fn zfs_has_direct_io(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= (2, 3),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn disk(target: &str, kind: &str, source: Option<&str>) -> Disk {
+        Disk {
+            target: target.into(),
+            kind: kind.into(),
+            device: "disk".into(),
+            bus: "virtio".into(),
+            source: source.map(Into::into),
+            format: Some("raw".into()),
+            cache: None,
+            io: None,
+            discard: None,
+            queues: None,
+            iothread: None,
+            controller: None,
+            shareable: false,
+        }
+    }
+
+    #[test]
+    fn each_image_by_stat_and_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, bytes: &[u8]| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        write(
+            "proc/mounts",
+            b"/dev/a / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\npool /srv/my\\040pool zfs rw 0 0\n",
+        );
+        write("images/full.raw", &[7; 8192]);
+        write("run/t.raw", &[7; 8192]);
+        write("srv/my pool/z.raw", &[7; 8192]);
+        let sparse = std::fs::File::create(dir.path().join("images/sparse.raw")).unwrap();
+        sparse.set_len(1 << 20).unwrap();
+        symlink("/run/t.raw", dir.path().join("images/link.raw")).unwrap();
+        symlink(
+            "/../../../../../../etc/passwd",
+            dir.path().join("images/escape.raw"),
+        )
+        .unwrap();
+        let root = Root::new(dir.path());
+        let file = |fstype: &str, direct, preallocated| {
+            Some(ImageFacts::File {
+                fstype: fstype.into(),
+                direct,
+                preallocated,
+            })
+        };
+        let unknown = |why: &str| Some(ImageFacts::Unknown { why: why.into() });
+        let table = [
+            (
+                disk("vda", "file", Some("/images/full.raw")),
+                file("ext4", true, true),
+            ),
+            (
+                disk("vdb", "file", Some("/images/sparse.raw")),
+                file("ext4", true, false),
+            ),
+            (
+                disk("vdc", "file", Some("/images/link.raw")),
+                file("tmpfs", false, true),
+            ),
+            (
+                disk("vdd", "file", Some("/srv/my pool/z.raw")),
+                file("zfs", false, true),
+            ),
+            (
+                disk("vde", "file", Some("/images/none")),
+                unknown("/images/none does not exist yet"),
+            ),
+            (
+                disk("vdf", "file", Some("/images")),
+                unknown("/images is neither a file nor a block device"),
+            ),
+            (
+                disk("vdg", "file", Some("/images/escape.raw")),
+                unknown("/images/escape.raw does not exist yet"),
+            ),
+            (
+                disk("vdh", "file", Some("rel.raw")),
+                unknown("'rel.raw' is no absolute path"),
+            ),
+            (disk("vdi", "block", Some("/dev/vg/lv")), Some(ImageFacts::Block)),
+            (disk("sda", "file", None), None),
+            (disk("sdb", "file", Some("")), None),
+            (disk("sdc", "network", Some("rbd/x")), None),
+            (disk("sdd", "volume", Some("vol")), None),
+        ];
+        for (disk, want) in table {
+            let domain = Domain {
+                disks: vec![disk.clone()],
+                ..Domain::default()
+            };
+            assert_eq!(image_facts(&root, &domain).remove(&disk.target), want, "{disk:?}");
+        }
+        write("sys/module/zfs/version", b"2.3.0-1\n");
+        assert!(takes_o_direct(&root, "zfs"));
+        let empty = tempfile::tempdir().unwrap();
+        std::fs::write(empty.path().join("a"), [1; 512]).unwrap();
+        let nowhere = super::file(&Root::new(empty.path()), &[], "/a");
+        assert!(
+            matches!(nowhere, ImageFacts::File { direct: false, .. }),
+            "{nowhere:?}"
+        );
+    }
+
+    #[test]
+    fn zfs_versions() {
+        let table = [
+            ("2.3.0-1", true),
+            ("2.4.1", true),
+            ("3.0", true),
+            ("2.2.7-1ubuntu", false),
+            ("0.8.3", false),
+            ("", false),
+            ("v2.3", false),
+        ];
+        for (version, want) in table {
+            assert_eq!(zfs_has_direct_io(version), want, "{version}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Reading the small files of sysfs and procfs: cpulists, numbers, `Key: value` tables.
+
+use crate::cpulist;
+use crate::idset::IdSet;
+use crate::root::{Root, optional};
+use crate::units::{Id, KiB};
+
+use super::error::HostError;
+
+/// The text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them) are replaced.
+pub(super) fn text(root: &Root, path: &str) -> Result<Option<String>, HostError> {
+    let bytes = optional(root.read_bytes(path))?;
+    Ok(bytes.map(|bytes| {
+        String::from_utf8_lossy(&bytes)
+            .trim_matches(['\0', '\n', ' ', '\t'])
+            .to_string()
+    }))
+}
+
+/// A cpulist; `None` where there is no such file.
+///
+/// `(null)` is the empty list: `nohz_full` says so on kernels before 6.2 where the option is not set.
+pub(super) fn list<T: Id>(root: &Root, path: &str) -> Result<Option<IdSet<T>>, HostError> {
+    match text(root, path)? {
+        None => Ok(None),
+        Some(text) if text == "(null)" => Ok(Some(IdSet::new())),
+        Some(text) => match cpulist::parse(&text) {
+            Ok(set) => Ok(Some(set)),
+            Err(problem) => Err(HostError::Cpulist {
+                path: root.path(path),
+                problem,
+            }),
+        },
+    }
+}
+
+/// A whole number; `None` where there is no such file.
+pub(super) fn number<N: std::str::FromStr>(root: &Root, path: &str) -> Result<Option<N>, HostError> {
+    let Some(text) = text(root, path)? else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(HostError::Value {
+            path: root.path(path),
+            value: text.chars().take(60).collect(),
+            wanted: "a number",
+        }),
+    }
+}
+
+/// The amount after `key:` in a table like `/proc/meminfo`, or `/sys/devices/system/node/node0/meminfo` with its
+/// `Node 0` before each key. In KiB, as the kernel prints it.
+pub(super) fn meminfo(text: &str, key: &str) -> Option<KiB> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        if name.split_whitespace().last() != Some(key) {
+            return None;
+        }
+        value.split_whitespace().next()?.parse().ok().map(KiB)
+    })
+}
+
+/// The number in a name like `node12`; `None` for any other name.
+pub(super) fn suffix(name: &str, prefix: &str) -> Option<u32> {
+    let digits = name.strip_prefix(prefix)?;
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .parse()
+        .ok()
+        .filter(|number| plain && *number <= cpulist::MAX_ID)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::idset::CpuSet;
+
+    #[test]
+    fn lists_say_where_they_are_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let table = [
+            ("", Some("")),
+            ("\n", Some("")),
+            (" (null)\n", Some("")),
+            ("0-3,8\n", Some("0-3,8")),
+            ("0-x\n", None),
+            ("3-1\n", None),
+        ];
+        for (content, want) in table {
+            std::fs::write(dir.path().join("list"), content).unwrap();
+            match (list::<crate::units::HostCpu>(&root, "/list"), want) {
+                (Ok(Some(set)), Some(want)) => assert_eq!(set.to_string(), want, "{content:?}"),
+                (Err(error), None) => assert!(error.to_string().contains("/list: "), "{content:?}: {error}"),
+                (got, want) => panic!("{content:?}: {got:?} instead of {want:?}"),
+            }
+        }
+        assert_eq!(list(&root, "/absent").unwrap(), None::<CpuSet>);
+    }
+
+    #[test]
+    fn meminfo_has_both_shapes() {
+        let global = "MemTotal:       16384 kB\nHugepagesize:       2048 kB\n";
+        let node = "Node 3 MemTotal:       4096 kB\nNode 3 MemFree:          12 kB\n";
+        assert_eq!(meminfo(global, "MemTotal"), Some(KiB(16384)));
+        assert_eq!(meminfo(global, "Hugepagesize"), Some(KiB(2048)));
+        assert_eq!(meminfo(node, "MemTotal"), Some(KiB(4096)));
+        assert_eq!(meminfo(node, "Total"), None);
+        assert_eq!(meminfo("MemTotal: much", "MemTotal"), None);
+    }
+
+    #[test]
+    fn suffixes() {
+        let table = [
+            ("node0", Some(0)),
+            ("node16383", Some(16383)),
+            ("node16384", None),
+            ("node", None),
+            ("node+1", None),
+            ("cpu1", None),
+        ];
+        for (name, want) in table {
+            assert_eq!(suffix(name, "node"), want, "{name}");
+        }
+    }
+}

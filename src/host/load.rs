@@ -1,0 +1,50 @@
+//! Reads a host: structure from hwloc, state from the root.
+
+use crate::root::Root;
+
+use super::Host;
+use super::assemble::{Frame, Told, assemble};
+use super::error::HostError;
+use super::hwloc::{TopologySource, discover};
+use super::{cgroup, cpus, identity, kernel, memory, mounts, pci};
+
+/// The host below `root`; with `topology` (an hwloc XML file or a synthetic line) that one's structure, and from the
+/// root what it has of the rest: huge pages, mounts, isolated CPUs, cgroup limits. [`Root::none`] with a topology is
+/// an empty host: its huge pages are those in the XML, all free and mounted.
+///
+/// # Errors
+/// There is neither a host nor a topology, hwloc does not accept it, or a file of the kernel does not hold what it
+/// should.
+pub fn load(root: &Root, topology: Option<&str>) -> Result<Host, HostError> {
+    let told = told(root)?;
+    match topology {
+        Some(given) => {
+            let structure = discover(&TopologySource::from_argument(given))?;
+            Ok(assemble(structure, told, Frame::Overlay))
+        }
+        None => {
+            if let Some(base) = root.base().filter(|_| !root.is_real()) {
+                // A root that is missing should say so, rather than that it has no CPUs.
+                root.metadata("/")?;
+                if !cpus::any(root)? {
+                    return Err(HostError::NoCpus(base.to_path_buf()));
+                }
+            }
+            let structure = discover(&TopologySource::Root(root))?;
+            Ok(assemble(structure, told, Frame::SameMachine))
+        }
+    }
+}
+
+fn told(root: &Root) -> Result<Told, HostError> {
+    let default_page =
+        kernel::text(root, "/proc/meminfo")?.and_then(|text| kernel::meminfo(&text, "Hugepagesize"));
+    Ok(Told {
+        cpus: cpus::read(root)?,
+        nodes: memory::read(root)?,
+        hugetlbfs: mounts::read(root)?.map(|mounts| mounts::hugetlbfs_sizes(&mounts, default_page)),
+        limits: cgroup::read(root)?,
+        identity: identity::read(root)?,
+        pci_nodes: pci::read(root)?,
+    })
+}

@@ -1,0 +1,205 @@
+//! Memory nodes: size, huge-page pools, distances, CPUs. From `/sys/devices/system/node`, or where the kernel has no
+//! NUMA, from `/proc/meminfo` and `/sys/kernel/mm/hugepages` as node 0.
+//!
+//! Kernel: `Documentation/ABI/stable/sysfs-devices-node`, `Documentation/admin-guide/mm/hugetlbpage.rst`.
+
+use std::collections::BTreeMap;
+
+use crate::idset::CpuSet;
+use crate::root::Root;
+use crate::units::{HostCpu, KiB, NodeId};
+
+use super::error::HostError;
+use super::{PagePool, index, kernel};
+
+const DIR: &str = "/sys/devices/system/node";
+
+/// What the kernel says of one node. `None`: it does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct NodeState {
+    pub cpus: Option<CpuSet>,
+    pub memory: Option<KiB>,
+    pub pools: Option<Vec<PagePool>>,
+    pub distances: BTreeMap<NodeId, u32>,
+}
+
+pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError> {
+    let ids: Vec<NodeId> = {
+        let mut ids: Vec<u32> = root
+            .list(DIR)?
+            .iter()
+            .filter_map(|name| kernel::suffix(name, "node"))
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().map(NodeId).collect()
+    };
+    let mut nodes = BTreeMap::new();
+    for id in &ids {
+        let dir = format!("{DIR}/node{id}");
+        let meminfo = kernel::text(root, &format!("{dir}/meminfo"))?;
+        let state = NodeState {
+            cpus: node_cpus(root, &dir)?,
+            memory: meminfo.and_then(|text| kernel::meminfo(&text, "MemTotal")),
+            pools: pools(root, &format!("{dir}/hugepages"))?,
+            distances: distances(root, &dir, &ids)?,
+        };
+        nodes.insert(*id, state);
+    }
+    if nodes.is_empty() {
+        let meminfo = kernel::text(root, "/proc/meminfo")?;
+        let state = NodeState {
+            memory: meminfo.and_then(|text| kernel::meminfo(&text, "MemTotal")),
+            pools: pools(root, "/sys/kernel/mm/hugepages")?,
+            ..NodeState::default()
+        };
+        if state != NodeState::default() {
+            nodes.insert(NodeId(0), state);
+        }
+    }
+    Ok(nodes)
+}
+
+/// `cpulist`, or the mask of kernels that have none (before 2.6.27).
+fn node_cpus(root: &Root, dir: &str) -> Result<Option<CpuSet>, HostError> {
+    if let Some(cpus) = kernel::list(root, &format!("{dir}/cpulist"))? {
+        return Ok(Some(cpus));
+    }
+    Ok(kernel::text(root, &format!("{dir}/cpumap"))?.and_then(|mask| cpumask(&mask)))
+}
+
+/// A mask as the kernel prints it: 32 bits a group in hexadecimal, the highest first, `00000000,00ff00ff`.
+fn cpumask(mask: &str) -> Option<CpuSet> {
+    let mut cpus = CpuSet::new();
+    for (group, digits) in mask.rsplit(',').enumerate() {
+        let bits = u32::from_str_radix(digits.trim(), 16).ok()?;
+        let base = u32::try_from(group).ok()?.checked_mul(32)?;
+        if base > crate::cpulist::MAX_ID {
+            return None;
+        }
+        cpus.extend(
+            (0..32)
+                .filter(|bit| bits >> bit & 1 == 1)
+                .map(|bit| HostCpu(base + bit)),
+        );
+    }
+    Some(cpus)
+}
+
+/// The pools of a folder with one `hugepages-<size>kB` a size; `None` where there is no such folder.
+fn pools(root: &Root, dir: &str) -> Result<Option<Vec<PagePool>>, HostError> {
+    let mut pools = Vec::new();
+    for name in root.list(dir)? {
+        let size = name
+            .strip_prefix("hugepages-")
+            .and_then(|rest| rest.strip_suffix("kB"));
+        let Some(size) = size
+            .and_then(|digits| digits.parse().ok())
+            .filter(|size| *size > 0)
+        else {
+            continue;
+        };
+        let total = kernel::number(root, &format!("{dir}/{name}/nr_hugepages"))?.unwrap_or(0);
+        let free: Option<u64> = kernel::number(root, &format!("{dir}/{name}/free_hugepages"))?;
+        pools.push(PagePool {
+            size: KiB(size),
+            total,
+            // A tree without it is a host without guests.
+            free: free.unwrap_or(total),
+        });
+    }
+    index::merge_pools(&mut pools);
+    Ok((!pools.is_empty()).then_some(pools))
+}
+
+/// One row of the SLIT: a number for each online node, ascending. A row of another length says nothing.
+fn distances(root: &Root, dir: &str, ids: &[NodeId]) -> Result<BTreeMap<NodeId, u32>, HostError> {
+    let Some(text) = kernel::text(root, &format!("{dir}/distance"))? else {
+        return Ok(BTreeMap::new());
+    };
+    let row: Option<Vec<u32>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+    Ok(match row {
+        Some(row) if row.len() == ids.len() => ids.iter().copied().zip(row).collect(),
+        _ => {
+            log::debug!("{dir}/distance: '{text}' is no row of {} distances", ids.len());
+            BTreeMap::new()
+        }
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        let table = [
+            ("f", Some("0-3")),
+            ("00000000,00ff00ff", Some("0-7,16-23")),
+            ("1,00000000,80000000", Some("31,64")),
+            ("0", Some("")),
+            ("xyz", None),
+            ("", None),
+        ];
+        for (mask, want) in table {
+            assert_eq!(
+                cpumask(mask).map(|set| set.to_string()).as_deref(),
+                want,
+                "{mask}"
+            );
+        }
+    }
+
+    #[test]
+    fn holes_absent_files_and_no_numa() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let root = Root::new(dir.path());
+        assert!(read(&root).unwrap().is_empty());
+        write("proc/meminfo", "MemTotal: 1024 kB\n");
+        write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "7\n");
+        let flat = read(&root).unwrap();
+        assert_eq!(flat[&NodeId(0)].memory, Some(KiB(1024)));
+        let pool = PagePool {
+            size: KiB(2048),
+            total: 7,
+            free: 7,
+        };
+        assert_eq!(flat[&NodeId(0)].pools, Some(vec![pool]));
+
+        write("sys/devices/system/node/node1/cpulist", "0-1\n");
+        write("sys/devices/system/node/node1/distance", "10 21\n");
+        write(
+            "sys/devices/system/node/node8/meminfo",
+            "Node 8 MemTotal:  64 kB\n",
+        );
+        write("sys/devices/system/node/node8/distance", "10\n");
+        write("sys/devices/system/node/has_cpu", "1\n");
+        let nodes = read(&root).unwrap();
+        assert_eq!(nodes.keys().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(8)]);
+        assert_eq!(nodes[&NodeId(1)].distances[&NodeId(8)], 21);
+        assert_eq!(nodes[&NodeId(1)].memory, None);
+        assert_eq!(nodes[&NodeId(8)].memory, Some(KiB(64)));
+        assert!(nodes[&NodeId(8)].distances.is_empty(), "a row too short");
+    }
+
+    #[test]
+    fn a_pool_that_is_no_number_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = dir
+            .path()
+            .join("sys/devices/system/node/node0/hugepages/hugepages-2048kB");
+        std::fs::create_dir_all(&pool).unwrap();
+        std::fs::write(pool.join("nr_hugepages"), "many\n").unwrap();
+        let error = read(&Root::new(dir.path())).unwrap_err().to_string();
+        assert!(
+            error.ends_with("hugepages-2048kB/nr_hugepages: 'many' is not a number"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,386 @@
+//! The one door to the host's files: `/`, a folder that stands for a host (a fixture), or nothing at all.
+//!
+//! Paths are always those the host itself would use (`/sys/…`, `/etc/…`). Below a folder they behave as after a
+//! `chroot`: `..` stops at the folder, and an absolute symbolic link starts again from it, so that a fixture can
+//! never be left.
+
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Component, Path, PathBuf};
+
+/// The largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
+pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How many symbolic links one path may go through; the kernel's own limit (`MAXSYMLINKS`).
+const MAX_LINKS: u32 = 40;
+
+/// Where the host's files are. All errors carry the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// `None`: no host at all; every file is absent.
+    base: Option<PathBuf>,
+}
+
+impl Default for Root {
+    /// The machine we run on.
+    fn default() -> Self {
+        Self::new("/")
+    }
+}
+
+impl Root {
+    /// The host below `base`. A relative one counts from the working folder.
+    pub fn new(base: impl Into<PathBuf>) -> Self {
+        let base = base.into();
+        // Names of the same folder (`/.`, `//`) are one; a folder that is missing is told of by the first reader.
+        let base = fs::canonicalize(&base).unwrap_or(base);
+        Self { base: Some(base) }
+    }
+
+    /// No host: nothing exists. What `--topology` alone is planned against.
+    pub fn none() -> Self {
+        Self { base: None }
+    }
+
+    /// Whether this is the machine we run on (`/`).
+    pub fn is_real(&self) -> bool {
+        self.base.as_deref() == Some(Path::new("/"))
+    }
+
+    /// Whether there is no host at all.
+    pub fn is_none(&self) -> bool {
+        self.base.is_none()
+    }
+
+    /// The folder itself; `None` for [`Root::none`].
+    pub fn base(&self) -> Option<&Path> {
+        self.base.as_deref()
+    }
+
+    /// Where one of the host's absolute paths is on the machine we run on; the last component's own link is not
+    /// followed. For [`Root::none`] it is a path that does not exist.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.locate(path, false).unwrap_or_else(|_| match &self.base {
+            Some(base) => lexical(base, path),
+            None => PathBuf::from("/nonexistent").join(path.strip_prefix("/").unwrap_or(path)),
+        })
+    }
+
+    /// The host's own name for a path once all links are followed, e.g. `/var/lib/libvirt/images/a.raw`.
+    /// Components that do not exist are kept as they are.
+    ///
+    /// # Errors
+    /// Too many links, or a component that cannot be looked at.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let path = path.as_ref();
+        let found = self.locate(path, true).map_err(|error| self.fail(path, error))?;
+        if self.is_real() {
+            return match fs::canonicalize(&found) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(found),
+                found => found.map_err(|error| self.fail(path, error)),
+            };
+        }
+        let base = self.base.as_deref().unwrap_or(Path::new("/"));
+        Ok(Path::new("/").join(found.strip_prefix(base).unwrap_or(&found)))
+    }
+
+    /// The text of a file of at most [`MAX_BYTES`].
+    ///
+    /// # Errors
+    /// It is absent, no regular file, too large, not UTF-8, or cannot be read.
+    pub fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
+        let path = path.as_ref();
+        let bytes = self.read_bytes(path)?;
+        String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            self.fail(
+                path,
+                io::Error::new(ErrorKind::InvalidData, format!("byte {at} is not UTF-8")),
+            )
+        })
+    }
+
+    /// As [`Root::read`]; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// As [`Root::read`], absence aside.
+    pub fn read_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<String>> {
+        optional(self.read(path))
+    }
+
+    /// The bytes of a file of at most [`MAX_BYTES`].
+    ///
+    /// # Errors
+    /// It is absent, no regular file, too large, or cannot be read.
+    pub fn read_bytes(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let path = path.as_ref();
+        self.read_bounded(path).map_err(|error| self.fail(path, error))
+    }
+
+    fn read_bounded(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let found = self.locate(path, true)?;
+        // Before opening: opening a FIFO waits for its other end.
+        if !fs::metadata(&found)?.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        fs::File::open(&found)?
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io::Error::new(
+                ErrorKind::FileTooLarge,
+                format!("is larger than {} MiB", MAX_BYTES >> 20),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// The names in a folder, sorted; none where there is no such folder. Names that are not UTF-8 are left out:
+    /// nothing virtfit looks for has one.
+    ///
+    /// # Errors
+    /// It is no folder or cannot be read.
+    pub fn list(&self, dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
+        let dir = dir.as_ref();
+        let names = self.locate(dir, true).and_then(fs::read_dir).and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.file_name().into_string().ok()))
+                .collect::<io::Result<Vec<_>>>()
+        });
+        let mut names: Vec<String> = match names {
+            Ok(names) => names.into_iter().flatten().collect(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(self.fail(dir, error)),
+        };
+        names.sort();
+        Ok(names)
+    }
+
+    /// What a symbolic link says, unchanged.
+    ///
+    /// # Errors
+    /// It is absent or no symbolic link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let path = path.as_ref();
+        self.locate(path, false)
+            .and_then(fs::read_link)
+            .map_err(|error| self.fail(path, error))
+    }
+
+    /// What `stat` says, links followed.
+    ///
+    /// # Errors
+    /// It is absent or may not be looked at.
+    pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
+        let path = path.as_ref();
+        self.locate(path, true)
+            .and_then(fs::metadata)
+            .map_err(|error| self.fail(path, error))
+    }
+
+    /// Whether something is there; a link counts even if what it names is gone.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.locate(path.as_ref(), false)
+            .is_ok_and(|found| fs::symlink_metadata(found).is_ok())
+    }
+
+    /// The path on the machine we run on. Below a folder, links are followed by hand so that they stay in it.
+    fn locate(&self, path: &Path, follow_last: bool) -> io::Result<PathBuf> {
+        let Some(base) = &self.base else {
+            return Err(io::Error::new(ErrorKind::NotFound, "there is no host to read"));
+        };
+        if self.is_real() {
+            return Ok(Path::new("/").join(path));
+        }
+        let mut links = 0;
+        let mut found = base.clone();
+        let mut todo: Vec<OsString> = components(path);
+        while let Some(name) = todo.pop() {
+            if name == ".." {
+                if found != *base {
+                    found.pop();
+                }
+                continue;
+            }
+            found.push(&name);
+            if todo.is_empty() && !follow_last {
+                break;
+            }
+            match fs::symlink_metadata(&found) {
+                Ok(meta) if meta.is_symlink() => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(io::Error::other("too many levels of symbolic links"));
+                    }
+                    let target = fs::read_link(&found)?;
+                    found.pop();
+                    if target.is_absolute() {
+                        found.clone_from(base);
+                    }
+                    todo.extend(components(&target));
+                }
+                Ok(_) => {}
+                // What is absent is told of by whoever opens it.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    fn fail(&self, path: &Path, error: io::Error) -> io::Error {
+        let shown = match &self.base {
+            Some(base) if !self.is_real() => lexical(base, path),
+            _ => path.to_path_buf(),
+        };
+        io::Error::new(error.kind(), format!("{}: {error}", shown.display()))
+    }
+}
+
+/// `None` for what is absent.
+pub(crate) fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A path's names and `..`s, last first.
+fn components(path: &Path) -> Vec<OsString> {
+    path.components()
+        .rev()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| part.as_os_str().to_os_string())
+        .collect()
+}
+
+/// `path` below `base` by name alone.
+fn lexical(base: &Path, path: &Path) -> PathBuf {
+    let mut out = base.to_path_buf();
+    let mut depth = 0;
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => {
+                out.push(name);
+                depth += 1;
+            }
+            Component::ParentDir if depth > 0 => {
+                out.pop();
+                depth -= 1;
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("host");
+        fs::create_dir_all(base.join("sys/devices")).unwrap();
+        fs::create_dir_all(base.join("etc")).unwrap();
+        fs::write(base.join("sys/devices/a"), "inside\n").unwrap();
+        fs::write(dir.path().join("secret"), "outside\n").unwrap();
+        symlink("/sys/devices/a", base.join("etc/absolute")).unwrap();
+        symlink("../sys/devices/a", base.join("etc/relative")).unwrap();
+        symlink("../../../../secret", base.join("etc/escape")).unwrap();
+        symlink("loop", base.join("etc/loop")).unwrap();
+        symlink("/gone", base.join("etc/dangling")).unwrap();
+        symlink("/sys", base.join("etc/dir")).unwrap();
+        let root = Root::new(base);
+        (dir, root)
+    }
+
+    #[test]
+    fn links_and_parents_stay_below_the_root() {
+        let (_dir, root) = tree();
+        let table: [(&str, Option<&str>); 9] = [
+            ("/sys/devices/a", Some("inside\n")),
+            ("sys/devices/a", Some("inside\n")),
+            ("/etc/absolute", Some("inside\n")),
+            ("/etc/relative", Some("inside\n")),
+            ("/etc/dir/devices/a", Some("inside\n")),
+            ("/../../sys/devices/a", Some("inside\n")),
+            ("/etc/escape", None),
+            ("/../secret", None),
+            ("/etc/dangling", None),
+        ];
+        for (path, want) in table {
+            assert_eq!(root.read_opt(path).unwrap().as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn errors_carry_the_path() {
+        let (_dir, root) = tree();
+        for path in ["/etc/loop", "/etc/none", "/etc"] {
+            let message = root.read(path).unwrap_err().to_string();
+            assert!(message.contains(path), "{path}: {message}");
+        }
+        assert!(root.read_opt("/etc").is_err(), "a folder is no file");
+    }
+
+    #[test]
+    fn lists_are_sorted_and_absent_is_empty() {
+        let (_dir, root) = tree();
+        let names = root.list("/etc").unwrap();
+        assert_eq!(
+            names,
+            ["absolute", "dangling", "dir", "escape", "loop", "relative"]
+        );
+        assert_eq!(root.list("/nothing").unwrap(), Vec::<String>::new());
+        assert_eq!(root.list("/etc/dir").unwrap(), ["devices"]);
+        assert!(root.list("/sys/devices/a").is_err());
+    }
+
+    #[test]
+    fn resolve_gives_the_hosts_own_name() {
+        let (_dir, root) = tree();
+        assert_eq!(
+            root.resolve("/etc/absolute").unwrap(),
+            Path::new("/sys/devices/a")
+        );
+        assert_eq!(root.resolve("/etc/dir/x/y").unwrap(), Path::new("/sys/x/y"));
+        assert_eq!(
+            root.read_link("/etc/absolute").unwrap(),
+            Path::new("/sys/devices/a")
+        );
+        assert!(root.exists("/etc/dangling") && !root.exists("/gone"));
+    }
+
+    #[test]
+    fn size_and_kind_are_bounded() {
+        let (_dir, root) = tree();
+        let file = fs::File::create(root.path("/etc/huge")).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        assert_eq!(
+            root.read("/etc/huge").unwrap_err().kind(),
+            ErrorKind::FileTooLarge
+        );
+        fs::write(root.path("/etc/latin1"), [0x66, 0xfc]).unwrap();
+        assert_eq!(
+            root.read("/etc/latin1").unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+        assert_eq!(root.read_bytes("/etc/latin1").unwrap(), [0x66, 0xfc]);
+    }
+
+    #[test]
+    fn none_has_nothing() {
+        let root = Root::none();
+        assert_eq!(root.read_opt("/proc/mounts").unwrap(), None);
+        assert_eq!(root.list("/").unwrap(), Vec::<String>::new());
+        assert!(!root.exists("/") && !root.is_real() && root.is_none());
+        assert!(Root::default().is_real() && Root::new("/.").is_real());
+    }
+}
