@@ -49,8 +49,6 @@ pub struct Demanded {
     pub numatune_kept: bool,
     /// Huge pages are an administrator's, who keeps them.
     pub hugepages_kept: bool,
-    /// Cells virtfit made before, or none.
-    pub made_cells: bool,
     /// What makes the demand impossible from the start.
     pub broken: Vec<String>,
 }
@@ -95,7 +93,6 @@ pub fn demand(context: &Context<'_>) -> Demanded {
             .collect(),
         false => Vec::new(),
     };
-    let made_cells = !made.is_empty() && !domain.has_cells();
     let kept_nodes = domain
         .numatune
         .as_ref()
@@ -154,7 +151,6 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         kept_pins,
         numatune_kept,
         hugepages_kept,
-        made_cells,
         broken,
     }
 }
