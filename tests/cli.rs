@@ -572,6 +572,7 @@ fn the_hook_filters_vetoes_and_lets_pass() {
             "{}",
             ran.stderr
         );
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     }
     for operation in ["start", "started", "reconnect"] {
         hook(operation, &too_large("iso")).silent();

@@ -56,7 +56,10 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let kept = logger::to_memory(global.verbose);
     let news = spawn(global.clone(), task);
     let mut outcome = wait(&news, task, started).unwrap_or_else(|broken| broken.outcome(&guest, &operation));
-    outcome.stderr.extend(kept.take());
+    // A failure's stderr reaches the user of virsh: the reason alone, but for somebody who debugs.
+    if outcome.exit == Exit::Done || global.verbose > 0 {
+        outcome.stderr.extend(kept.take());
+    }
     outcome
 }
 

@@ -14,9 +14,12 @@ pub const AUTOSTART_FOLDER: &str = "/etc/libvirt/qemu/autostart";
 /// What a definition claims; empty `cpus`: nothing.
 ///
 /// # Errors
-/// It is not XML, or not a domain.
+/// It is not XML, not a domain, or what virtfit recorded in it cannot be read.
 pub fn parse(text: &str, autostart: bool) -> Result<Claim, XmlError> {
     let guest = guest::GuestXml::parse(text)?;
+    if let Some(error) = guest.unreadable {
+        return Err(error);
+    }
     Ok(Claim {
         uuid: guest.domain.uuid,
         name: guest.domain.name,

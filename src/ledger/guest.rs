@@ -24,6 +24,8 @@ pub struct GuestXml {
     pub withheld: CpuSet,
     /// Its provenance says that the guest shall not run without its placement.
     pub refuses: bool,
+    /// What is wrong with its provenance.
+    pub unreadable: Option<XmlError>,
 }
 
 impl GuestXml {
@@ -42,10 +44,7 @@ impl GuestXml {
             Ok(Some(provenance)) => provenance,
             Ok(None) => return Ok(guest),
             Err(error) => {
-                log::warn!(
-                    "{}: its virtfit metadata cannot be read: {error}",
-                    guest.domain.name
-                );
+                guest.unreadable = Some(error);
                 return Ok(guest);
             }
         };
@@ -363,6 +362,7 @@ mod tests {
         let text = tuned(OnNoFit::Refuse, &[(Target::VcpuPin(VcpuId(0)), "2")]);
         let guest = GuestXml::parse(&text.replace("version='1'", "version='9'")).unwrap();
         assert_eq!(guest.wrote, CpuSet::new());
+        assert!(guest.unreadable.is_some());
         assert_eq!(pins(&guest, None).len(), 1);
     }
 }
