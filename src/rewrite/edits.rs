@@ -167,3 +167,34 @@ pub(super) fn space_start(text: &str, offset: usize) -> usize {
         .count();
     offset - space
 }
+
+/// The bytes between the quotes of ` name='value'`.
+pub(super) fn value_in(raw: &str) -> &str {
+    let Some(start) = raw.find(['"', '\'']) else {
+        return "";
+    };
+    let quoted = &raw[start + 1..];
+    quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
+}
+
+/// Whether a piece between elements does not end inside a comment, CDATA section or processing instruction.
+pub(super) fn is_whole(piece: &str) -> bool {
+    let mut rest = piece;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at..];
+        let end = if rest.starts_with("<!--") {
+            "-->"
+        } else if rest.starts_with("<![CDATA[") {
+            "]]>"
+        } else if rest.starts_with("<?") {
+            "?>"
+        } else {
+            ">"
+        };
+        match rest.find(end) {
+            Some(length) => rest = &rest[length + end.len()..],
+            None => return false,
+        }
+    }
+    true
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::address::without_taken_address;
-use super::edits::Edits;
+use super::edits::{Edits, is_whole, value_in};
 use super::fragment::Fragment;
 use super::layout::{Before, Layout};
 use super::order::Container;
@@ -389,35 +389,4 @@ fn is_stored(places: &Places<'_>, record: &Record<'_>) -> bool {
         .element
         .attr_span("version")
         .is_some_and(|span| places.text[span].ends_with('"'))
-}
-
-/// The bytes between the quotes of ` name='value'`.
-fn value_in(raw: &str) -> &str {
-    let Some(start) = raw.find(['"', '\'']) else {
-        return "";
-    };
-    let quoted = &raw[start + 1..];
-    quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
-}
-
-/// Whether a piece between elements does not end inside a comment, CDATA section or processing instruction.
-fn is_whole(piece: &str) -> bool {
-    let mut rest = piece;
-    while let Some(at) = rest.find('<') {
-        rest = &rest[at..];
-        let end = if rest.starts_with("<!--") {
-            "-->"
-        } else if rest.starts_with("<![CDATA[") {
-            "]]>"
-        } else if rest.starts_with("<?") {
-            "?>"
-        } else {
-            ">"
-        };
-        match rest.find(end) {
-            Some(length) => rest = &rest[length + end.len()..],
-            None => return false,
-        }
-    }
-    true
 }
