@@ -74,34 +74,36 @@ fn libvirt_takes_and_keeps_every_tuned_golden() {
     );
 }
 
-/// The tuned XML is taken; as libvirt stored it virtfit changes nothing in it; and reverted it is stored as the
-/// original is.
+/// The golden is taken. Then, as in life, from what libvirt has stored: as it stores the tuned XML virtfit changes
+/// nothing in it, and reverted it is stored as before.
 fn keeps(libvirt: &Libvirt, case: &Path, original: &str, tuned: &str) -> Result<(), String> {
     let guest = between(original, "<name>", "</name>").to_string();
-    let stored = |xml: &str| -> Result<String, String> {
-        libvirt.define(xml)?;
+    let stored = |what: &str, xml: &str| -> Result<String, String> {
+        libvirt.define(xml).map_err(|error| format!("{what}: {error}"))?;
         let dump = libvirt.dump(&guest);
         libvirt.virsh(&["undefine", &guest])?;
         Ok(dump)
     };
-    let original_stored = stored(original).map_err(|error| format!("the original: {error}"))?;
-    let tuned_stored = stored(tuned)?;
+    stored("the golden", tuned)?;
+    // Twice, as libvirt sorts the controllers it adds only when it reads them again.
+    let before = stored("the original", &stored("the original", original)?)?;
     let stage = Stage::of(case);
+    let text = |got: std::process::Output| String::from_utf8_lossy(&got.stdout).into_owned();
+    let rewritten = text(stage.run(&["rewrite", "-"], before.as_bytes()));
+    let after = stored("rewritten", &for_this_machine(&rewritten))?;
     if kvm() {
-        let again = stage.run(&["rewrite", "-"], tuned_stored.as_bytes());
         same(
             "rewritten again",
-            &tuned_stored,
-            &String::from_utf8_lossy(&again.stdout),
+            &after,
+            &text(stage.run(&["rewrite", "-"], after.as_bytes())),
         )?;
     }
-    let reverted = stage.run(&["revert", "-"], tuned_stored.as_bytes());
-    let reverted = String::from_utf8_lossy(&reverted.stdout).into_owned();
-    same(
-        "reverted",
-        &original_stored,
-        &stored(&reverted).map_err(|error| format!("reverted: {error}"))?,
-    )
+    if original.contains("https://virtfit.dev/ns/domain/1") {
+        // Reverting goes further back than to this original.
+        return Ok(());
+    }
+    let reverted = text(stage.run_without_args(&["revert", "-"], after.as_bytes()));
+    same("reverted", &before, &stored("reverted", &reverted)?)
 }
 
 fn same(what: &str, want: &str, got: &str) -> Result<(), String> {

@@ -78,8 +78,10 @@ pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
 /// A case, set up in a folder of its own: `root` is the host, `work` the current folder with the case's files.
 pub struct Stage {
     folder: tempfile::TempDir,
-    /// `--root …`, `--topology …` and the case's own words.
+    /// `--root …`, `--topology …`: before a command's words.
     pub options: Vec<String>,
+    /// The case's own words: after them.
+    pub args: Vec<String>,
 }
 
 impl Stage {
@@ -89,6 +91,7 @@ impl Stage {
         let stage = Self {
             folder,
             options: Vec::new(),
+            args: words(&case.join("args")),
         };
         fs::create_dir(stage.work()).unwrap();
         fs::create_dir(stage.root()).unwrap();
@@ -126,7 +129,6 @@ impl Stage {
             }
             None => assert!(base.exists(), "{}: neither host nor topology", case.display()),
         }
-        options.extend(words(&case.join("args")));
         Self { options, ..stage }
     }
 
@@ -140,11 +142,27 @@ impl Stage {
         self.folder.path().join("work")
     }
 
-    /// Runs `virtfit OPTIONS WORDS` with this on its standard input.
+    /// As [`Stage::run`], without the case's own words: for commands that do not have those options.
+    pub fn run_without_args(&self, words: &[&str], stdin: &[u8]) -> Output {
+        let plain: Vec<&str> = self
+            .options
+            .iter()
+            .map(String::as_str)
+            .chain(words.iter().copied())
+            .collect();
+        self.spawn(&plain, stdin)
+    }
+
+    /// Runs `virtfit OPTIONS WORDS ARGS` with this on its standard input.
     pub fn run(&self, words: &[&str], stdin: &[u8]) -> Output {
+        let args = self.args.iter().map(String::as_str);
+        let all: Vec<&str> = words.iter().copied().chain(args).collect();
+        self.run_without_args(&all, stdin)
+    }
+
+    fn spawn(&self, words: &[&str], stdin: &[u8]) -> Output {
         use std::io::Write as _;
         let mut child = Command::new(env!("CARGO_BIN_EXE_virtfit"))
-            .args(&self.options)
             .args(words)
             .current_dir(self.work())
             .env_clear()
