@@ -696,7 +696,13 @@ fn every_error_of_a_policy_is_told() {
             .serve(words, &domain("db", ""))
             .expect(1, "", "policy.toml:2:1: ");
         assert_eq!(ran.stdout, "");
-        assert!(ran.stderr.contains("policy.toml:3:"), "{}", ran.stderr);
+        let told = |line: &str| line.starts_with("virtfit: /etc/virtfit/policy.toml:");
+        assert_eq!(
+            ran.stderr.lines().filter(|line| told(line)).count(),
+            2,
+            "{}",
+            ran.stderr
+        );
     }
     root.serve(&["policy", "cat"], "").expect(0, "housekeping", "");
     let ran = root
