@@ -48,7 +48,7 @@ impl<'a> TopologySource<'a> {
 /// Reads a topology.
 ///
 /// # Errors
-/// hwloc does not accept the source, or it has CPU or node numbers above [`MAX_ID`].
+/// hwloc does not accept the source, or it has CPU or node numbers above [`crate::cpulist::MAX_ID`].
 pub fn discover(source: &TopologySource) -> Result<Structure, HostError> {
     let topology = build::build(source)?;
     let mut structure = read::read(&topology)?;
