@@ -11,6 +11,7 @@
 //! Bytes that are not virtfit's stay. New elements land where libvirt's formatter has them. What was there is recorded in
 //! the provenance ([`Provenance`]), an element of virtfit's own in `<metadata>`.
 
+mod address;
 mod apply;
 mod compare;
 mod edits;

@@ -16,6 +16,9 @@ use crate::xml::Document;
 /// # Errors
 /// There is none (with a guess at what was meant), or definitions may not be read.
 pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
+    if word.is_empty() {
+        return Err(Failure::Usage("'' is no guest".into()));
+    }
     let names = definitions(root)?;
     if names.iter().any(|name| name == word) {
         return Ok(root.path(path(word)));

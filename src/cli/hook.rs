@@ -7,6 +7,7 @@
 //! - A refusal is told first on stderr, in one line: it reaches the user of `virsh start`. Exit 3.
 //! - The XML may hold passwords: nothing of it is logged but names, and positions.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -40,9 +41,10 @@ enum News {
 
 /// Runs it. `started` is when the program began.
 pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
-    let mut words = args.words.iter().map(|word| word.to_string_lossy().into_owned());
-    let mut word = || words.next().unwrap_or_default();
-    let (guest, operation, suboperation) = (word(), word(), word());
+    let text = |word: Option<&OsString>| word.map_or("".into(), |word| word.to_string_lossy().into_owned());
+    let guest = text(Some(&args.guest));
+    let operation = text(args.operation.as_ref());
+    let suboperation = text(args.suboperation.as_ref());
     let root = session::named_root(global).map_or_else(Root::default, Root::new);
     if root.is_real() && !nix::unistd::geteuid().is_root() {
         // A guest of an ordinary user's own libvirt (qemu:///session): not ours.

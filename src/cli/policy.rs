@@ -16,9 +16,10 @@ pub fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure>
                 [] => session::policy_files(global, &root),
                 named => Files::named(named),
             };
-            show::check(&files)
-                .map(Outcome::answer)
-                .map_err(|errors| Failure::Broken(format!("{errors}\n{}", show::error_count(&errors))))
+            show::check(&files).map(Outcome::answer).map_err(|errors| {
+                let count = show::error_count(&errors);
+                Failure::Broken(format!("{}\n{count}", session::policy_errors(&errors)))
+            })
         }
         PolicyCommand::Show => {
             let policy = session::load_policy(global, &root)?;

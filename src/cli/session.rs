@@ -13,7 +13,7 @@ use crate::host::{Host, gather, load};
 use crate::ledger::read::{self, Reading};
 use crate::ledger::{Taken, taken};
 use crate::plan::{Plan, Scope, Verdict};
-use crate::policy::{Files, Policy, Sets, sets};
+use crate::policy::{Files, Policy, PolicyErrors, Sets, sets};
 use crate::root::Root;
 use crate::xml::Document;
 
@@ -146,7 +146,13 @@ impl Session {
 pub fn load_policy(global: &Global, root: &Root) -> Result<Policy, Failure> {
     policy_files(global, root)
         .policy()
-        .map_err(|errors| Failure::Broken(errors.to_string()))
+        .map_err(|errors| Failure::Broken(policy_errors(&errors)))
+}
+
+/// Every error with the program's name before it (the first gets it when it is written).
+pub fn policy_errors(errors: &PolicyErrors) -> String {
+    let all: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    all.join("\nvirtfit: ")
 }
 
 /// The files of the policy of a run.

@@ -28,11 +28,7 @@ pub fn shape(context: &Context<'_>, list: &mut List) {
         features(context, list);
     }
     if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
-        list.guest(
-            Target::Memballoon,
-            Value::Text("none".into()),
-            "profile: no balloon takes its memory",
-        );
+        list.guest(Target::Memballoon, Value::Text("none".into()), "profile");
     }
 }
 
@@ -148,10 +144,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
     }
     let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
     let (topology, why) = match rule {
-        TopologyRule::Cores => (
-            mirror::flat(domain.vcpus),
-            "profile: all vCPUs as cores".to_string(),
-        ),
+        TopologyRule::Cores => (mirror::flat(domain.vcpus), "profile".to_string()),
         _ if !all_pinned => (
             mirror::flat(domain.vcpus),
             "some vCPUs float: no siblings to show".to_string(),
@@ -223,11 +216,7 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
         .map(|cpu| cpu.mode.as_str())
         .unwrap_or_default();
     if now != mode {
-        list.guest(
-            Target::CpuMode,
-            Value::CpuMode(mode),
-            "profile: all the host's CPU features",
-        );
+        list.guest(Target::CpuMode, Value::CpuMode(mode), "profile");
     }
 }
 
@@ -273,7 +262,7 @@ fn features(context: &Context<'_>, list: &mut List) {
         cache(context, list);
     }
     if let Some(on) = switch(profile.pmu).filter(|on| domain.pmu != Some(*on)) {
-        list.guest(Target::Pmu, on_off(on), "profile: the PMU costs exits");
+        list.guest(Target::Pmu, on_off(on), "profile");
     }
 }
 
@@ -308,7 +297,7 @@ fn deadline(context: &Context<'_>, list: &mut List) {
     list.guest(
         Target::CpuFeature("tsc-deadline".into()),
         Value::Text(policy.into()),
-        "profile: precise timers",
+        "profile",
     );
 }
 
