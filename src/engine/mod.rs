@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! mod       XML → what an administrator wrote and what virtfit wrote → profile → placement → settings → XML
+//! incoming  pins of another host do not count
 //! wishes    the profile as far as this guest, door and host can follow it
 //! demand    profile and domain → what placement has to find
 //! supply    host and ledger → what there is to give
@@ -29,6 +30,7 @@ use crate::units::{CellId, VcpuId};
 use crate::xml::{Document, XmlError};
 
 pub mod demand;
+pub mod incoming;
 pub mod mirror;
 pub mod settings;
 pub mod supply;
@@ -103,7 +105,11 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         None => xml.to_string(),
     };
     let base = Document::parse(&base_xml)?;
-    let domain = domain::parse::parse(&base)?;
+    let came = domain::parse::parse(&base)?;
+    let domain = match inputs.scope {
+        Scope::Boot => came.clone(),
+        Scope::Incoming => incoming::without_foreign(came.clone(), inputs.host),
+    };
 
     let mut plan = blank(&current, inputs.scope);
     let selection = match inputs.profile {
@@ -135,6 +141,7 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         document: &document,
         current: &current,
         base: &base,
+        came: &came,
         domain: &domain,
         provenance,
         profile,
@@ -165,6 +172,9 @@ struct Job<'a> {
     current: &'a Domain,
     /// The XML before virtfit: what an administrator wrote.
     base: &'a Document<'a>,
+    /// What that says.
+    came: &'a Domain,
+    /// The same without what is another host's.
     domain: &'a Domain,
     provenance: Option<Provenance>,
     profile: Profile,
@@ -270,7 +280,7 @@ impl Job<'_> {
             fits,
         })?;
         plan.reasons.extend(support.reasons.iter().cloned());
-        let list = settings::list(&settings::Context {
+        let mut list = settings::list(&settings::Context {
             wishes: &wishes,
             domain: self.domain,
             current: self.current,
@@ -285,6 +295,8 @@ impl Job<'_> {
             provenance: self.provenance.as_ref(),
             shaped: self.shape().is_some(),
         });
+        let removals = incoming::removals(self.came, self.domain, &list.settings);
+        list.settings.extend(removals);
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         plan.placement = Some(show(&placed, &support, list.shown, fits, self.domain));

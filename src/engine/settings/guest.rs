@@ -3,10 +3,13 @@
 use super::{Context, List};
 use crate::domain::Topology;
 use crate::engine::mirror;
-use crate::idset::VcpuSet;
+use std::collections::BTreeMap;
+
+use crate::idset::CpuSet;
 use crate::plan::Scope;
 use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
 use crate::settings::{Target, Value};
+use crate::units::{HostCpu, NodeId};
 
 /// Decides it afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
@@ -183,14 +186,25 @@ fn mirrors(context: &Context<'_>) -> String {
     if !placed.own_cores {
         return "shown as cores, though some share one: there are too few free".into();
     }
-    let cores: VcpuSet = placed
-        .vcpus
-        .values()
-        .filter_map(|pin| pin.first())
-        .filter_map(|cpu| host.cores.iter().position(|core| core.cpus.contains(&cpu)))
-        .map(|index| crate::units::VcpuId(index as u32))
+    // As the picture numbers them: from 0 on each node.
+    let mut by_node: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    for cpu in placed.vcpus.values().filter_map(|pin| pin.first()) {
+        if let Some(core) = host.core_of(cpu) {
+            let on_node = host.cores.iter().filter(|other| other.node == core.node);
+            let index = on_node.take_while(|other| other.cpus != core.cpus).count();
+            by_node.entry(core.node).or_default().push(index as u32);
+        }
+    }
+    let cores = |indexes: &[u32]| indexes.iter().map(|index| HostCpu(*index)).collect::<CpuSet>();
+    let single = host.nodes.len() == 1 || by_node.len() == 1;
+    let parts: Vec<String> = by_node
+        .iter()
+        .map(|(node, indexes)| match single {
+            true => format!("cores {}", cores(indexes)),
+            false => format!("cores {} of node {node}", cores(indexes)),
+        })
         .collect();
-    format!("mirrors cores {cores}")
+    format!("mirrors {}", parts.join(", "))
 }
 
 /// Whether the guest will have a CPU mode that features can be added to.
