@@ -221,9 +221,7 @@ impl Job<'_> {
             false => Err(Vec::new()),
         };
         let placed = placed.map(|mut placed| {
-            placed
-                .vcpus
-                .extend(demanded.kept_pins.iter().map(|(vcpu, pin)| (*vcpu, pin.clone())));
+            self.keep_pins(&mut placed, &demanded);
             placed
         });
         let realtime = wishes.realtime_refusal(host, self.domain)?;
@@ -251,7 +249,7 @@ impl Job<'_> {
                             .push("it runs on the shared CPUs (on_no_fit = run-shared)".into());
                         match demanded.floating(host, &supplies) {
                             Some(mut placed) => {
-                                placed.vcpus.extend(demanded.kept_pins.clone());
+                                self.keep_pins(&mut placed, &demanded);
                                 (placed, false)
                             }
                             None => {
@@ -372,6 +370,18 @@ impl Job<'_> {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Where an administrator said where vCPUs run, they run there: by their own pin, or floating in `vcpu@cpuset`.
+    fn keep_pins(&self, placed: &mut Placed, demanded: &Demanded) {
+        if let Some(cpuset) = &demanded.demand.within {
+            placed
+                .vcpus
+                .values_mut()
+                .filter(|pin| pin.len() != 1)
+                .for_each(|pin| *pin = cpuset.clone());
+        }
+        placed.vcpus.extend(demanded.kept_pins.clone());
     }
 
     /// vCPUs are left alone (`cpus = "keep"`): memory goes where their pins are, if they have any.

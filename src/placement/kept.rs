@@ -143,11 +143,10 @@ pub fn as_they_are(
 
 /// CPUs of given pins that somebody else holds. A mask that covers all dedicated CPUs floats: it holds nothing.
 pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
-    let floats = |pin: &CpuSet| pin.len() > 1 && supply.dedicated.is_subset(pin);
     let held = |pin: &CpuSet| pin.iter().find(|cpu| supply.held.contains_key(cpu));
     let mut found: Vec<(VcpuId, HostCpu)> = pins
         .iter()
-        .filter(|(_, pin)| !floats(pin))
+        .filter(|(_, pin)| !floats(pin, supply))
         .filter_map(|(vcpu, pin)| Some((*vcpu, held(pin)?)))
         .collect();
     let mut seen = CpuSet::new();
@@ -157,6 +156,11 @@ pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
         }
     }
     found
+}
+
+/// A mask of several CPUs that covers all dedicated ones holds nothing.
+fn floats(pin: &CpuSet, supply: &Supply) -> bool {
+    pin.len() > 1 && supply.dedicated.is_subset(pin)
 }
 
 /// Every CPU of every pin is online.
@@ -170,7 +174,11 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level) -> Option<P
     let threads = level.threads();
     let mut pins = demand.kept.clone();
     let mut free = supply.free.clone();
-    for cpu in pins.values().flat_map(CpuSet::iter) {
+    for cpu in pins
+        .values()
+        .filter(|pin| !floats(pin, supply))
+        .flat_map(CpuSet::iter)
+    {
         free.remove(cpu);
     }
     let blocks: Vec<VcpuSet> = (0..demand.vcpus.div_ceil(threads))
@@ -183,10 +191,15 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level) -> Option<P
         .collect();
     let given = |block: &&VcpuSet| block.iter().any(|vcpu| demand.kept.contains_key(&vcpu));
     for block in blocks.iter().filter(given) {
-        let core = block
+        let single = block
             .iter()
-            .find_map(|vcpu| demand.kept.get(&vcpu).filter(|pin| pin.len() == 1)?.first())
-            .and_then(|cpu| host.core_of(cpu))?;
+            .filter_map(|vcpu| demand.kept.get(&vcpu).filter(|pin| pin.len() == 1)?.first());
+        let Some(core) = single.into_iter().next().and_then(|cpu| host.core_of(cpu)) else {
+            if threads == 1 {
+                continue; // its pin is a mask of several: it needs no core
+            }
+            return None;
+        };
         for vcpu in block.iter().filter(|vcpu| !demand.kept.contains_key(vcpu)) {
             let cpu = core.cpus.iter().copied().find(|cpu| free.contains(*cpu))?;
             free.remove(cpu);

@@ -37,7 +37,8 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
         list.host(Target::VcpuCpuset, Value::Absent, "pins take its place");
     }
     for (vcpu, cpus) in &placed.vcpus {
-        if demanded.kept_pins.contains_key(vcpu) {
+        let in_cpuset = demanded.demand.within.as_ref() == Some(cpus);
+        if demanded.kept_pins.contains_key(vcpu) || in_cpuset {
             continue;
         }
         let why = match (
