@@ -1,7 +1,11 @@
 //! What the host has left, node by node and core by core, for one demand.
 
+use std::cell::{Cell, OnceCell};
+
+use super::distance::Distances;
 use super::key::Cost;
 use super::level::{self, Level};
+use super::twins;
 use super::{Demand, Supply};
 use crate::host::Host;
 use crate::idset::CpuSet;
@@ -21,6 +25,38 @@ pub struct Site<'a> {
     pub levels: Vec<Level>,
     /// Kinds of cores there are, fastest first: one guest uses one kind.
     pub kinds: Vec<u32>,
+    /// Most last-level caches; 0 where the demand cannot use more anyway.
+    pub max_llcs: usize,
+    /// Before all else, leave what floating vCPUs and extra CPUs need.
+    pub thrifty: bool,
+    /// Any place will do.
+    pub first: bool,
+    /// Steps the search may still take.
+    steps: Cell<usize>,
+    distances: OnceCell<Distances>,
+    twins: OnceCell<Vec<Option<usize>>>,
+}
+
+/// How hard a search tries.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// See [`Site::first`].
+    pub first: bool,
+    /// Steps (some tens of nanoseconds each) before it says it was cut short.
+    pub steps: usize,
+}
+
+impl Effort {
+    /// For the best place.
+    pub const BEST: Self = Self {
+        first: false,
+        steps: 4_000_000,
+    };
+    /// To know whether there is a place at all.
+    pub const ANY: Self = Self {
+        first: true,
+        steps: 1_000_000,
+    };
 }
 
 /// One node.
@@ -72,7 +108,7 @@ impl CoreView {
 
 impl<'a> Site<'a> {
     /// Looks at every core once.
-    pub fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply) -> Self {
+    pub fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply, effort: Effort) -> Self {
         let allowed = |id: NodeId| demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(id));
         let mut nodes: Vec<NodeView> = host
             .nodes
@@ -112,6 +148,7 @@ impl<'a> Site<'a> {
             kinds.push(0);
         }
         let levels = level::allowed(demand, widest);
+        let max_llcs = demand.max_llcs as usize;
         Self {
             host,
             demand,
@@ -119,21 +156,67 @@ impl<'a> Site<'a> {
             nodes,
             levels,
             kinds,
+            max_llcs: if max_llcs < demand.dedicated.len() {
+                max_llcs
+            } else {
+                0
+            },
+            thrifty: false,
+            first: effort.first,
+            steps: Cell::new(effort.steps),
+            distances: OnceCell::new(),
+            twins: OnceCell::new(),
         }
+    }
+
+    /// Leaves what floating vCPUs and extra CPUs need before all else.
+    pub fn thrifty(self) -> Self {
+        Self {
+            thrifty: true,
+            ..self
+        }
+    }
+
+    /// Takes steps from what is left; false when it is used up, and for good.
+    pub fn spend(&self, steps: usize) -> bool {
+        let left = self.steps.get().saturating_sub(steps);
+        self.steps.set(left);
+        left > 0
+    }
+
+    /// The search was cut short.
+    pub fn is_spent(&self) -> bool {
+        self.steps.get() == 0
+    }
+
+    /// Whether a choice of CPUs can leave too few for floating vCPUs or extra CPUs where another would not.
+    pub fn can_be_thrifty(&self) -> bool {
+        let floats = !self.demand.floating().is_empty();
+        let isolates = self.levels.contains(&Level::Isolate) && self.demand.extra_max > 0;
+        isolates || floats && !self.supply.shared.is_disjoint(&self.supply.free)
+    }
+
+    /// Distances by position in [`Site::nodes`].
+    pub fn distances(&self) -> &Distances {
+        self.distances.get_or_init(|| {
+            let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
+            Distances::new(self.host, &ids)
+        })
+    }
+
+    /// By position in [`Site::nodes`]: a node before it that is the same in every way.
+    pub fn twins(&self) -> &[Option<usize>] {
+        self.twins.get_or_init(|| twins::find(self))
     }
 
     /// Distances between each two of these nodes, summed.
     pub fn distance(&self, nodes: &[NodeId]) -> u64 {
+        let between = |a: NodeId, b: NodeId| u64::from(self.host.distance(a, b) + self.host.distance(b, a));
         let pairs = nodes
             .iter()
             .enumerate()
             .flat_map(|(i, a)| nodes[i + 1..].iter().map(move |b| (*a, *b)));
-        pairs.map(|(a, b)| u64::from(self.between(a, b))).sum()
-    }
-
-    /// The distance between two nodes; the mean of both ways, doubled, as some hosts' tables are not symmetric.
-    pub fn between(&self, a: NodeId, b: NodeId) -> u32 {
-        self.host.distance(a, b) + self.host.distance(b, a)
+        pairs.map(|(a, b)| between(a, b)).sum()
     }
 
     /// The kept or made node with this number.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cores::Site;
+use super::cores::{Effort, Site};
 use super::level::Level;
 use super::{Demand, SmtRule, Supply, kept, one, search};
 use crate::host::Host;
@@ -32,7 +32,7 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     } else if now.dedicated.is_empty() {
         return vec!["this host has no dedicated CPUs (host.dedicated)".to_string()];
     }
-    let fits = |demand: &Demand| search(host, demand, now, empty).is_some();
+    let fits = |demand: &Demand| search(host, demand, now, empty, Effort::ANY).is_some();
     let wide = |demand: &Demand| Demand {
         max_nodes: Some(host.nodes.len() as u32),
         ..demand.clone()
@@ -103,7 +103,7 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
 
 /// `needs 14 CPUs on one node, free are 6 and 6 (held by rt1, db)`.
 fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
-    let site = Site::new(host, demand, now);
+    let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
     if demand.dedicated.is_empty() {
         return format!("needs {} shared CPUs on one node", demand.vcpus);
@@ -143,7 +143,7 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
 
 /// The CPUs would do, but not as whole cores.
 fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
-    let site = Site::new(host, demand, now);
+    let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
     match demand.smt {
         SmtRule::Isolate => format!(
