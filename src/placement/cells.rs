@@ -17,6 +17,7 @@ use crate::units::{HostCpu, KiB};
 /// The best matching of the demand's cells and the host's nodes.
 pub fn place(site: &Site<'_>) -> Option<Placed> {
     let mut best: Option<Placed> = None;
+    let mut rounds = site.kinds.len() * site.levels.len() * site.demand.pages.len();
     for &kind in &site.kinds {
         for &level in &site.levels {
             let divides = |cell: &CellDemand| {
@@ -30,6 +31,8 @@ pub fn place(site: &Site<'_>) -> Option<Placed> {
             }
             let offers = Offers::new(site, kind, level);
             for &page in &site.demand.pages {
+                site.ration(rounds);
+                rounds = rounds.saturating_sub(1);
                 let mut search = Search::new(site, &offers, level, page, best.take());
                 if search.can_match(0) && search.promising(0) {
                     search.branch(0);
@@ -42,7 +45,7 @@ pub fn place(site: &Site<'_>) -> Option<Placed> {
         }
     }
     best.map(|placed| Placed {
-        bounded: site.is_spent() || placed.bounded,
+        bounded: site.is_cut_short() || placed.bounded,
         ..placed
     })
 }
@@ -113,8 +116,10 @@ struct Search<'s, 'a> {
     offers: &'s Offers,
     level: Level,
     page: Option<KiB>,
-    /// Cells in order of their first vCPU.
+    /// Cells in order of their first dedicated vCPU.
     order: Vec<usize>,
+    /// By position in `order`: one before it whose cell is no different.
+    equals: Vec<Option<usize>>,
     /// By cell: nodes that fit it, in order of the CPUs they give.
     fitting: Vec<Vec<usize>>,
     /// By position in `order`: the least all cells from there on can cost.
@@ -127,6 +132,8 @@ struct Search<'s, 'a> {
     cost: Cost,
     distance: u64,
     best: Option<Placed>,
+    /// The best known comes from another search: the order of branches says nothing about its CPU list.
+    inherited: bool,
 }
 
 impl<'s, 'a> Search<'s, 'a> {
@@ -167,7 +174,8 @@ impl<'s, 'a> Search<'s, 'a> {
             })
             .collect();
         let mut order: Vec<usize> = (0..cells.len()).collect();
-        order.sort_by_key(|cell| (cells[*cell].vcpus.first().is_none(), cells[*cell].vcpus.first()));
+        let first = |cell: &usize| cells[*cell].vcpus.intersection(&site.demand.dedicated).first();
+        order.sort_by_key(|cell| (first(cell).is_none(), first(cell)));
         let mut least = vec![Cost::default(); cells.len() + 1];
         for (position, cell) in order.iter().enumerate().rev() {
             let costs = fitting[*cell]
@@ -180,6 +188,7 @@ impl<'s, 'a> Search<'s, 'a> {
             offers,
             level,
             page,
+            equals: equals(site, &order),
             order,
             fitting,
             least,
@@ -188,6 +197,7 @@ impl<'s, 'a> Search<'s, 'a> {
             to_taken: vec![0; site.nodes.len()],
             cost: Cost::default(),
             distance: 0,
+            inherited: best.is_some(),
             best,
         }
     }
@@ -208,6 +218,14 @@ impl<'s, 'a> Search<'s, 'a> {
                 let done = self.site.first && self.best.is_some();
                 if done || !self.site.spend(8 + self.taken.len()) {
                     return;
+                }
+                // Equal cells go on their nodes in the order of CPUs: any other way costs the same.
+                let before = self.equals[position].and_then(|equal| self.chosen[self.order[equal]]);
+                let first = |(node, offer): (usize, usize)| {
+                    (self.offers.by_cell[cell][node][offer].cpus.first().copied(), node)
+                };
+                if before.is_some_and(|before| first(before) > first((node, offer))) {
+                    continue;
                 }
                 let (cost, distance) = (self.cost, self.distance);
                 self.cost += self.offers.by_cell[cell][node][offer].cost;
@@ -244,10 +262,12 @@ impl<'s, 'a> Search<'s, 'a> {
     fn promising(&self, position: usize) -> bool {
         let far = self.least_far(position);
         let rest = &self.order[position..];
-        let more = rest
-            .iter()
-            .filter(|cell| !self.site.demand.cells[**cell].vcpus.is_empty())
-            .count() as u32;
+        let dedicated = |cell: &&usize| {
+            !self.site.demand.cells[**cell]
+                .vcpus
+                .is_disjoint(&self.site.demand.dedicated)
+        };
+        let more = rest.iter().filter(dedicated).count() as u32;
         let most = self.site.demand.max_llcs;
         if (far > 0 && self.site.demand.devices_required) || (most > 0 && self.cost.llcs + more > most) {
             return false;
@@ -271,7 +291,8 @@ impl<'s, 'a> Search<'s, 'a> {
         if mine != known {
             return mine < known;
         }
-        self.least_left(position) < best.key.left
+        let (mine, known) = (self.least_left(position), best.key.left);
+        mine < known || (self.inherited && mine == known)
     }
 
     fn page_key(&self) -> Reverse<u64> {
@@ -321,7 +342,7 @@ impl<'s, 'a> Search<'s, 'a> {
         };
         let left = chosen.map(|free| sign * free).sum::<i64>() + open.iter().take(rest).sum::<i64>();
         match demand.spread {
-            true => left,
+            true => left + (demand.dedicated.len() + demand.extra_min as usize) as i64,
             false => left - used - withheld,
         }
     }
@@ -378,10 +399,24 @@ impl<'s, 'a> Search<'s, 'a> {
             return;
         }
         if self.best.as_ref().is_none_or(|best| placed.key < best.key) {
+            self.inherited = false;
             self.best = Some(Placed {
                 bounded: self.offers.bounded,
                 ..placed
             });
         }
     }
+}
+
+/// By position in `order`: the last one before it whose cell needs the same of a node.
+fn equals(site: &Site<'_>, order: &[usize]) -> Vec<Option<usize>> {
+    let needs = |position: usize| {
+        let cell = &site.demand.cells[order[position]];
+        let dedicated = cell.vcpus.intersection(&site.demand.dedicated).len();
+        let floating = cell.vcpus.intersection(&site.demand.floating()).len();
+        let extra = order[position] == 0 && site.demand.extra_max > 0;
+        (dedicated, floating, extra, cell.memory, &cell.nodes)
+    };
+    let before = |at: usize| (0..at).rev().find(|other| needs(*other) == needs(at));
+    (0..order.len()).map(before).collect()
 }

@@ -33,6 +33,9 @@ pub struct Site<'a> {
     pub first: bool,
     /// Steps the search may still take.
     steps: Cell<usize>,
+    /// How many of them are for later.
+    reserve: Cell<usize>,
+    cut_short: Cell<bool>,
     distances: OnceCell<Distances>,
     twins: OnceCell<Vec<Option<usize>>>,
 }
@@ -50,12 +53,12 @@ impl Effort {
     /// For the best place.
     pub const BEST: Self = Self {
         first: false,
-        steps: 4_000_000,
+        steps: 3_000_000,
     };
     /// To know whether there is a place at all.
     pub const ANY: Self = Self {
         first: true,
-        steps: 1_000_000,
+        steps: 300_000,
     };
 }
 
@@ -164,36 +167,73 @@ impl<'a> Site<'a> {
             thrifty: false,
             first: effort.first,
             steps: Cell::new(effort.steps),
+            reserve: Cell::new(0),
+            cut_short: Cell::new(false),
             distances: OnceCell::new(),
             twins: OnceCell::new(),
         }
     }
 
     /// Leaves what floating vCPUs and extra CPUs need before all else.
-    pub fn thrifty(self) -> Self {
-        Self {
-            thrifty: true,
-            ..self
+    pub fn thrifty(mut self) -> Self {
+        self.thrifty = true;
+        if !self.demand.floating().is_empty() {
+            let shared = &self.supply.shared;
+            for core in self.nodes.iter_mut().flat_map(|node| &mut node.cores) {
+                let mut free = std::mem::take(&mut core.free);
+                free.sort_by_key(|cpu| (shared.contains(*cpu), core.claim_cost(*cpu), *cpu));
+                core.free = free;
+            }
         }
+        self
     }
 
-    /// Takes steps from what is left; false when it is used up, and for good.
+    /// Takes steps from what is left of this ration; false when it is used up.
     pub fn spend(&self, steps: usize) -> bool {
+        let left = self.steps.get().saturating_sub(steps).max(self.reserve.get());
+        self.steps.set(left);
+        let enough = left > self.reserve.get();
+        if !enough {
+            self.cut_short.set(true);
+        }
+        enough
+    }
+
+    /// As [`Self::spend`] for what is to be finished once begun; false when there is nothing left at all.
+    pub fn overspend(&self, steps: usize) -> bool {
         let left = self.steps.get().saturating_sub(steps);
         self.steps.set(left);
+        self.reserve.set(self.reserve.get().min(left));
+        if left == 0 {
+            self.cut_short.set(true);
+        }
         left > 0
     }
 
-    /// The search was cut short.
-    pub fn is_spent(&self) -> bool {
-        self.steps.get() == 0
+    /// Gives out the steps left in so many equal rations: from here on, the first of them.
+    pub fn ration(&self, rations: usize) {
+        let left = self.steps.get();
+        self.reserve.set(left - left / rations.max(1));
+    }
+
+    /// A place is given up for what its CPUs leave; with others it might have been possible.
+    pub fn give_up(&self) {
+        if self.can_be_thrifty() {
+            self.cut_short.set(true);
+        }
+    }
+
+    /// Not everything was tried.
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short.get()
     }
 
     /// Whether a choice of CPUs can leave too few for floating vCPUs or extra CPUs where another would not.
     pub fn can_be_thrifty(&self) -> bool {
-        let floats = !self.demand.floating().is_empty();
-        let isolates = self.levels.contains(&Level::Isolate) && self.demand.extra_max > 0;
-        isolates || floats && !self.supply.shared.is_disjoint(&self.supply.free)
+        let isolates = self.levels.contains(&Level::Isolate);
+        let withholds = isolates || self.demand.withhold_siblings;
+        let overlap = withholds || !self.supply.shared.is_disjoint(&self.supply.free);
+        (isolates && self.demand.extra_min > 0) || (overlap && !self.demand.floating().is_empty())
     }
 
     /// Distances by position in [`Site::nodes`].

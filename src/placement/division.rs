@@ -42,6 +42,10 @@ pub struct Candidate<'s> {
     pub clean: usize,
     /// Cuts it can take, memory counted: no more than this, maybe fewer.
     pub most: usize,
+    /// The memory of so many cuts, in KiB; 0 where memory is not counted node by node.
+    pub memory: u64,
+    /// What else it could take of cell 0's leftover, in KiB.
+    pub leftover: u64,
 }
 
 /// How to fill one node and all after it.
@@ -93,6 +97,15 @@ impl<'s, 'a> Division<'s, 'a> {
         self.units(0, self.last())
     }
 
+    /// Memory that has to fit node by node, in KiB.
+    pub fn memory(&self) -> u64 {
+        if self.each_has_memory() {
+            self.site.demand.memory.0
+        } else {
+            0
+        }
+    }
+
     /// Number of the last cut: how many pieces the guest could be cut into.
     pub fn last(&self) -> usize {
         self.cuts.len() - 1
@@ -126,12 +139,17 @@ impl<'s, 'a> Division<'s, 'a> {
                 .saturating_sub(1),
             false => self.last(),
         };
+        let most = most.min(by_memory).min(self.last());
+        let memory = self.share(0, most).0;
+        let free = site.available(node.id, self.page).filter(|_| site.demand.bind);
         Candidate {
             node,
             index,
             units,
             clean,
-            most: most.min(by_memory).min(self.last()),
+            most,
+            memory: if self.each_has_memory() { memory } else { 0 },
+            leftover: free.unwrap_or(u64::MAX / 2).saturating_sub(memory),
         }
     }
 
@@ -146,7 +164,7 @@ impl<'s, 'a> Division<'s, 'a> {
             return None;
         }
         // Cell 0 gets what rounding leaves over, which for three nodes and more is known only afterwards: where that is
-        // too much, once more with room left for it.
+        // too much, once more with as little left over as can be.
         let pieces = self.pieces(&Plan::new(self, order, false)?, bar, best)?;
         let (pieces, careful) = match pieces.iter().all(|piece| self.piece_fits(piece)) {
             true => (pieces, false),
@@ -218,14 +236,36 @@ impl<'s, 'a> Division<'s, 'a> {
                 .memory_fits(node.id, KiB(memory.0 - memory.0 % page), self.page)
     }
 
-    /// Cell 0's memory: what the others leave. Exact for two cells; for more the least, or if careful the most it can be.
-    fn first_share(&self, to: usize, count: usize, careful: bool) -> KiB {
-        let all = self.last();
-        let share = self.share(0, to);
+    /// Whether a node with so many units has CPUs left for the extra ones, as far as numbers tell.
+    fn leaves_extra(&self, node: &NodeView, units: usize) -> bool {
+        let used = units * self.level.threads() as usize;
+        used + self.site.demand.extra_min as usize <= node.free as usize
+    }
+
+    /// Whether units of this cost leave a node enough for floating vCPUs and, if it is cell 0's, extra CPUs. Known in a
+    /// thrifty search only.
+    fn leaves_room(&self, node: &NodeView, first: bool, floating: usize, units: usize, cost: Cost) -> bool {
+        let demand = self.site.demand;
+        if !self.site.thrifty {
+            return true;
+        }
+        let scarce = cost.scarce.unsigned_abs() as usize;
+        let extra = if first { demand.extra_min as usize } else { 0 };
+        if self.level == Level::Isolate && demand.extra_min > 0 {
+            return extra == 0 || extra + scarce <= node.free as usize;
+        }
+        let spare = node.cores.iter().flat_map(|core| &core.spare);
+        let unshared = spare.filter(|cpu| !node.shared.contains(**cpu)).count();
+        // Extra CPUs take what floating vCPUs cannot use, and only then of what they can.
+        let left = (unshared + scarce).saturating_sub(units * self.level.threads() as usize);
+        floating == 0 || floating + scarce + extra.saturating_sub(left) <= node.shared.len()
+    }
+
+    /// Cell 0's memory: what the others leave. Exact for two cells; for more the least it can be.
+    fn first_share(&self, to: usize, count: usize) -> KiB {
         match count {
-            2 => KiB(self.site.demand.memory.0 - self.share(to, all).0),
-            _ if careful => KiB(share.0 + count as u64 * memory::cut(self.page).0),
-            _ => share,
+            2 => KiB(self.site.demand.memory.0 - self.share(to, self.last()).0),
+            _ => self.share(0, to),
         }
     }
 }
@@ -234,6 +274,7 @@ impl<'s, 'a> Division<'s, 'a> {
 struct Plan<'p, 's, 'a> {
     division: &'p Division<'s, 'a>,
     order: &'p Order<'p, 's>,
+    /// Before all else the other cells take as much memory as they can, and cell 0 has to fit exactly.
     careful: bool,
     /// What nodes from `at` on cost for the vCPUs from cut `from` on, with so many caches left.
     costs: Vec<Option<Cost>>,
@@ -244,7 +285,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
     fn new(division: &'p Division<'s, 'a>, order: &'p Order<'p, 's>, careful: bool) -> Option<Self> {
         let (count, last, most) = (order.len(), division.last(), division.site.max_llcs);
         let size = (count + 1) * (most + 1) * (last + 1);
-        if !division.site.spend(size / 8) {
+        if !division.site.overspend(size / 8) {
             return None;
         }
         let mut plan = Self {
@@ -266,7 +307,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
             };
             for from in starts {
                 let moves = plan.moves(at, from);
-                if !division.site.spend((moves.len() + 1) * (most + 1)) {
+                if !division.site.overspend((moves.len() + 1) * (most + 1)) {
                     return None;
                 }
                 for left in if at == 0 { most..=most } else { 0..=most } {
@@ -300,7 +341,16 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
     /// The cost of a move with all after it.
     fn after(&self, at: usize, step: &Move, left: usize) -> Option<Cost> {
         let left = left.checked_sub(self.caches(step.cost))?;
-        Some(step.cost + self.cost(at + 1, step.to, left)?)
+        let rest = self.cost(at + 1, step.to, left)?;
+        if self.careful && at == 0 {
+            let division = self.division;
+            let others = rest.scarce.unsigned_abs() * memory::cut(division.page).0;
+            let memory = KiB(division.site.demand.memory.0.saturating_sub(others));
+            if !division.memory_fits(self.order[0].0.node, memory) {
+                return None;
+            }
+        }
+        Some(step.cost + rest)
     }
 
     /// What node `at` can take from cut `from` on.
@@ -315,24 +365,33 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         for to in least..=most {
             let floating = division.floating[to] - division.floating[from];
             let share = match at {
-                0 => division
-                    .first_share(to, count, self.careful)
-                    .max(division.share(0, to)),
+                0 => division.first_share(to, count).max(division.share(0, to)),
                 _ => division.share(from, to),
             };
             let memory = !division.each_has_memory() || division.memory_fits(candidate.node, share);
+            let pages = (share.0 / memory::cut(division.page).0) as i64;
             if floating > candidate.node.shared.len() || !memory {
                 break; // more vCPUs need only more
             }
-            let costs = table.choices(division.units(from, to));
-            let room = |cost: &Cost| {
-                !division.site.thrifty || floating + cost.scarce as usize <= candidate.node.shared.len()
+            let units = division.units(from, to);
+            if at == 0 && !division.leaves_extra(candidate.node, units) {
+                break;
+            }
+            let costs = table.choices(units);
+            let room = |cost: &Cost| division.leaves_room(candidate.node, at == 0, floating, units, *cost);
+            let weigh = |cost: Cost| match self.careful {
+                true => Cost {
+                    scarce: if at == 0 { 0 } else { -pages },
+                    ..cost
+                },
+                false => cost,
             };
-            moves.extend(
-                costs
-                    .filter(|(_, cost)| floating == 0 || room(cost))
-                    .map(|(row, cost)| Move { to, row, cost }),
-            );
+            let costs = costs.filter(|(_, cost)| room(cost));
+            moves.extend(costs.map(|(row, cost)| Move {
+                to,
+                row,
+                cost: weigh(cost),
+            }));
         }
         moves
     }

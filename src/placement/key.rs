@@ -59,8 +59,9 @@ impl Key {
 /// The part of a [`Key`] that adds up over cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cost {
-    /// What the guest's floating vCPUs or its extra CPUs may lack then; counted by a thrifty search only.
-    pub scarce: u32,
+    /// What others of the guest's parts may lack then: CPUs for floating vCPUs and extra CPUs in a thrifty search, memory
+    /// of cell 0 in a careful division. Not counted otherwise.
+    pub scarce: i64,
     /// See [`Key::autostart`].
     pub autostart: u32,
     /// See [`Key::llcs`].

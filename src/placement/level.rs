@@ -99,9 +99,9 @@ impl Level {
                 (false, _) => cpus,
             };
             let shared = gone.iter().filter(|cpu| site.supply.shared.contains(**cpu));
-            cost.scarce = match isolate && demand.extra_max > 0 {
-                true => core.spare.len() as u32,
-                false => shared.count() as u32,
+            cost.scarce = match isolate && demand.extra_min > 0 {
+                true => core.spare.len() as i64, // its siblings are lost to extra CPUs
+                false => shared.count() as i64,
             };
         }
         cost

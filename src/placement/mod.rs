@@ -218,16 +218,25 @@ pub(crate) fn search(
     if !demand.kept.is_empty() {
         return kept::place(host, demand, now, effort);
     }
+    let fewest = || {
+        let plain = Site::new(host, demand, empty, Effort::ANY);
+        let thrifty = plain
+            .can_be_thrifty()
+            .then(|| Site::new(host, demand, empty, Effort::ANY).thrifty());
+        let sites = [Some(plain), thrifty];
+        sites.iter().flatten().filter_map(one::fewest_nodes).min()
+    };
     let attempt = |site: &Site<'_>| match demand.cells.is_empty() {
-        true => one::place(site, || Site::new(host, demand, empty, Effort::ANY)),
+        true => one::place(site, fewest),
         false => cells::place(site),
     };
     let plain = Site::new(host, demand, now, effort);
     let found = attempt(&plain);
-    if !plain.can_be_thrifty() || (plain.first && found.is_some()) {
+    if !plain.can_be_thrifty() || (found.is_some() && (plain.first || demand.extra_max > 0)) {
         return found;
     }
-    // The CPUs chosen first may be those that floating vCPUs or extra CPUs need: choose again with that in mind.
+    // The CPUs chosen first may be those that floating vCPUs or extra CPUs need: choose again with that in mind. As that
+    // can take other extra CPUs than the rule has it, with them only where nothing else fits.
     let thrifty = attempt(&Site::new(host, demand, now, effort).thrifty());
     match (found, thrifty) {
         (Some(found), Some(thrifty)) if found.key <= thrifty.key => Some(found),

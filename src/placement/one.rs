@@ -12,8 +12,8 @@ use super::table::NodeTable;
 use crate::idset::VcpuSet;
 use crate::units::{KiB, NodeId};
 
-/// The best place on as few nodes as the demand allows.
-pub fn place<'a>(site: &Site<'a>, empty: impl FnOnce() -> Site<'a>) -> Option<Placed> {
+/// The best place on as few nodes as the demand allows; `fewest` are those an empty host needs.
+pub fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<Placed> {
     if site.demand.dedicated.is_empty() && site.demand.max_nodes.is_none() {
         return shape::floating_anywhere(site);
     }
@@ -22,30 +22,31 @@ pub fn place<'a>(site: &Site<'a>, empty: impl FnOnce() -> Site<'a>) -> Option<Pl
         Some(most) => most as usize,
         // It fits a node as things are, so it fits an empty one.
         None if best.is_some() => 1,
-        None => {
-            let empty = empty();
-            fewest_nodes(&if site.thrifty { empty.thrifty() } else { empty })?
-        }
+        None => fewest()?,
     };
-    for count in 2..=most.min(site.nodes.len()) {
+    let most = most.min(site.nodes.len());
+    for count in 2..=most {
         let enough = |placed: &Placed| site.first || placed.key.autostart == 0;
         if best.as_ref().is_some_and(enough) {
             break;
         }
-        best = on_nodes(site, count, best);
+        // Half of what is left for each number of nodes: more nodes have more room.
+        best = on_nodes(site, count, if count == most { 1 } else { 2 }, best);
     }
     best.map(|mut placed| {
-        placed.bounded |= site.is_spent();
+        placed.bounded |= site.is_cut_short();
         placed
     })
 }
 
-/// The fewest nodes an empty host needs for this guest; `None` where it never fits.
-fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
+/// The fewest nodes this guest needs; `None` where it never fits.
+pub fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
     if on_one_node(site).is_some() {
         return Some(1);
     }
-    (2..=site.nodes.len()).find(|count| on_nodes(site, *count, None).is_some())
+    let most = site.nodes.len();
+    let rations = |count: usize| if count == most { 1 } else { 2 };
+    (2..=most).find(|count| on_nodes(site, *count, rations(*count), None).is_some())
 }
 
 /// The better of two places.
@@ -127,15 +128,23 @@ fn room(node: &NodeView, kind: u32, level: Level) -> usize {
     cores.map(|core| level.units_of(core) as usize).sum()
 }
 
-fn on_nodes(site: &Site<'_>, count: usize, mut best: Option<Placed>) -> Option<Placed> {
+/// On `count` nodes, with one of so many rations of what steps are left.
+fn on_nodes(site: &Site<'_>, count: usize, rations: usize, mut best: Option<Placed>) -> Option<Placed> {
+    let mut divisions = Vec::new();
     for &kind in &site.kinds {
         for &level in &site.levels {
-            for &page in &site.demand.pages {
-                best = Sets::search(&Division::new(site, kind, level, page), count, best);
-                if site.first && best.is_some() {
-                    return best;
-                }
-            }
+            let pages = site.demand.pages.iter();
+            divisions.extend(pages.map(|page| Division::new(site, kind, level, *page)));
+        }
+    }
+    let sets = divisions.iter().map(|division| Sets::new(division, count));
+    let sets: Vec<Sets<'_, '_, '_>> = sets.filter(|sets| sets.is_possible(best.as_ref())).collect();
+    let rounds = sets.len();
+    for (done, sets) in sets.into_iter().enumerate() {
+        site.ration(rations * (rounds - done));
+        best = sets.search(best);
+        if site.first && best.is_some() {
+            return best;
         }
     }
     best

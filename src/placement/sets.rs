@@ -35,8 +35,8 @@ struct Set {
 }
 
 impl<'d, 's, 'a> Sets<'d, 's, 'a> {
-    /// The best of `best` and all places on so many nodes.
-    pub fn search(division: &'d Division<'s, 'a>, count: usize, best: Option<Placed>) -> Option<Placed> {
+    /// Sets of so many nodes for this division.
+    pub fn new(division: &'d Division<'s, 'a>, count: usize) -> Self {
         let site = division.site;
         let candidates: Vec<Candidate<'s>> = (0..site.nodes.len())
             .map(|index| division.candidate(index))
@@ -48,19 +48,33 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             .iter()
             .map(|candidate| site.twins()[candidate.index].and_then(position))
             .collect();
-        let mut sets = Self {
+        Self {
             tables: candidates.iter().map(|_| OnceCell::new()).collect(),
             site,
             division,
             count,
             candidates,
             twins,
-            best,
+            best: None,
             bounded: false,
-        };
-        sets.run();
-        let bounded = sets.bounded;
-        sets.best.map(|placed| Placed {
+        }
+    }
+
+    /// Whether, by numbers alone, there could be something as good as the best known.
+    pub fn is_possible(&self, best: Option<&Placed>) -> bool {
+        let all: Vec<usize> = (0..self.candidates.len()).collect();
+        all.len() >= self.count && self.enough(&[], &all) && self.promising(&Set::default(), &all, best)
+    }
+
+    /// The best of `best` and all places on such sets.
+    pub fn search(mut self, best: Option<Placed>) -> Option<Placed> {
+        if !self.is_possible(best.as_ref()) {
+            return best;
+        }
+        self.best = best;
+        self.run();
+        let bounded = self.bounded;
+        self.best.map(|placed| Placed {
             bounded: placed.bounded || bounded,
             ..placed
         })
@@ -68,9 +82,6 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
 
     fn run(&mut self) {
         let all: Vec<usize> = (0..self.candidates.len()).collect();
-        if all.len() < self.count || !self.enough(&[], &all) || !self.promising(&Set::default(), &all) {
-            return;
-        }
         for root in all.iter().copied() {
             if self.twins[root].is_some() {
                 continue;
@@ -113,7 +124,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
                 chosen,
                 distance: set.distance + more,
             };
-            if self.promising(&larger, &rest[1..]) {
+            if self.promising(&larger, &rest[1..], self.best.as_ref()) {
                 self.visit(larger, &rest[1..]);
             }
         }
@@ -123,20 +134,24 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
     fn enough(&self, chosen: &[usize], open: &[usize]) -> bool {
         let more = self.count - chosen.len();
         let division = self.division;
-        let enough = |room: &dyn Fn(&Candidate<'s>) -> usize, need: usize| {
-            let mut rooms: Vec<usize> = open.iter().map(|at| room(&self.candidates[*at])).collect();
-            if more < rooms.len() && more > 0 {
+        let most = |room: &dyn Fn(&Candidate<'s>) -> u64| -> u64 {
+            let room = |at: &usize| room(&self.candidates[*at]);
+            let mut rooms: Vec<u64> = open.iter().map(room).collect();
+            if more > 0 && more < rooms.len() {
                 rooms.select_nth_unstable_by(more - 1, |a, b| b.cmp(a));
             }
-            let here: usize = chosen.iter().map(|at| room(&self.candidates[*at])).sum();
-            open.len() >= more && here + rooms.iter().take(more).sum::<usize>() >= need
+            chosen.iter().map(room).chain(rooms.into_iter().take(more)).sum()
         };
-        enough(&|candidate| candidate.most, division.last())
-            && enough(&|candidate| candidate.units, division.all_units())
+        let both = || chosen.iter().chain(open);
+        let leftover = both().map(|at| self.candidates[*at].leftover).max().unwrap_or(0);
+        open.len() >= more
+            && most(&|candidate| candidate.most as u64) >= division.last() as u64
+            && most(&|candidate| candidate.units as u64) >= division.all_units() as u64
+            && most(&|candidate| candidate.memory) + leftover >= division.memory()
     }
 
     /// Whether a set that has these, and more of those open, could be better than what is known.
-    fn promising(&self, set: &Set, open: &[usize]) -> bool {
+    fn promising(&self, set: &Set, open: &[usize], best: Option<&Placed>) -> bool {
         let more = self.count - set.chosen.len();
         let here: u32 = set
             .chosen
@@ -150,7 +165,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         if far > 0 && self.site.demand.devices_required {
             return false;
         }
-        let Some(best) = &self.best else { return true };
+        let Some(best) = best else { return true };
         let clean = |at: &usize| self.candidates[*at].clean;
         let mut hoped: Vec<usize> = open.iter().map(clean).collect();
         hoped.sort_unstable_by(|a, b| b.cmp(a));
