@@ -1,4 +1,31 @@
-//! virtfit fits each libvirt guest to the host it runs on. (Map to come.)
+//! virtfit fits each libvirt guest to the host it runs on: topology-matched pinning, huge pages, NUMA binding,
+//! emulator threads and iothreads out of the way.
+//!
+//! One engine, many doors. The engine ([`engine::decide`]) is pure: a domain's XML and plain data in, a decision with
+//! its reasons out. Everything that touches the host stands around it and goes through one root path.
+//!
+//! ```text
+//!  libvirt's hook ─┐                                                            ┌─ stdout (migrate, restore, prepare)
+//!  virtfit CLI ────┤  cli ─► domain ─► policy ─► placement ─► settings ─► rewrite ├─ plan: text, JSON, diff (render)
+//!                  ┘          host ───────────────▲  ▲                          └─ rewrite: XML
+//!                             ledger (what is taken) ┘
+//! ```
+//!
+//! | module | job |
+//! |---|---|
+//! | [`units`], [`idset`], [`cpulist`] | numbers that cannot be mixed up, sets of them, and their text |
+//! | [`xml`] | XML that keeps its bytes |
+//! | [`domain`] | what a domain XML says that matters here |
+//! | [`root`], [`host`], [`facts`] | the one door to the host; the host and a guest's devices as data |
+//! | [`policy`] | what an administrator asks for, checked and merged |
+//! | [`ledger`] | who holds what |
+//! | [`placement`] | which CPU, node and page each part of a guest gets |
+//! | [`engine`] | the decision: from all of these to a list of [`settings`] |
+//! | [`settings`] | every value virtfit may write |
+//! | [`rewrite`] | settings into the text, and out again |
+//! | [`plan`], [`render`] | what would change and why, as data and for people |
+//! | [`cli`] | the commands and the in-process hook |
+
 pub mod cli;
 pub mod cpulist;
 pub mod domain;

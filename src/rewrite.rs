@@ -11,6 +11,7 @@
 //! Bytes that are not virtfit's stay. New elements land where libvirt's formatter has them. What was there is recorded in
 //! the provenance ([`Provenance`]), an element of virtfit's own in `<metadata>`.
 
+mod address;
 mod apply;
 mod compare;
 mod edits;
@@ -33,6 +34,7 @@ use crate::xml::{Document, XmlError};
 pub use apply::apply;
 pub use compare::{changes, in_force};
 pub use revert::{Reverted, revert};
+pub use target::path;
 
 /// What the provenance says of a whole fit.
 #[derive(Debug, Clone, PartialEq, Eq)]

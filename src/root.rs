@@ -75,7 +75,13 @@ impl Root {
     /// Too many links, or a component that cannot be looked at.
     pub fn resolve(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         let path = path.as_ref();
-        let found = self.locate(path, true)?;
+        let found = self.locate(path, true).map_err(|error| self.fail(path, error))?;
+        if self.is_real() {
+            return match fs::canonicalize(&found) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(found),
+                found => found.map_err(|error| self.fail(path, error)),
+            };
+        }
         let base = self.base.as_deref().unwrap_or(Path::new("/"));
         Ok(Path::new("/").join(found.strip_prefix(base).unwrap_or(&found)))
     }
@@ -187,14 +193,7 @@ impl Root {
             return Err(io::Error::new(ErrorKind::NotFound, "there is no host to read"));
         };
         if self.is_real() {
-            let absolute = Path::new("/").join(path);
-            if !follow_last {
-                return Ok(absolute);
-            }
-            return match fs::canonicalize(&absolute) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(absolute),
-                found => found,
-            };
+            return Ok(Path::new("/").join(path));
         }
         let mut links = 0;
         let mut found = base.clone();

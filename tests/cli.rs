@@ -166,7 +166,7 @@ fn help_and_version_are_answers() {
         let ran = run(words, "").expect(0, "Usage: virtfit", "");
         assert_eq!(ran.stderr, "");
         for line in ran.stdout.lines() {
-            assert!(line.chars().count() <= 100, "{line}");
+            assert!(line.chars().count() <= 80, "{line}");
         }
     }
 }
@@ -370,7 +370,8 @@ fn the_hook_is_silent_where_it_has_nothing_to_say() {
         &["attach", "begin", "-"],
         &["levitate", "begin", "-"],
         &["prepare", "end", "-"],
-        &["--odd", "--help"],
+        &["--odd", "-odd"],
+        &["release", "end", "shutdown", "something", "new"],
         &[],
     ] {
         let mut all = vec!["hook", "db"];
@@ -380,6 +381,33 @@ fn the_hook_is_silent_where_it_has_nothing_to_say() {
             assert_eq!(ran.stderr, "", "{words:?}");
         }
     }
+}
+
+#[test]
+fn options_and_odd_guests_of_the_hook_are_told_apart() {
+    let root = Root::new();
+    let path = root.path().to_str().unwrap();
+    for guest in ["--help", "-v", "--version", "--odd"] {
+        for (words, stdin) in [
+            (
+                vec!["hook", guest, "migrate", "begin", "-"],
+                &domain("db", "")[..],
+            ),
+            (vec!["hook", guest, "release", "end", "-"], ""),
+        ] {
+            let mut command = program(&words);
+            command.env("VIRTFIT_ROOT", path);
+            run_with(command, stdin.as_bytes()).silent();
+        }
+    }
+    // Options may come last, too.
+    root.write("run/virtfit/disabled", "");
+    let ran = run(
+        &["hook", "db", "prepare", "begin", "-", "--root", path],
+        "not XML",
+    )
+    .silent();
+    assert_eq!(ran.stderr, "");
 }
 
 #[test]
@@ -449,4 +477,245 @@ fn the_hook_leaves_an_ordinary_users_guests_alone() {
     let command = as_nobody(folder.path(), &["hook", "db", "prepare", "begin", "-"]);
     let ran = run_with(command, b"not XML").silent();
     assert_eq!(ran.stderr, "");
+}
+
+/// A synthetic host of two nodes, each of eight cores of two threads.
+const SERVER: &str = "pack:2 numa:1(memory=64GB) l3:1 core:8 pu:2";
+
+const POLICY: &str = r#"
+[[rule]]
+match = { name = "db*" }
+profile = "fit"
+[[rule]]
+match = { name = "iso*" }
+profile = "isolated"
+[[rule]]
+match = { name = "off*" }
+profile = "off"
+"#;
+
+/// A server with a policy in its own folder.
+fn server() -> Root {
+    let root = Root::new();
+    root.write("etc/virtfit/policy.toml", POLICY);
+    root
+}
+
+impl Root {
+    fn serve(&self, words: &[&str], stdin: &str) -> Ran {
+        let mut all = vec!["--root", self.path().to_str().unwrap(), "--topology", SERVER];
+        all.extend(words);
+        run(&all, stdin)
+    }
+}
+
+/// No host of ours has a node of so many CPUs.
+fn too_large(name: &str) -> String {
+    domain(name, "").replace("<vcpu>2</vcpu>", "<vcpu>40</vcpu>")
+}
+
+#[test]
+fn rewrite_tunes_or_hands_back_its_input() {
+    let root = server();
+    let tuned = root
+        .serve(&["rewrite"], &domain("db", ""))
+        .expect(0, "<vcpupin vcpu='0'", "")
+        .stdout;
+    // A second time changes nothing, byte for byte.
+    assert_eq!(
+        root.serve(&["rewrite", "-"], &tuned).expect(0, "", "").stdout,
+        tuned
+    );
+    root.serve(&["plan", "--exit-code"], &tuned)
+        .expect(0, "unchanged", "");
+    root.serve(&["plan", "--exit-code"], &domain("db", ""))
+        .expect(3, "tuned", "");
+    root.serve(&["rewrite", "--exit-code"], &domain("db", ""))
+        .expect(3, "vcpupin", "");
+    root.serve(&["plan"], &domain("db", "")).expect(0, "tuned", "");
+    assert_eq!(
+        run(&["revert"], &tuned).expect(0, "", "").stdout,
+        domain("db", "")
+    );
+    for name in ["nobody", "off1"] {
+        let odd = format!("\u{feff}<!-- c -->{}\n\n", domain(name, "  <x a = \"1\"/>\r\n"));
+        assert_eq!(root.serve(&["rewrite"], &odd).expect(0, "", "").stdout, odd);
+    }
+    root.serve(&["rewrite", "--diff"], &domain("db", ""))
+        .expect(0, "+    <vcpupin", "");
+    assert_eq!(
+        root.serve(&["plan", "--diff"], &tuned).expect(0, "", "").stdout,
+        ""
+    );
+    let json = root
+        .serve(&["rewrite", "--json"], &domain("db", ""))
+        .expect(0, "", "")
+        .stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["verdict"], "tuned");
+    root.serve(&["rewrite", "--profile", "off"], &domain("db", ""))
+        .expect(0, "", "");
+    root.serve(&["rewrite", "--profile", "fti"], &domain("db", ""))
+        .broken("did you mean 'fit'?");
+}
+
+#[test]
+fn refused_is_three_with_the_reason() {
+    let root = server();
+    let ran = root
+        .serve(&["rewrite"], &too_large("iso"))
+        .expect(3, "", "virtfit: iso needs 40 CPUs");
+    assert_eq!(ran.stdout, "");
+    root.serve(&["plan"], &too_large("iso"))
+        .expect(3, "needs 40 CPUs", "");
+    root.serve(&["plan", "--json"], &too_large("iso"))
+        .expect(3, r#""verdict":"refused""#, "");
+    // One that is refused among others decides the exit code.
+    let path = root.write("iso.xml", &too_large("iso"));
+    root.serve(&["plan", path.to_str().unwrap(), "-"], &domain("db", ""))
+        .expect(3, "db: tuned", "");
+}
+
+#[test]
+fn the_hook_filters_vetoes_and_lets_pass() {
+    let root = server();
+    let hook = |operation: &str, xml: &str| root.serve(&["hook", "x", operation, "begin", "-"], xml);
+    for operation in ["prepare", "migrate", "restore"] {
+        let tuned = hook(operation, &domain("db", ""))
+            .expect(0, "<vcpupin vcpu='0'", "")
+            .stdout;
+        assert_eq!(
+            tuned.contains("<topology"),
+            operation == "prepare",
+            "{operation}: {tuned}"
+        );
+        // Running it twice is harmless.
+        hook(operation, &tuned).silent();
+        hook(operation, &domain("nobody", "")).silent();
+        hook(operation, &too_large("nobody")).silent();
+        let ran = hook(operation, &too_large("iso")).expect(3, "", "");
+        assert_eq!(ran.stdout, "");
+        assert!(
+            ran.stderr.starts_with("virtfit: iso needs 40 CPUs"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+    for operation in ["start", "started", "reconnect"] {
+        hook(operation, &too_large("iso")).silent();
+    }
+    root.write("etc/virtfit/policy.d/9.toml", "[host]\nmode = \"observe\"\n");
+    for operation in ["prepare", "migrate", "restore"] {
+        hook(operation, &domain("db", ""))
+            .silent()
+            .expect(0, "", "db: tuned by fit");
+        hook(operation, &too_large("iso"))
+            .silent()
+            .expect(0, "", "refused by isolated");
+    }
+}
+
+#[test]
+fn a_guest_that_says_refuse_is_not_started_undecided() {
+    let root = server();
+    let tuned = root
+        .serve(&["rewrite"], &domain("iso", ""))
+        .expect(0, "on-no-fit='refuse'", "")
+        .stdout;
+    root.write("etc/virtfit/policy.toml", "[[rule]]\n");
+    let hook = |operation: &str, xml: &str| root.serve(&["hook", "iso", operation, "begin", "-"], xml);
+    let ran = hook("prepare", &tuned).expect(1, "", "");
+    assert_eq!(ran.stdout, "");
+    assert!(
+        ran.stderr
+            .starts_with("virtfit: iso may not run without its placement"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    hook("migrate", &tuned).silent();
+    hook("restore", &tuned).silent();
+    hook("started", &tuned).silent();
+    hook("prepare", &domain("iso", "")).silent();
+    root.write("run/virtfit/disabled", "");
+    hook("prepare", &tuned).silent();
+}
+
+#[test]
+fn running_guests_hold_and_definitions_claim() {
+    let root = server();
+    let pins = |ran: Ran| {
+        let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        plan["placement"]["vcpus"].to_string()
+    };
+    let plan = |name: &str| {
+        pins(
+            root.serve(&["plan", "--json"], &domain(name, ""))
+                .expect(0, "", ""),
+        )
+    };
+    let first = plan("db");
+    // Another guest's definition with the same CPUs: a claim that is avoided.
+    let tuned = root.serve(&["rewrite"], &domain("dbx", "")).stdout;
+    assert_eq!(plan("dbx"), first);
+    root.write("etc/libvirt/qemu/dbx.xml", &tuned);
+    let second = plan("db");
+    assert_ne!(second, first);
+    // Its own claim is none.
+    assert_eq!(plan("dbx"), first);
+    // Now it runs, elsewhere than its definition says: the status file rules.
+    let live = tuned.replace("<domain type='kvm'>", "<domain type='kvm' id='1'>");
+    let live = live
+        .replace("cpuset='2'", "cpuset='4'")
+        .replace("cpuset='3'", "cpuset='5'");
+    root.write(
+        "run/libvirt/qemu/dbx.xml",
+        &format!("<domstatus state='running' reason='booted' pid='1'>{live}</domstatus>"),
+    );
+    assert_eq!(plan("db"), first);
+    // And on an empty host nobody does.
+    let empty = root.serve(&["plan", "--json", "--assume-empty"], &domain("db", ""));
+    assert_eq!(pins(empty), first);
+}
+
+#[test]
+fn every_error_of_a_policy_is_told() {
+    let root = Root::new();
+    root.write(
+        "etc/virtfit/policy.toml",
+        "[host]\nhousekeping = \"auto\"\nstrategy = \"pile\"\n",
+    );
+    for words in [
+        &["plan", "-"][..],
+        &["policy", "check"],
+        &["policy", "show"],
+        &["profile", "list"],
+    ] {
+        let ran = root
+            .serve(words, &domain("db", ""))
+            .expect(1, "", "policy.toml:2:1: ");
+        assert_eq!(ran.stdout, "");
+        let told = |line: &str| line.starts_with("virtfit: /etc/virtfit/policy.toml:");
+        assert_eq!(
+            ran.stderr.lines().filter(|line| told(line)).count(),
+            2,
+            "{}",
+            ran.stderr
+        );
+    }
+    root.serve(&["policy", "cat"], "").expect(0, "housekeping", "");
+    let ran = root
+        .serve(&["hook", "db", "prepare", "begin", "-"], &domain("db", ""))
+        .silent();
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    let good = server();
+    good.serve(&["policy", "check"], "")
+        .expect(0, "policy.toml: ok", "");
+    good.serve(&["policy", "show"], "").expect(0, "[host]", "");
+    good.serve(&["profile", "list"], "").expect(0, "isolated", "");
+    good.serve(&["profile", "show", "fit"], "")
+        .expect(0, "hugepages", "");
+    good.serve(&["profile", "show", "nope"], "")
+        .broken("there is no profile 'nope'");
 }

@@ -9,12 +9,7 @@ use crate::plan::Scope;
 
 /// Fits each libvirt guest to the host it runs on.
 #[derive(Debug, Parser)]
-#[command(
-    name = "virtfit",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
+#[command(name = "virtfit", version, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 done, 1 broken input or host, 2 usage, 3 the answer is no.")]
 pub struct Args {
     /// Options every command has.
@@ -55,7 +50,7 @@ pub struct Global {
 /// `--color`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorWhen {
-    /// On a terminal, unless `NO_COLOR` is set
+    /// On a terminal, unless NO_COLOR is set
     #[default]
     Auto,
     /// Always
@@ -157,17 +152,40 @@ pub struct RevertArgs {
 
 /// `hook`. Words are taken as they come: nothing libvirt says is a usage error.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = false)]
 pub struct HookArgs {
-    /// What libvirt says: the guest's name, operation, sub-operation, extra
-    #[arg(
-        value_name = "GUEST OP SUBOP EXTRA",
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        num_args = 1..,
-        required = true
-    )]
-    pub words: Vec<OsString>,
+    /// The guest's name
+    #[arg(allow_hyphen_values = true)]
+    pub guest: OsString,
+    /// The operation: prepare, start, started, stopped, release, migrate, restore, reconnect, attach
+    #[arg(value_name = "OP", allow_hyphen_values = true)]
+    pub operation: Option<OsString>,
+    /// begin, end or -
+    #[arg(value_name = "SUBOP", allow_hyphen_values = true)]
+    pub suboperation: Option<OsString>,
+    /// More of it; not looked at
+    #[arg(value_name = "EXTRA", allow_hyphen_values = true)]
+    pub extra: Option<OsString>,
+    /// What a later libvirt may say.
+    #[arg(hide = true)]
+    pub rest: Vec<OsString>,
+}
+
+/// Guests may be called `-v` or `--help`: where the word after the guest of `virtfit hook` is an operation, the guest is a
+/// guest. (libvirt gives the words alone; options come before `hook` or after.)
+pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
+    let is_operation = |at: usize| {
+        crate::cli::operation::ALL
+            .iter()
+            .any(|operation| is(at, operation))
+    };
+    let odd = words
+        .get(2)
+        .is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
+    if is(1, "hook") && odd && is_operation(3) {
+        words.insert(2, "--".into());
+    }
+    words
 }
 
 /// `profile`.
@@ -200,8 +218,38 @@ pub enum PolicyCommand {
 mod tests {
     use clap::CommandFactory;
 
+    use std::ffi::OsString;
+
     #[test]
     fn the_definition_is_sound() {
         super::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_guest_may_be_called_anything() {
+        for (words, expected) in [
+            (
+                "virtfit hook --help prepare begin -",
+                "virtfit hook -- --help prepare begin -",
+            ),
+            (
+                "virtfit hook -v release end -",
+                "virtfit hook -- -v release end -",
+            ),
+            (
+                "virtfit hook db prepare begin -",
+                "virtfit hook db prepare begin -",
+            ),
+            (
+                "virtfit hook --root x db prepare",
+                "virtfit hook --root x db prepare",
+            ),
+            ("virtfit hook --help", "virtfit hook --help"),
+            ("virtfit plan --json prepare", "virtfit plan --json prepare"),
+            ("", ""),
+        ] {
+            let split = |text: &str| text.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+            assert_eq!(super::protect_guest(split(words)), split(expected));
+        }
     }
 }

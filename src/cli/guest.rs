@@ -1,37 +1,37 @@
 //! Finding a guest's definition by name or UUID.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
-use crate::cli::pending;
-use crate::cli::{Failure, input};
+use crate::cli::Failure;
+use crate::cli::outcome::without_errno;
+use crate::ledger::read::stems;
 use crate::ledger::{claims, status};
+use crate::policy::suggest::did_you_mean;
+use crate::root::Root;
 use crate::xml::Document;
 
-/// The definition of the guest of this name, else of this UUID, below `root`.
+/// The definition of the guest of this name, else of this UUID.
 ///
 /// # Errors
 /// There is none (with a guess at what was meant), or definitions may not be read.
-pub fn find(root: &Path, word: &str) -> Result<PathBuf, Failure> {
-    let folder = root.join(claims::FOLDER);
-    let path = folder.join(format!("{word}.xml"));
-    match fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() => return Ok(path),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(Failure::io(path.display(), &error));
-        }
-        _ => {}
+pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
+    if word.is_empty() {
+        return Err(Failure::Usage("'' is no guest".into()));
     }
-    let all = definitions(root)?;
+    let names = definitions(root)?;
+    if names.iter().any(|name| name == word) {
+        return Ok(root.path(path(word)));
+    }
     if let Some(uuid) = uuid(word) {
-        for (_, path) in &all {
-            if uuid_of(path)?.as_deref() == Some(uuid.as_str()) {
-                return Ok(path.clone());
+        for name in &names {
+            if uuid_of(root, name)?.as_deref() == Some(uuid.as_str()) {
+                return Ok(root.path(path(name)));
             }
         }
     }
-    if root.join(status::FOLDER).join(format!("{word}.xml")).exists() {
+    let running = stems(root, status::FOLDER, "xml").unwrap_or_default();
+    if running.iter().any(|name| name == word) {
         return Err(Failure::at(
             word,
             format!(
@@ -39,38 +39,36 @@ pub fn find(root: &Path, word: &str) -> Result<PathBuf, Failure> {
             ),
         ));
     }
-    let guess = pending::did_you_mean(word, all.iter().map(|(name, _)| name.as_str()));
+    let folder = root.path(claims::FOLDER);
+    let guess = did_you_mean(word, names.iter().map(String::as_str));
     Err(Failure::at(
         word,
         format!("no such file, and no such guest in {}{guess}", folder.display()),
     ))
 }
 
-/// Names and files of all definitions, by name.
+/// Names of all definitions, sorted. A host without the folder has none.
 ///
 /// # Errors
-/// The folder may not be read. One that does not exist is a host without guests.
-pub fn definitions(root: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let folder = root.join(claims::FOLDER);
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::io(folder.display(), &error)),
+/// The folder may not be read.
+pub fn definitions(root: &Root) -> Result<Vec<String>, Failure> {
+    let mut names = stems(root, claims::FOLDER, "xml").map_err(|error| failure(&error))?;
+    names.retain(|name| root.metadata(path(name)).is_ok_and(|metadata| metadata.is_file()));
+    Ok(names)
+}
+
+/// Where the definition of this name is, on the host.
+pub fn path(name: &str) -> String {
+    format!("{}/{name}.xml", claims::FOLDER)
+}
+
+/// Errors of [`Root`] name the path already.
+fn failure(error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied => ": run as root",
+        _ => "",
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry
-            .map_err(|error| Failure::io(folder.display(), &error))?
-            .path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(stem) = name.strip_suffix(".xml").filter(|stem| !stem.is_empty())
-            && path.is_file()
-        {
-            found.push((stem.to_string(), path.clone()));
-        }
-    }
-    found.sort();
-    Ok(found)
+    Failure::Broken(format!("{}{hint}", without_errno(&error.to_string())))
 }
 
 /// A UUID in libvirt's form, from one with or without dashes, in any case.
@@ -81,19 +79,13 @@ fn uuid(word: &str) -> Option<String> {
 }
 
 /// The UUID in a definition, in the form of [`uuid`]; a definition that is broken or vanished has none.
-fn uuid_of(path: &Path) -> Result<Option<String>, Failure> {
-    let input = match input::read_file(path) {
-        Ok(input) => input,
-        Err(_) if !path.exists() => return Ok(None),
-        Err(error) => {
-            log::debug!("{}", error.message());
-            return match fs::File::open(path) {
-                Err(denied) if denied.kind() == io::ErrorKind::PermissionDenied => Err(error),
-                _ => Ok(None),
-            };
-        }
+fn uuid_of(root: &Root, name: &str) -> Result<Option<String>, Failure> {
+    let text = match root.read(path(name)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(failure(&error)),
+        Err(_) => return Ok(None),
     };
-    let Ok(document) = Document::parse(&input.text) else {
+    let Ok(document) = Document::parse(&text) else {
         return Ok(None);
     };
     let text = document.root().child("uuid").map(|element| element.text());

@@ -1,15 +1,15 @@
 //! `virtfit hook GUEST OP SUBOP EXTRA`: what libvirt's hook does when no daemon answers, in this process.
 //!
 //! Rules that come before all others (`design.md` sections 1 and 5):
-//! - libvirt waits for the hook with a lock held and without a limit: after [`DEADLINE`] this gives up by itself.
+//! - libvirt waits for the hook with a lock held and without a limit: after 900 ms this gives up by itself.
 //! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one exception is a
 //!   guest about to start whose own provenance says that it shall not run without its placement: exit 1.
 //! - A refusal is told first on stderr, in one line: it reaches the user of `virsh start`. Exit 3.
 //! - The XML may hold passwords: nothing of it is logged but names, and positions.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use crate::cli::{Exit, Failure, Outcome, logger, plan};
 use crate::engine::Decision;
 use crate::ledger::guest::GuestXml;
 use crate::plan::{Plan, Scope};
+use crate::root::Root;
 use crate::xml::tree::MAX_BYTES;
 
 /// All a hook may take, from the program's start.
@@ -40,15 +41,16 @@ enum News {
 
 /// Runs it. `started` is when the program began.
 pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
-    let mut words = args.words.iter().map(|word| word.to_string_lossy().into_owned());
-    let mut word = || words.next().unwrap_or_default();
-    let (guest, operation, suboperation) = (word(), word(), word());
-    let root = session::named_root(global).unwrap_or_else(|| "/".into());
-    if is_real_root(&root) && !nix::unistd::geteuid().is_root() {
+    let text = |word: Option<&OsString>| word.map_or("".into(), |word| word.to_string_lossy().into_owned());
+    let guest = text(Some(&args.guest));
+    let operation = text(args.operation.as_ref());
+    let suboperation = text(args.suboperation.as_ref());
+    let root = session::named_root(global).map_or_else(Root::default, Root::new);
+    if root.is_real() && !nix::unistd::geteuid().is_root() {
         // A guest of an ordinary user's own libvirt (qemu:///session): not ours.
         return Outcome::default();
     }
-    let task = if root.join("run/virtfit/disabled").symlink_metadata().is_ok() {
+    let task = if root.exists("/run/virtfit/disabled") {
         Task::Nothing
     } else {
         task(&operation, &suboperation)
@@ -56,13 +58,11 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let kept = logger::to_memory(global.verbose);
     let news = spawn(global.clone(), task);
     let mut outcome = wait(&news, task, started).unwrap_or_else(|broken| broken.outcome(&guest, &operation));
-    outcome.stderr.extend(kept.take());
+    // A failure's stderr reaches the user of virsh: the reason alone, but for somebody who debugs.
+    if outcome.exit == Exit::Done || global.verbose > 0 {
+        outcome.stderr.extend(kept.take());
+    }
     outcome
-}
-
-/// Whether a root path is the machine itself.
-fn is_real_root(root: &Path) -> bool {
-    root.canonicalize().is_ok_and(|root| root == Path::new("/"))
 }
 
 /// Why nothing was decided.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
 use crate::cli::guest;
+use crate::root::Root;
 use crate::xml::tree::MAX_BYTES;
 use crate::xml::{Document, XmlError};
 
@@ -48,11 +49,11 @@ impl Source {
         Self::Guest(word.to_string_lossy().into_owned())
     }
 
-    /// Reads it. `root` is where definitions are; `None`: there is no host to look for guests on.
+    /// Reads it. `root` is where definitions are, if anywhere.
     ///
     /// # Errors
     /// It is not there, may not be read, is larger than [`MAX_BYTES`] or not UTF-8.
-    pub fn read(&self, root: Option<&Path>) -> Result<Input, Failure> {
+    pub fn read(&self, root: &Root) -> Result<Input, Failure> {
         match self {
             Self::Stdin => {
                 let text = bounded("stdin", io::stdin().lock())?;
@@ -63,13 +64,11 @@ impl Source {
                 })
             }
             Self::File(path) => read_file(path),
-            Self::Guest(word) => match root {
-                Some(root) => read_file(&guest::find(root, word)?),
-                None => Err(Failure::at(
-                    word,
-                    "no such file; guests are looked up on a host: give --root as well",
-                )),
-            },
+            Self::Guest(word) if root.is_none() => Err(Failure::at(
+                word,
+                "no such file; guests are looked up on a host: give --root as well",
+            )),
+            Self::Guest(word) => read_file(&guest::find(root, word)?),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 pub mod args;
 pub mod guest;
@@ -14,7 +14,6 @@ pub mod logger;
 pub mod operation;
 pub mod outcome;
 pub mod output;
-pub mod pending;
 pub mod plan;
 pub mod policy;
 pub mod profile;
@@ -29,7 +28,12 @@ use args::{Args, Command};
 /// Runs the program: parses argv, runs one command, writes its answer, tells the exit code.
 pub fn main() -> ExitCode {
     let started = std::time::Instant::now();
-    let args = match Args::try_parse() {
+    let words = args::protect_guest(std::env::args_os().collect());
+    let command = Args::command().term_width(output::columns());
+    let parsed = command
+        .try_get_matches_from(words)
+        .and_then(|matches| Args::from_arg_matches(&matches));
+    let args = match parsed {
         Ok(args) => args,
         Err(error) => {
             // --help and --version are answers (stdout, 0), all else is a usage error (stderr, 2).

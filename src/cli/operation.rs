@@ -2,6 +2,19 @@
 //!
 //! Source: libvirt `docs/hooks.rst`, "/etc/libvirt/hooks/qemu". What a later libvirt adds means nothing to us.
 
+/// All operations libvirt knows.
+pub const ALL: [&str; 9] = [
+    "prepare",
+    "start",
+    "started",
+    "stopped",
+    "release",
+    "migrate",
+    "restore",
+    "reconnect",
+    "attach",
+];
+
 /// What an operation asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {

@@ -91,9 +91,16 @@ impl Failure {
 
 /// An I/O error without `(os error 2)`.
 pub fn io_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text[..end].to_string(),
-        None => text,
+    without_errno(&error.to_string())
+}
+
+/// A message without `(os error 2)` anywhere in it.
+pub fn without_errno(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        out.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
     }
+    out + rest
 }

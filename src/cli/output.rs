@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::cli::args::ColorWhen;
 use crate::cli::outcome::io_text;
-use crate::cli::pending::Style;
 use crate::cli::{Exit, Outcome};
+use crate::render::Style;
 
 /// The width of text that is not for a terminal, and of a terminal that does not tell its own.
 const PLAIN_WIDTH: usize = 80;
@@ -45,17 +45,22 @@ pub fn visible(text: &str) -> String {
         .collect()
 }
 
+/// How wide text for stdout is.
+pub fn columns() -> usize {
+    let columns = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    match columns {
+        Some(columns) if columns > 0 => columns.min(MAX_WIDTH),
+        _ => PLAIN_WIDTH,
+    }
+}
+
 /// How to write for who reads stdout.
 pub fn style(color: ColorWhen) -> Style {
     let terminal = io::stdout().is_terminal();
     let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let columns = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     Style {
-        width: match columns {
-            Some(columns) if terminal && columns > 0 => columns.min(MAX_WIDTH),
-            _ => PLAIN_WIDTH,
-        },
+        width: columns(),
         unicode: is_utf8(|name| env::var(name).ok()),
         color: match color {
             ColorWhen::Always => true,

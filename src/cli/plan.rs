@@ -4,10 +4,12 @@ use std::io::{self, IsTerminal};
 
 use crate::cli::args::{Global, Options, PlanArgs};
 use crate::cli::input::{self, Input, Source};
-use crate::cli::pending;
 use crate::cli::session::{self, Decided, Session};
 use crate::cli::{Exit, Failure, Outcome, guest, output};
 use crate::plan::{Plan, Verdict};
+use crate::render::diff::unified;
+use crate::render::{self, Style};
+use crate::root::Root;
 
 /// Runs it.
 ///
@@ -27,7 +29,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let inputs = sources
         .iter()
-        .map(|source| load(source, root.as_deref()))
+        .map(|source| load(source, &root))
         .collect::<Result<Vec<Input>, Failure>>()?;
     let session = Session::open(global)?;
     let guests = inputs
@@ -59,7 +61,21 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
         if index > 0 {
             outcome.stdout.push('\n');
         }
-        outcome.stdout.push_str(&pending::plan_text(guest.plan(), &style));
+        let argument = args
+            .inputs
+            .get(index)
+            .map_or("-".into(), |word| word.to_string_lossy());
+        let taken = session.taken(&guest.domain);
+        let housekeeping = &session.sets.housekeeping;
+        let text = render::plan::text_as(
+            &argument,
+            guest.plan(),
+            &session.host,
+            housekeeping,
+            &taken,
+            &style,
+        );
+        outcome.stdout.push_str(&text);
     }
     Ok(outcome)
 }
@@ -69,7 +85,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
 ///
 /// # Errors
 /// As [`Source::read`] and [`session::parse`].
-pub fn load(source: &Source, root: Option<&std::path::Path>) -> Result<Input, Failure> {
+pub fn load(source: &Source, root: &Root) -> Result<Input, Failure> {
     let input = source.read(root)?;
     let domain = session::parse(&input)?;
     if input.stdin && domain.running {
@@ -83,11 +99,12 @@ pub fn load(source: &Source, root: Option<&std::path::Path>) -> Result<Input, Fa
 
 /// All guests of the host, a line each. One that is broken does not hide the others.
 fn all(global: &Global, options: &Options) -> Result<Outcome, Failure> {
-    let Some(root) = session::root(global) else {
+    let root = session::root(global);
+    if root.is_none() {
         return Err(Failure::Usage(
             "--topology alone is a host without guests: give a file, -, or --root".into(),
         ));
-    };
+    }
     let session = Session::open(global)?;
     let style = output::style(global.color);
     let mut outcome = Outcome::default();
@@ -98,7 +115,8 @@ fn all(global: &Global, options: &Options) -> Result<Outcome, Failure> {
             .stderr
             .push("virtfit: no guest is defined on this host".into());
     }
-    for (_, path) in definitions {
+    for name in definitions {
+        let path = root.path(guest::path(&name));
         let decided = input::read_file(&path).and_then(|input| {
             let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
             Ok((input, decided))
@@ -119,13 +137,14 @@ fn all(global: &Global, options: &Options) -> Result<Outcome, Failure> {
         outcome.stdout = json(&plans)?;
         return Ok(outcome);
     }
+    if !options.diff {
+        let plans: Vec<Plan> = plans.into_iter().cloned().collect();
+        outcome.stdout = render::plan::list(&plans, &style);
+        return Ok(outcome);
+    }
     for (input, guest) in &guests {
-        if options.diff {
-            outcome.stdout.push_str(&diff(input, guest, &style));
-            outcome.stderr.extend(refusal(guest.plan()));
-        } else {
-            outcome.stdout.push_str(&pending::plan_line(guest.plan(), &style));
-        }
+        outcome.stdout.push_str(&diff(input, guest, &style));
+        outcome.stderr.extend(refusal(guest.plan()));
     }
     Ok(outcome)
 }
@@ -150,9 +169,9 @@ pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> 
 }
 
 /// The change as a unified diff; empty where nothing changes.
-pub fn diff(input: &Input, guest: &Decided, style: &pending::Style) -> String {
+pub fn diff(input: &Input, guest: &Decided, style: &Style) -> String {
     match guest.xml() {
-        Some(xml) => pending::diff(&input.text, xml, &guest.domain.name, style),
+        Some(xml) => unified(&input.text, xml, &guest.domain.name, style),
         None => String::new(),
     }
 }
@@ -176,10 +195,10 @@ pub fn with_name(guest: &str, reason: &str) -> String {
     let named = reason
         .strip_prefix(guest)
         .is_some_and(|rest| !guest.is_empty() && rest.starts_with([' ', ':']));
-    if named {
-        reason.to_string()
-    } else {
-        format!("{guest}: {reason}")
+    match reason {
+        _ if named => reason.to_string(),
+        _ if reason.starts_with("needs ") => format!("{guest} {reason}"),
+        _ => format!("{guest}: {reason}"),
     }
 }
 
@@ -191,7 +210,8 @@ mod tests {
     fn a_reason_names_its_guest_once() {
         for (guest, reason, expected) in [
             ("db", "db needs 4 CPUs", "db needs 4 CPUs"),
-            ("db", "needs 4 CPUs", "db: needs 4 CPUs"),
+            ("db", "needs 4 CPUs", "db needs 4 CPUs"),
+            ("db", "no memory", "db: no memory"),
             ("db", "dba holds 4 CPUs", "db: dba holds 4 CPUs"),
             ("db", "db: no", "db: no"),
         ] {

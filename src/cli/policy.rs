@@ -1,7 +1,8 @@
 //! `virtfit policy check|show|cat`.
 
 use crate::cli::args::{Global, PolicyCommand};
-use crate::cli::{Failure, Outcome, pending, session};
+use crate::cli::{Failure, Outcome, session};
+use crate::policy::{Files, show};
 
 /// Runs it.
 ///
@@ -9,16 +10,21 @@ use crate::cli::{Failure, Outcome, pending, session};
 /// The policy is broken: every error at once.
 pub fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure> {
     let root = session::root(global);
-    let file = global.policy.as_deref();
-    let load = || pending::load_policy(root.as_deref(), file).map_err(Failure::Broken);
-    let text = match command {
-        PolicyCommand::Check { files } if files.is_empty() => {
-            load()?;
-            pending::policy_check(root.as_deref(), &[])
+    match command {
+        PolicyCommand::Check { files } => {
+            let files = match files.as_slice() {
+                [] => session::policy_files(global, &root),
+                named => Files::named(named),
+            };
+            show::check(&files).map(Outcome::answer).map_err(|errors| {
+                let count = show::error_count(&errors);
+                Failure::Broken(format!("{}\n{count}", session::policy_errors(&errors)))
+            })
         }
-        PolicyCommand::Check { files } => pending::policy_check(root.as_deref(), files),
-        PolicyCommand::Show => Ok(pending::policy_show(&load()?)),
-        PolicyCommand::Cat => pending::policy_cat(root.as_deref(), file),
-    };
-    Ok(Outcome::answer(text.map_err(Failure::Broken)?))
+        PolicyCommand::Show => {
+            let policy = session::load_policy(global, &root)?;
+            Ok(Outcome::answer(show::policy(&policy)))
+        }
+        PolicyCommand::Cat => Ok(Outcome::answer(show::cat(&session::policy_files(global, &root)))),
+    }
 }

@@ -2,7 +2,9 @@
 
 use crate::cli::args::{Global, RevertArgs};
 use crate::cli::input::Source;
-use crate::cli::{Failure, Outcome, pending, plan, rewrite};
+use crate::cli::{Failure, Outcome, plan, rewrite as command};
+use crate::rewrite;
+use crate::root::Root;
 use crate::xml::Document;
 
 /// Runs it.
@@ -15,15 +17,15 @@ pub fn run(_global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     if args.all {
         return Err(Failure::at("--all", NEEDS_LIBVIRT));
     }
-    let source = rewrite::one_source(args.input.as_deref(), "revert")?;
+    let source = command::one_source(args.input.as_deref(), "revert")?;
     if let Source::Guest(word) = &source {
         return Err(Failure::at(word, NEEDS_LIBVIRT));
     }
-    let input = plan::load(&source, None)?;
+    let input = plan::load(&source, &Root::none())?;
     let document = Document::parse(&input.text).map_err(|error| Failure::at(&input.label, error))?;
-    let reverted = pending::revert(&document);
-    for left in &reverted.left {
-        log::warn!("left as it is, changed since virtfit wrote it: {left}");
+    let reverted = rewrite::revert(&document).map_err(|error| Failure::at(&input.label, error))?;
+    for (target, why) in &reverted.left {
+        log::warn!("{}: left as it is: {why}", rewrite::path(target));
     }
     Ok(Outcome::answer(reverted.xml))
 }

@@ -16,7 +16,7 @@ use crate::engine::Decision;
 pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
     let options = &args.options;
     let source = one_source(args.input.as_deref(), "rewrite")?;
-    let input = plan::load(&source, session::root(global).as_deref())?;
+    let input = plan::load(&source, &session::root(global))?;
     let session = Session::open(global)?;
     let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
     let stdout = if options.json {

@@ -1,29 +1,28 @@
 //! The host, policy and ledger of one run, read once, and decisions made with them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::input::Input;
-use crate::cli::outcome::io_text;
-use crate::cli::pending::{self, Policy};
-use crate::domain::Domain;
-use crate::engine::{Decision, Inputs};
-use crate::facts::GuestFacts;
-use crate::host::Host;
-use crate::ledger::read::{self, LedgerError, Reading};
+use crate::cli::outcome::without_errno;
+use crate::domain::{self, Domain};
+use crate::engine::{self, Decision, Inputs};
+use crate::host::{Host, gather, load};
+use crate::ledger::read::{self, Reading};
+use crate::ledger::{Taken, taken};
 use crate::plan::{Plan, Scope, Verdict};
+use crate::policy::{Files, Policy, PolicyErrors, Sets, sets};
+use crate::root::Root;
 use crate::xml::Document;
 
-/// Where the host is read.
-///
-/// `None` where only a topology is given: an empty host without folders.
-pub fn root(global: &Global) -> Option<PathBuf> {
+/// Where the host is read; [`Root::none`] where only a topology is given: an empty host without folders.
+pub fn root(global: &Global) -> Root {
     match named_root(global) {
-        Some(root) => Some(root),
-        None if global.topology.is_some() => None,
-        None => Some(PathBuf::from("/")),
+        Some(root) => Root::new(root),
+        None if global.topology.is_some() => Root::none(),
+        None => Root::default(),
     }
 }
 
@@ -40,12 +39,14 @@ pub fn named_root(global: &Global) -> Option<PathBuf> {
 /// Everything decisions of one run share.
 #[derive(Debug)]
 pub struct Session {
-    /// Where the host is read; `None`: a topology alone.
-    pub root: Option<PathBuf>,
+    /// Where the host is read.
+    pub root: Root,
     /// The policy.
     pub policy: Policy,
     /// The host.
     pub host: Host,
+    /// The policy's sets on it.
+    pub sets: Sets,
     /// Who holds what.
     pub reading: Reading,
 }
@@ -62,9 +63,7 @@ pub struct Decided {
 impl Decided {
     /// The plan.
     pub fn plan(&self) -> &Plan {
-        match &self.decision {
-            Decision::Unchanged(plan) | Decision::Tuned { plan, .. } | Decision::Refused(plan) => plan,
-        }
+        self.decision.plan()
     }
 
     /// The new text, where there is one.
@@ -83,13 +82,14 @@ impl Session {
     /// Any of them cannot be read.
     pub fn open(global: &Global) -> Result<Self, Failure> {
         let root = root(global);
-        let policy =
-            pending::load_policy(root.as_deref(), global.policy.as_deref()).map_err(Failure::Broken)?;
-        let host_root = root.as_deref().unwrap_or(Path::new("/"));
-        let host = pending::load_host(host_root, global.topology.as_deref()).map_err(Failure::Broken)?;
-        let reading = match &root {
-            Some(root) if !global.assume_empty => read_ledger(root)?,
-            _ => Reading::default(),
+        let policy = load_policy(global, &root)?;
+        let broken = |error: &dyn std::fmt::Display| Failure::Broken(without_errno(&error.to_string()));
+        let host = load::load(&root, global.topology.as_deref()).map_err(|error| broken(&error))?;
+        let sets = sets::resolve(&policy.host, &host);
+        let reading = if root.is_none() || global.assume_empty {
+            Reading::default()
+        } else {
+            read::read(&root, SystemTime::now()).map_err(|error| broken(&error))?
         };
         for warning in &reading.warnings {
             log::warn!("{warning}");
@@ -98,6 +98,7 @@ impl Session {
             root,
             policy,
             host,
+            sets,
             reading,
         })
     }
@@ -108,31 +109,58 @@ impl Session {
     /// The text is no domain, or the policy cannot be followed for it.
     pub fn decide(&self, input: &Input, scope: Scope, profile: Option<&str>) -> Result<Decided, Failure> {
         let domain = parse(input)?;
-        let facts = self.facts(&domain);
+        let facts = gather::gather(&self.root, &self.host, &domain);
         let inputs = Inputs {
             host: &self.host,
-            policy: &crate::policy::Policy::builtin(),
+            policy: &self.policy,
             ledger: &self.reading.ledger,
             facts: &facts,
             scope,
             profile,
         };
         let decision =
-            pending::decide(&input.text, &inputs).map_err(|error| Failure::at(&input.label, error))?;
+            engine::decide(&input.text, &inputs).map_err(|error| Failure::at(&input.label, error))?;
         let decided = Decided { domain, decision };
         log::info!("{}", summary(decided.plan()));
         Ok(decided)
     }
 
-    fn facts(&self, domain: &Domain) -> GuestFacts {
-        let Some(root) = &self.root else {
-            return GuestFacts::default();
-        };
-        GuestFacts {
-            autostart: self.reading.autostart.contains(&domain.name),
-            running: domain.running || self.reading.running.contains(&domain.name),
-            ..pending::gather_facts(root, domain, &self.host)
-        }
+    /// What others hold of the host, as a plan shows it.
+    pub fn taken(&self, domain: &Domain) -> Taken {
+        let (ledger, dedicated) = (&self.reading.ledger, &self.sets.dedicated);
+        taken(
+            ledger,
+            &domain.uuid,
+            &domain.name,
+            &self.host,
+            dedicated,
+            &self.policy.host,
+        )
+    }
+}
+
+/// The policy of a run. A topology alone has no policy folders.
+///
+/// # Errors
+/// Everything wrong in any file.
+pub fn load_policy(global: &Global, root: &Root) -> Result<Policy, Failure> {
+    policy_files(global, root)
+        .policy()
+        .map_err(|errors| Failure::Broken(policy_errors(&errors)))
+}
+
+/// Every error with the program's name before it (the first gets it when it is written).
+pub fn policy_errors(errors: &PolicyErrors) -> String {
+    let all: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    all.join("\nvirtfit: ")
+}
+
+/// The files of the policy of a run.
+pub fn policy_files(global: &Global, root: &Root) -> Files {
+    match (&global.policy, root.base()) {
+        (Some(file), _) => Files::named(&[file]),
+        (None, Some(base)) => Files::below(base),
+        (None, None) => Files::default(),
     }
 }
 
@@ -142,22 +170,8 @@ impl Session {
 /// The text is no domain.
 pub fn parse(input: &Input) -> Result<Domain, Failure> {
     Document::parse(&input.text)
-        .and_then(|document| pending::parse_domain(&document))
+        .and_then(|document| domain::parse::parse(&document))
         .map_err(|error| Failure::at(&input.label, error))
-}
-
-fn read_ledger(root: &Path) -> Result<Reading, Failure> {
-    read::read(root, SystemTime::now()).map_err(|error| {
-        let (path, source, hint) = match &error {
-            LedgerError::Denied { path, source } => (path, source, ": run as root, or --assume-empty"),
-            LedgerError::Io { path, source } => (path, source, ""),
-        };
-        Failure::Broken(format!(
-            "cannot read who holds what: {}: {}{hint}",
-            path.display(),
-            io_text(source)
-        ))
-    })
 }
 
 /// One line: `db: tuned by fit, 12 changes`.

@@ -17,6 +17,7 @@ use crate::xml::{Document, Element, XmlError};
 
 pub(crate) use cpu::{cells as cells_of, topology as topology_of};
 pub(crate) use devices::scsi_indices;
+pub(crate) use scalar::c_number_attr;
 
 /// The namespace of the `<request>` element by which a guest asks for a profile.
 pub const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";

@@ -7,7 +7,7 @@ use super::wishes::Wishes;
 use crate::domain::Domain;
 use crate::facts::GuestFacts;
 use crate::host::Host;
-use crate::idset::{CpuSet, NodeSet};
+use crate::idset::CpuSet;
 use crate::placement::{self, CellDemand, Demand, Placed};
 use crate::plan::Scope;
 use crate::policy::HostPolicy;
@@ -49,8 +49,6 @@ pub struct Demanded {
     pub numatune_kept: bool,
     /// Huge pages are an administrator's, who keeps them.
     pub hugepages_kept: bool,
-    /// Cells virtfit made before, or none.
-    pub made_cells: bool,
     /// What makes the demand impossible from the start.
     pub broken: Vec<String>,
 }
@@ -60,7 +58,6 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     let Context {
         wishes,
         domain,
-        host,
         facts,
         policy,
         shape,
@@ -70,9 +67,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     let kept_pins = kept_pins(context);
     let mut broken = Vec::new();
 
-    let numatune_kept = wishes.keep
-        && (domain.numatune.is_some() || !domain.memnodes.is_empty())
-        && !(context.scope == Scope::Incoming && !numatune_valid(domain, host));
+    let numatune_kept = wishes.keep && (domain.numatune.is_some() || !domain.memnodes.is_empty());
     let hugepages_kept = match context.scope {
         Scope::Boot => wishes.keep && domain.hugepages.is_some(),
         Scope::Incoming => !page_size_changes(context),
@@ -95,7 +90,6 @@ pub fn demand(context: &Context<'_>) -> Demanded {
             .collect(),
         false => Vec::new(),
     };
-    let made_cells = !made.is_empty() && !domain.has_cells();
     let kept_nodes = domain
         .numatune
         .as_ref()
@@ -105,8 +99,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     let bind = profile.numa != Numa::Off
         && profile.memory_mode != MemoryMode::Off
         && !(numatune_kept && auto)
-        && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto)
-        && profile.cpus != Cpus::Keep;
+        && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto);
     let (extra_min, extra_max) = extra(wishes, domain);
     let mut demand = Demand {
         vcpus: domain.vcpus,
@@ -127,7 +120,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         max_llcs: profile.max_llcs,
         pages,
         nodes,
-        within: within(context),
+        within: domain.vcpu_cpuset.clone().filter(|_| wishes.keep),
         kept: kept_pins
             .iter()
             .filter(|(v, _)| wishes.dedicated.contains(**v))
@@ -155,7 +148,6 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         kept_pins,
         numatune_kept,
         hugepages_kept,
-        made_cells,
         broken,
     }
 }
@@ -178,7 +170,6 @@ fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
     let Context {
         wishes,
         domain,
-        host,
         scope,
         ..
     } = *context;
@@ -186,36 +177,11 @@ fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
         return BTreeMap::new();
     }
     let pins = domain.vcpupins.clone();
-    let valid = || {
-        pins.values().all(|pin| pin.is_subset(&host.online))
-            && placement::kept::collisions(&pins, &context.supplies.now).is_empty()
-    };
+    let collide = || !placement::kept::collisions(&pins, &context.supplies.now).is_empty();
     match scope {
-        Scope::Incoming if !valid() => BTreeMap::new(),
+        Scope::Incoming if collide() => BTreeMap::new(),
         _ => pins,
     }
-}
-
-fn within(context: &Context<'_>) -> Option<CpuSet> {
-    let cpuset = context
-        .domain
-        .vcpu_cpuset
-        .clone()
-        .filter(|_| context.wishes.keep)?;
-    match context.scope {
-        Scope::Incoming if !cpuset.is_subset(&context.host.online) => None,
-        _ => Some(cpuset),
-    }
-}
-
-fn numatune_valid(domain: &Domain, host: &Host) -> bool {
-    let known: NodeSet = host.nodes.iter().map(|node| node.id).collect();
-    domain
-        .numatune
-        .iter()
-        .chain(domain.memnodes.values())
-        .filter_map(|memory| memory.nodeset.as_ref())
-        .all(|nodes| nodes.is_subset(&known))
 }
 
 fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! mod       XML → what an administrator wrote and what virtfit wrote → profile → placement → settings → XML
+//! incoming  pins of another host do not count
 //! wishes    the profile as far as this guest, door and host can follow it
 //! demand    profile and domain → what placement has to find
 //! supply    host and ledger → what there is to give
@@ -17,18 +18,19 @@ use std::collections::BTreeMap;
 use crate::domain::{self, Domain};
 use crate::facts::GuestFacts;
 use crate::host::Host;
-use crate::idset::CpuSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::{self, Ledger};
-use crate::placement::{self, Placed, kept};
+use crate::placement::{self, Demand, Placed, kept};
 use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
 use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Policy, Profile, select, sets};
 use crate::rewrite::{self, Head, Provenance};
 use crate::settings::Target;
-use crate::units::{CellId, VcpuId};
+use crate::units::{CellId, NodeId, VcpuId};
 use crate::xml::{Document, XmlError};
 
 pub mod demand;
+pub mod incoming;
 pub mod mirror;
 pub mod settings;
 pub mod supply;
@@ -103,7 +105,11 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         None => xml.to_string(),
     };
     let base = Document::parse(&base_xml)?;
-    let domain = domain::parse::parse(&base)?;
+    let came = domain::parse::parse(&base)?;
+    let domain = match inputs.scope {
+        Scope::Boot => came.clone(),
+        Scope::Incoming => incoming::without_foreign(came.clone(), inputs.host),
+    };
 
     let mut plan = blank(&current, inputs.scope);
     let selection = match inputs.profile {
@@ -135,6 +141,7 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         document: &document,
         current: &current,
         base: &base,
+        came: &came,
         domain: &domain,
         provenance,
         profile,
@@ -165,6 +172,9 @@ struct Job<'a> {
     current: &'a Domain,
     /// The XML before virtfit: what an administrator wrote.
     base: &'a Document<'a>,
+    /// What that says.
+    came: &'a Domain,
+    /// The same without what is another host's.
     domain: &'a Domain,
     provenance: Option<Provenance>,
     profile: Profile,
@@ -206,14 +216,12 @@ impl Job<'_> {
         });
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
-            true if self.profile.cpus == Cpus::Keep => Ok(self.as_it_is()),
+            true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
             true => self.place(&demanded, &supplies, &previous),
             false => Err(Vec::new()),
         };
         let placed = placed.map(|mut placed| {
-            placed
-                .vcpus
-                .extend(demanded.kept_pins.iter().map(|(vcpu, pin)| (*vcpu, pin.clone())));
+            self.keep_pins(&mut placed, &demanded);
             placed
         });
         let realtime = wishes.realtime_refusal(host, self.domain)?;
@@ -241,7 +249,7 @@ impl Job<'_> {
                             .push("it runs on the shared CPUs (on_no_fit = run-shared)".into());
                         match demanded.floating(host, &supplies) {
                             Some(mut placed) => {
-                                placed.vcpus.extend(demanded.kept_pins.clone());
+                                self.keep_pins(&mut placed, &demanded);
                                 (placed, false)
                             }
                             None => {
@@ -270,7 +278,7 @@ impl Job<'_> {
             fits,
         })?;
         plan.reasons.extend(support.reasons.iter().cloned());
-        let list = settings::list(&settings::Context {
+        let mut list = settings::list(&settings::Context {
             wishes: &wishes,
             domain: self.domain,
             current: self.current,
@@ -285,6 +293,8 @@ impl Job<'_> {
             provenance: self.provenance.as_ref(),
             shaped: self.shape().is_some(),
         });
+        let removals = incoming::removals(self.came, self.domain, &list.settings);
+        list.settings.extend(removals);
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         plan.placement = Some(show(&placed, &support, list.shown, fits, self.domain));
@@ -362,27 +372,32 @@ impl Job<'_> {
             .collect()
     }
 
-    /// vCPUs are left alone (`cpus = "keep"`): their pins are what they are.
-    fn as_it_is(&self) -> Placed {
-        let host = self.inputs.host;
-        let pin = |vcpu: VcpuId| self.domain.pin_of(vcpu).unwrap_or(&host.online).clone();
-        Placed {
-            vcpus: self
-                .domain
-                .all_vcpus()
-                .iter()
-                .map(|vcpu| (vcpu, pin(vcpu)))
-                .collect(),
-            cells: Vec::new(),
-            nodes: Vec::new(),
-            page: None,
-            threads: 0,
-            own_cores: true,
-            extra: Vec::new(),
-            withheld: CpuSet::new(),
-            bounded: false,
-            key: Default::default(),
+    /// Where an administrator said where vCPUs run, they run there: by their own pin, or floating in `vcpu@cpuset`.
+    fn keep_pins(&self, placed: &mut Placed, demanded: &Demanded) {
+        if let Some(cpuset) = &demanded.demand.within {
+            placed
+                .vcpus
+                .values_mut()
+                .filter(|pin| pin.len() != 1)
+                .for_each(|pin| *pin = cpuset.clone());
         }
+        placed.vcpus.extend(demanded.kept_pins.clone());
+    }
+
+    /// vCPUs are left alone (`cpus = "keep"`): memory goes where their pins are, if they have any.
+    fn as_it_is(&self, demanded: &Demanded, supplies: &supply::Supplies) -> Result<Placed, Vec<String>> {
+        let host = self.inputs.host;
+        let pinned: BTreeMap<VcpuId, CpuSet> = self
+            .domain
+            .all_vcpus()
+            .iter()
+            .filter_map(|vcpu| Some((vcpu, self.domain.pin_of(vcpu)?.clone())))
+            .collect();
+        let mut placed = kept::as_they_are(host, &demanded.demand, &supplies.now, &pinned)?;
+        for vcpu in self.domain.all_vcpus().iter() {
+            placed.vcpus.entry(vcpu).or_insert_with(|| host.online.clone());
+        }
+        Ok(placed)
     }
 
     /// The place the guest has, if it is still good; else the best there is.
@@ -404,12 +419,37 @@ impl Job<'_> {
             !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
         if whole
             && !previous.is_empty()
-            && let Some(placed) = kept::still_good(host, demand, &supplies.now, &pins)
+            && let Some(placed) = kept::still_good(
+                host,
+                &where_they_float(demand, host, previous),
+                &supplies.now,
+                &pins,
+            )
         {
             return Ok(placed);
         }
         placement::place(host, demand, &supplies.now, &supplies.empty)
     }
+}
+
+/// The demand with each cell that has no dedicated vCPU on the node its vCPUs float on.
+fn where_they_float(demand: &Demand, host: &Host, previous: &BTreeMap<VcpuId, CpuSet>) -> Demand {
+    let mut demand = demand.clone();
+    for cell in &mut demand.cells {
+        if !cell.vcpus.is_disjoint(&demand.dedicated) {
+            continue;
+        }
+        let masks = cell.vcpus.iter().filter_map(|vcpu| previous.get(&vcpu));
+        let nodes: NodeSet = masks
+            .flat_map(CpuSet::iter)
+            .filter_map(|cpu| Some(host.core_of(cpu)?.node))
+            .collect();
+        let allowed = |node: NodeId| cell.nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        if nodes.len() == 1 && nodes.iter().all(allowed) {
+            cell.nodes = Some(nodes);
+        }
+    }
+    demand
 }
 
 /// A placement as plans show it.

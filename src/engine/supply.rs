@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::host::Host;
-use crate::ledger::Taken;
+use crate::ledger::{Ledger, Taken, taken};
 use crate::placement::Supply;
+use crate::policy::HostPolicy;
 use crate::policy::sets::Sets;
-use crate::policy::{HostPolicy, ReservedMemory};
 use crate::units::{KiB, NodeId};
 
 /// Both supplies of one host under one policy.
@@ -23,36 +23,24 @@ impl Supplies {
         let held = taken.cpus.keys().copied().collect();
         let dedicated = sets.dedicated.intersection(&host.online);
         let allowed = host.online.difference(&sets.housekeeping);
-        let allowed_nodes = |node: NodeId| host.guest_nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        let usable = |node: NodeId| host.guest_nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
         let mut pages = BTreeMap::new();
-        let mut memory = BTreeMap::new();
-        for node in &host.nodes {
-            let mut pools = 0;
+        for node in host.nodes.iter().filter(|node| usable(node.id)) {
             for pool in node
                 .pools
                 .iter()
                 .filter(|pool| host.hugetlbfs.contains(&pool.size))
             {
                 let reserved = policy.reserved_hugepages.get(&pool.size).copied().unwrap_or(0);
-                let usable = if allowed_nodes(node.id) {
-                    pool.total.saturating_sub(reserved)
-                } else {
-                    0
-                };
-                pages.insert((node.id, pool.size), usable);
-            }
-            for pool in &node.pools {
-                pools += pool.total.saturating_mul(pool.size.0);
-            }
-            if host.memory_known {
-                let reserved = match policy.reserved_memory {
-                    ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0 / 20),
-                    ReservedMemory::At(amount) => amount.0,
-                };
-                let free = node.memory.0.saturating_sub(pools).saturating_sub(reserved);
-                memory.insert(node.id, KiB(if allowed_nodes(node.id) { free } else { 0 }));
+                pages.insert((node.id, pool.size), pool.total.saturating_sub(reserved));
             }
         }
+        let nobody = taken::taken(&Ledger::default(), "", "", host, &sets.dedicated, policy);
+        let memory = nobody
+            .memory_free
+            .into_iter()
+            .map(|(node, free)| (node, if usable(node) { free } else { KiB(0) }))
+            .collect();
         let empty = Supply {
             dedicated: dedicated.clone(),
             free: dedicated.clone(),

@@ -160,9 +160,10 @@ fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> 
             unisolated(host, near),
             format!("housekeeping of node {}", nodes.join(", ")),
         )),
+        (true, false) if nodes.is_empty() => Ok((unisolated(host, all), "housekeeping".into())),
         (true, false) => Ok((
             unisolated(host, all),
-            "housekeeping; none on the guest's nodes".into(),
+            "housekeeping; none of it on its nodes".into(),
         )),
         (true, true) => Ok((
             own(context)?,

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn nearest_group_that_says_something() {
-        let table: [(&[(&str, &str)], Option<&str>, bool); 9] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, bool);
+        let table: [Row<'_>; 9] = [
             (&[], None, true),
             (&[("cpuset.cpus.effective", "0-7")], Some("0-7"), true),
             (

@@ -16,6 +16,7 @@ mod memory;
 pub mod mounts;
 mod pci;
 pub mod structure;
+mod synthetic;
 
 pub use error::HostError;
 pub use gather::gather;

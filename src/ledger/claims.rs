@@ -6,17 +6,20 @@
 use crate::ledger::{Claim, guest};
 use crate::xml::XmlError;
 
-/// Where definitions are, below the root.
-pub const FOLDER: &str = "etc/libvirt/qemu";
-/// Links to the definitions that libvirt starts by itself, below the root.
-pub const AUTOSTART_FOLDER: &str = "etc/libvirt/qemu/autostart";
+/// Where definitions are on the host.
+pub const FOLDER: &str = "/etc/libvirt/qemu";
+/// Links to the definitions that libvirt starts by itself.
+pub const AUTOSTART_FOLDER: &str = "/etc/libvirt/qemu/autostart";
 
 /// What a definition claims; empty `cpus`: nothing.
 ///
 /// # Errors
-/// It is not XML, or not a domain.
+/// It is not XML, not a domain, or what virtfit recorded in it cannot be read.
 pub fn parse(text: &str, autostart: bool) -> Result<Claim, XmlError> {
     let guest = guest::GuestXml::parse(text)?;
+    if let Some(error) = guest.unreadable {
+        return Err(error);
+    }
     Ok(Claim {
         uuid: guest.domain.uuid,
         name: guest.domain.name,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::cli::pending;
-use crate::domain::{Cell, Domain, NumaMemory};
+use crate::domain::{self, Cell, Domain, NumaMemory};
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::MemoryUse;
-use crate::settings::Target;
+use crate::policy::profile::OnNoFit;
+use crate::rewrite;
+use crate::settings::{Target, Value};
 use crate::units::{KiB, NodeId};
 use crate::xml::{Document, XmlError};
 
@@ -15,73 +16,92 @@ use crate::xml::{Document, XmlError};
 pub struct GuestXml {
     /// The facts.
     pub domain: Domain,
-    /// CPUs of vCPU pins that virtfit wrote, of emulator and iothread pins of one CPU (isolated) that it wrote.
+    /// The CPUs of pins on one CPU that virtfit wrote and nobody changed since.
     pub wrote: CpuSet,
+    /// Threads that virtfit pinned to several CPUs: floating ones, and support threads on shared or housekeeping CPUs.
+    pub floating: BTreeSet<Target>,
     /// CPUs it recorded as withheld.
     pub withheld: CpuSet,
     /// Its provenance says that the guest shall not run without its placement.
     pub refuses: bool,
+    /// What is wrong with its provenance.
+    pub unreadable: Option<XmlError>,
 }
 
 impl GuestXml {
-    /// Reads the text of a `<domain>`.
+    /// Reads the text of a `<domain>`. A provenance that cannot be read is as good as none: the pins count then as
+    /// an administrator's do.
     ///
     /// # Errors
     /// It is not XML, or not a domain.
     pub fn parse(text: &str) -> Result<Self, XmlError> {
         let document = Document::parse(text)?;
-        let domain = pending::parse_domain(&document)?;
-        let Some(provenance) = pending::provenance(&document) else {
-            return Ok(Self {
-                domain,
-                ..Self::default()
-            });
+        let mut guest = Self {
+            domain: domain::parse::parse(&document)?,
+            ..Self::default()
         };
-        let mut wrote = CpuSet::new();
-        for target in &provenance.owned {
-            match target {
-                Target::VcpuPin(vcpu) => {
-                    wrote.extend_from(domain.vcpupins.get(vcpu).unwrap_or(&CpuSet::new()))
-                }
-                Target::EmulatorPin => extend_if_one(&mut wrote, domain.emulatorpin.as_ref()),
-                Target::IothreadPin(id) => extend_if_one(&mut wrote, domain.iothreadpins.get(id)),
-                _ => {}
+        let provenance = match rewrite::provenance(&document) {
+            Ok(Some(provenance)) => provenance,
+            Ok(None) => return Ok(guest),
+            Err(error) => {
+                guest.unreadable = Some(error);
+                return Ok(guest);
+            }
+        };
+        for owned in provenance.owned {
+            let (Value::Cpus(wrote), Some(pin)) = (&owned.wrote, pin(&guest.domain, &owned.target)) else {
+                continue;
+            };
+            if wrote.len() > 1 && pin.len() > 1 {
+                guest.floating.insert(owned.target);
+            } else if wrote.len() == 1 && wrote == pin {
+                guest.wrote.extend_from(wrote);
             }
         }
-        Ok(Self {
-            domain,
-            wrote,
-            withheld: provenance.withheld,
-            refuses: provenance.refuses,
-        })
+        guest.withheld = provenance.head.withheld;
+        guest.refuses = provenance.head.on_no_fit == OnNoFit::Refuse;
+        Ok(guest)
     }
 }
 
-/// Emulator and iothread pins on one CPU are isolated ones; wider masks are housekeeping, which nobody holds.
-fn extend_if_one(set: &mut CpuSet, pin: Option<&CpuSet>) {
-    if let Some(pin) = pin.filter(|pin| pin.len() == 1) {
-        set.extend_from(pin);
+/// The mask of a pin, where the target is one.
+fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet> {
+    match target {
+        Target::VcpuPin(vcpu) => domain.vcpupins.get(vcpu),
+        Target::EmulatorPin => domain.emulatorpin.as_ref(),
+        Target::IothreadPin(id) => domain.iothreadpins.get(id),
+        _ => None,
     }
 }
 
 /// The CPUs of each thread that has a pin, each mask once. A vCPU's own pin comes before numad's answer (for
 /// `placement='auto'`), that before `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`. Offline vCPUs count.
-pub fn pins(domain: &Domain, numad: Option<&CpuSet>) -> Vec<CpuSet> {
+/// Masks of several CPUs that virtfit wrote are left out: their threads float, and the daemon moves them out of the
+/// way of whoever gets those CPUs.
+pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
+    let domain = &guest.domain;
     let common = if domain.vcpu_placement_auto {
         numad
     } else {
         domain.vcpu_cpuset.as_ref()
     };
+    let held =
+        |target: Target, pin: Option<&CpuSet>| pin.filter(|_| !guest.floating.contains(&target)).cloned();
     let vcpus = domain.all_vcpus();
-    let of_vcpus = vcpus
+    let of_vcpus = vcpus.iter().filter_map(|vcpu| {
+        let pin = domain.vcpupins.get(&vcpu).or(common);
+        held(Target::VcpuPin(vcpu), pin)
+    });
+    let of_emulator = held(Target::EmulatorPin, domain.emulatorpin.as_ref());
+    let iothreads = &domain.iothreadpins;
+    let of_iothreads = iothreads
         .iter()
-        .filter_map(|vcpu| domain.vcpupins.get(&vcpu).or(common));
-    let others = domain.emulatorpin.iter().chain(domain.iothreadpins.values());
+        .filter_map(|(id, pin)| held(Target::IothreadPin(*id), Some(pin)));
     let mut seen = BTreeSet::new();
     of_vcpus
-        .chain(others)
-        .filter(|pin| !pin.is_empty() && seen.insert(*pin))
-        .cloned()
+        .chain(of_emulator)
+        .chain(of_iothreads)
+        .filter(|pin| !pin.is_empty() && seen.insert(pin.clone()))
         .collect()
 }
 
@@ -142,10 +162,13 @@ fn page_of(domain: &Domain, cell: NodeId, default_page: KiB) -> Option<KiB> {
 mod tests {
     use super::*;
     use crate::cpulist;
+    use crate::rewrite::Head;
+    use crate::settings::Setting;
+    use crate::units::{IothreadId, VcpuId};
 
-    fn domain(inner: &str) -> Domain {
+    fn guest(inner: &str) -> GuestXml {
         let text = format!("<domain type='kvm'><name>g</name><memory>4194304</memory>{inner}</domain>");
-        GuestXml::parse(&text).unwrap().domain
+        GuestXml::parse(&text).unwrap()
     }
 
     #[test]
@@ -181,7 +204,7 @@ mod tests {
         for row in rows {
             let numad = row.1.map(|list| cpulist::parse(list).unwrap());
             let expected: Vec<CpuSet> = row.2.iter().map(|list| cpulist::parse(list).unwrap()).collect();
-            assert_eq!(pins(&domain(row.0), numad.as_ref()), expected, "{row:?}");
+            assert_eq!(pins(&guest(row.0), numad.as_ref()), expected, "{row:?}");
         }
     }
 
@@ -232,7 +255,7 @@ mod tests {
         ];
         for (xml, numad, expected) in rows {
             let numad = numad.map(|list| cpulist::parse(list).unwrap());
-            let got: Vec<(u64, Option<u64>, String)> = memory(&domain(&xml), numad.as_ref(), KiB(2048))
+            let got: Vec<(u64, Option<u64>, String)> = memory(&guest(&xml).domain, numad.as_ref(), KiB(2048))
                 .iter()
                 .map(|uses| {
                     (
@@ -248,5 +271,98 @@ mod tests {
                 .collect();
             assert_eq!(got, expected, "{xml}");
         }
+    }
+
+    /// A guest's text with these pins written by virtfit.
+    fn tuned(on_no_fit: OnNoFit, pins: &[(Target, &str)]) -> String {
+        let settings: Vec<Setting> = pins
+            .iter()
+            .map(|(target, cpus)| Setting {
+                target: target.clone(),
+                value: Value::Cpus(cpulist::parse(cpus).unwrap()),
+                why: String::new(),
+                guest_visible: false,
+            })
+            .collect();
+        let head = Head {
+            profile: "fit".into(),
+            policy_digest: "0".into(),
+            shape: rewrite::Shape::default(),
+            withheld: cpulist::parse("3,11").unwrap(),
+            on_no_fit,
+        };
+        let text = "<domain type='kvm'><name>g</name><memory>1024</memory><vcpu>2</vcpu><iothreads>1</iothreads></domain>";
+        rewrite::apply(&Document::parse(text).unwrap(), &settings, &head).unwrap()
+    }
+
+    #[test]
+    fn virtfits_own_pins_are_told_apart() {
+        let [zero, one] = [0, 1].map(|vcpu| Target::VcpuPin(VcpuId(vcpu)));
+        let iothread = Target::IothreadPin(IothreadId(1));
+        let own = [
+            (zero.clone(), "2"),
+            (one.clone(), "10"),
+            (Target::EmulatorPin, "0-1"),
+        ];
+        let floating = [(zero, "0-9"), (one, "0-9")];
+        let isolated = [(Target::EmulatorPin, "4"), (iothread, "5")];
+        // what, pins, an edit by hand, claimed, pins that hold
+        let rows = [
+            ("dedicated", &own[..], ("", ""), ("2,10", "2 10")),
+            (
+                "moved by hand",
+                &own,
+                ("cpuset='10'", "cpuset='11'"),
+                ("2", "2 11"),
+            ),
+            ("floating", &floating, ("", ""), ("", "")),
+            (
+                "floating, narrowed live",
+                &floating,
+                ("vcpu='1' cpuset='0-9'", "vcpu='1' cpuset='0-3'"),
+                ("", ""),
+            ),
+            (
+                "floating, then pinned by hand",
+                &floating,
+                ("vcpu='1' cpuset='0-9'", "vcpu='1' cpuset='5'"),
+                ("", "5"),
+            ),
+            (
+                "isolated emulator and iothread",
+                &isolated,
+                ("", ""),
+                ("4-5", "4 5"),
+            ),
+        ];
+        for (what, wrote, (from, to), (claimed, held)) in rows {
+            let text = tuned(OnNoFit::RunShared, wrote);
+            assert!(text.contains(from), "{what}: {text}");
+            let text = if from.is_empty() {
+                text
+            } else {
+                text.replace(from, to)
+            };
+            let guest = GuestXml::parse(&text).unwrap();
+            let pins: Vec<String> = pins(&guest, None).iter().map(CpuSet::to_string).collect();
+            assert_eq!(guest.wrote.to_string(), claimed, "{what}");
+            assert_eq!(pins.join(" "), held, "{what}");
+        }
+        let refuses = |on_no_fit| {
+            let guest = GuestXml::parse(&tuned(on_no_fit, &own)).unwrap();
+            assert_eq!(guest.withheld.to_string(), "3,11");
+            guest.refuses
+        };
+        assert!(refuses(OnNoFit::Refuse));
+        assert!(!refuses(OnNoFit::RunShared));
+    }
+
+    #[test]
+    fn a_provenance_of_another_version_is_as_good_as_none() {
+        let text = tuned(OnNoFit::Refuse, &[(Target::VcpuPin(VcpuId(0)), "2")]);
+        let guest = GuestXml::parse(&text.replace("version='1'", "version='9'")).unwrap();
+        assert_eq!(guest.wrote, CpuSet::new());
+        assert!(guest.unreadable.is_some());
+        assert_eq!(pins(&guest, None).len(), 1);
     }
 }

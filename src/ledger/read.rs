@@ -1,16 +1,14 @@
 //! Reads the whole ledger below a root: status files, reservations, definitions.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
 use crate::ledger::reservation::{self, Daemon, Reservation};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
+use crate::root::Root;
 use crate::units::KiB;
-use crate::xml::tree::MAX_BYTES;
 
 /// The huge page size `<hugepages/>` means where `/proc/meminfo` does not tell: that of x86 and most arm64 hosts.
 const USUAL_PAGE: KiB = KiB(2048);
@@ -28,75 +26,70 @@ pub struct Reading {
     pub autostart: BTreeSet<String>,
 }
 
-/// Why who holds what is not known.
+/// Why who holds what is not known. The errors name the file or folder.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// An ordinary user may not look.
-    #[error("cannot read who holds what ({}: {source}): run as root, or --assume-empty", .path.display())]
-    Denied {
-        /// The first file or folder that could not be read.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error("cannot read who holds what: {0}: run as root, or --assume-empty")]
+    Denied(io::Error),
     /// Anything else the kernel said.
-    #[error("cannot read who holds what: {}: {source}", .path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error("cannot read who holds what: {0}")]
+    Io(io::Error),
 }
 
-impl LedgerError {
-    fn new(path: &Path, source: io::Error) -> Self {
-        let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => Self::Denied { path, source },
-            _ => Self::Io { path, source },
+impl From<io::Error> for LedgerError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::PermissionDenied => Self::Denied(error),
+            _ => Self::Io(error),
         }
     }
 }
 
-/// Reads everything below `root`. A folder that does not exist is fine: there is no libvirt, or no reservation yet.
+/// Reads everything of a host. A folder that does not exist is fine: there is no libvirt, or no reservation yet.
 ///
 /// # Errors
-/// A folder or file may not be read, or cannot be. What is there but makes no sense is a warning.
-pub fn read(root: &Path, now: SystemTime) -> Result<Reading, LedgerError> {
+/// A folder cannot be read, or a file may not be. What is there but makes no sense is a warning.
+pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
     let mut reading = Reading::default();
     let default_page = default_huge_page(root);
-    for file in files(&root.join(status::FOLDER), "xml")? {
-        reading.running.insert(file.stem.clone());
-        match status::parse(&file.text, default_page) {
+    for file in files(root, status::FOLDER, "xml")? {
+        match file
+            .text
+            .and_then(|text| status::parse(&text, default_page).map_err(|error| error.to_string()))
+        {
             Ok(holder) => reading.ledger.holders.push(holder),
             Err(error) => reading.warnings.push(format!(
                 "{}: {error}: what this guest holds is known only from its reservation, if it has one",
-                file.path.display()
+                file.path
             )),
         }
+        reading.running.insert(file.stem);
     }
     add_reservations(root, now, &mut reading)?;
     add_claims(root, &mut reading)?;
     Ok(reading)
 }
 
-fn add_reservations(root: &Path, now: SystemTime, reading: &mut Reading) -> Result<(), LedgerError> {
+fn add_reservations(root: &Root, now: SystemTime, reading: &mut Reading) -> Result<(), LedgerError> {
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let boot_id = fs::read_to_string(root.join("proc/sys/kernel/random/boot_id")).ok();
+    let boot_id = root.read("/proc/sys/kernel/random/boot_id").ok();
     let boot_id = boot_id.as_deref().map(str::trim);
-    for file in files(&root.join(reservation::FOLDER), "json")? {
-        let reservation = match Reservation::from_json(&file.text) {
+    for file in files(root, reservation::FOLDER, "json")? {
+        let read = file
+            .text
+            .and_then(|text| Reservation::from_json(&text).map_err(|error| error.to_string()));
+        let reservation = match read {
             Ok(reservation) => reservation,
             Err(error) => {
-                reading.warnings.push(format!("{}: {error}", file.path.display()));
+                reading.warnings.push(format!("{}: {error}", file.path));
                 continue;
             }
         };
         let has_status = reading.running.contains(&reservation.name);
         let daemon = daemon(root, reservation.pid);
         if let Some(why) = reservation.void(now, boot_id, daemon, has_status) {
-            log::debug!("{}: void: {why}", file.path.display());
+            log::debug!("{}: void: {why}", file.path);
             continue;
         }
         merge(reservation.holder(), &mut reading.ledger.holders);
@@ -121,11 +114,10 @@ fn merge(reserved: Holder, holders: &mut Vec<Holder>) {
     }
 }
 
-fn add_claims(root: &Path, reading: &mut Reading) -> Result<(), LedgerError> {
-    // The links' targets are absolute and would lead out of the root: their names tell.
-    reading.autostart = names(&root.join(claims::AUTOSTART_FOLDER), "xml")?
+fn add_claims(root: &Root, reading: &mut Reading) -> Result<(), LedgerError> {
+    // A link's name tells, wherever it leads.
+    reading.autostart = stems(root, claims::AUTOSTART_FOLDER, "xml")?
         .into_iter()
-        .map(|(_, stem)| stem)
         .collect();
     let running: BTreeSet<&str> = reading
         .ledger
@@ -134,33 +126,35 @@ fn add_claims(root: &Path, reading: &mut Reading) -> Result<(), LedgerError> {
         .map(|holder| holder.uuid.as_str())
         .collect();
     let mut found: Vec<Claim> = Vec::new();
-    for file in files(&root.join(claims::FOLDER), "xml")? {
-        match claims::parse(&file.text, reading.autostart.contains(&file.stem)) {
+    for file in files(root, claims::FOLDER, "xml")? {
+        let autostart = reading.autostart.contains(&file.stem);
+        match file
+            .text
+            .and_then(|text| claims::parse(&text, autostart).map_err(|error| error.to_string()))
+        {
             Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
             Ok(claim) => found.push(claim),
-            Err(error) => reading.warnings.push(format!(
-                "{}: {error}: what it claims does not count",
-                file.path.display()
-            )),
+            Err(error) => reading
+                .warnings
+                .push(format!("{}: {error}: what it claims does not count", file.path)),
         }
     }
     reading.ledger.claims = found;
     Ok(())
 }
 
-/// What is known of the process that ran the hook. No `/proc` below the root: nothing.
-fn daemon(root: &Path, pid: u32) -> Daemon {
-    let proc = root.join("proc");
-    match fs::read_to_string(proc.join(pid.to_string()).join("stat")) {
+/// What is known of the process that ran the hook. A host without `/proc`: nothing.
+fn daemon(root: &Root, pid: u32) -> Daemon {
+    match root.read(format!("/proc/{pid}/stat")) {
         Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && proc.is_dir() => Daemon::Gone,
+        Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
         Err(_) => Daemon::Unknown,
     }
 }
 
 /// `Hugepagesize:` of `/proc/meminfo`.
-fn default_huge_page(root: &Path) -> KiB {
-    let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+fn default_huge_page(root: &Root) -> KiB {
+    let meminfo = root.read("/proc/meminfo").unwrap_or_default();
     let size = meminfo
         .lines()
         .find_map(|line| line.strip_prefix("Hugepagesize:"))
@@ -170,64 +164,51 @@ fn default_huge_page(root: &Path) -> KiB {
 
 /// One file of a folder.
 struct Found {
-    path: PathBuf,
+    /// Where it is, for messages.
+    path: String,
     /// Its name without `.xml` or `.json`: libvirt names files after guests.
     stem: String,
-    text: String,
+    /// Its text, or why there is none.
+    text: Result<String, String>,
 }
 
-/// All files `*.EXTENSION` of a folder by name, with their text. Those that vanish meanwhile never were.
-fn files(folder: &Path, extension: &str) -> Result<Vec<Found>, LedgerError> {
+/// All files `*.EXTENSION` of a folder by name. Those that vanish meanwhile never were; folders are not meant.
+fn files(root: &Root, folder: &str, extension: &str) -> Result<Vec<Found>, LedgerError> {
     let mut found = Vec::new();
-    for (path, stem) in names(folder, extension)? {
-        match read_bounded(&path) {
-            Ok(Some(text)) => found.push(Found { path, stem, text }),
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(LedgerError::new(&path, error)),
-        }
+    for stem in stems(root, folder, extension)? {
+        let on_host = format!("{folder}/{stem}.{extension}");
+        let path = root.path(&on_host).display().to_string();
+        let text = match root.read(&on_host) {
+            Ok(text) => Ok(text),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::InvalidInput => continue,
+                ErrorKind::PermissionDenied => return Err(error.into()),
+                _ => Err(error
+                    .to_string()
+                    .trim_start_matches(&format!("{path}: "))
+                    .to_string()),
+            },
+        };
+        found.push(Found { path, stem, text });
     }
     Ok(found)
 }
 
-/// The paths and stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise (`.xml.new`).
-fn names(folder: &Path, extension: &str) -> Result<Vec<(PathBuf, String)>, LedgerError> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(LedgerError::new(folder, error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| LedgerError::new(folder, error))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(stem) = name
-            .strip_suffix(extension)
-            .and_then(|stem| stem.strip_suffix('.'))
-            && !stem.is_empty()
-        {
-            found.push((entry.path(), stem.to_string()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// A regular file's text, no more than a domain can have (a longer one is cut and then fails to parse).
-fn read_bounded(path: &Path) -> io::Result<Option<String>> {
-    if !fs::metadata(path)?.is_file() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+/// The stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise (`.xml.new`).
+pub fn stems(root: &Root, folder: &str, extension: &str) -> io::Result<Vec<String>> {
+    let names = root.list(folder)?;
+    let stem = |name: &String| Some(name.strip_suffix(extension)?.strip_suffix('.')?.to_string());
+    Ok(names
+        .iter()
+        .filter_map(stem)
+        .filter(|stem| !stem.is_empty())
+        .collect())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
@@ -237,9 +218,9 @@ mod tests {
     const NOW: u64 = 1_000_000;
 
     /// A host root that goes when it is dropped.
-    struct Root(tempfile::TempDir);
+    struct Host(tempfile::TempDir);
 
-    impl Root {
+    impl Host {
         fn new() -> Self {
             let root = Self(tempfile::tempdir().unwrap());
             root.write("proc/sys/kernel/random/boot_id", "b0\n");
@@ -290,12 +271,14 @@ mod tests {
         }
 
         fn read(&self) -> Reading {
-            read(self.0.path(), UNIX_EPOCH + Duration::from_secs(NOW)).unwrap()
+            read(&Root::new(self.0.path()), UNIX_EPOCH + Duration::from_secs(NOW)).unwrap()
         }
     }
 
+    /// A UUID that is the name's alone; names of up to six letters.
     fn uuid(name: &str) -> String {
-        format!("{name}-uuid")
+        let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("8c1f6f0e-0000-4000-8000-{digits:0>12}")
     }
 
     fn domain(name: &str, pins: &[&str], metadata: &str) -> String {
@@ -321,14 +304,14 @@ mod tests {
 
     #[test]
     fn no_libvirt_is_an_empty_ledger() {
-        assert_eq!(Root::new().read(), Reading::default());
-        let nowhere = read(Path::new("/nonexistent-root"), UNIX_EPOCH).unwrap();
+        assert_eq!(Host::new().read(), Reading::default());
+        let nowhere = read(&Root::new("/nonexistent-root"), UNIX_EPOCH).unwrap();
         assert_eq!(nowhere, Reading::default());
     }
 
     #[test]
     fn running_guests_and_reservations_are_one_entry_a_guest() {
-        let root = Root::new();
+        let root = Host::new();
         root.status("db", &["2", "3"])
             .status("web", &["0-7"])
             .daemon(77, 5);
@@ -376,7 +359,7 @@ mod tests {
             ),
         ];
         for (what, change, start, runs, counts) in rows {
-            let root = Root::new();
+            let root = Host::new();
             root.reserve("g", "9", change);
             if let Some(start) = start {
                 root.daemon(77, *start);
@@ -395,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_truncated_status_file_falls_back_to_the_reservation() {
-        let root = Root::new();
+        let root = Host::new();
         root.status("g", &["2"]).reserve("g", "2", |_| {});
         let path = root.0.path().join("run/libvirt/qemu/g.xml");
         let text = fs::read_to_string(&path).unwrap();
@@ -410,7 +393,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_a_warning() {
-        let root = Root::new();
+        let root = Host::new();
         root.write("run/libvirt/qemu/a.xml", "<domstatus>")
             .write("run/libvirt/qemu/a.pid", "1")
             .write("run/libvirt/qemu/autostarted", "")
@@ -427,7 +410,7 @@ mod tests {
 
     #[test]
     fn five_hundred_guests_are_quick() {
-        let root = Root::new();
+        let root = Host::new();
         for n in 0..500 {
             let name = format!("g{n}");
             root.status(&name, &["2", "3"]);

@@ -22,8 +22,8 @@ use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::{Holder, MemoryUse};
 use crate::units::{KiB, NodeId};
 
-/// Where they are, below the root.
-pub const FOLDER: &str = "run/virtfit/reservations";
+/// Where they are on the host.
+pub const FOLDER: &str = "/run/virtfit/reservations";
 /// How long a tentative one lives, in seconds: `prepare` follows `migrate`/`restore begin` within moments or not at all.
 pub const TENTATIVE_SECONDS: u64 = 30;
 /// The only format there is.

@@ -11,8 +11,8 @@ use crate::ledger::{Holder, guest};
 use crate::units::KiB;
 use crate::xml::{Document, Element, XmlError};
 
-/// Where they are, below the root.
-pub const FOLDER: &str = "run/libvirt/qemu";
+/// Where they are on the host.
+pub const FOLDER: &str = "/run/libvirt/qemu";
 
 /// Reads a status file's text. `default_page` is the host's default huge page size.
 ///
@@ -32,7 +32,7 @@ pub fn parse(text: &str, default_page: KiB) -> Result<Holder, XmlError> {
     let numad_cpus: Option<CpuSet> = list_of(numad, "cpuset");
     let numad_nodes: Option<NodeSet> = list_of(numad, "nodeset");
     Ok(Holder {
-        pins: guest::pins(&guest.domain, numad_cpus.as_ref()),
+        pins: guest::pins(&guest, numad_cpus.as_ref()),
         withheld: guest.withheld,
         memory: guest::memory(&guest.domain, numad_nodes.as_ref(), default_page),
         starting: is_starting(root),

@@ -5,8 +5,8 @@
 //!   on one node count as known there; of a guest that has yet to take them, each possible node counts all of them.
 //! - **The guest's own pages** are credited back only as far as they must be on a node: its pages less all that other
 //!   nodes it may use could hold. With one possible node that is all of them.
-//! - **Small pages on several nodes, or anywhere**, are split by the small-page memory of those nodes, as the kernel
-//!   fills them alike in the long run.
+//! - **Small pages on several nodes** are split by the small-page memory of those nodes, as the kernel fills them alike
+//!   in the long run. A guest that is bound nowhere counts nowhere.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +159,7 @@ fn memory_free(others: &[&Holder], host: &Host, host_policy: &HostPolicy) -> BTr
     let small = others
         .iter()
         .flat_map(|holder| &holder.memory)
-        .filter(|uses| uses.page.is_none());
+        .filter(|uses| uses.page.is_none() && !uses.nodes.is_empty());
     for uses in small {
         let possible: Vec<(NodeId, u64)> = room
             .iter()
@@ -181,7 +181,7 @@ fn memory_free(others: &[&Holder], host: &Host, host_policy: &HostPolicy) -> BTr
         .iter()
         .map(|node| {
             let reserved = match host_policy.reserved_memory {
-                ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0.div_ceil(20)),
+                ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0 / 20),
                 ReservedMemory::At(amount) => amount.0,
             };
             let used = used.get(&node.id).copied().unwrap_or(0);
@@ -530,7 +530,7 @@ mod tests {
             ("nothing reserved", vec![], Some(0), [4, 4]),
             ("bound", vec![one("0", 2)], Some(0), [2, 4]),
             ("over two nodes", vec![one("0-1", 2)], Some(0), [3, 3]),
-            ("anywhere", vec![one("", 2)], Some(0), [3, 3]),
+            ("bound nowhere", vec![one("", 2)], Some(0), [4, 4]),
             ("more than there is", vec![one("1", 20)], Some(0), [4, 0]),
             (
                 "huge pages are not in it",

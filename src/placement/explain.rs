@@ -78,10 +78,10 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
         ..any_threads.clone()
     };
     if fits(&any_cache) {
-        return vec![format!(
-            "does not fit {} last-level caches (max_llcs)",
-            demand.max_llcs
-        )];
+        return vec![match demand.max_llcs {
+            1 => "does not fit one last-level cache (max_llcs)".to_string(),
+            most => format!("does not fit {most} last-level caches (max_llcs)"),
+        }];
     }
     if fits(&Demand {
         nodes: None,
@@ -89,6 +89,13 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
         ..any_cache.clone()
     }) {
         return vec!["no room on the nodes or CPUs its XML names (on_existing = keep)".to_string()];
+    }
+    let need = demand.dedicated.len();
+    if demand.cells.is_empty() && need > empty.free.len() {
+        return vec![format!(
+            "needs {need} CPUs, this host has {} dedicated ones",
+            empty.free.len()
+        )];
     }
     let mut reasons = vec![cpus_reason(host, demand, now)];
     if demand
@@ -166,7 +173,8 @@ fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     }
 }
 
-fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
+/// The memory is not to be had where the CPUs are.
+pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let free = |node: NodeId, page: &Option<KiB>| match page {
         Some(size) => now.pages.get(&(node, *size)).map_or(0, |count| count * size.0),
         None => now.memory.get(&node).map_or(0, |free| free.0),

@@ -87,13 +87,66 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
         .then_some(placed)
 }
 
+/// Memory for vCPUs whose pins nobody is to touch: on the nodes of these pins, anywhere where some vCPU has none.
+///
+/// # Errors
+/// The memory does not fit there in the pages asked for.
+pub fn as_they_are(
+    host: &Host,
+    demand: &Demand,
+    supply: &Supply,
+    pins: &Pins,
+) -> Result<Placed, Vec<String>> {
+    let all_pinned = pins.len() as u32 == demand.vcpus;
+    let nodes = if all_pinned {
+        nodes_of(host, pins.values())
+    } else {
+        Vec::new()
+    };
+    let nodes = if nodes.len() < host.nodes.len() || nodes.len() == 1 {
+        nodes
+    } else {
+        Vec::new()
+    };
+    let demand = Demand {
+        bind: demand.bind && !nodes.is_empty(),
+        cells: Vec::new(),
+        ..demand.clone()
+    };
+    let site = Site::new(host, &demand, supply);
+    let page = demand
+        .pages
+        .iter()
+        .find(|page| site.memory_fits_together(&nodes, **page));
+    let Some(page) = page else {
+        return Err(vec![super::explain::memory_reason(host, &demand, supply)]);
+    };
+    let cell = |node: &NodeId| CellPlace {
+        id: CellId(0),
+        vcpus: VcpuSet::first_n(demand.vcpus),
+        memory: demand.memory,
+        node: *node,
+    };
+    Ok(Placed {
+        vcpus: pins.clone(),
+        cells: nodes.first().map(cell).into_iter().collect(),
+        nodes,
+        page: *page,
+        threads: 0,
+        own_cores: true,
+        extra: Vec::new(),
+        withheld: CpuSet::new(),
+        bounded: false,
+        key: Key::default(),
+    })
+}
+
 /// CPUs of given pins that somebody else holds. A mask that covers all dedicated CPUs floats: it holds nothing.
 pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
-    let floats = |pin: &CpuSet| pin.len() > 1 && supply.dedicated.is_subset(pin);
     let held = |pin: &CpuSet| pin.iter().find(|cpu| supply.held.contains_key(cpu));
     let mut found: Vec<(VcpuId, HostCpu)> = pins
         .iter()
-        .filter(|(_, pin)| !floats(pin))
+        .filter(|(_, pin)| !floats(pin, supply))
         .filter_map(|(vcpu, pin)| Some((*vcpu, held(pin)?)))
         .collect();
     let mut seen = CpuSet::new();
@@ -103,6 +156,11 @@ pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
         }
     }
     found
+}
+
+/// A mask of several CPUs that covers all dedicated ones holds nothing.
+fn floats(pin: &CpuSet, supply: &Supply) -> bool {
+    pin.len() > 1 && supply.dedicated.is_subset(pin)
 }
 
 /// Every CPU of every pin is online.
@@ -116,7 +174,11 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
     let threads = level.threads();
     let mut pins = demand.kept.clone();
     let mut free = supply.free.clone();
-    for cpu in pins.values().flat_map(CpuSet::iter) {
+    for cpu in pins
+        .values()
+        .filter(|pin| !floats(pin, supply))
+        .flat_map(CpuSet::iter)
+    {
         free.remove(cpu);
     }
     let blocks: Vec<VcpuSet> = (0..demand.vcpus.div_ceil(threads))
@@ -129,10 +191,15 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
         .collect();
     let given = |block: &&VcpuSet| block.iter().any(|vcpu| demand.kept.contains_key(&vcpu));
     for block in blocks.iter().filter(given) {
-        let core = block
+        let single = block
             .iter()
-            .find_map(|vcpu| demand.kept.get(&vcpu).filter(|pin| pin.len() == 1)?.first())
-            .and_then(|cpu| host.core_of(cpu))?;
+            .filter_map(|vcpu| demand.kept.get(&vcpu).filter(|pin| pin.len() == 1)?.first());
+        let Some(core) = single.into_iter().next().and_then(|cpu| host.core_of(cpu)) else {
+            if threads == 1 {
+                continue; // its pin is a mask of several: it needs no core
+            }
+            return None;
+        };
         for vcpu in block.iter().filter(|vcpu| !demand.kept.contains_key(vcpu)) {
             let cpu = core.cpus.iter().copied().find(|cpu| free.contains(*cpu))?;
             free.remove(cpu);
@@ -218,14 +285,19 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
     if demand.threads.is_some_and(|given| given != threads) {
         return None;
     }
-    let nodes = nodes_of(host, pins.values());
+    let mut nodes = nodes_of(host, pins.values());
     let mut cells = Vec::new();
     for cell in &demand.cells {
         let own = pins
             .iter()
             .filter(|(vcpu, _)| cell.vcpus.contains(**vcpu))
             .map(|(_, pin)| pin);
-        if let [node] = nodes_of(host, own)[..] {
+        let mut here = nodes_of(host, own);
+        if here.is_empty() {
+            // All its vCPUs float: it is where it has to be.
+            here.extend(cell.nodes.iter().flat_map(NodeSet::iter));
+        }
+        if let [node] = here[..] {
             cells.push(CellPlace {
                 id: cell.id,
                 vcpus: cell.vcpus.clone(),
@@ -236,7 +308,9 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
     }
     let distinct: NodeSet = cells.iter().map(|cell| cell.node).collect();
     let celled = !cells.is_empty() && cells.len() == demand.cells.len() && distinct.len() == cells.len();
-    if !celled {
+    if celled {
+        nodes = cells.iter().map(|cell| cell.node).collect();
+    } else {
         cells = nodes
             .first()
             .map(|node| CellPlace {

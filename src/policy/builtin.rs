@@ -52,7 +52,7 @@ use Value::{Count, Word, Yes};
 pub static BUILTINS: &[Builtin] = &[
     Builtin {
         name: BASE,
-        description: "CPUs of its own, the topology to match, memory on its node, huge pages",
+        description: "CPUs of its own, topology to match, huge pages",
         keys: &[],
     },
     Builtin {
@@ -72,7 +72,7 @@ pub static BUILTINS: &[Builtin] = &[
     },
     Builtin {
         name: "local",
-        description: "the safe first step: floats on one node, its memory preferred there",
+        description: "the safe first step: floats on one node",
         keys: &[
             ("guest_visible", Word("keep")),
             ("cpus", Word("shared")),
@@ -99,7 +99,7 @@ pub static BUILTINS: &[Builtin] = &[
     },
     Builtin {
         name: "realtime",
-        description: "fit, real-time scheduling for all vCPUs but 0, locked memory, or no start",
+        description: "fit, all vCPUs but 0 in real time, or no start",
         keys: &[
             ("realtime.vcpus", Word("^0")),
             ("locked", Yes),

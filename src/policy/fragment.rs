@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
-use super::glob::Glob;
+use super::conditions;
 use super::keys;
-use super::range::Range;
 use super::reader::{Given, RULE, Reader};
-use super::rule::{MATCH_KEYS, Match};
+use super::rule::Match;
 use super::source::{Place, Problem, Source, printable};
-use super::value::{Fault, Scalar, number, page_size};
+use super::value::{Fault, number, page_size};
 use crate::units::KiB;
 
 /// The largest policy file that is read, in bytes.
@@ -76,7 +75,7 @@ pub fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
             "host" => host(&mut reader, root, item, &mut out),
             "profile" => profiles(&mut reader, root, item, &mut out),
             "rule" => rules(&mut reader, root, item, &mut out),
-            _ => reader.unknown(root, name, "a policy file", &["host", "profile", "rule"]),
+            _ => reader.unknown(root, name, "the top level", &["host", "profile", "rule"]),
         }
     }
     let mut problems = reader.problems;
@@ -99,12 +98,22 @@ fn syntax(reader: &Reader, error: &toml_edit::TomlError) -> Problem {
         span = end..end;
     }
     let place = reader.place(Some(span));
-    let message = error
+    let mut message = error
         .message()
         .lines()
         .map(str::trim)
         .collect::<Vec<_>>()
         .join(", ");
+    if message.contains("must be quoted") {
+        message.truncate(message.find(", expected").unwrap_or(message.len()));
+    }
+    if let Some(key) = error
+        .span()
+        .filter(|_| message == "duplicate key")
+        .and_then(|span| text.get(span))
+    {
+        message = format!("duplicate key '{key}'");
+    }
     let problem = Problem::at(place, format!("not TOML: {}", printable(&message)));
     if message.contains("quoted") || message.contains("string") {
         problem.next("words stand in quotes: key = \"word\"; numbers, true and false do not")
@@ -278,7 +287,7 @@ fn rule(reader: &mut Reader, table: &dyn TableLike, place: Place) -> RuleFragmen
                 if let Some(conditions) =
                     reader.table(table, "match", item, "a table such as { name = \"db-*\" }")
                 {
-                    out.matches = conditions_of(reader, conditions);
+                    out.matches = conditions::read(reader, conditions);
                 }
             }
             "profile" => {
@@ -300,106 +309,74 @@ fn rule(reader: &mut Reader, table: &dyn TableLike, place: Place) -> RuleFragmen
     out
 }
 
-fn conditions_of(reader: &mut Reader, table: &dyn TableLike) -> Match {
-    const PATTERN: &str = "a pattern such as \"db-*\", or a list of them";
-    let mut out = Match::default();
-    for (name, item) in table.iter() {
-        let pattern = |text: &str| {
-            Glob::parse(text).map_err(|(offset, problem)| Fault {
-                problem: Some(problem),
-                suggestion: None,
-                offset: Some(offset),
-            })
-        };
-        match name {
-            "name" => {
-                out.name = each(reader, table, name, item, PATTERN, |text| match text {
-                    "" => Err(Fault::because("no guest has an empty name")),
-                    _ => pattern(text),
-                });
-            }
-            "title" => out.title = each(reader, table, name, item, PATTERN, pattern),
-            "os" => {
-                let expected = "a pattern over the libosinfo id such as \"*/win/*\", or a list of them";
-                out.os = each(reader, table, name, item, expected, pattern);
-            }
-            "uuid" => out.uuid = each(reader, table, name, item, "a UUID, or a list of them", uuid),
-            "vcpus" => {
-                let expected = "a range such as \"4\", \"2-8\", \"8-\", \"-8\", or a list of them";
-                out.vcpus = match item.as_integer().map(|count| Range::counts(&count.to_string())) {
-                    Some(Ok(range)) => vec![range],
-                    _ => each(reader, table, name, item, expected, Range::counts),
-                };
-            }
-            "memory" => {
-                let expected = "a range such as \"4G-\", \"-512M\", \"4G-8G\", or a list of them";
-                out.memory = each(reader, table, name, item, expected, Range::sizes);
-            }
-            "hostdev" => out.hostdev = truth(reader, table, name, item),
-            "autostart" => out.autostart = truth(reader, table, name, item),
-            _ => reader.unknown(table, name, "'match'", &MATCH_KEYS),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_toml_is_one_problem_with_its_place() {
+        for (text, at, message) in [
+            ("mode = observe\n", "p:1:8", "must be quoted"),
+            ("[host\n", "p:1:6", "unclosed table"),
+            ("[host]\nmode = \"a\nx = 1\n", "p:2:10", "invalid basic string"),
+            (
+                "[host]\nmode = \"a\"\nmode = \"b\"\n",
+                "p:3:1",
+                "duplicate key 'mode'",
+            ),
+            ("[host]\n[host]\n", "p:2:2", "duplicate key 'host'"),
+            ("a = [1,\n\n\n", "p:1:8", "unclosed array"),
+            ("\u{feff}x = y\r\n", "p:1:5", "must be quoted"),
+        ] {
+            let (fragment, problems) = parse(text, "p");
+            assert!(fragment.broken && problems.len() == 1, "{text:?}");
+            let shown = problems.first().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                shown.starts_with(&format!("{at}: not TOML")) && shown.contains(message),
+                "{text:?}\n{shown}"
+            );
         }
     }
-    out
-}
 
-/// One string, or a list of strings, each read by `read`.
-fn each<T>(
-    reader: &mut Reader,
-    table: &dyn TableLike,
-    name: &str,
-    item: &Item,
-    expected: &str,
-    read: impl Fn(&str) -> Result<T, Fault>,
-) -> Vec<T> {
-    let fallback = reader.key_place(table, name);
-    let name = format!("match.{name}");
-    let one = |reader: &mut Reader, item: &Item| {
-        let read = item.as_str().ok_or_else(Fault::default).and_then(&read);
-        read.map_err(|fault| reader.refuse(&name, item, &fault, expected, fallback.clone()))
-            .ok()
-    };
-    match item.as_value().and_then(Value::as_array) {
-        None => one(reader, item).into_iter().collect(),
-        Some(values) if values.is_empty() => {
-            let place = reader.place(item.span());
-            let message = format!("{name} = []: an empty list matches no guest; expected {expected}");
-            reader.problems.push(Problem::at(place, message));
-            Vec::new()
+    #[test]
+    fn shapes_that_are_no_section_are_told() {
+        for (text, message) in [
+            ("host = 3\n", "host = 3: expected a section, written [host]"),
+            ("[[host]]\n", "expected a section, written [host]"),
+            (
+                "[profile]\nsmt = \"prefer\"\n",
+                "a profile is written [profile.NAME]",
+            ),
+            ("[[profile.a]]\n", "profile.a = a list of tables"),
+            ("profile = 1\n", "a profile is written [profile.NAME]"),
+            ("[rule]\nprofile = \"fit\"\n", "a rule is written [[rule]]"),
+            ("rule = [1]\n", "a rule is written [[rule]]"),
+            (
+                "[[rule]]\nmatch = \"db-*\"\nprofile = \"fit\"\n",
+                "expected a table such as { name",
+            ),
+            ("[[rule]]\nmatch = {}\n", "names no profile"),
+            ("[profile.\"\"]\n", "is empty"),
+            ("[profile.-x]\n", "starts with '-'"),
+            (
+                "[host]\nreserved_hugepages = { \"2M\" = 1, \"2048K\" = 2 }\n",
+                "given twice",
+            ),
+            (
+                "[host]\nreserved_hugepages = 512\n",
+                "expected a table such as { \"2M\" = 512 }",
+            ),
+        ] {
+            let (_, problems) = parse(text, "p");
+            let shown = problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n");
+            assert!(
+                problems.len() == 1 && shown.contains(message),
+                "{text:?}\n{shown}"
+            );
         }
-        Some(values) => values
-            .iter()
-            .filter_map(|value| one(reader, &Item::Value(value.clone())))
-            .collect(),
     }
-}
-
-fn truth(reader: &mut Reader, table: &dyn TableLike, name: &str, item: &Item) -> Option<bool> {
-    let read = super::reader::scalar(item)
-        .ok_or_else(Fault::default)
-        .and_then(|v: Scalar| super::value::boolean(&v));
-    let fallback = reader.key_place(table, name);
-    read.map_err(|fault| reader.refuse(&format!("match.{name}"), item, &fault, "true or false", fallback))
-        .ok()
-}
-
-/// Lower case with dashes, as libvirt prints them; dashes may be missing.
-fn uuid(text: &str) -> Result<String, Fault> {
-    let digits: String = text
-        .trim()
-        .chars()
-        .filter(|c| *c != '-')
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(Fault::default());
-    }
-    let mut out = String::with_capacity(36);
-    for (index, digit) in digits.chars().enumerate() {
-        if matches!(index, 8 | 12 | 16 | 20) {
-            out.push('-');
-        }
-        out.push(digit);
-    }
-    Ok(out)
 }

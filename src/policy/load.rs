@@ -92,6 +92,8 @@ impl Files {
             let path = path.as_ref();
             let shown = path.display().to_string();
             let state = match file_text(path, &shown) {
+                // The shell's way to say "no policy at all".
+                _ if path == Path::new("/dev/null") => State::Removed,
                 Ok(text) => State::Used(text),
                 Err(Some(problem)) => State::Unreadable(problem),
                 Err(None) => gone(&shown),
@@ -266,7 +268,8 @@ fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
             "no regular file"
         };
         return Err(Some(
-            Problem::file(shown, format!("{what}, where a policy file is expected")).next("remove it"),
+            Problem::file(shown, format!("{what}, where a policy file is expected"))
+                .next("a policy is a regular file whose name ends in .toml"),
         ));
     }
     let mut bytes = Vec::new();

@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::builtin::{ALIASES, BASE, BUILTINS, OFF};
-use super::digest;
 use super::fragment::{Fragment, ProfileFragment};
 use super::keys::{self, HOST, PROFILE};
-use super::profile::Cpus;
 use super::rule::Rule;
 use super::source::{Place, Problem, printable};
 use super::suggest::did_you_mean;
 use super::value::{Scalar, quoted, size_text};
-use super::{HostPolicy, Policy, Profile, SetRule};
+use super::{HostPolicy, Policy, Profile};
+use super::{checks, digest};
 use crate::cpulist;
-use crate::idset::{CpuSet, VcpuSet};
+use crate::idset::VcpuSet;
 use crate::units::{KiB, VcpuId};
 
 /// Where a file stands in the order of precedence.
@@ -79,21 +78,16 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
     // Where a file could not be read at all, what it defines is not known and cannot be missed.
     let all_known = !files.iter().any(|(_, fragment)| fragment.broken);
     let (host, mut origins) = merge_host(files);
-    overlaps(&host, &origins, &mut problems);
+    checks::overlaps(&host, &origins, &mut problems);
 
     origins.profiles = drafts(files);
     let unknown = parents(&mut origins.profiles);
-    let cyclic = cycles(&origins.profiles, &mut problems);
+    checks::cycles(&origins.profiles, &mut problems);
     if all_known {
         problems.extend(unknown);
     }
-    let mut profiles = BTreeMap::new();
-    if !cyclic {
-        for name in origins.profiles.keys() {
-            profiles.insert(name.clone(), resolve(name, &origins.profiles));
-        }
-        contradictions(&profiles, &origins.profiles, &mut problems);
-    }
+    let profiles = resolve_all(&origins.profiles);
+    checks::contradictions(&profiles, &origins.profiles, &mut problems);
     let rules = rules(files, &origins.profiles, all_known, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -146,33 +140,6 @@ fn merge_host(files: &[(Tier, Fragment)]) -> (HostPolicy, Origins) {
     // "2M" = 0 takes an earlier file's reservation back.
     host.reserved_hugepages.retain(|_, count| *count > 0);
     (host, origins)
-}
-
-fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {
-    let explicit = [
-        ("housekeeping", &host.housekeeping),
-        ("dedicated", &host.dedicated),
-        ("shared", &host.shared),
-    ]
-    .map(|(name, rule)| match (rule, origins.host.get(name)) {
-        (SetRule::Cpus(cpus), Some(place)) => Some((name, cpus, place)),
-        _ => None,
-    });
-    let explicit: Vec<(&str, &CpuSet, &Place)> = explicit.into_iter().flatten().collect();
-    for (index, (name, cpus, place)) in explicit.iter().enumerate() {
-        for (other, theirs, their_place) in explicit.iter().skip(index + 1) {
-            let both = cpus.intersection(theirs);
-            if !both.is_empty() {
-                let noun = if both.len() == 1 { "CPU" } else { "CPUs" };
-                let message = format!("{other} = \"{theirs}\": {noun} {both} also in {name}");
-                problems.push(
-                    Problem::at((*their_place).clone(), message)
-                        .also(format!("{name} is given"), (*place).clone())
-                        .next("a CPU is in one of the sets; take it out of the other"),
-                );
-            }
-        }
-    }
 }
 
 fn drafts(files: &[(Tier, Fragment)]) -> BTreeMap<String, Draft> {
@@ -261,142 +228,68 @@ fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<Strin
     problem
 }
 
-/// Whether some profiles inherit each other in a circle; each circle is one problem.
-fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) -> bool {
-    let mut done: BTreeSet<&str> = BTreeSet::new();
-    let mut found = false;
-    for start in drafts.keys() {
-        let mut path: Vec<&str> = Vec::new();
-        let mut on_path: BTreeSet<&str> = BTreeSet::new();
-        let mut next = Some(start.as_str());
-        while let Some(name) = next.filter(|name| !done.contains(name)) {
-            if !on_path.insert(name) {
-                let begin = path.iter().position(|seen| *seen == name).unwrap_or(0);
-                problems.extend(circle(path.get(begin..).unwrap_or(&[]), drafts));
-                found = true;
-                break;
-            }
-            path.push(name);
-            next = drafts
-                .get(name)
-                .and_then(|draft| draft.inherits.as_ref())
-                .map(|(parent, _)| parent.as_str());
-        }
-        done.extend(path);
-    }
-    found
-}
-
-fn circle(members: &[&str], drafts: &BTreeMap<String, Draft>) -> Option<Problem> {
-    let place_of = |name: &&str| match drafts.get(*name).and_then(|draft| draft.inherits.as_ref()) {
-        Some((_, Origin::File(place))) => Some(place.clone()),
-        _ => None,
-    };
-    let first = members.iter().position(|name| place_of(name).is_some())?;
-    let place = place_of(members.get(first)?)?;
-    let mut order: Vec<&str> = members
-        .iter()
-        .cycle()
-        .skip(first)
-        .take(members.len())
-        .copied()
-        .collect();
-    order.push(order.first()?);
-    let next = if members.contains(&BASE) {
-        "every profile comes from fit in the end; fit inherits nothing"
-    } else {
-        "let one of them inherit a profile outside the circle"
-    };
-    let message = format!(
-        "profiles inherit each other in a circle: {}",
-        printable(&order.join(" -> "))
-    );
-    Some(Problem::at(place, message).next(next))
-}
-
-/// The profiles a profile's keys come from, itself first; ends at the base. Not for circles.
+/// The profiles a profile's keys come from, itself first. Ends at the base, or where a circle closes.
 pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a str, &'a Draft)> {
     let mut out = Vec::new();
     let mut next = Some(name);
     while let Some((name, draft)) = next.and_then(|name| drafts.get(name).map(|draft| (name, draft))) {
+        if out.len() > drafts.len() {
+            break;
+        }
         out.push((name, draft));
         next = draft.inherits.as_ref().map(|(parent, _)| parent.as_str());
     }
     out
 }
 
-/// All keys of a profile. The description is its own: what describes its parent does not describe it.
-fn resolve(name: &str, drafts: &BTreeMap<String, Draft>) -> Profile {
-    let mut profile = Profile::default();
-    let chain = chain(name, drafts);
-    for (owner, draft) in chain.iter().rev() {
-        for (path, (value, _)) in &draft.keys {
-            if *path == "description" && *owner != name {
-                continue;
-            }
-            if let Some(key) = keys::find(PROFILE, path) {
-                // Every value here went through this very function when it was read.
-                let _ = (key.set)(&mut profile, value);
-            }
+/// Every profile with all its keys; those whose parents go in a circle are left out.
+fn resolve_all(drafts: &BTreeMap<String, Draft>) -> BTreeMap<String, Profile> {
+    let mut done: BTreeMap<String, Profile> = BTreeMap::new();
+    let mut endless: BTreeSet<&str> = BTreeSet::new();
+    for start in drafts.keys() {
+        let mut path: Vec<(&str, &Draft)> = Vec::new();
+        let mut on_path: BTreeSet<&str> = BTreeSet::new();
+        let mut next = Some(start.as_str());
+        let mut closed = false;
+        while let Some(name) = next.filter(|name| !done.contains_key(*name)) {
+            closed = endless.contains(name) || !on_path.insert(name);
+            let Some(draft) = drafts.get(name).filter(|_| !closed) else {
+                break;
+            };
+            path.push((name, draft));
+            next = draft.inherits.as_ref().map(|(parent, _)| parent.as_str());
+        }
+        if closed {
+            endless.extend(on_path);
+            continue;
+        }
+        // From the parent that is known down to where the walk began.
+        for (name, draft) in path.into_iter().rev() {
+            let parent = draft.inherits.as_ref().and_then(|(parent, _)| done.get(parent));
+            let profile = resolve(name, draft, parent.cloned().unwrap_or_default());
+            done.insert(name.to_string(), profile);
         }
     }
-    profile.off = chain.iter().any(|(owner, _)| *owner == OFF);
-    profile.name = name.to_string();
-    profile
+    done
 }
 
-fn contradictions(
-    profiles: &BTreeMap<String, Profile>,
-    drafts: &BTreeMap<String, Draft>,
-    problems: &mut Vec<Problem>,
-) {
-    for (name, profile) in profiles {
-        let Some(draft) = drafts.get(name) else {
-            continue;
-        };
-        let own = |path: &str| match draft.keys.get(path) {
-            Some((_, Origin::File(place))) => Some(place.clone()),
-            _ => None,
-        };
-        let shown = printable(name);
-        if profile.off {
-            for path in draft.keys.keys().filter(|path| **path != "description") {
-                if let Some(place) = own(path) {
-                    let message =
-                        format!("'{path}' has no effect: '{shown}' leaves the guest alone, as 'off' does");
-                    problems.push(
-                        Problem::at(place, message)
-                            .next("take the key out, or inherit another profile than 'off'"),
-                    );
-                }
-            }
-            continue;
-        }
-        let mixed = profile.cpus == Cpus::Mixed;
-        let none = profile.dedicated_vcpus.0.is_empty();
-        if mixed && none {
-            if let Some(place) = own("cpus").or_else(|| own("dedicated_vcpus")) {
-                problems.push(
-                    Problem::at(
-                        place,
-                        format!("profile '{shown}': cpus = \"mixed\" needs dedicated_vcpus"),
-                    )
-                    .next("say which vCPUs are dedicated, for example dedicated_vcpus = \"^0\""),
-                );
-            }
-        } else if !mixed
-            && !none
-            && let Some(place) = own("dedicated_vcpus")
-        {
-            problems.push(
-                Problem::at(
-                    place,
-                    format!("profile '{shown}': dedicated_vcpus needs cpus = \"mixed\""),
-                )
-                .next("add cpus = \"mixed\", or take dedicated_vcpus out"),
-            );
+/// A profile from its parent and its own keys. The description is its own: what describes its parent does not
+/// describe it. A profile that leaves the guest alone has the defaults, as none of them has an effect.
+fn resolve(name: &str, draft: &Draft, parent: Profile) -> Profile {
+    let off = parent.off || name == OFF;
+    let mut profile = Profile {
+        name: name.to_string(),
+        off,
+        description: String::new(),
+        ..if off { Profile::default() } else { parent }
+    };
+    for (path, (value, _)) in &draft.keys {
+        if let Some(key) = keys::find(PROFILE, path).filter(|_| !off || *path == "description") {
+            // Every value here went through this very function when it was read.
+            let _ = (key.set)(&mut profile, value);
         }
     }
+    profile
 }
 
 fn rules(

@@ -6,6 +6,8 @@ use std::path::Path;
 use crate::idset::CpuSet;
 
 pub mod builtin;
+mod checks;
+mod conditions;
 mod digest;
 pub mod fragment;
 pub mod glob;

@@ -92,22 +92,21 @@ impl Reader {
             (None, ..) => fallback,
         };
         let kind = match item {
-            Item::Value(Value::Float(_)) => "a fraction is not accepted; ",
-            Item::Value(Value::Datetime(_)) => "a date is not accepted; ",
-            Item::Value(Value::Array(_)) => "a list is not accepted; ",
-            _ => "",
+            Item::Value(Value::Float(_)) => Some("a fraction is not accepted"),
+            Item::Value(Value::Datetime(_)) => Some("a date is not accepted"),
+            Item::Value(Value::Array(_)) => Some("a list is not accepted"),
+            _ => None,
         };
-        let problem = fault
-            .problem
-            .as_ref()
-            .map_or(String::new(), |problem| format!("{problem}; "));
         let meant = match &fault.suggestion {
             Some(word) if word.starts_with('"') => format!("; did you mean {word}?"),
             Some(word) => format!("; did you mean '{word}'?"),
             None => String::new(),
         };
-        let message = format!("{name} = {raw}: {kind}{problem}expected {expected}{meant}");
-        self.problems.push(Problem::at(place, message));
+        self.problems.push(match fault.problem.as_deref().or(kind) {
+            None => Problem::at(place, format!("{name} = {raw}: expected {expected}{meant}")),
+            Some(problem) => Problem::at(place, format!("{name} = {raw}: {problem}{meant}"))
+                .next(super::text::wrapped(&format!("expected {expected}"), 2)),
+        });
     }
 
     /// The entries of a table, or a problem that says what was expected.
@@ -156,7 +155,7 @@ impl Reader {
         } else if let Some(home) = home_of(name, section) {
             Problem::at(
                 place,
-                format!("'{shown}' does not belong in {section}; it belongs in {home}"),
+                format!("'{shown}' does not belong in {section} but in {home}"),
             )
         } else if let Some(word) = nearest(name, known.iter().copied()) {
             Problem::at(
@@ -189,7 +188,7 @@ impl Reader {
             if own.contains(&name) {
                 continue;
             }
-            if let Some(key) = keys::find(all, name) {
+            if let Some(key) = keys::find(all, name).filter(|_| !name.contains('.')) {
                 self.key(table, name, item, key, &mut out);
                 continue;
             }

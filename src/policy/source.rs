@@ -5,7 +5,10 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// The longest piece of a source line that a message shows, in characters.
-const EXCERPT: usize = 74;
+const EXCERPT: usize = 70;
+
+/// How many problems are shown; a file with more is no policy.
+const MOST_SHOWN: usize = 500;
 
 /// One policy file: what messages call it, and its text (a byte order mark is taken off).
 #[derive(Debug, Default)]
@@ -240,19 +243,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything wrong with the policy, in the order of files and lines. Never empty.
+/// Everything wrong with the policy, in the order of files and lines. Never empty. As text the first 500.
 #[derive(Debug, Clone)]
 pub struct PolicyErrors(pub Vec<Problem>);
 
 impl fmt::Display for PolicyErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.0.iter().take(MOST_SHOWN).enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
             write!(f, "{problem}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n... and {more} more"),
+        }
     }
 }
 
@@ -290,7 +296,7 @@ mod tests {
         let text = format!("a = [{}X, {}]", "1, ".repeat(100), "2, ".repeat(100));
         let out = shown(&text, "X");
         let lines: Vec<&str> = out.lines().collect();
-        assert!(lines.iter().all(|l| l.chars().count() < 100), "{out}");
+        assert!(lines.iter().all(|l| l.chars().count() <= 80), "{out}");
         let caret = lines[2].chars().position(|c| c == '^').unwrap();
         assert_eq!(lines[1].chars().nth(caret), Some('X'), "{out}");
     }

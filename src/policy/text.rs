@@ -26,14 +26,14 @@ pub fn wrapped(text: &str, indent: usize) -> String {
 
 /// A line of TOML with a comment: beside it where that fits in 80 columns, else above it.
 pub fn commented(line: &str, comment: &str) -> String {
-    const COLUMN: usize = 40;
-    let width = line.chars().count();
-    let beside = width.max(COLUMN - 1) + 1;
-    if beside + 2 + comment.chars().count() <= WIDTH && !line.contains('\n') {
-        format!("{line}{} # {comment}\n", " ".repeat(beside - width - 1))
-    } else {
-        format!("# {comment}\n{line}\n")
+    const COLUMN: usize = 39;
+    let (width, beside) = (line.chars().count(), comment.chars().count() + 3);
+    if width + beside > WIDTH || line.contains('\n') {
+        return format!("# {comment}\n{line}\n");
     }
+    // In line with the others where there is room, else as near to it as 80 columns let it be.
+    let pad = COLUMN.saturating_sub(width).min(WIDTH - width - beside);
+    format!("{line}{} # {comment}\n", " ".repeat(pad))
 }
 
 #[cfg(test)]
@@ -48,5 +48,6 @@ mod tests {
         }
         assert_eq!(commented("a = 1", "here").find('#'), Some(40));
         assert!(commented(&"x".repeat(70), "here is a file:4").starts_with("# here"));
+        assert_eq!(commented(&"x".repeat(30), &"y".repeat(47)).len(), 81);
     }
 }

@@ -1,9 +1,30 @@
 //! Values of changes in words, and what follows from them.
 
+use crate::units::KiB;
+
 /// A value for people. A topology (`sockets=1 dies=1 cores=2 threads=2`, with or without quotes) becomes
-/// `1 socket, 2 cores, 2 threads`; everything else stays.
+/// `1 socket, 2 cores, 2 threads`; amounts of memory are told in their largest unit; everything else stays.
 pub(crate) fn value(text: &str) -> String {
-    topology(text).unwrap_or_else(|| text.to_string())
+    topology(text).unwrap_or_else(|| amounts(text))
+}
+
+/// `2048 KiB` becomes `2 MiB`, wherever it stands.
+fn amounts(text: &str) -> String {
+    let mut pieces = text.split(" KiB").peekable();
+    let mut out = String::with_capacity(text.len());
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            out.push_str(piece);
+            break;
+        }
+        let digits = piece.len() - piece.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        let (before, number) = piece.split_at(piece.len() - digits);
+        match number.parse() {
+            Ok(kib) => out.push_str(&format!("{before}{}", KiB(kib))),
+            Err(_) => out.push_str(&format!("{piece} KiB")),
+        }
+    }
+    out
 }
 
 /// The topology libvirt gives a guest that asks for none: a socket a vCPU.
@@ -79,6 +100,13 @@ mod tests {
             ("host-model", "host-model"),
             ("0-3,16", "0-3,16"),
             ("", ""),
+            ("2048 KiB", "2 MiB"),
+            (
+                "0-13: 8388608 KiB; 14-19: 5032961 KiB",
+                "0-13: 8 GiB; 14-19: 5032961 KiB",
+            ),
+            ("some KiB", "some KiB"),
+            ("99999999999999999999999 KiB", "99999999999999999999999 KiB"),
         ] {
             assert_eq!(value(given), want, "{given}");
         }

@@ -38,6 +38,7 @@ pub(crate) struct Signs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Meaning {
     Free,
+    Claimed,
     Housekeeping,
     Vcpu,
     Floating,
@@ -54,6 +55,7 @@ impl Meaning {
     fn entry(self) -> (&'static str, &'static str) {
         match self {
             Self::Free => ("..", "free"),
+            Self::Claimed => ("::", "free, claimed by a definition"),
             Self::Housekeeping => ("##", "housekeeping"),
             Self::Vcpu => ("vN", "vCPU N"),
             Self::Floating => ("~~", "its vCPUs float here"),
@@ -135,6 +137,9 @@ impl Signs {
             {
                 signs.used.insert(Meaning::NotForGuests);
                 ("--".to_string(), Paint::Dim)
+            } else if taken.claimed_autostart.contains(cpu) || taken.claimed_other.contains(cpu) {
+                signs.used.insert(Meaning::Claimed);
+                ("::".to_string(), Paint::Plain)
             } else {
                 signs.used.insert(Meaning::Free);
                 ("..".to_string(), Paint::Plain)

@@ -346,7 +346,11 @@ fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style:
     if cpus.is_empty() {
         parts.push("no CPUs".to_string());
     } else {
-        let free = |cpu: &HostCpu| signs.get(*cpu).is_some_and(|sign| sign.text == "..");
+        let free = |cpu: &HostCpu| {
+            signs
+                .get(*cpu)
+                .is_some_and(|sign| matches!(sign.text.as_str(), ".." | "::"))
+        };
         let whole = cores.iter().filter(|core| core.cpus.iter().all(free)).count();
         let count = cpus.iter().filter(|cpu| free(cpu)).count();
         let mut pieces = vec![format!("{count} free ({})", plural(whole, "whole core"))];

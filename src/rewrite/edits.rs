@@ -128,16 +128,17 @@ impl<'d> Edits<'d> {
 
     /// The edited text.
     pub(super) fn finish(mut self) -> String {
-        // At one place insertions come first, then what goes; the sort keeps insertions in their order. Of two ranges
-        // that start together the longer one holds the other.
-        self.edits.sort_by_key(|edit| {
-            let length = edit.range.len();
-            (edit.range.start, length != 0, usize::MAX - length)
+        // At one place insertions come first, in their order, then what goes. Of two ranges that start together the
+        // longer one holds the other; of two equal ones the later was made knowing of the earlier.
+        let mut edits: Vec<(usize, Edit)> = std::mem::take(&mut self.edits).into_iter().enumerate().collect();
+        edits.sort_by_key(|(turn, edit)| match edit.range.len() {
+            0 => (edit.range.start, 0, *turn),
+            length => (edit.range.start, usize::MAX - length, usize::MAX - turn),
         });
-        let grown: usize = self.edits.iter().map(|edit| edit.text.len()).sum();
+        let grown: usize = edits.iter().map(|(_, edit)| edit.text.len()).sum();
         let mut out = String::with_capacity(self.text.len() + grown);
         let mut at = 0;
-        for edit in &self.edits {
+        for (_, edit) in &edits {
             if edit.range.start < at {
                 continue;
             }
@@ -165,4 +166,35 @@ pub(super) fn space_start(text: &str, offset: usize) -> usize {
         .take_while(|byte| byte.is_ascii_whitespace())
         .count();
     offset - space
+}
+
+/// The bytes between the quotes of ` name='value'`.
+pub(super) fn value_in(raw: &str) -> &str {
+    let Some(start) = raw.find(['"', '\'']) else {
+        return "";
+    };
+    let quoted = &raw[start + 1..];
+    quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
+}
+
+/// Whether a piece between elements does not end inside a comment, CDATA section or processing instruction.
+pub(super) fn is_whole(piece: &str) -> bool {
+    let mut rest = piece;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at..];
+        let end = if rest.starts_with("<!--") {
+            "-->"
+        } else if rest.starts_with("<![CDATA[") {
+            "]]>"
+        } else if rest.starts_with("<?") {
+            "?>"
+        } else {
+            ">"
+        };
+        match rest.find(end) {
+            Some(length) => rest = &rest[length + end.len()..],
+            None => return false,
+        }
+    }
+    true
 }

@@ -7,8 +7,8 @@ pub(super) enum Fragment {
     Raw(String),
     /// An element. Attribute values are plain text and escaped when rendered.
     Element {
-        name: String,
-        attributes: Vec<(String, String)>,
+        name: &'static str,
+        attributes: Vec<(&'static str, String)>,
         content: Content,
     },
 }
@@ -46,18 +46,18 @@ impl Lead {
 
 impl Fragment {
     /// An element without attributes or content.
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &'static str) -> Self {
         Self::Element {
-            name: name.to_string(),
+            name,
             attributes: Vec::new(),
             content: Content::Children(Vec::new()),
         }
     }
 
     /// With one more attribute.
-    pub(super) fn attr(mut self, name: &str, value: impl ToString) -> Self {
+    pub(super) fn attr(mut self, name: &'static str, value: impl ToString) -> Self {
         if let Self::Element { attributes, .. } = &mut self {
-            attributes.push((name.to_string(), value.to_string()));
+            attributes.push((name, value.to_string()));
         }
         self
     }

@@ -16,7 +16,7 @@ use crate::xml::Element;
 struct Pending {
     children: Vec<(Rank, Fragment)>,
     /// Of a container that has to be made.
-    attributes: Vec<(String, String)>,
+    attributes: Vec<(&'static str, String)>,
 }
 
 /// How a container was before something went in.
@@ -45,9 +45,9 @@ impl Layout {
     }
 
     /// Gives a container that has to be made an attribute.
-    pub(super) fn attribute(&mut self, container: Container, name: &str, value: &str) {
+    pub(super) fn attribute(&mut self, container: Container, name: &'static str, value: &str) {
         let pending = self.pending.entry(container).or_default();
-        pending.attributes.push((name.to_string(), value.to_string()));
+        pending.attributes.push((name, value.to_string()));
     }
 
     /// Replaces an element by a new one in the same place.
@@ -117,7 +117,7 @@ impl Layout {
                 (None, Some(parent)) => {
                     let name = container.name();
                     let fragment = Fragment::Element {
-                        name: name.to_string(),
+                        name,
                         attributes: pending.attributes,
                         content: Content::Children(pending.children.into_iter().map(|(_, f)| f).collect()),
                     };
@@ -166,11 +166,21 @@ impl Style {
     /// For the children of an element.
     fn inside(&self, text: &str, element: &Element<'_>) -> Lead {
         let step = self.step.clone();
-        if let Some(child) = element.children().next() {
-            let own = line_lead(text, child.span().start).unwrap_or_default();
-            return Lead { own, step };
+        let own = element
+            .children()
+            .find_map(|child| line_lead(text, child.span().start));
+        let inner = &text[element.inner_span()];
+        let first = inner.len() - inner.trim_ascii_start().len();
+        // Where no child begins a line, a comment may.
+        let own = own.or_else(|| line_lead(text, element.inner_span().start + first));
+        match own {
+            Some(own) if first < inner.len() => Lead { own, step },
+            None if first < inner.len() => Lead {
+                own: String::new(),
+                step,
+            },
+            _ => self.at(text, element).deeper(),
         }
-        self.at(text, element).deeper()
     }
 
     /// For the element itself.
@@ -213,16 +223,26 @@ fn fill<'d>(
         return open(style, element, &inside, pending.children, edits);
     }
     let records = records(container, element);
+    let numbered = numbered(container, element);
     let ranked = element
         .children()
         .any(|child| container.place(child.name()).is_some());
     for (rank, fragment) in pending.children {
-        // Records go from the last child to the first, their ranks ever smaller.
-        let found = records.partition_point(|(other, _)| *other > rank);
-        let at = match records.get(found) {
-            Some((_, end)) => after_comment(text, *end, element.inner_span().end),
-            None if ranked => element.start_tag_span().end,
-            None => space_start(text, element.inner_span().end),
+        // Beside those of its name, wherever the author has them; else as libvirt orders them. Records go from the last
+        // child to the first, their ranks ever smaller.
+        let above = numbered.range((rank.0, 0)..=rank).next_back();
+        let below = numbered.range(rank..=(rank.0, u32::MAX)).next();
+        let record = records.get(records.partition_point(|(other, _)| *other > rank));
+        let after = match (above, below, record) {
+            (Some((_, (_, end))), _, _) => Some(*end),
+            (None, Some((_, (before, _))), _) => *before,
+            (None, None, Some((_, end))) => Some(*end),
+            (None, None, None) if ranked => None,
+            (None, None, None) => Some(space_start(text, element.inner_span().end)),
+        };
+        let at = match after {
+            Some(end) => after_comment(text, end, element.inner_span().end),
+            None => element.start_tag_span().end,
         };
         let mut out = inside.own.clone();
         fragment.render(&inside, &mut out);
@@ -253,19 +273,39 @@ fn open<'d>(
     }
 }
 
+/// A child's place and number.
+fn rank_of(container: &Container, child: &Element<'_>) -> Option<Rank> {
+    let number = Container::number_of(child.name())
+        .and_then(|name| child.attr(name))
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    Some((container.place(child.name())?, number))
+}
+
+/// Where the child before each rank ends (none: it is the first), and where its own ends.
+fn numbered(container: &Container, element: &Element<'_>) -> BTreeMap<Rank, (Option<usize>, usize)> {
+    let mut out = BTreeMap::new();
+    let mut before = None;
+    for child in element.children() {
+        let end = child.span().end;
+        if let Some(rank) = rank_of(container, &child) {
+            out.entry(rank)
+                .and_modify(|(_, last)| *last = end)
+                .or_insert((before, end));
+        }
+        before = Some(end);
+    }
+    out
+}
+
 /// From the last child to the first: each child whose rank is smaller than that of all after it, and where it ends.
 fn records(container: &Container, element: &Element<'_>) -> Vec<(Rank, usize)> {
     let children: Vec<Element<'_>> = element.children().collect();
     let mut records: Vec<(Rank, usize)> = Vec::new();
     for child in children.iter().rev() {
-        let Some(place) = container.place(child.name()) else {
+        let Some(rank) = rank_of(container, child) else {
             continue;
         };
-        let number = Container::number_of(child.name())
-            .and_then(|name| child.attr(name))
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0);
-        let rank = (place, number);
         if records.last().is_none_or(|(last, _)| rank < *last) {
             records.push((rank, child.span().end));
         }

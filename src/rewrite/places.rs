@@ -24,7 +24,7 @@ pub(super) struct Places<'d> {
     features: HashMap<String, Element<'d>>,
     disks: HashMap<String, (usize, Element<'d>)>,
     scsi: BTreeMap<u32, Element<'d>>,
-    /// For each top-level element: how many of its name come before.
+    /// For each container: how many of its name come before.
     ordinals: HashMap<ElementId, usize>,
 }
 
@@ -65,6 +65,8 @@ impl<'d> Places<'d> {
             ordinals.insert(child.id(), *count);
             *count += 1;
         }
+        let kvms = nested(&root, &["features", "kvm"]).enumerate();
+        ordinals.extend(kvms.map(|(nth, kvm)| (kvm.id(), nth)));
         Ok(Self {
             document,
             ordinals,
@@ -106,7 +108,7 @@ impl<'d> Places<'d> {
         }
     }
 
-    /// Which of a repeated top-level container's elements this is.
+    /// Which of a repeated container's elements this is.
     pub(super) fn container_number(&self, element: &Element<'d>) -> usize {
         self.ordinals.get(&element.id()).copied().unwrap_or(0)
     }
@@ -288,7 +290,9 @@ fn read_numa(element: &Element<'_>) -> String {
 
 /// A list in its one form; as it is where it is none.
 fn normal_list(text: &str) -> String {
-    match crate::cpulist::parse_within::<crate::units::HostCpu>(text, &IdSet::new()) {
+    // libvirt lets a comma end a list.
+    let body = text.trim().strip_suffix(',').unwrap_or(text);
+    match crate::cpulist::parse_within::<crate::units::HostCpu>(body, &IdSet::new()) {
         Ok(set) => set.to_string(),
         Err(_) => text.trim().to_string(),
     }

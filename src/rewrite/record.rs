@@ -12,13 +12,14 @@ use super::fragment::Fragment;
 use super::layout::Before;
 use super::order::Container;
 use super::places::Places;
+use super::target::{Form, form};
 use super::value::{cells, parse, show, show_cells, show_topology, topology};
 use super::{Head, Owned, Position, Provenance, Shape, Was, target};
 use crate::cpulist;
 use crate::domain::parse::plain_children;
 use crate::policy::profile::OnNoFit;
-use crate::settings::Value;
-use crate::xml::{Element, XmlError};
+use crate::settings::{Target, Value};
+use crate::xml::{Document, Element, XmlError};
 
 /// The namespace of the provenance.
 pub(super) const NAMESPACE: &str = "https://virtfit.dev/ns/domain/1";
@@ -149,7 +150,8 @@ pub(super) fn read<'d>(places: &Places<'d>) -> Result<Option<Record<'d>>, XmlErr
                 if !seen.insert(target.clone()) {
                     return Err(malformed(&child, &format!("at='{at}' is there twice")));
                 }
-                let was: Result<Vec<Was>, XmlError> = child.children().map(|was| read_was(&was)).collect();
+                let was: Result<Vec<Was>, XmlError> =
+                    child.children().map(|was| read_was(&was, &target)).collect();
                 owned.push(Owned {
                     target,
                     wrote,
@@ -212,7 +214,7 @@ fn head(element: &Element<'_>) -> Result<Head, XmlError> {
     })
 }
 
-fn read_was(element: &Element<'_>) -> Result<Was, XmlError> {
+fn read_was(element: &Element<'_>, target: &Target) -> Result<Was, XmlError> {
     let text = |name: &str| element.attr(name).map(|text| text.into_owned());
     let unreadable = || malformed(element, "it cannot be read");
     if element.local_name() != "was" {
@@ -221,7 +223,7 @@ fn read_was(element: &Element<'_>) -> Result<Was, XmlError> {
             &format!("<{}> is nothing known", element.name()),
         ));
     }
-    Ok(match (text("attr"), text("raw"), text("pos"), text("ids")) {
+    let was = match (text("attr"), text("raw"), text("pos"), text("ids")) {
         (Some(name), None, None, None) => Was::NoAttribute { name },
         (Some(name), Some(raw), None, None) => Was::Attribute { name, raw },
         (Some(name), Some(raw), Some(pos), None) => Was::GoneAttribute {
@@ -236,7 +238,53 @@ fn read_was(element: &Element<'_>) -> Result<Was, XmlError> {
         },
         (None, None, None, Some(ids)) => Was::IothreadIds { ids },
         _ => return Err(unreadable()),
-    })
+    };
+    match fits(&was, target) {
+        true => Ok(was),
+        false => Err(malformed(element, "its bytes are none that virtfit recorded")),
+    }
+}
+
+/// Whether the bytes are one whole attribute or element of the kind that was taken from this target: they become part
+/// of the domain again, and must not be anything else.
+fn fits(was: &Was, target: &Target) -> bool {
+    let form = form(target);
+    let attribute = |name: &str| match form {
+        Form::Attribute(_, expected) | Form::Keyed(_, _, expected) => name == expected,
+        Form::CpuMode => matches!(name, "mode" | "check" | "match" | "migratable"),
+        _ => false,
+    };
+    let element = |raw: &str| {
+        let raw = raw.trim_ascii_start();
+        let Ok(document) = Document::parse(raw) else {
+            return false;
+        };
+        let root = document.root();
+        root.span() == (0..raw.len())
+            && match form {
+                Form::Keyed(_, expected, _) | Form::Whole(_, expected) => root.name() == expected,
+                Form::CpuMode => matches!(root.name(), "model" | "vendor"),
+                Form::Sched => root.name() == "vcpusched",
+                Form::Attribute(..) => false,
+            }
+    };
+    let tag_has_only = |name: &str, attributes: &str| {
+        let text = format!("<x{attributes}/>");
+        Document::parse(&text).is_ok_and(|document| {
+            let names: Vec<&str> = document.root().raw_attrs().map(|(name, _)| name).collect();
+            names == [name] && document.root().span() == (0..text.len())
+        })
+    };
+    match was {
+        Was::NoAttribute { name } => attribute(name),
+        Was::Attribute { name, raw } => {
+            let quote = if raw.contains('"') { '\'' } else { '"' };
+            attribute(name) && tag_has_only(name, &format!(" {name}={quote}{raw}{quote}"))
+        }
+        Was::GoneAttribute { name, raw, .. } => attribute(name) && tag_has_only(name, raw),
+        Was::Element { raw } | Was::GoneElement { raw, .. } => element(raw),
+        Was::IothreadIds { .. } => *target == Target::Iothreads,
+    }
 }
 
 fn position(text: &str) -> Option<Position> {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::edits::Edits;
+use super::address::without_taken_address;
+use super::edits::{Edits, is_whole, value_in};
 use super::fragment::Fragment;
 use super::layout::{Before, Layout};
 use super::order::Container;
@@ -38,6 +39,7 @@ pub fn revert(document: &Document<'_>) -> Result<Reverted, XmlError> {
     };
     let mut undo = Undo {
         places: &places,
+        stored: is_stored(&places, &record),
         edits: Edits::new(places.text),
         layout: Layout::default(),
         ours: HashSet::new(),
@@ -71,6 +73,8 @@ type Gone = (Position, &'static str, String);
 
 struct Undo<'p, 'd> {
     places: &'p Places<'d>,
+    /// libvirt has stored the text since virtfit wrote it: it writes namespaced attributes in double quotes.
+    stored: bool,
     edits: Edits<'d>,
     layout: Layout,
     /// Elements of the document that virtfit put there.
@@ -85,10 +89,13 @@ impl<'d> Undo<'_, 'd> {
     fn setting(&mut self, owned: &Owned) {
         let target = &owned.target;
         match form(target) {
-            Form::Attribute(holder, _) => {
+            Form::Attribute(holder, name) => {
                 let element = self.places.holder(&holder);
                 for was in &owned.was {
-                    self.attribute(element.as_ref(), &holder, was);
+                    match &element {
+                        Some(element) => self.attribute(element, was),
+                        None => self.make(&holder, name, was),
+                    }
                 }
             }
             Form::Keyed(container, name, _) | Form::Whole(container, name) => {
@@ -112,11 +119,18 @@ impl<'d> Undo<'_, 'd> {
         for was in &owned.was {
             match (was, &element) {
                 (Was::Element { raw }, Some(element)) => {
-                    self.edits.replace(element.span(), raw.clone());
+                    let raw = match owned.target {
+                        Target::Memballoon if self.stored => without_taken_address(&self.places.root, raw),
+                        _ => raw.clone(),
+                    };
+                    self.edits.replace(element.span(), raw);
                     keeps = true;
                 }
-                (Was::Attribute { .. } | Was::NoAttribute { .. } | Was::GoneAttribute { .. }, Some(_)) => {
-                    self.attribute(element.as_ref(), &Holder::Driver(container.clone()), was);
+                (
+                    Was::Attribute { .. } | Was::NoAttribute { .. } | Was::GoneAttribute { .. },
+                    Some(element),
+                ) => {
+                    self.attribute(element, was);
                     keeps = true;
                 }
                 (Was::IothreadIds { ids }, _) => self.iothread_ids(ids),
@@ -129,11 +143,11 @@ impl<'d> Undo<'_, 'd> {
         self.put_back(&owned.was, container, name);
     }
 
-    fn attribute(&mut self, element: Option<&Element<'d>>, holder: &Holder, was: &Was) {
-        match (was, element) {
-            (Was::NoAttribute { name }, Some(element)) => self.edits.remove_attribute(element, name),
-            (Was::Attribute { name, raw }, Some(element)) => self.edits.set_attribute(element, name, raw),
-            (Was::GoneAttribute { name, raw, number }, Some(element)) => {
+    fn attribute(&mut self, element: &Element<'d>, was: &Was) {
+        match was {
+            Was::NoAttribute { name } => self.edits.remove_attribute(element, name),
+            Was::Attribute { name, raw } => self.edits.set_attribute(element, name, raw),
+            Was::GoneAttribute { name, raw, number } => {
                 if element.attr(name).is_some() {
                     self.edits.set_attribute(element, name, value_in(raw));
                 } else {
@@ -141,14 +155,17 @@ impl<'d> Undo<'_, 'd> {
                     back.push((*number, raw.clone()));
                 }
             }
-            // libvirt drops a driver that says nothing.
-            (Was::Attribute { name, raw }, None) => self.make(holder, name, raw),
-            (Was::GoneAttribute { name, raw, .. }, None) => self.make(holder, name, value_in(raw)),
             _ => {}
         }
     }
 
-    fn make(&mut self, holder: &Holder, name: &str, raw: &str) {
+    /// Puts an attribute back whose element libvirt dropped because it said nothing any more.
+    fn make(&mut self, holder: &Holder, name: &'static str, was: &Was) {
+        let raw = match was {
+            Was::Attribute { raw, .. } => raw.as_str(),
+            Was::GoneAttribute { raw, .. } => value_in(raw),
+            _ => return,
+        };
         if let Holder::Driver(container) = holder {
             let value = quick_xml::escape::unescape(raw).unwrap_or(raw.into());
             self.layout.attribute(container.clone(), name, &value);
@@ -176,7 +193,7 @@ impl<'d> Undo<'_, 'd> {
                 _ => false,
             });
             match was {
-                Some(was) => self.attribute(Some(&cpu), &Holder::Vcpu, was),
+                Some(was) => self.attribute(&cpu, was),
                 None if name == "migratable" && matches!(old, Some("host-passthrough" | "maximum")) => {}
                 None => self.edits.remove_attribute(&cpu, name),
             }
@@ -367,33 +384,9 @@ impl<'d> Undo<'_, 'd> {
     }
 }
 
-/// The bytes between the quotes of ` name='value'`.
-fn value_in(raw: &str) -> &str {
-    let Some(start) = raw.find(['"', '\'']) else {
-        return "";
-    };
-    let quoted = &raw[start + 1..];
-    quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
-}
-
-/// Whether a piece between elements does not end inside a comment, CDATA section or processing instruction.
-fn is_whole(piece: &str) -> bool {
-    let mut rest = piece;
-    while let Some(at) = rest.find('<') {
-        rest = &rest[at..];
-        let end = if rest.starts_with("<!--") {
-            "-->"
-        } else if rest.starts_with("<![CDATA[") {
-            "]]>"
-        } else if rest.starts_with("<?") {
-            "?>"
-        } else {
-            ">"
-        };
-        match rest.find(end) {
-            Some(length) => rest = &rest[length + end.len()..],
-            None => return false,
-        }
-    }
-    true
+fn is_stored(places: &Places<'_>, record: &Record<'_>) -> bool {
+    record
+        .element
+        .attr_span("version")
+        .is_some_and(|span| places.text[span].ends_with('"'))
 }

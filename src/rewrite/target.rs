@@ -161,7 +161,7 @@ pub(super) fn from_label(label: &str) -> Option<Target> {
 }
 
 /// The XPath a plan shows.
-pub(super) fn path(target: &Target) -> String {
+pub fn path(target: &Target) -> String {
     match target {
         Target::VcpuCpuset => "/domain/vcpu/@cpuset".into(),
         Target::VcpuPlacement => "/domain/vcpu/@placement".into(),

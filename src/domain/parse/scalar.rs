@@ -34,7 +34,7 @@ pub(super) fn number_attr(element: &Element<'_>, name: &str) -> Result<Option<u3
 
 /// An attribute that is a number as C writes it: `0x1f` hexadecimal, `017` octal, else decimal (`virXMLPropUInt`
 /// with base 0, as PCI addresses are read).
-pub(super) fn c_number_attr(element: &Element<'_>, name: &str) -> Result<Option<u32>, XmlError> {
+pub(crate) fn c_number_attr(element: &Element<'_>, name: &str) -> Result<Option<u32>, XmlError> {
     let Some(text) = element.attr(name) else {
         return Ok(None);
     };

@@ -3,45 +3,35 @@
 use super::{Context, List};
 use crate::domain::Topology;
 use crate::engine::mirror;
-use crate::idset::VcpuSet;
+use std::collections::BTreeMap;
+
+use crate::idset::CpuSet;
 use crate::plan::Scope;
 use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
 use crate::settings::{Target, Value};
+use crate::units::{HostCpu, NodeId};
 
 /// Decides it afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
     let Context {
-        wishes,
-        domain,
-        placed,
-        fits,
-        ..
+        wishes, domain, fits, ..
     } = *context;
     list.shown = domain
         .cpu
         .as_ref()
         .and_then(|cpu| cpu.topology)
         .or(default_topology(context));
-    if !wishes.visible {
+    if !wishes.visible || !fits {
         return;
     }
-    if fits {
-        cells(context, list);
-        topology(context, list);
-    }
-    if placed.vcpus.is_empty() {
-        list.shown = None;
-    }
+    cells(context, list);
+    topology(context, list);
     cpu_mode(context, list);
     if !(wishes.tcg) {
         features(context, list);
     }
     if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
-        list.guest(
-            Target::Memballoon,
-            Value::Text("none".into()),
-            "profile: no balloon takes its memory",
-        );
+        list.guest(Target::Memballoon, Value::Text("none".into()), "profile");
     }
 }
 
@@ -157,10 +147,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
     }
     let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
     let (topology, why) = match rule {
-        TopologyRule::Cores => (
-            mirror::flat(domain.vcpus),
-            "profile: all vCPUs as cores".to_string(),
-        ),
+        TopologyRule::Cores => (mirror::flat(domain.vcpus), "profile".to_string()),
         _ if !all_pinned => (
             mirror::flat(domain.vcpus),
             "some vCPUs float: no siblings to show".to_string(),
@@ -199,14 +186,28 @@ fn mirrors(context: &Context<'_>) -> String {
     if !placed.own_cores {
         return "shown as cores, though some share one: there are too few free".into();
     }
-    let cores: VcpuSet = placed
-        .vcpus
-        .values()
-        .filter_map(|pin| pin.first())
-        .filter_map(|cpu| host.cores.iter().position(|core| core.cpus.contains(&cpu)))
-        .map(|index| crate::units::VcpuId(index as u32))
+    // As the picture numbers them: from 0 on each node.
+    let mut by_node: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    for cpu in placed.vcpus.values().filter_map(|pin| pin.first()) {
+        if let Some(core) = host.core_of(cpu) {
+            let on_node = host.cores.iter().filter(|other| other.node == core.node);
+            let index = on_node.take_while(|other| other.cpus != core.cpus).count();
+            by_node.entry(core.node).or_default().push(index as u32);
+        }
+    }
+    let cores = |indexes: &[u32]| {
+        let set: CpuSet = indexes.iter().map(|index| HostCpu(*index)).collect();
+        format!("core{} {set}", if set.len() == 1 { "" } else { "s" })
+    };
+    let single = host.nodes.len() == 1 || by_node.len() == 1;
+    let parts: Vec<String> = by_node
+        .iter()
+        .map(|(node, indexes)| match single {
+            true => cores(indexes),
+            false => format!("{} of node {node}", cores(indexes)),
+        })
         .collect();
-    format!("mirrors cores {cores}")
+    format!("mirrors {}", parts.join(", "))
 }
 
 /// Whether the guest will have a CPU mode that features can be added to.
@@ -226,18 +227,13 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
         CpuMode::HostPassthrough => "host-passthrough",
         CpuMode::HostModel => "host-model",
     };
-    // Guests on shared CPUs that nothing else of the guest changes for keep theirs, too.
     let now = domain
         .cpu
         .as_ref()
         .map(|cpu| cpu.mode.as_str())
         .unwrap_or_default();
     if now != mode {
-        list.guest(
-            Target::CpuMode,
-            Value::CpuMode(mode),
-            "profile: all the host's CPU features",
-        );
+        list.guest(Target::CpuMode, Value::CpuMode(mode), "profile");
     }
 }
 
@@ -283,7 +279,7 @@ fn features(context: &Context<'_>, list: &mut List) {
         cache(context, list);
     }
     if let Some(on) = switch(profile.pmu).filter(|on| domain.pmu != Some(*on)) {
-        list.guest(Target::Pmu, on_off(on), "profile: the PMU costs exits");
+        list.guest(Target::Pmu, on_off(on), "profile");
     }
 }
 
@@ -318,7 +314,7 @@ fn deadline(context: &Context<'_>, list: &mut List) {
     list.guest(
         Target::CpuFeature("tsc-deadline".into()),
         Value::Text(policy.into()),
-        "profile: precise timers",
+        "profile",
     );
 }
 

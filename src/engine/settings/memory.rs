@@ -3,7 +3,7 @@
 use super::{Context, List};
 use crate::idset::NodeSet;
 use crate::plan::Scope;
-use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
+use crate::policy::profile::{Hugepages, MemoryMode, Numa};
 use crate::settings::{Target, Value};
 use crate::units::KiB;
 
@@ -26,7 +26,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     if demanded.numatune_kept {
         return list.keep("numatune");
     }
-    if !fits || profile.cpus == Cpus::Keep || placed.nodes.is_empty() {
+    if !fits || placed.nodes.is_empty() {
         return;
     }
     let huge = placed.page.is_some();
@@ -38,17 +38,15 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         MemoryMode::Auto | MemoryMode::Off => "preferred",
     };
     let nodes: NodeSet = placed.nodes.iter().copied().collect();
-    let pages = placed
-        .page
-        .map_or("small pages".to_string(), |page| format!("{page} pages"));
-    let celled =
-        placed.cells.len() > 1 || demanded.made_cells || (domain.has_cells() && profile.numa == Numa::Match);
+    let given = demanded.demand.cells.len();
+    let made = demanded.demand.make_cells && placed.cells.len() > 1;
+    let celled = made || (given > 0 && placed.cells.len() == given);
     // A memnode that was not there when the guest was started turns its cells into memory backends: with old machine
     // types that changes the migration stream. So what comes in keeps to the form it has.
     let per_cell = celled && (scope == Scope::Boot || !current.memnodes.is_empty());
     let only_one = mode == "preferred" && nodes.len() > 1;
     if !only_one {
-        let why = format!("memory where the vCPUs run, {pages}");
+        let why = "where the vCPUs run";
         list.host(
             Target::NumaMemory,
             Value::Numa {
@@ -69,11 +67,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
                 mode,
                 nodes: NodeSet::one(cell.node),
             };
-            list.host(
-                Target::MemNode(cell.id),
-                value,
-                format!("cell {} on its own node, {pages}", cell.id),
-            );
+            list.host(Target::MemNode(cell.id), value, "a node a cell");
         }
     }
     for id in domain
@@ -162,7 +156,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
 fn page_reason(context: &Context<'_>, page: KiB) -> String {
     let larger = context.host.hugetlbfs.iter().filter(|size| **size > page).max();
     match larger {
-        None => "the largest page size this host has".into(),
+        None => "the largest mounted".into(),
         Some(larger) => format!("the largest that fits; {}", missing_pages(context, Some(*larger))),
     }
 }

@@ -106,11 +106,11 @@ pub fn list(context: &Context<'_>) -> List {
     } else {
         guest::shape(context, &mut list);
     }
-    list.shape.threads = match context.fits && !context.wishes.dedicated.is_empty() {
-        true => context.placed.threads,
-        false => context
-            .provenance
-            .map_or(0, |provenance| provenance.head.shape.threads),
-    };
+    let before = context
+        .provenance
+        .map_or(0, |provenance| provenance.head.shape.threads);
+    let chosen = context.fits && !context.wishes.dedicated.is_empty() && context.scope == Scope::Boot;
+    // What comes in was given its shape where it was started, or not at all.
+    list.shape.threads = if chosen { context.placed.threads } else { before };
     list
 }

@@ -37,7 +37,8 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
         list.host(Target::VcpuCpuset, Value::Absent, "pins take its place");
     }
     for (vcpu, cpus) in &placed.vcpus {
-        if demanded.kept_pins.contains_key(vcpu) {
+        let in_cpuset = demanded.demand.within.as_ref() == Some(cpus);
+        if demanded.kept_pins.contains_key(vcpu) || in_cpuset {
             continue;
         }
         let why = match (
@@ -46,12 +47,10 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
             placed.own_cores,
         ) {
             (false, ..) => "floats on shared CPUs".to_string(),
-            (true, 1, true) if !placed.withheld.is_empty() => {
-                "a core of its own, siblings withheld".to_string()
-            }
-            (true, 1, true) => "a core of its own".to_string(),
-            (true, _, false) => "a CPU of its own; cores are shared, for want of free ones".to_string(),
-            (true, threads, true) => format!("whole cores, {threads} siblings together"),
+            (true, 1, true) if !placed.withheld.is_empty() => "a core each, siblings withheld".to_string(),
+            (true, 1, true) => "a core each".to_string(),
+            (true, _, false) => "any free CPU, cores shared".to_string(),
+            (true, _, true) => "whole cores, siblings together".to_string(),
         };
         list.host(Target::VcpuPin(*vcpu), Value::Cpus(cpus.clone()), why);
     }
@@ -81,7 +80,7 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
     if let Some(count) = support.iothread_count {
         let why = match wishes.profile.iothread_count {
             IothreadCount::At(_) => "profile",
-            _ => "one a disk, no more than CPUs for them",
+            _ => "one a disk, at most one a CPU",
         };
         list.host(Target::Iothreads, Value::Number(count), why);
     }
@@ -102,11 +101,7 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
             list.keep(format!("{} iothread", disk.target));
         } else if let Some(id) = next.next() {
             let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
-            list.host(
-                target,
-                iothread(*id),
-                "its input and output leave the emulator thread",
-            );
+            list.host(target, iothread(*id), "off the emulator thread");
         }
     }
     for controller in &domain.scsi_controllers {
@@ -116,7 +111,7 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
             list.host(
                 Target::ScsiIothread(controller.index),
                 iothread(*id),
-                "its disks' input and output leave the emulator thread",
+                "its disks off the emulator thread",
             );
         }
     }

@@ -1,0 +1,70 @@
+//! What comes in by migration or restore carries another host's pins: those that are not valid here would make the start
+//! fail, so they do not count as an administrator's.
+
+use crate::domain::{Domain, NumaMemory};
+use crate::host::Host;
+use crate::idset::{CpuSet, NodeSet};
+use crate::settings::{Setting, Target, Value};
+
+/// The domain without pins and bindings this host does not have.
+pub fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
+    let here = |cpus: &CpuSet| cpus.is_subset(&host.online);
+    if !domain.vcpupins.values().all(here) {
+        domain.vcpupins.clear();
+    }
+    domain.vcpu_cpuset = domain.vcpu_cpuset.filter(here);
+    domain.emulatorpin = domain.emulatorpin.filter(here);
+    domain.iothreadpins.retain(|_, cpus| here(cpus));
+    let known: NodeSet = host.nodes.iter().map(|node| node.id).collect();
+    let there = |memory: &NumaMemory| {
+        memory
+            .nodeset
+            .as_ref()
+            .is_none_or(|nodes| nodes.is_subset(&known))
+    };
+    if !domain.numatune.iter().chain(domain.memnodes.values()).all(there) {
+        domain.numatune = None;
+        domain.memnodes.clear();
+    }
+    domain
+}
+
+/// What of `came` is gone from `valid` and nothing in `settings` takes the place of: it is removed.
+pub fn removals(came: &Domain, valid: &Domain, settings: &[Setting]) -> Vec<Setting> {
+    let mut gone: Vec<Target> = Vec::new();
+    gone.extend(
+        came.vcpupins
+            .keys()
+            .filter(|v| !valid.vcpupins.contains_key(v))
+            .map(|v| Target::VcpuPin(*v)),
+    );
+    if came.vcpu_cpuset != valid.vcpu_cpuset {
+        gone.push(Target::VcpuCpuset);
+    }
+    if came.emulatorpin != valid.emulatorpin {
+        gone.push(Target::EmulatorPin);
+    }
+    let iothreads = came
+        .iothreadpins
+        .keys()
+        .filter(|id| !valid.iothreadpins.contains_key(id));
+    gone.extend(iothreads.map(|id| Target::IothreadPin(*id)));
+    if came.numatune != valid.numatune {
+        gone.push(Target::NumaMemory);
+    }
+    gone.extend(
+        came.memnodes
+            .keys()
+            .filter(|id| !valid.memnodes.contains_key(id))
+            .map(|id| Target::MemNode(*id)),
+    );
+    gone.retain(|target| settings.iter().all(|setting| setting.target != *target));
+    gone.into_iter()
+        .map(|target| Setting {
+            target,
+            value: Value::Absent,
+            why: "another host's CPUs or nodes; this one has no such".into(),
+            guest_visible: false,
+        })
+        .collect()
+}

@@ -1,0 +1,73 @@
+//! The only module that names hwloc: a tree of sysfs, an hwloc XML file or a synthetic line in, [`Structure`] out.
+//!
+//! Two of hwloc's habits are switched off. Its `x86` component asks the processor itself (cpuid) and to that end moves
+//! the calling thread over every CPU: wrong for a root that is another machine's, and on this machine it would wait
+//! for CPUs that belong to guests' real-time threads. And what this process may use (its own cgroup) is of no
+//! interest: disallowed CPUs are included.
+
+mod build;
+mod distances;
+mod kinds;
+mod pci;
+mod read;
+
+use std::ffi::CStr;
+use std::path::Path;
+
+use hwlocality::object::TopologyObject;
+
+use super::error::HostError;
+use super::structure::Structure;
+use super::synthetic;
+use crate::root::Root;
+use crate::units::KiB;
+
+/// Where a topology comes from.
+#[derive(Debug, Clone)]
+pub enum TopologySource<'a> {
+    /// sysfs and procfs below a root.
+    Root(&'a Root),
+    /// A file that hwloc (`lstopo --of xml`) wrote.
+    Xml(&'a Path),
+    /// An hwloc synthetic line, e.g. `pack:2 numa:1(memory=16GB) l3:1 core:8 pu:2`.
+    Synthetic(&'a str),
+}
+
+impl<'a> TopologySource<'a> {
+    /// Tells a file from a synthetic line: what exists, or looks like a path, is a file.
+    pub fn from_argument(given: &'a str) -> Self {
+        let path = Path::new(given);
+        let looks_like_path = !given.contains(':') && (given.contains('/') || given.ends_with(".xml"));
+        match path.exists() || looks_like_path {
+            true => Self::Xml(path),
+            false => Self::Synthetic(given),
+        }
+    }
+}
+
+/// Reads a topology.
+///
+/// # Errors
+/// hwloc does not accept the source, or it has CPU or node numbers above [`crate::cpulist::MAX_ID`].
+pub fn discover(source: &TopologySource) -> Result<Structure, HostError> {
+    let topology = build::build(source)?;
+    let mut structure = read::read(&topology)?;
+    if let TopologySource::Synthetic(line) = source
+        && !synthetic::names_memory(line)
+    {
+        for node in &mut structure.nodes {
+            node.memory = KiB(0);
+        }
+    }
+    Ok(structure)
+}
+
+fn info(object: &TopologyObject, key: &str) -> String {
+    text(object.info(key))
+}
+
+fn text(value: Option<&CStr>) -> String {
+    value
+        .map(|value| value.to_string_lossy().trim().to_string())
+        .unwrap_or_default()
+}

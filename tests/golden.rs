@@ -1,0 +1,264 @@
+//! Goldens: each folder in `fixtures/cases` is a guest on a host, and everything virtfit says about it.
+//!
+//! `fixtures/README.md` tells what a case is made of. `make bless` rewrites `expected/`; read the diff before it is
+//! committed.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/case.rs"]
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Stage, cases, name_of, tree};
+
+/// What a case gives: file name below `expected/`, and its bytes.
+type Outputs = BTreeMap<String, Vec<u8>>;
+
+const DOMAIN: &str = "./domain.xml";
+
+/// The commands of a case without a `command` file, and where each one's standard output goes.
+const DEFAULT: [(&str, &[&str]); 3] = [
+    ("rewrite.xml", &["rewrite", DOMAIN]),
+    ("plan.json", &["plan", "--json", DOMAIN]),
+    ("plan.txt", &["plan", DOMAIN]),
+];
+
+fn outputs(case: &Path, stage: &Stage) -> Outputs {
+    let before = tree(&stage.root());
+    let stdin = fs::read(case.join("domain.xml")).unwrap();
+    let commands = fs::read_to_string(case.join("command")).ok();
+    let runs: Vec<(String, Vec<String>)> = match &commands {
+        Some(lines) => lines
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .enumerate()
+            .map(|(index, line)| {
+                let name = if index == 0 {
+                    "stdout".to_string()
+                } else {
+                    format!("stdout.{}", index + 1)
+                };
+                (name, line.split_whitespace().map(str::to_string).collect())
+            })
+            .collect(),
+        None => DEFAULT
+            .iter()
+            .map(|(name, words)| {
+                (
+                    (*name).to_string(),
+                    words.iter().map(|word| (*word).to_string()).collect(),
+                )
+            })
+            .collect(),
+    };
+    let mut out = Outputs::new();
+    let mut stderr = Vec::new();
+    let mut exit = String::new();
+    for (name, words) in &runs {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let stdin: &[u8] = if words.contains(&DOMAIN) { &[] } else { &stdin };
+        let got = stage.run(&words, stdin);
+        if !got.stdout.is_empty() {
+            out.insert(name.clone(), stage.normalise(&got.stdout));
+        }
+        let line = words.join(" ");
+        if !got.stderr.is_empty() {
+            stderr.extend(format!("$ virtfit {line}\n").into_bytes());
+            stderr.extend(stage.normalise(&got.stderr));
+        }
+        match got.status.code() {
+            Some(code) => exit.push_str(&format!("{code} {line}\n")),
+            None => exit.push_str(&format!("killed ({}) {line}\n", got.status)),
+        }
+    }
+    if !stderr.is_empty() {
+        out.insert("stderr".into(), stderr);
+    }
+    out.insert("exit".into(), exit.into_bytes());
+    let written = changed(&before, &tree(&stage.root()));
+    if !written.is_empty() {
+        out.insert("files".into(), written.into_bytes());
+    }
+    out
+}
+
+/// What the commands wrote below the root, by path: a reservation holds pids and times, so not its bytes.
+fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for (path, bytes) in after {
+        match before.get(path) {
+            None => lines.push(format!("+ {path}\n")),
+            Some(old) if old != bytes => lines.push(format!("! {path}\n")),
+            Some(_) => {}
+        }
+    }
+    lines.extend(
+        before
+            .keys()
+            .filter(|path| !after.contains_key(*path))
+            .map(|path| format!("- {path}\n")),
+    );
+    lines.concat()
+}
+
+/// The differences for a reader; empty where there are none.
+fn compare(case: &str, want: &Outputs, got: &Outputs) -> String {
+    let mut out = String::new();
+    for name in want
+        .keys()
+        .chain(got.keys().filter(|name| !want.contains_key(*name)))
+    {
+        let text = |side: &Outputs| {
+            side.get(name)
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
+        match (text(want), text(got)) {
+            (Some(_), None) => out.push_str(&format!("{case}: {name} is missing\n")),
+            (None, Some(text)) => out.push_str(&format!("{case}: {name} is not expected:\n{text}\n")),
+            (Some(want), Some(got)) if want != got => {
+                let style = virtfit::render::Style {
+                    unicode: true,
+                    ..Default::default()
+                };
+                out.push_str(&virtfit::render::diff::unified(
+                    &want,
+                    &got,
+                    &format!("{case}/{name}"),
+                    &style,
+                ));
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn bless(case: &Path, got: &Outputs) {
+    let folder = case.join("expected");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    fs::create_dir(&folder).unwrap();
+    for (name, bytes) in got {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// What must hold of a tuned XML whatever it looks like: rewriting it again changes nothing, reverting it gives the
+/// input's bytes.
+fn laws(case: &str, stage: &Stage, input: &[u8], got: &Outputs) -> String {
+    let Some(tuned) = got.get("rewrite.xml").filter(|tuned| tuned.as_slice() != input) else {
+        return String::new();
+    };
+    let again = stage.run(&["rewrite", "-"], tuned);
+    // An input that virtfit has tuned before goes back to what was there before that.
+    let fresh = !String::from_utf8_lossy(input).contains("https://virtfit.dev/ns/domain/1");
+    let back = stage.run_without_args(&["revert", "-"], tuned);
+    let mut out = String::new();
+    for (law, want, got) in [
+        ("rewritten again", tuned.as_slice(), again.stdout.as_slice()),
+        ("reverted", input, back.stdout.as_slice()),
+    ] {
+        if want != got && (fresh || law != "reverted") {
+            let (want, got) = (String::from_utf8_lossy(want), String::from_utf8_lossy(got));
+            let style = virtfit::render::Style::default();
+            out.push_str(&virtfit::render::diff::unified(
+                &want,
+                &got,
+                &format!("{case}, {law}"),
+                &style,
+            ));
+        }
+    }
+    out
+}
+
+/// Everything wrong with one case; blessing writes what it gives instead of comparing.
+fn judge(case: &Path, blessing: bool) -> String {
+    let name = name_of(case);
+    let stage = Stage::of(case);
+    let input = fs::read(case.join("domain.xml")).unwrap();
+    let got = outputs(case, &stage);
+    let expected = case.join("expected");
+    let mut wrong = if blessing {
+        bless(case, &got);
+        String::new()
+    } else if expected.is_dir() {
+        compare(&name, &tree(&expected), &got)
+    } else {
+        format!("{name}: no expected folder; `make bless` makes it\n")
+    };
+    wrong.push_str(&laws(&name, &stage, &input, &got));
+    wrong
+}
+
+#[test]
+fn every_case_gives_what_is_expected() {
+    let blessing = std::env::var_os("VIRTFIT_BLESS").is_some();
+    let all = cases();
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let work = || {
+            let mut wrong = Vec::new();
+            while let Some(case) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                wrong.push(judge(case, blessing));
+            }
+            wrong
+        };
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .filter(|text| !text.is_empty())
+            .collect()
+    });
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases are wrong:\n{}\n`make bless` rewrites what is expected; then read the diff",
+        wrong.len(),
+        all.len(),
+        wrong.concat()
+    );
+    assert!(!blessing, "blessed: read the diff and commit");
+}
+
+/// Cases whose golden is a tuned XML.
+fn tuned() -> Vec<std::path::PathBuf> {
+    let differs = |case: &std::path::PathBuf| {
+        let output = fs::read(case.join("expected/rewrite.xml"));
+        output.is_ok_and(|output| output != fs::read(case.join("domain.xml")).unwrap())
+    };
+    cases().into_iter().filter(differs).collect()
+}
+
+/// libvirt's schema takes what virtfit writes, and the inputs, so that a complaint is about our part.
+#[test]
+#[ignore = "needs xmllint and libvirt's schema; run by make test"]
+fn libvirts_schema_accepts_every_domain() {
+    let schema = "/usr/share/libvirt/schemas/domain.rng";
+    assert!(
+        Path::new(schema).exists(),
+        "{schema} is missing: install libvirt's (libvirt0, libvirt-libs)"
+    );
+    let mut files: Vec<std::path::PathBuf> = Vec::new();
+    for case in tuned() {
+        files.extend([case.join("domain.xml"), case.join("expected/rewrite.xml")]);
+    }
+    assert!(!files.is_empty(), "no case has a golden; `make bless` makes them");
+    let got = Command::new("xmllint")
+        .args(["--noout", "--relaxng", schema])
+        .args(&files)
+        .output();
+    let got = got.unwrap_or_else(|error| panic!("xmllint: {error}; install libxml2-utils"));
+    let report = String::from_utf8_lossy(&got.stderr);
+    let bad: Vec<&str> = report
+        .lines()
+        .filter(|line| !line.ends_with(" validates"))
+        .collect();
+    assert!(got.status.success(), "{}", bad.join("\n"));
+}

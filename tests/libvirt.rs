@@ -1,0 +1,232 @@
+//! What virtfit writes, given to a real libvirt and QEMU: defined, started, and read back from /proc.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/case.rs"]
+mod common;
+#[path = "common/libvirt.rs"]
+mod daemon;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Stage, cases, name_of};
+use daemon::{Libvirt, Thread};
+
+const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
+
+fn kvm() -> bool {
+    Path::new("/dev/kvm").exists()
+}
+
+/// A text between two others.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    text.split_once(from).unwrap().1.split_once(to).unwrap().0
+}
+
+/// Without KVM libvirt does not take KVM guests, nor the host's CPU under emulation.
+fn for_this_machine(xml: &str) -> String {
+    if kvm() {
+        return xml.to_string();
+    }
+    xml.replace("<domain type='kvm'", "<domain type='qemu'")
+        .replace("mode='host-passthrough'", "mode='maximum'")
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn libvirt_takes_and_keeps_every_tuned_golden() {
+    let libvirt = Libvirt::start(0);
+    let mut tried = 0;
+    let mut left_out = Vec::new();
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let Ok(tuned) = fs::read_to_string(case.join("expected/rewrite.xml")) else {
+            continue;
+        };
+        if case.join("command").exists() {
+            continue;
+        }
+        let emulator = between(&tuned, "<emulator>", "</emulator>");
+        if !Path::new(emulator).exists() {
+            left_out.push(format!("{} ({emulator} is not installed)", name_of(&case)));
+            continue;
+        }
+        tried += 1;
+        let original = fs::read_to_string(case.join("domain.xml")).unwrap();
+        if let Err(problem) = keeps(
+            &libvirt,
+            &case,
+            &for_this_machine(&original),
+            &for_this_machine(&tuned),
+        ) {
+            wrong.push(format!("{}: {problem}\n", name_of(&case)));
+        }
+    }
+    assert!(
+        tried > 0 && left_out.len() <= 1,
+        "{tried} tried, left out: {left_out:?}"
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {tried} fail:\n{}",
+        wrong.len(),
+        wrong.concat()
+    );
+}
+
+/// The golden is taken. Then, as in life, from what libvirt has stored: as it stores the tuned XML virtfit changes
+/// nothing in it, and reverted it is stored as before.
+fn keeps(libvirt: &Libvirt, case: &Path, original: &str, tuned: &str) -> Result<(), String> {
+    let guest = between(original, "<name>", "</name>").to_string();
+    let stored = |what: &str, xml: &str| -> Result<String, String> {
+        libvirt.define(xml).map_err(|error| format!("{what}: {error}"))?;
+        let dump = libvirt.dump(&guest);
+        libvirt.virsh(&["undefine", &guest])?;
+        Ok(dump)
+    };
+    stored("the golden", tuned)?;
+    // Twice, as libvirt sorts the controllers it adds only when it reads them again.
+    let before = stored("the original", &stored("the original", original)?)?;
+    let stage = Stage::of(case);
+    let text = |got: std::process::Output| String::from_utf8_lossy(&got.stdout).into_owned();
+    let rewritten = text(stage.run(&["rewrite", "-"], before.as_bytes()));
+    let after = stored("rewritten", &for_this_machine(&rewritten))?;
+    if kvm() {
+        same(
+            "rewritten again",
+            &after,
+            &text(stage.run(&["rewrite", "-"], after.as_bytes())),
+        )?;
+    }
+    if original.contains("https://virtfit.dev/ns/domain/1") {
+        // Reverting goes further back than to this original.
+        return Ok(());
+    }
+    let reverted = text(stage.run_without_args(&["revert", "-"], after.as_bytes()));
+    same("reverted", &before, &stored("reverted", &reverted)?)
+}
+
+fn same(what: &str, want: &str, got: &str) -> Result<(), String> {
+    if want == got {
+        return Ok(());
+    }
+    Err(virtfit::render::diff::unified(
+        want,
+        got,
+        what,
+        &virtfit::render::Style::default(),
+    ))
+}
+
+/// A guest with one vCPU and a disk that holds nothing to boot: enough for its threads to be there.
+fn guest(name: &str, kind: &str) -> String {
+    let images = Libvirt::images().display();
+    format!(
+        "<domain type='{kind}'>
+  <name>{name}</name>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+  </os>
+  <features>
+    <acpi/>
+    <apic/>
+  </features>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='{images}/{name}.raw'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>
+"
+    )
+}
+
+/// Defines a guest, fits it with this policy, starts it; its threads.
+fn start(libvirt: &Libvirt, name: &str, kind: &str, policy: &str) -> Vec<Thread> {
+    libvirt.image(&format!("{name}.raw"), &vec![1; 1 << 20]);
+    libvirt.define(&guest(name, kind)).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), policy).unwrap();
+    let policy = file.path().to_string_lossy().into_owned();
+    let tuned = libvirt.run(VIRTFIT, &["rewrite", name, "--policy", &policy], &[]);
+    let stderr = String::from_utf8_lossy(&tuned.stderr);
+    assert!(tuned.status.success(), "virtfit rewrite {name}: {stderr}");
+    let tuned = String::from_utf8(tuned.stdout).unwrap();
+    libvirt
+        .define(&tuned)
+        .unwrap_or_else(|error| panic!("{error}\n{tuned}"));
+    libvirt
+        .virsh(&["start", name])
+        .unwrap_or_else(|error| panic!("{error}\n{tuned}"));
+    libvirt.threads(name)
+}
+
+fn stop(libvirt: &Libvirt, name: &str) {
+    libvirt.virsh(&["destroy", name]).unwrap();
+    libvirt.virsh(&["undefine", name]).unwrap();
+}
+
+/// The one thread whose name begins like this.
+fn thread<'a>(threads: &'a [Thread], name: &str) -> &'a Thread {
+    let mut found = threads.iter().filter(|thread| thread.name.starts_with(name));
+    match (found.next(), found.next()) {
+        (Some(one), None) => one,
+        _ => panic!("not one thread {name} among {threads:#?}"),
+    }
+}
+
+const SETS: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n";
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn an_emulated_guest_runs_where_it_was_put() {
+    let libvirt = Libvirt::start(0);
+    let policy = format!("{SETS}[[rule]]\nmatch = {{ name = \"rd-*\" }}\nprofile = \"fit\"\n");
+    let threads = start(&libvirt, "rd-tcg", "qemu", &policy);
+    let vcpu = thread(&threads, "CPU 0");
+    assert_eq!((vcpu.cpus.as_str(), vcpu.policy), ("1", 0), "{vcpu:?}");
+    let iothread = thread(&threads, "IO iothread1");
+    assert_eq!(iothread.cpus, "0", "{iothread:?}");
+    for emulator in threads
+        .iter()
+        .filter(|thread| thread.name.starts_with("qemu-system"))
+    {
+        assert_eq!(emulator.cpus, "0", "{emulator:?}");
+    }
+    stop(&libvirt, "rd-tcg");
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_real_time_guest_has_its_cpu_its_class_and_its_pages() {
+    let libvirt = Libvirt::start(64);
+    let policy = format!(
+        "{SETS}[profile.rt]\ninherits = \"realtime\"\nlocked = false\nemulator = \"housekeeping\"\nhugepages = \"2M\"\n\
+         realtime = {{ vcpus = \"all\", priority = 3 }}\n\n[[rule]]\nmatch = {{ name = \"rd-*\" }}\nprofile = \"rt\"\n"
+    );
+    let kind = if kvm() { "kvm" } else { "qemu" };
+    let threads = start(&libvirt, "rd-rt", kind, &policy);
+    let vcpu = thread(&threads, "CPU 0");
+    assert_eq!(
+        (vcpu.cpus.as_str(), vcpu.policy, vcpu.priority),
+        ("1", 1, 3),
+        "{vcpu:?}"
+    );
+    let iothread = thread(&threads, "IO iothread1");
+    assert_eq!(
+        (iothread.cpus.as_str(), iothread.policy),
+        ("0", 0),
+        "{iothread:?}"
+    );
+    assert!(
+        libvirt.huge_kib("rd-rt") >= 64 * 1024,
+        "{} KiB of huge pages",
+        libvirt.huge_kib("rd-rt")
+    );
+    stop(&libvirt, "rd-rt");
+}
