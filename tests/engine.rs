@@ -105,3 +105,99 @@ fn an_overridden_automatic_placement_leaves_no_cpuset() {
     let keep = Asked::on("paper").decide("", &xml);
     keep.expect("auto kept", &["!set vcpu", "!set cputune/vcpupin"]);
 }
+
+/// `off` under override takes away what an administrator wrote, for each setting `on_existing` covers.
+#[test]
+fn off_overrides_too() {
+    let host = Asked::on("paper");
+    let bound = "<numatune><memory mode='strict' nodeset='1'/></numatune>";
+    let scheduled = "<cputune><vcpusched vcpus='0' scheduler='fifo' priority='3'/>\
+                     <vcpusched vcpus='1' scheduler='rr' priority='3'/></cputune>";
+    let cells = "<cpu><numa><cell id='0' cpus='0-1' memory='524288' unit='KiB'/>\
+                 <cell id='1' cpus='2-3' memory='524288' unit='KiB'/></numa></cpu>";
+    let memnode = "<numatune><memnode cellid='0' mode='strict' nodeset='1'/></numatune>";
+    let table: [(&str, &str, &str, &[&str]); 9] = [
+        (bound, "", "numa = \"off\"", &["set numatune/memory nothing"]),
+        (
+            bound,
+            "",
+            "memory_mode = \"off\"",
+            &["set numatune/memory nothing"],
+        ),
+        (bound, "", "cpus = \"shared\"", &["set numatune/memory nothing"]),
+        (
+            bound,
+            "",
+            "hugepages = \"1G\"",
+            &["set numatune/memory nothing", "nodes "],
+        ),
+        (bound, "", "cpus = \"keep\"", &["!set numatune"]),
+        (
+            memnode,
+            cells,
+            "numa = \"off\"",
+            &["set numatune/memnode[@cellid='0'] nothing"],
+        ),
+        (scheduled, "", "", &["set cputune/vcpusched nothing"]),
+        (
+            scheduled,
+            "",
+            "realtime = { vcpus = \"2\" }",
+            &["set cputune/vcpusched fifo 1: 2"],
+        ),
+        (
+            scheduled,
+            "",
+            "realtime = { vcpus = \"all\" }\ncpus = \"shared\"",
+            &["set cputune/vcpusched nothing"],
+        ),
+    ];
+    for (inner, cpu, keys, wanted) in table {
+        let xml = guest(4, 1024, inner, cpu, "");
+        let answer = host.decide(&format!("on_existing = \"override\"\n{keys}"), &xml);
+        answer.expect(keys, wanted);
+        assert_eq!(answer.reverted(), xml, "{keys}");
+        let kept = host.decide(keys, &xml);
+        kept.expect(&format!("{keys}, kept"), &["!set cputune/vcpusched"]);
+        assert!(
+            !inner.contains("numatune") || kept.text().contains(inner),
+            "{keys}"
+        );
+    }
+}
+
+/// `io=native` beside a cache mode of the page cache is an error to libvirt, whoever wrote which.
+#[test]
+fn no_native_io_beside_the_page_cache() {
+    let table: [(&str, &str, &[&str]); 4] = [
+        (
+            "cache='none' io='native'",
+            "cache = \"writeback\"",
+            &["@cache writeback", "@io nothing"],
+        ),
+        (
+            "cache='none' io='native'",
+            "cache = \"writeback\", io = \"keep\"",
+            &[],
+        ),
+        (
+            "cache='none' io='native'",
+            "cache = \"writeback\", io = \"threads\"",
+            &["@cache writeback", "@io threads"],
+        ),
+        ("cache='writeback'", "io = \"native\"", &[]),
+    ];
+    for (driver, rule, wanted) in table {
+        let xml = guest(4, 1024, "", "", &disk("vda", driver));
+        let keys = format!("on_existing = \"override\"\ndisk = {{ {rule} }}");
+        let answer = Asked::on("paper").decide(&keys, &xml);
+        let driver = "set devices/disk[target/@dev='vda']/driver/";
+        let lines = answer.lines();
+        let found: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(driver))
+            .filter(|line| !line.starts_with("@iothread"))
+            .collect();
+        assert_eq!(found, wanted, "{rule}");
+    }
+}

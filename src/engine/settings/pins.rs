@@ -133,23 +133,46 @@ fn iothread(id: IothreadId) -> Value {
 /// `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
 pub fn realtime(context: &Context<'_>, list: &mut List) {
     let Context {
+        wishes, domain, host, ..
+    } = *context;
+    if wishes.keep && !domain.vcpuscheds.is_empty() {
+        if !wishes.realtime.is_empty() {
+            list.keep("vcpusched");
+        }
+        return;
+    }
+    let vcpus = match host.rt_allowed && host.rt_runtime_us != Some(0) {
+        true => on_dedicated(context, list),
+        false => VcpuSet::new(), // said already
+    };
+    if vcpus.is_empty() {
+        if !domain.vcpuscheds.is_empty() {
+            list.host(Target::VcpuSched, Value::Absent, "profile");
+        }
+        return;
+    }
+    let realtime = &wishes.profile.realtime;
+    let scheduler = match realtime.scheduler {
+        Scheduler::Fifo => "fifo",
+        Scheduler::Rr => "rr",
+    };
+    let value = Value::Sched {
+        vcpus,
+        scheduler,
+        priority: realtime.priority,
+    };
+    list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
+}
+
+/// The real-time vCPUs that are alone on a dedicated CPU.
+fn on_dedicated(context: &Context<'_>, list: &mut List) -> VcpuSet {
+    let Context {
         wishes,
-        domain,
-        host,
         placed,
         dedicated,
         fits,
         ..
     } = *context;
-    if wishes.realtime.is_empty() {
-        return;
-    }
-    if wishes.keep && !domain.vcpuscheds.is_empty() {
-        return list.keep("vcpusched");
-    }
-    if !host.rt_allowed || host.rt_runtime_us == Some(0) {
-        return; // said already
-    }
     let alone = |vcpu: &crate::units::VcpuId| {
         fits && wishes.dedicated.contains(*vcpu)
             && placed
@@ -165,18 +188,5 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
             "they have no dedicated CPU of their own",
         );
     }
-    if vcpus.is_empty() {
-        return;
-    }
-    let realtime = &wishes.profile.realtime;
-    let scheduler = match realtime.scheduler {
-        Scheduler::Fifo => "fifo",
-        Scheduler::Rr => "rr",
-    };
-    let value = Value::Sched {
-        vcpus,
-        scheduler,
-        priority: realtime.priority,
-    };
-    list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
+    vcpus
 }
