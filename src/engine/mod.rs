@@ -18,15 +18,15 @@ use std::collections::BTreeMap;
 use crate::domain::{self, Domain};
 use crate::facts::GuestFacts;
 use crate::host::Host;
-use crate::idset::CpuSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::{self, Ledger};
-use crate::placement::{self, Placed, kept};
+use crate::placement::{self, Demand, Placed, kept};
 use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
 use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Policy, Profile, select, sets};
 use crate::rewrite::{self, Head, Provenance};
 use crate::settings::Target;
-use crate::units::{CellId, VcpuId};
+use crate::units::{CellId, NodeId, VcpuId};
 use crate::xml::{Document, XmlError};
 
 pub mod demand;
@@ -419,12 +419,37 @@ impl Job<'_> {
             !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
         if whole
             && !previous.is_empty()
-            && let Some(placed) = kept::still_good(host, demand, &supplies.now, &pins)
+            && let Some(placed) = kept::still_good(
+                host,
+                &where_they_float(demand, host, previous),
+                &supplies.now,
+                &pins,
+            )
         {
             return Ok(placed);
         }
         placement::place(host, demand, &supplies.now, &supplies.empty)
     }
+}
+
+/// The demand with each cell that has no dedicated vCPU on the node its vCPUs float on.
+fn where_they_float(demand: &Demand, host: &Host, previous: &BTreeMap<VcpuId, CpuSet>) -> Demand {
+    let mut demand = demand.clone();
+    for cell in &mut demand.cells {
+        if !cell.vcpus.is_disjoint(&demand.dedicated) {
+            continue;
+        }
+        let masks = cell.vcpus.iter().filter_map(|vcpu| previous.get(&vcpu));
+        let nodes: NodeSet = masks
+            .flat_map(CpuSet::iter)
+            .filter_map(|cpu| Some(host.core_of(cpu)?.node))
+            .collect();
+        let allowed = |node: NodeId| cell.nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        if nodes.len() == 1 && nodes.iter().all(allowed) {
+            cell.nodes = Some(nodes);
+        }
+    }
+    demand
 }
 
 /// A placement as plans show it.

@@ -284,14 +284,19 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
     if demand.threads.is_some_and(|given| given != threads) {
         return None;
     }
-    let nodes = nodes_of(host, pins.values());
+    let mut nodes = nodes_of(host, pins.values());
     let mut cells = Vec::new();
     for cell in &demand.cells {
         let own = pins
             .iter()
             .filter(|(vcpu, _)| cell.vcpus.contains(**vcpu))
             .map(|(_, pin)| pin);
-        if let [node] = nodes_of(host, own)[..] {
+        let mut here = nodes_of(host, own);
+        if here.is_empty() {
+            // All its vCPUs float: it is where it has to be.
+            here.extend(cell.nodes.iter().flat_map(NodeSet::iter));
+        }
+        if let [node] = here[..] {
             cells.push(CellPlace {
                 id: cell.id,
                 vcpus: cell.vcpus.clone(),
@@ -302,7 +307,9 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
     }
     let distinct: NodeSet = cells.iter().map(|cell| cell.node).collect();
     let celled = !cells.is_empty() && cells.len() == demand.cells.len() && distinct.len() == cells.len();
-    if !celled {
+    if celled {
+        nodes = cells.iter().map(|cell| cell.node).collect();
+    } else {
         cells = nodes
             .first()
             .map(|node| CellPlace {

@@ -1,0 +1,81 @@
+//! Rewriting twice is rewriting once, and what was rewritten can be taken back.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+fn domain(vcpus: u32, memory_gib: u32) -> String {
+    format!(
+        "<domain type='kvm'>\n  <name>g</name>\n  <memory unit='GiB'>{memory_gib}</memory>\n  \
+         <vcpu>{vcpus}</vcpu>\n  <os>\n    <type>hvm</type>\n  </os>\n</domain>\n"
+    )
+}
+
+fn virtfit(words: &[&str], stdin: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_virtfit"))
+        .args(words)
+        .env_remove("VIRTFIT_ROOT")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn rewriting_twice_is_rewriting_once() {
+    // topology, vCPUs, GiB, keys of the profile
+    let rows = [
+        // A cell whose vCPUs all float, before, between and after cells with dedicated ones.
+        (
+            "numa:8(memory=6GB) core:2 pu:1",
+            7,
+            32,
+            "cpus = \"mixed\"\ndedicated_vcpus = \"^0\"",
+        ),
+        (
+            "numa:4(memory=6GB) core:2 pu:1",
+            7,
+            16,
+            "cpus = \"mixed\"\ndedicated_vcpus = \"0-1\"",
+        ),
+        (
+            "numa:4(memory=6GB) core:2 pu:1",
+            6,
+            16,
+            "cpus = \"mixed\"\ndedicated_vcpus = \"0,5\"",
+        ),
+        ("numa:2(memory=6GB) core:4 pu:2", 6, 8, "max_nodes = 2"),
+        (
+            "numa:2(memory=6GB) core:4 pu:2",
+            3,
+            8,
+            "smt = \"isolate\"\nmax_nodes = 2",
+        ),
+    ];
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let policy_word = policy.to_str().unwrap();
+    for (topology, vcpus, memory, keys) in rows {
+        let text = format!(
+            "[host]\nhousekeeping = \"none\"\nreserved_memory = \"0\"\n[profile.p]\ninherits = \"fit\"\n{keys}\n\
+             [[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"p\"\n"
+        );
+        std::fs::write(&policy, text).unwrap();
+        let words = ["--topology", topology, "--policy", policy_word, "rewrite", "-"];
+        let before = domain(vcpus, memory);
+        let once = virtfit(&words, &before);
+        assert!(
+            once.contains("memnode"),
+            "{topology}, {keys}: not over several nodes:\n{once}"
+        );
+        assert_eq!(virtfit(&words, &once), once, "{topology}, {keys}");
+        assert_eq!(virtfit(&["revert", "-"], &once), before, "{topology}, {keys}");
+    }
+}
