@@ -2,7 +2,7 @@
 //!
 //! Plain data. `parse` makes it from XML text; nothing here knows of files or hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::units::{CellId, IothreadId, KiB, VcpuId};
@@ -44,6 +44,8 @@ pub struct Domain {
     pub iothreads: Option<u32>,
     /// All iothread ids the guest has once libvirt filled in the missing ones.
     pub iothread_ids: Vec<IothreadId>,
+    /// Those that `<iothreadids>` lists or an `<iothreadsched>` names: the guest cannot be without them.
+    pub iothreads_named: BTreeSet<IothreadId>,
     /// `<iothreadpin>`.
     pub iothreadpins: BTreeMap<IothreadId, CpuSet>,
     /// `<vcpusched>` elements.
@@ -191,6 +193,8 @@ pub struct Disk {
     pub queues: Option<String>,
     /// `<driver iothread=>`, or a `<iothreads>` mapping below it (libvirt 10+) which counts as written by hand.
     pub iothread: Option<String>,
+    /// It is such a mapping; an `iothread=` beside it is an error.
+    pub iothread_mapping: bool,
     /// `<address type='drive' controller=>` for SCSI disks.
     pub controller: Option<u32>,
     /// Read-only, shareable or transient: not for cache changes that alter semantics.
@@ -206,6 +210,8 @@ pub struct ScsiController {
     pub queues: Option<String>,
     /// `<driver iothread=>` (or an `<iothreads>` mapping).
     pub iothread: Option<String>,
+    /// It is such a mapping; an `iothread=` beside it is an error.
+    pub iothread_mapping: bool,
 }
 
 /// A device of the host given to the guest.

@@ -326,11 +326,12 @@ fn extra(wishes: &Wishes, domain: &Domain) -> (u32, u32) {
         }
     };
     let devices = super::support::iothread_devices(domain);
+    let bound = super::support::least_iothreads(domain);
     let (least, most) = match (profile.iothread_count, domain.iothreads) {
         (IothreadCount::Keep, count) => (count.unwrap_or(0), count.unwrap_or(0)),
         (_, Some(count)) if wishes.keep => (count, count),
-        (IothreadCount::At(count), _) => (count, count),
-        (IothreadCount::Auto, _) => (devices.min(1), devices),
+        (IothreadCount::At(count), _) => (count.max(bound), count.max(bound)),
+        (IothreadCount::Auto, _) => (devices.min(1).max(bound), devices.max(bound)),
     };
     (emulator + stays(least), emulator + stays(most))
 }

@@ -1,6 +1,6 @@
 //! Emulator threads and iothreads: how many, and where they run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::EngineError;
 use super::wishes::Wishes;
@@ -105,8 +105,11 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
     let wanted = match (profile.iothread_count, domain.iothreads) {
         (IothreadCount::Keep, count) => count.unwrap_or(0),
         (_, Some(count)) if wishes.keep => count,
-        (IothreadCount::At(count), _) => count,
-        (IothreadCount::Auto, _) => devices.min(pool.0.len() as u32).max(devices.min(1)),
+        (IothreadCount::At(count), _) => count.max(least_iothreads(domain)),
+        (IothreadCount::Auto, _) => devices
+            .min(pool.0.len() as u32)
+            .max(devices.min(1))
+            .max(least_iothreads(domain)),
     };
     if domain.iothreads != Some(wanted) && (wanted > 0 || domain.iothreads.is_some()) {
         support.iothread_count = Some(wanted);
@@ -125,6 +128,29 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         support.iothreads.insert(*id, cpus);
     }
     Ok(support)
+}
+
+/// The fewest iothreads a guest can have: all that are listed, scheduled or in a mapping, none of which virtfit takes out.
+pub fn least_iothreads(domain: &Domain) -> u32 {
+    let disks = domain
+        .disks
+        .iter()
+        .map(|disk| (disk.iothread_mapping, &disk.iothread));
+    let controllers = domain
+        .scsi_controllers
+        .iter()
+        .map(|controller| (controller.iothread_mapping, &controller.iothread));
+    let mapped: BTreeSet<IothreadId> = disks
+        .chain(controllers)
+        .filter(|(mapping, _)| *mapping)
+        .flat_map(|(_, ids)| ids.iter().flat_map(|ids| ids.split(',')))
+        .filter_map(|id| id.trim().parse().ok().map(IothreadId))
+        .collect();
+    let last = domain
+        .iothread_ids
+        .iter()
+        .rposition(|id| domain.iothreads_named.contains(id) || mapped.contains(id));
+    last.map_or(0, |index| index as u32 + 1)
 }
 
 /// Ids of so many iothreads: those that are listed, then the lowest free ones, as libvirt gives them.

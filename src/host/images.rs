@@ -119,6 +119,7 @@ mod tests {
             discard: None,
             queues: None,
             iothread: None,
+            iothread_mapping: false,
             controller: None,
             shareable: false,
         }

@@ -1,5 +1,9 @@
 //! XML that keeps its bytes: a tree of elements that know where they stand in the text.
 
+pub mod error;
+mod read;
+mod text;
 pub mod tree;
 
-pub use tree::{Document, Element, ElementId, XmlError};
+pub use error::XmlError;
+pub use tree::{Document, Element, ElementId};

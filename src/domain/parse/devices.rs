@@ -32,6 +32,7 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
                 .and_then(|driver| driver.attr("queues"))
                 .map(|q| q.into_owned()),
             iothread: driver.as_ref().and_then(iothread),
+            iothread_mapping: driver.as_ref().is_some_and(is_mapping),
         });
     }
     let mut balloons = nested(root, &["devices", "memballoon"]);
@@ -92,6 +93,7 @@ fn disk(element: &Element<'_>) -> Result<Disk, XmlError> {
         discard: text(driver, "discard"),
         queues: text(driver, "queues"),
         iothread: driver.as_ref().and_then(iothread),
+        iothread_mapping: driver.as_ref().is_some_and(is_mapping),
         controller,
         shareable: ["readonly", "shareable", "transient"]
             .iter()
@@ -112,6 +114,10 @@ fn bus_of(target: &str, device: &str) -> &'static str {
         Some("ub") => "uml",
         _ => "ide",
     }
+}
+
+fn is_mapping(driver: &Element<'_>) -> bool {
+    driver.attr("iothread").is_none() && plain_child(driver, "iothreads").is_some()
 }
 
 /// `iothread=`, or the ids of an `<iothreads>` mapping (libvirt 10).

@@ -40,6 +40,7 @@ pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), X
         return Ok(());
     }
     count = count.max(ids.len() as u32);
+    domain.iothreads_named = ids.iter().copied().collect();
     let mut next = 1;
     while (ids.len() as u32) < count {
         if seen.insert(next) {
@@ -83,6 +84,11 @@ pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xml
         if domain.iothreadpins.insert(thread, cpus).is_some() {
             return Err(pin.error(format!("a second <iothreadpin> for iothread {thread}")));
         }
+    }
+    for element in nested(root, &["cputune", "iothreadsched"]) {
+        let threads = element.attr("iothreads").unwrap_or_default();
+        let threads = crate::cpulist::parse::<IothreadId>(&threads).unwrap_or_default();
+        domain.iothreads_named.extend(threads.iter());
     }
     let mut scheduled = VcpuSet::new();
     for element in nested(root, &["cputune", "vcpusched"]) {

@@ -177,6 +177,9 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         );
         io = None;
     }
+    // What is there of io=native under override cannot stay beside such a cache.
+    let stays_native = io.is_none() && !io_stays && disk.io.as_deref() == Some("native");
+    let gone = stays_native && !uncached(final_cache);
     let why = |rule: &DiskRule| match (rule, context.facts.disks.get(&disk.target)) {
         (DiskRule::Auto, Some(ImageFacts::Block)) => "a block device",
         (DiskRule::Auto, _) => "a pre-allocated raw file",
@@ -186,8 +189,10 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         let target = Target::Disk(disk.target.clone(), DiskAttribute::Cache);
         list.host(target, Value::Text(cache), why(&rules.cache));
     }
-    if let Some(io) = io.filter(|io| disk.io.as_ref() != Some(io)) {
-        let target = Target::Disk(disk.target.clone(), DiskAttribute::Io);
+    let target = Target::Disk(disk.target.clone(), DiskAttribute::Io);
+    if gone {
+        list.host(target, Value::Absent, "native needs cache none or directsync");
+    } else if let Some(io) = io.filter(|io| disk.io.as_ref() != Some(io)) {
         list.host(target, Value::Text(io), why(&rules.io));
     }
 }

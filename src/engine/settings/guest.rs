@@ -195,13 +195,16 @@ fn mirrors(context: &Context<'_>) -> String {
             by_node.entry(core.node).or_default().push(index as u32);
         }
     }
-    let cores = |indexes: &[u32]| indexes.iter().map(|index| HostCpu(*index)).collect::<CpuSet>();
+    let cores = |indexes: &[u32]| {
+        let set: CpuSet = indexes.iter().map(|index| HostCpu(*index)).collect();
+        format!("core{} {set}", if set.len() == 1 { "" } else { "s" })
+    };
     let single = host.nodes.len() == 1 || by_node.len() == 1;
     let parts: Vec<String> = by_node
         .iter()
         .map(|(node, indexes)| match single {
-            true => format!("cores {}", cores(indexes)),
-            false => format!("cores {} of node {node}", cores(indexes)),
+            true => cores(indexes),
+            false => format!("{} of node {node}", cores(indexes)),
         })
         .collect();
     format!("mirrors {}", parts.join(", "))
@@ -244,7 +247,10 @@ fn features(context: &Context<'_>, list: &mut List) {
         ..
     } = *context;
     let profile = &wishes.profile;
-    let all_dedicated = fits && wishes.dedicated.len() == domain.vcpus as usize;
+    // A pin written by hand may be a mask, or on a CPU that is nobody's own.
+    let own = |pin: &CpuSet| pin.len() == 1 && pin.is_subset(context.dedicated);
+    let all_dedicated =
+        fits && wishes.dedicated.len() == domain.vcpus as usize && placed.vcpus.values().all(own);
     let isolated = placed
         .vcpus
         .values()

@@ -3,7 +3,7 @@
 use super::{Context, List};
 use crate::idset::NodeSet;
 use crate::plan::Scope;
-use crate::policy::profile::{Hugepages, MemoryMode, Numa};
+use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
 use crate::settings::{Target, Value};
 use crate::units::KiB;
 
@@ -20,13 +20,27 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         ..
     } = *context;
     let profile = &wishes.profile;
-    if profile.numa == Numa::Off || profile.memory_mode == MemoryMode::Off {
-        return;
-    }
     if demanded.numatune_kept {
         return list.keep("numatune");
     }
-    if !fits || placed.nodes.is_empty() {
+    let off = profile.numa == Numa::Off || profile.memory_mode == MemoryMode::Off;
+    let untouched = profile.cpus == Cpus::Keep && fits;
+    if !off && untouched && placed.nodes.is_empty() {
+        return;
+    }
+    if off || !fits || placed.nodes.is_empty() {
+        // What an administrator wrote is left or overridden as a whole: a binding that is not kept goes.
+        let why = if off {
+            "profile"
+        } else {
+            "it floats: bound to no node"
+        };
+        if domain.numatune.is_some() {
+            list.host(Target::NumaMemory, Value::Absent, why);
+        }
+        for id in domain.memnodes.keys() {
+            list.host(Target::MemNode(*id), Value::Absent, why);
+        }
         return;
     }
     let huge = placed.page.is_some();

@@ -34,7 +34,9 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
             Value::Text("static".into()),
             "pins take its place",
         );
-    } else if wishes.profile.override_existing && domain.vcpu_cpuset.is_some() {
+    }
+    // With placement='auto' a cpuset is not looked at; without it would be.
+    if wishes.profile.override_existing && (domain.vcpu_cpuset.is_some() || domain.vcpu_placement_auto) {
         list.host(Target::VcpuCpuset, Value::Absent, "pins take its place");
     }
     for (vcpu, cpus) in &placed.vcpus {
@@ -96,6 +98,12 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
             );
         }
     }
+    if !wishes.keep {
+        let gone = |id: &&IothreadId| !support.iothread_ids.contains(id);
+        for id in domain.iothreadpins.keys().filter(gone) {
+            list.host(Target::IothreadPin(*id), Value::Absent, "that iothread is gone");
+        }
+    }
     let mut next = support.iothread_ids.iter().cycle();
     // In the order libvirt stores them (virDomainDiskInsert, virDomainControllerInsert in conf/domain_conf.c), or a
     // definition libvirt has stored would get other iothreads.
@@ -108,22 +116,23 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
     let mut controllers: Vec<&ScsiController> = domain.scsi_controllers.iter().collect();
     controllers.sort_by_key(|controller| controller.index);
     for disk in disks {
-        if disk.iothread.is_some() && wishes.keep {
+        let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
+        if disk.iothread_mapping || (disk.iothread.is_some() && wishes.keep) {
             list.keep(format!("{} iothread", disk.target));
         } else if let Some(id) = next.next() {
-            let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
             list.host(target, iothread(*id), "off the emulator thread");
+        } else if disk.iothread.is_some() {
+            list.host(target, Value::Absent, "there are no iothreads");
         }
     }
     for controller in controllers {
-        if controller.iothread.is_some() && wishes.keep {
+        let target = Target::ScsiIothread(controller.index);
+        if controller.iothread_mapping || (controller.iothread.is_some() && wishes.keep) {
             list.keep(format!("scsi controller {} iothread", controller.index));
         } else if let Some(id) = next.next() {
-            list.host(
-                Target::ScsiIothread(controller.index),
-                iothread(*id),
-                "its disks off the emulator thread",
-            );
+            list.host(target, iothread(*id), "its disks off the emulator thread");
+        } else if controller.iothread.is_some() {
+            list.host(target, Value::Absent, "there are no iothreads");
         }
     }
 }
@@ -135,23 +144,46 @@ fn iothread(id: IothreadId) -> Value {
 /// `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
 pub fn realtime(context: &Context<'_>, list: &mut List) {
     let Context {
+        wishes, domain, host, ..
+    } = *context;
+    if wishes.keep && !domain.vcpuscheds.is_empty() {
+        if !wishes.realtime.is_empty() {
+            list.keep("vcpusched");
+        }
+        return;
+    }
+    let vcpus = match host.rt_allowed && host.rt_runtime_us != Some(0) {
+        true => on_dedicated(context, list),
+        false => VcpuSet::new(), // said already
+    };
+    if vcpus.is_empty() {
+        if !domain.vcpuscheds.is_empty() {
+            list.host(Target::VcpuSched, Value::Absent, "profile");
+        }
+        return;
+    }
+    let realtime = &wishes.profile.realtime;
+    let scheduler = match realtime.scheduler {
+        Scheduler::Fifo => "fifo",
+        Scheduler::Rr => "rr",
+    };
+    let value = Value::Sched {
+        vcpus,
+        scheduler,
+        priority: realtime.priority,
+    };
+    list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
+}
+
+/// The real-time vCPUs that are alone on a dedicated CPU.
+fn on_dedicated(context: &Context<'_>, list: &mut List) -> VcpuSet {
+    let Context {
         wishes,
-        domain,
-        host,
         placed,
         dedicated,
         fits,
         ..
     } = *context;
-    if wishes.realtime.is_empty() {
-        return;
-    }
-    if wishes.keep && !domain.vcpuscheds.is_empty() {
-        return list.keep("vcpusched");
-    }
-    if !host.rt_allowed || host.rt_runtime_us == Some(0) {
-        return; // said already
-    }
     let alone = |vcpu: &crate::units::VcpuId| {
         fits && wishes.dedicated.contains(*vcpu)
             && placed
@@ -167,18 +199,5 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
             "they have no dedicated CPU of their own",
         );
     }
-    if vcpus.is_empty() {
-        return;
-    }
-    let realtime = &wishes.profile.realtime;
-    let scheduler = match realtime.scheduler {
-        Scheduler::Fifo => "fifo",
-        Scheduler::Rr => "rr",
-    };
-    let value = Value::Sched {
-        vcpus,
-        scheduler,
-        priority: realtime.priority,
-    };
-    list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
+    vcpus
 }

@@ -1,0 +1,243 @@
+//! The engine asked with a policy's text and a domain's text, and its answer as lines that a table can name.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::path::Path;
+
+use virtfit::cpulist;
+use virtfit::engine::{self, Decision, Inputs};
+use virtfit::facts::GuestFacts;
+use virtfit::host::{Host, load};
+use virtfit::ledger::{Holder, Ledger};
+use virtfit::plan::{Plan, Scope};
+use virtfit::policy::Policy;
+use virtfit::rewrite;
+use virtfit::root::Root;
+use virtfit::units::Id;
+use virtfit::xml::Document;
+
+/// A fixture host.
+pub fn host(name: &str) -> Host {
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
+    load::load(&Root::new(hosts.join(name)), None).unwrap()
+}
+
+/// A host of hwloc's synthetic lines.
+pub fn synthetic(line: &str) -> Host {
+    load::load(&Root::none(), Some(line)).unwrap()
+}
+
+/// A guest's XML. `inner` stands before `<os>`, `cpu` is the whole element.
+pub fn guest(vcpus: u32, mib: u64, inner: &str, cpu: &str, devices: &str) -> String {
+    let kib = mib * 1024;
+    format!(
+        "<domain type='kvm'>\n  <name>g</name>\n  <uuid>a37a9b65-15f7-58b0-990d-11ce0c9a3af9</uuid>\n  \
+         <memory unit='KiB'>{kib}</memory>\n  <vcpu placement='static'>{vcpus}</vcpu>\n  {inner}\n  \
+         <os>\n    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n  </os>\n  {cpu}\n  \
+         <devices>\n    {devices}\n  </devices>\n</domain>\n"
+    )
+}
+
+/// `<cputune>` with a pin a word; `-` is none.
+pub fn pins(list: &str) -> String {
+    let pin = |(vcpu, cpuset): (usize, &str)| match cpuset {
+        "-" => String::new(),
+        cpuset => format!("<vcpupin vcpu='{vcpu}' cpuset='{cpuset}'/>"),
+    };
+    let all: String = list.split_whitespace().enumerate().map(pin).collect();
+    format!("<cputune>{all}</cputune>")
+}
+
+/// One question to the engine.
+pub struct Asked {
+    /// The host.
+    pub host: Host,
+    /// CPUs others hold, one guest an entry: its CPUs.
+    pub others: Vec<String>,
+    /// Images and devices.
+    pub facts: GuestFacts,
+    /// The door.
+    pub scope: Scope,
+    /// `[host]`.
+    pub host_keys: String,
+}
+
+impl Asked {
+    /// An empty fixture host at boot.
+    pub fn on(name: &str) -> Self {
+        Self::of(host(name))
+    }
+
+    /// An empty host at boot.
+    pub fn of(host: Host) -> Self {
+        Self {
+            host,
+            others: Vec::new(),
+            facts: GuestFacts::default(),
+            scope: Scope::Boot,
+            host_keys: String::new(),
+        }
+    }
+
+    /// With another guest that holds these CPUs.
+    pub fn held(mut self, cpus: &str) -> Self {
+        self.others.push(cpus.into());
+        self
+    }
+
+    /// With a migration or restore coming in.
+    pub fn incoming(mut self) -> Self {
+        self.scope = Scope::Incoming;
+        self
+    }
+
+    /// With keys of `[host]`.
+    pub fn host_keys(mut self, keys: &str) -> Self {
+        self.host_keys = keys.into();
+        self
+    }
+
+    fn ledger(&self) -> Ledger {
+        let holder = |(number, cpus): (usize, &String)| Holder {
+            uuid: format!("{number:08}-0000-0000-0000-000000000000"),
+            name: format!("other{number}"),
+            pins: cpulist::parse(cpus)
+                .map(|set: virtfit::idset::CpuSet| set.iter().map(virtfit::idset::CpuSet::one).collect())
+                .unwrap(),
+            ..Holder::default()
+        };
+        Ledger {
+            holders: self.others.iter().enumerate().map(holder).collect(),
+            claims: Vec::new(),
+        }
+    }
+
+    /// The answer for a profile with these keys over `fit`.
+    pub fn decide(&self, keys: &str, xml: &str) -> Answer {
+        let policy = format!(
+            "[host]\n{}\n[profile.t]\ninherits = \"fit\"\n{keys}\n[[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"t\"\n",
+            self.host_keys
+        );
+        let policy = Policy::parse(&policy, "policy.toml").unwrap_or_else(|errors| panic!("{errors}"));
+        let ledger = self.ledger();
+        let inputs = Inputs {
+            host: &self.host,
+            policy: &policy,
+            ledger: &ledger,
+            facts: &self.facts,
+            scope: self.scope,
+            profile: None,
+        };
+        let decision = engine::decide(xml, &inputs).unwrap_or_else(|error| panic!("{keys}: {error}"));
+        let answer = Answer {
+            before: xml.to_string(),
+            decision,
+        };
+        if let Some(xml) = answer.xml() {
+            let again = engine::decide(xml, &inputs).unwrap_or_else(|error| panic!("{keys}, again: {error}"));
+            assert!(
+                matches!(again, Decision::Unchanged(_)),
+                "{keys}: rewriting twice is not rewriting once: {:#?}\n{xml}",
+                again.plan().changes
+            );
+        }
+        answer
+    }
+}
+
+/// What the engine said.
+pub struct Answer {
+    before: String,
+    /// As it said it.
+    pub decision: Decision,
+}
+
+impl Answer {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        self.decision.plan()
+    }
+
+    /// The new text.
+    pub fn xml(&self) -> Option<&str> {
+        match &self.decision {
+            Decision::Tuned { xml, .. } => Some(xml),
+            Decision::Unchanged(_) | Decision::Refused(_) => None,
+        }
+    }
+
+    /// The new text, else the old.
+    pub fn text(&self) -> &str {
+        self.xml().unwrap_or(&self.before)
+    }
+
+    /// What virtfit takes back of it.
+    pub fn reverted(&self) -> String {
+        rewrite::revert(&Document::parse(self.text()).unwrap())
+            .unwrap()
+            .xml
+    }
+
+    /// Everything a table may name, a fact a line.
+    pub fn lines(&self) -> Vec<String> {
+        let plan = self.plan();
+        let mut lines = vec![format!("{:?}", plan.verdict).to_lowercase()];
+        lines.extend(plan.reasons.iter().map(|reason| format!("because {reason}")));
+        if let Some(placement) = &plan.placement {
+            let pins: Vec<String> = placement.vcpus.values().map(ToString::to_string).collect();
+            lines.push(format!("pins {}", pins.join(" ")));
+            lines.push(format!("emulator {}", placement.emulator));
+            for (id, cpus) in &placement.iothreads {
+                lines.push(format!("iothread {id} {cpus}"));
+            }
+            let nodes: Vec<String> = placement.nodes.iter().map(ToString::to_string).collect();
+            lines.push(format!("nodes {}", nodes.join(" ")));
+            lines.push(match placement.page_kib {
+                Some(page) => format!("page {}", page.0),
+                None => "page none".into(),
+            });
+            if let Some(shown) = &placement.topology {
+                lines.push(format!(
+                    "topology {} {} {} {}",
+                    shown.sockets, shown.dies, shown.cores, shown.threads
+                ));
+            }
+            for cell in &placement.cells {
+                let node = cell.node.map_or("none".into(), |node| node.get().to_string());
+                lines.push(format!(
+                    "cell {} vcpus {} memory {} node {node}",
+                    cell.id.get(),
+                    cell.vcpus,
+                    cell.memory_kib.0
+                ));
+            }
+        }
+        for change in &plan.changes {
+            let path = change.path.trim_start_matches("/domain/");
+            let to = change.to.as_deref().unwrap_or("nothing");
+            lines.push(format!("set {path} {to}"));
+        }
+        lines.extend(plan.notes.kept.iter().map(|(what, _)| format!("kept {what}")));
+        lines.extend(
+            plan.notes
+                .not_done
+                .iter()
+                .map(|(what, why)| format!("not done {what}: {why}")),
+        );
+        lines
+    }
+
+    /// Each of `wanted` is a line, or with `!` the beginning of none; with `…` at its end it is the beginning of one.
+    #[track_caller]
+    pub fn expect(&self, row: &str, wanted: &[&str]) {
+        let lines = self.lines();
+        for want in wanted {
+            let begins = |start: &str| lines.iter().any(|line| line.starts_with(start));
+            let found = match (want.strip_prefix('!'), want.strip_suffix('…')) {
+                (Some(unwanted), _) => !begins(unwanted),
+                (None, Some(start)) => begins(start),
+                (None, None) => lines.iter().any(|line| line == want),
+            };
+            assert!(found, "{row}: {want:?} not so:\n{lines:#?}\n{}", self.text());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The engine against its contract, a sentence a table: what is asked for, and what the plan must say.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/engine.rs"]
+mod asked;
+
+use asked::{Asked, guest, pins};
+
+/// A disk of a file that is not there, with these attributes of its driver.
+fn disk(target: &str, driver: &str) -> String {
+    format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw' {driver}/>\
+         <source file='/x.raw'/><target dev='{target}' bus='virtio'/></disk>"
+    )
+}
+
+/// Over a hand-written setting of each kind, `on_existing = "override"` leaves XML that libvirt takes.
+#[test]
+fn overridden_iothreads_leave_nothing_behind() {
+    let host = Asked::on("paper");
+    let two = format!("{}{}", disk("vda", "iothread='4'"), disk("vdb", "iothread='2'"));
+    let pinned = "<iothreads>4</iothreads><cputune><iothreadpin iothread='3' cpuset='5'/></cputune>";
+    let listed = "<iothreads>2</iothreads><iothreadids><iothread id='4'/><iothread id='2'/></iothreadids>";
+    let scheduled = "<iothreads>4</iothreads><cputune>\
+                     <iothreadsched iothreads='3' scheduler='fifo' priority='1'/></cputune>";
+    let mapped = "<disk type='file' device='disk'><driver name='qemu' type='raw'><iothreads><iothread id='3'/>\
+                  </iothreads></driver><source file='/x.raw'/><target dev='vda' bus='virtio'/></disk>";
+    let table: [(&str, &str, &str, &[&str]); 7] = [
+        (
+            pinned,
+            &two,
+            "iothreads = { count = 1 }",
+            &[
+                "set iothreads 1",
+                "set cputune/iothreadpin[@iothread='1'] 0,16",
+                "set cputune/iothreadpin[@iothread='3'] nothing",
+                "set devices/disk[target/@dev='vda']/driver/@iothread 1",
+                "set devices/disk[target/@dev='vdb']/driver/@iothread 1",
+            ],
+        ),
+        (
+            pinned,
+            &two,
+            "iothreads = { count = 0 }",
+            &[
+                "set cputune/iothreadpin[@iothread='3'] nothing",
+                "set devices/disk[target/@dev='vda']/driver/@iothread nothing",
+                "set devices/disk[target/@dev='vdb']/driver/@iothread nothing",
+            ],
+        ),
+        // libvirt takes as many as are listed, whatever the count is.
+        (
+            listed,
+            &two,
+            "iothreads = { count = 1 }",
+            &["!set iothreads", "iothread 2 0,16", "iothread 4 0,16"],
+        ),
+        // A scheduler for an iothread that is not there is an error.
+        (
+            scheduled,
+            &two,
+            "iothreads = { count = 1 }",
+            &["set iothreads 3", "iothread 3 0,16"],
+        ),
+        (
+            "<iothreads>4</iothreads>",
+            mapped,
+            "iothreads = { count = 1 }",
+            &["set iothreads 3", "!set devices/disk", "kept vda iothread"],
+        ),
+        (
+            "<iothreads>4</iothreads>",
+            mapped,
+            "",
+            &["set iothreads 3", "!set devices/disk", "kept vda iothread"],
+        ),
+        (
+            pinned,
+            &two,
+            "iothreads = { count = 1, cpus = \"isolate\" }",
+            &["set cputune/iothreadpin[@iothread='3'] nothing", "iothread 1 3"],
+        ),
+    ];
+    for (number, (inner, devices, keys, wanted)) in table.iter().enumerate() {
+        let xml = guest(4, 1024, inner, "", devices);
+        let answer = host.decide(&format!("on_existing = \"override\"\n{keys}"), &xml);
+        answer.expect(&format!("row {number}: {keys}"), wanted);
+        assert_eq!(answer.reverted(), xml, "row {number}");
+    }
+}
+
+/// A `vcpu@cpuset` counts for nothing under numad; under override it would come to life.
+#[test]
+fn an_overridden_automatic_placement_leaves_no_cpuset() {
+    let xml = guest(4, 1024, "", "", "").replace("placement='static'", "placement='auto' cpuset='3-4'");
+    let answer = Asked::on("paper").decide("on_existing = \"override\"", &xml);
+    answer.expect(
+        "auto",
+        &[
+            "set vcpu/@placement static",
+            "set vcpu/@cpuset nothing",
+            "pins 1 17 2 18",
+        ],
+    );
+    let keep = Asked::on("paper").decide("", &xml);
+    keep.expect("auto kept", &["!set vcpu", "!set cputune/vcpupin"]);
+}
+
+/// `off` under override takes away what an administrator wrote, for each setting `on_existing` covers.
+#[test]
+fn off_overrides_too() {
+    let host = Asked::on("paper");
+    let bound = "<numatune><memory mode='strict' nodeset='1'/></numatune>";
+    let scheduled = "<cputune><vcpusched vcpus='0' scheduler='fifo' priority='3'/>\
+                     <vcpusched vcpus='1' scheduler='rr' priority='3'/></cputune>";
+    let cells = "<cpu><numa><cell id='0' cpus='0-1' memory='524288' unit='KiB'/>\
+                 <cell id='1' cpus='2-3' memory='524288' unit='KiB'/></numa></cpu>";
+    let memnode = "<numatune><memnode cellid='0' mode='strict' nodeset='1'/></numatune>";
+    let table: [(&str, &str, &str, &[&str]); 9] = [
+        (bound, "", "numa = \"off\"", &["set numatune/memory nothing"]),
+        (
+            bound,
+            "",
+            "memory_mode = \"off\"",
+            &["set numatune/memory nothing"],
+        ),
+        (bound, "", "cpus = \"shared\"", &["set numatune/memory nothing"]),
+        (
+            bound,
+            "",
+            "hugepages = \"1G\"",
+            &["set numatune/memory nothing", "nodes "],
+        ),
+        (bound, "", "cpus = \"keep\"", &["!set numatune"]),
+        (
+            memnode,
+            cells,
+            "numa = \"off\"",
+            &["set numatune/memnode[@cellid='0'] nothing"],
+        ),
+        (scheduled, "", "", &["set cputune/vcpusched nothing"]),
+        (
+            scheduled,
+            "",
+            "realtime = { vcpus = \"2\" }",
+            &["set cputune/vcpusched fifo 1: 2"],
+        ),
+        (
+            scheduled,
+            "",
+            "realtime = { vcpus = \"all\" }\ncpus = \"shared\"",
+            &["set cputune/vcpusched nothing"],
+        ),
+    ];
+    for (inner, cpu, keys, wanted) in table {
+        let xml = guest(4, 1024, inner, cpu, "");
+        let answer = host.decide(&format!("on_existing = \"override\"\n{keys}"), &xml);
+        answer.expect(keys, wanted);
+        assert_eq!(answer.reverted(), xml, "{keys}");
+        let kept = host.decide(keys, &xml);
+        kept.expect(&format!("{keys}, kept"), &["!set cputune/vcpusched"]);
+        assert!(
+            !inner.contains("numatune") || kept.text().contains(inner),
+            "{keys}"
+        );
+    }
+}
+
+/// `io=native` beside a cache mode of the page cache is an error to libvirt, whoever wrote which.
+#[test]
+fn no_native_io_beside_the_page_cache() {
+    let table: [(&str, &str, &[&str]); 4] = [
+        (
+            "cache='none' io='native'",
+            "cache = \"writeback\"",
+            &["@cache writeback", "@io nothing"],
+        ),
+        (
+            "cache='none' io='native'",
+            "cache = \"writeback\", io = \"keep\"",
+            &[],
+        ),
+        (
+            "cache='none' io='native'",
+            "cache = \"writeback\", io = \"threads\"",
+            &["@cache writeback", "@io threads"],
+        ),
+        ("cache='writeback'", "io = \"native\"", &[]),
+    ];
+    for (driver, rule, wanted) in table {
+        let xml = guest(4, 1024, "", "", &disk("vda", driver));
+        let keys = format!("on_existing = \"override\"\ndisk = {{ {rule} }}");
+        let answer = Asked::on("paper").decide(&keys, &xml);
+        let driver = "set devices/disk[target/@dev='vda']/driver/";
+        let lines = answer.lines();
+        let found: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(driver))
+            .filter(|line| !line.starts_with("@iothread"))
+            .collect();
+        assert_eq!(found, wanted, "{rule}");
+    }
+}
+
+/// Floating vCPUs stay in a `vcpu@cpuset` written by hand, off the CPUs somebody holds, with their memory near.
+#[test]
+fn floating_vcpus_keep_a_cpuset() {
+    let xml = |cpuset: &str| {
+        guest(4, 1024, "", "", "").replace("'static'>", &format!("'static' cpuset='{cpuset}'>"))
+    };
+    let near = "cpus = \"shared\"\nmax_nodes = 1";
+    let mixed = "cpus = \"mixed\"\ndedicated_vcpus = \"^0\"";
+    let table: [(&str, &str, &str, &[&str]); 5] = [
+        (
+            "8-11",
+            "",
+            near,
+            &["pins 8-11 8-11 8-11 8-11", "nodes 1", "!set cputune/vcpupin"],
+        ),
+        (
+            "8-12",
+            "9",
+            near,
+            &["pins 8,10-12 8,10-12 8,10-12 8,10-12", "nodes 1"],
+        ),
+        ("2-6", "", mixed, &["pins 5-6 2 3 4", "nodes 0"]),
+        ("2-6", "5", mixed, &["pins 6 2 3 4"]),
+        // Nothing of it is free: it is the administrator's.
+        ("8-9", "8-9", near, &["!set cputune/vcpupin"]),
+    ];
+    for (cpuset, held, keys, wanted) in table {
+        let asked = Asked::on("paper").held(held);
+        asked
+            .decide(keys, &xml(cpuset))
+            .expect(&format!("{cpuset} {keys}"), wanted);
+    }
+}
+
+/// What `machine.slice`'s cpuset leaves out cannot be pinned to.
+#[test]
+fn pins_outside_the_slice_do_not_fit() {
+    let mut asked = Asked::on("paper");
+    asked.host.guest_cpus = Some(virtfit::cpulist::parse("2-3,18-19").unwrap());
+    let table: [(&str, &[&str]); 4] = [
+        ("- -", &["pins 3 19"]),
+        (
+            "5 -",
+            &["because vCPU 0 is pinned to CPUs 5; machine.slice's cpuset…"],
+        ),
+        ("3 -", &["pins 3 19", "!because"]),
+        ("0-31 -", &["pins 0-31 3", "!because"]),
+    ];
+    for (list, wanted) in table {
+        let xml = guest(2, 1024, &pins(list), "", "");
+        asked.decide("", &xml).expect(list, wanted);
+    }
+    let asked = asked.incoming();
+    let inner = "<cputune><vcpupin vcpu='0' cpuset='5'/><emulatorpin cpuset='0'/></cputune>\
+                 <memoryBacking><hugepages/></memoryBacking>";
+    let answer = asked.decide("", &guest(2, 1024, inner, "", ""));
+    answer.expect("incoming", &["pins 3 19", "set cputune/emulatorpin 2,18"]);
+}
+
+/// `hint-dedicated` is for guests whose every vCPU has a dedicated CPU of its own, whoever pinned it.
+#[test]
+fn no_hint_for_pins_that_are_shared() {
+    let on = "kvm = { hint_dedicated = \"on\" }";
+    let table = [
+        ("- - - -", on, true),
+        ("1 17 2 18", on, true),
+        ("2-5 2-5 2-5 2-5", on, false),
+        ("0 - - -", on, false),
+        (
+            "- - - -",
+            "kvm = { hint_dedicated = \"on\" }\ncpus = \"shared\"",
+            false,
+        ),
+        ("- - - -", "", false),
+    ];
+    for (list, keys, hinted) in table {
+        let answer = Asked::on("paper").decide(keys, &guest(4, 1024, &pins(list), "", ""));
+        let hint = answer
+            .lines()
+            .contains(&"set features/kvm/hint-dedicated on".to_string());
+        assert_eq!(hint, hinted, "{list} {keys}");
+    }
+    let isolated = Asked::on("isolcpus").decide("", &guest(4, 1024, "", "", ""));
+    isolated.expect("isolated", &["set features/kvm/hint-dedicated on"]);
+}
