@@ -176,3 +176,25 @@ fn a_host_model_that_libvirt_resolved_stays() {
     assert!(came.contains(&cpu), "{came}");
     assert_eq!(virtfit(&words, &came), came);
 }
+
+#[test]
+fn a_running_guest_keeps_its_pages() {
+    let folder = TempDir::new().unwrap();
+    let host = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts/paper");
+    for keys in ["", "cpus = \"shared\"\nmax_nodes = 1"] {
+        let policy = policy(&folder, keys);
+        let words = ["--root", host, "--policy", &policy, "rewrite", "-"];
+        let odd = "<memory unit='KiB'>66561</memory>";
+        let tuned = virtfit(
+            &words,
+            &domain(2, 2).replace("<memory unit='GiB'>2</memory>", odd),
+        );
+        assert!(!tuned.contains("hugepages"), "{keys}: {tuned}");
+        // libvirt rounds it up at start: now it is a whole number of pages.
+        let running =
+            tuned
+                .replace("66561", "67584")
+                .replacen("<domain type='kvm'>", "<domain type='kvm' id='1'>", 1);
+        assert_eq!(virtfit(&words, &running), running, "{keys}");
+    }
+}

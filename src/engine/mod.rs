@@ -437,18 +437,43 @@ impl Job<'_> {
             .collect();
         let whole =
             !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
+        let as_it_runs = self.with_its_pages(demand);
         if whole
             && !previous.is_empty()
             && let Some(placed) = kept::still_good(
                 host,
-                &where_they_float(demand, host, previous),
+                &where_they_float(as_it_runs.as_ref().unwrap_or(demand), host, previous),
                 &supplies.now,
                 &pins,
             )
         {
             return Ok(placed);
         }
+        if let Some(demand) = as_it_runs
+            && let Ok(placed) = placement::place(host, &demand, &supplies.now, &supplies.empty)
+        {
+            return Ok(placed);
+        }
         placement::place(host, demand, &supplies.now, &supplies.empty)
+    }
+
+    /// For a running guest that virtfit fitted: only the page size it runs with. While it runs libvirt shows other
+    /// amounts of memory (rounded up to whole MiB) than the definition has, and other pages may be free than at its start.
+    fn with_its_pages(&self, demand: &Demand) -> Option<Demand> {
+        if self.provenance.is_none() || !(self.current.running || self.inputs.facts.running) {
+            return None;
+        }
+        let now = match &self.current.hugepages {
+            None => None,
+            Some(element) => match element.pages[..] {
+                [(size, _)] => Some(size),
+                _ => return None,
+            },
+        };
+        demand.pages.contains(&now).then(|| Demand {
+            pages: vec![now],
+            ..demand.clone()
+        })
     }
 }
 
