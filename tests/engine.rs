@@ -4,7 +4,7 @@
 #[path = "common/engine.rs"]
 mod asked;
 
-use asked::{Asked, guest};
+use asked::{Asked, guest, pins};
 
 /// A disk of a file that is not there, with these attributes of its driver.
 fn disk(target: &str, driver: &str) -> String {
@@ -200,4 +200,90 @@ fn no_native_io_beside_the_page_cache() {
             .collect();
         assert_eq!(found, wanted, "{rule}");
     }
+}
+
+/// Floating vCPUs stay in a `vcpu@cpuset` written by hand, off the CPUs somebody holds, with their memory near.
+#[test]
+fn floating_vcpus_keep_a_cpuset() {
+    let xml = |cpuset: &str| {
+        guest(4, 1024, "", "", "").replace("'static'>", &format!("'static' cpuset='{cpuset}'>"))
+    };
+    let near = "cpus = \"shared\"\nmax_nodes = 1";
+    let mixed = "cpus = \"mixed\"\ndedicated_vcpus = \"^0\"";
+    let table: [(&str, &str, &str, &[&str]); 5] = [
+        (
+            "8-11",
+            "",
+            near,
+            &["pins 8-11 8-11 8-11 8-11", "nodes 1", "!set cputune/vcpupin"],
+        ),
+        (
+            "8-12",
+            "9",
+            near,
+            &["pins 8,10-12 8,10-12 8,10-12 8,10-12", "nodes 1"],
+        ),
+        ("2-6", "", mixed, &["pins 5-6 2 3 4", "nodes 0"]),
+        ("2-6", "5", mixed, &["pins 6 2 3 4"]),
+        // Nothing of it is free: it is the administrator's.
+        ("9-10", "9-10", near, &["!set cputune/vcpupin"]),
+    ];
+    for (cpuset, held, keys, wanted) in table {
+        let asked = Asked::on("paper").held(held);
+        asked
+            .decide(keys, &xml(cpuset))
+            .expect(&format!("{cpuset} {keys}"), wanted);
+    }
+}
+
+/// What `machine.slice`'s cpuset leaves out cannot be pinned to.
+#[test]
+fn pins_outside_the_slice_do_not_fit() {
+    let mut asked = Asked::on("paper");
+    asked.host.guest_cpus = Some(virtfit::cpulist::parse("2-3,18-19").unwrap());
+    let table: [(&str, &[&str]); 4] = [
+        ("- -", &["pins 3 19"]),
+        (
+            "5 -",
+            &["because vCPU 0 is pinned to CPUs 5; machine.slice's cpuset…"],
+        ),
+        ("3 -", &["pins 3 19", "!because"]),
+        ("0-31 -", &["pins 0-31 3", "!because"]),
+    ];
+    for (list, wanted) in table {
+        let xml = guest(2, 1024, &pins(list), "", "");
+        asked.decide("", &xml).expect(list, wanted);
+    }
+    let asked = asked.incoming();
+    let inner = "<cputune><vcpupin vcpu='0' cpuset='5'/><emulatorpin cpuset='0'/></cputune>\
+                 <memoryBacking><hugepages/></memoryBacking>";
+    let answer = asked.decide("", &guest(2, 1024, inner, "", ""));
+    answer.expect("incoming", &["pins 3 19", "set cputune/emulatorpin 2,18"]);
+}
+
+/// `hint-dedicated` is for guests whose every vCPU has a dedicated CPU of its own, whoever pinned it.
+#[test]
+fn no_hint_for_pins_that_are_shared() {
+    let on = "kvm = { hint_dedicated = \"on\" }";
+    let table = [
+        ("- - - -", on, true),
+        ("1 17 2 18", on, true),
+        ("2-5 2-5 2-5 2-5", on, false),
+        ("0 - - -", on, false),
+        (
+            "- - - -",
+            "kvm = { hint_dedicated = \"on\" }\ncpus = \"shared\"",
+            false,
+        ),
+        ("- - - -", "", false),
+    ];
+    for (list, keys, hinted) in table {
+        let answer = Asked::on("paper").decide(keys, &guest(4, 1024, &pins(list), "", ""));
+        let hint = answer
+            .lines()
+            .contains(&"set features/kvm/hint-dedicated on".to_string());
+        assert_eq!(hint, hinted, "{list} {keys}");
+    }
+    let isolated = Asked::on("isolcpus").decide("", &guest(4, 1024, "", "", ""));
+    isolated.expect("isolated", &["set features/kvm/hint-dedicated on"]);
 }

@@ -4,18 +4,23 @@
 use crate::domain::{Domain, NumaMemory};
 use crate::host::Host;
 use crate::idset::{CpuSet, NodeSet};
+use crate::policy::sets;
 use crate::settings::{Setting, Target, Value};
 
 /// The domain without pins and bindings this host does not have.
 pub fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
-    let here = |cpus: &CpuSet| cpus.is_subset(&host.online);
+    let usable = sets::usable(host);
+    let here = |cpus: &CpuSet| cpus.is_subset(&usable);
     if !domain.vcpupins.values().all(here) {
         domain.vcpupins.clear();
     }
     domain.vcpu_cpuset = domain.vcpu_cpuset.filter(here);
     domain.emulatorpin = domain.emulatorpin.filter(here);
     domain.iothreadpins.retain(|_, cpus| here(cpus));
-    let known: NodeSet = host.nodes.iter().map(|node| node.id).collect();
+    let mut known: NodeSet = host.nodes.iter().map(|node| node.id).collect();
+    if let Some(allowed) = &host.guest_nodes {
+        known = known.intersection(allowed);
+    }
     let there = |memory: &NumaMemory| {
         memory
             .nodeset

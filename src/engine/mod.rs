@@ -214,6 +214,7 @@ impl Job<'_> {
             supplies: &supplies,
             scope,
         });
+        let supplies = supplies.floating_within(demanded.demand.within.as_ref());
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
             true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
@@ -378,7 +379,7 @@ impl Job<'_> {
             placed
                 .vcpus
                 .values_mut()
-                .filter(|pin| pin.len() != 1)
+                .filter(|pin| pin.len() != 1 && !pin.is_subset(cpuset))
                 .for_each(|pin| *pin = cpuset.clone());
         }
         placed.vcpus.extend(demanded.kept_pins.clone());
@@ -395,7 +396,7 @@ impl Job<'_> {
             .collect();
         let mut placed = kept::as_they_are(host, &demanded.demand, &supplies.now, &pinned)?;
         for vcpu in self.domain.all_vcpus().iter() {
-            placed.vcpus.entry(vcpu).or_insert_with(|| host.online.clone());
+            placed.vcpus.entry(vcpu).or_insert_with(|| sets::usable(host));
         }
         Ok(placed)
     }

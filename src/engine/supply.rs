@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::host::Host;
+use crate::idset::CpuSet;
 use crate::ledger::{Ledger, Taken, taken};
 use crate::placement::Supply;
 use crate::policy::HostPolicy;
@@ -68,5 +69,17 @@ impl Supplies {
             }
         }
         Self { now, empty }
+    }
+
+    /// With floating vCPUs only in a `vcpu@cpuset` that is kept. Where nobody can float in it, it is left to itself.
+    pub fn floating_within(mut self, cpuset: Option<&CpuSet>) -> Self {
+        let Some(cpuset) = cpuset else { return self };
+        for supply in [&mut self.now, &mut self.empty] {
+            let inside = supply.shared.intersection(cpuset);
+            if !inside.is_empty() {
+                supply.shared = inside;
+            }
+        }
+        self
     }
 }

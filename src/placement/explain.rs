@@ -25,6 +25,12 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
             "vCPU {vcpu} is pinned to CPUs {pin}; not all of them are online on this host"
         )];
     }
+    let outside = demand.kept.iter().find(|(_, pin)| !kept::allowed(host, pin));
+    if let Some((vcpu, pin)) = outside.filter(|_| search(host, demand, now, empty).is_none()) {
+        return vec![format!(
+            "vCPU {vcpu} is pinned to CPUs {pin}; machine.slice's cpuset does not allow all of them to guests"
+        )];
+    }
     if demand.dedicated.is_empty() {
         if now.shared.is_empty() {
             return vec!["no CPU is left for guests that float (host.shared)".to_string()];

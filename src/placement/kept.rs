@@ -18,7 +18,7 @@ type Pins = BTreeMap<VcpuId, CpuSet>;
 
 /// Places a guest some or all of whose pins are given.
 pub fn place(host: &Host, demand: &Demand, supply: &Supply) -> Option<Placed> {
-    if !collisions(&demand.kept, supply).is_empty() || !valid(host, &demand.kept) {
+    if !collisions(&demand.kept, supply).is_empty() || !valid(host, supply, &demand.kept) {
         return None;
     }
     let kept: VcpuSet = demand.kept.keys().copied().collect();
@@ -163,10 +163,16 @@ fn floats(pin: &CpuSet, supply: &Supply) -> bool {
     pin.len() > 1 && supply.dedicated.is_subset(pin)
 }
 
-/// Every CPU of every pin is online.
-fn valid(host: &Host, pins: &Pins) -> bool {
-    pins.values()
-        .all(|pin| !pin.is_empty() && pin.is_subset(&host.online))
+/// Every CPU of every pin is online and in the cpuset guests are in; for a mask that floats it does to share some.
+fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
+    pins.values().all(|pin| {
+        !pin.is_empty() && pin.is_subset(&host.online) && (allowed(host, pin) || floats(pin, supply))
+    })
+}
+
+/// `machine.slice`'s cpuset has all of a pin; otherwise setting it would fail.
+pub(super) fn allowed(host: &Host, pin: &CpuSet) -> bool {
+    host.guest_cpus.as_ref().is_none_or(|cpus| pin.is_subset(cpus))
 }
 
 /// Gives the vCPUs without a pin CPUs at this level, guest core by guest core around the given ones.

@@ -97,8 +97,8 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
     }
 }
 
-/// Online, and allowed to guests.
-fn usable(host: &Host) -> CpuSet {
+/// Online, and allowed to guests by `machine.slice`'s cpuset.
+pub fn usable(host: &Host) -> CpuSet {
     match &host.guest_cpus {
         Some(allowed) => host.online.intersection(allowed),
         None => host.online.clone(),

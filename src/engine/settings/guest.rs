@@ -247,7 +247,10 @@ fn features(context: &Context<'_>, list: &mut List) {
         ..
     } = *context;
     let profile = &wishes.profile;
-    let all_dedicated = fits && wishes.dedicated.len() == domain.vcpus as usize;
+    // A pin written by hand may be a mask, or on a CPU that is nobody's own.
+    let own = |pin: &CpuSet| pin.len() == 1 && pin.is_subset(context.dedicated);
+    let all_dedicated =
+        fits && wishes.dedicated.len() == domain.vcpus as usize && placed.vcpus.values().all(own);
     let isolated = placed
         .vcpus
         .values()
