@@ -226,7 +226,7 @@ fn floating_vcpus_keep_a_cpuset() {
         ("2-6", "", mixed, &["pins 5-6 2 3 4", "nodes 0"]),
         ("2-6", "5", mixed, &["pins 6 2 3 4"]),
         // Nothing of it is free: it is the administrator's.
-        ("8-9", "8-9", near, &["!set cputune/vcpupin"]),
+        ("9-10", "9-10", near, &["!set cputune/vcpupin"]),
     ];
     for (cpuset, held, keys, wanted) in table {
         let asked = Asked::on("paper").held(held);
