@@ -1,6 +1,7 @@
 //! Rewriting twice is rewriting once, and what was rewritten can be taken back.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -78,4 +79,47 @@ fn rewriting_twice_is_rewriting_once() {
         assert_eq!(virtfit(&words, &once), once, "{topology}, {keys}");
         assert_eq!(virtfit(&["revert", "-"], &once), before, "{topology}, {keys}");
     }
+}
+
+#[test]
+fn the_order_of_disks_does_not_matter() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n").unwrap();
+    let words = [
+        "--topology",
+        "numa:1(memory=64GB) core:32 pu:1",
+        "--policy",
+        policy.to_str().unwrap(),
+        "rewrite",
+        "-",
+    ];
+    let disk = |target: &str| {
+        format!(
+            "    <disk type='block'>\n      <driver name='qemu' type='raw' cache='none' io='native'/>\n      \
+             <source dev='/dev/{target}'/>\n      <target dev='{target}' bus='virtio'/>\n    </disk>\n"
+        )
+    };
+    let controller =
+        |index: &str| format!("    <controller type='scsi' index='{index}' model='virtio-scsi'/>\n");
+    // What each device got, however they are ordered.
+    let iothreads = |disks: &[&str], controllers: &[&str]| -> BTreeMap<String, String> {
+        let devices: String = disks
+            .iter()
+            .map(|d| disk(d))
+            .chain(controllers.iter().map(|c| controller(c)))
+            .collect();
+        let text = domain(2, 2).replace("</os>\n", &format!("</os>\n  <devices>\n{devices}  </devices>\n"));
+        let plan = virtfit(&[&words[..4], &["plan", "--json", "-"]].concat(), &text);
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        let changes = plan["changes"].as_array().unwrap().iter();
+        changes
+            .map(|change| (change["path"].to_string(), change["to"].to_string()))
+            .filter(|(path, _)| path.contains("driver/@iothread"))
+            .collect()
+    };
+    // libvirt stores vdaa after vdb.
+    let sorted = iothreads(&["vda", "vdb", "vdaa"], &["0", "2", "10"]);
+    assert_eq!(sorted.len(), 6, "{sorted:?}");
+    assert_eq!(iothreads(&["vdaa", "vdb", "vda"], &["10", "0", "2"]), sorted);
 }
