@@ -2,28 +2,22 @@
 //!
 //! Whether a matching exists is decided exactly (augmenting paths). The best one is found by branch and bound: cells
 //! in order of their first vCPU, nodes in order of the CPUs they would give, a branch cut as soon as the best it could
-//! become is no better than what is known.
+//! become is no better than what is known, and of nodes that are alike only the first is tried.
 
 use std::cmp::Reverse;
 
 use super::cores::{NodeView, Site};
-use super::key::{Cost, Key};
+use super::key::{Bar, Cost};
 use super::level::Level;
 use super::shape::{self, Piece};
 use super::table::NodeTable;
 use super::{CellDemand, Placed};
 use crate::units::{HostCpu, KiB};
 
-/// How many branches are followed before the search says it was cut short.
-const MOST_BRANCHES: usize = 30_000;
-/// How many more while none is found at all: a matching that memory and CPUs allow is found at once, so only a demand
-/// for local devices or few caches gets here.
-const MOST_WITHOUT: usize = 70_000;
-
 /// The best matching of the demand's cells and the host's nodes.
 pub fn place(site: &Site<'_>) -> Option<Placed> {
     let mut best: Option<Placed> = None;
-    let mut branches = MOST_BRANCHES + MOST_WITHOUT;
+    let mut rounds = site.kinds.len() * site.levels.len() * site.demand.pages.len();
     for &kind in &site.kinds {
         for &level in &site.levels {
             let divides = |cell: &CellDemand| {
@@ -37,16 +31,21 @@ pub fn place(site: &Site<'_>) -> Option<Placed> {
             }
             let offers = Offers::new(site, kind, level);
             for &page in &site.demand.pages {
-                let mut search = Search::new(site, &offers, level, page, best.take(), &mut branches);
-                if search.can_match(0) {
+                site.ration(rounds);
+                rounds = rounds.saturating_sub(1);
+                let mut search = Search::new(site, &offers, level, page, best.take());
+                if search.can_match(0) && search.promising(0) {
                     search.branch(0);
                 }
                 best = search.best;
+                if site.first && best.is_some() {
+                    return best;
+                }
             }
         }
     }
     best.map(|placed| Placed {
-        bounded: branches <= MOST_WITHOUT,
+        bounded: site.is_cut_short() || placed.bounded,
         ..placed
     })
 }
@@ -55,6 +54,8 @@ pub fn place(site: &Site<'_>) -> Option<Placed> {
 struct Offers {
     /// By cell, by node: none, or one for each number of caches that makes a difference.
     by_cell: Vec<Vec<Vec<Offer>>>,
+    /// Better ones may exist.
+    bounded: bool,
 }
 
 #[derive(Clone)]
@@ -78,11 +79,13 @@ impl Offers {
                 )
             })
             .collect();
-        let largest = needs.iter().map(|(units, _)| *units).max().unwrap_or(0);
-        let limit = site.demand.max_llcs;
+        let units = || needs.iter().map(|(units, _)| *units);
+        let counts = units().min().unwrap_or(0)..=units().max().unwrap_or(0);
+        let mut bounded = false;
         let mut by_cell = vec![Vec::with_capacity(site.nodes.len()); needs.len()];
         for node in &site.nodes {
-            let table = NodeTable::new(node, kind, level, site.demand.spread, largest, limit);
+            let table = NodeTable::new(site, node, kind, level, counts.clone());
+            bounded |= table.bounded;
             let mut known: Vec<((usize, usize), Vec<Offer>)> = Vec::new();
             for (cell, need) in needs.iter().enumerate() {
                 let offer = match known.iter().find(|(other, _)| other == need) {
@@ -90,18 +93,12 @@ impl Offers {
                     None => {
                         let (units, floating) = *need;
                         let room = floating <= node.shared.len();
-                        let mut offers: Vec<Offer> = Vec::new();
-                        for caches in usize::from(limit > 0)..=limit as usize {
-                            let Some(cost) = table.cost_within(units, caches).filter(|_| room) else {
-                                continue;
-                            };
-                            if offers.last().is_none_or(|before| before.cost != cost) {
-                                offers.push(Offer {
-                                    cost,
-                                    cpus: table.cpus_within(units, caches),
-                                });
-                            }
-                        }
+                        let offer = |(row, cost)| Offer {
+                            cost,
+                            cpus: table.cpus_of(row, units).to_vec(),
+                        };
+                        let mut offers: Vec<Offer> =
+                            table.choices(units).filter(|_| room).map(offer).collect();
                         offers.sort_by_key(|offer| offer.cost);
                         known.push((*need, offers.clone()));
                         offers
@@ -110,7 +107,7 @@ impl Offers {
                 by_cell[cell].push(offer);
             }
         }
-        Self { by_cell }
+        Self { by_cell, bounded }
     }
 }
 
@@ -119,21 +116,24 @@ struct Search<'s, 'a> {
     offers: &'s Offers,
     level: Level,
     page: Option<KiB>,
-    /// Cells in order of their first vCPU.
+    /// Cells in order of their first dedicated vCPU.
     order: Vec<usize>,
+    /// By position in `order`: one before it whose cell is no different.
+    equals: Vec<Option<usize>>,
     /// By cell: nodes that fit it, in order of the CPUs they give.
     fitting: Vec<Vec<usize>>,
     /// By position in `order`: the least all cells from there on can cost.
     least: Vec<Cost>,
-    /// The smallest distance between any two nodes.
-    nearest: u64,
     /// By cell: the node it is on in this branch, and which of its offers.
     chosen: Vec<Option<(usize, usize)>>,
     taken: Vec<bool>,
+    /// By node: its distance to all that are taken.
+    to_taken: Vec<u64>,
     cost: Cost,
     distance: u64,
     best: Option<Placed>,
-    branches: &'s mut usize,
+    /// The best known comes from another search: the order of branches says nothing about its CPU list.
+    inherited: bool,
 }
 
 impl<'s, 'a> Search<'s, 'a> {
@@ -143,7 +143,6 @@ impl<'s, 'a> Search<'s, 'a> {
         level: Level,
         page: Option<KiB>,
         best: Option<Placed>,
-        branches: &'s mut usize,
     ) -> Self {
         let cells = &site.demand.cells;
         let fits = |cell: usize, node: usize| {
@@ -175,7 +174,8 @@ impl<'s, 'a> Search<'s, 'a> {
             })
             .collect();
         let mut order: Vec<usize> = (0..cells.len()).collect();
-        order.sort_by_key(|cell| (cells[*cell].vcpus.first().is_none(), cells[*cell].vcpus.first()));
+        let first = |cell: &usize| cells[*cell].vcpus.intersection(&site.demand.dedicated).first();
+        order.sort_by_key(|cell| (first(cell).is_none(), first(cell)));
         let mut least = vec![Cost::default(); cells.len() + 1];
         for (position, cell) in order.iter().enumerate().rev() {
             let costs = fitting[*cell]
@@ -183,39 +183,26 @@ impl<'s, 'a> Search<'s, 'a> {
                 .flat_map(|node| &offers.by_cell[*cell][*node]);
             least[position] = costs.map(|offer| offer.cost).min().unwrap_or_default() + least[position + 1];
         }
-        let ids: Vec<_> = site.nodes.iter().map(|node| node.id).collect();
-        let pairs = ids
-            .iter()
-            .enumerate()
-            .flat_map(|(i, a)| ids[i + 1..].iter().map(move |b| (*a, *b)));
-        let nearest = pairs
-            .map(|(a, b)| u64::from(site.between(a, b)))
-            .min()
-            .unwrap_or(0);
         Self {
             site,
             offers,
             level,
             page,
+            equals: equals(site, &order),
             order,
             fitting,
             least,
-            nearest,
             chosen: vec![None; cells.len()],
             taken: vec![false; site.nodes.len()],
+            to_taken: vec![0; site.nodes.len()],
             cost: Cost::default(),
             distance: 0,
+            inherited: best.is_some(),
             best,
-            branches,
         }
     }
 
     fn branch(&mut self, position: usize) {
-        let reserve = if self.best.is_some() { MOST_WITHOUT } else { 0 };
-        if *self.branches <= reserve {
-            return;
-        }
-        *self.branches -= 1;
         if position == self.order.len() {
             self.finish();
             return;
@@ -223,22 +210,43 @@ impl<'s, 'a> Search<'s, 'a> {
         let cell = self.order[position];
         for index in 0..self.fitting[cell].len() {
             let node = self.fitting[cell][index];
-            if self.taken[node] {
+            let twin_is_open = self.site.twins()[node].is_some_and(|twin| !self.taken[twin]);
+            if self.taken[node] || twin_is_open {
                 continue;
             }
             for offer in 0..self.offers.by_cell[cell][node].len() {
+                let done = self.site.first && self.best.is_some();
+                if done || !self.site.spend(8 + self.taken.len()) {
+                    return;
+                }
+                // Equal cells go on their nodes in the order of CPUs: any other way costs the same.
+                let before = self.equals[position].and_then(|equal| self.chosen[self.order[equal]]);
+                let first = |(node, offer): (usize, usize)| {
+                    (self.offers.by_cell[cell][node][offer].cpus.first().copied(), node)
+                };
+                if before.is_some_and(|before| first(before) > first((node, offer))) {
+                    continue;
+                }
                 let (cost, distance) = (self.cost, self.distance);
                 self.cost += self.offers.by_cell[cell][node][offer].cost;
-                self.distance += self.distance_to_chosen(node);
+                self.distance += self.to_taken[node];
                 self.chosen[cell] = Some((node, offer));
-                self.taken[node] = true;
+                self.take(node, true);
                 if self.promising(position + 1) && self.can_match(position + 1) {
                     self.branch(position + 1);
                 }
-                self.taken[node] = false;
+                self.take(node, false);
                 self.chosen[cell] = None;
                 (self.cost, self.distance) = (cost, distance);
             }
+        }
+    }
+
+    fn take(&mut self, node: usize, taken: bool) {
+        self.taken[node] = taken;
+        for (other, sum) in self.to_taken.iter_mut().enumerate() {
+            let between = self.site.distances().between(node, other);
+            *sum = if taken { *sum + between } else { *sum - between };
         }
     }
 
@@ -249,22 +257,17 @@ impl<'s, 'a> Search<'s, 'a> {
             .map(|(node, _)| &self.site.nodes[*node])
     }
 
-    fn distance_to_chosen(&self, node: usize) -> u64 {
-        let to = self.site.nodes[node].id;
-        self.chosen_nodes()
-            .map(|other| u64::from(self.site.between(other.id, to)))
-            .sum()
-    }
-
     /// Whether the best this branch could become beats the best known. Branches come in order of their CPU lists, so
     /// a tie does not.
     fn promising(&self, position: usize) -> bool {
         let far = self.least_far(position);
         let rest = &self.order[position..];
-        let more = rest
-            .iter()
-            .filter(|cell| !self.site.demand.cells[**cell].vcpus.is_empty())
-            .count() as u32;
+        let dedicated = |cell: &&usize| {
+            !self.site.demand.cells[**cell]
+                .vcpus
+                .is_disjoint(&self.site.demand.dedicated)
+        };
+        let more = rest.iter().filter(dedicated).count() as u32;
         let most = self.site.demand.max_llcs;
         if (far > 0 && self.site.demand.devices_required) || (most > 0 && self.cost.llcs + more > most) {
             return false;
@@ -272,40 +275,24 @@ impl<'s, 'a> Search<'s, 'a> {
         let Some(best) = &self.best else { return true };
         let least = self.cost + self.least[position];
         let count = self.order.len() as u32;
-        let Key {
-            autostart,
-            nodes,
-            far_devices,
-            threads,
-            page,
-            distance,
-            llcs,
-            other,
-            siblings,
-            ..
-        } = best.key;
-        let mine = (
+        let mut mine: Bar = (
             least.autostart,
             count,
             far,
             Reverse(self.level.rank()),
             self.page_key(),
+            0,
         );
-        let known = (autostart, nodes, far_devices, threads, page);
+        if mine > best.key.bar() {
+            return false;
+        }
+        mine.5 = self.least_distance(position);
+        let (mine, known) = ((mine, least.tail()), (best.key.bar(), best.key.tail()));
         if mine != known {
             return mine < known;
         }
-        let mine = (
-            self.least_distance(position),
-            least.llcs,
-            least.other,
-            least.siblings,
-        );
-        let known = (distance, llcs, other, siblings);
-        if mine != known {
-            return mine < known;
-        }
-        self.least_left(position) < best.key.left
+        let (mine, known) = (self.least_left(position), best.key.left);
+        mine < known || (self.inherited && mine == known)
     }
 
     fn page_key(&self) -> Reverse<u64> {
@@ -331,23 +318,12 @@ impl<'s, 'a> Search<'s, 'a> {
             .map(|(node, _)| node)
     }
 
-    /// Chosen nodes' distances, and for those to come the nearest they could be.
+    /// Chosen nodes' distances, and the least those to come can add.
     fn least_distance(&self, position: usize) -> u64 {
-        let rest = self.order.len() - position;
-        if rest == 0 {
-            return self.distance;
-        }
-        let chosen: Vec<_> = self.chosen_nodes().map(|node| node.id).collect();
-        let to_chosen = |node: &NodeView| -> u64 {
-            chosen
-                .iter()
-                .map(|other| u64::from(self.site.between(node.id, *other)))
-                .sum()
-        };
-        let mut sums: Vec<u64> = self.untaken().map(to_chosen).collect();
-        sums.sort_unstable();
-        let pairs = (rest * (rest - 1) / 2) as u64;
-        self.distance + sums.iter().take(rest).sum::<u64>() + pairs * self.nearest
+        let open = (0..self.taken.len()).filter(|node| !self.taken[*node]);
+        let open = open.map(|node| (node, self.to_taken[node]));
+        let more = self.order.len() - position;
+        self.distance + self.site.distances().least_more(open, more)
     }
 
     /// Free CPUs left on the chosen nodes, and on those to come the least (or under spread the most) there may be.
@@ -366,7 +342,7 @@ impl<'s, 'a> Search<'s, 'a> {
         };
         let left = chosen.map(|free| sign * free).sum::<i64>() + open.iter().take(rest).sum::<i64>();
         match demand.spread {
-            true => left,
+            true => left + (demand.dedicated.len() + demand.extra_min as usize) as i64,
             false => left - used - withheld,
         }
     }
@@ -423,7 +399,24 @@ impl<'s, 'a> Search<'s, 'a> {
             return;
         }
         if self.best.as_ref().is_none_or(|best| placed.key < best.key) {
-            self.best = Some(placed);
+            self.inherited = false;
+            self.best = Some(Placed {
+                bounded: self.offers.bounded,
+                ..placed
+            });
         }
     }
+}
+
+/// By position in `order`: the last one before it whose cell needs the same of a node.
+fn equals(site: &Site<'_>, order: &[usize]) -> Vec<Option<usize>> {
+    let needs = |position: usize| {
+        let cell = &site.demand.cells[order[position]];
+        let dedicated = cell.vcpus.intersection(&site.demand.dedicated).len();
+        let floating = cell.vcpus.intersection(&site.demand.floating()).len();
+        let extra = order[position] == 0 && site.demand.extra_max > 0;
+        (dedicated, floating, extra, cell.memory, &cell.nodes)
+    };
+    let before = |at: usize| (0..at).rev().find(|other| needs(*other) == needs(at));
+    (0..order.len()).map(before).collect()
 }

@@ -1,7 +1,11 @@
 //! What the host has left, node by node and core by core, for one demand.
 
+use std::cell::{Cell, OnceCell};
+
+use super::distance::Distances;
 use super::key::Cost;
 use super::level::{self, Level};
+use super::twins;
 use super::{Demand, Supply};
 use crate::host::Host;
 use crate::idset::CpuSet;
@@ -21,6 +25,41 @@ pub struct Site<'a> {
     pub levels: Vec<Level>,
     /// Kinds of cores there are, fastest first: one guest uses one kind.
     pub kinds: Vec<u32>,
+    /// Most last-level caches; 0 where the demand cannot use more anyway.
+    pub max_llcs: usize,
+    /// Before all else, leave what floating vCPUs and extra CPUs need.
+    pub thrifty: bool,
+    /// Any place will do.
+    pub first: bool,
+    /// Steps the search may still take.
+    steps: Cell<usize>,
+    /// How many of them are for later.
+    reserve: Cell<usize>,
+    cut_short: Cell<bool>,
+    distances: OnceCell<Distances>,
+    twins: OnceCell<Vec<Option<usize>>>,
+}
+
+/// How hard a search tries.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// See [`Site::first`].
+    pub first: bool,
+    /// Steps (some tens of nanoseconds each) before it says it was cut short.
+    pub steps: usize,
+}
+
+impl Effort {
+    /// For the best place.
+    pub const BEST: Self = Self {
+        first: false,
+        steps: 3_000_000,
+    };
+    /// To know whether there is a place at all.
+    pub const ANY: Self = Self {
+        first: true,
+        steps: 300_000,
+    };
 }
 
 /// One node.
@@ -72,7 +111,7 @@ impl CoreView {
 
 impl<'a> Site<'a> {
     /// Looks at every core once.
-    pub fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply) -> Self {
+    pub fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply, effort: Effort) -> Self {
         let allowed = |id: NodeId| demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(id));
         let mut nodes: Vec<NodeView> = host
             .nodes
@@ -112,6 +151,7 @@ impl<'a> Site<'a> {
             kinds.push(0);
         }
         let levels = level::allowed(demand, widest);
+        let max_llcs = demand.max_llcs as usize;
         Self {
             host,
             demand,
@@ -119,21 +159,104 @@ impl<'a> Site<'a> {
             nodes,
             levels,
             kinds,
+            max_llcs: if max_llcs < demand.dedicated.len() {
+                max_llcs
+            } else {
+                0
+            },
+            thrifty: false,
+            first: effort.first,
+            steps: Cell::new(effort.steps),
+            reserve: Cell::new(0),
+            cut_short: Cell::new(false),
+            distances: OnceCell::new(),
+            twins: OnceCell::new(),
         }
+    }
+
+    /// Leaves what floating vCPUs and extra CPUs need before all else.
+    pub fn thrifty(mut self) -> Self {
+        self.thrifty = true;
+        if !self.demand.floating().is_empty() {
+            let shared = &self.supply.shared;
+            for core in self.nodes.iter_mut().flat_map(|node| &mut node.cores) {
+                let mut free = std::mem::take(&mut core.free);
+                free.sort_by_key(|cpu| (shared.contains(*cpu), core.claim_cost(*cpu), *cpu));
+                core.free = free;
+            }
+        }
+        self
+    }
+
+    /// Takes steps from what is left of this ration; false when it is used up.
+    pub fn spend(&self, steps: usize) -> bool {
+        let left = self.steps.get().saturating_sub(steps).max(self.reserve.get());
+        self.steps.set(left);
+        let enough = left > self.reserve.get();
+        if !enough {
+            self.cut_short.set(true);
+        }
+        enough
+    }
+
+    /// As [`Self::spend`] for what is to be finished once begun; false when there is nothing left at all.
+    pub fn overspend(&self, steps: usize) -> bool {
+        let left = self.steps.get().saturating_sub(steps);
+        self.steps.set(left);
+        self.reserve.set(self.reserve.get().min(left));
+        if left == 0 {
+            self.cut_short.set(true);
+        }
+        left > 0
+    }
+
+    /// Gives out the steps left in so many equal rations: from here on, the first of them.
+    pub fn ration(&self, rations: usize) {
+        let left = self.steps.get();
+        self.reserve.set(left - left / rations.max(1));
+    }
+
+    /// A place is given up for what its CPUs leave; with others it might have been possible.
+    pub fn give_up(&self) {
+        if self.can_be_thrifty() {
+            self.cut_short.set(true);
+        }
+    }
+
+    /// Not everything was tried.
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short.get()
+    }
+
+    /// Whether a choice of CPUs can leave too few for floating vCPUs or extra CPUs where another would not.
+    pub fn can_be_thrifty(&self) -> bool {
+        let isolates = self.levels.contains(&Level::Isolate);
+        let withholds = isolates || self.demand.withhold_siblings;
+        let overlap = withholds || !self.supply.shared.is_disjoint(&self.supply.free);
+        (isolates && self.demand.extra_min > 0) || (overlap && !self.demand.floating().is_empty())
+    }
+
+    /// Distances by position in [`Site::nodes`].
+    pub fn distances(&self) -> &Distances {
+        self.distances.get_or_init(|| {
+            let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
+            Distances::new(self.host, &ids)
+        })
+    }
+
+    /// By position in [`Site::nodes`]: a node before it that is the same in every way.
+    pub fn twins(&self) -> &[Option<usize>] {
+        self.twins.get_or_init(|| twins::find(self))
     }
 
     /// Distances between each two of these nodes, summed.
     pub fn distance(&self, nodes: &[NodeId]) -> u64 {
+        let between = |a: NodeId, b: NodeId| u64::from(self.host.distance(a, b) + self.host.distance(b, a));
         let pairs = nodes
             .iter()
             .enumerate()
             .flat_map(|(i, a)| nodes[i + 1..].iter().map(move |b| (*a, *b)));
-        pairs.map(|(a, b)| u64::from(self.between(a, b))).sum()
-    }
-
-    /// The distance between two nodes; the mean of both ways, doubled, as some hosts' tables are not symmetric.
-    pub fn between(&self, a: NodeId, b: NodeId) -> u32 {
-        self.host.distance(a, b) + self.host.distance(b, a)
+        pairs.map(|(a, b)| between(a, b)).sum()
     }
 
     /// The kept or made node with this number.

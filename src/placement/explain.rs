@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cores::Site;
+use super::cores::{Effort, Site};
 use super::level::{self, Level};
 use super::{Demand, SmtRule, Supply, kept, one, search};
 use crate::host::Host;
@@ -27,7 +27,7 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
         )];
     }
     let outside = demand.kept.iter().find(|(_, pin)| !kept::allowed(host, pin));
-    if let Some((vcpu, pin)) = outside.filter(|_| search(host, demand, now, empty).is_none()) {
+    if let Some((vcpu, pin)) = outside.filter(|_| search(host, demand, now, empty, Effort::ANY).is_none()) {
         return vec![format!(
             "vCPU {vcpu} is pinned to CPUs {pin}; machine.slice's cpuset does not allow all of them to guests"
         )];
@@ -39,7 +39,7 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     } else if now.dedicated.is_empty() {
         return vec!["this host has no dedicated CPUs (host.dedicated)".to_string()];
     }
-    let fits = |demand: &Demand| search(host, demand, now, empty).is_some();
+    let fits = |demand: &Demand| search(host, demand, now, empty, Effort::ANY).is_some();
     let unpinned = Demand {
         kept: BTreeMap::new(),
         ..demand.clone()
@@ -133,7 +133,7 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
 
 /// `needs 14 CPUs on one node, free are 6 and 6 (held by rt1, db)`.
 fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
-    let site = Site::new(host, demand, now);
+    let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
     if demand.dedicated.is_empty() {
         return format!("needs {} shared CPUs on one node", demand.vcpus);
@@ -173,7 +173,7 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
 
 /// The CPUs would do, but not as whole cores.
 fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
-    let site = Site::new(host, demand, now);
+    let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
     let given = demand.threads.unwrap_or(1);
     let widest = host.cores.iter().map(|core| core.cpus.len()).max();

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::cores::{NodeView, Site};
+use super::cores::{Effort, NodeView, Site};
 use super::key::Key;
 use super::level::{self, Level};
 use super::shape;
@@ -17,7 +17,7 @@ use crate::units::{CellId, HostCpu, NodeId, VcpuId};
 type Pins = BTreeMap<VcpuId, CpuSet>;
 
 /// Places a guest some or all of whose pins are given.
-pub fn place(host: &Host, demand: &Demand, supply: &Supply) -> Option<Placed> {
+pub fn place(host: &Host, demand: &Demand, supply: &Supply, effort: Effort) -> Option<Placed> {
     if !collisions(&demand.kept, supply).is_empty() || !valid(host, supply, &demand.kept) {
         return None;
     }
@@ -33,7 +33,7 @@ pub fn place(host: &Host, demand: &Demand, supply: &Supply) -> Option<Placed> {
         .unwrap_or(1);
     level::allowed(demand, widest)
         .into_iter()
-        .find_map(|level| fill(host, demand, supply, level))
+        .find_map(|level| fill(host, demand, supply, level, effort))
 }
 
 /// The pins a guest has already, if all of them still satisfy the demand.
@@ -42,7 +42,7 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
         kept: pins.clone(),
         ..demand.clone()
     };
-    let placed = place(host, &given, supply)?;
+    let placed = place(host, &given, supply, Effort::BEST)?;
     let cpus: CpuSet = placed.key.cpus.iter().copied().collect();
     let one_each = demand
         .dedicated
@@ -52,7 +52,7 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
         .within
         .as_ref()
         .map_or(supply.free.clone(), |w| supply.free.intersection(w));
-    let site = Site::new(host, demand, supply);
+    let site = Site::new(host, demand, supply, Effort::BEST);
     let kinds: Vec<u32> = placed
         .key
         .cpus
@@ -113,7 +113,7 @@ pub fn as_they_are(
         cells: Vec::new(),
         ..demand.clone()
     };
-    let site = Site::new(host, &demand, supply);
+    let site = Site::new(host, &demand, supply, Effort::ANY);
     let page = demand
         .pages
         .iter()
@@ -176,7 +176,7 @@ pub(super) fn allowed(host: &Host, pin: &CpuSet) -> bool {
 }
 
 /// Gives the vCPUs without a pin CPUs at this level, guest core by guest core around the given ones.
-fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level) -> Option<Placed> {
+fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Effort) -> Option<Placed> {
     let threads = level.threads();
     let mut pins = demand.kept.clone();
     let mut free = supply.free.clone();
@@ -255,7 +255,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level) -> Option<P
             free: free.clone(),
             ..supply.clone()
         };
-        let mut placed = super::search(host, &rest, &supply, &supply);
+        let mut placed = super::search(host, &rest, &supply, &supply, effort);
         if level == Level::Any {
             placed = placed.or_else(|| {
                 super::search(
@@ -266,6 +266,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level) -> Option<P
                     },
                     &supply,
                     &supply,
+                    effort,
                 )
             });
         }
@@ -282,7 +283,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level) -> Option<P
 
 /// The placement these pins make.
 fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Option<Placed> {
-    let site = Site::new(host, demand, supply);
+    let site = Site::new(host, demand, supply, Effort::BEST);
     let (threads, own_cores) = threads(host, demand, &pins)?;
     if demand.smt == SmtRule::Require && threads < 2 {
         return None;

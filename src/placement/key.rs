@@ -5,6 +5,10 @@ use std::ops::{Add, AddAssign};
 
 use crate::units::HostCpu;
 
+/// The part of a [`Key`] that is known, or bounded, before CPUs are chosen: autostart, nodes, far devices, threads,
+/// page, distance.
+pub type Bar = (u32, u32, u32, Reverse<u32>, Reverse<u64>, u64);
+
 /// How good a placement is; smaller is better. Compared field by field in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Key {
@@ -33,9 +37,31 @@ pub struct Key {
     pub cpus: Vec<HostCpu>,
 }
 
+impl Key {
+    /// Its first fields, down to the distance.
+    pub fn bar(&self) -> Bar {
+        (
+            self.autostart,
+            self.nodes,
+            self.far_devices,
+            self.threads,
+            self.page,
+            self.distance,
+        )
+    }
+
+    /// Its fields that are a [`Cost`] and come after the [`Bar`].
+    pub fn tail(&self) -> (u32, u32, u32) {
+        (self.llcs, self.other, self.siblings)
+    }
+}
+
 /// The part of a [`Key`] that adds up over cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cost {
+    /// What others of the guest's parts may lack then: CPUs for floating vCPUs and extra CPUs in a thrifty search, memory
+    /// of cell 0 in a careful division. Not counted otherwise.
+    pub scarce: i64,
     /// See [`Key::autostart`].
     pub autostart: u32,
     /// See [`Key::llcs`].
@@ -44,6 +70,15 @@ pub struct Cost {
     pub other: u32,
     /// See [`Key::siblings`].
     pub siblings: u32,
+    /// What it changes in [`Key::left`] against other choices of as many CPUs: free siblings that are withheld.
+    pub left: i32,
+}
+
+impl Cost {
+    /// Its fields that come after the [`Bar`] in a key.
+    pub fn tail(&self) -> (u32, u32, u32) {
+        (self.llcs, self.other, self.siblings)
+    }
 }
 
 impl Add for Cost {
@@ -51,10 +86,12 @@ impl Add for Cost {
 
     fn add(self, more: Self) -> Self {
         Self {
+            scarce: self.scarce + more.scarce,
             autostart: self.autostart + more.autostart,
             llcs: self.llcs + more.llcs,
             other: self.other + more.other,
             siblings: self.siblings + more.siblings,
+            left: self.left + more.left,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Threads a guest core: the ways to lay vCPUs on cores, best first, and what each core costs that way.
 
-use super::cores::CoreView;
+use super::cores::{CoreView, Site};
 use super::key::Cost;
 use super::{Demand, SmtRule};
 use crate::idset::VcpuSet;
@@ -20,7 +20,7 @@ pub enum Level {
 /// Some CPUs of one core that one guest core may use, and what that costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// `llcs` is always 0 here.
+    /// What it costs when the units before it on its core are taken already. `llcs` is always 0 here.
     pub cost: Cost,
     /// Ascending.
     pub cpus: Vec<HostCpu>,
@@ -53,59 +53,58 @@ impl Level {
         }
     }
 
-    /// The units of a core with their costs, cheapest first.
-    pub fn split(self, core: &CoreView, spread: bool) -> Vec<Unit> {
-        let broken = core.is_broken();
-        let single = |first: bool| match (spread, broken && first) {
-            (false, true) | (true, false) => 0,
-            (false, false) | (true, true) => 1,
-        };
-        match self {
-            _ if self.units_of(core) == 0 => Vec::new(),
-            Self::Own(threads) => {
-                let mut chosen = core.free[..threads as usize].to_vec();
-                let siblings = match threads {
-                    1 => single(true),
-                    _ => core.free.len() as u32 - threads,
+    /// The units of a core in the order in which they are taken. The first `n` of them are the best `n`.
+    pub fn units(self, core: &CoreView, site: &Site<'_>) -> Vec<Unit> {
+        let count = self.units_of(core) as usize;
+        let threads = self.threads() as usize;
+        (0..count)
+            .map(|index| {
+                let mut cpus = match self {
+                    Self::Isolate => core.free.iter().min().copied().into_iter().collect(),
+                    _ => core.free[index * threads..(index + 1) * threads].to_vec(),
                 };
-                let cost = chosen
-                    .iter()
-                    .map(|cpu| core.claim_cost(*cpu))
-                    .fold(Cost::default(), Cost::add_to);
-                chosen.sort_unstable();
-                vec![Unit {
-                    cost: Cost { siblings, ..cost },
-                    cpus: chosen,
-                }]
-            }
-            Self::Isolate => {
-                let cost = core
-                    .all
-                    .iter()
-                    .map(|cpu| core.claim_cost(*cpu))
-                    .fold(Cost::default(), Cost::add_to);
-                vec![Unit {
-                    cost,
-                    cpus: core.free.iter().min().copied().into_iter().collect(),
-                }]
-            }
-            Self::Any => {
-                let units = core.free.iter().enumerate().map(|(index, cpu)| Unit {
-                    cost: Cost {
-                        siblings: single(index == 0),
-                        ..core.claim_cost(*cpu)
-                    },
-                    cpus: vec![*cpu],
-                });
-                units.collect()
-            }
-        }
+                cpus.sort_unstable();
+                Unit {
+                    cost: self.cost(core, index, &cpus, site),
+                    cpus,
+                }
+            })
+            .collect()
     }
-}
 
-impl Cost {
-    fn add_to(self, more: Self) -> Self {
-        self + more
+    fn cost(self, core: &CoreView, index: usize, cpus: &[HostCpu], site: &Site<'_>) -> Cost {
+        let demand = site.demand;
+        let first = index == 0;
+        let isolate = self == Self::Isolate;
+        let withholds = isolate || demand.withhold_siblings;
+        let claimed = if isolate { &core.all[..] } else { cpus };
+        let mut cost = claimed
+            .iter()
+            .map(|cpu| core.claim_cost(*cpu))
+            .fold(Cost::default(), |sum, cost| sum + cost);
+        cost.siblings = match (self, demand.spread) {
+            (Self::Isolate, _) => 0,
+            (Self::Own(threads), _) if threads > 1 => core.free.len() as u32 - threads,
+            (_, false) => u32::from(!(first && core.is_broken())),
+            (_, true) => u32::from(first && core.is_broken()),
+        };
+        if withholds && first {
+            let gone = core.spare.len() as i32;
+            cost.left = if demand.spread { gone } else { -gone };
+        }
+        if site.thrifty {
+            let gone = match (withholds, first) {
+                (true, true) => &core.all[..],
+                (true, false) => &[],
+                (false, _) => cpus,
+            };
+            let shared = gone.iter().filter(|cpu| site.supply.shared.contains(**cpu));
+            cost.scarce = match isolate && demand.extra_min > 0 {
+                true => core.spare.len() as i64, // its siblings are lost to extra CPUs
+                false => shared.count() as i64,
+            };
+        }
+        cost
     }
 }
 

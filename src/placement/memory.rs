@@ -9,7 +9,7 @@ const SMALL_CUT: KiB = KiB::MIB;
 
 impl Site<'_> {
     /// Memory in such pages on a node, in KiB; `None`: not known, so not checked.
-    fn available(&self, node: NodeId, page: Option<KiB>) -> Option<u64> {
+    pub fn available(&self, node: NodeId, page: Option<KiB>) -> Option<u64> {
         match page {
             Some(size) => Some(
                 self.supply
@@ -59,7 +59,12 @@ pub fn divides(page: Option<KiB>, memory: KiB) -> bool {
 /// The memory of a cell with `vcpus` of the guest's `all` vCPUs: in proportion, rounded down to the page. What is left
 /// over goes to cell 0.
 pub fn share(memory: KiB, vcpus: u32, all: u32, page: Option<KiB>) -> KiB {
-    let cut = u128::from(page.unwrap_or(SMALL_CUT).0.max(1));
+    let cut = u128::from(cut(page).0);
     let exact = u128::from(memory.0) * u128::from(vcpus) / u128::from(all.max(1));
     KiB((exact / cut * cut) as u64)
+}
+
+/// What cells' memory is rounded to: the page, at least 1 KiB.
+pub fn cut(page: Option<KiB>) -> KiB {
+    KiB(page.unwrap_or(SMALL_CUT).0.max(1))
 }

@@ -6,8 +6,10 @@
 //! ```text
 //! cores   what a node has left, core by core            memory   does the memory fit, in which pages
 //! level   threads a guest core, and what a core costs   table    the best x guest cores of one node
-//! one     a guest without cells: one node, or several   cells    guest cells onto nodes of their own
-//! kept    pins that are given                           finish   emulator, iothreads, topology
+//! one     a guest without cells: one node, or several   sets     which several nodes
+//! division the vCPUs in order over several nodes        cells    guest cells onto nodes of their own
+//! distance how far nodes are apart                      twins    nodes that are alike
+//! shape   extra CPUs, floating vCPUs, the finished place kept    pins that are given
 //! explain why nothing fits
 //! ```
 
@@ -21,15 +23,20 @@ use crate::units::{CellId, HostCpu, KiB, NodeId, VcpuId};
 
 pub mod cells;
 pub mod cores;
+pub mod distance;
+pub mod division;
 pub mod explain;
 pub mod kept;
 pub mod key;
 pub mod level;
 pub mod memory;
 pub mod one;
+pub mod sets;
 pub mod shape;
 pub mod table;
+pub mod twins;
 
+use cores::{Effort, Site};
 pub use key::Key;
 pub use level::Level;
 
@@ -199,18 +206,47 @@ pub struct CellPlace {
 /// # Errors
 /// Nothing fits: the reasons, for people, most telling first.
 pub fn place(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Result<Placed, Vec<String>> {
-    search(host, demand, now, empty).ok_or_else(|| explain::reasons(host, demand, now, empty))
+    search(host, demand, now, empty, Effort::BEST).ok_or_else(|| explain::reasons(host, demand, now, empty))
 }
 
 /// As [`place`] without the reasons.
-pub(crate) fn search(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Option<Placed> {
+pub(crate) fn search(
+    host: &Host,
+    demand: &Demand,
+    now: &Supply,
+    empty: &Supply,
+    effort: Effort,
+) -> Option<Placed> {
     if !demand.kept.is_empty() {
-        return kept::place(host, demand, now);
+        return kept::place(host, demand, now, effort);
     }
-    let site = cores::Site::new(host, demand, now);
-    if demand.cells.is_empty() {
-        one::place(&site, || cores::Site::new(host, demand, empty))
-    } else {
-        cells::place(&site)
+    let fewest = || {
+        let plain = Site::new(host, demand, empty, Effort::ANY);
+        let thrifty = plain
+            .can_be_thrifty()
+            .then(|| Site::new(host, demand, empty, Effort::ANY).thrifty());
+        let sites = [Some(plain), thrifty];
+        sites.iter().flatten().filter_map(one::fewest_nodes).min()
+    };
+    let attempt = |site: &Site<'_>| match demand.cells.is_empty() {
+        true => one::place(site, fewest),
+        false => cells::place(site),
+    };
+    let plain = Site::new(host, demand, now, effort);
+    let found = attempt(&plain);
+    if !plain.can_be_thrifty() || (found.is_some() && (plain.first || demand.extra_max > 0)) {
+        return found;
+    }
+    // The CPUs chosen first may be those that floating vCPUs or extra CPUs need: choose again with that in mind. As that
+    // can take other extra CPUs than the rule has it, with them only where nothing else fits.
+    let thrifty = attempt(&Site::new(host, demand, now, effort).thrifty());
+    match (found, thrifty) {
+        (Some(found), Some(thrifty)) if found.key <= thrifty.key => Some(found),
+        (found, thrifty) => thrifty
+            .map(|placed| Placed {
+                bounded: true,
+                ..placed
+            })
+            .or(found),
     }
 }

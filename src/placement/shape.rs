@@ -34,12 +34,17 @@ pub fn assemble(
     distance: u64,
 ) -> Option<Placed> {
     let demand = site.demand;
+    let cores: usize = pieces.iter().map(|piece| piece.node.cores.len()).sum();
+    site.spend(2 * (demand.vcpus as usize + cores));
     let used: CpuSet = pieces
         .iter()
         .flat_map(|piece| piece.cpus.iter().copied())
         .collect();
     let isolate = level == Level::Isolate;
-    let (extra, extra_cost) = extra_cpus(pieces.first()?.node, &used, isolate, site)?;
+    let Some((extra, extra_cost)) = extra_cpus(pieces.first()?.node, &used, isolate, site) else {
+        site.give_up();
+        return None;
+    };
     let own: CpuSet = extra.iter().copied().chain(used.iter()).collect();
     let withheld = withheld(&pieces, &own, &used, isolate, demand.withhold_siblings);
 
@@ -58,6 +63,7 @@ pub fn assemble(
         if !floating.is_empty() {
             let room = piece.node.shared.difference(&own).difference(&withheld);
             if floating.len() > room.len() {
+                site.give_up();
                 return None;
             }
             vcpus.extend(floating.iter().map(|vcpu| (vcpu, room.clone())));
@@ -174,7 +180,10 @@ pub fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first: bool) 
     if first {
         match extra_cpus(piece.node, &used, isolate, site) {
             Some((extra, _)) => own.extend(extra),
-            None => return false,
+            None => {
+                site.give_up();
+                return false;
+            }
         }
     }
     let floating = piece.vcpus.intersection(&site.demand.floating());
@@ -182,17 +191,12 @@ pub fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first: bool) 
         return true;
     }
     let room = piece.node.shared.difference(&own);
-    let node = [piece];
-    floating.len()
-        <= room
-            .difference(&withheld(
-                &node,
-                &own,
-                &used,
-                isolate,
-                site.demand.withhold_siblings,
-            ))
-            .len()
+    let withheld = withheld(&[piece], &own, &used, isolate, site.demand.withhold_siblings);
+    let fits = floating.len() <= room.difference(&withheld).len();
+    if !fits {
+        site.give_up();
+    }
+    fits
 }
 
 fn on_cores_of_their_own(site: &Site<'_>, cpus: &[HostCpu]) -> bool {
@@ -202,7 +206,8 @@ fn on_cores_of_their_own(site: &Site<'_>, cpus: &[HostCpu]) -> bool {
 }
 
 /// Extra dedicated CPUs on a node: least claimed, then from broken cores before whole ones, then the smallest. With
-/// isolation not on the guest's own cores.
+/// isolation not on the guest's own cores. A thrifty search takes as few as will do, and first those that leave most to
+/// floating vCPUs.
 pub fn extra_cpus(
     node: &NodeView,
     used: &CpuSet,
@@ -212,11 +217,29 @@ pub fn extra_cpus(
     let mut taken = used.clone();
     let mut extra = Vec::new();
     let mut sum = Cost::default();
-    while extra.len() < site.demand.extra_max as usize {
+    let sparing = site.thrifty && !site.demand.floating().is_empty();
+    let count = if sparing {
+        site.demand.extra_min
+    } else {
+        site.demand.extra_max
+    };
+    while extra.len() < count as usize {
         let rank = |core: &CoreView, cpu: HostCpu| {
             let claim = core.claim_cost(cpu);
             let whole = !core.is_broken() && !core.all.iter().any(|cpu| taken.contains(*cpu));
-            (claim.autostart, whole, claim.other, cpu)
+            let gone = match site.demand.withhold_siblings {
+                true if core.all.iter().any(|cpu| taken.contains(*cpu)) => &[],
+                true => &core.all[..],
+                false => std::slice::from_ref(&cpu),
+            };
+            let shared = gone.iter().filter(|cpu| node.shared.contains(**cpu)).count();
+            (
+                if sparing { shared } else { 0 },
+                claim.autostart,
+                whole,
+                claim.other,
+                cpu,
+            )
         };
         let open = |core: &&CoreView| !(isolate && core.all.iter().any(|cpu| used.contains(*cpu)));
         let best = node

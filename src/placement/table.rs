@@ -1,227 +1,241 @@
-//! The best `x` guest cores of one node, for every `x`: exact, over last-level caches.
+//! The best `x` guest cores of one node, for every `x`: exact, over cores and last-level caches.
 //!
-//! Costs of cores add up, except that each cache touched counts once. So caches are taken one after the other: from
-//! each the cheapest units first, and a small table over "units still needed" finds the best division between them.
-//! Among equal divisions the one that takes most from the earliest cache wins: it gives the smallest CPU list, unless
-//! the caches' CPU numbers are interleaved.
+//! Costs add up, except that each cache touched counts once and that a core's first CPU can cost more or less than its
+//! second. So cores are added one after the other to the table of their cache ("the best x units of what was seen so
+//! far"), and caches one after the other to the table of the node. Of choices that cost the same, the smallest CPU list
+//! is kept: of two sets of as many units that is the one which has the smallest unit they do not share, an order that
+//! stays when the same units are added to both, so the best of the parts make the best of the whole.
 
-use super::cores::NodeView;
+use std::cell::OnceCell;
+use std::ops::RangeInclusive;
+
+use super::cores::{NodeView, Site};
 use super::key::Cost;
-use super::level::{Level, Unit};
+use super::level::Level;
 use crate::units::HostCpu;
+
+/// Steps a table may take before caches are chosen by room alone. No host known comes near.
+const MOST_STEPS: usize = 20_000_000;
 
 /// Best choices on one node, for one kind of core and one level.
 pub struct NodeTable {
-    /// By cache, in order of the smallest CPU there; units cheapest first.
-    caches: Vec<Vec<Unit>>,
-    /// `suffix[c]`: what units from caches `c..` cost at best, by `limit` (caches still allowed) and number.
-    suffix: Vec<Vec<Vec<Option<Cost>>>>,
-    /// Most caches; 0: any number.
-    limit: usize,
-    largest: usize,
-    /// The caches' CPU numbers overlap.
-    interleaved: bool,
+    /// Each unit's CPUs; units in ascending order of their first.
+    units: Vec<Vec<HostCpu>>,
+    /// By caches allowed; a single row where any number will do.
+    rows: Vec<Row>,
+    /// By row and number of units, as asked for.
+    lists: Vec<Vec<OnceCell<Vec<HostCpu>>>>,
+    /// Caches were chosen by room alone: a better choice may exist.
+    pub bounded: bool,
 }
 
+/// A unit on its core: what it costs after those before it, and its number.
+type Item = (Cost, usize);
+
 impl NodeTable {
-    /// Builds the table for up to `largest` units over at most `max_llcs` caches (0: any number).
+    /// Builds the table for numbers of units in `counts`.
     pub fn new(
+        site: &Site<'_>,
         node: &NodeView,
         kind: u32,
         level: Level,
-        spread: bool,
-        largest: usize,
-        max_llcs: u32,
+        counts: RangeInclusive<usize>,
     ) -> Self {
-        let mut caches: Vec<(usize, Vec<Unit>)> = Vec::new();
-        for core in node
-            .cores
-            .iter()
-            .filter(|core| core.kind == kind && !core.free.is_empty())
-        {
-            let units = level.split(core, spread);
-            match caches.iter_mut().find(|(llc, _)| *llc == core.llc) {
-                Some((_, all)) => all.extend(units),
-                None => caches.push((core.llc, units)),
+        let mut units = Vec::new();
+        let mut cores: Vec<(usize, Vec<(Cost, HostCpu)>)> = Vec::new();
+        for core in node.cores.iter().filter(|core| core.kind == kind) {
+            let split = level.units(core, site);
+            let items = split.iter().map(|unit| (unit.cost, unit.cpus[0])).collect();
+            cores.push((core.llc, items));
+            units.extend(split.into_iter().map(|unit| unit.cpus));
+        }
+        units.sort_unstable();
+        let number = |cpu: HostCpu| units.partition_point(|unit: &Vec<HostCpu>| unit[0] < cpu);
+        let mut caches: Vec<(usize, Vec<Vec<Item>>)> = Vec::new();
+        for (llc, items) in cores.into_iter().filter(|(_, items)| !items.is_empty()) {
+            let items = items.into_iter().map(|(cost, cpu)| (cost, number(cpu))).collect();
+            match caches.iter_mut().find(|(known, _)| *known == llc) {
+                Some((_, cores)) => cores.push(items),
+                None => caches.push((llc, vec![items])),
             }
         }
-        let mut caches: Vec<Vec<Unit>> = caches.into_iter().map(|(_, units)| units).collect();
-        caches.retain(|units| !units.is_empty());
-        for units in &mut caches {
-            units.sort_by(|a, b| (a.cost, &a.cpus).cmp(&(b.cost, &b.cpus)));
+        let mut caches: Vec<Vec<Vec<Item>>> = caches.into_iter().map(|(_, cores)| cores).collect();
+        let largest = units.len().min(*counts.end());
+        let mut limit = site.max_llcs.min(caches.len()).min(largest);
+        let bounded = limit > 0 && (limit + 1) * (largest + 1) * units.len() > MOST_STEPS;
+        if bounded {
+            let room = |cache: &Vec<Vec<Item>>| cache.iter().map(Vec::len).sum::<usize>();
+            caches.sort_by_key(|cache| std::cmp::Reverse(room(cache)));
+            caches.truncate(limit);
+            limit = 0;
         }
-        caches.sort_by_key(|units| units.iter().map(|unit| unit.cpus[0]).min());
-        let limit = (max_llcs as usize).min(caches.len());
-        let largest = largest.min(caches.iter().map(Vec::len).sum());
-        let first = |unit: &Unit| unit.cpus[0];
-        let interleaved = caches
-            .windows(2)
-            .any(|pair| pair[0].iter().map(first).max() > pair[1].iter().map(first).min());
         let mut table = Self {
-            caches,
-            suffix: Vec::new(),
-            limit,
-            largest,
-            interleaved,
+            lists: vec![vec![OnceCell::new(); largest + 1]; limit + 1],
+            rows: vec![Row::new(largest, units.len()); limit + 1],
+            units,
+            bounded,
         };
-        table.fill();
+        table.fill(&caches, *counts.start());
         table
     }
 
-    fn fill(&mut self) {
-        let limits = self.limit;
-        let mut nothing = vec![None; self.largest + 1];
-        nothing[0] = Some(Cost::default());
-        let mut suffix = vec![vec![nothing; limits + 1]];
-        for units in self.caches.iter().rev() {
-            let after = suffix.last().cloned().unwrap_or_default();
-            let prefix = prefix_costs(units);
-            let best = |left: usize, need: usize| {
-                choices(limits, left, units.len().min(need))
-                    .filter_map(|take| {
-                        let rest = after[left - usize::from(limits > 0 && take > 0)][need - take]?;
-                        Some(prefix[take] + rest)
-                    })
-                    .min()
-            };
-            let rows = (0..=limits)
-                .map(|left| (0..=self.largest).map(|need| best(left, need)).collect())
-                .collect();
-            suffix.push(rows);
+    fn fill(&mut self, caches: &[Vec<Vec<Item>>], least: usize) {
+        let limited = self.rows.len() > 1;
+        let room = |cache: &Vec<Vec<Item>>| cache.iter().map(Vec::len).sum::<usize>();
+        let all: usize = caches.iter().map(room).sum();
+        let mut rest = all;
+        let mut scratch = self.rows[0].scratch();
+        for cache in caches {
+            let here = room(cache);
+            // With fewer of this cache, or of those seen so far, it can not become enough.
+            let inner = Row::of_cache(cache, &self.rows[0], least.saturating_sub(all - here));
+            rest -= here;
+            let low = least.saturating_sub(rest).max(1);
+            for left in (usize::from(limited)..self.rows.len()).rev() {
+                for count in (low..self.rows[0].costs.len()).rev() {
+                    for take in 1..=here.min(count) {
+                        let before = &self.rows[left - usize::from(limited)];
+                        let (Some(cost), Some(more)) = (before.costs[count - take], inner.costs[take]) else {
+                            continue;
+                        };
+                        let cost = cost + more;
+                        if self.rows[left].costs[count].is_some_and(|known| cost > known) {
+                            continue;
+                        }
+                        let sets = before.set(count - take).iter().zip(inner.set(take));
+                        scratch
+                            .iter_mut()
+                            .zip(sets)
+                            .for_each(|(word, (a, b))| *word = a | b);
+                        self.rows[left].offer(count, cost, &scratch);
+                    }
+                }
+            }
         }
-        suffix.reverse();
-        self.suffix = suffix;
+    }
+
+    /// The smallest CPU it could give.
+    pub fn first(&self) -> Option<HostCpu> {
+        self.units.first().map(|unit| unit[0])
     }
 
     /// What the best `count` units cost; `None` where there are not so many.
     pub fn cost(&self, count: usize) -> Option<Cost> {
-        self.cost_within(count, self.limit)
+        self.rows.last()?.costs.get(count).copied().flatten()
     }
 
-    /// As [`Self::cost`] over at most so many caches (no more than the table's own limit; without one it is unused).
-    pub fn cost_within(&self, count: usize, limit: usize) -> Option<Cost> {
-        self.suffix[0][limit.min(self.limit)]
-            .get(count)
-            .copied()
-            .flatten()
+    /// Every cost of `count` units that is worth knowing, with its row: without a limit of caches one, with a limit also
+    /// those of fewer caches.
+    pub fn choices(&self, count: usize) -> impl Iterator<Item = (usize, Cost)> + '_ {
+        let cost = move |row: usize| self.rows[row].costs.get(count).copied().flatten();
+        (0..self.rows.len()).filter_map(move |row| {
+            let here = cost(row)?;
+            let known = row > 0 && cost(row - 1) == Some(here);
+            (!known).then_some((row, here))
+        })
     }
 
-    /// How many units each cache gives to the best `count`.
-    fn division(&self, count: usize, limit: usize) -> Option<Vec<usize>> {
-        let (mut left, mut need) = (limit.min(self.limit), count);
-        let mut division = Vec::new();
-        for (index, units) in self.caches.iter().enumerate() {
-            let best = self.suffix[index][left].get(need).copied().flatten()?;
-            let prefix = prefix_costs(units);
-            let rest = |take: usize| left - usize::from(self.limit > 0 && take > 0);
-            let take = choices(self.limit, left, units.len().min(need))
-                .rev()
-                .find(|take| {
-                    let after = self.suffix[index + 1][rest(*take)][need - take];
-                    after.is_some_and(|after| prefix[*take] + after == best)
-                })?;
-            left = rest(take);
-            need -= take;
-            division.push(take);
+    /// The CPUs of the best `count` units in vCPU order. Empty where there are not so many.
+    pub fn cpus(&self, count: usize) -> &[HostCpu] {
+        self.cpus_of(self.rows.len() - 1, count)
+    }
+
+    /// As [`Self::cpus`] for one of [`Self::choices`].
+    pub fn cpus_of(&self, row: usize, count: usize) -> &[HostCpu] {
+        let Some(list) = self.lists[row].get(count) else {
+            return &[];
+        };
+        list.get_or_init(|| {
+            let set = self.rows[row].set(count);
+            let chosen = |number: &usize| set[number / 64] >> (number % 64) & 1 == 1;
+            let numbers = (0..self.units.len()).filter(chosen);
+            numbers
+                .flat_map(|number| self.units[number].iter().copied())
+                .collect()
+        })
+    }
+}
+
+/// For each number of units the best choice of so many: its cost, and which units as a bitmap.
+#[derive(Clone)]
+struct Row {
+    costs: Vec<Option<Cost>>,
+    /// `width` words each.
+    sets: Vec<u64>,
+    width: usize,
+}
+
+impl Row {
+    /// Nothing is chosen from yet.
+    fn new(largest: usize, units: usize) -> Self {
+        let width = units.div_ceil(64).max(1);
+        let mut costs = vec![None; largest + 1];
+        costs[0] = Some(Cost::default());
+        Self {
+            costs,
+            sets: vec![0; (largest + 1) * width],
+            width,
         }
-        Some(division)
     }
 
-    /// As [`Self::division`] where the caches' CPU numbers are interleaved, so that taking most from the first is not
-    /// always the smallest list: each unit in ascending order is taken if the best cost can still be had with it.
-    fn interleaved_division(&self, count: usize, limit: usize) -> Option<Vec<usize>> {
-        let best = self.cost_within(count, limit)?;
-        let mut least = vec![0; self.caches.len()];
-        let mut most: Vec<usize> = self.caches.iter().map(Vec::len).collect();
-        let mut order: Vec<(usize, usize)> = self
-            .caches
-            .iter()
-            .enumerate()
-            .flat_map(|(c, units)| (0..units.len()).map(move |u| (c, u)))
-            .collect();
-        order.sort_by_key(|(cache, unit)| &self.caches[*cache][*unit].cpus);
-        for (cache, unit) in order {
-            if unit < least[cache] || unit >= most[cache] {
-                continue;
-            }
-            let before = std::mem::replace(&mut least[cache], unit + 1);
-            if self.best_between(&least, &most, count, limit.min(self.limit)) != Some(best) {
-                least[cache] = before;
-                most[cache] = unit;
-            }
-        }
-        Some(least)
-    }
-
-    /// The best cost of `count` units when each cache gives at least and at most so many.
-    fn best_between(&self, least: &[usize], most: &[usize], count: usize, limit: usize) -> Option<Cost> {
-        let mut known = vec![vec![None; count + 1]; limit + 1];
-        known[limit][0] = Some(Cost::default());
-        for (index, units) in self.caches.iter().enumerate() {
-            let prefix = prefix_costs(units);
-            let mut next = vec![vec![None; count + 1]; limit + 1];
-            for (left, row) in known.iter().enumerate() {
-                for (have, cost) in row.iter().enumerate() {
-                    let Some(cost) = *cost else { continue };
-                    for take in least[index]..=most[index].min(count - have) {
-                        let uses = usize::from(self.limit > 0 && take > 0);
-                        if uses > left {
-                            break;
-                        }
-                        let slot: &mut Option<Cost> = &mut next[left - uses][have + take];
-                        let sum: Cost = cost + prefix[take];
-                        if slot.is_none_or(|known| sum < known) {
-                            *slot = Some(sum);
-                        }
+    /// The best of one cache's cores. `like` gives the size.
+    fn of_cache(cores: &[Vec<Item>], like: &Self, least: usize) -> Self {
+        let all: usize = cores.iter().map(Vec::len).sum();
+        let mut row = Self::new(all.min(like.costs.len() - 1), like.width * 64);
+        let mut scratch = row.scratch();
+        let (mut seen, mut rest) = (0, all);
+        for core in cores {
+            seen = (seen + core.len()).min(row.costs.len() - 1);
+            rest -= core.len();
+            for count in (least.saturating_sub(rest).max(1)..=seen).rev() {
+                let mut more = Cost::default();
+                for (taken, (cost, _)) in core.iter().enumerate().take(count) {
+                    more += *cost;
+                    let Some(before) = row.costs[count - taken - 1] else {
+                        continue;
+                    };
+                    let cost = before + more;
+                    if row.costs[count].is_some_and(|known| cost > known) {
+                        continue;
                     }
+                    scratch.copy_from_slice(row.set(count - taken - 1));
+                    for (_, number) in &core[..=taken] {
+                        scratch[number / 64] |= 1 << (number % 64);
+                    }
+                    row.offer(count, cost, &scratch);
                 }
             }
-            known = next;
         }
-        known.iter().filter_map(|row| row[count]).min()
+        // The cache itself.
+        for cost in row.costs.iter_mut().skip(1).flatten() {
+            cost.llcs += 1;
+        }
+        row
     }
 
-    /// The best `count` units, ascending. Empty where there are not so many.
-    fn pick(&self, count: usize, limit: usize) -> Vec<&Unit> {
-        let division = match self.interleaved {
-            true => self.interleaved_division(count, limit),
-            false => self.division(count, limit),
+    fn scratch(&self) -> Vec<u64> {
+        vec![0; self.width]
+    }
+
+    fn set(&self, count: usize) -> &[u64] {
+        &self.sets[count * self.width..(count + 1) * self.width]
+    }
+
+    /// Takes a choice of `count` units if it is better than what is known.
+    fn offer(&mut self, count: usize, cost: Cost, set: &[u64]) {
+        let better = match self.costs[count] {
+            None => true,
+            Some(known) => cost < known || (cost == known && comes_first(set, self.set(count))),
         };
-        let taken = self.caches.iter().zip(division.unwrap_or_default());
-        let mut units: Vec<&Unit> = taken.flat_map(|(units, take)| &units[..take]).collect();
-        units.sort_by(|a, b| a.cpus.cmp(&b.cpus));
-        units
-    }
-
-    /// The CPUs of the best `count` units in vCPU order.
-    pub fn cpus(&self, count: usize) -> Vec<HostCpu> {
-        self.cpus_within(count, self.limit)
-    }
-
-    /// As [`Self::cpus`] over at most so many caches.
-    pub fn cpus_within(&self, count: usize, limit: usize) -> Vec<HostCpu> {
-        self.pick(count, limit)
-            .iter()
-            .flat_map(|unit| unit.cpus.iter().copied())
-            .collect()
+        if better {
+            self.costs[count] = Some(cost);
+            self.sets[count * self.width..(count + 1) * self.width].copy_from_slice(set);
+        }
     }
 }
 
-/// How many units a cache may give: none, or up to `most` while another cache is allowed.
-fn choices(limits: usize, left: usize, most: usize) -> std::ops::RangeInclusive<usize> {
-    if limits > 0 && left == 0 { 0..=0 } else { 0..=most }
-}
-
-/// What the first `n` units of a cache cost, the cache itself counted once.
-fn prefix_costs(units: &[Unit]) -> Vec<Cost> {
-    let mut costs = vec![Cost::default()];
-    let mut sum = Cost {
-        llcs: 1,
-        ..Cost::default()
-    };
-    for unit in units {
-        sum += unit.cost;
-        costs.push(sum);
-    }
-    costs
+/// Whether of two sets the first has the smallest unit that only one of them has.
+fn comes_first(a: &[u64], b: &[u64]) -> bool {
+    let apart = a.iter().zip(b).find(|(a, b)| a != b);
+    apart.is_some_and(|(a, b)| a >> (a ^ b).trailing_zeros() & 1 == 1)
 }

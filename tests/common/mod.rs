@@ -1,6 +1,8 @@
 //! Small hosts for tests, made from numbers.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod hard;
+
 use std::collections::BTreeMap;
 
 use virtfit::host::{Core, Host, Llc, Node, PagePool};

@@ -1,0 +1,2 @@
+//! Rewriting.
+fn main() {}

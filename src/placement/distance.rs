@@ -1,0 +1,68 @@
+//! How far nodes are from each other, and how near a set of them can still get.
+
+use crate::host::Host;
+use crate::units::NodeId;
+
+/// Distances between nodes, by their position in a list; both ways added, as some hosts' tables are not symmetric.
+#[derive(Debug, Clone, Default)]
+pub struct Distances {
+    between: Vec<Vec<u64>>,
+    /// `nearest[a][n]`: node `a` to its `n` nearest others, summed.
+    nearest: Vec<Vec<u64>>,
+}
+
+impl Distances {
+    /// Between each two of these nodes.
+    pub fn new(host: &Host, nodes: &[NodeId]) -> Self {
+        let one_way: Vec<Vec<u64>> = nodes
+            .iter()
+            .map(|from| {
+                let node = host.node(*from);
+                let told = |to: &NodeId| node.and_then(|node| node.distances.get(to)).copied();
+                let or = |to: &NodeId| told(to).unwrap_or_else(|| host.distance(*from, *to));
+                nodes.iter().map(|to| u64::from(or(to))).collect()
+            })
+            .collect();
+        let count = nodes.len();
+        let between: Vec<Vec<u64>> = (0..count)
+            .map(|a| (0..count).map(|b| one_way[a][b] + one_way[b][a]).collect())
+            .collect();
+        let nearest = (0..count)
+            .map(|a| {
+                let mut others: Vec<u64> = (0..count).filter(|b| *b != a).map(|b| between[a][b]).collect();
+                others.sort_unstable();
+                let mut sum = 0;
+                let sums = others.into_iter().map(|distance| {
+                    sum += distance;
+                    sum
+                });
+                std::iter::once(0).chain(sums.collect::<Vec<_>>()).collect()
+            })
+            .collect();
+        Self { between, nearest }
+    }
+
+    /// Between two nodes.
+    pub fn between(&self, a: usize, b: usize) -> u64 {
+        self.between[a][b]
+    }
+
+    /// The least that `more` nodes can add to a set. `open` lists those to choose from with their distance to the set.
+    ///
+    /// Each pair among the new nodes is half of what both ends count, and a node's own part is at least that to its
+    /// nearest others.
+    pub fn least_more(&self, open: impl Iterator<Item = (usize, u64)>, more: usize) -> u64 {
+        if more == 0 {
+            return 0;
+        }
+        let twice = |(node, to_set): (usize, u64)| {
+            let sums = &self.nearest[node];
+            2 * to_set + sums[(more - 1).min(sums.len() - 1)]
+        };
+        let mut costs: Vec<u64> = open.map(twice).collect();
+        if more < costs.len() {
+            costs.select_nth_unstable(more - 1);
+        }
+        costs.iter().take(more).sum::<u64>().div_ceil(2)
+    }
+}

@@ -1,0 +1,446 @@
+//! A guest without cells laid over given nodes: the vCPUs in order, each node getting a run of them.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::cores::{NodeView, Site};
+use super::key::{Bar, Cost, Key};
+use super::level::Level;
+use super::shape::{self, Piece};
+use super::table::NodeTable;
+use super::{Placed, memory};
+use crate::units::{HostCpu, KiB, NodeId, VcpuId};
+
+/// A way to lay the guest on several nodes.
+pub struct Division<'s, 'a> {
+    /// Where.
+    pub site: &'s Site<'a>,
+    /// Kind of cores.
+    pub kind: u32,
+    /// Threads of a guest core.
+    pub level: Level,
+    /// Page size.
+    pub page: Option<KiB>,
+    /// Where a new run may begin: vCPU numbers, from 0 to all of them.
+    cuts: Vec<u32>,
+    /// Dedicated vCPUs before each cut.
+    dedicated: Vec<usize>,
+    /// Floating vCPUs before each cut.
+    floating: Vec<usize>,
+}
+
+/// A node that may get some of the guest.
+pub struct Candidate<'s> {
+    /// The node.
+    pub node: &'s NodeView,
+    /// Its position in [`Site::nodes`].
+    pub index: usize,
+    /// Units it has room for.
+    pub units: usize,
+    /// Units no autostart definition claims.
+    pub clean: usize,
+    /// Cuts it can take, memory counted: no more than this, maybe fewer.
+    pub most: usize,
+    /// The memory of so many cuts, in KiB; 0 where memory is not counted node by node.
+    pub memory: u64,
+    /// What else it could take of cell 0's leftover, in KiB.
+    pub leftover: u64,
+}
+
+/// How to fill one node and all after it.
+#[derive(Clone, Copy)]
+struct Move {
+    to: usize,
+    row: usize,
+    cost: Cost,
+}
+
+/// CPUs in vCPU order.
+type List = Rc<[HostCpu]>;
+
+/// Nodes in cell order.
+type Order<'n, 's> = [(&'n Candidate<'s>, &'n NodeTable)];
+
+impl<'s, 'a> Division<'s, 'a> {
+    /// Prepares one kind, level and page size.
+    pub fn new(site: &'s Site<'a>, kind: u32, level: Level, page: Option<KiB>) -> Self {
+        let all = site.demand.vcpus;
+        let floats = site.demand.floating();
+        // Only whole guest cores move; with floating vCPUs there are none.
+        let step = if floats.is_empty() { level.threads() } else { 1 };
+        let cuts: Vec<u32> = (0..=all / step).map(|index| index * step).collect();
+        let before = |set: &crate::idset::VcpuSet| -> Vec<usize> {
+            let mut ids = set.iter().peekable();
+            let mut seen = 0;
+            let counts = cuts.iter().map(|cut| {
+                while ids.next_if(|vcpu| vcpu.0 < *cut).is_some() {
+                    seen += 1;
+                }
+                seen
+            });
+            counts.collect()
+        };
+        Self {
+            dedicated: before(&site.demand.dedicated),
+            floating: before(&floats),
+            site,
+            kind,
+            level,
+            page,
+            cuts,
+        }
+    }
+
+    /// Units of the whole guest.
+    pub fn all_units(&self) -> usize {
+        self.units(0, self.last())
+    }
+
+    /// Memory that has to fit node by node, in KiB.
+    pub fn memory(&self) -> u64 {
+        if self.each_has_memory() {
+            self.site.demand.memory.0
+        } else {
+            0
+        }
+    }
+
+    /// Number of the last cut: how many pieces the guest could be cut into.
+    pub fn last(&self) -> usize {
+        self.cuts.len() - 1
+    }
+
+    /// What a node can take.
+    pub fn candidate(&self, index: usize) -> Candidate<'s> {
+        let site = self.site;
+        let node = &site.nodes[index];
+        let cores = node.cores.iter().filter(|core| core.kind == self.kind);
+        let room: usize = cores.map(|core| self.level.units_of(core) as usize).sum();
+        let units = room.min(self.all_units());
+        let threads = self.level.threads() as usize;
+        let floating = if self.floating[self.last()] > 0 {
+            node.shared.len()
+        } else {
+            0
+        };
+        let most = match site.demand.settled.is_empty() {
+            true => (units * threads + floating) / self.step(),
+            false => self.last(), // what is settled needs no CPU
+        };
+        let cores = node.cores.iter().filter(|core| core.kind == self.kind);
+        let each = cores.flat_map(|core| self.level.units(core, site));
+        let clean = each.filter(|unit| unit.cost.autostart == 0).count();
+        let fits = |cut: &usize| self.memory_fits(node, self.share(0, *cut));
+        let by_memory = match self.each_has_memory() {
+            true => (0..=self.last())
+                .collect::<Vec<_>>()
+                .partition_point(fits)
+                .saturating_sub(1),
+            false => self.last(),
+        };
+        let most = most.min(by_memory).min(self.last());
+        let memory = self.share(0, most).0;
+        let free = site.available(node.id, self.page).filter(|_| site.demand.bind);
+        Candidate {
+            node,
+            index,
+            units,
+            clean,
+            most,
+            memory: if self.each_has_memory() { memory } else { 0 },
+            leftover: free.unwrap_or(u64::MAX / 2).saturating_sub(memory),
+        }
+    }
+
+    fn step(&self) -> usize {
+        self.cuts.get(1).map_or(1, |cut| *cut as usize).max(1)
+    }
+
+    /// Lays the vCPUs on these nodes in this order, each getting some, if that is better than what is known.
+    pub fn lay(&self, order: &Order<'_, 's>, bar: Bar, best: Option<&Key>) -> Option<Placed> {
+        let ids: Vec<NodeId> = order.iter().map(|(at, _)| at.node.id).collect();
+        if !self.each_has_memory() && !self.site.memory_fits_together(&ids, self.page) {
+            return None;
+        }
+        // Cell 0 gets what rounding leaves over, which for three nodes and more is known only afterwards: where that is
+        // too much, once more with as little left over as can be.
+        let pieces = self.pieces(&Plan::new(self, order, false)?, bar, best)?;
+        let (pieces, careful) = match pieces.iter().all(|piece| self.piece_fits(piece)) {
+            true => (pieces, false),
+            false if order.len() < 3 => return None,
+            false => (self.pieces(&Plan::new(self, order, true)?, bar, best)?, true),
+        };
+        if !pieces.iter().all(|piece| self.piece_fits(piece)) {
+            return None;
+        }
+        let bounded = careful || order.iter().any(|(_, table)| table.bounded);
+        let placed = shape::assemble(self.site, self.level, self.page, pieces, bar.5)?;
+        Some(Placed {
+            bounded: placed.bounded || bounded,
+            ..placed
+        })
+    }
+
+    fn piece_fits(&self, piece: &Piece<'_>) -> bool {
+        !self.each_has_memory() || self.site.memory_fits(piece.node.id, piece.memory, self.page)
+    }
+
+    /// The pieces of the best way, if that could be better than what is known.
+    fn pieces(&self, plan: &Plan<'_, 's, 'a>, bar: Bar, best: Option<&Key>) -> Option<Vec<Piece<'s>>> {
+        let least = plan.cost(0, 0, self.site.max_llcs)?;
+        let bar = (bar.0.max(least.autostart), bar.1, bar.2, bar.3, bar.4, bar.5);
+        if best.is_some_and(|best| (bar, least.tail()) > (best.bar(), best.tail())) {
+            return None;
+        }
+        let mut pieces = Vec::new();
+        let (mut from, mut left) = (0, self.site.max_llcs);
+        let mut lists = HashMap::new();
+        plan.list(0, 0, left, &mut lists);
+        for (at, (candidate, table)) in plan.order.iter().enumerate() {
+            let (step, _) = lists.get(&(at, from, left))?;
+            pieces.push(Piece {
+                vcpus: (self.cuts[from]..self.cuts[step.to]).map(VcpuId).collect(),
+                memory: self.share(from, step.to),
+                node: candidate.node,
+                cpus: table.cpus_of(step.row, self.units(from, step.to)).to_vec(),
+                cost: step.cost,
+            });
+            (from, left) = (step.to, left - plan.caches(step.cost));
+        }
+        let rest: u64 = pieces.iter().map(|piece| piece.memory.0).sum();
+        pieces[0].memory.0 += self.site.demand.memory.0 - rest;
+        Some(pieces)
+    }
+
+    fn units(&self, from: usize, to: usize) -> usize {
+        (self.dedicated[to] - self.dedicated[from]) / self.level.threads() as usize
+    }
+
+    fn share(&self, from: usize, to: usize) -> KiB {
+        let vcpus = self.cuts[to] - self.cuts[from];
+        memory::share(self.site.demand.memory, vcpus, self.site.demand.vcpus, self.page)
+    }
+
+    /// Whether each node's memory is for its own vCPUs, so that it counts node by node.
+    fn each_has_memory(&self) -> bool {
+        self.site.demand.make_cells
+    }
+
+    fn memory_fits(&self, node: &NodeView, memory: KiB) -> bool {
+        // Whether it is whole pages shows when all cells are known.
+        let page = self.page.map_or(1, |page| page.0.max(1));
+        !self.site.demand.bind
+            || self
+                .site
+                .memory_fits(node.id, KiB(memory.0 - memory.0 % page), self.page)
+    }
+
+    /// Whether a node with so many units has CPUs left for the extra ones, as far as numbers tell.
+    fn leaves_extra(&self, node: &NodeView, units: usize) -> bool {
+        let used = units * self.level.threads() as usize;
+        used + self.site.demand.extra_min as usize <= node.free as usize
+    }
+
+    /// Whether units of this cost leave a node enough for floating vCPUs and, if it is cell 0's, extra CPUs. Known in a
+    /// thrifty search only.
+    fn leaves_room(&self, node: &NodeView, first: bool, floating: usize, units: usize, cost: Cost) -> bool {
+        let demand = self.site.demand;
+        if !self.site.thrifty {
+            return true;
+        }
+        let scarce = cost.scarce.unsigned_abs() as usize;
+        let extra = if first { demand.extra_min as usize } else { 0 };
+        if self.level == Level::Isolate && demand.extra_min > 0 {
+            return extra == 0 || extra + scarce <= node.free as usize;
+        }
+        let spare = node.cores.iter().flat_map(|core| &core.spare);
+        let unshared = spare.filter(|cpu| !node.shared.contains(**cpu)).count();
+        // Extra CPUs take what floating vCPUs cannot use, and only then of what they can.
+        let left = (unshared + scarce).saturating_sub(units * self.level.threads() as usize);
+        floating == 0 || floating + scarce + extra.saturating_sub(left) <= node.shared.len()
+    }
+
+    /// Cell 0's memory: what the others leave. Exact for two cells; for more the least it can be.
+    fn first_share(&self, to: usize, count: usize) -> KiB {
+        match count {
+            2 => KiB(self.site.demand.memory.0 - self.share(to, self.last()).0),
+            _ => self.share(0, to),
+        }
+    }
+}
+
+/// The costs of every way to lay the guest on nodes in a given order.
+struct Plan<'p, 's, 'a> {
+    division: &'p Division<'s, 'a>,
+    order: &'p Order<'p, 's>,
+    /// Before all else the other cells take as much memory as they can, and cell 0 has to fit exactly.
+    careful: bool,
+    /// What nodes from `at` on cost for the vCPUs from cut `from` on, with so many caches left.
+    costs: Vec<Option<Cost>>,
+}
+
+impl<'p, 's, 'a> Plan<'p, 's, 'a> {
+    /// Works the costs out; `None` if the search is cut short.
+    fn new(division: &'p Division<'s, 'a>, order: &'p Order<'p, 's>, careful: bool) -> Option<Self> {
+        let (count, last, most) = (order.len(), division.last(), division.site.max_llcs);
+        let size = (count + 1) * (most + 1) * (last + 1);
+        if !division.site.overspend(size / 8) {
+            return None;
+        }
+        let mut plan = Self {
+            division,
+            order,
+            careful,
+            costs: vec![None; size],
+        };
+        for left in 0..=most {
+            let end = plan.slot(count, last, left);
+            plan.costs[end] = Some(Cost::default());
+        }
+        for at in (0..count).rev() {
+            // Each node gets some.
+            let starts = if at == 0 {
+                0..=0
+            } else {
+                at..=(last + at).saturating_sub(count)
+            };
+            for from in starts {
+                let moves = plan.moves(at, from);
+                if !division.site.overspend((moves.len() + 1) * (most + 1)) {
+                    return None;
+                }
+                for left in if at == 0 { most..=most } else { 0..=most } {
+                    let costs = moves.iter().filter_map(|step| plan.after(at, step, left));
+                    let best = costs.min();
+                    let slot = plan.slot(at, from, left);
+                    plan.costs[slot] = best;
+                }
+            }
+        }
+        Some(plan)
+    }
+
+    fn slot(&self, at: usize, from: usize, left: usize) -> usize {
+        let (last, most) = (self.division.last(), self.division.site.max_llcs);
+        (at * (most + 1) + left) * (last + 1) + from
+    }
+
+    fn cost(&self, at: usize, from: usize, left: usize) -> Option<Cost> {
+        self.costs[self.slot(at, from, left)]
+    }
+
+    /// Caches of the limit a move uses up; 0 where there is no limit.
+    fn caches(&self, cost: Cost) -> usize {
+        match self.division.site.max_llcs {
+            0 => 0,
+            _ => cost.llcs as usize,
+        }
+    }
+
+    /// The cost of a move with all after it.
+    fn after(&self, at: usize, step: &Move, left: usize) -> Option<Cost> {
+        let left = left.checked_sub(self.caches(step.cost))?;
+        let rest = self.cost(at + 1, step.to, left)?;
+        if self.careful && at == 0 {
+            let division = self.division;
+            let others = rest.scarce.unsigned_abs() * memory::cut(division.page).0;
+            let memory = KiB(division.site.demand.memory.0.saturating_sub(others));
+            if !division.memory_fits(self.order[0].0.node, memory) {
+                return None;
+            }
+        }
+        Some(step.cost + rest)
+    }
+
+    /// What node `at` can take from cut `from` on.
+    fn moves(&self, at: usize, from: usize) -> Vec<Move> {
+        let division = self.division;
+        let (count, last) = (self.order.len(), division.last());
+        let (candidate, table) = self.order[at];
+        let rest: usize = self.order[at + 1..].iter().map(|(next, _)| next.most).sum();
+        let least = (from + 1).max(last.saturating_sub(rest));
+        let most = (from + candidate.most).min(last + at + 1 - count);
+        let mut moves = Vec::new();
+        for to in least..=most {
+            let floating = division.floating[to] - division.floating[from];
+            let share = match at {
+                0 => division.first_share(to, count).max(division.share(0, to)),
+                _ => division.share(from, to),
+            };
+            let memory = !division.each_has_memory() || division.memory_fits(candidate.node, share);
+            let pages = (share.0 / memory::cut(division.page).0) as i64;
+            if floating > candidate.node.shared.len() || !memory {
+                break; // more vCPUs need only more
+            }
+            let units = division.units(from, to);
+            if at == 0 && !division.leaves_extra(candidate.node, units) {
+                break;
+            }
+            let costs = table.choices(units);
+            let room = |cost: &Cost| division.leaves_room(candidate.node, at == 0, floating, units, *cost);
+            let weigh = |cost: Cost| match self.careful {
+                true => Cost {
+                    scarce: if at == 0 { 0 } else { -pages },
+                    ..cost
+                },
+                false => cost,
+            };
+            let costs = costs.filter(|(_, cost)| room(cost));
+            moves.extend(costs.map(|(row, cost)| Move {
+                to,
+                row,
+                cost: weigh(cost),
+            }));
+        }
+        moves
+    }
+
+    /// The smallest CPU list of those that cost the least, with the move that begins it.
+    fn list(
+        &self,
+        at: usize,
+        from: usize,
+        left: usize,
+        known: &mut HashMap<(usize, usize, usize), (Move, List)>,
+    ) -> List {
+        if let Some((_, list)) = known.get(&(at, from, left)) {
+            return list.clone();
+        }
+        let cost = self.cost(at, from, left);
+        if at == self.order.len() || cost.is_none() {
+            return List::default();
+        }
+        let mut best: Option<(Move, List)> = None;
+        for step in self.moves(at, from) {
+            if self.after(at, &step, left) != cost {
+                continue;
+            }
+            let rest = self.list(at + 1, step.to, left - self.caches(step.cost), known);
+            let here = self.order[at]
+                .1
+                .cpus_of(step.row, self.division.units(from, step.to));
+            let list = || here.iter().chain(rest.iter());
+            if best.as_ref().is_none_or(|(_, best)| list().lt(best.iter())) {
+                best = Some((step, list().copied().collect::<Vec<_>>().into()));
+            }
+        }
+        let Some((step, list)) = best else {
+            return List::default();
+        };
+        known.insert((at, from, left), (step, list.clone()));
+        list
+    }
+}
+
+/// The first fields of the keys of all places on some nodes, with the best that CPUs could do.
+pub fn bar(division: &Division<'_, '_>, count: usize, far: u32, distance: u64, autostart: u32) -> Bar {
+    (
+        autostart,
+        count as u32,
+        far,
+        Reverse(division.level.rank()),
+        Reverse(division.page.map_or(0, |page| page.0)),
+        distance,
+    )
+}

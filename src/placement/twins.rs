@@ -1,0 +1,93 @@
+//! Nodes that are the same in every way: a search needs to look at the first of them only.
+//!
+//! If two nodes look alike, are as far from all others, and each CPU of the first comes before its counterpart of the
+//! second, then a place that uses the second and not the first is beaten by the one that has them exchanged.
+
+use super::cores::{NodeView, Site};
+use super::key::Cost;
+use crate::units::HostCpu;
+
+/// By position in [`Site::nodes`]: the last node before it that is its twin.
+pub fn find(site: &Site<'_>) -> Vec<Option<usize>> {
+    let faces: Vec<Face> = site.nodes.iter().map(|node| Face::new(site, node)).collect();
+    let count = faces.len();
+    (0..count)
+        .map(|b| {
+            (0..b).rev().find(|a| {
+                let others = || (0..count).filter(|other| other != a && *other != b);
+                faces[*a].is_before(&faces[b])
+                    && same_memory(site, *a, b)
+                    && same_cells(site, *a, b)
+                    && others().all(|other| {
+                        site.distances().between(*a, other) == site.distances().between(b, other)
+                    })
+            })
+        })
+        .collect()
+}
+
+/// All that placement sees of a node's CPUs.
+struct Face {
+    /// Ascending.
+    cpus: Vec<HostCpu>,
+    /// For each: its core, what it may be used for, and what it costs.
+    looks: Vec<(usize, [bool; 4], Cost)>,
+    /// For each core: its kind, its cache (counted in the node), whether it may be isolated.
+    cores: Vec<(u32, usize, bool)>,
+    devices: u32,
+}
+
+impl Face {
+    fn new(site: &Site<'_>, node: &NodeView) -> Self {
+        let mut all = Vec::new();
+        let mut cores = Vec::new();
+        let mut caches = Vec::new();
+        for (number, core) in node.cores.iter().enumerate() {
+            let cache = caches.iter().position(|llc| *llc == core.llc).unwrap_or_else(|| {
+                caches.push(core.llc);
+                caches.len() - 1
+            });
+            cores.push((core.kind, cache, core.isolable));
+            for cpu in &core.all {
+                let uses = [
+                    core.free.contains(cpu),
+                    core.spare.contains(cpu),
+                    node.shared.contains(*cpu),
+                    site.supply.isolable.contains(*cpu),
+                ];
+                all.push((*cpu, (number, uses, core.claim_cost(*cpu))));
+            }
+        }
+        all.sort_unstable_by_key(|(cpu, _)| *cpu);
+        let (cpus, looks) = all.into_iter().unzip();
+        Self {
+            cpus,
+            looks,
+            cores,
+            devices: node.devices,
+        }
+    }
+
+    fn is_before(&self, other: &Self) -> bool {
+        self.devices == other.devices
+            && self.cores == other.cores
+            && self.looks == other.looks
+            && self.cpus.iter().zip(&other.cpus).all(|(a, b)| a < b)
+    }
+}
+
+fn same_memory(site: &Site<'_>, a: usize, b: usize) -> bool {
+    let (a, b) = (site.nodes[a].id, site.nodes[b].id);
+    site.demand
+        .pages
+        .iter()
+        .all(|page| site.available(a, *page) == site.available(b, *page))
+}
+
+fn same_cells(site: &Site<'_>, a: usize, b: usize) -> bool {
+    let (a, b) = (site.nodes[a].id, site.nodes[b].id);
+    let limits = site.demand.cells.iter().filter_map(|cell| cell.nodes.as_ref());
+    limits
+        .into_iter()
+        .all(|nodes| nodes.contains(a) == nodes.contains(b))
+}
