@@ -226,7 +226,7 @@ fn floating_vcpus_keep_a_cpuset() {
         ("2-6", "", mixed, &["pins 5-6 2 3 4", "nodes 0"]),
         ("2-6", "5", mixed, &["pins 6 2 3 4"]),
         // Nothing of it is free: it is the administrator's.
-        ("8-9", "8-9", near, &["!set cputune/vcpupin"]),
+        ("9-10", "9-10", near, &["!set cputune/vcpupin"]),
     ];
     for (cpuset, held, keys, wanted) in table {
         let asked = Asked::on("paper").held(held);
@@ -286,4 +286,127 @@ fn no_hint_for_pins_that_are_shared() {
     }
     let isolated = Asked::on("isolcpus").decide("", &guest(4, 1024, "", "", ""));
     isolated.expect("isolated", &["set features/kvm/hint-dedicated on"]);
+}
+
+/// A guest core is inside one guest cell, also where the cells are not matched.
+#[test]
+fn guest_cores_do_not_reach_over_cells() {
+    let cells = |a: &str, b: &str| {
+        format!(
+            "<cpu><numa><cell id='0' cpus='{a}' memory='524288' unit='KiB'/>\
+             <cell id='1' cpus='{b}' memory='524288' unit='KiB'/></numa></cpu>"
+        )
+    };
+    let table: [(&str, &str, u32, &str, &[&str]); 6] = [
+        ("0-1", "2-3", 4, "match", &["pins 1 17 9 25", "topology 2 1 1 2"]),
+        ("0,2", "1,3", 4, "match", &["pins 1 9 2 10", "topology 1 1 4 1"]),
+        ("0-1", "2-3", 4, "keep", &["pins 1 17 2 18", "topology 1 1 2 2"]),
+        ("0,2", "1,3", 4, "keep", &["pins 1 2 3 4", "topology 1 1 4 1"]),
+        ("0-2", "3-5", 6, "off", &["pins 1 2 3 4 5 6", "topology 1 1 6 1"]),
+        (
+            "0-2",
+            "3-5",
+            6,
+            "match",
+            &["pins 1 2 3 9 10 11", "topology 2 1 3 1"],
+        ),
+    ];
+    for (a, b, vcpus, numa, wanted) in table {
+        let xml = guest(vcpus, 1024, "", &cells(a, b), "");
+        let answer = Asked::on("paper").decide(&format!("numa = \"{numa}\""), &xml);
+        answer.expect(&format!("{a} {b} {numa}"), wanted);
+    }
+    let xml = guest(4, 1024, "", &cells("0,2", "1,3"), "");
+    Asked::on("paper").decide("smt = \"require\"", &xml).expect(
+        "require",
+        &["because the vCPUs of its guest cells do not fill cores of 2 threads (smt = require)"],
+    );
+}
+
+/// Sockets mirror packages also where some vCPUs float, and a cell without vCPUs is no socket.
+#[test]
+fn sockets_mirror_packages() {
+    let cells = "<cpu><numa><cell id='0' cpus='0-1' memory='524288' unit='KiB'/>\
+                 <cell id='1' cpus='2-3' memory='524288' unit='KiB'/></numa></cpu>";
+    let xml = guest(4, 1024, "", cells, "");
+    let mixed = "cpus = \"mixed\"\ndedicated_vcpus = \"^0\"";
+    Asked::on("paper")
+        .decide(mixed, &xml)
+        .expect("mixed", &["topology 2 1 2 1"]);
+    Asked::on("paper")
+        .decide(mixed, &guest(4, 1024, "", "", ""))
+        .expect("mixed on one node", &["topology 1 1 4 1"]);
+    let three = cells.replace("</numa>", "<cell id='2' memory='524288' unit='KiB'/></numa>");
+    let host = asked::synthetic("numa:4(indexes=0-3) pack:1 core:4 pu:2");
+    let answer = Asked::of(host).decide("", &guest(4, 1536, "", &three, ""));
+    answer.expect("memory-only", &["topology 2 1 1 2"]);
+}
+
+/// The shape is decided once: what only another shape could hold does not fit, and a policy that asks for the same
+/// changes nothing.
+#[test]
+fn the_shape_stays() {
+    let half = "1-7,9-15"; // a thread of each core
+    let xml = guest(4, 1024, "", "", "");
+    let table: [(&str, &str, &[&str]); 4] = [
+        (
+            "",
+            half,
+            &["because needs 2 cores with 2 free CPUs each…", "topology 1 1 2 2"],
+        ),
+        ("", "1,17", &["pins 2 18 3 19", "topology 1 1 2 2", "!because"]),
+        // All cores is one shape, whatever they share; so is what the guest was defined with.
+        (
+            "topology = \"cores\"",
+            half,
+            &["pins 17 18 19 20", "topology 1 1 4 1", "!because"],
+        ),
+        (
+            "topology = \"keep\"",
+            half,
+            &["pins 17 18 19 20", "topology 4 1 1 1", "!because"],
+        ),
+    ];
+    for (keys, held, wanted) in table {
+        let first = Asked::on("paper").decide(keys, &xml);
+        let again = Asked::on("paper").held(held).decide(keys, first.text());
+        again.expect(&format!("{keys} {held}"), wanted);
+        assert_eq!(again.reverted(), xml, "{keys} {held}");
+    }
+    let first = Asked::on("paper").decide("", &xml);
+    let isolate = Asked::on("paper").decide("smt = \"isolate\"", first.text());
+    isolate.expect(
+        "isolate",
+        &["because its topology has 2 threads a core, smt = isolate gives each vCPU a core"],
+    );
+    let other = Asked::on("paper")
+        .host_keys("strategy = \"spread\"")
+        .decide("description = \"x\"", first.text());
+    other.expect("another policy", &["unchanged"]);
+}
+
+/// What the hand-written pins rule out is said of the pins.
+#[test]
+fn reasons_name_hand_written_pins() {
+    let table: [(&str, &str, &[&str]); 3] = [
+        (
+            "1 2 - -",
+            "smt = \"require\"",
+            &[
+                "because no place around the pins written by hand (vCPUs 0-1): smt = require needs whole cores",
+            ],
+        ),
+        (
+            "1 17 - -",
+            "smt = \"isolate\"",
+            &[
+                "because no place around the pins written by hand (vCPUs 0-1): smt = isolate needs a core for each vCPU",
+            ],
+        ),
+        ("1 2 - -", "", &["pins 1 2 3 4", "!because"]),
+    ];
+    for (list, keys, wanted) in table {
+        let answer = Asked::on("paper").decide(keys, &guest(4, 1024, &pins(list), "", ""));
+        answer.expect(keys, wanted);
+    }
 }

@@ -12,7 +12,7 @@ use crate::placement::{self, CellDemand, Demand, Placed};
 use crate::plan::Scope;
 use crate::policy::HostPolicy;
 use crate::policy::profile::{
-    Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MemoryMode, Numa, PciNuma,
+    Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MemoryMode, Numa, PciNuma, TopologyRule,
 };
 use crate::rewrite::Shape;
 use crate::units::{CellId, KiB, VcpuId};
@@ -105,6 +105,10 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         vcpus: domain.vcpus,
         dedicated: wishes.dedicated.clone(),
         smt: profile.smt.into(),
+        shown_cells: match cells.is_empty() {
+            true => domain.cells.iter().map(|cell| cell.vcpus.clone()).collect(),
+            false => Vec::new(),
+        },
         cells,
         memory: domain.memory,
         make_cells: wishes.makes_cells()
@@ -214,8 +218,14 @@ fn threads(context: &Context<'_>) -> Option<u32> {
     if wishes.dedicated.is_empty() {
         return None;
     }
+    // A guest that is shown all its vCPUs as cores has the same shape whatever its pins share.
+    let mirrors = |shape: &&Shape| shape.topology.is_some_and(|shown| shown.threads == shape.threads);
     if let Some(shape) = shape.filter(|shape| shape.threads > 0 && shape.topology.is_some()) {
-        return Some(shape.threads);
+        let bound = wishes.profile.topology != TopologyRule::Cores;
+        return Some(shape)
+            .filter(mirrors)
+            .filter(|_| bound)
+            .map(|shape| shape.threads);
     }
     let stays = wishes.keep || !wishes.visible;
     let topology = domain.cpu.as_ref()?.topology.filter(|_| stays)?;

@@ -17,16 +17,9 @@ pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
         .filter_map(|pin| host.core_of(pin.first()?))
         .collect();
     let all = (placed.vcpus.len() as u32 / threads).max(1);
-    let equal_cells = placed
-        .cells
-        .windows(2)
-        .all(|pair| pair[0].vcpus.len() == pair[1].vcpus.len());
     let whole = cores.len() as u32 == all;
     let packages: Vec<u32> = cores.iter().map(|core| core.package).collect();
-    let sockets = match equal_cells && whole {
-        true => equal_runs(&packages).unwrap_or(1),
-        false => 1,
-    };
+    let sockets = if whole { sockets(placed, &packages) } else { 1 };
     let cached = cores
         .iter()
         .all(|core| host.llcs.get(core.llc).is_some_and(|llc| llc.level >= 3));
@@ -47,6 +40,43 @@ pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
         clusters: 1,
         cores: all / (sockets * dies),
         threads,
+    }
+}
+
+/// The same for a placement in which some vCPUs float: only packages can be shown, as siblings and caches change.
+pub fn packages(host: &Host, placed: &Placed) -> Topology {
+    let all = placed.vcpus.len() as u32;
+    let packages: Vec<u32> = placed
+        .vcpus
+        .values()
+        .filter_map(|pin| {
+            let mut packages = pin.iter().filter_map(|cpu| Some(host.core_of(cpu)?.package));
+            let first = packages.next()?;
+            packages.all(|package| package == first).then_some(first)
+        })
+        .collect();
+    let sockets = match packages.len() as u32 == all {
+        true => sockets(placed, &packages),
+        false => 1,
+    };
+    Topology {
+        sockets,
+        cores: all / sockets,
+        ..flat(all)
+    }
+}
+
+/// One for each host package in a row, when all cells that have vCPUs are equal; else one.
+fn sockets(placed: &Placed, packages: &[u32]) -> u32 {
+    let mut sizes = placed
+        .cells
+        .iter()
+        .map(|cell| cell.vcpus.len())
+        .filter(|size| *size > 0);
+    let first = sizes.next();
+    match sizes.all(|size| Some(size) == first) {
+        true => equal_runs(packages).unwrap_or(1),
+        false => 1,
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::cores::{Effort, Site};
-use super::level::Level;
+use super::level::{self, Level};
 use super::{Demand, SmtRule, Supply, kept, one, search};
 use crate::host::Host;
+use crate::idset::VcpuSet;
 use crate::units::{HostCpu, KiB, NodeId};
 
 /// The reasons, most telling first; never empty.
@@ -39,6 +40,21 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
         return vec!["this host has no dedicated CPUs (host.dedicated)".to_string()];
     }
     let fits = |demand: &Demand| search(host, demand, now, empty, Effort::ANY).is_some();
+    let unpinned = Demand {
+        kept: BTreeMap::new(),
+        ..demand.clone()
+    };
+    if !demand.kept.is_empty() && fits(&unpinned) {
+        let pinned: VcpuSet = demand.kept.keys().copied().collect();
+        return vec![format!(
+            "no place around the pins written by hand (vCPUs {pinned}){}",
+            match demand.smt {
+                SmtRule::Require => ": smt = require needs whole cores",
+                SmtRule::Isolate => ": smt = isolate needs a core for each vCPU",
+                SmtRule::Prefer => "",
+            }
+        )];
+    }
     let wide = |demand: &Demand| Demand {
         max_nodes: Some(host.nodes.len() as u32),
         ..demand.clone()
@@ -59,10 +75,11 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     };
     if fits(&no_extra) {
         let held = holders(now, |_| true);
-        let extra = demand.extra_min;
-        return vec![format!(
-            "no {extra} more dedicated CPU for its isolated threads on that node{held}"
-        )];
+        let missing = match demand.extra_min {
+            1 => "no dedicated CPU is left for its isolated threads".to_string(),
+            extra => format!("no {extra} dedicated CPUs are left for its isolated threads"),
+        };
+        return vec![format!("{missing} on that node{held}")];
     }
     let no_devices = Demand {
         devices_required: false,
@@ -158,7 +175,22 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
 fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
+    let given = demand.threads.unwrap_or(1);
+    let widest = host.cores.iter().map(|core| core.cpus.len()).max();
     match demand.smt {
+        SmtRule::Isolate if given > 1 => {
+            format!("its topology has {given} threads a core, smt = isolate gives each vCPU a core")
+        }
+        SmtRule::Require if demand.threads == Some(1) => {
+            "its topology has 1 thread a core, smt = require needs 2 or more".to_string()
+        }
+        SmtRule::Require if level::allowed(demand, widest.unwrap_or(1) as u32).is_empty() => {
+            let what = match demand.cells.is_empty() && demand.shown_cells.is_empty() {
+                true => format!("{need} vCPUs do"),
+                false => "the vCPUs of its guest cells do".to_string(),
+            };
+            format!("{what} not fill cores of 2 threads (smt = require)")
+        }
         SmtRule::Isolate => format!(
             "needs {need} cores nobody else uses on one node, free are {}{}",
             list(&one::roomiest(&site, Level::Isolate)),

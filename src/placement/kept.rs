@@ -404,6 +404,10 @@ fn threads(host: &Host, demand: &Demand, pins: &Pins) -> Option<(u32, bool)> {
     let cores: Vec<Option<&Core>> = (0..demand.vcpus)
         .map(|vcpu| single(vcpu).and_then(|cpu| host.core_of(cpu)))
         .collect();
+    let cells = || {
+        let placed = demand.cells.iter().map(|cell| &cell.vcpus);
+        placed.chain(&demand.shown_cells)
+    };
     let matches = |threads: u32| {
         let mut seen = std::collections::BTreeSet::new();
         demand.vcpus.is_multiple_of(threads)
@@ -413,10 +417,10 @@ fn threads(host: &Host, demand: &Demand, pins: &Pins) -> Option<(u32, bool)> {
                 let pinned = first.is_some() || threads == 1;
                 alike && pinned && first.is_none_or(|first| seen.insert(first))
             })
-            && demand.cells.iter().all(|cell| {
-                cell.vcpus.iter().all(|v| {
+            && cells().all(|cell| {
+                cell.iter().all(|v| {
                     let from = v.0 / threads * threads;
-                    (from..from + threads).all(|sibling| cell.vcpus.contains(VcpuId(sibling)))
+                    (from..from + threads).all(|sibling| cell.contains(VcpuId(sibling)))
                 })
             })
     };

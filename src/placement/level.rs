@@ -139,9 +139,10 @@ pub fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
 /// (vCPUs `kt … kt+t-1`, as QEMU numbers them) inside one cell.
 fn largest_threads(demand: &Demand, widest: u32) -> u32 {
     let whole = VcpuSet::first_n(demand.vcpus);
-    let cells: Vec<&VcpuSet> = match demand.cells.is_empty() {
-        true => vec![&whole],
-        false => demand.cells.iter().map(|cell| &cell.vcpus).collect(),
+    let cells: Vec<&VcpuSet> = match (demand.cells.is_empty(), demand.shown_cells.is_empty()) {
+        (true, true) => vec![&whole],
+        (true, false) => demand.shown_cells.iter().chain([&whole]).collect(),
+        (false, _) => demand.cells.iter().map(|cell| &cell.vcpus).collect(),
     };
     let aligned = |cell: &VcpuSet, threads: u32| {
         cell.iter().all(|vcpu| {

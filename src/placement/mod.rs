@@ -51,6 +51,8 @@ pub struct Demand {
     pub smt: SmtRule,
     /// Guest cells that exist: each goes to a host node of its own. Empty: the guest is placed as one.
     pub cells: Vec<CellDemand>,
+    /// Cells the guest shows though it is placed as one: a guest core does not reach over two.
+    pub shown_cells: Vec<VcpuSet>,
     /// All of the guest's memory.
     pub memory: KiB,
     /// Over several nodes, one cell a node is made, with memory of its own.

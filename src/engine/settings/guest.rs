@@ -149,7 +149,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
     let (topology, why) = match rule {
         TopologyRule::Cores => (mirror::flat(domain.vcpus), "profile".to_string()),
         _ if !all_pinned => (
-            mirror::flat(domain.vcpus),
+            mirror::packages(host, placed),
             "some vCPUs float: no siblings to show".to_string(),
         ),
         _ => (mirror::topology(host, placed, wishes.x86), mirrors(context)),
