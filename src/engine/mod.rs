@@ -244,16 +244,16 @@ impl Job<'_> {
             self.keep_pins(&mut placed, &demanded);
             placed
         });
-        let realtime = wishes.realtime_refusal(host, self.domain)?;
-        let (placed, fits) = match (placed, realtime) {
-            (Ok(placed), None) => (placed, true),
-            (Ok(placed), Some(reason)) if wishes.on_no_fit != OnNoFit::Refuse => {
-                plan.notes.not_done.push(("real-time vCPUs".into(), reason));
+        let not_allowed = wishes.not_allowed(host, self.domain)?;
+        let (placed, fits) = match placed {
+            Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
+                let left_out = not_allowed.into_iter().map(|(what, why)| (what.to_string(), why));
+                plan.notes.not_done.extend(left_out);
                 (placed, true)
             }
-            (placed, realtime) => {
+            placed => {
                 plan.reasons.extend(placed.err().unwrap_or_default());
-                plan.reasons.extend(realtime);
+                plan.reasons.extend(not_allowed.into_iter().map(|(_, why)| why));
                 match wishes.on_no_fit {
                     OnNoFit::Refuse => {
                         plan.verdict = Verdict::Refused;
