@@ -84,3 +84,75 @@ fn memory_is_not_locked_where_libvirt_may_not() {
         "{stderr}"
     );
 }
+
+/// Memory devices take pages beside the cells, and each has to be a whole number of them.
+#[test]
+fn memory_devices_take_pages() {
+    let pool = "sys/devices/system/node/node0/hugepages/hugepages-";
+    let large = [
+        format!("{pool}1048576kB/nr_hugepages"),
+        format!("{pool}1048576kB/free_hugepages"),
+    ];
+    let small = [
+        format!("{pool}2048kB/nr_hugepages"),
+        format!("{pool}2048kB/free_hugepages"),
+    ];
+    let host = Host::new(&[
+        ("sys/devices/system/node/node0/cpulist", "0-7\n"),
+        (
+            "sys/devices/system/node/node0/meminfo",
+            "Node 0 MemTotal: 67108864 kB\n",
+        ),
+        (&large[0], "8\n"),
+        (&large[1], "8\n"),
+        (&small[0], "1024\n"),
+        (&small[1], "1024\n"),
+        (
+            "proc/mounts",
+            "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\nnone /dev/large hugetlbfs rw,pagesize=1024M 0 0\n",
+        ),
+    ]);
+    let dimm = |size: u64, source: &str| {
+        format!(
+            "    <memory model='dimm'>\n{source}      <target>\n        <size unit='MiB'>{size}</size>\n        \
+             <node>0</node>\n      </target>\n    </memory>\n"
+        )
+    };
+    let virtio_mem = |requested: u64| {
+        format!(
+            "    <memory model='virtio-mem'>\n      <target>\n        <size unit='GiB'>64</size>\n        <node>0</node>\n\
+             <block unit='MiB'>2</block>\n<requested unit='MiB'>{requested}</requested>\n      </target>\n    </memory>\n"
+        )
+    };
+    // Cell, devices, page size chosen.
+    let rows = [
+        (1024, String::new(), Some("1048576")),
+        (1024, dimm(1024, ""), Some("1048576")),
+        // 512 MiB are no whole large page; 1 GiB and 512 MiB are 768 of the 1024 small ones.
+        (1024, dimm(512, ""), Some("2048")),
+        (
+            1024,
+            dimm(
+                512,
+                "      <source>\n        <pagesize unit='KiB'>4</pagesize>\n      </source>\n",
+            ),
+            Some("1048576"),
+        ),
+        // 8 GiB of device on top of 1 GiB are more than either pool has.
+        (1024, dimm(8192, ""), None),
+        (1024, virtio_mem(512), Some("2048")),
+        (1024, virtio_mem(1536), None),
+    ];
+    for (cell, devices, page) in rows {
+        let inside = format!(
+            "  <cpu mode='host-model'>\n    <numa>\n      <cell id='0' cpus='0-1' memory='{cell}' unit='MiB'/>\n    \
+             </numa>\n  </cpu>\n  <devices>\n{devices}  </devices>\n"
+        );
+        let memory = "<maxMemory slots='4' unit='GiB'>128</maxMemory>\n  <memory unit='MiB'>1024</memory>";
+        let tuned = host.tuned("", &domain(memory, &inside));
+        let found = tuned
+            .split_once("<page size='")
+            .map(|(_, rest)| rest.split_once('\'').unwrap().0);
+        assert_eq!(found, page, "{cell} {devices}: {tuned}");
+    }
+}

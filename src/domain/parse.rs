@@ -152,8 +152,10 @@ fn memory(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     };
     let memory = amount("memory")?;
     let max = amount("maxMemory")?;
-    let devices = nested(root, &["devices", "memory"]).next().is_some();
-    domain.memory_hotplug = max.is_some() || devices;
+    domain.memory_hotplug = max.is_some() || nested(root, &["devices", "memory"]).next().is_some();
+    domain.memory_devices = nested(root, &["devices", "memory"])
+        .filter_map(|element| devices::memory_device(&element))
+        .collect();
     domain.memory = if domain.has_cells() {
         KiB(domain
             .cells
