@@ -198,3 +198,26 @@ fn a_running_guest_keeps_its_pages() {
         assert_eq!(virtfit(&words, &running), running, "{keys}");
     }
 }
+
+/// libvirt does not store `<iothreads>0</iothreads>`: it cannot mean anything else than its absence.
+#[test]
+fn no_iothreads_by_hand_are_none() {
+    let folder = TempDir::new().unwrap();
+    let policy = policy(&folder, "");
+    let words = [
+        "--topology",
+        "numa:1(memory=64GB) core:8 pu:1",
+        "--policy",
+        &policy,
+        "rewrite",
+        "-",
+    ];
+    let disk = "  <devices>\n    <disk type='block'>\n      <source dev='/dev/vg/g'/>\n      <target dev='vda' bus='virtio'/>\n    \
+                </disk>\n  </devices>\n";
+    let plain = domain(2, 2).replace("</os>\n", &format!("</os>\n{disk}"));
+    let by_hand = plain.replace("</vcpu>\n", "</vcpu>\n  <iothreads>0</iothreads>\n");
+    let tuned = virtfit(&words, &by_hand);
+    assert!(tuned.contains("<iothreads>1</iothreads>"), "{tuned}");
+    assert_eq!(virtfit(&words, &tuned), tuned);
+    assert_eq!(virtfit(&["revert", "-"], &tuned), by_hand);
+}
