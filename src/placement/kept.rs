@@ -113,7 +113,7 @@ pub fn as_they_are(
         cells: Vec::new(),
         ..demand.clone()
     };
-    let site = Site::new(host, &demand, supply);
+    let site = Site::new(host, &demand, supply, Effort::BEST);
     let page = demand
         .pages
         .iter()

@@ -80,7 +80,9 @@ pub fn irregular(host: &mut Host) {
 /// Every so-manieth CPU, mixed up a little so that no two nodes look alike.
 pub fn some(host: &Host, one_in: u32, salt: u32) -> CpuSet {
     let pick = |cpu: &virtfit::units::HostCpu| {
-        (cpu.0.wrapping_mul(2_654_435_761) >> 7).wrapping_add(salt) % one_in == 0
+        (cpu.0.wrapping_mul(2_654_435_761) >> 7)
+            .wrapping_add(salt)
+            .is_multiple_of(one_in)
     };
     host.online.iter().filter(pick).collect()
 }
