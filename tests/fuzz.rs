@@ -5,7 +5,7 @@
 //! to start from. The seed is fixed, so a run repeats itself as far as its time allows. `VIRTFIT_FUZZ_SECONDS` is the time a
 //! target gets (default 2), `VIRTFIT_FUZZ_SEED` another seed. An input that fails is made smaller, printed, and kept
 //! below `target/fuzz/`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
 #[path = "fuzz/mutate.rs"]
