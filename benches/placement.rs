@@ -41,7 +41,7 @@ fn ledger(host: &Host) -> Ledger {
     let claim = |number: usize| Claim {
         uuid: format!("00000000-0000-4000-9000-{number:012}"),
         name: format!("claim{number}"),
-        autostart: number % 3 == 0,
+        autostart: number.is_multiple_of(3),
         cpus: CpuSet::one(cpus[number * 7 % cpus.len()]),
     };
     Ledger {

@@ -360,7 +360,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         let (candidate, table) = self.order[at];
         let rest: usize = self.order[at + 1..].iter().map(|(next, _)| next.most).sum();
         let least = (from + 1).max(last.saturating_sub(rest));
-        let most = (from + candidate.most).min(last + at + 1 - count);
+        let most = (from + candidate.most).min((last + at + 1).saturating_sub(count));
         let mut moves = Vec::new();
         for to in least..=most {
             let floating = division.floating[to] - division.floating[from];
