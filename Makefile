@@ -38,9 +38,11 @@ check: ## Format, lints, documentation, fixtures
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(CARGO_FLAGS) --no-deps
 	@if [ -x fixtures/make-host ]; then fixtures/make-host --check; fi
 
-bench: ## Time plans on the largest fixtures
+bench: ## Measure: placement, rewriting, and whole processes against others, as ratios
+	@.ci/setup
+	$(CARGO) bench --locked $(CARGO_FLAGS)
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
-	@.ci/bench target/release/virtfit
+	benches/processes target/release/virtfit
 
 fuzz: ## Run the property tests with many more cases (FUZZ_CASES)
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked $(CARGO_FLAGS) --release

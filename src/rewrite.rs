@@ -33,7 +33,7 @@ use crate::xml::{Document, XmlError};
 
 pub use apply::apply;
 pub use compare::{changes, in_force};
-pub use revert::{Reverted, revert};
+pub use revert::{Reverted, revert, revert_but};
 pub use target::path;
 
 /// What the provenance says of a whole fit.

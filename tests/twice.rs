@@ -1,6 +1,7 @@
 //! Rewriting twice is rewriting once, and what was rewritten can be taken back.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -77,5 +78,123 @@ fn rewriting_twice_is_rewriting_once() {
         );
         assert_eq!(virtfit(&words, &once), once, "{topology}, {keys}");
         assert_eq!(virtfit(&["revert", "-"], &once), before, "{topology}, {keys}");
+    }
+}
+
+#[test]
+fn the_order_of_disks_does_not_matter() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n").unwrap();
+    let words = [
+        "--topology",
+        "numa:1(memory=64GB) core:32 pu:1",
+        "--policy",
+        policy.to_str().unwrap(),
+        "rewrite",
+        "-",
+    ];
+    let disk = |target: &str| {
+        format!(
+            "    <disk type='block'>\n      <driver name='qemu' type='raw' cache='none' io='native'/>\n      \
+             <source dev='/dev/{target}'/>\n      <target dev='{target}' bus='virtio'/>\n    </disk>\n"
+        )
+    };
+    let controller =
+        |index: &str| format!("    <controller type='scsi' index='{index}' model='virtio-scsi'/>\n");
+    // What each device got, however they are ordered.
+    let iothreads = |disks: &[&str], controllers: &[&str]| -> BTreeMap<String, String> {
+        let devices: String = disks
+            .iter()
+            .map(|d| disk(d))
+            .chain(controllers.iter().map(|c| controller(c)))
+            .collect();
+        let text = domain(2, 2).replace("</os>\n", &format!("</os>\n  <devices>\n{devices}  </devices>\n"));
+        let plan = virtfit(&[&words[..4], &["plan", "--json", "-"]].concat(), &text);
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        let changes = plan["changes"].as_array().unwrap().iter();
+        changes
+            .map(|change| (change["path"].to_string(), change["to"].to_string()))
+            .filter(|(path, _)| path.contains("driver/@iothread"))
+            .collect()
+    };
+    // libvirt stores vdaa after vdb.
+    let sorted = iothreads(&["vda", "vdb", "vdaa"], &["0", "2", "10"]);
+    assert_eq!(sorted.len(), 6, "{sorted:?}");
+    assert_eq!(iothreads(&["vdaa", "vdb", "vda"], &["10", "0", "2"]), sorted);
+}
+
+/// A policy file with one profile for every guest.
+fn policy(folder: &TempDir, keys: &str) -> String {
+    let path = folder.path().join("policy.toml");
+    let text = format!(
+        "[profile.p]\ninherits = \"fit\"\n{keys}\n[[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"p\"\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+#[test]
+fn a_host_model_that_libvirt_resolved_stays() {
+    let folder = TempDir::new().unwrap();
+    let keys = "cpu_mode = \"host-model\"\nfeatures = { tsc_deadline = \"require\" }";
+    let policy = policy(&folder, keys);
+    let host = [
+        "--topology",
+        "numa:1(memory=64GB) core:8 pu:1",
+        "--policy",
+        &policy,
+    ];
+    let tuned = virtfit(&[&host[..], &["rewrite", "-"]].concat(), &domain(2, 2));
+    // What libvirt makes of it at start: its own order of features.
+    let (head, rest) = tuned
+        .split_once("<cpu mode='host-model' check='partial'>")
+        .unwrap();
+    let (_, tail) = rest.split_once("</cpu>").unwrap();
+    let topology = &rest[rest.find("<topology").unwrap()..];
+    let topology = &topology[..=topology.find('>').unwrap()];
+    let cpu = format!(
+        "<cpu mode='custom' match='exact' check='full'>\n    <model fallback='forbid'>Skylake-Server</model>\n    \
+         <vendor>Intel</vendor>\n    {topology}\n    <feature policy='require' name='tsc-deadline'/>\n    \
+         <feature policy='disable' name='hle'/>\n  </cpu>"
+    );
+    let resolved = format!("{head}{cpu}{tail}");
+    let running = resolved.replacen("<domain type='kvm'>", "<domain type='kvm' id='1'>", 1);
+    assert_eq!(
+        virtfit(&[&host[..], &["rewrite", "-"]].concat(), &running),
+        running
+    );
+
+    // On a host where its pins are not valid it gets others, and its CPU to the byte.
+    let moved = resolved
+        .replace("cpuset='1'", "cpuset='77'")
+        .replace("wrote='1'", "wrote='77'");
+    assert_ne!(moved, resolved);
+    let words = [&host[..], &["rewrite", "--scope", "incoming", "-"]].concat();
+    let came = virtfit(&words, &moved);
+    assert!(!came.contains("77"), "{came}");
+    assert!(came.contains(&cpu), "{came}");
+    assert_eq!(virtfit(&words, &came), came);
+}
+
+#[test]
+fn a_running_guest_keeps_its_pages() {
+    let folder = TempDir::new().unwrap();
+    let host = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts/paper");
+    for keys in ["", "cpus = \"shared\"\nmax_nodes = 1"] {
+        let policy = policy(&folder, keys);
+        let words = ["--root", host, "--policy", &policy, "rewrite", "-"];
+        let odd = "<memory unit='KiB'>66561</memory>";
+        let tuned = virtfit(
+            &words,
+            &domain(2, 2).replace("<memory unit='GiB'>2</memory>", odd),
+        );
+        assert!(!tuned.contains("hugepages"), "{keys}: {tuned}");
+        // libvirt rounds it up at start: now it is a whole number of pages.
+        let running =
+            tuned
+                .replace("66561", "67584")
+                .replacen("<domain type='kvm'>", "<domain type='kvm' id='1'>", 1);
+        assert_eq!(virtfit(&words, &running), running, "{keys}");
     }
 }

@@ -26,7 +26,7 @@ use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
 use crate::policy::profile::{Cpus, OnNoFit, TopologyRule};
 use crate::policy::{Policy, Profile, select, sets};
 use crate::rewrite::{self, Head, Provenance};
-use crate::settings::Target;
+use crate::settings::{Target, Value};
 use crate::units::{CellId, NodeId, VcpuId};
 use crate::xml::{Document, XmlError};
 
@@ -101,9 +101,14 @@ pub enum EngineError {
 pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let document = Document::parse(xml)?;
     let current = domain::parse::parse(&document)?;
-    let provenance = rewrite::provenance(&document)?;
+    let mut provenance = rewrite::provenance(&document)?;
+    let resolved = has_resolved_cpu(provenance.as_ref(), &current, inputs.scope);
+    let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));
+    if let Some(provenance) = &mut provenance {
+        provenance.owned.retain(|owned| !stays(&owned.target));
+    }
     let base_xml = match provenance {
-        Some(_) => rewrite::revert(&document)?.xml,
+        Some(_) => rewrite::revert_but(&document, stays)?.xml,
         None => xml.to_string(),
     };
     let base = Document::parse(&base_xml)?;
@@ -149,6 +154,20 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         profile,
     };
     job.decide(plan)
+}
+
+/// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate in
+/// cpu/cpu.c): so it stands in the XML of a running guest, and of one that comes in. That CPU is part of the guest's
+/// ABI, the order of its features included, and the `host-model` virtfit wrote is no longer there.
+fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
+    let wrote = provenance.is_some_and(|provenance| {
+        provenance
+            .owned
+            .iter()
+            .any(|owned| owned.target == Target::CpuMode && owned.wrote == Value::CpuMode("host-model"))
+    });
+    let custom = current.cpu.as_ref().is_some_and(|cpu| cpu.mode == "custom");
+    wrote && custom && (current.running || scope == Scope::Incoming)
 }
 
 fn blank(domain: &Domain, scope: Scope) -> Plan {
@@ -374,7 +393,7 @@ impl Job<'_> {
             .filter_map(|owned| match &owned.target {
                 Target::VcpuPin(vcpu) => {
                     let pin = self.current.vcpupins.get(vcpu)?;
-                    let ours = matches!(&owned.wrote, crate::settings::Value::Cpus(wrote) if wrote == pin);
+                    let ours = matches!(&owned.wrote, Value::Cpus(wrote) if wrote == pin);
                     ours.then(|| (*vcpu, pin.clone()))
                 }
                 _ => None,
@@ -429,14 +448,21 @@ impl Job<'_> {
             .collect();
         let whole =
             !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
+        let as_it_runs = self.with_its_pages(demand);
         if whole
             && !previous.is_empty()
             && let Some(placed) = kept::still_good(
                 host,
-                &where_they_float(demand, host, previous),
+                &where_they_float(as_it_runs.as_ref().unwrap_or(demand), host, previous),
                 &supplies.now,
                 &pins,
             )
+            && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
+        {
+            return Ok(placed);
+        }
+        if let Some(demand) = as_it_runs
+            && let Ok(placed) = placement::place(host, &demand, &supplies.now, &supplies.empty)
             && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
         {
             return Ok(placed);
@@ -465,6 +491,25 @@ impl Job<'_> {
         shape
             .topology
             .filter(|shown| mirrored && shown.threads == shape.threads)
+    }
+
+    /// For a running guest that virtfit fitted: only the page size it runs with. While it runs libvirt shows other
+    /// amounts of memory (rounded up to whole MiB) than the definition has, and other pages may be free than at its start.
+    fn with_its_pages(&self, demand: &Demand) -> Option<Demand> {
+        if self.provenance.is_none() || !(self.current.running || self.inputs.facts.running) {
+            return None;
+        }
+        let now = match &self.current.hugepages {
+            None => None,
+            Some(element) => match element.pages[..] {
+                [(size, _)] => Some(size),
+                _ => return None,
+            },
+        };
+        demand.pages.contains(&now).then(|| Demand {
+            pages: vec![now],
+            ..demand.clone()
+        })
     }
 }
 

@@ -30,6 +30,14 @@ pub struct Reverted {
 /// # Errors
 /// The root is not `<domain>`, or the provenance cannot be read.
 pub fn revert(document: &Document<'_>) -> Result<Reverted, XmlError> {
+    revert_but(document, |_| false)
+}
+
+/// As [`revert`], but leaves what `stays` says as it is.
+///
+/// # Errors
+/// As [`revert`].
+pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> Result<Reverted, XmlError> {
     let places = Places::new(document)?;
     let Some(record) = record::read(&places)? else {
         return Ok(Reverted {
@@ -47,7 +55,12 @@ pub fn revert(document: &Document<'_>) -> Result<Reverted, XmlError> {
         attributes_back: BTreeMap::new(),
     };
     let mut left = Vec::new();
-    for owned in &record.provenance.owned {
+    for owned in record
+        .provenance
+        .owned
+        .iter()
+        .filter(|owned| !stays(&owned.target))
+    {
         let found = places.read(&owned.target);
         let wrote = show(&owned.wrote);
         if same(&owned.target, found.as_deref(), wrote.as_deref()) {

@@ -1,6 +1,7 @@
 //! Pins of vCPUs, emulator threads and iothreads, and real-time scheduling.
 
 use super::{Context, List};
+use crate::domain::{Disk, ScsiController};
 use crate::engine::support;
 use crate::idset::VcpuSet;
 use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
@@ -104,7 +105,17 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         }
     }
     let mut next = support.iothread_ids.iter().cycle();
-    for disk in domain.disks.iter().filter(|disk| support::takes_iothread(disk)) {
+    // In the order libvirt stores them (virDomainDiskInsert, virDomainControllerInsert in conf/domain_conf.c), or a
+    // definition libvirt has stored would get other iothreads.
+    let mut disks: Vec<&Disk> = domain
+        .disks
+        .iter()
+        .filter(|disk| support::takes_iothread(disk))
+        .collect();
+    disks.sort_by_key(|disk| (disk.target.len(), &disk.target));
+    let mut controllers: Vec<&ScsiController> = domain.scsi_controllers.iter().collect();
+    controllers.sort_by_key(|controller| controller.index);
+    for disk in disks {
         let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
         if disk.iothread_mapping || (disk.iothread.is_some() && wishes.keep) {
             list.keep(format!("{} iothread", disk.target));
@@ -114,7 +125,7 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
             list.host(target, Value::Absent, "there are no iothreads");
         }
     }
-    for controller in &domain.scsi_controllers {
+    for controller in controllers {
         let target = Target::ScsiIothread(controller.index);
         if controller.iothread_mapping || (controller.iothread.is_some() && wishes.keep) {
             list.keep(format!("scsi controller {} iothread", controller.index));
