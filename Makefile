@@ -6,6 +6,7 @@ PREFIX      ?= /usr/local
 BINDIR      ?= $(PREFIX)/bin
 DOCDIR      ?= $(PREFIX)/share/doc/virtfit
 FUZZ_CASES  ?= 20000
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test check bench fuzz bless install clean
@@ -44,8 +45,9 @@ bench: ## Measure: placement, rewriting, and whole processes against others, as 
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
 	benches/processes target/release/virtfit
 
-fuzz: ## Run the property tests with many more cases (FUZZ_CASES)
-	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked $(CARGO_FLAGS) --release
+fuzz: ## Fuzz every parser for FUZZ_SECONDS each, and the property tests with many more cases (FUZZ_CASES)
+	VIRTFIT_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked $(CARGO_FLAGS) --release --test fuzz -- --nocapture
+	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked $(CARGO_FLAGS) --release --lib --test placement
 
 bless: ## Rewrite the goldens; read the diff before you commit it
 	-VIRTFIT_BLESS=1 $(CARGO) test --locked $(CARGO_FLAGS) --test render --test golden -- --include-ignored every_case goldens

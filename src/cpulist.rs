@@ -78,7 +78,7 @@ fn range(item: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
     };
     let (first, last) = match span.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
-        None if pattern.is_some() => return Err(format!("'{item}' has a stride but no range")),
+        None if pattern.is_some() => return Err(format!("'{}' has a stride but no range", shorten(item))),
         None => {
             let only = number(span)?;
             (only, only)
@@ -95,7 +95,7 @@ fn range(item: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
         },
     };
     if group == 0 || used == 0 || used > group {
-        return Err(format!("'{item}' takes {used} of every {group}"));
+        return Err(format!("'{}' takes {used} of every {group}", shorten(item)));
     }
     Ok((first..=last).filter(move |id| (id - first) % group < used))
 }

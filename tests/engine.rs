@@ -410,3 +410,55 @@ fn reasons_name_hand_written_pins() {
         answer.expect(keys, wanted);
     }
 }
+
+/// Sockets and dies are part of the shape: a later place mirrors them too.
+#[test]
+fn a_later_place_has_the_same_caches_and_packages() {
+    let amd = || Asked::on("amd-ccd");
+    let xml = |vcpus: u32| guest(vcpus, 1024, "", "", "");
+    // 4 cores a cache, two of the first keep house: CPUs 4 to 7 and 36 to 39 are the second.
+    let first = amd().decide("", &xml(16));
+    first.expect(
+        "16",
+        &[
+            "pins 4 36 5 37 6 38 7 39 8 40 9 41 10 42 11 43",
+            "topology 1 2 4 2",
+        ],
+    );
+    amd().held("4,36").decide("", first.text()).expect(
+        "16 moved",
+        &[
+            "pins 8 40 9 41 10 42 11 43 12 44 13 45 14 46 15 47",
+            "topology 1 2 4 2",
+        ],
+    );
+    let one_of_each = "4,36,8,40,12,44,16,48,20,52,24,56,28,60";
+    amd().held(one_of_each).decide("", first.text()).expect(
+        "16 in threes",
+        &["because only another shape fits: it sees sockets=1 dies=2 cores=4 threads=2"],
+    );
+    let threes = amd().held(one_of_each).decide("", &xml(12));
+    threes.expect(
+        "12 in threes",
+        &["topology 1 2 3 2", "pins 5 37 6 38 7 39 9 41 10 42 11 43"],
+    );
+    amd().held("5,37").decide("", threes.text()).expect(
+        "12 again",
+        &[
+            "topology 1 2 3 2",
+            "pins 4 36 6 38 7 39 8 40 9 41 10 42",
+            "!because",
+        ],
+    );
+
+    let snc = || Asked::of(asked::synthetic("pack:2 numa:2(memory=4GB) core:4 pu:2"));
+    let first = snc().decide("", &xml(12));
+    first.expect("two nodes", &["nodes 0 1", "topology 1 1 6 2"]);
+    let other = snc().held("0-7").decide("", first.text());
+    other.expect(
+        "the other package",
+        &["nodes 2 3", "topology 1 1 6 2", "!because"],
+    );
+    let split = snc().held("8-15").held("24-31").decide("", first.text());
+    split.expect("a node of each", &["because only another shape fits…"]);
+}

@@ -10,19 +10,20 @@
 //! supply    host and ledger → what there is to give
 //! support   emulator threads and iothreads
 //! mirror    the topology that shows the CPUs chosen
+//! same      places that look as it says, for a guest that has its shape
 //! settings/ every value to write, each with its reason
 //! ```
 
 use std::collections::BTreeMap;
 
-use crate::domain::{self, Domain};
+use crate::domain::{self, Domain, Topology};
 use crate::facts::GuestFacts;
 use crate::host::Host;
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::{self, Ledger};
 use crate::placement::{self, Demand, Placed, kept};
 use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
-use crate::policy::profile::{Cpus, OnNoFit};
+use crate::policy::profile::{Cpus, OnNoFit, TopologyRule};
 use crate::policy::{Policy, Profile, select, sets};
 use crate::rewrite::{self, Head, Provenance};
 use crate::settings::{Target, Value};
@@ -32,6 +33,7 @@ use crate::xml::{Document, XmlError};
 pub mod demand;
 pub mod incoming;
 pub mod mirror;
+pub mod same;
 pub mod settings;
 pub mod supply;
 pub mod support;
@@ -237,7 +239,7 @@ impl Job<'_> {
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
             true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
-            true => self.place(&demanded, &supplies, &previous),
+            true => self.place(&wishes, &demanded, &supplies, &previous),
             false => Err(Vec::new()),
         };
         let placed = placed.map(|mut placed| {
@@ -430,12 +432,14 @@ impl Job<'_> {
     /// The place the guest has, if it is still good; else the best there is.
     fn place(
         &self,
+        wishes: &Wishes,
         demanded: &Demanded,
         supplies: &supply::Supplies,
         previous: &BTreeMap<VcpuId, CpuSet>,
     ) -> Result<Placed, Vec<String>> {
         let demand = &demanded.demand;
         let host = self.inputs.host;
+        let shown = self.mirrored(wishes, demand);
         let pins: BTreeMap<VcpuId, CpuSet> = previous
             .iter()
             .filter(|(vcpu, _)| demand.dedicated.contains(**vcpu) && !demand.kept.contains_key(vcpu))
@@ -453,15 +457,40 @@ impl Job<'_> {
                 &supplies.now,
                 &pins,
             )
+            && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
         {
             return Ok(placed);
         }
         if let Some(demand) = as_it_runs
             && let Ok(placed) = placement::place(host, &demand, &supplies.now, &supplies.empty)
+            && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
         {
             return Ok(placed);
         }
-        placement::place(host, demand, &supplies.now, &supplies.empty)
+        let placed = placement::place(host, demand, &supplies.now, &supplies.empty)?;
+        let Some(shown) = shown.filter(|shown| !same::mirrors(host, &placed, *shown, wishes.x86)) else {
+            return Ok(placed);
+        };
+        match same::place(host, demand, supplies, shown, wishes.x86) {
+            Some(placed) => Ok(placed),
+            // What comes in runs already; what it sees cannot be mended here.
+            None if self.inputs.scope == Scope::Incoming => Ok(placed),
+            None => Err(vec![format!(
+                "only another shape fits: it sees sockets={} dies={} cores={} threads={}",
+                shown.sockets, shown.dies, shown.cores, shown.threads
+            )]),
+        }
+    }
+
+    /// The topology that mirrored the CPUs chosen when the guest got its shape, which a place has to mirror again.
+    fn mirrored(&self, wishes: &Wishes, demand: &Demand) -> Option<Topology> {
+        let shape = self.shape()?;
+        let mirrored = wishes.profile.topology == TopologyRule::Match
+            && demand.kept.is_empty()
+            && demand.dedicated.len() as u32 == demand.vcpus;
+        shape
+            .topology
+            .filter(|shown| mirrored && shown.threads == shape.threads)
     }
 
     /// For a running guest that virtfit fitted: only the page size it runs with. While it runs libvirt shows other

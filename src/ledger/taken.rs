@@ -98,9 +98,7 @@ fn pages_free(
     let mut pages = BTreeMap::new();
     for node in &host.nodes {
         for pool in &node.pools {
-            let known = pages_at(others, pool.size, |_, uses| {
-                only_node(host, uses) == Some(node.id)
-            });
+            let known = pages_at(others, pool.size, |_, uses| only_on(host, uses, node.id));
             let coming = pages_at(others, pool.size, |holder, uses| {
                 to_come(holder) && may_use(uses, node.id)
             });
@@ -125,7 +123,7 @@ fn pages_free(
 fn own_pages(mine: &[&Holder], others: &[&Holder], host: &Host, node: NodeId, pool: &PagePool) -> u64 {
     let in_use = |node: NodeId, pool: &PagePool| {
         let others = pages_at(others, pool.size, |holder, uses| {
-            !to_come(holder) && only_node(host, uses) == Some(node)
+            !to_come(holder) && only_on(host, uses, node)
         });
         pool.total.saturating_sub(pool.free).saturating_sub(others)
     };
@@ -145,7 +143,7 @@ fn own_pages(mine: &[&Holder], others: &[&Holder], host: &Host, node: NodeId, po
             own = own.saturating_add(pages_of(uses, pool.size).saturating_sub(elsewhere));
         }
     }
-    own.min(in_use(node, pool))
+    if own == 0 { 0 } else { own.min(in_use(node, pool)) }
 }
 
 /// Small-page memory still to be given out: MemTotal − huge-page pools − guests there − reserved.
@@ -231,14 +229,10 @@ fn may_use(uses: &MemoryUse, node: NodeId) -> bool {
     uses.nodes.is_empty() || uses.nodes.contains(node)
 }
 
-/// The node it must be on, where there is only one.
-fn only_node(host: &Host, uses: &MemoryUse) -> Option<NodeId> {
-    let mut possible = host
-        .nodes
-        .iter()
-        .map(|node| node.id)
-        .filter(|id| may_use(uses, *id));
-    possible.next().filter(|_| possible.next().is_none())
+/// Whether it must be on this node: there is no other it may use.
+fn only_on(host: &Host, uses: &MemoryUse, node: NodeId) -> bool {
+    let other = |other: &crate::host::Node| other.id != node && may_use(uses, other.id);
+    may_use(uses, node) && !host.nodes.iter().any(other)
 }
 
 #[cfg(test)]

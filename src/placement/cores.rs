@@ -53,7 +53,7 @@ impl Effort {
     /// For the best place.
     pub const BEST: Self = Self {
         first: false,
-        steps: 3_000_000,
+        steps: 1_200_000,
     };
     /// To know whether there is a place at all.
     pub const ANY: Self = Self {

@@ -19,6 +19,10 @@ impl Document<'_> {
         } else {
             0
         };
+        if text[skip..].starts_with('\u{feff}') {
+            // quick-xml would skip it without counting its bytes; libxml2 refuses it.
+            return Err(XmlError::at(text, skip, "text outside the root element"));
+        }
         let mut reader = Reader::from_str(&text[skip..]);
         reader.config_mut().check_comments = true;
         let mut open: Vec<ElementId> = Vec::new();

@@ -1,0 +1,112 @@
+//! Places that look to a guest as its topology says: the shape is decided once, so a later place has to mirror it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::mirror;
+use super::supply::Supplies;
+use crate::domain::Topology;
+use crate::host::{Core, Host};
+use crate::idset::{CpuSet, NodeSet};
+use crate::placement::{self, Demand, Placed, SmtRule};
+use crate::units::NodeId;
+
+/// Most choices of one node a package that are tried.
+const MOST_CHOICES: usize = 64;
+
+/// Whether a placement mirrors the topology a guest was given. One die is also what a guest is shown whose caches cannot
+/// be shown.
+pub fn mirrors(host: &Host, placed: &Placed, shown: Topology, x86: bool) -> bool {
+    let fresh = mirror::topology(host, placed, x86);
+    fresh.sockets == shown.sockets && (shown.dies == 1 || fresh.dies == shown.dies)
+}
+
+/// The best place that mirrors the topology, found by leaving of each last-level cache as many cores as a die has, and
+/// of the nodes those of one package, or one of each.
+pub fn place(
+    host: &Host,
+    demand: &Demand,
+    supplies: &Supplies,
+    shown: Topology,
+    x86: bool,
+) -> Option<Placed> {
+    let within = match shown.dies {
+        1 => demand.within.clone(),
+        _ => Some(whole_dies(host, demand, supplies, shown)),
+    };
+    let tries = node_choices(host, demand, shown).into_iter().map(|nodes| Demand {
+        within: within.clone(),
+        nodes,
+        ..demand.clone()
+    });
+    tries
+        .filter_map(|demand| placement::place(host, &demand, &supplies.now, &supplies.empty).ok())
+        .filter(|placed| mirrors(host, placed, shown, x86))
+        .min_by(|a, b| a.key.cmp(&b.key))
+}
+
+/// Of each cache that has them the free CPUs of as many cores as a die has: a guest fills such caches whole.
+fn whole_dies(host: &Host, demand: &Demand, supplies: &Supplies, shown: Topology) -> CpuSet {
+    let supply = &supplies.now;
+    let open = |core: &Core| -> Vec<_> {
+        let inside = |cpu: &crate::units::HostCpu| {
+            supply.free.contains(*cpu) && demand.within.as_ref().is_none_or(|within| within.contains(*cpu))
+        };
+        core.cpus.iter().copied().filter(inside).collect()
+    };
+    let usable = |core: &Core| {
+        let isolable = || core.cpus.iter().all(|cpu| supply.isolable.contains(*cpu));
+        open(core).len() >= shown.threads.max(1) as usize && (demand.smt != SmtRule::Isolate || isolable())
+    };
+    let mut caches: BTreeMap<usize, Vec<&Core>> = BTreeMap::new();
+    for core in host.cores.iter().filter(|core| usable(core)) {
+        caches.entry(core.llc).or_default().push(core);
+    }
+    let claimed = |core: &Core| {
+        let count = |set: &CpuSet| core.cpus.iter().filter(|cpu| set.contains(**cpu)).count();
+        (
+            count(&supply.claimed_autostart),
+            count(&supply.claimed_other),
+            core.cpus.first().copied(),
+        )
+    };
+    let mut within = CpuSet::new();
+    for cores in caches
+        .values_mut()
+        .filter(|cores| cores.len() >= shown.cores as usize)
+    {
+        cores.sort_by_key(|core| claimed(core));
+        for core in cores.iter().take(shown.cores as usize) {
+            within.extend(open(core));
+        }
+    }
+    within
+}
+
+/// Sets of nodes on which the guest has so many sockets; `None` among them: any.
+fn node_choices(host: &Host, demand: &Demand, shown: Topology) -> Vec<Option<NodeSet>> {
+    let allowed = |node: &NodeId| demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(*node));
+    let mut packages: BTreeMap<u32, BTreeSet<NodeId>> = BTreeMap::new();
+    for core in host.cores.iter().filter(|core| allowed(&core.node)) {
+        packages.entry(core.package).or_default().insert(core.node);
+    }
+    let mut choices = vec![demand.nodes.clone()];
+    if shown.sockets == 1 {
+        choices.extend(
+            packages
+                .values()
+                .map(|nodes| Some(nodes.iter().copied().collect())),
+        );
+        return choices;
+    }
+    let mut some: Vec<NodeSet> = vec![NodeSet::new()];
+    for nodes in packages.values() {
+        let with = |set: &NodeSet, node: &NodeId| set.union(&NodeSet::one(*node));
+        some = some
+            .iter()
+            .flat_map(|set| nodes.iter().map(move |node| with(set, node)))
+            .take(MOST_CHOICES)
+            .collect();
+    }
+    choices.extend(some.into_iter().map(Some));
+    choices
+}

@@ -1,0 +1,273 @@
+//! What is tried: each target reads bytes as one kind of input, checks what must hold whatever they are, and tells in a
+//! word what came of them. It panics where something does not hold.
+#![allow(clippy::unwrap_used, dead_code)]
+
+use virtfit::cpulist;
+use virtfit::domain::Domain;
+use virtfit::engine::{Decision, Inputs, decide};
+use virtfit::facts::GuestFacts;
+use virtfit::host::Host;
+use virtfit::idset::{CpuSet, NodeSet, VcpuSet};
+use virtfit::ledger::reservation::{Daemon, Reservation};
+use virtfit::ledger::{Ledger, claims, status};
+use virtfit::plan::Scope;
+use virtfit::policy::profile::{OnNoFit, VcpuList};
+use virtfit::policy::{Policy, select, sets};
+use virtfit::rewrite::{self, Head, Shape};
+use virtfit::settings::{DiskAttribute, Setting, Target, Value};
+use virtfit::units::{HostCpu, KiB, NodeId, VcpuId};
+use virtfit::xml::{Document, Element};
+
+/// A document is read, and every element of it can be looked at.
+pub fn xml(input: &[u8]) -> String {
+    let document = match Document::parse_bytes(input) {
+        Ok(document) => document,
+        Err(error) => return error.problem,
+    };
+    assert_eq!(document.text().as_bytes(), input);
+    let mut elements = 0;
+    let mut open: Vec<Element<'_>> = vec![document.root()];
+    while let Some(element) = open.pop() {
+        elements += 1;
+        assert!(element.raw().starts_with('<') && element.raw().ends_with('>'));
+        element.text();
+        element.namespace();
+        for (name, _) in element.raw_attrs() {
+            assert!(element.attr(name).is_some() && element.attr_span(name).is_some());
+        }
+        open.extend(element.children());
+    }
+    format!("{} elements", elements.min(4))
+}
+
+/// Settings go into a domain and out again, and nothing else changes.
+pub fn rewriting(input: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return "not UTF-8".into();
+    };
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(_) => return "not XML".into(),
+    };
+    let domain = match virtfit::domain::parse::parse(&document) {
+        Ok(domain) => domain,
+        Err(error) => return error.problem,
+    };
+    match rewrite::provenance(&document) {
+        Err(error) => return error.problem,
+        Ok(Some(_)) => {
+            let before = match rewrite::revert(&document) {
+                Ok(before) => before.xml,
+                Err(error) => return error.problem,
+            };
+            let again =
+                Document::parse(&before).unwrap_or_else(|error| panic!("reverted to {error}: {before}"));
+            assert!(
+                matches!(rewrite::provenance(&again), Ok(None)),
+                "provenance stays: {before}"
+            );
+            return "reverted".into();
+        }
+        Ok(None) => {}
+    }
+    assert_eq!(
+        rewrite::revert(&document).unwrap().xml,
+        text,
+        "revert changes what is not virtfit's"
+    );
+    let tuned = match rewrite::apply(&document, &settings(&domain), &head()) {
+        Ok(tuned) => tuned,
+        Err(error) => return error.problem,
+    };
+    let after = Document::parse(&tuned).unwrap_or_else(|error| panic!("tuned to {error}: {tuned}"));
+    let provenance = rewrite::provenance(&after).unwrap();
+    assert!(provenance.is_some(), "no provenance in {tuned}");
+    let back = rewrite::revert(&after).unwrap().xml;
+    assert_eq!(
+        back, text,
+        "revert does not bring back what was there; tuned: {tuned}"
+    );
+    "there and back".into()
+}
+
+fn settings(domain: &Domain) -> Vec<Setting> {
+    let setting = |target, value| Setting {
+        target,
+        value,
+        why: "fuzzed".into(),
+        guest_visible: false,
+    };
+    let cpus = |list: &str| Value::Cpus(cpulist::parse::<HostCpu>(list).unwrap());
+    let vcpus = domain.vcpus.min(4);
+    let mut all: Vec<Setting> = (0..vcpus)
+        .map(|vcpu| setting(Target::VcpuPin(VcpuId(vcpu)), cpus("5")))
+        .collect();
+    let numa = Value::Numa {
+        mode: "strict",
+        nodes: NodeSet::one(NodeId(0)),
+    };
+    all.push(setting(Target::EmulatorPin, cpus("0-1,4")));
+    all.push(setting(Target::NumaMemory, numa));
+    all.push(setting(Target::Hugepages, Value::PageSize(KiB(2048))));
+    all.push(setting(Target::CpuMode, Value::CpuMode("host-passthrough")));
+    all.push(setting(Target::HintDedicated, Value::Text("on".into())));
+    let mut seen = std::collections::BTreeSet::new();
+    for disk in domain
+        .disks
+        .iter()
+        .take(2)
+        .filter(|disk| seen.insert(&disk.target))
+    {
+        let target = Target::Disk(disk.target.clone(), DiskAttribute::Io);
+        all.push(setting(target, Value::Text("native".into())));
+    }
+    all
+}
+
+fn head() -> Head {
+    Head {
+        profile: "fit".into(),
+        policy_digest: "0123456789ab".into(),
+        shape: Shape::default(),
+        withheld: CpuSet::new(),
+        on_no_fit: OnNoFit::RunShared,
+    }
+}
+
+/// A decision is made; decided again it stays, and reverted it is what it was.
+pub fn decision(input: &[u8], host: &Host) -> String {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return "not UTF-8".into();
+    };
+    let policy = Policy::builtin();
+    // Any input is tried in one way, the same each time.
+    let sum: usize = input.iter().map(|byte| usize::from(*byte)).sum();
+    let profile = ["fit", "local", "isolated", "realtime", "shared", "pin"][sum % 6];
+    let facts = GuestFacts::default();
+    let ledger = Ledger::default();
+    let ask = |text: &str| {
+        let inputs = Inputs {
+            host,
+            policy: &policy,
+            ledger: &ledger,
+            facts: &facts,
+            scope: if sum.is_multiple_of(5) {
+                Scope::Incoming
+            } else {
+                Scope::Boot
+            },
+            profile: Some(profile),
+        };
+        decide(text, &inputs)
+    };
+    let (tuned, scope) = match ask(text) {
+        Err(error) => return error.to_string(),
+        Ok(Decision::Refused(plan)) => return plan.reasons.first().cloned().unwrap_or_default(),
+        Ok(Decision::Unchanged(plan)) => return plan.reasons.last().cloned().unwrap_or_default(),
+        Ok(Decision::Tuned { xml, plan }) => (xml, plan.scope),
+    };
+    let fresh =
+        Document::parse(text).is_ok_and(|document| matches!(rewrite::provenance(&document), Ok(None)));
+    let after = Document::parse(&tuned).unwrap_or_else(|error| panic!("tuned to {error}: {tuned}"));
+    virtfit::domain::parse::parse(&after).unwrap_or_else(|error| panic!("tuned to {error}: {tuned}"));
+    if fresh {
+        assert_eq!(
+            rewrite::revert(&after).unwrap().xml,
+            text,
+            "not what was there; tuned: {tuned}"
+        );
+    }
+    match ask(&tuned) {
+        Ok(Decision::Unchanged(_)) => {}
+        Ok(Decision::Tuned { xml, .. }) => {
+            assert_eq!(xml, tuned, "tuned twice ({profile}, {scope:?}) is not tuned once")
+        }
+        other => panic!("tuned ({profile}, {scope:?}) once, then {other:?}: {tuned}"),
+    }
+    format!("tuned by {profile}")
+}
+
+/// A policy is read; what it says can be used.
+pub fn policy(input: &[u8], host: &Host) -> String {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return "not UTF-8".into();
+    };
+    match Policy::parse(text, "fuzz.toml") {
+        Err(errors) => {
+            let shown = errors.to_string();
+            assert!(!shown.is_empty());
+            shown.lines().next().unwrap_or_default().to_string()
+        }
+        Ok(policy) => {
+            assert_eq!(policy.digest.len(), 12);
+            let sets = sets::resolve(&policy.host, host);
+            assert!(sets.dedicated.is_subset(&host.online));
+            assert!(
+                sets.shared_now(host, &sets.dedicated)
+                    .is_disjoint(&sets.dedicated)
+            );
+            let domain = Domain {
+                name: "db-1".into(),
+                vcpus: 4,
+                ..Domain::default()
+            };
+            let selection = select::select(&policy, &domain, false);
+            format!(
+                "a policy: {}",
+                selection.profile.map(|profile| profile.name).unwrap_or_default()
+            )
+        }
+    }
+}
+
+/// A cpulist that parses prints in one form, which means the same.
+pub fn cpus(input: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return "not UTF-8".into();
+    };
+    let whole = VcpuSet::first_n(70);
+    let _ = VcpuList(text.into()).resolve(70);
+    let _ = cpulist::parse_within::<VcpuId>(text, &whole);
+    match cpulist::parse::<HostCpu>(text) {
+        Err(error) => {
+            assert!(error.to_string().chars().count() < 250, "{error}");
+            error.problem
+        }
+        Ok(set) => {
+            let shown = set.to_string();
+            assert_eq!(cpulist::parse::<HostCpu>(&shown).unwrap(), set, "{shown}");
+            format!("{} ranges", shown.split(',').count().min(4))
+        }
+    }
+}
+
+/// A status file or a definition is read as the ledger reads it.
+pub fn ledger(input: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return "not UTF-8".into();
+    };
+    if let Ok(claim) = claims::parse(text, true) {
+        return format!("a claim of {}", claim.cpus.len().min(2));
+    }
+    match status::parse(text, KiB(2048)) {
+        Err(error) => error.problem,
+        Ok(holder) => format!("a holder of {} pins", holder.pins.len().min(4)),
+    }
+}
+
+/// A reservation that parses is written and read again as it is.
+pub fn reservation(input: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return "not UTF-8".into();
+    };
+    match Reservation::from_json(text) {
+        Err(error) => error.to_string(),
+        Ok(reservation) => {
+            let again = Reservation::from_json(&reservation.to_json().unwrap()).unwrap();
+            assert_eq!(again, reservation);
+            let holder = reservation.holder();
+            let void = reservation.void(1_000_000, Some("boot"), Daemon::StartedAt(5), false);
+            format!("{} pins, {void:?}", holder.pins.len().min(2))
+        }
+    }
+}
