@@ -221,3 +221,59 @@ fn no_iothreads_by_hand_are_none() {
     assert_eq!(virtfit(&words, &tuned), tuned);
     assert_eq!(virtfit(&["revert", "-"], &tuned), by_hand);
 }
+
+/// What an administrator changes after virtfit is theirs: the guest keeps seeing it, and can be restored.
+#[test]
+fn changes_by_hand_stay() {
+    let folder = TempDir::new().unwrap();
+    let keys = "locked = true\nkvm = { hint_dedicated = \"on\", poll_control = \"on\" }\n\
+                features = { pmu = \"off\", tsc_deadline = \"require\", cache = \"passthrough\" }\n\
+                devices = { memballoon = \"none\" }";
+    let policy = policy(&folder, keys);
+    let host = [
+        "--topology",
+        "numa:1(memory=64GB) core:8 pu:1",
+        "--policy",
+        &policy,
+    ];
+    let tuned = virtfit(&[&host[..], &["rewrite", "-"]].concat(), &domain(4, 2));
+    // What virtfit wrote, what an administrator made of it.
+    let rows = [
+        (
+            "<topology sockets='1' dies='1' cores='4' threads='1'/>",
+            "<topology sockets='4' dies='1' cores='1' threads='1'/>",
+        ),
+        (
+            "<feature policy='require' name='tsc-deadline'/>",
+            "<feature policy='disable' name='tsc-deadline'/>",
+        ),
+        ("<cache mode='passthrough'/>", "<cache mode='disable'/>"),
+        ("<pmu state='off'/>", "<pmu state='on'/>"),
+        ("<hint-dedicated state='on'/>", "<hint-dedicated state='off'/>"),
+        ("<poll-control state='on'/>", "<poll-control state='off'/>"),
+        ("<memballoon model='none'/>", "<memballoon model='virtio'/>"),
+    ];
+    for (ours, theirs) in rows {
+        assert!(tuned.contains(ours), "{ours} is not in\n{tuned}");
+        let edited = tuned.replace(ours, theirs);
+        for scope in ["boot", "incoming"] {
+            let words = [&host[..], &["rewrite", "--scope", scope, "-"]].concat();
+            let again = virtfit(&words, &edited);
+            assert!(
+                again.contains(theirs) && !again.contains(ours),
+                "{scope}, {theirs}:\n{again}"
+            );
+            assert_eq!(virtfit(&words, &again), again, "{scope}, {theirs}");
+            assert!(
+                virtfit(&["revert", "-"], &again).contains(theirs),
+                "{scope}, {theirs}"
+            );
+        }
+    }
+    // Taken out, it is asked for again; but not on the way in, where the guest saw none.
+    let (ours, _) = rows[0];
+    let without = tuned.replace(ours, "");
+    assert!(virtfit(&[&host[..], &["rewrite", "-"]].concat(), &without).contains(ours));
+    let words = [&host[..], &["rewrite", "--scope", "incoming", "-"]].concat();
+    assert!(!virtfit(&words, &without).contains(ours));
+}

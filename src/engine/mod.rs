@@ -14,7 +14,7 @@
 //! settings/ every value to write, each with its reason
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{self, Domain, Topology};
 use crate::facts::GuestFacts;
@@ -107,11 +107,16 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     if let Some(provenance) = &mut provenance {
         provenance.owned.retain(|owned| !stays(&owned.target));
     }
-    let base_xml = match provenance {
-        Some(_) => rewrite::revert_but(&document, stays)?.xml,
-        None => xml.to_string(),
-    };
-    let base = Document::parse(&base_xml)?;
+    let reverted = rewrite::revert_but(&document, stays)?;
+    let changed = changed_by_hand(&reverted, inputs.scope);
+    if let Some(provenance) = &mut provenance {
+        let shape = &mut provenance.head.shape;
+        shape.topology = shape.topology.filter(|_| !changed.contains(&Target::Topology));
+        if changed.contains(&Target::Cells) {
+            shape.cells.clear();
+        }
+    }
+    let base = Document::parse(&reverted.xml)?;
     let came = domain::parse::parse(&base)?;
     let domain = match inputs.scope {
         Scope::Boot => came.clone(),
@@ -151,9 +156,18 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         came: &came,
         domain: &domain,
         provenance,
+        changed,
         profile,
     };
     job.decide(plan)
+}
+
+/// What somebody changed since virtfit wrote it. What they took out is asked for again, except on the way in, where
+/// nothing that is in force may change.
+fn changed_by_hand(reverted: &rewrite::Reverted, scope: Scope) -> BTreeSet<Target> {
+    let there = |target: &&Target| scope == Scope::Incoming || !reverted.gone.contains(target);
+    let targets = reverted.left.iter().map(|(target, _)| target);
+    targets.filter(there).cloned().collect()
 }
 
 /// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate in
@@ -198,6 +212,8 @@ struct Job<'a> {
     /// The same without what is another host's.
     domain: &'a Domain,
     provenance: Option<Provenance>,
+    /// What virtfit wrote and somebody changed since: it is theirs.
+    changed: BTreeSet<Target>,
     profile: Profile,
 }
 
@@ -313,6 +329,7 @@ impl Job<'_> {
             fits,
             scope,
             provenance: self.provenance.as_ref(),
+            changed: &self.changed,
             shaped: self.shape().is_some(),
         });
         let removals = incoming::removals(self.came, self.domain, &list.settings);

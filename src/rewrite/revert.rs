@@ -23,6 +23,8 @@ pub struct Reverted {
     pub xml: String,
     /// Settings that stay, with why: somebody else changed them since.
     pub left: Vec<(Target, String)>,
+    /// Those of them that somebody took out.
+    pub gone: Vec<Target>,
 }
 
 /// Takes out what virtfit wrote and puts back what was there. A text without provenance comes back as it is.
@@ -43,6 +45,7 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
         return Ok(Reverted {
             xml: document.text().to_string(),
             left: Vec::new(),
+            gone: Vec::new(),
         });
     };
     let mut undo = Undo {
@@ -55,6 +58,7 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
         attributes_back: BTreeMap::new(),
     };
     let mut left = Vec::new();
+    let mut gone = Vec::new();
     for owned in record
         .provenance
         .owned
@@ -66,11 +70,14 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
         if same(&owned.target, found.as_deref(), wrote.as_deref()) {
             undo.setting(owned);
         } else {
+            if found.is_none() {
+                gone.push(owned.target.clone());
+            }
             left.push((owned.target.clone(), why(found, wrote)));
         }
     }
     let xml = undo.finish(&record);
-    Ok(Reverted { xml, left })
+    Ok(Reverted { xml, left, gone })
 }
 
 fn why(found: Option<String>, wrote: Option<String>) -> String {
