@@ -156,3 +156,31 @@ fn memory_devices_take_pages() {
         assert_eq!(found, page, "{cell} {devices}: {tuned}");
     }
 }
+
+/// A page size somebody chose after virtfit did is theirs.
+#[test]
+fn huge_pages_changed_by_hand_stay() {
+    let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/";
+    let host = Host::new(&[
+        ("sys/devices/system/node/node0/cpulist", "0-7\n"),
+        (
+            "sys/devices/system/node/node0/meminfo",
+            "Node 0 MemTotal: 67108864 kB\n",
+        ),
+        (&format!("{pool}nr_hugepages"), "2048\n"),
+        (&format!("{pool}free_hugepages"), "2048\n"),
+        (
+            "proc/mounts",
+            "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n",
+        ),
+    ]);
+    let tuned = host.tuned("", &domain("<memory unit='GiB'>2</memory>", ""));
+    let ours = "<page size='2048' unit='KiB'/>";
+    let theirs = "<page size='1' unit='GiB' nodeset='0'/>";
+    assert!(tuned.contains(ours), "{tuned}");
+    let edited = tuned.replace(ours, theirs);
+    let again = host.tuned("", &edited);
+    assert!(again.contains(theirs) && !again.contains(ours), "{again}");
+    assert_eq!(host.tuned("", &again), again);
+    assert!(host.tuned("on_existing = \"override\"", &edited).contains(ours));
+}

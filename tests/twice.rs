@@ -277,3 +277,153 @@ fn changes_by_hand_stay() {
     let words = [&host[..], &["rewrite", "--scope", "incoming", "-"]].concat();
     assert!(!virtfit(&words, &without).contains(ours));
 }
+
+/// What an administrator changed of where a guest runs: (its policy, the guest, what virtfit wrote, what they made of it).
+#[test]
+fn places_changed_by_hand_stay() {
+    let folder = TempDir::new().unwrap();
+    let disk = "  <devices>\n    <disk type='block'>\n      <source dev='/dev/vg/g'/>\n      <target dev='vda' bus='virtio'/>\n    \
+                </disk>\n  </devices>\n";
+    let with_disk = domain(4, 2).replace("</os>\n", &format!("</os>\n{disk}"));
+    let over_two = domain(12, 8);
+    let rows = [
+        (
+            "",
+            &with_disk,
+            "<vcpupin vcpu='1' cpuset='3'/>",
+            "<vcpupin vcpu='1' cpuset='7'/>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<emulatorpin cpuset='0-1'/>",
+            "<emulatorpin cpuset='6'/>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<iothreadpin iothread='1' cpuset='0-1'/>",
+            "<iothreadpin iothread='1' cpuset='6'/>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<iothreads>1</iothreads>",
+            "<iothreads>3</iothreads>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<memory mode='preferred' nodeset='0'/>",
+            "<memory mode='interleave' nodeset='1'/>",
+        ),
+        ("", &with_disk, " cache='none'", " cache='directsync'"),
+        ("", &with_disk, " io='native'", " io='threads'"),
+        (
+            "disk = { discard = \"unmap\" }",
+            &with_disk,
+            " discard='unmap'",
+            " discard='ignore'",
+        ),
+        ("disk = { queues = 4 }", &with_disk, " queues='4'", " queues='2'"),
+        (
+            "realtime = { vcpus = \"^0\" }",
+            &with_disk,
+            "scheduler='fifo' priority='1'",
+            "scheduler='rr' priority='7'",
+        ),
+        (
+            "max_nodes = 2",
+            &over_two,
+            "<memnode cellid='1' mode='preferred' nodeset='1'/>",
+            "<memnode cellid='1' mode='strict' nodeset='0'/>",
+        ),
+        (
+            "max_nodes = 2",
+            &over_two,
+            "<cell id='0' cpus='0-5'",
+            "<cell id='0' cpus='0-3,6-7'",
+        ),
+    ];
+    for (keys, before, ours, theirs) in rows {
+        let policy = policy(&folder, keys);
+        let topology = "numa:2(memory=16GB) core:4 pu:2";
+        let words = ["--topology", topology, "--policy", &policy, "rewrite", "-"];
+        let tuned = virtfit(&words, before);
+        assert!(tuned.contains(ours), "{ours} is not in\n{tuned}");
+        let edited = tuned.replace(ours, theirs).replace(
+            "<cell id='1' cpus='6-11'",
+            match theirs.contains("0-3,6-7") {
+                true => "<cell id='1' cpus='4-5,8-11'",
+                false => "<cell id='1' cpus='6-11'",
+            },
+        );
+        for scope in ["boot", "incoming"] {
+            let words = [&words[..5], &["--scope", scope, "-"]].concat();
+            let again = virtfit(&words, &edited);
+            assert!(
+                again.contains(theirs) && !again.contains(ours),
+                "{scope}, {theirs}:\n{again}"
+            );
+            assert_eq!(virtfit(&words, &again), again, "{scope}, {theirs}");
+        }
+        // An iothread's pin needs the iothread.
+        let reverted = virtfit(&["revert", "-"], &edited);
+        assert!(reverted.contains(theirs), "{theirs}:\n{reverted}");
+        assert_eq!(
+            reverted.contains("<iothreads>"),
+            theirs.contains("iothread"),
+            "{theirs}:\n{reverted}"
+        );
+    }
+}
+
+/// libvirt takes no topology of another number of vCPUs than the guest's: it is decided afresh.
+#[test]
+fn another_number_of_vcpus_is_another_shape() {
+    let folder = TempDir::new().unwrap();
+    // vCPUs before and after, keys, what the topology is then, cells
+    let rows = [
+        (4, 8, "", "sockets='1' dies='1' cores='4' threads='2'", None),
+        (4, 3, "", "sockets='1' dies='1' cores='3' threads='1'", None),
+        (4, 2, "", "sockets='1' dies='1' cores='1' threads='2'", None),
+        (
+            4,
+            6,
+            "topology = \"cores\"",
+            "sockets='1' dies='1' cores='6' threads='1'",
+            None,
+        ),
+        (
+            10,
+            12,
+            "max_nodes = 2",
+            "sockets='1' dies='1' cores='6' threads='2'",
+            Some("cpus='6-11'"),
+        ),
+    ];
+    for (from, to, keys, topology, cells) in rows {
+        let policy = policy(&folder, keys);
+        let host = "numa:2(memory=16GB) core:4 pu:2";
+        let words = ["--topology", host, "--policy", &policy, "rewrite", "-"];
+        let vcpu = |count: u32| format!("<vcpu>{count}</vcpu>");
+        let tuned = virtfit(&words, &domain(from, 8));
+        let changed = tuned.replace(&vcpu(from), &vcpu(to));
+        let again = virtfit(&words, &changed);
+        assert!(
+            again.contains(&format!("<topology {topology}/>")),
+            "{from} to {to}:\n{again}"
+        );
+        assert_eq!(
+            again.matches("<vcpupin").count(),
+            to as usize,
+            "{from} to {to}:\n{again}"
+        );
+        assert!(
+            cells.is_none_or(|cells| again.contains(cells)),
+            "{from} to {to}:\n{again}"
+        );
+        assert_eq!(virtfit(&words, &again), again, "{from} to {to}");
+        assert_eq!(virtfit(&["revert", "-"], &again), domain(to, 8), "{from} to {to}");
+    }
+}

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::{self, Domain, Topology};
 use crate::facts::GuestFacts;
 use crate::host::Host;
-use crate::idset::{CpuSet, NodeSet};
+use crate::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::ledger::{self, Ledger};
 use crate::placement::{self, Demand, Placed, kept};
 use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
@@ -109,8 +109,13 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     }
     let reverted = rewrite::revert_but(&document, stays)?;
     let changed = changed_by_hand(&reverted, inputs.scope);
+    let mut reshaped = false;
     if let Some(provenance) = &mut provenance {
         let shape = &mut provenance.head.shape;
+        if inputs.scope == Scope::Boot && !is_for(shape, &current) {
+            *shape = rewrite::Shape::default();
+            reshaped = true;
+        }
         shape.topology = shape.topology.filter(|_| !changed.contains(&Target::Topology));
         if changed.contains(&Target::Cells) {
             shape.cells.clear();
@@ -157,6 +162,7 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         domain: &domain,
         provenance,
         changed,
+        reshaped,
         profile,
     };
     job.decide(plan)
@@ -168,6 +174,29 @@ fn changed_by_hand(reverted: &rewrite::Reverted, scope: Scope) -> BTreeSet<Targe
     let there = |target: &&Target| scope == Scope::Incoming || !reverted.gone.contains(target);
     let targets = reverted.left.iter().map(|(target, _)| target);
     targets.filter(there).cloned().collect()
+}
+
+/// The shape is one of a guest with so many vCPUs; libvirt takes no topology of another number.
+fn is_for(shape: &rewrite::Shape, domain: &Domain) -> bool {
+    let shown = shape.topology.is_none_or(|shown| {
+        let parts = [
+            shown.sockets,
+            shown.dies,
+            shown.clusters,
+            shown.cores,
+            shown.threads,
+        ];
+        let product = parts
+            .iter()
+            .try_fold(1_u32, |product, part| product.checked_mul(*part));
+        product == Some(domain.vcpus)
+    });
+    let mut vcpus = VcpuSet::new();
+    shape
+        .cells
+        .iter()
+        .for_each(|(listed, _)| vcpus.extend_from(listed));
+    shown && (vcpus.is_empty() || vcpus == domain.all_vcpus())
 }
 
 /// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate in
@@ -214,6 +243,8 @@ struct Job<'a> {
     provenance: Option<Provenance>,
     /// What virtfit wrote and somebody changed since: it is theirs.
     changed: BTreeSet<Target>,
+    /// Its shape was one of another number of vCPUs: all is decided afresh.
+    reshaped: bool,
     profile: Profile,
 }
 
@@ -405,6 +436,9 @@ impl Job<'_> {
 
     /// The pins virtfit wrote and nobody changed since.
     fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
+        if self.reshaped {
+            return BTreeMap::new();
+        }
         let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         owned
             .filter_map(|owned| match &owned.target {
