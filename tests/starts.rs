@@ -24,6 +24,10 @@ impl Host {
     }
 
     fn rewrite(&self, keys: &str, domain: &str) -> Output {
+        self.run(&["rewrite"], keys, domain)
+    }
+
+    fn run(&self, command: &[&str], keys: &str, domain: &str) -> Output {
         let policy = self.0.path().join("policy.toml");
         let text = format!("[profile.p]\ninherits = \"fit\"\n{keys}\n");
         fs::write(&policy, text).unwrap();
@@ -32,7 +36,8 @@ impl Host {
             .arg(self.0.path())
             .args(["--topology", TOPOLOGY, "--policy"])
             .arg(&policy)
-            .args(["rewrite", "--profile", "p", "-"])
+            .args(command)
+            .args(["--profile", "p", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -183,4 +188,73 @@ fn huge_pages_changed_by_hand_stay() {
     assert!(again.contains(theirs) && !again.contains(ours), "{again}");
     assert_eq!(host.tuned("", &again), again);
     assert!(host.tuned("on_existing = \"override\"", &edited).contains(ours));
+}
+
+/// What stays as an administrator wrote it and this host has not is said: libvirt finds it when the guest starts.
+#[test]
+fn pins_on_cpus_the_host_lacks_are_said() {
+    let host = Host::new(&[]);
+    // elements, keys, what is said
+    let rows = [
+        (
+            "<cputune><emulatorpin cpuset='0,99'/></cputune>",
+            "",
+            Some("its emulatorpin names CPUs 99"),
+        ),
+        ("<cputune><emulatorpin cpuset='0-1'/></cputune>", "", None),
+        (
+            "<cputune><emulatorpin cpuset='0,99'/></cputune>",
+            "on_existing = \"override\"",
+            None,
+        ),
+        (
+            "<cputune><emulatorpin cpuset='0,99'/></cputune>",
+            "on_existing = \"override\"\nemulator = \"keep\"",
+            Some("its emulatorpin names CPUs 99"),
+        ),
+        (
+            "<iothreads>2</iothreads><cputune><iothreadpin iothread='2' cpuset='8-9'/></cputune>",
+            "",
+            Some("the iothreadpin of iothread 2 names CPUs 8-9"),
+        ),
+        (
+            "<cputune><vcpupin vcpu='1' cpuset='7-8'/></cputune>",
+            "cpus = \"keep\"",
+            Some("the vcpupin of vCPU 1 names CPUs 8"),
+        ),
+        (
+            "<numatune><memory mode='interleave' nodeset='0-1'/></numatune>",
+            "",
+            Some("its numatune names nodes 1"),
+        ),
+        // Only threads without a pin of their own run in it.
+        (
+            "<vcpu cpuset='0-3,99'>2</vcpu>",
+            "emulator = \"keep\"",
+            Some("cpuset= of <vcpu> names CPUs 99"),
+        ),
+        ("<vcpu cpuset='0-3,99'>2</vcpu>", "", None),
+        (
+            "<vcpu cpuset='0-3,99'>2</vcpu>",
+            "cpus = \"keep\"",
+            Some("cpuset= of <vcpu> names CPUs 99"),
+        ),
+    ];
+    for (elements, keys, said) in rows {
+        let text = domain(&format!("<memory unit='GiB'>2</memory>{elements}"), "");
+        let text = match elements.starts_with("<vcpu ") {
+            true => text.replace("<vcpu>2</vcpu>\n", ""),
+            false => text,
+        };
+        let output = host.run(&["plan", "--json"], keys, &text);
+        assert!(output.status.success(), "{elements}, {keys}: {output:?}");
+        let plan = String::from_utf8(output.stdout).unwrap();
+        match said {
+            Some(said) => assert!(plan.contains(said), "{elements}, {keys}: {plan}"),
+            None => assert!(
+                !plan.contains("libvirt will not start it"),
+                "{elements}, {keys}: {plan}"
+            ),
+        }
+    }
 }

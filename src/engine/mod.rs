@@ -12,6 +12,7 @@
 //! mirror    the topology that shows the CPUs chosen
 //! same      places that look as it says, for a guest that has its shape
 //! settings/ every value to write, each with its reason
+//! stale     what stays and libvirt will not start with
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,7 @@ pub mod incoming;
 pub mod mirror;
 pub mod same;
 pub mod settings;
+pub mod stale;
 pub mod supply;
 pub mod support;
 pub mod wishes;
@@ -365,6 +367,16 @@ impl Job<'_> {
         });
         let removals = incoming::removals(self.came, self.domain, &list.settings);
         list.settings.extend(removals);
+        let stale = stale::reasons(self.domain, host, &list.settings);
+        let said = |reason: &String| {
+            reason.starts_with("the vcpupin")
+                && plan
+                    .reasons
+                    .iter()
+                    .any(|other| other.contains("is pinned to CPUs"))
+        };
+        let stale: Vec<String> = stale.into_iter().filter(|reason| !said(reason)).collect();
+        plan.reasons.extend(stale);
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         plan.placement = Some(show(&placed, &support, list.shown, fits, self.domain));
