@@ -56,6 +56,22 @@ pub struct Inputs<'a> {
     pub scope: Scope,
     /// `--profile`: beats rules and requests.
     pub profile: Option<&'a str>,
+    /// What of its earlier place stays.
+    pub keep: Keep,
+    /// The pins it had before somebody redefined it without them; they count where it carries none of ours.
+    pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
+}
+
+/// What of a guest's earlier place stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Its CPUs while they are valid, and its shape.
+    #[default]
+    Place,
+    /// Its shape (`apply --improve`).
+    Shape,
+    /// Nothing (`apply --reshape`).
+    Nothing,
 }
 
 /// What came of it.
@@ -319,7 +335,9 @@ impl Job<'_> {
         list.settings.extend(removals);
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
-        plan.placement = Some(show(&placed, &support, list.shown, fits, self.domain));
+        let mut shown = show(&placed, &support, list.shown, fits, self.domain);
+        shown.dedicated = dedicated(&placed, &demanded, fits);
+        plan.placement = Some(shown);
         let head = Head {
             profile: self.profile.name.clone(),
             policy_digest: policy.digest.clone(),
@@ -383,11 +401,18 @@ impl Job<'_> {
     fn shape(&self) -> Option<&rewrite::Shape> {
         let head = &self.provenance.as_ref()?.head;
         let same = head.profile == self.profile.name || self.inputs.scope == Scope::Incoming;
+        let same = same && self.inputs.keep != Keep::Nothing;
         Some(&head.shape).filter(|shape| same && shape.threads > 0)
     }
 
-    /// The pins virtfit wrote and nobody changed since.
+    /// The pins virtfit wrote and nobody changed since; for a guest without provenance those it had earlier.
     fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
+        if self.inputs.keep != Keep::Place {
+            return BTreeMap::new();
+        }
+        if self.provenance.is_none() {
+            return self.inputs.earlier.cloned().unwrap_or_default();
+        }
         let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         owned
             .filter_map(|owned| match &owned.target {
@@ -568,5 +593,21 @@ fn show(
         page_kib: placed.page.filter(|_| fits),
         topology,
         withheld: placed.withheld.clone(),
+        dedicated: CpuSet::new(),
+        fits,
     }
+}
+
+/// What a place takes for itself: nothing where it floats, but for pins an administrator wrote.
+fn dedicated(placed: &Placed, demanded: &Demanded, fits: bool) -> CpuSet {
+    let kept = |vcpu: &VcpuId| demanded.kept_pins.contains_key(vcpu);
+    let own = |vcpu: &VcpuId| fits && demanded.demand.dedicated.contains(*vcpu);
+    let mut cpus = CpuSet::new();
+    for (_, pin) in placed.vcpus.iter().filter(|(vcpu, _)| own(vcpu) || kept(vcpu)) {
+        cpus.extend_from(pin);
+    }
+    if fits {
+        cpus.extend_from(&placed.extra.iter().copied().collect());
+    }
+    cpus
 }
