@@ -124,6 +124,8 @@ fn by_the_byte(c: &mut Criterion) {
             facts: &facts,
             scope: Scope::Boot,
             profile: Some("fit"),
+            keep: Default::default(),
+            earlier: None,
         };
         let document = Document::parse(&xml).unwrap();
         let tuned = apply(&document, &settings, &head).unwrap();

@@ -24,11 +24,16 @@
 //! | [`settings`] | every value virtfit may write |
 //! | [`rewrite`] | settings into the text, and out again |
 //! | [`plan`], [`render`] | what would change and why, as data and for people |
+//! | [`view`] | everything decisions are made from, read once |
+//! | [`doors`] | what each operation of libvirt's hook comes to |
+//! | [`daemon`], [`wire`] | what `virtfitd` does, and how it is asked |
 //! | [`cli`] | the commands and the in-process hook |
 
 pub mod cli;
 pub mod cpulist;
+pub mod daemon;
 pub mod domain;
+pub mod doors;
 pub mod engine;
 pub mod facts;
 pub mod host;
@@ -42,4 +47,6 @@ pub mod rewrite;
 pub mod root;
 pub mod settings;
 pub mod units;
+pub mod view;
+pub mod wire;
 pub mod xml;

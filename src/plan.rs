@@ -87,6 +87,13 @@ pub struct Placement {
     /// CPUs withheld from every other guest (smt = isolate, `share_cores` = false).
     #[serde(skip)]
     pub withheld: CpuSet,
+    /// CPUs held for this guest alone: of dedicated vCPUs, of kept pins, of an isolated emulator and isolated iothreads. Empty
+    /// after run-shared.
+    #[serde(skip)]
+    pub dedicated: CpuSet,
+    /// It is what the profile asks for; not so after run-shared.
+    #[serde(skip)]
+    pub fits: bool,
 }
 
 /// One cell of a placement.

@@ -295,8 +295,8 @@ fn a_guest_with_memory_devices_starts_as_before() {
                 .replace("  <memory unit", &format!("{room}  <memory unit"))
                 .replace("  <devices>\n", &format!("{cpu}  <devices>\n"))
                 .replace("  </devices>", &format!("{devices}  </devices>"));
-            if let Err(error) = takes(&libvirt, &text) {
-                eprintln!("{what}: not started untuned: {error}");
+            // libvirt takes neither without cells, and nor do all versions take every device.
+            if takes(&libvirt, &text).is_err() {
                 continue;
             }
             let file = tempfile::NamedTempFile::new().unwrap();

@@ -147,6 +147,8 @@ fn placement(pins: &[u32], emulator: &str, nodes: &[u32]) -> Placement {
             threads: 2,
         }),
         withheld: CpuSet::new(),
+        dedicated: CpuSet::new(),
+        fits: true,
     }
 }
 

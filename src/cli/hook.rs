@@ -167,7 +167,7 @@ fn decide(global: &Global, task: Task, news: &Sender<News>) -> Result<Outcome, F
         Task::Prepare | Task::Nothing => Scope::Boot,
     };
     let decided = session.decide(&input, scope, None)?;
-    Ok(answer(decided.decision, session.policy.host.observe))
+    Ok(answer(decided.decision, session.view.policy.host.observe))
 }
 
 /// What libvirt is told.

@@ -65,12 +65,12 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
             .inputs
             .get(index)
             .map_or("-".into(), |word| word.to_string_lossy());
-        let taken = session.taken(&guest.domain);
-        let housekeeping = &session.sets.housekeeping;
+        let taken = session.view.taken(&guest.domain);
+        let housekeeping = &session.view.sets.housekeeping;
         let text = render::plan::text_as(
             &argument,
             guest.plan(),
-            &session.host,
+            &session.view.host,
             housekeeping,
             &taken,
             &style,

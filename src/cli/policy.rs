@@ -9,11 +9,10 @@ use crate::policy::{Files, show};
 /// # Errors
 /// The policy is broken: every error at once.
 pub fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure> {
-    let root = session::root(global);
     match command {
         PolicyCommand::Check { files } => {
             let files = match files.as_slice() {
-                [] => session::policy_files(global, &root),
+                [] => session::place(global).policy_files(),
                 named => Files::named(named),
             };
             show::check(&files).map(Outcome::answer).map_err(|errors| {
@@ -22,9 +21,9 @@ pub fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure>
             })
         }
         PolicyCommand::Show => {
-            let policy = session::load_policy(global, &root)?;
+            let policy = session::load_policy(global)?;
             Ok(Outcome::answer(show::policy(&policy)))
         }
-        PolicyCommand::Cat => Ok(Outcome::answer(show::cat(&session::policy_files(global, &root)))),
+        PolicyCommand::Cat => Ok(Outcome::answer(show::cat(&session::place(global).policy_files()))),
     }
 }

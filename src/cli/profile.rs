@@ -9,7 +9,7 @@ use crate::policy::show;
 /// # Errors
 /// The policy is broken, or there is no such profile.
 pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure> {
-    let policy = session::load_policy(global, &session::root(global))?;
+    let policy = session::load_policy(global)?;
     match command {
         ProfileCommand::List => Ok(Outcome::answer(show::profiles(&policy))),
         ProfileCommand::Show { name } => show::profile(&policy, name)

@@ -8,13 +8,11 @@ use crate::cli::args::Global;
 use crate::cli::input::Input;
 use crate::cli::outcome::without_errno;
 use crate::domain::{self, Domain};
-use crate::engine::{self, Decision, Inputs};
-use crate::host::{Host, gather, load};
-use crate::ledger::read::{self, Reading};
-use crate::ledger::{Taken, taken};
+use crate::engine::Decision;
 use crate::plan::{Plan, Scope, Verdict};
-use crate::policy::{Files, Policy, PolicyErrors, Sets, sets};
+use crate::policy::{Policy, PolicyErrors};
 use crate::root::Root;
+use crate::view::{Ask, Place, View, ViewError};
 use crate::xml::Document;
 
 /// Where the host is read; [`Root::none`] where only a topology is given: an empty host without folders.
@@ -39,16 +37,8 @@ pub fn named_root(global: &Global) -> Option<PathBuf> {
 /// Everything decisions of one run share.
 #[derive(Debug)]
 pub struct Session {
-    /// Where the host is read.
-    pub root: Root,
-    /// The policy.
-    pub policy: Policy,
-    /// The host.
-    pub host: Host,
-    /// The policy's sets on it.
-    pub sets: Sets,
-    /// Who holds what.
-    pub reading: Reading,
+    /// Policy, host and ledger.
+    pub view: View,
 }
 
 /// A decision, and what it was made from.
@@ -81,26 +71,14 @@ impl Session {
     /// # Errors
     /// Any of them cannot be read.
     pub fn open(global: &Global) -> Result<Self, Failure> {
-        let root = root(global);
-        let policy = load_policy(global, &root)?;
-        let broken = |error: &dyn std::fmt::Display| Failure::Broken(without_errno(&error.to_string()));
-        let host = load::load(&root, global.topology.as_deref()).map_err(|error| broken(&error))?;
-        let sets = sets::resolve(&policy.host, &host);
-        let reading = if root.is_none() || global.assume_empty {
-            Reading::default()
-        } else {
-            read::read(&root, SystemTime::now()).map_err(|error| broken(&error))?
-        };
-        for warning in &reading.warnings {
+        let view = View::read(&place(global), SystemTime::now()).map_err(|error| match error {
+            ViewError::Policy(errors) => Failure::Broken(policy_errors(&errors)),
+            error => Failure::Broken(without_errno(&error.to_string())),
+        })?;
+        for warning in &view.reading.warnings {
             log::warn!("{warning}");
         }
-        Ok(Self {
-            root,
-            policy,
-            host,
-            sets,
-            reading,
-        })
+        Ok(Self { view })
     }
 
     /// Decides for one guest.
@@ -108,34 +86,28 @@ impl Session {
     /// # Errors
     /// The text is no domain, or the policy cannot be followed for it.
     pub fn decide(&self, input: &Input, scope: Scope, profile: Option<&str>) -> Result<Decided, Failure> {
-        let domain = parse(input)?;
-        let facts = gather::gather(&self.root, &self.host, &domain);
-        let inputs = Inputs {
-            host: &self.host,
-            policy: &self.policy,
-            ledger: &self.reading.ledger,
-            facts: &facts,
-            scope,
+        let ask = Ask {
             profile,
+            ..Ask::of(scope)
         };
-        let decision =
-            engine::decide(&input.text, &inputs).map_err(|error| Failure::at(&input.label, error))?;
+        let domain = parse(input)?;
+        let decision = self
+            .view
+            .decide(&input.text, ask)
+            .map_err(|error| Failure::at(&input.label, error))?;
         let decided = Decided { domain, decision };
         log::info!("{}", summary(decided.plan()));
         Ok(decided)
     }
+}
 
-    /// What others hold of the host, as a plan shows it.
-    pub fn taken(&self, domain: &Domain) -> Taken {
-        let (ledger, dedicated) = (&self.reading.ledger, &self.sets.dedicated);
-        taken(
-            ledger,
-            &domain.uuid,
-            &domain.name,
-            &self.host,
-            dedicated,
-            &self.policy.host,
-        )
+/// Where a run reads its host and policy./// Where a run reads its host and policy.
+pub fn place(global: &Global) -> Place {
+    Place {
+        root: root(global),
+        policy: global.policy.clone(),
+        topology: global.topology.clone(),
+        assume_empty: global.assume_empty,
     }
 }
 
@@ -143,8 +115,9 @@ impl Session {
 ///
 /// # Errors
 /// Everything wrong in any file.
-pub fn load_policy(global: &Global, root: &Root) -> Result<Policy, Failure> {
-    policy_files(global, root)
+pub fn load_policy(global: &Global) -> Result<Policy, Failure> {
+    place(global)
+        .policy_files()
         .policy()
         .map_err(|errors| Failure::Broken(policy_errors(&errors)))
 }
@@ -153,15 +126,6 @@ pub fn load_policy(global: &Global, root: &Root) -> Result<Policy, Failure> {
 pub fn policy_errors(errors: &PolicyErrors) -> String {
     let all: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
     all.join("\nvirtfit: ")
-}
-
-/// The files of the policy of a run.
-pub fn policy_files(global: &Global, root: &Root) -> Files {
-    match (&global.policy, root.base()) {
-        (Some(file), _) => Files::named(&[file]),
-        (None, Some(base)) => Files::below(base),
-        (None, None) => Files::default(),
-    }
 }
 
 /// The guest's facts.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! mod       XML → what an administrator wrote and what virtfit wrote → profile → placement → settings → XML
+//! before    what of virtfit's own is not what it was any more
 //! incoming  pins of another host do not count
 //! wishes    the profile as far as this guest, door and host can follow it
 //! demand    profile and domain → what placement has to find
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::{self, Domain, Topology};
 use crate::facts::GuestFacts;
 use crate::host::Host;
-use crate::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::{self, Ledger};
 use crate::placement::{self, Demand, Placed, kept};
 use crate::plan::{Notes, PlacedCell, Placement, Plan, Scope, Verdict};
@@ -31,6 +32,7 @@ use crate::settings::{Target, Value};
 use crate::units::{CellId, NodeId, VcpuId};
 use crate::xml::{Document, XmlError};
 
+pub mod before;
 pub mod demand;
 pub mod incoming;
 pub mod mirror;
@@ -58,6 +60,22 @@ pub struct Inputs<'a> {
     pub scope: Scope,
     /// `--profile`: beats rules and requests.
     pub profile: Option<&'a str>,
+    /// What of its earlier place stays.
+    pub keep: Keep,
+    /// The pins it had before somebody redefined it without them; they count where it carries none of ours.
+    pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
+}
+
+/// What of a guest's earlier place stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Its CPUs while they are valid, and its shape.
+    #[default]
+    Place,
+    /// Its shape (`apply --improve`).
+    Shape,
+    /// Nothing (`apply --reshape`).
+    Nothing,
 }
 
 /// What came of it.
@@ -104,17 +122,17 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let document = Document::parse(xml)?;
     let current = domain::parse::parse(&document)?;
     let mut provenance = rewrite::provenance(&document)?;
-    let resolved = has_resolved_cpu(provenance.as_ref(), &current, inputs.scope);
+    let resolved = before::has_resolved_cpu(provenance.as_ref(), &current, inputs.scope);
     let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));
     if let Some(provenance) = &mut provenance {
         provenance.owned.retain(|owned| !stays(&owned.target));
     }
     let reverted = rewrite::revert_but(&document, stays)?;
-    let changed = changed_by_hand(&reverted, inputs.scope);
+    let changed = before::changed_by_hand(&reverted, inputs.scope);
     let mut reshaped = false;
     if let Some(provenance) = &mut provenance {
         let shape = &mut provenance.head.shape;
-        if inputs.scope == Scope::Boot && !is_for(shape, &current) {
+        if inputs.scope == Scope::Boot && !before::is_for(shape, &current) {
             *shape = rewrite::Shape::default();
             reshaped = true;
         }
@@ -168,51 +186,6 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         profile,
     };
     job.decide(plan)
-}
-
-/// What somebody changed since virtfit wrote it. What they took out is asked for again, except on the way in, where
-/// nothing that is in force may change.
-fn changed_by_hand(reverted: &rewrite::Reverted, scope: Scope) -> BTreeSet<Target> {
-    let there = |target: &&Target| scope == Scope::Incoming || !reverted.gone.contains(target);
-    let targets = reverted.left.iter().map(|(target, _)| target);
-    targets.filter(there).cloned().collect()
-}
-
-/// The shape is one of a guest with so many vCPUs; libvirt takes no topology of another number.
-fn is_for(shape: &rewrite::Shape, domain: &Domain) -> bool {
-    let shown = shape.topology.is_none_or(|shown| {
-        let parts = [
-            shown.sockets,
-            shown.dies,
-            shown.clusters,
-            shown.cores,
-            shown.threads,
-        ];
-        let product = parts
-            .iter()
-            .try_fold(1_u32, |product, part| product.checked_mul(*part));
-        product == Some(domain.vcpus)
-    });
-    let mut vcpus = VcpuSet::new();
-    shape
-        .cells
-        .iter()
-        .for_each(|(listed, _)| vcpus.extend_from(listed));
-    shown && (vcpus.is_empty() || vcpus == domain.all_vcpus())
-}
-
-/// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate in
-/// cpu/cpu.c): so it stands in the XML of a running guest, and of one that comes in. That CPU is part of the guest's
-/// ABI, the order of its features included, and the `host-model` virtfit wrote is no longer there.
-fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
-    let wrote = provenance.is_some_and(|provenance| {
-        provenance
-            .owned
-            .iter()
-            .any(|owned| owned.target == Target::CpuMode && owned.wrote == Value::CpuMode("host-model"))
-    });
-    let custom = current.cpu.as_ref().is_some_and(|cpu| cpu.mode == "custom");
-    wrote && custom && (current.running || scope == Scope::Incoming)
 }
 
 fn blank(domain: &Domain, scope: Scope) -> Plan {
@@ -379,7 +352,9 @@ impl Job<'_> {
         plan.reasons.extend(stale);
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
-        plan.placement = Some(show(&placed, &support, list.shown, fits, self.domain));
+        let mut shown = show(&placed, &support, list.shown, fits, self.domain);
+        shown.dedicated = dedicated(&placed, &demanded, fits);
+        plan.placement = Some(shown);
         let head = Head {
             profile: self.profile.name.clone(),
             policy_digest: policy.digest.clone(),
@@ -443,13 +418,17 @@ impl Job<'_> {
     fn shape(&self) -> Option<&rewrite::Shape> {
         let head = &self.provenance.as_ref()?.head;
         let same = head.profile == self.profile.name || self.inputs.scope == Scope::Incoming;
+        let same = same && self.inputs.keep != Keep::Nothing;
         Some(&head.shape).filter(|shape| same && shape.threads > 0)
     }
 
-    /// The pins virtfit wrote and nobody changed since.
+    /// The pins virtfit wrote and nobody changed since; for a guest without provenance those it had earlier.
     fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
-        if self.reshaped {
+        if self.reshaped || self.inputs.keep != Keep::Place {
             return BTreeMap::new();
+        }
+        if self.provenance.is_none() {
+            return self.inputs.earlier.cloned().unwrap_or_default();
         }
         let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         owned
@@ -631,5 +610,21 @@ fn show(
         page_kib: placed.page.filter(|_| fits),
         topology,
         withheld: placed.withheld.clone(),
+        dedicated: CpuSet::new(),
+        fits,
     }
+}
+
+/// What a place takes for itself: nothing where it floats, but for pins an administrator wrote.
+fn dedicated(placed: &Placed, demanded: &Demanded, fits: bool) -> CpuSet {
+    let kept = |vcpu: &VcpuId| demanded.kept_pins.contains_key(vcpu);
+    let own = |vcpu: &VcpuId| fits && demanded.demand.dedicated.contains(*vcpu);
+    let mut cpus = CpuSet::new();
+    for (_, pin) in placed.vcpus.iter().filter(|(vcpu, _)| own(vcpu) || kept(vcpu)) {
+        cpus.extend_from(pin);
+    }
+    if fits {
+        cpus.extend_from(&placed.extra.iter().copied().collect());
+    }
+    cpus
 }

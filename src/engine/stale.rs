@@ -41,8 +41,10 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
     let mut reasons: Vec<String> = pins
         .filter_map(|(_, what, cpus)| {
             let offline = cpus.difference(&host.online);
-            let outside = match &host.guest_cpus {
-                Some(allowed) => cpus.difference(allowed),
+            // Of a mask that is partly outside the kernel uses the rest.
+            let allowed = host.guest_cpus.as_ref();
+            let outside = match allowed.filter(|allowed| cpus.is_disjoint(allowed)) {
+                Some(_) => (*cpus).clone(),
                 None => CpuSet::new(),
             };
             match (offline.is_empty(), outside.is_empty()) {

@@ -172,12 +172,16 @@ pub(super) fn same(target: &Target, found: Option<&str>, written: Option<&str>) 
         return false;
     };
     let last = written.iter().filter_map(|(vcpus, _)| vcpus.last()).max();
-    let alike = |(number, (found, written)): (usize, (&(VcpuSet, KiB), &(VcpuSet, KiB)))| {
-        let added = found.0.difference(&written.0);
-        let new = number == 0 && added.iter().all(|vcpu| Some(vcpu) > last);
-        written.0.is_subset(&found.0)
-            && (added.is_empty() || new)
-            && (found.1 == written.1 || found.1.0 == written.1.0.div_ceil(1024).saturating_mul(1024))
-    };
-    found.len() == written.len() && found.iter().zip(&written).enumerate().all(alike)
+    found.len() == written.len()
+        && found
+            .iter()
+            .zip(&written)
+            .enumerate()
+            .all(|(number, (found, written))| {
+                let added = found.0.difference(&written.0);
+                let new = number == 0 && added.iter().all(|vcpu| Some(vcpu) > last);
+                written.0.is_subset(&found.0)
+                    && (added.is_empty() || new)
+                    && (found.1 == written.1 || found.1.0 == written.1.0.div_ceil(1024).saturating_mul(1024))
+            })
 }

@@ -126,6 +126,8 @@ impl Asked {
             facts: &self.facts,
             scope: self.scope,
             profile: None,
+            keep: Default::default(),
+            earlier: None,
         };
         let decision = engine::decide(xml, &inputs).unwrap_or_else(|error| panic!("{keys}: {error}"));
         let answer = Answer {

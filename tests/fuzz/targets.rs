@@ -157,6 +157,8 @@ pub fn decision(input: &[u8], host: &Host) -> String {
                 Scope::Boot
             },
             profile: Some(profile),
+            keep: Default::default(),
+            earlier: None,
         };
         decide(text, &inputs)
     };

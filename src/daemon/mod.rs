@@ -1,0 +1,48 @@
+//! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
+
+use crate::idset::{CpuSet, NodeSet};
+use crate::units::{IothreadId, VcpuId};
+
+/// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s commands through `virtfitd call`;
+/// never a hook, nor a thread that answers hooks.
+pub trait Hypervisor {
+    /// Defines a persistent domain; replaces one of the same UUID.
+    ///
+    /// # Errors
+    /// What libvirt said.
+    fn define(&mut self, xml: &str) -> Result<(), HypervisorError>;
+    /// Takes a definition out, keeping NVRAM, TPM state and managed save.
+    ///
+    /// # Errors
+    /// What libvirt said.
+    fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError>;
+    /// Changes a running guest, not its definition.
+    ///
+    /// # Errors
+    /// What libvirt said.
+    fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError>;
+}
+
+/// What the API can change on a running guest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LiveChange {
+    /// `virDomainPinVcpuFlags`.
+    PinVcpu(VcpuId, CpuSet),
+    /// `virDomainPinEmulator`.
+    PinEmulator(CpuSet),
+    /// `virDomainPinIOThread`.
+    PinIothread(IothreadId, CpuSet),
+    /// `virDomainSetNumaParameters` with mode restrictive.
+    Numa(NodeSet),
+}
+
+/// Why libvirt did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HypervisorError {
+    /// There is no libvirt to talk to now.
+    #[error("libvirt does not answer: {0}")]
+    Gone(String),
+    /// It said no.
+    #[error("libvirt: {0}")]
+    Said(String),
+}

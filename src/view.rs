@@ -1,0 +1,164 @@
+//! Policy, host and ledger, read once: everything decisions are made from but the guest itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::domain::{self, Domain};
+use crate::engine::{self, Decision, EngineError, Inputs, Keep};
+use crate::host::{Host, HostError, gather, load};
+use crate::idset::CpuSet;
+use crate::ledger::read::{self, LedgerError, Reading};
+use crate::ledger::{Taken, taken};
+use crate::plan::Scope;
+use crate::policy::{Files, Policy, PolicyErrors, Sets, sets};
+use crate::root::Root;
+use crate::units::VcpuId;
+use crate::xml::Document;
+
+/// Where a view is read.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The host.
+    pub root: Root,
+    /// A policy file instead of the host's folders.
+    pub policy: Option<PathBuf>,
+    /// An hwloc XML file or a synthetic line instead of the host's own topology.
+    pub topology: Option<String>,
+    /// Nobody holds anything.
+    pub assume_empty: bool,
+}
+
+/// Everything decisions share.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Where the host is read.
+    pub root: Root,
+    /// The policy.
+    pub policy: Policy,
+    /// The host.
+    pub host: Host,
+    /// The policy's sets on it.
+    pub sets: Sets,
+    /// Who holds what.
+    pub reading: Reading,
+}
+
+/// Why there is no view.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// Everything wrong in the policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyErrors),
+    /// The host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// How a decision is meant.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The door.
+    pub scope: Scope,
+    /// A profile that beats rules and requests.
+    pub profile: Option<&'a str>,
+    /// What of the guest's earlier place stays.
+    pub keep: Keep,
+    /// Pins it had before it was redefined without them.
+    pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
+}
+
+impl Ask<'_> {
+    /// By rules and requests, keeping what is valid.
+    pub fn of(scope: Scope) -> Self {
+        Self {
+            scope,
+            profile: None,
+            keep: Keep::Place,
+            earlier: None,
+        }
+    }
+}
+
+impl Place {
+    /// The policy's files. A topology alone has none.
+    pub fn policy_files(&self) -> Files {
+        match (&self.policy, self.root.base()) {
+            (Some(file), _) => Files::named(&[file]),
+            (None, Some(base)) => Files::below(base),
+            (None, None) => Files::default(),
+        }
+    }
+
+    /// Who holds what.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn ledger(&self, now: SystemTime) -> Result<Reading, LedgerError> {
+        if self.root.is_none() || self.assume_empty {
+            Ok(Reading::default())
+        } else {
+            read::read(&self.root, now)
+        }
+    }
+}
+
+impl View {
+    /// Reads policy, host and ledger.
+    ///
+    /// # Errors
+    /// Any of them cannot be read.
+    pub fn read(place: &Place, now: SystemTime) -> Result<Self, ViewError> {
+        let policy = place.policy_files().policy()?;
+        let host = load::load(&place.root, place.topology.as_deref())?;
+        let reading = place.ledger(now)?;
+        Ok(Self::new(place.root.clone(), policy, host, reading))
+    }
+
+    /// Puts what was read together.
+    pub fn new(root: Root, policy: Policy, host: Host, reading: Reading) -> Self {
+        let sets = sets::resolve(&policy.host, &host);
+        Self {
+            root,
+            policy,
+            host,
+            sets,
+            reading,
+        }
+    }
+
+    /// Decides for one guest.
+    ///
+    /// # Errors
+    /// The text is no domain, or the policy cannot be followed for it.
+    pub fn decide(&self, xml: &str, ask: Ask<'_>) -> Result<Decision, EngineError> {
+        let domain = domain::parse::parse(&Document::parse(xml)?)?;
+        let facts = gather::gather(&self.root, &self.host, &domain);
+        let inputs = Inputs {
+            host: &self.host,
+            policy: &self.policy,
+            ledger: &self.reading.ledger,
+            facts: &facts,
+            scope: ask.scope,
+            profile: ask.profile,
+            keep: ask.keep,
+            earlier: ask.earlier,
+        };
+        engine::decide(xml, &inputs)
+    }
+
+    /// What others than this guest hold of the host.
+    pub fn taken(&self, domain: &Domain) -> Taken {
+        taken(
+            &self.reading.ledger,
+            &domain.uuid,
+            &domain.name,
+            &self.host,
+            &self.sets.dedicated,
+            &self.policy.host,
+        )
+    }
+}
