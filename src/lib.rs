@@ -27,8 +27,10 @@
 //! | [`view`] | everything decisions are made from, read once |
 //! | [`doors`] | what each operation of libvirt's hook comes to |
 //! | [`daemon`], [`wire`] | what `virtfitd` does, and how it is asked |
+//! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
 
+pub mod apply;
 pub mod cli;
 pub mod cpulist;
 pub mod daemon;

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
+pub mod apply;
 pub mod args;
 pub mod guest;
 pub mod hook;
+pub mod hypervisor;
 pub mod input;
 pub mod logger;
 pub mod operation;
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Plan(options) => plan::run(&args.global, options),
         Command::Rewrite(options) => rewrite::run(&args.global, options),
         Command::Revert(options) => revert::run(&args.global, options),
+        Command::Apply(options) => apply::run(&args.global, options),
         Command::Profile(command) => profile::run(&args.global, command),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Hook(_) => Ok(Outcome::default()),
