@@ -99,7 +99,8 @@ fn one(view: &View, running: &Running, pinned: &Records) -> Option<Float> {
             continue;
         }
         float.changes.push(thread.change(wanted.clone()));
-        float.record.set(thread, wanted, true);
+        let first = ways.first(thread).unwrap_or(&widest);
+        float.record.set(thread, first, wanted, true);
     }
     float.record.confined = ways.is_confined();
     (!float.changes.is_empty()).then_some(float)
@@ -140,14 +141,14 @@ impl Ways<'_> {
         })
     }
 
-    /// Where a thread that floats by virtfit's doing was put first: by the definition, else live.
+    /// Where a thread that floats by virtfit's doing was put first: live, else by the definition.
     fn first(&self, thread: Thread) -> Option<&CpuSet> {
         if !self.running.guest.floating.contains(&thread.target()) {
             return None;
         }
         let noted = self.record.and_then(|record| record.mask(thread));
         let wrote = self.running.wrote(thread).filter(|wrote| wrote.len() > 1);
-        wrote.or(noted.filter(|mask| mask.floats).map(|mask| &mask.first))
+        noted.filter(|mask| mask.floats).map(|mask| &mask.first).or(wrote)
     }
 
     /// An unmanaged guest: every CPU the kernel balances over. With pins of its own it is left alone, as is any guest once
@@ -175,7 +176,7 @@ impl Ways<'_> {
             .any(|vcpu| self.first(Thread::Vcpu(vcpu)) == Some(first))
     }
 
-    /// The shared set as far as the guest is bound to nodes or to a `vcpu@cpuset`. `first`: where it was put first.
+    /// The shared set as far as the guest is kept on nodes or in a `vcpu@cpuset`. `first`: where it was put first.
     fn shared(&self, first: &CpuSet) -> CpuSet {
         let host = &self.view.host;
         let domain = self.running.domain();
@@ -189,25 +190,13 @@ impl Ways<'_> {
         all
     }
 
-    /// The nodes it stays on; `None`: any.
+    /// The nodes it stays on; `None`: any. Where the profile keeps it together, those where it was put first: its memory is there.
     fn nodes(&self, first: &CpuSet) -> Option<NodeSet> {
-        let domain = self.running.domain();
-        let host = &self.view.host;
-        let by_first = || -> NodeSet {
-            first
-                .iter()
-                .filter_map(|cpu| Some(host.core_of(cpu)?.node))
-                .collect()
-        };
         let profile = self.profile?;
-        if profile.cpus == Cpus::Mixed || profile.max_nodes != MaxNodes::Auto {
-            return Some(by_first()).filter(|nodes| !nodes.is_empty());
-        }
-        let memory = domain.numatune.iter().chain(domain.memnodes.values());
-        let bound: Vec<&NodeSet> = memory.filter_map(|memory| memory.nodeset.as_ref()).collect();
-        let nodes = bound.iter().fold(NodeSet::new(), |all, nodes| all.union(nodes));
-        let has_cpus = nodes.iter().any(|node| !host.cpus_of(node).is_empty());
-        has_cpus.then_some(nodes)
+        let together = profile.cpus == Cpus::Mixed || profile.max_nodes != MaxNodes::Auto;
+        let node_of = |cpu| Some(self.view.host.core_of(cpu)?.node);
+        let nodes: NodeSet = first.iter().filter_map(node_of).collect();
+        Some(nodes).filter(|nodes| together && !nodes.is_empty())
     }
 
     /// What is left of it; `None`: nothing. A guest keeps off its own vCPUs' CPUs as long as there are others.

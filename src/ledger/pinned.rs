@@ -67,7 +67,7 @@ pub struct Pinned {
 pub struct Mask {
     /// Whose.
     pub thread: Thread,
-    /// The first one it was given.
+    /// Where it was put first, by the definition or live.
     pub first: CpuSet,
     /// The one it has now, or is about to get.
     pub cpus: CpuSet,
@@ -143,8 +143,8 @@ impl Pinned {
             .is_some_and(|mask| mask.cpus == *pin || mask.before.as_ref() == Some(pin))
     }
 
-    /// Notes that the thread gets this mask.
-    pub fn set(&mut self, thread: Thread, cpus: CpuSet, floats: bool) {
+    /// Notes that the thread gets this mask; where it has none yet, that it was put on `first` before.
+    pub fn set(&mut self, thread: Thread, first: &CpuSet, cpus: CpuSet, floats: bool) {
         match self.threads.iter_mut().find(|mask| mask.thread == thread) {
             Some(mask) => {
                 if mask.cpus != cpus {
@@ -154,7 +154,7 @@ impl Pinned {
             }
             None => self.threads.push(Mask {
                 thread,
-                first: cpus.clone(),
+                first: first.clone(),
                 cpus,
                 before: None,
                 floats,
@@ -286,10 +286,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
         let mut record = Pinned::new(UUID, "web", 77);
-        record.set(Thread::Vcpu(VcpuId(0)), cpus("0-7"), true);
-        record.set(Thread::Vcpu(VcpuId(0)), cpus("0-3"), true);
-        record.set(Thread::Emulator, cpus("0"), false);
-        record.set(Thread::Iothread(IothreadId(2)), cpus("0,8"), true);
+        record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), cpus("0-7"), true);
+        record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-3"), cpus("0-3"), true);
+        record.set(Thread::Emulator, &cpus("0"), cpus("0"), false);
+        record.set(Thread::Iothread(IothreadId(2)), &cpus("0,8"), cpus("0,8"), true);
         write(&root, &record).unwrap();
         let mut warnings = Vec::new();
         let all = Records::read(&root, &mut warnings);
@@ -310,12 +310,12 @@ mod tests {
         // mask in the XML, floats
         for (pin, floats) in [("0-7", true), ("0-3", true), ("4-5", false)] {
             let text = format!(
-                "<domain type='kvm'><name>g</name><vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='{pin}'/></cputune></domain>"
+                "<domain type='kvm'><name>g</name><memory>1024</memory><vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='{pin}'/></cputune></domain>"
             );
             let mut guest = GuestXml::parse(&text).unwrap();
             let mut record = Pinned::new(UUID, "g", 1);
-            record.set(Thread::Vcpu(VcpuId(0)), cpus("0-7"), true);
-            record.set(Thread::Vcpu(VcpuId(0)), cpus("0-3"), true);
+            record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), cpus("0-7"), true);
+            record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-3"), cpus("0-3"), true);
             record.mark(&mut guest);
             assert_eq!(guest::pins(&guest, None).is_empty(), floats, "{pin}");
         }
