@@ -68,8 +68,12 @@ fn ask(root: &Root) -> Result<Status, Failure> {
     question.write(&mut stream).map_err(broken)?;
     let reply = Reply::read(&mut BufReader::new(stream)).map_err(broken)?;
     let said = String::from_utf8_lossy(&reply.stderr).trim().to_string();
-    serde_json::from_slice(&reply.stdout).map_err(|error| match said.is_empty() {
+    let status: Status = serde_json::from_slice(&reply.stdout).map_err(|error| match said.is_empty() {
         true => failed(format!("not a status: {error}")),
         false => Failure::Broken(said),
-    })
+    })?;
+    for warning in &status.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(status)
 }
