@@ -70,6 +70,8 @@ pub enum Command {
     Revert(RevertArgs),
     /// Bring definitions in line with policy and host
     Apply(ApplyArgs),
+    /// Every guest: what it holds, where its threads really run, what is pending; and what is free
+    Status(StatusArgs),
     /// What libvirt's qemu hook calls: the guest's XML on stdin
     Hook(HookArgs),
     /// Profiles, with every key
@@ -180,6 +182,14 @@ pub struct ApplyArgs {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// The same as JSON, with every thread
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hook`. Words are taken as they come: nothing libvirt says is a usage error.

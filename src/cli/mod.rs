@@ -21,6 +21,7 @@ pub mod profile;
 pub mod revert;
 pub mod rewrite;
 pub mod session;
+pub mod status;
 
 pub use outcome::{Exit, Failure, Outcome};
 
@@ -69,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Revert(options) => revert::run(&args.global, options),
         Command::Apply(options) => apply::run(&args.global, options),
         Command::Profile(command) => profile::run(&args.global, command),
+        Command::Status(options) => status::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Hook(_) => Ok(Outcome::default()),
     };
