@@ -1,5 +1,11 @@
 //! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
 
+pub mod inflight;
+pub mod memory;
+pub mod server;
+pub mod socket;
+pub mod tasks;
+
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{IothreadId, VcpuId};
 
