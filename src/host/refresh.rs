@@ -167,7 +167,7 @@ mod tests {
             (
                 "a pool of another size",
                 &|| {
-                    let big = "sys/devices/system/node/node1/hugepages/hugepages-1048576kB";
+                    let big = "sys/devices/system/node/node1/hugepages/hugepages-16384kB";
                     write(&base, &format!("{big}/nr_hugepages"), "3\n");
                     write(&base, &format!("{big}/free_hugepages"), "2\n");
                 },
