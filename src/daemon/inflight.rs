@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ledger::Ledger;
-use crate::ledger::reservation;
+use crate::ledger::reservation::{self, Daemon};
+use crate::ledger::{Ledger, process};
 use crate::root::Root;
 
 /// A guest whose `migrate` or `restore` is followed by no `prepare` in this time does not come.
@@ -36,9 +36,9 @@ pub struct Mark {
     /// Since when.
     pub since: Instant,
     /// The libvirt daemon.
-    pub parent: u32,
+    pub daemon: u32,
     /// When that process started, in clock ticks since boot; `None`: there is no `/proc` to ask.
-    pub parent_start: Option<u64>,
+    pub daemon_start: Option<u64>,
 }
 
 /// The guests in flight, by name: a name is one guest's at a time. Shared by the threads that answer hooks and the one that calls
@@ -60,11 +60,13 @@ impl Inflight {
 
     /// libvirt began something, or goes on with it.
     pub fn begin(&self, name: &str, phase: Phase, parent: u32) {
+        // A wrapper script between libvirt and the hook ends with the hook.
+        let (daemon, start) = process::libvirt_of(&self.root, parent);
         let mark = Mark {
             phase,
             since: Instant::now(),
-            parent,
-            parent_start: self.start_of(parent),
+            daemon,
+            daemon_start: Some(start).filter(|start| *start > 0),
         };
         self.marks().insert(name.to_string(), mark);
     }
@@ -101,12 +103,18 @@ impl Inflight {
             Phase::Incoming => age >= INCOMING,
             Phase::Starting | Phase::Ending => age >= UNSEEN,
         };
-        too_old || (mark.parent_start.is_some() && self.start_of(mark.parent) != mark.parent_start)
+        too_old
+            || mark
+                .daemon_start
+                .is_some_and(|start| self.is_gone(mark.daemon, start))
     }
 
-    fn start_of(&self, pid: u32) -> Option<u64> {
-        let stat = self.root.read(format!("/proc/{pid}/stat")).ok()?;
-        reservation::start_time(&stat)
+    fn is_gone(&self, pid: u32, started: u64) -> bool {
+        match process::daemon(&self.root, pid) {
+            Daemon::Unknown => false,
+            Daemon::Gone => true,
+            Daemon::StartedAt(start) => start != started,
+        }
     }
 
     fn marks(&self) -> MutexGuard<'_, BTreeMap<String, Mark>> {
@@ -184,8 +192,8 @@ mod tests {
             let mark = Mark {
                 phase,
                 since: now,
-                parent: 7,
-                parent_start: None,
+                daemon: 7,
+                daemon_start: None,
             };
             let then = now + Duration::from_secs(seconds);
             assert_eq!(inflight.is_over(&mark, then), over, "{phase:?} after {seconds} s");

@@ -1,5 +1,6 @@
 //! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
 
+pub mod hooks;
 pub mod inflight;
 pub mod memory;
 pub mod server;

@@ -15,7 +15,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -81,6 +80,9 @@ pub struct Asked<'a> {
 /// Answers one kind of question; the reply's stdout is the answer. Never calls libvirt and does not wait for those who do.
 pub type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
 
+/// Takes a task, for another thread to do.
+pub type Tell = Box<dyn Fn(Task) + Send + Sync>;
+
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
@@ -96,18 +98,18 @@ pub struct Services {
     pub hooks: Box<dyn HookAnswerer>,
     /// Guests in flight: marked here, asked for by whoever calls libvirt.
     pub inflight: Arc<Inflight>,
-    /// Where it is told what happened.
-    pub tasks: Sender<Task>,
+    /// Told what happened; must not wait.
+    pub tell: Tell,
     questions: BTreeMap<String, (Rights, Handler)>,
 }
 
 impl Services {
     /// Without questions yet.
-    pub fn new(hooks: Box<dyn HookAnswerer>, inflight: Arc<Inflight>, tasks: Sender<Task>) -> Self {
+    pub fn new(hooks: Box<dyn HookAnswerer>, inflight: Arc<Inflight>, tell: Tell) -> Self {
         Self {
             hooks,
             inflight,
-            tasks,
+            tell,
             questions: BTreeMap::new(),
         }
     }
@@ -343,9 +345,7 @@ impl<'a> Passing<'a> {
         if self.ends {
             self.services.inflight.end(&call.guest);
         }
-        let task = (self.task)(uuid(&call.xml), call.guest.clone());
-        // Nobody takes tasks any more: the daemon is ending.
-        let _ = self.services.tasks.send(task);
+        (self.services.tell)((self.task)(uuid(&call.xml), call.guest.clone()));
     }
 }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::ledger::reservation::Reservation;
+use crate::ledger::undecided::Undecided;
 use crate::ledger::{Claim, Holder};
 use crate::units::KiB;
 
@@ -102,6 +103,8 @@ pub struct Cache {
     pub status: Folder<Holder>,
     /// Reservations, whether they are void or not.
     pub reservations: Folder<Reservation>,
+    /// Marks of guests that started undecided.
+    pub undecided: Folder<Undecided>,
     /// Definitions; none of them counted as autostarted.
     pub definitions: Folder<Claim>,
     /// What `<hugepages/>` without a size meant in the status files.

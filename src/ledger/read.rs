@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
 use crate::ledger::cache::{Cache, Folder, Stamp};
-use crate::ledger::reservation::{self, Daemon, Reservation};
-use crate::ledger::{Claim, Holder, Ledger, claims, status};
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::undecided::{self, Undecided};
+use crate::ledger::{Claim, Holder, Ledger, claims, process, status};
 use crate::root::Root;
 use crate::units::KiB;
 
@@ -25,6 +26,23 @@ pub struct Reading {
     pub running: BTreeSet<String>,
     /// Names of the guests libvirt starts by itself.
     pub autostart: BTreeSet<String>,
+    /// The valid reservations, as they are in their files; [`Ledger::holders`] has them too.
+    pub reservations: Vec<Reservation>,
+    /// Guests that started undecided: whether others hold their CPUs too is not known. For people.
+    pub undecided: Vec<Undecided>,
+}
+
+/// What can change within moments, read without opening any guest's XML.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// The reservations that count.
+    pub reservations: Vec<Reservation>,
+    /// Files of those that do not count any more, by stem.
+    pub void: Vec<String>,
+    /// Names of the guests that have a status file.
+    pub running: BTreeSet<String>,
+    /// What could not be read, for people.
+    pub warnings: Vec<String>,
 }
 
 /// Why who holds what is not known. The errors name the file or folder.
@@ -77,48 +95,96 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Read
         }
         reading.running.insert(file.stem);
     }
-    add_reservations(root, now, cache, &mut reading)?;
-    add_claims(root, now, cache, &mut reading)?;
+    add_reservations(root, now, &mut cache.reservations, &mut reading)?;
+    add_undecided(root, now, &mut cache.undecided, &mut reading)?;
+    add_claims(root, now, &mut cache.definitions, &mut reading)?;
     Ok(reading)
+}
+
+/// Reservations and the names of the guests that run: what has to be looked at again under the lock.
+///
+/// # Errors
+/// As [`read`].
+pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    let mut glance = Glance {
+        running: stems(root, status::FOLDER, "xml")?.into_iter().collect(),
+        ..Glance::default()
+    };
+    add_to_glance(root, now, &mut Folder::default(), &mut glance)?;
+    Ok(glance)
+}
+
+fn add_to_glance(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Reservation>,
+    glance: &mut Glance,
+) -> Result<(), LedgerError> {
+    let since = seconds(now);
+    let boot_id = process::boot_id(root);
+    // Mostly one daemon ran all hooks.
+    let mut daemons = BTreeMap::new();
+    let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
+    for file in files(root, reservation::FOLDER, "json", now, known, parse)? {
+        let reservation = match file.said {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                glance.warnings.push(format!("{}: {error}", file.path));
+                continue;
+            }
+        };
+        let has_status = glance.running.contains(&reservation.name);
+        let pid = reservation.pid;
+        let daemon = *daemons.entry(pid).or_insert_with(|| process::daemon(root, pid));
+        if let Some(why) = reservation.void(since, boot_id.as_deref(), daemon, has_status) {
+            log::debug!("{}: void: {why}", file.path);
+            glance.void.push(file.stem);
+            continue;
+        }
+        glance.reservations.push(reservation);
+    }
+    Ok(())
 }
 
 fn add_reservations(
     root: &Root,
     now: SystemTime,
-    cache: &mut Cache,
+    known: &mut Folder<Reservation>,
     reading: &mut Reading,
 ) -> Result<(), LedgerError> {
-    let since = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let boot_id = root.read("/proc/sys/kernel/random/boot_id").ok();
-    let boot_id = boot_id.as_deref().map(str::trim);
-    // Mostly one daemon ran all hooks.
-    let mut daemons = BTreeMap::new();
-    let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
-    for file in files(
-        root,
-        reservation::FOLDER,
-        "json",
-        now,
-        &mut cache.reservations,
-        parse,
-    )? {
-        let reservation = match file.said {
-            Ok(reservation) => reservation,
-            Err(error) => {
-                reading.warnings.push(format!("{}: {error}", file.path));
-                continue;
-            }
-        };
-        let has_status = reading.running.contains(&reservation.name);
-        let pid = reservation.pid;
-        let daemon = *daemons.entry(pid).or_insert_with(|| daemon(root, pid));
-        if let Some(why) = reservation.void(since, boot_id, daemon, has_status) {
-            log::debug!("{}: void: {why}", file.path);
-            continue;
-        }
+    let mut glance = Glance {
+        running: std::mem::take(&mut reading.running),
+        ..Glance::default()
+    };
+    add_to_glance(root, now, known, &mut glance)?;
+    for reservation in &glance.reservations {
         merge(reservation.holder(), &mut reading.ledger.holders);
     }
+    reading.running = glance.running;
+    reading.warnings.append(&mut glance.warnings);
+    reading.reservations = glance.reservations;
     Ok(())
+}
+
+fn add_undecided(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Undecided>,
+    reading: &mut Reading,
+) -> Result<(), LedgerError> {
+    let parse = |text: &str| Undecided::from_json(text).map_err(|error| error.to_string());
+    for file in files(root, undecided::FOLDER, "json", now, known, parse)? {
+        match file.said {
+            Ok(mark) => reading.undecided.push(mark),
+            Err(error) => reading.warnings.push(format!("{}: {error}", file.path)),
+        }
+    }
+    Ok(())
+}
+
+/// Seconds since the epoch; 0 before it.
+pub(crate) fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// One entry a guest: a guest that runs keeps what it was promised until its release, as pins that are not in its XML
@@ -141,7 +207,7 @@ fn merge(reserved: Holder, holders: &mut Vec<Holder>) {
 fn add_claims(
     root: &Root,
     now: SystemTime,
-    cache: &mut Cache,
+    known: &mut Folder<Claim>,
     reading: &mut Reading,
 ) -> Result<(), LedgerError> {
     // A link's name tells, wherever it leads.
@@ -156,7 +222,7 @@ fn add_claims(
         .collect();
     let mut found: Vec<Claim> = Vec::new();
     let parse = |text: &str| claims::parse(text, false).map_err(|error| error.to_string());
-    for file in files(root, claims::FOLDER, "xml", now, &mut cache.definitions, parse)? {
+    for file in files(root, claims::FOLDER, "xml", now, known, parse)? {
         match file.said {
             Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
             Ok(claim) => found.push(Claim {
@@ -172,17 +238,8 @@ fn add_claims(
     Ok(())
 }
 
-/// What is known of the process that ran the hook. A host without `/proc`: nothing.
-fn daemon(root: &Root, pid: u32) -> Daemon {
-    match root.read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
-        Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
-        Err(_) => Daemon::Unknown,
-    }
-}
-
 /// `Hugepagesize:` of `/proc/meminfo`.
-fn default_huge_page(root: &Root) -> KiB {
+pub(crate) fn default_huge_page(root: &Root) -> KiB {
     let meminfo = root.read("/proc/meminfo").unwrap_or_default();
     let size = meminfo
         .lines()
@@ -314,6 +371,7 @@ mod tests {
                 start_time: 5,
                 tentative_until: None,
                 written_at: NOW,
+                pins: None,
             };
             change(&mut reservation);
             let text = reservation.to_json().unwrap();

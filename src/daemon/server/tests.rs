@@ -39,7 +39,11 @@ impl Running {
         let server = Server::listen(&root).unwrap();
         let inflight = Arc::new(Inflight::new(root));
         let (sender, tasks) = mpsc::channel();
-        let mut services = Services::new(Box::new(ByName), Arc::clone(&inflight), sender);
+        let mut services = Services::new(
+            Box::new(ByName),
+            Arc::clone(&inflight),
+            Box::new(move |task| sender.send(task).unwrap()),
+        );
         let echo = |asked: &Asked<'_>| Reply {
             stdout: asked.words.concat(),
             stderr: asked.body.to_vec(),
