@@ -1,17 +1,21 @@
 //! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
 
 pub mod calls;
+pub mod class;
 pub mod driver;
+pub mod floats;
+pub mod hooks;
+pub mod inflight;
+pub mod live;
+pub mod memory;
 pub mod queue;
+pub mod server;
+pub mod socket;
 pub mod tasks;
 pub mod watch;
 
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{IothreadId, VcpuId};
-
-pub mod class;
-pub mod floats;
-pub mod live;
 
 /// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s commands through `virtfitd call`;
 /// never a hook, nor a thread that answers hooks.

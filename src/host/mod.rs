@@ -16,6 +16,7 @@ mod memlock;
 mod memory;
 pub mod mounts;
 mod pci;
+pub mod refresh;
 pub mod structure;
 mod synthetic;
 pub mod threads;
