@@ -1,10 +1,17 @@
 //! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
 
 pub mod calls;
+pub mod define;
+pub mod definition;
 pub mod driver;
+pub mod earlier;
+pub mod pending;
 pub mod queue;
+pub mod records;
+pub mod seen;
 pub mod tasks;
 pub mod watch;
+pub mod worker;
 
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{IothreadId, VcpuId};
