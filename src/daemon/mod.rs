@@ -16,6 +16,10 @@ pub mod worker;
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{IothreadId, VcpuId};
 
+pub mod class;
+pub mod floats;
+pub mod live;
+
 /// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s commands through `virtfitd call`;
 /// never a hook, nor a thread that answers hooks.
 pub trait Hypervisor {

@@ -3,6 +3,8 @@
 //!
 //! Nothing here calls libvirt or waits for anybody who does.
 
+pub mod live;
+
 /// One call of libvirt's hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {

@@ -17,6 +17,7 @@ pub mod mounts;
 mod pci;
 pub mod structure;
 mod synthetic;
+pub mod threads;
 
 pub use error::HostError;
 pub use gather::gather;

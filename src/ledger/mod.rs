@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 pub mod claims;
 pub mod guest;
+pub mod pinned;
 pub mod read;
 pub mod reservation;
+pub mod running;
 pub mod status;
 pub mod taken;
 

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
+use crate::ledger::pinned::Records;
 use crate::ledger::reservation::{self, Daemon, Reservation};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
 use crate::root::Root;
@@ -53,11 +54,11 @@ impl From<io::Error> for LedgerError {
 pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
     let mut reading = Reading::default();
     let default_page = default_huge_page(root);
+    let pinned = Records::read(root, &mut reading.warnings);
     for file in files(root, status::FOLDER, "xml")? {
-        match file
-            .text
-            .and_then(|text| status::parse(&text, default_page).map_err(|error| error.to_string()))
-        {
+        match file.text.and_then(|text| {
+            status::parse_with(&text, default_page, &pinned).map_err(|error| error.to_string())
+        }) {
             Ok(holder) => reading.ledger.holders.push(holder),
             Err(error) => reading.warnings.push(format!(
                 "{}: {error}: what this guest holds is known only from its reservation, if it has one",
