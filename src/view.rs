@@ -69,6 +69,8 @@ pub struct Ask<'a> {
     pub keep: Keep,
     /// Pins it had before it was redefined without them.
     pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
+    /// It is starting from this very XML: strict memory in it binds its CPUs to the same nodes.
+    pub bound: bool,
 }
 
 impl Ask<'_> {
@@ -79,6 +81,7 @@ impl Ask<'_> {
             profile: None,
             keep: Keep::Place,
             earlier: None,
+            bound: false,
         }
     }
 }
@@ -146,6 +149,7 @@ impl View {
             profile: ask.profile,
             keep: ask.keep,
             earlier: ask.earlier,
+            bound: ask.bound,
         };
         engine::decide(xml, &inputs)
     }

@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
 use crate::ledger::pinned::Records;
-use crate::ledger::reservation::{self, Daemon, Reservation};
-use crate::ledger::{Claim, Holder, Ledger, claims, status};
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::undecided::{self, Undecided};
+use crate::ledger::{Claim, Holder, Ledger, claims, process, status};
 use crate::root::Root;
 use crate::units::KiB;
 
@@ -25,6 +26,23 @@ pub struct Reading {
     pub running: BTreeSet<String>,
     /// Names of the guests libvirt starts by itself.
     pub autostart: BTreeSet<String>,
+    /// The valid reservations, as they are in their files; [`Ledger::holders`] has them too.
+    pub reservations: Vec<Reservation>,
+    /// Guests that started undecided: whether others hold their CPUs too is not known. For people.
+    pub undecided: Vec<Undecided>,
+}
+
+/// What can change within moments, read without opening any guest's XML.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// The reservations that count.
+    pub reservations: Vec<Reservation>,
+    /// Files of those that do not count any more, by stem.
+    pub void: Vec<String>,
+    /// Names of the guests that have a status file.
+    pub running: BTreeSet<String>,
+    /// What could not be read, for people.
+    pub warnings: Vec<String>,
 }
 
 /// Why who holds what is not known. The errors name the file or folder.
@@ -68,14 +86,27 @@ pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
         reading.running.insert(file.stem);
     }
     add_reservations(root, now, &mut reading)?;
+    add_undecided(root, &mut reading)?;
     add_claims(root, &mut reading)?;
     Ok(reading)
 }
 
-fn add_reservations(root: &Root, now: SystemTime, reading: &mut Reading) -> Result<(), LedgerError> {
-    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let boot_id = root.read("/proc/sys/kernel/random/boot_id").ok();
-    let boot_id = boot_id.as_deref().map(str::trim);
+/// Reservations and the names of the guests that run: what has to be looked at again under the lock.
+///
+/// # Errors
+/// As [`read`].
+pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    let mut glance = Glance {
+        running: stems(root, status::FOLDER, "xml")?.into_iter().collect(),
+        ..Glance::default()
+    };
+    add_to_glance(root, now, &mut glance)?;
+    Ok(glance)
+}
+
+fn add_to_glance(root: &Root, now: SystemTime, glance: &mut Glance) -> Result<(), LedgerError> {
+    let now = seconds(now);
+    let boot_id = process::boot_id(root);
     for file in files(root, reservation::FOLDER, "json")? {
         let read = file
             .text
@@ -83,19 +114,53 @@ fn add_reservations(root: &Root, now: SystemTime, reading: &mut Reading) -> Resu
         let reservation = match read {
             Ok(reservation) => reservation,
             Err(error) => {
-                reading.warnings.push(format!("{}: {error}", file.path));
+                glance.warnings.push(format!("{}: {error}", file.path));
                 continue;
             }
         };
-        let has_status = reading.running.contains(&reservation.name);
-        let daemon = daemon(root, reservation.pid);
-        if let Some(why) = reservation.void(now, boot_id, daemon, has_status) {
+        let has_status = glance.running.contains(&reservation.name);
+        let daemon = process::daemon(root, reservation.pid);
+        if let Some(why) = reservation.void(now, boot_id.as_deref(), daemon, has_status) {
             log::debug!("{}: void: {why}", file.path);
+            glance.void.push(file.stem);
             continue;
         }
-        merge(reservation.holder(), &mut reading.ledger.holders);
+        glance.reservations.push(reservation);
     }
     Ok(())
+}
+
+fn add_reservations(root: &Root, now: SystemTime, reading: &mut Reading) -> Result<(), LedgerError> {
+    let mut glance = Glance {
+        running: std::mem::take(&mut reading.running),
+        ..Glance::default()
+    };
+    add_to_glance(root, now, &mut glance)?;
+    for reservation in &glance.reservations {
+        merge(reservation.holder(), &mut reading.ledger.holders);
+    }
+    reading.running = glance.running;
+    reading.warnings.append(&mut glance.warnings);
+    reading.reservations = glance.reservations;
+    Ok(())
+}
+
+fn add_undecided(root: &Root, reading: &mut Reading) -> Result<(), LedgerError> {
+    for file in files(root, undecided::FOLDER, "json")? {
+        let read = file
+            .text
+            .and_then(|text| Undecided::from_json(&text).map_err(|error| error.to_string()));
+        match read {
+            Ok(mark) => reading.undecided.push(mark),
+            Err(error) => reading.warnings.push(format!("{}: {error}", file.path)),
+        }
+    }
+    Ok(())
+}
+
+/// Seconds since the epoch; 0 before it.
+pub(crate) fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// One entry a guest: a guest that runs keeps what it was promised until its release, as pins that are not in its XML
@@ -144,17 +209,8 @@ fn add_claims(root: &Root, reading: &mut Reading) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// What is known of the process that ran the hook. A host without `/proc`: nothing.
-fn daemon(root: &Root, pid: u32) -> Daemon {
-    match root.read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
-        Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
-        Err(_) => Daemon::Unknown,
-    }
-}
-
 /// `Hugepagesize:` of `/proc/meminfo`.
-fn default_huge_page(root: &Root) -> KiB {
+pub(crate) fn default_huge_page(root: &Root) -> KiB {
     let meminfo = root.read("/proc/meminfo").unwrap_or_default();
     let size = meminfo
         .lines()
@@ -260,6 +316,7 @@ mod tests {
                 start_time: 5,
                 tentative_until: None,
                 written_at: NOW,
+                pins: None,
             };
             change(&mut reservation);
             let text = reservation.to_json().unwrap();
