@@ -37,7 +37,7 @@ use crate::xml::Document;
 /// `virsh edit` reads, lets edit, and reads again to compare: so long after an administrator's change nothing unasked is done.
 pub const ADMIN_WAIT: Duration = Duration::from_secs(60);
 /// libvirt's driver runs and does not answer: tried again after this.
-const RETRY: Duration = Duration::from_secs(5);
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// More defines of one guest than this within [`ADMIN_WAIT`] are a quarrel with another program.
 const MOST_DEFINES: usize = 20;
 /// Redefines in a row without a change from outside: one that settles nothing is tried once more.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::define::{Around, Definitions, Next};
+use super::memory::Memory;
 use super::pending::{Pending, Why};
 use super::queue::Queue;
+use super::running::{self, Round, Running};
 use super::tasks::Task;
 use super::watch::{Change, SWITCH, Watch};
 use super::{Hypervisor, driver, earlier, seen};
@@ -19,8 +21,11 @@ use crate::ledger::reservation::{self, Reservation};
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
 
+/// How often in a row guests that run are looked at again because the ledger changed meanwhile.
+const MOST_AGAIN: u32 = 10;
+
 /// Where the worker gets policy, host and ledger from.
-pub trait Views {
+pub trait Views: Send {
     /// As they are now.
     ///
     /// # Errors
@@ -30,6 +35,21 @@ pub trait Views {
     fn policy_problem(&self) -> Option<String>;
     /// Reads all of it again for the next view.
     fn forget(&mut self);
+}
+
+impl Views for Arc<Memory> {
+    fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError> {
+        Memory::view(self, now)
+    }
+
+    fn policy_problem(&self) -> Option<String> {
+        let errors = Memory::policy_problem(self)?;
+        Some(errors.to_string())
+    }
+
+    fn forget(&mut self) {
+        Memory::forget(self);
+    }
 }
 
 /// The worker.
@@ -43,6 +63,7 @@ pub struct Worker {
     busy: Box<dyn Fn(&str) -> bool>,
     definitions: Definitions,
     pending: Pending,
+    running: Running,
     /// What came while libvirt was called.
     backlog: Vec<Change>,
     /// Inactive definitions are to be looked at: CPUs or pages became free.
@@ -86,6 +107,7 @@ impl Worker {
             hypervisor,
             busy,
             pending: Pending::default(),
+            running: Running::default(),
             backlog: Vec::new(),
             reconsider: false,
             policy: None,
@@ -116,7 +138,7 @@ impl Worker {
         if !self.backlog.is_empty() {
             return Ok(());
         }
-        let deadlines = [self.pending.deadline(), self.tentative];
+        let deadlines = [self.pending.deadline(), self.running.deadline(), self.tentative];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(time) => {
@@ -144,7 +166,12 @@ impl Worker {
         let mut once = Vec::new();
         for change in changes {
             match change {
-                Change::Driver | Change::Policy | Change::Switch | Change::Reservation | Change::Lost => {
+                Change::Driver
+                | Change::Policy
+                | Change::Switch
+                | Change::Reservation
+                | Change::ReservationGone
+                | Change::Lost => {
                     if !once.contains(&change) {
                         once.push(change);
                     }
@@ -178,6 +205,7 @@ impl Worker {
             Change::Status(name) => self.pending.hook_ended(&name),
             Change::StatusGone(name) => {
                 self.pending.hook_ended(&name);
+                self.running.remove(&name);
                 self.reconsider = true;
             }
             Change::Driver => self.look_at_driver(),
@@ -191,7 +219,12 @@ impl Worker {
                 }
             }
             Change::Reservation => {
+                self.running.ledger_changed();
+                self.look_at_reservations();
+            }
+            Change::ReservationGone => {
                 self.pending.hooks_ended();
+                self.running.ledger_changed();
                 self.reconsider = true;
                 self.look_at_reservations();
             }
@@ -209,13 +242,21 @@ impl Worker {
         match task {
             Task::Defined { name } => self.changed(Change::Defined(name)),
             Task::Undefined { name } => self.changed(Change::Undefined(name)),
-            Task::Prepared { name, .. }
-            | Task::Incoming { name, .. }
-            | Task::Started { name, .. }
-            | Task::Reconnected { name, .. } => self.pending.hook_ended(&name),
+            Task::Prepared { name, .. } | Task::Incoming { name, .. } => {
+                self.pending.hook_ended(&name);
+                self.look_at_reservations();
+            }
+            Task::Started { name, .. } | Task::Reconnected { name, .. } => {
+                self.pending.hook_ended(&name);
+                self.running.add(&name);
+            }
             Task::Released { name, .. } => {
                 self.pending.hook_ended(&name);
+                self.running.remove(&name);
                 self.reconsider = true;
+                if let Err(error) = running::forget_ended(&self.root) {
+                    log::debug!("records of live pins: {error}");
+                }
             }
             Task::PolicyChanged => self.look_at_policy(),
             Task::HostChanged => self.reconsider = true,
@@ -243,6 +284,7 @@ impl Worker {
         }
         self.definitions.keep_only(&names);
         self.pending.hooks_ended();
+        self.running.add_all(&self.root);
     }
 
     fn look_at_driver(&mut self) {
@@ -255,6 +297,7 @@ impl Worker {
         if self.driver.is_some() {
             log::debug!("libvirt's driver runs");
             self.pending.libvirt_is_up();
+            self.running.libvirt_is_up();
             self.rescan();
         }
     }
@@ -299,10 +342,12 @@ impl Worker {
 
     /// Looks at all definitions that wait for nothing, one after the other: each sees what the one before it claims.
     fn work(&mut self) {
+        let mut again = 0;
         loop {
             if self.disabled {
                 // When the switch goes, all of them are looked at.
                 self.pending = Pending::default();
+                self.running = Running::default();
                 self.reconsider = false;
                 return;
             }
@@ -312,6 +357,22 @@ impl Worker {
                     self.pending.add(&name, Why::Reconsider);
                 }
                 self.definitions.fresh_start();
+            }
+            let now = Instant::now();
+            // Guests that run come first: they may be on others' CPUs.
+            if self.running.is_ready(now) {
+                let Some(view) = self.view() else { return };
+                let round = self
+                    .running
+                    .round(&view, self.hypervisor.as_mut(), self.busy.as_ref());
+                self.absorb();
+                if self.stop {
+                    return;
+                }
+                if round == Round::Again && again < MOST_AGAIN {
+                    again += 1;
+                    continue;
+                }
             }
             let now = Instant::now();
             if !self.pending.is_ready(now) {

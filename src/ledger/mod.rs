@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub mod cache;
 pub mod claims;
 pub mod guest;
 pub mod pinned;
