@@ -8,22 +8,20 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
+use virtfit::daemon::hooks::Hooks;
 use virtfit::daemon::inflight::Inflight;
 use virtfit::daemon::memory::Memory;
 use virtfit::daemon::queue::Queue;
-use virtfit::daemon::server::{HookAnswerer, Server, Services};
+use virtfit::daemon::server::{Server, Services};
 use virtfit::daemon::tasks::Task;
 use virtfit::daemon::worker::Worker;
-use virtfit::doors::{self, Answer, Call, Context, Source};
-use virtfit::ledger::store::Store;
-use virtfit::root::Root;
-use virtfit::view::{Place, View};
+use virtfit::view::Place;
 
 use crate::libvirt::Libvirt;
 
