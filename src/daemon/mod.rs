@@ -12,6 +12,7 @@ pub mod inflight;
 pub mod live;
 pub mod memory;
 pub mod pending;
+pub mod questions;
 pub mod queue;
 pub mod records;
 pub mod running;

@@ -17,6 +17,7 @@ use sd_notify::NotifyState;
 use virtfit::daemon::hooks::Hooks;
 use virtfit::daemon::inflight::Inflight;
 use virtfit::daemon::memory::Memory;
+use virtfit::daemon::questions;
 use virtfit::daemon::queue::Queue;
 use virtfit::daemon::server::{Server, Services};
 use virtfit::daemon::tasks::Task;
@@ -89,7 +90,9 @@ fn services(memory: &Arc<Memory>, inflight: &Arc<Inflight>, queue: &Arc<Queue>) 
     let hooks = Box::new(Hooks::new(Arc::clone(memory)));
     let queue = Arc::clone(queue);
     let tell = Box::new(move |task| queue.push(task));
-    Services::new(hooks, Arc::clone(inflight), tell)
+    let mut services = Services::new(hooks, Arc::clone(inflight), tell);
+    questions::answer_all(&mut services, memory);
+    services
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
