@@ -482,3 +482,63 @@ fn field(status: &str, name: &str) -> String {
         .trim()
         .to_string()
 }
+
+/// A guest of one vCPU that emulates its CPU and has nothing to boot: enough for its threads to be there.
+pub fn small(name: &str) -> String {
+    sized(name, 1, 32)
+}
+
+/// As [`small`], of so many vCPUs and MiB.
+pub fn sized(name: &str, vcpus: u32, mib: u64) -> String {
+    let number = name
+        .bytes()
+        .fold(7u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_000_000_000);
+    format!(
+        "<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>6d3f1a52-0000-4000-8000-{number:012}</uuid>
+  <memory unit='MiB'>{mib}</memory>
+  <vcpu>{vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+  </os>
+  <features>
+    <acpi/>
+  </features>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='virtio'/>
+  </devices>
+</domain>
+"
+    )
+}
+
+/// Guests whose vCPU threads may run on one and the same CPU alone: nobody else's may.
+pub fn alone_on(libvirt: &Libvirt, guests: &[&str]) -> Vec<(String, String)> {
+    let mut pinned = Vec::new();
+    for guest in guests {
+        for thread in libvirt.threads(guest) {
+            if thread.name.starts_with("CPU ") && thread.cpus.parse::<u32>().is_ok() {
+                pinned.push((thread.cpus, (*guest).to_string()));
+            }
+        }
+    }
+    pinned.sort();
+    pinned
+}
+
+/// Waits until something is so; what it was last otherwise.
+pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(last) if begin.elapsed() > Duration::from_secs(seconds) => {
+                panic!("not within {seconds} s: {what}: {last}")
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
