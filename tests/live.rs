@@ -8,14 +8,12 @@ mod daemon;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write as _};
 use std::process::Command;
 use std::time::SystemTime;
 
 use daemon::{Libvirt, Thread};
 use virtfit::daemon::{Hypervisor, HypervisorError, LiveChange, floats, live};
-use virtfit::doors;
-use virtfit::ledger::pinned::Records;
-use virtfit::root::Root;
 use virtfit::view::{Place, View};
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
@@ -34,34 +32,23 @@ fn inside() {
         ..Place::default()
     };
     let view = View::read(&place, SystemTime::now()).unwrap();
-    let root = Root::default();
-    let mut warnings = Vec::new();
-    let records = Records::read(&root, &mut warnings);
-    assert_eq!(warnings, Vec::<String>::new());
-    if words[0] == "live" {
-        let status = root.read(format!("/run/libvirt/qemu/{}.xml", words[1])).unwrap();
-        let case = doors::live::Case {
-            status: &status,
-            reservation: None,
-            pinned: &records,
-        };
-        let plan = doors::live::plan(case, &view).unwrap();
-        let applied = live::apply(&root, &mut Virsh, &plan);
-        println!("SAID {:?}", live::line(&plan, &applied));
-        assert_eq!(applied.failed, Vec::<String>::new(), "{plan:?}");
-        return;
-    }
-    let texts: Vec<String> = view
-        .reading
-        .running
-        .iter()
-        .map(|name| root.read(format!("/run/libvirt/qemu/{name}.xml")).unwrap())
-        .collect();
-    for float in floats::plan(&view, &texts, &records, |_| false) {
-        let applied = floats::apply(&root, &view, &mut Virsh, &float);
-        println!("SAID {}: {:?}", float.name, applied.done);
-        assert_eq!(applied.failed, Vec::<String>::new(), "{float:?}");
-    }
+    let said = match words[0] {
+        "floats" => {
+            let (lines, gone) = floats::adjust(&view, &mut Virsh, |_| false);
+            assert!(!gone);
+            lines.join("; ")
+        }
+        door => {
+            // Without a reservation its CPUs have to be had first.
+            let free = door == "live";
+            let now = SystemTime::now();
+            let (line, applied) = live::started(&view, words[1], &mut Virsh, &mut |_| free, now).unwrap();
+            assert_eq!(applied.failed, Vec::<String>::new());
+            line.unwrap_or_default()
+        }
+    };
+    assert!(!said.contains("failed"), "{said}");
+    writeln!(io::stdout(), "SAID {said}").unwrap();
 }
 
 /// libvirt's API by way of virsh.
@@ -147,7 +134,8 @@ impl Scene {
             "{said}\n{}",
             String::from_utf8_lossy(&got.stderr)
         );
-        said.lines().filter(|line| line.contains("SAID")).collect()
+        let line = said.lines().find_map(|line| line.split_once("SAID "));
+        line.unwrap_or_default().1.to_string()
     }
 
     fn start(&self, name: &str, vcpus: u32, transient: bool) {
@@ -200,7 +188,17 @@ fn guests_that_started_without_pins_get_them_live() {
     let scene = Scene::new(&rule("lv-*", "fit"));
     for transient in [false, true] {
         scene.start("lv-one", 1, transient);
+        let said = scene.act("taken lv-one");
+        assert!(
+            said.contains("not pinned live: CPUs 1 were taken meanwhile"),
+            "{said}"
+        );
+        assert_eq!(scene.masks("lv-one")["CPU 0/TCG"], "0-1");
         let said = scene.act("live lv-one");
+        assert!(
+            said.starts_with("lv-one: pinned live: vCPU 0 on 1, emulator on 0"),
+            "{said}"
+        );
         let masks = scene.masks("lv-one");
         assert_eq!(masks["CPU 0/TCG"], "1", "{masks:?} {said}");
         assert_eq!(masks["qemu"], "0", "{masks:?} {said}");
@@ -208,7 +206,7 @@ fn guests_that_started_without_pins_get_them_live() {
         let live = scene.libvirt.virsh(&["dumpxml", "lv-one"]).unwrap();
         assert!(live.contains("mode='restrictive'"), "{live}");
         // Again: nothing.
-        assert_eq!(scene.act("live lv-one"), "SAID None");
+        assert_eq!(scene.act("live lv-one"), "");
         assert_eq!(scene.act("floats"), "");
         let (exit, text) = scene.status(&[]);
         assert_eq!(exit, Some(0), "{text}");
@@ -279,7 +277,7 @@ fn a_running_guests_vcpu_becomes_a_real_time_thread() {
             "{thread:?} {said}"
         );
     }
-    assert_eq!(scene.act("live lv-rt"), "SAID None");
+    assert_eq!(scene.act("live lv-rt"), "");
     let (exit, text) = scene.status(&[]);
     assert!(exit == Some(0) && text.contains("1 FIFO"), "{text}");
 }

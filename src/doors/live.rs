@@ -238,7 +238,7 @@ fn threads(
         }
         let holds = wanted.len() == 1 && wanted.is_subset(&placement.dedicated);
         live.changes.push(thread.change(wanted.clone()));
-        record.set(thread, &wanted.clone(), wanted, !holds);
+        record.set(thread, &wanted.clone(), now, wanted, !holds);
     }
     live.record = Some(record).filter(|record| !record.threads.is_empty());
 }
