@@ -138,9 +138,9 @@ impl Scene {
         line.unwrap_or_default().1.to_string()
     }
 
-    fn start(&self, name: &str, vcpus: u32, transient: bool) {
+    fn start(&self, name: &str, vcpus: &str, transient: bool) {
         let xml = format!(
-            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>{vcpus}</vcpu>\
+            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>{vcpus}\
              <iothreads>1</iothreads><os><type arch='x86_64' machine='pc'>hvm</type></os>\
              <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/></devices></domain>"
         );
@@ -187,7 +187,7 @@ fn rule(name: &str, profile: &str) -> String {
 fn guests_that_started_without_pins_get_them_live() {
     let scene = Scene::new(&rule("lv-*", "fit"));
     for transient in [false, true] {
-        scene.start("lv-one", 1, transient);
+        scene.start("lv-one", "<vcpu>1</vcpu>", transient);
         let said = scene.act("taken lv-one");
         assert!(
             said.contains("not pinned live: CPUs 1 were taken meanwhile"),
@@ -264,7 +264,7 @@ fn a_running_guests_vcpu_becomes_a_real_time_thread() {
     let profile = "[profile.rt]\ninherits = \"realtime\"\nlocked = false\nemulator = \"housekeeping\"\nhugepages = \"off\"\n\
                    realtime = { vcpus = \"all\", priority = 3 }\n\n";
     let scene = Scene::new(&format!("{profile}{}", rule("lv-*", "rt")));
-    scene.start("lv-rt", 1, false);
+    scene.start("lv-rt", "<vcpu>1</vcpu>", false);
     let said = scene.act("live lv-rt");
     for thread in scene.libvirt.threads("lv-rt") {
         let (mask, policy, priority) = match thread.name.as_str() {
@@ -299,8 +299,8 @@ fn floats_give_way_and_come_back() {
         SETS.trim_end().to_string() + "\n" + &rules("confine"),
     )
     .unwrap();
-    scene.start("lv-float", 2, false);
-    scene.start("lv-other", 1, false);
+    scene.start("lv-float", "<vcpu>2</vcpu>", false);
+    scene.start("lv-other", "<vcpu>1</vcpu>", false);
     scene.act("live lv-float");
     let expect = |name: &str, wanted: [&str; 2], said: &str| {
         let masks = scene.masks(name);
@@ -310,7 +310,7 @@ fn floats_give_way_and_come_back() {
     expect("lv-float", ["0-1", "0"], "");
     let said = scene.act("floats");
     assert_eq!(said, "", "nobody holds anything");
-    scene.start("lv-pinned", 1, false);
+    scene.start("lv-pinned", "<vcpu>1</vcpu>", false);
     scene.act("live lv-pinned");
     let said = scene.act("floats");
     expect("lv-float", ["0", "0"], &said);
@@ -324,8 +324,32 @@ fn floats_give_way_and_come_back() {
     expect("lv-float", ["0-1", "0"], &said);
     expect("lv-other", ["0-1", "0-1"], &said);
     assert_eq!(scene.act("floats"), "");
+    let listed = scene.libvirt.run("ls", &["/run/virtfit/live"], &[]);
+    let records = String::from_utf8(listed.stdout).unwrap();
+    assert_eq!(
+        records.lines().count(),
+        2,
+        "one a guest that runs, none of lv-pinned: {records}"
+    );
     // What floats by live pins holds nothing: the CPU can be given out again.
     scene.libvirt.virsh(&["start", "lv-pinned"]).unwrap();
     scene.act("live lv-pinned");
     expect("lv-pinned", ["1", "0"], "");
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_vcpu_that_is_plugged_later_has_its_pin() {
+    let scene = Scene::new(&rule("lv-*", "fit"));
+    scene.start("lv-hot", "<vcpu current='1'>2</vcpu>", false);
+    let said = scene.act("live lv-hot");
+    // Two vCPUs, one dedicated CPU: it floats.
+    assert!(said.contains("vCPU 1 on 0-1"), "{said}");
+    let live = scene.libvirt.virsh(&["vcpupin", "lv-hot"]).unwrap();
+    assert!(live.contains("0-1"), "{live}");
+    assert_eq!(scene.act("live lv-hot"), "");
+    assert_eq!(scene.act("floats"), "");
+    let (exit, text) = scene.status(&[]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert!(text.contains("~0-1"), "{text}");
 }

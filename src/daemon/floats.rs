@@ -8,7 +8,7 @@ use crate::daemon::live::{Applied, calls, show};
 use crate::daemon::{Hypervisor, LiveChange};
 use crate::doors::live::{balanced, held_by};
 use crate::idset::{CpuSet, NodeSet};
-use crate::ledger::pinned::{Pinned, Records, Thread};
+use crate::ledger::pinned::{self, Pinned, Records, Thread};
 use crate::ledger::running::Running;
 use crate::ledger::status;
 use crate::policy::profile::{Cpus, MaxNodes};
@@ -67,6 +67,7 @@ pub fn adjust(
         .iter()
         .filter_map(|name| view.root.read(format!("{}/{name}.xml", status::FOLDER)).ok())
         .collect();
+    sweep(&view.root, &texts, &pinned, view.reading.running.len());
     for float in plan(view, &texts, &pinned, busy) {
         let applied = apply(&view.root, view, hypervisor, &float);
         lines.extend(line(view, &float, &applied));
@@ -75,6 +76,26 @@ pub fn adjust(
         }
     }
     (lines, false)
+}
+
+/// Removes records of guests that ended while nobody looked. Only where every status file could be read.
+fn sweep(root: &Root, texts: &[String], pinned: &Records, running: usize) {
+    let none = Records::default();
+    let alive: Vec<(String, u32)> = texts
+        .iter()
+        .filter_map(|text| Running::parse(text, &none).ok())
+        .map(|running| (running.domain().uuid.clone(), running.pid))
+        .collect();
+    if alive.len() != running {
+        return;
+    }
+    for record in pinned.iter() {
+        if !alive.contains(&(record.uuid.clone(), record.pid))
+            && let Err(error) = pinned::forget(root, &record.uuid)
+        {
+            log::debug!("{}: {error}", record.uuid);
+        }
+    }
 }
 
 /// The line for the log; `None`: nothing was done.
