@@ -92,6 +92,7 @@ fn reserved(list: &str) -> Reservation {
         start_time: 1,
         tentative_until: None,
         written_at: 0,
+        pins: None,
     }
 }
 
@@ -357,7 +358,7 @@ fn real_time_only_on_a_cpu_of_its_own() {
     );
     // A host without real time.
     let mut never = view(&policy);
-    never.host.rt_runtime_us = Some(0);
+    std::sync::Arc::make_mut(&mut never.host).rt_runtime_us = Some(0);
     let live = plan(
         &mut never,
         &status_of(&xml(3, "")),
@@ -522,7 +523,7 @@ dedicated = \"0-31\"
 #[test]
 fn no_mask_of_several_cpus_has_an_isolated_one() {
     let mut view = with_held("[host]\nunmanaged = \"confine\"\n", "2");
-    view.host.isolated = cpus("4-7");
+    std::sync::Arc::make_mut(&mut view.host).isolated = cpus("4-7");
     let got = floats::plan(&view, &[status_of(&xml(1, ""))], &Records::default(), |_| false);
     assert_eq!(got[0].changes[0], PinVcpu(VcpuId(0), cpus("0-1,3,8-31")));
 }

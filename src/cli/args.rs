@@ -175,6 +175,12 @@ pub struct HookArgs {
     /// More of it; not looked at
     #[arg(value_name = "EXTRA", allow_hyphen_values = true)]
     pub extra: Option<OsString>,
+    /// Milliseconds another process has spent on this call already.
+    #[arg(long, hide = true, value_name = "MS")]
+    pub spent: Option<u64>,
+    /// The process libvirt's hook was run by, where it is not the parent of this one.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Option<u32>,
     /// What a later libvirt may say.
     #[arg(hide = true)]
     pub rest: Vec<OsString>,
@@ -185,7 +191,7 @@ pub struct HookArgs {
 pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
     let is_operation = |at: usize| {
-        crate::cli::operation::ALL
+        crate::doors::operation::ALL
             .iter()
             .any(|operation| is(at, operation))
     };
@@ -196,6 +202,16 @@ pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
         words.insert(2, "--".into());
     }
     words
+}
+
+/// Whether these are the words of a hook: what makes no sense in them must not keep a guest from starting.
+pub fn is_hook(words: &[OsString]) -> bool {
+    let mut words = words.iter().skip_while(|word| *word != "hook").skip(1);
+    words.any(|word| {
+        crate::doors::operation::ALL
+            .iter()
+            .any(|operation| word == operation)
+    })
 }
 
 /// `profile`.

@@ -11,7 +11,6 @@ pub mod guest;
 pub mod hook;
 pub mod input;
 pub mod logger;
-pub mod operation;
 pub mod outcome;
 pub mod output;
 pub mod plan;
@@ -31,11 +30,23 @@ pub fn main() -> ExitCode {
     let started = std::time::Instant::now();
     let words = args::protect_guest(std::env::args_os().collect());
     let command = Args::command().term_width(output::columns());
+    let hook = args::is_hook(&words);
     let parsed = command
         .try_get_matches_from(words)
         .and_then(|matches| Args::from_arg_matches(&matches));
     let args = match parsed {
         Ok(args) => args,
+        Err(error) if hook && error.use_stderr() => {
+            // libvirt takes any other exit code for a veto, or kills the guest.
+            let text = error.to_string();
+            let why = text.lines().next().unwrap_or_default();
+            let why = why.strip_prefix("error: ").unwrap_or(why);
+            let told = Outcome {
+                stderr: vec![format!("virtfit: hook: nothing was done: {why}")],
+                ..Outcome::default()
+            };
+            return output::write(&told).into();
+        }
         Err(error) => {
             // --help and --version are answers (stdout, 0), all else is a usage error (stderr, 2).
             let code = if error.use_stderr() {

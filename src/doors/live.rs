@@ -167,7 +167,7 @@ fn decide(running: &Running, reservation: Option<&Reservation>, view: &View) -> 
             bound: true,
         });
     }
-    for profile in only.policy.profiles.values_mut() {
+    for profile in std::sync::Arc::make_mut(&mut only.policy).profiles.values_mut() {
         profile.memory_mode = MemoryMode::Off;
     }
     let second = usual(&only)?;

@@ -60,6 +60,8 @@ pub struct Inputs<'a> {
     pub keep: Keep,
     /// The pins it had before somebody redefined it without them; they count where it carries none of ours.
     pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
+    /// It is starting from this very XML: strict memory in it is on its nodes already, and its CPUs have to be there too.
+    pub bound: bool,
 }
 
 /// What of a guest's earlier place stays.
@@ -250,7 +252,10 @@ impl Job<'_> {
             shape: self.shape(),
             supplies: &supplies,
             scope,
+            bound: self.inputs.bound,
         });
+        plan.notes.on_no_fit = Some(wishes.on_no_fit);
+        plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         let supplies = supplies.floating_within(demanded.demand.within.as_ref());
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {

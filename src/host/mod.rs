@@ -15,6 +15,7 @@ pub mod load;
 mod memory;
 pub mod mounts;
 mod pci;
+pub mod refresh;
 pub mod structure;
 mod synthetic;
 pub mod threads;

@@ -16,7 +16,8 @@ const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 const INIT: &str = r#"set -e
 d=$1
 mkdir -p /dev/hugepages
-for pair in etc/libvirt:etc run/libvirt:run var/lib/libvirt:lib var/log/libvirt:log var/cache/libvirt:cache; do
+for pair in etc/libvirt:etc run/libvirt:run var/lib/libvirt:lib var/log/libvirt:log var/cache/libvirt:cache \
+    etc/virtfit:virtfit-etc run/virtfit:virtfit-run var/lib/virtfit:virtfit-lib; do
   mkdir -p "/${pair%%:*}" "$d/${pair##*:}"
   mount --bind "$d/${pair##*:}" "/${pair%%:*}"
 done
@@ -40,6 +41,15 @@ pub struct Libvirt {
 impl Libvirt {
     /// Starts them, with so many more 2-MiB pages on the machine.
     pub fn start(pages: u64) -> Self {
+        Self::start_with(pages, None)
+    }
+
+    /// The same with this program as libvirt's hook, by a link as packages make it.
+    pub fn with_hook(hook: &str) -> Self {
+        Self::start_with(0, Some(hook))
+    }
+
+    fn start_with(pages: u64, hook: Option<&str>) -> Self {
         // On a real filesystem, as disk images live there; some machines' /tmp is in memory.
         let folder = tempfile::Builder::new()
             .prefix("virtfit-libvirt.")
@@ -52,6 +62,10 @@ impl Libvirt {
         fs::write(path.join("etc/qemu.conf"), qemu).unwrap();
         fs::write(path.join("etc/libvirtd.conf"), "auth_unix_rw = \"none\"\n").unwrap();
         fs::write(path.join("etc/virtlogd.conf"), "").unwrap();
+        if let Some(hook) = hook {
+            fs::create_dir_all(path.join("etc/hooks/qemu.d")).unwrap();
+            std::os::unix::fs::symlink(hook, path.join("etc/hooks/qemu.d/50-virtfit")).unwrap();
+        }
         let pages_before = fs::read_to_string(PAGES).unwrap();
         let all = pages_before.trim().parse::<u64>().unwrap() + pages;
         fs::write(PAGES, all.to_string()).unwrap();
@@ -100,6 +114,65 @@ impl Libvirt {
         }
         let log = fs::read_to_string(self.folder.path().join("daemons.log")).unwrap_or_default();
         panic!("libvirtd did not start (needs root, unshare and libvirt-daemon-system): {last}\n{log}");
+    }
+
+    /// Where a file of the namespace is, seen from outside.
+    pub fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init)).join(path.trim_start_matches('/'))
+    }
+
+    /// A fixture host as a root folder, with the namespace's own libvirt and virtfit folders in it.
+    pub fn fixture(&self, name: &str) -> String {
+        let host = self.folder.path().join("host");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fixtures/hosts")
+            .join(name);
+        let script = r#"set -e
+cp -r "$1" "$2"
+for path in etc/libvirt run/libvirt etc/virtfit run/virtfit var/lib/virtfit; do
+  mkdir -p "$2/$path" "/$path"
+  mount --bind "/$path" "$2/$path"
+done"#;
+        let host = host.to_string_lossy().into_owned();
+        self.sh(script, &[&fixture.to_string_lossy(), &host]);
+        host
+    }
+
+    /// Runs a script inside; its output. It must succeed.
+    pub fn sh(&self, script: &str, words: &[&str]) -> String {
+        let mut all = vec!["-c", script, "sh"];
+        all.extend(words);
+        let got = self.run("sh", &all, &[]);
+        let stderr = String::from_utf8_lossy(&got.stderr);
+        assert!(got.status.success(), "{script}: {stderr}");
+        String::from_utf8_lossy(&got.stdout).trim().to_string()
+    }
+
+    /// Starts a daemon inside, its output appended to a file; its process id there.
+    pub fn daemon(&self, program: &str, words: &[&str], log: &Path) -> u32 {
+        let script = r#"log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!"#;
+        let mut all = vec![log.to_str().unwrap(), program];
+        all.extend(words);
+        self.sh(script, &all).parse().unwrap()
+    }
+
+    /// Sends a signal to a process inside.
+    pub fn signal(&self, pid: u32, signal: &str) {
+        self.sh(r#"kill -s "$1" "$2""#, &[signal, &pid.to_string()]);
+    }
+
+    /// Ends libvirtd and starts it again; guests run on.
+    pub fn restart_libvirtd(&self) {
+        self.sh(
+            "pid=$(cat /run/libvirt/libvirtd.pid); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.05; done
+             libvirtd -d -p /run/libvirt/libvirtd.pid",
+            &[],
+        );
+        let begin = Instant::now();
+        while let Err(error) = self.virsh(&["version"]) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Where images go, as QEMU sees it.
