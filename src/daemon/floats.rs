@@ -4,13 +4,12 @@
 //! What floats: threads virtfit pinned to several CPUs, in the definition or live; with `unmanaged = "confine"` also guests no
 //! rule matches and that have no pins of their own. Nobody else's pins are touched.
 
-use crate::daemon::live::{Applied, calls, show};
+use crate::daemon::live::{Applied, calls};
 use crate::daemon::{Hypervisor, LiveChange};
 use crate::doors::live::{balanced, held_by};
 use crate::idset::{CpuSet, NodeSet};
-use crate::ledger::pinned::{self, Pinned, Records, Thread};
+use crate::ledger::pinned::{Pinned, Records, Thread};
 use crate::ledger::running::Running;
-use crate::ledger::status;
 use crate::policy::profile::{Cpus, MaxNodes};
 use crate::policy::{Profile, select, sets};
 use crate::root::Root;
@@ -50,68 +49,6 @@ pub fn apply(root: &Root, view: &View, hypervisor: &mut dyn Hypervisor, float: &
         return Applied::default();
     }
     calls(root, hypervisor, &float.uuid, Some(&float.record), &float.changes)
-}
-
-/// Looks at all guests and does what there is to do; lines for the log, and whether libvirt went away in between. To be called
-/// with a fresh view after each start and end, when libvirt is back, and when the policy changed. `busy` as in [`plan`].
-pub fn adjust(
-    view: &View,
-    hypervisor: &mut dyn Hypervisor,
-    busy: impl Fn(&str) -> bool,
-) -> (Vec<String>, bool) {
-    let mut lines = Vec::new();
-    let pinned = Records::read(&view.root, &mut lines);
-    let texts: Vec<String> = view
-        .reading
-        .running
-        .iter()
-        .filter_map(|name| view.root.read(format!("{}/{name}.xml", status::FOLDER)).ok())
-        .collect();
-    sweep(&view.root, &texts, &pinned, view.reading.running.len());
-    for float in plan(view, &texts, &pinned, busy) {
-        let applied = apply(&view.root, view, hypervisor, &float);
-        lines.extend(line(view, &float, &applied));
-        if applied.gone {
-            return (lines, true);
-        }
-    }
-    (lines, false)
-}
-
-/// Removes records of guests that ended while nobody looked. Only where every status file could be read.
-fn sweep(root: &Root, texts: &[String], pinned: &Records, running: usize) {
-    let none = Records::default();
-    let alive: Vec<(String, u32)> = texts
-        .iter()
-        .filter_map(|text| Running::parse(text, &none).ok())
-        .map(|running| (running.domain().uuid.clone(), running.pid))
-        .collect();
-    if alive.len() != running {
-        return;
-    }
-    for record in pinned.iter() {
-        if !alive.contains(&(record.uuid.clone(), record.pid))
-            && let Err(error) = pinned::forget(root, &record.uuid)
-        {
-            log::debug!("{}: {error}", record.uuid);
-        }
-    }
-}
-
-/// The line for the log; `None`: nothing was done.
-fn line(view: &View, float: &Float, applied: &Applied) -> Option<String> {
-    let list = |changes: &[LiveChange]| changes.iter().map(show).collect::<Vec<_>>().join(", ");
-    let mut parts = Vec::new();
-    if view.policy.host.observe {
-        parts.push(format!("would float: {}", list(&float.changes)));
-    } else if !applied.done.is_empty() {
-        parts.push(format!("floats: {}", list(&applied.done)));
-    }
-    if !applied.failed.is_empty() {
-        parts.push(format!("failed: {}", applied.failed.join(", ")));
-    }
-    parts.extend(float.stuck.iter().cloned());
-    (!parts.is_empty()).then(|| format!("{}: {}", float.name, parts.join("; ")))
 }
 
 /// One guest's; `None`: nothing differs.

@@ -1,18 +1,10 @@
 //! Does what [`crate::doors::live`] found: notes it, calls libvirt, sets scheduling classes, looks whether it came to be.
 
-use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::daemon::{Hypervisor, HypervisorError, LiveChange, class};
-use crate::doors::live::{Case, Class, Live, ThreadClass};
-use crate::engine::EngineError;
+use crate::doors::live::{Class, Live, ThreadClass};
 use crate::host::threads;
-use crate::ledger::pinned::{self, Pinned, Records, Thread};
-use crate::ledger::reservation::{self, Daemon, Reservation};
-use crate::ledger::running::Running;
-use crate::ledger::status;
+use crate::ledger::pinned::{self, Pinned, Thread};
 use crate::root::Root;
-use crate::view::View;
 use crate::wire;
 
 /// What came of it.
@@ -26,74 +18,6 @@ pub struct Applied {
     pub failed: Vec<String>,
     /// libvirt went away in between: ask again when it is back.
     pub gone: bool,
-}
-
-/// What follows a guest's start: plans from its status file and its reservation and does it; the line for the log. Called when the
-/// hook of `started` has ended, with a fresh view; also for each running guest when the daemon starts or libvirt is back.
-///
-/// `reserve` is asked before CPUs are pinned that nobody promised the guest ([`Live::unreserved`]): it reserves them under the
-/// ledger's lock and says whether they were still free. Where they were not, nothing is pinned.
-///
-/// # Errors
-/// The status file is gone or truncated, or the policy cannot be followed for this guest.
-pub fn started(
-    view: &View,
-    name: &str,
-    hypervisor: &mut dyn Hypervisor,
-    reserve: &mut dyn FnMut(&Live) -> bool,
-    now: SystemTime,
-) -> Result<(Option<String>, Applied), StartedError> {
-    let root = &view.root;
-    let status = root.read(format!("{}/{name}.xml", status::FOLDER))?;
-    let mut warnings = Vec::new();
-    let pinned = Records::read(root, &mut warnings);
-    let uuid = Running::parse(&status, &pinned)
-        .map_err(EngineError::from)?
-        .guest
-        .domain
-        .uuid;
-    let reservation = promised(root, &uuid, now);
-    let case = Case {
-        status: &status,
-        reservation: reservation.as_ref(),
-        pinned: &pinned,
-    };
-    let mut live = crate::doors::live::plan(case, view)?;
-    if live.observe || root.exists(wire::DISABLED) {
-        return Ok((line(&live, &Applied::default()), Applied::default()));
-    }
-    if !live.unreserved.is_empty() && !reserve(&live) {
-        live.changes.clear();
-        live.classes.clear();
-        let text = format!(
-            "{}: not pinned live: CPUs {} were taken meanwhile",
-            live.name, live.unreserved
-        );
-        return Ok((Some(text), Applied::default()));
-    }
-    let applied = apply(root, hypervisor, &live);
-    Ok((line(&live, &applied), applied))
-}
-
-/// Why nothing could be planned.
-#[derive(Debug, thiserror::Error)]
-pub enum StartedError {
-    /// The status file cannot be read.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// It makes no sense, or the policy does not for this guest.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
-/// What `prepare` reserved for a guest that runs now.
-fn promised(root: &Root, uuid: &str, now: SystemTime) -> Option<Reservation> {
-    let text = root.read(format!("{}/{uuid}.json", reservation::FOLDER)).ok()?;
-    let reservation = Reservation::from_json(&text).ok()?;
-    let boot_id = root.read("/proc/sys/kernel/random/boot_id").ok();
-    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let void = reservation.void(now, boot_id.as_deref().map(str::trim), Daemon::Unknown, true);
-    void.is_none().then_some(reservation)
 }
 
 /// Does it. In observe mode, or while virtfit is disabled, nothing.

@@ -209,11 +209,6 @@ impl Records {
         self.0.insert(record.uuid.clone(), record);
     }
 
-    /// All of them, by UUID.
-    pub fn iter(&self) -> impl Iterator<Item = &Pinned> {
-        self.0.values()
-    }
-
     /// The one of this guest's QEMU process.
     pub fn of(&self, uuid: &str, pid: u32) -> Option<&Pinned> {
         self.0
