@@ -57,7 +57,7 @@ fn usual(libvirt: &Libvirt) -> Duration {
 fn the_daemon_is_killed_during_two_hundred_starts() {
     let libvirt = host();
     let mut seed = 7u32;
-    let mut daemon = Some(libvirt.daemon());
+    let mut daemon = Some(libvirt.virtfitd());
     for round in 0..100 {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let pause = Duration::from_millis(u64::from((seed >> 16) % 400));
@@ -70,7 +70,7 @@ fn the_daemon_is_killed_during_two_hundred_starts() {
                 client.join().unwrap();
             }
         });
-        daemon = Some(libvirt.daemon());
+        daemon = Some(libvirt.virtfitd());
         within(5, "no CPU is held twice", || {
             let alone = alone_on(&libvirt, &["a", "b"]);
             let twice = alone.len() == 2 && alone[0].0 == alone[1].0 && alone[0].0 == "1";
@@ -92,7 +92,7 @@ fn the_daemon_is_killed_during_two_hundred_starts() {
 fn a_daemon_that_is_stopped_delays_and_no_more() {
     let libvirt = host();
     let usual = usual(&libvirt);
-    let daemon = libvirt.daemon();
+    let daemon = libvirt.virtfitd();
     daemon.signal("STOP");
     let took = start(&libvirt, "a");
     // prepare, started.
@@ -174,7 +174,7 @@ fn sockets_that_refuse_lie_and_dawdle() {
 #[ignore = "needs root and libvirtd; run by make test"]
 fn libvirtd_dies_between_prepare_and_its_status_file() {
     let libvirt = host();
-    let _daemon = libvirt.daemon();
+    let _daemon = libvirt.virtfitd();
     // A hook that runs after ours and is slow: libvirtd is killed in it, with "a" reserved and no status file.
     let slow = libvirt.on_host("etc/libvirt/hooks/qemu.d/60-slow");
     fs::write(&slow, "#!/bin/sh\n[ \"$1/$2\" = a/prepare ] && sleep 3\nexit 0\n").unwrap();
@@ -206,13 +206,13 @@ fn libvirtd_dies_between_prepare_and_its_status_file() {
 #[ignore = "needs root and libvirtd; run by make test"]
 fn libvirtd_restarts_with_guests_and_a_dead_daemon() {
     let libvirt = host();
-    let daemon = libvirt.daemon();
+    let daemon = libvirt.virtfitd();
     start(&libvirt, "a");
     drop(daemon);
     libvirt.hold("KILL");
     libvirt.release();
     assert_eq!(libvirt.virsh(&["domstate", "a"]).unwrap().trim(), "running");
-    let _daemon = libvirt.daemon();
+    let _daemon = libvirt.virtfitd();
     start(&libvirt, "b");
     within(5, "a keeps what it has", || {
         let alone = alone_on(&libvirt, &["a", "b"]);
@@ -266,7 +266,7 @@ fn folders_that_are_missing_read_only_or_full() {
 #[ignore = "needs root and libvirtd; run by make test"]
 fn a_policy_that_breaks_while_running() {
     let libvirt = host();
-    let daemon = libvirt.daemon();
+    let daemon = libvirt.virtfitd();
     let policy = libvirt.on_host("etc/virtfit/policy.toml");
     fs::write(&policy, "[host]\nhousekeping = 0\n").unwrap();
     start(&libvirt, "a");

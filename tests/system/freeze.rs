@@ -68,7 +68,7 @@ fn no_call_takes_a_second_longer_because_of_us() {
             policy: with_us.then_some(POLICY),
             ..Setup::default()
         });
-        let _daemon = with_us.then(|| libvirt.daemon());
+        let _daemon = with_us.then(|| libvirt.virtfitd());
         libvirt.define(&small("bystander")).unwrap();
         for guest in 0..20 {
             libvirt.define(&small(&format!("f{guest}"))).unwrap();

@@ -30,7 +30,7 @@ fn a_guest_that_migrates_is_fitted_to_its_new_host() {
         })
     };
     let (from, to) = (host("virtfit-a", &first), host("virtfit-b", &second));
-    let (_daemon_a, _daemon_b) = (from.daemon(), to.daemon());
+    let (_daemon_a, _daemon_b) = (from.virtfitd(), to.virtfitd());
     let graphics = "<graphics type='vnc' port='-1' autoport='yes' passwd='s3cret'/>";
     let xml = sized("mover", 1, 32).replace("<memballoon", &format!("{graphics}\n    <memballoon"));
     from.define(&xml).unwrap();

@@ -69,7 +69,7 @@ fn clean(libvirt: &Libvirt) {
 #[ignore = "needs root and libvirtd; run by make test"]
 fn each_operation_is_right() {
     let libvirt = host();
-    let _daemon = libvirt.daemon();
+    let _daemon = libvirt.virtfitd();
     let virsh = |words: &[&str]| {
         libvirt
             .virsh(words)
@@ -148,7 +148,7 @@ fn each_operation_is_right() {
 #[ignore = "needs root and libvirtd; run by make test"]
 fn nothing_is_left_after_five_hundred_operations() {
     let libvirt = host();
-    let daemon = libvirt.daemon();
+    let daemon = libvirt.virtfitd();
     let memory = |daemon: &crate::daemon::Daemon| -> u64 {
         daemon
             .status("VmRSS")

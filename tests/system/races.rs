@@ -52,7 +52,7 @@ fn refuse(libvirt: &Libvirt, rounds: usize) {
 #[ignore = "needs root and libvirtd; run by make test"]
 fn one_of_two_starts_with_refuse_by_the_daemon() {
     let libvirt = host("refuse");
-    let _daemon = libvirt.daemon();
+    let _daemon = libvirt.virtfitd();
     refuse(&libvirt, 50);
 }
 
@@ -67,7 +67,7 @@ fn one_of_two_starts_with_refuse_without_a_daemon() {
 #[ignore = "needs root and libvirtd; run by make test"]
 fn never_the_same_cpu_twice_with_run_shared() {
     let libvirt = host("run-shared");
-    let _daemon = libvirt.daemon();
+    let _daemon = libvirt.virtfitd();
     for round in 0..100 {
         let said = start_both(&libvirt);
         assert!(said.iter().all(Result::is_ok), "round {round}: {said:?}");
