@@ -68,6 +68,8 @@ pub enum Command {
     Rewrite(RewriteArgs),
     /// The XML as it was before virtfit
     Revert(RevertArgs),
+    /// Every guest: what it holds, where its threads really run, what is pending; and what is free
+    Status(StatusArgs),
     /// What libvirt's qemu hook calls: the guest's XML on stdin
     Hook(HookArgs),
     /// What virtfitd goes on as
@@ -155,6 +157,14 @@ pub struct RevertArgs {
     /// All guests of the host
     #[arg(long)]
     pub all: bool,
+}
+
+/// `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// The same as JSON, with every thread
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hook`. Words are taken as they come: nothing libvirt says is a usage error.

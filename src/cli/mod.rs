@@ -20,6 +20,7 @@ pub mod profile;
 pub mod revert;
 pub mod rewrite;
 pub mod session;
+pub mod status;
 
 pub use outcome::{Exit, Failure, Outcome};
 
@@ -73,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Rewrite(options) => rewrite::run(&args.global, options),
         Command::Revert(options) => revert::run(&args.global, options),
         Command::Profile(command) => profile::run(&args.global, command),
+        Command::Status(options) => status::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Hook(_) | Command::Daemon { .. } => Ok(Outcome::default()),
     };
