@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::domain::{self, Domain};
@@ -35,11 +36,11 @@ pub struct View {
     /// Where the host is read.
     pub root: Root,
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The host.
-    pub host: Host,
+    pub host: Arc<Host>,
     /// The policy's sets on it.
-    pub sets: Sets,
+    pub sets: Arc<Sets>,
     /// Who holds what.
     pub reading: Reading,
 }
@@ -126,9 +127,9 @@ impl View {
         let sets = sets::resolve(&policy.host, &host);
         Self {
             root,
-            policy,
-            host,
-            sets,
+            policy: Arc::new(policy),
+            host: Arc::new(host),
+            sets: Arc::new(sets),
             reading,
         }
     }
