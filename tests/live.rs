@@ -47,7 +47,6 @@ fn inside() {
         };
         let plan = doors::live::plan(case, &view).unwrap();
         let applied = live::apply(&root, &mut Virsh, &plan);
-        println!("SAID {:?}", live::line(&plan, &applied));
         assert_eq!(applied.failed, Vec::<String>::new(), "{plan:?}");
         return;
     }
@@ -59,7 +58,6 @@ fn inside() {
         .collect();
     for float in floats::plan(&view, &texts, &records, |_| false) {
         let applied = floats::apply(&root, &view, &mut Virsh, &float);
-        println!("SAID {}: {:?}", float.name, applied.done);
         assert_eq!(applied.failed, Vec::<String>::new(), "{float:?}");
     }
 }

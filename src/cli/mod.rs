@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 pub mod apply;
 pub mod args;
+pub mod ask;
 pub mod guest;
 pub mod hook;
 pub mod hypervisor;

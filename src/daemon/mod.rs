@@ -2,17 +2,26 @@
 
 pub mod calls;
 pub mod class;
+pub mod define;
+pub mod definition;
 pub mod driver;
+pub mod earlier;
 pub mod floats;
 pub mod hooks;
 pub mod inflight;
 pub mod live;
 pub mod memory;
+pub mod pending;
+pub mod questions;
 pub mod queue;
+pub mod records;
+pub mod running;
+pub mod seen;
 pub mod server;
 pub mod socket;
 pub mod tasks;
 pub mod watch;
+pub mod worker;
 
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{IothreadId, VcpuId};

@@ -51,8 +51,10 @@ pub enum Change {
     Policy,
     /// [`SWITCH`] came or went.
     Switch,
-    /// A reservation came or went.
+    /// A reservation was written.
     Reservation,
+    /// A reservation went away.
+    ReservationGone,
     /// Anything may have changed.
     Lost,
 }
@@ -329,7 +331,9 @@ impl Role {
             Self::Policy(Some(file)) => (file.as_os_str() == name).then_some(Change::Policy),
             Self::Policy(None) => Some(Change::Policy),
             Self::Switch => (Path::new(SWITCH).file_name() == Some(name)).then_some(Change::Switch),
-            Self::Reservations => (!name.as_encoded_bytes().starts_with(b".")).then_some(Change::Reservation),
+            Self::Reservations if name.as_encoded_bytes().starts_with(b".") => None,
+            Self::Reservations if came => Some(Change::Reservation),
+            Self::Reservations => Some(Change::ReservationGone),
             Self::Awaits(awaited) if came && awaited.as_os_str() == name => return News::Appeared,
             Self::Awaits(_) | Self::Above | Self::DriverFile => None,
         };
@@ -418,7 +422,6 @@ mod tests {
                 Change::StatusGone("db".into()),
                 Change::Autostart("db".into()),
                 Change::Switch,
-                Change::Reservation,
                 Change::Reservation,
             ]
         );

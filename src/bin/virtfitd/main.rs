@@ -11,6 +11,7 @@ use virtfit::root::Root;
 use virtfit::view::Place;
 
 mod libvirt;
+mod serve;
 
 use libvirt::Libvirt;
 
@@ -62,8 +63,7 @@ fn main() -> ExitCode {
                 topology: args.topology,
                 assume_empty: false,
             };
-            let _ = place;
-            Ok(())
+            serve::run(place, &args.connect)
         }
     };
     match result {
