@@ -288,8 +288,10 @@ fn the_question_holds_what_libvirt_said() {
     }
 }
 
-/// Daemons that are of no use, and how long the hook waits for them.
-fn useless() -> Vec<(&'static str, fn(Host) -> Host, u64)> {
+/// A daemon that is of no use: what is wrong, how it is made so, and how many milliseconds the hook waits for it.
+type Useless = (&'static str, fn(Host) -> Host, u64);
+
+fn useless() -> Vec<Useless> {
     vec![
         ("there is none", |host| host, 0),
         (
@@ -586,7 +588,6 @@ fn what_virtfit_does_is_taken_with_care() {
     for (script, words, xml, exit, stdout, stderr, ms) in rows {
         let host = Host::new().virtfit(script);
         let ran = host.run(words, xml);
-        eprintln!("{script}: {words}");
         ran.expect(exit, stdout, stderr, ms);
     }
 }
