@@ -1,15 +1,17 @@
-# `make help` lists the targets. DESTDIR, PREFIX, CARGO and CARGO_FLAGS (e.g. --offline) may be set.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+# `make help` lists the targets. DESTDIR, PREFIX, HOOK, LAB, CARGO and CARGO_FLAGS (e.g. --offline) may be set.
 CARGO       ?= cargo
 CARGO_FLAGS ?=
 DESTDIR     ?=
-PREFIX      ?= /usr/local
-BINDIR      ?= $(PREFIX)/bin
-DOCDIR      ?= $(PREFIX)/share/doc/virtfit
+PREFIX      ?= /usr
+HOOK        ?= qemu.d
+LAB         ?= target/lab
 FUZZ_CASES  ?= 20000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench fuzz bless install clean
+.PHONY: help setup build demo test check bench fuzz bless install uninstall lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +19,7 @@ help: ## List the targets
 setup: ## Install what building and testing need (apt, as root; else say what is missing)
 	@.ci/setup
 
-build: ## Build the release binary
+build: ## Build the release binaries
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
 
 demo: ## Fit a guest to a server that is not there: the paper's, from fixtures/
@@ -54,13 +56,20 @@ bless: ## Rewrite the goldens; read the diff before you commit it
 	@git --no-pager diff --stat -- fixtures tests/render
 	@echo 'The goldens are rewritten. Read `git diff fixtures tests/render`: every line of it is a change of behaviour.'
 
-install: build ## Install below DESTDIR and PREFIX
-	install -D -m 0755 target/release/virtfit $(DESTDIR)$(BINDIR)/virtfit
-	install -D -m 0644 LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
-	install -D -m 0644 README.md $(DESTDIR)$(DOCDIR)/README.md
-	install -D -m 0644 CHANGELOG.md $(DESTDIR)$(DOCDIR)/CHANGELOG.md
-	install -D -m 0644 docs/policy.md $(DESTDIR)$(DOCDIR)/policy.md
-	install -D -m 0644 hooks/README.md $(DESTDIR)$(DOCDIR)/hooks.md
+install: build ## Install below DESTDIR and PREFIX; HOOK=main for libvirt before 6.5, HOOK=none for no hook
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' HOOK='$(HOOK)' packaging/install
+
+uninstall: ## Remove what install put there
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' packaging/install --remove
+
+lab: ## The paper's server in emulation, virtfit on it, every thread looked at (root; 10 minutes)
+	@.ci/setup
+	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	rm -rf target/lab-stage
+	DESTDIR=target/lab-stage PREFIX=/usr packaging/install
+	lab/disk $(LAB)
+	lab/run $(LAB) target/lab-stage | tee target/lab.out
+	@echo 'To keep it: cp target/lab.out docs/lab.txt'
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -17,9 +17,11 @@ mod compare;
 mod edits;
 mod fragment;
 mod layout;
+mod needs;
 mod order;
 mod places;
 mod record;
+mod request;
 mod revert;
 mod target;
 mod value;
@@ -33,6 +35,7 @@ use crate::xml::{Document, XmlError};
 
 pub use apply::apply;
 pub use compare::{changes, in_force};
+pub use request::request;
 pub use revert::{Reverted, revert, revert_but};
 pub use target::path;
 

@@ -68,6 +68,10 @@ pub enum Command {
     Rewrite(RewriteArgs),
     /// The XML as it was before virtfit
     Revert(RevertArgs),
+    /// Bring definitions in line with policy and host
+    Apply(ApplyArgs),
+    /// Every guest: what it holds, where its threads really run, what is pending; and what is free
+    Status(StatusArgs),
     /// What libvirt's qemu hook calls: the guest's XML on stdin
     Hook(HookArgs),
     /// Profiles, with every key
@@ -148,6 +152,44 @@ pub struct RevertArgs {
     /// All guests of the host
     #[arg(long)]
     pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `apply`.
+#[derive(Debug, clap::Args)]
+pub struct ApplyArgs {
+    /// Names or UUIDs of guests
+    #[arg(value_name = "GUEST", conflicts_with = "all")]
+    pub guests: Vec<OsString>,
+    /// All guests of the host
+    #[arg(long)]
+    pub all: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write the files themselves, while no libvirt daemon has loaded them; without guests or --all: autostart guests, and
+    /// those whose place is gone
+    #[arg(long)]
+    pub offline: bool,
+    /// Choose what the guest sees anew: topology, cells, CPU mode
+    #[arg(long)]
+    pub reshape: bool,
+    /// Move guests to a better place, though the one they have is valid
+    #[arg(long)]
+    pub improve: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// The same as JSON, with every thread
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hook`. Words are taken as they come: nothing libvirt says is a usage error.
@@ -213,6 +255,18 @@ pub enum ProfileCommand {
     Show {
         /// The profile's name
         name: String,
+    },
+    /// Let a guest ask for a profile itself, in its own metadata; `off`: leave it alone
+    Set {
+        /// A guest's name or UUID
+        guest: OsString,
+        /// The profile's name
+        name: String,
+    },
+    /// Take a guest's own request out
+    Unset {
+        /// A guest's name or UUID
+        guest: OsString,
     },
 }
 

@@ -16,17 +16,25 @@ use crate::xml::Document;
 /// # Errors
 /// There is none (with a guess at what was meant), or definitions may not be read.
 pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
+    Ok(root.path(path(&name(root, word)?)))
+}
+
+/// The name of the guest of this name, else of this UUID, that has a definition.
+///
+/// # Errors
+/// As [`find`].
+pub fn name(root: &Root, word: &str) -> Result<String, Failure> {
     if word.is_empty() {
         return Err(Failure::Usage("'' is no guest".into()));
     }
     let names = definitions(root)?;
     if names.iter().any(|name| name == word) {
-        return Ok(root.path(path(word)));
+        return Ok(word.to_string());
     }
     if let Some(uuid) = uuid(word) {
         for name in &names {
             if uuid_of(root, name)?.as_deref() == Some(uuid.as_str()) {
-                return Ok(root.path(path(name)));
+                return Ok(name.clone());
             }
         }
     }

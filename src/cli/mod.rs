@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
+pub mod apply;
 pub mod args;
 pub mod guest;
 pub mod hook;
+pub mod hypervisor;
 pub mod input;
 pub mod logger;
 pub mod outcome;
@@ -19,6 +21,7 @@ pub mod profile;
 pub mod revert;
 pub mod rewrite;
 pub mod session;
+pub mod status;
 
 pub use outcome::{Exit, Failure, Outcome};
 
@@ -65,7 +68,9 @@ pub fn main() -> ExitCode {
         Command::Plan(options) => plan::run(&args.global, options),
         Command::Rewrite(options) => rewrite::run(&args.global, options),
         Command::Revert(options) => revert::run(&args.global, options),
+        Command::Apply(options) => apply::run(&args.global, options),
         Command::Profile(command) => profile::run(&args.global, command),
+        Command::Status(options) => status::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Hook(_) => Ok(Outcome::default()),
     };

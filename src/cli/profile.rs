@@ -1,13 +1,21 @@
-//! `virtfit profile list|show`.
+//! `virtfit profile list|show|set|unset`.
 
+use std::ffi::OsStr;
+
+use crate::apply::definitions;
 use crate::cli::args::{Global, ProfileCommand};
-use crate::cli::{Failure, Outcome, session};
-use crate::policy::show;
+use crate::cli::hypervisor::{self, in_flight};
+use crate::cli::outcome::without_errno;
+use crate::cli::{Failure, Outcome, guest, session};
+use crate::ledger::read::Reading;
+use crate::policy::{select, show};
+use crate::rewrite;
+use crate::xml::Document;
 
 /// Runs it.
 ///
 /// # Errors
-/// The policy is broken, or there is no such profile.
+/// The policy is broken, there is no such profile or guest, or libvirt cannot be asked.
 pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure> {
     let policy = session::load_policy(global)?;
     match command {
@@ -15,5 +23,39 @@ pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure
         ProfileCommand::Show { name } => show::profile(&policy, name)
             .map(Outcome::answer)
             .map_err(|unknown| Failure::Broken(unknown.to_string())),
+        ProfileCommand::Set { guest, name } => {
+            select::by_name(&policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
+            let mut outcome = request(global, guest, Some(name))?;
+            if let Err(why) = select::permitted(&policy, name) {
+                outcome
+                    .stderr
+                    .push(format!("virtfit: this request will not be followed: {why}"));
+            }
+            Ok(outcome)
+        }
+        ProfileCommand::Unset { guest } => request(global, guest, None),
     }
+}
+
+/// Changes a guest's own request in its definition.
+fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outcome, Failure> {
+    let root = session::root(global);
+    let name = guest::name(&root, &word.to_string_lossy())?;
+    let at = |error: String| Failure::at(&name, error);
+    let definition = definitions::read(&root, &name, &Reading::default())
+        .map_err(|error| Failure::Broken(without_errno(&error.to_string())))?;
+    let document = Document::parse(&definition.text).map_err(|error| at(error.to_string()))?;
+    let asked = rewrite::request(&document, profile).map_err(|error| at(error.to_string()))?;
+    let text = match profile {
+        Some(profile) => format!("{name}: asks for profile {profile}\n"),
+        None => format!("{name}: asks for no profile\n"),
+    };
+    if asked == definition.text {
+        return Ok(Outcome::answer(text));
+    }
+    in_flight(&root, &definition.domain.uuid, &name).map_err(at)?;
+    let mut libvirt = hypervisor::connect(global);
+    hypervisor::unchanged(&root, &name, &definition.text).map_err(at)?;
+    libvirt.define(&asked).map_err(|error| at(error.to_string()))?;
+    Ok(Outcome::answer(text))
 }

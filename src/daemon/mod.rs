@@ -1,11 +1,18 @@
 //! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
 
+pub mod calls;
+pub mod class;
+pub mod driver;
+pub mod floats;
 pub mod hooks;
 pub mod inflight;
+pub mod live;
 pub mod memory;
+pub mod queue;
 pub mod server;
 pub mod socket;
 pub mod tasks;
+pub mod watch;
 
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{IothreadId, VcpuId};
@@ -28,10 +35,13 @@ pub trait Hypervisor {
     /// # Errors
     /// What libvirt said.
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError>;
+    /// Leaves the connection, so that libvirt may end when it has nothing to do. The next call connects again.
+    fn close(&mut self) {}
 }
 
 /// What the API can change on a running guest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LiveChange {
     /// `virDomainPinVcpuFlags`.
     PinVcpu(VcpuId, CpuSet),

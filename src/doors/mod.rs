@@ -34,6 +34,8 @@ pub mod words;
 
 pub use operation::{Task, task};
 
+pub mod live;
+
 /// One call of libvirt's hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {

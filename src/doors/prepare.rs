@@ -171,9 +171,16 @@ impl Case<'_> {
             });
         }
         if let (Standing::Taken(cpus), true) = (&standing, refuse) {
-            return Ok(match place.filter(|place| !self.still_on(place, cpus)) {
-                Some(place) => self.veto(&[self.moved(&words::held(cpus, self.taken), place)]),
-                None => self.veto(&self.refusal(self.plan, &words::held(cpus, self.taken))),
+            let held = words::held(cpus, self.taken);
+            return Ok(match place {
+                Some(place) if self.still_on(place, cpus) => {
+                    let guest = &self.guest.domain.name;
+                    self.veto(&[format!(
+                        "{guest}'s {held}, and its pins are not virtfit's to move"
+                    )])
+                }
+                Some(place) => self.veto(&[self.moved(&held, place)]),
+                None => self.veto(&refusal(self.plan, &held)),
             });
         }
         // It starts with its memory where its XML binds it: only CPUs there will do.
@@ -205,7 +212,7 @@ impl Case<'_> {
                     };
                     self.veto(&[self.moved(&why, place)])
                 }
-                None => self.veto(&self.refusal(self.plan, &why)),
+                None => self.veto(&refusal(self.plan, &why)),
             },
             (None, false) => self.floats(&bound, &why),
         })
@@ -263,16 +270,19 @@ impl Case<'_> {
         Fate::Admit { want, told }
     }
 
-    /// (c): nothing is promised but what an administrator pinned, which nothing moves.
+    /// (c): nothing is promised but what nothing moves: an administrator's pins, and huge pages.
     fn floats(&self, bound: &Decision, why: &str) -> Fate {
         let plan = bound.plan();
-        let kept = match &plan.placement {
-            Some(placement) => placement.dedicated.clone(),
-            None => self.own.cpus.difference(&self.guest.wrote),
-        };
+        let mut kept = self.own.cpus.difference(&self.guest.wrote);
+        if let Some(placement) = &plan.placement {
+            kept.extend_from(&placement.dedicated);
+        }
+        let mut memory = self.own.reserved_memory();
+        // QEMU takes huge pages as the XML says, whatever becomes of its CPUs.
+        memory.retain(|piece| piece.page_kib.is_some());
         let want = Want {
             cpus: self.without_taken(&kept),
-            memory: self.own.reserved_memory(),
+            memory,
             ..Want::default()
         };
         let reasons: Vec<String> = plan
@@ -320,13 +330,6 @@ impl Case<'_> {
         }
     }
 
-    fn refusal(&self, plan: &Plan, why: &str) -> Vec<String> {
-        match plan.reasons.is_empty() {
-            true => vec![why.to_string()],
-            false => plan.reasons.clone(),
-        }
-    }
-
     fn veto(&self, reasons: &[String]) -> Fate {
         Fate::Veto(words::veto(&self.guest.domain.name, reasons))
     }
@@ -335,4 +338,12 @@ impl Case<'_> {
 /// The place a plan found, if it is what the profile asks for.
 fn fitting(plan: &Plan) -> Option<&Placement> {
     plan.placement.as_ref().filter(|placement| placement.fits)
+}
+
+/// Why it is refused; `otherwise` where the plan does not say.
+fn refusal(plan: &Plan, otherwise: &str) -> Vec<String> {
+    match plan.verdict {
+        Verdict::Refused if !plan.reasons.is_empty() => plan.reasons.clone(),
+        _ => vec![otherwise.to_string()],
+    }
 }

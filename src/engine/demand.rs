@@ -112,7 +112,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
             false => Vec::new(),
         },
         cells,
-        memory: domain.memory,
+        memory: domain.all_memory(),
         make_cells: wishes.makes_cells()
             && !domain.has_cells()
             && made.is_empty()
@@ -238,7 +238,7 @@ fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
         .map(|cell| CellDemand {
             id: cell.id,
             vcpus: cell.vcpus.clone(),
-            memory: cell.memory,
+            memory: domain.memory_of(cell),
             nodes: nodes(cell.id),
         })
         .collect()
@@ -291,6 +291,11 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
     let mut mounted: Vec<KiB> = host.hugetlbfs.clone();
     mounted.sort_unstable_by(|a, b| b.cmp(a));
     mounted.dedup();
+    let suits = |page: &KiB| {
+        let mut devices = domain.memory_devices.iter();
+        devices.all(|device| device.unit.0.is_multiple_of(page.0))
+    };
+    mounted.retain(suits);
     let large = || mounted.iter().copied().map(Some).collect::<Vec<_>>();
     let rule = match scope {
         Scope::Boot => wishes.profile.hugepages,

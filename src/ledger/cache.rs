@@ -10,6 +10,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::ledger::pinned::Records;
 use crate::ledger::reservation::Reservation;
 use crate::ledger::undecided::Undecided;
 use crate::ledger::{Claim, Holder};
@@ -109,4 +110,6 @@ pub struct Cache {
     pub definitions: Folder<Claim>,
     /// What `<hugepages/>` without a size meant in the status files.
     pub default_page: Option<KiB>,
+    /// The masks virtfit set on running guests, which status files are read with.
+    pub pinned: Records,
 }

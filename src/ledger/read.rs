@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
 use crate::ledger::cache::{Cache, Folder, Stamp};
+use crate::ledger::pinned::Records;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, process, status};
@@ -80,11 +81,14 @@ pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
 pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Reading, LedgerError> {
     let mut reading = Reading::default();
     let default_page = default_huge_page(root);
-    if cache.default_page != Some(default_page) {
+    let pinned = Records::read(root, &mut reading.warnings);
+    if cache.default_page != Some(default_page) || cache.pinned != pinned {
         cache.status = Folder::default();
         cache.default_page = Some(default_page);
+        cache.pinned = pinned.clone();
     }
-    let parse = |text: &str| status::parse(text, default_page).map_err(|error| error.to_string());
+    let parse =
+        |text: &str| status::parse_with(text, default_page, &pinned).map_err(|error| error.to_string());
     for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
         match file.said {
             Ok(holder) => reading.ledger.holders.push(holder),

@@ -90,6 +90,14 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
     }
 }
 
+/// Whether a guest may ask for this profile.
+///
+/// # Errors
+/// Why not.
+pub fn permitted(policy: &Policy, name: &str) -> Result<(), String> {
+    requested(policy, name).map(drop)
+}
+
 fn requested<'a>(policy: &'a Policy, asked: &str) -> Result<&'a Profile, String> {
     let Some(profile) = policy.profile(asked) else {
         return Err(format!(

@@ -1,0 +1,175 @@
+//! A decision for each of many definitions, made one after the other so that each sees what those before it were given.
+//!
+//! Autostart guests come first and treat each other's CPUs and pages as held, for they will all run at once; where that leaves no
+//! place for one, other orders are tried (the biggest first, those that found no place before all others), and in the end it may
+//! overlap, which only means that the policy decides at its start. The others only claim: they may never run together.
+
+use std::cmp::Reverse;
+
+use crate::apply::definitions::Definition;
+use crate::engine::{Decision, EngineError, Keep};
+use crate::ledger::guest::{self, GuestXml};
+use crate::ledger::taken::same_guest;
+use crate::ledger::{Claim, Holder, claims};
+use crate::plan::{Plan, Scope};
+use crate::view::{Ask, View};
+
+/// How many orders of the autostart guests are tried.
+const ORDERS: usize = 12;
+
+/// The huge page size `<hugepages/>` means is not looked up here: what virtfit writes names its size.
+const DEFAULT_PAGE: crate::units::KiB = crate::units::KiB(2048);
+
+/// What became of one definition.
+pub type Decided = Result<Decision, EngineError>;
+
+/// Decides for all, in the order given. `keep` as in [`Ask`].
+pub fn decide(view: &View, definitions: &[Definition], keep: Keep) -> Vec<Decided> {
+    let (together, others): (Vec<usize>, Vec<usize>) =
+        (0..definitions.len()).partition(|index| is_together(&definitions[*index]));
+    let mut best = Attempt::new(view, definitions);
+    best.run(&together, keep);
+    let mut order = together.clone();
+    order.sort_by_key(|index| Reverse(definitions[*index].domain.vcpus));
+    for _ in 0..ORDERS {
+        if best.without.is_empty() {
+            break;
+        }
+        let mut attempt = Attempt::new(view, definitions);
+        // All may move: what stood where it stood was in somebody's way.
+        attempt.run(&order, if keep == Keep::Place { Keep::Shape } else { keep });
+        let without = attempt.without.clone();
+        if without.len() < best.without.len() {
+            best = attempt;
+        }
+        let before = order.clone();
+        order.sort_by_key(|index| !without.contains(index));
+        if order == before {
+            break;
+        }
+    }
+    best.beside(&others, keep);
+    best.decided
+        .into_iter()
+        .map(|decided| decided.unwrap_or_else(|| Err(EngineError::Policy("not decided (a bug)".into()))))
+        .collect()
+}
+
+/// Whether it will run together with all others like it.
+fn is_together(definition: &Definition) -> bool {
+    definition.autostart && !definition.running
+}
+
+/// One order tried.
+struct Attempt<'a> {
+    definitions: &'a [Definition],
+    view: View,
+    decided: Vec<Option<Decided>>,
+    /// What autostart guests were given so far.
+    given: Vec<Holder>,
+    /// Autostart guests that found no place of their own.
+    without: Vec<usize>,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(view: &View, definitions: &'a [Definition]) -> Self {
+        Self {
+            definitions,
+            view: view.clone(),
+            decided: definitions.iter().map(|_| None).collect(),
+            given: Vec::new(),
+            without: Vec::new(),
+        }
+    }
+
+    /// Autostart guests, in this order.
+    fn run(&mut self, order: &[usize], keep: Keep) {
+        for index in order {
+            let apart = self.ask(*index, keep, true);
+            let decided = match &apart {
+                Ok(decision) if !has_place(decision.plan()) => {
+                    self.without.push(*index);
+                    self.ask(*index, keep, false)
+                }
+                _ => apart,
+            };
+            self.take(*index, decided, true);
+        }
+    }
+
+    /// The others, one after the other.
+    fn beside(&mut self, order: &[usize], keep: Keep) {
+        for index in order {
+            let decided = self.ask(*index, keep, false);
+            self.take(*index, decided, false);
+        }
+    }
+
+    fn ask(&mut self, index: usize, keep: Keep, apart: bool) -> Decided {
+        let ask = Ask {
+            keep,
+            ..Ask::of(Scope::Boot)
+        };
+        let before = self.view.reading.ledger.holders.len();
+        if apart {
+            self.view
+                .reading
+                .ledger
+                .holders
+                .extend(self.given.iter().cloned());
+        }
+        let decided = self.view.decide(&self.definitions[index].text, ask);
+        self.view.reading.ledger.holders.truncate(before);
+        decided
+    }
+
+    /// Lets those that come later see what this one was given.
+    fn take(&mut self, index: usize, decided: Decided, together: bool) {
+        let definition = &self.definitions[index];
+        if let Ok(decision) = &decided {
+            let text = match decision {
+                Decision::Tuned { xml, .. } => xml,
+                Decision::Unchanged(_) | Decision::Refused(_) => &definition.text,
+            };
+            self.claim(definition, text);
+            let placement = decision.plan().placement.as_ref();
+            if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
+                self.given.push(Holder {
+                    uuid: definition.domain.uuid.clone(),
+                    name: definition.name.clone(),
+                    pins: placement
+                        .dedicated
+                        .iter()
+                        .map(crate::idset::CpuSet::one)
+                        .collect(),
+                    withheld: placement.withheld.clone(),
+                    memory: guest::memory(&guest.domain, None, DEFAULT_PAGE),
+                    starting: true,
+                    reservation: true,
+                });
+            }
+        }
+        self.decided[index] = Some(decided);
+    }
+
+    fn claim(&mut self, definition: &Definition, text: &str) {
+        let own = (definition.domain.uuid.as_str(), definition.name.as_str());
+        let all = &mut self.view.reading.ledger.claims;
+        all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
+        if !definition.running
+            && let Ok(claim) = claims::parse(text, definition.autostart)
+            && !claim.cpus.is_empty()
+        {
+            all.push(claim);
+        }
+    }
+}
+
+/// Whether a guest got what its profile asks for; one that is left alone lacks nothing.
+fn has_place(plan: &Plan) -> bool {
+    match (&plan.placement, &plan.profile) {
+        (Some(placement), _) => placement.fits,
+        (None, Some(_)) => plan.verdict == crate::plan::Verdict::Unchanged,
+        (None, None) => true,
+    }
+}

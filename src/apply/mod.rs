@@ -1,0 +1,12 @@
+//! Definitions brought in line with policy and host: by `virtfit apply` through libvirt, and before libvirt loads them by
+//! `virtfit apply --offline` in their files.
+//!
+//! ```text
+//! definitions  what is defined, what runs, what libvirt starts by itself
+//! joint        a decision for each, so that autostart guests do not overlap where that is possible
+//! offline      whether libvirt has loaded the files; writing them
+//! ```
+
+pub mod definitions;
+pub mod joint;
+pub mod offline;

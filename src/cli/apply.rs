@@ -1,0 +1,217 @@
+//! `virtfit apply`: definitions in line with policy and host, through libvirt, or in their files before libvirt loads them.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use crate::apply::definitions::{self, Definition};
+use crate::apply::{joint, offline};
+use crate::cli::args::{ApplyArgs, Global};
+use crate::cli::hypervisor::{self, in_flight};
+use crate::cli::outcome::without_errno;
+use crate::cli::session::{self, Session};
+use crate::cli::{Exit, Failure, Outcome, guest, output, plan};
+use crate::engine::{Decision, Keep};
+use crate::plan::{Plan, Verdict};
+use crate::render;
+use crate::root::Root;
+use crate::wire::DISABLED;
+
+/// Runs it.
+///
+/// # Errors
+/// Host or policy is broken, a guest is not there, or libvirt has loaded what shall be changed behind its back.
+pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
+    if args.guests.is_empty() && !args.all && !args.offline {
+        return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
+    }
+    let root = session::root(global);
+    if root.is_none() {
+        return Err(Failure::Usage(
+            "--topology alone is a host without guests: give --root".into(),
+        ));
+    }
+    if root.exists(DISABLED) && !args.dry_run {
+        let text = format!("{} is there: nothing was changed", root.path(DISABLED).display());
+        return match args.offline {
+            true => Ok(Outcome {
+                stderr: vec![format!("virtfit: {text}")],
+                ..Outcome::default()
+            }),
+            false => Err(Failure::Broken(text)),
+        };
+    }
+    if args.offline
+        && !args.dry_run
+        && let Some((daemon, pid)) = offline::loaded_by(&root)
+    {
+        return Err(Failure::Broken(format!(
+            "{daemon} (pid {pid}) has loaded the definitions: leave --offline out, or stop it first"
+        )));
+    }
+    let session = Session::open(global)?;
+    let mut outcome = Outcome::default();
+    let chosen = choose(&root, &session, args, &mut outcome)?;
+    let keep = match (args.reshape, args.improve) {
+        (true, _) => Keep::Nothing,
+        (false, true) => Keep::Shape,
+        (false, false) => Keep::Place,
+    };
+    let unasked = args.offline && !args.all && args.guests.is_empty();
+    let decided = joint::decide(&session.view, &chosen, keep);
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut changes: Vec<(&Definition, String)> = Vec::new();
+    for (definition, decided) in chosen.iter().zip(decided) {
+        match decided {
+            Ok(decision) => {
+                log::info!("{}", session::summary(decision.plan()));
+                outcome.stderr.extend(plan::refusal(decision.plan()));
+                let plan = decision.plan().clone();
+                if let Decision::Tuned { xml, .. } = decision
+                    && (!unasked || by_itself(&session, definition, &plan))
+                {
+                    changes.push((definition, xml));
+                }
+                plans.push(plan);
+            }
+            Err(error) => {
+                let line = Failure::at(&definition.name, error);
+                outcome.stderr.push(format!("virtfit: {}", line.message()));
+                outcome.exit = Exit::Broken;
+            }
+        }
+    }
+    outcome.stdout = render::plan::list(&plans, &output::style(global.color));
+    let refused = plans.iter().any(|plan| plan.verdict == Verdict::Refused);
+    if outcome.exit == Exit::Done && refused {
+        outcome.exit = Exit::No;
+    }
+    let observe = session.view.policy.host.observe;
+    if args.dry_run || observe {
+        let why = if args.dry_run { "" } else { " (mode = \"observe\")" };
+        outcome.stdout.push_str(&format!(
+            "Nothing was written{why}: {} of {} would be redefined.\n",
+            changes.len(),
+            plans.len()
+        ));
+        return Ok(outcome);
+    }
+    if !changes.is_empty() && !args.offline && !confirmed(args.yes, &outcome.stdout, changes.len()) {
+        outcome.stdout = "Nothing was written.\n".into();
+        return Ok(outcome);
+    }
+    let done = carry_out(global, &root, args.offline, &changes, &mut outcome)?;
+    outcome
+        .stdout
+        .push_str(&format!("{done} of {} redefined.\n", plans.len()));
+    Ok(outcome)
+}
+
+/// The definitions asked for. One that cannot be read does not hide the others where all are meant.
+fn choose(
+    root: &Root,
+    session: &Session,
+    args: &ApplyArgs,
+    outcome: &mut Outcome,
+) -> Result<Vec<Definition>, Failure> {
+    let reading = &session.view.reading;
+    if !args.guests.is_empty() {
+        return args
+            .guests
+            .iter()
+            .map(|word| {
+                let name = guest::name(root, &word.to_string_lossy())?;
+                definitions::read(root, &name, reading)
+                    .map_err(|error| Failure::Broken(without_errno(&error.to_string())))
+            })
+            .collect();
+    }
+    let names = guest::definitions(root)?;
+    let mut all = Vec::new();
+    for name in names {
+        match definitions::read(root, &name, reading) {
+            Ok(definition) => all.push(definition),
+            Err(error) => {
+                outcome
+                    .stderr
+                    .push(format!("virtfit: {}", without_errno(&error.to_string())));
+                outcome.exit = Exit::Broken;
+            }
+        }
+    }
+    if args.offline {
+        // What runs keeps what it has; its definition is looked at when it ends.
+        all.retain(|definition| !definition.running);
+    }
+    Ok(all)
+}
+
+/// Whether the offline run changes a definition without being asked for it: autostart guests, and those virtfit tuned before. A
+/// policy that changed since then counts only where `on_policy_change` says so.
+fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
+    let view = &session.view;
+    let digest = crate::xml::Document::parse(&definition.text)
+        .and_then(|document| crate::rewrite::provenance(&document))
+        .ok()
+        .flatten()
+        .map(|provenance| provenance.head.policy_digest);
+    let follows = view.policy.host.apply_policy_change;
+    let answer = match digest {
+        Some(digest) => follows || digest == view.policy.digest,
+        None => definition.autostart,
+    };
+    if !answer {
+        log::info!(
+            "{}: left as it is: the policy changed (on_policy_change = report)",
+            plan.guest
+        );
+    }
+    answer
+}
+
+/// Asks on a terminal. stdin that is no terminal is a script, which knows what it does.
+fn confirmed(yes: bool, list: &str, changes: usize) -> bool {
+    let stdin = io::stdin();
+    if yes || !stdin.is_terminal() {
+        return true;
+    }
+    let mut stderr = io::stderr();
+    let _ = write!(stderr, "{}Redefine {changes}? [y/N] ", output::visible(list));
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    let _ = stdin.lock().read_line(&mut answer);
+    matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+/// Writes the changes; how many were.
+fn carry_out(
+    global: &Global,
+    root: &Root,
+    offline: bool,
+    changes: &[(&Definition, String)],
+    outcome: &mut Outcome,
+) -> Result<usize, Failure> {
+    let mut done = 0;
+    let mut libvirt = None;
+    for (definition, xml) in changes {
+        let result = if offline {
+            offline::write(root, definition, xml).map_err(|error| without_errno(&error.to_string()))
+        } else {
+            let libvirt = match &mut libvirt {
+                Some(libvirt) => libvirt,
+                none => none.insert(hypervisor::connect(global)),
+            };
+            in_flight(root, &definition.domain.uuid, &definition.name)
+                .and_then(|()| hypervisor::unchanged(root, &definition.name, &definition.text))
+                .and_then(|()| libvirt.define(xml).map_err(|error| error.to_string()))
+        };
+        match result {
+            Ok(()) => done += 1,
+            Err(error) => {
+                outcome
+                    .stderr
+                    .push(format!("virtfit: {}: {error}", definition.name));
+                outcome.exit = Exit::Broken;
+            }
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,39 @@
+//! libvirt, for commands that change definitions. `virtfit` itself does not link it, as that would slow the hook down: it asks
+//! `virtfitd call`, a child process.
+
+use crate::cli::args::Global;
+use crate::cli::guest;
+use crate::daemon::Hypervisor;
+use crate::daemon::calls::ChildHypervisor;
+use crate::ledger::{reservation, status};
+use crate::root::Root;
+
+/// libvirt behind a child that is started with the first request.
+pub fn connect(global: &Global) -> Box<dyn Hypervisor> {
+    Box::new(ChildHypervisor::new(Some(&global.connect)))
+}
+
+/// A guest that is just being started must not be touched: libvirt would wait for it with all of its list locked. It has a
+/// reservation, and no status file yet.
+///
+/// # Errors
+/// It is; the text says what to do.
+pub fn in_flight(root: &Root, uuid: &str, name: &str) -> Result<(), String> {
+    let reserved = root.exists(format!("{}/{uuid}.json", reservation::FOLDER));
+    if !uuid.is_empty() && reserved && !root.exists(format!("{}/{name}.xml", status::FOLDER)) {
+        return Err("is being started: try again in a moment".into());
+    }
+    Ok(())
+}
+
+/// libvirt can only replace a definition, whatever it is by then: look right before.
+///
+/// # Errors
+/// Its file is gone or says something else now.
+pub fn unchanged(root: &Root, name: &str, text: &str) -> Result<(), String> {
+    match root.read(guest::path(name)) {
+        Ok(now) if now == text => Ok(()),
+        Ok(_) => Err("its definition changed meanwhile: try again".into()),
+        Err(_) => Err("its definition is gone".into()),
+    }
+}

@@ -1,0 +1,294 @@
+//! `virtfit apply --offline` and the joint placement, on a copy of the paper's server.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output};
+
+const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
+
+/// A server of 2 nodes x 8 cores x 2 threads, with a rule for all guests; goes when it is dropped.
+struct Host(tempfile::TempDir);
+
+impl Host {
+    fn new(policy: &str) -> Self {
+        let host = Self(tempfile::tempdir().unwrap());
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper/.");
+        assert!(
+            Command::new("cp")
+                .arg("-a")
+                .args([from.as_path(), host.0.path()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        host.put("etc/virtfit/policy.toml", policy);
+        host
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn define(&self, name: &str, vcpus: u32, mib: u64, autostart: bool) {
+        let number = name.bytes().fold(0u32, |sum, byte| sum * 31 + u32::from(byte));
+        let text = format!(
+            "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE.\n-->\n\n<domain type='kvm'>\n  <name>{name}</name>\n  \
+             <uuid>11111111-2222-4333-8444-{number:012}</uuid>\n  <memory unit='MiB'>{mib}</memory>\n  \
+             <vcpu placement='static'>{vcpus}</vcpu>\n  <os>\n    <type arch='x86_64' machine='q35'>hvm</type>\n  </os>\n</domain>\n"
+        );
+        self.put(&format!("etc/libvirt/qemu/{name}.xml"), &text);
+        let file = self.file(name);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        if autostart {
+            let folder = self.0.path().join("etc/libvirt/qemu/autostart");
+            fs::create_dir_all(&folder).unwrap();
+            symlink(&file, folder.join(format!("{name}.xml"))).unwrap();
+        }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(format!("etc/libvirt/qemu/{name}.xml"))
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).unwrap()
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        Command::new(VIRTFIT)
+            .arg("--root")
+            .arg(self.0.path())
+            .args(words)
+            .output()
+            .unwrap()
+    }
+
+    fn apply(&self, words: &[&str]) -> String {
+        let mut all = vec!["apply", "--offline"];
+        all.extend(words);
+        let done = self.run(&all);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{words:?}: {:?}: {stderr}", done.status);
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// The CPUs of a guest's vCPU pins.
+    fn pins(&self, name: &str) -> Vec<String> {
+        let text = self.text(name);
+        let pins = text.lines().filter(|line| line.contains("<vcpupin "));
+        pins.map(|line| {
+            line.split("cpuset='")
+                .nth(1)
+                .unwrap()
+                .split('\'')
+                .next()
+                .unwrap()
+                .to_string()
+        })
+        .collect()
+    }
+}
+
+const FIT_ALL: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
+
+#[test]
+fn autostart_guests_get_places_of_their_own() {
+    let host = Host::new(FIT_ALL);
+    // 7 dedicated cores a node. One after the other 1 and 4 would go to one node and 6 to the other, and 3 would find none.
+    for (name, vcpus) in [("a", 2), ("b", 8), ("c", 12), ("d", 6)] {
+        host.define(name, vcpus, 1024, true);
+    }
+    let before = host.text("a");
+    let said = host.apply(&[]);
+    assert!(said.contains("4 of 4 redefined"), "{said}");
+    let all: Vec<String> = ["a", "b", "c", "d"]
+        .iter()
+        .flat_map(|name| host.pins(name))
+        .collect();
+    let different: BTreeSet<&String> = all.iter().collect();
+    assert_eq!((all.len(), different.len()), (28, 28), "{all:?}");
+    // The header stays, the mode too, and nothing is left beside.
+    assert!(
+        host.text("a")
+            .starts_with(&before[..before.find("<domain").unwrap()])
+    );
+    assert_eq!(
+        fs::metadata(host.file("a")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let names: Vec<_> = fs::read_dir(host.0.path().join("etc/libvirt/qemu"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    // Once is enough.
+    let said = host.apply(&[]);
+    assert!(said.contains("0 of 4 redefined"), "{said}");
+}
+
+#[test]
+fn what_runs_is_respected_and_left_alone() {
+    let host = Host::new(FIT_ALL);
+    for name in ["a", "b"] {
+        host.define(name, 4, 1024, true);
+    }
+    host.apply(&[]);
+    let (a, b) = (host.pins("a"), host.text("b"));
+    // "a" runs on what "b" has: by hand, say.
+    let running = host
+        .text("b")
+        .replace("<name>b<", "<name>a<")
+        .replace("000000000098", "000000000097");
+    host.put(
+        "run/libvirt/qemu/a.xml",
+        &format!(
+            "<domstatus state='running' reason='booted' pid='1'>{}</domstatus>",
+            &running[running.find("<domain").unwrap()..]
+        ),
+    );
+    let said = host.apply(&[]);
+    assert!(said.contains("1 of 1 redefined"), "{said}");
+    assert_eq!(host.pins("a"), a, "a running guest's definition stays");
+    assert_ne!(host.text("b"), b);
+    let taken: BTreeSet<String> = running
+        .lines()
+        .filter(|line| line.contains("<vcpupin "))
+        .map(|line| {
+            line.split("cpuset='")
+                .nth(1)
+                .unwrap()
+                .split('\'')
+                .next()
+                .unwrap()
+                .to_string()
+        })
+        .collect();
+    assert!(host.pins("b").iter().all(|pin| !taken.contains(pin)));
+}
+
+#[test]
+fn only_autostart_guests_and_those_that_lost_their_place() {
+    let host = Host::new(FIT_ALL);
+    host.define("auto", 4, 1024, true);
+    host.define("plain", 4, 1024, false);
+    let plain = host.text("plain");
+    host.apply(&[]);
+    assert_eq!(host.text("plain"), plain);
+    host.apply(&["--all"]);
+    let tuned = host.pins("plain");
+    assert_eq!(tuned.len(), 4);
+    // Two of its CPUs went offline: the next run mends it.
+    let online = host.0.path().join("sys/devices/system/cpu/online");
+    let gone: BTreeSet<&str> = tuned.iter().take(2).map(String::as_str).collect();
+    let left: Vec<String> = (0..32)
+        .map(|cpu| cpu.to_string())
+        .filter(|cpu| !gone.contains(cpu.as_str()))
+        .collect();
+    fs::write(&online, left.join(",") + "\n").unwrap();
+    for cpu in &gone {
+        let file = host
+            .0
+            .path()
+            .join(format!("sys/devices/system/cpu/cpu{cpu}/online"));
+        fs::write(file, "0\n").unwrap();
+    }
+    host.apply(&[]);
+    assert!(
+        host.pins("plain").iter().all(|pin| !gone.contains(pin.as_str())),
+        "{:?}",
+        host.pins("plain")
+    );
+}
+
+#[test]
+fn a_policy_that_changed_is_followed_only_where_asked() {
+    let host = Host::new(FIT_ALL);
+    host.define("a", 4, 1024, true);
+    host.apply(&[]);
+    let tuned = host.text("a");
+    let other = FIT_ALL.replace("\"fit\"", "\"local\"");
+    host.put("etc/virtfit/policy.toml", &other);
+    host.apply(&[]);
+    assert_eq!(host.text("a"), tuned, "on_policy_change = report");
+    host.put(
+        "etc/virtfit/policy.toml",
+        &format!("[host]\non_policy_change = \"apply\"\n{other}"),
+    );
+    host.apply(&[]);
+    assert_ne!(host.text("a"), tuned);
+}
+
+#[test]
+fn never_behind_libvirts_back() {
+    let host = Host::new(FIT_ALL);
+    host.define("a", 4, 1024, true);
+    let before = host.text("a");
+    host.put("run/libvirt/qemu/driver.pid", "4711\n");
+    host.put("proc/4711/comm", "libvirtd\n");
+    let done = host.run(&["apply", "--offline"]);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("libvirtd (pid 4711) has loaded the definitions"),
+        "{stderr}"
+    );
+    assert_eq!(host.text("a"), before);
+    // Looking is allowed.
+    assert!(
+        host.apply(&["--dry-run"])
+            .contains("Nothing was written: 1 of 1 would be redefined")
+    );
+    fs::remove_file(host.0.path().join("proc/4711/comm")).unwrap();
+    host.apply(&[]);
+    assert_ne!(host.text("a"), before);
+}
+
+#[test]
+fn observe_and_disabled_change_nothing() {
+    let host = Host::new(&format!("[host]\nmode = \"observe\"\n{FIT_ALL}"));
+    host.define("a", 4, 1024, true);
+    let before = host.text("a");
+    assert!(
+        host.apply(&[])
+            .contains("Nothing was written (mode = \"observe\"): 1 of 1 would be")
+    );
+    host.put("etc/virtfit/policy.toml", FIT_ALL);
+    host.put("run/virtfit/disabled", "");
+    assert_eq!(host.apply(&[]), "");
+    assert_eq!(host.text("a"), before);
+    let done = host.run(&["apply", "--all"]);
+    assert_eq!(done.status.code(), Some(1));
+}
+
+#[test]
+fn one_broken_definition_hides_no_other() {
+    let host = Host::new(FIT_ALL);
+    host.define("a", 4, 1024, true);
+    host.put("etc/libvirt/qemu/broken.xml", "<domain");
+    let done = host.run(&["apply", "--offline"]);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("broken.xml: line 1"), "{stderr}");
+    assert_eq!(host.pins("a").len(), 4);
+    assert_eq!(fs::read_to_string(host.file("broken")).unwrap(), "<domain");
+}
+
+#[test]
+fn improve_moves_and_reshape_shows_another_topology() {
+    let host = Host::new(FIT_ALL);
+    host.define("x", 2, 512, false);
+    host.define("y", 2, 512, false);
+    host.apply(&["x"]);
+    host.apply(&["y"]);
+    let y = host.pins("y");
+    fs::remove_file(host.file("x")).unwrap();
+    host.apply(&["y"]);
+    assert_eq!(host.pins("y"), y, "a better place alone moves nobody");
+    host.apply(&["y", "--improve"]);
+    assert_ne!(host.pins("y"), y);
+}
