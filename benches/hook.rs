@@ -5,7 +5,7 @@
 //! all alike; medians count. Fails when a target is missed.
 //!
 //! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically). `ROUNDS`: how many.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 use virtfit::daemon::hooks::Hooks;
 use virtfit::daemon::inflight::Inflight;
 use virtfit::daemon::memory::Memory;
-use virtfit::daemon::server::{Server, Services};
+use virtfit::daemon::server::{HookAnswerer, Server, Services};
+use virtfit::doors::Call;
 use virtfit::engine::Decision;
 use virtfit::plan::Scope;
 use virtfit::root::Root;
@@ -77,6 +78,8 @@ fn main() -> ExitCode {
     serve(&few);
     serve(&many);
     let xml = tuned(&few);
+    inside("beside 3 guests", &few, &xml, rounds);
+    inside("beside 200 guests", &many, &xml, rounds);
 
     let words = |guest: &str, operation: &str, sub: &str| {
         let all = [hook.to_str().unwrap(), guest, operation, sub, "-"];
@@ -217,6 +220,43 @@ fn serve(root: &Path) {
     let hooks = Box::new(Hooks::new(Arc::new(Memory::new(place))));
     let services = Services::new(hooks, Arc::new(Inflight::new(root)), Box::new(|_| ()));
     std::thread::spawn(move || server.run(services));
+}
+
+/// What the daemon's part of it takes, in this process.
+fn inside(what: &str, root: &Path, xml: &str, rounds: usize) {
+    let place = Place {
+        root: Root::new(root),
+        ..Place::default()
+    };
+    let memory = Arc::new(Memory::new(place));
+    let hooks = Hooks::new(Arc::clone(&memory));
+    let call = |operation: &str, suboperation: &str| Call {
+        guest: "def".into(),
+        operation: operation.into(),
+        suboperation: suboperation.into(),
+        extra: "-".into(),
+        parent: std::process::id(),
+        xml: xml.into(),
+    };
+    let (prepare, release) = (call("prepare", "begin"), call("release", "end"));
+    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..=rounds {
+        let far = Instant::now() + Duration::from_secs(60);
+        let started = Instant::now();
+        memory.view(SystemTime::now()).unwrap();
+        took[0].push(started.elapsed());
+        for (at, call) in [(1, &prepare), (2, &release)] {
+            let started = Instant::now();
+            hooks.answer(call, far).unwrap();
+            took[at].push(started.elapsed());
+        }
+    }
+    let median = |mut took: Vec<Duration>| {
+        took.sort();
+        took[took.len() / 2].as_micros()
+    };
+    let [view, prepare, release] = took.map(median);
+    println!("in the daemon, {what}: view {view} us, prepare {prepare} us, release {release} us");
 }
 
 /// The guest as the daemon defines it.
