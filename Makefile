@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 60
 # libvirt runs the hook four times for each start and waits for it: linked statically it starts in half the time, as no loader
 # runs. Where the C library has no static half, or with HOOK_FLAGS= for distributions that do not want it, it is linked as usual.
 HOOK_FLAGS  ?= $(shell echo 'int main(void) { return 0; }' | $${CC:-cc} -static -x c -o /dev/null - 2>/dev/null && \
-	echo -C target-feature=+crt-static -C relocation-model=static)
+	echo -C target-feature=+crt-static)
 
 define build_release
 $(CARGO) build --release --locked $(CARGO_FLAGS) --bin virtfit --bin virtfitd
