@@ -146,6 +146,7 @@ impl<'a> Attempt<'a> {
                     memory: guest::memory(&guest.domain, None, DEFAULT_PAGE),
                     starting: true,
                     reservation: true,
+                    ..Holder::default()
                 });
             }
         }

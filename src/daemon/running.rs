@@ -35,6 +35,8 @@ pub struct Running {
     guests: BTreeSet<String>,
     /// Who holds what has changed: all floats are looked at.
     floats: bool,
+    /// Something happened since the last round. Guests that were busy then wait for the end of their hook, which tells.
+    fresh: bool,
     /// libvirt did not answer; when it is tried again.
     retry: Option<Instant>,
 }
@@ -43,12 +45,13 @@ impl Running {
     /// A guest started, or another libvirt daemon took it over.
     pub fn add(&mut self, name: &str) {
         self.guests.insert(name.into());
-        self.floats = true;
+        self.ledger_changed();
     }
 
     /// Who holds what has changed.
     pub fn ledger_changed(&mut self) {
         self.floats = true;
+        self.fresh = true;
     }
 
     /// All guests that run.
@@ -61,18 +64,23 @@ impl Running {
     /// A guest ended.
     pub fn remove(&mut self, name: &str) {
         self.guests.remove(name);
-        self.floats = true;
+        self.ledger_changed();
     }
 
     /// libvirt is there again.
     pub fn libvirt_is_up(&mut self) {
-        self.retry = None;
+        self.fresh |= self.retry.take().is_some();
+    }
+
+    /// Not now: others are quicker, again and again.
+    pub fn later(&mut self) {
+        self.retry = Instant::now().checked_add(super::define::RETRY);
     }
 
     /// Whether there is something to do.
     pub fn is_ready(&self, now: Instant) -> bool {
         let waits = self.retry.is_some_and(|time| time > now);
-        !waits && (self.floats || !self.guests.is_empty())
+        !waits && (self.fresh || self.retry.is_some())
     }
 
     /// When there is something to do again.
@@ -88,6 +96,8 @@ impl Running {
         busy: &dyn Fn(&str) -> bool,
     ) -> Round {
         let root = &view.root;
+        self.fresh = false;
+        self.retry = None;
         if !driver::runs(root) {
             // Nobody can be asked; when libvirt is back it tells of all guests that run.
             self.guests.clear();
@@ -113,8 +123,9 @@ impl Running {
             round = float(view, hypervisor, busy);
             self.floats = round != Round::Done;
         }
+        self.fresh |= round == Round::Again;
         if round == Round::Gone {
-            self.retry = Instant::now().checked_add(super::define::RETRY);
+            self.later();
         }
         round
     }

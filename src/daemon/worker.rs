@@ -21,7 +21,7 @@ use crate::ledger::reservation::{self, Reservation};
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
 
-/// How often in a row guests that run are looked at again because the ledger changed meanwhile.
+/// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
 const MOST_AGAIN: u32 = 10;
 
 /// Where the worker gets policy, host and ledger from.
@@ -373,12 +373,18 @@ impl Worker {
                 if self.stop {
                     return;
                 }
-                if round == Round::Again && again < MOST_AGAIN {
+                if round == Round::Again {
                     again += 1;
-                    continue;
+                    if again >= MOST_AGAIN {
+                        self.running.later();
+                    }
                 }
             }
             let now = Instant::now();
+            // What came while libvirt was called wakes nobody later.
+            if self.reconsider || self.running.is_ready(now) {
+                continue;
+            }
             if !self.pending.is_ready(now) {
                 return;
             }

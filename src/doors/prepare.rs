@@ -93,7 +93,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                     },
                     reserved: (!want.is_empty()).then(|| want.cpus.clone()),
                     verdict,
-                    moved: want.pins.is_some(),
+                    moved: want.pins.is_some() && !want.cpus.is_empty(),
                     ..Outcome::default()
                 };
             }
@@ -141,6 +141,15 @@ struct Case<'a> {
     own: Own,
     plan: &'a Plan,
     daemon: bool,
+}
+
+/// Where the threads go.
+fn pins_of(place: &Placement) -> ReservedPins {
+    ReservedPins {
+        vcpus: place.vcpus.clone(),
+        emulator: place.emulator.clone(),
+        iothreads: place.iothreads.clone(),
+    }
 }
 
 impl Case<'_> {
@@ -251,11 +260,7 @@ impl Case<'_> {
             cpus: place.dedicated.clone(),
             withheld: place.withheld.clone(),
             memory: self.own.reserved_memory(),
-            pins: Some(ReservedPins {
-                vcpus: place.vcpus.clone(),
-                emulator: place.emulator.clone(),
-                iothreads: place.iothreads.clone(),
-            }),
+            pins: Some(pins_of(place)),
         };
         let told = match want.cpus.is_empty() {
             true => format!("to be pinned once it runs: {why}"),
@@ -280,6 +285,7 @@ impl Case<'_> {
         let want = Want {
             cpus: self.without_taken(&kept),
             memory,
+            pins: plan.placement.as_ref().map(pins_of),
             ..Want::default()
         };
         let reasons: Vec<String> = plan

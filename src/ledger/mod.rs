@@ -48,6 +48,9 @@ pub struct Holder {
     pub starting: bool,
     /// A reservation of ours rather than a running guest.
     pub reservation: bool,
+    /// virtfit set its threads' masks live: what it holds is known from its record rather than from its XML.
+    #[serde(default)]
+    pub set_live: bool,
 }
 
 /// One piece of a guest's memory.

@@ -162,7 +162,8 @@ fn add_reservations(
     };
     add_to_glance(root, now, known, &mut glance)?;
     for reservation in &glance.reservations {
-        merge(reservation.holder(), &mut reading.ledger.holders);
+        let moves = reservation.pins.is_some();
+        merge(reservation.holder(), moves, &mut reading.ledger.holders);
     }
     reading.running = glance.running;
     reading.warnings.append(&mut glance.warnings);
@@ -192,14 +193,19 @@ pub(crate) fn seconds(now: SystemTime) -> u64 {
 }
 
 /// One entry a guest: a guest that runs keeps what it was promised until its release, as pins that are not in its XML
-/// are set only after it started. Where its memory is, its status file knows better.
-fn merge(reserved: Holder, holders: &mut Vec<Holder>) {
+/// are set only after it started. One that `moves` was promised other CPUs than its XML pins it to, or none: until it is
+/// moved, the CPUs of its XML are not its own, but those of whoever was promised them. Where its memory is, its status file
+/// knows better.
+fn merge(reserved: Holder, moves: bool, holders: &mut Vec<Holder>) {
     let running = holders.iter_mut().find(|holder| {
         super::taken::same_guest((&holder.uuid, &holder.name), (&reserved.uuid, &reserved.name))
     });
     match running {
         None => holders.push(reserved),
         Some(holder) => {
+            if moves && !holder.set_live {
+                holder.pins.clear();
+            }
             let pinned = |pin: &CpuSet| holder.pins.contains(pin);
             let more: Vec<CpuSet> = reserved.pins.into_iter().filter(|pin| !pinned(pin)).collect();
             holder.pins.extend(more);

@@ -174,6 +174,7 @@ impl Reservation {
             memory: self.memory.iter().map(|piece| piece.to_use()).collect(),
             starting: true,
             reservation: true,
+            ..Holder::default()
         }
     }
 }

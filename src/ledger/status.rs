@@ -37,7 +37,8 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
         return Err(root.error("<domstatus> without a <domain>"));
     };
     let mut guest = guest::GuestXml::parse(domain.raw())?;
-    if let Some(record) = pinned.of(&guest.domain.uuid, pid(root)) {
+    let record = pinned.of(&guest.domain.uuid, pid(root));
+    if let Some(record) = record {
         record.mark(&mut guest);
     }
     let numad = root.child("numad");
@@ -49,6 +50,7 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
         memory: guest::memory(&guest.domain, numad_nodes.as_ref(), default_page),
         starting: is_starting(root),
         reservation: false,
+        set_live: record.is_some(),
         uuid: guest.domain.uuid,
         name: guest.domain.name,
     })

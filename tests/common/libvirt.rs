@@ -297,7 +297,7 @@ done"#;
             .arg(env!("CARGO_BIN_EXE_virtfitd"))
             .arg("--root")
             .arg(self.root())
-            .args(["--connect", &self.uri(), "-v"])
+            .args(["--connect", &self.uri(), "-vv"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

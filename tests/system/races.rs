@@ -76,7 +76,13 @@ fn never_the_same_cpu_twice_with_run_shared() {
             let on_one = alone.iter().filter(|(cpu, _)| cpu == "1").count();
             match on_one {
                 1 => Ok(()),
-                _ => Err(format!("round {round}: {alone:?}\n{}", libvirt.log())),
+                _ => {
+                    let files = libvirt.sh(
+                        "tail -n +1 /run/virtfit/*/*.json; virsh -q list; for g in a b; do virsh -q vcpupin $g; head -8 /run/libvirt/qemu/$g.xml | grep domstatus; done",
+                        &[],
+                    );
+                    Err(format!("round {round}: {alone:?}\n{}\n{files}", libvirt.log()))
+                }
             }
         });
         for name in ["a", "b"] {
