@@ -1,26 +1,35 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
-# `make help` lists the targets. DESTDIR, PREFIX, HOOK, LAB, CARGO and CARGO_FLAGS (e.g. --offline) may be set.
+# `make help` lists the targets. DESTDIR, PREFIX, HOOK, LAB, CARGO and CARGO_FLAGS (e.g. --offline) may be set; packaging/install tells
+# what else an installation knows.
 CARGO       ?= cargo
 CARGO_FLAGS ?=
 DESTDIR     ?=
 PREFIX      ?= /usr
 HOOK        ?= qemu.d
 LAB         ?= target/lab
+# Where cargo builds.
+TARGET      := $(or $(CARGO_TARGET_DIR),target)
+GENERATED   := target/generated
+export FROM ?= $(TARGET)/release
+export GENERATED
 FUZZ_CASES  ?= 20000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench fuzz bless install uninstall lab clean
+.PHONY: help setup build generate demo test check bench fuzz bless install uninstall rpm deb packages-test lab clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what building and testing need (apt, as root; else say what is missing)
 	@.ci/setup
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
+
+generate: ## Write manual pages and completions into target/generated, after build
+	$(FROM)/virtfit-generate $(GENERATED)
 
 demo: ## Fit a guest to a server that is not there: the paper's, from fixtures/
 	@.ci/setup build
@@ -36,7 +45,7 @@ test: ## Run all tests, also those that need root and libvirt
 	$(CARGO) test --locked $(CARGO_FLAGS) --lib --bins --tests -- --ignored --test-threads=1
 
 check: ## Format, lints, documentation, fixtures
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(CARGO_FLAGS) --no-deps
 	@if [ -x fixtures/make-host ]; then fixtures/make-host --check; fi
@@ -56,7 +65,7 @@ bless: ## Rewrite the goldens; read the diff before you commit it
 	@git --no-pager diff --stat -- fixtures tests/render
 	@echo 'The goldens are rewritten. Read `git diff fixtures tests/render`: every line of it is a change of behaviour.'
 
-install: build ## Install below DESTDIR and PREFIX; HOOK=main for libvirt before 6.5, HOOK=none for no hook
+install: build generate ## Install below DESTDIR and PREFIX; HOOK=main for libvirt before 6.5, HOOK=none for no hook
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' HOOK='$(HOOK)' packaging/install
 
 uninstall: ## Remove what install put there
@@ -65,6 +74,7 @@ uninstall: ## Remove what install put there
 lab: ## The paper's server in emulation, virtfit on it, every thread looked at (root; 10 minutes)
 	@.ci/setup
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	$(MAKE) --no-print-directory generate
 	rm -rf target/lab-stage
 	DESTDIR=target/lab-stage PREFIX=/usr packaging/install
 	lab/disk $(LAB)
