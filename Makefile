@@ -71,6 +71,17 @@ install: build generate ## Install below DESTDIR and PREFIX; HOOK=main for libvi
 uninstall: ## Remove what install put there
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' packaging/install --remove
 
+rpm: ## Source and binary RPMs of the last commit into target/rpm; RPM_FLAGS=--nocheck leaves %check out
+	@.ci/setup packages
+	packaging/rpm $(RPM_FLAGS)
+
+deb: build generate ## A Debian package of what is built into target/deb
+	packaging/deb
+
+packages-test: ## Install, upgrade and remove the RPM and the Debian package in fresh roots, with libvirt running (root)
+	@.ci/setup packages
+	tests/packages
+
 lab: ## The paper's server in emulation, virtfit on it, every thread looked at (root; 10 minutes)
 	@.ci/setup
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
