@@ -126,6 +126,7 @@ fn by_the_byte(c: &mut Criterion) {
             profile: Some("fit"),
             keep: Default::default(),
             earlier: None,
+            bound: false,
         };
         let document = Document::parse(&xml).unwrap();
         let tuned = apply(&document, &settings, &head).unwrap();

@@ -26,6 +26,7 @@
 //! | [`plan`], [`render`] | what would change and why, as data and for people |
 //! | [`view`] | everything decisions are made from, read once |
 //! | [`doors`] | what each operation of libvirt's hook comes to |
+//! | [`status`] | every guest, its threads, and what is left of the host |
 //! | [`daemon`], [`wire`] | what `virtfitd` does, and how it is asked |
 //! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
@@ -49,6 +50,7 @@ pub mod render;
 pub mod rewrite;
 pub mod root;
 pub mod settings;
+pub mod status;
 pub mod units;
 pub mod version;
 pub mod view;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::domain::Topology;
 use crate::idset::{CpuSet, VcpuSet};
+use crate::policy::profile::OnNoFit;
 use crate::units::{CellId, IothreadId, KiB, NodeId, VcpuId};
 
 /// The door a plan is made for.
@@ -65,6 +66,10 @@ pub struct Notes {
     pub kept: Vec<(String, String)>,
     /// What the profile asks for and could not be done: (what, why).
     pub not_done: Vec<(String, String)>,
+    /// What its profile says where nothing fits; `None`: virtfit leaves the guest alone.
+    pub on_no_fit: Option<OnNoFit>,
+    /// vCPUs its profile gives a CPU of their own.
+    pub dedicated_vcpus: VcpuSet,
 }
 
 /// Where every thread and page of a guest goes.
@@ -124,4 +129,16 @@ pub struct Change {
     pub guest_visible: bool,
     /// `next start` or `now`.
     pub takes_effect: &'static str,
+}
+
+/// A reason in a line that names its guest once.
+pub fn with_name(guest: &str, reason: &str) -> String {
+    let named = reason
+        .strip_prefix(guest)
+        .is_some_and(|rest| !guest.is_empty() && rest.starts_with([' ', ':', '\'']));
+    match reason {
+        _ if named => reason.to_string(),
+        _ if reason.starts_with("needs ") => format!("{guest} {reason}"),
+        _ => format!("{guest}: {reason}"),
+    }
 }

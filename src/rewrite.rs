@@ -17,6 +17,7 @@ mod compare;
 mod edits;
 mod fragment;
 mod layout;
+mod needs;
 mod order;
 mod places;
 mod record;

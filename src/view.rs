@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::domain::{self, Domain};
@@ -35,11 +36,11 @@ pub struct View {
     /// Where the host is read.
     pub root: Root,
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The host.
-    pub host: Host,
+    pub host: Arc<Host>,
     /// The policy's sets on it.
-    pub sets: Sets,
+    pub sets: Arc<Sets>,
     /// Who holds what.
     pub reading: Reading,
 }
@@ -69,6 +70,8 @@ pub struct Ask<'a> {
     pub keep: Keep,
     /// Pins it had before it was redefined without them.
     pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
+    /// It is starting from this very XML: strict memory in it binds its CPUs to the same nodes.
+    pub bound: bool,
 }
 
 impl Ask<'_> {
@@ -79,6 +82,7 @@ impl Ask<'_> {
             profile: None,
             keep: Keep::Place,
             earlier: None,
+            bound: false,
         }
     }
 }
@@ -123,9 +127,9 @@ impl View {
         let sets = sets::resolve(&policy.host, &host);
         Self {
             root,
-            policy,
-            host,
-            sets,
+            policy: Arc::new(policy),
+            host: Arc::new(host),
+            sets: Arc::new(sets),
             reading,
         }
     }
@@ -146,6 +150,7 @@ impl View {
             profile: ask.profile,
             keep: ask.keep,
             earlier: ask.earlier,
+            bound: ask.bound,
         };
         engine::decide(xml, &inputs)
     }

@@ -11,6 +11,8 @@
 //! This file uses only the standard library and nothing else of this package: `virtfit-hook` includes it as it is.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// Where the daemon listens, on the host.
 pub const SOCKET: &str = "/run/virtfit/virtfitd.sock";
@@ -64,14 +66,16 @@ impl Question {
             Kind::Hook => "hook",
             Kind::Ask => "ask",
         };
-        let mut words = Vec::new();
+        let words: usize = self.words.iter().map(|word| word.len() + 1).sum();
+        let header = format!("virtfit 1 {kind} {words} {}\n", self.body.len());
+        let mut all = Vec::with_capacity(header.len() + words + self.body.len());
+        all.extend_from_slice(header.as_bytes());
         for word in &self.words {
-            words.extend_from_slice(word);
-            words.push(0);
+            all.extend_from_slice(word);
+            all.push(0);
         }
-        let mut all = format!("virtfit 1 {kind} {} {}\n", words.len(), self.body.len()).into_bytes();
-        all.append(&mut words);
         all.extend_from_slice(&self.body);
+        // One write: the daemon wakes up once.
         to.write_all(&all)?;
         to.flush()
     }
@@ -88,8 +92,9 @@ impl Question {
             Some("ask") => Kind::Ask,
             _ => return Err(garbage("no question of virtfit")),
         };
-        let words = length(parts.next(), MAX_WORDS)?;
-        let body = length(parts.next(), MAX_BODY)?;
+        let words = number(parts.next(), MAX_WORDS)?;
+        let body = number(parts.next(), MAX_BODY)?;
+        ended(parts.next())?;
         let words = exactly(from, words)?;
         if words.last().is_some_and(|last| *last != 0) {
             return Err(garbage("words that do not end"));
@@ -111,7 +116,9 @@ impl Reply {
     /// What the stream says.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let (stdout, stderr) = (self.stdout.len(), self.stderr.len());
-        let mut all = format!("virtfit 1 {} {stdout} {stderr}\n", self.exit).into_bytes();
+        let header = format!("virtfit 1 {} {stdout} {stderr}\n", self.exit);
+        let mut all = Vec::with_capacity(header.len() + stdout + stderr);
+        all.extend_from_slice(header.as_bytes());
         all.extend_from_slice(&self.stdout);
         all.extend_from_slice(&self.stderr);
         to.write_all(&all)?;
@@ -125,12 +132,12 @@ impl Reply {
     pub fn read(from: &mut impl BufRead) -> io::Result<Self> {
         let header = header(from)?;
         let mut parts = header.split(' ');
-        let exit = parts.next().and_then(|exit| exit.parse().ok());
-        let exit = exit.ok_or_else(|| garbage("no answer of virtfitd"))?;
-        let stdout = length(parts.next(), MAX_BODY)?;
-        let stderr = length(parts.next(), MAX_BODY)?;
+        let exit = number(parts.next(), usize::from(u8::MAX))?;
+        let stdout = number(parts.next(), MAX_BODY)?;
+        let stderr = number(parts.next(), MAX_BODY)?;
+        ended(parts.next())?;
         Ok(Self {
-            exit,
+            exit: u8::try_from(exit).map_err(|_| garbage("an exit code that cannot be"))?,
             stdout: exactly(from, stdout)?,
             stderr: exactly(from, stderr)?,
         })
@@ -152,12 +159,23 @@ fn header(from: &mut impl BufRead) -> io::Result<String> {
         .ok_or_else(|| garbage("not what virtfit 1 says"))
 }
 
-fn length(word: Option<&str>, most: usize) -> io::Result<usize> {
-    word.and_then(|word| word.parse().ok())
-        .filter(|length| *length <= most)
-        .ok_or_else(|| garbage("a length that cannot be"))
+/// A decimal number, digits alone, of at most `most`.
+fn number(word: Option<&str>, most: usize) -> io::Result<usize> {
+    word.filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|word| word.parse().ok())
+        .filter(|number| *number <= most)
+        .ok_or_else(|| garbage("a number that cannot be"))
 }
 
+/// Nothing more may stand in a header.
+fn ended(rest: Option<&str>) -> io::Result<()> {
+    match rest {
+        None => Ok(()),
+        Some(_) => Err(garbage("a header that goes on")),
+    }
+}
+
+/// So many bytes, no more. The buffer grows with what comes, not by what was announced.
 fn exactly(from: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(length as u64).read_to_end(&mut bytes)?;
@@ -170,4 +188,218 @@ fn exactly(from: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
 
 fn garbage(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
+}
+
+/// A stream whose every read and write ends by one moment, with [`ErrorKind::TimedOut`].
+#[derive(Debug)]
+pub struct Timed<'a> {
+    stream: &'a UnixStream,
+    until: Instant,
+}
+
+impl<'a> Timed<'a> {
+    /// Until then. The stream must be a blocking one.
+    pub fn new(stream: &'a UnixStream, until: Instant) -> Self {
+        Self { stream, until }
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            Err(ErrorKind::TimedOut.into())
+        } else {
+            // The kernel takes 0 for "for ever", and counts in microseconds.
+            Ok(left.max(Duration::from_micros(100)))
+        }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        (&mut &*self.stream).read(into).map_err(timed_out)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        (&mut &*self.stream).write(from).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The kernel says `EAGAIN` when a socket's timeout is over.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn question(text: &[u8]) -> io::Result<Question> {
+        Question::read(&mut &text[..])
+    }
+
+    fn reply(text: &[u8]) -> io::Result<Reply> {
+        Reply::read(&mut &text[..])
+    }
+
+    fn written(question: &Question) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        question.write(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn it_looks_as_the_comment_says() {
+        let asked = Question {
+            kind: Kind::Hook,
+            words: vec![b"db".to_vec(), b"".to_vec(), b"-".to_vec()],
+            body: b"<domain/>".to_vec(),
+        };
+        assert_eq!(written(&asked), b"virtfit 1 hook 6 9\ndb\0\0-\0<domain/>");
+        assert_eq!(question(&written(&asked)).unwrap(), asked);
+        let said = Reply {
+            exit: 3,
+            stdout: b"o".to_vec(),
+            stderr: b"no\n".to_vec(),
+        };
+        let mut bytes = Vec::new();
+        said.write(&mut bytes).unwrap();
+        assert_eq!(bytes, b"virtfit 1 3 1 3\nono\n");
+        assert_eq!(reply(&bytes).unwrap(), said);
+    }
+
+    #[test]
+    fn what_is_no_question_is_an_error() {
+        for bad in [
+            "",
+            "\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "virtfit 2 hook 0 0\n",
+            "virtfit 1 hook 0\n",
+            "virtfit 1 hook 0 0",
+            "virtfit 1 hook 0 0 0\n",
+            "virtfit 1 look 0 0\n",
+            "virtfit 1 hook -1 0\n",
+            "virtfit 1 hook +0 0\n",
+            "virtfit 1 hook  0 0\n",
+            "virtfit 1 hook 0 99999999999999999999999\n",
+            "virtfit 1 hook 65537 0\n",
+            "virtfit 1 hook 0 16777217\n",
+            "virtfit 1 hook 2 0\nab",
+            "virtfit 1 hook 2 0\na",
+            "virtfit 1 hook 0 5\nabcd",
+        ] {
+            assert!(question(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        let long = format!("virtfit 1 hook {}", "0".repeat(1 << 20));
+        assert!(question(long.as_bytes()).is_err());
+        assert!(question(b"virtfit 1 ask 0 0\n").unwrap().words.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        for bad in [
+            "",
+            "virtfit 1 256 0 0\n",
+            "virtfit 1 0 1 0\n",
+            "virtfit 1 0 0\n",
+            "virtfit 1 hook 0 0\n",
+        ] {
+            assert!(reply(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    /// A reader that says how much was asked of it at once.
+    struct Greedy(usize);
+
+    impl Read for Greedy {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0 = self.0.max(into.len());
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn an_announced_length_allocates_nothing() {
+        let mut greedy = Greedy(0);
+        let header = format!("virtfit 1 0 {MAX_BODY} 0\n");
+        let mut stream = io::BufReader::with_capacity(64, header.as_bytes().chain(&mut greedy));
+        assert_eq!(
+            Reply::read(&mut stream).unwrap_err().kind(),
+            ErrorKind::UnexpectedEof
+        );
+        assert!(greedy.0 <= 64 << 10, "{} bytes asked for at once", greedy.0);
+    }
+
+    #[test]
+    fn a_silent_peer_costs_no_more_than_the_time_given() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let started = Instant::now();
+        let mut timed = Timed::new(&ours, started + Duration::from_millis(30));
+        assert_eq!(timed.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(started.elapsed() >= Duration::from_millis(29));
+        assert_eq!(timed.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        let full = vec![0; 8 << 20];
+        let mut timed = Timed::new(&ours, Instant::now() + Duration::from_millis(30));
+        assert_eq!(timed.write_all(&full).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    fn a_question() -> impl Strategy<Value = Question> {
+        let word = proptest::collection::vec(1u8..=255, 0..20);
+        let words = proptest::collection::vec(word, 0..6);
+        let body = proptest::collection::vec(any::<u8>(), 0..300);
+        (any::<bool>(), words, body).prop_map(|(hook, words, body)| Question {
+            kind: if hook { Kind::Hook } else { Kind::Ask },
+            words,
+            body,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_question_comes_back_and_no_piece_of_it_is_one(asked in a_question()) {
+            let bytes = written(&asked);
+            prop_assert_eq!(question(&bytes).unwrap(), asked);
+            for end in 0..bytes.len() {
+                prop_assert!(question(&bytes[..end]).is_err(), "cut at {}", end);
+            }
+        }
+
+        #[test]
+        fn an_answer_comes_back_and_no_piece_of_it_is_one(
+            exit: u8,
+            stdout in proptest::collection::vec(any::<u8>(), 0..200),
+            stderr in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let said = Reply { exit, stdout, stderr };
+            let mut bytes = Vec::new();
+            said.write(&mut bytes).unwrap();
+            prop_assert_eq!(&reply(&bytes).unwrap(), &said);
+            for end in 0..bytes.len() {
+                prop_assert!(reply(&bytes[..end]).is_err(), "cut at {}", end);
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400), text in "virtfit 1 (hook|ask|[0-9]{1,4}) [0-9+-]{0,9} [0-9]{0,9}\n?.{0,40}") {
+            for bytes in [&bytes, text.as_bytes()] {
+                let _ = question(bytes);
+                let _ = reply(bytes);
+            }
+        }
+    }
 }

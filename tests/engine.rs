@@ -254,6 +254,11 @@ fn pins_outside_the_slice_do_not_fit() {
         let xml = guest(2, 1024, &pins(list), "", "");
         asked.decide("", &xml).expect(list, wanted);
     }
+    let emulator = guest(2, 1024, "<cputune><emulatorpin cpuset='0'/></cputune>", "", "");
+    let why = "because its emulatorpin names CPUs 0, which machine.slice's cpuset…";
+    asked
+        .decide("", &emulator)
+        .expect("emulator", &["emulator 0", why]);
     let asked = asked.incoming();
     let inner = "<cputune><vcpupin vcpu='0' cpuset='5'/><emulatorpin cpuset='0'/></cputune>\
                  <memoryBacking><hugepages/></memoryBacking>";

@@ -69,6 +69,8 @@ fn fixtures(endings: &[&str]) -> Vec<Vec<u8>> {
 const REGRESSIONS: &[&[u8]] = &[
     b"\xef\xbb\xbf\xef\xbb\xbf<domain/>",
     b"0^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^:1",
+    b"<domain type='kvm'><name>a</name><memory>1</memory><vcpu>1</vcpu><os><type>hvm</type></os>\
+      <cpu mode='unknown' check='none' migratable='off'/></domain>",
 ];
 
 /// Fuzzes one target until its time is up.

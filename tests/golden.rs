@@ -86,14 +86,18 @@ fn outputs(case: &Path, stage: &Stage) -> Outputs {
     out
 }
 
-/// What the commands wrote below the root, by path: a reservation holds pids and times, so not its bytes.
+/// What the commands wrote below the root, by path; what is in it for the files of ours that are text.
 fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>) -> String {
     let mut lines: Vec<String> = Vec::new();
     for (path, bytes) in after {
-        match before.get(path) {
-            None => lines.push(format!("+ {path}\n")),
-            Some(old) if old != bytes => lines.push(format!("! {path}\n")),
-            Some(_) => {}
+        let sign = match before.get(path) {
+            None => '+',
+            Some(old) if old != bytes => '!',
+            Some(_) => continue,
+        };
+        lines.push(format!("{sign} {path}\n"));
+        if path.ends_with(".json") {
+            lines.extend(shown(&String::from_utf8_lossy(bytes)));
         }
     }
     lines.extend(
@@ -103,6 +107,21 @@ fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>
             .map(|path| format!("- {path}\n")),
     );
     lines.concat()
+}
+
+/// A JSON object, a line a key, without what differs from run to run.
+fn shown(text: &str) -> Vec<String> {
+    let Ok(serde_json::Value::Object(object)) = serde_json::from_str(text) else {
+        return vec![format!("  (no JSON object) {text}\n")];
+    };
+    let line = |(key, value): (&String, &serde_json::Value)| {
+        let varies = ["boot_id", "pid", "start_time", "tentative_until", "written_at"];
+        match varies.contains(&key.as_str()) && !value.is_null() {
+            true => format!("  {key}: ...\n"),
+            false => format!("  {key}: {value}\n"),
+        }
+    };
+    object.iter().map(line).collect()
 }
 
 /// The differences for a reader; empty where there are none.

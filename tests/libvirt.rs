@@ -230,3 +230,167 @@ fn a_real_time_guest_has_its_cpu_its_class_and_its_pages() {
     );
     stop(&libvirt, "rd-rt");
 }
+
+/// What libvirt makes of a guest before virtfit, and after: taken, and started.
+fn takes(libvirt: &Libvirt, xml: &str) -> Result<(), String> {
+    let name = between(xml, "<name>", "</name>").to_string();
+    libvirt.define(xml).map_err(|error| format!("define: {error}"))?;
+    let started = libvirt.virsh(&["start", &name]).map(drop);
+    if started.is_ok() {
+        libvirt.virsh(&["destroy", &name])?;
+    }
+    libvirt.virsh(&["undefine", &name])?;
+    started.map_err(|error| format!("start: {error}"))
+}
+
+/// With memory devices, and room for them, a guest that libvirt starts is started fitted, too.
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_guest_with_memory_devices_starts_as_before() {
+    let libvirt = Libvirt::start(192);
+    libvirt.image("nv.raw", &vec![0; 64 << 20]);
+    let kind = if kvm() { "kvm" } else { "qemu" };
+    let device = |model: &str, rest: &str| format!("    <memory model='{model}'>\n{rest}    </memory>\n");
+    let target = |size: u32, more: &str| {
+        format!(
+            "      <target>\n        <size unit='MiB'>{size}</size>\n        <node>0</node>\n{more}      </target>\n"
+        )
+    };
+    let dimm = device("dimm", &target(128, ""));
+    let small = "      <source>\n        <pagesize unit='KiB'>4</pagesize>\n        <nodemask>0</nodemask>\n      </source>\n";
+    let nvdimm = format!(
+        "      <source>\n        <path>{}/nv.raw</path>\n      </source>\n{}",
+        Libvirt::images().display(),
+        target(64, "")
+    );
+    let virtio_mem = target(
+        256,
+        "        <block unit='MiB'>2</block>\n        <requested unit='MiB'>64</requested>\n",
+    );
+    let celled =
+        "  <cpu>\n    <numa>\n      <cell id='0' cpus='0' memory='64' unit='MiB'/>\n    </numa>\n  </cpu>\n";
+    let room = "  <maxMemory slots='4' unit='GiB'>2</maxMemory>\n";
+    // what, <maxMemory>, <cpu>, devices
+    let rows = [
+        ("room", room, celled, String::new()),
+        ("room-uncelled", room, "", String::new()),
+        ("dimm", room, celled, dimm.clone()),
+        ("dimm-uncelled", room, "", dimm.clone()),
+        (
+            "dimm-small",
+            room,
+            celled,
+            device("dimm", &format!("{small}{}", target(128, ""))),
+        ),
+        ("nvdimm", room, celled, device("nvdimm", &nvdimm)),
+        ("virtio-mem", room, celled, device("virtio-mem", &virtio_mem)),
+    ];
+    let mut wrong = Vec::new();
+    let mut started = Vec::new();
+    for (what, room, cpu, devices) in &rows {
+        for keys in ["hugepages = \"2M\"", "cpus = \"shared\"\nmax_nodes = 1"] {
+            let name = format!("rd-{what}");
+            libvirt.image(&format!("{name}.raw"), &vec![1; 1 << 20]);
+            let text = guest(&name, kind)
+                .replace("  <memory unit", &format!("{room}  <memory unit"))
+                .replace("  <devices>\n", &format!("{cpu}  <devices>\n"))
+                .replace("  </devices>", &format!("{devices}  </devices>"));
+            // libvirt takes neither without cells, and nor do all versions take every device.
+            if takes(&libvirt, &text).is_err() {
+                continue;
+            }
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let rule = "[[rule]]\nmatch = { name = \"rd-*\" }\nprofile = \"p\"\n";
+            fs::write(
+                file.path(),
+                format!("{SETS}[profile.p]\ninherits = \"fit\"\n{keys}\n{rule}"),
+            )
+            .unwrap();
+            let policy = file.path().to_string_lossy().into_owned();
+            let tuned = libvirt.run(VIRTFIT, &["rewrite", "-", "--policy", &policy], text.as_bytes());
+            let tuned = String::from_utf8(tuned.stdout).unwrap();
+            assert!(tuned.contains("<virtfit:fit"), "{what}, {keys}:\n{tuned}");
+            started.push(*what);
+            if let Err(error) = takes(&libvirt, &tuned) {
+                wrong.push(format!("{what}, {keys}: {error}\n{tuned}\n"));
+                continue;
+            }
+            libvirt.define(&tuned).unwrap();
+            let stored = libvirt.dump(&name);
+            libvirt.virsh(&["undefine", &name]).unwrap();
+            let again = libvirt.run(VIRTFIT, &["rewrite", "-", "--policy", &policy], stored.as_bytes());
+            assert_eq!(String::from_utf8(again.stdout).unwrap(), stored, "{what}, {keys}");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.concat());
+    assert!(
+        started.contains(&"dimm") && started.contains(&"nvdimm"),
+        "{started:?}"
+    );
+}
+
+/// What an administrator changes with virsh after virtfit is theirs, and what virtfit writes around it is taken.
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn what_virsh_changes_stays() {
+    let libvirt = Libvirt::start(0);
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    let rule = "[[rule]]\nmatch = { name = \"rd-*\" }\nprofile = \"fit\"\n";
+    fs::write(policy.path(), format!("{SETS}{rule}")).unwrap();
+    let policy = policy.path().to_string_lossy().into_owned();
+    let kind = if kvm() { "kvm" } else { "qemu" };
+    // virsh's words after the guest's name, what has to be in the definition from then on
+    let rows: [(&str, &[&str], &str); 6] = [
+        ("vcpupin", &["0", "0"], "<vcpupin vcpu='0' cpuset='0'/>"),
+        ("emulatorpin", &["0-1"], "<emulatorpin cpuset='0-1'/>"),
+        (
+            "iothreadpin",
+            &["1", "1"],
+            "<iothreadpin iothread='1' cpuset='1'/>",
+        ),
+        ("iothreadadd", &["7"], "<iothread id='7'/>"),
+        (
+            "numatune",
+            &["--mode", "interleave", "--nodeset", "0"],
+            "<memory mode='interleave' nodeset='0'/>",
+        ),
+        ("setvcpus", &["3", "--maximum"], "3</vcpu>"),
+    ];
+    libvirt.image("rd-virsh.raw", &vec![1; 1 << 20]);
+    for (command, words, want) in rows {
+        let rewrite = |text: &str| {
+            let got = libvirt.run(VIRTFIT, &["rewrite", "-", "--policy", &policy], text.as_bytes());
+            let stderr = String::from_utf8_lossy(&got.stderr).into_owned();
+            assert!(got.status.success(), "{command}: {stderr}");
+            String::from_utf8(got.stdout).unwrap()
+        };
+        libvirt.define(&rewrite(&guest("rd-virsh", kind))).unwrap();
+        let all = [&[command, "rd-virsh"], words, &["--config"]].concat();
+        let tuned = libvirt.dump("rd-virsh");
+        if command == "setvcpus" && tuned.contains("<topology") {
+            // libvirt itself keeps the count that belongs to a topology.
+            let error = libvirt.virsh(&all).unwrap_err();
+            assert!(error.contains("topology"), "{error}");
+        } else {
+            libvirt.virsh(&all).unwrap();
+            let changed = libvirt.dump("rd-virsh");
+            let again = rewrite(&changed);
+            assert!(again.contains(want), "{command}: {want} is not in\n{again}");
+            libvirt
+                .define(&again)
+                .unwrap_or_else(|error| panic!("{command}: {error}\n{again}"));
+            libvirt
+                .virsh(&["start", "rd-virsh"])
+                .unwrap_or_else(|error| panic!("{command}: {error}\n{again}"));
+            libvirt.virsh(&["destroy", "rd-virsh"]).unwrap();
+            let stored = libvirt.dump("rd-virsh");
+            assert_eq!(rewrite(&stored), stored, "{command}");
+            let reverted = libvirt.run(VIRTFIT, &["revert", "-"], stored.as_bytes());
+            let reverted = String::from_utf8(reverted.stdout).unwrap();
+            libvirt
+                .define(&reverted)
+                .unwrap_or_else(|error| panic!("{command}: {error}\n{reverted}"));
+        }
+        libvirt.virsh(&["undefine", "rd-virsh"]).unwrap();
+    }
+}

@@ -198,3 +198,236 @@ fn a_running_guest_keeps_its_pages() {
         assert_eq!(virtfit(&words, &running), running, "{keys}");
     }
 }
+
+/// libvirt does not store `<iothreads>0</iothreads>`: it cannot mean anything else than its absence.
+#[test]
+fn no_iothreads_by_hand_are_none() {
+    let folder = TempDir::new().unwrap();
+    let policy = policy(&folder, "");
+    let words = [
+        "--topology",
+        "numa:1(memory=64GB) core:8 pu:1",
+        "--policy",
+        &policy,
+        "rewrite",
+        "-",
+    ];
+    let disk = "  <devices>\n    <disk type='block'>\n      <source dev='/dev/vg/g'/>\n      <target dev='vda' bus='virtio'/>\n    \
+                </disk>\n  </devices>\n";
+    let plain = domain(2, 2).replace("</os>\n", &format!("</os>\n{disk}"));
+    let by_hand = plain.replace("</vcpu>\n", "</vcpu>\n  <iothreads>0</iothreads>\n");
+    let tuned = virtfit(&words, &by_hand);
+    assert!(tuned.contains("<iothreads>1</iothreads>"), "{tuned}");
+    assert_eq!(virtfit(&words, &tuned), tuned);
+    assert_eq!(virtfit(&["revert", "-"], &tuned), by_hand);
+}
+
+/// What an administrator changes after virtfit is theirs: the guest keeps seeing it, and can be restored.
+#[test]
+fn changes_by_hand_stay() {
+    let folder = TempDir::new().unwrap();
+    let keys = "locked = true\nkvm = { hint_dedicated = \"on\", poll_control = \"on\" }\n\
+                features = { pmu = \"off\", tsc_deadline = \"require\", cache = \"passthrough\" }\n\
+                devices = { memballoon = \"none\" }";
+    let policy = policy(&folder, keys);
+    let host = [
+        "--topology",
+        "numa:1(memory=64GB) core:8 pu:1",
+        "--policy",
+        &policy,
+    ];
+    let tuned = virtfit(&[&host[..], &["rewrite", "-"]].concat(), &domain(4, 2));
+    // What virtfit wrote, what an administrator made of it.
+    let rows = [
+        (
+            "<topology sockets='1' dies='1' cores='4' threads='1'/>",
+            "<topology sockets='4' dies='1' cores='1' threads='1'/>",
+        ),
+        (
+            "<feature policy='require' name='tsc-deadline'/>",
+            "<feature policy='disable' name='tsc-deadline'/>",
+        ),
+        ("<cache mode='passthrough'/>", "<cache mode='disable'/>"),
+        ("<pmu state='off'/>", "<pmu state='on'/>"),
+        ("<hint-dedicated state='on'/>", "<hint-dedicated state='off'/>"),
+        ("<poll-control state='on'/>", "<poll-control state='off'/>"),
+        ("<memballoon model='none'/>", "<memballoon model='virtio'/>"),
+    ];
+    for (ours, theirs) in rows {
+        assert!(tuned.contains(ours), "{ours} is not in\n{tuned}");
+        let edited = tuned.replace(ours, theirs);
+        for scope in ["boot", "incoming"] {
+            let words = [&host[..], &["rewrite", "--scope", scope, "-"]].concat();
+            let again = virtfit(&words, &edited);
+            assert!(
+                again.contains(theirs) && !again.contains(ours),
+                "{scope}, {theirs}:\n{again}"
+            );
+            assert_eq!(virtfit(&words, &again), again, "{scope}, {theirs}");
+            assert!(
+                virtfit(&["revert", "-"], &again).contains(theirs),
+                "{scope}, {theirs}"
+            );
+        }
+    }
+    // Taken out, it is asked for again; but not on the way in, where the guest saw none.
+    let (ours, _) = rows[0];
+    let without = tuned.replace(ours, "");
+    assert!(virtfit(&[&host[..], &["rewrite", "-"]].concat(), &without).contains(ours));
+    let words = [&host[..], &["rewrite", "--scope", "incoming", "-"]].concat();
+    assert!(!virtfit(&words, &without).contains(ours));
+}
+
+/// What an administrator changed of where a guest runs: (its policy, the guest, what virtfit wrote, what they made of it).
+#[test]
+fn places_changed_by_hand_stay() {
+    let folder = TempDir::new().unwrap();
+    let disk = "  <devices>\n    <disk type='block'>\n      <source dev='/dev/vg/g'/>\n      <target dev='vda' bus='virtio'/>\n    \
+                </disk>\n  </devices>\n";
+    let with_disk = domain(4, 2).replace("</os>\n", &format!("</os>\n{disk}"));
+    let over_two = domain(12, 8);
+    let rows = [
+        (
+            "",
+            &with_disk,
+            "<vcpupin vcpu='1' cpuset='3'/>",
+            "<vcpupin vcpu='1' cpuset='7'/>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<emulatorpin cpuset='0-1'/>",
+            "<emulatorpin cpuset='6'/>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<iothreadpin iothread='1' cpuset='0-1'/>",
+            "<iothreadpin iothread='1' cpuset='6'/>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<iothreads>1</iothreads>",
+            "<iothreads>3</iothreads>",
+        ),
+        (
+            "",
+            &with_disk,
+            "<memory mode='preferred' nodeset='0'/>",
+            "<memory mode='interleave' nodeset='1'/>",
+        ),
+        ("", &with_disk, " cache='none'", " cache='directsync'"),
+        ("", &with_disk, " io='native'", " io='threads'"),
+        (
+            "disk = { discard = \"unmap\" }",
+            &with_disk,
+            " discard='unmap'",
+            " discard='ignore'",
+        ),
+        ("disk = { queues = 4 }", &with_disk, " queues='4'", " queues='2'"),
+        (
+            "realtime = { vcpus = \"^0\" }",
+            &with_disk,
+            "scheduler='fifo' priority='1'",
+            "scheduler='rr' priority='7'",
+        ),
+        (
+            "max_nodes = 2",
+            &over_two,
+            "<memnode cellid='1' mode='preferred' nodeset='1'/>",
+            "<memnode cellid='1' mode='strict' nodeset='0'/>",
+        ),
+        (
+            "max_nodes = 2",
+            &over_two,
+            "<cell id='0' cpus='0-5'",
+            "<cell id='0' cpus='0-3,6-7'",
+        ),
+    ];
+    for (keys, before, ours, theirs) in rows {
+        let policy = policy(&folder, keys);
+        let topology = "numa:2(memory=16GB) core:4 pu:2";
+        let words = ["--topology", topology, "--policy", &policy, "rewrite", "-"];
+        let tuned = virtfit(&words, before);
+        assert!(tuned.contains(ours), "{ours} is not in\n{tuned}");
+        let edited = tuned.replace(ours, theirs).replace(
+            "<cell id='1' cpus='6-11'",
+            match theirs.contains("0-3,6-7") {
+                true => "<cell id='1' cpus='4-5,8-11'",
+                false => "<cell id='1' cpus='6-11'",
+            },
+        );
+        for scope in ["boot", "incoming"] {
+            let words = [&words[..5], &["--scope", scope, "-"]].concat();
+            let again = virtfit(&words, &edited);
+            assert!(
+                again.contains(theirs) && !again.contains(ours),
+                "{scope}, {theirs}:\n{again}"
+            );
+            assert_eq!(virtfit(&words, &again), again, "{scope}, {theirs}");
+        }
+        // An iothread's pin needs the iothread.
+        let reverted = virtfit(&["revert", "-"], &edited);
+        assert!(reverted.contains(theirs), "{theirs}:\n{reverted}");
+        assert_eq!(
+            reverted.contains("<iothreads>"),
+            theirs.contains("iothread"),
+            "{theirs}:\n{reverted}"
+        );
+    }
+}
+
+/// libvirt takes no topology of another number of vCPUs than the guest's: it is decided afresh.
+#[test]
+fn another_number_of_vcpus_is_another_shape() {
+    let folder = TempDir::new().unwrap();
+    // vCPUs before and after, keys, what the topology is then, cells
+    let rows = [
+        (4, 8, "", "sockets='1' dies='1' cores='4' threads='2'", None),
+        (4, 3, "", "sockets='1' dies='1' cores='3' threads='1'", None),
+        (4, 2, "", "sockets='1' dies='1' cores='1' threads='2'", None),
+        (
+            4,
+            6,
+            "topology = \"cores\"",
+            "sockets='1' dies='1' cores='6' threads='1'",
+            None,
+        ),
+        (
+            10,
+            12,
+            "max_nodes = 2",
+            "sockets='1' dies='1' cores='6' threads='2'",
+            Some("cpus='6-11'"),
+        ),
+    ];
+    for (from, to, keys, topology, cells) in rows {
+        let policy = policy(&folder, keys);
+        let host = "numa:2(memory=16GB) core:4 pu:2";
+        let words = ["--topology", host, "--policy", &policy, "rewrite", "-"];
+        let vcpu = |count: u32| format!("<vcpu>{count}</vcpu>");
+        let tuned = virtfit(&words, &domain(from, 8));
+        // libvirt puts vCPUs that no cell lists into cell 0.
+        let changed = tuned
+            .replace(&vcpu(from), &vcpu(to))
+            .replace("<cell id='0' cpus='0-5'", "<cell id='0' cpus='0-5,10-11'");
+        let again = virtfit(&words, &changed);
+        assert!(
+            again.contains(&format!("<topology {topology}/>")),
+            "{from} to {to}:\n{again}"
+        );
+        assert_eq!(
+            again.matches("<vcpupin").count(),
+            to as usize,
+            "{from} to {to}:\n{again}"
+        );
+        assert!(
+            cells.is_none_or(|cells| again.contains(cells)),
+            "{from} to {to}:\n{again}"
+        );
+        assert_eq!(again, virtfit(&words, &domain(to, 8)), "{from} to {to}");
+        assert_eq!(virtfit(&words, &again), again, "{from} to {to}");
+        assert_eq!(virtfit(&["revert", "-"], &again), domain(to, 8), "{from} to {to}");
+    }
+}

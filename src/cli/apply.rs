@@ -197,7 +197,7 @@ fn carry_out(
         } else {
             let libvirt = match &mut libvirt {
                 Some(libvirt) => libvirt,
-                none => none.insert(hypervisor::connect(global)?),
+                none => none.insert(hypervisor::connect(global)),
             };
             in_flight(root, &definition.domain.uuid, &definition.name)
                 .and_then(|()| hypervisor::unchanged(root, &definition.name, &definition.text))

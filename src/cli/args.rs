@@ -70,6 +70,8 @@ pub enum Command {
     Revert(RevertArgs),
     /// Bring definitions in line with policy and host
     Apply(ApplyArgs),
+    /// Every guest: what it holds, where its threads really run, what is pending; and what is free
+    Status(StatusArgs),
     /// What libvirt's qemu hook calls: the guest's XML on stdin
     Hook(HookArgs),
     /// Profiles, with every key
@@ -182,6 +184,14 @@ pub struct ApplyArgs {
     pub yes: bool,
 }
 
+/// `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// The same as JSON, with every thread
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `hook`. Words are taken as they come: nothing libvirt says is a usage error.
 #[derive(Debug, clap::Args)]
 pub struct HookArgs {
@@ -197,6 +207,12 @@ pub struct HookArgs {
     /// More of it; not looked at
     #[arg(value_name = "EXTRA", allow_hyphen_values = true)]
     pub extra: Option<OsString>,
+    /// Milliseconds another process has spent on this call already.
+    #[arg(long, hide = true, value_name = "MS")]
+    pub spent: Option<u64>,
+    /// The process libvirt's hook was run by, where it is not the parent of this one.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Option<u32>,
     /// What a later libvirt may say.
     #[arg(hide = true)]
     pub rest: Vec<OsString>,
@@ -207,7 +223,7 @@ pub struct HookArgs {
 pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
     let is_operation = |at: usize| {
-        crate::cli::operation::ALL
+        crate::doors::operation::ALL
             .iter()
             .any(|operation| is(at, operation))
     };
@@ -218,6 +234,16 @@ pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
         words.insert(2, "--".into());
     }
     words
+}
+
+/// Whether these are the words of a hook: what makes no sense in them must not keep a guest from starting.
+pub fn is_hook(words: &[OsString]) -> bool {
+    let mut words = words.iter().skip_while(|word| *word != "hook").skip(1);
+    words.any(|word| {
+        crate::doors::operation::ALL
+            .iter()
+            .any(|operation| word == operation)
+    })
 }
 
 /// `profile`.

@@ -7,57 +7,97 @@
 //! - A refusal is told first on stderr, in one line: it reaches the user of `virsh start`. Exit 3.
 //! - The XML may hold passwords: nothing of it is logged but names, and positions.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cli::args::{Global, HookArgs};
-use crate::cli::input::{self, Input};
-use crate::cli::operation::{Task, task};
-use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, logger, plan};
-use crate::engine::Decision;
+use crate::cli::{Exit, Failure, Outcome, input, logger, session};
+use crate::doors::{self, Call, Context, Source, Task, task};
 use crate::ledger::guest::GuestXml;
-use crate::plan::{Plan, Scope};
+use crate::ledger::store::Store;
 use crate::root::Root;
+use crate::view::{Place, View, ViewError};
+use crate::wire;
 use crate::xml::tree::MAX_BYTES;
 
-/// All a hook may take, from the program's start.
+/// All a hook may take, from its start, the time another process spent on it included.
 const DEADLINE: Duration = Duration::from_millis(900);
+/// Nothing is written after this: the answer has to be on its way before the deadline.
+const WRITE_DEADLINE: Duration = Duration::from_millis(800);
+/// How long a mark for `virtfit status` may take when nothing else did in time.
+const MARK: Duration = Duration::from_millis(50);
 
 /// As much stack as a main thread has, in bytes.
 const STACK: usize = 8 << 20;
 
 /// What the thread that decides tells.
 enum News {
-    /// The XML is read; whether the guest's own provenance says refuse.
-    Refuses(bool),
-    /// It is decided.
-    Done(Result<Outcome, Failure>),
+    /// The XML is read.
+    Read(Box<GuestXml>),
+    /// It is decided, or broken.
+    Done(Result<doors::Outcome, Failure>),
+}
+
+/// What the words said.
+#[derive(Clone)]
+struct Job {
+    global: Global,
+    root: Root,
+    task: Task,
+    /// Without the XML.
+    call: Call,
+    started: Instant,
 }
 
 /// Runs it. `started` is when the program began.
 pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let text = |word: Option<&OsString>| word.map_or("".into(), |word| word.to_string_lossy().into_owned());
-    let guest = text(Some(&args.guest));
-    let operation = text(args.operation.as_ref());
-    let suboperation = text(args.suboperation.as_ref());
     let root = session::named_root(global).map_or_else(Root::default, Root::new);
     if root.is_real() && !nix::unistd::geteuid().is_root() {
         // A guest of an ordinary user's own libvirt (qemu:///session): not ours.
         return Outcome::default();
     }
-    let task = if root.exists("/run/virtfit/disabled") {
-        Task::Nothing
-    } else {
-        task(&operation, &suboperation)
+    let call = Call {
+        guest: text(Some(&args.guest)),
+        operation: text(args.operation.as_ref()),
+        suboperation: text(args.suboperation.as_ref()),
+        extra: text(args.extra.as_ref()),
+        parent: args.parent.unwrap_or_else(std::os::unix::process::parent_id),
+        xml: String::new(),
+    };
+    let job = Job {
+        task: if root.exists(wire::DISABLED) {
+            Task::Nothing
+        } else {
+            task(&call.operation, &call.suboperation)
+        },
+        // With a topology alone there is no host to keep a ledger of.
+        root: session::root(global),
+        global: global.clone(),
+        call,
+        started: started
+            .checked_sub(Duration::from_millis(args.spent.unwrap_or(0)))
+            .unwrap_or(started),
     };
     let kept = logger::to_memory(global.verbose);
-    let news = spawn(global.clone(), task);
-    let mut outcome = wait(&news, task, started).unwrap_or_else(|broken| broken.outcome(&guest, &operation));
+    let news = spawn(job.clone());
+    let outcome = wait(&news, &job);
+    let answer = outcome.answer;
+    let mut outcome = Outcome {
+        stdout: answer.stdout,
+        stderr: answer.stderr,
+        exit: match answer.exit {
+            0 => Exit::Done,
+            3 => Exit::No,
+            _ => Exit::Broken,
+        },
+    };
     // A failure's stderr reaches the user of virsh: the reason alone, but for somebody who debugs.
     if outcome.exit == Exit::Done || global.verbose > 0 {
         outcome.stderr.extend(kept.take());
@@ -65,61 +105,51 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     outcome
 }
 
-/// Why nothing was decided.
-struct Broken {
-    why: String,
-    /// The guest's own provenance says that it shall not run without its placement, and it is about to.
-    veto: bool,
-}
-
-impl Broken {
-    fn outcome(&self, guest: &str, operation: &str) -> Outcome {
-        let why = one_line(&self.why);
-        let (text, exit) = if self.veto {
-            let text =
-                format!("virtfit: {guest} may not run without its placement (on_no_fit = refuse), and {why}");
-            (text, Exit::Broken)
-        } else {
-            (
-                format!("virtfit: {guest}: {operation}: nothing was changed: {why}"),
-                Exit::Done,
-            )
-        };
-        Outcome {
-            stdout: String::new(),
-            stderr: vec![text],
-            exit,
-        }
-    }
-}
-
 /// Waits for the decision until the deadline.
-fn wait(news: &Receiver<News>, task: Task, started: Instant) -> Result<Outcome, Broken> {
-    let mut refuses = false;
-    let broken = |why: String, refuses: bool| Broken {
-        why,
-        veto: refuses && task == Task::Prepare,
-    };
-    loop {
-        let left = DEADLINE.saturating_sub(started.elapsed());
+fn wait(news: &Receiver<News>, job: &Job) -> doors::Outcome {
+    let mut guest = None;
+    let why = loop {
+        let left = DEADLINE.saturating_sub(job.started.elapsed());
         match news.recv_timeout(left) {
-            Ok(News::Refuses(told)) => refuses = told,
-            Ok(News::Done(Ok(outcome))) => return Ok(outcome),
-            Ok(News::Done(Err(failure))) => return Err(broken(failure.message().to_string(), refuses)),
-            Err(mpsc::RecvTimeoutError::Timeout) if task == Task::Nothing => return Ok(Outcome::default()),
+            Ok(News::Read(told)) => guest = Some(*told),
+            Ok(News::Done(Ok(outcome))) => return outcome,
+            Ok(News::Done(Err(failure))) => break failure.message().to_string(),
+            Err(_) if job.task == Task::Nothing => return doors::Outcome::default(),
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                let why = format!("no decision within {} ms", DEADLINE.as_millis());
-                return Err(broken(why, refuses));
+                break format!("no decision within {} ms", DEADLINE.as_millis());
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return Err(broken("the deciding thread ended early (a bug)".into(), refuses));
+                break "the deciding thread ended early (a bug)".to_string();
             }
         }
-    }
+    };
+    give_up(job.clone(), guest, why)
+}
+
+/// Leaves the guest undecided. The mark is written by a thread that is not waited for any longer than for the rest.
+fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> doors::Outcome {
+    let refuses = guest.as_ref().is_some_and(|guest| guest.refuses);
+    let (sender, receiver) = mpsc::channel();
+    let (call, line) = (job.call.clone(), why.clone());
+    let spawned = thread::Builder::new().name("mark".into()).spawn(move || {
+        let store = Store::new(&job.root);
+        let outcome = doors::undecided(&job.call, guest.as_ref(), &why, &store, SystemTime::now());
+        // Nobody may listen any more.
+        let _ = sender.send(outcome);
+    });
+    let marked = spawned.ok().and_then(|_| receiver.recv_timeout(MARK).ok());
+    marked.unwrap_or_else(|| {
+        let guest = GuestXml {
+            refuses,
+            ..GuestXml::default()
+        };
+        let nowhere = Store::new(&Root::none());
+        doors::undecided(&call, Some(&guest), &line, &nowhere, SystemTime::now())
+    })
 }
 
 /// Starts the thread that reads stdin and decides. It ends with the process at the latest.
-fn spawn(global: Global, task: Task) -> Receiver<News> {
+fn spawn(job: Job) -> Receiver<News> {
     let (sender, receiver) = mpsc::channel();
     // A panic's own message can quote the text it was working on: only its place is told.
     std::panic::set_hook(Box::new(|panic| match panic.location() {
@@ -130,7 +160,7 @@ fn spawn(global: Global, task: Task) -> Receiver<News> {
         .name("decide".into())
         .stack_size(STACK)
         .spawn(move || {
-            let done = catch_unwind(AssertUnwindSafe(|| decide(&global, task, &sender)));
+            let done = catch_unwind(AssertUnwindSafe(|| decide(&job, &sender)));
             let done = done.unwrap_or_else(|_| Err(Failure::Broken("a bug in virtfit (panic)".into())));
             // Nobody listens any more after the deadline.
             let _ = sender.send(News::Done(done));
@@ -142,84 +172,74 @@ fn spawn(global: Global, task: Task) -> Receiver<News> {
 }
 
 /// Reads stdin and does what the operation asks for.
-fn decide(global: &Global, task: Task, news: &Sender<News>) -> Result<Outcome, Failure> {
+fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin()
         .lock()
         .take(MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes);
-    if task == Task::Nothing {
-        return Ok(Outcome::default());
-    }
-    read.map_err(|error| Failure::io("stdin", &error))?;
-    let in_stdin = |error| Failure::at("stdin", error);
-    let input = Input {
-        label: "stdin".into(),
-        text: input::text_of(bytes).map_err(in_stdin)?,
-        stdin: true,
-    };
-    let guest = GuestXml::parse(&input.text).map_err(in_stdin)?;
-    // The deadline may have passed already; then it does not matter any more.
-    let _ = news.send(News::Refuses(guest.refuses));
-    let session = Session::open(global)?;
-    let scope = match task {
-        Task::Filter => Scope::Incoming,
-        Task::Prepare | Task::Nothing => Scope::Boot,
-    };
-    let decided = session.decide(&input, scope, None)?;
-    Ok(answer(decided.decision, session.view.policy.host.observe))
-}
-
-/// What libvirt is told.
-fn answer(decision: Decision, observe: bool) -> Outcome {
-    match decision {
-        _ if observe => {
-            log::info!("mode = \"observe\": nothing was changed");
-            Outcome::default()
+    let xml = match job.task {
+        Task::Nothing => return Ok(doors::Outcome::default()),
+        // Where the XML cannot be read the name will do.
+        Task::Release | Task::Reconnect => String::from_utf8(bytes).unwrap_or_default(),
+        Task::Prepare | Task::Filter => {
+            read.map_err(|error| Failure::io("stdin", &error))?;
+            let in_stdin = |error| Failure::at("stdin", error);
+            let text = input::text_of(bytes).map_err(in_stdin)?;
+            let guest = GuestXml::parse(&text).map_err(in_stdin)?;
+            // The deadline may have passed already; then it does not matter any more.
+            let _ = news.send(News::Read(Box::new(guest)));
+            text
         }
-        Decision::Tuned { xml, .. } => Outcome::answer(xml),
-        // Nobody is stopped whom no rule matches.
-        Decision::Refused(plan) if plan.profile.is_some() => Outcome {
-            stdout: String::new(),
-            stderr: vec![veto_line(&plan)],
-            exit: Exit::No,
-        },
-        Decision::Unchanged(_) | Decision::Refused(_) => Outcome::default(),
-    }
-}
-
-/// All reasons in one line.
-fn veto_line(plan: &Plan) -> String {
-    let reasons: Vec<String> = plan.reasons.iter().map(|reason| one_line(reason)).collect();
-    let reasons = if reasons.is_empty() {
-        "refused".to_string()
-    } else {
-        reasons.join("; ")
     };
-    format!("virtfit: {}", plan::with_name(&plan.guest, &reasons))
+    let source = Fresh {
+        place: session::place(&job.global),
+        view: RefCell::default(),
+    };
+    let context = Context {
+        source: &source,
+        store: &Store::new(&job.root),
+        deadline: job.started + WRITE_DEADLINE,
+        now: SystemTime::now(),
+        daemon: false,
+    };
+    let call = Call {
+        xml,
+        ..job.call.clone()
+    };
+    Ok(doors::answer(&call, &context))
 }
 
-/// Several lines as one: the first, and how many more there are.
-fn one_line(text: &str) -> String {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or("no reason given").to_string();
-    match lines.count() {
-        0 => first,
-        more => format!("{first} (and {more} more lines: virtfit policy check)"),
-    }
+/// Read when it is first asked for; where it is asked for again, the ledger once more.
+struct Fresh {
+    place: Place,
+    view: RefCell<Option<Arc<View>>>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_line_is_one_line() {
-        assert_eq!(one_line("a\n"), "a");
-        assert_eq!(
-            one_line("\n a\n  b\nc\n"),
-            "a (and 2 more lines: virtfit policy check)"
-        );
-        assert_eq!(one_line(""), "no reason given");
+impl Source for Fresh {
+    fn view(&self) -> Result<Arc<View>, String> {
+        let now = SystemTime::now();
+        let known = self.view.borrow().clone();
+        let view = match known {
+            None => View::read(&self.place, now),
+            Some(known) => self
+                .place
+                .ledger(now)
+                .map(|reading| View {
+                    reading,
+                    ..View::clone(&known)
+                })
+                .map_err(ViewError::from),
+        };
+        let view = match view {
+            Ok(view) => Arc::new(view),
+            Err(ViewError::Policy(errors)) => return Err(session::policy_errors(&errors)),
+            Err(error) => return Err(crate::cli::outcome::without_errno(&error.to_string())),
+        };
+        for warning in &view.reading.warnings {
+            log::warn!("{warning}");
+        }
+        self.view.replace(Some(Arc::clone(&view)));
+        Ok(view)
     }
 }

@@ -1,7 +1,6 @@
 //! libvirt, for commands that change definitions. `virtfit` itself does not link it, as that would slow the hook down: it asks
 //! `virtfitd call`, a child process.
 
-use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::guest;
 use crate::daemon::Hypervisor;
@@ -9,14 +8,9 @@ use crate::daemon::calls::ChildHypervisor;
 use crate::ledger::{reservation, status};
 use crate::root::Root;
 
-/// Starts it.
-///
-/// # Errors
-/// `virtfitd` is not installed.
-pub fn connect(global: &Global) -> Result<Box<dyn Hypervisor>, Failure> {
-    let child =
-        ChildHypervisor::start(&global.connect).map_err(|error| Failure::Broken(error.to_string()))?;
-    Ok(Box::new(child))
+/// libvirt behind a child that is started with the first request.
+pub fn connect(global: &Global) -> Box<dyn Hypervisor> {
+    Box::new(ChildHypervisor::new(Some(&global.connect)))
 }
 
 /// A guest that is just being started must not be touched: libvirt would wait for it with all of its list locked. It has a

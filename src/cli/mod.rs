@@ -13,7 +13,6 @@ pub mod hook;
 pub mod hypervisor;
 pub mod input;
 pub mod logger;
-pub mod operation;
 pub mod outcome;
 pub mod output;
 pub mod plan;
@@ -22,6 +21,7 @@ pub mod profile;
 pub mod revert;
 pub mod rewrite;
 pub mod session;
+pub mod status;
 
 pub use outcome::{Exit, Failure, Outcome};
 
@@ -32,11 +32,23 @@ pub fn main() -> ExitCode {
     let started = std::time::Instant::now();
     let words = args::protect_guest(std::env::args_os().collect());
     let command = Args::command().term_width(output::columns());
+    let hook = args::is_hook(&words);
     let parsed = command
         .try_get_matches_from(words)
         .and_then(|matches| Args::from_arg_matches(&matches));
     let args = match parsed {
         Ok(args) => args,
+        Err(error) if hook && error.use_stderr() => {
+            // libvirt takes any other exit code for a veto, or kills the guest.
+            let text = error.to_string();
+            let why = text.lines().next().unwrap_or_default();
+            let why = why.strip_prefix("error: ").unwrap_or(why);
+            let told = Outcome {
+                stderr: vec![format!("virtfit: hook: nothing was done: {why}")],
+                ..Outcome::default()
+            };
+            return output::write(&told).into();
+        }
         Err(error) => {
             // --help and --version are answers (stdout, 0), all else is a usage error (stderr, 2).
             let code = if error.use_stderr() {
@@ -58,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Revert(options) => revert::run(&args.global, options),
         Command::Apply(options) => apply::run(&args.global, options),
         Command::Profile(command) => profile::run(&args.global, command),
+        Command::Status(options) => status::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Hook(_) => Ok(Outcome::default()),
     };

@@ -190,17 +190,7 @@ pub fn refusal(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// A reason that names its guest.
-pub fn with_name(guest: &str, reason: &str) -> String {
-    let named = reason
-        .strip_prefix(guest)
-        .is_some_and(|rest| !guest.is_empty() && rest.starts_with([' ', ':']));
-    match reason {
-        _ if named => reason.to_string(),
-        _ if reason.starts_with("needs ") => format!("{guest} {reason}"),
-        _ => format!("{guest}: {reason}"),
-    }
-}
+pub use crate::plan::with_name;
 
 #[cfg(test)]
 mod tests {

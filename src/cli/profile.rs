@@ -54,7 +54,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outco
         return Ok(Outcome::answer(text));
     }
     in_flight(&root, &definition.domain.uuid, &name).map_err(at)?;
-    let mut libvirt = hypervisor::connect(global)?;
+    let mut libvirt = hypervisor::connect(global);
     hypervisor::unchanged(&root, &name, &definition.text).map_err(at)?;
     libvirt.define(&asked).map_err(|error| at(error.to_string()))?;
     Ok(Outcome::answer(text))

@@ -77,7 +77,7 @@ fn guests(global: &Global, names: &[String], named: bool) -> Result<Outcome, Fai
         };
         let libvirt = match &mut libvirt {
             Some(libvirt) => libvirt,
-            none => none.insert(hypervisor::connect(global)?),
+            none => none.insert(hypervisor::connect(global)),
         };
         let done = in_flight(&root, &definition.domain.uuid, name)
             .and_then(|()| hypervisor::unchanged(&root, name, &definition.text))

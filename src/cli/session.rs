@@ -138,20 +138,7 @@ pub fn parse(input: &Input) -> Result<Domain, Failure> {
         .map_err(|error| Failure::at(&input.label, error))
 }
 
-/// One line: `db: tuned by fit, 12 changes`.
-pub fn summary(plan: &Plan) -> String {
-    let by = match &plan.profile {
-        Some(profile) => format!(" by {profile}"),
-        None => String::new(),
-    };
-    let tail = match plan.verdict {
-        Verdict::Tuned => format!(", {} changes", plan.changes.len()),
-        Verdict::Unchanged if plan.profile.is_none() => ", no rule matches".to_string(),
-        Verdict::Unchanged => String::new(),
-        Verdict::Refused => format!(": {}", plan.reasons.join("; ")),
-    };
-    format!("{}: {}{by}{tail}", plan.guest, verdict(plan.verdict))
-}
+pub use crate::doors::words::summary;
 
 /// As the JSON has it.
 pub fn verdict(verdict: Verdict) -> &'static str {

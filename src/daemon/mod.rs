@@ -2,6 +2,26 @@
 
 pub mod args;
 pub mod calls;
+pub mod class;
+pub mod define;
+pub mod definition;
+pub mod driver;
+pub mod earlier;
+pub mod floats;
+pub mod hooks;
+pub mod inflight;
+pub mod live;
+pub mod memory;
+pub mod pending;
+pub mod queue;
+pub mod records;
+pub mod running;
+pub mod seen;
+pub mod server;
+pub mod socket;
+pub mod tasks;
+pub mod watch;
+pub mod worker;
 
 use crate::idset::{CpuSet, NodeSet};
 use crate::units::{IothreadId, VcpuId};
@@ -24,10 +44,13 @@ pub trait Hypervisor {
     /// # Errors
     /// What libvirt said.
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError>;
+    /// Leaves the connection, so that libvirt may end when it has nothing to do. The next call connects again.
+    fn close(&mut self) {}
 }
 
 /// What the API can change on a running guest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LiveChange {
     /// `virDomainPinVcpuFlags`.
     PinVcpu(VcpuId, CpuSet),

@@ -72,6 +72,8 @@ pub struct Domain {
     pub memory_allocation: Option<String>,
     /// `<maxMemory>` or memory devices (`dimm`, `nvdimm`, `virtio-mem`) exist.
     pub memory_hotplug: bool,
+    /// Memory devices that take the guest's pages: `dimm` and `virtio-mem` without a page size of their own.
+    pub memory_devices: Vec<MemoryDevice>,
     /// `<features><pmu state=>`.
     pub pmu: Option<bool>,
     /// `<features><kvm><hint-dedicated state=>`.
@@ -125,6 +127,17 @@ pub struct Cell {
     pub vcpus: VcpuSet,
     /// `memory=`.
     pub memory: KiB,
+}
+
+/// `<memory>` among the devices: memory beside that of the cells, in the same pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryDevice {
+    /// `<target><node>`: its cell.
+    pub cell: CellId,
+    /// `<target><size>`; of a `virtio-mem` what it is to have at start, `<requested>`.
+    pub amount: KiB,
+    /// What has to be a whole number of pages: the size, or a `virtio-mem`'s `<block>`.
+    pub unit: KiB,
 }
 
 /// `<cpu>`.
@@ -229,6 +242,23 @@ impl Domain {
     /// The guest's cells, or none where it has no guest NUMA.
     pub fn has_cells(&self) -> bool {
         !self.cells.is_empty()
+    }
+
+    /// Memory of the devices that belong to a cell.
+    pub fn device_memory(&self, cell: CellId) -> KiB {
+        let devices = self.memory_devices.iter().filter(|device| device.cell == cell);
+        KiB(devices.fold(0, |sum, device| sum.saturating_add(device.amount.0)))
+    }
+
+    /// A cell's memory with that of its devices.
+    pub fn memory_of(&self, cell: &Cell) -> KiB {
+        KiB(cell.memory.0.saturating_add(self.device_memory(cell.id).0))
+    }
+
+    /// All memory, with that of the devices.
+    pub fn all_memory(&self) -> KiB {
+        let devices = self.memory_devices.iter();
+        KiB(devices.fold(self.memory.0, |sum, device| sum.saturating_add(device.amount.0)))
     }
 
     /// Emulated by TCG rather than run by KVM.

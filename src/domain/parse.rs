@@ -12,7 +12,7 @@ mod tuning;
 
 use crate::cpulist::MAX_ID;
 use crate::domain::Domain;
-use crate::units::KiB;
+use crate::units::{IothreadId, KiB};
 use crate::xml::{Document, Element, XmlError};
 
 pub(crate) use cpu::{cells as cells_of, topology as topology_of};
@@ -66,6 +66,16 @@ pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
     cpu::features(&root, &mut domain)?;
     devices::read(&root, &mut domain)?;
     Ok(domain)
+}
+
+/// The ids of all iothreads a `<domain>` has.
+///
+/// # Errors
+/// The count or an id is no number libvirt takes.
+pub(crate) fn iothread_ids(root: &Element<'_>) -> Result<Vec<IothreadId>, XmlError> {
+    let mut domain = Domain::default();
+    tuning::iothreads(root, &mut domain)?;
+    Ok(domain.iothread_ids)
 }
 
 fn name(root: &Element<'_>) -> Result<String, XmlError> {
@@ -152,8 +162,10 @@ fn memory(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     };
     let memory = amount("memory")?;
     let max = amount("maxMemory")?;
-    let devices = nested(root, &["devices", "memory"]).next().is_some();
-    domain.memory_hotplug = max.is_some() || devices;
+    domain.memory_hotplug = max.is_some() || nested(root, &["devices", "memory"]).next().is_some();
+    domain.memory_devices = nested(root, &["devices", "memory"])
+        .filter_map(|element| devices::memory_device(&element))
+        .collect();
     domain.memory = if domain.has_cells() {
         KiB(domain
             .cells

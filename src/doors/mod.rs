@@ -1,7 +1,40 @@
 //! The doors libvirt's qemu hook opens: what each operation comes to, in whichever process it is worked out (the daemon, or
 //! `virtfit hook` without one). `design.md` section 1 has the table.
 //!
-//! Nothing here calls libvirt or waits for anybody who does.
+//! ```text
+//! operation   what an operation asks for
+//! prepare     a guest starts: verify, reserve, veto         own      what the XML itself pins and takes
+//! incoming    a migration or restore: filter, reserve       reserve  decided, locked, looked again, written
+//! release     what it held is free                          words    the lines for the log and the user
+//! reconnect   a restarted libvirt has the guest again
+//! ```
+//!
+//! Nothing here calls libvirt or waits for anybody who does, and nothing here fails: what is broken or late is an
+//! [`Outcome`] that lets the guest go on (`design.md` section 5).
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::idset::CpuSet;
+use crate::ledger::guest::GuestXml;
+use crate::ledger::read;
+use crate::ledger::store::Store;
+use crate::ledger::undecided::Undecided;
+use crate::plan::Verdict;
+use crate::view::View;
+
+pub mod incoming;
+pub mod operation;
+pub mod own;
+pub mod prepare;
+pub mod reconnect;
+pub mod release;
+pub mod reserve;
+pub mod words;
+
+pub use operation::{Task, task};
+
+pub mod live;
 
 /// One call of libvirt's hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,4 +62,114 @@ pub struct Answer {
     pub stderr: Vec<String>,
     /// Exit code.
     pub exit: u8,
+}
+
+/// An answer, and what it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// For libvirt.
+    pub answer: Answer,
+    /// The CPUs that are reserved now; `None`: no reservation was written.
+    pub reserved: Option<CpuSet>,
+    /// What the engine said; `None` where it was not asked or is broken.
+    pub verdict: Option<Verdict>,
+    /// It starts with other pins than it is to have: they are in its reservation, and in none of its XML.
+    pub moved: bool,
+    /// It was kept from starting: its definition is to be looked at again after its `release`.
+    pub vetoed: bool,
+    /// Why nothing was decided.
+    pub undecided: Option<String>,
+}
+
+/// What decisions are made from.
+pub trait Source {
+    /// Policy, host and ledger as they are now. Asked again where another guest was quicker: what it took has to be in the
+    /// ledger then.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    fn view(&self) -> Result<Arc<View>, String>;
+}
+
+/// What a call is answered with.
+pub struct Context<'a> {
+    /// What decisions are made from. Not asked for `release` and `reconnect`: they have to work with a broken policy, too.
+    pub source: &'a dyn Source,
+    /// Where reservations are written.
+    pub store: &'a Store,
+    /// When whoever asked stops listening. Nothing is written after it.
+    pub deadline: Instant,
+    /// The time of day.
+    pub now: SystemTime,
+    /// A daemon runs, which finds a vetoed guest another place by itself.
+    pub daemon: bool,
+}
+
+/// Exit code of a veto.
+const NO: u8 = 3;
+/// Exit code of a guest that may not start undecided.
+const BROKEN: u8 = 1;
+
+/// Answers one call.
+pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+    match task(&call.operation, &call.suboperation) {
+        Task::Prepare => prepare::answer(call, context),
+        Task::Filter => incoming::answer(call, context),
+        Task::Release => release::answer(call, context),
+        Task::Reconnect => reconnect::answer(call, context),
+        Task::Nothing => Outcome::default(),
+    }
+}
+
+/// Where nothing could be decided: the guest goes on and is marked, but one that is about to start and says itself that it
+/// shall not run without its placement. `guest` is its XML, as far as that could be read.
+pub fn undecided(
+    call: &Call,
+    guest: Option<&GuestXml>,
+    why: &str,
+    store: &Store,
+    now: SystemTime,
+) -> Outcome {
+    let why = words::one_line(why);
+    let task = task(&call.operation, &call.suboperation);
+    if task == Task::Prepare && guest.is_some_and(|guest| guest.refuses) {
+        let line = format!(
+            "virtfit: {} may not run without its placement (on_no_fit = refuse), and {why}",
+            call.guest
+        );
+        return Outcome {
+            answer: Answer {
+                stderr: vec![line],
+                exit: BROKEN,
+                ..Answer::default()
+            },
+            vetoed: true,
+            undecided: Some(why),
+            ..Outcome::default()
+        };
+    }
+    let mut line = format!("{}: {}: nothing was changed: {why}", call.guest, call.operation);
+    if matches!(task, Task::Prepare | Task::Filter) {
+        line.push_str("; its CPUs may be others' too");
+        let uuid = guest.map(|guest| guest.domain.uuid.as_str()).unwrap_or_default();
+        let mark = Undecided {
+            uuid: uuid.into(),
+            name: call.guest.clone(),
+            why: why.clone(),
+            written_at: read::seconds(now),
+        };
+        if !uuid.is_empty()
+            && let Err(error) = store.mark(&mark)
+        {
+            log::debug!("{}: no mark for status: {error}", call.guest);
+        }
+    }
+    Outcome {
+        answer: Answer {
+            stderr: vec![format!("virtfit: {line}")],
+            ..Answer::default()
+        },
+        undecided: Some(why),
+        ..Outcome::default()
+    }
 }

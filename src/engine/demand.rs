@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::supply::Supplies;
 use super::wishes::Wishes;
-use crate::domain::Domain;
+use crate::domain::{Domain, NumaMemory};
 use crate::facts::GuestFacts;
 use crate::host::Host;
-use crate::idset::CpuSet;
+use crate::idset::{CpuSet, NodeSet};
 use crate::placement::{self, CellDemand, Demand, Placed};
 use crate::plan::Scope;
 use crate::policy::HostPolicy;
@@ -37,6 +37,8 @@ pub struct Context<'a> {
     pub supplies: &'a Supplies,
     /// The door.
     pub scope: Scope,
+    /// Strict memory of the XML as it came stays on its nodes.
+    pub bound: bool,
 }
 
 /// A demand, and what of the domain it rests on.
@@ -110,7 +112,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
             false => Vec::new(),
         },
         cells,
-        memory: domain.memory,
+        memory: domain.all_memory(),
         make_cells: wishes.makes_cells()
             && !domain.has_cells()
             && made.is_empty()
@@ -147,6 +149,9 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         spread: false,
     };
     demand.set_strategy(policy.strategy);
+    if context.bound {
+        stay_with_memory(&mut demand, context.current);
+    }
     Demanded {
         demand,
         kept_pins,
@@ -166,6 +171,38 @@ impl Demanded {
             ..Demand::default()
         };
         placement::place(host, &demand, &supplies.now, &supplies.empty).ok()
+    }
+}
+
+/// Strict memory cannot move once the guest starts: its vCPUs go to the same nodes, cell by cell.
+fn stay_with_memory(demand: &mut Demand, current: &Domain) {
+    let strict = |memory: &NumaMemory| match memory.mode.as_str() {
+        "strict" => memory.nodeset.clone(),
+        _ => None,
+    };
+    let overall = current.numatune.as_ref().and_then(strict);
+    let within = |nodes: &mut Option<NodeSet>, bound: Option<NodeSet>| {
+        if let Some(bound) = bound {
+            *nodes = Some(
+                nodes
+                    .as_ref()
+                    .map_or(bound.clone(), |nodes| nodes.intersection(&bound)),
+            );
+        }
+    };
+    if demand.cells.is_empty() {
+        let of_cells = current.memnodes.values().filter_map(strict);
+        let all = of_cells.chain(overall).reduce(|all, nodes| all.union(&nodes));
+        within(&mut demand.nodes, all);
+        return;
+    }
+    for cell in &mut demand.cells {
+        // As libvirt does it: a cell without a memnode of its own follows the memory of all.
+        let bound = match current.memnodes.get(&cell.id) {
+            Some(memory) => strict(memory),
+            None => overall.clone(),
+        };
+        within(&mut cell.nodes, bound);
     }
 }
 
@@ -201,7 +238,7 @@ fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
         .map(|cell| CellDemand {
             id: cell.id,
             vcpus: cell.vcpus.clone(),
-            memory: cell.memory,
+            memory: domain.memory_of(cell),
             nodes: nodes(cell.id),
         })
         .collect()
@@ -254,6 +291,11 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
     let mut mounted: Vec<KiB> = host.hugetlbfs.clone();
     mounted.sort_unstable_by(|a, b| b.cmp(a));
     mounted.dedup();
+    let suits = |page: &KiB| {
+        let mut devices = domain.memory_devices.iter();
+        devices.all(|device| device.unit.0.is_multiple_of(page.0))
+    };
+    mounted.retain(suits);
     let large = || mounted.iter().copied().map(Some).collect::<Vec<_>>();
     let rule = match scope {
         Scope::Boot => wishes.profile.hugepages,

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! mod       XML → what an administrator wrote and what virtfit wrote → profile → placement → settings → XML
+//! before    what of virtfit's own is not what it was any more
 //! incoming  pins of another host do not count
 //! wishes    the profile as far as this guest, door and host can follow it
 //! demand    profile and domain → what placement has to find
@@ -12,9 +13,10 @@
 //! mirror    the topology that shows the CPUs chosen
 //! same      places that look as it says, for a guest that has its shape
 //! settings/ every value to write, each with its reason
+//! stale     what stays and libvirt will not start with
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{self, Domain, Topology};
 use crate::facts::GuestFacts;
@@ -30,11 +32,13 @@ use crate::settings::{Target, Value};
 use crate::units::{CellId, NodeId, VcpuId};
 use crate::xml::{Document, XmlError};
 
+pub mod before;
 pub mod demand;
 pub mod incoming;
 pub mod mirror;
 pub mod same;
 pub mod settings;
+pub mod stale;
 pub mod supply;
 pub mod support;
 pub mod wishes;
@@ -60,6 +64,8 @@ pub struct Inputs<'a> {
     pub keep: Keep,
     /// The pins it had before somebody redefined it without them; they count where it carries none of ours.
     pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
+    /// It is starting from this very XML: strict memory in it is on its nodes already, and its CPUs have to be there too.
+    pub bound: bool,
 }
 
 /// What of a guest's earlier place stays.
@@ -118,16 +124,26 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let document = Document::parse(xml)?;
     let current = domain::parse::parse(&document)?;
     let mut provenance = rewrite::provenance(&document)?;
-    let resolved = has_resolved_cpu(provenance.as_ref(), &current, inputs.scope);
+    let resolved = before::has_resolved_cpu(provenance.as_ref(), &current, inputs.scope);
     let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));
     if let Some(provenance) = &mut provenance {
         provenance.owned.retain(|owned| !stays(&owned.target));
     }
-    let base_xml = match provenance {
-        Some(_) => rewrite::revert_but(&document, stays)?.xml,
-        None => xml.to_string(),
-    };
-    let base = Document::parse(&base_xml)?;
+    let reverted = rewrite::revert_but(&document, stays)?;
+    let changed = before::changed_by_hand(&reverted, inputs.scope);
+    let mut reshaped = false;
+    if let Some(provenance) = &mut provenance {
+        let shape = &mut provenance.head.shape;
+        if inputs.scope == Scope::Boot && !before::is_for(shape, &current) {
+            *shape = rewrite::Shape::default();
+            reshaped = true;
+        }
+        shape.topology = shape.topology.filter(|_| !changed.contains(&Target::Topology));
+        if changed.contains(&Target::Cells) {
+            shape.cells.clear();
+        }
+    }
+    let base = Document::parse(&reverted.xml)?;
     let came = domain::parse::parse(&base)?;
     let domain = match inputs.scope {
         Scope::Boot => came.clone(),
@@ -167,23 +183,11 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         came: &came,
         domain: &domain,
         provenance,
+        changed,
+        reshaped,
         profile,
     };
     job.decide(plan)
-}
-
-/// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate in
-/// cpu/cpu.c): so it stands in the XML of a running guest, and of one that comes in. That CPU is part of the guest's
-/// ABI, the order of its features included, and the `host-model` virtfit wrote is no longer there.
-fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
-    let wrote = provenance.is_some_and(|provenance| {
-        provenance
-            .owned
-            .iter()
-            .any(|owned| owned.target == Target::CpuMode && owned.wrote == Value::CpuMode("host-model"))
-    });
-    let custom = current.cpu.as_ref().is_some_and(|cpu| cpu.mode == "custom");
-    wrote && custom && (current.running || scope == Scope::Incoming)
 }
 
 fn blank(domain: &Domain, scope: Scope) -> Plan {
@@ -214,6 +218,10 @@ struct Job<'a> {
     /// The same without what is another host's.
     domain: &'a Domain,
     provenance: Option<Provenance>,
+    /// What virtfit wrote and somebody changed since: it is theirs.
+    changed: BTreeSet<Target>,
+    /// Its shape was one of another number of vCPUs: all is decided afresh.
+    reshaped: bool,
     profile: Profile,
 }
 
@@ -250,7 +258,10 @@ impl Job<'_> {
             shape: self.shape(),
             supplies: &supplies,
             scope,
+            bound: self.inputs.bound,
         });
+        plan.notes.on_no_fit = Some(wishes.on_no_fit);
+        plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         let supplies = supplies.floating_within(demanded.demand.within.as_ref());
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
@@ -262,16 +273,16 @@ impl Job<'_> {
             self.keep_pins(&mut placed, &demanded);
             placed
         });
-        let realtime = wishes.realtime_refusal(host, self.domain)?;
-        let (placed, fits) = match (placed, realtime) {
-            (Ok(placed), None) => (placed, true),
-            (Ok(placed), Some(reason)) if wishes.on_no_fit != OnNoFit::Refuse => {
-                plan.notes.not_done.push(("real-time vCPUs".into(), reason));
+        let not_allowed = wishes.not_allowed(host, self.domain)?;
+        let (placed, fits) = match placed {
+            Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
+                let left_out = not_allowed.into_iter().map(|(what, why)| (what.to_string(), why));
+                plan.notes.not_done.extend(left_out);
                 (placed, true)
             }
-            (placed, realtime) => {
+            placed => {
                 plan.reasons.extend(placed.err().unwrap_or_default());
-                plan.reasons.extend(realtime);
+                plan.reasons.extend(not_allowed.into_iter().map(|(_, why)| why));
                 match wishes.on_no_fit {
                     OnNoFit::Refuse => {
                         plan.verdict = Verdict::Refused;
@@ -329,10 +340,21 @@ impl Job<'_> {
             fits,
             scope,
             provenance: self.provenance.as_ref(),
+            changed: &self.changed,
             shaped: self.shape().is_some(),
         });
         let removals = incoming::removals(self.came, self.domain, &list.settings);
         list.settings.extend(removals);
+        let stale = stale::reasons(self.domain, host, &list.settings);
+        let said = |reason: &String| {
+            reason.starts_with("the vcpupin")
+                && plan
+                    .reasons
+                    .iter()
+                    .any(|other| other.contains("is pinned to CPUs"))
+        };
+        let stale: Vec<String> = stale.into_iter().filter(|reason| !said(reason)).collect();
+        plan.reasons.extend(stale);
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         let mut shown = show(&placed, &support, list.shown, fits, self.domain);
@@ -407,7 +429,7 @@ impl Job<'_> {
 
     /// The pins virtfit wrote and nobody changed since; for a guest without provenance those it had earlier.
     fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
-        if self.inputs.keep != Keep::Place {
+        if self.reshaped || self.inputs.keep != Keep::Place {
             return BTreeMap::new();
         }
         if self.provenance.is_none() {

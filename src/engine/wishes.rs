@@ -117,23 +117,31 @@ impl Wishes {
         self.visible && self.profile.numa == Numa::Match
     }
 
-    /// Why this host cannot give the real-time scheduling that is asked for.
+    /// What is asked for that this host does not allow: (what, why).
     ///
     /// # Errors
     /// The policy contradicts itself for this guest.
-    pub fn realtime_refusal(&self, host: &Host, domain: &Domain) -> Result<Option<String>, EngineError> {
+    pub fn not_allowed(
+        &self,
+        host: &Host,
+        domain: &Domain,
+    ) -> Result<Vec<(&'static str, String)>, EngineError> {
         if let Some(problem) = &self.broken {
             return Err(EngineError::Policy(problem.clone()));
         }
-        if self.realtime.is_empty() || (self.keep && !domain.vcpuscheds.is_empty()) {
-            return Ok(None);
-        }
-        if !host.rt_allowed || host.rt_runtime_us == Some(0) {
+        let mut out = Vec::new();
+        let realtime = !self.realtime.is_empty() && (!self.keep || domain.vcpuscheds.is_empty());
+        if realtime && (!host.rt_allowed || host.rt_runtime_us == Some(0)) {
             let why = "this host allows no real-time scheduling (kernel.sched_rt_runtime_us or the cgroup's \
                        cpu.rt_runtime_us is 0)";
-            return Ok(Some(why.into()));
+            out.push(("real-time vCPUs", why.into()));
         }
-        Ok(None)
+        if self.profile.locked && !domain.locked && host.memlock_limited {
+            let why = "libvirt's daemon has no CAP_SYS_RESOURCE and a limit on locked memory (LimitMEMLOCK= of its \
+                       unit): a guest with locked memory would not start";
+            out.push(("locked memory", why.into()));
+        }
+        Ok(out)
     }
 }
 

@@ -120,6 +120,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         pci_nodes: pci,
         rt_runtime_us: told.limits.rt_runtime_us,
         rt_allowed: told.limits.rt_allowed,
+        memlock_limited: told.limits.memlock_limited,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the cgroup that libvirt puts guests in allows: CPUs, memory nodes, real-time scheduling.
+//! What libvirt and the cgroup it puts guests in allow: CPUs, memory nodes, real-time scheduling, locked memory.
 //!
 //! libvirt's default partition is `/machine` (`machine.slice` under systemd). Kernel:
 //! `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/cpusets.rst`, `scheduler/sched-rt-group.rst`.
@@ -8,7 +8,7 @@ use crate::root::Root;
 use crate::units::Id;
 
 use super::error::HostError;
-use super::kernel;
+use super::{kernel, memlock};
 
 const BASE: &str = "/sys/fs/cgroup";
 
@@ -19,6 +19,7 @@ pub(super) struct GuestLimits {
     pub nodes: Option<NodeSet>,
     pub rt_runtime_us: Option<i64>,
     pub rt_allowed: bool,
+    pub memlock_limited: bool,
 }
 
 pub(super) fn read(root: &Root) -> Result<GuestLimits, HostError> {
@@ -27,6 +28,7 @@ pub(super) fn read(root: &Root) -> Result<GuestLimits, HostError> {
         nodes: cpuset(root, "mems")?,
         rt_runtime_us: kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")?,
         rt_allowed: rt_allowed(root)?,
+        memlock_limited: memlock::limited(root),
     })
 }
 

@@ -12,11 +12,14 @@ pub mod images;
 pub mod index;
 mod kernel;
 pub mod load;
+mod memlock;
 mod memory;
 pub mod mounts;
 mod pci;
+pub mod refresh;
 pub mod structure;
 mod synthetic;
+pub mod threads;
 
 pub use error::HostError;
 pub use gather::gather;
@@ -63,6 +66,8 @@ pub struct Host {
     pub rt_runtime_us: Option<i64>,
     /// `machine`-wide real-time allowed: false where a cgroup v1 `cpu.rt_runtime_us` of 0 forbids FIFO there.
     pub rt_allowed: bool,
+    /// libvirt's daemon may not lift the limit on locked memory: guests with `<locked/>` do not start.
+    pub memlock_limited: bool,
 }
 
 /// One physical core.

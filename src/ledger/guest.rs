@@ -127,13 +127,13 @@ pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: KiB) -> Ve
         .unwrap_or_default();
     if domain.cells.is_empty() {
         return vec![MemoryUse {
-            amount: domain.memory,
+            amount: domain.all_memory(),
             page: page_of(domain, NodeId(0), default_page),
             nodes: everywhere,
         }];
     }
     let of_cell = |cell: &Cell| MemoryUse {
-        amount: cell.memory,
+        amount: domain.memory_of(cell),
         page: page_of(domain, NodeId(cell.id.0), default_page),
         nodes: domain
             .memnodes

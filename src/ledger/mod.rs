@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+pub mod cache;
 pub mod claims;
 pub mod guest;
+pub mod pinned;
+pub mod process;
 pub mod read;
 pub mod reservation;
+pub mod running;
 pub mod status;
+pub mod store;
 pub mod taken;
+pub mod undecided;
 
 pub use taken::taken;
 

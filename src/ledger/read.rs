@@ -1,12 +1,15 @@
 //! Reads the whole ledger below a root: status files, reservations, definitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
-use crate::ledger::reservation::{self, Daemon, Reservation};
-use crate::ledger::{Claim, Holder, Ledger, claims, status};
+use crate::ledger::cache::{Cache, Folder, Stamp};
+use crate::ledger::pinned::Records;
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::undecided::{self, Undecided};
+use crate::ledger::{Claim, Holder, Ledger, claims, process, status};
 use crate::root::Root;
 use crate::units::KiB;
 
@@ -24,6 +27,23 @@ pub struct Reading {
     pub running: BTreeSet<String>,
     /// Names of the guests libvirt starts by itself.
     pub autostart: BTreeSet<String>,
+    /// The valid reservations, as they are in their files; [`Ledger::holders`] has them too.
+    pub reservations: Vec<Reservation>,
+    /// Guests that started undecided: whether others hold their CPUs too is not known. For people.
+    pub undecided: Vec<Undecided>,
+}
+
+/// What can change within moments, read without opening any guest's XML.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// The reservations that count.
+    pub reservations: Vec<Reservation>,
+    /// Files of those that do not count any more, by stem.
+    pub void: Vec<String>,
+    /// Names of the guests that have a status file.
+    pub running: BTreeSet<String>,
+    /// What could not be read, for people.
+    pub warnings: Vec<String>,
 }
 
 /// Why who holds what is not known. The errors name the file or folder.
@@ -51,13 +71,26 @@ impl From<io::Error> for LedgerError {
 /// # Errors
 /// A folder cannot be read, or a file may not be. What is there but makes no sense is a warning.
 pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
+    read_with(root, now, &mut Cache::default())
+}
+
+/// As [`read`], with what was read before: only files that changed since are read again.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Reading, LedgerError> {
     let mut reading = Reading::default();
     let default_page = default_huge_page(root);
-    for file in files(root, status::FOLDER, "xml")? {
-        match file
-            .text
-            .and_then(|text| status::parse(&text, default_page).map_err(|error| error.to_string()))
-        {
+    let pinned = Records::read(root, &mut reading.warnings);
+    if cache.default_page != Some(default_page) || cache.pinned != pinned {
+        cache.status = Folder::default();
+        cache.default_page = Some(default_page);
+        cache.pinned = pinned.clone();
+    }
+    let parse =
+        |text: &str| status::parse_with(text, default_page, &pinned).map_err(|error| error.to_string());
+    for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
+        match file.said {
             Ok(holder) => reading.ledger.holders.push(holder),
             Err(error) => reading.warnings.push(format!(
                 "{}: {error}: what this guest holds is known only from its reservation, if it has one",
@@ -66,35 +99,96 @@ pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
         }
         reading.running.insert(file.stem);
     }
-    add_reservations(root, now, &mut reading)?;
-    add_claims(root, &mut reading)?;
+    add_reservations(root, now, &mut cache.reservations, &mut reading)?;
+    add_undecided(root, now, &mut cache.undecided, &mut reading)?;
+    add_claims(root, now, &mut cache.definitions, &mut reading)?;
     Ok(reading)
 }
 
-fn add_reservations(root: &Root, now: SystemTime, reading: &mut Reading) -> Result<(), LedgerError> {
-    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let boot_id = root.read("/proc/sys/kernel/random/boot_id").ok();
-    let boot_id = boot_id.as_deref().map(str::trim);
-    for file in files(root, reservation::FOLDER, "json")? {
-        let read = file
-            .text
-            .and_then(|text| Reservation::from_json(&text).map_err(|error| error.to_string()));
-        let reservation = match read {
+/// Reservations and the names of the guests that run: what has to be looked at again under the lock.
+///
+/// # Errors
+/// As [`read`].
+pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    let mut glance = Glance {
+        running: stems(root, status::FOLDER, "xml")?.into_iter().collect(),
+        ..Glance::default()
+    };
+    add_to_glance(root, now, &mut Folder::default(), &mut glance)?;
+    Ok(glance)
+}
+
+fn add_to_glance(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Reservation>,
+    glance: &mut Glance,
+) -> Result<(), LedgerError> {
+    let since = seconds(now);
+    let boot_id = process::boot_id(root);
+    // Mostly one daemon ran all hooks.
+    let mut daemons = BTreeMap::new();
+    let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
+    for file in files(root, reservation::FOLDER, "json", now, known, parse)? {
+        let reservation = match file.said {
             Ok(reservation) => reservation,
             Err(error) => {
-                reading.warnings.push(format!("{}: {error}", file.path));
+                glance.warnings.push(format!("{}: {error}", file.path));
                 continue;
             }
         };
-        let has_status = reading.running.contains(&reservation.name);
-        let daemon = daemon(root, reservation.pid);
-        if let Some(why) = reservation.void(now, boot_id, daemon, has_status) {
+        let has_status = glance.running.contains(&reservation.name);
+        let pid = reservation.pid;
+        let daemon = *daemons.entry(pid).or_insert_with(|| process::daemon(root, pid));
+        if let Some(why) = reservation.void(since, boot_id.as_deref(), daemon, has_status) {
             log::debug!("{}: void: {why}", file.path);
+            glance.void.push(file.stem);
             continue;
         }
-        merge(reservation.holder(), &mut reading.ledger.holders);
+        glance.reservations.push(reservation);
     }
     Ok(())
+}
+
+fn add_reservations(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Reservation>,
+    reading: &mut Reading,
+) -> Result<(), LedgerError> {
+    let mut glance = Glance {
+        running: std::mem::take(&mut reading.running),
+        ..Glance::default()
+    };
+    add_to_glance(root, now, known, &mut glance)?;
+    for reservation in &glance.reservations {
+        merge(reservation.holder(), &mut reading.ledger.holders);
+    }
+    reading.running = glance.running;
+    reading.warnings.append(&mut glance.warnings);
+    reading.reservations = glance.reservations;
+    Ok(())
+}
+
+fn add_undecided(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Undecided>,
+    reading: &mut Reading,
+) -> Result<(), LedgerError> {
+    let parse = |text: &str| Undecided::from_json(text).map_err(|error| error.to_string());
+    for file in files(root, undecided::FOLDER, "json", now, known, parse)? {
+        match file.said {
+            Ok(mark) => reading.undecided.push(mark),
+            Err(error) => reading.warnings.push(format!("{}: {error}", file.path)),
+        }
+    }
+    Ok(())
+}
+
+/// Seconds since the epoch; 0 before it.
+pub(crate) fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// One entry a guest: a guest that runs keeps what it was promised until its release, as pins that are not in its XML
@@ -114,7 +208,12 @@ fn merge(reserved: Holder, holders: &mut Vec<Holder>) {
     }
 }
 
-fn add_claims(root: &Root, reading: &mut Reading) -> Result<(), LedgerError> {
+fn add_claims(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Claim>,
+    reading: &mut Reading,
+) -> Result<(), LedgerError> {
     // A link's name tells, wherever it leads.
     reading.autostart = stems(root, claims::AUTOSTART_FOLDER, "xml")?
         .into_iter()
@@ -126,14 +225,14 @@ fn add_claims(root: &Root, reading: &mut Reading) -> Result<(), LedgerError> {
         .map(|holder| holder.uuid.as_str())
         .collect();
     let mut found: Vec<Claim> = Vec::new();
-    for file in files(root, claims::FOLDER, "xml")? {
-        let autostart = reading.autostart.contains(&file.stem);
-        match file
-            .text
-            .and_then(|text| claims::parse(&text, autostart).map_err(|error| error.to_string()))
-        {
+    let parse = |text: &str| claims::parse(text, false).map_err(|error| error.to_string());
+    for file in files(root, claims::FOLDER, "xml", now, known, parse)? {
+        match file.said {
             Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
-            Ok(claim) => found.push(claim),
+            Ok(claim) => found.push(Claim {
+                autostart: reading.autostart.contains(&file.stem),
+                ..claim
+            }),
             Err(error) => reading
                 .warnings
                 .push(format!("{}: {error}: what it claims does not count", file.path)),
@@ -143,17 +242,8 @@ fn add_claims(root: &Root, reading: &mut Reading) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// What is known of the process that ran the hook. A host without `/proc`: nothing.
-fn daemon(root: &Root, pid: u32) -> Daemon {
-    match root.read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
-        Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
-        Err(_) => Daemon::Unknown,
-    }
-}
-
 /// `Hugepagesize:` of `/proc/meminfo`.
-fn default_huge_page(root: &Root) -> KiB {
+pub(crate) fn default_huge_page(root: &Root) -> KiB {
     let meminfo = root.read("/proc/meminfo").unwrap_or_default();
     let size = meminfo
         .lines()
@@ -163,33 +253,59 @@ fn default_huge_page(root: &Root) -> KiB {
 }
 
 /// One file of a folder.
-struct Found {
+struct Found<T> {
     /// Where it is, for messages.
     path: String,
     /// Its name without `.xml` or `.json`: libvirt names files after guests.
     stem: String,
-    /// Its text, or why there is none.
-    text: Result<String, String>,
+    /// What it says, or why that is not known.
+    said: Result<T, String>,
 }
 
 /// All files `*.EXTENSION` of a folder by name. Those that vanish meanwhile never were; folders are not meant.
-fn files(root: &Root, folder: &str, extension: &str) -> Result<Vec<Found>, LedgerError> {
-    let mut found = Vec::new();
-    for stem in stems(root, folder, extension)? {
+fn files<T: Clone>(
+    root: &Root,
+    folder: &str,
+    extension: &str,
+    now: SystemTime,
+    known: &mut Folder<T>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<Found<T>>, LedgerError> {
+    let stems = stems(root, folder, extension)?;
+    known.keep(&stems.iter().map(String::as_str).collect());
+    let mut found = Vec::with_capacity(stems.len());
+    for stem in stems {
         let on_host = format!("{folder}/{stem}.{extension}");
+        // Before it is read: what is written between the two has another stamp, and is read next time.
+        let stamp = match root.metadata(&on_host) {
+            Ok(meta) if !meta.is_file() => continue,
+            Ok(meta) => Some(Stamp::of(&meta)),
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(_) => None,
+        };
         let path = root.path(&on_host).display().to_string();
-        let text = match root.read(&on_host) {
-            Ok(text) => Ok(text),
-            Err(error) => match error.kind() {
-                ErrorKind::NotFound | ErrorKind::InvalidInput => continue,
-                ErrorKind::PermissionDenied => return Err(error.into()),
-                _ => Err(error
-                    .to_string()
-                    .trim_start_matches(&format!("{path}: "))
-                    .to_string()),
+        let before = stamp.and_then(|stamp| known.get(&stem, stamp));
+        let said = match before {
+            Some(said) => said.clone(),
+            None => match root.read(&on_host) {
+                Ok(text) => {
+                    let said = parse(&text);
+                    if let Some(stamp) = stamp {
+                        known.put(&stem, stamp, now, said.clone());
+                    }
+                    said
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::NotFound | ErrorKind::InvalidInput => continue,
+                    ErrorKind::PermissionDenied => return Err(error.into()),
+                    _ => Err(error
+                        .to_string()
+                        .trim_start_matches(&format!("{path}: "))
+                        .to_string()),
+                },
             },
         };
-        found.push(Found { path, stem, text });
+        found.push(Found { path, stem, said });
     }
     Ok(found)
 }
@@ -259,6 +375,7 @@ mod tests {
                 start_time: 5,
                 tentative_until: None,
                 written_at: NOW,
+                pins: None,
             };
             change(&mut reservation);
             let text = reservation.to_json().unwrap();

@@ -6,7 +6,8 @@
 //!   lock                               flock: held only for "is it still free?" and the rename, never while computing
 //!   reservations/                      0755 root
 //!     UUID.json                        one guest; complete or absent
-//!     .UUID.json.PID                   being written; never read, left behind only by a crash
+//!     .UUID.json.PID.N                 being written; never read, left behind only by a crash
+//!   undecided/                         0755 root: guests that started without a decision ([`super::undecided`])
 //! ```
 //! - **Who writes**: `prepare` (firm) and `migrate`/`restore begin` (tentative), under the lock, by write, then rename.
 //!   A second write for the same UUID replaces the first: running the hook twice is harmless.
@@ -16,11 +17,13 @@
 //!   daemon that ran the hook is gone (or its pid is another process by now) and libvirt has no status file of the guest.
 //!   A void file means nothing; whoever holds the lock next may remove it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::{Holder, MemoryUse};
-use crate::units::{KiB, NodeId};
+use crate::units::{IothreadId, KiB, NodeId, VcpuId};
 
 /// Where they are on the host.
 pub const FOLDER: &str = "/run/virtfit/reservations";
@@ -57,6 +60,22 @@ pub struct Reservation {
     pub tentative_until: Option<u64>,
     /// Seconds since the epoch.
     pub written_at: u64,
+    /// Where its threads go once it runs, if its XML does not say so: what is pinned live at `started`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pins: Option<ReservedPins>,
+}
+
+/// Where a guest's threads go that starts with other pins than it is to have, or with none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedPins {
+    /// CPUs of each vCPU; several: it floats on them.
+    pub vcpus: BTreeMap<VcpuId, CpuSet>,
+    /// CPUs of the emulator threads; empty: left alone.
+    #[serde(default)]
+    pub emulator: CpuSet,
+    /// CPUs of each iothread.
+    #[serde(default)]
+    pub iothreads: BTreeMap<IothreadId, CpuSet>,
 }
 
 /// A piece of a reservation's memory.
@@ -202,6 +221,7 @@ mod tests {
             start_time: 1234,
             tentative_until: None,
             written_at: 1000,
+            pins: None,
         }
     }
 

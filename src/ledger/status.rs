@@ -7,6 +7,7 @@
 
 use crate::cpulist;
 use crate::idset::{CpuSet, NodeSet};
+use crate::ledger::pinned::Records;
 use crate::ledger::{Holder, guest};
 use crate::units::KiB;
 use crate::xml::{Document, Element, XmlError};
@@ -19,6 +20,14 @@ pub const FOLDER: &str = "/run/libvirt/qemu";
 /// # Errors
 /// It is not complete XML (truncated), not a `<domstatus>`, or holds no domain that can be read.
 pub fn parse(text: &str, default_page: KiB) -> Result<Holder, XmlError> {
+    parse_with(text, default_page, &Records::default())
+}
+
+/// As [`parse`], with what virtfit pinned on running guests: threads that float by it hold nothing.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Holder, XmlError> {
     let document = Document::parse(text)?;
     let root = document.root();
     if root.name() != "domstatus" {
@@ -27,7 +36,10 @@ pub fn parse(text: &str, default_page: KiB) -> Result<Holder, XmlError> {
     let Some(domain) = root.child("domain") else {
         return Err(root.error("<domstatus> without a <domain>"));
     };
-    let guest = guest::GuestXml::parse(domain.raw())?;
+    let mut guest = guest::GuestXml::parse(domain.raw())?;
+    if let Some(record) = pinned.of(&guest.domain.uuid, pid(root)) {
+        record.mark(&mut guest);
+    }
     let numad = root.child("numad");
     let numad_cpus: Option<CpuSet> = list_of(numad, "cpuset");
     let numad_nodes: Option<NodeSet> = list_of(numad, "nodeset");
@@ -50,8 +62,13 @@ fn list_of<T: crate::units::Id>(
     cpulist::parse(&element?.attr(attribute)?).ok()
 }
 
+/// The QEMU process; 0 where there is none yet.
+pub(super) fn pid(root: Element<'_>) -> u32 {
+    root.attr("pid").and_then(|pid| pid.parse().ok()).unwrap_or(0)
+}
+
 /// QEMU has not answered yet: not paused by a user or a migration, and no vCPU thread is known.
-fn is_starting(root: Element<'_>) -> bool {
+pub(super) fn is_starting(root: Element<'_>) -> bool {
     let state = root.attr("state").unwrap_or_default();
     let reason = root.attr("reason").unwrap_or_default();
     let early = matches!(&*state, "" | "nostate" | "shutoff") || reason == "starting up";

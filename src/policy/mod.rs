@@ -8,7 +8,7 @@ use crate::idset::CpuSet;
 pub mod builtin;
 mod checks;
 mod conditions;
-mod digest;
+pub mod digest;
 pub mod fragment;
 pub mod glob;
 pub mod keys;

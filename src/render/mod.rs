@@ -11,6 +11,7 @@ mod legend;
 mod memory;
 mod picture;
 pub mod plan;
+pub mod status;
 mod subject;
 mod table;
 

@@ -193,6 +193,14 @@ impl<'d> Writer<'_, 'd> {
         was.extend(self.unset(&cpu, "match"));
         if mode != "host-passthrough" {
             was.extend(self.unset(&cpu, "migratable"));
+        } else if cpu.attr("mode").as_deref() != Some("maximum")
+            && let Some(range) = cpu.attr_value_span("migratable")
+        {
+            // Not legal there, so libvirt has not written it: revert has to know that it is no consequence of the mode.
+            was.push(Was::Attribute {
+                name: "migratable".into(),
+                raw: self.places.text[range].into(),
+            });
         }
         for child in cpu.children() {
             if matches!(child.name(), "model" | "vendor") {

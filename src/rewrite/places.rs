@@ -10,7 +10,7 @@ use crate::domain::parse::{
 };
 use crate::idset::{IdSet, VcpuSet};
 use crate::settings::Target;
-use crate::units::{Id, KiB};
+use crate::units::{Id, KiB, VcpuId};
 use crate::xml::{Document, Element, ElementId, XmlError};
 
 /// An index of one document, built once.
@@ -245,10 +245,11 @@ impl<'d> Places<'d> {
     }
 
     fn read_cells(&self, numa: &Element<'d>) -> String {
-        let vcpus = plain_child(&self.root, "vcpu")
-            .and_then(|vcpu| vcpu.text().trim().parse().ok())
-            .unwrap_or(1);
-        match cells_of(numa, vcpus) {
+        // As listed, whatever the guest's vCPU count is by now.
+        let last = plain_children(numa, "cell")
+            .filter_map(|cell| crate::cpulist::parse::<VcpuId>(&cell.attr("cpus")?).ok()?.last())
+            .max();
+        match cells_of(numa, last.map_or(0, |last| last.0 + 1)) {
             Ok(cells) => {
                 let cells: Vec<(VcpuSet, KiB)> =
                     cells.into_iter().map(|cell| (cell.vcpus, cell.memory)).collect();

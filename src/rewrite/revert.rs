@@ -1,11 +1,12 @@
 //! Taking virtfit's settings out again, also after libvirt or an administrator touched the text.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::address::without_taken_address;
 use super::edits::{Edits, is_whole, value_in};
 use super::fragment::Fragment;
 use super::layout::{Before, Layout};
+use super::needs;
 use super::order::Container;
 use super::places::Places;
 use super::record::{self, Record};
@@ -23,6 +24,8 @@ pub struct Reverted {
     pub xml: String,
     /// Settings that stay, with why: somebody else changed them since.
     pub left: Vec<(Target, String)>,
+    /// Those of them that somebody took out.
+    pub gone: Vec<Target>,
 }
 
 /// Takes out what virtfit wrote and puts back what was there. A text without provenance comes back as it is.
@@ -43,11 +46,47 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
         return Ok(Reverted {
             xml: document.text().to_string(),
             left: Vec::new(),
+            gone: Vec::new(),
         });
     };
+    let stored = is_stored(&places, &record);
+    let mut held: BTreeSet<Target> = BTreeSet::new();
+    loop {
+        let mut reverted = undo(&places, &record, |target| stays(target) || held.contains(target));
+        // As virtfit wrote it, it goes back to what it was, be that something libvirt would refuse.
+        let touched = stored || !reverted.left.is_empty();
+        let more = match Document::parse(&reverted.xml) {
+            Ok(text) if touched => needs::missing(&text.root()),
+            _ => BTreeSet::new(),
+        };
+        let left = |target: &Target| reverted.left.iter().any(|(other, _)| other == target);
+        let owned = |target: &Target| {
+            record
+                .provenance
+                .owned
+                .iter()
+                .any(|owned| owned.target == *target)
+        };
+        let more: Vec<Target> = more
+            .into_iter()
+            .filter(|target| owned(target) && !stays(target) && !held.contains(target) && !left(target))
+            .collect();
+        if more.is_empty() {
+            let why = "what was set by hand since needs it";
+            reverted
+                .left
+                .extend(held.into_iter().map(|target| (target, why.into())));
+            return Ok(reverted);
+        }
+        held.extend(more);
+    }
+}
+
+/// Takes out all that `stays` does not name.
+fn undo(places: &Places<'_>, record: &Record<'_>, stays: impl Fn(&Target) -> bool) -> Reverted {
     let mut undo = Undo {
-        places: &places,
-        stored: is_stored(&places, &record),
+        places,
+        stored: is_stored(places, record),
         edits: Edits::new(places.text),
         layout: Layout::default(),
         ours: HashSet::new(),
@@ -55,22 +94,22 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
         attributes_back: BTreeMap::new(),
     };
     let mut left = Vec::new();
-    for owned in record
-        .provenance
-        .owned
-        .iter()
-        .filter(|owned| !stays(&owned.target))
-    {
+    let mut gone = Vec::new();
+    let owned = record.provenance.owned.iter();
+    for owned in owned.filter(|owned| !stays(&owned.target)) {
         let found = places.read(&owned.target);
         let wrote = show(&owned.wrote);
         if same(&owned.target, found.as_deref(), wrote.as_deref()) {
             undo.setting(owned);
         } else {
+            if found.is_none() {
+                gone.push(owned.target.clone());
+            }
             left.push((owned.target.clone(), why(found, wrote)));
         }
     }
-    let xml = undo.finish(&record);
-    Ok(Reverted { xml, left })
+    let xml = undo.finish(record);
+    Reverted { xml, left, gone }
 }
 
 fn why(found: Option<String>, wrote: Option<String>) -> String {

@@ -136,7 +136,7 @@ pub(super) fn topology(text: &str) -> Option<Value> {
     };
     for part in text.split_ascii_whitespace() {
         let (name, count) = part.split_once('=')?;
-        let count = count.parse().ok()?;
+        let count = count.parse().ok().filter(|count| *count > 0)?;
         match name {
             "sockets" => topology.sockets = count,
             "dies" => topology.dies = count,
@@ -159,7 +159,8 @@ pub(super) fn cells(text: &str) -> Option<Value> {
     Some(Value::Cells(cells))
 }
 
-/// Whether what is found at a target is what was written there. libvirt rounds the memory of cells up to MiB.
+/// Whether what is found at a target is what was written there. libvirt rounds the memory of cells up to MiB, and puts
+/// vCPUs the guest was given since into cell 0 (`qemuDomainDefNumaCPUsRectify`).
 pub(super) fn same(target: &Target, found: Option<&str>, written: Option<&str>) -> bool {
     if found == written {
         return true;
@@ -167,13 +168,20 @@ pub(super) fn same(target: &Target, found: Option<&str>, written: Option<&str>) 
     let (Target::Cells, Some(found), Some(written)) = (target, found, written) else {
         return false;
     };
-    match (cells(found), cells(written)) {
-        (Some(Value::Cells(found)), Some(Value::Cells(written))) => {
-            found.len() == written.len()
-                && found.iter().zip(&written).all(|(f, w)| {
-                    f.0 == w.0 && (f.1 == w.1 || f.1.0 == w.1.0.div_ceil(1024).saturating_mul(1024))
-                })
-        }
-        _ => false,
-    }
+    let (Some(Value::Cells(found)), Some(Value::Cells(written))) = (cells(found), cells(written)) else {
+        return false;
+    };
+    let last = written.iter().filter_map(|(vcpus, _)| vcpus.last()).max();
+    found.len() == written.len()
+        && found
+            .iter()
+            .zip(&written)
+            .enumerate()
+            .all(|(number, (found, written))| {
+                let added = found.0.difference(&written.0);
+                let new = number == 0 && added.iter().all(|vcpu| Some(vcpu) > last);
+                written.0.is_subset(&found.0)
+                    && (added.is_empty() || new)
+                    && (found.1 == written.1 || found.1.0 == written.1.0.div_ceil(1024).saturating_mul(1024))
+            })
 }

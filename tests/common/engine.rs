@@ -128,6 +128,7 @@ impl Asked {
             profile: None,
             keep: Default::default(),
             earlier: None,
+            bound: false,
         };
         let decision = engine::decide(xml, &inputs).unwrap_or_else(|error| panic!("{keys}: {error}"));
         let answer = Answer {

@@ -13,19 +13,38 @@ const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 /// What process 1 of the namespace does. It stays a shell, which reaps the QEMUs that libvirtd leaves to it. The `cpu`
 /// controller of cgroup v1 goes, as it gives new groups no real-time budget.
+///
+/// `$d/root`, where there is one, becomes a host of its own below that folder: its CPUs, memory and nodes are a fixture's, its
+/// libvirt, its processes and virtfit's files the real ones.
 const INIT: &str = r#"set -e
 d=$1
+hostname "$2"
 mkdir -p /dev/hugepages
-for pair in etc/libvirt:etc run/libvirt:run var/lib/libvirt:lib var/log/libvirt:log var/cache/libvirt:cache; do
+for pair in etc/libvirt:etc run/libvirt:run var/lib/libvirt:lib var/log/libvirt:log var/cache/libvirt:cache \
+  etc/virtfit:fit-etc run/virtfit:fit-run var/lib/virtfit:fit-lib; do
   mkdir -p "/${pair%%:*}" "$d/${pair##*:}"
   mount --bind "$d/${pair##*:}" "/${pair%%:*}"
+  if [ -d "$d/root" ]; then
+    mkdir -p "$d/root/${pair%%:*}"
+    mount --bind "$d/${pair##*:}" "$d/root/${pair%%:*}"
+  fi
 done
+if [ -d "$d/root" ]; then
+  mkdir -p "$d/root/proc"
+  mount --rbind /proc "$d/root/proc"
+fi
+if [ -n "$3" ]; then mount --bind "$3" /var/lib/libvirt/images; fi
 if mountpoint -q /sys/fs/cgroup/cpu; then umount /sys/fs/cgroup/cpu; fi
 mount -t hugetlbfs -o pagesize=2M none /dev/hugepages
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 virtlogd -p /run/libvirt/virtlogd.pid &
-libvirtd -p /run/libvirt/libvirtd.pid &
-while :; do wait; sleep 1; done
+while :; do
+  if [ ! -e "$d/hold" ]; then
+    libvirtd -p /run/libvirt/libvirtd.pid &
+    wait $! || true
+  fi
+  sleep 0.2
+done
 "#;
 
 /// The daemons; they end when this is dropped.
@@ -37,9 +56,33 @@ pub struct Libvirt {
     pages_before: String,
 }
 
+/// What a libvirt of the tests' own shall be.
+#[derive(Debug, Clone, Default)]
+pub struct Setup<'a> {
+    /// So many more 2-MiB pages on the machine.
+    pub pages: u64,
+    /// Its host's name; empty: `virtfit-test`.
+    pub hostname: &'a str,
+    /// Images are in this folder instead of one of its own.
+    pub images: Option<&'a Path>,
+    /// virtfit's policy. With one the hook is installed.
+    pub policy: Option<&'a str>,
+    /// virtfit sees the CPUs, memory and nodes of this fixture host, e.g. `paper`.
+    pub fixture: Option<&'a str>,
+}
+
 impl Libvirt {
     /// Starts them, with so many more 2-MiB pages on the machine.
     pub fn start(pages: u64) -> Self {
+        Self::with(&Setup {
+            pages,
+            ..Setup::default()
+        })
+    }
+
+    /// Starts them.
+    pub fn with(setup: &Setup<'_>) -> Self {
+        let pages = setup.pages;
         // On a real filesystem, as disk images live there; some machines' /tmp is in memory.
         let folder = tempfile::Builder::new()
             .prefix("virtfit-libvirt.")
@@ -48,9 +91,25 @@ impl Libvirt {
         let path = folder.path();
         fs::create_dir_all(path.join("etc/qemu")).unwrap();
         fs::create_dir_all(path.join("lib/images")).unwrap();
+        fs::create_dir_all(path.join("socket")).unwrap();
         let qemu = "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\n";
         fs::write(path.join("etc/qemu.conf"), qemu).unwrap();
-        fs::write(path.join("etc/libvirtd.conf"), "auth_unix_rw = \"none\"\n").unwrap();
+        // A socket that is seen from outside, and a host of its own: two of these can migrate guests to each other.
+        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        let daemon = format!(
+            "auth_unix_rw = \"none\"\nunix_sock_dir = \"{}\"\nhost_uuid = \"{}\"\n",
+            path.join("socket").display(),
+            uuid.trim()
+        );
+        fs::write(path.join("etc/libvirtd.conf"), daemon).unwrap();
+        if let Some(fixture) = setup.fixture {
+            copy_host(fixture, &path.join("root"));
+        }
+        if let Some(policy) = setup.policy {
+            fs::create_dir_all(path.join("fit-etc")).unwrap();
+            fs::write(path.join("fit-etc/policy.toml"), policy).unwrap();
+            install_hook(path);
+        }
         fs::write(path.join("etc/virtlogd.conf"), "").unwrap();
         let pages_before = fs::read_to_string(PAGES).unwrap();
         let all = pages_before.trim().parse::<u64>().unwrap() + pages;
@@ -60,6 +119,7 @@ impl Libvirt {
             .args([
                 "--mount",
                 "--pid",
+                "--uts",
                 "--fork",
                 "--mount-proc",
                 "--kill-child",
@@ -68,6 +128,12 @@ impl Libvirt {
             ])
             .args(["sh", "-c", INIT, "sh"])
             .arg(path)
+            .arg(if setup.hostname.is_empty() {
+                "virtfit-test"
+            } else {
+                setup.hostname
+            })
+            .arg(setup.images.unwrap_or(Path::new("")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -133,9 +199,119 @@ impl Libvirt {
         output
     }
 
+    /// Its connection URI, from anywhere on this machine.
+    pub fn uri(&self) -> String {
+        let socket = self.folder.path().join("socket/libvirt-sock");
+        format!("qemu+unix:///system?socket={}", socket.display())
+    }
+
+    /// A file of its host, as seen from outside: `run/virtfit`, `etc/libvirt/qemu`, …
+    pub fn on_host(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init)).join(path.trim_start_matches('/'))
+    }
+
+    /// Where virtfit finds its host, as seen from inside.
+    pub fn root(&self) -> PathBuf {
+        let root = self.folder.path().join("root");
+        if root.is_dir() { root } else { PathBuf::from("/") }
+    }
+
+    /// Runs one of virtfit's programs inside, on its host.
+    pub fn virtfit(&self, words: &[&str]) -> Output {
+        let root = self.root();
+        let uri = self.uri();
+        let mut all = vec!["--root", root.to_str().unwrap(), "--connect", &uri];
+        all.extend(words);
+        self.run(env!("CARGO_BIN_EXE_virtfit"), &all, &[])
+    }
+
+    /// Starts `virtfitd` and waits until it answers hooks.
+    pub fn daemon(&self) -> Daemon {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("virtfitd.log"))
+            .unwrap();
+        let nsenter = Command::new("nsenter")
+            .args(["-t", &self.init.to_string(), "--mount", "--pid", "--"])
+            .arg(env!("CARGO_BIN_EXE_virtfitd"))
+            .arg("--root")
+            .arg(self.root())
+            .args(["--connect", &self.uri(), "-v"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let id = nsenter.id();
+        let mut daemon = Daemon { nsenter, pid: 0 };
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(20) {
+            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+            if let Some(pid) = children.split_whitespace().next() {
+                daemon.pid = pid.parse().unwrap();
+                let socket = self.on_host("run/virtfit/virtfitd.sock");
+                if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+                    return daemon;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("virtfitd did not start:\n{}", self.log());
+    }
+
+    /// What `virtfitd` said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("virtfitd.log")).unwrap_or_default()
+    }
+
+    /// What libvirt's daemons said so far.
+    pub fn libvirt_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("daemons.log")).unwrap_or_default()
+    }
+
+    /// libvirtd's process, by its number outside.
+    pub fn libvirtd(&self) -> u32 {
+        let id = self.init;
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let is_it = |pid: &&str| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "libvirtd")
+        };
+        children
+            .split_whitespace()
+            .find(is_it)
+            .map_or(0, |pid| pid.parse().unwrap())
+    }
+
+    /// Ends libvirtd with a signal (guests run on) and keeps it away until [`Libvirt::release`].
+    pub fn hold(&self, signal: &str) {
+        fs::write(self.folder.path().join("hold"), "").unwrap();
+        let pid = self.libvirtd();
+        kill(pid, signal);
+        let begin = Instant::now();
+        while self.libvirtd() == pid && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Lets libvirtd start again and waits until it serves.
+    pub fn release(&self) {
+        let _ = fs::remove_file(self.folder.path().join("hold"));
+        let begin = Instant::now();
+        while self.virsh(&["version"]).is_err() {
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "{}",
+                self.libvirt_log()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Runs virsh; its output, or what it complained of.
     pub fn virsh(&self, words: &[&str]) -> Result<String, String> {
-        let mut all = vec!["-q", "-c", "qemu:///system"];
+        let uri = self.uri();
+        let mut all = vec!["-q", "-c", &uri];
         all.extend(words);
         let got = self.run("virsh", &all, &[]);
         if got.status.success() {
@@ -190,6 +366,77 @@ impl Libvirt {
             .unwrap()
             .parse()
             .unwrap()
+    }
+}
+
+/// A `virtfitd`; it ends when this is dropped.
+pub struct Daemon {
+    nsenter: Child,
+    /// Its process, by its number outside.
+    pub pid: u32,
+}
+
+impl Daemon {
+    /// Sends a signal, e.g. `KILL`, `STOP`, `CONT`, `HUP`.
+    pub fn signal(&self, signal: &str) {
+        kill(self.pid, signal);
+    }
+
+    /// A line of its `/proc/PID/status`, e.g. `VmRSS`.
+    pub fn status(&self, name: &str) -> String {
+        field(
+            &fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap(),
+            name,
+        )
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        kill(self.pid, "CONT");
+        kill(self.pid, "KILL");
+        let _ = self.nsenter.wait();
+    }
+}
+
+/// Sends a signal; a process that is gone is fine.
+pub fn kill(pid: u32, signal: &str) {
+    if pid > 0 {
+        let _ = Command::new("kill")
+            .args([&format!("-{signal}"), &pid.to_string()])
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// A fixture host's files, without its processes and guests.
+fn copy_host(fixture: &str, to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/hosts")
+        .join(fixture);
+    fs::create_dir_all(to).unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(from.join("sys"))
+        .arg(to)
+        .status();
+    assert!(copied.unwrap().success());
+}
+
+/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host where it is not.
+fn install_hook(path: &Path) {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let hooks = path.join("etc/hooks/qemu.d");
+    fs::create_dir_all(&hooks).unwrap();
+    let hook = env!("CARGO_BIN_EXE_virtfit-hook");
+    let place = hooks.join("50-virtfit");
+    let root = path.join("root");
+    if root.is_dir() {
+        let script = format!("#!/bin/sh\nVIRTFIT_ROOT={} exec {hook} \"$@\"\n", root.display());
+        fs::write(&place, script).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    } else {
+        symlink(hook, place).unwrap();
     }
 }
 

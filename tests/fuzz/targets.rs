@@ -159,6 +159,7 @@ pub fn decision(input: &[u8], host: &Host) -> String {
             profile: Some(profile),
             keep: Default::default(),
             earlier: None,
+            bound: false,
         };
         decide(text, &inputs)
     };

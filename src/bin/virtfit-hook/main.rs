@@ -1,3 +1,67 @@
-//! What libvirt runs.
+//! What libvirt runs for every step of a guest's life: `virtfit-hook GUEST OPERATION SUBOPERATION EXTRA`, the domain's XML on stdin.
+//!
+//! It asks the daemon, and where that does not answer in time, `virtfit hook`, which decides by itself. It links neither the library
+//! nor anything but the system's C library: it runs several times for each start of a guest, while libvirt holds a lock.
+//!
+//! What holds whatever happens (`design.md` sections 1 and 5):
+//! - libvirt waits without a limit: this ends before [`clock::END`], even if everybody it asks hangs.
+//! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one exception is a guest about to
+//!   start whose own provenance says that it shall not run without its placement: exit 1.
+//! - A failure of `started` or `reconnect` would kill a running guest: they end with 0 always.
 
-fn main() {}
+mod answer;
+mod ask;
+mod clock;
+mod fallback;
+mod input;
+mod place;
+mod step;
+#[allow(dead_code)] // The daemon's half of it.
+#[path = "../../wire.rs"]
+mod wire;
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use answer::Answer;
+use clock::Clock;
+use place::Place;
+use step::Step;
+
+fn main() -> ExitCode {
+    let clock = Clock::start();
+    // A panic's message could quote what it worked on, and its exit code would stop a guest.
+    std::panic::set_hook(Box::new(|_| ()));
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let answer = catch_unwind(AssertUnwindSafe(|| run(&words, &clock)));
+    answer
+        .unwrap_or_else(|_| Answer::line("virtfit: a bug in virtfit-hook: nothing was changed"))
+        .give()
+}
+
+fn run(words: &[OsString], clock: &Clock) -> Answer {
+    let Some(step) = Step::of(words) else {
+        return Answer::default();
+    };
+    let place = Place::here();
+    if place.is_an_ordinary_users() || place.is_disabled() {
+        return Answer::default();
+    }
+    // Connected before stdin is read: the daemon's thread wakes up meanwhile.
+    let connection = ask::connect(&place.socket(), clock);
+    let xml = match input::read(clock) {
+        Ok(xml) => xml,
+        Err(cut) => return step.broken(&cut.why, &cut.xml),
+    };
+    let answered = connection
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(|stream| ask::ask(stream, &step, &xml, clock));
+    // The connection stays open until this process ends: by its end the daemon knows that libvirt goes on.
+    match answered {
+        Ok(reply) => step.answer(reply),
+        Err(why) if step.needs_daemon() => step.broken(&why, &xml),
+        Err(_) => fallback::run(&step, &xml, clock),
+    }
+}

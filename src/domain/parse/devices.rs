@@ -3,9 +3,36 @@
 use std::collections::BTreeSet;
 
 use super::scalar::{c_number_attr, number_attr, short};
-use super::{nested, plain_child, plain_children};
-use crate::domain::{Disk, Domain, Passthrough, ScsiController};
+use super::{nested, plain_child, plain_children, scalar};
+use crate::domain::{Disk, Domain, MemoryDevice, Passthrough, ScsiController};
+use crate::units::CellId;
 use crate::xml::{Element, XmlError};
+
+/// A memory device that takes pages as the guest's cells do. libvirt gives it the page size of its cell where it has none
+/// of its own (`qemuBuildMemoryBackendProps` in qemu/qemu_command.c). `nvdimm` and `virtio-pmem` are files.
+pub(super) fn memory_device(element: &Element<'_>) -> Option<MemoryDevice> {
+    let model = element.attr("model")?;
+    let own_pages = nested(element, &["source", "pagesize"]).next().is_some();
+    if own_pages || !matches!(&*model, "dimm" | "virtio-mem") {
+        return None;
+    }
+    let target = plain_child(element, "target")?;
+    let size = |name: &'static str| {
+        let child = plain_child(&target, name)?;
+        scalar::memory(&child, name, &child.text(), child.attr("unit").as_deref()).ok()
+    };
+    let all = size("size")?;
+    let (amount, unit) = match &*model {
+        "virtio-mem" => (size("requested").unwrap_or(all), size("block").unwrap_or(all)),
+        _ => (all, all),
+    };
+    let cell = plain_child(&target, "node").and_then(|node| node.text().trim().parse().ok());
+    Some(MemoryDevice {
+        cell: CellId(cell.unwrap_or(0)),
+        amount,
+        unit,
+    })
+}
 
 pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     let mut targets = BTreeSet::new();

@@ -36,7 +36,8 @@ pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), X
         }
         ids.push(IothreadId(id));
     }
-    if element.is_none() && ids.is_empty() {
+    // libvirt drops a count of 0 when it stores the definition.
+    if count == 0 && ids.is_empty() {
         return Ok(());
     }
     count = count.max(ids.len() as u32);

@@ -67,6 +67,15 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         );
         let stale_hint =
             owned.target == Target::HintDedicated && !context.fits && context.scope == Scope::Boot;
+        // The administrator's now, but for what the profile rules, or overrides.
+        let theirs = context.changed.contains(&owned.target);
+        let ruled = owned.target == Target::CpuMode && context.wishes.profile.cpu_mode != CpuMode::Keep;
+        if theirs && (context.scope == Scope::Incoming || (context.wishes.keep && !ruled)) {
+            if visible && context.scope == Scope::Boot {
+                list.keep(name(&owned.target));
+            }
+            continue;
+        }
         let decided = list.settings.iter().any(|setting| setting.target == owned.target);
         let stays = (visible && !stale_hint) || (backing && context.scope == Scope::Incoming);
         if stays && !decided {
@@ -77,6 +86,22 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
                 guest_visible: visible,
             });
         }
+    }
+}
+
+/// What a plan calls a value that stays.
+fn name(target: &Target) -> String {
+    match target {
+        Target::Topology => "topology".into(),
+        Target::Cells => "guest cells".into(),
+        Target::CpuFeature(name) => format!("CPU feature {name}"),
+        Target::CpuCache => "CPU cache".into(),
+        Target::Pmu => "pmu".into(),
+        Target::HintDedicated => "kvm hint-dedicated".into(),
+        Target::PollControl => "kvm poll-control".into(),
+        Target::Memballoon => "memballoon".into(),
+        Target::Disk(disk, attribute) => format!("{disk} {}", attribute.as_str()),
+        _ => "CPU mode".into(),
     }
 }
 

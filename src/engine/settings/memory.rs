@@ -140,7 +140,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
     if profile.locked && fits {
         if domain.locked {
             list.keep("locked");
-        } else {
+        } else if !context.host.memlock_limited {
             list.host(Target::Locked, Value::Present, "memory is never swapped");
         }
         if !domain.nosharepages {

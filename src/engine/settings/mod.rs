@@ -1,5 +1,7 @@
 //! Every value to write into a domain, each with its reason; and what is kept or cannot be done, each with its own.
 
+use std::collections::BTreeSet;
+
 use crate::domain::{Domain, Topology};
 use crate::engine::demand::Demanded;
 use crate::engine::support::Support;
@@ -43,6 +45,8 @@ pub struct Context<'a> {
     pub scope: Scope,
     /// What virtfit wrote before.
     pub provenance: Option<&'a Provenance>,
+    /// What virtfit wrote and somebody changed since.
+    pub changed: &'a BTreeSet<Target>,
     /// The guest has its shape: what it can see stays as virtfit wrote it.
     pub shaped: bool,
 }

@@ -137,6 +137,125 @@ fn what_an_administrator_did_stays() {
     }
 }
 
+/// What cannot be without what virtfit made keeps it.
+#[test]
+fn what_was_set_by_hand_since_keeps_what_it_needs() {
+    let original = "<domain type='kvm'>
+  <name>g</name>
+  <memory unit='GiB'>4</memory>
+  <vcpu>4</vcpu>
+  <os>
+    <type>hvm</type>
+  </os>
+  <devices>
+    <disk type='block'>
+      <driver name='qemu'/>
+      <source dev='/dev/vg/a'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>
+";
+    let cells =
+        [("0-1", 2), ("2-3", 2)].map(|(vcpus, gib)| (crate::cpulist::parse(vcpus).unwrap(), KiB(gib << 20)));
+    let disk = |attribute| Target::Disk("vda".into(), attribute);
+    let settings = [
+        setting(Target::Iothreads, Value::Number(2)),
+        setting(Target::IothreadPin(IothreadId(1)), cpus("0")),
+        setting(disk(DiskAttribute::Iothread), Value::Text("1".into())),
+        setting(disk(DiskAttribute::Cache), Value::Text("none".into())),
+        setting(disk(DiskAttribute::Io), Value::Text("threads".into())),
+        setting(Target::CpuMode, Value::CpuMode("host-passthrough")),
+        setting(
+            Target::CpuFeature("topoext".into()),
+            Value::Text("require".into()),
+        ),
+        setting(Target::Cells, Value::Cells(cells.to_vec())),
+    ];
+    let tuned = apply(&Document::parse(original).unwrap(), &settings, &head()).unwrap();
+    assert_eq!(revert(&Document::parse(&tuned).unwrap()).unwrap().xml, original);
+    let second =
+        "<disk type='block'><driver name='qemu' iothread='2'/><target dev='vdb' bus='virtio'/></disk>\n  ";
+    let stored = tuned.replace("version='1'", "version=\"1\"");
+    // the text, an edit of it, what it leaves, what stays for it
+    let rows: &[(&str, &str, &str, &[Target])] = &[
+        (
+            &tuned,
+            "cpuset='0'",
+            "cpuset='0-1'",
+            &[Target::IothreadPin(IothreadId(1)), Target::Iothreads],
+        ),
+        (
+            &tuned,
+            "iothread='1'/>\n",
+            "iothread='2'/>\n",
+            &[disk(DiskAttribute::Iothread), Target::Iothreads],
+        ),
+        (
+            &stored,
+            "</devices>",
+            &format!("{second}</devices>"),
+            &[Target::Iothreads],
+        ),
+        (
+            &tuned,
+            "io='threads'",
+            "io='native'",
+            &[disk(DiskAttribute::Io), disk(DiskAttribute::Cache)],
+        ),
+        (
+            &tuned,
+            "<feature policy='require'",
+            "<feature policy='disable'",
+            &[Target::CpuFeature("topoext".into()), Target::CpuMode],
+        ),
+        (
+            &stored,
+            "  <memory unit",
+            "  <maxMemory slots='2' unit='GiB'>16</maxMemory>\n  <memory unit",
+            &[Target::Cells],
+        ),
+        (
+            &stored,
+            "  <os>",
+            "  <numatune>\n    <memnode cellid='1' mode='strict' nodeset='0'/>\n  </numatune>\n  <os>",
+            &[Target::Cells],
+        ),
+        (
+            &stored,
+            "<devices>",
+            "<devices>\n    <memory model='dimm'><target><size>1</size><node>1</node></target></memory>",
+            &[Target::Cells],
+        ),
+        (
+            &stored,
+            "  <os>",
+            "  <memoryBacking>\n    <hugepages>\n      <page size='2048' nodeset='1'/>\n    </hugepages>\n  \
+             </memoryBacking>\n  <os>",
+            &[Target::Cells],
+        ),
+        (&stored, "<os>", "<os >", &[]),
+    ];
+    for (text, from, to, stay) in rows {
+        let edited = text.replacen(from, to, 1);
+        assert_ne!(&edited, text, "'{from}' is not there");
+        let document = Document::parse(&edited).unwrap();
+        let reverted = revert(&document).unwrap();
+        let left: Vec<Target> = reverted.left.into_iter().map(|(target, _)| target).collect();
+        assert_eq!(&left, stay, "{to}:\n{}", reverted.xml);
+        domain(&reverted.xml);
+    }
+}
+
+#[test]
+fn an_attribute_of_an_unknown_mode_comes_back() {
+    let original = "<domain type='kvm'><name>a</name><memory>1</memory><vcpu>1</vcpu>\
+                    <cpu mode='unknown' check='none' migratable='off'/></domain>";
+    let settings = [setting(Target::CpuMode, Value::CpuMode("host-passthrough"))];
+    let tuned = apply(&Document::parse(original).unwrap(), &settings, &head()).unwrap();
+    assert_eq!(revert(&Document::parse(&tuned).unwrap()).unwrap().xml, original);
+}
+
 #[test]
 fn why_a_setting_stays() {
     let text = edit(&tuned(&fixture("web")), "cpuset='17'", "cpuset='5'");
@@ -332,6 +451,11 @@ fn provenance_that_cannot_be_read_says_what_to_do() {
         ("wrote='17'", "wrote='a'", "wrote= cannot be read"),
         ("on-no-fit='refuse'", "", "on-no-fit= is missing"),
         ("threads='2'", "threads='-2'", "threads= cannot be read"),
+        (
+            "topology='sockets=1",
+            "topology='sockets=0",
+            "topology= cannot be read",
+        ),
         ("withheld='5,21'", "withheld='5-'", "withheld= cannot be read"),
         ("</virtfit:fit>", "<x/></virtfit:fit>", "at= is missing"),
         (

@@ -22,7 +22,11 @@ pub enum Task {
     Prepare,
     /// `migrate begin`, `restore begin`: stdout becomes the domain's XML.
     Filter,
-    /// All others: nothing here. A failure of `started` or `reconnect` would kill a running guest.
+    /// `release end`: a guest is gone.
+    Release,
+    /// `reconnect begin`: libvirt was restarted and finds a running guest. A failure would kill it.
+    Reconnect,
+    /// All others: nothing here. A failure of `started` would kill a running guest.
     Nothing,
 }
 
@@ -31,6 +35,8 @@ pub fn task(operation: &str, suboperation: &str) -> Task {
     match (operation, suboperation) {
         ("prepare", "begin") => Task::Prepare,
         ("migrate" | "restore", "begin") => Task::Filter,
+        ("release", "end") => Task::Release,
+        ("reconnect", "begin") => Task::Reconnect,
         _ => Task::Nothing,
     }
 }
@@ -48,8 +54,8 @@ mod tests {
             ("start", "begin", Task::Nothing),
             ("started", "begin", Task::Nothing),
             ("stopped", "end", Task::Nothing),
-            ("release", "end", Task::Nothing),
-            ("reconnect", "begin", Task::Nothing),
+            ("release", "end", Task::Release),
+            ("reconnect", "begin", Task::Reconnect),
             ("attach", "begin", Task::Nothing),
             ("prepare", "end", Task::Nothing),
             ("prepare", "-", Task::Nothing),

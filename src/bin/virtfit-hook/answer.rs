@@ -1,0 +1,44 @@
+//! What libvirt gets.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitCode;
+
+/// Exit code and streams.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Exit code.
+    pub exit: u8,
+    /// What libvirt may take for the domain's XML.
+    pub stdout: Vec<u8>,
+    /// Lines for people.
+    pub stderr: Vec<u8>,
+}
+
+impl Answer {
+    /// A line on stderr, exit 0.
+    pub fn line(text: &str) -> Self {
+        Self {
+            stderr: format!("{text}\n").into_bytes(),
+            ..Self::default()
+        }
+    }
+
+    /// Writes it. That nobody reads is no failure of ours.
+    pub fn give(self) -> ExitCode {
+        write(std::io::stderr().as_fd(), &self.stderr);
+        write(std::io::stdout().as_fd(), &self.stdout);
+        self.exit.into()
+    }
+}
+
+/// All at once, without a buffer of lines between.
+fn write(to: BorrowedFd<'_>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    if let Ok(fd) = to.try_clone_to_owned() {
+        let _ = File::from(fd).write_all(bytes);
+    }
+}

@@ -1,0 +1,80 @@
+//! The XML on stdin.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::clock::{self, Clock};
+use crate::wire::MAX_BODY;
+
+/// stdin did not end as it should.
+#[derive(Debug)]
+pub struct Cut {
+    /// Why.
+    pub why: String,
+    /// What came until then.
+    pub xml: Vec<u8>,
+}
+
+/// How much is asked for at once; the XML of most guests comes in one piece.
+const PIECE: usize = 64 << 10;
+
+/// Reads to the end, but not for ever, and not without a bound.
+///
+/// # Errors
+/// It does not end in time, is larger than 16 MiB, or cannot be read.
+pub fn read(clock: &Clock) -> Result<Vec<u8>, Cut> {
+    let stdin = io::stdin();
+    let mut xml = Vec::new();
+    let end = loop {
+        match wait(stdin.as_fd(), clock) {
+            Ok(true) => {}
+            Ok(false) => {
+                let ms = clock::INPUT.as_millis();
+                break Err(format!("the XML on stdin did not end within {ms} ms"));
+            }
+            Err(error) => break Err(format!("cannot read stdin: {}", error.desc())),
+        }
+        match piece(stdin.as_fd(), &mut xml) {
+            Ok(0) => break Ok(()),
+            Ok(_) if xml.len() > MAX_BODY => {
+                break Err(format!("the XML on stdin is larger than {} MiB", MAX_BODY >> 20));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(format!("cannot read stdin: {}", error.kind())),
+        }
+    };
+    match end {
+        Ok(()) => Ok(xml),
+        Err(why) => Err(Cut { why, xml }),
+    }
+}
+
+/// Whether there is something to read, or the end; `false`: the time is over.
+fn wait(fd: std::os::fd::BorrowedFd<'_>, clock: &Clock) -> nix::Result<bool> {
+    loop {
+        let left = clock.left(clock::INPUT);
+        if left.is_zero() {
+            return Ok(false);
+        }
+        // Rounded up: the rest of a millisecond is not to be spent turning in this loop.
+        let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What one read gives.
+fn piece(fd: std::os::fd::BorrowedFd<'_>, xml: &mut Vec<u8>) -> io::Result<usize> {
+    let have = xml.len();
+    xml.resize(have + PIECE, 0);
+    let got = nix::unistd::read(fd, xml.get_mut(have..).unwrap_or_default());
+    xml.truncate(have + got.unwrap_or(0));
+    Ok(got?)
+}

@@ -1,0 +1,200 @@
+//! The step of a guest's life that libvirt is at, and what may come of it. `design.md` section 1 has the table.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::answer::Answer;
+use crate::wire::Reply;
+
+/// What `on_no_fit = "refuse"` looks like in the provenance that virtfit writes into a domain.
+const REFUSES: [&[u8]; 2] = [b"on-no-fit='refuse'", b"on-no-fit=\"refuse\""];
+
+/// What may come of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `prepare`: it may fail, for a reason; stdout is thrown away by libvirt.
+    Prepare,
+    /// `migrate`, `restore`: stdout becomes the domain's XML.
+    Filter,
+    /// `started`: a failure kills the guest; only the daemon can do something.
+    Started,
+    /// `release`, `reconnect`: nothing may come of it but a line.
+    Quiet,
+}
+
+/// One call of libvirt's hook that asks something of virtfit.
+#[derive(Debug)]
+pub struct Step<'a> {
+    words: &'a [OsString],
+    kind: Kind,
+}
+
+impl<'a> Step<'a> {
+    /// From the command line; `None`: nothing to do. That is also so for operations of a later libvirt.
+    pub fn of(words: &'a [OsString]) -> Option<Self> {
+        let word = |at: usize| words.get(at).and_then(|word| word.to_str());
+        let kind = match (word(1)?, word(2)?) {
+            ("prepare", "begin") => Kind::Prepare,
+            ("migrate" | "restore", "begin") => Kind::Filter,
+            ("started", "begin") => Kind::Started,
+            ("release", "end") | ("reconnect", "begin") => Kind::Quiet,
+            _ => return None,
+        };
+        Some(Self { words, kind })
+    }
+
+    /// Guest, operation, suboperation, and whatever else libvirt says.
+    pub fn words(&self) -> &'a [OsString] {
+        self.words
+    }
+
+    /// A word for the daemon; what is not there is as libvirt writes it.
+    pub fn word(&self, at: usize) -> &'a OsStr {
+        self.words.get(at).map_or(OsStr::new("-"), OsString::as_os_str)
+    }
+
+    /// Without the daemon there is nobody who could do it.
+    pub fn needs_daemon(&self) -> bool {
+        self.kind == Kind::Started
+    }
+
+    /// Whether it may end so: an exit code of virtfit's own, none but 0 where a failure would do harm or nothing.
+    pub fn may_end_with(&self, exit: u8) -> bool {
+        match self.kind {
+            Kind::Prepare | Kind::Filter => matches!(exit, 0 | 1 | 3),
+            Kind::Started | Kind::Quiet => exit == 0,
+        }
+    }
+
+    /// What is answered, as far as this step may answer it.
+    pub fn answer(&self, reply: Reply) -> Answer {
+        let prints = matches!(self.kind, Kind::Prepare | Kind::Filter) && reply.exit == 0;
+        Answer {
+            exit: if self.may_end_with(reply.exit) {
+                reply.exit
+            } else {
+                0
+            },
+            stdout: if prints { reply.stdout } else { Vec::new() },
+            stderr: reply.stderr,
+        }
+    }
+
+    /// Nothing could be decided: one line, and the guest goes on; but not one that is about to start and says itself that
+    /// it shall not without its placement.
+    pub fn broken(&self, why: &str, xml: &[u8]) -> Answer {
+        let shown = |at: usize| self.word(at).to_string_lossy().replace(char::is_control, "?");
+        let (guest, operation) = (shown(0), shown(1));
+        if self.kind == Kind::Prepare && refuses(xml) {
+            let line =
+                format!("virtfit: {guest} may not run without its placement (on_no_fit = refuse), and {why}");
+            return Answer {
+                exit: 1,
+                ..Answer::line(&line)
+            };
+        }
+        Answer::line(&format!(
+            "virtfit: {guest}: {operation}: nothing was changed: {why}"
+        ))
+    }
+}
+
+/// Whether the XML has a provenance that says refuse. A search for bytes: there may be no time, and no whole XML.
+fn refuses(xml: &[u8]) -> bool {
+    REFUSES
+        .iter()
+        .any(|wanted| xml.windows(wanted.len()).any(|bytes| bytes == *wanted))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_table() {
+        use Kind::{Filter, Prepare, Quiet, Started};
+        for (text, expected) in [
+            ("g prepare begin -", Some(Prepare)),
+            ("g start begin -", None),
+            ("g started begin -", Some(Started)),
+            ("g stopped end -", None),
+            ("g release end -", Some(Quiet)),
+            ("g release end from snapshot", Some(Quiet)),
+            ("g reconnect begin -", Some(Quiet)),
+            ("g attach begin -", None),
+            ("g migrate begin -", Some(Filter)),
+            ("g restore begin -", Some(Filter)),
+            ("--help prepare begin -", Some(Prepare)),
+            ("prepare begin", None),
+            ("g prepare end -", None),
+            ("g levitate begin -", None),
+            ("g", None),
+        ] {
+            let words = words(text);
+            assert_eq!(Step::of(&words).map(|step| step.kind), expected, "{text}");
+        }
+        assert!(Step::of(&[]).is_none());
+    }
+
+    #[test]
+    fn what_may_come_of_it() {
+        // step, exit said, exit given, stdout given
+        for (text, said, exit, prints) in [
+            ("g prepare begin -", 0, 0, true),
+            ("g prepare begin -", 1, 1, false),
+            ("g prepare begin -", 3, 3, false),
+            ("g prepare begin -", 101, 0, false),
+            ("g migrate begin -", 0, 0, true),
+            ("g restore begin -", 3, 3, false),
+            ("g started begin -", 0, 0, false),
+            ("g started begin -", 1, 0, false),
+            ("g reconnect begin -", 3, 0, false),
+            ("g release end -", 1, 0, false),
+        ] {
+            let words = words(text);
+            let reply = Reply {
+                exit: said,
+                stdout: b"<domain/>".to_vec(),
+                stderr: b"line\n".to_vec(),
+            };
+            let answer = Step::of(&words).unwrap().answer(reply);
+            assert_eq!(
+                (answer.exit, !answer.stdout.is_empty()),
+                (exit, prints),
+                "{text} {said}"
+            );
+            assert_eq!(answer.stderr, b"line\n");
+        }
+    }
+
+    #[test]
+    fn only_a_guest_that_refuses_and_is_about_to_start_is_stopped() {
+        let refusing = "<domain><metadata><f:virtfit on-no-fit='refuse'/></metadata></domain>";
+        for (text, xml, exit) in [
+            ("g prepare begin -", refusing, 1),
+            ("g prepare begin -", &refusing.replace('\'', "\""), 1),
+            ("g prepare begin -", &refusing[..60], 1),
+            ("g prepare begin -", &refusing.replace("refuse", "run-shared"), 0),
+            ("g prepare begin -", "", 0),
+            ("g migrate begin -", refusing, 0),
+            ("g started begin -", refusing, 0),
+            ("g reconnect begin -", refusing, 0),
+        ] {
+            let words = words(text);
+            let answer = Step::of(&words)
+                .unwrap()
+                .broken("the moon is full", xml.as_bytes());
+            assert_eq!(answer.exit, exit, "{text} {xml}");
+            let line = String::from_utf8(answer.stderr).unwrap();
+            assert!(
+                line.starts_with("virtfit: g") && line.ends_with("the moon is full\n"),
+                "{line}"
+            );
+            assert!(answer.stdout.is_empty());
+        }
+    }
+}

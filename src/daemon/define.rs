@@ -1,0 +1,503 @@
+//! What becomes of one definition. `design.md` sections 1 and 4 are the contract; this is the order of the questions:
+//!
+//! ```text
+//! file gone ────────────────────────────────► forgotten
+//! its hook runs, it starts or stops ────────► looked at when that ended
+//! seen as it is, policy and host alike ─────► left alone, but for what is worth another try
+//! decided: unchanged, refused ──────────────► remembered
+//! decided: tuned
+//!   observe, on_policy_change = report ─────► told, remembered
+//!   an administrator changed it just now ───► later, unless it would collide at its start
+//!   libvirt's driver does not run ──────────► when it does
+//!   file changed meanwhile ─────────────────► looked at again
+//!   define ── the file went away meanwhile ─► undone
+//!          └─ taken ────────────────────────► remembered as libvirt stored it
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::definition::Definition;
+use super::earlier::{self, Earlier, EarlierRecords};
+use super::pending::{Waits, Why};
+use super::seen::{Outcome, Seen, SeenRecords};
+use super::watch::Change;
+use super::{Hypervisor, HypervisorError, driver};
+use crate::cli::session::summary;
+use crate::domain::{self, Domain};
+use crate::engine::Decision;
+use crate::ledger::claims;
+use crate::ledger::taken::same_guest;
+use crate::plan::{Plan, Scope, Verdict};
+use crate::policy::digest;
+use crate::root::Root;
+use crate::view::{Ask, View};
+use crate::xml::Document;
+
+/// `virsh edit` reads, lets edit, and reads again to compare: so long after an administrator's change nothing unasked is done.
+pub const ADMIN_WAIT: Duration = Duration::from_secs(60);
+/// libvirt's driver runs and does not answer: tried again after this.
+pub(super) const RETRY: Duration = Duration::from_secs(5);
+/// More defines of one guest than this within [`ADMIN_WAIT`] are a quarrel with another program.
+const MOST_DEFINES: usize = 20;
+/// Redefines in a row without a change from outside: one that settles nothing is tried once more.
+const MOST_IN_A_ROW: u32 = 2;
+
+/// What the daemon knows of a guest, beside what it remembers on disk.
+#[derive(Debug, Default)]
+struct Track {
+    /// When somebody else wrote its definition last.
+    changed: Option<Instant>,
+    /// When we did.
+    defines: VecDeque<Instant>,
+    /// Redefines since the last change from outside.
+    in_a_row: u32,
+    /// The last line logged, so that it is logged once.
+    said: String,
+    /// Its UUID.
+    uuid: String,
+}
+
+/// What has to happen next for a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Done,
+    /// It waits.
+    Wait(Waits),
+}
+
+/// Everything that is remembered of definitions.
+#[derive(Debug)]
+pub struct Definitions {
+    /// What became of each.
+    pub seen: SeenRecords,
+    /// Pins they had.
+    pub earlier: EarlierRecords,
+    tracks: BTreeMap<String, Track>,
+}
+
+/// What a look at a definition needs from outside.
+pub struct Around<'a> {
+    /// Policy, host and ledger as they are now.
+    pub view: &'a View,
+    /// libvirt.
+    pub hypervisor: &'a mut dyn Hypervisor,
+    /// Whether libvirt must not be asked about this guest now.
+    pub busy: &'a dyn Fn(&str) -> bool,
+    /// What happened in the folders since it was asked last.
+    pub drain: &'a mut dyn FnMut() -> Vec<Change>,
+}
+
+impl Definitions {
+    /// What was remembered before.
+    pub fn new(seen: SeenRecords, earlier: EarlierRecords) -> Self {
+        Self {
+            seen,
+            earlier,
+            tracks: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the file is as it was seen last: what was told of it was our own define.
+    pub fn is_ours(&self, root: &Root, name: &str) -> bool {
+        let uuid = self.tracks.get(name).map(|track| track.uuid.as_str());
+        let seen = uuid.and_then(|uuid| self.seen.get(uuid));
+        let Some(seen) = seen.filter(|seen| seen.name == name) else {
+            return false;
+        };
+        matches!(Definition::read(root, name), Ok(Some(now)) if now.digest == seen.text)
+    }
+
+    /// Forgets all definitions but these.
+    pub fn keep_only(&mut self, names: &[String]) {
+        let gone = |name: &String| names.binary_search(name).is_err();
+        let seen = self.seen.iter().map(|(_, seen)| &seen.name);
+        let gone: Vec<String> = seen
+            .chain(self.tracks.keys())
+            .filter(|name| gone(name))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|name| self.forget(name));
+    }
+
+    /// A definition is gone.
+    pub fn forget(&mut self, name: &str) {
+        self.tracks.remove(name);
+        let gone: Vec<String> = self
+            .seen
+            .iter()
+            .filter(|(_, seen)| seen.name == name)
+            .map(|(uuid, _)| uuid.clone())
+            .collect();
+        for uuid in gone {
+            self.seen.remove(&uuid);
+        }
+    }
+
+    /// Something outside changed: what was tried in vain may be tried again.
+    pub fn fresh_start(&mut self) {
+        self.tracks.values_mut().for_each(|track| track.in_a_row = 0);
+    }
+
+    /// Names of the definitions that are worth another look when CPUs became free or the host changed: refused, degraded, on CPUs
+    /// that others hold, or tuned for another host.
+    pub fn to_reconsider(&self, view: &View) -> Vec<String> {
+        let nobody = Domain {
+            name: "/".into(),
+            ..Domain::default()
+        };
+        let held = view.taken(&nobody).cpus;
+        let host = host_digest(view);
+        let running = |name: &str| view.reading.running.contains(name);
+        let poor = self
+            .seen
+            .iter()
+            .map(|(_, seen)| seen)
+            .filter(|seen| seen.outcome.is_poor() || seen.host != host)
+            .map(|seen| seen.name.clone());
+        let colliding = view.reading.ledger.claims.iter().filter_map(|claim| {
+            let collides = claim.cpus.iter().any(|cpu| held.contains_key(&cpu));
+            collides.then(|| claim.name.clone())
+        });
+        let mut names: Vec<String> = poor.chain(colliding).filter(|name| !running(name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Looks at one definition and does what has to be done.
+    pub fn look(&mut self, name: &str, why: Why, around: &mut Around<'_>) -> Next {
+        let root = &around.view.root;
+        let definition = match Definition::read(root, name) {
+            Ok(Some(definition)) => definition,
+            Ok(None) => {
+                self.forget(name);
+                return Next::Done;
+            }
+            Err(error) => {
+                self.say(
+                    name,
+                    log::Level::Warn,
+                    &format!("{name}: its definition: {error}"),
+                );
+                return Next::Done;
+            }
+        };
+        let parsed = Document::parse(&definition.text).and_then(|document| domain::parse::parse(&document));
+        let domain = match parsed {
+            Ok(domain) => domain,
+            Err(error) => {
+                self.say(
+                    name,
+                    log::Level::Warn,
+                    &format!("{name}: its definition: {error}"),
+                );
+                return Next::Done;
+            }
+        };
+        if domain.name != name || domain.uuid.is_empty() {
+            log::debug!("{name}: its file is not one that libvirt wrote: left alone");
+            return Next::Done;
+        }
+        if is_busy(around, &domain) {
+            log::debug!("{name}: libvirt is starting or stopping it: later");
+            return Next::Wait(Waits::Hook);
+        }
+        self.note_change(&definition, &domain, why);
+        self.decide(&definition, &domain, why, around)
+    }
+
+    /// Whether somebody else wrote the definition since it was seen last, and when.
+    fn note_change(&mut self, definition: &Definition, domain: &Domain, why: Why) {
+        let seen = self.seen.get(&domain.uuid);
+        let outside = seen.is_none_or(|seen| seen.text != definition.digest);
+        let track = self.tracks.entry(definition.name.clone()).or_default();
+        track.uuid.clone_from(&domain.uuid);
+        if !outside {
+            return;
+        }
+        track.in_a_row = 0;
+        let age = match why {
+            Why::Changed => Some(Duration::ZERO),
+            _ => definition
+                .modified
+                .and_then(|time| SystemTime::now().duration_since(time).ok()),
+        };
+        let changed = age.and_then(|age| Instant::now().checked_sub(age));
+        if changed.is_some() && track.changed < changed {
+            track.changed = changed;
+        }
+    }
+
+    fn decide(
+        &mut self,
+        definition: &Definition,
+        domain: &Domain,
+        why: Why,
+        around: &mut Around<'_>,
+    ) -> Next {
+        let view = around.view;
+        let name = &definition.name;
+        let host = host_digest(view);
+        let seen = self.seen.get(&domain.uuid).cloned();
+        let same_text = seen.as_ref().is_some_and(|seen| seen.text == definition.digest);
+        let same_policy = seen
+            .as_ref()
+            .is_some_and(|seen| seen.policy == view.policy.digest);
+        let same_host = seen.as_ref().is_some_and(|seen| seen.host == host);
+        let outcome = seen.as_ref().map(|seen| seen.outcome);
+        let same = same_text && same_policy && same_host;
+        let collides = collides(view, definition, domain);
+        let running = view.reading.running.contains(name);
+        let worth = match outcome {
+            _ if !same || why == Why::Autostart => true,
+            Some(Outcome::Failed) => false,
+            Some(outcome) => !running && (outcome.is_poor() || collides) && why != Why::Changed,
+            None => true,
+        };
+        if !worth {
+            return Next::Done;
+        }
+        // What an administrator did is answered at once; all else is unasked for.
+        let asked = !same_text || why == Why::Autostart;
+        let earlier = earlier::pins(&self.earlier, &domain.uuid, name).cloned();
+        let ask = Ask {
+            earlier: earlier.as_ref(),
+            ..Ask::of(Scope::Boot)
+        };
+        let decision = match view.decide(&definition.text, ask) {
+            Ok(decision) => decision,
+            Err(error) => {
+                self.say(name, log::Level::Warn, &format!("{name}: {error}"));
+                self.remember(definition, domain, view, &host, Outcome::Failed);
+                return Next::Done;
+            }
+        };
+        let plan = decision.plan();
+        let outcome = outcome_of(plan);
+        let Decision::Tuned { xml, .. } = &decision else {
+            self.tell(plan, "");
+            self.remember(definition, domain, view, &host, outcome);
+            return Next::Done;
+        };
+        if view.policy.host.observe {
+            self.tell(plan, " (not done: mode = observe)");
+            self.remember(definition, domain, view, &host, Outcome::Told);
+            return Next::Done;
+        }
+        if !asked && !same_policy && !collides && !view.policy.host.apply_policy_change && seen.is_some() {
+            let hint = format!(" (not done: on_policy_change = report): virtfit apply {name}");
+            self.tell(plan, &hint);
+            self.remember(definition, domain, view, &host, Outcome::Told);
+            return Next::Done;
+        }
+        let track = self.tracks.entry(name.clone()).or_default();
+        if !asked && !collides {
+            let until = track
+                .changed
+                .map(|changed| changed + ADMIN_WAIT)
+                .filter(|until| *until > Instant::now());
+            if let Some(until) = until {
+                log::debug!("{name}: an administrator changed it just now: later");
+                return Next::Wait(Waits::Until(until));
+            }
+        }
+        if track.in_a_row >= MOST_IN_A_ROW {
+            let line = format!(
+                "{name}: redefined {MOST_IN_A_ROW} times in a row and still not settled: left alone until it, the policy or the \
+                 host changes"
+            );
+            self.say(name, log::Level::Warn, &line);
+            self.remember(definition, domain, view, &host, Outcome::Failed);
+            return Next::Done;
+        }
+        let now = Instant::now();
+        track
+            .defines
+            .retain(|time| now.duration_since(*time) < ADMIN_WAIT);
+        if let Some(first) = track.defines.front()
+            && track.defines.len() >= MOST_DEFINES
+        {
+            let until = *first + ADMIN_WAIT;
+            let line = format!(
+                "{name}: defined {MOST_DEFINES} times within a minute: something else writes it, too; later"
+            );
+            self.say(name, log::Level::Warn, &line);
+            return Next::Wait(Waits::Until(until));
+        }
+        if !driver::runs(&view.root) {
+            return Next::Wait(Waits::Libvirt(None));
+        }
+        self.define(definition, domain, xml, plan, &host, around)
+    }
+
+    /// Defines it, with a last look before and one after.
+    fn define(
+        &mut self,
+        definition: &Definition,
+        domain: &Domain,
+        xml: &str,
+        plan: &Plan,
+        host: &str,
+        around: &mut Around<'_>,
+    ) -> Next {
+        let name = &definition.name;
+        let view = around.view;
+        let root = &view.root;
+        // What happened up to here is in the file that is compared now.
+        (around.drain)();
+        if !definition.is_current(root) {
+            return Next::Wait(Waits::No);
+        }
+        if is_busy(around, domain) {
+            return Next::Wait(Waits::Hook);
+        }
+        let result = around.hypervisor.define(xml);
+        let events = of_file((around.drain)(), name);
+        match result {
+            Err(HypervisorError::Gone(why)) => {
+                log::debug!("{name}: libvirt does not answer: {why}");
+                return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
+            }
+            Err(HypervisorError::Said(why)) => {
+                if !definition.is_current(root) {
+                    return Next::Wait(Waits::No);
+                }
+                let line = format!("{name}: libvirt does not take the tuned definition: {why}");
+                self.say(name, log::Level::Error, &line);
+                self.remember(definition, domain, view, host, Outcome::Failed);
+                return Next::Done;
+            }
+            Ok(()) => {}
+        }
+        if went_away(&events) {
+            return self.undo(name, domain, around);
+        }
+        if events.iter().filter(|written| **written).count() > 1 {
+            log::warn!(
+                "{name}: its definition was changed at the same moment as virtfit defined it: look whether that change is still there"
+            );
+        }
+        let track = self.tracks.entry(name.clone()).or_default();
+        track.defines.push_back(Instant::now());
+        track.in_a_row += 1;
+        self.tell(plan, "");
+        if let Some(earlier) = plan.placement.as_ref().and_then(|p| Earlier::of(name, p)) {
+            self.earlier.put(&domain.uuid, earlier);
+        }
+        if let Ok(Some(stored)) = Definition::read(root, name) {
+            self.remember(&stored, domain, view, host, outcome_of(plan));
+        }
+        Next::Done
+    }
+
+    /// The definition was taken away between the last look and ours: that is what shall be.
+    fn undo(&mut self, name: &str, domain: &Domain, around: &mut Around<'_>) -> Next {
+        match around.hypervisor.undefine(&domain.uuid) {
+            Ok(()) => log::info!("{name}: undefined while it was tuned: it stays undefined"),
+            // It was undefined again.
+            Err(_) if matches!(Definition::read(&around.view.root, name), Ok(None)) => {}
+            Err(error) => log::error!(
+                "{name}: undefined while it was tuned, and the tuned definition cannot be taken back: {error}: virsh undefine {name}"
+            ),
+        }
+        self.forget(name);
+        Next::Done
+    }
+
+    fn remember(
+        &mut self,
+        definition: &Definition,
+        domain: &Domain,
+        view: &View,
+        host: &str,
+        outcome: Outcome,
+    ) {
+        let seen = Seen {
+            name: definition.name.clone(),
+            text: definition.digest.clone(),
+            policy: view.policy.digest.clone(),
+            host: host.into(),
+            outcome,
+        };
+        self.seen.put(&domain.uuid, seen);
+    }
+
+    /// One line a decision.
+    fn tell(&mut self, plan: &Plan, tail: &str) {
+        let line = match plan.verdict {
+            Verdict::Refused => format!("{}{tail}", summary(plan)),
+            _ if plan.placement.as_ref().is_some_and(|placement| !placement.fits) => {
+                format!("{}: {}{tail}", summary(plan), plan.reasons.join("; "))
+            }
+            _ => format!("{}{tail}", summary(plan)),
+        };
+        self.say(&plan.guest, log::Level::Info, &line);
+    }
+
+    /// Logs a line about a guest that is not the last one again.
+    fn say(&mut self, name: &str, level: log::Level, line: &str) {
+        let track = self.tracks.entry(name.to_string()).or_default();
+        if track.said != line || level == log::Level::Info {
+            log::log!(level, "{line}");
+            track.said = line.into();
+        }
+    }
+}
+
+/// Whether libvirt is between `prepare` and `started` or `release` for this guest, by hooks and by files.
+fn is_busy(around: &Around<'_>, domain: &Domain) -> bool {
+    let holders = &around.view.reading.ledger.holders;
+    let by_files = holders
+        .iter()
+        .filter(|holder| same_guest((&holder.uuid, &holder.name), (&domain.uuid, &domain.name)))
+        .any(|holder| holder.starting || holder.reservation);
+    by_files || (around.busy)(&domain.name)
+}
+
+/// Whether the CPUs virtfit wrote into a definition are others' now.
+fn collides(view: &View, definition: &Definition, domain: &Domain) -> bool {
+    let Ok(claim) = claims::parse(&definition.text, false) else {
+        return false;
+    };
+    let held = view.taken(domain).cpus;
+    claim.cpus.iter().any(|cpu| held.contains_key(&cpu))
+}
+
+fn outcome_of(plan: &Plan) -> Outcome {
+    let placed = plan.placement.as_ref();
+    match plan.verdict {
+        Verdict::Refused => Outcome::Refused,
+        _ if placed.is_some_and(|placement| !placement.fits) => Outcome::Degraded,
+        // run-untuned: there is a profile, and no place.
+        Verdict::Unchanged if placed.is_none() && plan.reasons.iter().any(|r| r.contains("run-untuned")) => {
+            Outcome::Refused
+        }
+        Verdict::Unchanged | Verdict::Tuned => Outcome::Settled,
+    }
+}
+
+/// What a host is, without what changes all the time: free pages.
+fn host_digest(view: &View) -> String {
+    let mut host = crate::host::Host::clone(&view.host);
+    for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
+        pool.free = 0;
+    }
+    digest::of(&format!("{host:?}"))
+}
+
+/// What happened to one definition's file, in order: written (true) or gone (false). Lost events tell nothing.
+fn of_file(changes: Vec<Change>, guest: &str) -> Vec<bool> {
+    let of = |change| match change {
+        Change::Defined(name) if name == guest => Some(true),
+        Change::Undefined(name) if name == guest => Some(false),
+        _ => None,
+    };
+    changes.into_iter().filter_map(of).collect()
+}
+
+/// Gone, and then written once: by us.
+fn went_away(events: &[bool]) -> bool {
+    events == [false, true]
+}

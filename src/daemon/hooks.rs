@@ -1,0 +1,55 @@
+//! Answers hooks from the warm view.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::daemon::memory::Memory;
+use crate::daemon::server::HookAnswerer;
+use crate::doors::{self, Answer, Call, Context, Source};
+use crate::ledger::store::Store;
+use crate::view::View;
+use crate::wire::DISABLED;
+
+/// The doors, with what the daemon knows.
+#[derive(Debug)]
+pub struct Hooks {
+    memory: Arc<Memory>,
+    store: Store,
+}
+
+impl Hooks {
+    /// Reservations are kept where `memory` reads.
+    pub fn new(memory: Arc<Memory>) -> Self {
+        let store = Store::new(&memory.place().root);
+        Self { memory, store }
+    }
+}
+
+impl Source for Hooks {
+    fn view(&self) -> Result<Arc<View>, String> {
+        let view = self.memory.view(SystemTime::now());
+        view.map_err(|error| error.to_string())
+    }
+}
+
+impl HookAnswerer for Hooks {
+    fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String> {
+        // The hook looks too; the file may have come meanwhile.
+        if self.memory.place().root.exists(DISABLED) {
+            return Ok(Answer::default());
+        }
+        let context = Context {
+            source: self,
+            store: &self.store,
+            deadline,
+            now: SystemTime::now(),
+            daemon: true,
+        };
+        let outcome = doors::answer(call, &context);
+        match outcome.undecided {
+            // In-process there is more time.
+            Some(why) if Instant::now() >= deadline => Err(why),
+            _ => Ok(outcome.answer),
+        }
+    }
+}

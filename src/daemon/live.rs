@@ -1,0 +1,233 @@
+//! Does what [`crate::doors::live`] found: notes it, calls libvirt, sets scheduling classes, looks whether it came to be.
+
+use crate::daemon::{Hypervisor, HypervisorError, LiveChange, class};
+use crate::doors::live::{Class, Live, ThreadClass};
+use crate::host::threads;
+use crate::ledger::pinned::{self, Pinned, Thread};
+use crate::root::Root;
+use crate::wire;
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Applied {
+    /// Calls that worked.
+    pub done: Vec<LiveChange>,
+    /// Classes that were set.
+    pub classes: Vec<ThreadClass>,
+    /// What did not work, for the log.
+    pub failed: Vec<String>,
+    /// libvirt went away in between: ask again when it is back.
+    pub gone: bool,
+}
+
+/// Does it. In observe mode, or while virtfit is disabled, nothing.
+pub fn apply(root: &Root, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
+    if live.observe || root.exists(wire::DISABLED) {
+        return Applied::default();
+    }
+    let mut applied = calls(root, hypervisor, &live.uuid, live.record.as_ref(), &live.changes);
+    applied.failed.extend(unlike(root, live.pid, &applied.done));
+    for wanted in &live.classes {
+        match set_class(root, live.pid, wanted) {
+            Ok(true) => applied.classes.push(*wanted),
+            Ok(false) => {}
+            Err(why) => applied
+                .failed
+                .push(format!("scheduling class of vCPU {}: {why}", wanted.vcpu)),
+        }
+    }
+    applied
+}
+
+/// Notes the masks, then makes the calls. Without the note a mask of several CPUs would look like an administrator's, who
+/// holds them all: such calls are left out then.
+pub(super) fn calls(
+    root: &Root,
+    hypervisor: &mut dyn Hypervisor,
+    uuid: &str,
+    record: Option<&Pinned>,
+    changes: &[LiveChange],
+) -> Applied {
+    let mut applied = Applied::default();
+    let noted = match record.map(|record| pinned::write(root, record)) {
+        None | Some(Ok(())) => true,
+        Some(Err(error)) => {
+            applied
+                .failed
+                .push(format!("{}: {error}", root.path(pinned::FOLDER).display()));
+            false
+        }
+    };
+    for change in changes {
+        let floats = mask(change).is_some_and(|(_, cpus)| cpus.len() > 1);
+        if floats && !noted {
+            continue;
+        }
+        match hypervisor.live(uuid, change) {
+            Ok(()) => applied.done.push(change.clone()),
+            Err(error @ HypervisorError::Gone(_)) => {
+                applied.failed.push(error.to_string());
+                applied.gone = true;
+                return applied;
+            }
+            Err(error) => applied.failed.push(format!("{}: {error}", show(change))),
+        }
+    }
+    applied
+}
+
+/// The thread and CPUs of a pin.
+fn mask(change: &LiveChange) -> Option<(Thread, &crate::idset::CpuSet)> {
+    match change {
+        LiveChange::PinVcpu(id, cpus) => Some((Thread::Vcpu(*id), cpus)),
+        LiveChange::PinEmulator(cpus) => Some((Thread::Emulator, cpus)),
+        LiveChange::PinIothread(id, cpus) => Some((Thread::Iothread(*id), cpus)),
+        LiveChange::Numa(_) => None,
+    }
+}
+
+/// Threads that may run elsewhere than libvirt was told.
+fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
+    if done.is_empty() {
+        return Vec::new();
+    }
+    let all = threads::of(root, pid);
+    let mut out = Vec::new();
+    for (thread, cpus) in done.iter().filter_map(mask) {
+        for found in all.iter().filter(|found| thread_of(&found.name) == thread) {
+            if found.allowed != *cpus {
+                out.push(format!(
+                    "thread {} ({}) may run on {} after it was pinned to {cpus}",
+                    found.tid, found.name, found.allowed
+                ));
+            }
+        }
+    }
+    out
+}
+
+/// Whose a thread of QEMU is by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`, all else the emulator's.
+pub fn thread_of(name: &str) -> Thread {
+    let vcpu = name
+        .strip_prefix("CPU ")
+        .and_then(|rest| rest.split_once('/')?.0.parse().ok());
+    let iothread = || {
+        name.strip_prefix("IO iothread")
+            .and_then(|rest| rest.parse().ok())
+    };
+    match (vcpu, iothread) {
+        (Some(id), _) => Thread::Vcpu(crate::units::VcpuId(id)),
+        (None, iothread) => iothread().map_or(Thread::Emulator, |id| {
+            Thread::Iothread(crate::units::IothreadId(id))
+        }),
+    }
+}
+
+/// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that vCPU's is, and a real-time one
+/// only where the thread may run on nothing but its own CPU.
+fn set_class(root: &Root, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
+    let found = threads::one(root, pid, wanted.tid)
+        .ok_or_else(|| format!("thread {} of process {pid} is gone", wanted.tid))?;
+    if thread_of(&found.name) != Thread::Vcpu(wanted.vcpu) {
+        return Err(format!(
+            "thread {} is called '{}': not that vCPU's",
+            wanted.tid, found.name
+        ));
+    }
+    let now = |found: &threads::ProcThread| match found.policy {
+        1 => Class::Fifo(found.priority),
+        2 => Class::Rr(found.priority),
+        _ => Class::Other,
+    };
+    if now(&found) == wanted.class {
+        return Ok(false);
+    }
+    if let Some(cpu) = wanted.cpu
+        && found.allowed != crate::idset::CpuSet::one(cpu)
+    {
+        return Err(format!(
+            "it may run on {}, not on CPU {cpu} alone: left as it is",
+            found.allowed
+        ));
+    }
+    if !root.is_real() {
+        return Err("only on the host itself".into());
+    }
+    class::set(wanted.tid, wanted.class).map_err(|error| error.to_string())?;
+    match threads::one(root, pid, wanted.tid) {
+        Some(found) if now(&found) == wanted.class => Ok(true),
+        _ => Err("the kernel shows another one after it was set".into()),
+    }
+}
+
+/// A change for the log.
+pub fn show(change: &LiveChange) -> String {
+    match change {
+        LiveChange::PinVcpu(id, cpus) => format!("vCPU {id} on {cpus}"),
+        LiveChange::PinEmulator(cpus) => format!("emulator on {cpus}"),
+        LiveChange::PinIothread(id, cpus) => format!("iothread {id} on {cpus}"),
+        LiveChange::Numa(nodes) => format!("memory from node {nodes}"),
+    }
+}
+
+/// The one line for the log: what was done, what waits for the next start and why. `None`: there is nothing to tell.
+pub fn line(live: &Live, applied: &Applied) -> Option<String> {
+    if live.is_done() {
+        return None;
+    }
+    let list = |changes: &[LiveChange]| changes.iter().map(show).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if live.observe {
+        parts.push(format!("would be pinned live: {}", list(&live.changes)));
+    } else if !applied.done.is_empty() {
+        parts.push(format!("pinned live: {}", list(&applied.done)));
+    }
+    for set in &applied.classes {
+        let class = match set.class {
+            Class::Other => "no longer real-time".to_string(),
+            Class::Fifo(priority) => format!("FIFO {priority}"),
+            Class::Rr(priority) => format!("RR {priority}"),
+        };
+        parts.push(format!("vCPU {} {class}", set.vcpu));
+    }
+    if let Some(reason) = live.reasons.first() {
+        parts.push(reason.clone());
+    }
+    if !applied.failed.is_empty() {
+        parts.push(format!("failed: {}", applied.failed.join(", ")));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    if !live.waits.is_empty() {
+        let waits: Vec<String> = live
+            .waits
+            .iter()
+            .map(|(what, why)| format!("{what} ({why})"))
+            .collect();
+        parts.push(format!("waits for the next start: {}", waits.join(", ")));
+    }
+    Some(format!("{}: {}", live.name, parts.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{IothreadId, VcpuId};
+
+    #[test]
+    fn a_threads_name_tells_whose_it_is() {
+        for (name, thread) in [
+            ("CPU 0/KVM", Thread::Vcpu(VcpuId(0))),
+            ("CPU 12/TCG", Thread::Vcpu(VcpuId(12))),
+            ("CPU x/KVM", Thread::Emulator),
+            ("ALL CPUs/TCG", Thread::Emulator),
+            ("IO iothread3", Thread::Iothread(IothreadId(3))),
+            ("IO mon_iothread", Thread::Emulator),
+            ("qemu-system-x86", Thread::Emulator),
+            ("", Thread::Emulator),
+        ] {
+            assert_eq!(thread_of(name), thread, "{name}");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The daemon's warm [`View`]: policy, host and ledger as they are now, read again only where something changed.
+//!
+//! - **Policy**: read again when any of its files or folders changed. One that does not parse is kept as an error for `status`; the
+//!   last good one stays.
+//! - **Host**: see [`crate::host::refresh`].
+//! - **Ledger**: see [`crate::ledger::cache`].
+//!
+//! A view is a snapshot that nobody changes. The locks are held while local files are read, and never while anything waits for
+//! libvirt.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::host::Host;
+use crate::host::refresh::Kept;
+use crate::ledger::cache::{Cache, Stamp};
+use crate::ledger::read::read_with;
+use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
+use crate::policy::{Policy, PolicyErrors, Sets, sets};
+use crate::root::Root;
+use crate::view::{Place, View, ViewError};
+
+/// Reads and remembers.
+#[derive(Debug)]
+pub struct Memory {
+    place: Place,
+    state: Mutex<State>,
+}
+
+/// What is remembered.
+#[derive(Debug, Default)]
+struct State {
+    policy: PolicyState,
+    host: Option<Kept>,
+    ledger: Cache,
+    /// The sets, with the policy and the host they are of.
+    sets: Option<(Arc<Policy>, Arc<Host>, Arc<Sets>)>,
+    /// The last view: given again while nothing changed.
+    last: Option<Arc<View>>,
+}
+
+/// The policy, and what it was read from.
+#[derive(Debug, Default)]
+struct PolicyState {
+    /// `None`: it must be read.
+    mark: Option<Vec<Seen>>,
+    good: Option<Arc<Policy>>,
+    problem: Option<PolicyErrors>,
+}
+
+/// A name in a policy folder: the entry itself and what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    path: String,
+    entry: Option<Stamp>,
+    target: Option<Stamp>,
+}
+
+impl Memory {
+    /// Nothing is read yet.
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Where it reads.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Policy, host and ledger as they are now.
+    ///
+    /// # Errors
+    /// There is no good policy yet, or host or ledger cannot be read.
+    pub fn view(&self, now: SystemTime) -> Result<Arc<View>, ViewError> {
+        if self.place.topology.is_some() || self.place.assume_empty {
+            return View::read(&self.place, now).map(Arc::new);
+        }
+        let root = &self.place.root;
+        let mut state = self.state();
+        let policy = state.policy.refresh(&self.place, now)?;
+        let host = match &mut state.host {
+            Some(kept) => Arc::clone(kept.refresh(root)?),
+            empty => Arc::clone(empty.insert(Kept::load(root)?).host()),
+        };
+        let sets = state.sets(&policy, &host);
+        let reading = read_with(root, now, &mut state.ledger)?;
+        if let Some(last) = &state.last
+            && Arc::ptr_eq(&last.sets, &sets)
+            && Arc::ptr_eq(&last.host, &host)
+            && last.reading == reading
+        {
+            return Ok(Arc::clone(last));
+        }
+        let view = Arc::new(View {
+            root: root.clone(),
+            policy,
+            host,
+            sets,
+            reading,
+        });
+        state.last = Some(Arc::clone(&view));
+        Ok(view)
+    }
+
+    /// What is wrong with the policy's files now, while the last good policy is used; `None`: nothing. As of the last view.
+    pub fn policy_problem(&self) -> Option<PolicyErrors> {
+        self.state().policy.problem.clone()
+    }
+
+    /// Forgets the policy and the host: both are read as a whole for the next view (`SIGHUP`).
+    pub fn forget(&self) {
+        let mut state = self.state();
+        state.policy.mark = None;
+        state.host = None;
+    }
+
+    /// A thread that panicked while it read may have left something half done: all of it is read again.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            self.state.clear_poison();
+            let mut state = poisoned.into_inner();
+            let good = state.policy.good.take();
+            *state = State::default();
+            state.policy.good = good;
+            state
+        })
+    }
+}
+
+impl State {
+    /// The policy's sets on the host. Page counts do not matter for them, so a host that differs only there keeps them.
+    fn sets(&mut self, policy: &Arc<Policy>, host: &Arc<Host>) -> Arc<Sets> {
+        if let Some((of_policy, of_host, sets)) = &self.sets
+            && Arc::ptr_eq(of_policy, policy)
+            && Arc::ptr_eq(of_host, host)
+        {
+            return Arc::clone(sets);
+        }
+        let sets = Arc::new(sets::resolve(&policy.host, host));
+        self.sets = Some((Arc::clone(policy), Arc::clone(host), Arc::clone(&sets)));
+        sets
+    }
+}
+
+impl PolicyState {
+    /// The policy by its files as they are, or the last good one.
+    fn refresh(&mut self, place: &Place, now: SystemTime) -> Result<Arc<Policy>, PolicyErrors> {
+        let mark = mark(place);
+        if self.mark.as_ref() != Some(&mark) {
+            match place.policy_files().policy() {
+                Ok(policy) => {
+                    self.good = Some(Arc::new(policy));
+                    self.problem = None;
+                }
+                Err(problem) => self.problem = Some(problem),
+            }
+            // Files that are being written are looked at again.
+            self.mark = mark.iter().all(|seen| seen.rested(now)).then_some(mark);
+        }
+        match (&self.good, &self.problem) {
+            (Some(good), _) => Ok(Arc::clone(good)),
+            (None, Some(problem)) => Err(problem.clone()),
+            (None, None) => Err(PolicyErrors(Vec::new())),
+        }
+    }
+}
+
+impl Seen {
+    fn at(root: &Root, path: String) -> Self {
+        let entry = std::fs::symlink_metadata(root.path(&path)).ok();
+        Self {
+            entry: entry.as_ref().map(Stamp::of),
+            target: root.metadata(&path).ok().as_ref().map(Stamp::of),
+            path,
+        }
+    }
+
+    fn rested(&self, now: SystemTime) -> bool {
+        let stamps = [self.entry, self.target];
+        stamps.iter().flatten().all(|stamp| stamp.rested(now))
+    }
+}
+
+/// All files that the policy is made of.
+fn mark(place: &Place) -> Vec<Seen> {
+    if let Some(file) = &place.policy {
+        return vec![Seen::at(&Root::default(), absolute(file))];
+    }
+    let root = &place.root;
+    let mut all = vec![Seen::at(root, MAIN_FILE.into())];
+    for folder in [VENDOR_DIR, DROP_IN_DIR] {
+        all.push(Seen::at(root, folder.into()));
+        for name in root.list(folder).unwrap_or_default() {
+            if name.ends_with(".toml") {
+                all.push(Seen::at(root, format!("{folder}/{name}")));
+            }
+        }
+    }
+    all
+}
+
+fn absolute(file: &Path) -> String {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    file.display().to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::ledger::read::read;
+
+    const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
+
+    struct Warm {
+        _dir: tempfile::TempDir,
+        base: PathBuf,
+        memory: Memory,
+        now: SystemTime,
+    }
+
+    impl Warm {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper");
+            let base = dir.path().join("host");
+            assert!(
+                Command::new("cp")
+                    .arg("-r")
+                    .arg(from)
+                    .arg(&base)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            let place = Place {
+                root: Root::new(&base),
+                ..Place::default()
+            };
+            Self {
+                _dir: dir,
+                base,
+                memory: Memory::new(place),
+                now: SystemTime::now(),
+            }
+        }
+
+        fn write(&self, path: &str, text: &str) -> &Self {
+            let path = self.base.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+            self
+        }
+
+        /// As if so much later than all files were written that they have rested.
+        fn view(&self) -> Arc<View> {
+            self.memory.view(self.now + Duration::from_secs(3600)).unwrap()
+        }
+    }
+
+    fn status(name: &str, number: u32) -> String {
+        format!(
+            "<domstatus state='running' reason='booted' pid='1'><vcpus><vcpu id='0' pid='9'/></vcpus>\
+             <domain type='kvm'><name>{name}</name><uuid>8c1f6f0e-0000-4000-8000-{number:012}</uuid>\
+             <memory>1024</memory><vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='{}'/></cputune></domain></domstatus>",
+            number % 32
+        )
+    }
+
+    #[test]
+    fn nothing_changed_is_the_same_view() {
+        let warm = Warm::new();
+        warm.write("etc/virtfit/policy.toml", POLICY)
+            .write("run/libvirt/qemu/db.xml", &status("db", 3));
+        let first = warm.view();
+        assert!(Arc::ptr_eq(&first, &warm.view()));
+        warm.write("run/libvirt/qemu/web.xml", &status("web", 4));
+        let second = warm.view();
+        assert_eq!(second.reading.ledger.holders.len(), 2);
+        assert!(Arc::ptr_eq(&first.policy, &second.policy) && Arc::ptr_eq(&first.sets, &second.sets));
+        warm.write(
+            "etc/virtfit/policy.d/10-more.toml",
+            "[host]\nreserved_memory = \"0\"\n",
+        );
+        let third = warm.view();
+        assert!(!Arc::ptr_eq(&second.policy, &third.policy));
+        fs::remove_file(warm.base.join("etc/virtfit/policy.d/10-more.toml")).unwrap();
+        assert_eq!(warm.view().policy.host, second.policy.host);
+    }
+
+    #[test]
+    fn a_broken_policy_leaves_the_last_good_one() {
+        let warm = Warm::new();
+        warm.write("etc/virtfit/policy.toml", "[host\n");
+        assert!(warm.memory.view(warm.now).is_err(), "there was no good one yet");
+        warm.write("etc/virtfit/policy.toml", POLICY);
+        let good = warm.view();
+        assert!(warm.memory.policy_problem().is_none());
+        warm.write("etc/virtfit/policy.toml", "[host\n");
+        for _ in 0..2 {
+            assert_eq!(warm.view().policy.digest, good.policy.digest);
+            let problem = warm.memory.policy_problem().unwrap();
+            assert!(problem.to_string().contains("policy.toml"), "{problem}");
+        }
+        warm.write("etc/virtfit/policy.toml", "");
+        assert!(warm.view().policy.rules.is_empty());
+        assert!(warm.memory.policy_problem().is_none());
+    }
+
+    #[test]
+    fn a_young_file_is_read_until_it_has_rested() {
+        let warm = Warm::new();
+        warm.write("etc/virtfit/policy.toml", POLICY);
+        let first = warm.memory.view(SystemTime::now()).unwrap();
+        let second = warm.memory.view(SystemTime::now()).unwrap();
+        assert!(
+            !Arc::ptr_eq(&first.policy, &second.policy),
+            "it could have changed within a tick of the clock"
+        );
+    }
+
+    #[test]
+    fn page_counts_are_those_of_now() {
+        let warm = Warm::new();
+        let before = warm.view();
+        warm.write(
+            "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages",
+            "5\n",
+        );
+        let after = warm.view();
+        assert_eq!(after.host.nodes[0].pools[0].free, 5);
+        assert_ne!(before.host, after.host);
+    }
+
+    #[test]
+    fn beside_200_guests_it_costs_little() {
+        let warm = Warm::new();
+        warm.write("etc/virtfit/policy.toml", POLICY);
+        for number in 0..200 {
+            let name = format!("g{number}");
+            warm.write(&format!("run/libvirt/qemu/{name}.xml"), &status(&name, number));
+        }
+        let root = Root::new(&warm.base);
+        assert_eq!(warm.view().reading, read(&root, warm.now).unwrap());
+        let mut took: Vec<Duration> = (0..20)
+            .map(|_| {
+                let started = Instant::now();
+                warm.view();
+                started.elapsed()
+            })
+            .collect();
+        took.sort();
+        // A build without optimisation, on a machine that does much else: the bench has the real numbers.
+        assert!(took[0] < Duration::from_millis(60), "{took:?}");
+    }
+}

@@ -1,0 +1,81 @@
+//! How the other threads hand tasks to the worker and wake it.
+//!
+//! The worker sleeps in `poll` on its inotify and on [`Queue::fd`]; it has no timer while there is nothing to wait for.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::tasks::Task;
+
+/// Tasks in the order in which they came; equal ones that still wait are one.
+#[derive(Debug)]
+pub struct Queue {
+    tasks: Mutex<VecDeque<Task>>,
+    wake: EventFd,
+}
+
+impl Queue {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The kernel gives no eventfd.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            tasks: Mutex::new(VecDeque::new()),
+            wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+        })
+    }
+
+    /// Adds a task and wakes the worker. Never waits for it.
+    pub fn push(&self, task: Task) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !tasks.contains(&task) {
+            tasks.push_back(task);
+        }
+        // Full means that the worker is woken already.
+        let _ = self.wake.write(1);
+    }
+
+    /// Takes all that waits.
+    pub fn take(&self) -> Vec<Task> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Empty means that nobody woke us since.
+        let _ = self.wake.read();
+        tasks.drain(..).collect()
+    }
+
+    /// Readable while something waits.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    fn readable(queue: &Queue) -> bool {
+        let mut fds = [PollFd::new(queue.fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    }
+
+    #[test]
+    fn wakes_until_taken_and_keeps_the_order() {
+        let queue = Queue::new().unwrap();
+        assert!(!readable(&queue));
+        for task in [Task::Rescan, Task::HostChanged, Task::Rescan] {
+            queue.push(task);
+        }
+        assert!(readable(&queue));
+        assert_eq!(queue.take(), [Task::Rescan, Task::HostChanged]);
+        assert!(!readable(&queue));
+        assert!(queue.take().is_empty());
+    }
+}

@@ -1,0 +1,149 @@
+//! What the daemon remembers of guests: a folder with one small JSON file a guest, `UUID.json`.
+//!
+//! Protocol: only the daemon writes, by write and rename; a file is whole or absent. A file that cannot be read is no record, one
+//! that cannot be written is kept in memory until the daemon ends. Removing twice is fine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::root::Root;
+
+/// Records of one kind, by UUID.
+#[derive(Debug)]
+pub struct Records<T> {
+    folder: PathBuf,
+    entries: BTreeMap<String, T>,
+    /// It was said already that the folder cannot be written.
+    said: bool,
+}
+
+impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
+    /// Reads the folder, given as the host's own path.
+    pub fn load(root: &Root, folder: &str) -> Self {
+        let mut entries = BTreeMap::new();
+        for name in root.list(folder).unwrap_or_default() {
+            let Some(uuid) = name.strip_suffix(".json").filter(|uuid| is_uuid(uuid)) else {
+                continue;
+            };
+            let text = root
+                .read(format!("{folder}/{name}"))
+                .map_err(|error| error.to_string());
+            match text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())) {
+                Ok(entry) => {
+                    entries.insert(uuid.to_string(), entry);
+                }
+                Err(error) => log::debug!("{folder}/{name}: {error}: it does not count"),
+            }
+        }
+        Self {
+            folder: root.path(folder),
+            entries,
+            said: false,
+        }
+    }
+
+    /// A guest's record.
+    pub fn get(&self, uuid: &str) -> Option<&T> {
+        self.entries.get(uuid)
+    }
+
+    /// All records.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.entries.iter()
+    }
+
+    /// Puts a record in the place of an earlier one.
+    pub fn put(&mut self, uuid: &str, entry: T) {
+        if !is_uuid(uuid) || self.entries.get(uuid) == Some(&entry) {
+            return;
+        }
+        if let Err(error) = self.write(uuid, &entry)
+            && !self.said
+        {
+            self.said = true;
+            log::warn!(
+                "{}: {error}: what is remembered of guests is lost when the daemon ends",
+                self.folder.display()
+            );
+        }
+        self.entries.insert(uuid.into(), entry);
+    }
+
+    /// Forgets a guest.
+    pub fn remove(&mut self, uuid: &str) {
+        if self.entries.remove(uuid).is_some() {
+            match fs::remove_file(self.folder.join(format!("{uuid}.json"))) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    log::debug!("{}/{uuid}.json: {error}", self.folder.display());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn write(&self, uuid: &str, entry: &T) -> io::Result<()> {
+        let text = serde_json::to_string(entry)? + "\n";
+        let new = self.folder.join(format!(".{uuid}.json"));
+        let put = || {
+            fs::write(&new, &text)?;
+            fs::rename(&new, self.folder.join(format!("{uuid}.json")))
+        };
+        match put() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(&self.folder)?;
+                put()
+            }
+            result => result,
+        }
+    }
+}
+
+/// Only then it may be a file's name.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";
+
+    #[test]
+    fn records_outlive_the_daemon_and_strange_files_do_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let mut records: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");
+        records.put(UUID, 1);
+        records.put(UUID, 2);
+        records.put("../escape", 3);
+        let folder = dir.path().join("var/lib/virtfit/x");
+        fs::write(folder.join("8c1f6f0e-0000-4000-8000-000000000002.json"), "{").unwrap();
+        fs::write(folder.join("notes.json"), "1").unwrap();
+        let mut again: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");
+        assert_eq!(again.iter().collect::<Vec<_>>(), [(&UUID.to_string(), &2)]);
+        again.remove(UUID);
+        again.remove(UUID);
+        assert!(!folder.join(format!("{UUID}.json")).exists());
+        assert_eq!(again.get(UUID), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_remembered_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("var"), "a file").unwrap();
+        let mut records: Records<u32> = Records::load(&Root::new(dir.path()), "/var/lib/virtfit/x");
+        records.put(UUID, 1);
+        assert_eq!(records.get(UUID), Some(&1));
+    }
+}

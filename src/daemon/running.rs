@@ -1,0 +1,249 @@
+//! What the worker does for guests that run: what they lack after their start, and floats that make room and get it back.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Hypervisor, driver, floats, live};
+use crate::doors::live as door;
+use crate::ledger::pinned::{self, Records};
+use crate::ledger::read::{self, stems};
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::store::{Store, StoreError};
+use crate::ledger::{process, status};
+use crate::root::Root;
+use crate::view::View;
+
+/// How long the ledger's lock is waited for.
+const LOCK: Duration = Duration::from_millis(500);
+
+/// What came of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// All that can be done is done.
+    Done,
+    /// The ledger changed while it was worked out: again, with a new view.
+    Again,
+    /// libvirt did not answer.
+    Gone,
+}
+
+/// The running guests to look at.
+#[derive(Debug, Default)]
+pub struct Running {
+    /// Names of those that lack something, perhaps.
+    guests: BTreeSet<String>,
+    /// Who holds what has changed: all floats are looked at.
+    floats: bool,
+    /// libvirt did not answer; when it is tried again.
+    retry: Option<Instant>,
+}
+
+impl Running {
+    /// A guest started, or another libvirt daemon took it over.
+    pub fn add(&mut self, name: &str) {
+        self.guests.insert(name.into());
+        self.floats = true;
+    }
+
+    /// Who holds what has changed.
+    pub fn ledger_changed(&mut self) {
+        self.floats = true;
+    }
+
+    /// All guests that run.
+    pub fn add_all(&mut self, root: &Root) {
+        for name in stems(root, status::FOLDER, "xml").unwrap_or_default() {
+            self.add(&name);
+        }
+    }
+
+    /// A guest ended.
+    pub fn remove(&mut self, name: &str) {
+        self.guests.remove(name);
+        self.floats = true;
+    }
+
+    /// libvirt is there again.
+    pub fn libvirt_is_up(&mut self) {
+        self.retry = None;
+    }
+
+    /// Whether there is something to do.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        let waits = self.retry.is_some_and(|time| time > now);
+        !waits && (self.floats || !self.guests.is_empty())
+    }
+
+    /// When there is something to do again.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.retry
+    }
+
+    /// Does it. Guests that are `busy` (by name) keep their place and are looked at when their hook has ended.
+    pub fn round(
+        &mut self,
+        view: &View,
+        hypervisor: &mut dyn Hypervisor,
+        busy: &dyn Fn(&str) -> bool,
+    ) -> Round {
+        let root = &view.root;
+        if !driver::runs(root) {
+            // Nobody can be asked; when libvirt is back it tells of all guests that run.
+            self.guests.clear();
+            self.floats = false;
+            return Round::Done;
+        }
+        let pinned = Records::read(root, &mut Vec::new());
+        let all = std::mem::take(&mut self.guests);
+        let mut left = BTreeSet::new();
+        let mut round = Round::Done;
+        for name in all {
+            if busy(&name) || round != Round::Done {
+                left.insert(name);
+                continue;
+            }
+            round = start_up(&name, view, &pinned, hypervisor);
+            if round != Round::Done {
+                left.insert(name);
+            }
+        }
+        self.guests = left;
+        if round == Round::Done && std::mem::take(&mut self.floats) {
+            round = float(view, hypervisor, busy);
+            self.floats = round != Round::Done;
+        }
+        if round == Round::Gone {
+            self.retry = Instant::now().checked_add(super::define::RETRY);
+        }
+        round
+    }
+}
+
+/// One guest after its start.
+fn start_up(name: &str, view: &View, pinned: &Records, hypervisor: &mut dyn Hypervisor) -> Round {
+    let root = &view.root;
+    let Ok(text) = root.read(format!("{}/{name}.xml", status::FOLDER)) else {
+        return Round::Done;
+    };
+    let reservation = view
+        .reading
+        .reservations
+        .iter()
+        .find(|reservation| reservation.name == name);
+    let case = door::Case {
+        status: &text,
+        reservation,
+        pinned,
+    };
+    let live = match door::plan(case, view) {
+        Ok(live) => live,
+        Err(error) => {
+            log::warn!("{name}: its status: {error}");
+            return Round::Done;
+        }
+    };
+    if live.is_done() {
+        return Round::Done;
+    }
+    if !live.observe && !live.unreserved.is_empty() {
+        match reserve(&live, reservation, view) {
+            Ok(true) => {}
+            Ok(false) => return Round::Again,
+            Err(error) => {
+                log::warn!("{name}: not pinned: {error}");
+                return Round::Done;
+            }
+        }
+    }
+    let applied = live::apply(root, hypervisor, &live);
+    if let Some(line) = live::line(&live, &applied) {
+        log::info!("{line}");
+    }
+    if applied.gone { Round::Gone } else { Round::Done }
+}
+
+/// Reserves the CPUs a running guest is about to get, unless somebody else was quicker.
+fn reserve(live: &door::Live, before: Option<&Reservation>, view: &View) -> Result<bool, StoreError> {
+    let root = &view.root;
+    let now = SystemTime::now();
+    let store = Store::new(root);
+    let driver = root.read(driver::PID_FILE).unwrap_or_default();
+    let (pid, start_time) = process::libvirt_of(root, driver.trim().parse().unwrap_or(0));
+    let mut cpus = live.unreserved.clone();
+    for cpu in live.withheld.iter() {
+        cpus.remove(cpu);
+    }
+    let mut reservation = before.cloned().unwrap_or_else(|| Reservation {
+        version: reservation::VERSION,
+        uuid: live.uuid.clone(),
+        name: live.name.clone(),
+        cpus: Default::default(),
+        withheld: Default::default(),
+        memory: Vec::new(),
+        boot_id: process::boot_id(root).unwrap_or_default(),
+        pid,
+        start_time,
+        tentative_until: None,
+        written_at: read::seconds(now),
+        pins: None,
+    });
+    reservation.cpus.extend_from(&cpus);
+    reservation.withheld.extend_from(&live.withheld);
+    reservation.tentative_until = None;
+    let locked = store.lock(Instant::now() + LOCK)?;
+    let glance = locked.glance(now)?;
+    let taken = glance
+        .reservations
+        .iter()
+        .filter(|other| other.uuid != live.uuid)
+        .any(|other| !other.cpus.union(&other.withheld).is_disjoint(&live.unreserved));
+    if taken || glance.running != view.reading.running {
+        return Ok(false);
+    }
+    locked.write(&reservation)?;
+    Ok(true)
+}
+
+/// All floating threads.
+fn float(view: &View, hypervisor: &mut dyn Hypervisor, busy: &dyn Fn(&str) -> bool) -> Round {
+    let root = &view.root;
+    // Read again: what was pinned just now is in it.
+    let pinned = Records::read(root, &mut Vec::new());
+    let statuses: Vec<String> = stems(root, status::FOLDER, "xml")
+        .unwrap_or_default()
+        .iter()
+        .filter(|name| !busy(name))
+        .filter_map(|name| root.read(format!("{}/{name}.xml", status::FOLDER)).ok())
+        .collect();
+    for float in floats::plan(view, &statuses, &pinned, |_| false) {
+        let applied = floats::apply(root, view, hypervisor, &float);
+        let done: Vec<String> = applied.done.iter().map(live::show).collect();
+        if !done.is_empty() {
+            log::info!("{}: floats: {}", float.name, done.join(", "));
+        }
+        for stuck in &float.stuck {
+            log::debug!("{}: {stuck}", float.name);
+        }
+        for failed in &applied.failed {
+            log::warn!("{}: {failed}", float.name);
+        }
+        if applied.gone {
+            return Round::Gone;
+        }
+    }
+    Round::Done
+}
+
+/// Forgets what was pinned on guests that do not run any more.
+pub fn forget_ended(root: &Root) -> io::Result<()> {
+    let running: BTreeSet<String> = stems(root, status::FOLDER, "xml")?.into_iter().collect();
+    for uuid in stems(root, pinned::FOLDER, "json")? {
+        let text = root.read(format!("{}/{uuid}.json", pinned::FOLDER))?;
+        let name = serde_json::from_str::<pinned::Pinned>(&text).map(|record| record.name);
+        if !name.is_ok_and(|name| running.contains(&name)) {
+            pinned::forget(root, &uuid)?;
+        }
+    }
+    Ok(())
+}

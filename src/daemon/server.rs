@@ -1,0 +1,398 @@
+//! Answers on `/run/virtfit/virtfitd.sock`: libvirt's hooks, and what people ask. `wire` is the language.
+//!
+//! Rules:
+//! - Nothing here calls libvirt or waits for a thread that does: libvirt waits for these answers with locks held.
+//! - A thread a connection, at most [`MOST`] of them; further ones are closed at once, so that the hook decides by itself.
+//! - A peer that says nothing for [`SILENCE`] is dropped. One that panics a thread gets no answer; the daemon goes on.
+//! - Hooks are taken from root alone; questions by what each of them says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use crate::daemon::inflight::{Inflight, Phase};
+use crate::daemon::socket;
+pub use crate::daemon::socket::ServerError;
+use crate::daemon::tasks::Task;
+use crate::doors::{Answer, Call};
+use crate::root::Root;
+use crate::wire::{Kind, Question, Reply, Timed};
+use crate::xml::Document;
+
+/// The most connections at once.
+const MOST: usize = 64;
+/// How long a peer may be silent before it has asked.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a hook's question may take to decide. The hook waits 300 ms from its own start.
+const DECIDE: Duration = Duration::from_millis(280);
+/// How long a peer may take to read its answer.
+const READ: Duration = Duration::from_secs(1);
+/// How long the end of a hook is waited for once it has its answer.
+const END: Duration = Duration::from_secs(2);
+/// Stack of a connection's thread, in bytes: as much as a main thread has. Only what is used takes memory.
+const STACK: usize = 8 << 20;
+/// Decides what a hook is answered.
+pub trait HookAnswerer: Send + Sync {
+    /// Decides by `deadline`. Never calls libvirt.
+    ///
+    /// # Errors
+    /// Why there is no answer: the hook then decides by itself.
+    fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String>;
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user, at the time it connected.
+    pub uid: u32,
+    /// Its process; another one may have this number by now.
+    pub pid: i32,
+}
+
+impl Peer {
+    /// Root, or whoever the daemon runs as (which is root on a host).
+    pub fn is_trusted(&self) -> bool {
+        self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw()
+    }
+}
+
+/// A question that is no hook's.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Who asks.
+    pub peer: Peer,
+    /// The words after the question's own.
+    pub words: &'a [Vec<u8>],
+    /// What the question says of its body.
+    pub body: &'a [u8],
+}
+
+/// Answers one kind of question; the reply's stdout is the answer. Never calls libvirt and does not wait for those who do.
+pub type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
+
+/// Takes a task, for another thread to do.
+pub type Tell = Box<dyn Fn(Task) + Send + Sync>;
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Everybody who may connect: root and the group `libvirt`. For questions that change nothing and tell no secrets.
+    Readers,
+    /// Root.
+    Root,
+}
+
+/// What the server knows to answer.
+pub struct Services {
+    /// Hooks.
+    pub hooks: Box<dyn HookAnswerer>,
+    /// Guests in flight: marked here, asked for by whoever calls libvirt.
+    pub inflight: Arc<Inflight>,
+    /// Told what happened; must not wait.
+    pub tell: Tell,
+    questions: BTreeMap<String, (Rights, Handler)>,
+}
+
+impl Services {
+    /// Without questions yet.
+    pub fn new(hooks: Box<dyn HookAnswerer>, inflight: Arc<Inflight>, tell: Tell) -> Self {
+        Self {
+            hooks,
+            inflight,
+            tell,
+            questions: BTreeMap::new(),
+        }
+    }
+
+    /// Answers the question `name` (`ledger`, `status`, `definition`) from now on.
+    pub fn on(&mut self, name: &str, rights: Rights, handler: Handler) {
+        self.questions.insert(name.to_string(), (rights, handler));
+    }
+}
+
+/// A socket that is listened on, and not answered yet: peers wait.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    wake: (UnixStream, UnixStream),
+}
+
+/// Ends a server that runs.
+#[derive(Debug)]
+pub struct Stopper(UnixStream);
+
+impl Stopper {
+    /// It takes no more connections and returns; those it has are answered by their threads.
+    pub fn stop(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Server {
+    /// Listens at [`SOCKET`] below `root`: makes the folder, takes a dead daemon's socket away.
+    ///
+    /// # Errors
+    /// A living daemon has it, or the kernel says no.
+    pub fn listen(root: &Root) -> Result<Self, ServerError> {
+        let (listener, path) = socket::listen(root)?;
+        let fail = |error| ServerError::Io {
+            path: path.clone(),
+            error,
+        };
+        let wake = UnixStream::pair().map_err(fail)?;
+        listener.set_nonblocking(true).map_err(fail)?;
+        Ok(Self { listener, path, wake })
+    }
+
+    /// What ends [`Server::run`], for another thread.
+    ///
+    /// # Errors
+    /// No more file descriptors.
+    pub fn stopper(&self) -> io::Result<Stopper> {
+        self.wake.1.try_clone().map(Stopper)
+    }
+
+    /// Answers until it is stopped. Without peers it sleeps.
+    pub fn run(self, services: Services) {
+        let services = Arc::new(services);
+        let threads = Arc::new(AtomicUsize::new(0));
+        loop {
+            let mut fds = [
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.wake.0.as_fd(), PollFlags::POLLIN),
+            ];
+            if poll(&mut fds, PollTimeout::NONE).is_ok()
+                && fds.get(1).is_some_and(|fd| fd.any() == Some(true))
+            {
+                break;
+            }
+            match self.listener.accept() {
+                Ok((stream, _)) => spawn(stream, &services, &threads),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(error) => {
+                    // Out of descriptors or memory: what is connected ends soon and gives some back.
+                    log::warn!("{}: cannot take a connection: {error}", self.path.display());
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+        // Whoever is in the backlog sees at once that nobody answers.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// One thread less when it is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn spawn(stream: UnixStream, services: &Arc<Services>, threads: &Arc<AtomicUsize>) {
+    let place = Place(Arc::clone(threads));
+    if threads.fetch_add(1, Ordering::Relaxed) >= MOST {
+        log::warn!("more than {MOST} connections at once: one is closed without an answer");
+        return;
+    }
+    let services = Arc::clone(services);
+    let builder = std::thread::Builder::new()
+        .name("answer".into())
+        .stack_size(STACK);
+    let spawned = builder.spawn(move || {
+        let _place = place;
+        if catch_unwind(AssertUnwindSafe(|| serve(&stream, &services))).is_err() {
+            log::error!("a connection's thread panicked (a bug in virtfit): it got no answer");
+        }
+    });
+    if let Err(error) = spawned {
+        log::warn!("a connection is closed without an answer: cannot start a thread: {error}");
+    }
+}
+
+/// One connection.
+fn serve(stream: &UnixStream, services: &Services) {
+    let began = Instant::now();
+    let served = (|| {
+        let credentials = getsockopt(stream, PeerCredentials)?;
+        let peer = Peer {
+            uid: credentials.uid(),
+            pid: credentials.pid(),
+        };
+        // The listener does not block, and what it accepts must.
+        stream.set_nonblocking(false)?;
+        let question = Question::read(&mut BufReader::with_capacity(
+            64 << 10,
+            Timed::new(stream, began + SILENCE),
+        ))?;
+        match question.kind {
+            Kind::Hook => hook(stream, services, peer, question),
+            Kind::Ask => write(stream, &ask(services, peer, &question)),
+        }
+    })();
+    if let Err(error) = served {
+        // Somebody connected to see whether the daemon is there, or does not wait for the answer.
+        log::debug!("a connection ended early: {error}");
+    }
+}
+
+fn write(stream: &UnixStream, reply: &Reply) -> io::Result<()> {
+    reply.write(&mut Timed::new(stream, Instant::now() + READ))
+}
+
+/// A question that is no hook's.
+fn ask(services: &Services, peer: Peer, question: &Question) -> Reply {
+    let no = |exit, line: String| Reply {
+        exit,
+        stdout: Vec::new(),
+        stderr: format!("{line}\n").into_bytes(),
+    };
+    let Some((name, words)) = question.words.split_first() else {
+        return no(2, "nothing was asked".into());
+    };
+    let name = String::from_utf8_lossy(name);
+    match services.questions.get(&*name) {
+        None => no(
+            2,
+            format!("virtfitd does not know the question '{}'", name.escape_debug()),
+        ),
+        Some((Rights::Root, _)) if !peer.is_trusted() => no(1, format!("only root may ask for '{name}'")),
+        Some((_, handler)) => handler(&Asked {
+            peer,
+            words,
+            body: &question.body,
+        }),
+    }
+}
+
+/// libvirt's hook: mark, decide, answer; then wait for its end and tell.
+fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question) -> io::Result<()> {
+    let deadline = Instant::now() + DECIDE;
+    if !peer.is_trusted() {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "a hook that is not root's",
+        ));
+    }
+    let Some(call) = call(question) else {
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "a hook's question without its words",
+        ));
+    };
+    let passing = Passing::of(&call, services);
+    let decided = services.hooks.answer(&call, deadline);
+    let answered = match decided {
+        Ok(answer) => write(stream, &reply(answer)),
+        Err(why) => {
+            log::warn!("{}: {}: left to the hook: {why}", call.guest, call.operation);
+            // Closed one way: the hook sees at once that there is no answer, and its own end is still seen here.
+            stream.shutdown(std::net::Shutdown::Write)
+        }
+    };
+    if let Some(passing) = passing {
+        wait_for_end(stream);
+        passing.over(&call);
+    }
+    answered
+}
+
+/// What passes through with a hook: the mark of a guest in flight, and the task that follows.
+struct Passing<'a> {
+    services: &'a Services,
+    task: fn(String, String) -> Task,
+    /// The guest is out of flight when the hook has ended.
+    ends: bool,
+}
+
+impl<'a> Passing<'a> {
+    /// Marks the guest; `None` for operations that mean nothing.
+    fn of(call: &Call, services: &'a Services) -> Option<Self> {
+        type Make = fn(String, String) -> Task;
+        let (phase, task): (Phase, Make) = match (call.operation.as_str(), call.suboperation.as_str()) {
+            ("prepare", "begin") => (Phase::Starting, |uuid, name| Task::Prepared { uuid, name }),
+            ("migrate" | "restore", "begin") => (Phase::Incoming, |uuid, name| Task::Incoming { uuid, name }),
+            ("started", "begin") => (Phase::Ending, |uuid, name| Task::Started { uuid, name }),
+            ("release", "end") => (Phase::Ending, |uuid, name| Task::Released { uuid, name }),
+            ("reconnect", "begin") => (Phase::Ending, |uuid, name| Task::Reconnected { uuid, name }),
+            _ => return None,
+        };
+        services.inflight.begin(&call.guest, phase, call.parent);
+        Some(Self {
+            services,
+            task,
+            ends: phase == Phase::Ending,
+        })
+    }
+
+    fn over(self, call: &Call) {
+        if self.ends {
+            self.services.inflight.end(&call.guest);
+        }
+        (self.services.tell)((self.task)(uuid(&call.xml), call.guest.clone()));
+    }
+}
+
+/// Until the peer closes the connection, or the time is over.
+fn wait_for_end(stream: &UnixStream) {
+    let mut timed = Timed::new(stream, Instant::now() + END);
+    let mut nothing = [0; 64];
+    while let Ok(1..) = timed.read(&mut nothing) {}
+}
+
+/// The UUID in a domain's XML, lower case; empty where it tells none.
+fn uuid(xml: &str) -> String {
+    let document = Document::parse(xml).ok();
+    let found = document
+        .as_ref()
+        .and_then(|document| document.root().child("uuid"));
+    found.map_or_else(String::new, |uuid| uuid.text().trim().to_ascii_lowercase())
+}
+
+/// A hook's question as a call. XML that is not UTF-8 is no XML of libvirt's: it cannot be decided.
+fn call(question: Question) -> Option<Call> {
+    let word = |at: usize| {
+        let word = question.words.get(at)?;
+        Some(String::from_utf8_lossy(word).into_owned())
+    };
+    Some(Call {
+        guest: word(0)?,
+        operation: word(1)?,
+        suboperation: word(2)?,
+        extra: word(3)?,
+        parent: word(4)?.parse().ok()?,
+        xml: String::from_utf8(question.body).ok()?,
+    })
+}
+
+fn reply(answer: Answer) -> Reply {
+    let mut stderr = answer.stderr.join("\n");
+    if !stderr.is_empty() {
+        stderr.push('\n');
+    }
+    Reply {
+        exit: answer.exit,
+        stdout: answer.stdout.into_bytes(),
+        stderr: stderr.into_bytes(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The daemon's socket as a file: made, admitted to, and taken over from a daemon that died.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::{Gid, Group, chown};
+
+use crate::root::Root;
+use crate::wire::SOCKET;
+
+/// Whose members may ask.
+const GROUP: &str = "libvirt";
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Another daemon answers.
+    #[error("{}: another virtfitd answers here: stop it first", .0.display())]
+    Taken(PathBuf),
+    /// The kernel said no.
+    #[error("{}: cannot listen: {error}", .path.display())]
+    Io {
+        /// The socket or its folder.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// Listens at [`SOCKET`] below `root`: makes the folder, takes a dead daemon's socket away.
+///
+/// # Errors
+/// A living daemon has it, or the kernel says no.
+pub fn listen(root: &Root) -> Result<(UnixListener, PathBuf), ServerError> {
+    let path = root.path(SOCKET);
+    let fail = |path: &Path| {
+        let path = path.to_path_buf();
+        move |error| ServerError::Io { path, error }
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        fs::create_dir_all(folder).map_err(fail(folder))?;
+        // Whatever the umask is: who is in the group has to get there.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(fail(folder))?;
+    }
+    remove_stale(&path).map_err(fail(&path))?;
+    if path.symlink_metadata().is_ok() {
+        return Err(ServerError::Taken(path));
+    }
+    // Nobody may connect before the socket has its owner and mode: it is made under another name.
+    let new = path.with_extension("sock.new");
+    let _ = fs::remove_file(&new);
+    let listener = UnixListener::bind(&new).map_err(fail(&new))?;
+    if let Err(error) = admit(&new) {
+        log::warn!("{}: only root may ask: {error}", path.display());
+    }
+    fs::rename(&new, &path).map_err(fail(&path))?;
+    Ok((listener, path))
+}
+
+/// Takes away what a dead daemon left; a living one's socket stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(io::Error::other("there is something else: take it away"));
+        }
+        Ok(_) => {}
+    }
+    if is_answered(path)? {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether somebody listens on a socket; also somebody who is stopped and has his backlog full. Does not wait.
+fn is_answered(path: &Path) -> io::Result<bool> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) | Err(Errno::EAGAIN) => Ok(true),
+        Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Mode and owner of the socket: 0660 root:libvirt where there is such a group, else 0600.
+fn admit(path: &Path) -> io::Result<()> {
+    let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    mode(0o600)?;
+    if let Some(gid) = group() {
+        chown(path, None, Some(gid))?;
+        mode(0o660)?;
+    }
+    Ok(())
+}
+
+/// The group, where the host has it.
+pub(super) fn group() -> Option<Gid> {
+    Group::from_name(GROUP).ok().flatten().map(|group| group.gid)
+}

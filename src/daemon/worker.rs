@@ -1,0 +1,430 @@
+//! The one thread that calls libvirt: it sleeps until a folder changes or a hook has ended, looks at what that concerns, and
+//! sleeps again. It connects only when there is something to call and leaves the connection when there is nothing more.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::define::{Around, Definitions, Next};
+use super::memory::Memory;
+use super::pending::{Pending, Why};
+use super::queue::Queue;
+use super::running::{self, Round, Running};
+use super::tasks::Task;
+use super::watch::{Change, SWITCH, Watch};
+use super::{Hypervisor, driver, earlier, seen};
+use crate::ledger::claims;
+use crate::ledger::read::stems;
+use crate::ledger::reservation::{self, Reservation};
+use crate::root::Root;
+use crate::view::{Place, View, ViewError};
+
+/// How often in a row guests that run are looked at again because the ledger changed meanwhile.
+const MOST_AGAIN: u32 = 10;
+
+/// Where the worker gets policy, host and ledger from.
+pub trait Views: Send {
+    /// As they are now.
+    ///
+    /// # Errors
+    /// There never was a good policy, or host or ledger cannot be read.
+    fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError>;
+    /// What is wrong with the policy's files, while the last good policy is used.
+    fn policy_problem(&self) -> Option<String>;
+    /// Reads all of it again for the next view.
+    fn forget(&mut self);
+}
+
+impl Views for Arc<Memory> {
+    fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError> {
+        Memory::view(self, now)
+    }
+
+    fn policy_problem(&self) -> Option<String> {
+        let errors = Memory::policy_problem(self)?;
+        Some(errors.to_string())
+    }
+
+    fn forget(&mut self) {
+        Memory::forget(self);
+    }
+}
+
+/// The worker.
+pub struct Worker {
+    root: Root,
+    watch: Watch,
+    queue: Arc<Queue>,
+    views: Box<dyn Views>,
+    hypervisor: Box<dyn Hypervisor>,
+    /// Whether a hook runs for the guest of this name.
+    busy: Box<dyn Fn(&str) -> bool>,
+    definitions: Definitions,
+    pending: Pending,
+    running: Running,
+    /// What came while libvirt was called.
+    backlog: Vec<Change>,
+    /// Inactive definitions are to be looked at: CPUs or pages became free.
+    reconsider: bool,
+    /// The driver's pid file when it was looked at last; `None`: it did not run.
+    driver: Option<String>,
+    disabled: bool,
+    /// The policy that was looked at last.
+    policy: Option<String>,
+    /// What was said last about policy, host or ledger.
+    said: String,
+    /// When the next tentative reservation ends.
+    tentative: Option<Instant>,
+    stop: bool,
+}
+
+impl Worker {
+    /// Watches the folders from now on. `busy` tells whether a hook runs for the guest of a name.
+    ///
+    /// # Errors
+    /// The kernel gives no inotify.
+    pub fn new(
+        place: &Place,
+        queue: Arc<Queue>,
+        views: Box<dyn Views>,
+        hypervisor: Box<dyn Hypervisor>,
+        busy: Box<dyn Fn(&str) -> bool>,
+    ) -> io::Result<Self> {
+        let root = place.root.clone();
+        Ok(Self {
+            watch: Watch::new(place)?,
+            definitions: Definitions::new(
+                seen::SeenRecords::load(&root, seen::FOLDER),
+                earlier::EarlierRecords::load(&root, earlier::FOLDER),
+            ),
+            driver: driver_id(&root),
+            disabled: root.exists(SWITCH),
+            root,
+            queue,
+            views,
+            hypervisor,
+            busy,
+            pending: Pending::default(),
+            running: Running::default(),
+            backlog: Vec::new(),
+            reconsider: false,
+            policy: None,
+            said: String::new(),
+            tentative: None,
+            stop: false,
+        })
+    }
+
+    /// Works until [`Task::Stop`].
+    ///
+    /// # Errors
+    /// `poll` fails, which it does not.
+    pub fn run(&mut self) -> io::Result<()> {
+        self.rescan();
+        self.look_at_reservations();
+        while !self.stop {
+            self.work();
+            self.hypervisor.close();
+            self.sleep()?;
+            self.absorb();
+        }
+        Ok(())
+    }
+
+    /// Until something happens, or something that waits may go on.
+    fn sleep(&self) -> io::Result<()> {
+        if !self.backlog.is_empty() {
+            return Ok(());
+        }
+        let deadlines = [self.pending.deadline(), self.running.deadline(), self.tentative];
+        let timeout = match deadlines.into_iter().flatten().min() {
+            None => PollTimeout::NONE,
+            Some(time) => {
+                let wait = time.saturating_duration_since(Instant::now());
+                // Rounded up, so that it is over when we wake.
+                let milliseconds = wait.as_millis().saturating_add(1);
+                PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut fds = [
+            PollFd::new(self.watch.fd(), PollFlags::POLLIN),
+            PollFd::new(self.queue.fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes in all that happened.
+    fn absorb(&mut self) {
+        let mut changes = std::mem::take(&mut self.backlog);
+        changes.extend(self.watch.drain());
+        // A burst on one folder is one look.
+        let mut once = Vec::new();
+        for change in changes {
+            match change {
+                Change::Driver
+                | Change::Policy
+                | Change::Switch
+                | Change::Reservation
+                | Change::ReservationGone
+                | Change::Lost => {
+                    if !once.contains(&change) {
+                        once.push(change);
+                    }
+                }
+                change => self.changed(change),
+            }
+        }
+        once.into_iter().for_each(|change| self.changed(change));
+        for task in self.queue.take() {
+            self.task(task);
+        }
+        if self.tentative.is_some_and(|time| time <= Instant::now()) {
+            self.pending.hooks_ended();
+            self.reconsider = true;
+            self.look_at_reservations();
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        match change {
+            Change::Defined(name) => {
+                if !self.definitions.is_ours(&self.root, &name) {
+                    self.pending.add(&name, Why::Changed);
+                }
+            }
+            Change::Undefined(name) => {
+                self.pending.remove(&name);
+                self.definitions.forget(&name);
+            }
+            Change::Autostart(name) => self.pending.add(&name, Why::Autostart),
+            Change::Status(name) => self.pending.hook_ended(&name),
+            Change::StatusGone(name) => {
+                self.pending.hook_ended(&name);
+                self.running.remove(&name);
+                self.reconsider = true;
+            }
+            Change::Driver => self.look_at_driver(),
+            Change::Policy => self.look_at_policy(),
+            Change::Switch => {
+                let disabled = self.root.exists(SWITCH);
+                if std::mem::replace(&mut self.disabled, disabled) != disabled {
+                    let is = if disabled { "there" } else { "gone" };
+                    log::info!("{SWITCH} is {is}");
+                    self.rescan();
+                }
+            }
+            Change::Reservation => {
+                self.running.ledger_changed();
+                self.look_at_reservations();
+            }
+            Change::ReservationGone => {
+                self.pending.hooks_ended();
+                self.running.ledger_changed();
+                self.reconsider = true;
+                self.look_at_reservations();
+            }
+            Change::Lost => {
+                self.look_at_driver();
+                self.disabled = self.root.exists(SWITCH);
+                self.look_at_policy();
+                self.look_at_reservations();
+                self.rescan();
+            }
+        }
+    }
+
+    fn task(&mut self, task: Task) {
+        match task {
+            Task::Defined { name } => self.changed(Change::Defined(name)),
+            Task::Undefined { name } => self.changed(Change::Undefined(name)),
+            Task::Prepared { name, .. } | Task::Incoming { name, .. } => {
+                self.pending.hook_ended(&name);
+                self.look_at_reservations();
+            }
+            Task::Started { name, .. } | Task::Reconnected { name, .. } => {
+                self.pending.hook_ended(&name);
+                self.running.add(&name);
+            }
+            Task::Released { name, .. } => {
+                self.pending.hook_ended(&name);
+                self.running.remove(&name);
+                self.reconsider = true;
+                if let Err(error) = running::forget_ended(&self.root) {
+                    log::debug!("records of live pins: {error}");
+                }
+            }
+            Task::PolicyChanged => self.look_at_policy(),
+            Task::HostChanged => self.reconsider = true,
+            Task::LibvirtUp | Task::LibvirtDown => self.look_at_driver(),
+            Task::Rescan => {
+                self.views.forget();
+                self.look_at_policy();
+                self.rescan();
+            }
+            Task::Stop => self.stop = true,
+        }
+    }
+
+    /// All definitions, and what is remembered of those that are gone.
+    fn rescan(&mut self) {
+        let names = match stems(&self.root, claims::FOLDER, "xml") {
+            Ok(names) => names,
+            Err(error) => {
+                log::warn!("definitions cannot be looked at: {error}");
+                return;
+            }
+        };
+        for name in &names {
+            self.pending.add(name, Why::Rescan);
+        }
+        self.definitions.keep_only(&names);
+        self.pending.hooks_ended();
+        self.running.add_all(&self.root);
+    }
+
+    fn look_at_driver(&mut self) {
+        let driver = driver_id(&self.root);
+        if driver == self.driver {
+            return;
+        }
+        self.driver = driver;
+        self.hypervisor.close();
+        if self.driver.is_some() {
+            log::debug!("libvirt's driver runs");
+            self.pending.libvirt_is_up();
+            self.running.libvirt_is_up();
+            self.rescan();
+        }
+    }
+
+    /// A policy that changed concerns every definition.
+    fn look_at_policy(&mut self) {
+        let Some(view) = self.view() else { return };
+        if self.policy.as_ref() == Some(&view.policy.digest) {
+            return;
+        }
+        if self.policy.replace(view.policy.digest.clone()).is_some() {
+            log::info!("the policy changed");
+        }
+        self.definitions.fresh_start();
+        for name in stems(&self.root, claims::FOLDER, "xml").unwrap_or_default() {
+            self.pending.add(&name, Why::Policy);
+        }
+    }
+
+    fn look_at_reservations(&mut self) {
+        self.tentative = next_end(&self.root, SystemTime::now());
+    }
+
+    /// Policy, host and ledger; what is wrong with them is said once.
+    fn view(&mut self) -> Option<Arc<View>> {
+        let view = self.views.view(SystemTime::now());
+        let (view, problem) = match view {
+            Ok(view) => (Some(view), self.views.policy_problem()),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let problem = problem.unwrap_or_default();
+        if problem != self.said {
+            match (problem.is_empty(), &view) {
+                (true, _) => log::info!("policy, host and ledger can be read again"),
+                (false, Some(_)) => log::error!("the last good policy stays in force: {problem}"),
+                (false, None) => log::error!("nothing can be decided: {problem}"),
+            }
+            self.said = problem;
+        }
+        view
+    }
+
+    /// Looks at all definitions that wait for nothing, one after the other: each sees what the one before it claims.
+    fn work(&mut self) {
+        let mut again = 0;
+        loop {
+            if self.disabled {
+                // When the switch goes, all of them are looked at.
+                self.pending = Pending::default();
+                self.running = Running::default();
+                self.reconsider = false;
+                return;
+            }
+            if std::mem::take(&mut self.reconsider) {
+                let Some(view) = self.view() else { return };
+                for name in self.definitions.to_reconsider(&view) {
+                    self.pending.add(&name, Why::Reconsider);
+                }
+                self.definitions.fresh_start();
+            }
+            let now = Instant::now();
+            // Guests that run come first: they may be on others' CPUs.
+            if self.running.is_ready(now) {
+                let Some(view) = self.view() else { return };
+                let round = self
+                    .running
+                    .round(&view, self.hypervisor.as_mut(), self.busy.as_ref());
+                self.absorb();
+                if self.stop {
+                    return;
+                }
+                if round == Round::Again && again < MOST_AGAIN {
+                    again += 1;
+                    continue;
+                }
+            }
+            let now = Instant::now();
+            if !self.pending.is_ready(now) {
+                return;
+            }
+            let Some(view) = self.view() else { return };
+            if self.policy.is_none() {
+                self.policy = Some(view.policy.digest.clone());
+            }
+            let autostart = |name: &str| view.reading.autostart.contains(name);
+            let Some((name, why)) = self.pending.next(now, autostart) else {
+                return;
+            };
+            let (watch, backlog) = (&mut self.watch, &mut self.backlog);
+            let mut around = Around {
+                view: &view,
+                hypervisor: self.hypervisor.as_mut(),
+                busy: self.busy.as_ref(),
+                drain: &mut || {
+                    let changes = watch.drain();
+                    backlog.extend(changes.iter().cloned());
+                    changes
+                },
+            };
+            if let Next::Wait(waits) = self.definitions.look(&name, why, &mut around) {
+                self.pending.put(&name, why, waits);
+            }
+            self.absorb();
+            if self.stop {
+                return;
+            }
+        }
+    }
+}
+
+/// Which driver runs, by what it wrote into its pid file.
+fn driver_id(root: &Root) -> Option<String> {
+    driver::runs(root).then(|| root.read(driver::PID_FILE).unwrap_or_default())
+}
+
+/// When the next tentative reservation ends.
+fn next_end(root: &Root, now: SystemTime) -> Option<Instant> {
+    let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let ends = stems(root, reservation::FOLDER, "json").ok()?;
+    let ends = ends.iter().filter_map(|uuid| {
+        let text = root.read(format!("{}/{uuid}.json", reservation::FOLDER)).ok()?;
+        Reservation::from_json(&text).ok()?.tentative_until
+    });
+    // One that is over already was counted when it was read; one far away is void.
+    let left = ends
+        .filter_map(|end| end.checked_sub(now))
+        .filter(|left| (1..=reservation::TENTATIVE_SECONDS).contains(left));
+    let left = left.min()?;
+    Instant::now().checked_add(Duration::from_secs(left))
+}

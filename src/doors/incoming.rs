@@ -1,0 +1,104 @@
+//! `migrate begin`, `restore begin`: what is printed becomes the domain's XML. What it will hold is reserved for the moments
+//! until its `prepare`, which has that XML on its stdin and makes it firm.
+
+use std::time::Instant;
+
+use crate::doors::own::Own;
+use crate::doors::reserve::{self, Reserved, Want};
+use crate::doors::{Answer, Call, Context, NO, Outcome, undecided, words};
+use crate::engine::{Decision, EngineError};
+use crate::idset::CpuSet;
+use crate::ledger::guest::GuestXml;
+use crate::plan::Scope;
+use crate::view::{Ask, View};
+
+/// Answers it.
+pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+    let give_up =
+        |guest: Option<&GuestXml>, why: &str| undecided(call, guest, why, context.store, context.now);
+    let guest = match GuestXml::parse(&call.xml) {
+        Ok(guest) => guest,
+        Err(error) => return give_up(None, &format!("stdin: {error}")),
+    };
+    loop {
+        let view = match context.source.view() {
+            Ok(view) => view,
+            Err(error) => return give_up(Some(&guest), &error),
+        };
+        let decision = match view.decide(&call.xml, Ask::of(Scope::Incoming)) {
+            Ok(decision) => decision,
+            Err(error) => return give_up(Some(&guest), &format!("stdin: {error}")),
+        };
+        let plan = decision.plan();
+        let verdict = Some(plan.verdict);
+        let summary = words::summary(plan);
+        if view.policy.host.observe {
+            log::info!("{summary} (mode = \"observe\": nothing was changed)");
+            return Outcome {
+                verdict,
+                ..Outcome::default()
+            };
+        }
+        if let Decision::Refused(plan) = &decision {
+            log::info!("{summary}");
+            return Outcome {
+                answer: Answer {
+                    stderr: vec![words::veto(&plan.guest, &plan.reasons)],
+                    exit: NO,
+                    ..Answer::default()
+                },
+                verdict,
+                vetoed: true,
+                ..Outcome::default()
+            };
+        }
+        let want = match want(&view, &guest, &decision) {
+            Ok(want) => want,
+            Err(error) => return give_up(Some(&guest), &error.to_string()),
+        };
+        match reserve::reserve(call, context, &view, &guest, &want, true) {
+            Ok(Reserved::Again) if Instant::now() < context.deadline => continue,
+            Ok(Reserved::Again) => return give_up(Some(&guest), reserve::OUTRUN),
+            Err(error) => return give_up(Some(&guest), &error.to_string()),
+            Ok(Reserved::Done) => {}
+        }
+        match want.cpus.is_empty() {
+            true => log::info!("{summary}"),
+            false => log::info!("{summary}; {} reserved until it starts", words::cpus(&want.cpus)),
+        }
+        return Outcome {
+            answer: Answer {
+                stdout: match decision {
+                    Decision::Tuned { xml, .. } => xml,
+                    Decision::Unchanged(_) | Decision::Refused(_) => String::new(),
+                },
+                ..Answer::default()
+            },
+            reserved: (!want.is_empty()).then(|| want.cpus.clone()),
+            verdict,
+            ..Outcome::default()
+        };
+    }
+}
+
+/// What it will hold: what was decided, or what its XML says and nobody else has.
+fn want(view: &View, guest: &GuestXml, decision: &Decision) -> Result<Want, EngineError> {
+    let tuned = match decision {
+        Decision::Tuned { xml, .. } => Some(GuestXml::parse(xml)?),
+        Decision::Unchanged(_) | Decision::Refused(_) => None,
+    };
+    let guest = tuned.as_ref().unwrap_or(guest);
+    let taken = view.taken(&guest.domain);
+    let own = Own::of(view, guest);
+    let held: CpuSet = taken.cpus.keys().copied().collect();
+    let (cpus, withheld) = match &decision.plan().placement {
+        Some(place) => (place.dedicated.clone(), place.withheld.clone()),
+        None => (own.cpus.clone(), own.withheld.clone()),
+    };
+    Ok(Want {
+        cpus: cpus.difference(&held),
+        withheld: withheld.difference(&held),
+        memory: own.reserved_memory(),
+        pins: None,
+    })
+}

@@ -1,0 +1,139 @@
+//! A decision written down: locked, looked again, and only if nobody was quicker.
+
+use std::collections::BTreeSet;
+
+use crate::doors::{Call, Context};
+use crate::idset::CpuSet;
+use crate::ledger::guest::GuestXml;
+use crate::ledger::read::{self, Glance};
+use crate::ledger::reservation::{self, Reservation, ReservedMemory, ReservedPins};
+use crate::ledger::store::StoreError;
+use crate::ledger::{process, taken};
+use crate::view::View;
+
+/// Why a decision is given up that others were quicker than, again and again.
+pub const OUTRUN: &str = "other guests took what it was to have until its time was over";
+
+/// What a guest is to be promised.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Want {
+    /// CPUs for it alone.
+    pub cpus: CpuSet,
+    /// Siblings nobody else gets.
+    pub withheld: CpuSet,
+    /// What memory its XML takes.
+    pub memory: Vec<ReservedMemory>,
+    /// Where its threads go, where its XML does not say so.
+    pub pins: Option<ReservedPins>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserved {
+    /// It is written.
+    Done,
+    /// Somebody else was quicker: decide again.
+    Again,
+}
+
+impl Want {
+    /// There is nothing to write down.
+    pub fn is_empty(&self) -> bool {
+        self.cpus.is_empty() && self.withheld.is_empty() && self.memory.is_empty() && self.pins.is_none()
+    }
+}
+
+/// Writes what was decided from `view`, unless what it was decided from is no longer so. For `tentative` it is void after
+/// [`reservation::TENTATIVE_SECONDS`]. Nothing wanted: what the guest had is taken back.
+///
+/// # Errors
+/// The lock was not to be had in time, or the file cannot be written.
+pub fn reserve(
+    call: &Call,
+    context: &Context<'_>,
+    view: &View,
+    guest: &GuestXml,
+    want: &Want,
+    tentative: bool,
+) -> Result<Reserved, StoreError> {
+    let (store, root, domain) = (context.store, &view.root, &guest.domain);
+    if root.is_none() {
+        return Ok(Reserved::Done);
+    }
+    if want.is_empty() {
+        store.remove(&domain.uuid)?;
+        return Ok(Reserved::Done);
+    }
+    let (pid, start_time) = process::libvirt_of(root, call.parent);
+    let now = read::seconds(context.now);
+    let reservation = Reservation {
+        version: reservation::VERSION,
+        uuid: domain.uuid.to_ascii_lowercase(),
+        name: domain.name.clone(),
+        cpus: want.cpus.clone(),
+        withheld: want.withheld.clone(),
+        memory: want.memory.clone(),
+        boot_id: process::boot_id(root).unwrap_or_default(),
+        pid,
+        start_time,
+        tentative_until: tentative.then(|| now.saturating_add(reservation::TENTATIVE_SECONDS)),
+        written_at: now,
+        pins: want.pins.clone(),
+    };
+    let locked = store.lock(context.deadline)?;
+    let glance = locked.glance(context.now)?;
+    if somebody_was_quicker(view, &glance, &reservation) {
+        return Ok(Reserved::Again);
+    }
+    locked.write(&reservation)?;
+    locked.sweep(&glance, context.now);
+    Ok(Reserved::Done)
+}
+
+/// Whether something that was not there when it was decided is in the way now. What went meanwhile is not.
+fn somebody_was_quicker(view: &View, glance: &Glance, ours: &Reservation) -> bool {
+    let reading = &view.reading;
+    let promised: BTreeSet<&str> = glance
+        .reservations
+        .iter()
+        .map(|reservation| reservation.name.as_str())
+        .collect();
+    // A guest nobody wrote a reservation for: what it holds is in its XML, which has to be read.
+    let unknown = |name: &&String| {
+        !reading.running.contains(*name) && !promised.contains(name.as_str()) && **name != ours.name
+    };
+    if glance.running.iter().any(|name| unknown(&name)) {
+        return true;
+    }
+    let known = |other: &Reservation| {
+        reading.reservations.iter().any(|seen| {
+            seen.uuid == other.uuid
+                && seen.cpus == other.cpus
+                && seen.withheld == other.withheld
+                && seen.memory == other.memory
+        })
+    };
+    let held = |reservation: &Reservation| {
+        let holder = reservation.holder();
+        let share = view.policy.host.share_cores;
+        taken::held(&holder, &view.host, &view.sets.dedicated, share)
+    };
+    let wanted = held(ours);
+    let in_the_way = |other: &Reservation| {
+        !wanted.is_disjoint(&held(other))
+            || other
+                .memory
+                .iter()
+                .any(|a| ours.memory.iter().any(|b| same_place(a, b)))
+    };
+    glance
+        .reservations
+        .iter()
+        .filter(|other| !taken::same_guest((&other.uuid, &other.name), (&ours.uuid, &ours.name)))
+        .any(|other| !known(other) && in_the_way(other))
+}
+
+/// Whether two pieces of memory may come from the same pool.
+fn same_place(a: &ReservedMemory, b: &ReservedMemory) -> bool {
+    a.page_kib == b.page_kib && (a.node.is_none() || b.node.is_none() || a.node == b.node)
+}

@@ -1,0 +1,55 @@
+//! What of virtfit's own is not what it was any more: changed by an administrator or by libvirt, or for a guest with
+//! another number of vCPUs.
+
+use std::collections::BTreeSet;
+
+use crate::domain::Domain;
+use crate::idset::VcpuSet;
+use crate::plan::Scope;
+use crate::rewrite::{Provenance, Reverted, Shape};
+use crate::settings::{Target, Value};
+
+/// What somebody changed since virtfit wrote it. What they took out is asked for again, except on the way in, where
+/// nothing that is in force may change.
+pub fn changed_by_hand(reverted: &Reverted, scope: Scope) -> BTreeSet<Target> {
+    let there = |target: &&Target| scope == Scope::Incoming || !reverted.gone.contains(target);
+    let targets = reverted.left.iter().map(|(target, _)| target);
+    targets.filter(there).cloned().collect()
+}
+
+/// The shape is one of a guest with so many vCPUs; libvirt takes no topology of another number.
+pub fn is_for(shape: &Shape, domain: &Domain) -> bool {
+    let shown = shape.topology.is_none_or(|shown| {
+        let parts = [
+            shown.sockets,
+            shown.dies,
+            shown.clusters,
+            shown.cores,
+            shown.threads,
+        ];
+        let product = parts
+            .iter()
+            .try_fold(1_u32, |product, part| product.checked_mul(*part));
+        product == Some(domain.vcpus)
+    });
+    let mut vcpus = VcpuSet::new();
+    shape
+        .cells
+        .iter()
+        .for_each(|(listed, _)| vcpus.extend_from(listed));
+    shown && (vcpus.is_empty() || vcpus == domain.all_vcpus())
+}
+
+/// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate in
+/// cpu/cpu.c): so it stands in the XML of a running guest, and of one that comes in. That CPU is part of the guest's
+/// ABI, the order of its features included, and the `host-model` virtfit wrote is no longer there.
+pub fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
+    let wrote = provenance.is_some_and(|provenance| {
+        provenance
+            .owned
+            .iter()
+            .any(|owned| owned.target == Target::CpuMode && owned.wrote == Value::CpuMode("host-model"))
+    });
+    let custom = current.cpu.as_ref().is_some_and(|cpu| cpu.mode == "custom");
+    wrote && custom && (current.running || scope == Scope::Incoming)
+}

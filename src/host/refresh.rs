@@ -1,0 +1,240 @@
+//! Reads of a host again what changes without a word: sysfs and procfs send no inotify events.
+//!
+//! The structure (hwloc) costs milliseconds and changes only with CPUs, nodes and pools that come and go. So a host that is kept
+//! has a mark of all of these; while it stays the same only the pools' page counts are read.
+
+use std::sync::Arc;
+
+use crate::idset::CpuSet;
+use crate::root::Root;
+use crate::units::NodeId;
+
+use super::cgroup::GuestLimits;
+use super::error::HostError;
+use super::memory::NodeState;
+use super::mounts::Mount;
+use super::{Host, PagePool, cgroup, kernel, load, memory, mounts};
+
+/// A host that is kept, and what tells that it is still the same.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    host: Arc<Host>,
+    mark: Mark,
+}
+
+/// Everything that can change silently but the pools' page counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mark {
+    online: Option<CpuSet>,
+    present: Option<CpuSet>,
+    isolated: Option<CpuSet>,
+    partitions: Option<CpuSet>,
+    nodes: Vec<(NodeId, NodeState)>,
+    hugetlbfs: Option<Vec<Mount>>,
+    limits: GuestLimits,
+    pci: Vec<String>,
+}
+
+/// The pools of each node, taken out of the mark.
+type Pools = Vec<(NodeId, Option<Vec<PagePool>>)>;
+
+impl Kept {
+    /// Reads the whole host, as [`load::load`] does.
+    ///
+    /// # Errors
+    /// As [`load::load`].
+    pub fn load(root: &Root) -> Result<Self, HostError> {
+        // Before the host: what changes between the two is seen as a change next time.
+        let (mark, _) = Mark::read(root)?;
+        Ok(Self {
+            host: Arc::new(load::load(root, None)?),
+            mark,
+        })
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// The host as it is now: itself while nothing changed, with new page counts, or read again as a whole.
+    ///
+    /// # Errors
+    /// As [`load::load`]; what was kept stays then.
+    pub fn refresh(&mut self, root: &Root) -> Result<&Arc<Host>, HostError> {
+        let (mark, pools) = Mark::read(root)?;
+        if mark != self.mark {
+            let host = Arc::new(load::load(root, None)?);
+            *self = Self { host, mark };
+        } else if pools
+            .iter()
+            .any(|(id, pools)| is_other(&self.host, *id, pools.as_deref()))
+        {
+            let host = Arc::make_mut(&mut self.host);
+            for (id, pools) in pools {
+                let node = host.nodes.iter_mut().find(|node| node.id == id);
+                if let (Some(node), Some(pools)) = (node, pools) {
+                    node.pools = pools;
+                }
+            }
+        }
+        Ok(&self.host)
+    }
+}
+
+/// Whether a node's pools have other counts than the host knows.
+fn is_other(host: &Host, id: NodeId, pools: Option<&[PagePool]>) -> bool {
+    match (host.node(id), pools) {
+        (Some(node), Some(pools)) => node.pools != pools,
+        _ => false,
+    }
+}
+
+impl Mark {
+    fn read(root: &Root) -> Result<(Self, Pools), HostError> {
+        let cpus = |name: &str| kernel::list(root, &format!("/sys/devices/system/cpu/{name}"));
+        let mut pools = Pools::new();
+        let mut nodes: Vec<(NodeId, NodeState)> = memory::read(root)?.into_iter().collect();
+        for (id, node) in &mut nodes {
+            pools.push((*id, node.pools.clone()));
+            for pool in node.pools.iter_mut().flatten() {
+                (pool.total, pool.free) = (0, 0);
+            }
+        }
+        let mark = Self {
+            online: cpus("online")?,
+            present: cpus("present")?,
+            isolated: cpus("isolated")?,
+            partitions: kernel::list(root, "/sys/fs/cgroup/cpuset.cpus.isolated")?,
+            nodes,
+            hugetlbfs: mounts::read(root)?.map(|mut mounts| {
+                mounts.retain(|mount| mount.fstype == "hugetlbfs");
+                mounts
+            }),
+            limits: cgroup::read(root)?,
+            pci: root.list("/sys/bus/pci/devices")?,
+        };
+        Ok((mark, pools))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use super::*;
+
+    /// A copy of a fixture that may be changed.
+    fn copy(name: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fixtures/hosts")
+            .join(name);
+        let to = dir.path().join("host");
+        let copied = Command::new("cp").arg("-r").arg(from).arg(&to).status().unwrap();
+        assert!(copied.success());
+        (dir, to)
+    }
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_refreshed_host_is_the_one_that_is_there() {
+        let (_dir, base) = copy("paper");
+        let root = Root::new(&base);
+        let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
+        let mut kept = Kept::load(&root).unwrap();
+        // what changes, and whether the structure is read again
+        let steps: [(&str, &dyn Fn(), bool); 8] = [
+            ("nothing", &|| {}, false),
+            (
+                "pages taken",
+                &|| write(&base, &format!("{pool}/free_hugepages"), "17\n"),
+                false,
+            ),
+            (
+                "pages added",
+                &|| write(&base, &format!("{pool}/nr_hugepages"), "99999\n"),
+                false,
+            ),
+            (
+                "a pool of another size",
+                &|| {
+                    let big = "sys/devices/system/node/node1/hugepages/hugepages-16384kB";
+                    write(&base, &format!("{big}/nr_hugepages"), "3\n");
+                    write(&base, &format!("{big}/free_hugepages"), "2\n");
+                },
+                true,
+            ),
+            (
+                "a CPU goes",
+                &|| write(&base, "sys/devices/system/cpu/online", "0-30\n"),
+                true,
+            ),
+            (
+                "a limit",
+                &|| {
+                    write(
+                        &base,
+                        "sys/fs/cgroup/machine.slice/cpuset.cpus.effective",
+                        "0-15\n",
+                    );
+                },
+                true,
+            ),
+            (
+                "a mount",
+                &|| {
+                    write(
+                        &base,
+                        "proc/mounts",
+                        "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\nnone / ext4 rw 0 0\n",
+                    );
+                },
+                true,
+            ),
+            (
+                "a mount that does not matter",
+                &|| {
+                    write(
+                        &base,
+                        "proc/mounts",
+                        "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\nnone / xfs rw 0 0\n",
+                    );
+                },
+                false,
+            ),
+        ];
+        for (what, change, anew) in steps {
+            let before = Arc::clone(kept.host());
+            let mark = kept.mark.clone();
+            change();
+            let now = Arc::clone(kept.refresh(&root).unwrap());
+            assert_eq!(*now, load::load(&root, None).unwrap(), "{what}");
+            assert_eq!(kept.mark != mark, anew, "{what}");
+            assert_eq!(
+                Arc::ptr_eq(&before, &now),
+                what == "nothing" || what.ends_with("matter"),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_keeps_what_was() {
+        let (_dir, base) = copy("paper");
+        let root = Root::new(&base);
+        let mut kept = Kept::load(&root).unwrap();
+        let before = Arc::clone(kept.host());
+        write(&base, "sys/devices/system/cpu/online", "0-x\n");
+        assert!(kept.refresh(&root).is_err());
+        assert!(Arc::ptr_eq(&before, kept.host()));
+    }
+}

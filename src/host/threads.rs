@@ -1,0 +1,151 @@
+//! The threads of a process as the kernel runs them: `/proc/PID/task/TID/{comm,status,stat,schedstat}` (`proc(5)`;
+//! schedstat: kernel `Documentation/scheduler/sched-stats.rst`).
+
+use crate::cpulist;
+use crate::idset::CpuSet;
+use crate::root::Root;
+use crate::units::HostCpu;
+
+/// A thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcThread {
+    /// Its id.
+    pub tid: u32,
+    /// Its name: `CPU 0/KVM`, `IO iothread1`, `qemu-system-x86`, `vhost-4711`.
+    pub name: String,
+    /// CPUs it may run on.
+    pub allowed: CpuSet,
+    /// The CPU it ran on last.
+    pub last: Option<HostCpu>,
+    /// Scheduling policy (`sched.h`): 0 other, 1 fifo, 2 rr.
+    pub policy: u32,
+    /// Real-time priority; 0 where it has none.
+    pub priority: u32,
+    /// Nanoseconds it ran since it started; `None` where the kernel does not tell (no `CONFIG_SCHED_INFO`).
+    pub run_ns: Option<u64>,
+    /// Nanoseconds it was ready to run and waited for a CPU since it started.
+    pub wait_ns: Option<u64>,
+}
+
+/// All threads of a process, by id; none where it is gone.
+pub fn of(root: &Root, pid: u32) -> Vec<ProcThread> {
+    let folder = format!("/proc/{pid}/task");
+    let names = root.list(&folder).unwrap_or_default();
+    let mut tids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    tids.sort_unstable();
+    // One that ends meanwhile never was.
+    tids.iter()
+        .filter_map(|tid| read(root, &format!("{folder}/{tid}"), *tid))
+        .collect()
+}
+
+/// One thread of a process; `None` where it is no thread of that process (any more).
+pub fn one(root: &Root, pid: u32, tid: u32) -> Option<ProcThread> {
+    read(root, &format!("/proc/{pid}/task/{tid}"), tid)
+}
+
+/// The kernel threads that serve guests' network and disk queues, `vhost-PID`: with old kernels they are no threads of QEMU.
+/// Each with the process it serves.
+pub fn vhost(root: &Root) -> Vec<(u32, ProcThread)> {
+    let names = root.list("/proc").unwrap_or_default();
+    let mut out = Vec::new();
+    for pid in names.iter().filter_map(|name| name.parse::<u32>().ok()) {
+        let folder = format!("/proc/{pid}");
+        let Ok(comm) = root.read(format!("{folder}/comm")) else {
+            continue;
+        };
+        let serves = comm
+            .trim_end()
+            .strip_prefix("vhost-")
+            .and_then(|rest| rest.parse().ok());
+        if let (Some(serves), Some(thread)) = (serves, serves.and_then(|_: u32| read(root, &folder, pid))) {
+            out.push((serves, thread));
+        }
+    }
+    out.sort_by_key(|(serves, thread)| (*serves, thread.tid));
+    out
+}
+
+fn read(root: &Root, folder: &str, tid: u32) -> Option<ProcThread> {
+    let status = root.read(format!("{folder}/status")).ok()?;
+    let stat = root.read(format!("{folder}/stat")).ok()?;
+    let times = root.read(format!("{folder}/schedstat")).unwrap_or_default();
+    let mut times = times.split_ascii_whitespace().map(|word| word.parse().ok());
+    let comm = root.read(format!("{folder}/comm")).ok();
+    // After the name in brackets, which may hold anything, come state (field 3) and so on: processor is 39,
+    // rt_priority 40, policy 41.
+    let rest: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |field: usize| rest.get(field - 3).and_then(|word| word.parse::<u32>().ok());
+    let name = comm.map(|comm| comm.trim_end_matches('\n').to_string());
+    Some(ProcThread {
+        tid,
+        name: name.unwrap_or_else(|| field(&status, "Name").unwrap_or_default().to_string()),
+        allowed: cpulist::parse(field(&status, "Cpus_allowed_list")?).ok()?,
+        last: number(39).map(HostCpu),
+        priority: number(40).unwrap_or(0),
+        policy: number(41).unwrap_or(0),
+        run_ns: times.next().flatten(),
+        wait_ns: times.next().flatten(),
+    })
+}
+
+fn field<'t>(status: &'t str, name: &str) -> Option<&'t str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_threads() {
+        let own = std::process::id();
+        let all = of(&Root::default(), own);
+        let main = all.iter().find(|thread| thread.tid == own).unwrap();
+        assert!(!main.allowed.is_empty() && main.last.is_some(), "{main:?}");
+        assert_eq!(one(&Root::default(), own, own).unwrap().name, main.name);
+        assert_eq!(one(&Root::default(), own, 1), None, "another process's thread");
+    }
+
+    #[test]
+    fn reads_what_the_kernel_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let thread = folder.path().join("proc/7/task/9");
+        std::fs::create_dir_all(&thread).unwrap();
+        std::fs::write(thread.join("comm"), "CPU 0) KVM\n").unwrap();
+        std::fs::write(
+            thread.join("status"),
+            "Name:\tx\nCpus_allowed:\tf\nCpus_allowed_list:\t0-3\n",
+        )
+        .unwrap();
+        let rest: Vec<String> = (4..=52)
+            .map(|n| match n {
+                39 => "5".into(),
+                40 => "3".into(),
+                41 => "1".into(),
+                n => n.to_string(),
+            })
+            .collect();
+        std::fs::write(
+            thread.join("stat"),
+            format!("9 (CPU 0) KVM) S {}", rest.join(" ")),
+        )
+        .unwrap();
+        std::fs::write(thread.join("schedstat"), "1000 20 3\n").unwrap();
+        let expected = ProcThread {
+            tid: 9,
+            name: "CPU 0) KVM".into(),
+            allowed: cpulist::parse("0-3").unwrap(),
+            last: Some(HostCpu(5)),
+            policy: 1,
+            priority: 3,
+            run_ns: Some(1000),
+            wait_ns: Some(20),
+        };
+        assert_eq!(of(&Root::new(folder.path()), 7), [expected]);
+    }
+}

@@ -1,0 +1,105 @@
+//! Which libvirt daemon ran a hook, and whether it still does.
+
+use std::io::ErrorKind;
+
+use crate::ledger::reservation::{self, Daemon};
+use crate::root::Root;
+
+/// The names of the daemons that run qemu guests: the old one for all drivers, and the modular one.
+const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
+/// How many shells and wrappers may stand between libvirt and the hook.
+const GENERATIONS: u32 = 8;
+
+/// `/proc/sys/kernel/random/boot_id`; `None` where the root has none.
+pub fn boot_id(root: &Root) -> Option<String> {
+    let text = root.read("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_string())
+}
+
+/// What is known of the process that ran the hook. A host without `/proc`: nothing.
+pub fn daemon(root: &Root, pid: u32) -> Daemon {
+    match root.read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
+        Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
+        Err(_) => Daemon::Unknown,
+    }
+}
+
+/// The libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot (0: not known). A wrapper
+/// script ends with the hook, so it must not be taken for the daemon; where none is found it is the parent all the same.
+pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
+    let mut pid = parent;
+    let mut first = None;
+    for _ in 0..GENERATIONS {
+        let Ok(stat) = root.read(format!("/proc/{pid}/stat")) else {
+            break;
+        };
+        let start = reservation::start_time(&stat).unwrap_or(0);
+        if first.is_none() {
+            first = Some((pid, start));
+        }
+        if name(&stat).is_some_and(|name| DAEMONS.contains(&name)) {
+            return (pid, start);
+        }
+        match parent_of(&stat) {
+            Some(next) if next > 0 => pid = next,
+            _ => break,
+        }
+    }
+    first.unwrap_or((parent, 0))
+}
+
+/// Field 2 of `/proc/PID/stat` (`proc(5)`), without its parentheses.
+fn name(stat: &str) -> Option<&str> {
+    let (before, _) = stat.rsplit_once(')')?;
+    before.split_once('(').map(|(_, name)| name)
+}
+
+/// Field 4: the parent.
+fn parent_of(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn stat(pid: u32, name: &str, parent: u32, start: u64) -> String {
+        format!("{pid} ({name}) S {parent} 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n")
+    }
+
+    #[test]
+    fn wrappers_are_looked_through() {
+        let folder = tempfile::tempdir().unwrap();
+        for (pid, name, parent, start) in [
+            (1, "systemd", 0, 1),
+            (10, "libvirtd", 1, 100),
+            (11, "virtqemud", 1, 110),
+            (20, "bash", 10, 200),
+            (21, "a (sh) x", 20, 210),
+            (30, "cargo", 1, 300),
+            (31, "rpc-libvirtd", 30, 310),
+        ] {
+            let path = folder.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("stat"), stat(pid, name, parent, start)).unwrap();
+        }
+        let root = Root::new(folder.path());
+        for (parent, expected) in [
+            (10, (10, 100)),
+            (11, (11, 110)),
+            (20, (10, 100)),
+            (21, (10, 100)),
+            (30, (30, 300)),
+            (31, (31, 310)),
+            (99, (99, 0)),
+        ] {
+            assert_eq!(libvirt_of(&root, parent), expected, "{parent}");
+        }
+        assert_eq!(daemon(&root, 10), Daemon::StartedAt(100));
+        assert_eq!(daemon(&root, 99), Daemon::Gone);
+        assert_eq!(daemon(&Root::new("/nonexistent-root"), 10), Daemon::Unknown);
+    }
+}

@@ -1,0 +1,116 @@
+//! A running guest as its status file shows it: what the live door, floats and `virtfit status` look at.
+
+use std::collections::BTreeMap;
+
+use crate::domain::Domain;
+use crate::idset::CpuSet;
+use crate::ledger::guest::GuestXml;
+use crate::ledger::pinned::{Records, Thread};
+use crate::ledger::status;
+use crate::rewrite::{self, Provenance};
+use crate::settings::Value;
+use crate::units::{Id, VcpuId};
+use crate::xml::{Document, XmlError};
+
+/// A running guest.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Running {
+    /// `running`, `paused`, `shutdown`, …, as libvirt calls it.
+    pub state: String,
+    /// Why, e.g. `booted`, `migration`.
+    pub reason: String,
+    /// The QEMU process; 0 where there is none yet.
+    pub pid: u32,
+    /// The thread of each vCPU that is online.
+    pub tids: BTreeMap<VcpuId, u32>,
+    /// QEMU has not answered yet.
+    pub starting: bool,
+    /// numad's CPUs, where the XML says `placement='auto'`.
+    pub numad: Option<CpuSet>,
+    /// The live `<domain>` as it stands there. May hold passwords.
+    pub xml: String,
+    /// What it says.
+    pub guest: GuestXml,
+    /// What virtfit wrote into its definition before it started.
+    pub provenance: Option<Provenance>,
+}
+
+impl Running {
+    /// Reads a status file's text.
+    ///
+    /// # Errors
+    /// As [`status::parse`].
+    pub fn parse(text: &str, pinned: &Records) -> Result<Self, XmlError> {
+        let document = Document::parse(text)?;
+        let root = document.root();
+        let Some(domain) = root.child("domain").filter(|_| root.name() == "domstatus") else {
+            return Err(root.error("no <domstatus> with a <domain>"));
+        };
+        let xml = domain.raw();
+        let mut guest = GuestXml::parse(xml)?;
+        let pid = status::pid(root);
+        if let Some(record) = pinned.of(&guest.domain.uuid, pid) {
+            record.mark(&mut guest);
+        }
+        let threads = root.child("vcpus");
+        let threads = threads.iter().flat_map(|vcpus| vcpus.children_named("vcpu"));
+        let tids = threads.filter_map(|vcpu| {
+            let id = vcpu.attr("id")?.parse().ok()?;
+            let tid = vcpu.attr("pid")?.parse().ok().filter(|tid| *tid > 0)?;
+            Some((VcpuId::new(id), tid))
+        });
+        let numad = root.child("numad").and_then(|numad| numad.attr("cpuset"));
+        Ok(Self {
+            state: root.attr("state").unwrap_or_default().into_owned(),
+            reason: root.attr("reason").unwrap_or_default().into_owned(),
+            pid,
+            tids: tids.collect(),
+            starting: status::is_starting(root),
+            numad: numad.and_then(|list| crate::cpulist::parse(&list).ok()),
+            xml: xml.to_string(),
+            provenance: rewrite::provenance(&Document::parse(xml)?).ok().flatten(),
+            guest,
+        })
+    }
+
+    /// The facts of its live XML.
+    pub fn domain(&self) -> &Domain {
+        &self.guest.domain
+    }
+
+    /// Its vCPUs, emulator and iothreads.
+    pub fn threads(&self) -> Vec<Thread> {
+        let domain = self.domain();
+        let vcpus = domain.all_vcpus();
+        let iothreads = domain.iothread_ids.iter().copied().map(Thread::Iothread);
+        vcpus
+            .iter()
+            .map(Thread::Vcpu)
+            .chain([Thread::Emulator])
+            .chain(iothreads)
+            .collect()
+    }
+
+    /// The mask virtfit wrote into the definition for this thread.
+    pub fn wrote(&self, thread: Thread) -> Option<&CpuSet> {
+        let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
+        let target = thread.target();
+        owned
+            .filter(|owned| owned.target == target)
+            .find_map(|owned| match &owned.wrote {
+                Value::Cpus(cpus) => Some(cpus),
+                _ => None,
+            })
+    }
+
+    /// The CPUs a thread may use by the XML: its own pin, else numad's answer or `vcpu@cpuset`; `None`: any (libvirt's order in
+    /// `qemuProcessSetupPid`).
+    pub fn allowed(&self, thread: Thread) -> Option<&CpuSet> {
+        let domain = self.domain();
+        let common = match domain.vcpu_placement_auto {
+            true => self.numad.as_ref(),
+            false => domain.vcpu_cpuset.as_ref(),
+        };
+        thread.pin(domain).or(common)
+    }
+}

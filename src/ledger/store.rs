@@ -1,0 +1,575 @@
+//! The write side of `/run/virtfit`: reservations under one lock, and marks of undecided guests without it.
+//!
+//! The protocol is in [`super::reservation`]. Files appear whole, by rename; nothing is synced to a disk, as `/run` is
+//! memory and what is in it means nothing after a boot. Nothing here waits past its deadline, and nothing is written
+//! after it: whoever asked has given up by then, and another process decides in its place.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal;
+use nix::unistd::Pid;
+
+use crate::ledger::read::{self, Glance, LedgerError};
+use crate::ledger::reservation::{self, Reservation, ReservationError};
+use crate::ledger::undecided::{self, Undecided};
+use crate::root::Root;
+
+/// The folder of everything that is written.
+pub const FOLDER: &str = "/run/virtfit";
+/// The lock's file. Only root may open it: whoever can open a file can lock it.
+pub const LOCK: &str = "/run/virtfit/lock";
+/// How long to sleep between two attempts at the lock. It is held for one look and one rename, well below a millisecond.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Numbers temporary files of one process.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Why something was not written. Messages name the file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else held the lock all the time.
+    #[error("{0}: the lock was not free in time")]
+    Locked(PathBuf),
+    /// The deadline passed before the file could be put in its place.
+    #[error("{0}: too late to write it")]
+    Late(PathBuf),
+    /// No room, read-only, not allowed, no folder: what the kernel said.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// What it said it about.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// A UUID becomes a file's name: it has to be one.
+    #[error("'{0}' is no UUID, so nothing can be written down for this guest")]
+    Uuid(String),
+    /// It cannot be told what is taken.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It cannot be put into words.
+    #[error(transparent)]
+    Reservation(#[from] ReservationError),
+    /// Neither can a mark.
+    #[error("cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Where reservations and marks are written.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: Root,
+}
+
+/// The lock, as long as this lives.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    store: &'a Store,
+    deadline: Instant,
+    // Dropped last; the kernel lets go of it with the file, also when the process dies.
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// The store of a host.
+    pub fn new(root: &Root) -> Self {
+        Self { root: root.clone() }
+    }
+
+    /// Waits for the lock, no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// Somebody else has it, or its file cannot be made.
+    pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, StoreError> {
+        self.folder(FOLDER)?;
+        let path = self.root.path(LOCK);
+        let at = |error: io::Error| StoreError::Io {
+            path: path.clone(),
+            error,
+        };
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(at)?;
+            if let Some(lock) = wait(file, deadline).map_err(at)? {
+                // Whoever removed the folder meanwhile took the lock everybody else uses with it.
+                if same_file(&lock, &path) {
+                    return Ok(Locked {
+                        store: self,
+                        deadline,
+                        _lock: lock,
+                    });
+                }
+                self.folder(FOLDER)?;
+            }
+            if Instant::now() >= deadline {
+                return Err(StoreError::Locked(path));
+            }
+        }
+    }
+
+    /// Takes a guest's reservation back, without the lock: removing only frees. Whether there was one.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
+        self.unlink(reservation::FOLDER, uuid)
+    }
+
+    /// Takes the mark of an undecided guest away. Whether there was one.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn unmark(&self, uuid: &str) -> Result<bool, StoreError> {
+        self.unlink(undecided::FOLDER, uuid)
+    }
+
+    /// Marks a guest as undecided. Needs no lock, and is never too late.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn mark(&self, mark: &Undecided) -> Result<(), StoreError> {
+        self.put(undecided::FOLDER, &mark.uuid, &mark.to_json()?, None)
+    }
+
+    /// A guest's reservation, valid or not.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn reservation(&self, uuid: &str) -> Result<Option<Reservation>, StoreError> {
+        let path = format!("{}/{}.json", reservation::FOLDER, file_stem(uuid)?);
+        let text = self.root.read_opt(&path).map_err(|error| StoreError::Io {
+            path: self.root.path(&path),
+            error,
+        })?;
+        Ok(text.and_then(|text| Reservation::from_json(&text).ok()))
+    }
+
+    /// Where the host is.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// UUIDs of the reservations and marks of guests of this name, for where only the name is known.
+    ///
+    /// # Errors
+    /// The folders cannot be read.
+    pub fn uuids_of(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        let stems = |folder: &str| {
+            read::stems(&self.root, folder, "json").map_err(|error| StoreError::Io {
+                path: self.root.path(folder),
+                error,
+            })
+        };
+        for uuid in stems(reservation::FOLDER)? {
+            if self
+                .reservation(&uuid)
+                .ok()
+                .flatten()
+                .is_some_and(|found| found.name == name)
+            {
+                found.push(uuid);
+            }
+        }
+        for uuid in stems(undecided::FOLDER)? {
+            let text = self.root.read(format!("{}/{uuid}.json", undecided::FOLDER));
+            let mark = text.ok().and_then(|text| Undecided::from_json(&text).ok());
+            if mark.is_some_and(|mark| mark.name == name) {
+                found.push(uuid);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives a reservation to the libvirt daemon that runs the guest now. The guest runs: nothing new is taken, so
+    /// the lock is not needed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn adopt(&self, reservation: &Reservation, deadline: Instant) -> Result<(), StoreError> {
+        self.put(
+            reservation::FOLDER,
+            &reservation.uuid,
+            &reservation.to_json()?,
+            Some(deadline),
+        )
+    }
+
+    /// Puts `STEM.json` into a folder, whole or not at all.
+    fn put(&self, folder: &str, uuid: &str, text: &str, deadline: Option<Instant>) -> Result<(), StoreError> {
+        let stem = file_stem(uuid)?;
+        let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        self.folder(FOLDER)?;
+        self.folder(folder)?;
+        let folder = self.root.path(folder);
+        let target = folder.join(format!("{stem}.json"));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temporary = Temporary(folder.join(format!(".{stem}.json.{}.{number}", std::process::id())));
+        let at = |error| StoreError::Io {
+            path: target.clone(),
+            error,
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&temporary.0)
+            .map_err(at)?;
+        file.set_permissions(Permissions::from_mode(0o644)).map_err(at)?;
+        file.write_all(text.as_bytes()).map_err(at)?;
+        let written = file.metadata().map_err(at)?.ino();
+        if late() {
+            return Err(StoreError::Late(target));
+        }
+        fs::rename(&temporary.0, &target).map_err(at)?;
+        std::mem::forget(temporary);
+        // A process that was stopped just before the rename wrote for somebody who has given up.
+        if late() {
+            if fs::metadata(&target).is_ok_and(|found| found.ino() == written) {
+                let _ = fs::remove_file(&target);
+            }
+            return Err(StoreError::Late(target));
+        }
+        Ok(())
+    }
+
+    fn unlink(&self, folder: &str, uuid: &str) -> Result<bool, StoreError> {
+        let path = self.root.path(format!("{folder}/{}.json", file_stem(uuid)?));
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(StoreError::Io { path, error }),
+        }
+    }
+
+    /// Makes a folder that everybody may look into, where it is missing.
+    fn folder(&self, folder: &str) -> Result<(), StoreError> {
+        let path = self.root.path(folder);
+        let at = |error| StoreError::Io {
+            path: path.clone(),
+            error,
+        };
+        let made = match DirBuilder::new().mode(0o755).create(&path) {
+            // A host root without /run.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                DirBuilder::new().mode(0o755).recursive(true).create(&path)
+            }
+            made => made,
+        };
+        match made {
+            Ok(()) => fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(at),
+            // What is in its place shows when something is written into it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            // A file system that is read-only says so even where the folder is there.
+            Err(error) => match fs::metadata(&path) {
+                Ok(found) if found.is_dir() => Ok(()),
+                _ => Err(at(error)),
+            },
+        }
+    }
+}
+
+impl Locked<'_> {
+    /// What can have changed since the decision was made.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn glance(&self, now: SystemTime) -> Result<Glance, StoreError> {
+        Ok(read::glance(&self.store.root, now)?)
+    }
+
+    /// Writes a reservation; replaces the guest's own.
+    ///
+    /// # Errors
+    /// It cannot be written, or not in time.
+    pub fn write(&self, reservation: &Reservation) -> Result<(), StoreError> {
+        self.store.put(
+            reservation::FOLDER,
+            &reservation.uuid,
+            &reservation.to_json()?,
+            Some(self.deadline),
+        )
+    }
+
+    /// Takes a guest's reservation back. Whether there was one.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
+        self.store.remove(uuid)
+    }
+
+    /// Removes what means nothing any more: void reservations, what dead processes left half written, and marks of guests
+    /// whose start came to nothing. What cannot be removed stays; it does no harm.
+    pub fn sweep(&self, glance: &Glance, now: SystemTime) {
+        let now = read::seconds(now);
+        for stem in &glance.void {
+            let _ = self.store.unlink(reservation::FOLDER, stem);
+        }
+        for folder in [reservation::FOLDER, undecided::FOLDER] {
+            let names = self.store.root.list(folder).unwrap_or_default();
+            for name in names.iter().filter(|name| left_behind(name)) {
+                let _ = fs::remove_file(self.store.root.path(format!("{folder}/{name}")));
+            }
+        }
+        for stem in read::stems(&self.store.root, undecided::FOLDER, "json").unwrap_or_default() {
+            let text = self.store.root.read(format!("{}/{stem}.json", undecided::FOLDER));
+            let mark = text.ok().and_then(|text| Undecided::from_json(&text).ok());
+            if mark.is_some_and(|mark| mark.forgotten(now, glance.running.contains(&mark.name))) {
+                let _ = self.store.unlink(undecided::FOLDER, &stem);
+            }
+        }
+    }
+}
+
+/// The lock, or nothing at the deadline.
+fn wait(file: File, deadline: Instant) -> io::Result<Option<Flock<File>>> {
+    let mut file = file;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, error)) => return Err(error.into()),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        thread::sleep(PAUSE.min(left));
+    }
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    let (Ok(held), Ok(found)) = (file.metadata(), fs::metadata(path)) else {
+        return false;
+    };
+    (held.dev(), held.ino()) == (found.dev(), found.ino())
+}
+
+/// A UUID as the name of a file: hex digits and dashes only, lower case.
+fn file_stem(uuid: &str) -> Result<String, StoreError> {
+    let fits = (1..=64).contains(&uuid.len());
+    if fits && uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+        Ok(uuid.to_ascii_lowercase())
+    } else {
+        Err(StoreError::Uuid(uuid.chars().take(64).collect()))
+    }
+}
+
+/// A temporary file whose process is gone: `.UUID.json.PID.N`.
+fn left_behind(name: &str) -> bool {
+    let pid = name
+        .strip_prefix('.')
+        .and_then(|rest| rest.split_once(".json."))
+        .and_then(|(_, rest)| rest.split('.').next()?.parse::<i32>().ok());
+    pid.is_some_and(|pid| pid > 0 && signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
+}
+
+/// A file that is removed unless it got its place.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::idset::CpuSet;
+    use crate::units::HostCpu;
+
+    const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    fn reservation() -> Reservation {
+        Reservation {
+            version: reservation::VERSION,
+            uuid: UUID.into(),
+            name: "db".into(),
+            cpus: CpuSet::one(HostCpu(3)),
+            withheld: CpuSet::new(),
+            memory: Vec::new(),
+            boot_id: String::new(),
+            pid: 1,
+            start_time: 0,
+            tentative_until: None,
+            written_at: 100,
+            pins: None,
+        }
+    }
+
+    fn mark(written_at: u64) -> Undecided {
+        Undecided {
+            uuid: UUID.into(),
+            name: "db".into(),
+            why: "no time".into(),
+            written_at,
+        }
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(&Root::new(folder.path()));
+        (folder, store)
+    }
+
+    fn names(folder: &Path, below: &str) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder.join(below))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn written_whole_read_back_and_removed() {
+        let (folder, store) = store();
+        assert_eq!(store.reservation(UUID).unwrap(), None);
+        assert!(!store.remove(UUID).unwrap());
+        let locked = store.lock(soon()).unwrap();
+        locked.write(&reservation()).unwrap();
+        locked.write(&reservation()).unwrap();
+        drop(locked);
+        assert_eq!(store.reservation(UUID).unwrap(), Some(reservation()));
+        assert_eq!(
+            names(folder.path(), "run/virtfit/reservations"),
+            [format!("{UUID}.json")]
+        );
+        let mode = |path: &str| {
+            let found = fs::metadata(folder.path().join(path)).unwrap();
+            found.permissions().mode() & 0o7777
+        };
+        assert_eq!(mode("run/virtfit"), 0o755);
+        assert_eq!(mode("run/virtfit/reservations"), 0o755);
+        assert_eq!(mode(&format!("run/virtfit/reservations/{UUID}.json")), 0o644);
+        assert_eq!(mode("run/virtfit/lock"), 0o600);
+        assert!(store.remove(UUID).unwrap());
+        assert!(!store.remove(UUID).unwrap());
+    }
+
+    #[test]
+    fn a_uuid_that_is_a_path_is_none() {
+        let (folder, store) = store();
+        let long = "a".repeat(65);
+        for bad in ["", "../x", "a/b", "a.json", "ä", &long, "a b", "a\0b"] {
+            let locked = store.lock(soon()).unwrap();
+            let wrong = Reservation {
+                uuid: bad.into(),
+                ..reservation()
+            };
+            let error = locked.write(&wrong).unwrap_err();
+            assert!(matches!(error, StoreError::Uuid(_)), "{bad}: {error}");
+            assert!(store.remove(bad).is_err() && store.unmark(bad).is_err());
+        }
+        assert_eq!(names(folder.path(), "run/virtfit"), ["lock"]);
+    }
+
+    #[test]
+    fn the_lock_is_waited_for_and_not_for_long() {
+        let (_folder, store) = store();
+        let locked = store.lock(soon()).unwrap();
+        let start = Instant::now();
+        let error = store.lock(start + Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, StoreError::Locked(_)), "{error}");
+        let took = start.elapsed();
+        assert!((50..400).contains(&took.as_millis()), "{took:?}");
+        drop(locked);
+        // Free: even with no time left.
+        store.lock(Instant::now()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_folder_was_removed_is_not_the_lock() {
+        let (folder, store) = store();
+        let old = store.lock(soon()).unwrap();
+        fs::remove_dir_all(folder.path().join("run/virtfit")).unwrap();
+        let new = store.lock(soon()).unwrap();
+        assert!(store.lock(Instant::now()).is_err());
+        drop((old, new));
+    }
+
+    #[test]
+    fn nothing_is_written_after_the_deadline() {
+        let (folder, store) = store();
+        let locked = store.lock(Instant::now()).unwrap();
+        let error = locked.write(&reservation()).unwrap_err();
+        assert!(matches!(error, StoreError::Late(_)), "{error}");
+        assert_eq!(
+            names(folder.path(), "run/virtfit/reservations"),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_file_in_the_folders_place_is_an_error() {
+        let (folder, store) = store();
+        fs::create_dir(folder.path().join("run")).unwrap();
+        fs::write(folder.path().join("run/virtfit"), "").unwrap();
+        let error = store.lock(soon()).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Io { error, .. } if error.kind() == ErrorKind::NotADirectory),
+            "{error}"
+        );
+        assert!(store.mark(&mark(0)).is_err());
+        assert!(!store.remove(UUID).unwrap());
+    }
+
+    #[test]
+    fn sweeping_removes_what_means_nothing() {
+        let (folder, store) = store();
+        let locked = store.lock(soon()).unwrap();
+        locked.write(&reservation()).unwrap();
+        let temporary = |name: &str| {
+            let path = folder.path().join("run/virtfit/reservations").join(name);
+            fs::write(path, "").unwrap();
+        };
+        let own = format!(".x.json.{}.0", std::process::id());
+        temporary(&own);
+        temporary(".x.json.999999999.0");
+        store.mark(&mark(100)).unwrap();
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let nothing = Glance::default();
+        locked.sweep(&nothing, at(100));
+        assert_eq!(names(folder.path(), "run/virtfit/undecided").len(), 1);
+        assert_eq!(
+            names(folder.path(), "run/virtfit/reservations"),
+            [own.clone(), format!("{UUID}.json")]
+        );
+        // No such process: void. Its guest runs: the mark stays.
+        fs::create_dir(folder.path().join("proc")).unwrap();
+        let glance = locked.glance(at(1000)).unwrap();
+        assert_eq!(glance.void, [UUID]);
+        let runs = Glance {
+            running: ["db".to_string()].into(),
+            ..glance.clone()
+        };
+        locked.sweep(&runs, at(1000));
+        assert_eq!(names(folder.path(), "run/virtfit/reservations"), [own]);
+        assert_eq!(names(folder.path(), "run/virtfit/undecided").len(), 1);
+        locked.sweep(&glance, at(1000));
+        assert_eq!(names(folder.path(), "run/virtfit/undecided").len(), 0);
+    }
+}

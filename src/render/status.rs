@@ -1,0 +1,220 @@
+//! `virtfit status` as a table. Columns are as wide as what is in them; the last one wraps.
+
+use super::Style;
+use super::escape::clean;
+use super::layout::{Line, Paint, cut, finish, paragraph, width, wrap};
+use crate::idset::NodeSet;
+use crate::status::{Guest, Node, Status};
+use crate::units::KiB;
+
+/// The widest name that is shown whole.
+const NAME: usize = 24;
+/// The widest list of CPUs on one line.
+const CPUS: usize = 21;
+/// A note that would have to be narrower goes below its row.
+const NARROWEST_NOTE: usize = 18;
+
+/// The whole text.
+pub fn text(status: &Status, style: &Style) -> String {
+    let mut out = Vec::new();
+    if status.disabled {
+        let why = "virtfit is disabled: /run/virtfit/disabled exists";
+        paragraph(&mut out, "", 0, why, Paint::Bad, style);
+    }
+    if status.observe {
+        let why = "mode = observe: virtfit only tells what it would do";
+        paragraph(&mut out, "", 0, why, Paint::Strong, style);
+    }
+    guests(&status.guests, style, &mut out);
+    nodes(&status.nodes, &mut out);
+    finish(&out, style)
+}
+
+fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
+    const TITLES: [&str; 8] = [
+        "GUEST", "STATE", "PROFILE", "CPUS", "NODE", "MEMORY", "WAIT", "THREADS",
+    ];
+    if guests.is_empty() {
+        out.push(Line::of("no guest is defined or runs on this host", Paint::Plain));
+        return;
+    }
+    let rows: Vec<[String; 8]> = guests.iter().map(|guest| cells(guest, style)).collect();
+    let mut widths = TITLES.map(width);
+    for row in &rows {
+        for (most, cell) in widths.iter_mut().zip(row) {
+            *most = (*most).max(width(cell));
+        }
+    }
+    widths[3] = widths[3].min(CPUS);
+    let note_at: usize = widths.iter().map(|columns| columns + 1).sum();
+    let notes: Vec<String> = guests.iter().map(|guest| note(guest, style)).collect();
+    let room = style.columns().saturating_sub(note_at);
+    let beside = room >= NARROWEST_NOTE;
+    let mut head = Line::new();
+    row(&mut head, &TITLES.map(String::from), &widths, Paint::Strong);
+    if beside && notes.iter().any(|note| !note.is_empty()) {
+        head.pad_to(note_at).push("NOTE", Paint::Strong);
+    }
+    out.push(head);
+    for ((guest, cells), note) in guests.iter().zip(&rows).zip(&notes) {
+        let cpus = wrap(&cells[3], widths[3]);
+        let lines = match note.is_empty() || !beside {
+            true => Vec::new(),
+            false => wrap(note, room),
+        };
+        let bad = guest.wrong() > 0 || guest.problem.is_some() || guest.undecided.is_some();
+        let paint = if bad { Paint::Bad } else { Paint::Plain };
+        for index in 0..cpus.len().max(lines.len()).max(1) {
+            let mut cells = if index == 0 {
+                cells.clone()
+            } else {
+                Default::default()
+            };
+            cells[3] = cpus.get(index).cloned().unwrap_or_default();
+            let mut line = Line::new();
+            row(&mut line, &cells, &widths, Paint::Plain);
+            if let Some(piece) = lines.get(index) {
+                line.pad_to(note_at).push(piece.clone(), paint);
+            }
+            out.push(line);
+        }
+        if !beside && !note.is_empty() {
+            paragraph(out, "    ", 4, note, paint, style);
+        }
+    }
+}
+
+fn row<const N: usize>(line: &mut Line, cells: &[String; N], widths: &[usize; N], paint: Paint) {
+    let mut column = 0;
+    for (cell, columns) in cells.iter().zip(widths) {
+        line.pad_to(column);
+        line.push(cell.clone(), paint);
+        column += columns + 1;
+    }
+}
+
+fn cells(guest: &Guest, style: &Style) -> [String; 8] {
+    let name = cut(&clean(&guest.name, style.unicode), NAME, style);
+    let runs = !guest.threads.is_empty();
+    [
+        name,
+        clean(&guest.state, style.unicode),
+        clean(guest.profile.as_deref().unwrap_or("-"), style.unicode),
+        cpus(guest),
+        guest.nodes.iter().copied().collect::<NodeSet>().to_string(),
+        memory(guest),
+        guest
+            .wait_percent
+            .map_or_else(|| "-".into(), |share| format!("{share:.1}%")),
+        match guest.wrong() {
+            0 if runs => "ok".into(),
+            0 => "-".into(),
+            wrong => format!("{wrong} WRONG"),
+        },
+    ]
+}
+
+/// Held CPUs, those its vCPUs float on behind `~`, and the real-time class.
+fn cpus(guest: &Guest) -> String {
+    let mut parts = Vec::new();
+    if !guest.held.is_empty() {
+        parts.push(guest.held.to_string());
+    }
+    if !guest.floating.is_empty() {
+        parts.push(format!("~{}", guest.floating));
+    }
+    if parts.is_empty() {
+        parts.push("-".into());
+    }
+    parts.extend(guest.realtime.as_ref().map(|class| class.to_uppercase()));
+    parts.join(" ")
+}
+
+fn memory(guest: &Guest) -> String {
+    let amount = size(guest.memory_kib);
+    match guest.page_kib {
+        Some(page) => format!("{amount} {}", size(page)),
+        None => amount,
+    }
+}
+
+/// `8G`, `512M`, `4K`; the largest unit that divides it.
+fn size(amount: KiB) -> String {
+    match amount.0 {
+        0 => "-".into(),
+        k if k % (1 << 20) == 0 => format!("{}G", k >> 20),
+        k if k % (1 << 10) == 0 => format!("{}M", k >> 10),
+        k => format!("{k}K"),
+    }
+}
+
+fn note(guest: &Guest, style: &Style) -> String {
+    let mut parts: Vec<String> = guest
+        .threads
+        .iter()
+        .filter_map(|thread| thread.wrong.clone())
+        .collect();
+    parts.extend(guest.problem.clone());
+    let undecided = guest.undecided.as_ref();
+    parts.extend(undecided.map(|why| format!("undecided, its CPUs may not be its own: {why}")));
+    if guest.transient && guest.problem.is_none() {
+        parts.push("transient".into());
+    }
+    if !guest.pending.is_empty() {
+        parts.push(format!("pending: {}", guest.pending.join("; ")));
+    }
+    clean(&parts.join("; "), style.unicode)
+}
+
+fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
+    let mut sizes: Vec<KiB> = nodes
+        .iter()
+        .flat_map(|node| node.pages_free.keys().copied())
+        .collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let mut titles: Vec<String> = ["NODE", "CPUS", "HELD", "FREE (WHOLE CORES)", "MEMORY FREE"]
+        .map(String::from)
+        .into();
+    titles.extend(sizes.iter().map(|page| format!("{} PAGES", size(*page))));
+    let mut rows = vec![titles];
+    for node in nodes {
+        let mut row = vec![
+            node.id.to_string(),
+            node.cpus.len().to_string(),
+            node.held.len().to_string(),
+            format!("{} ({})", node.free.len(), node.whole_cores),
+            node.memory_free_kib.map_or_else(|| "-".into(), gib),
+        ];
+        row.extend(sizes.iter().map(|size| {
+            node.pages_free
+                .get(size)
+                .map_or_else(|| "-".into(), u64::to_string)
+        }));
+        rows.push(row);
+    }
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|at| {
+            let cell = |row: &Vec<String>| row.get(at).map_or(0, |cell| width(cell));
+            rows.iter().map(cell).max().unwrap_or(0)
+        })
+        .collect();
+    for (index, row) in rows.iter().enumerate() {
+        let mut line = Line::new();
+        let mut column = 0;
+        for (cell, columns) in row.iter().zip(&widths) {
+            line.pad_to(column);
+            let paint = if index == 0 { Paint::Strong } else { Paint::Plain };
+            line.push(cell.clone(), paint);
+            column += columns + 2;
+        }
+        out.push(line);
+    }
+}
+
+/// GiB with one decimal.
+fn gib(amount: KiB) -> String {
+    let tenths = amount.0 * 10 / (1 << 20);
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}

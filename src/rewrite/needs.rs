@@ -1,0 +1,100 @@
+//! What a domain names and has not, so that libvirt refuses it: somebody named what virtfit had made. Taking that out
+//! again would leave a domain that cannot be defined.
+
+use std::collections::BTreeSet;
+
+use crate::cpulist;
+use crate::domain::parse::{iothread_ids, nested, plain_child};
+use crate::idset::NodeSet;
+use crate::settings::{DiskAttribute, Target};
+use crate::units::IothreadId;
+use crate::xml::Element;
+
+/// The targets whose values it cannot do without.
+pub(super) fn missing(root: &Element<'_>) -> BTreeSet<Target> {
+    let mut missing = BTreeSet::new();
+    if lacks_iothread(root) {
+        missing.insert(Target::Iothreads);
+    }
+    if lacks_cell(root) {
+        missing.insert(Target::Cells);
+    }
+    if lacks_cpu_mode(root) {
+        missing.insert(Target::CpuMode);
+    }
+    for disk in nested(root, &["devices", "disk"]) {
+        let driver = plain_child(&disk, "driver");
+        let attr = |name: &str| driver.and_then(|driver| driver.attr(name));
+        let uncached = matches!(attr("cache").as_deref(), Some("none" | "directsync"));
+        let target = plain_child(&disk, "target").and_then(|target| target.attr("dev"));
+        if let Some(target) = target
+            && attr("io").as_deref() == Some("native")
+            && !uncached
+        {
+            missing.insert(Target::Disk(target.into_owned(), DiskAttribute::Cache));
+        }
+    }
+    missing
+}
+
+/// A pin, a scheduler, a disk or a controller names an iothread the guest has not.
+fn lacks_iothread(root: &Element<'_>) -> bool {
+    let Ok(ids) = iothread_ids(root) else {
+        return false;
+    };
+    let pins =
+        nested(root, &["cputune", "iothreadpin"]).filter_map(|pin| Some(pin.attr("iothread")?.into_owned()));
+    let schedulers = nested(root, &["cputune", "iothreadsched"]);
+    let schedulers = schedulers.filter_map(|sched| Some(sched.attr("iothreads")?.into_owned()));
+    let devices = nested(root, &["devices", "disk"]).chain(nested(root, &["devices", "controller"]));
+    let drivers: Vec<Element<'_>> = devices
+        .filter_map(|device| plain_child(&device, "driver"))
+        .collect();
+    let direct = drivers
+        .iter()
+        .filter_map(|driver| Some(driver.attr("iothread")?.into_owned()));
+    let mapped = drivers
+        .iter()
+        .flat_map(|driver| nested(driver, &["iothreads", "iothread"]))
+        .filter_map(|thread| Some(thread.attr("id")?.into_owned()));
+    pins.chain(schedulers).chain(direct).chain(mapped).any(|list| {
+        let named = cpulist::parse::<IothreadId>(&list).unwrap_or_default();
+        named.iter().any(|id| !ids.contains(&id))
+    })
+}
+
+/// Memory is bound, backed or added by cell, and the guest has no such cell. libvirt takes page sizes for cell 0 of a
+/// guest without cells.
+fn lacks_cell(root: &Element<'_>) -> bool {
+    let cells = nested(root, &["cpu", "numa", "cell"]).count();
+    let beyond = |cell: Option<u32>| cell.is_some_and(|cell| cell as usize >= cells);
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let bound = nested(root, &["numatune", "memnode"])
+        .any(|memnode| beyond(memnode.attr("cellid").and_then(|text| number(&text))));
+    let backed = nested(root, &["memoryBacking", "hugepages", "page"]).any(|page| {
+        let nodes = page
+            .attr("nodeset")
+            .map(|text| cpulist::parse::<crate::units::NodeId>(&text));
+        let last = nodes.and_then(Result::ok).as_ref().and_then(NodeSet::last);
+        last.is_some_and(|node| node.0 > 0 && beyond(Some(node.0)))
+    });
+    let added =
+        nested(root, &["devices", "memory", "target", "node"]).any(|node| beyond(number(&node.text())));
+    let room = cells == 0 && plain_child(root, "maxMemory").is_some();
+    bound || backed || added || room
+}
+
+/// Features or a cache of a CPU that has neither a mode nor a model, or a cache passed through to one that is not.
+fn lacks_cpu_mode(root: &Element<'_>) -> bool {
+    let Some(cpu) = plain_child(root, "cpu") else {
+        return false;
+    };
+    let mode = cpu.attr("mode").unwrap_or_default();
+    let cache = plain_child(&cpu, "cache");
+    let bare = matches!(&*mode, "" | "custom") && plain_child(&cpu, "model").is_none();
+    let whole = matches!(&*mode, "host-passthrough" | "maximum");
+    let through = cache
+        .and_then(|cache| cache.attr("mode"))
+        .is_some_and(|mode| mode == "passthrough");
+    (bare && (cache.is_some() || plain_child(&cpu, "feature").is_some())) || (through && !whole)
+}

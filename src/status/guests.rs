@@ -1,0 +1,153 @@
+//! All guests of a host: those that run, those that are promised their CPUs, those that are only defined.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Guest, pending, running};
+use crate::idset::CpuSet;
+use crate::ledger::guest::GuestXml;
+use crate::ledger::pinned::Records;
+use crate::ledger::read::stems;
+use crate::ledger::running::Running;
+use crate::ledger::{claims, status, taken};
+use crate::policy::select;
+use crate::units::KiB;
+use crate::view::View;
+
+/// Where guests that started undecided are marked.
+const UNDECIDED: &str = "/run/virtfit/undecided";
+
+/// What of such a mark is told.
+#[derive(Deserialize)]
+struct Mark {
+    name: String,
+    why: String,
+}
+
+/// All guests by name.
+pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
+    let mut pinned_warnings = Vec::new();
+    let records = Records::read(&view.root, &mut pinned_warnings);
+    let mut guests: BTreeMap<String, Guest> = BTreeMap::new();
+    let vhost = crate::host::threads::vhost(&view.root);
+    let definitions = texts(view, claims::FOLDER, warnings);
+    for (name, text) in texts(view, status::FOLDER, &mut Vec::new()) {
+        let definition = definitions.get(&name);
+        let guest = match Running::parse(&text, &records) {
+            Ok(found) => running::guest(view, &found, definition.map(String::as_str), &vhost),
+            // The view's own warning says what is wrong with the file.
+            Err(error) => Guest {
+                state: "unknown".into(),
+                problem: Some(format!("its status file cannot be read: {error}")),
+                ..blank(&name)
+            },
+        };
+        guests.insert(name, guest);
+    }
+    for (name, text) in &definitions {
+        if !guests.contains_key(name) {
+            guests.insert(name.clone(), defined(view, name, text));
+        }
+    }
+    for holder in view
+        .reading
+        .ledger
+        .holders
+        .iter()
+        .filter(|holder| holder.reservation)
+    {
+        let guest = guests
+            .entry(holder.name.clone())
+            .or_insert_with(|| blank(&holder.name));
+        if guest.state == "shut off" || guest.state.is_empty() {
+            guest.state = "reserved".into();
+        }
+        guest.uuid.clone_from(&holder.uuid);
+        guest.held = held(view, holder);
+        guest.claims = CpuSet::new();
+        guest.memory_kib = holder
+            .memory
+            .iter()
+            .fold(KiB(0), |sum, uses| KiB(sum.0.saturating_add(uses.amount.0)));
+        guest.page_kib = holder.memory.iter().find_map(|uses| uses.page);
+        guest.nodes = running::nodes_of(view, &guest.held);
+    }
+    for (_, text) in json(view) {
+        if let Ok(mark) = serde_json::from_str::<Mark>(&text)
+            && let Some(guest) = guests.get_mut(&mark.name)
+        {
+            guest.undecided = Some(mark.why);
+        }
+    }
+    guests.into_values().collect()
+}
+
+/// What a holder of the ledger holds under the policy's sets.
+pub fn held(view: &View, holder: &crate::ledger::Holder) -> CpuSet {
+    taken::held(
+        holder,
+        &view.host,
+        &view.sets.dedicated,
+        view.policy.host.share_cores,
+    )
+}
+
+fn blank(name: &str) -> Guest {
+    Guest {
+        name: name.into(),
+        ..Guest::default()
+    }
+}
+
+/// A guest that does not run.
+fn defined(view: &View, name: &str, text: &str) -> Guest {
+    let mut guest = Guest {
+        state: "shut off".into(),
+        ..blank(name)
+    };
+    let parsed = match GuestXml::parse(text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            guest.problem = Some(format!("its definition cannot be read: {error}"));
+            return guest;
+        }
+    };
+    guest.uuid.clone_from(&parsed.domain.uuid);
+    guest.memory_kib = parsed.domain.memory;
+    guest.page_kib = crate::ledger::guest::memory(&parsed.domain, None, KiB(2048))
+        .iter()
+        .find_map(|uses| uses.page);
+    let autostart = view.reading.autostart.contains(name);
+    let selected = select::select(&view.policy, &parsed.domain, autostart);
+    guest.profile = selected.profile.map(|profile| profile.name);
+    guest.claims = parsed.wrote.union(&parsed.withheld);
+    guest.nodes = running::nodes_of(view, &guest.claims);
+    guest.pending = pending::inactive(view, text, &parsed, &guest.claims);
+    guest
+}
+
+/// The texts of a folder's XML files, by guest.
+fn texts(view: &View, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for stem in stems(&view.root, folder, "xml").unwrap_or_default() {
+        match view.root.read_opt(format!("{folder}/{stem}.xml")) {
+            Ok(Some(text)) => {
+                out.insert(stem, text);
+            }
+            Ok(None) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {}
+            Err(error) => warnings.push(error.to_string()),
+        }
+    }
+    out
+}
+
+fn json(view: &View) -> BTreeMap<String, String> {
+    let stems = stems(&view.root, UNDECIDED, "json").unwrap_or_default();
+    let read = |stem: String| {
+        let text = view.root.read(format!("{UNDECIDED}/{stem}.json")).ok()?;
+        Some((stem, text))
+    };
+    stems.into_iter().filter_map(read).collect()
+}

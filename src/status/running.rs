@@ -1,0 +1,176 @@
+//! A running guest: what it holds, and where the kernel runs its threads.
+
+use super::{Guest, Thread, pending};
+use crate::daemon::live::thread_of;
+use crate::host::threads::{self, ProcThread};
+use crate::idset::{CpuSet, NodeSet};
+use crate::ledger::pinned;
+use crate::ledger::running::Running;
+use crate::ledger::taken::same_guest;
+use crate::policy::{select, sets};
+use crate::units::{KiB, NodeId};
+use crate::view::View;
+
+/// What is known of a running guest. `vhost`: kernel threads that serve guests, each with the process it serves.
+pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[(u32, ProcThread)]) -> Guest {
+    let domain = running.domain();
+    let autostart = view.reading.autostart.contains(&domain.name);
+    let selected = select::select(&view.policy, domain, autostart);
+    let own = |holder: &&crate::ledger::Holder| {
+        same_guest((&holder.uuid, &holder.name), (&domain.uuid, &domain.name))
+    };
+    let holder = view.reading.ledger.holders.iter().find(own);
+    let held = holder.map_or_else(CpuSet::new, |holder| super::guests::held(view, holder));
+    let floating = floating(view, running, &held);
+    let memory = holder.map_or_else(
+        || crate::ledger::guest::memory(domain, None, KiB(2048)),
+        |holder| holder.memory.clone(),
+    );
+    let bound = memory
+        .iter()
+        .fold(NodeSet::new(), |all, uses| all.union(&uses.nodes));
+    let threads = match running.pid {
+        0 => Vec::new(),
+        pid => look(view, running, pid, vhost),
+    };
+    let vcpus = || threads.iter().filter(|thread| thread.role.starts_with("vcpu "));
+    let realtime = vcpus().find(|thread| matches!(thread.scheduler.as_str(), "fifo" | "rr"));
+    Guest {
+        name: domain.name.clone(),
+        uuid: domain.uuid.clone(),
+        state: if running.starting {
+            "starting".into()
+        } else {
+            running.state.clone()
+        },
+        transient: definition.is_none(),
+        profile: selected.profile.as_ref().map(|profile| profile.name.clone()),
+        nodes: match bound.is_empty() {
+            false => bound.iter().collect(),
+            true => nodes_of(view, &held.union(&floating)),
+        },
+        claims: CpuSet::new(),
+        realtime: realtime.map(|thread| thread.scheduler.clone()),
+        memory_kib: domain.memory,
+        page_kib: memory.iter().find_map(|uses| uses.page),
+        wait_percent: wait_percent(vcpus()),
+        pending: pending::running(view, running, definition),
+        undecided: None,
+        problem: None,
+        held,
+        floating,
+        threads,
+    }
+}
+
+/// The nodes of these CPUs.
+pub fn nodes_of(view: &View, cpus: &CpuSet) -> Vec<NodeId> {
+    let node = |cpu| Some(view.host.core_of(cpu)?.node);
+    cpus.iter().filter_map(node).collect::<NodeSet>().iter().collect()
+}
+
+/// Where its vCPUs float: masks of several CPUs that hold nothing, or no pin at all.
+fn floating(view: &View, running: &Running, held: &CpuSet) -> CpuSet {
+    let vcpus = running.domain().all_vcpus();
+    let mut all = CpuSet::new();
+    for vcpu in vcpus.iter() {
+        let thread = pinned::Thread::Vcpu(vcpu);
+        match running.allowed(thread) {
+            None => all.extend_from(&sets::usable(&view.host)),
+            Some(mask) if !mask.is_subset(held) => all.extend_from(mask),
+            Some(_) => {}
+        }
+    }
+    all
+}
+
+/// How long they waited, of the time they wanted a CPU.
+fn wait_percent<'t>(threads: impl Iterator<Item = &'t Thread>) -> Option<f64> {
+    let (mut run, mut wait, mut known) = (0u128, 0u128, false);
+    for thread in threads {
+        run += u128::from(thread.run_ns?);
+        wait += u128::from(thread.wait_ns?);
+        known = true;
+    }
+    let whole = run + wait;
+    let tenths = (wait * 1000 + whole / 2).checked_div(whole).unwrap_or(0);
+    known.then_some(tenths as f64 / 10.0)
+}
+
+/// Its threads, each beside what the XML says.
+fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -> Vec<Thread> {
+    let mut out = Vec::new();
+    for found in threads::of(&view.root, pid) {
+        let own = thread_of(&found.name);
+        let by_id = running.tids.iter().find(|(_, tid)| **tid == found.tid);
+        let own = by_id.map_or(own, |(vcpu, _)| pinned::Thread::Vcpu(*vcpu));
+        let expected = running.allowed(own).cloned().unwrap_or_default();
+        let online = expected.intersection(&view.host.online);
+        let wrong = (!running.starting && !online.is_empty() && !found.allowed.is_subset(&expected))
+            .then(|| elsewhere(&found, &expected));
+        let role = match own {
+            pinned::Thread::Vcpu(id) => format!("vcpu {id}"),
+            pinned::Thread::Emulator => "emulator".into(),
+            pinned::Thread::Iothread(id) => format!("iothread {id}"),
+        };
+        out.push(thread(found, role, expected, wrong));
+    }
+    // Of a kernel that runs them outside of QEMU: they have no pins, so they count by where they are.
+    let emulator = running.allowed(pinned::Thread::Emulator);
+    for (_, found) in vhost.iter().filter(|(serves, _)| *serves == pid) {
+        let expected = emulator.cloned().unwrap_or_default();
+        let last = found.last.filter(|last| !expected.contains(*last));
+        let holder = last.and_then(|last| who_holds(view, last));
+        let wrong = holder
+            .and(last)
+            .map(|last| format!("{} on CPU {last}", found.name));
+        out.push(thread(found.clone(), "vhost".into(), expected, wrong));
+    }
+    out
+}
+
+fn thread(found: ProcThread, role: String, expected: CpuSet, wrong: Option<String>) -> Thread {
+    Thread {
+        tid: found.tid,
+        name: found.name,
+        role,
+        allowed: found.allowed,
+        expected,
+        cpu: found.last,
+        scheduler: scheduler(found.policy).into(),
+        priority: found.priority,
+        run_ns: found.run_ns,
+        wait_ns: found.wait_ns,
+        wrong,
+    }
+}
+
+/// Where a thread is, or may come to be, though it should not.
+fn elsewhere(found: &ProcThread, expected: &CpuSet) -> String {
+    match found.last.filter(|last| !expected.contains(*last)) {
+        Some(last) => format!("{} on CPU {last}", found.name),
+        None => format!("{} may run on {}", found.name, found.allowed),
+    }
+}
+
+/// The guest that holds a CPU.
+fn who_holds(view: &View, cpu: crate::units::HostCpu) -> Option<&str> {
+    let holders = view.reading.ledger.holders.iter();
+    holders
+        .filter(|holder| super::guests::held(view, holder).contains(cpu))
+        .map(|holder| holder.name.as_str())
+        .next()
+}
+
+/// The name of a scheduling policy (`sched.h`).
+fn scheduler(policy: u32) -> &'static str {
+    match policy {
+        0 => "other",
+        1 => "fifo",
+        2 => "rr",
+        3 => "batch",
+        5 => "idle",
+        6 => "deadline",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,17 @@
+//! CPUs as cpulists in JSON: what a person reads and `taskset` takes.
+
+use serde::{Deserialize as _, Deserializer, Serializer};
+
+use crate::cpulist;
+use crate::idset::CpuSet;
+
+/// Writes `0-3,16`.
+pub fn serialize<S: Serializer>(cpus: &CpuSet, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(cpus)
+}
+
+/// Reads it.
+pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<CpuSet, D::Error> {
+    let text = String::deserialize(from)?;
+    cpulist::parse(&text).map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,522 @@
+//! What a start is promised, vetoed and told: the cases of `design.md` section 1.
+
+use std::cell::Cell;
+use std::fs;
+use std::sync::Arc;
+
+use virtfit::doors::Source;
+use virtfit::plan::Scope;
+use virtfit::units::{KiB, VcpuId};
+use virtfit::view::{Ask, View};
+
+use crate::host::{DAEMON, Fresh, Host, NOW, cpus, domain, pinned, uuid};
+
+/// The XML as the daemon would define it.
+fn tuned(host: &Host, xml: &str) -> String {
+    let view = host.view(NOW);
+    match view.decide(xml, Ask::of(Scope::Boot)).unwrap() {
+        virtfit::engine::Decision::Tuned { xml, .. } => xml,
+        other => panic!("not tuned: {other:?}"),
+    }
+}
+
+/// Somebody holds these CPUs.
+fn held(host: &Host, name: &str, list: &str) {
+    let each: Vec<String> = cpus(list).iter().map(|cpu| cpu.to_string()).collect();
+    let each: Vec<&str> = each.iter().map(String::as_str).collect();
+    host.runs(name, &pinned(name, &each));
+}
+
+#[test]
+fn a_its_own_pins_are_free() {
+    let host = Host::new();
+    let xml = tuned(&host, &domain("run-db", 2, ""));
+    let got = host.hook("run-db", "prepare", &xml);
+    assert_eq!(
+        (got.answer.exit, got.moved, got.answer.stdout.as_str()),
+        (0, false, "")
+    );
+    assert_eq!(got.reserved, Some(cpus("2-3")));
+    let reservation = host.reservation("run-db").unwrap();
+    assert_eq!(reservation.cpus, cpus("2-3"));
+    assert_eq!((reservation.pid, reservation.start_time), DAEMON);
+    assert_eq!(
+        (reservation.boot_id.as_str(), reservation.written_at),
+        ("b0", NOW)
+    );
+    assert_eq!((reservation.tentative_until, reservation.pins), (None, None));
+    // Another guest goes elsewhere now.
+    let other = tuned(&host, &domain("run-b", 2, ""));
+    host.hook("run-b", "prepare", &other);
+    assert_eq!(host.promised("run-b").unwrap(), "4-5");
+    // Twice is once.
+    assert_eq!(host.hook("run-db", "prepare", &xml).reserved, Some(cpus("2-3")));
+    assert_eq!(host.reading(NOW).reservations.len(), 2);
+}
+
+#[test]
+fn b_pins_absent_or_taken() {
+    let host = Host::new();
+    let bare = domain("run-db", 2, "");
+    let xml = tuned(&host, &bare);
+    let got = host.hook("run-db", "prepare", &bare);
+    assert_eq!(
+        (got.answer.exit, got.moved, got.reserved),
+        (0, true, Some(cpus("2-3")))
+    );
+    assert!(got.answer.stdout.contains("<vcpupin vcpu='0' cpuset='2'/>"));
+    let pins = host.reservation("run-db").unwrap().pins.unwrap();
+    assert_eq!(pins.vcpus[&VcpuId(1)], cpus("3"));
+    assert_eq!(pins.emulator, cpus("0-1"));
+    host.hook("run-db", "release", &bare);
+    held(&host, "other", "3");
+    let got = host.hook("run-db", "prepare", &xml);
+    assert_eq!((got.answer.exit, got.moved), (0, true));
+    let reserved = got.reserved.unwrap();
+    assert!(
+        reserved.len() == 2 && reserved.is_disjoint(&cpus("0-1,3,8-9")),
+        "{reserved}"
+    );
+}
+
+#[test]
+fn a_refusing_guest_is_told_where_it_goes() {
+    let host = Host::new();
+    let xml = tuned(&host, &domain("refuse-db", 2, ""));
+    // Absent pins alone never veto.
+    let got = host.hook("refuse-db", "prepare", &domain("refuse-db", 2, ""));
+    assert_eq!((got.answer.exit, got.moved), (0, true));
+    held(&host, "other", "3");
+    for (daemon, expected) in [
+        (
+            true,
+            "virtfit: refuse-db's CPU 3 is held by other; moved to CPUs 4-5, start it again",
+        ),
+        (
+            false,
+            "virtfit: refuse-db's CPU 3 is held by other; CPUs 4-5 are free: virtfit apply refuse-db, then start it again",
+        ),
+    ] {
+        let got = host.hook_at("refuse-db", "prepare", &xml, NOW, daemon);
+        assert_eq!((got.answer.exit, got.vetoed, got.reserved), (3, true, None));
+        assert_eq!(got.answer.stderr, [expected]);
+        assert_eq!(got.answer.stdout, "");
+        assert_eq!(host.reservation("refuse-db"), None);
+    }
+    // No room anywhere: the reason, with names.
+    held(&host, "big", "2,4-7,10-15");
+    let got = host.hook("refuse-db", "prepare", &domain("refuse-db", 2, ""));
+    assert_eq!(got.answer.exit, 3);
+    assert!(
+        got.answer.stderr[0].starts_with("virtfit: refuse-db needs 2 CPUs")
+            && got.answer.stderr[0].contains("other")
+            && got.answer.stderr[0].contains("big"),
+        "{:?}",
+        got.answer.stderr
+    );
+}
+
+#[test]
+fn c_nothing_fits() {
+    for name in ["run-db", "untuned-db"] {
+        let host = Host::new();
+        let xml = tuned(&host, &domain(name, 2, ""));
+        let first = cpus("2-3");
+        host.hook(name, "prepare", &xml);
+        assert_eq!(host.reservation(name).unwrap().cpus, first);
+        held(&host, "big", "2-7,10-15");
+        for xml in [&xml, &domain(name, 2, "")] {
+            let got = host.hook(name, "prepare", xml);
+            assert_eq!(
+                (got.answer.exit, got.reserved, got.moved),
+                (0, None, false),
+                "{name}"
+            );
+            assert_eq!(host.reservation(name), None, "{name}");
+        }
+    }
+}
+
+#[test]
+fn pins_by_hand_are_kept_and_never_given_twice() {
+    let host = Host::new();
+    held(&host, "other", "3");
+    let got = host.hook("run-db", "prepare", &pinned("run-db", &["3", "4"]));
+    assert_eq!((got.answer.exit, got.reserved), (0, Some(cpus("4"))));
+    let got = host.hook("refuse-db", "prepare", &pinned("refuse-db", &["3", "5"]));
+    assert_eq!((got.answer.exit, got.reserved), (3, None));
+    assert!(got.answer.stderr[0].contains("other"), "{:?}", got.answer.stderr);
+}
+
+#[test]
+fn guests_no_rule_matches_are_never_vetoed_and_hold_their_pins() {
+    let host = Host::new();
+    held(&host, "other", "3");
+    // name, pins, promised
+    for (name, pins, expected) in [
+        ("free", &["4", "5"][..], Some("4-5")),
+        ("taken", &["3", "6"], Some("6")),
+        ("wide", &["10-11", "10-11"], Some("10-11")),
+        ("floats", &["0-15", "0-15"], None),
+        ("housekeeping", &["0", "8"], None),
+        ("nowhere", &["99", "100"], None),
+    ] {
+        let got = host.hook(name, "prepare", &pinned(name, pins));
+        assert_eq!(got.answer.exit, 0, "{name}");
+        assert_eq!(got.answer.stdout, "", "{name}");
+        assert_eq!(host.promised(name).as_deref(), expected, "{name}");
+    }
+    let refuse = "<request xmlns='https://virtfit.dev/ns/request/1' profile='off'/>";
+    let xml = domain("refuse-x", 40, &format!("  <metadata>{refuse}</metadata>\n"));
+    assert_eq!(host.hook("refuse-x", "prepare", &xml).answer.exit, 0);
+}
+
+#[test]
+fn strict_memory_binds_the_cpus_to_its_nodes() {
+    let host = Host::new();
+    let xml = tuned(&host, &domain("strict-db", 2, ""));
+    assert!(xml.contains("mode='strict' nodeset='0'"), "{xml}");
+    // Room on its node: there.
+    held(&host, "other", "2-3");
+    assert_eq!(
+        host.hook("strict-db", "prepare", &xml).reserved,
+        Some(cpus("4-5"))
+    );
+    // Only on the other node: not with this XML, whose memory is on node 0.
+    held(&host, "more", "4-7");
+    let got = host.hook("strict-db", "prepare", &xml);
+    assert_eq!((got.answer.exit, got.reserved), (0, None));
+    // What is only preferred there may go.
+    let soft = domain("run-db", 2, "");
+    let soft = {
+        for name in ["other", "more"] {
+            host.stopped(name);
+        }
+        let soft = tuned(&host, &soft);
+        held(&host, "other", "2-3");
+        held(&host, "more", "4-7");
+        soft
+    };
+    assert!(soft.contains("mode='preferred' nodeset='0'"), "{soft}");
+    assert_eq!(
+        host.hook("run-db", "prepare", &soft).reserved,
+        Some(cpus("10-11"))
+    );
+    host.hook("run-db", "release", &soft);
+    // Who refuses is told where it goes when it is defined anew.
+    let other = xml
+        .replace("strict-db", "strictly-db")
+        .replace(&uuid("strict-db"), &uuid("strictly-db"));
+    let got = host.hook_at("strictly-db", "prepare", &other, NOW, true);
+    assert_eq!(
+        got.answer.stderr,
+        ["virtfit: strictly-db's CPUs 2-3 are held by other; moved to CPUs 10-11, start it again"]
+    );
+}
+
+#[test]
+fn strict_memory_binds_cell_by_cell() {
+    let host = Host::new();
+    let cells = "  <cpu mode='host-passthrough'><numa><cell id='0' cpus='0-1' memory='32' unit='MiB'/>\
+                 <cell id='1' cpus='2-3' memory='32' unit='MiB'/></numa></cpu>\n";
+    let xml = tuned(&host, &domain("strict-db", 4, cells));
+    assert!(
+        xml.contains("<memnode cellid='0' mode='strict' nodeset='0'/>"),
+        "{xml}"
+    );
+    // Pins gone, memory stays: each cell on its node, also where the other way round were better.
+    let (before, rest) = xml.split_once("    <vcpupin").unwrap();
+    let rest = rest.lines().filter(|line| !line.contains("vcpu")).skip(1);
+    let swapped: String = before
+        .lines()
+        .chain(rest)
+        .map(|line| format!("{line}\n"))
+        .collect::<String>()
+        .replace(
+            "<memnode cellid='0' mode='strict' nodeset='0'/>",
+            "<memnode cellid='0' mode='strict' nodeset='1'/>",
+        )
+        .replace(
+            "<memnode cellid='1' mode='strict' nodeset='1'/>",
+            "<memnode cellid='1' mode='strict' nodeset='0'/>",
+        );
+    let got = host.hook("strict-db", "prepare", &swapped);
+    assert_eq!(got.answer.exit, 0);
+    let pins = host.reservation("strict-db").unwrap().pins.unwrap().vcpus;
+    let node_1 = cpus("10-15");
+    assert!(
+        pins[&VcpuId(0)].is_subset(&node_1) && pins[&VcpuId(1)].is_subset(&node_1),
+        "{pins:?}"
+    );
+    assert!(
+        pins[&VcpuId(2)].is_disjoint(&node_1) && pins[&VcpuId(3)].is_disjoint(&node_1),
+        "{pins:?}"
+    );
+}
+
+#[test]
+fn withheld_siblings_are_promised_too() {
+    let host = Host::new();
+    let xml = tuned(&host, &domain("iso-db", 2, ""));
+    assert_eq!(host.hook("iso-db", "prepare", &xml).reserved, Some(cpus("2,4")));
+    assert_eq!(host.reservation("iso-db").unwrap().withheld, cpus("3,5"));
+    let got = host.hook("run-b", "prepare", &domain("run-b", 2, ""));
+    assert_eq!(got.reserved, Some(cpus("6-7")));
+    // A sibling that somebody holds is as bad as a CPU.
+    host.hook("iso-db", "release", &xml);
+    held(&host, "other", "5");
+    let got = host.hook("iso-db", "prepare", &xml);
+    assert_eq!(got.answer.exit, 3);
+    assert!(
+        got.answer.stderr[0].starts_with("virtfit: iso-db's CPU 5 is held by other; "),
+        "{:?}",
+        got.answer.stderr
+    );
+}
+
+#[test]
+fn pins_this_host_no_longer_has() {
+    let host = Host::new();
+    let xml = tuned(&host, &domain("refuse-db", 2, ""));
+    host.write(
+        "etc/virtfit/policy.d/9.toml",
+        "[host]\ndedicated = \"4-7\"\nhousekeeping = \"0-3\"\n",
+    );
+    let got = host.hook("refuse-db", "prepare", &xml);
+    assert_eq!(
+        (got.answer.exit, got.moved, got.reserved),
+        (0, true, Some(cpus("4-5")))
+    );
+}
+
+#[test]
+fn huge_pages_are_promised_once() {
+    let host = Host::paper();
+    host.write(
+        "etc/virtfit/policy.d/9.toml",
+        "[profile.fit]\nhugepages = \"2M\"\nmemory_mode = \"strict\"\n[host]\nstrategy = \"pack\"\n",
+    );
+    let big = |name: &str| domain(name, 1, "").replace("<memory unit='MiB'>64", "<memory unit='GiB'>8");
+    let first = tuned(&host, &big("refuse-a"));
+    assert!(
+        first.contains("nodeset='0'") && first.contains("<hugepages>"),
+        "{first}"
+    );
+    host.hook("refuse-a", "prepare", &first);
+    let reservation = host.reservation("refuse-a").unwrap();
+    assert_eq!(reservation.memory.len(), 1);
+    assert_eq!(reservation.memory[0].kib, KiB(8 << 20));
+    assert_eq!(reservation.memory[0].page_kib, Some(KiB(2048)));
+    // The same pages in its XML, other CPUs: QEMU would fail, so the reason is told.
+    let second = first
+        .replace("refuse-a", "refuse-b")
+        .replace(&uuid("refuse-a"), &uuid("refuse-b"))
+        .replace("<vcpupin vcpu='0' cpuset='1'/>", "<vcpupin vcpu='0' cpuset='5'/>");
+    assert_ne!(
+        first.matches("cpuset='5'").count(),
+        second.matches("cpuset='5'").count()
+    );
+    host.hook("filler", "prepare", &{
+        let filler = big("filler").replace("<memory unit='GiB'>8", "<memory unit='GiB'>10");
+        filler.replace(
+            "  <vcpu>",
+            "  <memoryBacking><hugepages/></memoryBacking>\n  <numatune><memory mode='strict' nodeset='1'/></numatune>\n  <vcpu>",
+        )
+    });
+    let got = host.hook("refuse-b", "prepare", &second);
+    assert_eq!(got.answer.exit, 3, "{:?}", got.answer.stderr);
+    assert!(got.answer.stderr[0].contains("pages"), "{:?}", got.answer.stderr);
+}
+
+#[test]
+fn what_comes_in_is_promised_for_half_a_minute() {
+    let host = Host::new();
+    for operation in ["migrate", "restore"] {
+        let got = host.hook("run-db", operation, &domain("run-db", 2, ""));
+        assert_eq!((got.answer.exit, got.reserved), (0, Some(cpus("2-3"))));
+        let reservation = host.reservation("run-db").unwrap();
+        assert_eq!(reservation.tentative_until, Some(NOW + 30));
+        assert_eq!(host.reading(NOW + 29).reservations.len(), 1);
+        // Its time is over, or the clock was set back.
+        assert_eq!(host.reading(NOW + 30).reservations.len(), 0);
+        assert_eq!(host.reading(NOW - 3600).reservations.len(), 0);
+        // `prepare` makes it firm, on the same CPUs.
+        let got = host.hook("run-db", "prepare", &got.answer.stdout);
+        assert_eq!((got.moved, got.reserved), (false, Some(cpus("2-3"))));
+        assert_eq!(host.reservation("run-db").unwrap().tentative_until, None);
+        for later in [NOW + 9999, NOW - 9999] {
+            assert_eq!(host.reading(later).reservations.len(), 1);
+        }
+        host.hook("run-db", "release", &domain("run-db", 2, ""));
+    }
+    // What has its place is passed through silently, and promised all the same.
+    let xml = host
+        .hook("run-db", "migrate", &domain("run-db", 2, ""))
+        .answer
+        .stdout;
+    let got = host.hook("run-db", "migrate", &xml);
+    assert_eq!(
+        (got.answer.stdout.as_str(), got.reserved),
+        ("", Some(cpus("2-3")))
+    );
+    let got = host.hook("nobody", "migrate", &pinned("nobody", &["3", "4"]));
+    assert_eq!((got.answer.stdout.as_str(), got.reserved), ("", Some(cpus("4"))));
+}
+
+#[test]
+fn released_by_uuid_or_name_and_as_often_as_it_likes() {
+    let host = Host::new();
+    for xml in [domain("run-db", 2, ""), "not XML".to_string(), String::new()] {
+        host.hook("run-db", "prepare", &domain("run-db", 2, ""));
+        host.hook("run-other", "prepare", &domain("run-other", 2, ""));
+        assert_eq!(host.reading(NOW).reservations.len(), 2);
+        for _ in 0..2 {
+            let got = host.hook("run-db", "release", &xml);
+            assert_eq!((got.answer.exit, got.answer.stderr.len()), (0, 0));
+            assert_eq!(host.reservation("run-db"), None, "{xml:?}");
+        }
+        assert!(host.reservation("run-other").is_some());
+    }
+    // With a policy that nobody can read, too.
+    host.write("etc/virtfit/policy.toml", "broken");
+    host.hook("run-other", "release", &domain("run-other", 2, ""));
+    assert_eq!(host.reading(NOW).reservations.len(), 0);
+}
+
+#[test]
+fn a_restarted_libvirt_adopts() {
+    let host = Host::new();
+    let xml = domain("run-db", 2, "");
+    host.hook("run-db", "prepare", &xml);
+    let before = host.reservation("run-db").unwrap();
+    // libvirtd dies between prepare and its status file: void.
+    fs::remove_dir_all(host.path().join("proc/77")).unwrap();
+    assert_eq!(host.reading(NOW).reservations.len(), 0);
+    // It runs: not void, and the new daemon's from now on.
+    host.runs("run-db", &xml);
+    assert_eq!(host.reading(NOW).reservations.len(), 1);
+    host.daemon(DAEMON.0, 99);
+    let got = host.hook("run-db", "reconnect", &xml);
+    assert_eq!((got.answer.exit, got.answer.stdout.as_str()), (0, ""));
+    let after = host.reservation("run-db").unwrap();
+    assert_eq!(after.start_time, 99);
+    assert_eq!((after.cpus, after.pins), (before.cpus, before.pins));
+    // No reservation, no XML, another boot: nothing, and never a failure.
+    for (name, xml) in [("nobody", &xml[..0]), ("run-db", "not XML")] {
+        assert_eq!(host.hook(name, "reconnect", xml).answer.exit, 0);
+    }
+    host.write("proc/sys/kernel/random/boot_id", "b1\n");
+    host.daemon(DAEMON.0, 123);
+    host.hook("run-db", "reconnect", &xml);
+    assert_eq!(host.reservation("run-db").unwrap().start_time, 99);
+}
+
+#[test]
+fn observing_writes_and_vetoes_nothing() {
+    let host = Host::new();
+    host.write("etc/virtfit/policy.d/9.toml", "[host]\nmode = \"observe\"\n");
+    for operation in ["prepare", "migrate", "restore"] {
+        for vcpus in [2, 40] {
+            let xml = domain("refuse-db", vcpus, "");
+            let got = host.hook("refuse-db", operation, &xml);
+            assert_eq!((got.answer.exit, got.answer.stdout.as_str()), (0, ""));
+            assert_eq!(got.answer.stderr, Vec::<String>::new());
+        }
+    }
+    assert!(!host.path().join("run").exists());
+}
+
+#[test]
+fn a_truncated_status_file_falls_back_to_the_promise() {
+    let host = Host::new();
+    let xml = tuned(&host, &domain("run-db", 2, ""));
+    host.hook("run-db", "prepare", &xml);
+    host.runs("run-db", &xml);
+    let path = host.path().join("run/libvirt/qemu/run-db.xml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, &text[..text.len() / 2]).unwrap();
+    // Even when libvirt was restarted meanwhile.
+    fs::remove_dir_all(host.path().join("proc/77")).unwrap();
+    host.daemon(DAEMON.0, 6);
+    let got = host.hook("run-b", "prepare", &domain("run-b", 2, ""));
+    assert_eq!(got.reserved, Some(cpus("4-5")));
+}
+
+/// A source that is one start behind: another guest starts right after it was read.
+struct Behind<'a> {
+    host: &'a Host,
+    quicker: Vec<(&'static str, String)>,
+    asked: Cell<usize>,
+}
+
+impl Source for Behind<'_> {
+    fn view(&self) -> Result<Arc<View>, String> {
+        let asked = self.asked.replace(self.asked.get() + 1);
+        let fresh = Fresh {
+            place: self.host.place(),
+            now: NOW,
+        };
+        let view = fresh.view();
+        if let Some((name, xml)) = self.quicker.get(asked) {
+            assert_eq!(self.host.hook(name, "prepare", xml).answer.exit, 0);
+        }
+        view
+    }
+}
+
+#[test]
+fn who_is_late_decides_again() {
+    // name, vCPUs of those that are quicker, exit, promised, how often it was decided
+    for (name, quicker, exit, promised, asked) in [
+        ("run-db", vec![2], 0, Some("4-5"), 2),
+        ("run-db", vec![2, 2, 2], 0, Some("10-11"), 4),
+        ("refuse-db", vec![6, 6], 3, None, 3),
+        ("run-db", vec![6, 6], 0, None, 3),
+        ("run-db", vec![], 0, Some("2-3"), 1),
+    ] {
+        let host = Host::new();
+        let names = ["refuse-q1", "refuse-q2", "refuse-q3"];
+        let behind = Behind {
+            host: &host,
+            quicker: names
+                .into_iter()
+                .zip(&quicker)
+                .map(|(name, vcpus)| (name, domain(name, *vcpus, "")))
+                .collect(),
+            asked: Cell::new(0),
+        };
+        let xml = domain(name, 2, "");
+        let got = host.hook_from(&behind, name, "prepare", &xml, NOW, false);
+        assert_eq!(got.answer.exit, exit, "{name} {quicker:?}: {:?}", got.answer);
+        assert_eq!(host.promised(name).as_deref(), promised, "{name} {quicker:?}");
+        assert_eq!(behind.asked.get(), asked, "{name} {quicker:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_nobody_announced_is_noticed() {
+    let host = Host::new();
+    struct Unannounced<'a>(&'a Host, Cell<bool>);
+    impl Source for Unannounced<'_> {
+        fn view(&self) -> Result<Arc<View>, String> {
+            let view = Arc::new(self.0.view(NOW));
+            if !self.1.replace(true) {
+                held(self.0, "other", "2-3");
+            }
+            Ok(view)
+        }
+    }
+    let source = Unannounced(&host, Cell::new(false));
+    let got = host.hook_from(&source, "run-db", "prepare", &domain("run-db", 2, ""), NOW, false);
+    assert_eq!(got.reserved, Some(cpus("4-5")));
+}
+
+#[test]
+fn guests_that_may_be_anywhere_do_not_wait_for_each_other() {
+    let host = Host::new();
+    for name in ["shared-a", "nobody"] {
+        let got = host.hook(name, "prepare", &domain(name, 2, ""));
+        assert_eq!((got.answer.exit, got.reserved, got.moved), (0, None, false));
+    }
+    assert!(!host.path().join("run/virtfit/lock").exists());
+}

@@ -1,0 +1,66 @@
+//! Hooks as processes, against each other.
+
+use virtfit::idset::CpuSet;
+
+use crate::host::{Host, NOW, domain};
+
+/// How often.
+const ROUNDS: usize = 100;
+
+#[test]
+fn of_two_that_refuse_one_wins() {
+    let host = Host::new();
+    let names = ["refuse-a", "refuse-b"];
+    // The host has twelve dedicated CPUs, six a node: one of them fits on each, so one node is taken.
+    host.runs(
+        "big",
+        &crate::host::pinned("big", &["10", "11", "12", "13", "14", "15"]),
+    );
+    for round in 0..ROUNDS {
+        let xml = names.map(|name| domain(name, 4, ""));
+        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+        let running = order.map(|guest| (guest, host.spawn(names[guest], "prepare", &xml[guest])));
+        let ran = running.map(|(guest, running)| (guest, running.wait()));
+        let (winners, losers): (Vec<_>, Vec<_>) = ran.iter().partition(|(_, ran)| ran.code == Some(0));
+        assert_eq!((winners.len(), losers.len()), (1, 1), "round {round}");
+        let (winner, loser) = (winners[0].0, &losers[0].1);
+        assert_eq!(loser.code, Some(3));
+        let line = loser.stderr.lines().next().unwrap_or_default();
+        assert!(
+            line.starts_with(&format!("virtfit: {} needs 4 CPUs", names[losers[0].0]))
+                && line.contains(names[winner]),
+            "round {round}: {}",
+            loser.stderr
+        );
+        assert_eq!(host.reading(NOW).reservations.len(), 1, "round {round}");
+        for guest in order {
+            host.run(names[guest], "release", &xml[guest]);
+        }
+        assert_eq!(host.reading(NOW).reservations.len(), 0, "round {round}");
+    }
+}
+
+#[test]
+fn of_four_that_run_shared_none_gets_what_another_has() {
+    let host = Host::new();
+    let names = ["run-a", "run-b", "run-c", "run-d"];
+    for round in 0..ROUNDS / 4 {
+        let running = names.map(|name| host.spawn(name, "prepare", &domain(name, 4, "")));
+        for ran in running.map(crate::host::Running::wait) {
+            assert_eq!(ran.code, Some(0), "round {round}: {}", ran.stderr);
+            assert!(!ran.stderr.contains("nothing was changed"), "{}", ran.stderr);
+        }
+        let mut seen = CpuSet::new();
+        let reservations = host.reading(NOW).reservations;
+        // Six CPUs a node: two guests fit.
+        assert_eq!(reservations.len(), 2, "round {round}");
+        for reservation in reservations {
+            assert!(reservation.cpus.is_disjoint(&seen), "round {round}");
+            assert_eq!(reservation.cpus.len(), 4);
+            seen.extend_from(&reservation.cpus);
+        }
+        for name in names {
+            host.run(name, "release", &domain(name, 4, ""));
+        }
+    }
+}

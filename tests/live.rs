@@ -1,0 +1,331 @@
+//! Live changes on a real libvirt and QEMU: pins, real-time classes, floats, and what `virtfit status` sees of them.
+//!
+//! What the daemon will do is done here by this very program, run again inside the daemons' namespace with virsh for libvirt's API.
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/libvirt.rs"]
+mod daemon;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::time::SystemTime;
+
+use daemon::{Libvirt, Thread};
+use virtfit::daemon::{Hypervisor, HypervisorError, LiveChange, floats, live};
+use virtfit::doors;
+use virtfit::ledger::pinned::Records;
+use virtfit::root::Root;
+use virtfit::view::{Place, View};
+
+const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
+const SETS: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n";
+
+/// What the daemon does at `started` (`live GUEST`) and after it (`floats`); words in `VIRTFIT_LIVE`, the policy's file last.
+#[test]
+#[ignore = "run by the tests below, inside the daemons' namespace"]
+fn inside() {
+    let Ok(words) = std::env::var("VIRTFIT_LIVE") else {
+        return;
+    };
+    let words: Vec<&str> = words.split(' ').collect();
+    let place = Place {
+        policy: words.last().map(Into::into),
+        ..Place::default()
+    };
+    let view = View::read(&place, SystemTime::now()).unwrap();
+    let root = Root::default();
+    let mut warnings = Vec::new();
+    let records = Records::read(&root, &mut warnings);
+    assert_eq!(warnings, Vec::<String>::new());
+    if words[0] == "live" {
+        let status = root.read(format!("/run/libvirt/qemu/{}.xml", words[1])).unwrap();
+        let case = doors::live::Case {
+            status: &status,
+            reservation: None,
+            pinned: &records,
+        };
+        let plan = doors::live::plan(case, &view).unwrap();
+        let applied = live::apply(&root, &mut Virsh, &plan);
+        assert_eq!(applied.failed, Vec::<String>::new(), "{plan:?}");
+        return;
+    }
+    let texts: Vec<String> = view
+        .reading
+        .running
+        .iter()
+        .map(|name| root.read(format!("/run/libvirt/qemu/{name}.xml")).unwrap())
+        .collect();
+    for float in floats::plan(&view, &texts, &records, |_| false) {
+        let applied = floats::apply(&root, &view, &mut Virsh, &float);
+        assert_eq!(applied.failed, Vec::<String>::new(), "{float:?}");
+    }
+}
+
+/// libvirt's API by way of virsh.
+struct Virsh;
+
+impl Hypervisor for Virsh {
+    fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
+        unreachable!("nothing is defined here")
+    }
+
+    fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
+        unreachable!("nothing is undefined here")
+    }
+
+    fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError> {
+        let words: Vec<String> = match change {
+            LiveChange::PinVcpu(id, cpus) => {
+                vec!["vcpupin".into(), uuid.into(), id.to_string(), cpus.to_string()]
+            }
+            LiveChange::PinEmulator(cpus) => vec!["emulatorpin".into(), uuid.into(), cpus.to_string()],
+            LiveChange::PinIothread(id, cpus) => {
+                vec![
+                    "iothreadpin".into(),
+                    uuid.into(),
+                    id.to_string(),
+                    cpus.to_string(),
+                ]
+            }
+            LiveChange::Numa(nodes) => vec![
+                "numatune".into(),
+                uuid.into(),
+                "--mode".into(),
+                "restrictive".into(),
+                "--nodeset".into(),
+                nodes.to_string(),
+            ],
+        };
+        let got = Command::new("virsh")
+            .args(["-q", "-c", "qemu:///system"])
+            .args(&words)
+            .arg("--live")
+            .output()
+            .unwrap();
+        match got.status.success() {
+            true => Ok(()),
+            false => Err(HypervisorError::Said(String::from_utf8_lossy(&got.stderr).into())),
+        }
+    }
+}
+
+/// The daemons, with a `/run/virtfit` of their own, and a policy.
+struct Scene {
+    libvirt: Libvirt,
+    policy: tempfile::NamedTempFile,
+}
+
+impl Scene {
+    fn new(rules: &str) -> Self {
+        let libvirt = Libvirt::start(0);
+        let own = "mkdir -p /run/virtfit && mount -t tmpfs none /run/virtfit";
+        assert!(libvirt.run("sh", &["-c", own], &[]).status.success());
+        let policy = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        let scene = Self { libvirt, policy };
+        scene.rules(rules);
+        scene
+    }
+
+    fn rules(&self, rules: &str) {
+        fs::write(self.policy.path(), format!("{SETS}{rules}")).unwrap();
+    }
+
+    /// Runs [`inside`]; what it said.
+    fn act(&self, words: &str) -> String {
+        let program = std::env::current_exe().unwrap();
+        let words = format!("VIRTFIT_LIVE={words} {}", self.policy.path().display());
+        let inside = ["--ignored", "--exact", "inside", "--nocapture"];
+        let mut all = vec![words.as_str(), program.to_str().unwrap()];
+        all.extend(inside);
+        let got = self.libvirt.run("env", &all, &[]);
+        let said = String::from_utf8_lossy(&got.stdout).into_owned();
+        assert!(
+            got.status.success(),
+            "{said}\n{}",
+            String::from_utf8_lossy(&got.stderr)
+        );
+        said.lines().filter(|line| line.contains("SAID")).collect()
+    }
+
+    fn start(&self, name: &str, vcpus: u32, transient: bool) {
+        let xml = format!(
+            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>{vcpus}</vcpu>\
+             <iothreads>1</iothreads><os><type arch='x86_64' machine='pc'>hvm</type></os>\
+             <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/></devices></domain>"
+        );
+        let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        fs::write(file.path(), xml).unwrap();
+        let path = file.path().to_string_lossy().into_owned();
+        if transient {
+            self.libvirt.virsh(&["create", &path]).unwrap();
+        } else {
+            self.libvirt.virsh(&["define", &path]).unwrap();
+            self.libvirt.virsh(&["start", name]).unwrap();
+        }
+    }
+
+    /// Masks of the threads, by name (those of the emulator under `qemu`).
+    fn masks(&self, name: &str) -> BTreeMap<String, String> {
+        let key = |thread: &Thread| match thread.name.starts_with("qemu") {
+            true => "qemu".to_string(),
+            false => thread.name.clone(),
+        };
+        let threads = self.libvirt.threads(name);
+        threads
+            .iter()
+            .map(|thread| (key(thread), thread.cpus.clone()))
+            .collect()
+    }
+
+    fn status(&self, more: &[&str]) -> (Option<i32>, String) {
+        let policy = self.policy.path().to_string_lossy().into_owned();
+        let mut words = vec!["status", "--policy", &policy];
+        words.extend(more);
+        let got = self.libvirt.run(VIRTFIT, &words, &[]);
+        let text = String::from_utf8_lossy(&got.stdout).into_owned() + &String::from_utf8_lossy(&got.stderr);
+        (got.status.code(), text)
+    }
+}
+
+fn rule(name: &str, profile: &str) -> String {
+    format!("[[rule]]\nmatch = {{ name = \"{name}\" }}\nprofile = \"{profile}\"\n")
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn guests_that_started_without_pins_get_them_live() {
+    let scene = Scene::new(&rule("lv-*", "fit"));
+    for transient in [false, true] {
+        scene.start("lv-one", 1, transient);
+        let said = scene.act("live lv-one");
+        let masks = scene.masks("lv-one");
+        assert_eq!(masks["CPU 0/TCG"], "1", "{masks:?} {said}");
+        assert_eq!(masks["qemu"], "0", "{masks:?} {said}");
+        assert_eq!(masks["IO iothread1"], "0", "{masks:?} {said}");
+        let live = scene.libvirt.virsh(&["dumpxml", "lv-one"]).unwrap();
+        assert!(live.contains("mode='restrictive'"), "{live}");
+        // Again: nothing.
+        assert_eq!(scene.act("live lv-one"), "SAID None");
+        assert_eq!(scene.act("floats"), "");
+        let (exit, text) = scene.status(&[]);
+        assert_eq!(exit, Some(0), "{text}");
+        let info = scene.libvirt.virsh(&["dominfo", "lv-one"]).unwrap();
+        let persistent = info
+            .lines()
+            .any(|line| line.starts_with("Persistent") && line.ends_with("yes"));
+        assert_eq!(persistent, !transient, "{info}");
+        assert_eq!(text.contains("transient"), transient, "{text}");
+        if !transient {
+            let stored = scene.libvirt.dump("lv-one");
+            assert!(
+                !stored.contains("vcpupin"),
+                "only the running guest was changed:\n{stored}"
+            );
+        }
+        // Somebody moves a thread behind everybody's back.
+        let tids = scene
+            .libvirt
+            .run("sh", &["-c", "cat /run/libvirt/qemu/lv-one.xml"], &[]);
+        let xml = String::from_utf8(tids.stdout).unwrap();
+        let tid = xml
+            .split_once("<vcpu id='0' pid='")
+            .unwrap()
+            .1
+            .split_once('\'')
+            .unwrap()
+            .0;
+        // Its cpuset has to let it, first.
+        let by_hand = "tid=$1; path=$(sed -n 's/^[0-9]*:\\(cpuset\\|\\):\\(.*\\)/\\2/p' /proc/$tid/cgroup | head -n 1)\n\
+                       for root in /sys/fs/cgroup/cpuset /sys/fs/cgroup; do\n\
+                       if [ -w $root$path/cpuset.cpus ]; then echo 0-1 > $root$path/cpuset.cpus; break; fi; done\n\
+                       taskset -pc 0 $tid";
+        let moved = scene.libvirt.run("sh", &["-c", by_hand, "sh", tid], &[]);
+        assert!(moved.status.success(), "{moved:?}");
+        let (exit, text) = scene.status(&[]);
+        assert_eq!(exit, Some(3), "{text}");
+        assert!(text.contains("1 WRONG CPU 0/TCG"), "{text}");
+        let (exit, json) = scene.status(&["--json"]);
+        assert_eq!(exit, Some(3), "{json}");
+        scene.libvirt.virsh(&["destroy", "lv-one"]).unwrap();
+        if !transient {
+            scene.libvirt.virsh(&["undefine", "lv-one"]).unwrap();
+        }
+        assert!(
+            scene.libvirt.virsh(&["dominfo", "lv-one"]).is_err(),
+            "it is gone for good"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_running_guests_vcpu_becomes_a_real_time_thread() {
+    let profile = "[profile.rt]\ninherits = \"realtime\"\nlocked = false\nemulator = \"housekeeping\"\nhugepages = \"off\"\n\
+                   realtime = { vcpus = \"all\", priority = 3 }\n\n";
+    let scene = Scene::new(&format!("{profile}{}", rule("lv-*", "rt")));
+    scene.start("lv-rt", 1, false);
+    let said = scene.act("live lv-rt");
+    for thread in scene.libvirt.threads("lv-rt") {
+        let (mask, policy, priority) = match thread.name.as_str() {
+            "CPU 0/TCG" => ("1", 1, 3),
+            _ => ("0", 0, 0),
+        };
+        assert_eq!(
+            (thread.cpus.as_str(), thread.policy, thread.priority),
+            (mask, policy, priority),
+            "{thread:?} {said}"
+        );
+    }
+    assert_eq!(scene.act("live lv-rt"), "SAID None");
+    let (exit, text) = scene.status(&[]);
+    assert!(exit == Some(0) && text.contains("1 FIFO"), "{text}");
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn floats_give_way_and_come_back() {
+    let rules = |unmanaged: &str| {
+        let all = format!("{}{}", rule("lv-float", "shared"), rule("lv-pinned", "fit"));
+        match unmanaged {
+            "" => all,
+            word => format!("unmanaged = \"{word}\"\n{all}"),
+        }
+    };
+    let scene = Scene::new("");
+    // [host] is the last table of the sets: its keys first.
+    fs::write(
+        scene.policy.path(),
+        SETS.trim_end().to_string() + "\n" + &rules("confine"),
+    )
+    .unwrap();
+    scene.start("lv-float", 2, false);
+    scene.start("lv-other", 1, false);
+    scene.act("live lv-float");
+    let expect = |name: &str, wanted: [&str; 2], said: &str| {
+        let masks = scene.masks(name);
+        assert_eq!(masks["CPU 0/TCG"], wanted[0], "{name}: {masks:?} {said}");
+        assert_eq!(masks["qemu"], wanted[1], "{name}: {masks:?} {said}");
+    };
+    expect("lv-float", ["0-1", "0"], "");
+    let said = scene.act("floats");
+    assert_eq!(said, "", "nobody holds anything");
+    scene.start("lv-pinned", 1, false);
+    scene.act("live lv-pinned");
+    let said = scene.act("floats");
+    expect("lv-float", ["0", "0"], &said);
+    expect("lv-other", ["0", "0"], &said);
+    expect("lv-pinned", ["1", "0"], &said);
+    assert_eq!(scene.act("floats"), "");
+    let (exit, text) = scene.status(&[]);
+    assert_eq!(exit, Some(0), "{text}");
+    scene.libvirt.virsh(&["destroy", "lv-pinned"]).unwrap();
+    let said = scene.act("floats");
+    expect("lv-float", ["0-1", "0"], &said);
+    expect("lv-other", ["0-1", "0-1"], &said);
+    assert_eq!(scene.act("floats"), "");
+    // What floats by live pins holds nothing: the CPU can be given out again.
+    scene.libvirt.virsh(&["start", "lv-pinned"]).unwrap();
+    scene.act("live lv-pinned");
+    expect("lv-pinned", ["1", "0"], "");
+}

@@ -1,0 +1,569 @@
+//! What running guests get live: decided on the paper's server from status files, without libvirt.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use virtfit::cpulist;
+use virtfit::daemon::LiveChange::{self, Numa, PinEmulator, PinIothread, PinVcpu};
+use virtfit::daemon::floats;
+use virtfit::domain;
+use virtfit::doors::live::{self, Case, Class, Live};
+use virtfit::engine::Decision;
+use virtfit::host::load::load;
+use virtfit::idset::{CpuSet, NodeSet};
+use virtfit::ledger::pinned::Records;
+use virtfit::ledger::read::Reading;
+use virtfit::ledger::reservation::Reservation;
+use virtfit::ledger::running::Running;
+use virtfit::ledger::{Holder, status};
+use virtfit::plan::Scope;
+use virtfit::policy::Policy;
+use virtfit::root::Root;
+use virtfit::units::{IothreadId, KiB, VcpuId};
+use virtfit::view::{Ask, View};
+use virtfit::xml::Document;
+
+const UUID: &str = "8c1f6f0e-0000-4000-8000-0000000000aa";
+
+fn cpus(list: &str) -> CpuSet {
+    cpulist::parse(list).unwrap()
+}
+
+/// The paper's server (2 nodes, 8 cores of 2 threads each; CPU n and n + 16 are siblings) under this policy.
+fn view(policy: &str) -> View {
+    let root = Root::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper"));
+    let host = load(&root, None).unwrap();
+    let policy = Policy::parse(policy, "policy.toml").unwrap();
+    View::new(root, policy, host, Reading::default())
+}
+
+fn rule(profile: &str) -> String {
+    format!("[[rule]]\nmatch = {{ name = \"g*\" }}\nprofile = \"{profile}\"\n")
+}
+
+/// The same with others holding these CPUs.
+fn with_held(policy: &str, held: &str) -> View {
+    let mut view = view(policy);
+    view.reading.ledger.holders.push(Holder {
+        uuid: "x".into(),
+        name: "other".into(),
+        pins: cpus(held).iter().map(CpuSet::one).collect(),
+        ..Holder::default()
+    });
+    view
+}
+
+fn xml(vcpus: u32, inner: &str) -> String {
+    format!(
+        "<domain type='kvm' id='3'>\n  <name>g</name>\n  <uuid>{UUID}</uuid>\n  <memory unit='KiB'>1048576</memory>\n  \
+         <vcpu placement='static'>{vcpus}</vcpu>\n{inner}  <os>\n    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n  </os>\n  \
+         <cpu mode='host-model' check='partial'/>\n  <devices>\n    <disk type='block' device='disk'>\n      \
+         <driver name='qemu' type='raw'/>\n      <source dev='/dev/vg/g'/>\n      <target dev='vda' bus='virtio'/>\n    \
+         </disk>\n  </devices>\n</domain>"
+    )
+}
+
+fn status_of(xml: &str) -> String {
+    let domain = domain::parse::parse(&Document::parse(xml).unwrap()).unwrap();
+    let threads: String = (0..domain.vcpus)
+        .map(|id| format!("<vcpu id='{id}' pid='{}'/>", 1000 + id))
+        .collect();
+    format!("<domstatus state='running' reason='booted' pid='900'><vcpus>{threads}</vcpus>{xml}</domstatus>")
+}
+
+/// What the definition of this guest becomes, running.
+fn tuned(view: &View, xml: &str) -> String {
+    match view.decide(xml, Ask::of(Scope::Boot)).unwrap() {
+        Decision::Tuned { xml, .. } => xml,
+        other => panic!("{:?}", other.plan()),
+    }
+}
+
+fn reserved(list: &str) -> Reservation {
+    Reservation {
+        version: 1,
+        uuid: UUID.into(),
+        name: "g".into(),
+        cpus: cpus(list),
+        withheld: CpuSet::new(),
+        memory: Vec::new(),
+        boot_id: String::new(),
+        pid: 1,
+        start_time: 1,
+        tentative_until: None,
+        written_at: 0,
+        pins: None,
+    }
+}
+
+/// The guest is in the ledger as it would be read.
+fn plan(view: &mut View, status_text: &str, reservation: Option<&Reservation>, pinned: &Records) -> Live {
+    let mut own = status::parse_with(status_text, KiB(2048), pinned).unwrap();
+    if let Some(reservation) = reservation {
+        own.pins.extend(reservation.holder().pins);
+    }
+    view.reading.ledger.holders.retain(|holder| holder.uuid != UUID);
+    view.reading.ledger.holders.push(own);
+    let case = Case {
+        status: status_text,
+        reservation,
+        pinned,
+    };
+    live::plan(case, view).unwrap()
+}
+
+/// The status file after these calls: what libvirt would have written.
+fn pinned_xml(xml: &str, changes: &[LiveChange]) -> String {
+    let (mut pins, mut numa) = (String::new(), String::new());
+    for change in changes {
+        match change {
+            PinVcpu(id, cpus) => pins.push_str(&format!("<vcpupin vcpu='{id}' cpuset='{cpus}'/>")),
+            PinEmulator(cpus) => pins.push_str(&format!("<emulatorpin cpuset='{cpus}'/>")),
+            PinIothread(id, cpus) => {
+                pins.push_str(&format!("<iothreadpin iothread='{id}' cpuset='{cpus}'/>"))
+            }
+            Numa(nodes) => {
+                numa = format!("<numatune><memory mode='restrictive' nodeset='{nodes}'/></numatune>")
+            }
+        }
+    }
+    let text = format!("<cputune>{pins}</cputune>{numa}");
+    match xml.split_once("<cputune>") {
+        None => xml.replacen("  <os>", &format!("  {text}\n  <os>"), 1),
+        Some((before, rest)) => format!("{before}{text}{}", rest.split_once("</cputune>").unwrap().1),
+    }
+}
+
+fn records(live: &Live) -> Records {
+    let mut all = Records::default();
+    all.insert(live.record.clone().unwrap());
+    all
+}
+
+#[test]
+fn a_guest_that_was_tuned_before_it_started_lacks_nothing() {
+    for profile in ["fit", "local", "shared", "isolated", "realtime", "pin_def"] {
+        let mut view = view(&rule(profile));
+        let text = tuned(&view, &xml(4, ""));
+        let live = plan(&mut view, &status_of(&text), None, &Records::default());
+        assert_eq!(live.changes, [], "{profile}");
+        assert_eq!(live.classes, [], "{profile}");
+        assert_eq!(
+            floats::plan(&view, &[status_of(&text)], &Records::default(), |_| false),
+            [],
+            "{profile}"
+        );
+    }
+}
+
+#[test]
+fn a_guest_without_a_rule_or_with_off_is_left_alone() {
+    for policy in ["", &rule("off")] {
+        let live = plan(
+            &mut view(policy),
+            &status_of(&xml(4, "")),
+            None,
+            &Records::default(),
+        );
+        assert!(live.is_done() && live.profile.is_none(), "{live:?}");
+    }
+}
+
+#[test]
+fn without_pins_it_gets_exactly_what_was_reserved() {
+    // reserved, what the vCPUs get
+    for (list, pins) in [
+        ("1-2,17-18", ["1", "17", "2", "18"]),
+        ("11-12,27-28", ["11", "27", "12", "28"]),
+        ("9-12", ["9", "10", "11", "12"]),
+    ] {
+        let mut view = view(&rule("fit"));
+        let reservation = reserved(list);
+        let live = plan(
+            &mut view,
+            &status_of(&xml(4, "")),
+            Some(&reservation),
+            &Records::default(),
+        );
+        let node = if list.starts_with('1') && !list.starts_with("11") {
+            0
+        } else {
+            1
+        };
+        let mut wanted: Vec<LiveChange> = (0..4)
+            .map(|id| PinVcpu(VcpuId(id), cpus(pins[id as usize])))
+            .collect();
+        let housekeeping = if node == 0 { "0,16" } else { "8,24" };
+        wanted.push(PinEmulator(cpus(housekeeping)));
+        let nodes: NodeSet = cpulist::parse(&node.to_string()).unwrap();
+        wanted.push(Numa(nodes));
+        assert_eq!(live.changes, wanted, "{list}");
+        assert_eq!(live.unreserved, CpuSet::new(), "{list}");
+        let waits: Vec<&str> = live.waits.iter().map(|(what, _)| what.as_str()).collect();
+        assert!(
+            waits.contains(&"huge pages") && waits.contains(&"disk vda"),
+            "{waits:?}"
+        );
+        // Once done there is nothing left, whether the note is there or not.
+        let after = status_of(&pinned_xml(&xml(4, ""), &live.changes));
+        for records in [records(&live), Records::default()] {
+            let again = plan(&mut view, &after, Some(&reservation), &records);
+            assert_eq!(again.changes, [], "{list}");
+        }
+        // Half done, the rest follows.
+        let half = status_of(&pinned_xml(&xml(4, ""), &live.changes[..2]));
+        let again = plan(&mut view, &half, Some(&reservation), &records(&live));
+        assert_eq!(again.changes, live.changes[2..5], "{list}");
+    }
+}
+
+#[test]
+fn without_a_reservation_its_new_cpus_are_to_be_reserved_first() {
+    let live = plan(
+        &mut view(&rule("isolated")),
+        &status_of(&xml(2, "")),
+        None,
+        &Records::default(),
+    );
+    assert_eq!(live.unreserved, cpus("1-2,17-18"));
+    assert_eq!(live.withheld, cpus("17-18"));
+}
+
+#[test]
+fn pins_that_were_taken_meanwhile_give_way_to_the_reservation() {
+    let policy = rule("fit");
+    let text = tuned(&view(&policy), &xml(4, ""));
+    let mut view = with_held(&policy, "1,17");
+    let live = plan(
+        &mut view,
+        &status_of(&text),
+        Some(&reserved("3-4,19-20")),
+        &Records::default(),
+    );
+    let wanted = ["3", "19", "4", "20"].map(cpus);
+    let wanted: Vec<LiveChange> = (0..4)
+        .map(|id| PinVcpu(VcpuId(id), wanted[id as usize].clone()))
+        .collect();
+    assert_eq!(live.changes, wanted);
+}
+
+#[test]
+fn an_administrators_pins_stay_even_where_they_collide() {
+    let pins = "<cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='2-3'/></cputune>";
+    let mut view = with_held(&rule("fit"), "1-3");
+    let live = plan(&mut view, &status_of(&xml(2, pins)), None, &Records::default());
+    assert!(
+        !live.changes.iter().any(|change| matches!(change, PinVcpu(..))),
+        "{:?}",
+        live.changes
+    );
+}
+
+#[test]
+fn without_a_place_it_floats_and_holds_nothing() {
+    let policy = rule("fit");
+    let mut view = with_held(&policy, "2-7,9-15,18-23,25-31");
+    // pins of its own that are taken, none
+    for pins in ["", "taken"] {
+        let text = match pins {
+            "" => xml(4, ""),
+            _ => tuned(&self::view(&policy), &xml(4, "")),
+        };
+        let live = plan(&mut view, &status_of(&text), None, &Records::default());
+        let floats = cpus("0-1,8,16-17,24");
+        for id in 0..4 {
+            assert!(
+                live.changes.contains(&PinVcpu(VcpuId(id), floats.clone())),
+                "{pins}: {live:?}"
+            );
+        }
+        assert!(live.unreserved.is_empty() && !live.reasons.is_empty(), "{live:?}");
+        let after = status_of(&pinned_xml(&text, &live.changes));
+        let holder = status::parse_with(&after, KiB(2048), &records(&live)).unwrap();
+        assert_eq!(
+            holder.pins.iter().filter(|pin| **pin == floats).count(),
+            0,
+            "{pins}: {holder:?}"
+        );
+        // Others go: it gets more to float on; others come: less; never nothing.
+        for (held, wanted) in [
+            ("2-7,9-15,18-23,25-31", None),
+            ("2", Some("0-1,3-31")),
+            ("1-7,9-15,17-23,25-31", Some("0,8,16,24")),
+        ] {
+            let mut now = with_held(&policy, held);
+            now.reading.ledger.holders.push(holder.clone());
+            let got = floats::plan(&now, std::slice::from_ref(&after), &records(&live), |_| false);
+            let masks: Vec<String> = got
+                .iter()
+                .flat_map(|float| &float.changes)
+                .filter_map(|change| match change {
+                    PinVcpu(_, cpus) => Some(cpus.to_string()),
+                    _ => None,
+                })
+                .collect();
+            match wanted {
+                None => assert_eq!(got, [], "{pins}"),
+                Some(wanted) => assert_eq!(masks, [wanted; 4], "{pins}: {held}"),
+            }
+        }
+        assert_eq!(
+            floats::plan(&with_held(&policy, "2"), &[after], &records(&live), |_| true),
+            [],
+            "in flight"
+        );
+    }
+}
+
+#[test]
+fn real_time_only_on_a_cpu_of_its_own() {
+    let profile = "[profile.rt]\ninherits = \"realtime\"\nhugepages = \"off\"\non_no_fit = \"run-shared\"\n";
+    let policy = format!("{profile}{}", rule("rt"));
+    let live = plan(
+        &mut view(&policy),
+        &status_of(&xml(3, "")),
+        Some(&reserved("1-3,17")),
+        &Records::default(),
+    );
+    let set: Vec<_> = live
+        .classes
+        .iter()
+        .map(|class| (class.vcpu, class.tid, class.class))
+        .collect();
+    assert_eq!(
+        set,
+        [
+            (VcpuId(1), 1001, Class::Fifo(1)),
+            (VcpuId(2), 1002, Class::Fifo(1))
+        ],
+        "{live:?}"
+    );
+    for class in &live.classes {
+        let pin = PinVcpu(class.vcpu, CpuSet::one(class.cpu.unwrap()));
+        assert!(live.changes.contains(&pin), "{live:?}");
+    }
+    // It came with real-time vCPUs, and now floats.
+    let text = tuned(&view(&policy), &xml(3, ""));
+    let mut full = with_held(&policy, "1-7,9-15,17-23,25-31");
+    let live = plan(&mut full, &status_of(&text), None, &Records::default());
+    let set: Vec<_> = live
+        .classes
+        .iter()
+        .map(|class| (class.vcpu, class.class))
+        .collect();
+    assert_eq!(
+        set,
+        [(VcpuId(1), Class::Other), (VcpuId(2), Class::Other)],
+        "{live:?}"
+    );
+    // A host without real time.
+    let mut never = view(&policy);
+    std::sync::Arc::make_mut(&mut never.host).rt_runtime_us = Some(0);
+    let live = plan(
+        &mut never,
+        &status_of(&xml(3, "")),
+        Some(&reserved("1-3,17")),
+        &Records::default(),
+    );
+    assert_eq!(live.classes, []);
+}
+
+#[test]
+fn memory_is_bound_only_where_no_mode_is_set() {
+    // numatune of the running XML, whether it is set
+    for (numatune, set) in [
+        ("", true),
+        ("<numatune><memory mode='strict' nodeset='1'/></numatune>", false),
+        (
+            "<numatune><memory mode='preferred' nodeset='1'/></numatune>",
+            false,
+        ),
+        (
+            "<numatune><memory mode='restrictive' nodeset='1'/></numatune>",
+            false,
+        ),
+        (
+            "<numatune><memory mode='strict' placement='auto'/></numatune>",
+            false,
+        ),
+    ] {
+        let live = plan(
+            &mut view(&rule("fit")),
+            &status_of(&xml(2, numatune)),
+            Some(&reserved("9,25")),
+            &Records::default(),
+        );
+        let numa = live.changes.iter().any(|change| matches!(change, Numa(_)));
+        assert_eq!(numa, set, "{numatune}: {:?}", live.changes);
+        // numad decides where the vCPUs of the last one run.
+        let pinned = live.changes.contains(&PinVcpu(VcpuId(0), cpus("9")));
+        assert_eq!(pinned, !numatune.contains("auto"), "{numatune}");
+    }
+}
+
+#[test]
+fn a_guest_whose_memory_does_not_fit_is_pinned_all_the_same() {
+    let big = xml(4, "").replace("1048576", "12582912");
+    let live = plan(
+        &mut view(&rule("fit")),
+        &status_of(&big),
+        Some(&reserved("1-2,17-18")),
+        &Records::default(),
+    );
+    assert!(live.changes.contains(&PinVcpu(VcpuId(0), cpus("1"))), "{live:?}");
+    assert!(
+        !live.changes.iter().any(|change| matches!(change, Numa(_))),
+        "{live:?}"
+    );
+    assert!(
+        live.waits.iter().any(|(what, _)| what == "memory on their node"),
+        "{live:?}"
+    );
+}
+
+#[test]
+fn whole_cores_whatever_topology_it_was_started_with() {
+    for topology in [
+        "sockets='4' dies='1' cores='1' threads='1'",
+        "sockets='1' dies='1' cores='2' threads='2'",
+    ] {
+        let text = xml(4, "").replace(
+            "<cpu mode='host-model' check='partial'/>",
+            &format!("<cpu mode='host-model' check='partial'><topology {topology}/></cpu>"),
+        );
+        let live = plan(
+            &mut view(&rule("fit")),
+            &status_of(&text),
+            None,
+            &Records::default(),
+        );
+        assert!(
+            live.changes.contains(&PinVcpu(VcpuId(1), cpus("17"))),
+            "{topology}: {live:?}"
+        );
+    }
+}
+
+#[test]
+fn iothreads_that_exist_are_pinned() {
+    let live = plan(
+        &mut view(&rule("fit")),
+        &status_of(&xml(2, "<iothreads>2</iothreads>")),
+        None,
+        &Records::default(),
+    );
+    for id in [1, 2] {
+        assert!(
+            live.changes.contains(&PinIothread(IothreadId(id), cpus("0,16"))),
+            "{live:?}"
+        );
+    }
+}
+
+#[test]
+fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
+    let confine = "[host]\nunmanaged = \"confine\"\n";
+    let plain = status_of(&xml(2, "<iothreads>1</iothreads>"));
+    let changes = |policy: &str, held: &str, text: &str, records: &Records| -> Vec<LiveChange> {
+        let mut view = with_held(policy, held);
+        let own = status::parse_with(text, KiB(2048), records).unwrap();
+        view.reading.ledger.holders.push(own);
+        let got = floats::plan(&view, &[text.to_string()], records, |_| false);
+        got.into_iter().flat_map(|float| float.changes).collect()
+    };
+    let none = Records::default();
+    assert_eq!(changes("", "1-2", &plain, &none), [], "leave");
+    assert_eq!(changes(confine, "", &plain, &none), [], "nobody holds anything");
+    assert_eq!(
+        changes(&format!("{confine}{}", rule("off")), "1-2", &plain, &none),
+        [],
+        "off"
+    );
+    let pinned_by_hand = status_of(&xml(2, "<cputune><vcpupin vcpu='0' cpuset='1'/></cputune>"));
+    assert_eq!(changes(confine, "1-2", &pinned_by_hand, &none), [], "own pins");
+    let all = cpus("0,3-31");
+    let wanted = [
+        PinVcpu(VcpuId(0), all.clone()),
+        PinVcpu(VcpuId(1), all.clone()),
+        PinEmulator(all.clone()),
+        PinIothread(IothreadId(1), all),
+    ];
+    let view = with_held(confine, "1-2");
+    let got = floats::plan(&view, std::slice::from_ref(&plain), &none, |_| false);
+    assert_eq!(got[0].changes, wanted);
+    let mut records = Records::default();
+    records.insert(got[0].record.clone());
+    let after = status_of(&pinned_xml(&xml(2, "<iothreads>1</iothreads>"), &wanted));
+    // It holds nothing, and nothing differs now.
+    assert_eq!(status::parse_with(&after, KiB(2048), &records).unwrap().pins, []);
+    assert_eq!(changes(confine, "1-2", &after, &records), []);
+    let full = cpus("0-31");
+    for (policy, held) in [(confine, ""), ("", "1-2")] {
+        let got = changes(policy, held, &after, &records);
+        assert_eq!(got.len(), 4, "{policy} {held}: {got:?}");
+        assert!(
+            got.contains(&PinEmulator(full.clone())),
+            "{policy} {held}: {got:?}"
+        );
+    }
+    let nothing_left = "[host]
+unmanaged = \"confine\"
+housekeeping = \"none\"
+dedicated = \"0-31\"
+";
+    assert_eq!(
+        changes(nothing_left, "0-31", &after, &records),
+        [],
+        "never an empty mask"
+    );
+    let running = Running::parse(&after, &records).unwrap();
+    assert_eq!(running.guest.floating.len(), 4);
+}
+
+#[test]
+fn no_mask_of_several_cpus_has_an_isolated_one() {
+    let mut view = with_held("[host]\nunmanaged = \"confine\"\n", "2");
+    std::sync::Arc::make_mut(&mut view.host).isolated = cpus("4-7");
+    let got = floats::plan(&view, &[status_of(&xml(1, ""))], &Records::default(), |_| false);
+    assert_eq!(got[0].changes[0], PinVcpu(VcpuId(0), cpus("0-1,3,8-31")));
+}
+
+#[test]
+fn an_emulator_on_housekeeping_stays_there() {
+    for profile in ["shared", "local"] {
+        let policy = rule(profile);
+        let text = tuned(&view(&policy), &xml(2, ""));
+        let mut full = with_held(&policy, "1-2");
+        full.reading
+            .ledger
+            .holders
+            .push(status::parse(&status_of(&text), KiB(2048)).unwrap());
+        let got = floats::plan(&full, &[status_of(&text)], &Records::default(), |_| false);
+        for change in got.iter().flat_map(|float| &float.changes) {
+            let (PinVcpu(_, mask) | PinEmulator(mask) | PinIothread(_, mask)) = change else {
+                panic!("{change:?}");
+            };
+            assert!(
+                mask.is_disjoint(&cpus("1-2")) && !mask.is_empty(),
+                "{profile}: {change:?}"
+            );
+            let node = cpus("0-7,16-23");
+            assert!(
+                profile == "shared" || mask.is_subset(&node),
+                "{profile}: {change:?}"
+            );
+        }
+        assert!(!got.is_empty(), "{profile}");
+    }
+}
+
+#[test]
+fn a_truncated_status_file_is_an_error() {
+    let text = status_of(&xml(2, ""));
+    let case = Case {
+        status: &text[..text.len() / 2],
+        reservation: None,
+        pinned: &Records::default(),
+    };
+    assert!(live::plan(case, &view(&rule("fit"))).is_err());
+}
