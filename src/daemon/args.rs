@@ -8,9 +8,9 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "virtfitd", version = crate::version::VERSION, disable_help_subcommand = true)]
 pub struct Args {
-    /// The host's files are below this folder [default: VIRTFIT_ROOT, else /]
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
+    /// The host's files are below this folder
+    #[arg(long, value_name = "DIR", env = "VIRTFIT_ROOT", default_value = "/")]
+    pub root: PathBuf,
     /// Read this policy file instead of the host's folders
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
