@@ -8,13 +8,13 @@ mod daemon;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write as _};
 use std::process::Command;
 use std::time::SystemTime;
 
 use daemon::{Libvirt, Thread};
-use virtfit::daemon::{Hypervisor, HypervisorError, LiveChange, floats, live};
-use virtfit::doors;
-use virtfit::ledger::pinned::Records;
+use virtfit::daemon::running::{Round, Running, forget_ended};
+use virtfit::daemon::{Hypervisor, HypervisorError, LiveChange, live};
 use virtfit::root::Root;
 use virtfit::view::{Place, View};
 
@@ -33,37 +33,27 @@ fn inside() {
         policy: words.last().map(Into::into),
         ..Place::default()
     };
-    let view = View::read(&place, SystemTime::now()).unwrap();
-    let root = Root::default();
-    let mut warnings = Vec::new();
-    let records = Records::read(&root, &mut warnings);
-    assert_eq!(warnings, Vec::<String>::new());
-    if words[0] == "live" {
-        let status = root.read(format!("/run/libvirt/qemu/{}.xml", words[1])).unwrap();
-        let case = doors::live::Case {
-            status: &status,
-            reservation: None,
-            pinned: &records,
-        };
-        let plan = doors::live::plan(case, &view).unwrap();
-        let applied = live::apply(&root, &mut Virsh, &plan);
-        assert_eq!(applied.failed, Vec::<String>::new(), "{plan:?}");
-        return;
+    let mut todo = Running::default();
+    match words[0] {
+        "floats" => todo.ledger_changed(),
+        _ => todo.add(words[1]),
     }
-    let texts: Vec<String> = view
-        .reading
-        .running
-        .iter()
-        .map(|name| root.read(format!("/run/libvirt/qemu/{name}.xml")).unwrap())
-        .collect();
-    for float in floats::plan(&view, &texts, &records, |_| false) {
-        let applied = floats::apply(&root, &view, &mut Virsh, &float);
-        assert_eq!(applied.failed, Vec::<String>::new(), "{float:?}");
+    let mut virsh = Virsh::default();
+    for _ in 0..5 {
+        let view = View::read(&place, SystemTime::now()).unwrap();
+        if todo.round(&view, &mut virsh, &|_| false) == Round::Done {
+            break;
+        }
     }
+    forget_ended(&Root::default()).unwrap();
+    writeln!(io::stdout(), "SAID {}", virsh.calls.join("; ")).unwrap();
 }
 
 /// libvirt's API by way of virsh.
-struct Virsh;
+#[derive(Default)]
+struct Virsh {
+    calls: Vec<String>,
+}
 
 impl Hypervisor for Virsh {
     fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
@@ -75,6 +65,7 @@ impl Hypervisor for Virsh {
     }
 
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError> {
+        self.calls.push(live::show(change));
         let words: Vec<String> = match change {
             LiveChange::PinVcpu(id, cpus) => {
                 vec!["vcpupin".into(), uuid.into(), id.to_string(), cpus.to_string()]
@@ -145,12 +136,13 @@ impl Scene {
             "{said}\n{}",
             String::from_utf8_lossy(&got.stderr)
         );
-        said.lines().filter(|line| line.contains("SAID")).collect()
+        let line = said.lines().find_map(|line| line.split_once("SAID "));
+        line.unwrap_or_default().1.to_string()
     }
 
-    fn start(&self, name: &str, vcpus: u32, transient: bool) {
+    fn start(&self, name: &str, vcpus: &str, transient: bool) {
         let xml = format!(
-            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>{vcpus}</vcpu>\
+            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>{vcpus}\
              <iothreads>1</iothreads><os><type arch='x86_64' machine='pc'>hvm</type></os>\
              <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/></devices></domain>"
         );
@@ -163,6 +155,13 @@ impl Scene {
             self.libvirt.virsh(&["define", &path]).unwrap();
             self.libvirt.virsh(&["start", name]).unwrap();
         }
+    }
+
+    /// Ends a guest, and does what the hook does then.
+    fn stop(&self, name: &str) {
+        self.libvirt.virsh(&["destroy", name]).unwrap();
+        let release = "rm -f /run/virtfit/reservations/*.json";
+        assert!(self.libvirt.run("sh", &["-c", release], &[]).status.success());
     }
 
     /// Masks of the threads, by name (those of the emulator under `qemu`).
@@ -197,8 +196,12 @@ fn rule(name: &str, profile: &str) -> String {
 fn guests_that_started_without_pins_get_them_live() {
     let scene = Scene::new(&rule("lv-*", "fit"));
     for transient in [false, true] {
-        scene.start("lv-one", 1, transient);
+        scene.start("lv-one", "<vcpu>1</vcpu>", transient);
         let said = scene.act("live lv-one");
+        assert!(
+            said.starts_with("vCPU 0 on 1; emulator on 0; iothread 1 on 0"),
+            "{said}"
+        );
         let masks = scene.masks("lv-one");
         assert_eq!(masks["CPU 0/TCG"], "1", "{masks:?} {said}");
         assert_eq!(masks["qemu"], "0", "{masks:?} {said}");
@@ -206,7 +209,7 @@ fn guests_that_started_without_pins_get_them_live() {
         let live = scene.libvirt.virsh(&["dumpxml", "lv-one"]).unwrap();
         assert!(live.contains("mode='restrictive'"), "{live}");
         // Again: nothing.
-        assert_eq!(scene.act("live lv-one"), "SAID None");
+        assert_eq!(scene.act("live lv-one"), "");
         assert_eq!(scene.act("floats"), "");
         let (exit, text) = scene.status(&[]);
         assert_eq!(exit, Some(0), "{text}");
@@ -247,7 +250,7 @@ fn guests_that_started_without_pins_get_them_live() {
         assert!(text.contains("1 WRONG CPU 0/TCG"), "{text}");
         let (exit, json) = scene.status(&["--json"]);
         assert_eq!(exit, Some(3), "{json}");
-        scene.libvirt.virsh(&["destroy", "lv-one"]).unwrap();
+        scene.stop("lv-one");
         if !transient {
             scene.libvirt.virsh(&["undefine", "lv-one"]).unwrap();
         }
@@ -264,7 +267,7 @@ fn a_running_guests_vcpu_becomes_a_real_time_thread() {
     let profile = "[profile.rt]\ninherits = \"realtime\"\nlocked = false\nemulator = \"housekeeping\"\nhugepages = \"off\"\n\
                    realtime = { vcpus = \"all\", priority = 3 }\n\n";
     let scene = Scene::new(&format!("{profile}{}", rule("lv-*", "rt")));
-    scene.start("lv-rt", 1, false);
+    scene.start("lv-rt", "<vcpu>1</vcpu>", false);
     let said = scene.act("live lv-rt");
     for thread in scene.libvirt.threads("lv-rt") {
         let (mask, policy, priority) = match thread.name.as_str() {
@@ -277,7 +280,7 @@ fn a_running_guests_vcpu_becomes_a_real_time_thread() {
             "{thread:?} {said}"
         );
     }
-    assert_eq!(scene.act("live lv-rt"), "SAID None");
+    assert_eq!(scene.act("live lv-rt"), "");
     let (exit, text) = scene.status(&[]);
     assert!(exit == Some(0) && text.contains("1 FIFO"), "{text}");
 }
@@ -299,8 +302,8 @@ fn floats_give_way_and_come_back() {
         SETS.trim_end().to_string() + "\n" + &rules("confine"),
     )
     .unwrap();
-    scene.start("lv-float", 2, false);
-    scene.start("lv-other", 1, false);
+    scene.start("lv-float", "<vcpu>2</vcpu>", false);
+    scene.start("lv-other", "<vcpu>1</vcpu>", false);
     scene.act("live lv-float");
     let expect = |name: &str, wanted: [&str; 2], said: &str| {
         let masks = scene.masks(name);
@@ -310,7 +313,7 @@ fn floats_give_way_and_come_back() {
     expect("lv-float", ["0-1", "0"], "");
     let said = scene.act("floats");
     assert_eq!(said, "", "nobody holds anything");
-    scene.start("lv-pinned", 1, false);
+    scene.start("lv-pinned", "<vcpu>1</vcpu>", false);
     scene.act("live lv-pinned");
     let said = scene.act("floats");
     expect("lv-float", ["0", "0"], &said);
@@ -319,13 +322,37 @@ fn floats_give_way_and_come_back() {
     assert_eq!(scene.act("floats"), "");
     let (exit, text) = scene.status(&[]);
     assert_eq!(exit, Some(0), "{text}");
-    scene.libvirt.virsh(&["destroy", "lv-pinned"]).unwrap();
+    scene.stop("lv-pinned");
     let said = scene.act("floats");
     expect("lv-float", ["0-1", "0"], &said);
     expect("lv-other", ["0-1", "0-1"], &said);
     assert_eq!(scene.act("floats"), "");
+    let listed = scene.libvirt.run("ls", &["/run/virtfit/live"], &[]);
+    let records = String::from_utf8(listed.stdout).unwrap();
+    assert_eq!(
+        records.lines().count(),
+        2,
+        "one a guest that runs, none of lv-pinned: {records}"
+    );
     // What floats by live pins holds nothing: the CPU can be given out again.
     scene.libvirt.virsh(&["start", "lv-pinned"]).unwrap();
     scene.act("live lv-pinned");
     expect("lv-pinned", ["1", "0"], "");
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_vcpu_that_is_plugged_later_has_its_pin() {
+    let scene = Scene::new(&rule("lv-*", "fit"));
+    scene.start("lv-hot", "<vcpu current='1'>2</vcpu>", false);
+    let said = scene.act("live lv-hot");
+    // Two vCPUs, one dedicated CPU: it floats.
+    assert!(said.contains("vCPU 1 on 0-1"), "{said}");
+    let live = scene.libvirt.virsh(&["vcpupin", "lv-hot"]).unwrap();
+    assert!(live.contains("0-1"), "{live}");
+    assert_eq!(scene.act("live lv-hot"), "");
+    assert_eq!(scene.act("floats"), "");
+    let (exit, text) = scene.status(&[]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert!(text.contains("~0-1"), "{text}");
 }

@@ -13,7 +13,7 @@ use virtfit::host::load::load;
 use virtfit::idset::{CpuSet, NodeSet};
 use virtfit::ledger::pinned::Records;
 use virtfit::ledger::read::Reading;
-use virtfit::ledger::reservation::Reservation;
+use virtfit::ledger::reservation::{Reservation, ReservedPins};
 use virtfit::ledger::running::Running;
 use virtfit::ledger::{Holder, status};
 use virtfit::plan::Scope;
@@ -245,6 +245,57 @@ fn pins_that_were_taken_meanwhile_give_way_to_the_reservation() {
         .map(|id| PinVcpu(VcpuId(id), wanted[id as usize].clone()))
         .collect();
     assert_eq!(live.changes, wanted);
+}
+
+#[test]
+fn pins_that_prepare_chose_are_set_as_they_are() {
+    let mut reservation = reserved("3-4,19-20");
+    let chosen = [(0, "20"), (1, "4"), (2, "19"), (3, "3")];
+    reservation.pins = Some(ReservedPins {
+        vcpus: chosen
+            .iter()
+            .map(|(id, list)| (VcpuId(*id), cpus(list)))
+            .collect(),
+        emulator: cpus("0"),
+        ..ReservedPins::default()
+    });
+    let live = plan(
+        &mut view(&rule("fit")),
+        &status_of(&xml(4, "")),
+        Some(&reservation),
+        &Records::default(),
+    );
+    for (id, list) in chosen {
+        assert!(
+            live.changes.contains(&PinVcpu(VcpuId(id), cpus(list))),
+            "{live:?}"
+        );
+    }
+    assert!(live.changes.contains(&PinEmulator(cpus("0"))) && live.unreserved.is_empty());
+    assert!(
+        live.record
+            .unwrap()
+            .threads
+            .iter()
+            .take(4)
+            .all(|mask| !mask.floats)
+    );
+}
+
+#[test]
+fn pins_that_were_reserved_as_they_are_stay() {
+    // Another policy than when it was tuned: its vCPUs stay all the same.
+    let text = tuned(&view(&rule("fit")), &xml(4, ""));
+    for profile in ["isolated", "realtime", "fit"] {
+        let live = plan(
+            &mut view(&rule(profile)),
+            &status_of(&text),
+            Some(&reserved("1-2,17-18")),
+            &Records::default(),
+        );
+        let moved = live.changes.iter().any(|change| matches!(change, PinVcpu(..)));
+        assert!(!moved, "{profile}: {:?}", live.changes);
+    }
 }
 
 #[test]

@@ -74,6 +74,13 @@ pub enum Command {
     Status(StatusArgs),
     /// What libvirt's qemu hook calls: the guest's XML on stdin
     Hook(HookArgs),
+    /// What virtfitd goes on as
+    #[command(hide = true)]
+    Daemon {
+        /// The virtfitd that calls libvirt
+        #[arg(long, value_name = "FILE")]
+        caller: PathBuf,
+    },
     /// Profiles, with every key
     #[command(subcommand)]
     Profile(ProfileCommand),

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::cli::guest;
+use crate::cli::{ask, guest};
 use crate::root::Root;
 use crate::xml::tree::MAX_BYTES;
 use crate::xml::{Document, XmlError};
@@ -68,6 +68,15 @@ impl Source {
                 word,
                 "no such file; guests are looked up on a host: give --root as well",
             )),
+            Self::Guest(word) if ask::has_to(root) => {
+                let text = text_of(ask::ask(root, &["definition", word])?)
+                    .map_err(|error| Failure::at(word, error))?;
+                Ok(Input {
+                    label: word.clone(),
+                    text,
+                    stdin: false,
+                })
+            }
             Self::Guest(word) => read_file(&guest::find(root, word)?),
         }
     }

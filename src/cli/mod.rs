@@ -8,6 +8,8 @@ use clap::{CommandFactory, FromArgMatches};
 
 pub mod apply;
 pub mod args;
+pub mod ask;
+pub mod daemon;
 pub mod guest;
 pub mod hook;
 pub mod hypervisor;
@@ -63,6 +65,12 @@ pub fn main() -> ExitCode {
     if let Command::Hook(words) = &args.command {
         return output::write(&hook::run(&args.global, words, started)).into();
     }
+    if let Command::Daemon { caller } = &args.command {
+        // One line a decision is what a daemon's log is for.
+        logger::to_stderr(args.global.verbose.saturating_add(1));
+        let result = daemon::run(&args.global, caller);
+        return output::write(&result.unwrap_or_else(Failure::into_outcome)).into();
+    }
     logger::to_stderr(args.global.verbose);
     let result = match &args.command {
         Command::Plan(options) => plan::run(&args.global, options),
@@ -72,7 +80,7 @@ pub fn main() -> ExitCode {
         Command::Profile(command) => profile::run(&args.global, command),
         Command::Status(options) => status::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
-        Command::Hook(_) => Ok(Outcome::default()),
+        Command::Hook(_) | Command::Daemon { .. } => Ok(Outcome::default()),
     };
     output::write(&result.unwrap_or_else(Failure::into_outcome)).into()
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::cli::input::Input;
 use crate::cli::outcome::without_errno;
+use crate::cli::{Failure, ask};
 use crate::domain::{self, Domain};
 use crate::engine::Decision;
+use crate::ledger::read::Reading;
 use crate::plan::{Plan, Scope, Verdict};
 use crate::policy::{Policy, PolicyErrors};
 use crate::root::Root;
@@ -71,10 +72,25 @@ impl Session {
     /// # Errors
     /// Any of them cannot be read.
     pub fn open(global: &Global) -> Result<Self, Failure> {
-        let view = View::read(&place(global), SystemTime::now()).map_err(|error| match error {
+        let place = place(global);
+        let asked = ask::has_to(&place.root) && !place.assume_empty;
+        let view = match asked {
+            true => View::read(
+                &Place {
+                    assume_empty: true,
+                    ..place.clone()
+                },
+                SystemTime::now(),
+            ),
+            false => View::read(&place, SystemTime::now()),
+        };
+        let mut view = view.map_err(|error| match error {
             ViewError::Policy(errors) => Failure::Broken(policy_errors(&errors)),
             error => Failure::Broken(without_errno(&error.to_string())),
         })?;
+        if asked {
+            view.reading = ledger(&place.root)?;
+        }
         for warning in &view.reading.warnings {
             log::warn!("{warning}");
         }
@@ -99,6 +115,17 @@ impl Session {
         log::info!("{}", summary(decided.plan()));
         Ok(decided)
     }
+}
+
+/// Who holds what, from the daemon.
+fn ledger(root: &Root) -> Result<Reading, Failure> {
+    let said = ask::ask(root, &["ledger"]).map_err(|error| {
+        Failure::Broken(format!(
+            "{}; --assume-empty plans as if no guest held anything",
+            error.message()
+        ))
+    })?;
+    serde_json::from_slice(&said).map_err(|error| Failure::at("virtfitd", format!("not a ledger: {error}")))
 }
 
 /// Where a run reads its host and policy./// Where a run reads its host and policy.

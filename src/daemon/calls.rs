@@ -7,7 +7,7 @@
 //! {"call":"lookup","guest":"db"}                             {"ok":true,"domain":{"name":"db","uuid":"…","active":true,…}}
 //! {"call":"nonsense"}                                        {"said":"what libvirt, or `call` itself, said"}
 //! ```
-//! The connection is made with the first request and lives as long as the child. XML may hold passwords: neither side logs it.
+//! The connection is made with the first request that needs it, or `open`, and lives until `close` or as long as the child. XML may hold passwords: neither side logs it.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,10 @@ const INSTALLED: &str = "/usr/bin/virtfitd";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
+    /// [`Hypervisor::open`].
+    Open,
+    /// [`Hypervisor::close`].
+    Close,
     /// [`Hypervisor::define`].
     Define {
         /// The whole `<domain>`.
@@ -185,6 +189,14 @@ impl ChildHypervisor {
         }
     }
 
+    /// Starts the child, without a connection yet.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn start(&mut self) -> Result<(), HypervisorError> {
+        self.call(&Request::Close).map(drop)
+    }
+
     /// Sets or takes away a metadata element, as [`Request::SetMetadata`] tells.
     ///
     /// # Errors
@@ -254,6 +266,18 @@ impl Hypervisor for ChildHypervisor {
             change: change.clone(),
         })
         .map(drop)
+    }
+
+    fn open(&mut self) -> Result<(), HypervisorError> {
+        self.call(&Request::Open).map(drop)
+    }
+
+    /// The child stays: to start it again takes longer than a client needs from define to start.
+    fn close(&mut self) {
+        if self.child.is_some() {
+            // One that does not answer is ended by that.
+            let _ = self.call(&Request::Close);
+        }
     }
 }
 

@@ -345,6 +345,11 @@ impl Definitions {
         let name = &definition.name;
         let view = around.view;
         let root = &view.root;
+        // The last look comes right before the call: no connection is made in between.
+        if let Err(error) = around.hypervisor.open() {
+            log::debug!("{name}: {error}");
+            return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
+        }
         // What happened up to here is in the file that is compared now.
         (around.drain)();
         if !definition.is_current(root) {

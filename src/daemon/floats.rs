@@ -100,7 +100,7 @@ fn one(view: &View, running: &Running, pinned: &Records) -> Option<Float> {
         }
         float.changes.push(thread.change(wanted.clone()));
         let first = ways.first(thread).unwrap_or(&widest);
-        float.record.set(thread, first, wanted, true);
+        float.record.set(thread, first, now, wanted, true);
     }
     float.record.confined = ways.is_confined();
     (!float.changes.is_empty()).then_some(float)

@@ -39,8 +39,8 @@ pub fn apply(root: &Root, hypervisor: &mut dyn Hypervisor, live: &Live) -> Appli
     applied
 }
 
-/// Notes the masks, then makes the calls. Without the note a mask of several CPUs would look like an administrator's, who
-/// holds them all: such calls are left out then.
+/// Notes the masks, then makes the calls. Without the note a floating mask would look like an administrator's, who holds all of
+/// it: such calls are left out then.
 pub(super) fn calls(
     root: &Root,
     hypervisor: &mut dyn Hypervisor,
@@ -59,8 +59,11 @@ pub(super) fn calls(
         }
     };
     for change in changes {
-        let floats = mask(change).is_some_and(|(_, cpus)| cpus.len() > 1);
-        if floats && !noted {
+        let floats = |thread| {
+            let noted = record.and_then(|record| record.mask(thread));
+            noted.is_some_and(|mask| mask.floats)
+        };
+        if !noted && mask(change).is_some_and(|(thread, _)| floats(thread)) {
             continue;
         }
         match hypervisor.live(uuid, change) {

@@ -13,10 +13,12 @@ pub mod inflight;
 pub mod live;
 pub mod memory;
 pub mod pending;
+pub mod questions;
 pub mod queue;
 pub mod records;
 pub mod running;
 pub mod seen;
+pub mod serve;
 pub mod server;
 pub mod socket;
 pub mod tasks;
@@ -44,6 +46,13 @@ pub trait Hypervisor {
     /// # Errors
     /// What libvirt said.
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError>;
+    /// Makes the connection, so that the next call takes no longer than libvirt does.
+    ///
+    /// # Errors
+    /// There is no libvirt.
+    fn open(&mut self) -> Result<(), HypervisorError> {
+        Ok(())
+    }
     /// Leaves the connection, so that libvirt may end when it has nothing to do. The next call connects again.
     fn close(&mut self) {}
 }

@@ -331,7 +331,7 @@ impl Role {
             Self::Policy(Some(file)) => (file.as_os_str() == name).then_some(Change::Policy),
             Self::Policy(None) => Some(Change::Policy),
             Self::Switch => (Path::new(SWITCH).file_name() == Some(name)).then_some(Change::Switch),
-            Self::Reservations if name.as_encoded_bytes().starts_with(b".") => None,
+            Self::Reservations if !is_reservation(name) => None,
             Self::Reservations if came => Some(Change::Reservation),
             Self::Reservations => Some(Change::ReservationGone),
             Self::Awaits(awaited) if came && awaited.as_os_str() == name => return News::Appeared,
@@ -339,6 +339,12 @@ impl Role {
         };
         change.map_or(News::Nothing, News::Change)
     }
+}
+
+/// Not one that is being written.
+fn is_reservation(file: &OsStr) -> bool {
+    let name = file.as_encoded_bytes();
+    name.ends_with(b".json") && !name.starts_with(b".")
 }
 
 /// `NAME` of `NAME.xml`.

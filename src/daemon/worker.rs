@@ -242,9 +242,13 @@ impl Worker {
         match task {
             Task::Defined { name } => self.changed(Change::Defined(name)),
             Task::Undefined { name } => self.changed(Change::Undefined(name)),
-            Task::Prepared { name, .. } | Task::Incoming { name, .. } => {
-                self.pending.hook_ended(&name);
+            Task::Prepared { name, .. } => self.pending.hook_ended(&name),
+            Task::Incoming { .. } => {
                 self.look_at_reservations();
+                // Also one that nothing was reserved for does not come for ever.
+                let wait = Duration::from_secs(reservation::TENTATIVE_SECONDS + 1);
+                let end = Instant::now().checked_add(wait);
+                self.tentative = self.tentative.or(end);
             }
             Task::Started { name, .. } | Task::Reconnected { name, .. } => {
                 self.pending.hook_ended(&name);

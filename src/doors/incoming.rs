@@ -1,11 +1,9 @@
 //! `migrate begin`, `restore begin`: what is printed becomes the domain's XML. What it will hold is reserved for the moments
 //! until its `prepare`, which has that XML on its stdin and makes it firm.
 
-use std::time::Instant;
-
 use crate::doors::own::Own;
 use crate::doors::reserve::{self, Reserved, Want};
-use crate::doors::{Answer, Call, Context, NO, Outcome, undecided, words};
+use crate::doors::{Answer, Call, Context, NO, Outcome, give_up, words};
 use crate::engine::{Decision, EngineError};
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
@@ -14,8 +12,7 @@ use crate::view::{Ask, View};
 
 /// Answers it.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
-    let give_up =
-        |guest: Option<&GuestXml>, why: &str| undecided(call, guest, why, context.store, context.now);
+    let give_up = |guest: Option<&GuestXml>, why: &str| give_up(call, context, guest, why);
     let guest = match GuestXml::parse(&call.xml) {
         Ok(guest) => guest,
         Err(error) => return give_up(None, &format!("stdin: {error}")),
@@ -57,7 +54,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Err(error) => return give_up(Some(&guest), &error.to_string()),
         };
         match reserve::reserve(call, context, &view, &guest, &want, true) {
-            Ok(Reserved::Again) if Instant::now() < context.deadline => continue,
+            Ok(Reserved::Again) if !context.is_over() => continue,
             Ok(Reserved::Again) => return give_up(Some(&guest), reserve::OUTRUN),
             Err(error) => return give_up(Some(&guest), &error.to_string()),
             Ok(Reserved::Done) => {}

@@ -9,7 +9,7 @@ use crate::domain::{self, Domain};
 use crate::engine::{Decision, EngineError};
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::pinned::{Pinned, Records, Thread};
-use crate::ledger::reservation::Reservation;
+use crate::ledger::reservation::{Reservation, ReservedPins};
 use crate::ledger::running::Running;
 use crate::ledger::{Holder, taken};
 use crate::plan::{Placement, Scope};
@@ -112,15 +112,28 @@ pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
     if !placement.is_some_and(|placement| placement.fits) {
         live.reasons.extend(plan.reasons.iter().cloned());
     }
-    let after = after(&decided, domain)?;
-    match (pinned, placement) {
-        (Some(pinned), _) => live.changes = unfinished(pinned, &running),
-        (None, Some(placement)) => {
-            let may_move = |thread: Thread| profile.override_existing || is_ours(&running, thread);
-            threads(&mut live, &running, &after, placement, view, may_move);
+    let mut after = after(&decided, domain)?;
+    let promised = case
+        .reservation
+        .and_then(|promised| Some((promised, promised.pins.as_ref()?)));
+    match (pinned, promised, placement) {
+        (Some(pinned), ..) => live.changes = unfinished(pinned, &running),
+        (None, Some((promised, pins)), _) => {
+            promise(&mut after, pins);
+            threads(&mut live, &running, &after, &promised.cpus, view, |_| true);
+        }
+        (None, None, Some(placement)) => {
+            let kept = case.reservation.map(|promised| &promised.cpus);
+            let may_move = |thread: Thread| {
+                let own = thread
+                    .pin(domain)
+                    .is_some_and(|pin| kept.is_some_and(|kept| !pin.is_empty() && pin.is_subset(kept)));
+                !own && (profile.override_existing || is_ours(&running, thread))
+            };
+            threads(&mut live, &running, &after, &placement.dedicated, view, may_move);
             own_cpus(&mut live, &running, placement, case.reservation, view);
         }
-        (None, None) => {}
+        (None, None, None) => {}
     }
     if pinned.is_none() && decided.bound && placement.is_some_and(|placement| placement.fits) {
         live.changes.extend(numa(domain, &after, &running));
@@ -208,6 +221,15 @@ fn after(decided: &Decided, now: &Domain) -> Result<Domain, EngineError> {
     }
 }
 
+/// `prepare` has chosen the pins.
+fn promise(after: &mut Domain, pins: &ReservedPins) {
+    after.vcpupins.extend(pins.vcpus.clone());
+    if !pins.emulator.is_empty() {
+        after.emulatorpin = Some(pins.emulator.clone());
+    }
+    after.iothreadpins.extend(pins.iothreads.clone());
+}
+
 /// Whether this thread may be moved: it has no pin of its own, or one of virtfit's.
 fn is_ours(running: &Running, thread: Thread) -> bool {
     let Some(pin) = thread.pin(running.domain()) else {
@@ -218,12 +240,12 @@ fn is_ours(running: &Running, thread: Thread) -> bool {
         .is_some_and(|wrote| wrote == pin || running.guest.floating.contains(&thread.target()))
 }
 
-/// Pins that are not as they should be.
+/// Pins that are not as they should be. On `dedicated` CPUs a thread is alone.
 fn threads(
     live: &mut Live,
     running: &Running,
     after: &Domain,
-    placement: &Placement,
+    dedicated: &CpuSet,
     view: &View,
     may_move: impl Fn(Thread) -> bool,
 ) {
@@ -236,9 +258,9 @@ fn threads(
         if wanted.is_empty() || now == Some(&wanted) || !may_move(thread) {
             continue;
         }
-        let holds = wanted.len() == 1 && wanted.is_subset(&placement.dedicated);
+        let holds = wanted.len() == 1 && wanted.is_subset(dedicated);
         live.changes.push(thread.change(wanted.clone()));
-        record.set(thread, &wanted.clone(), wanted, !holds);
+        record.set(thread, &wanted.clone(), now, wanted, !holds);
     }
     live.record = Some(record).filter(|record| !record.threads.is_empty());
 }

@@ -13,7 +13,7 @@
 //! [`Outcome`] that lets the guest go on (`design.md` section 5).
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
@@ -21,6 +21,7 @@ use crate::ledger::read;
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
 use crate::plan::Verdict;
+use crate::root::Root;
 use crate::view::View;
 
 pub mod incoming;
@@ -105,6 +106,16 @@ pub struct Context<'a> {
     pub daemon: bool,
 }
 
+/// How long after its deadline a decision may still mark a guest as undecided: what waits for the lock notices only then.
+const GRACE: Duration = Duration::from_millis(20);
+
+impl Context<'_> {
+    /// Whoever asked has given up, and another process has decided in place of this one: nothing may be changed any more.
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
 /// Exit code of a veto.
 const NO: u8 = 3;
 /// Exit code of a guest that may not start undecided.
@@ -119,6 +130,14 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         Task::Reconnect => reconnect::answer(call, context),
         Task::Nothing => Outcome::default(),
     }
+}
+
+/// [`undecided`], marked unless this is so late that another process has decided.
+fn give_up(call: &Call, context: &Context<'_>, guest: Option<&GuestXml>, why: &str) -> Outcome {
+    let late = Instant::now() >= context.deadline + GRACE;
+    let nowhere = Store::new(&Root::none());
+    let store = if late { &nowhere } else { context.store };
+    undecided(call, guest, why, store, context.now)
 }
 
 /// Where nothing could be decided: the guest goes on and is marked, but one that is about to start and says itself that it

@@ -2,11 +2,9 @@
 //! is that the guest's CPUs and memory are its own from now on, and the veto. The cases (a), (b), (c) are those of
 //! `design.md` section 1.
 
-use std::time::Instant;
-
 use crate::doors::own::{self, Own, Standing};
 use crate::doors::reserve::{self, Reserved, Want};
-use crate::doors::{Answer, Call, Context, NO, Outcome, undecided, words};
+use crate::doors::{Answer, Call, Context, NO, Outcome, give_up, words};
 use crate::engine::{Decision, EngineError};
 use crate::idset::CpuSet;
 use crate::ledger::Taken;
@@ -78,7 +76,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             }
             Fate::Admit { want, told } => {
                 match reserve::reserve(call, context, &view, &guest, &want, false) {
-                    Ok(Reserved::Again) if Instant::now() < context.deadline => continue,
+                    Ok(Reserved::Again) if !context.is_over() => continue,
                     Ok(Reserved::Again) => return give_up(call, context, Some(&guest), reserve::OUTRUN),
                     Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
                     Ok(Reserved::Done) => {}
@@ -103,11 +101,10 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     }
 }
 
-fn give_up(call: &Call, context: &Context<'_>, guest: Option<&GuestXml>, why: &str) -> Outcome {
-    undecided(call, guest, why, context.store, context.now)
-}
-
 fn forget(context: &Context<'_>, guest: &GuestXml) {
+    if context.is_over() {
+        return;
+    }
     if let Err(error) = context.store.remove(&guest.domain.uuid) {
         log::warn!("{}: its reservation stays: {error}", guest.domain.name);
     }

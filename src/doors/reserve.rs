@@ -61,6 +61,9 @@ pub fn reserve(
         return Ok(Reserved::Done);
     }
     if want.is_empty() {
+        if context.is_over() {
+            return Err(StoreError::Late(root.path(reservation::FOLDER)));
+        }
         store.remove(&domain.uuid)?;
         return Ok(Reserved::Done);
     }

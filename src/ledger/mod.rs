@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 pub mod cache;
 pub mod claims;
 pub mod guest;
@@ -21,7 +23,7 @@ use crate::idset::{CpuSet, NodeSet};
 use crate::units::{HostCpu, KiB, NodeId};
 
 /// Everything that is taken or spoken for on a host, as read; the guest being planned is still in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Running guests and reservations: one entry a guest.
     pub holders: Vec<Holder>,
@@ -30,7 +32,7 @@ pub struct Ledger {
 }
 
 /// A guest that runs or is about to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Its UUID, lower case.
     pub uuid: String,
@@ -49,7 +51,7 @@ pub struct Holder {
 }
 
 /// One piece of a guest's memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
     /// How much.
     pub amount: KiB,
@@ -60,7 +62,7 @@ pub struct MemoryUse {
 }
 
 /// What an inactive definition would take.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// UUID of the guest.
     pub uuid: String,

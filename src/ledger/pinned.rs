@@ -71,7 +71,7 @@ pub struct Mask {
     pub first: CpuSet,
     /// The one it has now, or is about to get.
     pub cpus: CpuSet,
-    /// The one it had before that; null: none of virtfit's.
+    /// The one it had before that; null: none.
     pub before: Option<CpuSet>,
     /// The thread floats: it holds nothing.
     pub floats: bool,
@@ -143,23 +143,19 @@ impl Pinned {
             .is_some_and(|mask| mask.cpus == *pin || mask.before.as_ref() == Some(pin))
     }
 
-    /// Notes that the thread gets this mask; where it has none yet, that it was put on `first` before.
-    pub fn set(&mut self, thread: Thread, first: &CpuSet, cpus: CpuSet, floats: bool) {
-        match self.threads.iter_mut().find(|mask| mask.thread == thread) {
-            Some(mask) => {
-                if mask.cpus != cpus {
-                    mask.before = Some(std::mem::replace(&mut mask.cpus, cpus));
-                }
-                mask.floats = floats;
-            }
-            None => self.threads.push(Mask {
-                thread,
-                first: first.clone(),
-                cpus,
-                before: None,
-                floats,
-            }),
-        }
+    /// Notes that the thread gets this mask, and that its live XML says `now`; where it has none yet, that it was put on
+    /// `first` before.
+    pub fn set(&mut self, thread: Thread, first: &CpuSet, now: Option<&CpuSet>, cpus: CpuSet, floats: bool) {
+        let known = self.mask(thread).map(|mask| mask.first.clone());
+        self.threads.retain(|mask| mask.thread != thread);
+        self.threads.push(Mask {
+            thread,
+            first: known.unwrap_or_else(|| first.clone()),
+            cpus,
+            before: now.cloned(),
+            floats,
+        });
+        self.threads.sort_by_key(|mask| mask.thread);
     }
 
     /// Tells the guest which of its threads float.
@@ -286,10 +282,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
         let mut record = Pinned::new(UUID, "web", 77);
-        record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), cpus("0-7"), true);
-        record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-3"), cpus("0-3"), true);
-        record.set(Thread::Emulator, &cpus("0"), cpus("0"), false);
-        record.set(Thread::Iothread(IothreadId(2)), &cpus("0,8"), cpus("0,8"), true);
+        record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), None, cpus("0-7"), true);
+        record.set(
+            Thread::Vcpu(VcpuId(0)),
+            &cpus("0-3"),
+            Some(&cpus("0-7")),
+            cpus("0-3"),
+            true,
+        );
+        record.set(Thread::Emulator, &cpus("0"), None, cpus("0"), false);
+        record.set(
+            Thread::Iothread(IothreadId(2)),
+            &cpus("0,8"),
+            None,
+            cpus("0,8"),
+            true,
+        );
         write(&root, &record).unwrap();
         let mut warnings = Vec::new();
         let all = Records::read(&root, &mut warnings);
@@ -314,8 +322,14 @@ mod tests {
             );
             let mut guest = GuestXml::parse(&text).unwrap();
             let mut record = Pinned::new(UUID, "g", 1);
-            record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), cpus("0-7"), true);
-            record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-3"), cpus("0-3"), true);
+            record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), None, cpus("0-7"), true);
+            record.set(
+                Thread::Vcpu(VcpuId(0)),
+                &cpus("0-3"),
+                Some(&cpus("0-7")),
+                cpus("0-3"),
+                true,
+            );
             record.mark(&mut guest);
             assert_eq!(guest::pins(&guest, None).is_empty(), floats, "{pin}");
         }

@@ -17,7 +17,7 @@ use crate::units::KiB;
 const USUAL_PAGE: KiB = KiB(2048);
 
 /// The ledger as read, and what came up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(serde::Serialize, serde::Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Who holds and claims what.
     pub ledger: Ledger,

@@ -46,6 +46,13 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
         }
     }
     widths[3] = widths[3].min(CPUS);
+    // Where the page is too narrow for all, lists wrap and words are cut.
+    let page = style.columns() + 1;
+    for (column, least) in [(3, 9), (0, 8), (2, 8), (1, 8)] {
+        let all: usize = widths.iter().map(|columns| columns + 1).sum();
+        let spare = widths[column].saturating_sub(least);
+        widths[column] -= spare.min(all.saturating_sub(page));
+    }
     let note_at: usize = widths.iter().map(|columns| columns + 1).sum();
     let notes: Vec<String> = guests.iter().map(|guest| note(guest, style)).collect();
     let room = style.columns().saturating_sub(note_at);
@@ -71,6 +78,9 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
                 Default::default()
             };
             cells[3] = cpus.get(index).cloned().unwrap_or_default();
+            for column in [0, 1, 2] {
+                cells[column] = cut(&cells[column], widths[column], style);
+            }
             let mut line = Line::new();
             row(&mut line, &cells, &widths, Paint::Plain);
             if let Some(piece) = lines.get(index) {
@@ -217,4 +227,76 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
 fn gib(amount: KiB) -> String {
     let tenths = amount.0 * 10 / (1 << 20);
     format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::cpulist;
+    use crate::status::Thread;
+    use crate::units::NodeId;
+
+    fn status() -> Status {
+        let thread = |wrong: Option<&str>| Thread {
+            wrong: wrong.map(String::from),
+            ..Thread::default()
+        };
+        let odd = Guest {
+            name: "a-very-long-name-of-a-guest-\u{1b}[31m-漢字".into(),
+            state: "running".into(),
+            profile: Some("a-profile-with-a-long-name".into()),
+            held: cpulist::parse("2-5,18-21,34-37,50-53,66-69").unwrap(),
+            floating: cpulist::parse("0-1").unwrap(),
+            realtime: Some("fifo".into()),
+            memory_kib: KiB(1536 * 1024),
+            page_kib: Some(KiB(1 << 20)),
+            wait_percent: Some(12.34),
+            threads: vec![thread(Some("vhost-4711 on CPU 3")), thread(None)],
+            pending: vec!["shut down, start".into()],
+            ..Guest::default()
+        };
+        Status {
+            guests: vec![odd],
+            nodes: vec![Node {
+                id: NodeId(0),
+                cpus: cpulist::parse("0-15").unwrap(),
+                held: cpulist::parse("2-5").unwrap(),
+                free: cpulist::parse("6-11").unwrap(),
+                whole_cores: 3,
+                memory_free_kib: Some(KiB(3_250_586)),
+                pages_free: BTreeMap::from([(KiB(2048), 512)]),
+            }],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_page_and_nothing_moves_the_cursor() {
+        for columns in [40, 60, 80, 100] {
+            let style = Style {
+                width: columns,
+                unicode: true,
+                color: false,
+            };
+            let text = text(&status(), &style);
+            for line in text.lines() {
+                assert!(width(line) <= columns, "{columns}: {line}");
+            }
+            assert!(!text.contains('\u{1b}'), "{text}");
+            // However narrow, the news are there.
+            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains("vhost-4711"), "{columns}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_status_goes_through_json_unchanged() {
+        let status = status();
+        let json = status.to_json().unwrap();
+        assert!(json.contains(r#""held":"2-5,18-21,34-37,50-53,66-69""#), "{json}");
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+    }
 }

@@ -2,28 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use super::{Guest, pending, running};
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::pinned::Records;
 use crate::ledger::read::stems;
 use crate::ledger::running::Running;
+use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{claims, status, taken};
 use crate::policy::select;
 use crate::units::KiB;
 use crate::view::View;
-
-/// Where guests that started undecided are marked.
-const UNDECIDED: &str = "/run/virtfit/undecided";
-
-/// What of such a mark is told.
-#[derive(Deserialize)]
-struct Mark {
-    name: String,
-    why: String,
-}
 
 /// All guests by name.
 pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
@@ -74,7 +63,7 @@ pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
         guest.nodes = running::nodes_of(view, &guest.held);
     }
     for (_, text) in json(view) {
-        if let Ok(mark) = serde_json::from_str::<Mark>(&text)
+        if let Ok(mark) = Undecided::from_json(&text)
             && let Some(guest) = guests.get_mut(&mark.name)
         {
             guest.undecided = Some(mark.why);
@@ -144,9 +133,12 @@ fn texts(view: &View, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<Stri
 }
 
 fn json(view: &View) -> BTreeMap<String, String> {
-    let stems = stems(&view.root, UNDECIDED, "json").unwrap_or_default();
+    let stems = stems(&view.root, undecided::FOLDER, "json").unwrap_or_default();
     let read = |stem: String| {
-        let text = view.root.read(format!("{UNDECIDED}/{stem}.json")).ok()?;
+        let text = view
+            .root
+            .read(format!("{}/{stem}.json", undecided::FOLDER))
+            .ok()?;
         Some((stem, text))
     };
     stems.into_iter().filter_map(read).collect()

@@ -32,7 +32,7 @@ pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Vec<
         return vec!["shut down, start".into()];
     }
     match view.decide(text, Ask::of(Scope::Boot)) {
-        Ok(Decision::Tuned { .. }) if defined.is_none() && !view.policy.host.observe => {
+        Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
             vec!["virtfit apply, shut down, start".into()]
         }
         _ => Vec::new(),

@@ -67,6 +67,8 @@ pub struct Setup<'a> {
     pub images: Option<&'a Path>,
     /// virtfit's policy. With one the hook is installed.
     pub policy: Option<&'a str>,
+    /// This program is libvirt's hook.
+    pub hook: Option<&'a str>,
     /// virtfit sees the CPUs, memory and nodes of this fixture host, e.g. `paper`.
     pub fixture: Option<&'a str>,
 }
@@ -91,16 +93,11 @@ impl Libvirt {
         let path = folder.path();
         fs::create_dir_all(path.join("etc/qemu")).unwrap();
         fs::create_dir_all(path.join("lib/images")).unwrap();
-        fs::create_dir_all(path.join("socket")).unwrap();
         let qemu = "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\n";
         fs::write(path.join("etc/qemu.conf"), qemu).unwrap();
-        // A socket that is seen from outside, and a host of its own: two of these can migrate guests to each other.
+        // A host of its own: two of these can migrate guests to each other.
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
-        let daemon = format!(
-            "auth_unix_rw = \"none\"\nunix_sock_dir = \"{}\"\nhost_uuid = \"{}\"\n",
-            path.join("socket").display(),
-            uuid.trim()
-        );
+        let daemon = format!("auth_unix_rw = \"none\"\nhost_uuid = \"{}\"\n", uuid.trim());
         fs::write(path.join("etc/libvirtd.conf"), daemon).unwrap();
         if let Some(fixture) = setup.fixture {
             copy_host(fixture, &path.join("root"));
@@ -109,6 +106,10 @@ impl Libvirt {
             fs::create_dir_all(path.join("fit-etc")).unwrap();
             fs::write(path.join("fit-etc/policy.toml"), policy).unwrap();
             install_hook(path);
+        }
+        if let Some(hook) = setup.hook {
+            fs::create_dir_all(path.join("etc/hooks/qemu.d")).unwrap();
+            std::os::unix::fs::symlink(hook, path.join("etc/hooks/qemu.d/50-virtfit")).unwrap();
         }
         fs::write(path.join("etc/virtlogd.conf"), "").unwrap();
         let pages_before = fs::read_to_string(PAGES).unwrap();
@@ -199,9 +200,68 @@ impl Libvirt {
         output
     }
 
+    /// Starts them with this program as libvirt's hook, by a link as packages make it.
+    pub fn with_hook(hook: &str) -> Self {
+        Self::with(&Setup {
+            hook: Some(hook),
+            ..Setup::default()
+        })
+    }
+
+    /// Where a file of the namespace is, seen from outside.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.on_host(path)
+    }
+
+    /// A fixture host as a root folder, with the namespace's own libvirt and virtfit folders in it.
+    pub fn fixture(&self, name: &str) -> String {
+        let host = self.folder.path().join("host");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fixtures/hosts")
+            .join(name);
+        let script = r#"set -e
+cp -r "$1" "$2"
+for path in etc/libvirt run/libvirt etc/virtfit run/virtfit var/lib/virtfit; do
+  mkdir -p "$2/$path" "/$path"
+  mount --bind "/$path" "$2/$path"
+done"#;
+        let host = host.to_string_lossy().into_owned();
+        self.sh(script, &[&fixture.to_string_lossy(), &host]);
+        host
+    }
+
+    /// Runs a script inside; its output. It must succeed.
+    pub fn sh(&self, script: &str, words: &[&str]) -> String {
+        let mut all = vec!["-c", script, "sh"];
+        all.extend(words);
+        let got = self.run("sh", &all, &[]);
+        let stderr = String::from_utf8_lossy(&got.stderr);
+        assert!(got.status.success(), "{script}: {stderr}");
+        String::from_utf8_lossy(&got.stdout).trim().to_string()
+    }
+
+    /// Starts a daemon inside, its output appended to a file; its process id there.
+    pub fn daemon(&self, program: &str, words: &[&str], log: &Path) -> u32 {
+        let script = r#"log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!"#;
+        let mut all = vec![log.to_str().unwrap(), program];
+        all.extend(words);
+        self.sh(script, &all).parse().unwrap()
+    }
+
+    /// Sends a signal to a process inside.
+    pub fn signal(&self, pid: u32, signal: &str) {
+        self.sh(r#"kill -s "$1" "$2""#, &[signal, &pid.to_string()]);
+    }
+
+    /// Ends libvirtd and starts it again; guests run on.
+    pub fn restart_libvirtd(&self) {
+        self.hold("TERM");
+        self.release();
+    }
+
     /// Its connection URI, from anywhere on this machine.
     pub fn uri(&self) -> String {
-        let socket = self.folder.path().join("socket/libvirt-sock");
+        let socket = self.folder.path().join("run/libvirt-sock");
         format!("qemu+unix:///system?socket={}", socket.display())
     }
 
@@ -226,7 +286,7 @@ impl Libvirt {
     }
 
     /// Starts `virtfitd` and waits until it answers hooks.
-    pub fn daemon(&self) -> Daemon {
+    pub fn virtfitd(&self) -> Daemon {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -481,4 +541,64 @@ fn field(status: &str, name: &str) -> String {
     line.unwrap_or_else(|| panic!("no {name} in:\n{status}"))
         .trim()
         .to_string()
+}
+
+/// A guest of one vCPU that emulates its CPU and has nothing to boot: enough for its threads to be there.
+pub fn small(name: &str) -> String {
+    sized(name, 1, 32)
+}
+
+/// As [`small`], of so many vCPUs and MiB.
+pub fn sized(name: &str, vcpus: u32, mib: u64) -> String {
+    let number = name
+        .bytes()
+        .fold(7u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_000_000_000);
+    format!(
+        "<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>6d3f1a52-0000-4000-8000-{number:012}</uuid>
+  <memory unit='MiB'>{mib}</memory>
+  <vcpu>{vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+  </os>
+  <features>
+    <acpi/>
+  </features>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='virtio'/>
+  </devices>
+</domain>
+"
+    )
+}
+
+/// Guests whose vCPU threads may run on one and the same CPU alone: nobody else's may.
+pub fn alone_on(libvirt: &Libvirt, guests: &[&str]) -> Vec<(String, String)> {
+    let mut pinned = Vec::new();
+    for guest in guests {
+        for thread in libvirt.threads(guest) {
+            if thread.name.starts_with("CPU ") && thread.cpus.parse::<u32>().is_ok() {
+                pinned.push((thread.cpus, (*guest).to_string()));
+            }
+        }
+    }
+    pinned.sort();
+    pinned
+}
+
+/// Waits until something is so; what it was last otherwise.
+pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(last) if begin.elapsed() > Duration::from_secs(seconds) => {
+                panic!("not within {seconds} s: {what}: {last}")
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
 }

@@ -217,40 +217,30 @@ fn strict_memory_binds_the_cpus_to_its_nodes() {
 #[test]
 fn strict_memory_binds_cell_by_cell() {
     let host = Host::new();
-    let cells = "  <cpu mode='host-passthrough'><numa><cell id='0' cpus='0-1' memory='32' unit='MiB'/>\
-                 <cell id='1' cpus='2-3' memory='32' unit='MiB'/></numa></cpu>\n";
-    let xml = tuned(&host, &domain("strict-db", 4, cells));
-    assert!(
-        xml.contains("<memnode cellid='0' mode='strict' nodeset='0'/>"),
-        "{xml}"
-    );
-    // Pins gone, memory stays: each cell on its node, also where the other way round were better.
-    let (before, rest) = xml.split_once("    <vcpupin").unwrap();
-    let rest = rest.lines().filter(|line| !line.contains("vcpu")).skip(1);
-    let swapped: String = before
-        .lines()
-        .chain(rest)
-        .map(|line| format!("{line}\n"))
-        .collect::<String>()
-        .replace(
-            "<memnode cellid='0' mode='strict' nodeset='0'/>",
-            "<memnode cellid='0' mode='strict' nodeset='1'/>",
-        )
-        .replace(
-            "<memnode cellid='1' mode='strict' nodeset='1'/>",
-            "<memnode cellid='1' mode='strict' nodeset='0'/>",
-        );
-    let got = host.hook("strict-db", "prepare", &swapped);
-    assert_eq!(got.answer.exit, 0);
+    let cells = "  <cpu mode='host-passthrough'><numa><cell id='0' cpus='0-3' memory='32' unit='MiB'/>\
+                 <cell id='1' cpus='4-5' memory='32' unit='MiB'/></numa></cpu>\n";
+    let xml = tuned(&host, &domain("strict-db", 6, cells));
+    for id in [0, 1] {
+        let bound = format!("<memnode cellid='{id}' mode='strict' nodeset='{id}'/>");
+        assert!(xml.contains(&bound), "{xml}");
+    }
+    // Room on both nodes: each cell on its own.
+    held(&host, "other", "2,10");
+    let got = host.hook("strict-db", "prepare", &xml);
+    assert_eq!(got.reserved.map(|cpus| cpus.len()), Some(6));
     let pins = host.reservation("strict-db").unwrap().pins.unwrap().vcpus;
     let node_1 = cpus("10-15");
+    for (vcpu, pin) in &pins {
+        assert_eq!(pin.is_subset(&node_1), vcpu.0 > 3, "{pins:?}");
+    }
+    // It would fit the other way round, which its memory rules out.
+    held(&host, "other", "2-4");
+    let got = host.hook("strict-db", "prepare", &xml);
+    assert_eq!((got.answer.exit, got.reserved), (0, None));
+    let again = tuned(&host, &domain("strict-db", 6, cells));
     assert!(
-        pins[&VcpuId(0)].is_subset(&node_1) && pins[&VcpuId(1)].is_subset(&node_1),
-        "{pins:?}"
-    );
-    assert!(
-        pins[&VcpuId(2)].is_disjoint(&node_1) && pins[&VcpuId(3)].is_disjoint(&node_1),
-        "{pins:?}"
+        again.contains("<memnode cellid='0' mode='strict' nodeset='1'/>"),
+        "{again}"
     );
 }
 

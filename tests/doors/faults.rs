@@ -329,3 +329,47 @@ fn options_that_make_no_sense_stop_nobody() {
         );
     }
 }
+
+/// A daemon that was stopped while it answered, and goes on when another process has decided.
+#[test]
+fn who_is_too_late_changes_nothing() {
+    use std::sync::Arc;
+    use virtfit::doors::{Context, Source};
+    use virtfit::ledger::store::Store;
+    use virtfit::view::View;
+
+    struct Stopped<'a>(&'a Host);
+    impl Source for Stopped<'_> {
+        fn view(&self) -> Result<Arc<View>, String> {
+            let view = self.0.view(NOW);
+            std::thread::sleep(Duration::from_millis(150));
+            Ok(Arc::new(view))
+        }
+    }
+    // operation, what it would come to, name, vCPUs
+    for (operation, name, vcpus) in [
+        ("prepare", "run-db", 2),
+        ("prepare", "refuse-db", 40),
+        ("prepare", "shared-db", 2),
+        ("migrate", "run-db", 2),
+        ("release", "run-db", 2),
+    ] {
+        let host = Host::new();
+        // What the other process decided.
+        let before = host.hook(name, "prepare", &domain(name, 2, ""));
+        assert_eq!(before.answer.exit, 0);
+        let promised = host.reservation(name);
+        let context = Context {
+            source: &Stopped(&host),
+            store: &Store::new(&host.root()),
+            deadline: std::time::Instant::now()
+                + Duration::from_millis(if operation == "release" { 0 } else { 50 }),
+            now: crate::host::at(NOW + 1),
+            daemon: true,
+        };
+        let call = crate::host::call(name, operation, &domain(name, vcpus, ""));
+        let got = virtfit::doors::answer(&call, &context);
+        assert_eq!(host.reservation(name), promised, "{operation} {name}: {got:?}");
+        assert_eq!(host.reading(NOW).undecided, [], "{operation} {name}: {got:?}");
+    }
+}

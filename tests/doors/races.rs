@@ -64,3 +64,27 @@ fn of_four_that_run_shared_none_gets_what_another_has() {
         }
     }
 }
+
+#[test]
+fn twenty_at_once_all_get_an_answer_in_time() {
+    let host = Host::paper();
+    let names: Vec<String> = (0..20).map(|n| format!("run-{n:02}")).collect();
+    let running: Vec<_> = names
+        .iter()
+        .map(|name| host.spawn(name, "prepare", &domain(name, 1, "")))
+        .collect();
+    let mut seen = CpuSet::new();
+    let mut late = 0;
+    for running in running {
+        let ran = running.wait();
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        // On a busy machine, perhaps before its XML was read; what must never be is a CPU given twice.
+        late += usize::from(ran.stderr.contains("nothing was changed"));
+    }
+    assert!(host.reading(NOW).undecided.len() <= late);
+    for reservation in host.reading(NOW).reservations {
+        assert!(reservation.cpus.is_disjoint(&seen));
+        seen.extend_from(&reservation.cpus);
+    }
+    assert!(seen.len() + late >= 20, "{seen}, {late} undecided");
+}

@@ -46,6 +46,11 @@ impl Libvirt {
     /// One request of `virtfitd call`.
     pub fn answer(&mut self, request: Request) -> Response {
         match request {
+            Request::Open => self.open().into(),
+            Request::Close => {
+                self.close();
+                Ok::<(), HypervisorError>(()).into()
+            }
             Request::Define { xml } => self.define(&xml).into(),
             Request::Undefine { uuid } => self.undefine(&uuid).into(),
             Request::Live { uuid, change } => self.live(&uuid, &change).into(),
@@ -144,6 +149,10 @@ impl Hypervisor for Libvirt {
                 }
             }
         })
+    }
+
+    fn open(&mut self) -> Result<(), HypervisorError> {
+        self.with(|_| Ok(()))
     }
 
     fn close(&mut self) {

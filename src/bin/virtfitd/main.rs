@@ -1,17 +1,18 @@
 //! `virtfitd`: the daemon, and libvirt for the other programs (`virtfitd call`).
 
 use std::io::{self, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use virtfit::cli::logger;
 use virtfit::daemon::args::{Args, Command};
-use virtfit::daemon::calls;
+use virtfit::daemon::{calls, serve};
 use virtfit::root::Root;
 use virtfit::view::Place;
 
 mod libvirt;
-mod serve;
 
 use libvirt::Libvirt;
 
@@ -28,13 +29,15 @@ fn main() -> ExitCode {
         None => {
             // One line a decision is what a daemon's log is for.
             logger::to_stderr(args.verbose.saturating_add(1));
+            light();
             let place = Place {
                 root: Root::new(&args.root),
                 policy: args.policy,
                 topology: args.topology,
                 assume_empty: false,
             };
-            serve::run(place, &args.connect)
+            let uri = args.connect;
+            serve::run(place, Box::new(move || Box::new(Libvirt::new(&uri))))
         }
     };
     match result {
@@ -44,4 +47,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Goes on as `virtfit daemon`, the same daemon in a program that does not link libvirt: libvirt's client library brings some
+/// fifty others, more memory than all the rest. There libvirt is called by a child, `virtfitd call`, without a
+/// connection while there is nothing to call. Where that program is not to be found, this one does.
+fn light() {
+    let Ok(own) = std::env::current_exe() else {
+        return;
+    };
+    let beside = own.parent().map(|folder| folder.join("virtfit"));
+    let program = beside
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from("/usr/bin/virtfit"));
+    let error = std::process::Command::new(&program)
+        .arg0("virtfitd")
+        .args(["daemon", "--caller"])
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    log::debug!("{}: {error}", program.display());
 }

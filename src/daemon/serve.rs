@@ -14,25 +14,29 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
-use virtfit::daemon::hooks::Hooks;
-use virtfit::daemon::inflight::Inflight;
-use virtfit::daemon::memory::Memory;
-use virtfit::daemon::queue::Queue;
-use virtfit::daemon::server::{Server, Services};
-use virtfit::daemon::tasks::Task;
-use virtfit::daemon::worker::Worker;
-use virtfit::view::Place;
 
-use crate::libvirt::Libvirt;
+use crate::daemon::Hypervisor;
+use crate::daemon::hooks::Hooks;
+use crate::daemon::inflight::Inflight;
+use crate::daemon::memory::Memory;
+use crate::daemon::questions;
+use crate::daemon::queue::Queue;
+use crate::daemon::server::{Server, Services};
+use crate::daemon::tasks::Task;
+use crate::daemon::worker::Worker;
+use crate::view::Place;
 
 /// A worker that panicked (a bug) begins anew after this.
 const AFTER_PANIC: Duration = Duration::from_secs(10);
+
+/// Makes what calls libvirt, in the worker's thread.
+pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
 
 /// Runs until a signal ends it.
 ///
 /// # Errors
 /// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
-pub fn run(place: Place, uri: &str) -> io::Result<()> {
+pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
     quiet_panics();
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -51,9 +55,9 @@ pub fn run(place: Place, uri: &str) -> io::Result<()> {
     let server = spawn("server", move || server.run(services))?;
     tell(&[NotifyState::Ready]);
     log::info!("ready");
-    let (worker_queue, uri) = (Arc::clone(&queue), uri.to_string());
+    let worker_queue = Arc::clone(&queue);
     spawn("worker", move || {
-        work(&place, &uri, &worker_queue, &memory, &inflight);
+        work(&place, &hypervisor, &worker_queue, &memory, &inflight);
     })?;
     while signals.wait()? == Signal::SIGHUP {
         queue.push(Task::Rescan);
@@ -67,14 +71,19 @@ pub fn run(place: Place, uri: &str) -> io::Result<()> {
 }
 
 /// The worker, for ever.
-fn work(place: &Place, uri: &str, queue: &Arc<Queue>, memory: &Arc<Memory>, inflight: &Arc<Inflight>) {
+fn work(
+    place: &Place,
+    hypervisor: &NewHypervisor,
+    queue: &Arc<Queue>,
+    memory: &Arc<Memory>,
+    inflight: &Arc<Inflight>,
+) {
     loop {
         let once = || {
             let views = Box::new(Arc::clone(memory));
-            let libvirt = Box::new(Libvirt::new(uri));
             let busy = Arc::clone(inflight);
             let busy = Box::new(move |name: &str| busy.contains(name));
-            Worker::new(place, Arc::clone(queue), views, libvirt, busy)?.run()
+            Worker::new(place, Arc::clone(queue), views, hypervisor(), busy)?.run()
         };
         match catch_unwind(AssertUnwindSafe(once)) {
             Ok(Ok(())) => return,
@@ -89,7 +98,9 @@ fn services(memory: &Arc<Memory>, inflight: &Arc<Inflight>, queue: &Arc<Queue>) 
     let hooks = Box::new(Hooks::new(Arc::clone(memory)));
     let queue = Arc::clone(queue);
     let tell = Box::new(move |task| queue.push(task));
-    Services::new(hooks, Arc::clone(inflight), tell)
+    let mut services = Services::new(hooks, Arc::clone(inflight), tell);
+    questions::answer_all(&mut services, memory);
+    services
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {

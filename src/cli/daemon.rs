@@ -1,0 +1,35 @@
+//! `virtfit daemon`: the daemon in a program that does not link libvirt. Not for people: `virtfitd` goes on as this.
+
+use std::path::Path;
+
+use crate::cli::args::Global;
+use crate::cli::{Failure, Outcome, session};
+use crate::daemon::calls::ChildHypervisor;
+use crate::daemon::serve;
+use crate::root::Root;
+use crate::view::Place;
+
+/// Runs it until a signal ends it; `program` is the `virtfitd` to call libvirt with.
+///
+/// # Errors
+/// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
+pub fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
+    // The name `ps` and `pgrep` know it by.
+    let _ = nix::sys::prctl::set_name(c"virtfitd");
+    let place = Place {
+        root: session::named_root(global).map_or_else(Root::default, Root::new),
+        policy: global.policy.clone(),
+        topology: global.topology.clone(),
+        assume_empty: false,
+    };
+    let (program, uri) = (program.to_path_buf(), global.connect.clone());
+    let hypervisor = move || -> Box<dyn crate::daemon::Hypervisor> {
+        let mut child = ChildHypervisor::with_program(&program, Some(&uri));
+        if let Err(error) = child.start() {
+            log::error!("{error}: nothing can be tuned");
+        }
+        Box::new(child)
+    };
+    serve::run(place, Box::new(hypervisor)).map_err(|error| Failure::Broken(error.to_string()))?;
+    Ok(Outcome::default())
+}

@@ -1,0 +1,107 @@
+//! What others than hooks may ask the daemon: who holds what, how guests fare, and what a definition says. Nothing of it changes
+//! anything, and passwords are left out: root and group `libvirt` may ask.
+//!
+//! | question | words | answer |
+//! |---|---|---|
+//! | `ledger` | | a [`Reading`](crate::ledger::read::Reading) as JSON |
+//! | `status` | | a [`Status`](crate::status::Status) as JSON |
+//! | `definition` | a guest's name or UUID | its XML |
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::apply::definitions;
+use crate::daemon::memory::Memory;
+use crate::daemon::server::{Asked, Rights, Services};
+use crate::ledger::read::Reading;
+use crate::view::View;
+use crate::wire::Reply;
+use crate::xml::Document;
+
+/// Lets a server answer them.
+pub fn answer_all(services: &mut Services, memory: &Arc<Memory>) {
+    let view = |memory: &Memory| memory.view(SystemTime::now()).map_err(|error| error.to_string());
+    let known = Arc::clone(memory);
+    services.on(
+        "ledger",
+        Rights::Readers,
+        Box::new(move |_| reply(view(&known).and_then(|view| json(&view.reading)))),
+    );
+    let known = Arc::clone(memory);
+    let status = move |_: &Asked<'_>| {
+        reply(view(&known).and_then(|view| crate::status::answer(&view).to_json().map_err(text)))
+    };
+    services.on("status", Rights::Readers, Box::new(status));
+    let known = Arc::clone(memory);
+    let definition =
+        move |asked: &Asked<'_>| reply(view(&known).and_then(|view| definition(&view, asked.words)));
+    services.on("definition", Rights::Readers, Box::new(definition));
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, String> {
+    serde_json::to_string(value).map_err(text)
+}
+
+fn reply(answer: Result<String, String>) -> Reply {
+    match answer {
+        Ok(stdout) => Reply {
+            stdout: stdout.into_bytes(),
+            ..Reply::default()
+        },
+        Err(why) => Reply {
+            exit: 1,
+            stderr: why.into_bytes(),
+            ..Reply::default()
+        },
+    }
+}
+
+/// A guest's definition without passwords.
+fn definition(view: &View, words: &[Vec<u8>]) -> Result<String, String> {
+    let word = words
+        .first()
+        .map(|word| String::from_utf8_lossy(word))
+        .unwrap_or_default();
+    let name = crate::cli::guest::name(&view.root, &word).map_err(|error| error.message().to_string())?;
+    let found = definitions::read(&view.root, &name, &Reading::default()).map_err(text)?;
+    without_passwords(&found.text).map_err(text)
+}
+
+/// The text without `passwd` and when it ends, the only secrets libvirt leaves out itself (`virDomainGraphicsAuthDefFormatAttr`).
+fn without_passwords(xml: &str) -> Result<String, crate::xml::XmlError> {
+    let document = Document::parse(xml)?;
+    let devices = document.root().children_named("devices").collect::<Vec<_>>();
+    let mut gone: Vec<_> = devices
+        .iter()
+        .flat_map(|devices| devices.children_named("graphics"))
+        .flat_map(|graphics| ["passwd", "passwdValidTo"].map(|name| graphics.attr_span(name)))
+        .flatten()
+        .collect();
+    gone.sort_by_key(|range| range.start);
+    let mut out = xml.to_string();
+    for range in gone.into_iter().rev() {
+        out.replace_range(range, "");
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_stay_here() {
+        let xml = "<domain><devices><graphics type='vnc' passwd='s3c' port='-1' passwdValidTo='2027'/></devices>\
+                   <graphics passwd='not libvirt&apos;s'/></domain>";
+        assert_eq!(
+            without_passwords(xml).unwrap(),
+            "<domain><devices><graphics type='vnc' port='-1'/></devices><graphics passwd='not libvirt&apos;s'/></domain>"
+        );
+    }
+}

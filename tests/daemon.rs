@@ -1,0 +1,475 @@
+//! The daemon on a real libvirt: definitions are tuned as they appear and change, and nothing else is touched.
+// Numbers are told with --nocapture.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "common/libvirt.rs"]
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::Libvirt;
+
+const VIRTFITD: &str = env!("CARGO_BIN_EXE_virtfitd");
+const HOOK: &str = env!("CARGO_BIN_EXE_virtfit-hook");
+const OURS: &str = "https://virtfit.dev/ns/domain/1";
+const RULE: &str =
+    "[host]\nreserved_memory = \"0\"\n\n[[rule]]\nmatch = { name = \"rd-*\" }\nprofile = \"fit\"\n";
+
+/// A libvirt with the daemon beside it, on the paper's server.
+struct Stage {
+    libvirt: Libvirt,
+    root: Option<String>,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Stage {
+    /// On a server of 32 CPUs: guests can be defined, not started.
+    fn server(policy: &str) -> Self {
+        Self::new(policy, true)
+    }
+
+    /// On this machine.
+    fn here(policy: &str) -> Self {
+        Self::new(policy, false)
+    }
+
+    fn new(policy: &str, fixture: bool) -> Self {
+        let libvirt = Libvirt::with_hook(HOOK);
+        let root = fixture.then(|| libvirt.fixture("paper"));
+        let log = std::env::temp_dir().join(format!("virtfitd.{}.log", std::process::id()));
+        let mut stage = Self {
+            libvirt,
+            root,
+            pid: 0,
+            log,
+        };
+        stage.policy(policy);
+        stage.start();
+        stage
+    }
+
+    /// As editors write it: renamed into its place.
+    fn policy(&self, text: &str) {
+        let file = self.libvirt.path("/etc/virtfit/policy.toml");
+        let new = file.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    fn start(&mut self) {
+        fs::write(&self.log, "").unwrap();
+        let mut words = vec!["-v"];
+        if let Some(root) = &self.root {
+            words.extend(["--root", root]);
+        }
+        self.pid = self.libvirt.daemon(VIRTFITD, &words, &self.log);
+        self.wait("ready", || self.said().contains("virtfit: ready"));
+    }
+
+    fn kill(&self) {
+        self.libvirt.signal(self.pid, "KILL");
+        self.wait("the daemon's end", || {
+            let stat = fs::read_to_string(self.libvirt.path(&format!("/proc/{}/stat", self.pid)));
+            stat.map_or(true, |stat| stat.contains(") Z "))
+        });
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.said().matches(what).count()
+    }
+
+    fn wait(&self, what: &str, done: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !done() {
+            assert!(
+                begin.elapsed() < Duration::from_secs(5),
+                "{what} does not come; the daemon said:\n{}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Nothing happens for a while.
+    fn rest(&self) {
+        std::thread::sleep(Duration::from_millis(400));
+    }
+
+    fn file(&self, guest: &str) -> Option<String> {
+        fs::read_to_string(self.libvirt.path(&format!("/etc/libvirt/qemu/{guest}.xml"))).ok()
+    }
+
+    fn is_tuned(&self, guest: &str) -> bool {
+        self.file(guest).is_some_and(|text| text.contains(OURS))
+    }
+
+    fn define(&self, xml: &str) {
+        self.libvirt.define(xml).unwrap();
+    }
+
+    /// Defines and waits until it is tuned: at most two seconds.
+    fn tuned(&self, name: &str, xml: &str) {
+        self.define(xml);
+        let begin = Instant::now();
+        self.wait("the tuned definition", || self.is_tuned(name));
+        assert!(
+            begin.elapsed() < Duration::from_secs(2),
+            "{name}: {:?}",
+            begin.elapsed()
+        );
+    }
+
+    fn virsh(&self, words: &[&str]) -> String {
+        self.libvirt
+            .virsh(words)
+            .unwrap_or_else(|error| panic!("virsh {words:?}: {error}\n{}", self.said()))
+    }
+
+    /// The CPUs its vCPUs are pinned to, in order.
+    fn pins(&self, guest: &str) -> Vec<String> {
+        let text = self.file(guest).unwrap();
+        text.split("<vcpupin ")
+            .skip(1)
+            .map(|rest| {
+                let rest = rest.split_once("cpuset='").unwrap().1;
+                rest.split_once('\'').unwrap().0.to_string()
+            })
+            .collect()
+    }
+
+    /// What the kernel counts: times it went to sleep by itself and was put aside, over all its threads.
+    fn wake_ups(&self) -> u64 {
+        let tasks = self.libvirt.path(&format!("/proc/{}/task", self.pid));
+        let mut sum = 0;
+        for task in fs::read_dir(tasks).unwrap() {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
+            sum += counts
+                .map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+                .sum::<u64>();
+        }
+        sum
+    }
+
+    fn kib(&self, what: &str) -> u64 {
+        let status = fs::read_to_string(self.libvirt.path(&format!("/proc/{}/status", self.pid))).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// User and system time, in seconds.
+    fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(self.libvirt.path(&format!("/proc/{}/stat", self.pid))).unwrap();
+        let rest: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = rest[11].parse::<u64>().unwrap() + rest[12].parse::<u64>().unwrap();
+        ticks as f64 / 100.0
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", self.said());
+        }
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+fn guest(name: &str, vcpus: u32, more: &str) -> String {
+    format!(
+        "<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>64</memory>
+  <vcpu>{vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+  </os>
+  <features>
+    <acpi/>
+    <apic/>
+  </features>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+{more}  </devices>
+</domain>
+"
+    )
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn definitions_are_tuned_as_they_appear_and_stay_what_they_were() {
+    let stage = Stage::server(RULE);
+    let graphics = "    <graphics type='vnc' port='-1' passwd='s3cret'/>\n";
+    let mut places = BTreeSet::new();
+    for number in 1..=5 {
+        let name = format!("rd-{number}");
+        stage.tuned(&name, &guest(&name, 4, graphics));
+        let pins = stage.pins(&name);
+        assert_eq!(pins.len(), 4, "{pins:?}");
+        for pin in pins {
+            assert!(places.insert(pin.clone()), "{name}: {pin} twice: {places:?}");
+        }
+        assert!(stage.libvirt.dump(&name).contains("passwd='s3cret'"));
+    }
+    stage.rest();
+    assert_eq!(stage.count("tuned by fit"), 5, "{}", stage.said());
+    assert!(!stage.said().contains("s3cret"), "{}", stage.said());
+    // No rule, no change.
+    stage.define(&guest("other", 1, ""));
+    stage.rest();
+    assert!(!stage.is_tuned("other"));
+    // Nothing is left open, and nobody is woken while nothing happens.
+    stage.rest();
+    let before = stage.wake_ups();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(stage.wake_ups(), before, "wake-ups while idle");
+    eprintln!("resident: {} KiB", stage.kib("VmRSS"));
+    // Without the program itself, which is several times as large before it is optimised.
+    let own = stage.kib("RssAnon");
+    assert!(own < 6 << 10, "{own} KiB of its own memory");
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn what_an_administrator_changes_is_tuned_anew_and_what_goes_stays_gone() {
+    let stage = Stage::server(RULE);
+    stage.tuned("rd-a", &guest("rd-a", 2, ""));
+    // Calls that send no event.
+    stage.virsh(&["vcpupin", "rd-a", "--config", "0", "1"]);
+    stage.rest();
+    assert_eq!(stage.pins("rd-a").first().map(String::as_str), Some("1"));
+    stage.virsh(&["setvcpus", "rd-a", "1", "--config"]);
+    stage.rest();
+    let text = stage.file("rd-a").unwrap();
+    assert!(
+        text.contains("current='1'>2</vcpu>") && stage.is_tuned("rd-a"),
+        "{text}"
+    );
+    // virsh edit compares before it writes: nobody else may write meanwhile.
+    let editor = "sh -c 'sleep 1; sed -i s,hvm,hvm,\\;s,64,64,\\;s,q35,q35, \"$1\"; echo \"<!-- seen -->\" >>/tmp/virtfit-edit; \
+                  sed -i \"s,<on_crash>destroy,<on_crash>restart,\" \"$1\"' sh";
+    let edited = stage.libvirt.run(
+        "env",
+        &[
+            &format!("EDITOR={editor}"),
+            "virsh",
+            "-c",
+            "qemu:///system",
+            "edit",
+            "rd-a",
+        ],
+        &[],
+    );
+    assert!(
+        edited.status.success(),
+        "{}",
+        String::from_utf8_lossy(&edited.stderr)
+    );
+    stage.wait("the edit", || {
+        stage.file("rd-a").unwrap().contains("<on_crash>restart")
+    });
+    stage.rest();
+    assert!(stage.is_tuned("rd-a"));
+    // Redefined from outside without what virtfit wrote: the same place.
+    stage.tuned("rd-b", &guest("rd-b", 2, ""));
+    let uuid = stage.virsh(&["domuuid", "rd-b"]).trim().to_string();
+    let pins = stage.pins("rd-b");
+    stage.tuned("rd-c", &guest("rd-c", 2, ""));
+    let plain = guest("rd-b", 2, "").replace("<name>", &format!("<uuid>{uuid}</uuid><name>"));
+    stage.define(&plain);
+    stage.wait("the tuned definition", || stage.is_tuned("rd-b"));
+    assert_eq!(stage.pins("rd-b"), pins);
+    // Renamed: the old name is gone, the new one is what it was.
+    stage.virsh(&["domrename", "rd-c", "rd-d"]);
+    stage.rest();
+    assert!(
+        stage.file("rd-c").is_none() && stage.is_tuned("rd-d"),
+        "{}",
+        stage.said()
+    );
+    stage.virsh(&["autostart", "rd-d"]);
+    stage.virsh(&["undefine", "rd-d"]);
+    stage.rest();
+    assert!(stage.file("rd-d").is_none(), "{}", stage.said());
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn what_is_undefined_at_once_is_not_brought_back() {
+    let stage = Stage::server(RULE);
+    for round in 0..100 {
+        let name = format!("rd-{}", round % 7);
+        stage.define(&guest(&name, 2, ""));
+        // All the moments between the event and the daemon's define.
+        std::thread::sleep(Duration::from_micros(300 * (round % 30)));
+        stage.virsh(&["undefine", &name]);
+    }
+    stage.rest();
+    stage.rest();
+    let left = stage.virsh(&["list", "--all", "--name"]);
+    assert_eq!(left.trim(), "", "{}", stage.said());
+    eprintln!("taken back: {}", stage.count("it stays undefined"));
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn restarts_change_nothing_and_lose_nothing() {
+    let mut stage = Stage::server(RULE);
+    stage.tuned("rd-a", &guest("rd-a", 2, ""));
+    stage.virsh(&["autostart", "rd-a"]);
+    stage.rest();
+    let before = stage.file("rd-a").unwrap();
+    stage.kill();
+    stage.define(&guest("rd-late", 2, ""));
+    stage.start();
+    stage.wait("what was defined meanwhile", || stage.is_tuned("rd-late"));
+    stage.rest();
+    assert_eq!(stage.count("tuned by"), 1, "{}", stage.said());
+    assert_eq!(stage.file("rd-a").unwrap(), before);
+    // The guest cannot start on a host that is not there; that it is autostarted must not matter.
+    stage.virsh(&["autostart", "--disable", "rd-a"]);
+    stage.libvirt.restart_libvirtd();
+    stage.rest();
+    assert_eq!(stage.file("rd-a").unwrap(), before);
+    stage.tuned("rd-new", &guest("rd-new", 2, ""));
+    // SIGHUP looks at everything and finds nothing; SIGTERM ends it.
+    stage.libvirt.signal(stage.pid, "HUP");
+    stage.rest();
+    assert_eq!(stage.count("tuned by"), 2, "{}", stage.said());
+    stage.libvirt.signal(stage.pid, "TERM");
+    stage.wait("the end", || stage.said().contains("virtfit: ends"));
+    stage.wait("the socket's end", || {
+        !stage.libvirt.path("/run/virtfit/virtfitd.sock").exists()
+    });
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn the_policy_rules_and_its_changes_touch_only_what_they_may() {
+    let stage = Stage::server("");
+    stage.define(&guest("rd-a", 2, ""));
+    stage.rest();
+    stage.policy(RULE);
+    stage.wait("the report", || {
+        stage.said().contains("on_policy_change = report")
+    });
+    stage.rest();
+    assert!(!stage.is_tuned("rd-a"));
+    // One that does not parse is told once; the last good one stays.
+    stage.policy("[host\n");
+    stage.tuned("rd-b", &guest("rd-b", 2, ""));
+    stage.tuned("rd-c", &guest("rd-c", 2, ""));
+    assert_eq!(stage.count("the last good policy stays"), 1, "{}", stage.said());
+    stage.policy(&format!("on_policy_change = \"x\"\n{RULE}").replace("on_policy_change = \"x\"\n", ""));
+    stage.rest();
+    assert!(!stage.is_tuned("rd-a"));
+    let apply = RULE.replace("[host]\n", "[host]\non_policy_change = \"apply\"\n");
+    stage.policy(&apply);
+    stage.rest();
+    // It was defined less than a minute ago, and nobody asked.
+    assert!(!stage.is_tuned("rd-a"), "{}", stage.said());
+    stage.policy(&apply.replace("[host]\n", "[host]\nmode = \"observe\"\n"));
+    stage.define(&guest("rd-d", 2, ""));
+    stage.wait("what would be done", || stage.said().contains("mode = observe"));
+    stage.rest();
+    assert!(!stage.is_tuned("rd-d"));
+    // Switched off.
+    stage.policy(&apply);
+    let switch = stage.libvirt.path("/run/virtfit/disabled");
+    fs::write(&switch, "").unwrap();
+    stage.define(&guest("rd-e", 2, ""));
+    stage.rest();
+    assert!(!stage.is_tuned("rd-e"));
+    fs::remove_file(&switch).unwrap();
+    stage.wait("what waited", || stage.is_tuned("rd-e"));
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn guests_that_run_keep_running_and_transient_ones_stay_transient() {
+    let policy = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n[[rule]]\nmatch = { name = \"rd-*\" }\n\
+                  profile = \"fit\"\n";
+    let stage = Stage::here(policy);
+    stage.tuned("rd-a", &guest("rd-a", 1, ""));
+    stage.virsh(&["start", "rd-a"]);
+    let threads = stage.libvirt.threads("rd-a");
+    let vcpu = threads
+        .iter()
+        .find(|thread| thread.name.starts_with("CPU 0"))
+        .unwrap();
+    assert_eq!(vcpu.cpus, "1", "{}", stage.said());
+    // libvirt and the daemon come and go; the guest runs on.
+    stage.libvirt.restart_libvirtd();
+    stage.rest();
+    assert_eq!(stage.virsh(&["domstate", "rd-a"]).trim(), "running");
+    stage.virsh(&["destroy", "rd-a"]);
+    // Transient: pinned while it runs, and gone when it ends.
+    let file = stage.libvirt.path("/run/virtfit/transient.xml");
+    fs::write(&file, guest("rd-t", 1, "")).unwrap();
+    stage.virsh(&["create", "/run/virtfit/transient.xml"]);
+    stage.wait("the live pins", || {
+        let threads = stage.libvirt.threads("rd-t");
+        let vcpu = threads.iter().find(|thread| thread.name.starts_with("CPU 0"));
+        vcpu.is_some_and(|vcpu| vcpu.cpus == "1")
+    });
+    stage.rest();
+    assert!(stage.file("rd-t").is_none());
+    assert!(stage.virsh(&["dominfo", "rd-t"]).contains("Persistent:     no"));
+    stage.virsh(&["destroy", "rd-t"]);
+    stage.rest();
+    assert_eq!(
+        stage.virsh(&["list", "--all", "--name"]).trim(),
+        "rd-a",
+        "{}",
+        stage.said()
+    );
+    let reservations = stage.libvirt.path("/run/virtfit/reservations");
+    let left: Vec<_> = fs::read_dir(reservations).map_or(Vec::new(), |entries| entries.collect());
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn five_hundred_definitions_are_tuned_from_scratch() {
+    let mut stage = Stage::server(RULE);
+    stage.kill();
+    let all: String = (0..500)
+        .map(|number| {
+            let name = format!("rd-{number}");
+            fs::write(
+                stage.libvirt.path(&format!("/run/virtfit/{name}.def")),
+                guest(&name, 2, ""),
+            )
+            .unwrap();
+            format!("define /run/virtfit/{name}.def\n")
+        })
+        .collect();
+    let got = stage
+        .libvirt
+        .run("virsh", &["-q", "-c", "qemu:///system"], all.as_bytes());
+    assert!(got.status.success());
+    let begin = Instant::now();
+    stage.start();
+    while stage.count("tuned by") < 500 {
+        assert!(begin.elapsed() < Duration::from_secs(120), "{}", stage.said());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stage.rest();
+    eprintln!(
+        "500 definitions: {:.1} s of the daemon's CPU time, {:.1} s in all; resident: {} KiB",
+        stage.cpu_seconds(),
+        begin.elapsed().as_secs_f64(),
+        stage.kib("VmRSS")
+    );
+    assert_eq!(stage.count("tuned by"), 500);
+    assert!(stage.cpu_seconds() < 60.0, "even without optimisation");
+}
