@@ -17,7 +17,7 @@ FUZZ_CASES  ?= 20000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build generate demo test check bench fuzz bless install uninstall rpm deb packages-test lab clean
+.PHONY: help setup build generate demo test check bench fuzz bless install uninstall rpm deb packages-test deny advisories lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,8 @@ check: ## Format, lints, documentation, fixtures
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(CARGO_FLAGS) --no-deps
+	packaging/licenses --check
+	packaging/changes --check
 	@if [ -x fixtures/make-host ]; then fixtures/make-host --check; fi
 
 bench: ## Measure: placement, rewriting, and whole processes against others, as ratios
@@ -78,9 +80,20 @@ rpm: ## Source and binary RPMs of the last commit into target/rpm; RPM_FLAGS=--n
 deb: build generate ## A Debian package of what is built into target/deb
 	packaging/deb
 
-packages-test: ## Install, upgrade and remove the RPM and the Debian package in fresh roots, with libvirt running (root)
+packages-test: ## Compare, install, upgrade and remove what `make rpm` and `make deb` make, with libvirt running (root)
 	@.ci/setup packages
+	$(FROM)/virtfit-generate $(GENERATED)
+	tests/installed
 	tests/packages
+
+deny: ## Licences, bans and sources of what is linked, with cargo-deny (built once into target/tools)
+	@command -v cargo-deny >/dev/null || [ -x target/tools/bin/cargo-deny ] || \
+	  CARGO_TARGET_DIR=target/tools/build $(CARGO) install --quiet --debug --locked --no-default-features --root target/tools cargo-deny
+	@rm -rf target/tools/build
+	PATH="$$PATH:$(CURDIR)/target/tools/bin" $(CARGO) deny check licenses bans sources
+
+advisories: ## Published advisories against what is linked; needs github.com
+	PATH="$$PATH:$(CURDIR)/target/tools/bin" $(CARGO) deny check advisories
 
 lab: ## The paper's server in emulation, virtfit on it, every thread looked at (root; 10 minutes)
 	@.ci/setup
