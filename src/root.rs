@@ -159,6 +159,39 @@ impl Root {
         Ok(names)
     }
 
+    /// The names in a folder and what `stat` says of each, links followed, sorted by name; as [`Root::list`], but without those
+    /// that are gone before they are looked at. Much cheaper than one [`Root::metadata`] a name.
+    ///
+    /// # Errors
+    /// It is no folder or cannot be read.
+    pub fn list_with_metadata(
+        &self,
+        dir: impl AsRef<Path>,
+    ) -> io::Result<Vec<(String, io::Result<Metadata>)>> {
+        let dir = dir.as_ref();
+        let entries = match self.locate(dir, true).and_then(fs::read_dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.fail(dir, error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| self.fail(dir, error))?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let meta = match entry.metadata() {
+                Ok(meta) if meta.is_symlink() => self.metadata(dir.join(&name)),
+                meta => meta,
+            };
+            if !matches!(&meta, Err(error) if error.kind() == ErrorKind::NotFound) {
+                found.push((name, meta));
+            }
+        }
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(found)
+    }
+
     /// What a symbolic link says, unchanged.
     ///
     /// # Errors
@@ -339,6 +372,20 @@ mod tests {
             ["absolute", "dangling", "dir", "escape", "loop", "relative"]
         );
         assert_eq!(root.list("/nothing").unwrap(), Vec::<String>::new());
+        let seen: Vec<(String, bool)> = root
+            .list_with_metadata("/etc")
+            .unwrap()
+            .into_iter()
+            .map(|(name, meta)| (name, meta.is_ok_and(|meta| meta.is_file())))
+            .collect();
+        let expected = [
+            ("absolute", true),
+            ("dir", false),
+            ("loop", false),
+            ("relative", true),
+        ];
+        assert_eq!(seen, expected.map(|(name, is_file)| (name.to_string(), is_file)));
+        assert!(root.list_with_metadata("/nothing").unwrap().is_empty());
         assert_eq!(root.list("/etc/dir").unwrap(), ["devices"]);
         assert!(root.list("/sys/devices/a").is_err());
     }

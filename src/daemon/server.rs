@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufReader, ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -17,8 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
 
 use crate::daemon::inflight::{Inflight, Phase};
 use crate::daemon::socket;
@@ -31,6 +30,8 @@ use crate::xml::Document;
 
 /// The most connections at once.
 const MOST: usize = 64;
+/// How many threads wait for connections when there are none.
+const READY: usize = 4;
 /// How long a peer may be silent before it has asked.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long a hook's question may take to decide. The hook waits 300 ms from its own start.
@@ -140,18 +141,16 @@ impl Stopper {
 }
 
 impl Server {
-    /// Listens at [`SOCKET`] below `root`: makes the folder, takes a dead daemon's socket away.
+    /// Listens at [`SOCKET`](crate::wire::SOCKET) below `root`: makes the folder, takes a dead daemon's socket away.
     ///
     /// # Errors
     /// A living daemon has it, or the kernel says no.
     pub fn listen(root: &Root) -> Result<Self, ServerError> {
         let (listener, path) = socket::listen(root)?;
-        let fail = |error| ServerError::Io {
+        let wake = UnixStream::pair().map_err(|error| ServerError::Io {
             path: path.clone(),
             error,
-        };
-        let wake = UnixStream::pair().map_err(fail)?;
-        listener.set_nonblocking(true).map_err(fail)?;
+        })?;
         Ok(Self { listener, path, wake })
     }
 
@@ -163,66 +162,86 @@ impl Server {
         self.wake.1.try_clone().map(Stopper)
     }
 
-    /// Answers until it is stopped. Without peers it sleeps.
+    /// Answers until it is stopped. Without peers all its threads sleep.
     pub fn run(self, services: Services) {
-        let services = Arc::new(services);
-        let threads = Arc::new(AtomicUsize::new(0));
-        loop {
-            let mut fds = [
-                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.wake.0.as_fd(), PollFlags::POLLIN),
-            ];
-            if poll(&mut fds, PollTimeout::NONE).is_ok()
-                && fds.get(1).is_some_and(|fd| fd.any() == Some(true))
-            {
-                break;
-            }
-            match self.listener.accept() {
-                Ok((stream, _)) => spawn(stream, &services, &threads),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                    ) => {}
-                Err(error) => {
-                    // Out of descriptors or memory: what is connected ends soon and gives some back.
-                    log::warn!("{}: cannot take a connection: {error}", self.path.display());
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            }
+        let pool = Arc::new(Pool {
+            listener: self.listener,
+            services,
+            waiting: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+        });
+        for _ in 0..READY {
+            pool.spawn();
         }
+        while let Err(ErrorKind::Interrupted) = (&self.wake.0).read(&mut [0]).map_err(|error| error.kind()) {}
+        // All who wait in accept(2) return: there is nothing to take any more.
+        let _ = shutdown(pool.listener.as_raw_fd(), Shutdown::Both);
         // Whoever is in the backlog sees at once that nobody answers.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// One thread less when it is dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// The threads that take connections. Each takes one and answers it by itself: a hook waits for no handing over, nor mostly for
+/// a thread to be made.
+struct Pool {
+    listener: UnixListener,
+    services: Services,
+    /// Threads that wait for a connection.
+    waiting: AtomicUsize,
+    /// Threads that answer one.
+    busy: AtomicUsize,
 }
 
-fn spawn(stream: UnixStream, services: &Arc<Services>, threads: &Arc<AtomicUsize>) {
-    let place = Place(Arc::clone(threads));
-    if threads.fetch_add(1, Ordering::Relaxed) >= MOST {
-        log::warn!("more than {MOST} connections at once: one is closed without an answer");
-        return;
-    }
-    let services = Arc::clone(services);
-    let builder = std::thread::Builder::new()
-        .name("answer".into())
-        .stack_size(STACK);
-    let spawned = builder.spawn(move || {
-        let _place = place;
-        if catch_unwind(AssertUnwindSafe(|| serve(&stream, &services))).is_err() {
-            log::error!("a connection's thread panicked (a bug in virtfit): it got no answer");
+impl Pool {
+    /// One thread more.
+    fn spawn(self: &Arc<Self>) {
+        let pool = Arc::clone(self);
+        // From now on, so that two who take connections at once do not both make one.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let builder = std::thread::Builder::new()
+            .name("answer".into())
+            .stack_size(STACK);
+        if let Err(error) = builder.spawn(move || pool.take_and_answer()) {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            log::warn!("cannot start a thread to answer hooks: {error}");
         }
-    });
-    if let Err(error) = spawned {
-        log::warn!("a connection is closed without an answer: cannot start a thread: {error}");
+    }
+
+    /// What a thread does: until the server is stopped, or enough others wait. It is counted as waiting when it begins.
+    fn take_and_answer(self: Arc<Self>) {
+        loop {
+            let taken = self.listener.accept();
+            if let Err(error) = &taken {
+                match error.kind() {
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => continue,
+                    // The socket was shut down: see `run`.
+                    ErrorKind::InvalidInput => return,
+                    _ => {
+                        // Out of descriptors or memory: what is connected ends soon and gives some back.
+                        log::warn!("cannot take a connection: {error}");
+                        std::thread::sleep(Duration::from_millis(20));
+                        continue;
+                    }
+                }
+            }
+            let busy = self.busy.fetch_add(1, Ordering::SeqCst);
+            if self.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+                self.spawn();
+            }
+            match taken {
+                Ok((stream, _)) if busy < MOST => {
+                    if catch_unwind(AssertUnwindSafe(|| serve(&stream, &self.services))).is_err() {
+                        log::error!("a connection's thread panicked (a bug in virtfit): it got no answer");
+                    }
+                }
+                _ => log::warn!("more than {MOST} connections at once: one is closed without an answer"),
+            }
+            self.busy.fetch_sub(1, Ordering::SeqCst);
+            if self.waiting.fetch_add(1, Ordering::SeqCst) >= READY {
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                return;
+            }
+        }
     }
 }
 
@@ -235,8 +254,6 @@ fn serve(stream: &UnixStream, services: &Services) {
             uid: credentials.uid(),
             pid: credentials.pid(),
         };
-        // The listener does not block, and what it accepts must.
-        stream.set_nonblocking(false)?;
         let question = Question::read(&mut BufReader::with_capacity(
             64 << 10,
             Timed::new(stream, began + SILENCE),

@@ -271,27 +271,31 @@ fn files<T: Clone>(
     known: &mut Folder<T>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<Found<T>>, LedgerError> {
-    let stems = stems(root, folder, extension)?;
-    known.keep(&stems.iter().map(String::as_str).collect());
-    let mut found = Vec::with_capacity(stems.len());
-    for stem in stems {
-        let on_host = format!("{folder}/{stem}.{extension}");
+    let all = root.list_with_metadata(folder)?;
+    let all: Vec<(&str, _)> = all
+        .iter()
+        .filter_map(|(name, meta)| Some((stem(name, extension)?, meta)))
+        .collect();
+    known.keep(&all.iter().map(|(stem, _)| *stem).collect());
+    let base = root.path(folder);
+    let mut found = Vec::with_capacity(all.len());
+    for (stem, meta) in all {
         // Before it is read: what is written between the two has another stamp, and is read next time.
-        let stamp = match root.metadata(&on_host) {
+        let stamp = match meta {
             Ok(meta) if !meta.is_file() => continue,
-            Ok(meta) => Some(Stamp::of(&meta)),
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Ok(meta) => Some(Stamp::of(meta)),
             Err(_) => None,
         };
-        let path = root.path(&on_host).display().to_string();
-        let before = stamp.and_then(|stamp| known.get(&stem, stamp));
+        let on_host = format!("{folder}/{stem}.{extension}");
+        let path = base.join(format!("{stem}.{extension}")).display().to_string();
+        let before = stamp.and_then(|stamp| known.get(stem, stamp));
         let said = match before {
             Some(said) => said.clone(),
             None => match root.read(&on_host) {
                 Ok(text) => {
                     let said = parse(&text);
                     if let Some(stamp) = stamp {
-                        known.put(&stem, stamp, now, said.clone());
+                        known.put(stem, stamp, now, said.clone());
                     }
                     said
                 }
@@ -305,7 +309,11 @@ fn files<T: Clone>(
                 },
             },
         };
-        found.push(Found { path, stem, said });
+        found.push(Found {
+            path,
+            stem: stem.to_string(),
+            said,
+        });
     }
     Ok(found)
 }
@@ -313,12 +321,17 @@ fn files<T: Clone>(
 /// The stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise (`.xml.new`).
 pub fn stems(root: &Root, folder: &str, extension: &str) -> io::Result<Vec<String>> {
     let names = root.list(folder)?;
-    let stem = |name: &String| Some(name.strip_suffix(extension)?.strip_suffix('.')?.to_string());
     Ok(names
         .iter()
-        .filter_map(stem)
-        .filter(|stem| !stem.is_empty())
+        .filter_map(|name| stem(name, extension))
+        .map(str::to_string)
         .collect())
+}
+
+/// A name without its extension; `None` for other names.
+fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
+    let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+    Some(stem).filter(|stem| !stem.is_empty())
 }
 
 #[cfg(test)]
@@ -448,6 +461,48 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(reading.ledger.holders[0].memory[0].amount, KiB(1024));
         assert_eq!(reading.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_read_before_changes_nothing() {
+        let root = Host::new();
+        let at = Root::new(root.0.path());
+        let mut cache = Cache::default();
+        let steps: [&dyn Fn(); 9] = [
+            &|| {
+                root.status("db", &["2"]).daemon(77, 5);
+            },
+            &|| {
+                root.reserve("new", "4-5", |_| {});
+            },
+            &|| {
+                root.status("db", &["3"]);
+            },
+            &|| {
+                root.write("etc/libvirt/qemu/db.xml", "<domain>");
+            },
+            &|| {
+                root.write("run/libvirt/qemu/db.xml", "<domstatus");
+            },
+            &|| {
+                root.reserve("new", "6", |reservation| reservation.boot_id = "b1".into());
+            },
+            &|| {
+                root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
+            },
+            &|| fs::remove_file(root.0.path().join("run/libvirt/qemu/db.xml")).unwrap(),
+            &|| fs::remove_dir_all(root.0.path().join("run")).unwrap(),
+        ];
+        for (number, step) in steps.iter().enumerate() {
+            step();
+            // Now, when the files are young, and much later, when they have rested.
+            for now in [SystemTime::now(), UNIX_EPOCH + Duration::from_secs(NOW)] {
+                for _ in 0..2 {
+                    let cached = read_with(&at, now, &mut cache).unwrap();
+                    assert_eq!(cached, read(&at, now).unwrap(), "step {number}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -440,6 +440,10 @@ impl Daemon {
     /// Sends a signal, e.g. `KILL`, `STOP`, `CONT`, `HUP`.
     pub fn signal(&self, signal: &str) {
         kill(self.pid, signal);
+        if signal == "CONT" {
+            // nsenter stops with its child, but does not go on with it.
+            kill(self.nsenter.id(), signal);
+        }
     }
 
     /// A line of its `/proc/PID/status`, e.g. `VmRSS`.
@@ -453,7 +457,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        kill(self.pid, "CONT");
+        self.signal("CONT");
         kill(self.pid, "KILL");
         let _ = self.nsenter.wait();
     }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::ExitCode;
 
 /// Exit code and streams.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,11 +24,11 @@ impl Answer {
         }
     }
 
-    /// Writes it. That nobody reads is no failure of ours.
-    pub fn give(self) -> ExitCode {
+    /// Writes it, and tells the exit code. That nobody reads is no failure of ours.
+    pub fn give(self) -> u8 {
         write(std::io::stderr().as_fd(), &self.stderr);
         write(std::io::stdout().as_fd(), &self.stdout);
-        self.exit.into()
+        self.exit
     }
 }
 

@@ -1,0 +1,362 @@
+//! Whole processes side by side, as libvirt runs them: XML in on a pipe, stdout and stderr read to their ends, then waited for.
+//!
+//! `virtfit-hook` with the daemon's server, against a statically linked C program that copies stdin to stdout and a Python hook that
+//! parses the XML; and without the daemon. Each round runs every command once, in turn, so that a machine whose speed drifts treats
+//! all alike; medians count. Fails when a target is missed.
+//!
+//! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically). `ROUNDS`: how many.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use virtfit::daemon::hooks::Hooks;
+use virtfit::daemon::inflight::Inflight;
+use virtfit::daemon::memory::Memory;
+use virtfit::daemon::server::{HookAnswerer, Server, Services};
+use virtfit::doors::Call;
+use virtfit::engine::Decision;
+use virtfit::plan::Scope;
+use virtfit::root::Root;
+use virtfit::view::{Ask, Place, View};
+
+const COPY: &str = r#"#include <unistd.h>
+int main(void) {
+    static char piece[65536];
+    ssize_t got;
+    while ((got = read(0, piece, sizeof piece)) > 0)
+        for (ssize_t done = 0, wrote; done < got; done += wrote)
+            if ((wrote = write(1, piece + done, got - done)) < 0)
+                return 1;
+    return got < 0;
+}
+"#;
+const PYTHON: &str = "import sys, xml.etree.ElementTree as tree\ntree.fromstring(sys.stdin.read())\n";
+const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
+
+/// One command of a round.
+struct Row {
+    name: &'static str,
+    command: Vec<String>,
+    root: PathBuf,
+    /// The most it may take of the copying program's time, and what a Python hook must take at least of its time.
+    ratios: Option<(f64, f64)>,
+    /// The most it may take.
+    most: Option<Duration>,
+    took: Vec<Duration>,
+}
+
+fn main() -> ExitCode {
+    // `cargo test --benches` asks for no measurement.
+    let measure = std::env::args().any(|word| word == "--bench");
+    let rounds = match std::env::var("ROUNDS") {
+        Ok(rounds) => rounds.parse().unwrap(),
+        Err(_) if measure => 200,
+        Err(_) => 1,
+    };
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    let dir = dir.unwrap();
+    // Programs elsewhere: shared memory is often mounted noexec.
+    let programs = tempfile::tempdir().unwrap();
+    let hook = programs.path().join("virtfit-hook");
+    let given = std::env::var_os("VIRTFIT_HOOK").map(PathBuf::from);
+    fs::copy(given.unwrap_or(env!("CARGO_BIN_EXE_virtfit-hook").into()), &hook).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_virtfit"), programs.path().join("virtfit")).unwrap();
+
+    let alone = host(dir.path(), "alone", 0);
+    let few = host(dir.path(), "few", 3);
+    let many = host(dir.path(), "many", 200);
+    serve(&few);
+    serve(&many);
+    let xml = tuned(&few);
+    inside("beside 3 guests", &few, &xml, rounds);
+    inside("beside 200 guests", &many, &xml, rounds);
+
+    let words = |guest: &str, operation: &str, sub: &str| {
+        let all = [hook.to_str().unwrap(), guest, operation, sub, "-"];
+        all.map(str::to_string).to_vec()
+    };
+    let row = |name, command: Vec<String>, root: &Path, ratios, most| Row {
+        name,
+        command,
+        root: root.to_path_buf(),
+        ratios,
+        most,
+        took: Vec::new(),
+    };
+    let target = Some((1.5, 20.0));
+    let mut rows = vec![
+        row(
+            "static C: stdin to stdout",
+            vec![copier(programs.path())],
+            &few,
+            None,
+            None,
+        ),
+        row(
+            "python3: parses the XML",
+            vec!["python3".into(), "-c".into(), PYTHON.into()],
+            &few,
+            None,
+            None,
+        ),
+        row(
+            "hook start (does nothing)",
+            words("def", "start", "begin"),
+            &few,
+            None,
+            None,
+        ),
+        row("hook prepare", words("def", "prepare", "begin"), &few, None, None),
+        row(
+            "hook started",
+            words("def", "started", "begin"),
+            &few,
+            target,
+            None,
+        ),
+        row("hook release", words("def", "release", "end"), &few, None, None),
+        row("hook migrate", words("def", "migrate", "begin"), &few, None, None),
+        row(
+            "hook prepare, 200 guests run",
+            words("def", "prepare", "begin"),
+            &many,
+            None,
+            None,
+        ),
+        row(
+            "hook release, 200 guests run",
+            words("def", "release", "end"),
+            &many,
+            None,
+            None,
+        ),
+        row(
+            "no daemon: prepare",
+            words("def", "prepare", "begin"),
+            &alone,
+            None,
+            Some(Duration::from_millis(10)),
+        ),
+        row(
+            "no daemon: release",
+            words("def", "release", "end"),
+            &alone,
+            None,
+            Some(Duration::from_millis(10)),
+        ),
+    ];
+    for round in 0..=rounds {
+        for row in &mut rows {
+            let took = once(row, &xml);
+            // The first warms up.
+            if round > 0 {
+                row.took.push(took);
+            }
+        }
+    }
+    tell(&mut rows, measure)
+}
+
+/// A copy of a fixture with a policy and guests that run.
+fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
+    let root = dir.join(name);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper");
+    assert!(
+        Command::new("cp")
+            .arg("-r")
+            .arg(from)
+            .arg(&root)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("etc/virtfit/policy.toml", POLICY);
+    let domain = fs::read_to_string(fixture("domains/def.xml")).unwrap();
+    for number in 0..guests {
+        let uuid = format!("8c1f6f0e-0000-4000-8000-{number:012}");
+        let domain = domain
+            .replace(
+                "<name>def</name>",
+                &format!("<name>g{number}</name><uuid>{uuid}</uuid>"),
+            )
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("<uuid>"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let status = format!("<domstatus state='running' reason='booted' pid='1'>\n{domain}\n</domstatus>\n");
+        write(&format!("run/libvirt/qemu/g{number}.xml"), &status);
+        write(&format!("etc/libvirt/qemu/g{number}.xml"), &domain);
+    }
+    root
+}
+
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+}
+
+/// Answers on a root's socket until the process ends.
+fn serve(root: &Path) {
+    let root = Root::new(root);
+    let place = Place {
+        root: root.clone(),
+        ..Place::default()
+    };
+    let server = Server::listen(&root).unwrap();
+    let hooks = Box::new(Hooks::new(Arc::new(Memory::new(place))));
+    let services = Services::new(hooks, Arc::new(Inflight::new(root)), Box::new(|_| ()));
+    std::thread::spawn(move || server.run(services));
+}
+
+/// What the daemon's part of it takes, in this process.
+fn inside(what: &str, root: &Path, xml: &str, rounds: usize) {
+    let place = Place {
+        root: Root::new(root),
+        ..Place::default()
+    };
+    let memory = Arc::new(Memory::new(place));
+    let hooks = Hooks::new(Arc::clone(&memory));
+    let call = |operation: &str, suboperation: &str| Call {
+        guest: "def".into(),
+        operation: operation.into(),
+        suboperation: suboperation.into(),
+        extra: "-".into(),
+        parent: std::process::id(),
+        xml: xml.into(),
+    };
+    let (prepare, release) = (call("prepare", "begin"), call("release", "end"));
+    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..=rounds {
+        let far = Instant::now() + Duration::from_secs(60);
+        let started = Instant::now();
+        memory.view(SystemTime::now()).unwrap();
+        took[0].push(started.elapsed());
+        for (at, call) in [(1, &prepare), (2, &release)] {
+            let started = Instant::now();
+            hooks.answer(call, far).unwrap();
+            took[at].push(started.elapsed());
+        }
+    }
+    let median = |mut took: Vec<Duration>| {
+        took.sort();
+        took[took.len() / 2].as_micros()
+    };
+    let [view, prepare, release] = took.map(median);
+    println!("in the daemon, {what}: view {view} us, prepare {prepare} us, release {release} us");
+}
+
+/// The guest as the daemon defines it.
+fn tuned(root: &Path) -> String {
+    let place = Place {
+        root: Root::new(root),
+        ..Place::default()
+    };
+    let view = View::read(&place, SystemTime::now()).unwrap();
+    let xml = fs::read_to_string(fixture("domains/def.xml")).unwrap();
+    match view.decide(&xml, Ask::of(Scope::Boot)).unwrap() {
+        Decision::Tuned { xml, .. } => xml,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn copier(dir: &Path) -> String {
+    let source = dir.join("copy.c");
+    let program = dir.join("copy");
+    fs::write(&source, COPY).unwrap();
+    let built = Command::new("cc")
+        .args(["-static", "-O2", "-o"])
+        .arg(&program)
+        .arg(&source)
+        .status();
+    assert!(built.unwrap().success(), "cc -static");
+    program.to_str().unwrap().to_string()
+}
+
+/// Runs one command once.
+fn once(row: &Row, xml: &str) -> Duration {
+    let mut command = Command::new(&row.command[0]);
+    command
+        .args(&row.command[1..])
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("VIRTFIT_ROOT", &row.root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let started = Instant::now();
+    let mut child = command.spawn().unwrap();
+    // Some read none of it.
+    let _ = child.stdin.take().unwrap().write_all(xml.as_bytes());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+    child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    let status = child.wait().unwrap();
+    let took = started.elapsed();
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{}: {status}: {said}", row.name);
+    assert!(
+        row.name.starts_with("no daemon") || !said.contains("virtfitd"),
+        "{}: {said}",
+        row.name
+    );
+    took
+}
+
+fn tell(rows: &mut [Row], measure: bool) -> ExitCode {
+    for row in rows.iter_mut() {
+        row.took.sort();
+    }
+    let median = |row: &Row| row.took[row.took.len() / 2].as_secs_f64();
+    // What they take when nothing else gets in between.
+    let best = |row: &Row| row.took[0].as_secs_f64();
+    let (copy, python, best_copy) = (median(&rows[0]), median(&rows[1]), best(&rows[0]));
+    println!(
+        "{:32}{:>11}{:>10}{:>14}{:>11}{:>10}",
+        "whole process", "median ms", "x copy", "python / it", "best ms", "x copy"
+    );
+    let mut missed = false;
+    for row in rows.iter() {
+        let took = median(row);
+        let (slower, faster) = (took / copy, python / took);
+        let ratio_missed = row
+            .ratios
+            .is_some_and(|(most, least)| slower > most || faster < least);
+        let time_missed = row.most.is_some_and(|most| took > most.as_secs_f64());
+        missed |= ratio_missed || time_missed;
+        let mark = if ratio_missed || time_missed {
+            "  MISSED"
+        } else {
+            ""
+        };
+        println!(
+            "{:32}{:>11.3}{:>10.2}{:>14.1}{:>11.3}{:>10.2}{mark}",
+            row.name,
+            took * 1000.0,
+            slower,
+            faster,
+            best(row) * 1000.0,
+            best(row) / best_copy
+        );
+    }
+    println!("targets: at most 1.5 x copy and 20 x faster than Python with the daemon; 10 ms without");
+    if missed && measure {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
