@@ -1,12 +1,18 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
-# `make help` lists the targets. DESTDIR, PREFIX, HOOK, HOOK_FLAGS, LAB, CARGO and CARGO_FLAGS (e.g. --offline) may be set.
+# `make help` lists the targets. DESTDIR, PREFIX, HOOK, HOOK_FLAGS, LAB, CARGO and CARGO_FLAGS (e.g. --offline) may be set;
+# packaging/install tells what else an installation knows.
 CARGO       ?= cargo
 CARGO_FLAGS ?=
 DESTDIR     ?=
 PREFIX      ?= /usr
 HOOK        ?= qemu.d
 LAB         ?= target/lab
+# Where cargo builds.
+TARGET      := $(or $(CARGO_TARGET_DIR),target)
+GENERATED   := target/generated
+export FROM ?= $(TARGET)/release
+export GENERATED
 FUZZ_CASES  ?= 20000
 FUZZ_SECONDS ?= 60
 
@@ -16,21 +22,24 @@ HOOK_FLAGS  ?= $(shell echo 'int main(void) { return 0; }' | $${CC:-cc} -static 
 	echo -C target-feature=+crt-static)
 
 define build_release
-$(CARGO) build --release --locked $(CARGO_FLAGS) --bin virtfit --bin virtfitd
+$(CARGO) build --release --locked $(CARGO_FLAGS) --bin virtfit --bin virtfitd --bin virtfit-generate
 $(CARGO) rustc --release --locked $(CARGO_FLAGS) --bin virtfit-hook -- $(HOOK_FLAGS)
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench fuzz bless install uninstall lab clean
+.PHONY: help setup build generate demo test check bench fuzz bless install uninstall rpm deb packages-test deny advisories lab clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what building and testing need (apt, as root; else say what is missing)
 	@.ci/setup
 
 build: ## Build the release binaries
 	$(build_release)
+
+generate: ## Write manual pages and completions into target/generated, after build
+	$(FROM)/virtfit-generate $(GENERATED)
 
 demo: ## Fit a guest to a server that is not there: the paper's, from fixtures/
 	@.ci/setup build
@@ -46,9 +55,11 @@ test: ## Run all tests, also those that need root and libvirt
 	$(CARGO) test --locked $(CARGO_FLAGS) --lib --bins --tests -- --ignored --test-threads=1
 
 check: ## Format, lints, documentation, fixtures
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(CARGO_FLAGS) --no-deps
+	packaging/licenses --check
+	packaging/changes --check
 	@if [ -x fixtures/make-host ]; then fixtures/make-host --check; fi
 
 bench: ## Measure: placement, rewriting, and whole processes against others, as ratios
@@ -68,15 +79,38 @@ bless: ## Rewrite the goldens; read the diff before you commit it
 	@git --no-pager diff --stat -- fixtures tests/render
 	@echo 'The goldens are rewritten. Read `git diff fixtures tests/render`: every line of it is a change of behaviour.'
 
-install: build ## Install below DESTDIR and PREFIX; HOOK=main for libvirt before 6.5, HOOK=none for no hook
+install: build generate ## Install below DESTDIR and PREFIX; HOOK=main for libvirt before 6.5, HOOK=none for no hook
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' HOOK='$(HOOK)' packaging/install
 
 uninstall: ## Remove what install put there
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' packaging/install --remove
 
+rpm: ## Source and binary RPMs of the last commit into target/rpm; RPM_FLAGS=--nocheck leaves %check out
+	@.ci/setup packages
+	packaging/rpm $(RPM_FLAGS)
+
+deb: build generate ## A Debian package of what is built into target/deb
+	packaging/deb
+
+packages-test: ## Compare, install, upgrade and remove what `make rpm` and `make deb` make, with libvirt running (root)
+	@.ci/setup packages
+	$(FROM)/virtfit-generate $(GENERATED)
+	tests/installed
+	tests/packages
+
+deny: ## Licences, bans and sources of what is linked, with cargo-deny (built once into target/tools)
+	@command -v cargo-deny >/dev/null || [ -x target/tools/bin/cargo-deny ] || \
+	  CARGO_TARGET_DIR=target/tools/build $(CARGO) install --quiet --debug --locked --no-default-features --root target/tools cargo-deny
+	@rm -rf target/tools/build
+	PATH="$$PATH:$(CURDIR)/target/tools/bin" $(CARGO) deny check licenses bans sources
+
+advisories: ## Published advisories against what is linked; needs github.com
+	PATH="$$PATH:$(CURDIR)/target/tools/bin" $(CARGO) deny check advisories
+
 lab: ## The paper's server in emulation, virtfit on it, every thread looked at (root; 10 minutes)
 	@.ci/setup
 	$(build_release)
+	$(MAKE) --no-print-directory generate
 	rm -rf target/lab-stage
 	DESTDIR=target/lab-stage PREFIX=/usr packaging/install
 	lab/disk $(LAB)

@@ -30,6 +30,7 @@
 //! | [`daemon`], [`wire`] | what `virtfitd` does, and how it is asked |
 //! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
+//! | [`version`] | version and commit |
 
 pub mod apply;
 pub mod cli;
@@ -51,6 +52,7 @@ pub mod root;
 pub mod settings;
 pub mod status;
 pub mod units;
+pub mod version;
 pub mod view;
 pub mod wire;
 pub mod xml;

@@ -79,6 +79,36 @@ fn bad_policies_tell_every_error() {
     }
 }
 
+/// virtfit-policy(5) is made from this page.
+#[test]
+fn the_page_has_every_key_and_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policy.md");
+    let text = fs::read_to_string(path).unwrap();
+    let documented: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            Some((
+                cells.next()?.trim_end_matches('`'),
+                cells.next()?.trim_matches('`'),
+            ))
+        })
+        .collect();
+    let host = HostPolicy::default();
+    let profile = virtfit::policy::profile::Profile::default();
+    let host = virtfit::policy::keys::HOST
+        .iter()
+        .map(|key| (key.path, (key.get)(&host).to_string()));
+    let profile = virtfit::policy::keys::PROFILE
+        .iter()
+        .map(|key| (key.path, (key.get)(&profile).to_string()));
+    for (key, default) in host.chain(profile) {
+        // A profile may have a key's name; keys come first.
+        let found = documented.iter().find(|(name, _)| *name == key);
+        assert_eq!(found, Some(&(key, default.as_str())));
+    }
+}
+
 #[test]
 fn the_shipped_defaults_are_the_built_in_ones() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/policy.d/10-defaults.toml");

@@ -9,7 +9,7 @@ use crate::plan::Scope;
 
 /// Fits each libvirt guest to the host it runs on.
 #[derive(Debug, Parser)]
-#[command(name = "virtfit", version, disable_help_subcommand = true)]
+#[command(name = "virtfit", version = crate::version::VERSION, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 done, 1 broken input or host, 2 usage, 3 the answer is no.")]
 pub struct Args {
     /// Options every command has.

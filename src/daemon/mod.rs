@@ -1,5 +1,6 @@
 //! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
 
+pub mod args;
 pub mod calls;
 pub mod class;
 pub mod define;

@@ -5,8 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use virtfit::cli::logger;
+use virtfit::daemon::args::{Args, Command};
 use virtfit::daemon::{calls, serve};
 use virtfit::root::Root;
 use virtfit::view::Place;
@@ -14,35 +15,6 @@ use virtfit::view::Place;
 mod libvirt;
 
 use libvirt::Libvirt;
-
-/// Fits libvirt guests to this host, before they start and while they run.
-#[derive(Debug, Parser)]
-#[command(name = "virtfitd", version)]
-struct Args {
-    /// The host's files are below this folder
-    #[arg(long, value_name = "DIR", env = "VIRTFIT_ROOT", default_value = "/")]
-    root: PathBuf,
-    /// Read this policy file instead of the host's folders
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// An hwloc XML file or a synthetic line instead of the host's own topology
-    #[arg(long, value_name = "FILE|LINE")]
-    topology: Option<String>,
-    /// The libvirt to talk to
-    #[arg(long, value_name = "URI", default_value = "qemu:///system", global = true)]
-    connect: String,
-    /// Say more; twice, still more
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Call libvirt for another program: JSON lines in, JSON lines out
-    Call,
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();

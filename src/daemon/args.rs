@@ -1,0 +1,37 @@
+//! The words of `virtfitd`'s command line. Here and not with its `main`, as its manual page is made from them.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Fits libvirt guests to this host, before they start and while they run.
+#[derive(Debug, Parser)]
+#[command(name = "virtfitd", version = crate::version::VERSION, disable_help_subcommand = true)]
+pub struct Args {
+    /// The host's files are below this folder
+    #[arg(long, value_name = "DIR", env = "VIRTFIT_ROOT", default_value = "/")]
+    pub root: PathBuf,
+    /// Read this policy file instead of the host's folders
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// An hwloc XML file or a synthetic line instead of the host's own topology
+    #[arg(long, value_name = "FILE|LINE")]
+    pub topology: Option<String>,
+    /// The libvirt to talk to
+    #[arg(long, value_name = "URI", default_value = "qemu:///system", global = true)]
+    pub connect: String,
+    /// Say more; twice, still more
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Without one: the daemon, in the foreground.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else it can be.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Call libvirt for another program: JSON lines in, JSON lines out
+    #[command(hide = true)]
+    Call,
+}
