@@ -3,7 +3,7 @@
 //!
 //! | question | words | answer |
 //! |---|---|---|
-//! | `ledger` | | a [`Reading`](crate::ledger::read::Reading) as JSON |
+//! | `ledger` | | a [`Reading`] as JSON |
 //! | `status` | | a [`Status`](crate::status::Status) as JSON |
 //! | `definition` | a guest's name or UUID | its XML |
 

@@ -91,7 +91,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                         },
                         ..Answer::default()
                     },
-                    reserved: (!want.is_empty()).then(|| want.cpus.clone()),
+                    reserved: want.holds().then(|| want.cpus.clone()),
                     verdict,
                     moved: want.pins.is_some() && !want.cpus.is_empty(),
                     ..Outcome::default()

@@ -37,9 +37,14 @@ pub enum Reserved {
 }
 
 impl Want {
+    /// Somebody else does without something for it.
+    pub fn holds(&self) -> bool {
+        !self.cpus.is_empty() || !self.withheld.is_empty() || !self.memory.is_empty()
+    }
+
     /// There is nothing to write down.
     pub fn is_empty(&self) -> bool {
-        self.cpus.is_empty() && self.withheld.is_empty() && self.memory.is_empty() && self.pins.is_none()
+        !self.holds() && self.pins.is_none()
     }
 }
 

@@ -152,7 +152,8 @@ impl Host {
 
     /// The CPUs a guest was promised, as a list.
     pub fn promised(&self, name: &str) -> Option<String> {
-        Some(self.reservation(name)?.cpus.to_string())
+        let cpus = self.reservation(name)?.cpus;
+        (!cpus.is_empty()).then(|| cpus.to_string())
     }
 
     /// Calls the hook in this process.

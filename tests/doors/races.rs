@@ -51,7 +51,9 @@ fn of_four_that_run_shared_none_gets_what_another_has() {
             assert!(!ran.stderr.contains("nothing was changed"), "{}", ran.stderr);
         }
         let mut seen = CpuSet::new();
-        let reservations = host.reading(NOW).reservations;
+        let mut reservations = host.reading(NOW).reservations;
+        // The others' notes say where they float.
+        reservations.retain(|reservation| !reservation.cpus.is_empty());
         // Six CPUs a node: two guests fit.
         assert_eq!(reservations.len(), 2, "round {round}");
         for reservation in reservations {
