@@ -2,8 +2,8 @@
 //!
 //! Rules:
 //! - Nothing here calls libvirt or waits for a thread that does: libvirt waits for these answers with locks held.
-//! - A thread a connection, at most [`MOST`] of them; further ones are closed at once, so that the hook decides by itself.
-//! - A peer that says nothing for [`SILENCE`] is dropped. One that panics a thread gets no answer; the daemon goes on.
+//! - A thread a connection, at most 64 of them; further ones are closed at once, so that the hook decides by itself.
+//! - A peer that says nothing for a second is dropped. One that panics a thread gets no answer; the daemon goes on.
 //! - Hooks are taken from root alone; questions by what each of them says.
 
 use std::collections::BTreeMap;
