@@ -259,6 +259,11 @@ done"#;
         self.release();
     }
 
+    /// Where its files are, seen from outside and inside alike.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its connection URI, from anywhere on this machine.
     pub fn uri(&self) -> String {
         let socket = self.folder.path().join("run/libvirt-sock");
