@@ -98,7 +98,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::DirBuilder::new()
                     .recursive(true)
-                    .mode(0o755)
+                    .mode(0o700)
                     .create(&self.folder)?;
                 put()
             }

@@ -233,7 +233,7 @@ pub fn write(root: &Root, record: &Pinned) -> io::Result<()> {
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o644)
+        .mode(0o600)
         .open(&temporary)
         .and_then(|mut to| to.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&temporary, &file));

@@ -5,7 +5,7 @@
 //! /run/virtfit/                        0755 root
 //!   lock                               flock: held only for "is it still free?" and the rename, never while computing
 //!   reservations/                      0755 root
-//!     UUID.json                        one guest; complete or absent
+//!     UUID.json                        one guest, 0600; complete or absent
 //!     .UUID.json.PID.N                 being written; never read, left behind only by a crash
 //!   undecided/                         0755 root: guests that started without a decision ([`super::undecided`])
 //! ```

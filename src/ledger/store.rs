@@ -225,10 +225,10 @@ impl Store {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(0o644)
+            .mode(0o600)
             .open(&temporary.0)
             .map_err(at)?;
-        file.set_permissions(Permissions::from_mode(0o644)).map_err(at)?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(at)?;
         file.write_all(text.as_bytes()).map_err(at)?;
         let written = file.metadata().map_err(at)?.ino();
         if late() {
@@ -464,7 +464,7 @@ mod tests {
         };
         assert_eq!(mode("run/virtfit"), 0o755);
         assert_eq!(mode("run/virtfit/reservations"), 0o755);
-        assert_eq!(mode(&format!("run/virtfit/reservations/{UUID}.json")), 0o644);
+        assert_eq!(mode(&format!("run/virtfit/reservations/{UUID}.json")), 0o600);
         assert_eq!(mode("run/virtfit/lock"), 0o600);
         assert!(store.remove(UUID).unwrap());
         assert!(!store.remove(UUID).unwrap());
