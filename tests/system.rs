@@ -8,6 +8,7 @@
 mod daemon;
 
 mod system {
+    mod commands;
     mod faults;
     mod freeze;
     mod migration;
