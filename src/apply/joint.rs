@@ -127,10 +127,7 @@ impl<'a> Attempt<'a> {
     fn take(&mut self, index: usize, decided: Decided, together: bool) {
         let definition = &self.definitions[index];
         if let Ok(decision) = &decided {
-            let text = match decision {
-                Decision::Tuned { xml, .. } => xml,
-                Decision::Unchanged(_) | Decision::Refused(_) => &definition.text,
-            };
+            let text = decision.xml().unwrap_or(&definition.text);
             self.claim(definition, text);
             let placement = decision.plan().placement.as_ref();
             if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {

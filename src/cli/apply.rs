@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use crate::apply::definitions::{self, Definition};
 use crate::apply::{joint, offline};
 use crate::cli::args::{ApplyArgs, Global};
-use crate::cli::hypervisor::{self, in_flight};
+use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, guest, output, plan};
@@ -199,9 +199,7 @@ fn carry_out(
                 Some(libvirt) => libvirt,
                 none => none.insert(hypervisor::connect(global)),
             };
-            in_flight(root, &definition.domain.uuid, &definition.name)
-                .and_then(|()| hypervisor::unchanged(root, &definition.name, &definition.text))
-                .and_then(|()| libvirt.define(xml).map_err(|error| error.to_string()))
+            hypervisor::redefine(root, libvirt.as_mut(), definition, xml)
         };
         match result {
             Ok(()) => done += 1,

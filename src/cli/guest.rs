@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
+use crate::apply::definitions::{names, path};
 use crate::cli::Failure;
 use crate::cli::outcome::without_errno;
 use crate::ledger::read::stems;
@@ -27,12 +28,12 @@ pub fn name(root: &Root, word: &str) -> Result<String, Failure> {
     if word.is_empty() {
         return Err(Failure::Usage("'' is no guest".into()));
     }
-    let names = definitions(root)?;
-    if names.iter().any(|name| name == word) {
+    let all = definitions(root)?;
+    if all.iter().any(|name| name == word) {
         return Ok(word.to_string());
     }
     if let Some(uuid) = uuid(word) {
-        for name in &names {
+        for name in &all {
             if uuid_of(root, name)?.as_deref() == Some(uuid.as_str()) {
                 return Ok(name.clone());
             }
@@ -48,7 +49,7 @@ pub fn name(root: &Root, word: &str) -> Result<String, Failure> {
         ));
     }
     let folder = root.path(claims::FOLDER);
-    let guess = did_you_mean(word, names.iter().map(String::as_str));
+    let guess = did_you_mean(word, all.iter().map(String::as_str));
     Err(Failure::at(
         word,
         format!("no such file, and no such guest in {}{guess}", folder.display()),
@@ -60,14 +61,7 @@ pub fn name(root: &Root, word: &str) -> Result<String, Failure> {
 /// # Errors
 /// The folder may not be read.
 pub fn definitions(root: &Root) -> Result<Vec<String>, Failure> {
-    let mut names = stems(root, claims::FOLDER, "xml").map_err(|error| failure(&error))?;
-    names.retain(|name| root.metadata(path(name)).is_ok_and(|metadata| metadata.is_file()));
-    Ok(names)
-}
-
-/// Where the definition of this name is, on the host.
-pub fn path(name: &str) -> String {
-    format!("{}/{name}.xml", claims::FOLDER)
+    names(root).map_err(|error| failure(&error))
 }
 
 /// Errors of [`Root`] name the path already.

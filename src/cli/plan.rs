@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::apply::definitions::path;
 use crate::cli::args::{Global, Options, PlanArgs};
 use crate::cli::input::{self, Input, Source};
 use crate::cli::session::{self, Decided, Session};
@@ -116,8 +117,8 @@ fn all(global: &Global, options: &Options) -> Result<Outcome, Failure> {
             .push("virtfit: no guest is defined on this host".into());
     }
     for name in definitions {
-        let path = root.path(guest::path(&name));
-        let decided = input::read_file(&path).and_then(|input| {
+        let file = root.path(path(&name));
+        let decided = input::read_file(&file).and_then(|input| {
             let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
             Ok((input, decided))
         });

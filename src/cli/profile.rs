@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::apply::definitions;
 use crate::cli::args::{Global, ProfileCommand};
-use crate::cli::hypervisor::{self, in_flight};
+use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Failure, Outcome, guest, session};
 use crate::ledger::read::Reading;
@@ -53,9 +53,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outco
     if asked == definition.text {
         return Ok(Outcome::answer(text));
     }
-    in_flight(&root, &definition.domain.uuid, &name).map_err(at)?;
     let mut libvirt = hypervisor::connect(global);
-    hypervisor::unchanged(&root, &name, &definition.text).map_err(at)?;
-    libvirt.define(&asked).map_err(|error| at(error.to_string()))?;
+    hypervisor::redefine(&root, libvirt.as_mut(), &definition, &asked).map_err(at)?;
     Ok(Outcome::answer(text))
 }

@@ -3,7 +3,7 @@
 
 use crate::apply::definitions;
 use crate::cli::args::{Global, RevertArgs};
-use crate::cli::hypervisor::{self, in_flight};
+use crate::cli::hypervisor;
 use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Exit, Failure, Outcome, guest, plan, rewrite as command, session};
@@ -79,10 +79,7 @@ fn guests(global: &Global, names: &[String], named: bool) -> Result<Outcome, Fai
             Some(libvirt) => libvirt,
             none => none.insert(hypervisor::connect(global)),
         };
-        let done = in_flight(&root, &definition.domain.uuid, name)
-            .and_then(|()| hypervisor::unchanged(&root, name, &definition.text))
-            .and_then(|()| libvirt.define(&off).map_err(|error| error.to_string()));
-        match done {
+        match hypervisor::redefine(&root, libvirt.as_mut(), &definition, &off) {
             Ok(()) => outcome.stdout.push_str(&format!(
                 "{name}: reverted; virtfit leaves it alone until virtfit profile unset {name}\n"
             )),

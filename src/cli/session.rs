@@ -59,10 +59,7 @@ impl Decided {
 
     /// The new text, where there is one.
     pub fn xml(&self) -> Option<&str> {
-        match &self.decision {
-            Decision::Tuned { xml, .. } => Some(xml),
-            Decision::Unchanged(_) | Decision::Refused(_) => None,
-        }
+        self.decision.xml()
     }
 }
 

@@ -175,26 +175,12 @@ impl Definitions {
                 self.forget(name);
                 return Next::Done;
             }
-            Err(error) => {
-                self.say(
-                    name,
-                    log::Level::Warn,
-                    &format!("{name}: its definition: {error}"),
-                );
-                return Next::Done;
-            }
+            Err(error) => return self.unreadable(name, &error),
         };
         let parsed = Document::parse(&definition.text).and_then(|document| domain::parse::parse(&document));
         let domain = match parsed {
             Ok(domain) => domain,
-            Err(error) => {
-                self.say(
-                    name,
-                    log::Level::Warn,
-                    &format!("{name}: its definition: {error}"),
-                );
-                return Next::Done;
-            }
+            Err(error) => return self.unreadable(name, &error),
         };
         if domain.name != name || domain.uuid.is_empty() {
             log::debug!("{name}: its file is not one that libvirt wrote: left alone");
@@ -206,6 +192,16 @@ impl Definitions {
         }
         self.note_change(&definition, &domain, why);
         self.decide(&definition, &domain, why, around)
+    }
+
+    /// Told once; the next change of its file is looked at again.
+    fn unreadable(&mut self, name: &str, error: &dyn std::fmt::Display) -> Next {
+        self.say(
+            name,
+            log::Level::Warn,
+            &format!("{name}: its definition: {error}"),
+        );
+        Next::Done
     }
 
     /// Whether somebody else wrote the definition since it was seen last, and when.

@@ -65,10 +65,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         }
         return Outcome {
             answer: Answer {
-                stdout: match decision {
-                    Decision::Tuned { xml, .. } => xml,
-                    Decision::Unchanged(_) | Decision::Refused(_) => String::new(),
-                },
+                stdout: decision.into_xml().unwrap_or_default(),
                 ..Answer::default()
             },
             reserved: (!want.is_empty()).then(|| want.cpus.clone()),
@@ -80,10 +77,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
 
 /// What it will hold: what was decided, or what its XML says and nobody else has.
 fn want(view: &View, guest: &GuestXml, decision: &Decision) -> Result<Want, EngineError> {
-    let tuned = match decision {
-        Decision::Tuned { xml, .. } => Some(GuestXml::parse(xml)?),
-        Decision::Unchanged(_) | Decision::Refused(_) => None,
-    };
+    let tuned = decision.xml().map(GuestXml::parse).transpose()?;
     let guest = tuned.as_ref().unwrap_or(guest);
     let taken = view.taken(&guest.domain);
     let own = Own::of(view, guest);

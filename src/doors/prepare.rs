@@ -85,10 +85,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 log::info!("{}; {told}", words::summary(decision.plan()));
                 return Outcome {
                     answer: Answer {
-                        stdout: match decision {
-                            Decision::Tuned { xml, .. } => xml,
-                            Decision::Unchanged(_) | Decision::Refused(_) => String::new(),
-                        },
+                        stdout: decision.into_xml().unwrap_or_default(),
                         ..Answer::default()
                     },
                     reserved: want.holds().then(|| want.cpus.clone()),

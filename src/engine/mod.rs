@@ -97,6 +97,22 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The whole new text, where there is one.
+    pub fn xml(&self) -> Option<&str> {
+        match self {
+            Self::Tuned { xml, .. } => Some(xml),
+            Self::Unchanged(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// The whole new text, where there is one.
+    pub fn into_xml(self) -> Option<String> {
+        match self {
+            Self::Tuned { xml, .. } => Some(xml),
+            Self::Unchanged(_) | Self::Refused(_) => None,
+        }
+    }
+
     /// The plan of any decision.
     pub fn plan(&self) -> &Plan {
         match self {

@@ -11,7 +11,6 @@ use crate::idset::CpuSet;
 use crate::ledger::{Ledger, taken};
 use crate::units::{HostCpu, KiB, NodeId};
 use crate::view::View;
-use crate::wire::Reply;
 
 mod guests;
 mod pending;
@@ -168,23 +167,6 @@ pub fn answer(view: &View) -> Status {
         guests,
         nodes: nodes(view),
         warnings,
-    }
-}
-
-/// The daemon's answer to `ask status`: the JSON, and the exit code of `virtfit status`.
-pub fn reply(view: &View) -> Reply {
-    let status = answer(view);
-    match status.to_json() {
-        Ok(json) => Reply {
-            exit: if status.wrong() > 0 { 3 } else { 0 },
-            stdout: json.into_bytes(),
-            ..Reply::default()
-        },
-        Err(error) => Reply {
-            exit: 1,
-            stderr: format!("virtfit: status: {error}\n").into_bytes(),
-            ..Reply::default()
-        },
     }
 }
 
