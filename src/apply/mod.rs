@@ -4,7 +4,7 @@
 //! ```text
 //! definitions  what is defined, what runs, what libvirt starts by itself
 //! joint        a decision for each, so that autostart guests do not overlap where that is possible
-//! offline      whether libvirt has loaded the files; writing them
+//! offline      writing their files before libvirt loads them
 //! ```
 
 pub mod definitions;

@@ -11,27 +11,6 @@ use std::path::{Path, PathBuf};
 use crate::apply::definitions::{Definition, path};
 use crate::root::Root;
 
-/// Files in which libvirt's daemons note their process; the first is the QEMU driver's own, from before it loads definitions.
-const PID_FILES: [&str; 4] = [
-    "/run/libvirt/qemu/driver.pid",
-    "/run/virtqemud.pid",
-    "/run/libvirtd.pid",
-    "/run/libvirt/libvirtd.pid",
-];
-
-/// The daemons that load definitions of QEMU guests.
-const DAEMONS: [&str; 2] = ["virtqemud", "libvirtd"];
-
-/// Which libvirt daemon has loaded the definitions: name and pid; `None`: none does.
-pub fn loaded_by(root: &Root) -> Option<(String, u32)> {
-    PID_FILES.iter().find_map(|file| {
-        let pid: u32 = root.read(file).ok()?.trim().parse().ok()?;
-        let name = root.read(format!("/proc/{pid}/comm")).ok()?;
-        let name = name.trim();
-        DAEMONS.contains(&name).then(|| (name.to_string(), pid))
-    })
-}
-
 /// Replaces the file of a definition that has not changed since it was read.
 ///
 /// # Errors
@@ -160,22 +139,5 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(write(&root, &definition, "<new/>").is_err());
         assert!(!file.exists(), "a definition that is gone does not come back");
-    }
-
-    #[test]
-    fn a_daemon_is_told_from_another_process() {
-        let (folder, root) = host();
-        let put = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        assert_eq!(loaded_by(&root), None);
-        put("run/libvirt/qemu/driver.pid", "77\n");
-        assert_eq!(loaded_by(&root), None, "left behind");
-        put("proc/77/comm", "bash\n");
-        assert_eq!(loaded_by(&root), None, "another process by now");
-        put("proc/77/comm", "virtqemud\n");
-        assert_eq!(loaded_by(&root), Some(("virtqemud".into(), 77)));
     }
 }

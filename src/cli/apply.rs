@@ -10,6 +10,7 @@ use crate::cli::outcome::without_errno;
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, guest, output, plan};
 use crate::engine::{Decision, Keep};
+use crate::host::libvirtd;
 use crate::plan::{Plan, Verdict};
 use crate::render;
 use crate::root::Root;
@@ -41,10 +42,10 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     }
     if args.offline
         && !args.dry_run
-        && let Some((daemon, pid)) = offline::loaded_by(&root)
+        && let Some(libvirtd::Process { name, pid }) = libvirtd::running(&root).first()
     {
         return Err(Failure::Broken(format!(
-            "{daemon} (pid {pid}) has loaded the definitions: leave --offline out, or stop it first"
+            "{name} (pid {pid}) has loaded the definitions: leave --offline out, or stop it first"
         )));
     }
     let session = Session::open(global)?;

@@ -22,10 +22,11 @@ use super::earlier::{self, Earlier, EarlierRecords};
 use super::pending::{Waits, Why};
 use super::seen::{Outcome, Seen, SeenRecords};
 use super::watch::Change;
-use super::{Hypervisor, HypervisorError, driver};
+use super::{Hypervisor, HypervisorError};
 use crate::cli::session::summary;
 use crate::domain::{self, Domain};
 use crate::engine::Decision;
+use crate::host::libvirtd;
 use crate::ledger::claims;
 use crate::ledger::taken::same_guest;
 use crate::plan::{Plan, Scope, Verdict};
@@ -322,7 +323,7 @@ impl Definitions {
             self.say(name, log::Level::Warn, &line);
             return Next::Wait(Waits::Until(until));
         }
-        if !driver::runs(&view.root) {
+        if !libvirtd::driver_runs(&view.root) {
             return Next::Wait(Waits::Libvirt(None));
         }
         self.define(definition, domain, xml, plan, &host, around)

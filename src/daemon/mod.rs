@@ -5,7 +5,6 @@ pub mod calls;
 pub mod class;
 pub mod define;
 pub mod definition;
-pub mod driver;
 pub mod earlier;
 pub mod floats;
 pub mod hooks;

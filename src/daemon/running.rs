@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Hypervisor, driver, floats, live};
+use super::{Hypervisor, floats, live};
 use crate::doors::live as door;
+use crate::host::libvirtd;
 use crate::ledger::pinned::{self, Records};
 use crate::ledger::read::{self, stems};
 use crate::ledger::reservation::{self, Reservation};
@@ -98,7 +99,7 @@ impl Running {
         let root = &view.root;
         self.fresh = false;
         self.retry = None;
-        if !driver::runs(root) {
+        if !libvirtd::driver_runs(root) {
             // Nobody can be asked; when libvirt is back it tells of all guests that run.
             self.guests.clear();
             self.floats = false;
@@ -179,7 +180,7 @@ fn reserve(live: &door::Live, before: Option<&Reservation>, view: &View) -> Resu
     let root = &view.root;
     let now = SystemTime::now();
     let store = Store::new(root);
-    let driver = root.read(driver::PID_FILE).unwrap_or_default();
+    let driver = libvirtd::driver_text(root);
     let (pid, start_time) = process::libvirt_of(root, driver.trim().parse().unwrap_or(0));
     let mut cpus = live.unreserved.clone();
     for cpu in live.withheld.iter() {

@@ -20,7 +20,7 @@ use std::path::{Component, Path, PathBuf};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
-use super::driver;
+use crate::host::libvirtd;
 use crate::ledger::{claims, reservation, status};
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::view::Place;
@@ -149,7 +149,7 @@ impl Watch {
         } else if appeared {
             changes.extend(self.arm());
         } else if driver_came {
-            self.add(&self.place.root.path(driver::PID_FILE), Role::DriverFile);
+            self.add(&self.place.root.path(libvirtd::DRIVER_PID_FILE), Role::DriverFile);
         }
         changes
     }
@@ -210,7 +210,7 @@ impl Watch {
                 came.push(change);
             }
         }
-        if self.add(&root.path(driver::PID_FILE), Role::DriverFile) == Added::New {
+        if self.add(&root.path(libvirtd::DRIVER_PID_FILE), Role::DriverFile) == Added::New {
             came.push(Change::Driver);
         }
         came
@@ -324,7 +324,9 @@ impl Role {
             Self::Definitions if came => guest().map(Change::Defined),
             Self::Definitions => guest().map(Change::Undefined),
             Self::Autostart => guest().map(Change::Autostart),
-            Self::Status if Path::new(driver::PID_FILE).file_name() == Some(name) => Some(Change::Driver),
+            Self::Status if Path::new(libvirtd::DRIVER_PID_FILE).file_name() == Some(name) => {
+                Some(Change::Driver)
+            }
             Self::Status if mask.contains(EventMask::CREATE) => None,
             Self::Status if came => guest().map(Change::Status),
             Self::Status => guest().map(Change::StatusGone),

@@ -14,7 +14,8 @@ use super::queue::Queue;
 use super::running::{self, Round, Running};
 use super::tasks::Task;
 use super::watch::{Change, SWITCH, Watch};
-use super::{Hypervisor, driver, earlier, seen};
+use super::{Hypervisor, earlier, seen};
+use crate::host::libvirtd;
 use crate::ledger::claims;
 use crate::ledger::read::stems;
 use crate::ledger::reservation::{self, Reservation};
@@ -420,7 +421,7 @@ impl Worker {
 
 /// Which driver runs, by what it wrote into its pid file.
 fn driver_id(root: &Root) -> Option<String> {
-    driver::runs(root).then(|| root.read(driver::PID_FILE).unwrap_or_default())
+    libvirtd::driver_runs(root).then(|| libvirtd::driver_text(root))
 }
 
 /// When the next tentative reservation ends.

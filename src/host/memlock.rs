@@ -1,38 +1,20 @@
 //! Whether libvirt can start a guest with locked memory: it lifts RLIMIT_MEMLOCK of the new QEMU (`virProcessSetMaxMemLock`
 //! in util/virprocess.c), which the kernel allows up to the daemon's own hard limit, and beyond it only with CAP_SYS_RESOURCE.
-//!
-//! The daemon says where it is in `/run/libvirtd.pid` or `/run/virtqemud.pid` (in `/run/libvirt` on some systems).
 
 use crate::root::Root;
 
-use super::kernel;
+use super::{kernel, libvirtd};
 
 /// CAP_SYS_RESOURCE in `include/uapi/linux/capability.h`.
 const CAP_SYS_RESOURCE: u32 = 24;
 
-const PID_FILES: [&str; 4] = [
-    "/run/virtqemud.pid",
-    "/run/libvirtd.pid",
-    "/run/libvirt/virtqemud.pid",
-    "/run/libvirt/libvirtd.pid",
-];
-
 /// The running daemon may not lift the limit. False where no daemon runs, or it cannot be looked at.
 pub(super) fn limited(root: &Root) -> bool {
-    let text = |path: &str| kernel::text(root, path).ok().flatten();
-    PID_FILES.iter().any(|path| {
-        let Some(pid) = text(path).and_then(|text| text.parse::<u32>().ok()) else {
-            return false;
-        };
-        let status = text(&format!("/proc/{pid}/status")).unwrap_or_default();
-        let limits = text(&format!("/proc/{pid}/limits")).unwrap_or_default();
-        is_daemon(&status) && lacks_capability(&status) && has_limit(&limits)
+    let text = |path: &str| kernel::text(root, path).ok().flatten().unwrap_or_default();
+    libvirtd::running(root).iter().any(|daemon| {
+        let folder = format!("/proc/{}", daemon.pid);
+        lacks_capability(&text(&format!("{folder}/status"))) && has_limit(&text(&format!("{folder}/limits")))
     })
-}
-
-/// A pid file may be left over; its number may be another program's by now.
-fn is_daemon(status: &str) -> bool {
-    matches!(field(status, "Name"), Some("libvirtd" | "virtqemud"))
 }
 
 fn lacks_capability(status: &str) -> bool {

@@ -11,6 +11,7 @@ mod identity;
 pub mod images;
 pub mod index;
 mod kernel;
+pub mod libvirtd;
 pub mod load;
 mod memlock;
 mod memory;

@@ -2,11 +2,10 @@
 
 use std::io::ErrorKind;
 
+use crate::host::libvirtd;
 use crate::ledger::reservation::{self, Daemon};
 use crate::root::Root;
 
-/// The names of the daemons that run qemu guests: the old one for all drivers, and the modular one.
-const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 /// How many shells and wrappers may stand between libvirt and the hook.
 const GENERATIONS: u32 = 8;
 
@@ -38,7 +37,7 @@ pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
         if first.is_none() {
             first = Some((pid, start));
         }
-        if name(&stat).is_some_and(|name| DAEMONS.contains(&name)) {
+        if name(&stat).is_some_and(libvirtd::is_daemon) {
             return (pid, start);
         }
         match parent_of(&stat) {
