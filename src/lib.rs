@@ -18,6 +18,7 @@
 //! | [`domain`] | what a domain XML says that matters here |
 //! | [`root`], [`host`], [`facts`] | the one door to the host; the host and a guest's devices as data |
 //! | [`policy`] | what an administrator asks for, checked and merged |
+//! | [`hypervisor`] | what is asked of libvirt |
 //! | [`ledger`] | who holds what |
 //! | [`placement`] | which CPU, node and page each part of a guest gets |
 //! | [`engine`] | the decision: from all of these to a list of [`settings`] |
@@ -41,6 +42,7 @@ pub mod doors;
 pub mod engine;
 pub mod facts;
 pub mod host;
+pub mod hypervisor;
 pub mod idset;
 pub mod ledger;
 pub mod placement;

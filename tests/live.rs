@@ -13,8 +13,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use daemon::{Libvirt, Thread};
+use virtfit::daemon::live;
 use virtfit::daemon::running::{Round, Running, forget_ended};
-use virtfit::daemon::{Hypervisor, HypervisorError, LiveChange, live};
+use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::root::Root;
 use virtfit::view::{Place, View};
 

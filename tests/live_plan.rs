@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use virtfit::cpulist;
-use virtfit::daemon::LiveChange::{self, Numa, PinEmulator, PinIothread, PinVcpu};
 use virtfit::daemon::floats;
 use virtfit::domain;
 use virtfit::doors::live::{self, Case, Class, Live};
 use virtfit::engine::Decision;
 use virtfit::host::load::load;
+use virtfit::hypervisor::LiveChange::{self, Numa, PinEmulator, PinIothread, PinVcpu};
 use virtfit::idset::{CpuSet, NodeSet};
 use virtfit::ledger::pinned::Records;
 use virtfit::ledger::read::Reading;

@@ -23,7 +23,7 @@ pub fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
         assume_empty: false,
     };
     let (program, uri) = (program.to_path_buf(), global.connect.clone());
-    let hypervisor = move || -> Box<dyn crate::daemon::Hypervisor> {
+    let hypervisor = move || -> Box<dyn crate::hypervisor::Hypervisor> {
         let mut child = ChildHypervisor::with_program(&program, Some(&uri));
         if let Err(error) = child.start() {
             log::error!("{error}: nothing can be tuned");

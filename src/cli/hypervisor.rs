@@ -3,8 +3,8 @@
 
 use crate::apply::definitions::{Definition, path};
 use crate::cli::args::Global;
-use crate::daemon::Hypervisor;
 use crate::daemon::calls::ChildHypervisor;
+use crate::hypervisor::Hypervisor;
 use crate::ledger::{reservation, status};
 use crate::root::Root;
 

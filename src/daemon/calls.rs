@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hypervisor, HypervisorError, LiveChange};
+use crate::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 
 /// Where the program is when it is not beside the one that asks.
 const INSTALLED: &str = "/usr/bin/virtfitd";

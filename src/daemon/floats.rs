@@ -5,8 +5,8 @@
 //! rule matches and that have no pins of their own. Nobody else's pins are touched.
 
 use crate::daemon::live::{Applied, calls};
-use crate::daemon::{Hypervisor, LiveChange};
 use crate::doors::live::{balanced, held_by};
+use crate::hypervisor::{Hypervisor, LiveChange};
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::pinned::{Pinned, Records, Thread};
 use crate::ledger::running::Running;

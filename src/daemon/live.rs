@@ -1,9 +1,11 @@
 //! Does what [`crate::doors::live`] found: notes it, calls libvirt, sets scheduling classes, looks whether it came to be.
 
-use crate::daemon::{Hypervisor, HypervisorError, LiveChange, class};
+use crate::daemon::class;
 use crate::doors::live::{Class, Live, ThreadClass};
 use crate::host::threads;
+use crate::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use crate::ledger::pinned::{self, Pinned, Thread};
+use crate::ledger::thread::of_name;
 use crate::root::Root;
 use crate::wire;
 
@@ -97,7 +99,7 @@ fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
     let all = threads::of(root, pid);
     let mut out = Vec::new();
     for (thread, cpus) in done.iter().filter_map(mask) {
-        for found in all.iter().filter(|found| thread_of(&found.name) == thread) {
+        for found in all.iter().filter(|found| of_name(&found.name) == thread) {
             if found.allowed != *cpus {
                 out.push(format!(
                     "thread {} ({}) may run on {} after it was pinned to {cpus}",
@@ -109,29 +111,12 @@ fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
     out
 }
 
-/// Whose a thread of QEMU is by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`, all else the emulator's.
-pub fn thread_of(name: &str) -> Thread {
-    let vcpu = name
-        .strip_prefix("CPU ")
-        .and_then(|rest| rest.split_once('/')?.0.parse().ok());
-    let iothread = || {
-        name.strip_prefix("IO iothread")
-            .and_then(|rest| rest.parse().ok())
-    };
-    match (vcpu, iothread) {
-        (Some(id), _) => Thread::Vcpu(crate::units::VcpuId(id)),
-        (None, iothread) => iothread().map_or(Thread::Emulator, |id| {
-            Thread::Iothread(crate::units::IothreadId(id))
-        }),
-    }
-}
-
 /// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that vCPU's is, and a real-time one
 /// only where the thread may run on nothing but its own CPU.
 fn set_class(root: &Root, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
     let found = threads::one(root, pid, wanted.tid)
         .ok_or_else(|| format!("thread {} of process {pid} is gone", wanted.tid))?;
-    if thread_of(&found.name) != Thread::Vcpu(wanted.vcpu) {
+    if of_name(&found.name) != Thread::Vcpu(wanted.vcpu) {
         return Err(format!(
             "thread {} is called '{}': not that vCPU's",
             wanted.tid, found.name
@@ -211,26 +196,4 @@ pub fn line(live: &Live, applied: &Applied) -> Option<String> {
         parts.push(format!("waits for the next start: {}", waits.join(", ")));
     }
     Some(format!("{}: {}", live.name, parts.join("; ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::units::{IothreadId, VcpuId};
-
-    #[test]
-    fn a_threads_name_tells_whose_it_is() {
-        for (name, thread) in [
-            ("CPU 0/KVM", Thread::Vcpu(VcpuId(0))),
-            ("CPU 12/TCG", Thread::Vcpu(VcpuId(12))),
-            ("CPU x/KVM", Thread::Emulator),
-            ("ALL CPUs/TCG", Thread::Emulator),
-            ("IO iothread3", Thread::Iothread(IothreadId(3))),
-            ("IO mon_iothread", Thread::Emulator),
-            ("qemu-system-x86", Thread::Emulator),
-            ("", Thread::Emulator),
-        ] {
-            assert_eq!(thread_of(name), thread, "{name}");
-        }
-    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Hypervisor, floats, live};
+use super::{floats, live};
 use crate::doors::live as door;
 use crate::host::libvirtd;
+use crate::hypervisor::Hypervisor;
 use crate::ledger::pinned::{self, Records};
 use crate::ledger::read::{self, stems};
 use crate::ledger::reservation::{self, Reservation};

@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 
-use crate::daemon::Hypervisor;
 use crate::daemon::hooks::Hooks;
 use crate::daemon::inflight::Inflight;
 use crate::daemon::memory::Memory;
@@ -24,6 +23,7 @@ use crate::daemon::queue::Queue;
 use crate::daemon::server::{Server, Services};
 use crate::daemon::tasks::Task;
 use crate::daemon::worker::Worker;
+use crate::hypervisor::Hypervisor;
 use crate::view::Place;
 
 /// A worker that panicked (a bug) begins anew after this.

@@ -4,9 +4,9 @@
 //! classes are set on the threads themselves. The rest waits for the next start. Pure: a status file's text and what was
 //! promised in, changes out. A guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
 
-use crate::daemon::LiveChange;
 use crate::domain::{self, Domain};
 use crate::engine::{Decision, EngineError};
+use crate::hypervisor::LiveChange;
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::pinned::{Pinned, Records, Thread};
 use crate::ledger::reservation::{Reservation, ReservedPins};

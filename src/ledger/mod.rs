@@ -15,6 +15,7 @@ pub mod running;
 pub mod status;
 pub mod store;
 pub mod taken;
+pub mod thread;
 pub mod undecided;
 
 pub use taken::taken;

@@ -18,8 +18,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::LiveChange;
 use crate::domain::Domain;
+use crate::hypervisor::LiveChange;
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::read::stems;

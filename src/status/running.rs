@@ -1,12 +1,12 @@
 //! A running guest: what it holds, and where the kernel runs its threads.
 
 use super::{Guest, Thread, pending};
-use crate::daemon::live::thread_of;
 use crate::host::threads::{self, ProcThread};
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::pinned;
 use crate::ledger::running::Running;
 use crate::ledger::taken::same_guest;
+use crate::ledger::thread;
 use crate::policy::{select, sets};
 use crate::units::{KiB, NodeId};
 use crate::view::View;
@@ -101,7 +101,7 @@ fn wait_percent<'t>(threads: impl Iterator<Item = &'t Thread>) -> Option<f64> {
 fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -> Vec<Thread> {
     let mut out = Vec::new();
     for found in threads::of(&view.root, pid) {
-        let own = thread_of(&found.name);
+        let own = thread::of_name(&found.name);
         let by_id = running.tids.iter().find(|(_, tid)| **tid == found.tid);
         let own = by_id.map_or(own, |(vcpu, _)| pinned::Thread::Vcpu(*vcpu));
         let expected = running.allowed(own).cloned().unwrap_or_default();

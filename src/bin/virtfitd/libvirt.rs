@@ -5,7 +5,7 @@ use virt::domain::{Domain, NUMAParameters};
 use virt::error::{Error, ErrorDomain, ErrorDomainEnum, ErrorNumber, ErrorNumberEnum};
 use virt::sys;
 use virtfit::daemon::calls::{Found, Request, Response};
-use virtfit::daemon::{Hypervisor, HypervisorError, LiveChange};
+use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::idset::CpuSet;
 
 /// One connection, made with the first call and made again after it broke.

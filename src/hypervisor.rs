@@ -1,0 +1,59 @@
+//! What virtfit asks of libvirt, and what may come of it; without libvirt in it. The binary `virtfitd` has the implementation that
+//! calls the library, [`crate::daemon::calls`] the one that asks that binary.
+
+use crate::idset::{CpuSet, NodeSet};
+use crate::units::{IothreadId, VcpuId};
+
+/// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s commands through `virtfitd call`;
+/// never a hook, nor a thread that answers hooks.
+pub trait Hypervisor {
+    /// Defines a persistent domain; replaces one of the same UUID.
+    ///
+    /// # Errors
+    /// What libvirt said.
+    fn define(&mut self, xml: &str) -> Result<(), HypervisorError>;
+    /// Takes a definition out, keeping NVRAM, TPM state and managed save.
+    ///
+    /// # Errors
+    /// What libvirt said.
+    fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError>;
+    /// Changes a running guest, not its definition.
+    ///
+    /// # Errors
+    /// What libvirt said.
+    fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError>;
+    /// Makes the connection, so that the next call takes no longer than libvirt does.
+    ///
+    /// # Errors
+    /// There is no libvirt.
+    fn open(&mut self) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+    /// Leaves the connection, so that libvirt may end when it has nothing to do. The next call connects again.
+    fn close(&mut self) {}
+}
+
+/// What the API can change on a running guest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LiveChange {
+    /// `virDomainPinVcpuFlags`.
+    PinVcpu(VcpuId, CpuSet),
+    /// `virDomainPinEmulator`.
+    PinEmulator(CpuSet),
+    /// `virDomainPinIOThread`.
+    PinIothread(IothreadId, CpuSet),
+    /// `virDomainSetNumaParameters` with mode restrictive.
+    Numa(NodeSet),
+}
+
+/// Why libvirt did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HypervisorError {
+    /// There is no libvirt to talk to now.
+    #[error("libvirt does not answer: {0}")]
+    Gone(String),
+    /// It said no.
+    #[error("libvirt: {0}")]
+    Said(String),
+}
