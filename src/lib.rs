@@ -13,7 +13,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`units`], [`idset`], [`cpulist`] | numbers that cannot be mixed up, sets of them, and their text |
+//! | [`units`], [`idset`], [`cpulist`], [`uuid`] | numbers that cannot be mixed up, sets of them, and their text; UUIDs |
 //! | [`xml`] | XML that keeps its bytes |
 //! | [`domain`] | what a domain XML says that matters here |
 //! | [`root`], [`host`], [`facts`] | the one door to the host; the host and a guest's devices as data |
@@ -54,6 +54,7 @@ pub mod root;
 pub mod settings;
 pub mod status;
 pub mod units;
+pub mod uuid;
 pub mod version;
 pub mod view;
 pub mod wire;

@@ -13,6 +13,7 @@ mod tuning;
 use crate::cpulist::MAX_ID;
 use crate::domain::Domain;
 use crate::units::{IothreadId, KiB};
+use crate::uuid;
 use crate::xml::{Document, Element, XmlError};
 
 pub(crate) use cpu::{cells as cells_of, topology as topology_of};
@@ -99,19 +100,12 @@ fn uuid(root: &Element<'_>) -> Result<String, XmlError> {
         return Ok(String::new());
     };
     let text = element.text();
-    let digits: String = text
-        .chars()
-        .filter(|c| *c != '-' && !c.is_ascii_whitespace())
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    if digits.is_empty() {
-        return Ok(digits);
+    let digits: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    if digits.bytes().all(|byte| byte == b'-') {
+        return Ok(String::new());
     }
-    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(element.error(format!("<uuid> is '{}', not a UUID", scalar::short(&text))));
-    }
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| &digits[range]);
-    Ok(parts.join("-"))
+    uuid::normal(&digits)
+        .ok_or_else(|| element.error(format!("<uuid> is '{}', not a UUID", scalar::short(&text))))
 }
 
 fn vcpu(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {

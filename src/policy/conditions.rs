@@ -8,6 +8,7 @@ use super::reader::{Reader, scalar};
 use super::rule::{MATCH_KEYS, Match};
 use super::source::Problem;
 use super::value::{Fault, boolean};
+use crate::uuid;
 
 /// The conditions of one rule; what is wrong with them goes to the reader.
 pub fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {
@@ -91,23 +92,7 @@ fn truth(reader: &mut Reader, table: &dyn TableLike, name: &str, item: &Item) ->
         .ok()
 }
 
-/// Lower case with dashes, as libvirt prints them; dashes may be missing.
+/// In the form of [`uuid::normal`].
 fn uuid(text: &str) -> Result<String, Fault> {
-    let digits: String = text
-        .trim()
-        .chars()
-        .filter(|c| *c != '-')
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(Fault::default());
-    }
-    let mut out = String::with_capacity(36);
-    for (index, digit) in digits.chars().enumerate() {
-        if matches!(index, 8 | 12 | 16 | 20) {
-            out.push('-');
-        }
-        out.push(digit);
-    }
-    Ok(out)
+    uuid::normal(text.trim()).ok_or_else(Fault::default)
 }
