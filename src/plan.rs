@@ -31,6 +31,17 @@ pub enum Verdict {
     Refused,
 }
 
+impl Verdict {
+    /// The word for it, as in the JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tuned => "tuned",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// One guest's plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {

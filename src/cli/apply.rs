@@ -9,6 +9,7 @@ use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, guest, output, plan};
+use crate::doors::words;
 use crate::engine::{Decision, Keep};
 use crate::host::libvirtd;
 use crate::plan::{Plan, Verdict};
@@ -63,7 +64,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     for (definition, decided) in chosen.iter().zip(decided) {
         match decided {
             Ok(decision) => {
-                log::info!("{}", session::summary(decision.plan()));
+                log::info!("{}", words::summary(decision.plan()));
                 outcome.stderr.extend(plan::refusal(decision.plan()));
                 let plan = decision.plan().clone();
                 if let Decision::Tuned { xml, .. } = decision

@@ -8,9 +8,10 @@ use crate::cli::input::Input;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Failure, ask};
 use crate::domain::{self, Domain};
+use crate::doors::words::summary;
 use crate::engine::Decision;
 use crate::ledger::read::Reading;
-use crate::plan::{Plan, Scope, Verdict};
+use crate::plan::{Plan, Scope};
 use crate::policy::{Policy, PolicyErrors};
 use crate::root::Root;
 use crate::view::{Ask, Place, View, ViewError};
@@ -125,7 +126,7 @@ fn ledger(root: &Root) -> Result<Reading, Failure> {
     serde_json::from_slice(&said).map_err(|error| Failure::at("virtfitd", format!("not a ledger: {error}")))
 }
 
-/// Where a run reads its host and policy./// Where a run reads its host and policy.
+/// Where a run reads its host and policy.
 pub fn place(global: &Global) -> Place {
     Place {
         root: root(global),
@@ -160,15 +161,4 @@ pub fn parse(input: &Input) -> Result<Domain, Failure> {
     Document::parse(&input.text)
         .and_then(|document| domain::parse::parse(&document))
         .map_err(|error| Failure::at(&input.label, error))
-}
-
-pub use crate::doors::words::summary;
-
-/// As the JSON has it.
-pub fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Tuned => "tuned",
-        Verdict::Unchanged => "unchanged",
-        Verdict::Refused => "refused",
-    }
 }

@@ -18,12 +18,7 @@ pub fn summary(plan: &Plan) -> String {
         Verdict::Unchanged => String::new(),
         Verdict::Refused => format!(": {}", plan.reasons.join("; ")),
     };
-    let verdict = match plan.verdict {
-        Verdict::Tuned => "tuned",
-        Verdict::Unchanged => "unchanged",
-        Verdict::Refused => "refused",
-    };
-    format!("{}: {verdict}{by}{tail}", plan.guest)
+    format!("{}: {}{by}{tail}", plan.guest, plan.verdict.word())
 }
 
 /// `CPU 3`, `CPUs 3-4`.

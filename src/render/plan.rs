@@ -73,7 +73,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
         .map(|plan| {
             [
                 cut(&clean(&plan.guest, style.unicode), page / 3, style),
-                verdict(plan.verdict).to_string(),
+                plan.verdict.word().to_string(),
                 cut(
                     &clean(plan.profile.as_deref().unwrap_or("-"), style.unicode),
                     page / 5,
@@ -138,14 +138,6 @@ fn gist(plan: &Plan) -> String {
     parts.join("; ")
 }
 
-fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Tuned => "tuned",
-        Verdict::Unchanged => "unchanged",
-        Verdict::Refused => "refused",
-    }
-}
-
 fn paint(verdict: Verdict) -> Paint {
     match verdict {
         Verdict::Refused => Paint::Bad,
@@ -155,7 +147,7 @@ fn paint(verdict: Verdict) -> Paint {
 
 /// `def: tuned by fit (rule 1, /etc/virtfit/policy.toml:4)`.
 fn headline(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
-    let mut text = format!("{}: {}", plan.guest, verdict(plan.verdict));
+    let mut text = format!("{}: {}", plan.guest, plan.verdict.word());
     if let Some(profile) = &plan.profile {
         let by = match plan.verdict {
             Verdict::Unchanged => ", profile",
