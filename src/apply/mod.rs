@@ -3,10 +3,12 @@
 //!
 //! ```text
 //! definitions  what is defined, what runs, what libvirt starts by itself
+//! lookup       which of them is meant
 //! joint        a decision for each, so that autostart guests do not overlap where that is possible
 //! offline      writing their files before libvirt loads them
 //! ```
 
 pub mod definitions;
 pub mod joint;
+pub mod lookup;
 pub mod offline;

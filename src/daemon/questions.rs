@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::apply::definitions;
+use crate::apply::{definitions, lookup};
 use crate::daemon::memory::Memory;
 use crate::daemon::server::{Asked, Rights, Services};
 use crate::ledger::read::Reading;
@@ -67,7 +67,7 @@ fn definition(view: &View, words: &[Vec<u8>]) -> Result<String, String> {
         .first()
         .map(|word| String::from_utf8_lossy(word))
         .unwrap_or_default();
-    let name = crate::cli::guest::name(&view.root, &word).map_err(|error| error.message().to_string())?;
+    let name = lookup::name(&view.root, &word).map_err(text)?;
     let found = definitions::read(&view.root, &name, &Reading::default()).map_err(text)?;
     without_passwords(&found.text).map_err(text)
 }
