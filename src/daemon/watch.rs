@@ -21,16 +21,13 @@ use std::path::{Component, Path, PathBuf};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
 use crate::host::libvirtd;
-use crate::ledger::{claims, reservation, status};
+use crate::ledger::{claims, reservation, status, store};
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::view::Place;
+use crate::wire::DISABLED;
 
 /// Room for the events of one read.
 const BUFFER: usize = 16 << 10;
-/// Where the switch is.
-const SWITCH_FOLDER: &str = "/run/virtfit";
-/// The switch: while this file exists, nothing is done.
-pub const SWITCH: &str = "/run/virtfit/disabled";
 
 /// What happened; names are guests'. In the order in which it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +46,7 @@ pub enum Change {
     Driver,
     /// A policy file or folder changed.
     Policy,
-    /// [`SWITCH`] came or went.
+    /// [`DISABLED`] came or went.
     Switch,
     /// A reservation was written.
     Reservation,
@@ -173,7 +170,7 @@ impl Watch {
             (root.path(claims::FOLDER), Role::Definitions, Change::Lost),
             (root.path(claims::AUTOSTART_FOLDER), Role::Autostart, Change::Lost),
             (root.path(status::FOLDER), Role::Status, Change::Lost),
-            (root.path(SWITCH_FOLDER), Role::Switch, Change::Switch),
+            (root.path(store::FOLDER), Role::Switch, Change::Switch),
             (
                 root.path(reservation::FOLDER),
                 Role::Reservations,
@@ -332,7 +329,7 @@ impl Role {
             Self::Status => guest().map(Change::StatusGone),
             Self::Policy(Some(file)) => (file.as_os_str() == name).then_some(Change::Policy),
             Self::Policy(None) => Some(Change::Policy),
-            Self::Switch => (Path::new(SWITCH).file_name() == Some(name)).then_some(Change::Switch),
+            Self::Switch => (Path::new(DISABLED).file_name() == Some(name)).then_some(Change::Switch),
             Self::Reservations if !is_reservation(name) => None,
             Self::Reservations if came => Some(Change::Reservation),
             Self::Reservations => Some(Change::ReservationGone),

@@ -13,7 +13,7 @@ use super::pending::{Pending, Why};
 use super::queue::Queue;
 use super::running::{self, Round, Running};
 use super::tasks::Task;
-use super::watch::{Change, SWITCH, Watch};
+use super::watch::{Change, Watch};
 use super::{earlier, seen};
 use crate::host::libvirtd;
 use crate::hypervisor::Hypervisor;
@@ -22,6 +22,7 @@ use crate::ledger::read::stems;
 use crate::ledger::reservation::{self, Reservation};
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
+use crate::wire::DISABLED;
 
 /// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
 const MOST_AGAIN: u32 = 10;
@@ -102,7 +103,7 @@ impl Worker {
                 earlier::EarlierRecords::load(&root, earlier::FOLDER),
             ),
             driver: driver_id(&root),
-            disabled: root.exists(SWITCH),
+            disabled: root.exists(DISABLED),
             root,
             queue,
             views,
@@ -213,10 +214,10 @@ impl Worker {
             Change::Driver => self.look_at_driver(),
             Change::Policy => self.look_at_policy(),
             Change::Switch => {
-                let disabled = self.root.exists(SWITCH);
+                let disabled = self.root.exists(DISABLED);
                 if std::mem::replace(&mut self.disabled, disabled) != disabled {
                     let is = if disabled { "there" } else { "gone" };
-                    log::info!("{SWITCH} is {is}");
+                    log::info!("{DISABLED} is {is}");
                     self.rescan();
                 }
             }
@@ -232,7 +233,7 @@ impl Worker {
             }
             Change::Lost => {
                 self.look_at_driver();
-                self.disabled = self.root.exists(SWITCH);
+                self.disabled = self.root.exists(DISABLED);
                 self.look_at_policy();
                 self.look_at_reservations();
                 self.rescan();
