@@ -1,10 +1,9 @@
 //! `virtfit apply`: definitions in line with policy and host, through libvirt, or in their files before libvirt loads them.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use crate::apply::definitions::{self, Definition};
 use crate::apply::{joint, offline};
 use crate::cli::args::{ApplyArgs, Global};
+use crate::cli::confirm::confirmed;
 use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
 use crate::cli::session::{self, Session};
@@ -96,7 +95,8 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         ));
         return Ok(outcome);
     }
-    if !changes.is_empty() && !args.offline && !confirmed(args.yes, &outcome.stdout, changes.len()) {
+    let question = format!("Redefine {}?", changes.len());
+    if !changes.is_empty() && !args.offline && !confirmed(args.yes, &outcome.stdout, &question) {
         outcome.stdout = "Nothing was written.\n".into();
         return Ok(outcome);
     }
@@ -167,20 +167,6 @@ fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
         );
     }
     answer
-}
-
-/// Asks on a terminal. stdin that is no terminal is a script, which knows what it does.
-fn confirmed(yes: bool, list: &str, changes: usize) -> bool {
-    let stdin = io::stdin();
-    if yes || !stdin.is_terminal() {
-        return true;
-    }
-    let mut stderr = io::stderr();
-    let _ = write!(stderr, "{}Redefine {changes}? [y/N] ", output::visible(list));
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    let _ = stdin.lock().read_line(&mut answer);
-    matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// Writes the changes; how many were.

@@ -159,7 +159,7 @@ pub struct RevertArgs {
     /// All guests of the host
     #[arg(long)]
     pub all: bool,
-    /// Do not ask
+    /// Do not ask before all are reverted
     #[arg(short, long)]
     pub yes: bool,
 }

@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches};
 pub mod apply;
 pub mod args;
 pub mod ask;
+pub mod confirm;
 pub mod daemon;
 pub mod guest;
 pub mod hook;

@@ -1,8 +1,9 @@
 //! `virtfit revert`: the XML as it was before virtfit; for a guest, its definition. Needs neither host nor policy: all is in
 //! the XML.
 
-use crate::apply::definitions;
+use crate::apply::definitions::{self, Definition};
 use crate::cli::args::{Global, RevertArgs};
+use crate::cli::confirm::confirmed;
 use crate::cli::hypervisor;
 use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
@@ -12,6 +13,15 @@ use crate::rewrite;
 use crate::root::Root;
 use crate::xml::{Document, XmlError};
 
+/// Which guests are meant, and whether it is asked before they are redefined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// One that was named: whoever does knows what is meant.
+    Named,
+    /// All that virtfit tuned; asked for unless `--yes` was given.
+    All { yes: bool },
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -19,7 +29,7 @@ use crate::xml::{Document, XmlError};
 pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     if args.all {
         let names = guest::definitions(&session::root(global))?;
-        return guests(global, &names, false);
+        return guests(global, &names, Asking::All { yes: args.yes });
     }
     let source = command::one_source(args.input.as_deref(), "revert")?;
     if let Source::Guest(word) = &source {
@@ -27,7 +37,7 @@ pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
         if root.is_none() {
             return Err(Failure::at(word, "no such file; guests are looked up on a host"));
         }
-        return guests(global, &[guest::name(&root, word)?], true);
+        return guests(global, &[guest::name(&root, word)?], Asking::Named);
     }
     let input = plan::load(&source, &Root::none())?;
     let reverted = reverted(&input.text).map_err(|error| Failure::at(&input.label, error))?;
@@ -44,53 +54,63 @@ fn reverted(text: &str) -> Result<String, XmlError> {
     Ok(reverted.xml)
 }
 
-/// Redefines guests as they were before virtfit, with the request `off`, or the daemon would tune them again. Guests virtfit
-/// never touched stay as they are, unless one is named.
-fn guests(global: &Global, names: &[String], named: bool) -> Result<Outcome, Failure> {
+/// Redefines guests as they were before virtfit, with the request `off`, or the daemon would tune them again.
+fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let mut outcome = Outcome::default();
-    let mut libvirt = None;
+    let mut changes = Vec::new();
     for name in names {
-        let result = definitions::read(&root, name, &Reading::default())
-            .map_err(|error| without_errno(&error.to_string()))
-            .and_then(|definition| {
-                let document = Document::parse(&definition.text).map_err(|error| error.to_string())?;
-                let touched = rewrite::provenance(&document)
-                    .map_err(|error| error.to_string())?
-                    .is_some();
-                if !touched && !named {
-                    return Ok(None);
-                }
-                let before = reverted(&definition.text).map_err(|error| error.to_string())?;
-                let before = Document::parse(&before).map_err(|error| error.to_string())?;
-                let off = rewrite::request(&before, Some("off")).map_err(|error| error.to_string())?;
-                Ok((off != definition.text).then_some((definition, off)))
-            });
-        let (definition, off) = match result {
-            Ok(Some(both)) => both,
-            Ok(None) => continue,
-            Err(error) => {
-                outcome.stderr.push(format!("virtfit: {name}: {error}"));
-                outcome.exit = Exit::Broken;
-                continue;
-            }
-        };
-        let libvirt = match &mut libvirt {
-            Some(libvirt) => libvirt,
-            none => none.insert(hypervisor::connect(global)),
-        };
-        match hypervisor::redefine(&root, libvirt.as_mut(), &definition, &off) {
+        match change(&root, name, asking == Asking::Named) {
+            Ok(change) => changes.extend(change),
+            Err(error) => broken(&mut outcome, name, &error),
+        }
+    }
+    if let Asking::All { yes } = asking
+        && !changes.is_empty()
+    {
+        let list: Vec<&str> = changes.iter().map(|(it, _)| it.name.as_str()).collect();
+        let question = format!("Revert {}?", changes.len());
+        if !confirmed(yes, &format!("{}\n", list.join("\n")), &question) {
+            outcome.stdout = "Nothing was written.\n".into();
+            return Ok(outcome);
+        }
+    }
+    let mut libvirt = hypervisor::connect(global);
+    for (definition, off) in &changes {
+        let name = &definition.name;
+        match hypervisor::redefine(&root, libvirt.as_mut(), definition, off) {
             Ok(()) => outcome.stdout.push_str(&format!(
                 "{name}: reverted; virtfit leaves it alone until virtfit profile unset {name}\n"
             )),
-            Err(error) => {
-                outcome.stderr.push(format!("virtfit: {name}: {error}"));
-                outcome.exit = Exit::Broken;
-            }
+            Err(error) => broken(&mut outcome, name, &error),
         }
     }
     if outcome == Outcome::default() {
         outcome.stdout = "Nothing to revert.\n".into();
     }
     Ok(outcome)
+}
+
+/// A guest's definition and what it is to become; `None`: it stays as it is, as those do that virtfit never touched, unless they
+/// are named.
+fn change(root: &Root, name: &str, named: bool) -> Result<Option<(Definition, String)>, String> {
+    let definition = definitions::read(root, name, &Reading::default())
+        .map_err(|error| without_errno(&error.to_string()))?;
+    let document = Document::parse(&definition.text).map_err(text)?;
+    if !named && rewrite::provenance(&document).map_err(text)?.is_none() {
+        return Ok(None);
+    }
+    let before = reverted(&definition.text).map_err(text)?;
+    let before = Document::parse(&before).map_err(text)?;
+    let off = rewrite::request(&before, Some("off")).map_err(text)?;
+    Ok((off != definition.text).then_some((definition, off)))
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn broken(outcome: &mut Outcome, name: &str, error: &str) {
+    outcome.stderr.push(format!("virtfit: {name}: {error}"));
+    outcome.exit = Exit::Broken;
 }
