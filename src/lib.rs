@@ -16,7 +16,8 @@
 //! | [`units`], [`idset`], [`cpulist`], [`uuid`] | numbers that cannot be mixed up, sets of them, and their text; UUIDs |
 //! | [`xml`] | XML that keeps its bytes |
 //! | [`domain`] | what a domain XML says that matters here |
-//! | [`root`], [`host`], [`facts`] | the one door to the host; the host and a guest's devices as data |
+//! | [`root`], [`whole`] | the one door to the host; small files that are whole or absent |
+//! | [`host`], [`facts`] | the host and a guest's devices as data |
 //! | [`policy`] | what an administrator asks for, checked and merged |
 //! | [`hypervisor`] | what is asked of libvirt |
 //! | [`ledger`] | who holds what |
@@ -57,5 +58,6 @@ pub mod units;
 pub mod uuid;
 pub mod version;
 pub mod view;
+pub mod whole;
 pub mod wire;
 pub mod xml;

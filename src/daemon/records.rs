@@ -1,23 +1,21 @@
 //! What the daemon remembers of guests: a folder with one small JSON file a guest, `UUID.json`.
 //!
-//! Protocol: only the daemon writes, by write and rename; a file is whole or absent. A file that cannot be read is no record, one
+//! Protocol: only the daemon writes; a file is whole or absent ([`crate::whole`]). A file that cannot be read is no record, one
 //! that cannot be written is kept in memory until the daemon ends. Removing twice is fine.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::root::Root;
+use crate::whole::Folder;
 
 /// Records of one kind, by UUID.
 #[derive(Debug)]
 pub struct Records<T> {
-    folder: PathBuf,
+    folder: Folder,
     entries: BTreeMap<String, T>,
     /// It was said already that the folder cannot be written.
     said: bool,
@@ -26,6 +24,8 @@ pub struct Records<T> {
 impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     /// Reads the folder, given as the host's own path.
     pub fn load(root: &Root, folder: &str) -> Self {
+        let on_host = Folder::new(root.path(folder), 0o700);
+        on_host.sweep();
         let mut entries = BTreeMap::new();
         for name in root.list(folder).unwrap_or_default() {
             let Some(uuid) = name.strip_suffix(".json").filter(|uuid| is_uuid(uuid)) else {
@@ -42,7 +42,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
             }
         }
         Self {
-            folder: root.path(folder),
+            folder: on_host,
             entries,
             said: false,
         }
@@ -69,7 +69,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
             self.said = true;
             log::warn!(
                 "{}: {error}: what is remembered of guests is lost when the daemon ends",
-                self.folder.display()
+                self.folder.path().display()
             );
         }
         self.entries.insert(uuid.into(), entry);
@@ -77,33 +77,16 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
 
     /// Forgets a guest.
     pub fn remove(&mut self, uuid: &str) {
-        if self.entries.remove(uuid).is_some() {
-            match fs::remove_file(self.folder.join(format!("{uuid}.json"))) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    log::debug!("{}/{uuid}.json: {error}", self.folder.display());
-                }
-                _ => {}
-            }
+        if self.entries.remove(uuid).is_some()
+            && let Err(error) = self.folder.remove(&format!("{uuid}.json"))
+        {
+            log::debug!("{}/{uuid}.json: {error}", self.folder.path().display());
         }
     }
 
     fn write(&self, uuid: &str, entry: &T) -> io::Result<()> {
         let text = serde_json::to_string(entry)? + "\n";
-        let new = self.folder.join(format!(".{uuid}.json"));
-        let put = || {
-            fs::write(&new, &text)?;
-            fs::rename(&new, self.folder.join(format!("{uuid}.json")))
-        };
-        match put() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&self.folder)?;
-                put()
-            }
-            result => result,
-        }
+        self.folder.write(&format!("{uuid}.json"), &text)
     }
 }
 
@@ -115,6 +98,8 @@ fn is_uuid(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";
@@ -130,8 +115,12 @@ mod tests {
         let folder = dir.path().join("var/lib/virtfit/x");
         fs::write(folder.join("8c1f6f0e-0000-4000-8000-000000000002.json"), "{").unwrap();
         fs::write(folder.join("notes.json"), "1").unwrap();
+        // Of a daemon that was killed: no process has a number as large.
+        let half = folder.join(format!(".{UUID}.json.{}.0", i32::MAX));
+        fs::write(&half, "").unwrap();
         let mut again: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");
         assert_eq!(again.iter().collect::<Vec<_>>(), [(&UUID.to_string(), &2)]);
+        assert!(!half.exists());
         again.remove(UUID);
         again.remove(UUID);
         assert!(!folder.join(format!("{UUID}.json")).exists());

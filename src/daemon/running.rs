@@ -258,5 +258,6 @@ pub fn forget_ended(root: &Root) -> io::Result<()> {
             pinned::forget(root, &uuid)?;
         }
     }
+    pinned::folder(root).sweep();
     Ok(())
 }

@@ -13,8 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +25,7 @@ use crate::ledger::read::stems;
 use crate::root::Root;
 use crate::settings::Target;
 use crate::units::{IothreadId, VcpuId};
+use crate::whole::Folder;
 
 /// Where they are on the host.
 pub const FOLDER: &str = "/run/virtfit/live";
@@ -222,25 +222,13 @@ impl Records {
 /// # Errors
 /// The UUID is none, or what the operating system said.
 pub fn write(root: &Root, record: &Pinned) -> io::Result<()> {
-    let folder = root.path(FOLDER);
-    std::fs::create_dir_all(&folder)?;
-    let (file, temporary) = (
-        folder.join(format!("{}.json", named(&record.uuid)?)),
-        folder.join(format!(".{}.json.{}", record.uuid, std::process::id())),
-    );
     let text = serde_json::to_string(record).map_err(io::Error::other)? + "\n";
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut to| to.write_all(text.as_bytes()))
-        .and_then(|()| std::fs::rename(&temporary, &file));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
+    folder(root).write(&format!("{}.json", named(&record.uuid)?), &text)
+}
+
+/// The folder of all records.
+pub fn folder(root: &Root) -> Folder {
+    Folder::new(root.path(FOLDER), 0o755)
 }
 
 /// Removes a guest's record; one that is not there is fine.

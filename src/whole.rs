@@ -1,0 +1,294 @@
+//! Folders of small files, each of which is whole or absent.
+//!
+//! ```text
+//! FOLDER/                made where it is missing, as every folder above it
+//!   NAME                 0600; replaced by rename, so whoever opens it reads all of one version
+//!   .NAME.PID.N          being written by process PID; left over where that is gone: Folder::sweep removes it
+//! ```
+//! Nothing is flushed to a disk: what is in such files is known anew after a crash of the host, or means nothing then. Removing
+//! twice is fine. Two who write the same name at once: the last rename stays.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::signal;
+use nix::unistd::Pid;
+
+/// Numbers what one process has in work.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A folder of such files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    path: PathBuf,
+    mode: u32,
+}
+
+/// Why a file was not written. It is as it was, or absent.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The deadline passed before the file was in its place.
+    #[error("too late to write it")]
+    Late,
+    /// What the kernel said.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Folder {
+    /// The folder at this path of the machine we run on; `mode` is what it gets where it is made, e.g. 0o700.
+    pub fn new(path: PathBuf, mode: u32) -> Self {
+        Self { path, mode }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it where it is missing, and what is missing above it, with its mode whatever the umask is.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn make(&self) -> io::Result<()> {
+        make(&self.path, self.mode)
+    }
+
+    /// Writes a file whole, or leaves it as it is.
+    ///
+    /// # Errors
+    /// The name is none of a file, or what the kernel said.
+    pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        match self.put(name, text, None) {
+            Err(WriteError::Io(error)) => Err(error),
+            Err(WriteError::Late) => Err(ErrorKind::TimedOut.into()),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// As [`Folder::write`], and never after the deadline: whoever waited for it has given up then, and may have done without.
+    ///
+    /// # Errors
+    /// It was late, or as [`Folder::write`].
+    pub fn write_before(&self, deadline: Instant, name: &str, text: &str) -> Result<(), WriteError> {
+        self.put(name, text, Some(deadline))
+    }
+
+    fn put(&self, name: &str, text: &str, deadline: Option<Instant>) -> Result<(), WriteError> {
+        let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let target = self.file(name)?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.path.join(format!(".{name}.{}.{number}", process::id()));
+        let file = match create(&unfinished) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make()?;
+                create(&unfinished)?
+            }
+            file => file?,
+        };
+        let unfinished = Unfinished(unfinished);
+        let written = fill(file, text)?;
+        if late() {
+            return Err(WriteError::Late);
+        }
+        fs::rename(&unfinished.0, &target)?;
+        std::mem::forget(unfinished);
+        // Who was stopped just before the rename wrote for somebody who has given up.
+        if late() {
+            if fs::metadata(&target).is_ok_and(|found| found.ino() == written) {
+                let _ = fs::remove_file(&target);
+            }
+            return Err(WriteError::Late);
+        }
+        Ok(())
+    }
+
+    /// Removes a file. Whether there was one.
+    ///
+    /// # Errors
+    /// The name is none of a file, or it is there and cannot be removed.
+    pub fn remove(&self, name: &str) -> io::Result<bool> {
+        match fs::remove_file(self.file(name)?) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what dead processes left half written. What cannot be removed stays; it does no harm.
+    pub fn sweep(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_left_over) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// A name is one component of a path, and none that is taken for a file in work.
+    fn file(&self, name: &str) -> io::Result<PathBuf> {
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            let text = format!("'{name}' cannot be a file's name here");
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        Ok(self.path.join(name))
+    }
+}
+
+/// Whether a file of this name was being written by a process that is gone: `.NAME.PID.N`. Where another process has the number
+/// by now it is kept.
+pub fn is_left_over(name: &str) -> bool {
+    let pid = || {
+        let (rest, number) = name.strip_prefix('.')?.rsplit_once('.')?;
+        number.parse::<u64>().ok()?;
+        rest.rsplit_once('.')?.1.parse::<i32>().ok()
+    };
+    pid().is_some_and(|pid| pid > 0 && signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
+}
+
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    let create = || DirBuilder::new().mode(mode).create(path);
+    let made = match (create(), path.parent()) {
+        (Err(error), Some(above)) if error.kind() == ErrorKind::NotFound => {
+            make(above, mode)?;
+            create()
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
+        // A file system that is read-only says so even where the folder is there.
+        Err(_) if fs::metadata(path).is_ok_and(|found| found.is_dir()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Writes all of it; the file's inode.
+fn fill(mut file: File, text: &str) -> io::Result<u64> {
+    file.write_all(text.as_bytes())?;
+    Ok(file.metadata()?.ino())
+}
+
+/// A file that is removed unless it got its place.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn names(folder: &Folder) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn files_come_and_go_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path().join("a/b"), 0o711);
+        assert!(!folder.remove("x.json").unwrap());
+        folder.write("x.json", "1").unwrap();
+        folder.write("x.json", "22").unwrap();
+        folder
+            .write_before(Instant::now() + Duration::from_secs(60), "y.json", "3")
+            .unwrap();
+        assert_eq!(names(&folder), ["x.json", "y.json"]);
+        assert_eq!(fs::read_to_string(folder.path().join("x.json")).unwrap(), "22");
+        assert_eq!(mode(&folder.path().join("x.json")), 0o600);
+        assert_eq!((mode(&dir.path().join("a")), mode(folder.path())), (0o711, 0o711));
+        assert!(folder.remove("x.json").unwrap());
+        assert!(!folder.remove("x.json").unwrap());
+        // A mode that somebody gave it stays.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
+        folder.make().unwrap();
+        assert_eq!(mode(folder.path()), 0o750);
+    }
+
+    #[test]
+    fn what_is_late_or_fails_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path().join("f"), 0o700);
+        folder.write("x", "old").unwrap();
+        let late = folder.write_before(Instant::now(), "x", "new");
+        assert!(matches!(late, Err(WriteError::Late)), "{late:?}");
+        assert_eq!(fs::read_to_string(folder.path().join("x")).unwrap(), "old");
+        // A folder in the file's place.
+        fs::create_dir(folder.path().join("y")).unwrap();
+        assert!(folder.write("y", "text").is_err());
+        assert_eq!(names(&folder), ["x", "y"]);
+        for name in ["", ".", "..", "../x", "a/b", ".x"] {
+            assert_eq!(
+                folder.write(name, "text").unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{name}"
+            );
+            assert!(folder.remove(name).is_err(), "{name}");
+        }
+        assert_eq!(names(&folder), ["x", "y"]);
+        fs::write(dir.path().join("file"), "").unwrap();
+        let nowhere = Folder::new(dir.path().join("file/f"), 0o700);
+        assert!(nowhere.write("x", "text").is_err());
+        assert!(!nowhere.remove("x").unwrap());
+        nowhere.sweep();
+    }
+
+    #[test]
+    fn only_what_dead_processes_left_is_swept() {
+        let mut child = process::Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        child.wait().unwrap();
+        let mine = process::id();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path().into(), 0o700);
+        // name, swept
+        let rows = [
+            (format!(".x.json.{dead}.0"), true),
+            (format!(".a b.{dead}.12"), true),
+            (format!(".x.json.{mine}.0"), false),
+            (format!("x.json.{dead}.0"), false),
+            (format!(".x.json.{dead}"), false),
+            (format!(".{dead}.1"), false),
+            (".x.json.0.0".to_string(), false),
+            (".x.json.-1.0".to_string(), false),
+            (".x.json.a.0".to_string(), false),
+            (".x.json".to_string(), false),
+            ("x.json".to_string(), false),
+        ];
+        for (name, _) in &rows {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        folder.sweep();
+        for (name, swept) in &rows {
+            assert_eq!(!dir.path().join(name).exists(), *swept, "{name}");
+        }
+    }
+}
