@@ -7,79 +7,72 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::Libvirt;
+use common::{Daemon, Libvirt, Setup};
 
-const VIRTFITD: &str = env!("CARGO_BIN_EXE_virtfitd");
-const HOOK: &str = env!("CARGO_BIN_EXE_virtfit-hook");
 const OURS: &str = "https://virtfit.dev/ns/domain/1";
 const RULE: &str =
     "[host]\nreserved_memory = \"0\"\n\n[[rule]]\nmatch = { name = \"rd-*\" }\nprofile = \"fit\"\n";
 
-/// A libvirt with the daemon beside it, on the paper's server.
+/// A libvirt with the daemon beside it.
 struct Stage {
+    daemon: Option<Daemon>,
     libvirt: Libvirt,
-    root: Option<String>,
-    pid: u32,
-    log: PathBuf,
+    /// Where in its log the daemon that runs began.
+    began: usize,
 }
 
 impl Stage {
-    /// On a server of 32 CPUs: guests can be defined, not started.
+    /// On the paper's server of 32 CPUs: guests can be defined, not started.
     fn server(policy: &str) -> Self {
-        Self::new(policy, true)
+        Self::new(policy, Some("paper"))
     }
 
     /// On this machine.
     fn here(policy: &str) -> Self {
-        Self::new(policy, false)
+        Self::new(policy, None)
     }
 
-    fn new(policy: &str, fixture: bool) -> Self {
-        let libvirt = Libvirt::with_hook(HOOK);
-        let root = fixture.then(|| libvirt.fixture("paper"));
-        let log = std::env::temp_dir().join(format!("virtfitd.{}.log", std::process::id()));
+    fn new(policy: &str, fixture: Option<&str>) -> Self {
         let mut stage = Self {
-            libvirt,
-            root,
-            pid: 0,
-            log,
+            daemon: None,
+            libvirt: Libvirt::with(&Setup {
+                policy: Some(policy),
+                fixture,
+                ..Setup::default()
+            }),
+            began: 0,
         };
-        stage.policy(policy);
         stage.start();
         stage
     }
 
     /// As editors write it: renamed into its place.
     fn policy(&self, text: &str) {
-        let file = self.libvirt.path("/etc/virtfit/policy.toml");
+        let file = self.libvirt.on_host("/etc/virtfit/policy.toml");
         let new = file.with_extension("new");
         fs::write(&new, text).unwrap();
         fs::rename(new, file).unwrap();
     }
 
     fn start(&mut self) {
-        fs::write(&self.log, "").unwrap();
-        let mut words = vec!["-v"];
-        if let Some(root) = &self.root {
-            words.extend(["--root", root]);
-        }
-        self.pid = self.libvirt.daemon(VIRTFITD, &words, &self.log);
+        self.began = self.libvirt.log().len();
+        self.daemon = Some(self.libvirt.virtfitd());
         self.wait("ready", || self.said().contains("virtfit: ready"));
     }
 
-    fn kill(&self) {
-        self.libvirt.signal(self.pid, "KILL");
-        self.wait("the daemon's end", || {
-            let stat = fs::read_to_string(self.libvirt.path(&format!("/proc/{}/stat", self.pid)));
-            stat.map_or(true, |stat| stat.contains(") Z "))
-        });
+    fn kill(&mut self) {
+        self.daemon = None;
     }
 
+    fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().unwrap()
+    }
+
+    /// What the daemon that runs said.
     fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        self.libvirt.log().split_off(self.began)
     }
 
     fn count(&self, what: &str) -> usize {
@@ -104,7 +97,7 @@ impl Stage {
     }
 
     fn file(&self, guest: &str) -> Option<String> {
-        fs::read_to_string(self.libvirt.path(&format!("/etc/libvirt/qemu/{guest}.xml"))).ok()
+        fs::read_to_string(self.libvirt.on_host(&format!("/etc/libvirt/qemu/{guest}.xml"))).ok()
     }
 
     fn is_tuned(&self, guest: &str) -> bool {
@@ -147,7 +140,7 @@ impl Stage {
 
     /// What the kernel counts: times it went to sleep by itself and was put aside, over all its threads.
     fn wake_ups(&self) -> u64 {
-        let tasks = self.libvirt.path(&format!("/proc/{}/task", self.pid));
+        let tasks = format!("/proc/{}/task", self.daemon().pid);
         let mut sum = 0;
         for task in fs::read_dir(tasks).unwrap() {
             let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
@@ -160,14 +153,13 @@ impl Stage {
     }
 
     fn kib(&self, what: &str) -> u64 {
-        let status = fs::read_to_string(self.libvirt.path(&format!("/proc/{}/status", self.pid))).unwrap();
-        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let value = self.daemon().status(what);
+        value.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// User and system time, in seconds.
     fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(self.libvirt.path(&format!("/proc/{}/stat", self.pid))).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon().pid)).unwrap();
         let rest: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u64 = rest[11].parse::<u64>().unwrap() + rest[12].parse::<u64>().unwrap();
         ticks as f64 / 100.0
@@ -179,7 +171,6 @@ impl Drop for Stage {
         if std::thread::panicking() {
             eprintln!("the daemon said:\n{}", self.said());
         }
-        let _ = fs::remove_file(&self.log);
     }
 }
 
@@ -342,13 +333,13 @@ fn restarts_change_nothing_and_lose_nothing() {
     assert_eq!(stage.file("rd-a").unwrap(), before);
     stage.tuned("rd-new", &guest("rd-new", 2, ""));
     // SIGHUP looks at everything and finds nothing; SIGTERM ends it.
-    stage.libvirt.signal(stage.pid, "HUP");
+    stage.daemon().signal("HUP");
     stage.rest();
     assert_eq!(stage.count("tuned by"), 2, "{}", stage.said());
-    stage.libvirt.signal(stage.pid, "TERM");
+    stage.daemon().signal("TERM");
     stage.wait("the end", || stage.said().contains("virtfit: ends"));
     stage.wait("the socket's end", || {
-        !stage.libvirt.path("/run/virtfit/virtfitd.sock").exists()
+        !stage.libvirt.on_host("/run/virtfit/virtfitd.sock").exists()
     });
 }
 
@@ -384,7 +375,7 @@ fn the_policy_rules_and_its_changes_touch_only_what_they_may() {
     assert!(!stage.is_tuned("rd-d"));
     // Switched off.
     stage.policy(&apply);
-    let switch = stage.libvirt.path("/run/virtfit/disabled");
+    let switch = stage.libvirt.on_host("/run/virtfit/disabled");
     fs::write(&switch, "").unwrap();
     stage.define(&guest("rd-e", 2, ""));
     stage.rest();
@@ -413,7 +404,7 @@ fn guests_that_run_keep_running_and_transient_ones_stay_transient() {
     assert_eq!(stage.virsh(&["domstate", "rd-a"]).trim(), "running");
     stage.virsh(&["destroy", "rd-a"]);
     // Transient: pinned while it runs, and gone when it ends.
-    let file = stage.libvirt.path("/run/virtfit/transient.xml");
+    let file = stage.libvirt.on_host("/run/virtfit/transient.xml");
     fs::write(&file, guest("rd-t", 1, "")).unwrap();
     stage.virsh(&["create", "/run/virtfit/transient.xml"]);
     stage.wait("the live pins", || {
@@ -432,7 +423,7 @@ fn guests_that_run_keep_running_and_transient_ones_stay_transient() {
         "{}",
         stage.said()
     );
-    let reservations = stage.libvirt.path("/run/virtfit/reservations");
+    let reservations = stage.libvirt.on_host("/run/virtfit/reservations");
     let left: Vec<_> = fs::read_dir(reservations).map_or(Vec::new(), |entries| entries.collect());
     assert!(left.is_empty(), "{left:?}");
 }
@@ -446,7 +437,7 @@ fn five_hundred_definitions_are_tuned_from_scratch() {
         .map(|number| {
             let name = format!("rd-{number}");
             fs::write(
-                stage.libvirt.path(&format!("/run/virtfit/{name}.def")),
+                stage.libvirt.on_host(&format!("/run/virtfit/{name}.def")),
                 guest(&name, 2, ""),
             )
             .unwrap();

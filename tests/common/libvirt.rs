@@ -67,8 +67,6 @@ pub struct Setup<'a> {
     pub images: Option<&'a Path>,
     /// virtfit's policy. With one the hook is installed.
     pub policy: Option<&'a str>,
-    /// This program is libvirt's hook.
-    pub hook: Option<&'a str>,
     /// virtfit sees the CPUs, memory and nodes of this fixture host, e.g. `paper`.
     pub fixture: Option<&'a str>,
 }
@@ -106,10 +104,6 @@ impl Libvirt {
             fs::create_dir_all(path.join("fit-etc")).unwrap();
             fs::write(path.join("fit-etc/policy.toml"), policy).unwrap();
             install_hook(path);
-        }
-        if let Some(hook) = setup.hook {
-            fs::create_dir_all(path.join("etc/hooks/qemu.d")).unwrap();
-            std::os::unix::fs::symlink(hook, path.join("etc/hooks/qemu.d/50-virtfit")).unwrap();
         }
         fs::write(path.join("etc/virtlogd.conf"), "").unwrap();
         let pages_before = fs::read_to_string(PAGES).unwrap();
@@ -200,36 +194,6 @@ impl Libvirt {
         output
     }
 
-    /// Starts them with this program as libvirt's hook, by a link as packages make it.
-    pub fn with_hook(hook: &str) -> Self {
-        Self::with(&Setup {
-            hook: Some(hook),
-            ..Setup::default()
-        })
-    }
-
-    /// Where a file of the namespace is, seen from outside.
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.on_host(path)
-    }
-
-    /// A fixture host as a root folder, with the namespace's own libvirt and virtfit folders in it.
-    pub fn fixture(&self, name: &str) -> String {
-        let host = self.folder.path().join("host");
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("fixtures/hosts")
-            .join(name);
-        let script = r#"set -e
-cp -r "$1" "$2"
-for path in etc/libvirt run/libvirt etc/virtfit run/virtfit var/lib/virtfit; do
-  mkdir -p "$2/$path" "/$path"
-  mount --bind "/$path" "$2/$path"
-done"#;
-        let host = host.to_string_lossy().into_owned();
-        self.sh(script, &[&fixture.to_string_lossy(), &host]);
-        host
-    }
-
     /// Runs a script inside; its output. It must succeed.
     pub fn sh(&self, script: &str, words: &[&str]) -> String {
         let mut all = vec!["-c", script, "sh"];
@@ -238,19 +202,6 @@ done"#;
         let stderr = String::from_utf8_lossy(&got.stderr);
         assert!(got.status.success(), "{script}: {stderr}");
         String::from_utf8_lossy(&got.stdout).trim().to_string()
-    }
-
-    /// Starts a daemon inside, its output appended to a file; its process id there.
-    pub fn daemon(&self, program: &str, words: &[&str], log: &Path) -> u32 {
-        let script = r#"log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!"#;
-        let mut all = vec![log.to_str().unwrap(), program];
-        all.extend(words);
-        self.sh(script, &all).parse().unwrap()
-    }
-
-    /// Sends a signal to a process inside.
-    pub fn signal(&self, pid: u32, signal: &str) {
-        self.sh(r#"kill -s "$1" "$2""#, &[signal, &pid.to_string()]);
     }
 
     /// Ends libvirtd and starts it again; guests run on.
