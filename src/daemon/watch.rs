@@ -12,11 +12,12 @@
 //! folder that does not exist is waited for in its nearest parent; one that is moved or removed, with any folder above it,
 //! is watched anew, and then, as after an overflow of the kernel's queue, [`Change::Lost`] says that anything may have changed.
 
+mod role;
+
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
@@ -24,7 +25,7 @@ use crate::host::libvirtd;
 use crate::ledger::{claims, reservation, status, store};
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::view::Place;
-use crate::wire::DISABLED;
+use role::{News, Role};
 
 /// Room for the events of one read.
 const BUFFER: usize = 16 << 10;
@@ -46,7 +47,7 @@ pub enum Change {
     Driver,
     /// A policy file or folder changed.
     Policy,
-    /// [`DISABLED`] came or went.
+    /// [`DISABLED`](crate::wire::DISABLED) came or went.
     Switch,
     /// A reservation was written.
     Reservation,
@@ -54,23 +55,6 @@ pub enum Change {
     ReservationGone,
     /// Anything may have changed.
     Lost,
-}
-
-/// What a folder is watched for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Role {
-    Definitions,
-    Autostart,
-    Status,
-    DriverFile,
-    /// Any file, or the one of this name.
-    Policy(Option<PathBuf>),
-    Switch,
-    Reservations,
-    /// A folder above: only its own fate counts.
-    Above,
-    /// The folder of this name is waited for in it.
-    Awaits(PathBuf),
 }
 
 /// The watches.
@@ -277,226 +261,6 @@ enum Added {
     Missing,
 }
 
-/// What an event means to a role.
-enum News {
-    Change(Change),
-    /// A folder that was waited for.
-    Appeared,
-    /// A watched folder is not what its path names any more.
-    Broken,
-    Nothing,
-}
-
-impl Role {
-    fn mask(&self) -> WatchMask {
-        let own = WatchMask::ONLYDIR | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF;
-        let names = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
-        match self {
-            Self::Definitions | Self::Reservations => own | names,
-            Self::Autostart | Self::Status | Self::Switch => own | names | WatchMask::CREATE,
-            Self::Policy(_) => own | names | WatchMask::CREATE | WatchMask::CLOSE_WRITE,
-            Self::DriverFile => WatchMask::MODIFY,
-            Self::Above => own,
-            Self::Awaits(_) => own | WatchMask::CREATE | WatchMask::MOVED_TO,
-        }
-    }
-
-    fn change(&self, mask: EventMask, name: Option<&OsStr>) -> News {
-        let gone = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED | EventMask::UNMOUNT;
-        if mask.intersects(gone) {
-            return match self {
-                Self::DriverFile => News::Nothing,
-                _ => News::Broken,
-            };
-        }
-        let came = mask.intersects(EventMask::MOVED_TO | EventMask::CREATE);
-        let Some(name) = name else {
-            return match self {
-                Self::DriverFile => News::Change(Change::Driver),
-                _ => News::Nothing,
-            };
-        };
-        let guest = || guest(name);
-        let change = match self {
-            Self::Definitions if came => guest().map(Change::Defined),
-            Self::Definitions => guest().map(Change::Undefined),
-            Self::Autostart => guest().map(Change::Autostart),
-            Self::Status if Path::new(libvirtd::DRIVER_PID_FILE).file_name() == Some(name) => {
-                Some(Change::Driver)
-            }
-            Self::Status if mask.contains(EventMask::CREATE) => None,
-            Self::Status if came => guest().map(Change::Status),
-            Self::Status => guest().map(Change::StatusGone),
-            Self::Policy(Some(file)) => (file.as_os_str() == name).then_some(Change::Policy),
-            Self::Policy(None) => Some(Change::Policy),
-            Self::Switch => (Path::new(DISABLED).file_name() == Some(name)).then_some(Change::Switch),
-            Self::Reservations if !is_reservation(name) => None,
-            Self::Reservations if came => Some(Change::Reservation),
-            Self::Reservations => Some(Change::ReservationGone),
-            Self::Awaits(awaited) if came && awaited.as_os_str() == name => return News::Appeared,
-            Self::Awaits(_) | Self::Above | Self::DriverFile => None,
-        };
-        change.map_or(News::Nothing, News::Change)
-    }
-}
-
-/// Not one that is being written.
-fn is_reservation(file: &OsStr) -> bool {
-    let name = file.as_encoded_bytes();
-    name.ends_with(b".json") && !name.starts_with(b".")
-}
-
-/// `NAME` of `NAME.xml`.
-fn guest(file: &OsStr) -> Option<String> {
-    let name = file.to_str()?.strip_suffix(".xml")?;
-    (!name.is_empty()).then(|| name.to_string())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::root::Root;
-
-    struct Host {
-        dir: tempfile::TempDir,
-        watch: Watch,
-    }
-
-    impl Host {
-        fn new(folders: &[&str]) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            for folder in folders {
-                fs::create_dir_all(dir.path().join(folder)).unwrap();
-            }
-            let place = Place {
-                root: Root::new(dir.path()),
-                ..Place::default()
-            };
-            let watch = Watch::new(&place).unwrap();
-            Self { dir, watch }
-        }
-
-        fn path(&self, path: &str) -> PathBuf {
-            self.dir.path().join(path)
-        }
-
-        fn mkdir(&self, path: &str) {
-            fs::create_dir_all(self.path(path)).unwrap();
-        }
-
-        fn put(&self, path: &str) {
-            let new = self.path(&format!("{path}.new"));
-            fs::write(&new, "x").unwrap();
-            fs::rename(new, self.path(path)).unwrap();
-        }
-    }
-
-    fn defined(name: &str) -> Change {
-        Change::Defined(name.into())
-    }
-
-    #[test]
-    fn tells_what_happened_in_order() {
-        let mut host = Host::new(&[
-            "etc/libvirt/qemu/autostart",
-            "run/libvirt/qemu",
-            "etc/virtfit/policy.d",
-            "run/virtfit/reservations",
-        ]);
-        assert_eq!(host.watch.drain(), []);
-        host.put("etc/libvirt/qemu/a b.xml");
-        fs::remove_file(host.path("etc/libvirt/qemu/a b.xml")).unwrap();
-        host.put("etc/libvirt/qemu/a b.xml");
-        host.put("etc/libvirt/qemu/notes.txt");
-        host.put("run/libvirt/qemu/db.xml");
-        fs::remove_file(host.path("run/libvirt/qemu/db.xml")).unwrap();
-        std::os::unix::fs::symlink("../db.xml", host.path("etc/libvirt/qemu/autostart/db.xml")).unwrap();
-        fs::write(host.path("run/virtfit/disabled"), "").unwrap();
-        fs::write(host.path("run/virtfit/lock"), "").unwrap();
-        host.put("run/virtfit/reservations/u.json");
-        assert_eq!(
-            host.watch.drain(),
-            [
-                defined("a b"),
-                Change::Undefined("a b".into()),
-                defined("a b"),
-                Change::Status("db".into()),
-                Change::StatusGone("db".into()),
-                Change::Autostart("db".into()),
-                Change::Switch,
-                Change::Reservation,
-            ]
-        );
-        fs::write(host.path("etc/virtfit/policy.toml"), "").unwrap();
-        assert!(host.watch.drain().contains(&Change::Policy));
-        host.put("etc/virtfit/policy.d/10-a.toml");
-        assert!(host.watch.drain().contains(&Change::Policy));
-        fs::write(host.path("etc/virtfit/notes"), "").unwrap();
-        assert_eq!(host.watch.drain(), []);
-    }
-
-    #[test]
-    fn folders_that_come_later_are_watched_and_told_of() {
-        let mut host = Host::new(&[]);
-        for folder in ["etc/libvirt/qemu", "run/libvirt/qemu", "etc/virtfit"] {
-            host.mkdir(folder);
-        }
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            seen.extend(host.watch.drain());
-        }
-        assert!(
-            seen.contains(&Change::Lost) && seen.contains(&Change::Policy),
-            "{seen:?}"
-        );
-        host.put("etc/libvirt/qemu/a.xml");
-        assert_eq!(host.watch.drain(), [defined("a")]);
-        fs::write(host.path("run/libvirt/qemu/driver.pid"), "").unwrap();
-        assert!(host.watch.drain().contains(&Change::Driver));
-        fs::write(host.path("run/libvirt/qemu/driver.pid"), "7").unwrap();
-        assert!(host.watch.drain().contains(&Change::Driver));
-    }
-
-    #[test]
-    fn folders_that_are_replaced_are_watched_anew() {
-        for moved in ["etc/libvirt/qemu", "etc/libvirt", "etc"] {
-            let mut host = Host::new(&["etc/libvirt/qemu"]);
-            fs::rename(host.path(moved), host.path("old")).unwrap();
-            host.mkdir("etc/libvirt/qemu");
-            let seen = host.watch.drain();
-            assert!(seen.contains(&Change::Lost), "{moved}: {seen:?}");
-            host.watch.drain();
-            host.put("etc/libvirt/qemu/a.xml");
-            assert_eq!(host.watch.drain(), [defined("a")], "{moved}");
-        }
-    }
-
-    #[test]
-    fn an_overflow_is_told() {
-        let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        if most > 100_000 {
-            return;
-        }
-        let mut host = Host::new(&["etc/libvirt/qemu"]);
-        let (a, b) = (
-            host.path("etc/libvirt/qemu/a.xml"),
-            host.path("etc/libvirt/qemu/b.xml"),
-        );
-        fs::write(&a, "").unwrap();
-        for _ in 0..most / 4 + 10 {
-            fs::rename(&a, &b).unwrap();
-            fs::rename(&b, &a).unwrap();
-        }
-        let seen = host.watch.drain();
-        assert!(seen.last() == Some(&Change::Lost), "{}", seen.len());
-        host.put("etc/libvirt/qemu/c.xml");
-        assert_eq!(host.watch.drain(), [defined("c")]);
-    }
-}
+mod tests;

@@ -1,0 +1,102 @@
+//! What a folder is watched for, and what its events mean.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use inotify::{EventMask, WatchMask};
+
+use super::Change;
+use crate::host::libvirtd;
+use crate::wire::DISABLED;
+
+/// What a folder is watched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Role {
+    Definitions,
+    Autostart,
+    Status,
+    DriverFile,
+    /// Any file, or the one of this name.
+    Policy(Option<PathBuf>),
+    Switch,
+    Reservations,
+    /// A folder above: only its own fate counts.
+    Above,
+    /// The folder of this name is waited for in it.
+    Awaits(PathBuf),
+}
+
+/// What an event means to a role.
+pub(super) enum News {
+    Change(Change),
+    /// A folder that was waited for.
+    Appeared,
+    /// A watched folder is not what its path names any more.
+    Broken,
+    Nothing,
+}
+
+impl Role {
+    pub(super) fn mask(&self) -> WatchMask {
+        let own = WatchMask::ONLYDIR | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF;
+        let names = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+        match self {
+            Self::Definitions | Self::Reservations => own | names,
+            Self::Autostart | Self::Status | Self::Switch => own | names | WatchMask::CREATE,
+            Self::Policy(_) => own | names | WatchMask::CREATE | WatchMask::CLOSE_WRITE,
+            Self::DriverFile => WatchMask::MODIFY,
+            Self::Above => own,
+            Self::Awaits(_) => own | WatchMask::CREATE | WatchMask::MOVED_TO,
+        }
+    }
+
+    pub(super) fn change(&self, mask: EventMask, name: Option<&OsStr>) -> News {
+        let gone = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED | EventMask::UNMOUNT;
+        if mask.intersects(gone) {
+            return match self {
+                Self::DriverFile => News::Nothing,
+                _ => News::Broken,
+            };
+        }
+        let came = mask.intersects(EventMask::MOVED_TO | EventMask::CREATE);
+        let Some(name) = name else {
+            return match self {
+                Self::DriverFile => News::Change(Change::Driver),
+                _ => News::Nothing,
+            };
+        };
+        let guest = || guest(name);
+        let change = match self {
+            Self::Definitions if came => guest().map(Change::Defined),
+            Self::Definitions => guest().map(Change::Undefined),
+            Self::Autostart => guest().map(Change::Autostart),
+            Self::Status if Path::new(libvirtd::DRIVER_PID_FILE).file_name() == Some(name) => {
+                Some(Change::Driver)
+            }
+            Self::Status if mask.contains(EventMask::CREATE) => None,
+            Self::Status if came => guest().map(Change::Status),
+            Self::Status => guest().map(Change::StatusGone),
+            Self::Policy(Some(file)) => (file.as_os_str() == name).then_some(Change::Policy),
+            Self::Policy(None) => Some(Change::Policy),
+            Self::Switch => (Path::new(DISABLED).file_name() == Some(name)).then_some(Change::Switch),
+            Self::Reservations if !is_reservation(name) => None,
+            Self::Reservations if came => Some(Change::Reservation),
+            Self::Reservations => Some(Change::ReservationGone),
+            Self::Awaits(awaited) if came && awaited.as_os_str() == name => return News::Appeared,
+            Self::Awaits(_) | Self::Above | Self::DriverFile => None,
+        };
+        change.map_or(News::Nothing, News::Change)
+    }
+}
+
+/// Not one that is being written.
+fn is_reservation(file: &OsStr) -> bool {
+    let name = file.as_encoded_bytes();
+    name.ends_with(b".json") && !name.starts_with(b".")
+}
+
+/// `NAME` of `NAME.xml`.
+fn guest(file: &OsStr) -> Option<String> {
+    let name = file.to_str()?.strip_suffix(".xml")?;
+    (!name.is_empty()).then(|| name.to_string())
+}

@@ -1,0 +1,167 @@
+//! Huge pages and other memory that may still be given out.
+//!
+//! What the contract leaves open is decided so that nothing is promised twice:
+//! - **Huge pages on several possible nodes.** Of a running guest they are in `nr − free` already, so only pages known to be
+//!   on one node count as known there; of a guest that has yet to take them, each possible node counts all of them.
+//! - **The guest's own pages** are credited back only as far as they must be on a node: its pages less all that other
+//!   nodes it may use could hold. With one possible node that is all of them.
+//! - **Small pages on several nodes** are split by the small-page memory of those nodes, as the kernel fills them alike
+//!   in the long run. A guest that is bound nowhere counts nowhere.
+
+use std::collections::BTreeMap;
+
+use crate::host::{Host, Node, PagePool};
+use crate::ledger::{Holder, MemoryUse};
+use crate::policy::{HostPolicy, ReservedMemory};
+use crate::units::{KiB, NodeId};
+
+/// Huge pages still to be given out: min(nr − known there, free − yet to be taken there + own) − reserved.
+pub(super) fn pages_free(
+    mine: &[&Holder],
+    others: &[&Holder],
+    host: &Host,
+    host_policy: &HostPolicy,
+) -> BTreeMap<(NodeId, KiB), u64> {
+    let mut pages = BTreeMap::new();
+    for node in &host.nodes {
+        for pool in &node.pools {
+            let known = pages_at(others, pool.size, |_, uses| only_on(host, uses, node.id));
+            let coming = pages_at(others, pool.size, |holder, uses| {
+                to_come(holder) && may_use(uses, node.id)
+            });
+            let own = own_pages(mine, others, host, node.id, pool);
+            let by_size = pool.total.saturating_sub(known);
+            let by_free = pool.free.saturating_add(own).saturating_sub(coming);
+            let reserved = host_policy
+                .reserved_hugepages
+                .get(&pool.size)
+                .copied()
+                .unwrap_or(0);
+            pages.insert(
+                (node.id, pool.size),
+                by_size.min(by_free).saturating_sub(reserved),
+            );
+        }
+    }
+    pages
+}
+
+/// The pages of this pool that must be the guest's own: it runs, so they are missing from `free` now and come back.
+fn own_pages(mine: &[&Holder], others: &[&Holder], host: &Host, node: NodeId, pool: &PagePool) -> u64 {
+    let in_use = |node: NodeId, pool: &PagePool| {
+        let others = pages_at(others, pool.size, |holder, uses| {
+            !to_come(holder) && only_on(host, uses, node)
+        });
+        pool.total.saturating_sub(pool.free).saturating_sub(others)
+    };
+    let mut own = 0u64;
+    for holder in mine.iter().filter(|holder| !to_come(holder)) {
+        for uses in holder.memory.iter().filter(|uses| uses.page == Some(pool.size)) {
+            if !may_use(uses, node) {
+                continue;
+            }
+            let elsewhere: u64 = host
+                .nodes
+                .iter()
+                .filter(|other| other.id != node && may_use(uses, other.id))
+                .flat_map(|other| other.pools.iter().map(move |pool| (other.id, pool)))
+                .filter(|(_, other)| other.size == pool.size)
+                .fold(0, |sum, (id, other)| sum.saturating_add(in_use(id, other)));
+            own = own.saturating_add(pages_of(uses, pool.size).saturating_sub(elsewhere));
+        }
+    }
+    if own == 0 { 0 } else { own.min(in_use(node, pool)) }
+}
+
+/// Small-page memory still to be given out: MemTotal − huge-page pools − guests there − reserved.
+pub(super) fn memory_free(
+    others: &[&Holder],
+    host: &Host,
+    host_policy: &HostPolicy,
+) -> BTreeMap<NodeId, KiB> {
+    let room: BTreeMap<NodeId, u64> = host
+        .nodes
+        .iter()
+        .map(|node| (node.id, small_memory(node)))
+        .collect();
+    let mut used: BTreeMap<NodeId, u64> = BTreeMap::new();
+    let small = others
+        .iter()
+        .flat_map(|holder| &holder.memory)
+        .filter(|uses| uses.page.is_none() && !uses.nodes.is_empty());
+    for uses in small {
+        let possible: Vec<(NodeId, u64)> = room
+            .iter()
+            .map(|(id, room)| (*id, *room))
+            .filter(|(id, _)| may_use(uses, *id))
+            .collect();
+        let whole: u128 = possible.iter().map(|(_, room)| u128::from(*room)).sum();
+        for (node, room) in possible {
+            let part = if whole == 0 {
+                0
+            } else {
+                (u128::from(uses.amount.0) * u128::from(room)).div_ceil(whole)
+            };
+            let slot = used.entry(node).or_default();
+            *slot = slot.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
+        }
+    }
+    host.nodes
+        .iter()
+        .map(|node| {
+            let reserved = match host_policy.reserved_memory {
+                ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0 / 20),
+                ReservedMemory::At(amount) => amount.0,
+            };
+            let used = used.get(&node.id).copied().unwrap_or(0);
+            let free = small_memory(node).saturating_sub(used).saturating_sub(reserved);
+            (node.id, KiB(free))
+        })
+        .collect()
+}
+
+/// A node's memory outside its huge-page pools.
+fn small_memory(node: &Node) -> u64 {
+    let pools = node.pools.iter().fold(0u64, |sum, pool| {
+        sum.saturating_add(pool.total.saturating_mul(pool.size.0))
+    });
+    node.memory.0.saturating_sub(pools)
+}
+
+/// Pages of one size of those pieces of memory that `counts` picks.
+fn pages_at(holders: &[&Holder], size: KiB, counts: impl Fn(&Holder, &MemoryUse) -> bool) -> u64 {
+    let mut sum = 0u64;
+    for holder in holders {
+        for uses in holder.memory.iter().filter(|uses| uses.page == Some(size)) {
+            if counts(holder, uses) {
+                sum = sum.saturating_add(pages_of(uses, size));
+            }
+        }
+    }
+    sum
+}
+
+/// Whole pages; what is left over takes one more, as QEMU rounds up.
+fn pages_of(uses: &MemoryUse, size: KiB) -> u64 {
+    if size.0 == 0 {
+        0
+    } else {
+        uses.amount.0.div_ceil(size.0)
+    }
+}
+
+/// Its pages are not in `nr − free` yet.
+fn to_come(holder: &Holder) -> bool {
+    holder.starting || holder.reservation
+}
+
+/// Whether it may be on this node: no node named is any node.
+fn may_use(uses: &MemoryUse, node: NodeId) -> bool {
+    uses.nodes.is_empty() || uses.nodes.contains(node)
+}
+
+/// Whether it must be on this node: there is no other it may use.
+fn only_on(host: &Host, uses: &MemoryUse, node: NodeId) -> bool {
+    let other = |other: &Node| other.id != node && may_use(uses, other.id);
+    may_use(uses, node) && !host.nodes.iter().any(other)
+}
