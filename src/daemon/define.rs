@@ -14,50 +14,32 @@
 //!          └─ taken ────────────────────────► remembered as libvirt stored it
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+mod carry_out;
+mod track;
+
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::definition::Definition;
-use super::earlier::{self, Earlier, EarlierRecords};
+use super::earlier::{self, EarlierRecords};
 use super::pending::{Waits, Why};
-use super::seen::{Outcome, Seen, SeenRecords};
+use super::seen::{self, Outcome, Seen, SeenRecords};
 use super::watch::Change;
 use crate::domain::{self, Domain};
 use crate::doors::words::summary;
 use crate::engine::Decision;
 use crate::host::libvirtd;
-use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::hypervisor::Hypervisor;
 use crate::ledger::claims;
 use crate::ledger::taken::same_guest;
 use crate::plan::{Plan, Scope, Verdict};
-use crate::policy::digest;
 use crate::root::Root;
 use crate::view::{Ask, View};
 use crate::xml::Document;
+use track::{MOST_DEFINES, MOST_IN_A_ROW, Track};
 
-/// `virsh edit` reads, lets edit, and reads again to compare: so long after an administrator's change nothing unasked is done.
-pub const ADMIN_WAIT: Duration = Duration::from_secs(60);
 /// libvirt's driver runs and does not answer: tried again after this.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
-/// More defines of one guest than this within [`ADMIN_WAIT`] are a quarrel with another program.
-const MOST_DEFINES: usize = 20;
-/// Redefines in a row without a change from outside: one that settles nothing is tried once more.
-const MOST_IN_A_ROW: u32 = 2;
-
-/// What the daemon knows of a guest, beside what it remembers on disk.
-#[derive(Debug, Default)]
-struct Track {
-    /// When somebody else wrote its definition last.
-    changed: Option<Instant>,
-    /// When we did.
-    defines: VecDeque<Instant>,
-    /// Redefines since the last change from outside.
-    in_a_row: u32,
-    /// The last line logged, so that it is logged once.
-    said: String,
-    /// Its UUID.
-    uuid: String,
-}
 
 /// What has to happen next for a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +120,7 @@ impl Definitions {
 
     /// Something outside changed: what was tried in vain may be tried again.
     pub fn fresh_start(&mut self) {
-        self.tracks.values_mut().for_each(|track| track.in_a_row = 0);
+        self.tracks.values_mut().for_each(Track::fresh_start);
     }
 
     /// Names of the definitions that are worth another look when CPUs became free or the host changed: refused, degraded, on CPUs
@@ -149,7 +131,7 @@ impl Definitions {
             ..Domain::default()
         };
         let held = view.taken(&nobody).cpus;
-        let host = host_digest(view);
+        let host = seen::host_digest(view);
         let running = |name: &str| view.reading.running.contains(name);
         let poor = self
             .seen
@@ -214,17 +196,13 @@ impl Definitions {
         if !outside {
             return;
         }
-        track.in_a_row = 0;
         let age = match why {
             Why::Changed => Some(Duration::ZERO),
             _ => definition
                 .modified
                 .and_then(|time| SystemTime::now().duration_since(time).ok()),
         };
-        let changed = age.and_then(|age| Instant::now().checked_sub(age));
-        if changed.is_some() && track.changed < changed {
-            track.changed = changed;
-        }
+        track.written_by_others(age, Instant::now());
     }
 
     fn decide(
@@ -236,7 +214,7 @@ impl Definitions {
     ) -> Next {
         let view = around.view;
         let name = &definition.name;
-        let host = host_digest(view);
+        let host = seen::host_digest(view);
         let seen = self.seen.get(&domain.uuid).cloned();
         let same_text = seen.as_ref().is_some_and(|seen| seen.text == definition.digest);
         let same_policy = seen
@@ -272,7 +250,7 @@ impl Definitions {
             }
         };
         let plan = decision.plan();
-        let outcome = outcome_of(plan);
+        let outcome = Outcome::of(plan);
         let Decision::Tuned { xml, .. } = &decision else {
             self.tell(plan, "");
             self.remember(definition, domain, view, &host, outcome);
@@ -290,17 +268,15 @@ impl Definitions {
             return Next::Done;
         }
         let track = self.tracks.entry(name.clone()).or_default();
-        if !asked && !collides {
-            let until = track
-                .changed
-                .map(|changed| changed + ADMIN_WAIT)
-                .filter(|until| *until > Instant::now());
-            if let Some(until) = until {
-                log::debug!("{name}: an administrator changed it just now: later");
-                return Next::Wait(Waits::Until(until));
-            }
+        let now = Instant::now();
+        if !asked
+            && !collides
+            && let Some(until) = track.edited_until(now)
+        {
+            log::debug!("{name}: an administrator changed it just now: later");
+            return Next::Wait(Waits::Until(until));
         }
-        if track.in_a_row >= MOST_IN_A_ROW {
+        if track.never_settles() {
             let line = format!(
                 "{name}: redefined {MOST_IN_A_ROW} times in a row and still not settled: left alone until it, the policy or the \
                  host changes"
@@ -309,14 +285,7 @@ impl Definitions {
             self.remember(definition, domain, view, &host, Outcome::Failed);
             return Next::Done;
         }
-        let now = Instant::now();
-        track
-            .defines
-            .retain(|time| now.duration_since(*time) < ADMIN_WAIT);
-        if let Some(first) = track.defines.front()
-            && track.defines.len() >= MOST_DEFINES
-        {
-            let until = *first + ADMIN_WAIT;
+        if let Some(until) = track.quarrels_until(now) {
             let line = format!(
                 "{name}: defined {MOST_DEFINES} times within a minute: something else writes it, too; later"
             );
@@ -327,85 +296,6 @@ impl Definitions {
             return Next::Wait(Waits::Libvirt(None));
         }
         self.define(definition, domain, xml, plan, &host, around)
-    }
-
-    /// Defines it, with a last look before and one after.
-    fn define(
-        &mut self,
-        definition: &Definition,
-        domain: &Domain,
-        xml: &str,
-        plan: &Plan,
-        host: &str,
-        around: &mut Around<'_>,
-    ) -> Next {
-        let name = &definition.name;
-        let view = around.view;
-        let root = &view.root;
-        // The last look comes right before the call: no connection is made in between.
-        if let Err(error) = around.hypervisor.open() {
-            log::debug!("{name}: {error}");
-            return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
-        }
-        // What happened up to here is in the file that is compared now.
-        (around.drain)();
-        if !definition.is_current(root) {
-            return Next::Wait(Waits::No);
-        }
-        if is_busy(around, domain) {
-            return Next::Wait(Waits::Hook);
-        }
-        let result = around.hypervisor.define(xml);
-        let events = of_file((around.drain)(), name);
-        match result {
-            Err(HypervisorError::Gone(why)) => {
-                log::debug!("{name}: libvirt does not answer: {why}");
-                return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
-            }
-            Err(HypervisorError::Said(why)) => {
-                if !definition.is_current(root) {
-                    return Next::Wait(Waits::No);
-                }
-                let line = format!("{name}: libvirt does not take the tuned definition: {why}");
-                self.say(name, log::Level::Error, &line);
-                self.remember(definition, domain, view, host, Outcome::Failed);
-                return Next::Done;
-            }
-            Ok(()) => {}
-        }
-        if went_away(&events) {
-            return self.undo(name, domain, around);
-        }
-        if events.iter().filter(|written| **written).count() > 1 {
-            log::warn!(
-                "{name}: its definition was changed at the same moment as virtfit defined it: look whether that change is still there"
-            );
-        }
-        let track = self.tracks.entry(name.clone()).or_default();
-        track.defines.push_back(Instant::now());
-        track.in_a_row += 1;
-        self.tell(plan, "");
-        if let Some(earlier) = plan.placement.as_ref().and_then(|p| Earlier::of(name, p)) {
-            self.earlier.put(&domain.uuid, earlier);
-        }
-        if let Ok(Some(stored)) = Definition::read(root, name) {
-            self.remember(&stored, domain, view, host, outcome_of(plan));
-        }
-        Next::Done
-    }
-
-    /// The definition was taken away between the last look and ours: that is what shall be.
-    fn undo(&mut self, name: &str, domain: &Domain, around: &mut Around<'_>) -> Next {
-        match around.hypervisor.undefine(&domain.uuid) {
-            Ok(()) => log::info!("{name}: undefined while it was tuned: it stays undefined"),
-            // It was undefined again.
-            Err(_) if matches!(Definition::read(&around.view.root, name), Ok(None)) => {}
-            Err(error) => log::error!(
-                "{name}: undefined while it was tuned, and the tuned definition cannot be taken back: {error}: virsh undefine {name}"
-            ),
-        }
-        self.forget(name);
-        Next::Done
     }
 
     fn remember(
@@ -441,9 +331,8 @@ impl Definitions {
     /// Logs a line about a guest that is not the last one again.
     fn say(&mut self, name: &str, level: log::Level, line: &str) {
         let track = self.tracks.entry(name.to_string()).or_default();
-        if track.said != line || level == log::Level::Info {
+        if track.is_news(line) || level == log::Level::Info {
             log::log!(level, "{line}");
-            track.said = line.into();
         }
     }
 }
@@ -465,41 +354,4 @@ fn collides(view: &View, definition: &Definition, domain: &Domain) -> bool {
     };
     let held = view.taken(domain).cpus;
     claim.cpus.iter().any(|cpu| held.contains_key(&cpu))
-}
-
-fn outcome_of(plan: &Plan) -> Outcome {
-    let placed = plan.placement.as_ref();
-    match plan.verdict {
-        Verdict::Refused => Outcome::Refused,
-        _ if placed.is_some_and(|placement| !placement.fits) => Outcome::Degraded,
-        // run-untuned: there is a profile, and no place.
-        Verdict::Unchanged if placed.is_none() && plan.reasons.iter().any(|r| r.contains("run-untuned")) => {
-            Outcome::Refused
-        }
-        Verdict::Unchanged | Verdict::Tuned => Outcome::Settled,
-    }
-}
-
-/// What a host is, without what changes all the time: free pages.
-fn host_digest(view: &View) -> String {
-    let mut host = crate::host::Host::clone(&view.host);
-    for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
-        pool.free = 0;
-    }
-    digest::of(&format!("{host:?}"))
-}
-
-/// What happened to one definition's file, in order: written (true) or gone (false). Lost events tell nothing.
-fn of_file(changes: Vec<Change>, guest: &str) -> Vec<bool> {
-    let of = |change| match change {
-        Change::Defined(name) if name == guest => Some(true),
-        Change::Undefined(name) if name == guest => Some(false),
-        _ => None,
-    };
-    changes.into_iter().filter_map(of).collect()
-}
-
-/// Gone, and then written once: by us.
-fn went_away(events: &[bool]) -> bool {
-    events == [false, true]
 }

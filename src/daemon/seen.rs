@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::records::Records;
+use crate::host::Host;
+use crate::plan::{Plan, Verdict};
+use crate::policy::digest;
+use crate::view::View;
 
 /// Where it is remembered on the host.
 pub const FOLDER: &str = "/var/lib/virtfit/seen";
@@ -42,8 +46,33 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What a plan comes to, once it is carried out.
+    pub fn of(plan: &Plan) -> Self {
+        let placed = plan.placement.as_ref();
+        match plan.verdict {
+            Verdict::Refused => Self::Refused,
+            _ if placed.is_some_and(|placement| !placement.fits) => Self::Degraded,
+            // run-untuned: there is a profile, and no place.
+            Verdict::Unchanged
+                if placed.is_none() && plan.reasons.iter().any(|r| r.contains("run-untuned")) =>
+            {
+                Self::Refused
+            }
+            Verdict::Unchanged | Verdict::Tuned => Self::Settled,
+        }
+    }
+
     /// It is worth another try when CPUs or pages become free.
     pub fn is_poor(self) -> bool {
         matches!(self, Self::Degraded | Self::Refused)
     }
+}
+
+/// What a host is, without what changes all the time: free pages.
+pub fn host_digest(view: &View) -> String {
+    let mut host = Host::clone(&view.host);
+    for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
+        pool.free = 0;
+    }
+    digest::of(&format!("{host:?}"))
 }
