@@ -32,7 +32,7 @@
 //! | [`daemon`], [`wire`] | what `virtfitd` does, and how it is asked |
 //! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
-//! | [`version`] | version and commit |
+//! | [`version`], [`panics`] | version and commit; what is said of a bug |
 
 pub mod apply;
 pub mod cli;
@@ -46,6 +46,7 @@ pub mod host;
 pub mod hypervisor;
 pub mod idset;
 pub mod ledger;
+pub mod panics;
 pub mod placement;
 pub mod plan;
 pub mod policy;

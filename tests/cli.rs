@@ -238,6 +238,16 @@ fn guests_are_found_by_name_and_uuid() {
 #[test]
 fn a_topology_alone_is_an_empty_host() {
     run(&["--topology", HOST, "plan", "db"], "").broken("db: no such file; guests are looked up on a host");
+    for words in [
+        &["apply", "--all"][..],
+        &["revert", "--all"],
+        &["status"],
+        &["profile", "unset", "db"],
+    ] {
+        let mut all = vec!["--topology", HOST];
+        all.extend(words);
+        run(&all, "").expect(2, "", "--topology alone is a host without guests");
+    }
     // VIRTFIT_ROOT is a root.
     let root = Root::new();
     root.define("db");

@@ -6,7 +6,7 @@ use crate::domain::{self, Domain};
 use crate::ledger::claims;
 use crate::ledger::read::{Reading, stems};
 use crate::root::Root;
-use crate::xml::{Document, XmlError};
+use crate::xml::XmlError;
 
 /// A definition.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,18 +39,16 @@ pub enum DefinitionError {
     },
 }
 
-/// Where the definition of this name is, on the host.
-pub fn path(name: &str) -> String {
-    format!("{}/{name}.xml", claims::FOLDER)
-}
-
 /// Names of all definitions, sorted. A host without the folder has none.
 ///
 /// # Errors
 /// The folder may not be read.
 pub fn names(root: &Root) -> io::Result<Vec<String>> {
     let mut names = stems(root, claims::FOLDER, "xml")?;
-    names.retain(|name| root.metadata(path(name)).is_ok_and(|metadata| metadata.is_file()));
+    names.retain(|name| {
+        root.metadata(claims::path(name))
+            .is_ok_and(|metadata| metadata.is_file())
+    });
     Ok(names)
 }
 
@@ -59,14 +57,12 @@ pub fn names(root: &Root) -> io::Result<Vec<String>> {
 /// # Errors
 /// It is not there, may not be read, or is no domain.
 pub fn read(root: &Root, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
-    let text = root.read(path(name))?;
+    let text = root.read(claims::path(name))?;
     let in_file = |error| DefinitionError::Xml {
-        path: root.path(path(name)).display().to_string(),
+        path: root.path(claims::path(name)).display().to_string(),
         error,
     };
-    let domain = Document::parse(&text)
-        .and_then(|document| domain::parse::parse(&document))
-        .map_err(in_file)?;
+    let domain = domain::parse::from_text(&text).map_err(in_file)?;
     Ok(Definition {
         name: name.to_string(),
         autostart: reading.autostart.contains(name),

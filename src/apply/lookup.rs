@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::apply::definitions::{names, path};
+use crate::apply::definitions::names;
 use crate::ledger::read::stems;
 use crate::ledger::{claims, status};
 use crate::policy::suggest::did_you_mean;
@@ -67,7 +67,7 @@ pub fn name(root: &Root, word: &str) -> Result<String, LookupError> {
 
 /// The UUID in a definition, in its one form; a definition that is broken or vanished has none.
 fn uuid_of(root: &Root, name: &str) -> io::Result<Option<String>> {
-    let text = match root.read(path(name)) {
+    let text = match root.read(claims::path(name)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
         Err(_) => return Ok(None),

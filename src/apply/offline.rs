@@ -8,7 +8,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::apply::definitions::{Definition, path};
+use crate::apply::definitions::Definition;
+use crate::ledger::claims;
 use crate::root::Root;
 
 /// Replaces the file of a definition that has not changed since it was read.
@@ -17,7 +18,7 @@ use crate::root::Root;
 /// It changed or vanished meanwhile, or cannot be written; then it is as it was.
 pub fn write(root: &Root, definition: &Definition, xml: &str) -> io::Result<()> {
     let file = root
-        .resolve(path(&definition.name))
+        .resolve(claims::path(&definition.name))
         .map(|on_host| root.path(on_host))?;
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
     let old = fs::symlink_metadata(&file).map_err(named)?;

@@ -24,12 +24,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     if args.guests.is_empty() && !args.all && !args.offline {
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
     }
-    let root = session::root(global);
-    if root.is_none() {
-        return Err(Failure::Usage(
-            "--topology alone is a host without guests: give --root".into(),
-        ));
-    }
+    let root = session::host(global)?;
     if root.exists(DISABLED) && !args.dry_run {
         let text = format!("{} is there: nothing was changed", root.path(DISABLED).display());
         return match args.offline {

@@ -3,10 +3,11 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use crate::apply::definitions::{names, path};
+use crate::apply::definitions::names;
 use crate::apply::lookup::{self, LookupError};
 use crate::cli::Failure;
 use crate::cli::outcome::without_errno;
+use crate::ledger::claims;
 use crate::root::Root;
 
 /// The definition of the guest of this name, else of this UUID.
@@ -14,7 +15,7 @@ use crate::root::Root;
 /// # Errors
 /// There is none (with a guess at what was meant), or definitions may not be read.
 pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
-    Ok(root.path(path(&name(root, word)?)))
+    Ok(root.path(claims::path(&name(root, word)?)))
 }
 
 /// The name of the guest of this name, else of this UUID, that has a definition.

@@ -21,6 +21,7 @@ use crate::cli::{Exit, Failure, Outcome, input, logger, session};
 use crate::doors::{self, Call, Context, Source, Task, task};
 use crate::ledger::guest::GuestXml;
 use crate::ledger::store::Store;
+use crate::panics;
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
 use crate::wire;
@@ -151,11 +152,7 @@ fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> doors::Outcome {
 /// Starts the thread that reads stdin and decides. It ends with the process at the latest.
 fn spawn(job: Job) -> Receiver<News> {
     let (sender, receiver) = mpsc::channel();
-    // A panic's own message can quote the text it was working on: only its place is told.
-    std::panic::set_hook(Box::new(|panic| match panic.location() {
-        Some(place) => log::error!("panic at {}:{}", place.file(), place.line()),
-        None => log::error!("panic"),
-    }));
+    panics::quiet();
     let spawned = thread::Builder::new()
         .name("decide".into())
         .stack_size(STACK)

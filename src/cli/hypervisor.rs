@@ -1,11 +1,11 @@
 //! libvirt, for commands that change definitions. `virtfit` itself does not link it, as that would slow the hook down: it asks
 //! `virtfitd call`, a child process.
 
-use crate::apply::definitions::{Definition, path};
+use crate::apply::definitions::Definition;
 use crate::cli::args::Global;
 use crate::daemon::calls::ChildHypervisor;
 use crate::hypervisor::Hypervisor;
-use crate::ledger::{reservation, status};
+use crate::ledger::{claims, reservation, status};
 use crate::root::Root;
 
 /// libvirt behind a child that is started with the first request.
@@ -34,8 +34,8 @@ pub fn redefine(
 /// # Errors
 /// It is; the text says what to do.
 fn in_flight(root: &Root, uuid: &str, name: &str) -> Result<(), String> {
-    let reserved = root.exists(format!("{}/{uuid}.json", reservation::FOLDER));
-    if !uuid.is_empty() && reserved && !root.exists(format!("{}/{name}.xml", status::FOLDER)) {
+    let reserved = root.exists(reservation::path(uuid));
+    if !uuid.is_empty() && reserved && !root.exists(status::path(name)) {
         return Err("is being started: try again in a moment".into());
     }
     Ok(())
@@ -46,7 +46,7 @@ fn in_flight(root: &Root, uuid: &str, name: &str) -> Result<(), String> {
 /// # Errors
 /// Its file is gone or says something else now.
 fn unchanged(root: &Root, definition: &Definition) -> Result<(), String> {
-    match root.read(path(&definition.name)) {
+    match root.read(claims::path(&definition.name)) {
         Ok(now) if now == definition.text => Ok(()),
         Ok(_) => Err("its definition changed meanwhile: try again".into()),
         Err(_) => Err("its definition is gone".into()),

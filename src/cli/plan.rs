@@ -2,11 +2,11 @@
 
 use std::io::{self, IsTerminal};
 
-use crate::apply::definitions::path;
 use crate::cli::args::{Global, Options, PlanArgs};
 use crate::cli::input::{self, Input, Source};
 use crate::cli::session::{self, Decided, Session};
 use crate::cli::{Exit, Failure, Outcome, guest, output};
+use crate::ledger::claims;
 use crate::plan::{Plan, Verdict};
 use crate::render::diff::unified;
 use crate::render::{self, Style};
@@ -117,7 +117,7 @@ fn all(global: &Global, options: &Options) -> Result<Outcome, Failure> {
             .push("virtfit: no guest is defined on this host".into());
     }
     for name in definitions {
-        let file = root.path(path(&name));
+        let file = root.path(claims::path(&name));
         let decided = input::read_file(&file).and_then(|input| {
             let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
             Ok((input, decided))

@@ -39,7 +39,7 @@ pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure
 
 /// Changes a guest's own request in its definition.
 fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outcome, Failure> {
-    let root = session::root(global);
+    let root = session::host(global)?;
     let name = guest::name(&root, &word.to_string_lossy())?;
     let at = |error: String| Failure::at(&name, error);
     let definition = definitions::read(&root, &name, &Reading::default())

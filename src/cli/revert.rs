@@ -28,7 +28,7 @@ enum Asking {
 /// The input is broken, or libvirt cannot be asked.
 pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     if args.all {
-        let names = guest::definitions(&session::root(global))?;
+        let names = guest::definitions(&session::host(global)?)?;
         return guests(global, &names, Asking::All { yes: args.yes });
     }
     let source = command::one_source(args.input.as_deref(), "revert")?;

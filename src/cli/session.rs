@@ -15,7 +15,6 @@ use crate::plan::{Plan, Scope};
 use crate::policy::{Policy, PolicyErrors};
 use crate::root::Root;
 use crate::view::{Ask, Place, View, ViewError};
-use crate::xml::Document;
 
 /// Where the host is read; [`Root::none`] where only a topology is given: an empty host without folders.
 pub fn root(global: &Global) -> Root {
@@ -24,6 +23,20 @@ pub fn root(global: &Global) -> Root {
         None if global.topology.is_some() => Root::none(),
         None => Root::default(),
     }
+}
+
+/// As [`root`], for commands about the guests of a host.
+///
+/// # Errors
+/// There is no host, only a topology.
+pub fn host(global: &Global) -> Result<Root, Failure> {
+    let root = root(global);
+    if root.is_none() {
+        return Err(Failure::Usage(
+            "--topology alone is a host without guests: give --root".into(),
+        ));
+    }
+    Ok(root)
 }
 
 /// The root that was asked for, by `--root` or `VIRTFIT_ROOT`.
@@ -158,7 +171,5 @@ pub fn policy_errors(errors: &PolicyErrors) -> String {
 /// # Errors
 /// The text is no domain.
 pub fn parse(input: &Input) -> Result<Domain, Failure> {
-    Document::parse(&input.text)
-        .and_then(|document| domain::parse::parse(&document))
-        .map_err(|error| Failure::at(&input.label, error))
+    domain::parse::from_text(&input.text).map_err(|error| Failure::at(&input.label, error))
 }

@@ -12,12 +12,7 @@ use crate::status::{self, Status};
 /// # Errors
 /// Host or policy cannot be read, or an ordinary user cannot ask the daemon.
 pub fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
-    let root = session::root(global);
-    if root.is_none() {
-        return Err(Failure::Usage(
-            "--topology alone is a host without guests: give --root".into(),
-        ));
-    }
+    let root = session::host(global)?;
     let status = match ask::has_to(&root) {
         true => ask(&root)?,
         false => status::answer(&Session::open(global)?.view),

@@ -35,7 +35,6 @@ use crate::ledger::taken::same_guest;
 use crate::plan::{Plan, Scope, Verdict};
 use crate::root::Root;
 use crate::view::{Ask, View};
-use crate::xml::Document;
 use track::{MOST_DEFINES, MOST_IN_A_ROW, Track};
 
 /// libvirt's driver runs and does not answer: tried again after this.
@@ -160,8 +159,7 @@ impl Definitions {
             }
             Err(error) => return self.unreadable(name, &error),
         };
-        let parsed = Document::parse(&definition.text).and_then(|document| domain::parse::parse(&document));
-        let domain = match parsed {
+        let domain = match domain::parse::from_text(&definition.text) {
             Ok(domain) => domain,
             Err(error) => return self.unreadable(name, &error),
         };

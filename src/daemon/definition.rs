@@ -39,7 +39,7 @@ impl Definition {
 
     fn read_file(root: &Root, name: &str) -> io::Result<Self> {
         // Inode and text are one file's, whatever is renamed meanwhile.
-        let mut file = File::open(root.path(format!("{}/{name}.xml", claims::FOLDER)))?;
+        let mut file = File::open(root.path(claims::path(name)))?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::ErrorKind::NotFound.into());

@@ -136,7 +136,7 @@ impl Running {
 /// One guest after its start.
 fn start_up(name: &str, view: &View, pinned: &Records, hypervisor: &mut dyn Hypervisor) -> Round {
     let root = &view.root;
-    let Ok(text) = root.read(format!("{}/{name}.xml", status::FOLDER)) else {
+    let Ok(text) = root.read(status::path(name)) else {
         return Round::Done;
     };
     let reservation = view
@@ -227,7 +227,7 @@ fn float(view: &View, hypervisor: &mut dyn Hypervisor, busy: &dyn Fn(&str) -> bo
         .unwrap_or_default()
         .iter()
         .filter(|name| !busy(name))
-        .filter_map(|name| root.read(format!("{}/{name}.xml", status::FOLDER)).ok())
+        .filter_map(|name| root.read(status::path(name)).ok())
         .collect();
     for float in floats::plan(view, &statuses, &pinned, |_| false) {
         let applied = floats::apply(root, view, hypervisor, &float);

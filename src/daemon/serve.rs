@@ -24,6 +24,7 @@ use crate::daemon::server::{Server, Services};
 use crate::daemon::tasks::Task;
 use crate::daemon::worker::Worker;
 use crate::hypervisor::Hypervisor;
+use crate::panics;
 use crate::view::Place;
 
 /// A worker that panicked (a bug) begins anew after this.
@@ -37,7 +38,7 @@ pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
 /// # Errors
 /// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
 pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
-    quiet_panics();
+    panics::quiet();
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
@@ -105,14 +106,6 @@ fn services(memory: &Arc<Memory>, inflight: &Arc<Inflight>, queue: &Arc<Queue>) 
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(run)
-}
-
-/// A panic's own message can quote the text it was working on: only its place is told.
-fn quiet_panics() {
-    std::panic::set_hook(Box::new(|panic| match panic.location() {
-        Some(place) => log::error!("panic at {}:{}", place.file(), place.line()),
-        None => log::error!("panic"),
-    }));
 }
 
 /// systemd, where it is there.

@@ -431,7 +431,7 @@ fn next_end(root: &Root, now: SystemTime) -> Option<Instant> {
     let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
     let ends = stems(root, reservation::FOLDER, "json").ok()?;
     let ends = ends.iter().filter_map(|uuid| {
-        let text = root.read(format!("{}/{uuid}.json", reservation::FOLDER)).ok()?;
+        let text = root.read(reservation::path(uuid)).ok()?;
         Reservation::from_json(&text).ok()?.tentative_until
     });
     // One that is over already was counted when it was read; one far away is void.

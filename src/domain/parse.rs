@@ -23,7 +23,15 @@ pub(crate) use scalar::c_number_attr;
 /// The namespace of the `<request>` element by which a guest asks for a profile.
 pub const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";
 
-/// Reads a domain from a whole text.
+/// Reads a domain from a text.
+///
+/// # Errors
+/// It is not XML, or as [`parse`].
+pub fn from_text(text: &str) -> Result<Domain, XmlError> {
+    parse(&Document::parse(text)?)
+}
+
+/// Reads a domain from a document.
 ///
 /// # Errors
 /// The root element is not `<domain>`, or as [`parse_element`].

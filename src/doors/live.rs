@@ -16,7 +16,6 @@ use crate::plan::{Placement, Scope};
 use crate::policy::profile::MemoryMode;
 use crate::units::{HostCpu, VcpuId};
 use crate::view::{Ask, View};
-use crate::xml::Document;
 
 /// What a live decision is made from, beside the view.
 #[derive(Debug, Clone, Copy)]
@@ -216,7 +215,7 @@ fn all_but(promised: &Reservation, view: &View) -> Holder {
 /// What the XML would say.
 fn after(decided: &Decided, now: &Domain) -> Result<Domain, EngineError> {
     match &decided.decision {
-        Decision::Tuned { xml, .. } => Ok(domain::parse::parse(&Document::parse(xml)?)?),
+        Decision::Tuned { xml, .. } => Ok(domain::parse::from_text(xml)?),
         Decision::Unchanged(_) | Decision::Refused(_) => Ok(now.clone()),
     }
 }

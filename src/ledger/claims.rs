@@ -11,6 +11,11 @@ pub const FOLDER: &str = "/etc/libvirt/qemu";
 /// Links to the definitions that libvirt starts by itself.
 pub const AUTOSTART_FOLDER: &str = "/etc/libvirt/qemu/autostart";
 
+/// The definition of a guest of this name, on the host.
+pub fn path(name: &str) -> String {
+    format!("{FOLDER}/{name}.xml")
+}
+
 /// What a definition claims; empty `cpus`: nothing.
 ///
 /// # Errors

@@ -32,6 +32,11 @@ pub const TENTATIVE_SECONDS: u64 = 30;
 /// The only format there is.
 pub const VERSION: u32 = 1;
 
+/// The reservation of a guest of this UUID (lower case), on the host.
+pub fn path(uuid: &str) -> String {
+    format!("{FOLDER}/{uuid}.json")
+}
+
 /// One reservation file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {

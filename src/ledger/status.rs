@@ -15,6 +15,11 @@ use crate::xml::{Document, Element, XmlError};
 /// Where they are on the host.
 pub const FOLDER: &str = "/run/libvirt/qemu";
 
+/// The status file of a guest of this name, on the host.
+pub fn path(name: &str) -> String {
+    format!("{FOLDER}/{name}.xml")
+}
+
 /// Reads a status file's text. `default_page` is the host's default huge page size.
 ///
 /// # Errors

@@ -10,6 +10,11 @@ pub const FOLDER: &str = "/run/virtfit/undecided";
 /// A mark of a guest that does not run is forgotten after so many seconds: its start came to nothing.
 pub const FORGOTTEN_SECONDS: u64 = 60;
 
+/// The mark of a guest of this UUID (lower case), on the host.
+pub fn path(uuid: &str) -> String {
+    format!("{FOLDER}/{uuid}.json")
+}
+
 /// One mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undecided {

@@ -135,10 +135,7 @@ fn texts(view: &View, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<Stri
 fn json(view: &View) -> BTreeMap<String, String> {
     let stems = stems(&view.root, undecided::FOLDER, "json").unwrap_or_default();
     let read = |stem: String| {
-        let text = view
-            .root
-            .read(format!("{}/{stem}.json", undecided::FOLDER))
-            .ok()?;
+        let text = view.root.read(undecided::path(&stem)).ok()?;
         Some((stem, text))
     };
     stems.into_iter().filter_map(read).collect()

@@ -10,14 +10,20 @@ const MAX_MEMORY_KIB: u128 = (1 << 53) - 1;
 
 /// A decimal number from 0 to 2^32 - 1. White space around it is ignored.
 pub(super) fn number(element: &Element<'_>, what: &str, text: &str) -> Result<u32, XmlError> {
+    let digits = digits(element, what, text)?;
+    digits
+        .parse()
+        .map_err(|_| element.error(format!("{what} is '{}', too large a number", short(text))))
+}
+
+/// The digits of a whole number, without white space and sign.
+fn digits<'t>(element: &Element<'_>, what: &str, text: &'t str) -> Result<&'t str, XmlError> {
     let digits = text.trim();
     let digits = digits.strip_prefix('+').unwrap_or(digits);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(element.error(format!("{what} is '{}', not a whole number", short(text))));
     }
-    digits
-        .parse()
-        .map_err(|_| element.error(format!("{what} is '{}', too large a number", short(text))))
+    Ok(digits)
 }
 
 /// An attribute that is a decimal number.
@@ -70,11 +76,7 @@ pub(super) fn memory(
     text: &str,
     unit: Option<&str>,
 ) -> Result<KiB, XmlError> {
-    let digits = text.trim();
-    let digits = digits.strip_prefix('+').unwrap_or(digits);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(element.error(format!("{what} is '{}', not a whole number", short(text))));
-    }
+    let digits = digits(element, what, text)?;
     let unit = unit.unwrap_or_default();
     let Some(scale) = scale(unit) else {
         return Err(element.error(format!(
