@@ -8,6 +8,7 @@ use crate::host::Host;
 use crate::idset::CpuSet;
 use crate::ledger::{Holder, Ledger, Taken};
 use crate::policy::HostPolicy;
+use crate::policy::sets::floats;
 
 /// What others hold, claim and use, for a guest of this UUID (or, where one of them has none, of this name).
 pub fn taken(
@@ -74,11 +75,6 @@ pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool)
     }
     held.extend_from(&holder.withheld);
     held
-}
-
-/// A mask of several CPUs that covers all that could be held is no choice of CPUs: the thread floats.
-fn floats(pin: &CpuSet, dedicated: &CpuSet) -> bool {
-    pin.len() > 1 && dedicated.is_subset(pin)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::shape;
 use super::{CellPlace, Demand, Placed, SmtRule, Supply};
 use crate::host::{Core, Host};
 use crate::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::policy::sets::floats;
 use crate::units::{CellId, HostCpu, NodeId, VcpuId};
 
 type Pins = BTreeMap<VcpuId, CpuSet>;
@@ -146,7 +147,7 @@ pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     let held = |pin: &CpuSet| pin.iter().find(|cpu| supply.held.contains_key(cpu));
     let mut found: Vec<(VcpuId, HostCpu)> = pins
         .iter()
-        .filter(|(_, pin)| !floats(pin, supply))
+        .filter(|(_, pin)| !floats(pin, &supply.dedicated))
         .filter_map(|(vcpu, pin)| Some((*vcpu, held(pin)?)))
         .collect();
     let mut seen = CpuSet::new();
@@ -158,15 +159,12 @@ pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     found
 }
 
-/// A mask of several CPUs that covers all dedicated ones holds nothing.
-fn floats(pin: &CpuSet, supply: &Supply) -> bool {
-    pin.len() > 1 && supply.dedicated.is_subset(pin)
-}
-
 /// Every CPU of every pin is online and in the cpuset guests are in; for a mask that floats it does to share some.
 fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
     pins.values().all(|pin| {
-        !pin.is_empty() && pin.is_subset(&host.online) && (allowed(host, pin) || floats(pin, supply))
+        !pin.is_empty()
+            && pin.is_subset(&host.online)
+            && (allowed(host, pin) || floats(pin, &supply.dedicated))
     })
 }
 
@@ -182,7 +180,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
     let mut free = supply.free.clone();
     for cpu in pins
         .values()
-        .filter(|pin| !floats(pin, supply))
+        .filter(|pin| !floats(pin, &supply.dedicated))
         .flat_map(CpuSet::iter)
     {
         free.remove(cpu);

@@ -105,6 +105,11 @@ pub fn usable(host: &Host) -> CpuSet {
     }
 }
 
+/// A mask of several CPUs that covers all that could be handed out is no choice of CPUs: its thread floats and holds nothing.
+pub fn floats(mask: &CpuSet, dedicated: &CpuSet) -> bool {
+    mask.len() > 1 && dedicated.is_subset(mask)
+}
+
 /// A list less what this host cannot give, with a note for what was taken out; empty for the other rules.
 fn explicit(name: &str, rule: &SetRule, host: &Host, usable: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
     let SetRule::Cpus(cpus) = rule else {
