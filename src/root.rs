@@ -8,6 +8,14 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+
+mod open;
+
+use open::OpenFiles;
 
 /// The largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -16,11 +24,33 @@ pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 const MAX_LINKS: u32 = 40;
 
 /// Where the host's files are. All errors carry the path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Root {
     /// `None`: no host at all; every file is absent.
     base: Option<PathBuf>,
+    /// Files that stay open; `None`: none do.
+    open: Option<Arc<OpenFiles>>,
 }
+
+/// A name in a folder.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name.
+    pub name: String,
+    /// What `stat` says, links followed.
+    pub meta: io::Result<Metadata>,
+    /// It is a symbolic link.
+    pub link: bool,
+}
+
+/// The same host, however it is read.
+impl PartialEq for Root {
+    fn eq(&self, other: &Self) -> bool {
+        self.base == other.base
+    }
+}
+
+impl Eq for Root {}
 
 impl Default for Root {
     /// The machine we run on.
@@ -35,12 +65,25 @@ impl Root {
         let base = base.into();
         // Names of the same folder (`/.`, `//`) are one; a folder that is missing is told of by the first reader.
         let base = fs::canonicalize(&base).unwrap_or(base);
-        Self { base: Some(base) }
+        Self {
+            base: Some(base),
+            open: None,
+        }
     }
 
     /// No host: nothing exists. What `--topology` alone is planned against.
     pub fn none() -> Self {
-        Self { base: None }
+        Self {
+            base: None,
+            open: None,
+        }
+    }
+
+    /// The same host for somebody who reads the same files of `/sys` and `/proc` again and again: they stay open, and cost less.
+    #[must_use]
+    pub fn keeping_files_open(mut self) -> Self {
+        self.open = Some(Arc::default());
+        self
     }
 
     /// Whether this is the machine we run on (`/`).
@@ -120,20 +163,25 @@ impl Root {
     }
 
     fn read_bounded(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if let Some(bytes) = self.open.as_ref().and_then(|open| open.read(path, MAX_BYTES)) {
+            return Ok(bytes);
+        }
         let found = self.locate(path, true)?;
         // Before opening: opening a FIFO waits for its other end.
         if !fs::metadata(&found)?.is_file() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
         }
         let mut bytes = Vec::new();
-        fs::File::open(&found)?
-            .take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)?;
+        let file = fs::File::open(&found)?;
+        (&file).take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io::Error::new(
                 ErrorKind::FileTooLarge,
                 format!("is larger than {} MiB", MAX_BYTES >> 20),
             ));
+        }
+        if let Some(open) = &self.open {
+            open.keep(path, file);
         }
         Ok(bytes)
     }
@@ -164,10 +212,7 @@ impl Root {
     ///
     /// # Errors
     /// It is no folder or cannot be read.
-    pub fn list_with_metadata(
-        &self,
-        dir: impl AsRef<Path>,
-    ) -> io::Result<Vec<(String, io::Result<Metadata>)>> {
+    pub fn list_with_metadata(&self, dir: impl AsRef<Path>) -> io::Result<Vec<Entry>> {
         let dir = dir.as_ref();
         let entries = match self.locate(dir, true).and_then(fs::read_dir) {
             Ok(entries) => entries,
@@ -180,15 +225,15 @@ impl Root {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            let meta = match entry.metadata() {
-                Ok(meta) if meta.is_symlink() => self.metadata(dir.join(&name)),
-                meta => meta,
+            let (meta, link) = match entry.metadata() {
+                Ok(meta) if meta.is_symlink() => (self.metadata(dir.join(&name)), true),
+                meta => (meta, false),
             };
             if !matches!(&meta, Err(error) if error.kind() == ErrorKind::NotFound) {
-                found.push((name, meta));
+                found.push(Entry { name, meta, link });
             }
         }
-        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        found.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(found)
     }
 
@@ -227,6 +272,9 @@ impl Root {
         };
         if self.is_real() {
             return Ok(Path::new("/").join(path));
+        }
+        if let Some(found) = without_links(base, path, follow_last) {
+            return Ok(found);
         }
         let mut links = 0;
         let mut found = base.clone();
@@ -270,6 +318,28 @@ impl Root {
             _ => path.to_path_buf(),
         };
         io::Error::new(error.kind(), format!("{}: {error}", shown.display()))
+    }
+}
+
+/// Where a path below `base` is if no link is on the way, as far as there is a way; `None`: look at each component. One question to
+/// the kernel (`openat2(2)`, Linux 5.6) instead of one a component.
+fn without_links(base: &Path, path: &Path, follow_last: bool) -> Option<PathBuf> {
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
+    if !path.components().all(plain) {
+        return None;
+    }
+    let found = base.join(path.strip_prefix("/").unwrap_or(path));
+    let last = if follow_last {
+        OFlag::empty()
+    } else {
+        OFlag::O_NOFOLLOW
+    };
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | last)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    match openat2(AT_FDCWD, &found, how) {
+        Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => Some(found),
+        Err(_) => None,
     }
 }
 
@@ -376,7 +446,8 @@ mod tests {
             .list_with_metadata("/etc")
             .unwrap()
             .into_iter()
-            .map(|(name, meta)| (name, meta.is_ok_and(|meta| meta.is_file())))
+            .inspect(|entry| assert!(entry.link, "{entry:?}"))
+            .map(|entry| (entry.name, entry.meta.is_ok_and(|meta| meta.is_file())))
             .collect();
         let expected = [
             ("absolute", true),

@@ -18,6 +18,9 @@ use super::{Host, PagePool, cgroup, kernel, load, memory, mounts};
 /// A host that is kept, and what tells that it is still the same.
 #[derive(Debug, Clone)]
 pub struct Kept {
+    root: Root,
+    /// The same, with the files of the mark kept open.
+    watched: Root,
     host: Arc<Host>,
     mark: Mark,
 }
@@ -44,9 +47,12 @@ impl Kept {
     /// # Errors
     /// As [`load::load`].
     pub fn load(root: &Root) -> Result<Self, HostError> {
+        let watched = root.clone().keeping_files_open();
         // Before the host: what changes between the two is seen as a change next time.
-        let (mark, _) = Mark::read(root)?;
+        let (mark, _) = Mark::read(&watched)?;
         Ok(Self {
+            root: root.clone(),
+            watched,
             host: Arc::new(load::load(root, None)?),
             mark,
         })
@@ -61,11 +67,11 @@ impl Kept {
     ///
     /// # Errors
     /// As [`load::load`]; what was kept stays then.
-    pub fn refresh(&mut self, root: &Root) -> Result<&Arc<Host>, HostError> {
-        let (mark, pools) = Mark::read(root)?;
+    pub fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
+        let (mark, pools) = Mark::read(&self.watched)?;
         if mark != self.mark {
-            let host = Arc::new(load::load(root, None)?);
-            *self = Self { host, mark };
+            self.host = Arc::new(load::load(&self.root, None)?);
+            self.mark = mark;
         } else if pools
             .iter()
             .any(|(id, pools)| is_other(&self.host, *id, pools.as_deref()))
@@ -216,7 +222,7 @@ mod tests {
             let before = Arc::clone(kept.host());
             let mark = kept.mark.clone();
             change();
-            let now = Arc::clone(kept.refresh(&root).unwrap());
+            let now = Arc::clone(kept.refresh().unwrap());
             assert_eq!(*now, load::load(&root, None).unwrap(), "{what}");
             assert_eq!(kept.mark != mark, anew, "{what}");
             assert_eq!(
@@ -234,7 +240,7 @@ mod tests {
         let mut kept = Kept::load(&root).unwrap();
         let before = Arc::clone(kept.host());
         write(&base, "sys/devices/system/cpu/online", "0-x\n");
-        assert!(kept.refresh(&root).is_err());
+        assert!(kept.refresh().is_err());
         assert!(Arc::ptr_eq(&before, kept.host()));
     }
 }
