@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::domain::{self, Domain};
 use crate::engine::{self, Decision, EngineError, Inputs, Keep};
+use crate::facts::GuestFacts;
 use crate::host::{Host, HostError, gather, load};
 use crate::idset::CpuSet;
 use crate::ledger::read::{self, LedgerError, Reading};
@@ -42,7 +43,7 @@ pub struct View {
     /// The policy's sets on it.
     pub sets: Arc<Sets>,
     /// Who holds what.
-    pub reading: Reading,
+    pub reading: Arc<Reading>,
 }
 
 /// Why there is no view.
@@ -60,7 +61,7 @@ pub enum ViewError {
 }
 
 /// How a decision is meant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask<'a> {
     /// The door.
     pub scope: Scope,
@@ -130,7 +131,7 @@ impl View {
             policy: Arc::new(policy),
             host: Arc::new(host),
             sets: Arc::new(sets),
-            reading,
+            reading: Arc::new(reading),
         }
     }
 
@@ -141,11 +142,19 @@ impl View {
     pub fn decide(&self, xml: &str, ask: Ask<'_>) -> Result<Decision, EngineError> {
         let domain = domain::parse::parse(&Document::parse(xml)?)?;
         let facts = gather::gather(&self.root, &self.host, &domain);
+        self.decide_from(xml, &facts, ask)
+    }
+
+    /// As [`View::decide`], where the guest's devices and images are known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decide_from(&self, xml: &str, facts: &GuestFacts, ask: Ask<'_>) -> Result<Decision, EngineError> {
         let inputs = Inputs {
             host: &self.host,
             policy: &self.policy,
             ledger: &self.reading.ledger,
-            facts: &facts,
+            facts,
             scope: ask.scope,
             profile: ask.profile,
             keep: ask.keep,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use virtfit::cpulist;
 use virtfit::daemon::floats;
@@ -44,7 +45,7 @@ fn rule(profile: &str) -> String {
 /// The same with others holding these CPUs.
 fn with_held(policy: &str, held: &str) -> View {
     let mut view = view(policy);
-    view.reading.ledger.holders.push(Holder {
+    Arc::make_mut(&mut view.reading).ledger.holders.push(Holder {
         uuid: "x".into(),
         name: "other".into(),
         pins: cpus(held).iter().map(CpuSet::one).collect(),
@@ -102,8 +103,11 @@ fn plan(view: &mut View, status_text: &str, reservation: Option<&Reservation>, p
     if let Some(reservation) = reservation {
         own.pins.extend(reservation.holder().pins);
     }
-    view.reading.ledger.holders.retain(|holder| holder.uuid != UUID);
-    view.reading.ledger.holders.push(own);
+    Arc::make_mut(&mut view.reading)
+        .ledger
+        .holders
+        .retain(|holder| holder.uuid != UUID);
+    Arc::make_mut(&mut view.reading).ledger.holders.push(own);
     let case = Case {
         status: status_text,
         reservation,
@@ -343,7 +347,10 @@ fn without_a_place_it_floats_and_holds_nothing() {
             ("1-7,9-15,17-23,25-31", Some("0,8,16,24")),
         ] {
             let mut now = with_held(&policy, held);
-            now.reading.ledger.holders.push(holder.clone());
+            Arc::make_mut(&mut now.reading)
+                .ledger
+                .holders
+                .push(holder.clone());
             let got = floats::plan(&now, std::slice::from_ref(&after), &records(&live), |_| false);
             let masks: Vec<String> = got
                 .iter()
@@ -518,7 +525,7 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
     let changes = |policy: &str, held: &str, text: &str, records: &Records| -> Vec<LiveChange> {
         let mut view = with_held(policy, held);
         let own = status::parse_with(text, KiB(2048), records).unwrap();
-        view.reading.ledger.holders.push(own);
+        Arc::make_mut(&mut view.reading).ledger.holders.push(own);
         let got = floats::plan(&view, &[text.to_string()], records, |_| false);
         got.into_iter().flat_map(|float| float.changes).collect()
     };
@@ -585,7 +592,7 @@ fn an_emulator_on_housekeeping_stays_there() {
         let policy = rule(profile);
         let text = tuned(&view(&policy), &xml(2, ""));
         let mut full = with_held(&policy, "1-2");
-        full.reading
+        Arc::make_mut(&mut full.reading)
             .ledger
             .holders
             .push(status::parse(&status_of(&text), KiB(2048)).unwrap());

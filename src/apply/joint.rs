@@ -5,6 +5,7 @@
 //! overlap, which only means that the policy decides at its start. The others only claim: they may never run together.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use crate::apply::definitions::Definition;
 use crate::engine::{Decision, EngineError, Keep};
@@ -112,14 +113,16 @@ impl<'a> Attempt<'a> {
         };
         let before = self.view.reading.ledger.holders.len();
         if apart {
-            self.view
-                .reading
+            Arc::make_mut(&mut self.view.reading)
                 .ledger
                 .holders
                 .extend(self.given.iter().cloned());
         }
         let decided = self.view.decide(&self.definitions[index].text, ask);
-        self.view.reading.ledger.holders.truncate(before);
+        Arc::make_mut(&mut self.view.reading)
+            .ledger
+            .holders
+            .truncate(before);
         decided
     }
 
@@ -140,7 +143,7 @@ impl<'a> Attempt<'a> {
                         .map(crate::idset::CpuSet::one)
                         .collect(),
                     withheld: placement.withheld.clone(),
-                    memory: guest::memory(&guest.domain, None, DEFAULT_PAGE),
+                    memory: guest::memory(&guest.domain, None, || DEFAULT_PAGE),
                     starting: true,
                     reservation: true,
                     ..Holder::default()
@@ -152,7 +155,7 @@ impl<'a> Attempt<'a> {
 
     fn claim(&mut self, definition: &Definition, text: &str) {
         let own = (definition.domain.uuid.as_str(), definition.name.as_str());
-        let all = &mut self.view.reading.ledger.claims;
+        let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
         all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
         if !definition.running
             && let Ok(claim) = claims::parse(text, definition.autostart)

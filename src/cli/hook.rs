@@ -223,7 +223,7 @@ impl Source for Fresh {
                 .place
                 .ledger(now)
                 .map(|reading| View {
-                    reading,
+                    reading: Arc::new(reading),
                     ..View::clone(&known)
                 })
                 .map_err(ViewError::from),

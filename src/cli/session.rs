@@ -1,6 +1,7 @@
 //! The host, policy and ledger of one run, read once, and decisions made with them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::cli::args::Global;
@@ -100,7 +101,7 @@ impl Session {
             error => Failure::Broken(without_errno(&error.to_string())),
         })?;
         if asked {
-            view.reading = ledger(&place.root)?;
+            view.reading = Arc::new(ledger(&place.root)?);
         }
         for warning in &view.reading.warnings {
             log::warn!("{warning}");

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use crate::host::Host;
 use crate::host::refresh::Kept;
 use crate::ledger::cache::{Cache, Stamp};
-use crate::ledger::read::read_with;
+use crate::ledger::read::{Glance, LedgerError, glance_with, read_with};
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::policy::{Policy, PolicyErrors, Sets, sets};
 use crate::root::Root;
@@ -25,6 +25,8 @@ use crate::view::{Place, View, ViewError};
 #[derive(Debug)]
 pub struct Memory {
     place: Place,
+    /// The same host, read again and again.
+    root: Root,
     state: Mutex<State>,
 }
 
@@ -61,8 +63,9 @@ impl Memory {
     /// Nothing is read yet.
     pub fn new(place: Place) -> Self {
         Self {
+            root: place.root.clone().keeping_files_open(),
             place,
-            state: Mutex::default(),
+            state: Mutex::new(State::new()),
         }
     }
 
@@ -79,11 +82,11 @@ impl Memory {
         if self.place.topology.is_some() || self.place.assume_empty {
             return View::read(&self.place, now).map(Arc::new);
         }
-        let root = &self.place.root;
+        let root = &self.root;
         let mut state = self.state();
         let policy = state.policy.refresh(&self.place, now)?;
         let host = match &mut state.host {
-            Some(kept) => Arc::clone(kept.refresh(root)?),
+            Some(kept) => Arc::clone(kept.refresh()?),
             empty => Arc::clone(empty.insert(Kept::load(root)?).host()),
         };
         let sets = state.sets(&policy, &host);
@@ -91,7 +94,7 @@ impl Memory {
         if let Some(last) = &state.last
             && Arc::ptr_eq(&last.sets, &sets)
             && Arc::ptr_eq(&last.host, &host)
-            && last.reading == reading
+            && (Arc::ptr_eq(&last.reading, &reading) || last.reading == reading)
         {
             return Ok(Arc::clone(last));
         }
@@ -104,6 +107,14 @@ impl Memory {
         });
         state.last = Some(Arc::clone(&view));
         Ok(view)
+    }
+
+    /// What can have changed within moments, as it is now.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn glance(&self, now: SystemTime) -> Result<Glance, LedgerError> {
+        glance_with(&self.root, now, &mut self.state().ledger)
     }
 
     /// What is wrong with the policy's files now, while the last good policy is used; `None`: nothing. As of the last view.
@@ -124,7 +135,7 @@ impl Memory {
             self.state.clear_poison();
             let mut state = poisoned.into_inner();
             let good = state.policy.good.take();
-            *state = State::default();
+            *state = State::new();
             state.policy.good = good;
             state
         })
@@ -132,6 +143,13 @@ impl Memory {
 }
 
 impl State {
+    fn new() -> Self {
+        Self {
+            ledger: Cache::watching(),
+            ..Self::default()
+        }
+    }
+
     /// The policy's sets on the host. Page counts do not matter for them, so a host that differs only there keeps them.
     fn sets(&mut self, policy: &Arc<Policy>, host: &Arc<Host>) -> Arc<Sets> {
         if let Some((of_policy, of_host, sets)) = &self.sets
@@ -350,7 +368,7 @@ mod tests {
             warm.write(&format!("run/libvirt/qemu/{name}.xml"), &status(&name, number));
         }
         let root = Root::new(&warm.base);
-        assert_eq!(warm.view().reading, read(&root, warm.now).unwrap());
+        assert_eq!(*warm.view().reading, read(&root, warm.now).unwrap());
         let mut took: Vec<Duration> = (0..20)
             .map(|_| {
                 let started = Instant::now();

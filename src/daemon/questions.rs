@@ -26,7 +26,7 @@ pub fn answer_all(services: &mut Services, memory: &Arc<Memory>) {
     services.on(
         "ledger",
         Rights::Readers,
-        Box::new(move |_| reply(view(&known).and_then(|view| json(&view.reading)))),
+        Box::new(move |_| reply(view(&known).and_then(|view| json(&*view.reading)))),
     );
     let known = Arc::clone(memory);
     let status = move |_: &Asked<'_>| {

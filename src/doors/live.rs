@@ -4,6 +4,8 @@
 //! classes are set on the threads themselves. The rest waits for the next start. Pure: a status file's text and what was
 //! promised in, changes out. A guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
 
+use std::sync::Arc;
+
 use crate::domain::{self, Domain};
 use crate::engine::{Decision, EngineError};
 use crate::hypervisor::LiveChange;
@@ -171,7 +173,10 @@ fn decide(running: &Running, reservation: Option<&Reservation>, view: &View) -> 
         });
     };
     let mut only = view.clone();
-    only.reading.ledger.holders.push(all_but(promised, view));
+    Arc::make_mut(&mut only.reading)
+        .ledger
+        .holders
+        .push(all_but(promised, view));
     let first = usual(&only)?;
     if fits(&first) || first.plan().profile.is_none() {
         return Ok(Decided {
@@ -179,7 +184,7 @@ fn decide(running: &Running, reservation: Option<&Reservation>, view: &View) -> 
             bound: true,
         });
     }
-    for profile in std::sync::Arc::make_mut(&mut only.policy).profiles.values_mut() {
+    for profile in Arc::make_mut(&mut only.policy).profiles.values_mut() {
         profile.memory_mode = MemoryMode::Off;
     }
     let second = usual(&only)?;

@@ -53,7 +53,7 @@ impl Own {
             cpus: holds(guest),
             pinned: holds(&without).union(&guest.withheld),
             withheld: guest.withheld.clone(),
-            memory: guest::memory(&guest.domain, None, read::default_huge_page(&view.root)),
+            memory: guest::memory(&guest.domain, None, || read::default_huge_page(&view.root)),
         }
     }
 

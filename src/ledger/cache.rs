@@ -1,19 +1,24 @@
 //! What the files of the ledger said when they were last read: a daemon that decides beside hundreds of guests reads again only
 //! what changed.
 //!
-//! A file is taken to be unchanged while inode, size, mtime and ctime are. Those of a file that was changed a moment before it was
+//! A folder in which nothing happened is not listed again ([`Folders`]). A file is taken to be unchanged while inode, size, mtime and ctime are. Those of a file that was changed a moment before it was
 //! read prove nothing (the kernel's clock for them ticks every few milliseconds, and inodes are used again): it is read again
 //! until it has rested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::ledger::folders::Folders;
 use crate::ledger::pinned::Records;
+use crate::ledger::read::{self, Reading};
 use crate::ledger::reservation::Reservation;
 use crate::ledger::undecided::Undecided;
 use crate::ledger::{Claim, Holder};
+use crate::root::Root;
 use crate::units::KiB;
 
 /// How long a file must have rested when it was read. The kernel's coarse clock ticks at least every 10 ms.
@@ -56,15 +61,122 @@ impl Stamp {
     }
 }
 
+/// The files of one folder, as they were when something was last seen to happen in it.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// By name.
+    files: Vec<Listed>,
+    /// How often it was listed: who remembers this number knows whether anything may have changed.
+    times: u64,
+    /// All that can happen to these files is seen by watching the folder.
+    whole: bool,
+}
+
+/// One file.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its name without its extension: libvirt names files after guests.
+    pub stem: String,
+    /// `None`: it cannot be looked at.
+    pub stamp: Option<Stamp>,
+}
+
+impl Listing {
+    /// Lists the files `*.EXTENSION` of a folder again, unless it was quiet.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look(
+        &mut self,
+        root: &Root,
+        folder: &str,
+        extension: &str,
+        folders: &mut Folders,
+    ) -> io::Result<&[Listed]> {
+        if folders.is_quiet(root, folder) && self.whole {
+            return Ok(&self.files);
+        }
+        let before = self.begin();
+        let mut whole = true;
+        for entry in root.list_with_metadata(folder)? {
+            let Some(stem) = read::stem(&entry.name, extension) else {
+                continue;
+            };
+            let stamp = match &entry.meta {
+                Ok(meta) if !meta.is_file() => continue,
+                Ok(meta) => Some(Stamp::of(meta)),
+                Err(_) => None,
+            };
+            whole &= !entry.link && entry.meta.is_ok_and(|meta| meta.nlink() == 1);
+            self.files.push(Listed {
+                stem: stem.to_string(),
+                stamp,
+            });
+        }
+        self.done(before, whole)
+    }
+
+    /// As [`Listing::look`], where only names count.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look_at_names(
+        &mut self,
+        root: &Root,
+        folder: &str,
+        extension: &str,
+        folders: &mut Folders,
+    ) -> io::Result<&[Listed]> {
+        if folders.is_quiet(root, folder) && self.whole {
+            return Ok(&self.files);
+        }
+        let before = self.begin();
+        let named = |stem| Listed { stem, stamp: None };
+        self.files = read::stems(root, folder, extension)?
+            .into_iter()
+            .map(named)
+            .collect();
+        self.done(before, true)
+    }
+
+    /// Forgets the files: whatever goes wrong from here on, it is listed again. How many there were.
+    fn begin(&mut self) -> usize {
+        self.whole = false;
+        std::mem::take(&mut self.files).len()
+    }
+
+    /// They are listed. None, as before (mostly as there is no such folder), is no change.
+    fn done(&mut self, before: usize, whole: bool) -> io::Result<&[Listed]> {
+        self.whole = whole;
+        if before + self.files.len() > 0 {
+            self.times += 1;
+        }
+        Ok(&self.files)
+    }
+
+    /// The files as they were last listed.
+    pub fn files(&self) -> &[Listed] {
+        &self.files
+    }
+
+    /// A number that is another one as soon as something may have changed.
+    pub fn times(&self) -> u64 {
+        self.times
+    }
+}
+
 /// What one folder's files said, by stem.
 #[derive(Debug)]
 pub struct Folder<T> {
+    /// Its files.
+    pub listing: Listing,
     known: BTreeMap<String, (Stamp, Result<T, String>)>,
 }
 
 impl<T> Default for Folder<T> {
     fn default() -> Self {
         Self {
+            listing: Listing::default(),
             known: BTreeMap::new(),
         }
     }
@@ -89,9 +201,16 @@ impl<T> Folder<T> {
         }
     }
 
+    /// Forgets what the files said, as it was not said of themselves alone.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
     /// Forgets the files that are not there any more.
-    pub fn keep(&mut self, stems: &BTreeSet<&str>) {
-        if self.known.len() > stems.len() {
+    pub fn keep_listed(&mut self) {
+        let files = &self.listing.files;
+        if self.known.len() > files.len() {
+            let stems: BTreeSet<&str> = files.iter().map(|file| file.stem.as_str()).collect();
             self.known.retain(|stem, _| stems.contains(stem.as_str()));
         }
     }
@@ -100,7 +219,9 @@ impl<T> Folder<T> {
 /// All of the ledger.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// Status files, and the default huge page size they were read with.
+    /// What happens in its folders.
+    pub folders: Folders,
+    /// Status files, as they read with `default_page` and `pinned`.
     pub status: Folder<Holder>,
     /// Reservations, whether they are void or not.
     pub reservations: Folder<Reservation>,
@@ -108,8 +229,58 @@ pub struct Cache {
     pub undecided: Folder<Undecided>,
     /// Definitions; none of them counted as autostarted.
     pub definitions: Folder<Claim>,
-    /// What `<hugepages/>` without a size meant in the status files.
+    /// Links to the definitions that are started by libvirt.
+    pub autostart: Listing,
+    /// The masks virtfit set on running guests.
+    pub live: Listing,
+    /// What `<hugepages/>` without a size means: a parameter of the kernel's start.
     pub default_page: Option<KiB>,
-    /// The masks virtfit set on running guests, which status files are read with.
-    pub pinned: Records,
+    /// What the files of `live` say.
+    pub pinned: Pinned,
+    /// All of it together.
+    pub last: Option<Last>,
+}
+
+/// What the files of live masks say.
+#[derive(Debug, Default)]
+pub struct Pinned {
+    /// [`Listing::times`] of when they were read.
+    pub times: Option<u64>,
+    /// The masks.
+    pub records: Records,
+    /// What makes no sense.
+    pub warnings: Vec<String>,
+}
+
+/// The ledger as it was last put together.
+#[derive(Debug)]
+pub struct Last {
+    /// [`Listing::times`] of all folders.
+    pub times: [u64; 6],
+    /// The reservations that did not count, by stem. This changes without a file that changes.
+    pub void: Vec<String>,
+    /// What it is.
+    pub reading: Arc<Reading>,
+}
+
+impl Cache {
+    /// One that watches the folders, for whoever reads them again and again.
+    pub fn watching() -> Self {
+        Self {
+            folders: Folders::watching(),
+            ..Self::default()
+        }
+    }
+
+    /// Of when all folders were last listed.
+    pub fn times(&self) -> [u64; 6] {
+        [
+            self.status.listing.times(),
+            self.reservations.listing.times(),
+            self.undecided.listing.times(),
+            self.definitions.listing.times(),
+            self.autostart.times(),
+            self.live.times(),
+        ]
+    }
 }

@@ -106,9 +106,9 @@ pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
 }
 
 /// What memory the guest uses and where: a piece a cell, one for a guest without cells. Pages are taken for all of
-/// `<memory>`, whatever the balloon does. `default_page` is the host's default huge page size, which
+/// `<memory>`, whatever the balloon does. `default_page` tells the host's default huge page size, which
 /// `<hugepages/>` without a size means.
-pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: KiB) -> Vec<MemoryUse> {
+pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() -> KiB) -> Vec<MemoryUse> {
     let nodes_of = |memory: &NumaMemory| {
         let nodes = if memory.auto {
             numad
@@ -128,13 +128,13 @@ pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: KiB) -> Ve
     if domain.cells.is_empty() {
         return vec![MemoryUse {
             amount: domain.all_memory(),
-            page: page_of(domain, NodeId(0), default_page),
+            page: page_of(domain, NodeId(0), &default_page),
             nodes: everywhere,
         }];
     }
     let of_cell = |cell: &Cell| MemoryUse {
         amount: domain.memory_of(cell),
-        page: page_of(domain, NodeId(cell.id.0), default_page),
+        page: page_of(domain, NodeId(cell.id.0), &default_page),
         nodes: domain
             .memnodes
             .get(&cell.id)
@@ -144,10 +144,10 @@ pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: KiB) -> Ve
 }
 
 /// The huge page size of a guest cell: that of a `<page>` whose nodeset (guest cells) names it, else of the one for all.
-fn page_of(domain: &Domain, cell: NodeId, default_page: KiB) -> Option<KiB> {
+fn page_of(domain: &Domain, cell: NodeId, default_page: &dyn Fn() -> KiB) -> Option<KiB> {
     let pages = &domain.hugepages.as_ref()?.pages;
     if pages.is_empty() {
-        return Some(default_page);
+        return Some(default_page());
     }
     let named = pages
         .iter()
@@ -255,16 +255,17 @@ mod tests {
         ];
         for (xml, numad, expected) in rows {
             let numad = numad.map(|list| cpulist::parse(list).unwrap());
-            let got: Vec<(u64, Option<u64>, String)> = memory(&guest(&xml).domain, numad.as_ref(), KiB(2048))
-                .iter()
-                .map(|uses| {
-                    (
-                        uses.amount.0 >> 20,
-                        uses.page.map(|page| page.0),
-                        uses.nodes.to_string(),
-                    )
-                })
-                .collect();
+            let got: Vec<(u64, Option<u64>, String)> =
+                memory(&guest(&xml).domain, numad.as_ref(), || KiB(2048))
+                    .iter()
+                    .map(|uses| {
+                        (
+                            uses.amount.0 >> 20,
+                            uses.page.map(|page| page.0),
+                            uses.nodes.to_string(),
+                        )
+                    })
+                    .collect();
             let expected: Vec<_> = expected
                 .into_iter()
                 .map(|(a, b, c)| (a, b, c.to_string()))

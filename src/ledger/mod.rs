@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod cache;
 pub mod claims;
+pub mod folders;
 pub mod guest;
 pub mod pinned;
 pub mod process;

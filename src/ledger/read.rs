@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
-use crate::ledger::cache::{Cache, Folder, Stamp};
-use crate::ledger::pinned::Records;
+use crate::ledger::cache::{self, Cache, Folder, Listed};
+use crate::ledger::pinned::{self, Records};
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, process, status};
@@ -71,24 +72,63 @@ impl From<io::Error> for LedgerError {
 /// # Errors
 /// A folder cannot be read, or a file may not be. What is there but makes no sense is a warning.
 pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
-    read_with(root, now, &mut Cache::default())
+    read_with(root, now, &mut Cache::default()).map(Arc::unwrap_or_clone)
 }
 
-/// As [`read`], with what was read before: only files that changed since are read again.
+/// As [`read`], with what was read before: only files that changed since are read again, and while none did it is the same reading.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Reading, LedgerError> {
-    let mut reading = Reading::default();
-    let default_page = default_huge_page(root);
-    let pinned = Records::read(root, &mut reading.warnings);
-    if cache.default_page != Some(default_page) || cache.pinned != pinned {
-        cache.status = Folder::default();
-        cache.default_page = Some(default_page);
-        cache.pinned = pinned.clone();
+pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<Reading>, LedgerError> {
+    cache.folders.take_note();
+    let default_page = *cache.default_page.get_or_insert_with(|| default_huge_page(root));
+    let folders = &mut cache.folders;
+    cache.live.look(root, pinned::FOLDER, "json", folders).ok();
+    cache.status.listing.look(root, status::FOLDER, "xml", folders)?;
+    cache
+        .reservations
+        .listing
+        .look(root, reservation::FOLDER, "json", folders)?;
+    cache
+        .undecided
+        .listing
+        .look(root, undecided::FOLDER, "json", folders)?;
+    cache
+        .definitions
+        .listing
+        .look(root, claims::FOLDER, "xml", folders)?;
+    // A link's name tells, wherever it leads.
+    cache
+        .autostart
+        .look_at_names(root, claims::AUTOSTART_FOLDER, "xml", folders)?;
+    let glance = glance_at(root, now, cache)?;
+    let times = cache.times();
+    if let Some(last) = &cache.last
+        && last.times == times
+        && last.void == glance.void
+    {
+        return Ok(Arc::clone(&last.reading));
     }
+    if cache.pinned.times != Some(cache.live.times()) {
+        let mut warnings = Vec::new();
+        let records = Records::read(root, &mut warnings);
+        if records != cache.pinned.records {
+            cache.status.forget();
+        }
+        cache.pinned = cache::Pinned {
+            times: Some(cache.live.times()),
+            records,
+            warnings,
+        };
+    }
+    let mut reading = Reading {
+        warnings: cache.pinned.warnings.clone(),
+        running: glance.running,
+        ..Reading::default()
+    };
+    let pinned = &cache.pinned.records;
     let parse =
-        |text: &str| status::parse_with(text, default_page, &pinned).map_err(|error| error.to_string());
+        |text: &str| status::parse_with(text, default_page, pinned).map_err(|error| error.to_string());
     for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
         match file.said {
             Ok(holder) => reading.ledger.holders.push(holder),
@@ -97,11 +137,27 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Read
                 file.path
             )),
         }
-        reading.running.insert(file.stem);
     }
-    add_reservations(root, now, &mut cache.reservations, &mut reading)?;
+    for reservation in &glance.reservations {
+        let moves = reservation.pins.is_some();
+        merge(reservation.holder(), moves, &mut reading.ledger.holders);
+    }
+    reading.warnings.extend(glance.warnings);
+    reading.reservations = glance.reservations;
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
+    reading.autostart = cache
+        .autostart
+        .files()
+        .iter()
+        .map(|file| file.stem.clone())
+        .collect();
     add_claims(root, now, &mut cache.definitions, &mut reading)?;
+    let reading = Arc::new(reading);
+    cache.last = Some(cache::Last {
+        times,
+        void: glance.void,
+        reading: Arc::clone(&reading),
+    });
     Ok(reading)
 }
 
@@ -110,26 +166,44 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Read
 /// # Errors
 /// As [`read`].
 pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
-    let mut glance = Glance {
-        running: stems(root, status::FOLDER, "xml")?.into_iter().collect(),
-        ..Glance::default()
-    };
-    add_to_glance(root, now, &mut Folder::default(), &mut glance)?;
-    Ok(glance)
+    glance_with(root, now, &mut Cache::default())
 }
 
-fn add_to_glance(
-    root: &Root,
-    now: SystemTime,
-    known: &mut Folder<Reservation>,
-    glance: &mut Glance,
-) -> Result<(), LedgerError> {
+/// As [`glance`], with what was read before.
+///
+/// # Errors
+/// As [`read`].
+pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
+    cache.folders.take_note();
+    let folders = &mut cache.folders;
+    cache.status.listing.look(root, status::FOLDER, "xml", folders)?;
+    cache
+        .reservations
+        .listing
+        .look(root, reservation::FOLDER, "json", folders)?;
+    glance_at(root, now, cache)
+}
+
+/// A glance at what is listed.
+fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
+    let running = cache.status.listing.files().iter();
+    let mut glance = Glance {
+        running: running.map(|file| file.stem.clone()).collect(),
+        ..Glance::default()
+    };
     let since = seconds(now);
     let boot_id = process::boot_id(root);
     // Mostly one daemon ran all hooks.
     let mut daemons = BTreeMap::new();
     let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
-    for file in files(root, reservation::FOLDER, "json", now, known, parse)? {
+    for file in files(
+        root,
+        reservation::FOLDER,
+        "json",
+        now,
+        &mut cache.reservations,
+        parse,
+    )? {
         let reservation = match file.said {
             Ok(reservation) => reservation,
             Err(error) => {
@@ -147,28 +221,7 @@ fn add_to_glance(
         }
         glance.reservations.push(reservation);
     }
-    Ok(())
-}
-
-fn add_reservations(
-    root: &Root,
-    now: SystemTime,
-    known: &mut Folder<Reservation>,
-    reading: &mut Reading,
-) -> Result<(), LedgerError> {
-    let mut glance = Glance {
-        running: std::mem::take(&mut reading.running),
-        ..Glance::default()
-    };
-    add_to_glance(root, now, known, &mut glance)?;
-    for reservation in &glance.reservations {
-        let moves = reservation.pins.is_some();
-        merge(reservation.holder(), moves, &mut reading.ledger.holders);
-    }
-    reading.running = glance.running;
-    reading.warnings.append(&mut glance.warnings);
-    reading.reservations = glance.reservations;
-    Ok(())
+    Ok(glance)
 }
 
 fn add_undecided(
@@ -220,10 +273,6 @@ fn add_claims(
     known: &mut Folder<Claim>,
     reading: &mut Reading,
 ) -> Result<(), LedgerError> {
-    // A link's name tells, wherever it leads.
-    reading.autostart = stems(root, claims::AUTOSTART_FOLDER, "xml")?
-        .into_iter()
-        .collect();
     let running: BTreeSet<&str> = reading
         .ledger
         .holders
@@ -268,7 +317,7 @@ struct Found<T> {
     said: Result<T, String>,
 }
 
-/// All files `*.EXTENSION` of a folder by name. Those that vanish meanwhile never were; folders are not meant.
+/// All files `*.EXTENSION` of a folder that were listed, by name. Those that vanish meanwhile never were; folders are not meant.
 fn files<T: Clone>(
     root: &Root,
     folder: &str,
@@ -277,31 +326,22 @@ fn files<T: Clone>(
     known: &mut Folder<T>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<Found<T>>, LedgerError> {
-    let all = root.list_with_metadata(folder)?;
-    let all: Vec<(&str, _)> = all
-        .iter()
-        .filter_map(|(name, meta)| Some((stem(name, extension)?, meta)))
-        .collect();
-    known.keep(&all.iter().map(|(stem, _)| *stem).collect());
+    known.keep_listed();
+    let all = known.listing.files().to_vec();
     let base = root.path(folder);
     let mut found = Vec::with_capacity(all.len());
-    for (stem, meta) in all {
-        // Before it is read: what is written between the two has another stamp, and is read next time.
-        let stamp = match meta {
-            Ok(meta) if !meta.is_file() => continue,
-            Ok(meta) => Some(Stamp::of(meta)),
-            Err(_) => None,
-        };
+    for Listed { stem, stamp } in all {
+        // The stamp is older than what is read: what is written between the two has another one, and is read next time.
         let on_host = format!("{folder}/{stem}.{extension}");
         let path = base.join(format!("{stem}.{extension}")).display().to_string();
-        let before = stamp.and_then(|stamp| known.get(stem, stamp));
+        let before = stamp.and_then(|stamp| known.get(&stem, stamp));
         let said = match before {
             Some(said) => said.clone(),
             None => match root.read(&on_host) {
                 Ok(text) => {
                     let said = parse(&text);
                     if let Some(stamp) = stamp {
-                        known.put(stem, stamp, now, said.clone());
+                        known.put(&stem, stamp, now, said.clone());
                     }
                     said
                 }
@@ -315,11 +355,7 @@ fn files<T: Clone>(
                 },
             },
         };
-        found.push(Found {
-            path,
-            stem: stem.to_string(),
-            said,
-        });
+        found.push(Found { path, stem, said });
     }
     Ok(found)
 }
@@ -335,7 +371,7 @@ pub fn stems(root: &Root, folder: &str, extension: &str) -> io::Result<Vec<Strin
 }
 
 /// A name without its extension; `None` for other names.
-fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
+pub(super) fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
     let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
     Some(stem).filter(|stem| !stem.is_empty())
 }
@@ -344,6 +380,7 @@ fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
     use std::time::Duration;
 
     use super::*;
@@ -473,42 +510,102 @@ mod tests {
     fn what_was_read_before_changes_nothing() {
         let root = Host::new();
         let at = Root::new(root.0.path());
-        let mut cache = Cache::default();
-        let steps: [&dyn Fn(); 9] = [
-            &|| {
+        let path = |path: &str| root.0.path().join(path);
+        // The huge page size a kernel was started with stays.
+        root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
+        let mut caches = [Cache::default(), Cache::watching()];
+        let steps: [(&str, &dyn Fn()); 16] = [
+            ("a guest runs", &|| {
                 root.status("db", &["2"]).daemon(77, 5);
-            },
-            &|| {
+            }),
+            ("one is promised", &|| {
                 root.reserve("new", "4-5", |_| {});
-            },
-            &|| {
+            }),
+            ("another pin", &|| {
                 root.status("db", &["3"]);
-            },
-            &|| {
+            }),
+            ("a broken definition", &|| {
                 root.write("etc/libvirt/qemu/db.xml", "<domain>");
-            },
-            &|| {
+            }),
+            ("a definition", &|| {
+                root.write("etc/libvirt/qemu/web.xml", &domain("web", &["6"], ""));
+            }),
+            ("autostart", &|| {
+                fs::create_dir_all(path("etc/libvirt/qemu/autostart")).unwrap();
+                symlink("../web.xml", path("etc/libvirt/qemu/autostart/web.xml")).unwrap();
+            }),
+            ("a broken status file", &|| {
                 root.write("run/libvirt/qemu/db.xml", "<domstatus");
-            },
-            &|| {
+            }),
+            ("the libvirt daemon ends", &|| {
+                root.daemon(77, 6);
+            }),
+            ("and is there", &|| {
+                root.daemon(77, 5);
+            }),
+            ("another boot", &|| {
                 root.reserve("new", "6", |reservation| reservation.boot_id = "b1".into());
-            },
-            &|| {
-                root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
-            },
-            &|| fs::remove_file(root.0.path().join("run/libvirt/qemu/db.xml")).unwrap(),
-            &|| fs::remove_dir_all(root.0.path().join("run")).unwrap(),
+            }),
+            ("undecided", &|| {
+                let mark = format!(
+                    "{{\"uuid\":\"{}\",\"name\":\"x\",\"why\":\"y\",\"written_at\":1}}",
+                    uuid("x")
+                );
+                root.write(&format!("run/virtfit/undecided/{}.json", uuid("x")), &mark);
+            }),
+            ("a broken live mask", &|| {
+                root.write(&format!("run/virtfit/live/{}.json", uuid("db")), "{");
+            }),
+            ("a status file that is a link", &|| {
+                root.write("elsewhere.xml", "<domstatus");
+                symlink(path("elsewhere.xml"), path("run/libvirt/qemu/l.xml")).unwrap();
+                fs::hard_link(path("elsewhere.xml"), path("run/libvirt/qemu/h.xml")).unwrap();
+            }),
+            ("what it leads to", &|| {
+                root.write(
+                    "elsewhere.xml",
+                    &format!("<domstatus>{}</domstatus>", domain("l", &["9"], "")),
+                );
+            }),
+            ("a guest ends", &|| {
+                fs::remove_file(path("run/libvirt/qemu/db.xml")).unwrap()
+            }),
+            ("all is gone", &|| fs::remove_dir_all(path("run")).unwrap()),
         ];
-        for (number, step) in steps.iter().enumerate() {
+        for (what, step) in steps {
             step();
             // Now, when the files are young, and much later, when they have rested.
             for now in [SystemTime::now(), UNIX_EPOCH + Duration::from_secs(NOW)] {
-                for _ in 0..2 {
-                    let cached = read_with(&at, now, &mut cache).unwrap();
-                    assert_eq!(cached, read(&at, now).unwrap(), "step {number}");
+                for cache in &mut caches {
+                    for _ in 0..2 {
+                        assert_eq!(
+                            glance_with(&at, now, cache).unwrap(),
+                            glance(&at, now).unwrap(),
+                            "{what}"
+                        );
+                        let cached = read_with(&at, now, cache).unwrap();
+                        assert_eq!(*cached, read(&at, now).unwrap(), "{what}");
+                    }
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_ledger_in_which_nothing_happened_is_the_same() {
+        let root = Host::new();
+        root.status("db", &["2"])
+            .reserve("new", "4", |_| {})
+            .daemon(77, 5);
+        let at = Root::new(root.0.path());
+        let now = UNIX_EPOCH + Duration::from_secs(NOW);
+        let mut cache = Cache::watching();
+        let mut read = || read_with(&at, now, &mut cache).unwrap();
+        read();
+        let first = read();
+        assert!(Arc::ptr_eq(&first, &read()));
+        root.reserve("new", "5", |_| {});
+        assert!(!Arc::ptr_eq(&first, &read()));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
     Ok(Holder {
         pins: guest::pins(&guest, numad_cpus.as_ref()),
         withheld: guest.withheld,
-        memory: guest::memory(&guest.domain, numad_nodes.as_ref(), default_page),
+        memory: guest::memory(&guest.domain, numad_nodes.as_ref(), || default_page),
         starting: is_starting(root),
         reservation: false,
         set_live: record.is_some(),

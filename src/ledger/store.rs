@@ -4,23 +4,21 @@
 //! memory and what is in it means nothing after a boot. Nothing here waits past its deadline, and nothing is written
 //! after it: whoever asked has given up by then, and another process decides in its place.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal;
-use nix::unistd::Pid;
 
 use crate::ledger::read::{self, Glance, LedgerError};
 use crate::ledger::reservation::{self, Reservation, ReservationError};
 use crate::ledger::undecided::{self, Undecided};
 use crate::root::Root;
+use crate::whole::{Folder, WriteError};
 
 /// The folder of everything that is written.
 pub const FOLDER: &str = "/run/virtfit";
@@ -28,8 +26,6 @@ pub const FOLDER: &str = "/run/virtfit";
 pub const LOCK: &str = "/run/virtfit/lock";
 /// How long to sleep between two attempts at the lock. It is held for one look and one rename, well below a millisecond.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Numbers temporary files of one process.
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Why something was not written. Messages name the file.
 #[derive(Debug, thiserror::Error)]
@@ -88,21 +84,29 @@ impl Store {
     /// # Errors
     /// Somebody else has it, or its file cannot be made.
     pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, StoreError> {
-        self.folder(FOLDER)?;
         let path = self.root.path(LOCK);
         let at = |error: io::Error| StoreError::Io {
             path: path.clone(),
             error,
         };
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).mode(0o600);
+            options.open(&path)
+        };
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(at)?;
+            let file = match open() {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let folder = self.folder(FOLDER);
+                    folder.make().map_err(|error| StoreError::Io {
+                        path: folder.path().to_path_buf(),
+                        error,
+                    })?;
+                    open()
+                }
+                file => file,
+            };
+            let file = file.map_err(at)?;
             if let Some(lock) = wait(file, deadline).map_err(at)? {
                 // Whoever removed the folder meanwhile took the lock everybody else uses with it.
                 if same_file(&lock, &path) {
@@ -112,7 +116,6 @@ impl Store {
                         _lock: lock,
                     });
                 }
-                self.folder(FOLDER)?;
             }
             if Instant::now() >= deadline {
                 return Err(StoreError::Locked(path));
@@ -210,75 +213,29 @@ impl Store {
 
     /// Puts `STEM.json` into a folder, whole or not at all.
     fn put(&self, folder: &str, uuid: &str, text: &str, deadline: Option<Instant>) -> Result<(), StoreError> {
-        let stem = file_stem(uuid)?;
-        let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        self.folder(FOLDER)?;
-        self.folder(folder)?;
-        let folder = self.root.path(folder);
-        let target = folder.join(format!("{stem}.json"));
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let temporary = Temporary(folder.join(format!(".{stem}.json.{}.{number}", std::process::id())));
-        let at = |error| StoreError::Io {
-            path: target.clone(),
-            error,
+        let (name, folder) = (format!("{}.json", file_stem(uuid)?), self.folder(folder));
+        let written = match deadline {
+            Some(deadline) => folder.write_before(deadline, &name, text),
+            None => folder.write(&name, text).map_err(WriteError::from),
         };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary.0)
-            .map_err(at)?;
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(at)?;
-        file.write_all(text.as_bytes()).map_err(at)?;
-        let written = file.metadata().map_err(at)?.ino();
-        if late() {
-            return Err(StoreError::Late(target));
-        }
-        fs::rename(&temporary.0, &target).map_err(at)?;
-        std::mem::forget(temporary);
-        // A process that was stopped just before the rename wrote for somebody who has given up.
-        if late() {
-            if fs::metadata(&target).is_ok_and(|found| found.ino() == written) {
-                let _ = fs::remove_file(&target);
-            }
-            return Err(StoreError::Late(target));
-        }
-        Ok(())
+        let path = || folder.path().join(&name);
+        written.map_err(|error| match error {
+            WriteError::Late => StoreError::Late(path()),
+            WriteError::Io(error) => StoreError::Io { path: path(), error },
+        })
     }
 
     fn unlink(&self, folder: &str, uuid: &str) -> Result<bool, StoreError> {
-        let path = self.root.path(format!("{folder}/{}.json", file_stem(uuid)?));
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-            Err(error) => Err(StoreError::Io { path, error }),
-        }
+        let (name, folder) = (format!("{}.json", file_stem(uuid)?), self.folder(folder));
+        folder.remove(&name).map_err(|error| StoreError::Io {
+            path: folder.path().join(name),
+            error,
+        })
     }
 
-    /// Makes a folder that everybody may look into, where it is missing.
-    fn folder(&self, folder: &str) -> Result<(), StoreError> {
-        let path = self.root.path(folder);
-        let at = |error| StoreError::Io {
-            path: path.clone(),
-            error,
-        };
-        let made = match DirBuilder::new().mode(0o755).create(&path) {
-            // A host root without /run.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                DirBuilder::new().mode(0o755).recursive(true).create(&path)
-            }
-            made => made,
-        };
-        match made {
-            Ok(()) => fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(at),
-            // What is in its place shows when something is written into it.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            // A file system that is read-only says so even where the folder is there.
-            Err(error) => match fs::metadata(&path) {
-                Ok(found) if found.is_dir() => Ok(()),
-                _ => Err(at(error)),
-            },
-        }
+    /// One that everybody may look into.
+    fn folder(&self, folder: &str) -> Folder {
+        Folder::new(self.root.path(folder), 0o755)
     }
 }
 
@@ -320,10 +277,7 @@ impl Locked<'_> {
             let _ = self.store.unlink(reservation::FOLDER, stem);
         }
         for folder in [reservation::FOLDER, undecided::FOLDER] {
-            let names = self.store.root.list(folder).unwrap_or_default();
-            for name in names.iter().filter(|name| left_behind(name)) {
-                let _ = fs::remove_file(self.store.root.path(format!("{folder}/{name}")));
-            }
+            self.store.folder(folder).sweep();
         }
         for stem in read::stems(&self.store.root, undecided::FOLDER, "json").unwrap_or_default() {
             let text = self.store.root.read(format!("{}/{stem}.json", undecided::FOLDER));
@@ -369,27 +323,10 @@ fn file_stem(uuid: &str) -> Result<String, StoreError> {
     }
 }
 
-/// A temporary file whose process is gone: `.UUID.json.PID.N`.
-fn left_behind(name: &str) -> bool {
-    let pid = name
-        .strip_prefix('.')
-        .and_then(|rest| rest.split_once(".json."))
-        .and_then(|(_, rest)| rest.split('.').next()?.parse::<i32>().ok());
-    pid.is_some_and(|pid| pid > 0 && signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
-}
-
-/// A file that is removed unless it got its place.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::time::UNIX_EPOCH;
 
     use super::*;

@@ -104,7 +104,7 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
     };
     guest.uuid.clone_from(&parsed.domain.uuid);
     guest.memory_kib = parsed.domain.memory;
-    guest.page_kib = crate::ledger::guest::memory(&parsed.domain, None, KiB(2048))
+    guest.page_kib = crate::ledger::guest::memory(&parsed.domain, None, || KiB(2048))
         .iter()
         .find_map(|uses| uses.page);
     let autostart = view.reading.autostart.contains(name);

@@ -23,7 +23,7 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
     let held = holder.map_or_else(CpuSet::new, |holder| super::guests::held(view, holder));
     let floating = floating(view, running, &held);
     let memory = holder.map_or_else(
-        || crate::ledger::guest::memory(domain, None, KiB(2048)),
+        || crate::ledger::guest::memory(domain, None, || KiB(2048)),
         |holder| holder.memory.clone(),
     );
     let bound = memory

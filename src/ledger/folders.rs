@@ -1,0 +1,215 @@
+//! Whether anything changed in the ledger's folders since they were last listed, by one inotify that nobody waits for: one read of
+//! it instead of one look at each file of each guest.
+//!
+//! It reports what happens to a folder's entries on this machine, by the names they have in it, in the order in which it happened,
+//! and before whoever did it goes on (`inotify(7)`). What it cannot report (a file changed through a link from elsewhere, a folder
+//! that is another one now) is looked at each time.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+
+use crate::root::Root;
+
+/// What is read of events at once, in bytes.
+const BUFFER: usize = 16 << 10;
+
+/// The folders that are watched. Without inotify, or by default, none is ever quiet.
+#[derive(Debug, Default)]
+pub struct Folders {
+    inotify: Option<Inotify>,
+    watched: BTreeMap<String, Watched>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Watched {
+    descriptor: WatchDescriptor,
+    /// Device and inode.
+    folder: (u64, u64),
+    quiet: bool,
+}
+
+impl Folders {
+    /// Watches the folders that are asked for.
+    pub fn watching() -> Self {
+        let inotify = Inotify::init();
+        if let Err(error) = &inotify {
+            log::debug!("inotify: {error}: the ledger's folders are listed for each decision");
+        }
+        Self {
+            inotify: inotify.ok(),
+            watched: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of all that happened until now.
+    pub fn take_note(&mut self) {
+        let Some(inotify) = &mut self.inotify else {
+            return;
+        };
+        let mut buffer = [0; BUFFER];
+        loop {
+            match inotify.read_events(&mut buffer) {
+                Ok(events) => {
+                    for event in events {
+                        let lost = event.mask.contains(EventMask::Q_OVERFLOW);
+                        for watched in self.watched.values_mut() {
+                            watched.quiet &= !lost && watched.descriptor != event.wd;
+                        }
+                        if event.mask.contains(EventMask::IGNORED) {
+                            self.watched.retain(|_, watched| watched.descriptor != event.wd);
+                        }
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug!("inotify: {error}: the ledger's folders are listed for each decision");
+                    *self = Self::default();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing happened in a folder, up to the last [`Folders::take_note`], since this was asked before. If not, it is to be
+    /// listed now, after this.
+    pub fn is_quiet(&mut self, root: &Root, folder: &str) -> bool {
+        let Some(inotify) = &mut self.inotify else {
+            return false;
+        };
+        let Ok(meta) = root.metadata(folder) else {
+            // Not there: the next one with this name is another folder.
+            if let Some(gone) = self.watched.remove(folder) {
+                let _ = inotify.watches().remove(gone.descriptor);
+            }
+            return false;
+        };
+        let now = (meta.dev(), meta.ino());
+        if let Some(watched) = self.watched.get_mut(folder) {
+            if watched.folder == now {
+                return std::mem::replace(&mut watched.quiet, true);
+            }
+            let _ = inotify.watches().remove(watched.descriptor.clone());
+            self.watched.remove(folder);
+        }
+        let path = root.path(folder);
+        let mask = WatchMask::CREATE
+            | WatchMask::DELETE
+            | WatchMask::MOVE
+            | WatchMask::MODIFY
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::ATTRIB
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        if let Ok(descriptor) = inotify.watches().add(&path, mask)
+            && std::fs::metadata(&path).is_ok_and(|meta| (meta.dev(), meta.ino()) == now)
+        {
+            let watched = Watched {
+                descriptor,
+                folder: now,
+                quiet: true,
+            };
+            self.watched.insert(folder.to_string(), watched);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_quiet_until_something_happens_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path();
+        let root = Root::new(base);
+        let mut folders = Folders::watching();
+        let mut quiet = |folder: &str| {
+            folders.take_note();
+            folders.is_quiet(&root, folder)
+        };
+        assert!(!quiet("/a") && !quiet("/a"), "it is not there");
+        fs::create_dir(base.join("a")).unwrap();
+        fs::create_dir(base.join("b")).unwrap();
+        assert!(!quiet("/a") && quiet("/a"));
+        assert!(!quiet("/b") && quiet("/b"));
+        let steps: [(&str, &dyn Fn()); 9] = [
+            ("a file", &|| fs::write(base.join("a/x"), "1").unwrap()),
+            ("written again", &|| fs::write(base.join("a/x"), "2").unwrap()),
+            ("renamed", &|| {
+                fs::rename(base.join("a/x"), base.join("a/y")).unwrap()
+            }),
+            ("another in its place", &|| {
+                fs::write(base.join("z"), "3").unwrap();
+                fs::rename(base.join("z"), base.join("a/y")).unwrap();
+            }),
+            ("its times", &|| {
+                let file = fs::File::open(base.join("a/y")).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }),
+            ("a link", &|| symlink("y", base.join("a/l")).unwrap()),
+            ("gone", &|| fs::remove_file(base.join("a/l")).unwrap()),
+            ("another folder", &|| {
+                fs::rename(base.join("a"), base.join("old")).unwrap();
+                fs::create_dir(base.join("a")).unwrap();
+            }),
+            ("made anew", &|| {
+                fs::remove_dir_all(base.join("a")).unwrap();
+                fs::create_dir(base.join("a")).unwrap();
+            }),
+        ];
+        for (what, step) in steps {
+            step();
+            assert!(!quiet("/a"), "{what}");
+            assert!(quiet("/a"), "after {what}");
+            assert!(quiet("/b"), "{what}");
+        }
+        // What was watched before is not it any more.
+        fs::write(base.join("old/x"), "4").unwrap();
+        assert!(quiet("/a"));
+        fs::remove_dir_all(base.join("a")).unwrap();
+        assert!(!quiet("/a") && !quiet("/a"));
+    }
+
+    #[test]
+    fn without_inotify_nothing_is_quiet() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let mut folders = Folders::default();
+        folders.take_note();
+        assert!(!folders.is_quiet(&root, "/") && !folders.is_quiet(&root, "/"));
+    }
+
+    #[test]
+    fn what_was_lost_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let mut folders = Folders::watching();
+        assert!(!folders.is_quiet(&root, "/a"));
+        let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        // Equal neighbours are counted once, so two in turn.
+        for _ in 0..=most {
+            fs::write(dir.path().join("a/x"), "").unwrap();
+            fs::write(dir.path().join("a/y"), "").unwrap();
+        }
+        folders.take_note();
+        assert!(!folders.is_quiet(&root, "/a"));
+        folders.take_note();
+        assert!(folders.is_quiet(&root, "/a"));
+    }
+}
