@@ -1,8 +1,11 @@
 //! Whole processes side by side, as libvirt runs them: XML in on a pipe, stdout and stderr read to their ends, then waited for.
 //!
 //! `virtfit-hook` with the daemon's server, against a statically linked C program that copies stdin to stdout and a Python hook that
-//! parses the XML; and without the daemon. Each round runs every command once, in turn, so that a machine whose speed drifts treats
-//! all alike; medians count. Fails when a target is missed.
+//! parses the XML; and without the daemon. Each round runs every command once, in another order, so that a
+//! machine whose speed drifts treats all alike, and caches too; medians count. Fails when a target is missed.
+//!
+//! The daemon's part runs in processes of their own, below `chroot(2)`: to them a copy of a fixture is the host itself, as `/` is to the
+//! daemon, so that what following paths below a folder costs is not counted.
 //!
 //! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically). `ROUNDS`: how many.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
@@ -36,6 +39,8 @@ int main(void) {
 }
 "#;
 const PYTHON: &str = "import sys, xml.etree.ElementTree as tree\ntree.fromstring(sys.stdin.read())\n";
+/// Where the guest's XML is below a root, for the processes that see nothing else.
+const GUEST: &str = "guest.xml";
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
 /// One command of a round.
@@ -51,6 +56,12 @@ struct Row {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [_, "--serve", root] => return serve(root),
+        [_, "--inside", root, what, rounds] => return inside(root, what, rounds.parse().unwrap()),
+        _ => {}
+    }
     // `cargo test --benches` asks for no measurement.
     let measure = std::env::args().any(|word| word == "--bench");
     let rounds = match std::env::var("ROUNDS") {
@@ -75,11 +86,14 @@ fn main() -> ExitCode {
     let alone = host(dir.path(), "alone", 0);
     let few = host(dir.path(), "few", 3);
     let many = host(dir.path(), "many", 200);
-    serve(&few);
-    serve(&many);
     let xml = tuned(&few);
-    inside("beside 3 guests", &few, &xml, rounds);
-    inside("beside 200 guests", &many, &xml, rounds);
+    for (root, what) in [(&few, "beside 3 guests"), (&many, "beside 200 guests")] {
+        fs::write(root.join(GUEST), &xml).unwrap();
+        let rounds = rounds.to_string();
+        let done = myself(&["--inside", root.to_str().unwrap(), what, &rounds]).status();
+        assert!(done.unwrap().success());
+    }
+    let _served = [Served::by(&few), Served::by(&many)];
 
     let words = |guest: &str, operation: &str, sub: &str| {
         let all = [hook.to_str().unwrap(), guest, operation, sub, "-"];
@@ -155,8 +169,12 @@ fn main() -> ExitCode {
             Some(Duration::from_millis(10)),
         ),
     ];
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    let mut dice = 1;
     for round in 0..=rounds {
-        for row in &mut rows {
+        shuffle(&mut order, &mut dice);
+        for at in &order {
+            let row = &mut rows[*at];
             let took = once(row, &xml);
             // The first warms up.
             if round > 0 {
@@ -209,25 +227,59 @@ fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
-/// Answers on a root's socket until the process ends.
-fn serve(root: &Path) {
-    let root = Root::new(root);
-    let place = Place {
-        root: root.clone(),
-        ..Place::default()
-    };
+/// This program with other words.
+fn myself(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(words);
+    command
+}
+
+/// A process that answers as the daemon does.
+struct Served(std::process::Child);
+
+impl Served {
+    /// On a root's socket.
+    fn by(root: &Path) -> Self {
+        let child = myself(&["--serve", root.to_str().unwrap()]).spawn().unwrap();
+        let socket = root.join("run/virtfit/virtfitd.sock");
+        let until = Instant::now() + Duration::from_secs(10);
+        while !socket.exists() {
+            assert!(Instant::now() < until, "no server");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Makes a folder this process's host.
+fn enter(root: &str) -> Place {
+    nix::unistd::chroot(root).expect("root, to change what / is");
+    std::env::set_current_dir("/").unwrap();
+    Place::default()
+}
+
+/// Answers on a root's socket until it is killed.
+fn serve(root: &str) -> ExitCode {
+    let place = enter(root);
+    let root = Root::default();
     let server = Server::listen(&root).unwrap();
     let hooks = Box::new(Hooks::new(Arc::new(Memory::new(place))));
     let services = Services::new(hooks, Arc::new(Inflight::new(root)), Box::new(|_| ()));
-    std::thread::spawn(move || server.run(services));
+    server.run(services);
+    ExitCode::SUCCESS
 }
 
 /// What the daemon's part of it takes, in this process.
-fn inside(what: &str, root: &Path, xml: &str, rounds: usize) {
-    let place = Place {
-        root: Root::new(root),
-        ..Place::default()
-    };
+fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
+    let place = enter(root);
+    let xml = fs::read_to_string(Path::new("/").join(GUEST)).unwrap();
     let memory = Arc::new(Memory::new(place));
     let hooks = Hooks::new(Arc::clone(&memory));
     let call = |operation: &str, suboperation: &str| Call {
@@ -236,7 +288,7 @@ fn inside(what: &str, root: &Path, xml: &str, rounds: usize) {
         suboperation: suboperation.into(),
         extra: "-".into(),
         parent: std::process::id(),
-        xml: xml.into(),
+        xml: xml.clone(),
     };
     let (prepare, release) = (call("prepare", "begin"), call("release", "end"));
     let mut took = [Vec::new(), Vec::new(), Vec::new()];
@@ -257,6 +309,7 @@ fn inside(what: &str, root: &Path, xml: &str, rounds: usize) {
     };
     let [view, prepare, release] = took.map(median);
     println!("in the daemon, {what}: view {view} us, prepare {prepare} us, release {release} us");
+    ExitCode::SUCCESS
 }
 
 /// The guest as the daemon defines it.
@@ -284,6 +337,16 @@ fn copier(dir: &Path) -> String {
         .status();
     assert!(built.unwrap().success(), "cc -static");
     program.to_str().unwrap().to_string()
+}
+
+/// Another order each round: what a command finds in the CPU's caches depends on the one before. Knuth's generator.
+fn shuffle(order: &mut [usize], dice: &mut u64) {
+    for last in (1..order.len()).rev() {
+        *dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        order.swap(last, (*dice >> 33) as usize % (last + 1));
+    }
 }
 
 /// Runs one command once.

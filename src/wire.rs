@@ -10,7 +10,7 @@
 //!
 //! This file uses only the standard library and nothing else of this package: `virtfit-hook` includes it as it is.
 
-use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ pub const DISABLED: &str = "/run/virtfit/disabled";
 pub const MAX_WORDS: usize = 64 << 10;
 /// The longest body, stdout or stderr, in bytes.
 pub const MAX_BODY: usize = 16 << 20;
+/// As much memory is made ready before it is filled, in bytes: the XML of most guests is smaller.
+const USUAL_BODY: usize = 16 << 10;
 /// The longest header line, in bytes.
 const MAX_HEADER: u64 = 128;
 
@@ -67,17 +69,12 @@ impl Question {
             Kind::Ask => "ask",
         };
         let words: usize = self.words.iter().map(|word| word.len() + 1).sum();
-        let header = format!("virtfit 1 {kind} {words} {}\n", self.body.len());
-        let mut all = Vec::with_capacity(header.len() + words + self.body.len());
-        all.extend_from_slice(header.as_bytes());
+        let mut head = format!("virtfit 1 {kind} {words} {}\n", self.body.len()).into_bytes();
         for word in &self.words {
-            all.extend_from_slice(word);
-            all.push(0);
+            head.extend_from_slice(word);
+            head.push(0);
         }
-        all.extend_from_slice(&self.body);
-        // One write: the daemon wakes up once.
-        to.write_all(&all)?;
-        to.flush()
+        write_at_once(to, [&head, &self.body, &[]])
     }
 
     /// Reads one.
@@ -116,13 +113,8 @@ impl Reply {
     /// What the stream says.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let (stdout, stderr) = (self.stdout.len(), self.stderr.len());
-        let header = format!("virtfit 1 {} {stdout} {stderr}\n", self.exit);
-        let mut all = Vec::with_capacity(header.len() + stdout + stderr);
-        all.extend_from_slice(header.as_bytes());
-        all.extend_from_slice(&self.stdout);
-        all.extend_from_slice(&self.stderr);
-        to.write_all(&all)?;
-        to.flush()
+        let head = format!("virtfit 1 {} {stdout} {stderr}\n", self.exit);
+        write_at_once(to, [head.as_bytes(), &self.stdout, &self.stderr])
     }
 
     /// Reads one.
@@ -142,6 +134,24 @@ impl Reply {
             stderr: exactly(from, stderr)?,
         })
     }
+}
+
+/// Writes pieces one after the other, mostly by one call: whoever reads wakes up once, and nothing is copied together.
+fn write_at_once(to: &mut impl Write, mut pieces: [&[u8]; 3]) -> io::Result<()> {
+    while pieces.iter().any(|piece| !piece.is_empty()) {
+        let mut wrote = match to.write_vectored(&pieces.map(IoSlice::new)) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(wrote) => wrote,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        for piece in &mut pieces {
+            let (gone, left) = piece.split_at(wrote.min(piece.len()));
+            wrote -= gone.len();
+            *piece = left;
+        }
+    }
+    to.flush()
 }
 
 /// The header line without `virtfit 1 ` and its end.
@@ -175,9 +185,9 @@ fn ended(rest: Option<&str>) -> io::Result<()> {
     }
 }
 
-/// So many bytes, no more. The buffer grows with what comes, not by what was announced.
+/// So many bytes, no more. Beyond what is usual the buffer grows with what comes, not by what was announced.
 fn exactly(from: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(length.min(USUAL_BODY));
     from.take(length as u64).read_to_end(&mut bytes)?;
     if bytes.len() == length {
         Ok(bytes)
@@ -225,6 +235,11 @@ impl Write for Timed<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(Some(self.left()?))?;
         (&mut &*self.stream).write(from).map_err(timed_out)
+    }
+
+    fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        (&mut &*self.stream).write_vectored(from).map_err(timed_out)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -3,17 +3,24 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::daemon::memo::Memo;
 use crate::daemon::memory::Memory;
 use crate::daemon::server::HookAnswerer;
 use crate::doors::{self, Answer, Call, Context, Source};
+use crate::engine::{Decision, EngineError};
+use crate::ledger::guest::GuestXml;
+use crate::ledger::read::{Glance, LedgerError};
 use crate::ledger::store::Store;
-use crate::view::View;
+use crate::root::Root;
+use crate::view::{Ask, View};
 use crate::wire::DISABLED;
+use crate::xml::XmlError;
 
 /// The doors, with what the daemon knows.
 #[derive(Debug)]
 pub struct Hooks {
     memory: Arc<Memory>,
+    memo: Memo,
     store: Store,
 }
 
@@ -21,7 +28,11 @@ impl Hooks {
     /// Reservations are kept where `memory` reads.
     pub fn new(memory: Arc<Memory>) -> Self {
         let store = Store::new(&memory.place().root);
-        Self { memory, store }
+        Self {
+            memory,
+            memo: Memo::default(),
+            store,
+        }
     }
 }
 
@@ -29,6 +40,18 @@ impl Source for Hooks {
     fn view(&self) -> Result<Arc<View>, String> {
         let view = self.memory.view(SystemTime::now());
         view.map_err(|error| error.to_string())
+    }
+
+    fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
+        self.memo.guest(xml)
+    }
+
+    fn decide(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+        self.memo.decide(view, xml, ask)
+    }
+
+    fn glance(&self, _: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+        self.memory.glance(now)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod floats;
 pub mod hooks;
 pub mod inflight;
 pub mod live;
+pub mod memo;
 pub mod memory;
 pub mod pending;
 pub mod questions;

@@ -31,7 +31,7 @@ use crate::xml::Document;
 /// The most connections at once.
 const MOST: usize = 64;
 /// How many threads wait for connections when there are none.
-const READY: usize = 4;
+const READY: usize = 2;
 /// How long a peer may be silent before it has asked.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long a hook's question may take to decide. The hook waits 300 ms from its own start.

@@ -13,7 +13,7 @@ use crate::view::{Ask, View};
 /// Answers it.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     let give_up = |guest: Option<&GuestXml>, why: &str| give_up(call, context, guest, why);
-    let guest = match GuestXml::parse(&call.xml) {
+    let guest = match context.source.guest(&call.xml) {
         Ok(guest) => guest,
         Err(error) => return give_up(None, &format!("stdin: {error}")),
     };
@@ -22,7 +22,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Ok(view) => view,
             Err(error) => return give_up(Some(&guest), &error),
         };
-        let decision = match view.decide(&call.xml, Ask::of(Scope::Incoming)) {
+        let decision = match context.source.decide(&view, &call.xml, Ask::of(Scope::Incoming)) {
             Ok(decision) => decision,
             Err(error) => return give_up(Some(&guest), &format!("stdin: {error}")),
         };
@@ -36,7 +36,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 ..Outcome::default()
             };
         }
-        if let Decision::Refused(plan) = &decision {
+        if let Decision::Refused(plan) = &*decision {
             log::info!("{summary}");
             return Outcome {
                 answer: Answer {
@@ -49,7 +49,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 ..Outcome::default()
             };
         }
-        let want = match want(&view, &guest, &decision) {
+        let want = match want(&view, context, &guest, &decision) {
             Ok(want) => want,
             Err(error) => return give_up(Some(&guest), &error.to_string()),
         };
@@ -65,7 +65,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         }
         return Outcome {
             answer: Answer {
-                stdout: decision.into_xml().unwrap_or_default(),
+                stdout: decision.xml().unwrap_or_default().to_string(),
                 ..Answer::default()
             },
             reserved: (!want.is_empty()).then(|| want.cpus.clone()),
@@ -76,9 +76,14 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
 }
 
 /// What it will hold: what was decided, or what its XML says and nobody else has.
-fn want(view: &View, guest: &GuestXml, decision: &Decision) -> Result<Want, EngineError> {
-    let tuned = decision.xml().map(GuestXml::parse).transpose()?;
-    let guest = tuned.as_ref().unwrap_or(guest);
+fn want(
+    view: &View,
+    context: &Context<'_>,
+    guest: &GuestXml,
+    decision: &Decision,
+) -> Result<Want, EngineError> {
+    let tuned = decision.xml().map(|xml| context.source.guest(xml)).transpose()?;
+    let guest = tuned.as_deref().unwrap_or(guest);
     let taken = view.taken(&guest.domain);
     let own = Own::of(view, guest);
     let held: CpuSet = taken.cpus.keys().copied().collect();

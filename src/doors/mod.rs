@@ -15,14 +15,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::engine::{Decision, EngineError};
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
-use crate::ledger::read;
+use crate::ledger::read::{self, Glance, LedgerError};
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
 use crate::plan::Verdict;
 use crate::root::Root;
-use crate::view::View;
+use crate::view::{Ask, View};
+use crate::xml::XmlError;
 
 pub mod incoming;
 pub mod operation;
@@ -90,11 +92,35 @@ pub trait Source {
     /// # Errors
     /// Why there is none, for people.
     fn view(&self) -> Result<Arc<View>, String>;
+
+    /// What a domain's XML says.
+    ///
+    /// # Errors
+    /// It is not XML, or not a domain.
+    fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
+        GuestXml::parse(xml).map(Arc::new)
+    }
+
+    /// Decides for one guest.
+    ///
+    /// # Errors
+    /// As [`View::decide`].
+    fn decide(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+        view.decide(xml, ask).map(Arc::new)
+    }
+
+    /// Who runs and what is reserved at this moment, asked under the lock.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn glance(&self, root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+        read::glance(root, now)
+    }
 }
 
 /// What a call is answered with.
 pub struct Context<'a> {
-    /// What decisions are made from. Not asked for `release` and `reconnect`: they have to work with a broken policy, too.
+    /// What decisions are made from. `release` and `reconnect` ask for no view: they have to work with a broken policy, too.
     pub source: &'a dyn Source,
     /// Where reservations are written.
     pub store: &'a Store,

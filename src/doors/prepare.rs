@@ -2,6 +2,8 @@
 //! is that the guest's CPUs and memory are its own from now on, and the veto. The cases (a), (b), (c) are those of
 //! `design.md` section 1.
 
+use std::sync::Arc;
+
 use crate::doors::own::{self, Own, Standing};
 use crate::doors::reserve::{self, Reserved, Want};
 use crate::doors::{Answer, Call, Context, NO, Outcome, give_up, words};
@@ -30,7 +32,7 @@ enum Fate {
 
 /// Answers it.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
-    let guest = match GuestXml::parse(&call.xml) {
+    let guest = match context.source.guest(&call.xml) {
         Ok(guest) => guest,
         Err(error) => return give_up(call, context, None, &format!("stdin: {error}")),
     };
@@ -39,7 +41,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Ok(view) => view,
             Err(error) => return give_up(call, context, Some(&guest), &error),
         };
-        let (decision, fate) = match consider(&view, call, &guest, context.daemon) {
+        let (decision, fate) = match consider(&view, call, &guest, context) {
             Ok(considered) => considered,
             Err(error) => return give_up(call, context, Some(&guest), &format!("stdin: {error}")),
         };
@@ -85,7 +87,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 log::info!("{}; {told}", words::summary(decision.plan()));
                 return Outcome {
                     answer: Answer {
-                        stdout: decision.into_xml().unwrap_or_default(),
+                        stdout: decision.xml().unwrap_or_default().to_string(),
                         ..Answer::default()
                     },
                     reserved: want.holds().then(|| want.cpus.clone()),
@@ -112,9 +114,9 @@ fn consider(
     view: &View,
     call: &Call,
     guest: &GuestXml,
-    daemon: bool,
-) -> Result<(Decision, Fate), EngineError> {
-    let decision = view.decide(&call.xml, Ask::of(Scope::Boot))?;
+    context: &Context<'_>,
+) -> Result<(Arc<Decision>, Fate), EngineError> {
+    let decision = context.source.decide(view, &call.xml, Ask::of(Scope::Boot))?;
     let taken = view.taken(&guest.domain);
     let case = Case {
         view,
@@ -123,7 +125,7 @@ fn consider(
         taken: &taken,
         own: Own::of(view, guest),
         plan: decision.plan(),
-        daemon,
+        context,
     };
     let fate = case.fate()?;
     Ok((decision, fate))
@@ -137,7 +139,7 @@ struct Case<'a> {
     taken: &'a Taken,
     own: Own,
     plan: &'a Plan,
-    daemon: bool,
+    context: &'a Context<'a>,
 }
 
 /// Where the threads go.
@@ -187,13 +189,11 @@ impl Case<'_> {
             });
         }
         // It starts with its memory where its XML binds it: only CPUs there will do.
-        let bound = self.view.decide(
-            &self.call.xml,
-            Ask {
-                bound: true,
-                ..Ask::of(Scope::Boot)
-            },
-        )?;
+        let ask = Ask {
+            bound: true,
+            ..Ask::of(Scope::Boot)
+        };
+        let bound = self.context.source.decide(self.view, &self.call.xml, ask)?;
         let why = match &standing {
             Standing::Taken(cpus) => format!("its {}", words::held(cpus, self.taken)),
             Standing::Invalid(cpus) => format!("its {} cannot be used", words::cpus(cpus)),
@@ -324,7 +324,7 @@ impl Case<'_> {
     fn moved(&self, why: &str, place: &Placement) -> String {
         let guest = &self.guest.domain.name;
         let to = words::cpus(&place.dedicated);
-        match self.daemon {
+        match self.context.daemon {
             true => format!("{guest}'s {why}; moved to {to}, start it again"),
             false => format!("{guest}'s {why}; {to} are free: virtfit apply {guest}, then start it again"),
         }

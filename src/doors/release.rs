@@ -2,7 +2,6 @@
 //! files only frees.
 
 use crate::doors::{Answer, Call, Context, Outcome};
-use crate::ledger::guest::GuestXml;
 use crate::ledger::store::{Store, StoreError};
 
 /// Answers it.
@@ -35,7 +34,8 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
 /// By the UUID of its XML; where that cannot be read, by name.
 fn free(call: &Call, context: &Context<'_>) -> Result<bool, StoreError> {
     let store = context.store;
-    let uuid = GuestXml::parse(&call.xml).map(|guest| guest.domain.uuid);
+    let guest = context.source.guest(&call.xml);
+    let uuid = guest.map(|guest| guest.domain.uuid.clone());
     match uuid.ok().filter(|uuid| !uuid.is_empty()) {
         Some(uuid) => both(store, &uuid),
         None => {

@@ -89,7 +89,7 @@ pub fn reserve(
         pins: want.pins.clone(),
     };
     let locked = store.lock(context.deadline)?;
-    let glance = locked.glance(context.now)?;
+    let glance = context.source.glance(root, context.now)?;
     if somebody_was_quicker(view, &glance, &reservation) {
         return Ok(Reserved::Again);
     }

@@ -1,23 +1,28 @@
 //! Asks the daemon.
 
 use std::io::{self, BufReader, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, socket};
 
 use crate::clock::{self, Clock};
 use crate::step::Step;
 use crate::wire::{Kind, Question, Reply, Timed};
 
+/// How long an answer is looked for before it is waited for.
+const MOMENT: Duration = Duration::from_micros(200);
+
 /// Connects. A daemon that is stopped and has its backlog full costs no more than its time.
 ///
 /// # Errors
 /// Why there is no connection, for people.
 pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
-    let left = clock.left(clock::DAEMON).max(std::time::Duration::from_millis(1));
+    let left = clock.left(clock::DAEMON).max(Duration::from_millis(1));
     let tried = || -> io::Result<UnixStream> {
         let address = UnixAddr::new(path)?;
         let stream = socket(
@@ -38,25 +43,49 @@ pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
     })
 }
 
+/// What is asked at a step.
+pub fn question(step: &Step<'_>, xml: Vec<u8>) -> Question {
+    let mut words: Vec<Vec<u8>> = (0..4).map(|at| step.word(at).as_bytes().to_vec()).collect();
+    words.push(std::os::unix::process::parent_id().to_string().into_bytes());
+    Question {
+        kind: Kind::Hook,
+        words,
+        body: xml,
+    }
+}
+
 /// Asks and reads the answer.
 ///
 /// # Errors
 /// Why there is none, for people.
-pub fn ask(stream: &UnixStream, step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> {
-    let mut words: Vec<Vec<u8>> = (0..4).map(|at| step.word(at).as_bytes().to_vec()).collect();
-    words.push(std::os::unix::process::parent_id().to_string().into_bytes());
-    let question = Question {
-        kind: Kind::Hook,
-        words,
-        body: xml.to_vec(),
-    };
+pub fn ask(
+    stream: &UnixStream,
+    step: &Step<'_>,
+    question: &Question,
+    clock: &Clock,
+) -> Result<Reply, String> {
     let mut timed = Timed::new(stream, clock.at(clock::DAEMON));
     let asked = question.write(&mut timed);
+    if asked.is_ok() {
+        watch(stream);
+    }
     let reply = asked.and_then(|()| Reply::read(&mut BufReader::new(timed)));
     match reply {
         Ok(reply) if step.may_end_with(reply.exit) => Ok(reply),
         Ok(reply) => Err(format!("virtfitd answered with exit {}", reply.exit)),
         Err(error) => Err(in_time(&error)),
+    }
+}
+
+/// Looks for the answer for a moment, and lets others run meanwhile: being put to sleep and woken again takes longer than most answers.
+fn watch(stream: &UnixStream) {
+    let began = Instant::now();
+    while began.elapsed() < MOMENT {
+        let mut answer = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut answer, PollTimeout::ZERO) != Ok(0) {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 

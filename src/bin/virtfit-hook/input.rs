@@ -18,8 +18,9 @@ pub struct Cut {
     pub xml: Vec<u8>,
 }
 
-/// How much is asked for at once; the XML of most guests comes in one piece.
-const PIECE: usize = 64 << 10;
+/// Room for the XML of most guests; it doubles when it is full. Memory that is not used is not asked for: each page of it costs
+/// a fault, and faults are most of what this program takes.
+const ROOM: usize = 16 << 10;
 
 /// Reads to the end, but not for ever, and not without a bound.
 ///
@@ -27,7 +28,8 @@ const PIECE: usize = 64 << 10;
 /// It does not end in time, is larger than 16 MiB, or cannot be read.
 pub fn read(clock: &Clock) -> Result<Vec<u8>, Cut> {
     let stdin = io::stdin();
-    let mut xml = Vec::new();
+    let mut xml = vec![0; ROOM];
+    let mut have = 0;
     let end = loop {
         match wait(stdin.as_fd(), clock) {
             Ok(true) => {}
@@ -37,16 +39,20 @@ pub fn read(clock: &Clock) -> Result<Vec<u8>, Cut> {
             }
             Err(error) => break Err(format!("cannot read stdin: {}", error.desc())),
         }
-        match piece(stdin.as_fd(), &mut xml) {
+        if have == xml.len() {
+            xml.resize(2 * have, 0);
+        }
+        match nix::unistd::read(stdin.as_fd(), xml.get_mut(have..).unwrap_or_default()) {
             Ok(0) => break Ok(()),
-            Ok(_) if xml.len() > MAX_BODY => {
-                break Err(format!("the XML on stdin is larger than {} MiB", MAX_BODY >> 20));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(format!("cannot read stdin: {}", error.kind())),
+            Ok(got) => have += got,
+            Err(Errno::EINTR) => {}
+            Err(error) => break Err(format!("cannot read stdin: {}", error.desc())),
+        }
+        if have > MAX_BODY {
+            break Err(format!("the XML on stdin is larger than {} MiB", MAX_BODY >> 20));
         }
     };
+    xml.truncate(have);
     match end {
         Ok(()) => Ok(xml),
         Err(why) => Err(Cut { why, xml }),
@@ -68,13 +74,4 @@ fn wait(fd: std::os::fd::BorrowedFd<'_>, clock: &Clock) -> nix::Result<bool> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// What one read gives.
-fn piece(fd: std::os::fd::BorrowedFd<'_>, xml: &mut Vec<u8>) -> io::Result<usize> {
-    let have = xml.len();
-    xml.resize(have + PIECE, 0);
-    let got = nix::unistd::read(fd, xml.get_mut(have..).unwrap_or_default());
-    xml.truncate(have + got.unwrap_or(0));
-    Ok(got?)
 }

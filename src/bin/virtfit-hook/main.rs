@@ -73,18 +73,18 @@ fn run(words: &[OsString], clock: &Clock) -> Answer {
     }
     // Connected before stdin is read: the daemon's thread wakes up meanwhile.
     let connection = ask::connect(&place.socket(), clock);
-    let xml = match input::read(clock) {
-        Ok(xml) => xml,
+    let question = match input::read(clock) {
+        Ok(xml) => ask::question(&step, xml),
         Err(cut) => return step.broken(&cut.why, &cut.xml),
     };
     let answered = connection
         .as_ref()
         .map_err(Clone::clone)
-        .and_then(|stream| ask::ask(stream, &step, &xml, clock));
+        .and_then(|stream| ask::ask(stream, &step, &question, clock));
     // The connection stays open until this process ends: by its end the daemon knows that libvirt goes on.
     match answered {
         Ok(reply) => step.answer(reply),
-        Err(why) if step.needs_daemon() => step.broken(&why, &xml),
-        Err(_) => fallback::run(&step, &xml, clock),
+        Err(why) if step.needs_daemon() => step.broken(&why, &question.body),
+        Err(_) => fallback::run(&step, &question.body, clock),
     }
 }

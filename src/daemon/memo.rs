@@ -1,0 +1,305 @@
+//! Guests that were decided on lately, and what came of it: the same again is not worked out again.
+//!
+//! libvirt tells the same XML of a guest at each of its starts, and at each step of one. A decision is a pure function of that XML,
+//! the policy, the host, what others hold and the guest's devices and images ([`crate::engine`]); one is given again only where
+//! all of these are equal.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::Domain;
+use crate::engine::{Decision, EngineError};
+use crate::facts::GuestFacts;
+use crate::host::{Host, gather};
+use crate::ledger::Taken;
+use crate::ledger::guest::GuestXml;
+use crate::plan::Scope;
+use crate::policy::Policy;
+use crate::view::{Ask, View};
+use crate::xml::XmlError;
+
+/// How many guests are remembered; the one not seen for longest is forgotten.
+const MOST: usize = 16;
+/// XML longer than this is not remembered, in bytes.
+const LONGEST: usize = 64 << 10;
+
+/// What is remembered, the latest first.
+#[derive(Debug, Default)]
+pub struct Memo(Mutex<VecDeque<Known>>);
+
+/// One guest.
+#[derive(Debug)]
+struct Known {
+    xml: String,
+    guest: Arc<GuestXml>,
+    /// One a way of asking.
+    made: Vec<Made>,
+}
+
+/// One decision.
+#[derive(Debug)]
+struct Made {
+    from: From,
+    decision: Arc<Decision>,
+}
+
+/// All that a decision is made from beside the XML.
+#[derive(Debug)]
+struct From {
+    scope: Scope,
+    bound: bool,
+    policy: Arc<Policy>,
+    host: Arc<Host>,
+    taken: Taken,
+    facts: GuestFacts,
+}
+
+impl Memo {
+    /// What a domain's XML says.
+    ///
+    /// # Errors
+    /// It is not XML, or not a domain.
+    pub fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
+        if let Some(known) = self.known().iter().find(|known| known.xml == xml) {
+            return Ok(Arc::clone(&known.guest));
+        }
+        let guest = Arc::new(GuestXml::parse(xml)?);
+        self.keep(xml, &guest, None);
+        Ok(guest)
+    }
+
+    /// As [`View::decide`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decide(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+        let usual = Ask {
+            bound: ask.bound,
+            ..Ask::of(ask.scope)
+        };
+        if ask != usual {
+            return view.decide(xml, ask).map(Arc::new);
+        }
+        let guest = self.guest(xml)?;
+        let from = From::of(view, &guest.domain, ask);
+        let same = |known: &Known| {
+            let made = known.made.iter().find(|made| made.from.is(&from))?;
+            Some(Arc::clone(&made.decision))
+        };
+        let known = self.known().iter().find(|known| known.xml == xml).and_then(same);
+        if let Some(decision) = known {
+            return Ok(decision);
+        }
+        let decision = Arc::new(view.decide_from(xml, &from.facts, ask)?);
+        let made = Made {
+            from,
+            decision: Arc::clone(&decision),
+        };
+        self.keep(xml, &guest, Some(made));
+        Ok(decision)
+    }
+
+    fn keep(&self, xml: &str, guest: &Arc<GuestXml>, made: Option<Made>) {
+        if xml.len() > LONGEST {
+            return;
+        }
+        let mut all = self.known();
+        let at = all.iter().position(|known| known.xml == xml);
+        let mut known = at.and_then(|at| all.remove(at)).unwrap_or_else(|| Known {
+            xml: xml.to_string(),
+            guest: Arc::clone(guest),
+            made: Vec::new(),
+        });
+        if let Some(made) = made {
+            known.made.retain(|other| other.from.asked() != made.from.asked());
+            known.made.push(made);
+        }
+        all.push_front(known);
+        all.truncate(MOST);
+    }
+
+    fn known(&self) -> MutexGuard<'_, VecDeque<Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From {
+    /// What a decision would be made from now.
+    fn of(view: &View, domain: &Domain, ask: Ask<'_>) -> Self {
+        Self {
+            scope: ask.scope,
+            bound: ask.bound,
+            policy: Arc::clone(&view.policy),
+            host: Arc::clone(&view.host),
+            taken: view.taken(domain),
+            facts: gather::gather(&view.root, &view.host, domain),
+        }
+    }
+
+    fn asked(&self) -> (Scope, bool) {
+        (self.scope, self.bound)
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.asked() == other.asked()
+            && Arc::ptr_eq(&self.policy, &other.policy)
+            && (Arc::ptr_eq(&self.host, &other.host) || self.host == other.host)
+            && self.taken == other.taken
+            && self.facts == other.facts
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::daemon::memory::Memory;
+    use crate::root::Root;
+    use crate::view::Place;
+
+    const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
+
+    #[test]
+    fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("host");
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(fixtures.join("hosts/paper")).arg(&base);
+        assert!(copy.status().unwrap().success());
+        let write = |path: &str, text: &str| {
+            let path = base.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("etc/virtfit/policy.toml", POLICY);
+        let memory = Memory::new(Place {
+            root: Root::new(&base),
+            ..Place::default()
+        });
+        let xml = fs::read_to_string(fixtures.join("domains/def.xml")).unwrap();
+        let other = xml.replace("<name>def</name>", "<name>other</name>");
+        let memo = Memo::default();
+        let domain = |name: &str, pin: u32| {
+            format!(
+                "<domstatus state='running' reason='booted' pid='1'><vcpus><vcpu id='0' pid='9'/></vcpus><domain type='kvm'>\
+                 <name>{name}</name><uuid>8c1f6f0e-0000-4000-8000-00000000000{pin}</uuid><memory>1024</memory><vcpu>1</vcpu>\
+                 <cputune><vcpupin vcpu='0' cpuset='{pin}'/></cputune></domain></domstatus>"
+            )
+        };
+        // what changes, and whether it is decided anew
+        let steps: [(&str, &dyn Fn(), bool); 8] = [
+            ("nothing", &|| {}, false),
+            (
+                "a guest takes a CPU",
+                &|| write("run/libvirt/qemu/db.xml", &domain("db", 3)),
+                true,
+            ),
+            (
+                "another floats",
+                &|| write("run/libvirt/qemu/web.xml", &domain("web", 0)),
+                false,
+            ),
+            (
+                "it ends",
+                &|| fs::remove_file(base.join("run/libvirt/qemu/db.xml")).unwrap(),
+                true,
+            ),
+            (
+                "pages",
+                &|| {
+                    write(
+                        "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages",
+                        "7\n",
+                    )
+                },
+                true,
+            ),
+            (
+                "a CPU goes",
+                &|| write("sys/devices/system/cpu/online", "0-30\n"),
+                true,
+            ),
+            (
+                "autostart",
+                &|| write("etc/libvirt/qemu/autostart/def.xml", ""),
+                true,
+            ),
+            (
+                "the policy",
+                &|| write("etc/virtfit/policy.toml", &POLICY.replace("fit", "local")),
+                true,
+            ),
+        ];
+        // Much later than all was written, so that files that were read have rested.
+        let view = || {
+            memory
+                .view(SystemTime::now() + Duration::from_secs(3600))
+                .unwrap()
+        };
+        let ask = Ask::of(Scope::Boot);
+        let mut before = memo.decide(&view(), &xml, ask).unwrap();
+        for (what, step, anew) in steps {
+            step();
+            let view = view();
+            let now = memo.decide(&view, &xml, ask).unwrap();
+            let fresh = view.decide(&xml, ask).unwrap();
+            assert_eq!((now.plan(), now.xml()), (fresh.plan(), fresh.xml()), "{what}");
+            assert_eq!(!Arc::ptr_eq(&before, &now), anew, "{what}");
+            for ask in [Ask { bound: true, ..ask }, Ask::of(Scope::Incoming)] {
+                let now = memo.decide(&view, &xml, ask).unwrap();
+                let fresh = view.decide(&xml, ask).unwrap();
+                assert_eq!(
+                    (now.plan(), now.xml()),
+                    (fresh.plan(), fresh.xml()),
+                    "{what}: {ask:?}"
+                );
+            }
+            assert_eq!(memo.decide(&view, &other, ask).unwrap().plan().guest, "other");
+            before = now;
+        }
+        // What is asked in a special way is no answer to the usual question.
+        let special = Ask {
+            profile: Some("off"),
+            ..ask
+        };
+        assert_eq!(
+            memo.decide(&view(), &xml, special)
+                .unwrap()
+                .plan()
+                .profile
+                .as_deref(),
+            Some("off")
+        );
+        assert_eq!(
+            memo.decide(&view(), &xml, ask).unwrap().plan().profile.as_deref(),
+            Some("local")
+        );
+        assert!(memo.decide(&view(), "<domain>", ask).is_err());
+    }
+
+    #[test]
+    fn it_does_not_grow() {
+        let memo = Memo::default();
+        let xml =
+            |number: usize| format!("<domain type='kvm'><name>g{number}</name><memory>1</memory></domain>");
+        for number in 0..2 * MOST {
+            assert_eq!(
+                memo.guest(&xml(number)).unwrap().domain.name,
+                format!("g{number}")
+            );
+        }
+        let long = format!(
+            "<domain type='kvm'><name>{}</name><memory>1</memory></domain>",
+            "g".repeat(LONGEST)
+        );
+        memo.guest(&long).unwrap();
+        assert_eq!(memo.known().len(), MOST);
+        assert_eq!(memo.known()[0].xml, xml(2 * MOST - 1));
+    }
+}
