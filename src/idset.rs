@@ -3,6 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use smallvec::SmallVec;
+
 use crate::units::{HostCpu, Id, NodeId, VcpuId};
 
 /// Host CPUs.
@@ -12,18 +14,21 @@ pub type NodeSet = IdSet<NodeId>;
 /// vCPUs of one guest.
 pub type VcpuSet = IdSet<VcpuId>;
 
+/// Two words take no more room than a vector's pointer, length and capacity, and are all that hosts of up to 128 CPUs need.
+type Words = SmallVec<[u64; 2]>;
+
 /// A set of ids of one kind. Prints as a cpulist: `0-3,16`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdSet<T> {
     /// Bit `n % 64` of word `n / 64` is id `n`; the last word is never zero, so equal sets are equal vectors.
-    words: Vec<u64>,
+    words: Words,
     kind: PhantomData<T>,
 }
 
 impl<T> Default for IdSet<T> {
     fn default() -> Self {
         Self {
-            words: Vec::new(),
+            words: Words::new(),
             kind: PhantomData,
         }
     }
@@ -166,7 +171,7 @@ impl<T: Id> IdSet<T> {
         self.words.len() <= other.words.len() && self.words.iter().zip(&other.words).all(|(a, b)| a & !b == 0)
     }
 
-    fn trimmed(words: Vec<u64>) -> Self {
+    fn trimmed(words: Words) -> Self {
         let mut set = Self {
             words,
             kind: PhantomData,

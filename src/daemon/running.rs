@@ -211,7 +211,7 @@ fn reserve(live: &door::Live, before: Option<&Reservation>, view: &View) -> Resu
         .iter()
         .filter(|other| other.uuid != live.uuid)
         .any(|other| !other.cpus.union(&other.withheld).is_disjoint(&live.unreserved));
-    if taken || glance.running != view.reading.running {
+    if taken || *glance.running != view.reading.running {
         return Ok(false);
     }
     locked.write(&reservation)?;

@@ -66,6 +66,8 @@ impl Stamp {
 pub struct Listing {
     /// By name.
     files: Vec<Listed>,
+    /// Their names, once somebody asked.
+    names: Option<Arc<BTreeSet<String>>>,
     /// How often it was listed: who remembers this number knows whether anything may have changed.
     times: u64,
     /// All that can happen to these files is seen by watching the folder.
@@ -142,6 +144,7 @@ impl Listing {
     /// Forgets the files: whatever goes wrong from here on, it is listed again. How many there were.
     fn begin(&mut self) -> usize {
         self.whole = false;
+        self.names = None;
         std::mem::take(&mut self.files).len()
     }
 
@@ -157,6 +160,12 @@ impl Listing {
     /// The files as they were last listed.
     pub fn files(&self) -> &[Listed] {
         &self.files
+    }
+
+    /// The files' names.
+    pub fn names(&mut self) -> Arc<BTreeSet<String>> {
+        let named = || Arc::new(self.files.iter().map(|file| file.stem.clone()).collect());
+        Arc::clone(self.names.get_or_insert_with(named))
     }
 
     /// A number that is another one as soon as something may have changed.

@@ -42,7 +42,7 @@ pub struct Glance {
     /// Files of those that do not count any more, by stem.
     pub void: Vec<String>,
     /// Names of the guests that have a status file.
-    pub running: BTreeSet<String>,
+    pub running: Arc<BTreeSet<String>>,
     /// What could not be read, for people.
     pub warnings: Vec<String>,
 }
@@ -123,7 +123,7 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
     }
     let mut reading = Reading {
         warnings: cache.pinned.warnings.clone(),
-        running: glance.running,
+        running: BTreeSet::clone(&glance.running),
         ..Reading::default()
     };
     let pinned = &cache.pinned.records;
@@ -145,12 +145,7 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
     reading.warnings.extend(glance.warnings);
     reading.reservations = glance.reservations;
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
-    reading.autostart = cache
-        .autostart
-        .files()
-        .iter()
-        .map(|file| file.stem.clone())
-        .collect();
+    reading.autostart = BTreeSet::clone(&cache.autostart.names());
     add_claims(root, now, &mut cache.definitions, &mut reading)?;
     let reading = Arc::new(reading);
     cache.last = Some(cache::Last {
@@ -186,9 +181,8 @@ pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Gl
 
 /// A glance at what is listed.
 fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
-    let running = cache.status.listing.files().iter();
     let mut glance = Glance {
-        running: running.map(|file| file.stem.clone()).collect(),
+        running: cache.status.listing.names(),
         ..Glance::default()
     };
     let since = seconds(now);

@@ -500,7 +500,7 @@ mod tests {
         let glance = locked.glance(at(1000)).unwrap();
         assert_eq!(glance.void, [UUID]);
         let runs = Glance {
-            running: ["db".to_string()].into(),
+            running: std::sync::Arc::new(["db".to_string()].into()),
             ..glance.clone()
         };
         locked.sweep(&runs, at(1000));

@@ -28,7 +28,7 @@ impl OpenFiles {
     pub fn read(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
         let mut files = self.files();
         let file = files.get(path)?;
-        match again(file, most) {
+        match again(file, path.starts_with("/sys/devices"), most) {
             Ok(bytes) => Some(bytes),
             Err(_) => {
                 files.remove(path);
@@ -68,7 +68,7 @@ fn may_be_kept(path: &Path) -> bool {
 }
 
 /// Reads a file from its beginning.
-fn again(file: &File, most: u64) -> io::Result<Vec<u8>> {
+fn again(file: &File, is_attribute: bool, most: u64) -> io::Result<Vec<u8>> {
     if file.metadata()?.nlink() == 0 {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -77,7 +77,8 @@ fn again(file: &File, most: u64) -> io::Result<Vec<u8>> {
     loop {
         let got = file.read_at(bytes.get_mut(have..).unwrap_or_default(), have as u64)?;
         have += got;
-        if got == 0 {
+        // An attribute of sysfs is a page at most, and comes at once.
+        if got == 0 || (is_attribute && have < USUAL) {
             bytes.truncate(have);
             return Ok(bytes);
         }
