@@ -49,6 +49,28 @@ pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
     first.unwrap_or((parent, 0))
 }
 
+/// Whether the daemon runs a hook for this guest now, anybody's: a child whose arguments are the guest's name, an operation and
+/// its half (libvirt's `hooks.html`), be it a program or a script with its interpreter before them.
+pub fn runs_hook_for(root: &Root, daemon: u32, guest: &str) -> bool {
+    let is_child = |pid: u32| {
+        let stat = root.read(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| parent_of(&stat) == Some(daemon))
+    };
+    let is_its_hook = |pid: u32| {
+        let Ok(line) = root.read(format!("/proc/{pid}/cmdline")) else {
+            return false;
+        };
+        let words: Vec<&str> = line.split('\0').collect();
+        words.windows(3).skip(1).any(|words| match words {
+            [name, _, half] => *name == guest && matches!(*half, "begin" | "end"),
+            _ => false,
+        })
+    };
+    let all = root.list("/proc").unwrap_or_default();
+    let mut pids = all.iter().filter_map(|name| name.parse().ok());
+    pids.any(|pid| is_child(pid) && is_its_hook(pid))
+}
+
 /// Field 2 of `/proc/PID/stat` (`proc(5)`), without its parentheses.
 fn name(stat: &str) -> Option<&str> {
     let (before, _) = stat.rsplit_once(')')?;
@@ -97,6 +119,24 @@ mod tests {
             (99, (99, 0)),
         ] {
             assert_eq!(libvirt_of(&root, parent), expected, "{parent}");
+        }
+        for (pid, line) in [
+            (20, "/etc/libvirt/hooks/qemu\0db\0prepare\0begin\0-\0"),
+            (21, "/bin/sh\0hook\0other\0prepare\0begin\0-\0"),
+            (30, "db\0db\0x\0"),
+        ] {
+            std::fs::write(folder.path().join(format!("proc/{pid}/cmdline")), line).unwrap();
+        }
+        for (daemon, guest, expected) in [
+            (10, "db", true),
+            (10, "d", false),
+            (10, "prepare", false),
+            // The wrapper's child, not the daemon's.
+            (10, "other", false),
+            (1, "db", false),
+            (11, "db", false),
+        ] {
+            assert_eq!(runs_hook_for(&root, daemon, guest), expected, "{daemon} {guest}");
         }
         assert_eq!(daemon(&root, 10), Daemon::StartedAt(100));
         assert_eq!(daemon(&root, 99), Daemon::Gone);
