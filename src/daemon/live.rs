@@ -97,7 +97,8 @@ fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
     let all = threads::of(root, pid);
     let mut out = Vec::new();
     for (thread, cpus) in done.iter().filter_map(mask) {
-        for found in all.iter().filter(|found| thread_of(&found.name) == thread) {
+        let its = |found: &&threads::ProcThread| !is_kernels(&found.name) && thread_of(&found.name) == thread;
+        for found in all.iter().filter(its) {
             if found.allowed != *cpus {
                 out.push(format!(
                     "thread {} ({}) may run on {} after it was pinned to {cpus}",
@@ -124,6 +125,12 @@ pub fn thread_of(name: &str) -> Thread {
             Thread::Iothread(crate::units::IothreadId(id))
         }),
     }
+}
+
+/// A thread of QEMU's that is the kernel's own: `kvm-nx-lpage-recovery` (`arch/x86/kvm/mmu/mmu.c`), which older kernels run outside
+/// of QEMU. The first vCPU that runs starts it and hands down its mask; libvirt does not know it, and no pin moves it.
+pub fn is_kernels(name: &str) -> bool {
+    name.starts_with("kvm-")
 }
 
 /// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that vCPU's is, and a real-time one
@@ -217,6 +224,19 @@ pub fn line(live: &Live, applied: &Applied) -> Option<String> {
 mod tests {
     use super::*;
     use crate::units::{IothreadId, VcpuId};
+
+    #[test]
+    fn the_kernels_own_threads_are_known_by_their_names() {
+        for (name, kernels) in [
+            ("kvm-nx-lpage-re", true),
+            ("kvm-nx-lpage-recovery-4711", true),
+            ("CPU 0/KVM", false),
+            ("qemu-kvm", false),
+            ("kvm", false),
+        ] {
+            assert_eq!(is_kernels(name), kernels, "{name}");
+        }
+    }
 
     #[test]
     fn a_threads_name_tells_whose_it_is() {
