@@ -1,0 +1,107 @@
+//! What libvirt does not take of virtfit: the definition stays as it was written, and that is told, once.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::daemon::{Libvirt, Setup, small, within};
+
+fn policy(io: &str) -> String {
+    format!(
+        "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\non_policy_change = \"apply\"\n\n\
+         [profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\ndisk = {{ io = \"{io}\" }}\n\n\
+         [[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"plain\"\n"
+    )
+}
+
+/// A QEMU built without io_uring, as libvirt sees it: it remembers what a QEMU can do.
+fn without_io_uring(libvirt: &Libvirt) {
+    libvirt.hold("TERM");
+    let folder = libvirt.on_host("var/cache/libvirt/qemu/capabilities");
+    let mut changed = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let without = text.replace("<flag name='aio.io_uring'/>", "");
+        changed += usize::from(without != text);
+        fs::write(&path, without).unwrap();
+    }
+    assert_ne!(
+        changed, 0,
+        "this QEMU has no io_uring anyway: look for another setting"
+    );
+    libvirt.release();
+}
+
+fn guest(libvirt: &Libvirt, name: &str) -> String {
+    let image = format!("{name}.raw");
+    libvirt.image(&image, &vec![1; 1 << 20]);
+    let disk = format!(
+        "<disk type='file' device='disk'>\n      <driver name='qemu' type='raw'/>\n      <source file='{}'/>\n      \
+         <target dev='vda' bus='virtio'/>\n    </disk>\n    <memballoon",
+        Libvirt::images().join(image).display()
+    );
+    small(name).replace("<memballoon", &disk)
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn a_setting_that_this_qemu_cannot_take() {
+    let libvirt = Libvirt::with(&Setup {
+        policy: Some(&policy("io_uring")),
+        ..Setup::default()
+    });
+    libvirt.define(&guest(&libvirt, "a")).unwrap();
+    without_io_uring(&libvirt);
+    let written = libvirt.dump("a");
+    let daemon = libvirt.virtfitd();
+    let told = || {
+        libvirt
+            .log()
+            .matches("libvirt does not take the tuned definition")
+            .count()
+    };
+    within(10, "it is told", || {
+        (told() > 0).then_some(()).ok_or(libvirt.log())
+    });
+    let log = libvirt.log();
+    let line = log.lines().find(|line| line.contains("does not take")).unwrap();
+    assert!(line.contains("a: ") && line.contains("io uring"), "{line}");
+
+    // It starts, on a CPU of its own: that needs no definition.
+    libvirt.virsh(&["start", "a"]).unwrap();
+    libvirt.runs_on("a", "1");
+    let now = libvirt.guest("a");
+    assert_eq!(now.held.to_string(), "1");
+    libvirt.virsh(&["destroy", "a"]).unwrap();
+    libvirt.is_clean();
+    assert_eq!(libvirt.dump("a"), written);
+
+    // Nor is it tried again, whatever else happens: other guests, a signal, another daemon.
+    libvirt.define(&small("b")).unwrap();
+    libvirt.is_tuned("b");
+    for words in [&["start", "b"][..], &["destroy", "b"]] {
+        libvirt.virsh(words).unwrap();
+    }
+    daemon.signal("HUP");
+    thread::sleep(Duration::from_millis(500));
+    drop(daemon);
+    let _daemon = libvirt.virtfitd();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(told(), 1, "{}", libvirt.log());
+
+    // Whoever looks is told what to do, and who does it, why it does not work.
+    assert_eq!(libvirt.guest("a").pending, ["virtfit apply"]);
+    let apply = libvirt.virtfit(&["apply", "a"]);
+    let stderr = String::from_utf8_lossy(&apply.stderr).into_owned();
+    assert_eq!(apply.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("a: ") && stderr.contains("io uring"), "{stderr}");
+    assert_eq!(libvirt.dump("a"), written);
+
+    // A policy without it is followed at once.
+    fs::write(libvirt.on_host("etc/virtfit/policy.toml"), policy("keep")).unwrap();
+    libvirt.is_tuned("a");
+    libvirt.virsh(&["start", "a"]).unwrap();
+    libvirt.runs_on("a", "1");
+    libvirt.virsh(&["destroy", "a"]).unwrap();
+}
