@@ -319,6 +319,7 @@ impl Worker {
             log::debug!("libvirt's driver runs");
             self.pending.libvirt_is_up();
             self.running.libvirt_is_up();
+            self.definitions.libvirt_is_new();
             self.rescan();
         }
     }

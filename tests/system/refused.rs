@@ -14,17 +14,22 @@ fn policy(io: &str) -> String {
     )
 }
 
-/// A QEMU built without io_uring, as libvirt sees it: it remembers what a QEMU can do.
-fn without_io_uring(libvirt: &Libvirt) {
+/// A QEMU with io_uring, or built without, as libvirt sees it: it remembers what a QEMU can do.
+fn io_uring(libvirt: &Libvirt, can: bool) {
     libvirt.hold("TERM");
     let folder = libvirt.on_host("var/cache/libvirt/qemu/capabilities");
     let mut changed = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let without = text.replace("<flag name='aio.io_uring'/>", "");
-        changed += usize::from(without != text);
-        fs::write(&path, without).unwrap();
+        let without = "<!-- no io_uring -->";
+        let with = "<flag name='aio.io_uring'/>";
+        let new = match can {
+            true => text.replace(without, with),
+            false => text.replace(with, without),
+        };
+        changed += usize::from(new != text);
+        fs::write(&path, new).unwrap();
     }
     assert_ne!(
         changed, 0,
@@ -52,7 +57,7 @@ fn a_setting_that_this_qemu_cannot_take() {
         ..Setup::default()
     });
     libvirt.define(&guest(&libvirt, "a")).unwrap();
-    without_io_uring(&libvirt);
+    io_uring(&libvirt, false);
     let written = libvirt.dump("a");
     let daemon = libvirt.virtfitd();
     let told = || {
@@ -99,8 +104,24 @@ fn a_setting_that_this_qemu_cannot_take() {
     assert_eq!(libvirt.dump("a"), written);
 
     // A policy without it is followed at once.
-    fs::write(libvirt.on_host("etc/virtfit/policy.toml"), policy("keep")).unwrap();
+    let set = |io| fs::write(libvirt.on_host("etc/virtfit/policy.toml"), policy(io)).unwrap();
+    set("keep");
     libvirt.is_tuned("a");
+    let tuned = libvirt.dump("a");
+
+    // libvirt that starts again is asked again, as it may know a newer QEMU now, and asked once.
+    set("io_uring");
+    within(10, "it is told", || {
+        (told() == 2).then_some(()).ok_or(libvirt.log())
+    });
+    libvirt.restart_libvirtd();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!((told(), libvirt.dump("a")), (2, tuned), "{}", libvirt.log());
+    io_uring(&libvirt, true);
+    within(10, "it has it", || {
+        let dump = libvirt.dump("a");
+        dump.contains("io='io_uring'").then_some(()).ok_or(libvirt.log())
+    });
     libvirt.virsh(&["start", "a"]).unwrap();
     libvirt.runs_on("a", "1");
     libvirt.virsh(&["destroy", "a"]).unwrap();
