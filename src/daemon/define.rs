@@ -358,6 +358,10 @@ impl Definitions {
             log::debug!("{name}: {error}");
             return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
         }
+        if driver::hooked(root).contains(name) {
+            log::debug!("{name}: another program's hook runs for it: later");
+            return Next::Wait(Waits::Until(Instant::now() + driver::HOOKED));
+        }
         // What happened up to here is in the file that is compared now.
         (around.drain)();
         if !definition.is_current(root) {

@@ -150,7 +150,7 @@ impl Inflight {
             return Fate::Stays;
         }
         // Another program's hook may keep libvirt waiting for as long as it likes.
-        match process::runs_hook_for(&self.root, mark.daemon, name) {
+        match process::hooked(&self.root, mark.daemon).contains(name) {
             true => Fate::Again(Mark {
                 since: now,
                 ..mark.clone()
