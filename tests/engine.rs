@@ -467,3 +467,75 @@ fn a_later_place_has_the_same_caches_and_packages() {
     let split = snc().held("8-15").held("24-31").decide("", first.text());
     split.expect("a node of each", &["because only another shape fits…"]);
 }
+
+/// libvirt takes `<cache mode='passthrough'/>` only beside the host's whole CPU, whoever wrote which.
+#[test]
+fn cache_passthrough_and_the_cpu_mode_go_together() {
+    let host = Asked::on("paper");
+    let cpu = |mode: &str, cache: &str| format!("<cpu mode='{mode}'>{cache}</cpu>");
+    let passthrough = "<cache mode='passthrough'/>";
+    let asks = "features = { cache = \"passthrough\" }";
+    let table: [(&str, &str, &str, &[&str]); 8] = [
+        (
+            "host-model",
+            "",
+            asks,
+            &["set cpu/@mode host-passthrough", "set cpu/cache passthrough"],
+        ),
+        (
+            "host-passthrough",
+            "",
+            asks,
+            &["!set cpu/@mode", "set cpu/cache passthrough"],
+        ),
+        (
+            "host-passthrough",
+            "",
+            "cpu_mode = \"host-model\"\nfeatures = { cache = \"passthrough\" }",
+            &[
+                "set cpu/@mode host-model",
+                "!set cpu/cache",
+                "not done cache passthrough…",
+            ],
+        ),
+        (
+            "maximum",
+            "",
+            "cpu_mode = \"keep\"\nfeatures = { cache = \"passthrough\" }",
+            &["!set cpu/@mode", "set cpu/cache passthrough"],
+        ),
+        (
+            "host-model",
+            "",
+            "cpu_mode = \"keep\"\nfeatures = { cache = \"passthrough\" }",
+            &["!set cpu/@mode", "!set cpu/cache", "not done cache passthrough…"],
+        ),
+        (
+            "host-passthrough",
+            passthrough,
+            "cpu_mode = \"host-model\"",
+            &[
+                "!set cpu/@mode",
+                "!set cpu/cache",
+                "not done CPU mode host-model…",
+            ],
+        ),
+        (
+            "maximum",
+            passthrough,
+            "",
+            &["set cpu/@mode host-passthrough", "!set cpu/cache"],
+        ),
+        (
+            "host-passthrough",
+            "<cache mode='emulate' level='3'/>",
+            "cpu_mode = \"host-model\"",
+            &["set cpu/@mode host-model"],
+        ),
+    ];
+    for (mode, cache, keys, wanted) in table {
+        let xml = guest(4, 1024, "", &cpu(mode, cache), "");
+        host.decide(keys, &xml)
+            .expect(&format!("{mode} {cache}: {keys}"), wanted);
+    }
+}

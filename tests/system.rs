@@ -11,7 +11,12 @@ mod system {
     mod commands;
     mod faults;
     mod freeze;
+    mod hooks;
+    mod kvm;
+    mod lifecycle;
     mod migration;
     mod operations;
     mod races;
+    mod refused;
+    mod requests;
 }

@@ -17,7 +17,7 @@
 mod carry_out;
 mod track;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::definition::Definition;
@@ -57,6 +57,8 @@ pub struct Definitions {
     /// Pins they had.
     pub earlier: EarlierRecords,
     tracks: BTreeMap<String, Track>,
+    /// UUIDs of those that libvirt did not take, and that another libvirt may take.
+    again: BTreeSet<String>,
 }
 
 /// What a look at a definition needs from outside.
@@ -78,6 +80,7 @@ impl Definitions {
             seen,
             earlier,
             tracks: BTreeMap::new(),
+            again: BTreeSet::new(),
         }
     }
 
@@ -120,6 +123,15 @@ impl Definitions {
     /// Something outside changed: what was tried in vain may be tried again.
     pub fn fresh_start(&mut self) {
         self.tracks.values_mut().for_each(Track::fresh_start);
+    }
+
+    /// libvirt's driver started: it, or the QEMU it has looked at, may be a newer one. What it did not take is tried once more.
+    pub fn libvirt_is_new(&mut self) {
+        let failed = self
+            .seen
+            .iter()
+            .filter(|(_, seen)| seen.outcome == Outcome::Failed);
+        self.again = failed.map(|(uuid, _)| uuid.clone()).collect();
     }
 
     /// Names of the definitions that are worth another look when CPUs became free or the host changed: refused, degraded, on CPUs
@@ -225,7 +237,7 @@ impl Definitions {
         let running = view.reading.running.contains(name);
         let worth = match outcome {
             _ if !same || why == Why::Autostart => true,
-            Some(Outcome::Failed) => false,
+            Some(Outcome::Failed) => self.again.remove(&domain.uuid),
             Some(outcome) => !running && (outcome.is_poor() || collides) && why != Why::Changed,
             None => true,
         };

@@ -14,8 +14,9 @@ use crate::root::Root;
 
 /// A guest whose `migrate` or `restore` is followed by no `prepare` in this time does not come.
 const INCOMING: Duration = Duration::from_secs(reservation::TENTATIVE_SECONDS);
-/// No start takes longer before its status file is there; longer means that the end of it was missed.
-const UNSEEN: Duration = Duration::from_secs(600);
+/// After this it is doubted that libvirt is still at it: the end of it may have been missed (the hook found no daemon, or virtfit
+/// was disabled meanwhile).
+pub const UNSEEN: Duration = Duration::from_secs(600);
 
 /// What libvirt does with a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +42,37 @@ pub struct Mark {
     pub daemon_start: Option<u64>,
 }
 
+/// What becomes of a mark.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is what it was.
+    Stays,
+    /// A hook of libvirt's still runs for the guest: it counts from now on.
+    Again(Mark),
+    /// It is over.
+    Falls,
+}
+
 /// The guests in flight, by name: a name is one guest's at a time. Shared by the threads that answer hooks and the one that calls
 /// libvirt; the lock is never held over I/O.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inflight {
     root: Root,
+    unseen: Duration,
     marks: Mutex<BTreeMap<String, Mark>>,
 }
 
 impl Inflight {
     /// Nobody yet; `/proc` is read below `root`.
     pub fn new(root: Root) -> Self {
+        Self::with_limit(root, UNSEEN)
+    }
+
+    /// The same with another time after which the end of a start counts as missed.
+    pub fn with_limit(root: Root, unseen: Duration) -> Self {
         Self {
             root,
+            unseen,
             marks: Mutex::default(),
         }
     }
@@ -81,14 +100,21 @@ impl Inflight {
         let Some(mark) = self.marks().get(name).cloned() else {
             return false;
         };
-        let over = self.is_over(&mark, Instant::now());
-        if over {
-            let mut marks = self.marks();
-            if marks.get(name) == Some(&mark) {
-                marks.remove(name);
+        let fate = self.fate(name, &mark, Instant::now());
+        let mut marks = self.marks();
+        // Whoever changed it meanwhile knows better.
+        if marks.get(name) == Some(&mark) {
+            match &fate {
+                Fate::Stays => {}
+                Fate::Again(mark) => {
+                    marks.insert(name.to_string(), mark.clone());
+                }
+                Fate::Falls => {
+                    marks.remove(name);
+                }
             }
         }
-        !over
+        !matches!(fate, Fate::Falls)
     }
 
     /// All names in flight, sorted.
@@ -97,16 +123,40 @@ impl Inflight {
         all.into_iter().filter(|name| self.contains(name)).collect()
     }
 
-    fn is_over(&self, mark: &Mark, now: Instant) -> bool {
-        let age = now.saturating_duration_since(mark.since);
-        let too_old = match mark.phase {
-            Phase::Incoming => age >= INCOMING,
-            Phase::Starting | Phase::Ending => age >= UNSEEN,
-        };
-        too_old
-            || mark
-                .daemon_start
-                .is_some_and(|start| self.is_gone(mark.daemon, start))
+    /// When the next mark may fall by its age: nothing else tells that to whoever waits for its end.
+    pub fn deadline(&self) -> Option<Instant> {
+        let marks = self.marks();
+        let ends = marks
+            .values()
+            .filter_map(|mark| mark.since.checked_add(self.limit(mark.phase)));
+        ends.min()
+    }
+
+    fn limit(&self, phase: Phase) -> Duration {
+        match phase {
+            Phase::Incoming => INCOMING,
+            Phase::Starting | Phase::Ending => self.unseen,
+        }
+    }
+
+    fn fate(&self, name: &str, mark: &Mark, now: Instant) -> Fate {
+        let gone = mark
+            .daemon_start
+            .is_some_and(|start| self.is_gone(mark.daemon, start));
+        if gone {
+            return Fate::Falls;
+        }
+        if now.saturating_duration_since(mark.since) < self.limit(mark.phase) {
+            return Fate::Stays;
+        }
+        // Another program's hook may keep libvirt waiting for as long as it likes.
+        match process::hooked(&self.root, mark.daemon).contains(name) {
+            true => Fate::Again(Mark {
+                since: now,
+                ..mark.clone()
+            }),
+            false => Fate::Falls,
+        }
     }
 
     fn is_gone(&self, pid: u32, started: u64) -> bool {
@@ -181,13 +231,13 @@ mod tests {
     fn a_mark_does_not_live_for_ever() {
         let inflight = Inflight::new(Root::none());
         let now = Instant::now();
-        for (phase, seconds, over) in [
-            (Phase::Incoming, 29, false),
-            (Phase::Incoming, 30, true),
-            (Phase::Starting, 599, false),
-            (Phase::Starting, 600, true),
-            (Phase::Ending, 599, false),
-            (Phase::Ending, 600, true),
+        for (phase, seconds, fate) in [
+            (Phase::Incoming, 29, Fate::Stays),
+            (Phase::Incoming, 30, Fate::Falls),
+            (Phase::Starting, 599, Fate::Stays),
+            (Phase::Starting, 600, Fate::Falls),
+            (Phase::Ending, 599, Fate::Stays),
+            (Phase::Ending, 600, Fate::Falls),
         ] {
             let mark = Mark {
                 phase,
@@ -196,8 +246,39 @@ mod tests {
                 daemon_start: None,
             };
             let then = now + Duration::from_secs(seconds);
-            assert_eq!(inflight.is_over(&mark, then), over, "{phase:?} after {seconds} s");
+            assert_eq!(
+                inflight.fate("db", &mark, then),
+                fate,
+                "{phase:?} after {seconds} s"
+            );
         }
+    }
+
+    #[test]
+    fn a_mark_stays_as_long_as_a_hook_runs_for_its_guest() {
+        let dir = tempfile::tempdir().unwrap();
+        daemon(dir.path(), 7, 100);
+        let hook = dir.path().join("proc/20");
+        fs::create_dir_all(&hook).unwrap();
+        fs::write(hook.join("stat"), "20 (60-slow) S 7 2 3").unwrap();
+        fs::write(
+            hook.join("cmdline"),
+            "/bin/sh\0/etc/hooks/60-slow\0db\0prepare\0begin\0-\0",
+        )
+        .unwrap();
+        let limit = Duration::from_millis(30);
+        let inflight = Inflight::with_limit(Root::new(dir.path()), limit);
+        for name in ["db", "web"] {
+            inflight.begin(name, Phase::Starting, 7);
+        }
+        let first = inflight.deadline().unwrap();
+        std::thread::sleep(limit);
+        assert_eq!(inflight.names(), ["db"]);
+        assert!(inflight.deadline().unwrap() > first);
+        fs::remove_dir_all(&hook).unwrap();
+        std::thread::sleep(limit);
+        assert!(!inflight.contains("db"));
+        assert_eq!(inflight.deadline(), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::doors::live::{Class, Live, ThreadClass};
 use crate::host::threads;
 use crate::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use crate::ledger::pinned::{self, Pinned, Thread};
-use crate::ledger::thread::of_name;
+use crate::ledger::thread::{is_kernels, of_name};
 use crate::root::Root;
 use crate::wire;
 
@@ -99,7 +99,8 @@ fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
     let all = threads::of(root, pid);
     let mut out = Vec::new();
     for (thread, cpus) in done.iter().filter_map(mask) {
-        for found in all.iter().filter(|found| of_name(&found.name) == thread) {
+        let its = |found: &&threads::ProcThread| !is_kernels(&found.name) && of_name(&found.name) == thread;
+        for found in all.iter().filter(its) {
             if found.allowed != *cpus {
                 out.push(format!(
                     "thread {} ({}) may run on {} after it was pinned to {cpus}",

@@ -7,6 +7,7 @@ pub mod define;
 pub mod definition;
 pub mod earlier;
 pub mod floats;
+pub mod hooked;
 pub mod hooks;
 pub mod inflight;
 pub mod live;

@@ -1,10 +1,11 @@
 //! What the worker does for guests that run: what they lack after their start, and floats that make room and get it back.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{floats, live};
+use super::{floats, hooked, live};
 use crate::doors::live as door;
 use crate::host::libvirtd;
 use crate::hypervisor::Hypervisor;
@@ -41,6 +42,8 @@ pub struct Running {
     fresh: bool,
     /// libvirt did not answer; when it is tried again.
     retry: Option<Instant>,
+    /// Other programs' hooks run for some; when these are looked at again.
+    hooked: Option<Instant>,
 }
 
 impl Running {
@@ -82,12 +85,13 @@ impl Running {
     /// Whether there is something to do.
     pub fn is_ready(&self, now: Instant) -> bool {
         let waits = self.retry.is_some_and(|time| time > now);
-        !waits && (self.fresh || self.retry.is_some())
+        let hooked = self.hooked.is_some_and(|time| time <= now);
+        !waits && (self.fresh || hooked || self.retry.is_some())
     }
 
     /// When there is something to do again.
     pub fn deadline(&self) -> Option<Instant> {
-        self.retry
+        self.retry.into_iter().chain(self.hooked).min()
     }
 
     /// Does it. Guests that are `busy` (by name) keep their place and are looked at when their hook has ended.
@@ -100,6 +104,7 @@ impl Running {
         let root = &view.root;
         self.fresh = false;
         self.retry = None;
+        self.hooked = None;
         if !libvirtd::driver_runs(root) {
             // Nobody can be asked; when libvirt is back it tells of all guests that run.
             self.guests.clear();
@@ -107,6 +112,13 @@ impl Running {
             return Round::Done;
         }
         let pinned = Records::read(root, &mut Vec::new());
+        let hooked = hooked::guests(root);
+        let put_off = Cell::new(false);
+        let busy = |name: &str| {
+            let by_others = !busy(name) && hooked.contains(name);
+            put_off.set(put_off.get() || by_others);
+            by_others || busy(name)
+        };
         let all = std::mem::take(&mut self.guests);
         let mut left = BTreeSet::new();
         let mut round = Round::Done;
@@ -122,8 +134,12 @@ impl Running {
         }
         self.guests = left;
         if round == Round::Done && std::mem::take(&mut self.floats) {
-            round = float(view, hypervisor, busy);
+            round = float(view, hypervisor, &busy);
             self.floats = round != Round::Done;
+        }
+        if put_off.get() {
+            self.floats = true;
+            self.hooked = Instant::now().checked_add(hooked::AGAIN);
         }
         self.fresh |= round == Round::Again;
         if round == Round::Gone {

@@ -82,9 +82,8 @@ fn work(
     loop {
         let once = || {
             let views = Box::new(Arc::clone(memory));
-            let busy = Arc::clone(inflight);
-            let busy = Box::new(move |name: &str| busy.contains(name));
-            Worker::new(place, Arc::clone(queue), views, hypervisor(), busy)?.run()
+            let inflight = Arc::clone(inflight);
+            Worker::new(place, Arc::clone(queue), views, hypervisor(), inflight)?.run()
         };
         match catch_unwind(AssertUnwindSafe(once)) {
             Ok(Ok(())) => return,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::define::{Around, Definitions, Next};
+use super::inflight::Inflight;
 use super::memory::Memory;
 use super::pending::{Pending, Why};
 use super::queue::Queue;
@@ -62,8 +63,8 @@ pub struct Worker {
     queue: Arc<Queue>,
     views: Box<dyn Views>,
     hypervisor: Box<dyn Hypervisor>,
-    /// Whether a hook runs for the guest of this name.
-    busy: Box<dyn Fn(&str) -> bool>,
+    /// The guests libvirt is starting or stopping.
+    inflight: Arc<Inflight>,
     definitions: Definitions,
     pending: Pending,
     running: Running,
@@ -84,7 +85,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Watches the folders from now on. `busy` tells whether a hook runs for the guest of a name.
+    /// Watches the folders from now on. No call is made for a guest that is in `inflight`.
     ///
     /// # Errors
     /// The kernel gives no inotify.
@@ -93,7 +94,7 @@ impl Worker {
         queue: Arc<Queue>,
         views: Box<dyn Views>,
         hypervisor: Box<dyn Hypervisor>,
-        busy: Box<dyn Fn(&str) -> bool>,
+        inflight: Arc<Inflight>,
     ) -> io::Result<Self> {
         let root = place.root.clone();
         Ok(Self {
@@ -108,7 +109,7 @@ impl Worker {
             queue,
             views,
             hypervisor,
-            busy,
+            inflight,
             pending: Pending::default(),
             running: Running::default(),
             backlog: Vec::new(),
@@ -141,7 +142,12 @@ impl Worker {
         if !self.backlog.is_empty() {
             return Ok(());
         }
-        let deadlines = [self.pending.deadline(), self.running.deadline(), self.tentative];
+        let deadlines = [
+            self.pending.deadline(),
+            self.running.deadline(),
+            self.tentative,
+            self.inflight.deadline(),
+        ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(time) => {
@@ -191,6 +197,17 @@ impl Worker {
             self.reconsider = true;
             self.look_at_reservations();
         }
+        self.let_marks_fall();
+    }
+
+    /// A mark that falls because nobody ended it, is no event for those that wait for its end.
+    fn let_marks_fall(&mut self) {
+        if self.inflight.deadline().is_none_or(|time| time > Instant::now()) {
+            return;
+        }
+        let _ = self.inflight.names();
+        self.pending.hooks_ended();
+        self.running.ledger_changed();
     }
 
     fn changed(&mut self, change: Change) {
@@ -305,6 +322,7 @@ impl Worker {
             log::debug!("libvirt's driver runs");
             self.pending.libvirt_is_up();
             self.running.libvirt_is_up();
+            self.definitions.libvirt_is_new();
             self.rescan();
         }
     }
@@ -369,9 +387,9 @@ impl Worker {
             // Guests that run come first: they may be on others' CPUs.
             if self.running.is_ready(now) {
                 let Some(view) = self.view() else { return };
-                let round = self
-                    .running
-                    .round(&view, self.hypervisor.as_mut(), self.busy.as_ref());
+                let inflight = Arc::clone(&self.inflight);
+                let busy = |name: &str| inflight.contains(name);
+                let round = self.running.round(&view, self.hypervisor.as_mut(), &busy);
                 self.absorb();
                 if self.stop {
                     return;
@@ -400,10 +418,11 @@ impl Worker {
                 return;
             };
             let (watch, backlog) = (&mut self.watch, &mut self.backlog);
+            let inflight = &self.inflight;
             let mut around = Around {
                 view: &view,
                 hypervisor: self.hypervisor.as_mut(),
-                busy: self.busy.as_ref(),
+                busy: &|name: &str| inflight.contains(name),
                 drain: &mut || {
                     let changes = watch.drain();
                     backlog.extend(changes.iter().cloned());
@@ -440,4 +459,62 @@ fn next_end(root: &Root, now: SystemTime) -> Option<Instant> {
         .filter(|left| (1..=reservation::TENTATIVE_SECONDS).contains(left));
     let left = left.min()?;
     Instant::now().checked_add(Duration::from_secs(left))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::daemon::inflight::Phase;
+    use crate::daemon::pending::Waits;
+    use crate::hypervisor::{HypervisorError, LiveChange};
+
+    struct Nobody;
+
+    impl Hypervisor for Nobody {
+        fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
+            Err(HypervisorError::Gone("nobody".into()))
+        }
+
+        fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
+            Err(HypervisorError::Gone("nobody".into()))
+        }
+
+        fn live(&mut self, _: &str, _: &LiveChange) -> Result<(), HypervisorError> {
+            Err(HypervisorError::Gone("nobody".into()))
+        }
+    }
+
+    /// Its `started` was missed: nothing tells that it is over.
+    #[test]
+    fn who_waits_for_a_hook_that_never_ends_goes_on_when_the_mark_falls() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            root: Root::new(dir.path()),
+            policy: None,
+            topology: None,
+            assume_empty: false,
+        };
+        let limit = Duration::from_millis(50);
+        let inflight = Arc::new(Inflight::with_limit(place.root.clone(), limit));
+        let memory = Arc::new(Memory::new(place.clone()));
+        let mut worker = Worker::new(
+            &place,
+            Arc::new(Queue::new().unwrap()),
+            Box::new(memory),
+            Box::new(Nobody),
+            Arc::clone(&inflight),
+        )
+        .unwrap();
+        inflight.begin("db", Phase::Starting, 7);
+        worker.pending.put("db", Why::Changed, Waits::Hook);
+        let begin = Instant::now();
+        worker.sleep().unwrap();
+        worker.absorb();
+        let waited = begin.elapsed();
+        assert!(waited >= limit, "{waited:?}");
+        assert!(worker.pending.is_ready(Instant::now()) && worker.running.is_ready(Instant::now()));
+        assert!(!inflight.contains("db"));
+        assert_eq!(inflight.deadline(), None, "it is waited for once");
+    }
 }

@@ -1,5 +1,6 @@
 //! Which libvirt daemon ran a hook, and whether it still does.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 
 use crate::host::libvirtd;
@@ -48,6 +49,55 @@ pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
     first.unwrap_or((parent, 0))
 }
 
+/// The operations of libvirt's qemu hook (`hooks.html`).
+const OPERATIONS: [&str; 9] = [
+    "prepare",
+    "start",
+    "started",
+    "stopped",
+    "release",
+    "reconnect",
+    "attach",
+    "migrate",
+    "restore",
+];
+
+/// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name, an operation and its half, be
+/// it a program or a script with its interpreter before them.
+pub fn hooked(root: &Root, daemon: u32) -> BTreeSet<String> {
+    let guest = |pid: u32| {
+        let line = root.read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<&str> = line.split('\0').collect();
+        let mut calls = words.windows(3).skip(1);
+        calls.find_map(|words| match words {
+            [name, operation, "begin" | "end"] if OPERATIONS.contains(operation) => Some((*name).to_string()),
+            _ => None,
+        })
+    };
+    children(root, daemon).into_iter().filter_map(guest).collect()
+}
+
+/// The processes whose parent this is.
+fn children(root: &Root, parent: u32) -> Vec<u32> {
+    let threads = root.list(format!("/proc/{parent}/task")).unwrap_or_default();
+    let by_thread = |thread: &String| root.read(format!("/proc/{parent}/task/{thread}/children")).ok();
+    let told: Vec<String> = threads.iter().filter_map(by_thread).collect();
+    if !told.is_empty() {
+        let all = told.iter().flat_map(|text| text.split_ascii_whitespace());
+        return all.filter_map(|pid| pid.parse().ok()).collect();
+    }
+    // A kernel without CONFIG_PROC_CHILDREN.
+    let is_child = |pid: &u32| {
+        let stat = root.read(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| parent_of(&stat) == Some(parent))
+    };
+    let all = root.list("/proc").unwrap_or_default();
+    all.iter()
+        .filter_map(|name| name.parse().ok())
+        .filter(is_child)
+        .collect()
+}
+
 /// Field 2 of `/proc/PID/stat` (`proc(5)`), without its parentheses.
 fn name(stat: &str) -> Option<&str> {
     let (before, _) = stat.rsplit_once(')')?;
@@ -78,6 +128,7 @@ mod tests {
             (11, "virtqemud", 1, 110),
             (20, "bash", 10, 200),
             (21, "a (sh) x", 20, 210),
+            (22, "sh", 10, 220),
             (30, "cargo", 1, 300),
             (31, "rpc-libvirtd", 30, 310),
         ] {
@@ -97,6 +148,35 @@ mod tests {
         ] {
             assert_eq!(libvirt_of(&root, parent), expected, "{parent}");
         }
+        for (pid, line) in [
+            (20, "/etc/libvirt/hooks/qemu\0db\0prepare\0begin\0-\0"),
+            (22, "/bin/sh\0hook\0shut\0down\0begin\0-\0"),
+            (21, "/bin/sh\0hook\0other\0prepare\0begin\0-\0"),
+            (30, "db\0db\0x\0"),
+        ] {
+            std::fs::write(folder.path().join(format!("proc/{pid}/cmdline")), line).unwrap();
+        }
+        for (daemon, guest, expected) in [
+            (10, "db", true),
+            (10, "d", false),
+            (10, "prepare", false),
+            (10, "shut", false),
+            // The wrapper's child, not the daemon's.
+            (10, "other", false),
+            (1, "db", false),
+            (11, "db", false),
+        ] {
+            assert_eq!(
+                hooked(&root, daemon).contains(guest),
+                expected,
+                "{daemon} {guest}"
+            );
+        }
+        // Where the kernel lists children, they are not looked for.
+        let task = folder.path().join("proc/11/task/11");
+        std::fs::create_dir_all(&task).unwrap();
+        std::fs::write(task.join("children"), "20 31 ").unwrap();
+        assert_eq!(hooked(&root, 11).into_iter().collect::<Vec<_>>(), ["db"]);
         assert_eq!(daemon(&root, 10), Daemon::StartedAt(100));
         assert_eq!(daemon(&root, 99), Daemon::Gone);
         assert_eq!(daemon(&Root::new("/nonexistent-root"), 10), Daemon::Unknown);

@@ -18,9 +18,28 @@ pub fn of_name(name: &str) -> Thread {
     }
 }
 
+/// A thread of QEMU's that is the kernel's own: `kvm-nx-lpage-recovery` (`arch/x86/kvm/mmu/mmu.c`), which older kernels run outside
+/// of QEMU. The first vCPU that runs starts it and hands down its mask; libvirt does not know it, and no pin moves it.
+pub fn is_kernels(name: &str) -> bool {
+    name.starts_with("kvm-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_own_threads_are_known_by_their_names() {
+        for (name, kernels) in [
+            ("kvm-nx-lpage-re", true),
+            ("kvm-nx-lpage-recovery-4711", true),
+            ("CPU 0/KVM", false),
+            ("qemu-kvm", false),
+            ("kvm", false),
+        ] {
+            assert_eq!(is_kernels(name), kernels, "{name}");
+        }
+    }
 
     #[test]
     fn a_threads_name_tells_whose_it_is() {

@@ -87,7 +87,7 @@ pub struct Thread {
     pub tid: u32,
     /// Its name.
     pub name: String,
-    /// Whose it is: `vcpu 0`, `emulator`, `iothread 1`, `vhost`.
+    /// Whose it is: `vcpu 0`, `emulator`, `iothread 1`, `vhost`, `kvm`.
     pub role: String,
     /// CPUs the kernel lets it run on. As a cpulist.
     #[serde(with = "text")]

@@ -103,6 +103,10 @@ fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -
     for found in threads::of(&view.root, pid) {
         let own = thread::of_name(&found.name);
         let by_id = running.tids.iter().find(|(_, tid)| **tid == found.tid);
+        if by_id.is_none() && thread::is_kernels(&found.name) {
+            out.push(kernels(view, running, found));
+            continue;
+        }
         let own = by_id.map_or(own, |(vcpu, _)| pinned::Thread::Vcpu(*vcpu));
         let expected = running.allowed(own).cloned().unwrap_or_default();
         let online = expected.intersection(&view.host.online);
@@ -127,6 +131,22 @@ fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -
         out.push(thread(found.clone(), "vhost".into(), expected, wrong));
     }
     out
+}
+
+/// The kernel starts it in a vCPU's thread: it may run where any of the guest's own may, and counts elsewhere where it last ran on
+/// another guest's CPU.
+fn kernels(view: &View, running: &Running, found: ProcThread) -> Thread {
+    let mut expected = CpuSet::new();
+    for own in running.threads() {
+        expected.extend_from(&running.allowed(own).cloned().unwrap_or_default());
+    }
+    let last = found.last.filter(|last| !expected.contains(*last));
+    let others = last.and_then(|last| who_holds(view, last));
+    let wrong = others
+        .filter(|holder| *holder != running.domain().name)
+        .and(last)
+        .map(|last| format!("{} on CPU {last}", found.name));
+    thread(found, "kvm".into(), expected, wrong)
 }
 
 fn thread(found: ProcThread, role: String, expected: CpuSet, wrong: Option<String>) -> Thread {

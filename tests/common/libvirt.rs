@@ -371,6 +371,95 @@ impl Libvirt {
         out
     }
 
+    /// What `virtfit status --json` says; exit 3 (a thread is elsewhere) is an answer, too.
+    pub fn status(&self) -> virtfit::status::Status {
+        let said = self.virtfit(&["status", "--json"]);
+        serde_json::from_slice(&said.stdout).unwrap_or_else(|error| {
+            let stderr = String::from_utf8_lossy(&said.stderr);
+            panic!("{error}: {stderr}")
+        })
+    }
+
+    /// What `virtfit status` says of one guest.
+    pub fn guest(&self, name: &str) -> virtfit::status::Guest {
+        let all = self.status().guests;
+        let found = all.into_iter().find(|guest| guest.name == name);
+        found.unwrap_or_else(|| panic!("{name} is not in the status"))
+    }
+
+    /// The files of virtfit's reservations.
+    pub fn reservations(&self) -> Vec<String> {
+        fs::read_dir(self.on_host("run/virtfit/reservations")).map_or_else(
+            |_| Vec::new(),
+            |entries| {
+                entries
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect()
+            },
+        )
+    }
+
+    /// Waits until nothing is reserved, nobody is in doubt and no CPU is held; no guest may run.
+    pub fn is_clean(&self) {
+        within(10, "nothing is held", || {
+            let status = self.status();
+            let held: Vec<_> = status.nodes.iter().filter(|node| !node.held.is_empty()).collect();
+            let doubts = fs::read_dir(self.on_host("run/virtfit/undecided")).map_or(0, Iterator::count);
+            let pinned = fs::read_dir(self.on_host("run/virtfit/pinned")).map_or(0, Iterator::count);
+            let left = self.reservations();
+            (left.is_empty() && held.is_empty() && doubts == 0 && pinned == 0)
+                .then_some(())
+                .ok_or_else(|| {
+                    format!(
+                        "{left:?}, {doubts} in doubt, {pinned} pinned, {held:?}\n{}",
+                        self.log()
+                    )
+                })
+        });
+    }
+
+    /// CPUs that a running guest's first vCPU may run on.
+    pub fn first_vcpu(&self, guest: &str) -> String {
+        let threads = self.threads(guest);
+        threads
+            .iter()
+            .find(|thread| thread.name.starts_with("CPU 0"))
+            .map_or_else(|| "no vCPU thread".into(), |thread| thread.cpus.clone())
+    }
+
+    /// Waits until a guest's first vCPU may run there alone.
+    pub fn runs_on(&self, guest: &str, cpus: &str) {
+        within(10, "it runs there", || {
+            let now = self.first_vcpu(guest);
+            (now == cpus)
+                .then_some(())
+                .ok_or_else(|| format!("{guest} on {now}, not {cpus}\n{}", self.log()))
+        });
+    }
+
+    /// Waits until virtfit has tuned a definition.
+    pub fn is_tuned(&self, guest: &str) {
+        within(10, "tuned", || {
+            let dump = self.dump(guest);
+            let so = dump.contains("https://virtfit.dev/ns/domain/1");
+            so.then_some(()).ok_or_else(|| format!("{dump}\n{}", self.log()))
+        });
+    }
+
+    /// Puts a hook beside virtfit's, run after it: a shell script.
+    pub fn other_hook(&self, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let hook = self.on_host("etc/libvirt/hooks/qemu.d/60-other");
+        fs::write(&hook, format!("#!/bin/sh\n{script}\nexit 0\n")).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Sends a signal to a guest's QEMU.
+    pub fn signal_qemu(&self, guest: &str, signal: &str) {
+        let pid = fs::read_to_string(self.on_host(&format!("run/libvirt/qemu/{guest}.pid"))).unwrap();
+        self.sh(r#"kill -s "$1" "$2""#, &[signal, pid.trim()]);
+    }
+
     /// KiB of huge pages a running guest has mapped.
     pub fn huge_kib(&self, guest: &str) -> u64 {
         let root = PathBuf::from(format!("/proc/{}/root", self.init));

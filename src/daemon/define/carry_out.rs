@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Around, Definitions, Next, RETRY, is_busy};
 use crate::daemon::definition::Definition;
 use crate::daemon::earlier::Earlier;
+use crate::daemon::hooked;
 use crate::daemon::pending::Waits;
 use crate::daemon::seen::Outcome;
 use crate::daemon::watch::Change;
@@ -30,6 +31,10 @@ impl Definitions {
         if let Err(error) = around.hypervisor.open() {
             log::debug!("{name}: {error}");
             return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
+        }
+        if hooked::guests(root).contains(name) {
+            log::debug!("{name}: another program's hook runs for it: later");
+            return Next::Wait(Waits::Until(Instant::now() + hooked::AGAIN));
         }
         // What happened up to here is in the file that is compared now.
         (around.drain)();

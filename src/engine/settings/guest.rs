@@ -1,7 +1,7 @@
 //! What the guest can see: cells, topology, CPU, features, balloon. Decided once, at the first tuning.
 
 use super::{Context, List};
-use crate::domain::Topology;
+use crate::domain::{Cpu, Topology};
 use crate::engine::mirror;
 use std::collections::BTreeMap;
 
@@ -252,14 +252,22 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
         CpuMode::HostPassthrough => "host-passthrough",
         CpuMode::HostModel => "host-model",
     };
-    let now = domain
-        .cpu
-        .as_ref()
-        .map(|cpu| cpu.mode.as_str())
-        .unwrap_or_default();
-    if now != mode {
-        list.guest(Target::CpuMode, Value::CpuMode(mode), "profile");
+    let cpu = domain.cpu.as_ref();
+    if cpu.is_some_and(|cpu| cpu.mode == mode) {
+        return;
     }
+    if cpu.is_some_and(needs_whole) && mode != "host-passthrough" {
+        return list.not_done(
+            format!("CPU mode {mode}"),
+            "its cache mode is passthrough, which only the host's own CPU has",
+        );
+    }
+    list.guest(Target::CpuMode, Value::CpuMode(mode), "profile");
+}
+
+/// A cache mode that libvirt takes only with the host's whole CPU (`virCPUDefParseXML`).
+fn needs_whole(cpu: &Cpu) -> bool {
+    cpu.cache.as_ref().is_some_and(|(mode, _)| mode == "passthrough")
 }
 
 fn features(context: &Context<'_>, list: &mut List) {
@@ -358,8 +366,12 @@ fn cache(context: &Context<'_>, list: &mut List) {
     if now.is_some_and(|(now, at)| now == mode && *at == level) {
         return;
     }
-    let whole = context.wishes.profile.cpu_mode == CpuMode::HostPassthrough
-        || cpu.is_some_and(|cpu| matches!(cpu.mode.as_str(), "host-passthrough" | "maximum"));
+    let is_whole = || cpu.is_some_and(|cpu| matches!(cpu.mode.as_str(), "host-passthrough" | "maximum"));
+    let whole = match context.wishes.profile.cpu_mode {
+        CpuMode::HostPassthrough => true,
+        CpuMode::HostModel => false,
+        CpuMode::Keep => is_whole(),
+    };
     if mode == "passthrough" && !whole {
         return list.not_done("cache passthrough", "it needs cpu_mode = host-passthrough");
     }
