@@ -45,7 +45,7 @@ fn ledger(host: &Host) -> Ledger {
         cpus: CpuSet::one(cpus[number * 7 % cpus.len()]),
     };
     Ledger {
-        holders: (0..200).map(holder).collect(),
+        holders: (0..200).map(holder).map(Into::into).collect(),
         claims: (0..100).map(claim).collect(),
     }
 }

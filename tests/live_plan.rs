@@ -45,12 +45,15 @@ fn rule(profile: &str) -> String {
 /// The same with others holding these CPUs.
 fn with_held(policy: &str, held: &str) -> View {
     let mut view = view(policy);
-    Arc::make_mut(&mut view.reading).ledger.holders.push(Holder {
-        uuid: "x".into(),
-        name: "other".into(),
-        pins: cpus(held).iter().map(CpuSet::one).collect(),
-        ..Holder::default()
-    });
+    Arc::make_mut(&mut view.reading)
+        .ledger
+        .holders
+        .push(Arc::new(Holder {
+            uuid: "x".into(),
+            name: "other".into(),
+            pins: cpus(held).iter().map(CpuSet::one).collect(),
+            ..Holder::default()
+        }));
     view
 }
 
@@ -107,7 +110,7 @@ fn plan(view: &mut View, status_text: &str, reservation: Option<&Reservation>, p
         .ledger
         .holders
         .retain(|holder| holder.uuid != UUID);
-    Arc::make_mut(&mut view.reading).ledger.holders.push(own);
+    Arc::make_mut(&mut view.reading).ledger.holders.push(own.into());
     let case = Case {
         status: status_text,
         reservation,
@@ -350,7 +353,7 @@ fn without_a_place_it_floats_and_holds_nothing() {
             Arc::make_mut(&mut now.reading)
                 .ledger
                 .holders
-                .push(holder.clone());
+                .push(holder.clone().into());
             let got = floats::plan(&now, std::slice::from_ref(&after), &records(&live), |_| false);
             let masks: Vec<String> = got
                 .iter()
@@ -525,7 +528,7 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
     let changes = |policy: &str, held: &str, text: &str, records: &Records| -> Vec<LiveChange> {
         let mut view = with_held(policy, held);
         let own = status::parse_with(text, KiB(2048), records).unwrap();
-        Arc::make_mut(&mut view.reading).ledger.holders.push(own);
+        Arc::make_mut(&mut view.reading).ledger.holders.push(own.into());
         let got = floats::plan(&view, &[text.to_string()], records, |_| false);
         got.into_iter().flat_map(|float| float.changes).collect()
     };
@@ -595,7 +598,7 @@ fn an_emulator_on_housekeeping_stays_there() {
         Arc::make_mut(&mut full.reading)
             .ledger
             .holders
-            .push(status::parse(&status_of(&text), KiB(2048)).unwrap());
+            .push(status::parse(&status_of(&text), KiB(2048)).unwrap().into());
         let got = floats::plan(&full, &[status_of(&text)], &Records::default(), |_| false);
         for change in got.iter().flat_map(|float| &float.changes) {
             let (PinVcpu(_, mask) | PinEmulator(mask) | PinIothread(_, mask)) = change else {

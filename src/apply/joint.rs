@@ -116,7 +116,7 @@ impl<'a> Attempt<'a> {
             Arc::make_mut(&mut self.view.reading)
                 .ledger
                 .holders
-                .extend(self.given.iter().cloned());
+                .extend(self.given.iter().cloned().map(Arc::new));
         }
         let decided = self.view.decide(&self.definitions[index].text, ask);
         Arc::make_mut(&mut self.view.reading)

@@ -289,7 +289,7 @@ mod tests {
             ..Holder::default()
         };
         let ledger = Ledger {
-            holders: vec![holder("new", true), holder("db", false)],
+            holders: vec![holder("new", true).into(), holder("db", false).into()],
             claims: Vec::new(),
         };
         for (name, expected) in [("new", true), ("db", false), ("gone", false)] {

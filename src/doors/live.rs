@@ -176,7 +176,7 @@ fn decide(running: &Running, reservation: Option<&Reservation>, view: &View) -> 
     Arc::make_mut(&mut only.reading)
         .ledger
         .holders
-        .push(all_but(promised, view));
+        .push(Arc::new(all_but(promised, view)));
     let first = usual(&only)?;
     if fits(&first) || first.plan().profile.is_none() {
         return Ok(Decided {

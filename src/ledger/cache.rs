@@ -179,22 +179,33 @@ impl Listing {
 pub struct Folder<T> {
     /// Its files.
     pub listing: Listing,
-    known: BTreeMap<String, (Stamp, Result<T, String>)>,
+    /// What they said.
+    pub known: Known<T>,
+}
+
+/// What files said, by stem.
+#[derive(Debug)]
+pub struct Known<T>(BTreeMap<String, (Stamp, Result<T, String>)>);
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
 }
 
 impl<T> Default for Folder<T> {
     fn default() -> Self {
         Self {
             listing: Listing::default(),
-            known: BTreeMap::new(),
+            known: Known::default(),
         }
     }
 }
 
-impl<T> Folder<T> {
+impl<T> Known<T> {
     /// What a file said, while it has this stamp.
     pub fn get(&self, stem: &str, stamp: Stamp) -> Option<&Result<T, String>> {
-        let (known, said) = self.known.get(stem)?;
+        let (known, said) = self.0.get(stem)?;
         (*known == stamp).then_some(said)
     }
 
@@ -204,23 +215,25 @@ impl<T> Folder<T> {
         T: Clone,
     {
         if stamp.rested(now) {
-            self.known.insert(stem.to_string(), (stamp, said));
+            self.0.insert(stem.to_string(), (stamp, said));
         } else {
-            self.known.remove(stem);
+            self.0.remove(stem);
         }
     }
+}
 
+impl<T> Folder<T> {
     /// Forgets what the files said, as it was not said of themselves alone.
     pub fn forget(&mut self) {
-        self.known.clear();
+        self.known.0.clear();
     }
 
     /// Forgets the files that are not there any more.
     pub fn keep_listed(&mut self) {
         let files = &self.listing.files;
-        if self.known.len() > files.len() {
+        if self.known.0.len() > files.len() {
             let stems: BTreeSet<&str> = files.iter().map(|file| file.stem.as_str()).collect();
-            self.known.retain(|stem, _| stems.contains(stem.as_str()));
+            self.known.0.retain(|stem, _| stems.contains(stem.as_str()));
         }
     }
 }
@@ -231,13 +244,13 @@ pub struct Cache {
     /// What happens in its folders.
     pub folders: Folders,
     /// Status files, as they read with `default_page` and `pinned`.
-    pub status: Folder<Holder>,
+    pub status: Folder<Arc<Holder>>,
     /// Reservations, whether they are void or not.
     pub reservations: Folder<Reservation>,
     /// Marks of guests that started undecided.
     pub undecided: Folder<Undecided>,
     /// Definitions; none of them counted as autostarted.
-    pub definitions: Folder<Claim>,
+    pub definitions: Folder<Arc<Claim>>,
     /// Links to the definitions that are started by libvirt.
     pub autostart: Listing,
     /// The masks virtfit set on running guests.

@@ -1,6 +1,7 @@
 //! Who holds what: running guests, reservations, and what definitions claim. `design.md` section 3 is its contract.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ use crate::units::{HostCpu, KiB, NodeId};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Running guests and reservations: one entry a guest.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<Arc<Holder>>,
     /// What definitions of guests claim.
     pub claims: Vec<Claim>,
 }

@@ -127,14 +127,16 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
         ..Reading::default()
     };
     let pinned = &cache.pinned.records;
-    let parse =
-        |text: &str| status::parse_with(text, default_page, pinned).map_err(|error| error.to_string());
+    let parse = |text: &str| {
+        let holder = status::parse_with(text, default_page, pinned);
+        holder.map(Arc::new).map_err(|error| error.to_string())
+    };
     for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
         match file.said {
             Ok(holder) => reading.ledger.holders.push(holder),
             Err(error) => reading.warnings.push(format!(
                 "{}: {error}: what this guest holds is known only from its reservation, if it has one",
-                file.path
+                shown(root, status::FOLDER, file.stem, "xml")
             )),
         }
     }
@@ -190,6 +192,7 @@ fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, 
     // Mostly one daemon ran all hooks.
     let mut daemons = BTreeMap::new();
     let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
+    let path = |stem: &str| shown(root, reservation::FOLDER, stem, "json");
     for file in files(
         root,
         reservation::FOLDER,
@@ -201,7 +204,7 @@ fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, 
         let reservation = match file.said {
             Ok(reservation) => reservation,
             Err(error) => {
-                glance.warnings.push(format!("{}: {error}", file.path));
+                glance.warnings.push(format!("{}: {error}", path(file.stem)));
                 continue;
             }
         };
@@ -209,8 +212,8 @@ fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, 
         let pid = reservation.pid;
         let daemon = *daemons.entry(pid).or_insert_with(|| process::daemon(root, pid));
         if let Some(why) = reservation.void(since, boot_id.as_deref(), daemon, has_status) {
-            log::debug!("{}: void: {why}", file.path);
-            glance.void.push(file.stem);
+            log::debug!("{}: void: {why}", path(file.stem));
+            glance.void.push(file.stem.to_string());
             continue;
         }
         glance.reservations.push(reservation);
@@ -228,7 +231,10 @@ fn add_undecided(
     for file in files(root, undecided::FOLDER, "json", now, known, parse)? {
         match file.said {
             Ok(mark) => reading.undecided.push(mark),
-            Err(error) => reading.warnings.push(format!("{}: {error}", file.path)),
+            Err(error) => {
+                let path = shown(root, undecided::FOLDER, file.stem, "json");
+                reading.warnings.push(format!("{path}: {error}"));
+            }
         }
     }
     Ok(())
@@ -243,13 +249,14 @@ pub(crate) fn seconds(now: SystemTime) -> u64 {
 /// are set only after it started. One that `moves` was promised other CPUs than its XML pins it to, or none: until it is
 /// moved, the CPUs of its XML are not its own, but those of whoever was promised them. Where its memory is, its status file
 /// knows better.
-fn merge(reserved: Holder, moves: bool, holders: &mut Vec<Holder>) {
+fn merge(reserved: Holder, moves: bool, holders: &mut Vec<Arc<Holder>>) {
     let running = holders.iter_mut().find(|holder| {
         super::taken::same_guest((&holder.uuid, &holder.name), (&reserved.uuid, &reserved.name))
     });
     match running {
-        None => holders.push(reserved),
+        None => holders.push(Arc::new(reserved)),
         Some(holder) => {
+            let holder = Arc::make_mut(holder);
             if moves && !holder.set_live {
                 holder.pins.clear();
             }
@@ -264,7 +271,7 @@ fn merge(reserved: Holder, moves: bool, holders: &mut Vec<Holder>) {
 fn add_claims(
     root: &Root,
     now: SystemTime,
-    known: &mut Folder<Claim>,
+    known: &mut Folder<Arc<Claim>>,
     reading: &mut Reading,
 ) -> Result<(), LedgerError> {
     let running: BTreeSet<&str> = reading
@@ -274,17 +281,23 @@ fn add_claims(
         .map(|holder| holder.uuid.as_str())
         .collect();
     let mut found: Vec<Claim> = Vec::new();
-    let parse = |text: &str| claims::parse(text, false).map_err(|error| error.to_string());
+    let parse = |text: &str| {
+        let claim = claims::parse(text, false);
+        claim.map(Arc::new).map_err(|error| error.to_string())
+    };
     for file in files(root, claims::FOLDER, "xml", now, known, parse)? {
         match file.said {
             Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
             Ok(claim) => found.push(Claim {
-                autostart: reading.autostart.contains(&file.stem),
-                ..claim
+                autostart: reading.autostart.contains(file.stem),
+                ..Claim::clone(&claim)
             }),
-            Err(error) => reading
-                .warnings
-                .push(format!("{}: {error}: what it claims does not count", file.path)),
+            Err(error) => {
+                let path = shown(root, claims::FOLDER, file.stem, "xml");
+                reading
+                    .warnings
+                    .push(format!("{path}: {error}: what it claims does not count"));
+            }
         }
     }
     reading.ledger.claims = found;
@@ -302,40 +315,41 @@ pub(crate) fn default_huge_page(root: &Root) -> KiB {
 }
 
 /// One file of a folder.
-struct Found<T> {
-    /// Where it is, for messages.
-    path: String,
+struct Found<'l, T> {
     /// Its name without `.xml` or `.json`: libvirt names files after guests.
-    stem: String,
+    stem: &'l str,
     /// What it says, or why that is not known.
     said: Result<T, String>,
 }
 
+/// Where a file is, for messages.
+fn shown(root: &Root, folder: &str, stem: &str, extension: &str) -> String {
+    let path = root.path(folder).join(format!("{stem}.{extension}"));
+    path.display().to_string()
+}
+
 /// All files `*.EXTENSION` of a folder that were listed, by name. Those that vanish meanwhile never were; folders are not meant.
-fn files<T: Clone>(
+fn files<'l, T: Clone>(
     root: &Root,
     folder: &str,
     extension: &str,
     now: SystemTime,
-    known: &mut Folder<T>,
+    known: &'l mut Folder<T>,
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Vec<Found<T>>, LedgerError> {
+) -> Result<Vec<Found<'l, T>>, LedgerError> {
     known.keep_listed();
-    let all = known.listing.files().to_vec();
-    let base = root.path(folder);
-    let mut found = Vec::with_capacity(all.len());
-    for Listed { stem, stamp } in all {
+    let Folder { listing, known } = known;
+    let mut found = Vec::with_capacity(listing.files().len());
+    for Listed { stem, stamp } in listing.files() {
         // The stamp is older than what is read: what is written between the two has another one, and is read next time.
-        let on_host = format!("{folder}/{stem}.{extension}");
-        let path = base.join(format!("{stem}.{extension}")).display().to_string();
-        let before = stamp.and_then(|stamp| known.get(&stem, stamp));
+        let before = stamp.and_then(|stamp| known.get(stem, stamp));
         let said = match before {
             Some(said) => said.clone(),
-            None => match root.read(&on_host) {
+            None => match root.read(format!("{folder}/{stem}.{extension}")) {
                 Ok(text) => {
                     let said = parse(&text);
                     if let Some(stamp) = stamp {
-                        known.put(&stem, stamp, now, said.clone());
+                        known.put(stem, *stamp, now, said.clone());
                     }
                     said
                 }
@@ -344,12 +358,12 @@ fn files<T: Clone>(
                     ErrorKind::PermissionDenied => return Err(error.into()),
                     _ => Err(error
                         .to_string()
-                        .trim_start_matches(&format!("{path}: "))
+                        .trim_start_matches(&format!("{}: ", shown(root, folder, stem, extension)))
                         .to_string()),
                 },
             },
         };
-        found.push(Found { path, stem, said });
+        found.push(Found { stem, said });
     }
     Ok(found)
 }

@@ -23,6 +23,7 @@ pub fn taken(
     let (mine, others): (Vec<&Holder>, Vec<&Holder>) = ledger
         .holders
         .iter()
+        .map(AsRef::as_ref)
         .partition(|holder| own(&holder.uuid, &holder.name));
     let mut taken = Taken::default();
     for holder in &others {

@@ -19,7 +19,7 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
     let own = |holder: &&crate::ledger::Holder| {
         same_guest((&holder.uuid, &holder.name), (&domain.uuid, &domain.name))
     };
-    let holder = view.reading.ledger.holders.iter().find(own);
+    let holder = view.reading.ledger.holders.iter().map(AsRef::as_ref).find(own);
     let held = holder.map_or_else(CpuSet::new, |holder| super::guests::held(view, holder));
     let floating = floating(view, running, &held);
     let memory = holder.map_or_else(

@@ -106,7 +106,13 @@ impl Asked {
             ..Holder::default()
         };
         Ledger {
-            holders: self.others.iter().enumerate().map(holder).collect(),
+            holders: self
+                .others
+                .iter()
+                .enumerate()
+                .map(holder)
+                .map(Into::into)
+                .collect(),
             claims: Vec::new(),
         }
     }

@@ -70,7 +70,7 @@ fn with_memory(name: &str, memory: Vec<MemoryUse>) -> Holder {
 
 fn look(holders: Vec<Holder>, guest: &str, host: &Host, policy: &HostPolicy) -> Taken {
     let ledger = Ledger {
-        holders,
+        holders: holders.into_iter().map(Into::into).collect(),
         claims: Vec::new(),
     };
     taken(
@@ -138,7 +138,7 @@ fn the_guest_itself_holds_and_claims_nothing() {
         cpus: cpus(list),
     };
     let ledger = Ledger {
-        holders: vec![guest("me", &["2"]), guest("other", &["3"])],
+        holders: vec![guest("me", &["2"]).into(), guest("other", &["3"]).into()],
         claims: vec![
             claim("me", true, "2"),
             claim("boot", true, "4-5"),
