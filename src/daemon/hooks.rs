@@ -1,12 +1,12 @@
 //! Answers hooks from the warm view.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::daemon::memo::Memo;
 use crate::daemon::memory::Memory;
 use crate::daemon::server::HookAnswerer;
-use crate::doors::{self, Answer, Call, Context, Source};
+use crate::doors::{self, Answer, Call, Context, Source, Task, task};
 use crate::engine::{Decision, EngineError};
 use crate::ledger::guest::GuestXml;
 use crate::ledger::read::{Glance, LedgerError};
@@ -15,6 +15,9 @@ use crate::root::Root;
 use crate::view::{Ask, View};
 use crate::wire::DISABLED;
 use crate::xml::XmlError;
+
+/// How long the lock is waited for to sweep.
+const SWEEP: Duration = Duration::from_millis(100);
 
 /// The doors, with what the daemon knows.
 #[derive(Debug)]
@@ -73,6 +76,23 @@ impl HookAnswerer for Hooks {
             // In-process there is more time.
             Some(why) if Instant::now() >= deadline => Err(why),
             _ => Ok(outcome.answer),
+        }
+    }
+
+    /// What means nothing any more is taken away here, as it was found under the lock: nobody waits for it.
+    fn afterwards(&self, call: &Call) {
+        if task(&call.operation, &call.suboperation) != Task::Release {
+            return;
+        }
+        let now = SystemTime::now();
+        let swept = self.store.lock(Instant::now() + SWEEP).map(|locked| {
+            let glance = self.memory.glance(now);
+            glance.map(|glance| locked.sweep(&glance, now))
+        });
+        match swept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::debug!("nothing was swept: {error}"),
+            Err(error) => log::debug!("nothing was swept: {error}"),
         }
     }
 }

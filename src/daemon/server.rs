@@ -49,6 +49,9 @@ pub trait HookAnswerer: Send + Sync {
     /// # Errors
     /// Why there is no answer: the hook then decides by itself.
     fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String>;
+
+    /// What has time until the answer is given.
+    fn afterwards(&self, _call: &Call) {}
 }
 
 /// Who asks.
@@ -323,6 +326,7 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
             stream.shutdown(std::net::Shutdown::Write)
         }
     };
+    services.hooks.afterwards(&call);
     if let Some(passing) = passing {
         wait_for_end(stream);
         passing.over(&call);

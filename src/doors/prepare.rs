@@ -83,7 +83,11 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                     Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
                     Ok(Reserved::Done) => {}
                 }
-                let _ = context.store.unmark(&guest.domain.uuid);
+                // An earlier start that was undecided is not what is any more.
+                let mut marks = view.reading.undecided.iter();
+                if marks.any(|mark| mark.uuid.eq_ignore_ascii_case(&guest.domain.uuid)) {
+                    let _ = context.store.unmark(&guest.domain.uuid);
+                }
                 log::info!("{}; {told}", words::summary(decision.plan()));
                 return Outcome {
                     answer: Answer {
