@@ -107,7 +107,8 @@ fn main() -> ExitCode {
         most,
         took: Vec::new(),
     };
-    let target = Some((1.5, 20.0));
+    // What only tells the daemon something, and what waits for a decision.
+    let (tells, decides) = (Some((1.5, 20.0)), Some((3.0, 20.0)));
     let mut rows = vec![
         row(
             "static C: stdin to stdout",
@@ -130,28 +131,40 @@ fn main() -> ExitCode {
             None,
             None,
         ),
-        row("hook prepare", words("def", "prepare", "begin"), &few, None, None),
+        row(
+            "hook prepare",
+            words("def", "prepare", "begin"),
+            &few,
+            decides,
+            None,
+        ),
         row(
             "hook started",
             words("def", "started", "begin"),
             &few,
-            target,
+            tells,
             None,
         ),
-        row("hook release", words("def", "release", "end"), &few, None, None),
-        row("hook migrate", words("def", "migrate", "begin"), &few, None, None),
+        row("hook release", words("def", "release", "end"), &few, tells, None),
+        row(
+            "hook migrate",
+            words("def", "migrate", "begin"),
+            &few,
+            decides,
+            None,
+        ),
         row(
             "hook prepare, 200 guests run",
             words("def", "prepare", "begin"),
             &many,
-            None,
+            decides,
             None,
         ),
         row(
             "hook release, 200 guests run",
             words("def", "release", "end"),
             &many,
-            None,
+            tells,
             None,
         ),
         row(
@@ -416,7 +429,9 @@ fn tell(rows: &mut [Row], measure: bool) -> ExitCode {
             best(row) / best_copy
         );
     }
-    println!("targets: at most 1.5 x copy and 20 x faster than Python with the daemon; 10 ms without");
+    println!(
+        "held: 20 x faster than Python and at most 1.5 x copy with the daemon, 3 x where it decides; 10 ms without"
+    );
     if missed && measure {
         ExitCode::FAILURE
     } else {
