@@ -4,7 +4,8 @@ use std::io;
 
 use crate::domain::{self, Domain};
 use crate::ledger::claims;
-use crate::ledger::read::{Reading, stems};
+use crate::ledger::files::stems;
+use crate::ledger::read::Reading;
 use crate::root::Root;
 use crate::xml::XmlError;
 

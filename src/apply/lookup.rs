@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::apply::definitions::names;
-use crate::ledger::read::stems;
+use crate::ledger::files::stems;
 use crate::ledger::{claims, status};
 use crate::policy::suggest::did_you_mean;
 use crate::root::Root;

@@ -19,7 +19,7 @@ use super::{earlier, seen};
 use crate::host::libvirtd;
 use crate::hypervisor::Hypervisor;
 use crate::ledger::claims;
-use crate::ledger::read::stems;
+use crate::ledger::files::stems;
 use crate::ledger::reservation::{self, Reservation};
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::{Decision, EngineError};
 use crate::idset::CpuSet;
+use crate::ledger::glance::{self, Glance};
 use crate::ledger::guest::GuestXml;
-use crate::ledger::read::{self, Glance, LedgerError};
+use crate::ledger::read::{self, LedgerError};
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
 use crate::plan::Verdict;
@@ -114,7 +115,7 @@ pub trait Source {
     /// # Errors
     /// It cannot be read.
     fn glance(&self, root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
-        read::glance(root, now)
+        glance::glance(root, now)
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::doors::{Call, Context};
 use crate::idset::CpuSet;
+use crate::ledger::glance::Glance;
 use crate::ledger::guest::GuestXml;
-use crate::ledger::read::{self, Glance};
+use crate::ledger::read;
 use crate::ledger::reservation::{self, Reservation, ReservedMemory, ReservedPins};
 use crate::ledger::store::StoreError;
 use crate::ledger::{process, taken};

@@ -12,9 +12,10 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::ledger::files;
 use crate::ledger::folders::Folders;
 use crate::ledger::pinned::Records;
-use crate::ledger::read::{self, Reading};
+use crate::ledger::read::Reading;
 use crate::ledger::reservation::Reservation;
 use crate::ledger::undecided::Undecided;
 use crate::ledger::{Claim, Holder};
@@ -101,7 +102,7 @@ impl Listing {
         let before = self.begin();
         let mut whole = true;
         for entry in root.list_with_metadata(folder)? {
-            let Some(stem) = read::stem(&entry.name, extension) else {
+            let Some(stem) = files::stem(&entry.name, extension) else {
                 continue;
             };
             let stamp = match &entry.meta {
@@ -134,7 +135,7 @@ impl Listing {
         }
         let before = self.begin();
         let named = |stem| Listed { stem, stamp: None };
-        self.files = read::stems(root, folder, extension)?
+        self.files = files::stems(root, folder, extension)?
             .into_iter()
             .map(named)
             .collect();

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 pub mod cache;
 pub mod claims;
+pub mod files;
 pub mod folders;
+pub mod glance;
 pub mod guest;
 pub mod pinned;
 pub mod process;

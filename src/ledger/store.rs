@@ -14,7 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::ledger::read::{self, Glance, LedgerError};
+use crate::ledger::files;
+use crate::ledger::glance::{self, Glance};
+use crate::ledger::read::{self, LedgerError};
 use crate::ledger::reservation::{self, Reservation, ReservationError};
 use crate::ledger::undecided::{self, Undecided};
 use crate::root::Root;
@@ -172,7 +174,7 @@ impl Store {
     pub fn uuids_of(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
         let stems = |folder: &str| {
-            read::stems(&self.root, folder, "json").map_err(|error| StoreError::Io {
+            files::stems(&self.root, folder, "json").map_err(|error| StoreError::Io {
                 path: self.root.path(folder),
                 error,
             })
@@ -245,7 +247,7 @@ impl Locked<'_> {
     /// # Errors
     /// It cannot be read.
     pub fn glance(&self, now: SystemTime) -> Result<Glance, StoreError> {
-        Ok(read::glance(&self.store.root, now)?)
+        Ok(glance::glance(&self.store.root, now)?)
     }
 
     /// Writes a reservation; replaces the guest's own.
@@ -279,7 +281,7 @@ impl Locked<'_> {
         for folder in [reservation::FOLDER, undecided::FOLDER] {
             self.store.folder(folder).sweep();
         }
-        for stem in read::stems(&self.store.root, undecided::FOLDER, "json").unwrap_or_default() {
+        for stem in files::stems(&self.store.root, undecided::FOLDER, "json").unwrap_or_default() {
             let text = self.store.root.read(format!("{}/{stem}.json", undecided::FOLDER));
             let mark = text.ok().and_then(|text| Undecided::from_json(&text).ok());
             if mark.is_some_and(|mark| mark.forgotten(now, glance.running.contains(&mark.name))) {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Guest, pending, running};
 use crate::idset::CpuSet;
+use crate::ledger::files::stems;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::pinned::Records;
-use crate::ledger::read::stems;
 use crate::ledger::running::Running;
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{claims, status, taken};

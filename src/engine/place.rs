@@ -1,0 +1,186 @@
+//! Where a guest's vCPUs and memory go: what stays of an earlier place and of an administrator's pins, the search, and what it
+//! is searched again with where that finds nothing.
+
+use std::collections::BTreeMap;
+
+use crate::domain::Topology;
+use crate::engine::demand::Demanded;
+use crate::engine::job::Job;
+use crate::engine::wishes::Wishes;
+use crate::engine::{Keep, same, supply};
+use crate::host::Host;
+use crate::idset::{CpuSet, NodeSet};
+use crate::placement::{self, Demand, Placed, kept};
+use crate::plan::Scope;
+use crate::policy::profile::TopologyRule;
+use crate::policy::sets;
+use crate::rewrite::{self};
+use crate::settings::{Target, Value};
+use crate::units::{NodeId, VcpuId};
+
+impl Job<'_> {
+    /// The shape the guest was given by this profile. Another profile is another wish: it decides afresh, except on the
+    /// way in, where what the guest sees cannot change.
+    pub(super) fn shape(&self) -> Option<&rewrite::Shape> {
+        let head = &self.provenance.as_ref()?.head;
+        let same = head.profile == self.profile.name || self.inputs.scope == Scope::Incoming;
+        let same = same && self.inputs.keep != Keep::Nothing;
+        Some(&head.shape).filter(|shape| same && shape.threads > 0)
+    }
+
+    /// The pins virtfit wrote and nobody changed since; for a guest without provenance those it had earlier.
+    pub(super) fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
+        if self.reshaped || self.inputs.keep != Keep::Place {
+            return BTreeMap::new();
+        }
+        if self.provenance.is_none() {
+            return self.inputs.earlier.cloned().unwrap_or_default();
+        }
+        let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
+        owned
+            .filter_map(|owned| match &owned.target {
+                Target::VcpuPin(vcpu) => {
+                    let pin = self.current.vcpupins.get(vcpu)?;
+                    let ours = matches!(&owned.wrote, Value::Cpus(wrote) if wrote == pin);
+                    ours.then(|| (*vcpu, pin.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Where an administrator said where vCPUs run, they run there: by their own pin, or floating in `vcpu@cpuset`.
+    pub(super) fn keep_pins(&self, placed: &mut Placed, demanded: &Demanded) {
+        if let Some(cpuset) = &demanded.demand.within {
+            placed
+                .vcpus
+                .values_mut()
+                .filter(|pin| pin.len() != 1 && !pin.is_subset(cpuset))
+                .for_each(|pin| *pin = cpuset.clone());
+        }
+        placed.vcpus.extend(demanded.kept_pins.clone());
+    }
+
+    /// vCPUs are left alone (`cpus = "keep"`): memory goes where their pins are, if they have any.
+    pub(super) fn as_it_is(
+        &self,
+        demanded: &Demanded,
+        supplies: &supply::Supplies,
+    ) -> Result<Placed, Vec<String>> {
+        let host = self.inputs.host;
+        let pinned: BTreeMap<VcpuId, CpuSet> = self
+            .domain
+            .all_vcpus()
+            .iter()
+            .filter_map(|vcpu| Some((vcpu, self.domain.pin_of(vcpu)?.clone())))
+            .collect();
+        let mut placed = kept::as_they_are(host, &demanded.demand, &supplies.now, &pinned)?;
+        for vcpu in self.domain.all_vcpus().iter() {
+            placed.vcpus.entry(vcpu).or_insert_with(|| sets::usable(host));
+        }
+        Ok(placed)
+    }
+
+    /// The place the guest has, if it is still good; else the best there is.
+    pub(super) fn place(
+        &self,
+        wishes: &Wishes,
+        demanded: &Demanded,
+        supplies: &supply::Supplies,
+        previous: &BTreeMap<VcpuId, CpuSet>,
+    ) -> Result<Placed, Vec<String>> {
+        let demand = &demanded.demand;
+        let host = self.inputs.host;
+        let shown = self.mirrored(wishes, demand);
+        let pins: BTreeMap<VcpuId, CpuSet> = previous
+            .iter()
+            .filter(|(vcpu, _)| demand.dedicated.contains(**vcpu) && !demand.kept.contains_key(vcpu))
+            .chain(&demand.kept)
+            .map(|(vcpu, pin)| (*vcpu, pin.clone()))
+            .collect();
+        let whole =
+            !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
+        let as_it_runs = self.with_its_pages(demand);
+        if whole
+            && !previous.is_empty()
+            && let Some(placed) = kept::still_good(
+                host,
+                &where_they_float(as_it_runs.as_ref().unwrap_or(demand), host, previous),
+                &supplies.now,
+                &pins,
+            )
+            && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
+        {
+            return Ok(placed);
+        }
+        if let Some(demand) = as_it_runs
+            && let Ok(placed) = placement::place(host, &demand, &supplies.now, &supplies.empty)
+            && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
+        {
+            return Ok(placed);
+        }
+        let placed = placement::place(host, demand, &supplies.now, &supplies.empty)?;
+        let Some(shown) = shown.filter(|shown| !same::mirrors(host, &placed, *shown, wishes.x86)) else {
+            return Ok(placed);
+        };
+        match same::place(host, demand, supplies, shown, wishes.x86) {
+            Some(placed) => Ok(placed),
+            // What comes in runs already; what it sees cannot be mended here.
+            None if self.inputs.scope == Scope::Incoming => Ok(placed),
+            None => Err(vec![format!(
+                "only another shape fits: it sees sockets={} dies={} cores={} threads={}",
+                shown.sockets, shown.dies, shown.cores, shown.threads
+            )]),
+        }
+    }
+
+    /// The topology that mirrored the CPUs chosen when the guest got its shape, which a place has to mirror again.
+    fn mirrored(&self, wishes: &Wishes, demand: &Demand) -> Option<Topology> {
+        let shape = self.shape()?;
+        let mirrored = wishes.profile.topology == TopologyRule::Match
+            && demand.kept.is_empty()
+            && demand.dedicated.len() as u32 == demand.vcpus;
+        shape
+            .topology
+            .filter(|shown| mirrored && shown.threads == shape.threads)
+    }
+
+    /// For a running guest that virtfit fitted: only the page size it runs with. While it runs libvirt shows other
+    /// amounts of memory (rounded up to whole MiB) than the definition has, and other pages may be free than at its start.
+    fn with_its_pages(&self, demand: &Demand) -> Option<Demand> {
+        if self.provenance.is_none() || !(self.current.running || self.inputs.facts.running) {
+            return None;
+        }
+        let now = match &self.current.hugepages {
+            None => None,
+            Some(element) => match element.pages[..] {
+                [(size, _)] => Some(size),
+                _ => return None,
+            },
+        };
+        demand.pages.contains(&now).then(|| Demand {
+            pages: vec![now],
+            ..demand.clone()
+        })
+    }
+}
+
+/// The demand with each cell that has no dedicated vCPU on the node its vCPUs float on.
+fn where_they_float(demand: &Demand, host: &Host, previous: &BTreeMap<VcpuId, CpuSet>) -> Demand {
+    let mut demand = demand.clone();
+    for cell in &mut demand.cells {
+        if !cell.vcpus.is_disjoint(&demand.dedicated) {
+            continue;
+        }
+        let masks = cell.vcpus.iter().filter_map(|vcpu| previous.get(&vcpu));
+        let nodes: NodeSet = masks
+            .flat_map(CpuSet::iter)
+            .filter_map(|cpu| Some(host.core_of(cpu)?.node))
+            .collect();
+        let allowed = |node: NodeId| cell.nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        if nodes.len() == 1 && nodes.iter().all(allowed) {
+            cell.nodes = Some(nodes);
+        }
+    }
+    demand
+}

@@ -1,0 +1,88 @@
+//! What can have changed since a decision was made, looked at again under the lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::ledger::cache::Cache;
+use crate::ledger::files::{files, shown};
+use crate::ledger::read::{LedgerError, seconds};
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::{process, status};
+use crate::root::Root;
+
+/// What can change within moments, read without opening any guest's XML.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// The reservations that count.
+    pub reservations: Vec<Reservation>,
+    /// Files of those that do not count any more, by stem.
+    pub void: Vec<String>,
+    /// Names of the guests that have a status file.
+    pub running: Arc<BTreeSet<String>>,
+    /// What could not be read, for people.
+    pub warnings: Vec<String>,
+}
+
+/// Reservations and the names of the guests that run: what has to be looked at again under the lock.
+///
+/// # Errors
+/// As [`read`].
+pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    glance_with(root, now, &mut Cache::default())
+}
+
+/// As [`glance`], with what was read before.
+///
+/// # Errors
+/// As [`read`].
+pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
+    cache.folders.take_note();
+    let folders = &mut cache.folders;
+    cache.status.listing.look(root, status::FOLDER, "xml", folders)?;
+    cache
+        .reservations
+        .listing
+        .look(root, reservation::FOLDER, "json", folders)?;
+    glance_at(root, now, cache)
+}
+
+/// A glance at what is listed.
+pub(super) fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
+    let mut glance = Glance {
+        running: cache.status.listing.names(),
+        ..Glance::default()
+    };
+    let since = seconds(now);
+    let boot_id = process::boot_id(root);
+    // Mostly one daemon ran all hooks.
+    let mut daemons = BTreeMap::new();
+    let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
+    let path = |stem: &str| shown(root, reservation::FOLDER, stem, "json");
+    for file in files(
+        root,
+        reservation::FOLDER,
+        "json",
+        now,
+        &mut cache.reservations,
+        parse,
+    )? {
+        let reservation = match file.said {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                glance.warnings.push(format!("{}: {error}", path(file.stem)));
+                continue;
+            }
+        };
+        let has_status = glance.running.contains(&reservation.name);
+        let pid = reservation.pid;
+        let daemon = *daemons.entry(pid).or_insert_with(|| process::daemon(root, pid));
+        if let Some(why) = reservation.void(since, boot_id.as_deref(), daemon, has_status) {
+            log::debug!("{}: void: {why}", path(file.stem));
+            glance.void.push(file.stem.to_string());
+            continue;
+        }
+        glance.reservations.push(reservation);
+    }
+    Ok(glance)
+}
