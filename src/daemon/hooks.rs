@@ -38,6 +38,10 @@ impl Hooks {
             store,
         }
     }
+
+    fn is_disabled(&self) -> bool {
+        self.memory.place().root.exists(DISABLED)
+    }
 }
 
 impl Source for Hooks {
@@ -62,7 +66,7 @@ impl Source for Hooks {
 impl HookAnswerer for Hooks {
     fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String> {
         // The hook looks too; the file may have come meanwhile.
-        if self.memory.place().root.exists(DISABLED) {
+        if self.is_disabled() {
             return Ok(Answer::default());
         }
         let context = Context {
@@ -82,7 +86,8 @@ impl HookAnswerer for Hooks {
 
     /// What means nothing any more is taken away here, as it was found under the lock: nobody waits for it.
     fn afterwards(&self, call: &Call) {
-        if task(&call.operation, &call.suboperation) != Task::Release {
+        let released = task(&call.operation, &call.suboperation) == Task::Release;
+        if !released || self.is_disabled() {
             return;
         }
         let now = SystemTime::now();
