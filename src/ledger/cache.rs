@@ -96,27 +96,26 @@ impl Listing {
         extension: &str,
         folders: &mut Folders,
     ) -> io::Result<&[Listed]> {
-        if folders.is_quiet(root, folder) && self.whole {
-            return Ok(&self.files);
-        }
-        let before = self.begin();
-        let mut whole = true;
-        for entry in root.list_with_metadata(folder)? {
-            let Some(stem) = files::stem(&entry.name, extension) else {
-                continue;
-            };
-            let stamp = match &entry.meta {
-                Ok(meta) if !meta.is_file() => continue,
-                Ok(meta) => Some(Stamp::of(meta)),
-                Err(_) => None,
-            };
-            whole &= !entry.link && entry.meta.is_ok_and(|meta| meta.nlink() == 1);
-            self.files.push(Listed {
-                stem: stem.to_string(),
-                stamp,
-            });
-        }
-        self.done(before, whole)
+        self.unless_quiet(folders.is_quiet(root, folder), || {
+            let mut files = Vec::new();
+            let mut whole = true;
+            for entry in root.list_with_metadata(folder)? {
+                let Some(stem) = files::stem(&entry.name, extension) else {
+                    continue;
+                };
+                let stamp = match &entry.meta {
+                    Ok(meta) if !meta.is_file() => continue,
+                    Ok(meta) => Some(Stamp::of(meta)),
+                    Err(_) => None,
+                };
+                whole &= !entry.link && entry.meta.is_ok_and(|meta| meta.nlink() == 1);
+                files.push(Listed {
+                    stem: stem.to_string(),
+                    stamp,
+                });
+            }
+            Ok((files, whole))
+        })
     }
 
     /// As [`Listing::look`], where only names count.
@@ -130,30 +129,27 @@ impl Listing {
         extension: &str,
         folders: &mut Folders,
     ) -> io::Result<&[Listed]> {
-        if folders.is_quiet(root, folder) && self.whole {
-            return Ok(&self.files);
-        }
-        let before = self.begin();
-        let named = |stem| Listed { stem, stamp: None };
-        self.files = files::stems(root, folder, extension)?
-            .into_iter()
-            .map(named)
-            .collect();
-        self.done(before, true)
+        self.unless_quiet(folders.is_quiet(root, folder), || {
+            let named = |stem| Listed { stem, stamp: None };
+            let stems = files::stems(root, folder, extension)?;
+            Ok((stems.into_iter().map(named).collect(), true))
+        })
     }
 
-    /// Forgets the files: whatever goes wrong from here on, it is listed again. How many there were.
-    fn begin(&mut self) -> usize {
-        self.whole = false;
-        self.names = None;
-        std::mem::take(&mut self.files).len()
-    }
-
-    /// They are listed. None, as before (mostly as there is no such folder), is no change.
-    fn done(&mut self, before: usize, whole: bool) -> io::Result<&[Listed]> {
-        self.whole = whole;
-        if before + self.files.len() > 0 {
-            self.times += 1;
+    /// Takes what `list` finds, and whether that is whole. Whatever goes wrong in it, the folder is listed again next time.
+    fn unless_quiet(
+        &mut self,
+        quiet: bool,
+        list: impl FnOnce() -> io::Result<(Vec<Listed>, bool)>,
+    ) -> io::Result<&[Listed]> {
+        if !(quiet && self.whole) {
+            self.whole = false;
+            self.names = None;
+            // None, as before (mostly as there is no such folder), is no change.
+            let before = std::mem::take(&mut self.files);
+            self.times += u64::from(!before.is_empty());
+            (self.files, self.whole) = list()?;
+            self.times += u64::from(!self.files.is_empty());
         }
         Ok(&self.files)
     }
