@@ -1,9 +1,12 @@
 //! libvirt, for commands that change definitions. `virtfit` itself does not link it, as that would slow the hook down: it asks
 //! `virtfitd call`, a child process.
 
+use std::time::{Duration, Instant};
+
 use crate::apply::definitions::Definition;
 use crate::cli::args::Global;
 use crate::daemon::calls::ChildHypervisor;
+use crate::daemon::hooked;
 use crate::hypervisor::Hypervisor;
 use crate::ledger::{claims, reservation, status};
 use crate::root::Root;
@@ -13,7 +16,12 @@ pub fn connect(global: &Global) -> Box<dyn Hypervisor> {
     Box::new(ChildHypervisor::new(Some(&global.connect)))
 }
 
-/// Redefines a guest that was read as `definition`, unless libvirt is starting it or somebody was quicker.
+/// How long a guest that libvirt is busy with is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Redefines a guest that was read as `definition`, unless libvirt stays busy with it or somebody was quicker.
 ///
 /// # Errors
 /// Why not, for the user.
@@ -23,22 +31,26 @@ pub fn redefine(
     definition: &Definition,
     xml: &str,
 ) -> Result<(), String> {
-    in_flight(root, &definition.domain.uuid, &definition.name)?;
+    let until = Instant::now() + PATIENCE;
+    while let Some(why) = in_flight(root, &definition.domain.uuid, &definition.name) {
+        if Instant::now() >= until {
+            return Err(format!("{why}: try again in a moment"));
+        }
+        std::thread::sleep(PAUSE);
+    }
     unchanged(root, definition)?;
     libvirt.define(xml).map_err(|error| error.to_string())
 }
 
-/// A guest that is just being started must not be touched: libvirt would wait for it with all of its list locked. It has a
-/// reservation, and no status file yet.
-///
-/// # Errors
-/// It is; the text says what to do.
-fn in_flight(root: &Root, uuid: &str, name: &str) -> Result<(), String> {
-    let reserved = root.exists(reservation::path(uuid));
-    if !uuid.is_empty() && reserved && !root.exists(status::path(name)) {
-        return Err("is being started: try again in a moment".into());
+/// What libvirt is doing with a guest that must not be touched now: it would wait for that with all of its list locked. A guest that
+/// is being started has a reservation, and no status file yet; one that a hook runs for may have both.
+fn in_flight(root: &Root, uuid: &str, name: &str) -> Option<&'static str> {
+    let reserved = !uuid.is_empty() && root.exists(reservation::path(uuid));
+    if reserved && !root.exists(status::path(name)) {
+        return Some("is being started");
     }
-    Ok(())
+    let hooked = hooked::guests(root).contains(name);
+    hooked.then_some("is what libvirt runs a hook for")
 }
 
 /// libvirt can only replace a definition, whatever it is by then: look right before.

@@ -101,7 +101,9 @@ fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
     for (thread, cpus) in done.iter().filter_map(mask) {
         let its = |found: &&threads::ProcThread| !is_kernels(&found.name) && of_name(&found.name) == thread;
         for found in all.iter().filter(its) {
-            if found.allowed != *cpus {
+            // The emulator's other threads keep the mask they began with: libvirt lets only the first of them run on more CPUs.
+            let narrower = thread == Thread::Emulator && found.allowed.is_subset(cpus);
+            if found.allowed != *cpus && !narrower {
                 out.push(format!(
                     "thread {} ({}) may run on {} after it was pinned to {cpus}",
                     found.tid, found.name, found.allowed

@@ -98,3 +98,32 @@ fn a_slow_hook_holds_up_its_own_guest_only() {
     }
     libvirt.is_clean();
 }
+
+/// So do the commands: they wait for the hook's end, and nobody for them.
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn a_command_waits_for_the_hook_of_its_guest_alone() {
+    let libvirt = host(&["a", "b"]);
+    let there = libvirt.on_host("run/virtfit/test-slow");
+    fs::create_dir_all(there.parent().unwrap()).unwrap();
+    libvirt.other_hook("[ \"$1/$2\" = a/started ] && touch /run/virtfit/test-slow && sleep 2.5");
+    thread::scope(|scope| {
+        let client = scope.spawn(|| libvirt.virsh(&["start", "a"]));
+        within(5, "in the other hook", || {
+            there.exists().then_some(()).ok_or(libvirt.log())
+        });
+        let begin = Instant::now();
+        let command = scope.spawn(|| libvirt.virtfit(&["apply", "a"]));
+        thread::sleep(Duration::from_millis(500));
+        libvirt.define(&small("c")).unwrap();
+        libvirt.virsh(&["dominfo", "b"]).unwrap();
+        let took = begin.elapsed();
+        assert!(took < Duration::from_millis(2300), "{took:?}\n{}", libvirt.log());
+        client.join().unwrap().unwrap();
+        let done = command.join().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(profile_of(&libvirt, "a"), "plain");
+    });
+    libvirt.virsh(&["destroy", "a"]).unwrap();
+    libvirt.is_clean();
+}
