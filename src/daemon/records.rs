@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::root::Root;
+use crate::uuid;
 use crate::whole::Folder;
 
 /// Records of one kind, by UUID.
@@ -92,7 +93,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
 
 /// Only then it may be a file's name.
 fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    uuid::normal(text).is_some_and(|normal| normal == text)
 }
 
 #[cfg(test)]

@@ -245,11 +245,8 @@ pub fn forget(root: &Root, uuid: &str) -> io::Result<()> {
 
 /// A UUID as a file's name: nothing else gets into a path.
 fn named(uuid: &str) -> io::Result<String> {
-    let name = uuid.to_ascii_lowercase();
-    let sound = !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    sound
-        .then_some(name)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("'{uuid}' is no UUID")))
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, format!("'{uuid}' is no UUID"));
+    crate::uuid::normal(uuid).ok_or_else(none)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::ledger::read::{self, LedgerError};
 use crate::ledger::reservation::{self, Reservation, ReservationError};
 use crate::ledger::undecided::{self, Undecided};
 use crate::root::Root;
+use crate::uuid;
 use crate::whole::{Folder, WriteError};
 
 /// The folder of everything that is written.
@@ -315,14 +316,9 @@ fn same_file(file: &File, path: &Path) -> bool {
     (held.dev(), held.ino()) == (found.dev(), found.ino())
 }
 
-/// A UUID as the name of a file: hex digits and dashes only, lower case.
+/// A UUID as the name of a file: nothing else gets into a path.
 fn file_stem(uuid: &str) -> Result<String, StoreError> {
-    let fits = (1..=64).contains(&uuid.len());
-    if fits && uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
-        Ok(uuid.to_ascii_lowercase())
-    } else {
-        Err(StoreError::Uuid(uuid.chars().take(64).collect()))
-    }
+    uuid::normal(uuid).ok_or_else(|| StoreError::Uuid(uuid.chars().take(64).collect()))
 }
 
 #[cfg(test)]
