@@ -4,24 +4,19 @@
 //! `chroot`: `..` stops at the folder, and an absolute symbolic link starts again from it, so that a fixture can
 //! never be left.
 
-use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
-
+mod locate;
 mod open;
 
+use locate::lexical;
 use open::OpenFiles;
 
 /// The largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
-
-/// How many symbolic links one path may go through; the kernel's own limit (`MAXSYMLINKS`).
-const MAX_LINKS: u32 = 40;
 
 /// Where the host's files are. All errors carry the path.
 #[derive(Debug, Clone)]
@@ -265,81 +260,12 @@ impl Root {
             .is_ok_and(|found| fs::symlink_metadata(found).is_ok())
     }
 
-    /// The path on the machine we run on. Below a folder, links are followed by hand so that they stay in it.
-    fn locate(&self, path: &Path, follow_last: bool) -> io::Result<PathBuf> {
-        let Some(base) = &self.base else {
-            return Err(io::Error::new(ErrorKind::NotFound, "there is no host to read"));
-        };
-        if self.is_real() {
-            return Ok(Path::new("/").join(path));
-        }
-        if let Some(found) = without_links(base, path, follow_last) {
-            return Ok(found);
-        }
-        let mut links = 0;
-        let mut found = base.clone();
-        let mut todo: Vec<OsString> = components(path);
-        while let Some(name) = todo.pop() {
-            if name == ".." {
-                if found != *base {
-                    found.pop();
-                }
-                continue;
-            }
-            found.push(&name);
-            if todo.is_empty() && !follow_last {
-                break;
-            }
-            match fs::symlink_metadata(&found) {
-                Ok(meta) if meta.is_symlink() => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(io::Error::other("too many levels of symbolic links"));
-                    }
-                    let target = fs::read_link(&found)?;
-                    found.pop();
-                    if target.is_absolute() {
-                        found.clone_from(base);
-                    }
-                    todo.extend(components(&target));
-                }
-                Ok(_) => {}
-                // What is absent is told of by whoever opens it.
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
-    }
-
     fn fail(&self, path: &Path, error: io::Error) -> io::Error {
         let shown = match &self.base {
             Some(base) if !self.is_real() => lexical(base, path),
             _ => path.to_path_buf(),
         };
         io::Error::new(error.kind(), format!("{}: {error}", shown.display()))
-    }
-}
-
-/// Where a path below `base` is if no link is on the way, as far as there is a way; `None`: look at each component. One question to
-/// the kernel (`openat2(2)`, Linux 5.6) instead of one a component.
-fn without_links(base: &Path, path: &Path, follow_last: bool) -> Option<PathBuf> {
-    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
-    if !path.components().all(plain) {
-        return None;
-    }
-    let found = base.join(path.strip_prefix("/").unwrap_or(path));
-    let last = if follow_last {
-        OFlag::empty()
-    } else {
-        OFlag::O_NOFOLLOW
-    };
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | last)
-        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    match openat2(AT_FDCWD, &found, how) {
-        Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => Some(found),
-        Err(_) => None,
     }
 }
 
@@ -352,153 +278,6 @@ pub(crate) fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A path's names and `..`s, last first.
-fn components(path: &Path) -> Vec<OsString> {
-    path.components()
-        .rev()
-        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
-        .map(|part| part.as_os_str().to_os_string())
-        .collect()
-}
-
-/// `path` below `base` by name alone.
-fn lexical(base: &Path, path: &Path) -> PathBuf {
-    let mut out = base.to_path_buf();
-    let mut depth = 0;
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => {
-                out.push(name);
-                depth += 1;
-            }
-            Component::ParentDir if depth > 0 => {
-                out.pop();
-                depth -= 1;
-            }
-            _ => {}
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn tree() -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("host");
-        fs::create_dir_all(base.join("sys/devices")).unwrap();
-        fs::create_dir_all(base.join("etc")).unwrap();
-        fs::write(base.join("sys/devices/a"), "inside\n").unwrap();
-        fs::write(dir.path().join("secret"), "outside\n").unwrap();
-        symlink("/sys/devices/a", base.join("etc/absolute")).unwrap();
-        symlink("../sys/devices/a", base.join("etc/relative")).unwrap();
-        symlink("../../../../secret", base.join("etc/escape")).unwrap();
-        symlink("loop", base.join("etc/loop")).unwrap();
-        symlink("/gone", base.join("etc/dangling")).unwrap();
-        symlink("/sys", base.join("etc/dir")).unwrap();
-        let root = Root::new(base);
-        (dir, root)
-    }
-
-    #[test]
-    fn links_and_parents_stay_below_the_root() {
-        let (_dir, root) = tree();
-        let table: [(&str, Option<&str>); 9] = [
-            ("/sys/devices/a", Some("inside\n")),
-            ("sys/devices/a", Some("inside\n")),
-            ("/etc/absolute", Some("inside\n")),
-            ("/etc/relative", Some("inside\n")),
-            ("/etc/dir/devices/a", Some("inside\n")),
-            ("/../../sys/devices/a", Some("inside\n")),
-            ("/etc/escape", None),
-            ("/../secret", None),
-            ("/etc/dangling", None),
-        ];
-        for (path, want) in table {
-            assert_eq!(root.read_opt(path).unwrap().as_deref(), want, "{path}");
-        }
-    }
-
-    #[test]
-    fn errors_carry_the_path() {
-        let (_dir, root) = tree();
-        for path in ["/etc/loop", "/etc/none", "/etc"] {
-            let message = root.read(path).unwrap_err().to_string();
-            assert!(message.contains(path), "{path}: {message}");
-        }
-        assert!(root.read_opt("/etc").is_err(), "a folder is no file");
-    }
-
-    #[test]
-    fn lists_are_sorted_and_absent_is_empty() {
-        let (_dir, root) = tree();
-        let names = root.list("/etc").unwrap();
-        assert_eq!(
-            names,
-            ["absolute", "dangling", "dir", "escape", "loop", "relative"]
-        );
-        assert_eq!(root.list("/nothing").unwrap(), Vec::<String>::new());
-        let seen: Vec<(String, bool)> = root
-            .list_with_metadata("/etc")
-            .unwrap()
-            .into_iter()
-            .inspect(|entry| assert!(entry.link, "{entry:?}"))
-            .map(|entry| (entry.name, entry.meta.is_ok_and(|meta| meta.is_file())))
-            .collect();
-        let expected = [
-            ("absolute", true),
-            ("dir", false),
-            ("loop", false),
-            ("relative", true),
-        ];
-        assert_eq!(seen, expected.map(|(name, is_file)| (name.to_string(), is_file)));
-        assert!(root.list_with_metadata("/nothing").unwrap().is_empty());
-        assert_eq!(root.list("/etc/dir").unwrap(), ["devices"]);
-        assert!(root.list("/sys/devices/a").is_err());
-    }
-
-    #[test]
-    fn resolve_gives_the_hosts_own_name() {
-        let (_dir, root) = tree();
-        assert_eq!(
-            root.resolve("/etc/absolute").unwrap(),
-            Path::new("/sys/devices/a")
-        );
-        assert_eq!(root.resolve("/etc/dir/x/y").unwrap(), Path::new("/sys/x/y"));
-        assert_eq!(
-            root.read_link("/etc/absolute").unwrap(),
-            Path::new("/sys/devices/a")
-        );
-        assert!(root.exists("/etc/dangling") && !root.exists("/gone"));
-    }
-
-    #[test]
-    fn size_and_kind_are_bounded() {
-        let (_dir, root) = tree();
-        let file = fs::File::create(root.path("/etc/huge")).unwrap();
-        file.set_len(MAX_BYTES + 1).unwrap();
-        assert_eq!(
-            root.read("/etc/huge").unwrap_err().kind(),
-            ErrorKind::FileTooLarge
-        );
-        fs::write(root.path("/etc/latin1"), [0x66, 0xfc]).unwrap();
-        assert_eq!(
-            root.read("/etc/latin1").unwrap_err().kind(),
-            ErrorKind::InvalidData
-        );
-        assert_eq!(root.read_bytes("/etc/latin1").unwrap(), [0x66, 0xfc]);
-    }
-
-    #[test]
-    fn none_has_nothing() {
-        let root = Root::none();
-        assert_eq!(root.read_opt("/proc/mounts").unwrap(), None);
-        assert_eq!(root.list("/").unwrap(), Vec::<String>::new());
-        assert!(!root.exists("/") && !root.is_real() && root.is_none());
-        assert!(Root::default().is_real() && Root::new("/.").is_real());
-    }
-}
+mod tests;
