@@ -48,6 +48,8 @@ struct Row {
     name: &'static str,
     command: Vec<String>,
     root: PathBuf,
+    /// Each round it gets XML that the daemon has not seen before.
+    unseen: bool,
     /// The most it may take of the copying program's time, and what a Python hook must take at least of its time.
     ratios: Option<(f64, f64)>,
     /// The most it may take.
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         name,
         command,
         root: root.to_path_buf(),
+        unseen: false,
         ratios,
         most,
         took: Vec::new(),
@@ -138,6 +141,16 @@ fn main() -> ExitCode {
             decides,
             None,
         ),
+        Row {
+            unseen: true,
+            ..row(
+                "hook prepare, an unknown guest",
+                words("def", "prepare", "begin"),
+                &few,
+                decides,
+                None,
+            )
+        },
         row(
             "hook started",
             words("def", "started", "begin"),
@@ -188,6 +201,10 @@ fn main() -> ExitCode {
         shuffle(&mut order, &mut dice);
         for at in &order {
             let row = &mut rows[*at];
+            let xml = match row.unseen {
+                true => format!("{xml}<!-- {round} -->"),
+                false => xml.clone(),
+            };
             let took = once(row, &xml);
             // The first warms up.
             if round > 0 {
