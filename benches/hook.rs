@@ -201,10 +201,11 @@ fn main() -> ExitCode {
         shuffle(&mut order, &mut dice);
         for at in &order {
             let row = &mut rows[*at];
-            let xml = match row.unseen {
-                true => format!("{xml}<!-- {round} -->"),
-                false => xml.clone(),
-            };
+            // Each start has another number.
+            let mut xml = xml.replacen(">", &format!(" id='{}'>", round + 1), 1);
+            if row.unseen {
+                xml.push_str(&format!("<!-- {round} -->"));
+            }
             let took = once(row, &xml);
             // The first warms up.
             if round > 0 {

@@ -1,10 +1,13 @@
 //! Guests that were decided on lately, and what came of it: the same again is not worked out again.
 //!
-//! libvirt tells the same XML of a guest at each of its starts, and at each step of one. A decision is a pure function of that XML,
-//! the policy, the host, what others hold and the guest's devices and images ([`crate::engine`]); one is given again only where
-//! all of these are equal.
+//! libvirt tells the same XML of a guest at each of its starts, but for the start's number (`<domain type='kvm' id='7'>`). A decision
+//! is a pure function of that XML, the policy, the host, what others hold and the guest's devices and images ([`crate::engine`]);
+//! one is given again only where all of these are equal. The number itself means nothing to it: each guest is decided on as if it
+//! were the first that starts.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::Domain;
@@ -60,6 +63,11 @@ impl Memo {
     /// # Errors
     /// It is not XML, or not a domain.
     pub fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
+        self.first_guest(&as_first(xml).0)
+    }
+
+    /// As [`Memo::guest`], of XML with the first number.
+    fn first_guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
         if let Some(known) = self.known().iter().find(|known| known.xml == xml) {
             return Ok(Arc::clone(&known.guest));
         }
@@ -80,7 +88,20 @@ impl Memo {
         if ask != usual {
             return view.decide(xml, ask).map(Arc::new);
         }
-        let guest = self.guest(xml)?;
+        let (xml, number) = as_first(xml);
+        let decision = self.decide_first(view, &xml, ask)?;
+        Ok(match (number, &*decision) {
+            (Some(number), Decision::Tuned { xml, plan }) => Arc::new(Decision::Tuned {
+                xml: numbered(xml, number),
+                plan: plan.clone(),
+            }),
+            _ => decision,
+        })
+    }
+
+    /// As [`Memo::decide`], of XML with the first number and asked in the usual way.
+    fn decide_first(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+        let guest = self.first_guest(xml)?;
         let from = From::of(view, &guest.domain, ask);
         let same = |known: &Known| {
             let made = known.made.iter().find(|made| made.from.is(&from))?;
@@ -147,6 +168,42 @@ impl From {
             && self.taken == other.taken
             && self.facts == other.facts
     }
+}
+
+/// The number each guest is decided on with.
+const FIRST: &str = "1";
+
+/// XML as if the guest were the first that starts; and its own number, where it has another one.
+fn as_first(xml: &str) -> (Cow<'_, str>, Option<&str>) {
+    match number(xml) {
+        Some(at) if xml.get(at.clone()) != Some(FIRST) => {
+            let own = xml.get(at).unwrap_or_default();
+            (Cow::Owned(numbered(xml, FIRST)), Some(own))
+        }
+        _ => (Cow::Borrowed(xml), None),
+    }
+}
+
+/// XML with this number in the place of the one it has.
+fn numbered(xml: &str, number_now: &str) -> String {
+    let mut out = xml.to_string();
+    if let Some(at) = number(xml) {
+        out.replace_range(at, number_now);
+    }
+    out
+}
+
+/// Where the number of a running guest stands, in XML as libvirt writes it.
+fn number(xml: &str) -> Option<Range<usize>> {
+    const BEFORE: &str = " id='";
+    let tag = xml
+        .get(..xml.find('>')?)
+        .filter(|tag| tag.starts_with("<domain "))?;
+    let from = tag.find(BEFORE)? + BEFORE.len();
+    let length = tag.get(from..)?.find('\'')?;
+    let digits = tag.get(from..from + length)?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some(from..from + length)
 }
 
 #[cfg(test)]
@@ -281,6 +338,70 @@ mod tests {
             Some("local")
         );
         assert!(memo.decide(&view(), "<domain>", ask).is_err());
+    }
+
+    #[test]
+    fn the_number_of_a_start_is_not_what_a_decision_is_made_from() {
+        for (xml, first, own) in [
+            (
+                "<domain type='kvm' id='7'><name/>",
+                "<domain type='kvm' id='1'><name/>",
+                Some("7"),
+            ),
+            (
+                "<domain type='kvm' id='120' x='2'>",
+                "<domain type='kvm' id='1' x='2'>",
+                Some("120"),
+            ),
+            ("<domain type='kvm' id='1'>", "<domain type='kvm' id='1'>", None),
+            (
+                "<domain type='kvm'><a id='7'/>",
+                "<domain type='kvm'><a id='7'/>",
+                None,
+            ),
+            ("<domain id='x'>", "<domain id='x'>", None),
+            ("<domain id=''>", "<domain id=''>", None),
+            ("<domain id='7", "<domain id='7", None),
+            ("<!-- <domain id='7'> -->", "<!-- <domain id='7'> -->", None),
+            ("", "", None),
+        ] {
+            let (text, number) = as_first(xml);
+            assert_eq!((&*text, number), (first, own), "{xml}");
+            if let Some(number) = number {
+                assert_eq!(numbered(&text, number), xml);
+            }
+        }
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let place = Place {
+            root: Root::new(fixtures.join("hosts/paper")),
+            policy: Some(fixtures.join("demo.toml")),
+            ..Place::default()
+        };
+        let view = View::read(&place, SystemTime::now()).unwrap();
+        let xml = fs::read_to_string(fixtures.join("domains/def.xml")).unwrap();
+        let memo = Memo::default();
+        for scope in [Scope::Boot, Scope::Incoming] {
+            for number in [1, 7, 123] {
+                let xml = xml.replacen(
+                    "<domain type='kvm'>",
+                    &format!("<domain type='kvm' id='{number}'>"),
+                    1,
+                );
+                assert!(xml.contains(&format!(" id='{number}'>")));
+                let ask = Ask::of(scope);
+                let (now, fresh) = (
+                    memo.decide(&view, &xml, ask).unwrap(),
+                    view.decide(&xml, ask).unwrap(),
+                );
+                assert_eq!(
+                    (now.plan(), now.xml()),
+                    (fresh.plan(), fresh.xml()),
+                    "{scope:?} {number}"
+                );
+                assert!(now.xml().is_some());
+            }
+        }
+        assert_eq!(memo.known().len(), 1);
     }
 
     #[test]
