@@ -227,7 +227,7 @@ fn what_means_nothing_ends_at_once() {
         host.run(words, &domain("")).expect(0, "", "", 0);
     }
     // 4 MiB that it need not read.
-    host.run("g start begin -", &"x".repeat(4 << 20))
+    host.run("g start begin -", &"x".repeat(1 << 20))
         .expect(0, "", "", 0);
     // Nor wait for.
     run(host.command(&["g", "stopped", "end", "-"]), None).expect(0, "", "", 0);
@@ -268,7 +268,7 @@ fn the_question_holds_what_libvirt_said() {
         stream.read_to_end(&mut rest).unwrap();
         sender.send((question, rest)).unwrap();
     });
-    let large = domain(&format!("  <!--{}-->\n", "x".repeat(4 << 20)));
+    let large = domain(&format!("  <!--{}-->\n", "x".repeat(1 << 20)));
     for (words, xml) in [
         ("-v release end from snapshot", domain("")),
         ("g prepare begin -", large),
