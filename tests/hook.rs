@@ -430,11 +430,11 @@ fn a_stopped_daemon_costs_its_time_and_no_more() {
         "import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.bind({:?})\ns.listen(1)\nprint(flush=True)\ntime.sleep(60)\n",
         host.socket().to_str().unwrap()
     );
-    let mut daemon = Command::new("python3")
+    let daemon = Command::new("python3")
         .args(["-c", &script])
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let Killed(daemon) = &mut Killed(daemon.unwrap());
     daemon.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
@@ -443,8 +443,16 @@ fn a_stopped_daemon_costs_its_time_and_no_more() {
         let ran = host.run("g prepare begin -", &domain(""));
         ran.expect(0, &format!("stdin:\n{}", domain("")), "hook --spent 3", DAEMON_MS);
     }
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+}
+
+/// A process that does not outlive the test, also where that fails.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
