@@ -111,7 +111,7 @@ fn main() -> ExitCode {
         took: Vec::new(),
     };
     // What only tells the daemon something, and what waits for a decision.
-    let (tells, decides) = (Some((1.5, 20.0)), Some((3.0, 20.0)));
+    let (tells, decides, anew) = (Some((1.5, 20.0)), Some((3.0, 20.0)), Some((4.5, 14.0)));
     let mut rows = vec![
         row(
             "static C: stdin to stdout",
@@ -147,7 +147,7 @@ fn main() -> ExitCode {
                 "hook prepare, an unknown guest",
                 words("def", "prepare", "begin"),
                 &few,
-                decides,
+                anew,
                 None,
             )
         },
@@ -448,7 +448,8 @@ fn tell(rows: &mut [Row], measure: bool) -> ExitCode {
         );
     }
     println!(
-        "held: 20 x faster than Python and at most 1.5 x copy with the daemon, 3 x where it decides; 10 ms without"
+        "held with the daemon: at most 1.5 x copy and 20 x faster than Python; 3 and 20 where it decides; 4.5 and 14 where it does so\n\
+         for the first time. Without: 10 ms"
     );
     if missed && measure {
         ExitCode::FAILURE
