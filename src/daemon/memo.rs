@@ -21,7 +21,7 @@ use crate::policy::Policy;
 use crate::view::{Ask, View};
 use crate::xml::XmlError;
 
-/// How many guests are remembered; the one not seen for longest is forgotten.
+/// How many guests are remembered; the one that was worked out longest ago is forgotten first.
 const MOST: usize = 16;
 /// XML longer than this is not remembered, in bytes.
 const LONGEST: usize = 64 << 10;
@@ -42,13 +42,13 @@ struct Known {
 /// One decision.
 #[derive(Debug)]
 struct Made {
-    from: From,
+    from: Basis,
     decision: Arc<Decision>,
 }
 
 /// All that a decision is made from beside the XML.
 #[derive(Debug)]
-struct From {
+struct Basis {
     scope: Scope,
     bound: bool,
     policy: Arc<Policy>,
@@ -102,7 +102,7 @@ impl Memo {
     /// As [`Memo::decide`], of XML with the first number and asked in the usual way.
     fn decide_first(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
         let guest = self.first_guest(xml)?;
-        let from = From::of(view, &guest.domain, ask);
+        let from = Basis::of(view, &guest.domain, ask);
         let same = |known: &Known| {
             let made = known.made.iter().find(|made| made.from.is(&from))?;
             Some(Arc::clone(&made.decision))
@@ -144,7 +144,7 @@ impl Memo {
     }
 }
 
-impl From {
+impl Basis {
     /// What a decision would be made from now.
     fn of(view: &View, domain: &Domain, ask: Ask<'_>) -> Self {
         Self {
