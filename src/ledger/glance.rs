@@ -27,7 +27,7 @@ pub struct Glance {
 /// Reservations and the names of the guests that run: what has to be looked at again under the lock.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read`](crate::ledger::read::read).
 pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
     glance_with(root, now, &mut Cache::default())
 }
@@ -35,7 +35,7 @@ pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
 /// As [`glance`], with what was read before.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read`](crate::ledger::read::read).
 pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
     cache.folders.take_note();
     let folders = &mut cache.folders;
