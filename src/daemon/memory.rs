@@ -88,7 +88,7 @@ impl Memory {
         let policy = state.policy.refresh(&self.place, now)?;
         let host = match &mut state.host {
             Some(kept) => Arc::clone(kept.refresh()?),
-            empty => Arc::clone(empty.insert(Kept::load(root)?).host()),
+            empty => Arc::clone(empty.insert(Kept::load(&self.place.root, root)?).host()),
         };
         let sets = state.sets(&policy, &host);
         let reading = read_with(root, now, &mut state.ledger)?;

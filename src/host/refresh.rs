@@ -42,17 +42,17 @@ struct Mark {
 type Pools = Vec<(NodeId, Option<Vec<PagePool>>)>;
 
 impl Kept {
-    /// Reads the whole host, as [`load::load`] does.
+    /// Reads the whole host, as [`load::load`] does. `watched` is the same host for what is looked at again and again: with its files
+    /// kept open ([`Root::keeping_files_open`]). What is read once a change is not to stay open.
     ///
     /// # Errors
     /// As [`load::load`].
-    pub fn load(root: &Root) -> Result<Self, HostError> {
-        let watched = root.clone().keeping_files_open();
+    pub fn load(root: &Root, watched: &Root) -> Result<Self, HostError> {
         // Before the host: what changes between the two is seen as a change next time.
-        let (mark, _) = Mark::read(&watched)?;
+        let (mark, _) = Mark::read(watched)?;
         Ok(Self {
             root: root.clone(),
-            watched,
+            watched: watched.clone(),
             host: Arc::new(load::load(root, None)?),
             mark,
         })
@@ -156,7 +156,7 @@ mod tests {
         let (_dir, base) = copy("paper");
         let root = Root::new(&base);
         let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
-        let mut kept = Kept::load(&root).unwrap();
+        let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
         // what changes, and whether the structure is read again
         let steps: [(&str, &dyn Fn(), bool); 8] = [
             ("nothing", &|| {}, false),
@@ -237,7 +237,7 @@ mod tests {
     fn what_cannot_be_read_keeps_what_was() {
         let (_dir, base) = copy("paper");
         let root = Root::new(&base);
-        let mut kept = Kept::load(&root).unwrap();
+        let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
         let before = Arc::clone(kept.host());
         write(&base, "sys/devices/system/cpu/online", "0-x\n");
         assert!(kept.refresh().is_err());
