@@ -1,9 +1,9 @@
 //! What the files of the ledger said when they were last read: a daemon that decides beside hundreds of guests reads again only
 //! what changed.
 //!
-//! A folder in which nothing happened is not listed again ([`Folders`]). A file is taken to be unchanged while inode, size, mtime and ctime are. Those of a file that was changed a moment before it was
-//! read prove nothing (the kernel's clock for them ticks every few milliseconds, and inodes are used again): it is read again
-//! until it has rested.
+//! A folder in which nothing happened is not listed again ([`Folders`]). A file is taken to be unchanged while inode, size, mtime and
+//! ctime are. Those of a file that was changed a moment before it was read prove nothing (the kernel's clock for them ticks every
+//! few milliseconds, and inodes are used again): it is read again until it has rested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -84,8 +84,45 @@ pub struct Listed {
     pub stamp: Option<Stamp>,
 }
 
+/// Lists the files `*.EXTENSION` of a folder; and whether all that can happen to them is seen by watching it.
+pub type List = fn(&Root, &str, &str) -> io::Result<(Vec<Listed>, bool)>;
+
+/// Lists files whose text counts.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn stamped(root: &Root, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
+    let mut files = Vec::new();
+    let mut whole = true;
+    for entry in root.list_with_metadata(folder)? {
+        let Some(stem) = files::stem(&entry.name, extension) else {
+            continue;
+        };
+        let stamp = match &entry.meta {
+            Ok(meta) if !meta.is_file() => continue,
+            Ok(meta) => Some(Stamp::of(meta)),
+            Err(_) => None,
+        };
+        whole &= !entry.link && entry.meta.is_ok_and(|meta| meta.nlink() == 1);
+        files.push(Listed {
+            stem: stem.to_string(),
+            stamp,
+        });
+    }
+    Ok((files, whole))
+}
+
+/// Lists files of which only the names count.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn named(root: &Root, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
+    let stems = files::stems(root, folder, extension)?.into_iter();
+    Ok((stems.map(|stem| Listed { stem, stamp: None }).collect(), true))
+}
+
 impl Listing {
-    /// Lists the files `*.EXTENSION` of a folder again, unless it was quiet.
+    /// Lists the files `*.EXTENSION` of a folder again, unless it was quiet. Whatever goes wrong, it is listed again next time.
     ///
     /// # Errors
     /// It cannot be read.
@@ -95,63 +132,18 @@ impl Listing {
         folder: &str,
         extension: &str,
         folders: &mut Folders,
-    ) -> io::Result<&[Listed]> {
-        self.unless_quiet(folders.is_quiet(root, folder), || {
-            let mut files = Vec::new();
-            let mut whole = true;
-            for entry in root.list_with_metadata(folder)? {
-                let Some(stem) = files::stem(&entry.name, extension) else {
-                    continue;
-                };
-                let stamp = match &entry.meta {
-                    Ok(meta) if !meta.is_file() => continue,
-                    Ok(meta) => Some(Stamp::of(meta)),
-                    Err(_) => None,
-                };
-                whole &= !entry.link && entry.meta.is_ok_and(|meta| meta.nlink() == 1);
-                files.push(Listed {
-                    stem: stem.to_string(),
-                    stamp,
-                });
-            }
-            Ok((files, whole))
-        })
-    }
-
-    /// As [`Listing::look`], where only names count.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn look_at_names(
-        &mut self,
-        root: &Root,
-        folder: &str,
-        extension: &str,
-        folders: &mut Folders,
-    ) -> io::Result<&[Listed]> {
-        self.unless_quiet(folders.is_quiet(root, folder), || {
-            let named = |stem| Listed { stem, stamp: None };
-            let stems = files::stems(root, folder, extension)?;
-            Ok((stems.into_iter().map(named).collect(), true))
-        })
-    }
-
-    /// Takes what `list` finds, and whether that is whole. Whatever goes wrong in it, the folder is listed again next time.
-    fn unless_quiet(
-        &mut self,
-        quiet: bool,
-        list: impl FnOnce() -> io::Result<(Vec<Listed>, bool)>,
-    ) -> io::Result<&[Listed]> {
-        if !(quiet && self.whole) {
+        list: List,
+    ) -> io::Result<()> {
+        if !(folders.is_quiet(root, folder) && self.whole) {
             self.whole = false;
             self.names = None;
             // None, as before (mostly as there is no such folder), is no change.
             let before = std::mem::take(&mut self.files);
             self.times += u64::from(!before.is_empty());
-            (self.files, self.whole) = list()?;
+            (self.files, self.whole) = list(root, folder, extension)?;
             self.times += u64::from(!self.files.is_empty());
         }
-        Ok(&self.files)
+        Ok(())
     }
 
     /// The files as they were last listed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::ledger::cache::Cache;
+use crate::ledger::cache::{Cache, stamped};
 use crate::ledger::files::{files, shown};
 use crate::ledger::read::{LedgerError, seconds};
 use crate::ledger::reservation::{self, Reservation};
@@ -39,11 +39,14 @@ pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
 pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
     cache.folders.take_note();
     let folders = &mut cache.folders;
-    cache.status.listing.look(root, status::FOLDER, "xml", folders)?;
+    cache
+        .status
+        .listing
+        .look(root, status::FOLDER, "xml", folders, stamped)?;
     cache
         .reservations
         .listing
-        .look(root, reservation::FOLDER, "json", folders)?;
+        .look(root, reservation::FOLDER, "json", folders, stamped)?;
     glance_at(root, now, cache)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
-use crate::ledger::cache::{self, Cache, Folder};
+use crate::ledger::cache::{self, Cache, Folder, named, stamped};
 use crate::ledger::files::{files, shown};
 use crate::ledger::glance;
 use crate::ledger::pinned::{self, Records};
@@ -72,24 +72,30 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
     cache.folders.take_note();
     let default_page = *cache.default_page.get_or_insert_with(|| default_huge_page(root));
     let folders = &mut cache.folders;
-    cache.live.look(root, pinned::FOLDER, "json", folders).ok();
-    cache.status.listing.look(root, status::FOLDER, "xml", folders)?;
+    cache
+        .live
+        .look(root, pinned::FOLDER, "json", folders, stamped)
+        .ok();
+    cache
+        .status
+        .listing
+        .look(root, status::FOLDER, "xml", folders, stamped)?;
     cache
         .reservations
         .listing
-        .look(root, reservation::FOLDER, "json", folders)?;
+        .look(root, reservation::FOLDER, "json", folders, stamped)?;
     cache
         .undecided
         .listing
-        .look(root, undecided::FOLDER, "json", folders)?;
+        .look(root, undecided::FOLDER, "json", folders, stamped)?;
     cache
         .definitions
         .listing
-        .look(root, claims::FOLDER, "xml", folders)?;
+        .look(root, claims::FOLDER, "xml", folders, stamped)?;
     // A link's name tells, wherever it leads.
     cache
         .autostart
-        .look_at_names(root, claims::AUTOSTART_FOLDER, "xml", folders)?;
+        .look(root, claims::AUTOSTART_FOLDER, "xml", folders, named)?;
     let glance = glance::glance_at(root, now, cache)?;
     let times = cache.times();
     if let Some(last) = &cache.last
