@@ -67,7 +67,7 @@ struct Attempt<'a> {
     view: View,
     decided: Vec<Option<Decided>>,
     /// What autostart guests were given so far.
-    given: Vec<Holder>,
+    given: Vec<Arc<Holder>>,
     /// Autostart guests that found no place of their own.
     without: Vec<usize>,
 }
@@ -111,13 +111,12 @@ impl<'a> Attempt<'a> {
             keep,
             ..Ask::of(Scope::Boot)
         };
-        let before = self.view.reading.ledger.holders.len();
-        if apart {
-            Arc::make_mut(&mut self.view.reading)
-                .ledger
-                .holders
-                .extend(self.given.iter().cloned().map(Arc::new));
+        if !apart {
+            return self.view.decide(&self.definitions[index].text, ask);
         }
+        let holders = &mut Arc::make_mut(&mut self.view.reading).ledger.holders;
+        let before = holders.len();
+        holders.extend(self.given.iter().cloned());
         let decided = self.view.decide(&self.definitions[index].text, ask);
         Arc::make_mut(&mut self.view.reading)
             .ledger
@@ -134,7 +133,7 @@ impl<'a> Attempt<'a> {
             self.claim(definition, text);
             let placement = decision.plan().placement.as_ref();
             if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
-                self.given.push(Holder {
+                self.given.push(Arc::new(Holder {
                     uuid: definition.domain.uuid.clone(),
                     name: definition.name.clone(),
                     pins: placement
@@ -147,7 +146,7 @@ impl<'a> Attempt<'a> {
                     starting: true,
                     reservation: true,
                     ..Holder::default()
-                });
+                }));
             }
         }
         self.decided[index] = Some(decided);

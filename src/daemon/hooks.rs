@@ -11,7 +11,7 @@ use crate::engine::{Decision, EngineError};
 use crate::ledger::glance::Glance;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::read::LedgerError;
-use crate::ledger::store::Store;
+use crate::ledger::store::{Store, StoreError};
 use crate::root::Root;
 use crate::view::{Ask, View};
 use crate::wire::DISABLED;
@@ -91,14 +91,13 @@ impl HookAnswerer for Hooks {
             return;
         }
         let now = SystemTime::now();
-        let swept = self.store.lock(Instant::now() + SWEEP).map(|locked| {
-            let glance = self.memory.glance(now);
-            glance.map(|glance| locked.sweep(&glance, now))
-        });
-        match swept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::debug!("nothing was swept: {error}"),
-            Err(error) => log::debug!("nothing was swept: {error}"),
+        let sweep = || -> Result<(), StoreError> {
+            let locked = self.store.lock(Instant::now() + SWEEP)?;
+            locked.sweep(&self.memory.glance(now)?, now);
+            Ok(())
+        };
+        if let Err(error) = sweep() {
+            log::debug!("nothing was swept: {error}");
         }
     }
 }

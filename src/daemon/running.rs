@@ -116,9 +116,12 @@ impl Running {
         let hooked = hooked::guests(root);
         let put_off = Cell::new(false);
         let busy = |name: &str| {
-            let by_others = !busy(name) && hooked.contains(name);
+            if busy(name) {
+                return true;
+            }
+            let by_others = hooked.contains(name);
             put_off.set(put_off.get() || by_others);
-            by_others || busy(name)
+            by_others
         };
         let all = std::mem::take(&mut self.guests);
         let mut left = BTreeSet::new();
