@@ -11,9 +11,15 @@ use std::sync::Arc;
 
 mod locate;
 mod open;
+mod stamp;
+mod trail;
 
 use locate::lexical;
 use open::OpenFiles;
+use trail::{Notes, Step};
+
+pub use stamp::Stamp;
+pub use trail::Trail;
 
 /// The largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -25,6 +31,8 @@ pub struct Root {
     base: Option<PathBuf>,
     /// Files that stay open; `None`: none do.
     open: Option<Arc<OpenFiles>>,
+    /// Where looks are noted; `None`: they are not.
+    notes: Option<Notes>,
 }
 
 /// A name in a folder.
@@ -63,6 +71,7 @@ impl Root {
         Self {
             base: Some(base),
             open: None,
+            notes: None,
         }
     }
 
@@ -71,6 +80,7 @@ impl Root {
         Self {
             base: None,
             open: None,
+            notes: None,
         }
     }
 
@@ -113,6 +123,10 @@ impl Root {
     /// Too many links, or a component that cannot be looked at.
     pub fn resolve(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         let path = path.as_ref();
+        // While it leads to the same file, whatever is made from its name is the same.
+        if self.notes.is_some() {
+            let _ = self.metadata(path);
+        }
         let found = self.locate(path, true).map_err(|error| self.fail(path, error))?;
         if self.is_real() {
             return match fs::canonicalize(&found) {
@@ -154,7 +168,21 @@ impl Root {
     /// It is absent, no regular file, too large, or cannot be read.
     pub fn read_bytes(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let path = path.as_ref();
-        self.read_bounded(path).map_err(|error| self.fail(path, error))
+        let read = self.read_bounded(path);
+        self.note(|| trail::of_file(Step::Text, path, read.as_deref()));
+        read.map_err(|error| self.fail(path, error))
+    }
+
+    /// The first line of such a file, with its end: where what follows it does not matter.
+    ///
+    /// # Errors
+    /// As [`Root::read_bytes`].
+    pub fn first_line(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let path = path.as_ref();
+        let read = self.read_bounded(path);
+        let line = read.map(|bytes| trail::first_line(&bytes).to_vec());
+        self.note(|| trail::of_file(Step::Line, path, line.as_deref()));
+        line.map_err(|error| self.fail(path, error))
     }
 
     fn read_bounded(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -176,7 +204,7 @@ impl Root {
             ));
         }
         if let Some(open) = &self.open {
-            open.keep(path, file);
+            open.keep(path, file, &bytes);
         }
         Ok(bytes)
     }
@@ -188,18 +216,29 @@ impl Root {
     /// It is no folder or cannot be read.
     pub fn list(&self, dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
         let dir = dir.as_ref();
-        let names = self.locate(dir, true).and_then(fs::read_dir).and_then(|entries| {
-            entries
-                .map(|entry| entry.map(|entry| entry.file_name().into_string().ok()))
-                .collect::<io::Result<Vec<_>>>()
+        let names = self.names(dir);
+        self.note(|| match &names {
+            Ok(names) => Step::Names(dir.to_path_buf(), names.clone()),
+            Err(_) => Step::Unknown,
         });
-        let mut names: Vec<String> = match names {
-            Ok(names) => names.into_iter().flatten().collect(),
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(self.fail(dir, error)),
-        };
+        let mut names = trail::split(&names.map_err(|error| self.fail(dir, error))?);
         names.sort();
         Ok(names)
+    }
+
+    /// The names in a folder in its own order, each with a zero byte behind it.
+    fn names(&self, dir: &Path) -> io::Result<Vec<u8>> {
+        let listed = self.locate(dir, true).and_then(|found| {
+            if let Some(names) = self.open.as_ref().and_then(|open| open.names(dir, &found)) {
+                return names;
+            }
+            let entries = fs::read_dir(found)?.map(|entry| entry.map(|entry| entry.file_name()));
+            Ok(trail::join(entries.collect::<io::Result<Vec<_>>>()?))
+        });
+        match listed {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed,
+        }
     }
 
     /// The names in a folder and what `stat` says of each, links followed, sorted by name; as [`Root::list`], but without those
@@ -209,6 +248,7 @@ impl Root {
     /// It is no folder or cannot be read.
     pub fn list_with_metadata(&self, dir: impl AsRef<Path>) -> io::Result<Vec<Entry>> {
         let dir = dir.as_ref();
+        self.note(|| Step::Unknown);
         let entries = match self.locate(dir, true).and_then(fs::read_dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -238,6 +278,7 @@ impl Root {
     /// It is absent or no symbolic link.
     pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         let path = path.as_ref();
+        self.note(|| Step::Unknown);
         self.locate(path, false)
             .and_then(fs::read_link)
             .map_err(|error| self.fail(path, error))
@@ -249,15 +290,23 @@ impl Root {
     /// It is absent or may not be looked at.
     pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
         let path = path.as_ref();
-        self.locate(path, true)
-            .and_then(fs::metadata)
-            .map_err(|error| self.fail(path, error))
+        let found = self.locate(path, true).and_then(fs::metadata);
+        self.note(|| match &found {
+            Ok(meta) => Step::Stat(path.to_path_buf(), Some(Stamp::of(meta))),
+            Err(error) if trail::is_absent(error) => Step::Stat(path.to_path_buf(), None),
+            Err(_) => Step::Unknown,
+        });
+        found.map_err(|error| self.fail(path, error))
     }
 
     /// Whether something is there; a link counts even if what it names is gone.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.locate(path.as_ref(), false)
-            .is_ok_and(|found| fs::symlink_metadata(found).is_ok())
+        let path = path.as_ref();
+        let there = self
+            .locate(path, false)
+            .is_ok_and(|found| fs::symlink_metadata(found).is_ok());
+        self.note(|| Step::There(path.to_path_buf(), there));
+        there
     }
 
     fn fail(&self, path: &Path, error: io::Error) -> io::Error {

@@ -14,12 +14,12 @@ use std::time::SystemTime;
 
 use crate::host::Host;
 use crate::host::refresh::Kept;
-use crate::ledger::cache::{Cache, Stamp};
+use crate::ledger::cache::Cache;
 use crate::ledger::glance::{Glance, glance_with};
 use crate::ledger::read::{LedgerError, read_with};
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::policy::{Policy, PolicyErrors, Sets, sets};
-use crate::root::Root;
+use crate::root::{Root, Stamp};
 use crate::view::{Place, View, ViewError};
 
 /// Reads and remembers.

@@ -23,30 +23,42 @@ pub(super) struct GuestLimits {
 }
 
 pub(super) fn read(root: &Root) -> Result<GuestLimits, HostError> {
+    let groups = groups(root);
     Ok(GuestLimits {
-        cpus: cpuset(root, "cpus")?,
-        nodes: cpuset(root, "mems")?,
+        cpus: cpuset(root, &groups, "cpus")?,
+        nodes: cpuset(root, &groups, "mems")?,
         rt_runtime_us: kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")?,
         rt_allowed: rt_allowed(root)?,
         memlock_limited: memlock::limited(root),
     })
 }
 
+/// The groups that may limit guests, the nearest first, with the names of their files around `cpus` or `mems`.
+fn groups(root: &Root) -> Vec<(String, &'static [(&'static str, &'static str)])> {
+    let unified: &[_] = &[("cpuset.", ".effective")];
+    let old: &[_] = &[("cpuset.effective_", ""), ("cpuset.", "")];
+    let mut groups = vec![(format!("{BASE}/machine.slice"), unified), (BASE.to_string(), unified)];
+    let controller = format!("{BASE}/cpuset");
+    if root.exists(&controller) {
+        groups.extend(["/machine.slice", "/machine", ""].map(|group| (format!("{controller}{group}"), old)));
+    }
+    // What is not there is asked for once, not once a file.
+    groups.retain(|(group, _)| root.exists(group));
+    groups
+}
+
 /// The nearest cpuset that says something; an empty one inherits and says nothing.
-fn cpuset<T: Id>(root: &Root, what: &str) -> Result<Option<IdSet<T>>, HostError> {
-    let candidates = [
-        format!("{BASE}/machine.slice/cpuset.{what}.effective"),
-        format!("{BASE}/cpuset.{what}.effective"),
-        format!("{BASE}/cpuset/machine.slice/cpuset.effective_{what}"),
-        format!("{BASE}/cpuset/machine.slice/cpuset.{what}"),
-        format!("{BASE}/cpuset/machine/cpuset.effective_{what}"),
-        format!("{BASE}/cpuset/machine/cpuset.{what}"),
-        format!("{BASE}/cpuset/cpuset.effective_{what}"),
-        format!("{BASE}/cpuset/cpuset.{what}"),
-    ];
-    for path in candidates {
-        if let Some(set) = kernel::list(root, &path)?.filter(|set| !set.is_empty()) {
-            return Ok(Some(set));
+fn cpuset<T: Id>(
+    root: &Root,
+    groups: &[(String, &[(&str, &str)])],
+    what: &str,
+) -> Result<Option<IdSet<T>>, HostError> {
+    for (group, names) in groups {
+        for (before, after) in *names {
+            let path = format!("{group}/{before}{what}{after}");
+            if let Some(set) = kernel::list(root, &path)?.filter(|set| !set.is_empty()) {
+                return Ok(Some(set));
+            }
         }
     }
     Ok(None)
@@ -56,6 +68,9 @@ fn cpuset<T: Id>(root: &Root, what: &str) -> Result<Option<IdSet<T>>, HostError>
 /// `machine.slice` before the first guest) has none.
 fn rt_allowed(root: &Root) -> Result<bool, HostError> {
     for controller in ["cpu,cpuacct", "cpu"] {
+        if !root.exists(format!("{BASE}/{controller}")) {
+            continue;
+        }
         for group in ["machine.slice", "machine"] {
             let path = format!("{BASE}/{controller}/{group}/cpu.rt_runtime_us");
             if let Some(runtime) = kernel::number::<i64>(root, &path)? {

@@ -3,13 +3,23 @@
 
 use crate::root::Root;
 
+use super::libvirtd::DRIVER_PID_FILE;
 use super::{kernel, libvirtd};
 
 /// CAP_SYS_RESOURCE in `include/uapi/linux/capability.h`.
 const CAP_SYS_RESOURCE: u32 = 24;
 
 /// The running daemon may not lift the limit. False where no daemon runs, or it cannot be looked at.
+///
+/// While the driver's pid file is the same, so is the daemon, and what it may.
 pub(super) fn limited(root: &Root) -> bool {
+    match root.metadata(DRIVER_PID_FILE) {
+        Ok(_) => looked_at(&root.unnoted()),
+        Err(_) => looked_at(root),
+    }
+}
+
+fn looked_at(root: &Root) -> bool {
     let text = |path: &str| kernel::text(root, path).ok().flatten().unwrap_or_default();
     libvirtd::running(root).iter().any(|daemon| {
         let folder = format!("/proc/{}", daemon.pid);

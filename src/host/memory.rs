@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::idset::CpuSet;
-use crate::root::Root;
+use crate::root::{Root, optional};
 use crate::units::{HostCpu, KiB, NodeId};
 
 use super::error::HostError;
@@ -37,19 +37,17 @@ pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError
     let mut nodes = BTreeMap::new();
     for id in &ids {
         let dir = format!("{DIR}/node{id}");
-        let meminfo = kernel::text(root, &format!("{dir}/meminfo"))?;
         let state = NodeState {
             cpus: node_cpus(root, &dir)?,
-            memory: meminfo.and_then(|text| kernel::meminfo(&text, "MemTotal")),
+            memory: memory(root, &format!("{dir}/meminfo"))?,
             pools: pools(root, &format!("{dir}/hugepages"))?,
             distances: distances(root, &dir, &ids)?,
         };
         nodes.insert(*id, state);
     }
     if nodes.is_empty() {
-        let meminfo = kernel::text(root, "/proc/meminfo")?;
         let state = NodeState {
-            memory: meminfo.and_then(|text| kernel::meminfo(&text, "MemTotal")),
+            memory: memory(root, "/proc/meminfo")?,
             pools: pools(root, "/sys/kernel/mm/hugepages")?,
             ..NodeState::default()
         };
@@ -58,6 +56,17 @@ pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError
         }
     }
     Ok(nodes)
+}
+
+/// All of a node's memory. The kernel has it in the first line (`fs/proc/meminfo.c`, `drivers/base/node.c`); what is free, further
+/// below, changes all the time.
+fn memory(root: &Root, path: &str) -> Result<Option<KiB>, HostError> {
+    let total = |text: &str| kernel::meminfo(text, "MemTotal");
+    let line = optional(root.first_line(path))?;
+    match line.and_then(|line| total(&String::from_utf8_lossy(&line))) {
+        None => Ok(kernel::text(root, path)?.and_then(|text| total(&text))),
+        memory => Ok(memory),
+    }
 }
 
 /// `cpulist`, or the mask of kernels that have none (before 2.6.27).

@@ -1,12 +1,13 @@
 //! Reads of a host again what changes without a word: sysfs and procfs send no inotify events.
 //!
 //! The structure (hwloc) costs milliseconds and changes only with CPUs, nodes and pools that come and go. So a host that is kept
-//! has a mark of all of these; while it stays the same only the pools' page counts are read.
+//! has a mark of all of these; while it stays the same only the pools' page counts are read. And while every file that the mark was
+//! read from says the same, byte for byte, it is not even put together.
 
 use std::sync::Arc;
 
 use crate::idset::CpuSet;
-use crate::root::Root;
+use crate::root::{Root, Trail};
 use crate::units::NodeId;
 
 use super::cgroup::GuestLimits;
@@ -16,13 +17,15 @@ use super::mounts::Mount;
 use super::{Host, PagePool, cgroup, kernel, load, memory, mounts};
 
 /// A host that is kept, and what tells that it is still the same.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Kept {
     root: Root,
     /// The same, with the files of the mark kept open.
     watched: Root,
     host: Arc<Host>,
     mark: Mark,
+    /// What mark and page counts were read from.
+    trail: Trail,
 }
 
 /// Everything that can change silently but the pools' page counts.
@@ -49,12 +52,14 @@ impl Kept {
     /// As [`load::load`].
     pub fn load(root: &Root, watched: &Root) -> Result<Self, HostError> {
         // Before the host: what changes between the two is seen as a change next time.
-        let (mark, _) = Mark::read(watched)?;
+        let (read, trail) = watched.trace(Mark::read);
+        let (mark, _) = read?;
         Ok(Self {
             root: root.clone(),
             watched: watched.clone(),
             host: Arc::new(load::load(root, None)?),
             mark,
+            trail,
         })
     }
 
@@ -68,7 +73,11 @@ impl Kept {
     /// # Errors
     /// As [`load::load`]; what was kept stays then.
     pub fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
-        let (mark, pools) = Mark::read(&self.watched)?;
+        if self.trail.is_same(&self.watched) {
+            return Ok(&self.host);
+        }
+        let (read, trail) = self.watched.trace(Mark::read);
+        let (mark, pools) = read?;
         if mark != self.mark {
             self.host = Arc::new(load::load(&self.root, None)?);
             self.mark = mark;
@@ -84,6 +93,7 @@ impl Kept {
                 }
             }
         }
+        self.trail = trail;
         Ok(&self.host)
     }
 }
