@@ -22,6 +22,7 @@ use virtfit::daemon::inflight::Inflight;
 use virtfit::daemon::memory::Memory;
 use virtfit::daemon::server::{HookAnswerer, Server, Services};
 use virtfit::doors::Call;
+use virtfit::ledger::process::Parent;
 use virtfit::engine::Decision;
 use virtfit::plan::Scope;
 use virtfit::root::Root;
@@ -318,7 +319,7 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
         operation: operation.into(),
         suboperation: suboperation.into(),
         extra: "-".into(),
-        parent: std::process::id(),
+        parent: Parent::new(std::process::id()),
         xml: xml.clone(),
     };
     let (prepare, release) = (call("prepare", "begin"), call("release", "end"));

@@ -20,6 +20,7 @@ use crate::cli::args::{Global, HookArgs};
 use crate::cli::{Exit, Failure, Outcome, input, logger, session};
 use crate::doors::{self, Call, Context, Source, Task, task};
 use crate::ledger::guest::GuestXml;
+use crate::ledger::process::Parent;
 use crate::ledger::store::Store;
 use crate::panics;
 use crate::root::Root;
@@ -69,7 +70,7 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
         operation: text(args.operation.as_ref()),
         suboperation: text(args.suboperation.as_ref()),
         extra: text(args.extra.as_ref()),
-        parent: args.parent.unwrap_or_else(std::os::unix::process::parent_id),
+        parent: Parent::new(args.parent.unwrap_or_else(std::os::unix::process::parent_id)),
         xml: String::new(),
     };
     let job = Job {

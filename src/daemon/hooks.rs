@@ -46,7 +46,7 @@ impl Hooks {
 
 impl Source for Hooks {
     fn view(&self) -> Result<Arc<View>, String> {
-        let view = self.memory.view(SystemTime::now());
+        let view = self.memory.view_for_hook(SystemTime::now());
         view.map_err(|error| error.to_string())
     }
 
@@ -60,6 +60,10 @@ impl Source for Hooks {
 
     fn glance(&self, _: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
         self.memory.glance(now)
+    }
+
+    fn is_as_it_was(&self, view: &View) -> bool {
+        self.memory.is_as_it_was(view)
     }
 }
 

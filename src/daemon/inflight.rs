@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::ledger::process::Parent;
 use crate::ledger::reservation::{self, Daemon};
 use crate::ledger::{Ledger, process};
 use crate::root::Root;
@@ -78,9 +79,9 @@ impl Inflight {
     }
 
     /// libvirt began something, or goes on with it.
-    pub fn begin(&self, name: &str, phase: Phase, parent: u32) {
+    pub fn begin(&self, name: &str, phase: Phase, parent: &Parent) {
         // A wrapper script between libvirt and the hook ends with the hook.
-        let (daemon, start) = process::libvirt_of(&self.root, parent);
+        let (daemon, start) = parent.libvirt(&self.root);
         let mark = Mark {
             phase,
             since: Instant::now(),
@@ -201,10 +202,10 @@ mod tests {
         daemon(dir.path(), 7, 100);
         let inflight = Inflight::new(Root::new(dir.path()));
         assert!(!inflight.contains("db"));
-        inflight.begin("db", Phase::Starting, 7);
-        inflight.begin("web", Phase::Incoming, 7);
+        inflight.begin("db", Phase::Starting, &Parent::new(7));
+        inflight.begin("web", Phase::Incoming, &Parent::new(7));
         assert_eq!(inflight.names(), ["db", "web"]);
-        inflight.begin("db", Phase::Ending, 7);
+        inflight.begin("db", Phase::Ending, &Parent::new(7));
         inflight.end("db");
         inflight.end("db");
         assert!(!inflight.contains("db") && inflight.contains("web"));
@@ -216,7 +217,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             daemon(dir.path(), 7, 100);
             let inflight = Inflight::new(Root::new(dir.path()));
-            inflight.begin("db", Phase::Starting, 7);
+            inflight.begin("db", Phase::Starting, &Parent::new(7));
             assert!(inflight.contains("db"), "{what}");
             fs::remove_dir_all(dir.path().join("proc/7")).unwrap();
             if let Some(start) = change {
@@ -269,7 +270,7 @@ mod tests {
         let limit = Duration::from_millis(30);
         let inflight = Inflight::with_limit(Root::new(dir.path()), limit);
         for name in ["db", "web"] {
-            inflight.begin(name, Phase::Starting, 7);
+            inflight.begin(name, Phase::Starting, &Parent::new(7));
         }
         let first = inflight.deadline().unwrap();
         std::thread::sleep(limit);

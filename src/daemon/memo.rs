@@ -18,6 +18,7 @@ use crate::ledger::Taken;
 use crate::ledger::guest::GuestXml;
 use crate::plan::Scope;
 use crate::policy::Policy;
+use crate::root::Trail;
 use crate::view::{Ask, View};
 use crate::xml::XmlError;
 
@@ -36,17 +37,20 @@ struct Known {
     xml: String,
     guest: Arc<GuestXml>,
     /// One a way of asking.
-    made: Vec<Made>,
+    made: Vec<Arc<Made>>,
 }
 
 /// One decision.
 #[derive(Debug)]
 struct Made {
     from: Basis,
+    /// What was known of the guest's devices and images, and by which look at them.
+    facts: GuestFacts,
+    looked: Trail,
     decision: Arc<Decision>,
 }
 
-/// All that a decision is made from beside the XML.
+/// All that a decision is made from beside the XML and the guest's devices and images.
 #[derive(Debug)]
 struct Basis {
     scope: Scope,
@@ -54,7 +58,6 @@ struct Basis {
     policy: Arc<Policy>,
     host: Arc<Host>,
     taken: Taken,
-    facts: GuestFacts,
 }
 
 impl Memo {
@@ -103,24 +106,38 @@ impl Memo {
     fn decide_first(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
         let guest = self.first_guest(xml)?;
         let from = Basis::of(view, &guest.domain, ask);
-        let same = |known: &Known| {
-            let made = known.made.iter().find(|made| made.from.is(&from))?;
-            Some(Arc::clone(&made.decision))
+        let made = {
+            let known = self.known();
+            let made = known
+                .iter()
+                .find(|known| known.xml == xml)
+                .and_then(|known| known.made.iter().find(|made| made.from == from));
+            made.cloned()
         };
-        let known = self.known().iter().find(|known| known.xml == xml).and_then(same);
-        if let Some(decision) = known {
-            return Ok(decision);
+        if let Some(made) = &made
+            && made.looked.is_same(&view.root)
+        {
+            return Ok(Arc::clone(&made.decision));
         }
-        let decision = Arc::new(view.decide_from(xml, &from.facts, ask)?);
-        let made = Made {
-            from,
-            decision: Arc::clone(&decision),
+        let (facts, looked) = view
+            .root
+            .trace(|root| gather::gather(root, &view.host, &guest.domain));
+        let decision = match made {
+            // A disk that was written to is no other disk.
+            Some(made) if made.facts == facts => Arc::clone(&made.decision),
+            _ => Arc::new(view.decide_from(xml, &facts, ask)?),
         };
+        let made = Arc::new(Made {
+            from,
+            facts,
+            looked,
+            decision: Arc::clone(&decision),
+        });
         self.keep(xml, &guest, Some(made));
         Ok(decision)
     }
 
-    fn keep(&self, xml: &str, guest: &Arc<GuestXml>, made: Option<Made>) {
+    fn keep(&self, xml: &str, guest: &Arc<GuestXml>, made: Option<Arc<Made>>) {
         if xml.len() > LONGEST {
             return;
         }
@@ -153,7 +170,6 @@ impl Basis {
             policy: Arc::clone(&view.policy),
             host: Arc::clone(&view.host),
             taken: view.taken(domain),
-            facts: gather::gather(&view.root, &view.host, domain),
         }
     }
 
@@ -161,12 +177,14 @@ impl Basis {
         (self.scope, self.bound)
     }
 
-    fn is(&self, other: &Self) -> bool {
+}
+
+impl PartialEq for Basis {
+    fn eq(&self, other: &Self) -> bool {
         self.asked() == other.asked()
             && Arc::ptr_eq(&self.policy, &other.policy)
             && (Arc::ptr_eq(&self.host, &other.host) || self.host == other.host)
             && self.taken == other.taken
-            && self.facts == other.facts
     }
 }
 

@@ -1,6 +1,6 @@
 //! The daemon's warm [`View`]: policy, host and ledger as they are now, read again only where something changed.
 //!
-//! - **Policy**: read again when any of its files or folders changed. One that does not parse is kept as an error for `status`; the
+//! - **Policy**: its files are looked at when something happened in their folders, and read again when any of them changed. One that does not parse is kept as an error for `status`; the
 //!   last good one stays.
 //! - **Host**: see [`crate::host::refresh`].
 //! - **Ledger**: see [`crate::ledger::cache`].
@@ -12,15 +12,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::host::Host;
+use crate::host::{Host, HostError};
 use crate::host::refresh::Kept;
-use crate::ledger::cache::Cache;
+use crate::ledger::cache::{Cache, Listing, stamped};
+use crate::ledger::folders::Folders;
 use crate::ledger::glance::{Glance, glance_with};
 use crate::ledger::read::{LedgerError, read_with};
-use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
+use crate::policy::load::{DROP_IN_DIR, MAIN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::policy::{Policy, PolicyErrors, Sets, sets};
 use crate::root::{Root, Stamp};
 use crate::view::{Place, View, ViewError};
+
+/// The folders of the policy's files.
+const FOLDERS: [&str; 3] = [VENDOR_DIR, MAIN_DIR, DROP_IN_DIR];
+
+/// How the host is looked at again.
+type Refresh = fn(&mut Kept) -> Result<&Arc<Host>, HostError>;
 
 /// Reads and remembers.
 #[derive(Debug)]
@@ -48,6 +55,10 @@ struct State {
 struct PolicyState {
     /// `None`: it must be read.
     mark: Option<Vec<Seen>>,
+    /// The folders its files are in.
+    folders: [Listing; 3],
+    /// [`Listing::times`] of when the mark was taken.
+    times: Option<[u64; 3]>,
     good: Option<Arc<Policy>>,
     problem: Option<PolicyErrors>,
 }
@@ -80,14 +91,27 @@ impl Memory {
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
     pub fn view(&self, now: SystemTime) -> Result<Arc<View>, ViewError> {
+        self.view_of(now, Kept::refresh)
+    }
+
+    /// As [`Memory::view`], for a hook: somebody waits ([`Kept::refresh_quickly`]).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn view_for_hook(&self, now: SystemTime) -> Result<Arc<View>, ViewError> {
+        self.view_of(now, Kept::refresh_quickly)
+    }
+
+    fn view_of(&self, now: SystemTime, refresh: Refresh) -> Result<Arc<View>, ViewError> {
         if self.place.topology.is_some() || self.place.assume_empty {
             return View::read(&self.place, now).map(Arc::new);
         }
         let root = &self.root;
         let mut state = self.state();
-        let policy = state.policy.refresh(&self.place, now)?;
+        let State { policy, ledger, .. } = &mut *state;
+        let policy = policy.refresh(&self.place, now, &mut ledger.folders)?;
         let host = match &mut state.host {
-            Some(kept) => Arc::clone(kept.refresh()?),
+            Some(kept) => Arc::clone(refresh(kept)?),
             empty => Arc::clone(empty.insert(Kept::load(&self.place.root, root)?).host()),
         };
         let sets = state.sets(&policy, &host);
@@ -116,6 +140,11 @@ impl Memory {
     /// It cannot be read.
     pub fn glance(&self, now: SystemTime) -> Result<Glance, LedgerError> {
         glance_with(&self.root, now, &mut self.state().ledger)
+    }
+
+    /// Whether nobody runs or was promised anything but those the view knows: nothing happened since it was read.
+    pub fn is_as_it_was(&self, view: &View) -> bool {
+        self.state().ledger.is_as_it_was(&self.root, &view.reading)
     }
 
     /// What is wrong with the policy's files now, while the last good policy is used; `None`: nothing. As of the last view.
@@ -167,7 +196,17 @@ impl State {
 
 impl PolicyState {
     /// The policy by its files as they are, or the last good one.
-    fn refresh(&mut self, place: &Place, now: SystemTime) -> Result<Arc<Policy>, PolicyErrors> {
+    fn refresh(
+        &mut self,
+        place: &Place,
+        now: SystemTime,
+        folders: &mut Folders,
+    ) -> Result<Arc<Policy>, PolicyErrors> {
+        let times = self.listed(place, folders);
+        if times.is_some() && self.times == times && self.mark.is_some() {
+            return self.last();
+        }
+        self.times = times;
         let mark = mark(place);
         if self.mark.as_ref() != Some(&mark) {
             match place.policy_files().policy() {
@@ -180,6 +219,23 @@ impl PolicyState {
             // Files that are being written are looked at again.
             self.mark = mark.iter().all(|seen| seen.rested(now)).then_some(mark);
         }
+        self.last()
+    }
+
+    /// What tells that something may have changed in the policy's folders; `None`: look at its files.
+    fn listed(&mut self, place: &Place, folders: &mut Folders) -> Option<[u64; 3]> {
+        if place.policy.is_some() {
+            return None;
+        }
+        folders.take_note();
+        for (listing, folder) in self.folders.iter_mut().zip(FOLDERS) {
+            listing.look(&place.root, folder, "toml", folders, stamped).ok()?;
+        }
+        Some(self.folders.each_ref().map(Listing::times))
+    }
+
+    /// As it was read last.
+    fn last(&self) -> Result<Arc<Policy>, PolicyErrors> {
         match (&self.good, &self.problem) {
             (Some(good), _) => Ok(Arc::clone(good)),
             (None, Some(problem)) => Err(problem.clone()),

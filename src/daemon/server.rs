@@ -24,6 +24,7 @@ use crate::daemon::socket;
 pub use crate::daemon::socket::ServerError;
 use crate::daemon::tasks::Task;
 use crate::doors::{Answer, Call};
+use crate::ledger::process::Parent;
 use crate::root::Root;
 use crate::wire::{Kind, Question, Reply, Timed};
 use crate::xml::Document;
@@ -354,7 +355,7 @@ impl<'a> Passing<'a> {
             ("reconnect", "begin") => (Phase::Ending, |uuid, name| Task::Reconnected { uuid, name }),
             _ => return None,
         };
-        services.inflight.begin(&call.guest, phase, call.parent);
+        services.inflight.begin(&call.guest, phase, &call.parent);
         Some(Self {
             services,
             task,
@@ -397,7 +398,7 @@ fn call(question: Question) -> Option<Call> {
         operation: word(1)?,
         suboperation: word(2)?,
         extra: word(3)?,
-        parent: word(4)?.parse().ok()?,
+        parent: Parent::new(word(4)?.parse().ok()?),
         xml: String::from_utf8(question.body).ok()?,
     })
 }

@@ -468,6 +468,7 @@ mod tests {
     use crate::daemon::inflight::Phase;
     use crate::daemon::pending::Waits;
     use crate::hypervisor::{HypervisorError, LiveChange};
+    use crate::ledger::process::Parent;
 
     struct Nobody;
 
@@ -506,7 +507,7 @@ mod tests {
             Arc::clone(&inflight),
         )
         .unwrap();
-        inflight.begin("db", Phase::Starting, 7);
+        inflight.begin("db", Phase::Starting, &Parent::new(7));
         worker.pending.put("db", Why::Changed, Waits::Hook);
         let begin = Instant::now();
         worker.sleep().unwrap();

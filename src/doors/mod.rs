@@ -19,6 +19,7 @@ use crate::engine::{Decision, EngineError};
 use crate::idset::CpuSet;
 use crate::ledger::glance::{self, Glance};
 use crate::ledger::guest::GuestXml;
+use crate::ledger::process::Parent;
 use crate::ledger::read::{self, LedgerError};
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
@@ -51,8 +52,8 @@ pub struct Call {
     pub suboperation: String,
     /// Free text; since libvirt 10.5 why a guest is released.
     pub extra: String,
-    /// The libvirt daemon that ran the hook (the hook's parent).
-    pub parent: u32,
+    /// Who ran the hook.
+    pub parent: Parent,
     /// The domain's XML.
     pub xml: String,
 }
@@ -116,6 +117,12 @@ pub trait Source {
     /// It cannot be read.
     fn glance(&self, root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
         glance::glance(root, now)
+    }
+
+    /// Whether who runs and what is reserved is known to be what the view says, asked under the lock: then a glance tells
+    /// nothing new.
+    fn is_as_it_was(&self, _view: &View) -> bool {
+        false
     }
 }
 

@@ -51,7 +51,7 @@ fn adopt(call: &Call, context: &Context<'_>) -> Result<Option<Reservation>, Stor
         if process::boot_id(store.root()).is_some_and(|boot_id| boot_id != found.boot_id) {
             continue;
         }
-        let (pid, start_time) = process::libvirt_of(store.root(), call.parent);
+        let (pid, start_time) = call.parent.libvirt(store.root());
         let adopted = Reservation {
             pid,
             start_time,

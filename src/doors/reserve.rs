@@ -73,7 +73,7 @@ pub fn reserve(
         store.remove(&domain.uuid)?;
         return Ok(Reserved::Done);
     }
-    let (pid, start_time) = process::libvirt_of(root, call.parent);
+    let (pid, start_time) = call.parent.libvirt(root);
     let now = read::seconds(context.now);
     let reservation = Reservation {
         version: reservation::VERSION,
@@ -90,6 +90,10 @@ pub fn reserve(
         pins: want.pins.clone(),
     };
     let locked = store.lock(context.deadline)?;
+    if context.source.is_as_it_was(view) {
+        locked.write(&reservation)?;
+        return Ok(Reserved::Done);
+    }
     let glance = context.source.glance(root, context.now)?;
     if somebody_was_quicker(view, &glance, &reservation) {
         return Ok(Reserved::Again);

@@ -27,24 +27,40 @@ pub(super) fn read(root: &Root) -> Result<GuestLimits, HostError> {
     Ok(GuestLimits {
         cpus: cpuset(root, &groups, "cpus")?,
         nodes: cpuset(root, &groups, "mems")?,
-        rt_runtime_us: kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")?,
+        rt_runtime_us: rt_runtime_us(&root.unnoted())?,
         rt_allowed: rt_allowed(root)?,
         memlock_limited: memlock::limited(root),
     })
+}
+
+/// How long real-time tasks may run. Not noted: reading it takes a recent kernel (seen on 6.18) up to 40 µs, a hundred times as long
+/// as any other number.
+pub(super) fn rt_runtime_us(root: &Root) -> Result<Option<i64>, HostError> {
+    kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")
 }
 
 /// The groups that may limit guests, the nearest first, with the names of their files around `cpus` or `mems`.
 fn groups(root: &Root) -> Vec<(String, &'static [(&'static str, &'static str)])> {
     let unified: &[_] = &[("cpuset.", ".effective")];
     let old: &[_] = &[("cpuset.effective_", ""), ("cpuset.", "")];
-    let mut groups = vec![(format!("{BASE}/machine.slice"), unified), (BASE.to_string(), unified)];
     let controller = format!("{BASE}/cpuset");
-    if root.exists(&controller) {
+    let has_old = is_mounted(root, &controller);
+    let mut groups = Vec::new();
+    if !has_old || is_mounted(root, &format!("{BASE}/cgroup.controllers")) {
+        groups.push((format!("{BASE}/machine.slice"), unified));
+        groups.push((BASE.to_string(), unified));
+    }
+    if has_old {
         groups.extend(["/machine.slice", "/machine", ""].map(|group| (format!("{controller}{group}"), old)));
     }
     // What is not there is asked for once, not once a file.
     groups.retain(|(group, _)| root.exists(group));
     groups
+}
+
+/// Whether a hierarchy is there. Hierarchies come with mounts: whoever keeps what was read looks at those.
+fn is_mounted(root: &Root, path: &str) -> bool {
+    root.unnoted().exists(path)
 }
 
 /// The nearest cpuset that says something; an empty one inherits and says nothing.
@@ -68,7 +84,7 @@ fn cpuset<T: Id>(
 /// `machine.slice` before the first guest) has none.
 fn rt_allowed(root: &Root) -> Result<bool, HostError> {
     for controller in ["cpu,cpuacct", "cpu"] {
-        if !root.exists(format!("{BASE}/{controller}")) {
+        if !is_mounted(root, &format!("{BASE}/{controller}")) {
             continue;
         }
         for group in ["machine.slice", "machine"] {

@@ -16,7 +16,7 @@ pub fn device_nodes(root: &Root, host: &Host, domain: &Domain) -> Vec<(String, O
     for device in &domain.passthrough {
         match device {
             Passthrough::Pci(address) => {
-                nodes.push((format!("PCI device {address}"), pci_node(host, address)));
+                nodes.push((format!("PCI device {address}"), pci_node(root, host, address)));
             }
             Passthrough::Mdev(uuid) => nodes.push((format!("mdev {uuid}"), mdev_node(root, host, uuid))),
             Passthrough::Network(name) => {
@@ -29,8 +29,11 @@ pub fn device_nodes(root: &Root, host: &Host, domain: &Domain) -> Vec<(String, O
     nodes
 }
 
-fn pci_node(host: &Host, address: &str) -> Option<NodeId> {
-    host.pci_nodes.get(&address.to_ascii_lowercase()).copied()
+/// One that was plugged in since the host was read is looked at itself.
+fn pci_node(root: &Root, host: &Host, address: &str) -> Option<NodeId> {
+    let address = address.to_ascii_lowercase();
+    let known = host.pci_nodes.get(&address).copied();
+    known.or_else(|| pci::node_of(root, &address).filter(|node| host.node(*node).is_some()))
 }
 
 /// An mdev's place in sysfs is below its parent device: `…/0000:3b:00.0/<uuid>`.
@@ -45,7 +48,7 @@ fn mdev_node(root: &Root, host: &Host, uuid: &str) -> Option<NodeId> {
         .iter()
         .filter_map(|name| name.to_str())
         .rfind(|name| pci::is_address(name))
-        .and_then(|address| pci_node(host, address));
+        .and_then(|address| pci_node(root, host, address));
     parent.or_else(|| {
         let place = root.resolve(&link).ok()?;
         pci::numa_node(root, place.parent()?.to_str()?)
@@ -74,7 +77,7 @@ fn network_node(root: &Root, host: &Host, name: &str) -> Option<Option<NodeId>> 
         .chain(
             forward
                 .children_named("address")
-                .map(|address| pci_node(host, &address_of(address)?)),
+                .map(|address| pci_node(root, host, &address_of(address)?)),
         );
     let first = devices.next().flatten();
     Some(first.filter(|_| devices.all(|node| node == first)))

@@ -24,8 +24,9 @@ pub(super) struct NodeState {
 }
 
 pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError> {
+    let fixed = &fixed(root)?;
     let ids: Vec<NodeId> = {
-        let mut ids: Vec<u32> = root
+        let mut ids: Vec<u32> = fixed
             .list(DIR)?
             .iter()
             .filter_map(|name| kernel::suffix(name, "node"))
@@ -38,17 +39,17 @@ pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError
     for id in &ids {
         let dir = format!("{DIR}/node{id}");
         let state = NodeState {
-            cpus: node_cpus(root, &dir)?,
+            cpus: node_cpus(fixed, &dir)?,
             memory: memory(root, &format!("{dir}/meminfo"))?,
-            pools: pools(root, &format!("{dir}/hugepages"))?,
-            distances: distances(root, &dir, &ids)?,
+            pools: pools(root, fixed, &format!("{dir}/hugepages"))?,
+            distances: distances(fixed, &dir, &ids)?,
         };
         nodes.insert(*id, state);
     }
     if nodes.is_empty() {
         let state = NodeState {
             memory: memory(root, "/proc/meminfo")?,
-            pools: pools(root, "/sys/kernel/mm/hugepages")?,
+            pools: pools(root, fixed, "/sys/kernel/mm/hugepages")?,
             ..NodeState::default()
         };
         if state != NodeState::default() {
@@ -56,6 +57,15 @@ pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError
         }
     }
     Ok(nodes)
+}
+
+/// The root for what changes only with the nodes that are online or have memory, which is noted here: distances are the firmware's,
+/// page sizes the kernel's, and which CPUs of a node are online is in the list of all that are. All the root, where the kernel does
+/// not tell of nodes.
+fn fixed(root: &Root) -> Result<Root, HostError> {
+    let tells = |name: &str| kernel::text(root, &format!("{DIR}/{name}"));
+    let told = tells("online")?.is_some() && tells("has_memory")?.is_some();
+    Ok(if told { root.unnoted() } else { root.clone() })
 }
 
 /// All of a node's memory. The kernel has it in the first line (`fs/proc/meminfo.c`, `drivers/base/node.c`); what is free, further
@@ -96,9 +106,9 @@ fn cpumask(mask: &str) -> Option<CpuSet> {
 }
 
 /// The pools of a folder with one `hugepages-<size>kB` a size; `None` where there is no such folder.
-fn pools(root: &Root, dir: &str) -> Result<Option<Vec<PagePool>>, HostError> {
+fn pools(root: &Root, fixed: &Root, dir: &str) -> Result<Option<Vec<PagePool>>, HostError> {
     let mut pools = Vec::new();
-    for name in root.list(dir)? {
+    for name in fixed.list(dir)? {
         let size = name
             .strip_prefix("hugepages-")
             .and_then(|rest| rest.strip_suffix("kB"));

@@ -30,6 +30,13 @@ pub(super) fn numa_node(root: &Root, device: &str) -> Option<NodeId> {
         .map(NodeId)
 }
 
+/// The node of the device at an address.
+pub(super) fn node_of(root: &Root, address: &str) -> Option<NodeId> {
+    is_address(address)
+        .then(|| numa_node(root, &format!("{DIR}/{address}")))
+        .flatten()
+}
+
 /// Whether a name is a PCI address as sysfs writes it: `0000:3b:00.0`, domain of four digits or more.
 pub(super) fn is_address(name: &str) -> bool {
     let hex = |text: &str, digits: std::ops::RangeInclusive<usize>| {

@@ -28,7 +28,10 @@ pub struct Kept {
     trail: Trail,
 }
 
-/// Everything that can change silently but the pools' page counts.
+/// CPUs of isolated partitions.
+const PARTITIONS: &str = "/sys/fs/cgroup/cpuset.cpus.isolated";
+
+/// Everything that can change silently but the pools' page counts; and devices, which are looked at when a guest has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     online: Option<CpuSet>,
@@ -38,7 +41,6 @@ struct Mark {
     nodes: Vec<(NodeId, NodeState)>,
     hugetlbfs: Option<Vec<Mount>>,
     limits: GuestLimits,
-    pci: Vec<String>,
 }
 
 /// The pools of each node, taken out of the mark.
@@ -73,6 +75,18 @@ impl Kept {
     /// # Errors
     /// As [`load::load`]; what was kept stays then.
     pub fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
+        if cgroup::rt_runtime_us(&self.watched)? != self.mark.limits.rt_runtime_us {
+            self.trail = Trail::broken();
+        }
+        self.refresh_quickly()
+    }
+
+    /// As [`Kept::refresh`], for somebody who waits: but for the time that real-time tasks may run, which is slow to read and counts
+    /// only where it is 0. libvirt starts a guest with what its definition says of that in any case.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn refresh_quickly(&mut self) -> Result<&Arc<Host>, HostError> {
         if self.trail.is_same(&self.watched) {
             return Ok(&self.host);
         }
@@ -121,14 +135,17 @@ impl Mark {
             online: cpus("online")?,
             present: cpus("present")?,
             isolated: cpus("isolated")?,
-            partitions: kernel::list(root, "/sys/fs/cgroup/cpuset.cpus.isolated")?,
+            partitions: match root.unnoted().exists(PARTITIONS) {
+                true => kernel::list(root, PARTITIONS)?,
+                // Kernels before 6.7: it comes with another kernel, or a mount.
+                false => None,
+            },
             nodes,
             hugetlbfs: mounts::read(root)?.map(|mut mounts| {
                 mounts.retain(|mount| mount.fstype == "hugetlbfs");
                 mounts
             }),
             limits: cgroup::read(root)?,
-            pci: root.list("/sys/bus/pci/devices")?,
         };
         Ok((mark, pools))
     }
@@ -168,7 +185,7 @@ mod tests {
         let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
         let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
         // what changes, and whether the structure is read again
-        let steps: [(&str, &dyn Fn(), bool); 8] = [
+        let steps: [(&str, &dyn Fn(), bool); 9] = [
             ("nothing", &|| {}, false),
             (
                 "pages taken",
@@ -203,6 +220,11 @@ mod tests {
                         "0-15\n",
                     );
                 },
+                true,
+            ),
+            (
+                "no time for real-time tasks",
+                &|| write(&base, "proc/sys/kernel/sched_rt_runtime_us", "0\n"),
                 true,
             ),
             (

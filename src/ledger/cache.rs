@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::ledger::files;
-use crate::ledger::folders::Folders;
+use crate::ledger::folders::{Folders, News};
 use crate::ledger::pinned::Records;
 use crate::ledger::read::Reading;
-use crate::ledger::reservation::Reservation;
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::status;
 use crate::ledger::undecided::Undecided;
 use crate::ledger::{Claim, Holder};
 use crate::root::{Root, Stamp};
@@ -93,12 +94,16 @@ impl Listing {
         folders: &mut Folders,
         list: List,
     ) -> io::Result<()> {
-        if !(folders.is_quiet(root, folder) && self.whole) {
+        let news = folders.news(root, folder);
+        if news != News::None || !self.whole {
             self.whole = false;
             self.names = None;
             // None, as before (mostly as there is no such folder), is no change.
             let before = std::mem::take(&mut self.files);
             self.times += u64::from(!before.is_empty());
+            if news == News::Absent {
+                return Ok(());
+            }
             (self.files, self.whole) = list(root, folder, extension)?;
             self.times += u64::from(!self.files.is_empty());
         }
@@ -240,6 +245,25 @@ impl Cache {
             folders: Folders::watching(),
             ..Self::default()
         }
+    }
+
+    /// Whether nothing happened to status files and reservations since this was read, and it was the last that was.
+    pub fn is_as_it_was(&mut self, root: &Root, reading: &Arc<Reading>) -> bool {
+        let Some(last) = self.last.as_ref().filter(|last| Arc::ptr_eq(&last.reading, reading)) else {
+            return false;
+        };
+        let times = last.times;
+        self.folders.take_note();
+        let folders = &mut self.folders;
+        let looked = self
+            .status
+            .listing
+            .look(root, status::FOLDER, "xml", folders, stamped)
+            .and_then(|()| {
+                let listing = &mut self.reservations.listing;
+                listing.look(root, reservation::FOLDER, "json", folders, stamped)
+            });
+        looked.is_ok() && self.times() == times
     }
 
     /// Of when all folders were last listed.

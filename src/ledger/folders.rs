@@ -75,23 +75,31 @@ impl Folders {
         }
     }
 
-    /// Whether nothing happened in a folder, up to the last [`Folders::take_note`], since this was asked before. If not, it is to be
-    /// listed now, after this.
-    pub fn is_quiet(&mut self, root: &Root, folder: &str) -> bool {
+    /// What happened in a folder, up to the last [`Folders::take_note`], since this was asked before.
+    pub fn news(&mut self, root: &Root, folder: &str) -> News {
         let Some(inotify) = &mut self.inotify else {
-            return false;
+            return News::Some;
         };
-        let Ok(meta) = root.metadata(folder) else {
-            // Not there: the next one with this name is another folder.
-            if let Some(gone) = self.watched.remove(folder) {
-                let _ = inotify.watches().remove(gone.descriptor);
+        let meta = match root.metadata(folder) {
+            Ok(meta) => meta,
+            Err(error) => {
+                // The next one with this name is another folder.
+                if let Some(gone) = self.watched.remove(folder) {
+                    let _ = inotify.watches().remove(gone.descriptor);
+                }
+                return match error.kind() {
+                    ErrorKind::NotFound => News::Absent,
+                    _ => News::Some,
+                };
             }
-            return false;
         };
         let now = (meta.dev(), meta.ino());
         if let Some(watched) = self.watched.get_mut(folder) {
             if watched.folder == now {
-                return std::mem::replace(&mut watched.quiet, true);
+                return match std::mem::replace(&mut watched.quiet, true) {
+                    true => News::None,
+                    false => News::Some,
+                };
             }
             let _ = inotify.watches().remove(watched.descriptor.clone());
             self.watched.remove(folder);
@@ -116,8 +124,19 @@ impl Folders {
             };
             self.watched.insert(folder.to_string(), watched);
         }
-        false
+        News::Some
     }
+}
+
+/// What happened in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// Something may have: it is to be listed now, after this was asked.
+    Some,
+    /// It is not there.
+    Absent,
 }
 
 #[cfg(test)]
@@ -136,7 +155,7 @@ mod tests {
         let mut folders = Folders::watching();
         let mut quiet = |folder: &str| {
             folders.take_note();
-            folders.is_quiet(&root, folder)
+            folders.news(&root, folder) == News::None
         };
         assert!(!quiet("/a") && !quiet("/a"), "it is not there");
         fs::create_dir(base.join("a")).unwrap();
@@ -187,7 +206,8 @@ mod tests {
         let root = Root::new(dir.path());
         let mut folders = Folders::default();
         folders.take_note();
-        assert!(!folders.is_quiet(&root, "/") && !folders.is_quiet(&root, "/"));
+        assert_eq!(folders.news(&root, "/"), News::Some);
+        assert_eq!(folders.news(&root, "/"), News::Some);
     }
 
     #[test]
@@ -196,7 +216,7 @@ mod tests {
         let root = Root::new(dir.path());
         fs::create_dir(dir.path().join("a")).unwrap();
         let mut folders = Folders::watching();
-        assert!(!folders.is_quiet(&root, "/a"));
+        assert_eq!(folders.news(&root, "/a"), News::Some);
         let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
             .unwrap()
             .trim()
@@ -208,8 +228,8 @@ mod tests {
             fs::write(dir.path().join("a/y"), "").unwrap();
         }
         folders.take_note();
-        assert!(!folders.is_quiet(&root, "/a"));
+        assert_eq!(folders.news(&root, "/a"), News::Some);
         folders.take_note();
-        assert!(folders.is_quiet(&root, "/a"));
+        assert_eq!(folders.news(&root, "/a"), News::None);
     }
 }

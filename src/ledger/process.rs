@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::sync::OnceLock;
 
 use crate::host::libvirtd;
 use crate::ledger::reservation::{self, Daemon};
@@ -22,6 +23,33 @@ pub fn daemon(root: &Root, pid: u32) -> Daemon {
         Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
         Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
         Err(_) => Daemon::Unknown,
+    }
+}
+
+/// The process that ran a hook: libvirt's daemon, or a script between the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    pid: u32,
+    libvirt: OnceLock<(u32, u64)>,
+}
+
+impl Parent {
+    /// By its number.
+    pub fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            libvirt: OnceLock::new(),
+        }
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// libvirt's daemon, as [`libvirt_of`]. The first answer stays: the hook still ran then.
+    pub fn libvirt(&self, root: &Root) -> (u32, u64) {
+        *self.libvirt.get_or_init(|| libvirt_of(root, self.pid))
     }
 }
 

@@ -22,6 +22,8 @@ use super::source::{PolicyErrors, Problem};
 pub const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
 /// The administrator's file.
 pub const MAIN_FILE: &str = "/etc/virtfit/policy.toml";
+/// The folder it is in.
+pub const MAIN_DIR: &str = "/etc/virtfit";
 /// The administrator's folder.
 pub const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
 

@@ -50,7 +50,8 @@ struct OpenFile {
 /// How it is read again.
 #[derive(Debug)]
 enum Kind {
-    /// The kernel's own: it cannot be read once it is gone. An attribute of sysfs is a page at most, and comes at once.
+    /// The kernel's own: it cannot be read once it is gone. An attribute of sysfs, or a
+    /// number of `/proc/sys`, is a page at most, and comes at once.
     Kernel { attribute: bool },
     /// A mount table, and what it said.
     Mounts(Vec<u8>),
@@ -141,6 +142,7 @@ impl Kind {
             Ok(SYSFS_MAGIC) => Self::Kernel { attribute: true },
             Ok(CGROUP2_SUPER_MAGIC | CGROUP_SUPER_MAGIC) => Self::Kernel { attribute: false },
             Ok(PROC_SUPER_MAGIC) if path.ends_with("mounts") => Self::Mounts(said.to_vec()),
+            Ok(PROC_SUPER_MAGIC) if path.starts_with("/proc/sys") => Self::Kernel { attribute: true },
             _ => Self::Plain { attribute },
         }
     }

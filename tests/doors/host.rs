@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use virtfit::doors::{self, Call, Context, Outcome, Source};
 use virtfit::idset::CpuSet;
+use virtfit::ledger::process::Parent;
 use virtfit::ledger::read::{self, Reading};
 use virtfit::ledger::reservation::Reservation;
 use virtfit::ledger::store::Store;
@@ -270,7 +271,7 @@ pub fn call(name: &str, operation: &str, xml: &str) -> Call {
         operation: operation.into(),
         suboperation: suboperation(operation).into(),
         extra: "-".into(),
-        parent: DAEMON.0,
+        parent: Parent::new(DAEMON.0),
         xml: xml.into(),
     }
 }
