@@ -24,6 +24,9 @@ pub use trail::Trail;
 /// The largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
+/// What most files fit into, in bytes.
+const USUAL_BYTES: u64 = 4095;
+
 /// Where the host's files are. All errors carry the path.
 #[derive(Debug, Clone)]
 pub struct Root {
@@ -89,6 +92,17 @@ impl Root {
     pub fn keeping_files_open(mut self) -> Self {
         self.open = Some(Arc::default());
         self
+    }
+
+    /// Keeps a file of a process open too, for a host that keeps files open: one that lives for long. While it is open its number
+    /// may become another process's, but it tells of none but its own.
+    pub fn keep_open(&self, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        if let Some(open) = &self.open
+            && let Ok(file) = self.locate(path, true).and_then(fs::File::open)
+        {
+            open.keep_of_process(path, file);
+        }
     }
 
     /// Whether this is the machine we run on (`/`).
@@ -191,10 +205,13 @@ impl Root {
         }
         let found = self.locate(path, true)?;
         // Before opening: opening a FIFO waits for its other end.
-        if !fs::metadata(&found)?.is_file() {
+        let meta = fs::metadata(&found)?;
+        if !meta.is_file() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
         }
-        let mut bytes = Vec::new();
+        // Files of the kernel do not tell their length; and one byte more shows that there is none.
+        let room = meta.len().clamp(USUAL_BYTES, MAX_BYTES) + 1;
+        let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
         let file = fs::File::open(&found)?;
         (&file).take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {

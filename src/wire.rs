@@ -11,8 +11,12 @@
 //! This file uses only the standard library and nothing else of this package: `virtfit-hook` includes it as it is.
 
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 
 /// Where the daemon listens, on the host.
 pub const SOCKET: &str = "/run/virtfit/virtfitd.sock";
@@ -226,6 +230,12 @@ impl<'a> Timed<'a> {
 
 impl Read for Timed<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        // Mostly it is there.
+        match recv(self.stream.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT) {
+            Ok(got) => return Ok(got),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
         self.stream.set_read_timeout(Some(self.left()?))?;
         (&mut &*self.stream).read(into).map_err(timed_out)
     }

@@ -119,7 +119,7 @@ impl Memory {
         if let Some(last) = &state.last
             && Arc::ptr_eq(&last.sets, &sets)
             && Arc::ptr_eq(&last.host, &host)
-            && (Arc::ptr_eq(&last.reading, &reading) || last.reading == reading)
+            && Arc::ptr_eq(&last.reading, &reading)
         {
             return Ok(Arc::clone(last));
         }

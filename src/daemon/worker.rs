@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,6 +28,9 @@ use crate::wire::DISABLED;
 
 /// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
 const MOST_AGAIN: u32 = 10;
+
+/// How long the worker waits after something changed a folder, before it looks.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// Where the worker gets policy, host and ledger from.
 pub trait Views: Send {
@@ -162,9 +166,14 @@ impl Worker {
             PollFd::new(self.queue.fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        // Mostly a hook's answer, or more of the same, comes right behind what changed a folder: that goes first.
+        if fds.first().and_then(PollFd::any) == Some(true) {
+            thread::sleep(MOMENT);
+        }
+        Ok(())
     }
 
     /// Takes in all that happened.

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use crate::ledger::cache::{Cache, stamped};
 use crate::ledger::files::{files, shown};
-use crate::ledger::read::{LedgerError, seconds};
-use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::read::{LedgerError, Reading, seconds};
+use crate::ledger::reservation::{self, Daemon, Reservation};
 use crate::ledger::{process, status};
 use crate::root::Root;
 
@@ -50,16 +50,55 @@ pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Gl
     glance_at(root, now, cache)
 }
 
+/// Whether the reservations of a reading still count, of which nothing but time and processes may have changed since.
+pub(super) fn all_count(root: &Root, now: SystemTime, reading: &Reading) -> bool {
+    let mut voids = Voids::at(root, now);
+    let mut all = reading.reservations.iter();
+    all.all(|reservation| voids.why(reservation, &reading.running).is_none())
+}
+
+/// Why reservations do not count any more.
+struct Voids<'r> {
+    root: &'r Root,
+    since: u64,
+    boot_id: Option<String>,
+    /// Mostly one daemon ran all hooks.
+    daemons: BTreeMap<u32, Daemon>,
+}
+
+impl<'r> Voids<'r> {
+    fn at(root: &'r Root, now: SystemTime) -> Self {
+        Self {
+            root,
+            since: seconds(now),
+            boot_id: process::boot_id(root),
+            daemons: BTreeMap::new(),
+        }
+    }
+
+    /// As [`Reservation::void`].
+    fn why(&mut self, reservation: &Reservation, running: &BTreeSet<String>) -> Option<&'static str> {
+        let has_status = running.contains(&reservation.name);
+        let pid = reservation.pid;
+        // Of a guest that runs it does not matter.
+        let daemon = match has_status {
+            true => Daemon::Unknown,
+            false => *self
+                .daemons
+                .entry(pid)
+                .or_insert_with(|| process::daemon(self.root, pid)),
+        };
+        reservation.void(self.since, self.boot_id.as_deref(), daemon, has_status)
+    }
+}
+
 /// A glance at what is listed.
 pub(super) fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
     let mut glance = Glance {
         running: cache.status.listing.names(),
         ..Glance::default()
     };
-    let since = seconds(now);
-    let boot_id = process::boot_id(root);
-    // Mostly one daemon ran all hooks.
-    let mut daemons = BTreeMap::new();
+    let mut voids = Voids::at(root, now);
     let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
     let path = |stem: &str| shown(root, reservation::FOLDER, stem, "json");
     for file in files(
@@ -77,10 +116,7 @@ pub(super) fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Resu
                 continue;
             }
         };
-        let has_status = glance.running.contains(&reservation.name);
-        let pid = reservation.pid;
-        let daemon = *daemons.entry(pid).or_insert_with(|| process::daemon(root, pid));
-        if let Some(why) = reservation.void(since, boot_id.as_deref(), daemon, has_status) {
+        if let Some(why) = voids.why(&reservation, &glance.running) {
             log::debug!("{}: void: {why}", path(file.stem));
             glance.void.push(file.stem.to_string());
             continue;

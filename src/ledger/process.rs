@@ -67,6 +67,8 @@ pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
             first = Some((pid, start));
         }
         if name(&stat).is_some_and(libvirtd::is_daemon) {
+            // It is asked for at each hook.
+            root.keep_open(format!("/proc/{pid}/stat"));
             return (pid, start);
         }
         match parent_of(&stat) {

@@ -96,8 +96,15 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
     cache
         .autostart
         .look(root, claims::AUTOSTART_FOLDER, "xml", folders, named)?;
-    let glance = glance::glance_at(root, now, cache)?;
     let times = cache.times();
+    if let Some(last) = &cache.last
+        && last.times == times
+        && last.void.is_empty()
+        && glance::all_count(root, now, &last.reading)
+    {
+        return Ok(Arc::clone(&last.reading));
+    }
+    let glance = glance::glance_at(root, now, cache)?;
     if let Some(last) = &cache.last
         && last.times == times
         && last.void == glance.void

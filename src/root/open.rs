@@ -50,8 +50,8 @@ struct OpenFile {
 /// How it is read again.
 #[derive(Debug)]
 enum Kind {
-    /// The kernel's own: it cannot be read once it is gone. An attribute of sysfs, or a
-    /// number of `/proc/sys`, is a page at most, and comes at once.
+    /// The kernel's own: it cannot be read once it is gone. An attribute of sysfs, a number of `/proc/sys`, a list of a cgroup and
+    /// the state of a process come at once where they are shorter than a page.
     Kernel { attribute: bool },
     /// A mount table, and what it said.
     Mounts(Vec<u8>),
@@ -75,6 +75,15 @@ impl OpenFiles {
         let mut open = self.open();
         if open.files.len() < MOST && may_be_kept(path) {
             let kind = Kind::of(&file, path, said);
+            open.files.insert(path.into(), OpenFile { file, kind });
+        }
+    }
+
+    /// Keeps a file of a process.
+    pub fn keep_of_process(&self, path: &Path, file: File) {
+        let mut open = self.open();
+        if open.files.len() < MOST && !open.files.contains_key(path.as_os_str()) {
+            let kind = Kind::of(&file, path, &[]);
             open.files.insert(path.into(), OpenFile { file, kind });
         }
     }
@@ -140,9 +149,11 @@ impl Kind {
         let attribute = path.starts_with("/sys/devices");
         match fstatfs(file).map(|about| about.filesystem_type()) {
             Ok(SYSFS_MAGIC) => Self::Kernel { attribute: true },
-            Ok(CGROUP2_SUPER_MAGIC | CGROUP_SUPER_MAGIC) => Self::Kernel { attribute: false },
+            Ok(CGROUP2_SUPER_MAGIC | CGROUP_SUPER_MAGIC) => Self::Kernel { attribute: true },
             Ok(PROC_SUPER_MAGIC) if path.ends_with("mounts") => Self::Mounts(said.to_vec()),
-            Ok(PROC_SUPER_MAGIC) if path.starts_with("/proc/sys") => Self::Kernel { attribute: true },
+            Ok(PROC_SUPER_MAGIC) if path.starts_with("/proc/sys") || path.ends_with("stat") => {
+                Self::Kernel { attribute: true }
+            }
             _ => Self::Plain { attribute },
         }
     }
@@ -309,9 +320,14 @@ mod tests {
         assert_eq!(read(&limits), read(&limits));
         let kept = root.open.as_ref().unwrap().kept();
         assert_eq!(kept, ["/proc/uptime", "/sys/devices/system/cpu", online]);
+        let stat = format!("/proc/{}/stat", child.id());
+        root.keep_open(&stat);
+        assert_eq!(read(&stat), fs::read_to_string(&stat).unwrap());
+        assert_eq!(root.open.as_ref().unwrap().kept().len(), 4);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(root.read_opt(&limits).unwrap(), None);
+        assert_eq!(root.read_opt(&stat).unwrap(), None);
     }
 
     /// Mounts belong to a namespace of its own: this test needs root, as all that runs real libvirt here.
