@@ -22,8 +22,8 @@ use virtfit::daemon::inflight::Inflight;
 use virtfit::daemon::memory::Memory;
 use virtfit::daemon::server::{HookAnswerer, Server, Services};
 use virtfit::doors::Call;
-use virtfit::ledger::process::Parent;
 use virtfit::engine::Decision;
+use virtfit::ledger::process::Parent;
 use virtfit::plan::Scope;
 use virtfit::root::Root;
 use virtfit::view::{Ask, Place, View};
@@ -323,6 +323,8 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
         xml: xml.clone(),
     };
     let (prepare, release) = (call("prepare", "begin"), call("release", "end"));
+    // What was just written is read again until it has rested.
+    std::thread::sleep(Duration::from_millis(200));
     let mut took = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..=rounds {
         let far = Instant::now() + Duration::from_secs(60);

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::domain::{self, Domain};
+use crate::domain::Domain;
 use crate::engine::{self, Decision, EngineError, Inputs, Keep};
 use crate::facts::GuestFacts;
 use crate::host::{Host, HostError, gather, load};
 use crate::idset::CpuSet;
+use crate::ledger::guest::GuestText;
 use crate::ledger::read::{self, LedgerError, Reading};
 use crate::ledger::{Taken, taken};
 use crate::plan::Scope;
 use crate::policy::{Files, Policy, PolicyErrors, Sets, sets};
 use crate::root::Root;
 use crate::units::VcpuId;
-use crate::xml::Document;
 
 /// Where a view is read.
 #[derive(Debug, Clone, Default)]
@@ -140,16 +140,21 @@ impl View {
     /// # Errors
     /// The text is no domain, or the policy cannot be followed for it.
     pub fn decide(&self, xml: &str, ask: Ask<'_>) -> Result<Decision, EngineError> {
-        let domain = domain::parse::parse(&Document::parse(xml)?)?;
-        let facts = gather::gather(&self.root, &self.host, &domain);
-        self.decide_from(xml, &facts, ask)
+        let text = GuestText::read(xml.into())?;
+        let facts = gather::gather(&self.root, &self.host, &text.guest.domain);
+        self.decide_from(&text, &facts, ask)
     }
 
-    /// As [`View::decide`], where the guest's devices and images are known.
+    /// As [`View::decide`], where the guest's XML was read, and its devices and images are known.
     ///
     /// # Errors
     /// As there.
-    pub fn decide_from(&self, xml: &str, facts: &GuestFacts, ask: Ask<'_>) -> Result<Decision, EngineError> {
+    pub fn decide_from(
+        &self,
+        text: &GuestText<'_>,
+        facts: &GuestFacts,
+        ask: Ask<'_>,
+    ) -> Result<Decision, EngineError> {
         let inputs = Inputs {
             host: &self.host,
             policy: &self.policy,
@@ -161,7 +166,7 @@ impl View {
             earlier: ask.earlier,
             bound: ask.bound,
         };
-        engine::decide(xml, &inputs)
+        engine::decide_read(text, &inputs)
     }
 
     /// What others than this guest hold of the host.

@@ -15,7 +15,7 @@ use crate::engine::{Decision, EngineError};
 use crate::facts::GuestFacts;
 use crate::host::{Host, gather};
 use crate::ledger::Taken;
-use crate::ledger::guest::GuestXml;
+use crate::ledger::guest::{GuestText, GuestXml};
 use crate::plan::Scope;
 use crate::policy::Policy;
 use crate::root::Trail;
@@ -34,8 +34,8 @@ pub struct Memo(Mutex<VecDeque<Known>>);
 /// One guest.
 #[derive(Debug)]
 struct Known {
-    xml: String,
-    guest: Arc<GuestXml>,
+    /// Its XML, and what that says.
+    text: Arc<GuestText<'static>>,
     /// One a way of asking.
     made: Vec<Arc<Made>>,
 }
@@ -66,17 +66,18 @@ impl Memo {
     /// # Errors
     /// It is not XML, or not a domain.
     pub fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
-        self.first_guest(&as_first(xml).0)
+        let text = self.first_text(&as_first(xml).0)?;
+        Ok(Arc::clone(&text.guest))
     }
 
-    /// As [`Memo::guest`], of XML with the first number.
-    fn first_guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
-        if let Some(known) = self.known().iter().find(|known| known.xml == xml) {
-            return Ok(Arc::clone(&known.guest));
+    /// XML with the first number, read.
+    fn first_text(&self, xml: &str) -> Result<Arc<GuestText<'static>>, XmlError> {
+        if let Some(known) = self.known().iter().find(|known| known.is(xml)) {
+            return Ok(Arc::clone(&known.text));
         }
-        let guest = Arc::new(GuestXml::parse(xml)?);
-        self.keep(xml, &guest, None);
-        Ok(guest)
+        let text = Arc::new(GuestText::read(xml.to_string().into())?);
+        self.keep(&text, None);
+        Ok(text)
     }
 
     /// As [`View::decide`].
@@ -104,13 +105,14 @@ impl Memo {
 
     /// As [`Memo::decide`], of XML with the first number and asked in the usual way.
     fn decide_first(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
-        let guest = self.first_guest(xml)?;
-        let from = Basis::of(view, &guest.domain, ask);
+        let text = self.first_text(xml)?;
+        let domain = &text.guest.domain;
+        let from = Basis::of(view, domain, ask);
         let made = {
             let known = self.known();
             let made = known
                 .iter()
-                .find(|known| known.xml == xml)
+                .find(|known| known.is(xml))
                 .and_then(|known| known.made.iter().find(|made| made.from == from));
             made.cloned()
         };
@@ -119,13 +121,11 @@ impl Memo {
         {
             return Ok(Arc::clone(&made.decision));
         }
-        let (facts, looked) = view
-            .root
-            .trace(|root| gather::gather(root, &view.host, &guest.domain));
+        let (facts, looked) = view.root.trace(|root| gather::gather(root, &view.host, domain));
         let decision = match made {
             // A disk that was written to is no other disk.
             Some(made) if made.facts == facts => Arc::clone(&made.decision),
-            _ => Arc::new(view.decide_from(xml, &facts, ask)?),
+            _ => Arc::new(view.decide_from(&text, &facts, ask)?),
         };
         let made = Arc::new(Made {
             from,
@@ -133,19 +133,19 @@ impl Memo {
             looked,
             decision: Arc::clone(&decision),
         });
-        self.keep(xml, &guest, Some(made));
+        self.keep(&text, Some(made));
         Ok(decision)
     }
 
-    fn keep(&self, xml: &str, guest: &Arc<GuestXml>, made: Option<Arc<Made>>) {
+    fn keep(&self, text: &Arc<GuestText<'static>>, made: Option<Arc<Made>>) {
+        let xml = text.document.text();
         if xml.len() > LONGEST {
             return;
         }
         let mut all = self.known();
-        let at = all.iter().position(|known| known.xml == xml);
+        let at = all.iter().position(|known| known.is(xml));
         let mut known = at.and_then(|at| all.remove(at)).unwrap_or_else(|| Known {
-            xml: xml.to_string(),
-            guest: Arc::clone(guest),
+            text: Arc::clone(text),
             made: Vec::new(),
         });
         if let Some(made) = made {
@@ -158,6 +158,12 @@ impl Memo {
 
     fn known(&self) -> MutexGuard<'_, VecDeque<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is(&self, xml: &str) -> bool {
+        self.text.document.text() == xml
     }
 }
 
@@ -176,7 +182,6 @@ impl Basis {
     fn asked(&self) -> (Scope, bool) {
         (self.scope, self.bound)
     }
-
 }
 
 impl PartialEq for Basis {
@@ -439,6 +444,6 @@ mod tests {
         );
         memo.guest(&long).unwrap();
         assert_eq!(memo.known().len(), MOST);
-        assert_eq!(memo.known()[0].xml, xml(2 * MOST - 1));
+        assert_eq!(memo.known()[0].text.document.text(), xml(2 * MOST - 1));
     }
 }

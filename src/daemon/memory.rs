@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::host::{Host, HostError};
 use crate::host::refresh::Kept;
+use crate::host::{Host, HostError};
 use crate::ledger::cache::{Cache, Listing, stamped};
 use crate::ledger::folders::Folders;
 use crate::ledger::glance::{Glance, glance_with};

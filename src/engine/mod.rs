@@ -26,9 +26,10 @@ use crate::facts::GuestFacts;
 use crate::host::Host;
 use crate::idset::CpuSet;
 use crate::ledger::Ledger;
+use crate::ledger::guest::GuestText;
 use crate::plan::{Notes, Plan, Scope, Verdict};
 use crate::policy::{Policy, select};
-use crate::rewrite::{self};
+use crate::rewrite;
 use crate::settings::Target;
 use crate::units::VcpuId;
 use crate::xml::{Document, XmlError};
@@ -140,20 +141,27 @@ pub enum EngineError {
 /// # Errors
 /// The XML is broken, or the policy asks for what contradicts itself for this guest.
 pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
-    let document = Document::parse(xml)?;
-    let current = domain::parse::parse(&document)?;
-    let mut provenance = rewrite::provenance(&document)?;
-    let resolved = before::has_resolved_cpu(provenance.as_ref(), &current, inputs.scope);
+    decide_read(&GuestText::read(xml.into())?, inputs)
+}
+
+/// As [`decide`], for XML that was read before.
+///
+/// # Errors
+/// As there.
+pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
+    let (document, current) = (&text.document, &text.guest.domain);
+    let mut provenance = text.provenance.clone()?;
+    let resolved = before::has_resolved_cpu(provenance.as_ref(), current, inputs.scope);
     let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));
     if let Some(provenance) = &mut provenance {
         provenance.owned.retain(|owned| !stays(&owned.target));
     }
-    let reverted = rewrite::revert_but(&document, stays)?;
+    let reverted = rewrite::revert_but(document, stays)?;
     let changed = before::changed_by_hand(&reverted, inputs.scope);
     let mut reshaped = false;
     if let Some(provenance) = &mut provenance {
         let shape = &mut provenance.head.shape;
-        if inputs.scope == Scope::Boot && !before::is_for(shape, &current) {
+        if inputs.scope == Scope::Boot && !before::is_for(shape, current) {
             *shape = rewrite::Shape::default();
             reshaped = true;
         }
@@ -169,7 +177,7 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
         Scope::Incoming => incoming::without_foreign(came.clone(), inputs.host),
     };
 
-    let mut plan = blank(&current, inputs.scope);
+    let mut plan = blank(current, inputs.scope);
     let selection = match inputs.profile {
         Some(name) => {
             select::by_name(inputs.policy, name).map_err(|error| EngineError::Policy(error.to_string()))?
@@ -196,8 +204,8 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     }
     let job = Job {
         inputs,
-        document: &document,
-        current: &current,
+        document,
+        current,
         base: &base,
         came: &came,
         domain: &domain,

@@ -249,7 +249,11 @@ impl Cache {
 
     /// Whether nothing happened to status files and reservations since this was read, and it was the last that was.
     pub fn is_as_it_was(&mut self, root: &Root, reading: &Arc<Reading>) -> bool {
-        let Some(last) = self.last.as_ref().filter(|last| Arc::ptr_eq(&last.reading, reading)) else {
+        let Some(last) = self
+            .last
+            .as_ref()
+            .filter(|last| Arc::ptr_eq(&last.reading, reading))
+        else {
             return false;
         };
         let times = last.times;

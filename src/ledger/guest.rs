@@ -1,12 +1,14 @@
 //! What the ledger wants to know of one guest's XML, running or not.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::domain::{self, Cell, Domain, NumaMemory};
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::MemoryUse;
 use crate::policy::profile::OnNoFit;
-use crate::rewrite;
+use crate::rewrite::{self, Provenance};
 use crate::settings::{Target, Value};
 use crate::units::{KiB, NodeId};
 use crate::xml::{Document, XmlError};
@@ -35,32 +37,64 @@ impl GuestXml {
     /// # Errors
     /// It is not XML, or not a domain.
     pub fn parse(text: &str) -> Result<Self, XmlError> {
-        let document = Document::parse(text)?;
+        let read = GuestText::read(text.into())?;
+        Ok(Arc::unwrap_or_clone(read.guest))
+    }
+
+    fn new(domain: Domain, provenance: &Result<Option<Provenance>, XmlError>) -> Self {
         let mut guest = Self {
-            domain: domain::parse::parse(&document)?,
+            domain,
             ..Self::default()
         };
-        let provenance = match rewrite::provenance(&document) {
+        let provenance = match provenance {
             Ok(Some(provenance)) => provenance,
-            Ok(None) => return Ok(guest),
+            Ok(None) => return guest,
             Err(error) => {
-                guest.unreadable = Some(error);
-                return Ok(guest);
+                guest.unreadable = Some(error.clone());
+                return guest;
             }
         };
-        for owned in provenance.owned {
+        for owned in &provenance.owned {
             let (Value::Cpus(wrote), Some(pin)) = (&owned.wrote, pin(&guest.domain, &owned.target)) else {
                 continue;
             };
             if wrote.len() > 1 && pin.len() > 1 {
-                guest.floating.insert(owned.target);
+                guest.floating.insert(owned.target.clone());
             } else if wrote.len() == 1 && wrote == pin {
                 guest.wrote.extend_from(wrote);
             }
         }
-        guest.withheld = provenance.head.withheld;
+        guest.withheld = provenance.head.withheld.clone();
         guest.refuses = provenance.head.on_no_fit == OnNoFit::Refuse;
-        Ok(guest)
+        guest
+    }
+}
+
+/// A guest's XML, read once for all who ask.
+#[derive(Debug)]
+pub struct GuestText<'t> {
+    /// The text, element by element.
+    pub document: Document<'t>,
+    /// What virtfit says in it that it did, or why that cannot be read.
+    pub provenance: Result<Option<Provenance>, XmlError>,
+    /// What the ledger wants to know.
+    pub guest: Arc<GuestXml>,
+}
+
+impl<'t> GuestText<'t> {
+    /// Reads the text of a `<domain>`, which may become its own.
+    ///
+    /// # Errors
+    /// As [`GuestXml::parse`].
+    pub fn read(text: Cow<'t, str>) -> Result<Self, XmlError> {
+        let document = Document::of(text)?;
+        let domain = domain::parse::parse(&document)?;
+        let provenance = rewrite::provenance(&document);
+        Ok(Self {
+            guest: Arc::new(GuestXml::new(domain, &provenance)),
+            provenance,
+            document,
+        })
     }
 }
 

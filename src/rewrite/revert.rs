@@ -55,8 +55,8 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
         let mut reverted = undo(&places, &record, |target| stays(target) || held.contains(target));
         // As virtfit wrote it, it goes back to what it was, be that something libvirt would refuse.
         let touched = stored || !reverted.left.is_empty();
-        let more = match Document::parse(&reverted.xml) {
-            Ok(text) if touched => needs::missing(&text.root()),
+        let more = match touched.then(|| Document::parse(&reverted.xml)) {
+            Some(Ok(text)) => needs::missing(&text.root()),
             _ => BTreeSet::new(),
         };
         let left = |target: &Target| reverted.left.iter().any(|(other, _)| other == target);

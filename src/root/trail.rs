@@ -55,10 +55,7 @@ impl Root {
 
     pub(super) fn note(&self, step: impl FnOnce() -> Step) {
         if let Some(notes) = &self.notes {
-            notes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(step());
+            notes.lock().unwrap_or_else(PoisonError::into_inner).push(step());
         }
     }
 }
@@ -97,7 +94,11 @@ fn stamp_of(root: &Root, path: &Path) -> io::Result<Option<Stamp>> {
 /// Whether a part of a file's text is this.
 fn reads(root: &Root, path: &Path, said: Option<&[u8]>, part: fn(&[u8]) -> &[u8]) -> bool {
     let same = |text: &[u8]| said == Some(part(text));
-    if let Some(same) = root.open.as_ref().and_then(|open| open.with(path, MAX_BYTES, same)) {
+    if let Some(same) = root
+        .open
+        .as_ref()
+        .and_then(|open| open.with(path, MAX_BYTES, same))
+    {
         return same;
     }
     match optional(root.read_bytes(path)) {
@@ -215,9 +216,13 @@ mod tests {
                 &|| fs::remove_file(base.join("etc/link")).unwrap(),
                 true,
             ),
-            ("a link to nowhere", &|| {
-                symlink("gone", base.join("etc/autostart")).unwrap();
-            }, true),
+            (
+                "a link to nowhere",
+                &|| {
+                    symlink("gone", base.join("etc/autostart")).unwrap();
+                },
+                true,
+            ),
         ];
         for root in [Root::new(base), Root::new(base).keeping_files_open()] {
             let (_, trail) = root.trace(|_| ());
@@ -227,12 +232,18 @@ mod tests {
         for (what, step, changes) in steps {
             let (_, by_fresh) = fresh.trace(look);
             let (_, by_kept) = kept.trace(look);
-            assert!(by_fresh.is_same(&fresh) && by_kept.is_same(&kept), "{what}: before");
+            assert!(
+                by_fresh.is_same(&fresh) && by_kept.is_same(&kept),
+                "{what}: before"
+            );
             step();
             assert_eq!(by_fresh.is_same(&fresh), !changes, "{what}");
             assert_eq!(by_kept.is_same(&kept), !changes, "{what}: kept open");
         }
-        assert!(fresh.trace(look).1.is_same(&kept), "the order of names is the folder's own");
+        assert!(
+            fresh.trace(look).1.is_same(&kept),
+            "the order of names is the folder's own"
+        );
     }
 
     #[test]

@@ -8,11 +8,29 @@ use quick_xml::reader::Reader;
 
 use super::error::XmlError;
 use super::text::decode;
-use super::tree::{Attribute, Document, ElementId, MAX_DEPTH, Node};
+use super::tree::{Attribute, ElementId, MAX_DEPTH, Node};
 
-impl Document<'_> {
-    /// Fills an empty document from its text.
-    pub(super) fn read(&mut self) -> Result<(), XmlError> {
+/// What a document is made of, while its text is read.
+#[derive(Debug)]
+pub(super) struct Pieces<'t> {
+    text: &'t str,
+    pub nodes: Vec<Node>,
+    pub attributes: Vec<Attribute>,
+}
+
+impl<'t> Pieces<'t> {
+    /// Those of a text.
+    pub fn of(text: &'t str) -> Result<Self, XmlError> {
+        let mut pieces = Self {
+            text,
+            nodes: Vec::new(),
+            attributes: Vec::new(),
+        };
+        pieces.read()?;
+        Ok(pieces)
+    }
+
+    fn read(&mut self) -> Result<(), XmlError> {
         let text = self.text;
         let skip = if text.starts_with('\u{feff}') {
             '\u{feff}'.len_utf8()

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::error::XmlError;
-use super::read::check_characters;
+use super::read::{Pieces, check_characters};
 use super::text::{append_text, decode};
 
 /// The largest text accepted, in bytes: the longest string libvirt's RPC carries (`REMOTE_STRING_MAX`), so no domain
@@ -48,7 +48,7 @@ pub(super) struct Attribute {
 /// A parsed text.
 #[derive(Debug)]
 pub struct Document<'a> {
-    pub(super) text: &'a str,
+    pub(super) text: Cow<'a, str>,
     pub(super) nodes: Vec<Node>,
     pub(super) attributes: Vec<Attribute>,
 }
@@ -80,6 +80,14 @@ impl<'a> Document<'a> {
     /// # Errors
     /// It is empty, larger than [`MAX_BYTES`], nested deeper than [`MAX_DEPTH`], has a DTD, or is not well-formed.
     pub fn parse(text: &'a str) -> Result<Self, XmlError> {
+        Self::of(Cow::Borrowed(text))
+    }
+
+    /// Parses a text, which may become the document's own.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn of(text: Cow<'a, str>) -> Result<Self, XmlError> {
         if text.len() > MAX_BYTES {
             return Err(XmlError::at(
                 "",
@@ -90,19 +98,20 @@ impl<'a> Document<'a> {
                 ),
             ));
         }
-        check_characters(text)?;
-        let mut document = Self {
+        check_characters(&text)?;
+        let Pieces {
+            nodes, attributes, ..
+        } = Pieces::of(&text)?;
+        Ok(Self {
+            nodes,
+            attributes,
             text,
-            nodes: Vec::new(),
-            attributes: Vec::new(),
-        };
-        document.read()?;
-        Ok(document)
+        })
     }
 
     /// The text it was parsed from.
-    pub fn text(&self) -> &'a str {
-        self.text
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The root element.
@@ -262,7 +271,7 @@ impl<'d> Element<'d> {
 
     /// An error that points at this element.
     pub fn error(&self, problem: impl Into<String>) -> XmlError {
-        XmlError::at(self.document.text, self.node().start_tag.start, problem)
+        XmlError::at(&self.document.text, self.node().start_tag.start, problem)
     }
 }
 

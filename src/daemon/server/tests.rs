@@ -16,7 +16,10 @@ impl HookAnswerer for ByName {
             "fails" => Err("as asked".into()),
             name => Ok(Answer {
                 stdout: call.xml.clone(),
-                stderr: vec![format!("{name} {} {}", call.operation, call.parent.pid()), "two".into()],
+                stderr: vec![
+                    format!("{name} {} {}", call.operation, call.parent.pid()),
+                    "two".into(),
+                ],
                 exit: 3,
             }),
         }
