@@ -32,7 +32,7 @@
 //! | [`daemon`], [`wire`] | what `virtfitd` does, and how it is asked |
 //! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
-//! | [`version`], [`panics`] | version and commit; what is said of a bug |
+//! | [`version`], [`panics`], [`later`] | version and commit; what is said of a bug; log lines that wait for an answer |
 
 pub mod apply;
 pub mod cli;
@@ -45,6 +45,7 @@ pub mod facts;
 pub mod host;
 pub mod hypervisor;
 pub mod idset;
+pub mod later;
 pub mod ledger;
 pub mod panics;
 pub mod placement;

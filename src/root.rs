@@ -307,13 +307,26 @@ impl Root {
     /// It is absent or may not be looked at.
     pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
         let path = path.as_ref();
+        self.stat(path).map_err(|error| self.fail(path, error))
+    }
+
+    /// As [`Root::metadata`]; `None` where nothing is.
+    ///
+    /// # Errors
+    /// As [`Root::metadata`], absence aside.
+    pub fn metadata_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<Metadata>> {
+        let path = path.as_ref();
+        optional(self.stat(path)).map_err(|error| self.fail(path, error))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Metadata> {
         let found = self.locate(path, true).and_then(fs::metadata);
         self.note(|| match &found {
             Ok(meta) => Step::Stat(path.to_path_buf(), Some(Stamp::of(meta))),
             Err(error) if trail::is_absent(error) => Step::Stat(path.to_path_buf(), None),
             Err(_) => Step::Unknown,
         });
-        found.map_err(|error| self.fail(path, error))
+        found
     }
 
     /// Whether something is there; a link counts even if what it names is gone.

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::LevelFilter;
 
+use crate::later;
+
 /// Log to stderr: warnings, with `-v` decisions, with more of it all.
 pub fn to_stderr(verbose: u8) {
     let level = match verbose {
@@ -14,7 +16,7 @@ pub fn to_stderr(verbose: u8) {
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    start(level, env_logger::Target::Stderr);
+    start(level, env_logger::Target::Pipe(Box::new(later::Stderr)));
 }
 
 /// Lines kept until it is known what has to come before them.

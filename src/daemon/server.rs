@@ -24,6 +24,7 @@ use crate::daemon::socket;
 pub use crate::daemon::socket::ServerError;
 use crate::daemon::tasks::Task;
 use crate::doors::{Answer, Call};
+use crate::later;
 use crate::ledger::process::Parent;
 use crate::root::Root;
 use crate::wire::{Kind, Question, Reply, Timed};
@@ -259,7 +260,7 @@ fn serve(stream: &UnixStream, services: &Services) {
             pid: credentials.pid(),
         };
         let question = Question::read(&mut BufReader::with_capacity(
-            64 << 10,
+            16 << 10,
             Timed::new(stream, began + SILENCE),
         ))?;
         match question.kind {
@@ -318,6 +319,7 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
         ));
     };
     let passing = Passing::of(&call, services);
+    let held = later::hold();
     let decided = services.hooks.answer(&call, deadline);
     let answered = match decided {
         Ok(answer) => write(stream, &reply(answer)),
@@ -327,6 +329,7 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
             stream.shutdown(std::net::Shutdown::Write)
         }
     };
+    drop(held);
     services.hooks.afterwards(&call);
     if let Some(passing) = passing {
         wait_for_end(stream);

@@ -29,8 +29,12 @@ use crate::wire::DISABLED;
 /// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
 const MOST_AGAIN: u32 = 10;
 
-/// How long the worker waits after something changed a folder, before it looks.
+/// How long the worker waits after something happened, before it looks.
 const MOMENT: Duration = Duration::from_millis(2);
+
+/// How long after a reservation those that run are looked at, which may be on its CPUs: its guest is not there yet, and its hook, or
+/// those of guests that start beside it, go first.
+const PROMISED: Duration = Duration::from_millis(30);
 
 /// Where the worker gets policy, host and ledger from.
 pub trait Views: Send {
@@ -85,6 +89,8 @@ pub struct Worker {
     said: String,
     /// When the next tentative reservation ends.
     tentative: Option<Instant>,
+    /// When those that run are looked at, as reservations changed.
+    promised: Option<Instant>,
     stop: bool,
 }
 
@@ -121,6 +127,7 @@ impl Worker {
             policy: None,
             said: String::new(),
             tentative: None,
+            promised: None,
             stop: false,
         })
     }
@@ -150,6 +157,7 @@ impl Worker {
             self.pending.deadline(),
             self.running.deadline(),
             self.tentative,
+            self.promised,
             self.inflight.deadline(),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
@@ -169,8 +177,8 @@ impl Worker {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // Mostly a hook's answer, or more of the same, comes right behind what changed a folder: that goes first.
-        if fds.first().and_then(PollFd::any) == Some(true) {
+        // Mostly the end of a hook, or more of the same, comes right behind what happened: that goes first.
+        if fds.iter().any(|fd| fd.any() == Some(true)) {
             thread::sleep(MOMENT);
         }
         Ok(())
@@ -200,6 +208,11 @@ impl Worker {
         once.into_iter().for_each(|change| self.changed(change));
         for task in self.queue.take() {
             self.task(task);
+        }
+        if self.promised.is_some_and(|time| time <= Instant::now()) {
+            self.promised = None;
+            self.running.ledger_changed();
+            self.look_at_reservations();
         }
         if self.tentative.is_some_and(|time| time <= Instant::now()) {
             self.pending.hooks_ended();
@@ -247,15 +260,11 @@ impl Worker {
                     self.rescan();
                 }
             }
-            Change::Reservation => {
-                self.running.ledger_changed();
-                self.look_at_reservations();
-            }
+            Change::Reservation => self.promised_soon(),
             Change::ReservationGone => {
                 self.pending.hooks_ended();
-                self.running.ledger_changed();
                 self.reconsider = true;
-                self.look_at_reservations();
+                self.promised_soon();
             }
             Change::Lost => {
                 self.look_at_driver();
@@ -349,6 +358,10 @@ impl Worker {
         for name in stems(&self.root, claims::FOLDER, "xml").unwrap_or_default() {
             self.pending.add(&name, Why::Policy);
         }
+    }
+
+    fn promised_soon(&mut self) {
+        self.promised = self.promised.or_else(|| Instant::now().checked_add(PROMISED));
     }
 
     fn look_at_reservations(&mut self) {

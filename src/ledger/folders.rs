@@ -14,7 +14,7 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use crate::root::Root;
 
 /// What is read of events at once, in bytes.
-const BUFFER: usize = 16 << 10;
+const BUFFER: usize = 4 << 10;
 
 /// The folders that are watched. Without inotify, or by default, none is ever quiet.
 #[derive(Debug, Default)]
@@ -80,16 +80,16 @@ impl Folders {
         let Some(inotify) = &mut self.inotify else {
             return News::Some;
         };
-        let meta = match root.metadata(folder) {
-            Ok(meta) => meta,
-            Err(error) => {
+        let meta = match root.metadata_opt(folder) {
+            Ok(Some(meta)) => meta,
+            other => {
                 // The next one with this name is another folder.
                 if let Some(gone) = self.watched.remove(folder) {
                     let _ = inotify.watches().remove(gone.descriptor);
                 }
-                return match error.kind() {
-                    ErrorKind::NotFound => News::Absent,
-                    _ => News::Some,
+                return match other {
+                    Ok(_) => News::Absent,
+                    Err(_) => News::Some,
                 };
             }
         };

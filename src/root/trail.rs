@@ -87,7 +87,7 @@ impl Step {
 
 /// What `stat` says; `None` where nothing is.
 fn stamp_of(root: &Root, path: &Path) -> io::Result<Option<Stamp>> {
-    let meta = optional(root.metadata(path))?;
+    let meta = root.metadata_opt(path)?;
     Ok(meta.as_ref().map(Stamp::of))
 }
 
@@ -101,7 +101,7 @@ fn reads(root: &Root, path: &Path, said: Option<&[u8]>, part: fn(&[u8]) -> &[u8]
     {
         return same;
     }
-    match optional(root.read_bytes(path)) {
+    match optional(root.read_bounded(path)) {
         Ok(Some(text)) => same(&text),
         Ok(None) => said.is_none(),
         Err(_) => false,
