@@ -5,7 +5,8 @@
 //! machine whose speed drifts treats all alike, and caches too; medians count. Fails when a target is missed.
 //!
 //! The daemon's part runs in processes of their own, below `chroot(2)`: to them a copy of a fixture is the host itself, as `/` is to the
-//! daemon, so that what following paths below a folder costs is not counted.
+//! daemon, so that what following paths below a folder costs is not counted. One of them has the `/sys` and `/proc` of the machine it
+//! runs on, whose files the kernel makes as they are read.
 //!
 //! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically). `ROUNDS`: how many.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
@@ -49,6 +50,7 @@ struct Row {
     name: &'static str,
     command: Vec<String>,
     root: PathBuf,
+    xml: String,
     /// Each round it gets XML that the daemon has not seen before.
     unseen: bool,
     /// The most it may take of the copying program's time, and what a Python hook must take at least of its time.
@@ -86,17 +88,21 @@ fn main() -> ExitCode {
     fs::copy(given.unwrap_or(env!("CARGO_BIN_EXE_virtfit-hook").into()), &hook).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_virtfit"), programs.path().join("virtfit")).unwrap();
 
+    // What runs hooks is libvirt's daemon, and is looked for by its name.
+    nix::sys::prctl::set_name(c"libvirtd").unwrap();
     let alone = host(dir.path(), "alone", 0);
     let few = host(dir.path(), "few", 3);
     let many = host(dir.path(), "many", 200);
-    let xml = tuned(&few);
+    let own = this_machine(dir.path());
+    let xml = tuned(&Root::new(&few), &few);
+    let small = tuned(&Root::default(), &own);
     for (root, what) in [(&few, "beside 3 guests"), (&many, "beside 200 guests")] {
         fs::write(root.join(GUEST), &xml).unwrap();
         let rounds = rounds.to_string();
         let done = myself(&["--inside", root.to_str().unwrap(), what, &rounds]).status();
         assert!(done.unwrap().success());
     }
-    let _served = [Served::by(&few), Served::by(&many)];
+    let _served = [Served::by(&few), Served::by(&many), Served::by(&own)];
 
     let words = |guest: &str, operation: &str, sub: &str| {
         let all = [hook.to_str().unwrap(), guest, operation, sub, "-"];
@@ -106,6 +112,7 @@ fn main() -> ExitCode {
         name,
         command,
         root: root.to_path_buf(),
+        xml: if root == own { small.clone() } else { xml.clone() },
         unseen: false,
         ratios,
         most,
@@ -182,6 +189,20 @@ fn main() -> ExitCode {
             None,
         ),
         row(
+            "hook prepare, this machine",
+            words("def", "prepare", "begin"),
+            &own,
+            decides,
+            None,
+        ),
+        row(
+            "hook started, this machine",
+            words("def", "started", "begin"),
+            &own,
+            tells,
+            None,
+        ),
+        row(
             "no daemon: prepare",
             words("def", "prepare", "begin"),
             &alone,
@@ -203,7 +224,7 @@ fn main() -> ExitCode {
         for at in &order {
             let row = &mut rows[*at];
             // Each start has another number.
-            let mut xml = xml.replacen(">", &format!(" id='{}'>", round + 1), 1);
+            let mut xml = row.xml.replacen(">", &format!(" id='{}'>", round + 1), 1);
             if row.unseen {
                 xml.push_str(&format!("<!-- {round} -->"));
             }
@@ -255,6 +276,34 @@ fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
     root
 }
 
+/// What a daemon needs beside the `/sys` and `/proc` of the machine it runs on, and a guest that fits there.
+fn this_machine(dir: &Path) -> PathBuf {
+    let root = dir.join("own");
+    for folder in [
+        "etc/virtfit",
+        "etc/libvirt/qemu/autostart",
+        "run/libvirt/qemu",
+        "run/virtfit",
+        "sys",
+        "proc",
+    ] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::write(root.join("run/libvirt/qemu/driver.pid"), "1\n").unwrap();
+    let policy = format!("[host]\nhousekeeping = \"0\"\n{POLICY}");
+    fs::write(root.join("etc/virtfit/policy.toml"), policy).unwrap();
+    let domain = fs::read_to_string(fixture("domains/def.xml")).unwrap();
+    let small = |line: &str| match line.trim_start() {
+        text if text.starts_with("<vcpu") => "<vcpu>1</vcpu>".to_string(),
+        text if text.starts_with("<memory") => "<memory unit='MiB'>64</memory>".to_string(),
+        text if text.starts_with("<currentMemory") => String::new(),
+        _ => format!("{line}\n"),
+    };
+    let domain: String = domain.lines().map(small).collect();
+    fs::write(root.join(GUEST), domain).unwrap();
+    root
+}
+
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
@@ -290,8 +339,27 @@ impl Drop for Served {
     }
 }
 
-/// Makes a folder this process's host.
+/// Makes a folder this process's host; one without files of the kernel gets those of this machine.
 fn enter(root: &str) -> Place {
+    use nix::mount::{MsFlags, mount};
+    let none = None::<&str>;
+    let is_bare = |folder: &Path| fs::read_dir(folder).unwrap().next().is_none();
+    for folder in ["sys", "proc"] {
+        let inside = Path::new(root).join(folder);
+        if is_bare(&inside) {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            let from = Path::new("/").join(folder);
+            mount(
+                Some(&from),
+                &inside,
+                none,
+                MsFlags::MS_BIND | MsFlags::MS_REC,
+                none,
+            )
+            .unwrap();
+        }
+    }
     nix::unistd::chroot(root).expect("root, to change what / is");
     std::env::set_current_dir("/").unwrap();
     Place::default()
@@ -346,14 +414,17 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The guest as the daemon defines it.
-fn tuned(root: &Path) -> String {
+/// The guest as the daemon defines it on a host, by the policy below a folder; the one of that folder, where it has one.
+fn tuned(host: &Root, folder: &Path) -> String {
     let place = Place {
-        root: Root::new(root),
+        root: host.clone(),
+        policy: Some(folder.join("etc/virtfit/policy.toml")),
+        assume_empty: host.is_real(),
         ..Place::default()
     };
     let view = View::read(&place, SystemTime::now()).unwrap();
-    let xml = fs::read_to_string(fixture("domains/def.xml")).unwrap();
+    let own = fs::read_to_string(folder.join(GUEST));
+    let xml = own.unwrap_or_else(|_| fs::read_to_string(fixture("domains/def.xml")).unwrap());
     match view.decide(&xml, Ask::of(Scope::Boot)).unwrap() {
         Decision::Tuned { xml, .. } => xml,
         other => panic!("{other:?}"),

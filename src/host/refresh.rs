@@ -23,7 +23,8 @@ pub struct Kept {
     /// The same, with the files of the mark kept open.
     watched: Root,
     host: Arc<Host>,
-    mark: Mark,
+    /// `None`: something changed while the host was read; it is read again.
+    mark: Option<Mark>,
     /// What mark and page counts were read from.
     trail: Trail,
 }
@@ -53,13 +54,14 @@ impl Kept {
     /// # Errors
     /// As [`load::load`].
     pub fn load(root: &Root, watched: &Root) -> Result<Self, HostError> {
-        // Before the host: what changes between the two is seen as a change next time.
         let (read, trail) = watched.trace(Mark::read);
         let (mark, _) = read?;
+        let host = Arc::new(load::load(root, None)?);
+        let mark = trail.is_same(watched).then_some(mark);
         Ok(Self {
             root: root.clone(),
             watched: watched.clone(),
-            host: Arc::new(load::load(root, None)?),
+            host,
             mark,
             trail,
         })
@@ -75,9 +77,8 @@ impl Kept {
     /// # Errors
     /// As [`load::load`]; what was kept stays then.
     pub fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
-        if cgroup::rt_runtime_us(&self.watched)? != self.mark.limits.rt_runtime_us {
-            self.trail = Trail::broken();
-        }
+        let runtime = cgroup::rt_runtime_us(&self.watched)?;
+        self.mark.take_if(|mark| mark.limits.rt_runtime_us != runtime);
         self.refresh_quickly()
     }
 
@@ -87,15 +88,16 @@ impl Kept {
     /// # Errors
     /// As there.
     pub fn refresh_quickly(&mut self) -> Result<&Arc<Host>, HostError> {
-        if self.trail.is_same(&self.watched) {
+        if self.mark.is_some() && self.trail.is_same(&self.watched) {
             return Ok(&self.host);
         }
         let (read, trail) = self.watched.trace(Mark::read);
         let (mark, pools) = read?;
-        if mark != self.mark {
-            self.host = Arc::new(load::load(&self.root, None)?);
-            self.mark = mark;
-        } else if pools
+        if self.mark.as_ref() != Some(&mark) {
+            *self = Self::load(&self.root, &self.watched)?;
+            return Ok(&self.host);
+        }
+        if pools
             .iter()
             .any(|(id, pools)| is_other(&self.host, *id, pools.as_deref()))
         {

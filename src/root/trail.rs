@@ -61,11 +61,6 @@ impl Root {
 }
 
 impl Trail {
-    /// One on which nothing is the same.
-    pub fn broken() -> Self {
-        Self(vec![Step::Unknown])
-    }
-
     /// Whether the same work would see the same now.
     pub fn is_same(&self, root: &Root) -> bool {
         self.0.iter().all(|step| step.is_same(root))
