@@ -144,8 +144,8 @@ pub struct Position {
 /// # Errors
 /// The root is not `<domain>`, or the provenance is of another version or cannot be read (the error says what to do).
 pub fn provenance(document: &Document<'_>) -> Result<Option<Provenance>, XmlError> {
-    let places = places::Places::new(document)?;
-    Ok(record::read(&places)?.map(|record| record.provenance))
+    let root = places::domain(document)?;
+    Ok(record::read(&root)?.map(|record| record.provenance))
 }
 
 #[cfg(test)]

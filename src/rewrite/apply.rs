@@ -19,7 +19,7 @@ use crate::xml::{Document, Element, XmlError};
 /// target, or a value does not fit its target.
 pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Result<String, XmlError> {
     let places = Places::new(original)?;
-    if let Some(record) = record::read(&places)? {
+    if let Some(record) = record::read(&places.root)? {
         return Err(record
             .element
             .error("virtfit's settings are in this domain already; revert it first"));

@@ -59,10 +59,10 @@ pub fn in_force(
     settings: &[Setting],
     head: &Head,
 ) -> Result<bool, XmlError> {
-    let places = Places::new(document)?;
     if provenance.head != *head || provenance.owned.len() != settings.len() {
         return Ok(false);
     }
+    let places = Places::new(document)?;
     let asked: BTreeMap<&Target, Option<String>> =
         settings.iter().map(|s| (&s.target, show(&s.value))).collect();
     Ok(provenance.owned.iter().all(|owned| {

@@ -28,14 +28,23 @@ pub(super) struct Places<'d> {
     ordinals: HashMap<ElementId, usize>,
 }
 
+/// The root element.
+///
+/// # Errors
+/// It is not `<domain>`.
+pub(super) fn domain<'d>(document: &'d Document<'_>) -> Result<Element<'d>, XmlError> {
+    let root = document.root();
+    if root.name() != "domain" || !is_plain(&root) {
+        return Err(root.error(format!("this is <{}>, not a domain", root.name())));
+    }
+    Ok(root)
+}
+
 impl<'d> Places<'d> {
     /// # Errors
-    /// The root is not `<domain>`, or a number that names an element is none.
+    /// The root is not `<domain>`.
     pub(super) fn new(document: &'d Document<'_>) -> Result<Self, XmlError> {
-        let root = document.root();
-        if root.name() != "domain" || !is_plain(&root) {
-            return Err(root.error(format!("this is <{}>, not a domain", root.name())));
-        }
+        let root = domain(document)?;
         let numbered = |path: &[&'static str], attribute: &str| -> BTreeMap<u32, Element<'d>> {
             let mut map = BTreeMap::new();
             for element in nested(&root, path) {

@@ -11,7 +11,6 @@
 use super::fragment::Fragment;
 use super::layout::Before;
 use super::order::Container;
-use super::places::Places;
 use super::target::{Form, form};
 use super::value::{cells, parse, show, show_cells, show_topology, topology};
 use super::{Head, Owned, Position, Provenance, Shape, Was, target};
@@ -98,9 +97,9 @@ fn was_fragment(was: &Was) -> Fragment {
 ///
 /// # Errors
 /// It is there twice, of a newer version, or not readable.
-pub(super) fn read<'d>(places: &Places<'d>) -> Result<Option<Record<'d>>, XmlError> {
+pub(super) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlError> {
     let mut found: Option<Element<'d>> = None;
-    for note in plain_children(&places.root, "metadata").flat_map(|metadata| metadata.children()) {
+    for note in plain_children(root, "metadata").flat_map(|metadata| metadata.children()) {
         let Some(namespace) = note.namespace() else {
             continue;
         };

@@ -8,7 +8,7 @@ use super::fragment::Fragment;
 use super::layout::{Before, Layout};
 use super::needs;
 use super::order::Container;
-use super::places::Places;
+use super::places::{self, Places};
 use super::record::{self, Record};
 use super::target::{Form, Holder, form};
 use super::value::{same, show};
@@ -41,14 +41,14 @@ pub fn revert(document: &Document<'_>) -> Result<Reverted, XmlError> {
 /// # Errors
 /// As [`revert`].
 pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> Result<Reverted, XmlError> {
-    let places = Places::new(document)?;
-    let Some(record) = record::read(&places)? else {
+    let Some(record) = record::read(&places::domain(document)?)? else {
         return Ok(Reverted {
             xml: document.text().to_string(),
             left: Vec::new(),
             gone: Vec::new(),
         });
     };
+    let places = Places::new(document)?;
     let stored = is_stored(&places, &record);
     let mut held: BTreeSet<Target> = BTreeSet::new();
     loop {
