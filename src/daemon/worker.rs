@@ -3,38 +3,25 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::time::{Instant, SystemTime};
 
 use super::define::{Around, Definitions, Next};
 use super::inflight::Inflight;
 use super::memory::Memory;
 use super::pending::{Pending, Why};
 use super::queue::Queue;
-use super::running::{self, Round, Running};
-use super::tasks::Task;
+use super::running::{Round, Running};
 use super::watch::{Change, Watch};
 use super::{earlier, seen};
-use crate::host::libvirtd;
 use crate::hypervisor::Hypervisor;
-use crate::ledger::claims;
-use crate::ledger::files::stems;
-use crate::ledger::reservation::{self, Reservation};
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
 use crate::wire::DISABLED;
 
+mod wake;
+
 /// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
 const MOST_AGAIN: u32 = 10;
-
-/// How long the worker waits after something happened, before it looks.
-const MOMENT: Duration = Duration::from_millis(2);
-
-/// How long after a reservation those that run are looked at, which may be on its CPUs: its guest is not there yet, and its hook, or
-/// those of guests that start beside it, go first.
-const PROMISED: Duration = Duration::from_millis(30);
 
 /// Where the worker gets policy, host and ledger from.
 pub trait Views: Send {
@@ -113,7 +100,7 @@ impl Worker {
                 seen::SeenRecords::load(&root, seen::FOLDER),
                 earlier::EarlierRecords::load(&root, earlier::FOLDER),
             ),
-            driver: driver_id(&root),
+            driver: wake::driver_id(&root),
             disabled: root.exists(DISABLED),
             root,
             queue,
@@ -146,226 +133,6 @@ impl Worker {
             self.absorb();
         }
         Ok(())
-    }
-
-    /// Until something happens, or something that waits may go on.
-    fn sleep(&self) -> io::Result<()> {
-        if !self.backlog.is_empty() {
-            return Ok(());
-        }
-        let deadlines = [
-            self.pending.deadline(),
-            self.running.deadline(),
-            self.tentative,
-            self.promised,
-            self.inflight.deadline(),
-        ];
-        let timeout = match deadlines.into_iter().flatten().min() {
-            None => PollTimeout::NONE,
-            Some(time) => {
-                let wait = time.saturating_duration_since(Instant::now());
-                // Rounded up, so that it is over when we wake.
-                let milliseconds = wait.as_millis().saturating_add(1);
-                PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
-            }
-        };
-        let mut fds = [
-            PollFd::new(self.watch.fd(), PollFlags::POLLIN),
-            PollFd::new(self.queue.fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        // Mostly the end of a hook, or more of the same, comes right behind what happened: that goes first.
-        if fds.iter().any(|fd| fd.any() == Some(true)) {
-            thread::sleep(MOMENT);
-        }
-        Ok(())
-    }
-
-    /// Takes in all that happened.
-    fn absorb(&mut self) {
-        let mut changes = std::mem::take(&mut self.backlog);
-        changes.extend(self.watch.drain());
-        // A burst on one folder is one look.
-        let mut once = Vec::new();
-        for change in changes {
-            match change {
-                Change::Driver
-                | Change::Policy
-                | Change::Switch
-                | Change::Reservation
-                | Change::ReservationGone
-                | Change::Lost => {
-                    if !once.contains(&change) {
-                        once.push(change);
-                    }
-                }
-                change => self.changed(change),
-            }
-        }
-        once.into_iter().for_each(|change| self.changed(change));
-        for task in self.queue.take() {
-            self.task(task);
-        }
-        if self.promised.is_some_and(|time| time <= Instant::now()) {
-            self.promised = None;
-            self.running.ledger_changed();
-            self.look_at_reservations();
-        }
-        if self.tentative.is_some_and(|time| time <= Instant::now()) {
-            self.pending.hooks_ended();
-            self.reconsider = true;
-            self.look_at_reservations();
-        }
-        self.let_marks_fall();
-    }
-
-    /// A mark that falls because nobody ended it, is no event for those that wait for its end.
-    fn let_marks_fall(&mut self) {
-        if self.inflight.deadline().is_none_or(|time| time > Instant::now()) {
-            return;
-        }
-        let _ = self.inflight.names();
-        self.pending.hooks_ended();
-        self.running.ledger_changed();
-    }
-
-    fn changed(&mut self, change: Change) {
-        match change {
-            Change::Defined(name) => {
-                if !self.definitions.is_ours(&self.root, &name) {
-                    self.pending.add(&name, Why::Changed);
-                }
-            }
-            Change::Undefined(name) => {
-                self.pending.remove(&name);
-                self.definitions.forget(&name);
-            }
-            Change::Autostart(name) => self.pending.add(&name, Why::Autostart),
-            Change::Status(name) => self.pending.hook_ended(&name),
-            Change::StatusGone(name) => {
-                self.pending.hook_ended(&name);
-                self.running.remove(&name);
-                self.reconsider = true;
-            }
-            Change::Driver => self.look_at_driver(),
-            Change::Policy => self.look_at_policy(),
-            Change::Switch => {
-                let disabled = self.root.exists(DISABLED);
-                if std::mem::replace(&mut self.disabled, disabled) != disabled {
-                    let is = if disabled { "there" } else { "gone" };
-                    log::info!("{DISABLED} is {is}");
-                    self.rescan();
-                }
-            }
-            Change::Reservation => self.promised_soon(),
-            Change::ReservationGone => {
-                self.pending.hooks_ended();
-                self.reconsider = true;
-                self.promised_soon();
-            }
-            Change::Lost => {
-                self.look_at_driver();
-                self.disabled = self.root.exists(DISABLED);
-                self.look_at_policy();
-                self.look_at_reservations();
-                self.rescan();
-            }
-        }
-    }
-
-    fn task(&mut self, task: Task) {
-        match task {
-            Task::Defined { name } => self.changed(Change::Defined(name)),
-            Task::Undefined { name } => self.changed(Change::Undefined(name)),
-            Task::Prepared { name, .. } => self.pending.hook_ended(&name),
-            Task::Incoming { .. } => {
-                self.look_at_reservations();
-                // Also one that nothing was reserved for does not come for ever.
-                let wait = Duration::from_secs(reservation::TENTATIVE_SECONDS + 1);
-                let end = Instant::now().checked_add(wait);
-                self.tentative = self.tentative.or(end);
-            }
-            Task::Started { name, .. } | Task::Reconnected { name, .. } => {
-                self.pending.hook_ended(&name);
-                self.running.add(&name);
-            }
-            Task::Released { name, .. } => {
-                self.pending.hook_ended(&name);
-                self.running.remove(&name);
-                self.reconsider = true;
-                if let Err(error) = running::forget_ended(&self.root) {
-                    log::debug!("records of live pins: {error}");
-                }
-            }
-            Task::PolicyChanged => self.look_at_policy(),
-            Task::HostChanged => self.reconsider = true,
-            Task::LibvirtUp | Task::LibvirtDown => self.look_at_driver(),
-            Task::Rescan => {
-                self.views.forget();
-                self.look_at_policy();
-                self.rescan();
-            }
-            Task::Stop => self.stop = true,
-        }
-    }
-
-    /// All definitions, and what is remembered of those that are gone.
-    fn rescan(&mut self) {
-        let names = match stems(&self.root, claims::FOLDER, "xml") {
-            Ok(names) => names,
-            Err(error) => {
-                log::warn!("definitions cannot be looked at: {error}");
-                return;
-            }
-        };
-        for name in &names {
-            self.pending.add(name, Why::Rescan);
-        }
-        self.definitions.keep_only(&names);
-        self.pending.hooks_ended();
-        self.running.add_all(&self.root);
-    }
-
-    fn look_at_driver(&mut self) {
-        let driver = driver_id(&self.root);
-        if driver == self.driver {
-            return;
-        }
-        self.driver = driver;
-        self.hypervisor.close();
-        if self.driver.is_some() {
-            log::debug!("libvirt's driver runs");
-            self.pending.libvirt_is_up();
-            self.running.libvirt_is_up();
-            self.definitions.libvirt_is_new();
-            self.rescan();
-        }
-    }
-
-    /// A policy that changed concerns every definition.
-    fn look_at_policy(&mut self) {
-        let Some(view) = self.view() else { return };
-        if self.policy.as_ref() == Some(&view.policy.digest) {
-            return;
-        }
-        if self.policy.replace(view.policy.digest.clone()).is_some() {
-            log::info!("the policy changed");
-        }
-        self.definitions.fresh_start();
-        for name in stems(&self.root, claims::FOLDER, "xml").unwrap_or_default() {
-            self.pending.add(&name, Why::Policy);
-        }
-    }
-
-    fn promised_soon(&mut self) {
-        self.promised = self.promised.or_else(|| Instant::now().checked_add(PROMISED));
-    }
-
-    fn look_at_reservations(&mut self) {
-        self.tentative = next_end(&self.root, SystemTime::now());
     }
 
     /// Policy, host and ledger; what is wrong with them is said once.
@@ -462,30 +229,11 @@ impl Worker {
     }
 }
 
-/// Which driver runs, by what it wrote into its pid file.
-fn driver_id(root: &Root) -> Option<String> {
-    libvirtd::driver_runs(root).then(|| libvirtd::driver_text(root))
-}
-
-/// When the next tentative reservation ends.
-fn next_end(root: &Root, now: SystemTime) -> Option<Instant> {
-    let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    let ends = stems(root, reservation::FOLDER, "json").ok()?;
-    let ends = ends.iter().filter_map(|uuid| {
-        let text = root.read(reservation::path(uuid)).ok()?;
-        Reservation::from_json(&text).ok()?.tentative_until
-    });
-    // One that is over already was counted when it was read; one far away is void.
-    let left = ends
-        .filter_map(|end| end.checked_sub(now))
-        .filter(|left| (1..=reservation::TENTATIVE_SECONDS).contains(left));
-    let left = left.min()?;
-    Instant::now().checked_add(Duration::from_secs(left))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::daemon::inflight::Phase;
     use crate::daemon::pending::Waits;
