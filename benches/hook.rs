@@ -1,6 +1,6 @@
 //! Whole processes side by side, as libvirt runs them: XML in on a pipe, stdout and stderr read to their ends, then waited for.
 //!
-//! `virtfit-hook` with the daemon's server, against a statically linked C program that copies stdin to stdout and a Python hook that
+//! `virtfit-hook` with the daemon (all of it but libvirt), against a statically linked C program that copies stdin to stdout and a Python hook that
 //! parses the XML; and without the daemon. Each round runs every command once, in another order, so that a
 //! machine whose speed drifts treats all alike, and caches too; medians count. Fails when a target is missed.
 //!
@@ -19,11 +19,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use virtfit::daemon::hooks::Hooks;
-use virtfit::daemon::inflight::Inflight;
 use virtfit::daemon::memory::Memory;
-use virtfit::daemon::server::{HookAnswerer, Server, Services};
+use virtfit::daemon::serve;
+use virtfit::daemon::server::HookAnswerer;
 use virtfit::doors::Call;
 use virtfit::engine::Decision;
+use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::ledger::process::Parent;
 use virtfit::plan::Scope;
 use virtfit::root::Root;
@@ -368,12 +369,25 @@ fn enter(root: &str) -> Place {
 /// Answers on a root's socket until it is killed.
 fn serve(root: &str) -> ExitCode {
     let place = enter(root);
-    let root = Root::default();
-    let server = Server::listen(&root).unwrap();
-    let hooks = Box::new(Hooks::new(Arc::new(Memory::new(place))));
-    let services = Services::new(hooks, Arc::new(Inflight::new(root)), Box::new(|_| ()));
-    server.run(services);
+    serve::run(place, Box::new(|| Box::new(Nobody))).unwrap();
     ExitCode::SUCCESS
+}
+
+/// libvirt, which is not there.
+struct Nobody;
+
+impl Hypervisor for Nobody {
+    fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
+        Err(HypervisorError::Gone("nobody".into()))
+    }
+
+    fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
+        Err(HypervisorError::Gone("nobody".into()))
+    }
+
+    fn live(&mut self, _: &str, _: &LiveChange) -> Result<(), HypervisorError> {
+        Err(HypervisorError::Gone("nobody".into()))
+    }
 }
 
 /// What the daemon's part of it takes, in this process.

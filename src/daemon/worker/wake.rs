@@ -239,6 +239,8 @@ impl Worker {
     }
 
     fn promised_soon(&mut self) {
+        // Read now that nobody waits, so that the next hook need not.
+        self.view();
         self.promised = self.promised.or_else(|| Instant::now().checked_add(PROMISED));
     }
 
