@@ -119,7 +119,7 @@ impl Worker {
         })
     }
 
-    /// Works until [`Task::Stop`].
+    /// Works until [`Task::Stop`](super::tasks::Task::Stop).
     ///
     /// # Errors
     /// `poll` fails, which it does not.
