@@ -1,7 +1,7 @@
 //! The daemon's warm [`View`]: policy, host and ledger as they are now, read again only where something changed.
 //!
-//! - **Policy**: its files are looked at when something happened in their folders, and read again when any of them changed. One that does not parse is kept as an error for `status`; the
-//!   last good one stays.
+//! - **Policy**: its files are looked at when something happened in their folders, and read again when any of them changed. One that
+//!   does not parse is kept as an error for `status`; the last good one stays.
 //! - **Host**: see [`crate::host::refresh`].
 //! - **Ledger**: see [`crate::ledger::cache`].
 //!

@@ -116,8 +116,11 @@ pub(super) fn file_name(name: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
     use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::units::KiB;
 
     const MDEV: &str = "4b20d080-1b54-4048-85b3-a6a62d165c01";
 
@@ -220,5 +223,28 @@ mod tests {
             let found = found.first().map(|(_, node)| node.map(|node| node.0));
             assert_eq!(found, want, "{device:?}");
         }
+    }
+
+    #[test]
+    fn a_device_that_came_after_the_host_was_read() {
+        let (dir, root) = root();
+        let device = dir.path().join("sys/bus/pci/devices/0000:5e:00.0");
+        std::fs::create_dir_all(&device).unwrap();
+        let node = |id: u32| crate::host::Node {
+            id: NodeId(id),
+            memory: KiB(1 << 20),
+            pools: Vec::new(),
+            distances: BTreeMap::new(),
+        };
+        let host = Host {
+            nodes: vec![node(0), node(1)],
+            ..Host::default()
+        };
+        for (text, want) in [("1\n", Some(1)), ("-1\n", None), ("7\n", None)] {
+            std::fs::write(device.join("numa_node"), text).unwrap();
+            let found = pci_node(&root, &host, "0000:5E:00.0").map(|node| node.0);
+            assert_eq!(found, want, "{text:?}");
+        }
+        assert_eq!(pci_node(&root, &host, "../0000:5e:00.0"), None);
     }
 }

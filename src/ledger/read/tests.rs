@@ -229,6 +229,69 @@ fn a_ledger_in_which_nothing_happened_is_the_same() {
 }
 
 #[test]
+fn who_was_not_there_when_it_was_read_is_noticed() {
+    let root = Host::new();
+    root.status("db", &["2"])
+        .reserve("new", "4", |_| {})
+        .daemon(77, 5);
+    let at = Root::new(root.0.path());
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let mut cache = Cache::watching();
+    // what happens, and whether a decision made before still holds
+    let steps: [(&str, &dyn Fn(), bool); 5] = [
+        ("nothing", &|| {}, true),
+        (
+            "a policy",
+            &|| {
+                root.write("etc/virtfit/policy.toml", "");
+            },
+            true,
+        ),
+        (
+            "a reservation",
+            &|| {
+                root.reserve("other", "6", |_| {});
+            },
+            false,
+        ),
+        (
+            "the same one again",
+            &|| {
+                root.reserve("other", "6", |_| {});
+            },
+            false,
+        ),
+        (
+            "a guest runs",
+            &|| {
+                root.status("web", &["7"]);
+            },
+            false,
+        ),
+    ];
+    for (what, step, holds) in steps {
+        read_with(&at, now, &mut cache).unwrap();
+        let reading = read_with(&at, now, &mut cache).unwrap();
+        step();
+        assert_eq!(cache.is_as_it_was(&at, &reading), holds, "{what}");
+        let now = read_with(&at, now, &mut cache).unwrap();
+        assert_eq!(
+            *now,
+            read(&at, UNIX_EPOCH + Duration::from_secs(NOW)).unwrap(),
+            "{what}"
+        );
+        assert_eq!(
+            cache.is_as_it_was(&at, &reading),
+            holds,
+            "{what}: another was read since"
+        );
+    }
+    let mut blind = Cache::default();
+    let reading = read_with(&at, now, &mut blind).unwrap();
+    assert!(!blind.is_as_it_was(&at, &reading), "nobody watches");
+}
+
+#[test]
 fn void_reservations_do_not_count() {
     type Change = fn(&mut Reservation);
     // what, change, daemon's start, status file, counts
