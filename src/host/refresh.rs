@@ -54,10 +54,12 @@ impl Kept {
     /// # Errors
     /// As [`load::load`].
     pub fn load(root: &Root, watched: &Root) -> Result<Self, HostError> {
+        let (before, _) = Mark::read(watched)?;
+        let mut host = Arc::new(load::load(root, None)?);
         let (read, trail) = watched.trace(Mark::read);
-        let (mark, _) = read?;
-        let host = Arc::new(load::load(root, None)?);
-        let mark = trail.is_same(watched).then_some(mark);
+        let (mark, pools) = read?;
+        count(&mut host, pools);
+        let mark = (mark == before).then_some(mark);
         Ok(Self {
             root: root.clone(),
             watched: watched.clone(),
@@ -97,20 +99,24 @@ impl Kept {
             *self = Self::load(&self.root, &self.watched)?;
             return Ok(&self.host);
         }
-        if pools
-            .iter()
-            .any(|(id, pools)| is_other(&self.host, *id, pools.as_deref()))
-        {
-            let host = Arc::make_mut(&mut self.host);
-            for (id, pools) in pools {
-                let node = host.nodes.iter_mut().find(|node| node.id == id);
-                if let (Some(node), Some(pools)) = (node, pools) {
-                    node.pools = pools;
-                }
-            }
-        }
+        count(&mut self.host, pools);
         self.trail = trail;
         Ok(&self.host)
+    }
+}
+
+/// Gives a host the page counts of now, where they are others.
+fn count(host: &mut Arc<Host>, pools: Pools) {
+    let other = |(id, pools): &(NodeId, Option<Vec<PagePool>>)| is_other(host, *id, pools.as_deref());
+    if !pools.iter().any(other) {
+        return;
+    }
+    let host = Arc::make_mut(host);
+    for (id, pools) in pools {
+        let node = host.nodes.iter_mut().find(|node| node.id == id);
+        if let (Some(node), Some(pools)) = (node, pools) {
+            node.pools = pools;
+        }
     }
 }
 
