@@ -352,7 +352,7 @@ impl Root {
 pub(crate) fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if trail::is_absent(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn of_file(
     }
 }
 
-/// What [`optional`] takes for absent.
+/// Nothing is there, as the kernel says it.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
