@@ -55,11 +55,16 @@ impl Kept {
     /// As [`load::load`].
     pub fn load(root: &Root, watched: &Root) -> Result<Self, HostError> {
         let (before, _) = Mark::read(watched)?;
+        Self::load_since(root, watched, &before)
+    }
+
+    /// Reads the whole host, of which this was the mark just before.
+    fn load_since(root: &Root, watched: &Root, before: &Mark) -> Result<Self, HostError> {
         let mut host = Arc::new(load::load(root, None)?);
         let (read, trail) = watched.trace(Mark::read);
         let (mark, pools) = read?;
         count(&mut host, pools);
-        let mark = (mark == before).then_some(mark);
+        let mark = (mark == *before).then_some(mark);
         Ok(Self {
             root: root.clone(),
             watched: watched.clone(),
@@ -96,7 +101,7 @@ impl Kept {
         let (read, trail) = self.watched.trace(Mark::read);
         let (mark, pools) = read?;
         if self.mark.as_ref() != Some(&mark) {
-            *self = Self::load(&self.root, &self.watched)?;
+            *self = Self::load_since(&self.root, &self.watched, &mark)?;
             return Ok(&self.host);
         }
         count(&mut self.host, pools);

@@ -211,12 +211,18 @@ fn what_was_read_before_changes_nothing() {
     }
 }
 
-#[test]
-fn a_ledger_in_which_nothing_happened_is_the_same() {
+/// A host whose libvirt runs one guest and starts another.
+fn with_one_that_runs_and_one_that_starts() -> Host {
     let root = Host::new();
     root.status("db", &["2"])
         .reserve("new", "4", |_| {})
         .daemon(77, 5);
+    root
+}
+
+#[test]
+fn a_ledger_in_which_nothing_happened_is_the_same() {
+    let root = with_one_that_runs_and_one_that_starts();
     let at = Root::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut cache = Cache::watching();
@@ -230,10 +236,7 @@ fn a_ledger_in_which_nothing_happened_is_the_same() {
 
 #[test]
 fn who_was_not_there_when_it_was_read_is_noticed() {
-    let root = Host::new();
-    root.status("db", &["2"])
-        .reserve("new", "4", |_| {})
-        .daemon(77, 5);
+    let root = with_one_that_runs_and_one_that_starts();
     let at = Root::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut cache = Cache::watching();
