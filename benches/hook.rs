@@ -30,18 +30,8 @@ use virtfit::plan::Scope;
 use virtfit::root::Root;
 use virtfit::view::{Ask, Place, View};
 
-const COPY: &str = r#"#include <unistd.h>
-int main(void) {
-    static char piece[65536];
-    ssize_t got;
-    while ((got = read(0, piece, sizeof piece)) > 0)
-        for (ssize_t done = 0, wrote; done < got; done += wrote)
-            if ((wrote = write(1, piece + done, got - done)) < 0)
-                return 1;
-    return got < 0;
-}
-"#;
-const PYTHON: &str = "import sys, xml.etree.ElementTree as tree\ntree.fromstring(sys.stdin.read())\n";
+mod reference;
+
 /// Where the guest's XML is below a root, for the processes that see nothing else.
 const GUEST: &str = "guest.xml";
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
@@ -89,6 +79,8 @@ fn main() -> ExitCode {
     fs::copy(given.unwrap_or(env!("CARGO_BIN_EXE_virtfit-hook").into()), &hook).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_virtfit"), programs.path().join("virtfit")).unwrap();
 
+    let copier = reference::copier(programs.path());
+
     // What runs hooks is libvirt's daemon, and is looked for by its name.
     nix::sys::prctl::set_name(c"libvirtd").unwrap();
     let alone = host(dir.path(), "alone", 0);
@@ -124,14 +116,14 @@ fn main() -> ExitCode {
     let mut rows = vec![
         row(
             "static C: stdin to stdout",
-            vec![copier(programs.path())],
+            vec![copier.to_str().unwrap().to_string()],
             &few,
             None,
             None,
         ),
         row(
             "python3: parses the XML",
-            vec!["python3".into(), "-c".into(), PYTHON.into()],
+            vec!["python3".into(), "-c".into(), reference::PYTHON.into()],
             &few,
             None,
             None,
@@ -258,6 +250,7 @@ fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
         fs::write(path, text).unwrap();
     };
     write("etc/virtfit/policy.toml", POLICY);
+    write_driver_pid(&root);
     let domain = fs::read_to_string(fixture("domains/def.xml")).unwrap();
     for number in 0..guests {
         let uuid = format!("8c1f6f0e-0000-4000-8000-{number:012}");
@@ -277,6 +270,13 @@ fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
     root
 }
 
+/// libvirt's daemon is this process, which runs the hooks.
+fn write_driver_pid(root: &Path) {
+    let folder = root.join("run/libvirt/qemu");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("driver.pid"), std::process::id().to_string()).unwrap();
+}
+
 /// What a daemon needs beside the `/sys` and `/proc` of the machine it runs on, and a guest that fits there.
 fn this_machine(dir: &Path) -> PathBuf {
     let root = dir.join("own");
@@ -290,7 +290,7 @@ fn this_machine(dir: &Path) -> PathBuf {
     ] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
-    fs::write(root.join("run/libvirt/qemu/driver.pid"), "1\n").unwrap();
+    write_driver_pid(&root);
     let policy = format!("[host]\nhousekeeping = \"0\"\n{POLICY}");
     fs::write(root.join("etc/virtfit/policy.toml"), policy).unwrap();
     let domain = fs::read_to_string(fixture("domains/def.xml")).unwrap();
@@ -443,19 +443,6 @@ fn tuned(host: &Root, folder: &Path) -> String {
         Decision::Tuned { xml, .. } => xml,
         other => panic!("{other:?}"),
     }
-}
-
-fn copier(dir: &Path) -> String {
-    let source = dir.join("copy.c");
-    let program = dir.join("copy");
-    fs::write(&source, COPY).unwrap();
-    let built = Command::new("cc")
-        .args(["-static", "-O2", "-o"])
-        .arg(&program)
-        .arg(&source)
-        .status();
-    assert!(built.unwrap().success(), "cc -static");
-    program.to_str().unwrap().to_string()
 }
 
 /// Another order each round: what a command finds in the CPU's caches depends on the one before. Knuth's generator.

@@ -86,6 +86,11 @@ impl Memory {
         &self.place
     }
 
+    /// The host it reads, with the files that are read again and again kept open.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
     /// Policy, host and ledger as they are now.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
     // Also before: the first look at a host sets an environment variable. What is wrong with it, the worker tells.
     let _ = memory.view(SystemTime::now());
     let queue = Arc::new(Queue::new()?);
-    let inflight = Arc::new(Inflight::new(place.root.clone()));
+    let inflight = Arc::new(Inflight::new(memory.root().clone()));
     let server = Server::listen(&place.root).map_err(io::Error::other)?;
     let stopper = server.stopper()?;
     let services = services(&memory, &inflight, &queue);

@@ -78,6 +78,8 @@ pub struct Worker {
     tentative: Option<Instant>,
     /// When those that run are looked at, as reservations changed.
     promised: Option<Instant>,
+    /// When inactive definitions are to be looked at, as a guest ended.
+    freed: Option<Instant>,
     stop: bool,
 }
 
@@ -115,6 +117,7 @@ impl Worker {
             said: String::new(),
             tentative: None,
             promised: None,
+            freed: None,
             stop: false,
         })
     }
@@ -231,61 +234,4 @@ impl Worker {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::daemon::inflight::Phase;
-    use crate::daemon::pending::Waits;
-    use crate::hypervisor::{HypervisorError, LiveChange};
-    use crate::ledger::process::Parent;
-
-    struct Nobody;
-
-    impl Hypervisor for Nobody {
-        fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
-            Err(HypervisorError::Gone("nobody".into()))
-        }
-
-        fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
-            Err(HypervisorError::Gone("nobody".into()))
-        }
-
-        fn live(&mut self, _: &str, _: &LiveChange) -> Result<(), HypervisorError> {
-            Err(HypervisorError::Gone("nobody".into()))
-        }
-    }
-
-    /// Its `started` was missed: nothing tells that it is over.
-    #[test]
-    fn who_waits_for_a_hook_that_never_ends_goes_on_when_the_mark_falls() {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Place {
-            root: Root::new(dir.path()),
-            policy: None,
-            topology: None,
-            assume_empty: false,
-        };
-        let limit = Duration::from_millis(50);
-        let inflight = Arc::new(Inflight::with_limit(place.root.clone(), limit));
-        let memory = Arc::new(Memory::new(place.clone()));
-        let mut worker = Worker::new(
-            &place,
-            Arc::new(Queue::new().unwrap()),
-            Box::new(memory),
-            Box::new(Nobody),
-            Arc::clone(&inflight),
-        )
-        .unwrap();
-        inflight.begin("db", Phase::Starting, &Parent::new(7));
-        worker.pending.put("db", Why::Changed, Waits::Hook);
-        let begin = Instant::now();
-        worker.sleep().unwrap();
-        worker.absorb();
-        let waited = begin.elapsed();
-        assert!(waited >= limit, "{waited:?}");
-        assert!(worker.pending.is_ready(Instant::now()) && worker.running.is_ready(Instant::now()));
-        assert!(!inflight.contains("db"));
-        assert_eq!(inflight.deadline(), None, "it is waited for once");
-    }
-}
+mod tests;

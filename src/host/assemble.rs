@@ -24,6 +24,7 @@ pub(super) struct Told {
     /// Mounted huge page sizes; `None`: there is no mount table.
     pub hugetlbfs: Option<Vec<KiB>>,
     pub limits: GuestLimits,
+    pub rt_runtime_us: Option<i64>,
     pub identity: Identity,
     pub pci_nodes: BTreeMap<String, NodeId>,
 }
@@ -118,7 +119,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         hugetlbfs,
         memory_known,
         pci_nodes: pci,
-        rt_runtime_us: told.limits.rt_runtime_us,
+        rt_runtime_us: told.rt_runtime_us,
         rt_allowed: told.limits.rt_allowed,
         memlock_limited: told.limits.memlock_limited,
     }

@@ -17,7 +17,6 @@ const BASE: &str = "/sys/fs/cgroup";
 pub(super) struct GuestLimits {
     pub cpus: Option<CpuSet>,
     pub nodes: Option<NodeSet>,
-    pub rt_runtime_us: Option<i64>,
     pub rt_allowed: bool,
     pub memlock_limited: bool,
 }
@@ -27,14 +26,13 @@ pub(super) fn read(root: &Root) -> Result<GuestLimits, HostError> {
     Ok(GuestLimits {
         cpus: cpuset(root, &groups, "cpus")?,
         nodes: cpuset(root, &groups, "mems")?,
-        rt_runtime_us: rt_runtime_us(&root.unnoted())?,
         rt_allowed: rt_allowed(root)?,
         memlock_limited: memlock::limited(root),
     })
 }
 
-/// How long real-time tasks may run. Not noted: reading it takes a recent kernel (seen on 6.18) up to 40 µs, a hundred times as long
-/// as any other number.
+/// How long real-time tasks may run. Not to be read often: on a recent kernel (seen on 6.18, `kernel/sched/rt.c`, `sched_rt_handler`)
+/// a mere reader has it build all scheduling domains anew.
 pub(super) fn rt_runtime_us(root: &Root) -> Result<Option<i64>, HostError> {
     kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")
 }

@@ -44,6 +44,7 @@ fn told(root: &Root) -> Result<Told, HostError> {
         nodes: memory::read(root)?,
         hugetlbfs: mounts::read(root)?.map(|mounts| mounts::hugetlbfs_sizes(&mounts, default_page)),
         limits: cgroup::read(root)?,
+        rt_runtime_us: cgroup::rt_runtime_us(root)?,
         identity: identity::read(root)?,
         pci_nodes: pci::read(root)?,
     })

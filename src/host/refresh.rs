@@ -5,6 +5,7 @@
 //! read from says the same, byte for byte, it is not even put together.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::idset::CpuSet;
 use crate::root::{Root, Trail};
@@ -27,7 +28,12 @@ pub struct Kept {
     mark: Option<Mark>,
     /// What mark and page counts were read from.
     trail: Trail,
+    /// When [`cgroup::rt_runtime_us`] was read.
+    rt_runtime_at: Instant,
 }
+
+/// How old [`cgroup::rt_runtime_us`] may be: reading it costs the whole machine something.
+const RT_RUNTIME_AGE: Duration = Duration::from_secs(60);
 
 /// CPUs of isolated partitions.
 const PARTITIONS: &str = "/sys/fs/cgroup/cpuset.cpus.isolated";
@@ -71,6 +77,7 @@ impl Kept {
             host,
             mark,
             trail,
+            rt_runtime_at: Instant::now(),
         })
     }
 
@@ -79,18 +86,23 @@ impl Kept {
         &self.host
     }
 
-    /// The host as it is now: itself while nothing changed, with new page counts, or read again as a whole.
+    /// The host as it is now: itself while nothing changed, with new page counts, or read again as a whole. But the time that
+    /// real-time tasks may run can be a minute old.
     ///
     /// # Errors
     /// As [`load::load`]; what was kept stays then.
     pub fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
-        let runtime = cgroup::rt_runtime_us(&self.watched)?;
-        self.mark.take_if(|mark| mark.limits.rt_runtime_us != runtime);
+        if self.rt_runtime_at.elapsed() >= RT_RUNTIME_AGE {
+            if cgroup::rt_runtime_us(&self.watched)? != self.host.rt_runtime_us {
+                self.mark = None;
+            }
+            self.rt_runtime_at = Instant::now();
+        }
         self.refresh_quickly()
     }
 
-    /// As [`Kept::refresh`], for somebody who waits: but for the time that real-time tasks may run, which is slow to read and counts
-    /// only where it is 0. libvirt starts a guest with what its definition says of that in any case.
+    /// As [`Kept::refresh`], for somebody who waits: the time that real-time tasks may run is that of the last refresh. It is slow to
+    /// read and counts only where it is 0, and libvirt starts a guest with what its definition says of that in any case.
     ///
     /// # Errors
     /// As there.
@@ -166,126 +178,4 @@ impl Mark {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::fs;
-    use std::path::{Path, PathBuf};
-    use std::process::Command;
-
-    use super::*;
-
-    /// A copy of a fixture that may be changed.
-    fn copy(name: &str) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("fixtures/hosts")
-            .join(name);
-        let to = dir.path().join("host");
-        let copied = Command::new("cp").arg("-r").arg(from).arg(&to).status().unwrap();
-        assert!(copied.success());
-        (dir, to)
-    }
-
-    fn write(root: &Path, path: &str, text: &str) {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    #[test]
-    fn a_refreshed_host_is_the_one_that_is_there() {
-        let (_dir, base) = copy("paper");
-        let root = Root::new(&base);
-        let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
-        let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
-        // what changes, and whether the structure is read again
-        let steps: [(&str, &dyn Fn(), bool); 9] = [
-            ("nothing", &|| {}, false),
-            (
-                "pages taken",
-                &|| write(&base, &format!("{pool}/free_hugepages"), "17\n"),
-                false,
-            ),
-            (
-                "pages added",
-                &|| write(&base, &format!("{pool}/nr_hugepages"), "99999\n"),
-                false,
-            ),
-            (
-                "a pool of another size",
-                &|| {
-                    let big = "sys/devices/system/node/node1/hugepages/hugepages-16384kB";
-                    write(&base, &format!("{big}/nr_hugepages"), "3\n");
-                    write(&base, &format!("{big}/free_hugepages"), "2\n");
-                },
-                true,
-            ),
-            (
-                "a CPU goes",
-                &|| write(&base, "sys/devices/system/cpu/online", "0-30\n"),
-                true,
-            ),
-            (
-                "a limit",
-                &|| {
-                    write(
-                        &base,
-                        "sys/fs/cgroup/machine.slice/cpuset.cpus.effective",
-                        "0-15\n",
-                    );
-                },
-                true,
-            ),
-            (
-                "no time for real-time tasks",
-                &|| write(&base, "proc/sys/kernel/sched_rt_runtime_us", "0\n"),
-                true,
-            ),
-            (
-                "a mount",
-                &|| {
-                    write(
-                        &base,
-                        "proc/mounts",
-                        "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\nnone / ext4 rw 0 0\n",
-                    );
-                },
-                true,
-            ),
-            (
-                "a mount that does not matter",
-                &|| {
-                    write(
-                        &base,
-                        "proc/mounts",
-                        "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\nnone / xfs rw 0 0\n",
-                    );
-                },
-                false,
-            ),
-        ];
-        for (what, change, anew) in steps {
-            let before = Arc::clone(kept.host());
-            let mark = kept.mark.clone();
-            change();
-            let now = Arc::clone(kept.refresh().unwrap());
-            assert_eq!(*now, load::load(&root, None).unwrap(), "{what}");
-            assert_eq!(kept.mark != mark, anew, "{what}");
-            assert_eq!(
-                Arc::ptr_eq(&before, &now),
-                what == "nothing" || what.ends_with("matter"),
-                "{what}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_read_keeps_what_was() {
-        let (_dir, base) = copy("paper");
-        let root = Root::new(&base);
-        let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
-        let before = Arc::clone(kept.host());
-        write(&base, "sys/devices/system/cpu/online", "0-x\n");
-        assert!(kept.refresh().is_err());
-        assert!(Arc::ptr_eq(&before, kept.host()));
-    }
-}
+mod tests;

@@ -40,7 +40,7 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 virtlogd -p /run/libvirt/virtlogd.pid &
 while :; do
   if [ ! -e "$d/hold" ]; then
-    libvirtd -p /run/libvirt/libvirtd.pid &
+    LD_PRELOAD=$4 HOOK_TIMES=$d/hook-times libvirtd -p /run/libvirt/libvirtd.pid &
     wait $! || true
   fi
   sleep 0.2
@@ -67,6 +67,8 @@ pub struct Setup<'a> {
     pub images: Option<&'a Path>,
     /// virtfit's policy. With one the hook is installed.
     pub policy: Option<&'a str>,
+    /// A library loaded before libvirtd's own. It finds a file to write to in `HOOK_TIMES`.
+    pub preload: Option<&'a Path>,
     /// virtfit sees the CPUs, memory and nodes of this fixture host, e.g. `paper`.
     pub fixture: Option<&'a str>,
 }
@@ -129,6 +131,7 @@ impl Libvirt {
                 setup.hostname
             })
             .arg(setup.images.unwrap_or(Path::new("")))
+            .arg(setup.preload.unwrap_or(Path::new("")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

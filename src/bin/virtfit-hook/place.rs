@@ -9,28 +9,21 @@ use crate::wire;
 #[derive(Debug)]
 pub struct Place {
     root: PathBuf,
-    real: bool,
 }
 
 impl Place {
     /// As the environment says.
     pub fn here() -> Self {
-        match std::env::var_os("VIRTFIT_ROOT").filter(|root| !root.is_empty()) {
-            None => Self {
-                root: PathBuf::from("/"),
-                real: true,
-            },
-            Some(root) => {
-                let root = PathBuf::from(root);
-                let real = fs::canonicalize(&root).is_ok_and(|root| root == Path::new("/"));
-                Self { root, real }
-            }
+        let root = std::env::var_os("VIRTFIT_ROOT").filter(|root| !root.is_empty());
+        Self {
+            root: root.map_or_else(|| "/".into(), PathBuf::from),
         }
     }
 
     /// A guest of an ordinary user's own libvirt (`qemu:///session`): not ours.
     pub fn is_an_ordinary_users(&self) -> bool {
-        self.real && !nix::unistd::geteuid().is_root()
+        let is_real = || fs::canonicalize(&self.root).is_ok_and(|root| root == Path::new("/"));
+        !nix::unistd::geteuid().is_root() && is_real()
     }
 
     /// Whether the administrator switched virtfit off.

@@ -21,9 +21,9 @@ use crate::wire::DISABLED;
 /// How long the worker waits after something happened, before it looks.
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// How long after a reservation those that run are looked at, which may be on its CPUs: its guest is not there yet, and its hook, or
-/// those of guests that start beside it, go first.
-const PROMISED: Duration = Duration::from_millis(30);
+/// How long after a reservation those that run are looked at, which may be on its CPUs, and after a guest's end those that could have
+/// what it had: libvirt is not through with that guest yet. Its next hooks, or those of guests beside it, go first.
+pub(super) const SOON: Duration = Duration::from_millis(30);
 
 impl Worker {
     /// Until something happens, or something that waits may go on.
@@ -36,6 +36,7 @@ impl Worker {
             self.running.deadline(),
             self.tentative,
             self.promised,
+            self.freed,
             self.inflight.deadline(),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
@@ -87,8 +88,11 @@ impl Worker {
         for task in self.queue.take() {
             self.task(task);
         }
-        if self.promised.is_some_and(|time| time <= Instant::now()) {
-            self.promised = None;
+        let is_over = |time: &mut Instant| *time <= Instant::now();
+        if self.freed.take_if(is_over).is_some() {
+            self.reconsider = true;
+        }
+        if self.promised.take_if(is_over).is_some() {
             self.running.ledger_changed();
             self.look_at_reservations();
         }
@@ -126,7 +130,7 @@ impl Worker {
             Change::StatusGone(name) => {
                 self.pending.hook_ended(&name);
                 self.running.remove(&name);
-                self.reconsider = true;
+                self.freed_soon();
             }
             Change::Driver => self.look_at_driver(),
             Change::Policy => self.look_at_policy(),
@@ -141,7 +145,7 @@ impl Worker {
             Change::Reservation => self.promised_soon(),
             Change::ReservationGone => {
                 self.pending.hooks_ended();
-                self.reconsider = true;
+                self.freed_soon();
                 self.promised_soon();
             }
             Change::Lost => {
@@ -173,7 +177,7 @@ impl Worker {
             Task::Released { name, .. } => {
                 self.pending.hook_ended(&name);
                 self.running.remove(&name);
-                self.reconsider = true;
+                self.freed_soon();
                 if let Err(error) = running::forget_ended(&self.root) {
                     log::debug!("records of live pins: {error}");
                 }
@@ -241,7 +245,11 @@ impl Worker {
     fn promised_soon(&mut self) {
         // Read now that nobody waits, so that the next hook need not.
         self.view();
-        self.promised = self.promised.or_else(|| Instant::now().checked_add(PROMISED));
+        self.promised = self.promised.or_else(|| Instant::now().checked_add(SOON));
+    }
+
+    fn freed_soon(&mut self) {
+        self.freed = self.freed.or_else(|| Instant::now().checked_add(SOON));
     }
 
     pub(super) fn look_at_reservations(&mut self) {

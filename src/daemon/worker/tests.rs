@@ -1,0 +1,88 @@
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::daemon::inflight::Phase;
+use crate::daemon::pending::Waits;
+use crate::hypervisor::{HypervisorError, LiveChange};
+use crate::ledger::process::Parent;
+
+struct Nobody;
+
+impl Hypervisor for Nobody {
+    fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
+        Err(HypervisorError::Gone("nobody".into()))
+    }
+
+    fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
+        Err(HypervisorError::Gone("nobody".into()))
+    }
+
+    fn live(&mut self, _: &str, _: &LiveChange) -> Result<(), HypervisorError> {
+        Err(HypervisorError::Gone("nobody".into()))
+    }
+}
+
+/// On a host below `dir`.
+fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
+    let place = Place {
+        root: Root::new(dir),
+        policy: None,
+        topology: None,
+        assume_empty: false,
+    };
+    let memory = Arc::new(Memory::new(place.clone()));
+    let queue = Arc::new(Queue::new().unwrap());
+    Worker::new(
+        &place,
+        queue,
+        Box::new(memory),
+        Box::new(Nobody),
+        Arc::clone(inflight),
+    )
+    .unwrap()
+}
+
+/// Its `started` was missed: nothing tells that it is over.
+#[test]
+fn who_waits_for_a_hook_that_never_ends_goes_on_when_the_mark_falls() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = Duration::from_millis(50);
+    let inflight = Arc::new(Inflight::with_limit(Root::new(dir.path()), limit));
+    let mut worker = worker(dir.path(), &inflight);
+    inflight.begin("db", Phase::Starting, &Parent::new(7));
+    worker.pending.put("db", Why::Changed, Waits::Hook);
+    let begin = Instant::now();
+    worker.sleep().unwrap();
+    worker.absorb();
+    let waited = begin.elapsed();
+    assert!(waited >= limit, "{waited:?}");
+    assert!(worker.pending.is_ready(Instant::now()) && worker.running.is_ready(Instant::now()));
+    assert!(!inflight.contains("db"));
+    assert_eq!(inflight.deadline(), None, "it is waited for once");
+}
+
+/// Its `stopped` and `release` are still to come.
+#[test]
+fn what_an_ended_guest_had_is_given_to_others_when_its_hooks_are_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = dir.path().join("run/libvirt/qemu");
+    fs::create_dir_all(&status).unwrap();
+    fs::write(status.join("db.xml"), "").unwrap();
+    let inflight = Arc::new(Inflight::new(Root::new(dir.path())));
+    let mut worker = worker(dir.path(), &inflight);
+    let begin = Instant::now();
+    fs::remove_file(status.join("db.xml")).unwrap();
+    worker.sleep().unwrap();
+    worker.absorb();
+    assert!(!worker.reconsider && worker.freed.is_some());
+    while !worker.reconsider {
+        assert!(begin.elapsed() < Duration::from_secs(10), "nobody wakes it");
+        worker.sleep().unwrap();
+        worker.absorb();
+    }
+    let waited = begin.elapsed();
+    assert!(waited >= wake::SOON, "{waited:?}");
+    assert_eq!(worker.freed, None, "once");
+}
