@@ -33,6 +33,7 @@
 //! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
 //! | [`version`], [`panics`], [`later`] | version and commit; what is said of a bug; log lines that wait for an answer |
+#![cfg(feature = "all")]
 
 pub mod apply;
 pub mod cli;

@@ -52,8 +52,11 @@ impl Host {
             programs: tempfile::tempdir().unwrap(),
         };
         fs::create_dir_all(host.root.path().join("run/virtfit")).unwrap();
-        fs::hard_link(env!("CARGO_BIN_EXE_virtfit-hook"), host.hook())
-            .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_virtfit-hook"), host.hook()).map(drop))
+        // Another one than this build's, linked in another way.
+        let given = std::env::var_os("VIRTFIT_HOOK").filter(|path| !path.is_empty());
+        let hook = given.map_or_else(|| env!("CARGO_BIN_EXE_virtfit-hook").into(), PathBuf::from);
+        fs::hard_link(&hook, host.hook())
+            .or_else(|_| fs::copy(&hook, host.hook()).map(drop))
             .unwrap();
         host.virtfit("echo 'stdin:'; cat; echo \"$@\" >&2")
     }

@@ -535,12 +535,14 @@ fn copy_host(fixture: &str, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host where it is not.
+/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host where it is not. `VIRTFIT_HOOK`:
+/// another one than this build's, linked in another way.
 fn install_hook(path: &Path) {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let hooks = path.join("etc/hooks/qemu.d");
     fs::create_dir_all(&hooks).unwrap();
-    let hook = env!("CARGO_BIN_EXE_virtfit-hook");
+    let given = std::env::var("VIRTFIT_HOOK").ok().filter(|path| !path.is_empty());
+    let hook = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_virtfit-hook").into());
     let place = hooks.join("50-virtfit");
     let root = path.join("root");
     if root.is_dir() {

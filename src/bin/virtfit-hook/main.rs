@@ -1,7 +1,8 @@
 //! What libvirt runs for every step of a guest's life: `virtfit-hook GUEST OPERATION SUBOPERATION EXTRA`, the domain's XML on stdin.
 //!
 //! It asks the daemon, and where that does not answer in time, `virtfit hook`, which decides by itself. It links neither the library
-//! nor anything but the system's C library: it runs several times for each start of a guest, while libvirt holds a lock.
+//! nor anything but a C library: it runs several times for each start of a guest, while libvirt holds a lock. It is built alone, with
+//! none of the package's features (`Makefile`, `build_hook`).
 //!
 //! What holds whatever happens (`design.md` sections 1 and 5):
 //! - libvirt waits without a limit: this ends before [`clock::END`], even if everybody it asks hangs.
@@ -10,8 +11,8 @@
 //! - A failure of `started` or `reconnect` would kill a running guest: they end with 0 always.
 
 // Rust's own start of a program looks for the stack's guard page in /proc/self/maps and sets handlers that tell of its overflow: a
-// tenth of the time this program takes, for nothing it needs. glibc hands the words over all the same; others may not.
-#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
+// tenth of the time this program takes, for nothing it needs.
+#![cfg_attr(not(test), no_main)]
 
 mod answer;
 mod ask;
@@ -25,6 +26,10 @@ mod step;
 mod wire;
 
 use std::ffi::OsString;
+#[cfg(not(test))]
+use std::ffi::{CStr, OsStr, c_char, c_int};
+#[cfg(not(test))]
+use std::os::unix::ffi::OsStrExt;
 use std::panic::catch_unwind;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -35,29 +40,31 @@ use place::Place;
 use step::Step;
 
 /// The C library calls this.
-#[cfg(all(target_env = "gnu", not(test)))]
-#[allow(unsafe_code)] // A name for the linker; nothing in it is unsafe.
+///
+/// # Safety
+/// `words` are `count` texts, each ended by a NUL, and stay: what a program gets by C11 5.1.2.2.1.
+#[cfg(not(test))]
+#[allow(unsafe_code)] // A name for the linker, and the words: not every C library hands them to Rust's too.
 #[unsafe(no_mangle)]
-pub extern "C" fn main() -> std::ffi::c_int {
-    hook().into()
-}
-
-#[cfg(not(all(target_env = "gnu", not(test))))]
-fn main() -> std::process::ExitCode {
-    hook().into()
+pub unsafe extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
+    let count = usize::try_from(count).unwrap_or_default();
+    // SAFETY: as the function says.
+    let word = |at| unsafe { CStr::from_ptr(*words.add(at)) };
+    let words = (1..count)
+        .map(word)
+        .map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
+    hook(&words.collect::<Vec<_>>()).into()
 }
 
 /// All of it; the exit code.
-fn hook() -> u8 {
+#[cfg_attr(test, allow(dead_code))]
+fn hook(words: &[OsString]) -> u8 {
     let clock = Clock::start();
     // That libvirt closes a pipe early is an error of a write, not the end of the process.
     let _ = SigSet::from(Signal::SIGPIPE).thread_block();
     // A panic's message could quote what it worked on, and its exit code would stop a guest.
     std::panic::set_hook(Box::new(|_| ()));
-    let answer = catch_unwind(|| {
-        let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-        run(&words, &clock)
-    });
+    let answer = catch_unwind(|| run(words, &clock));
     let bug = || Answer::line("virtfit: a bug in virtfit-hook: nothing was changed");
     let answer = answer.unwrap_or_else(|_| bug());
     catch_unwind(|| answer.give()).unwrap_or_default()
