@@ -18,10 +18,10 @@ export GENERATED
 FUZZ_CASES  ?= 20000
 FUZZ_SECONDS ?= 60
 
-# libvirt runs the hook several times for each start and waits for it. Linked with musl, at fixed addresses, it ends in a third of the
-# time that it takes linked dynamically with glibc; linked statically with glibc in half. With musl it is made where Rust has that for
-# this machine (`rustup target add $(MUSL)`), else with glibc, statically where that has a static half. For distributions
-# that want neither: HOOK_TARGET= HOOK_FLAGS=
+# libvirt runs the hook several times for each start and waits for it. Linked with musl, at fixed addresses, it takes about half of the
+# time that it takes linked dynamically with glibc (docs/benchmarks.md). So it is made where Rust has that for this machine
+# (`rustup target add $(MUSL)`), else with glibc, statically where that has a static half. For distributions that want neither:
+# HOOK_TARGET= HOOK_FLAGS=
 MUSL        := $(shell rustc -vV | sed -n 's/^host: \(.*\)-gnu$$/\1-musl/p')
 HOOK_TARGET ?= $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL)/lib),$(MUSL))
 HOOK_FLAGS  ?= $(if $(HOOK_TARGET),-C relocation-model=static,$(shell \
