@@ -11,7 +11,7 @@ LAB         ?= target/lab
 # Where cargo builds.
 TARGET      := $(or $(CARGO_TARGET_DIR),target)
 GENERATED   := target/generated
-# The hook as it is installed, next to the virtfit that tests run.
+# The hook as it is installed, for tests and measurements: next to the virtfit that tests run, where cargo leaves it alone.
 HOOK_TESTED := $(abspath $(TARGET))/debug/hook-as-installed
 export FROM ?= $(TARGET)/release
 export GENERATED
@@ -20,18 +20,19 @@ FUZZ_SECONDS ?= 60
 
 # libvirt runs the hook several times for each start and waits for it. Linked with musl, at fixed addresses, it takes about half of the
 # time that it takes linked dynamically with glibc (docs/benchmarks.md). So it is made where Rust has that for this machine
-# (`rustup target add $(MUSL)`), else with glibc, statically where that has a static half. For distributions that want neither:
+# (`make musl`), else with glibc, statically where that has a static half. For distributions that want neither:
 # HOOK_TARGET= HOOK_FLAGS=
-MUSL        := $(shell rustc -vV | sed -n 's/^host: \(.*\)-gnu$$/\1-musl/p')
+MUSL         = $(shell rustc -vV | sed -n 's/^host: \(.*\)-gnu$$/\1-musl/p')
 HOOK_TARGET ?= $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL)/lib),$(MUSL))
 HOOK_FLAGS  ?= $(if $(HOOK_TARGET),-C relocation-model=static,$(shell \
 	echo 'int main(void) { return 0; }' | $${CC:-cc} -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static))
-# Built alone: for another target hwloc and libvirt are not there.
-HOOK_BUILD  := --no-default-features $(if $(HOOK_TARGET),--target $(HOOK_TARGET))
 
+# Built alone: for another target hwloc and libvirt are not there.
 define build_hook
-$(CARGO) rustc --release --locked $(CARGO_FLAGS) -p virtfit $(HOOK_BUILD) --bin virtfit-hook -- $(HOOK_FLAGS)
+$(CARGO) rustc --release --locked $(CARGO_FLAGS) -p virtfit --no-default-features $(addprefix --target ,$(HOOK_TARGET)) \
+	--bin virtfit-hook -- $(HOOK_FLAGS)
 $(if $(HOOK_TARGET),install -D -m 0755 $(TARGET)/$(HOOK_TARGET)/release/virtfit-hook $(TARGET)/release/virtfit-hook)
+install -D -m 0755 $(TARGET)/release/virtfit-hook $(HOOK_TESTED)
 endef
 
 define build_release
@@ -40,13 +41,16 @@ $(build_hook)
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build generate demo test check bench fuzz bless install uninstall rpm deb packages-test deny advisories lab clean
+.PHONY: help setup musl build generate demo test check bench fuzz bless install uninstall rpm deb packages-test deny advisories lab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what building and testing need (apt, as root; else say what is missing)
 	@.ci/setup
+
+musl: ## Get Rust's musl for this machine (rustup): the hook takes half the time then
+	rustup target add $(MUSL)
 
 build: ## Build the release binaries
 	$(build_release)
@@ -66,7 +70,6 @@ test: ## Run all tests, also those that need root and libvirt
 	@.ci/setup
 	$(CARGO) test --locked $(CARGO_FLAGS)
 	$(build_hook)
-	install -D -m 0755 $(TARGET)/release/virtfit-hook $(HOOK_TESTED)
 	VIRTFIT_HOOK=$(HOOK_TESTED) $(CARGO) test --locked $(CARGO_FLAGS) --test hook
 	VIRTFIT_HOOK=$(HOOK_TESTED) $(CARGO) test --locked $(CARGO_FLAGS) --lib --bins --tests -- --ignored --test-threads=1
 
@@ -81,8 +84,7 @@ check: ## Format, lints, documentation, fixtures
 bench: ## Measure: placement, rewriting, and whole processes against others, as ratios
 	@.ci/setup
 	$(build_release)
-	cp $(TARGET)/release/virtfit-hook target/hook-as-installed
-	VIRTFIT_HOOK=$(CURDIR)/target/hook-as-installed $(CARGO) bench --locked $(CARGO_FLAGS)
+	VIRTFIT_HOOK=$(HOOK_TESTED) $(CARGO) bench --locked $(CARGO_FLAGS)
 	$(build_release)
 	benches/processes target/release/virtfit
 

@@ -24,16 +24,20 @@ use virtfit::daemon::serve;
 use virtfit::daemon::server::HookAnswerer;
 use virtfit::doors::Call;
 use virtfit::engine::Decision;
-use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
+use virtfit::hypervisor::Absent;
 use virtfit::ledger::process::Parent;
 use virtfit::plan::Scope;
 use virtfit::root::Root;
 use virtfit::view::{Ask, Place, View};
 
+#[path = "../tests/common/installed.rs"]
+mod installed;
 mod reference;
 
 /// Where the guest's XML is below a root, for the processes that see nothing else.
 const GUEST: &str = "guest.xml";
+/// libvirt's daemon is this process, which runs the hooks.
+const DRIVER_PID: &str = "run/libvirt/qemu/driver.pid";
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
 /// One command of a round.
@@ -75,8 +79,7 @@ fn main() -> ExitCode {
     // Programs elsewhere: shared memory is often mounted noexec.
     let programs = tempfile::tempdir().unwrap();
     let hook = programs.path().join("virtfit-hook");
-    let given = std::env::var_os("VIRTFIT_HOOK").map(PathBuf::from);
-    fs::copy(given.unwrap_or(env!("CARGO_BIN_EXE_virtfit-hook").into()), &hook).unwrap();
+    fs::copy(installed::hook(), &hook).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_virtfit"), programs.path().join("virtfit")).unwrap();
 
     let copier = reference::copier(programs.path());
@@ -232,7 +235,7 @@ fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
         fs::write(path, text).unwrap();
     };
     write("etc/virtfit/policy.toml", POLICY);
-    write_driver_pid(&root);
+    write(DRIVER_PID, &std::process::id().to_string());
     let domain = fs::read_to_string(fixture("domains/def.xml")).unwrap();
     for number in 0..guests {
         let uuid = format!("8c1f6f0e-0000-4000-8000-{number:012}");
@@ -252,13 +255,6 @@ fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
     root
 }
 
-/// libvirt's daemon is this process, which runs the hooks.
-fn write_driver_pid(root: &Path) {
-    let folder = root.join("run/libvirt/qemu");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("driver.pid"), std::process::id().to_string()).unwrap();
-}
-
 /// What a daemon needs beside the `/sys` and `/proc` of the machine it runs on, and a guest that fits there.
 fn this_machine(dir: &Path) -> PathBuf {
     let root = dir.join("own");
@@ -272,7 +268,7 @@ fn this_machine(dir: &Path) -> PathBuf {
     ] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
-    write_driver_pid(&root);
+    fs::write(root.join(DRIVER_PID), std::process::id().to_string()).unwrap();
     let policy = format!("[host]\nhousekeeping = \"0\"\n{POLICY}");
     fs::write(root.join("etc/virtfit/policy.toml"), policy).unwrap();
     let domain = fs::read_to_string(fixture("domains/def.xml")).unwrap();
@@ -351,25 +347,8 @@ fn enter(root: &str) -> Place {
 /// Answers on a root's socket until it is killed.
 fn serve(root: &str) -> ExitCode {
     let place = enter(root);
-    serve::run(place, Box::new(|| Box::new(Nobody))).unwrap();
+    serve::run(place, Box::new(|| Box::new(Absent))).unwrap();
     ExitCode::SUCCESS
-}
-
-/// libvirt, which is not there.
-struct Nobody;
-
-impl Hypervisor for Nobody {
-    fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
-        Err(HypervisorError::Gone("nobody".into()))
-    }
-
-    fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
-        Err(HypervisorError::Gone("nobody".into()))
-    }
-
-    fn live(&mut self, _: &str, _: &LiveChange) -> Result<(), HypervisorError> {
-        Err(HypervisorError::Gone("nobody".into()))
-    }
 }
 
 /// What the daemon's part of it takes, in this process.

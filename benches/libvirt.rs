@@ -84,8 +84,6 @@ fn main() -> ExitCode {
     let python = folder.join("python");
     fs::write(&python, format!("#!/usr/bin/python3\n{}", reference::PYTHON)).unwrap();
     fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
-    let given = std::env::var_os("VIRTFIT_HOOK").map(|path| fs::canonicalize(path).unwrap());
-    let hook = given.unwrap_or(env!("CARGO_BIN_EXE_virtfit-hook").into());
     let candidate = |name, program| Candidate {
         name,
         program,
@@ -94,7 +92,7 @@ fn main() -> ExitCode {
     let mut candidates = [
         candidate("static C: stdin to stdout", reference::copier(folder)),
         candidate("python3: parses the XML", python),
-        candidate("virtfit-hook, with virtfitd", hook),
+        candidate("virtfit-hook, with virtfitd", real::installed::hook()),
     ];
 
     let libvirt = Libvirt::with(&Setup {

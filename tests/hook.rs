@@ -21,6 +21,9 @@ use virtfit::root::Root;
 use virtfit::view::Place;
 use virtfit::wire::{Question, Reply};
 
+#[path = "common/installed.rs"]
+mod installed;
+
 /// What the hook gives the daemon, and what it may take in all; more where much else runs on the machine.
 const DAEMON_MS: u64 = 300;
 const ALL_MS: u64 = 1000;
@@ -52,9 +55,7 @@ impl Host {
             programs: tempfile::tempdir().unwrap(),
         };
         fs::create_dir_all(host.root.path().join("run/virtfit")).unwrap();
-        // Another one than this build's, linked in another way.
-        let given = std::env::var_os("VIRTFIT_HOOK").filter(|path| !path.is_empty());
-        let hook = given.map_or_else(|| env!("CARGO_BIN_EXE_virtfit-hook").into(), PathBuf::from);
+        let hook = installed::hook();
         fs::hard_link(&hook, host.hook())
             .or_else(|_| fs::copy(&hook, host.hook()).map(drop))
             .unwrap();

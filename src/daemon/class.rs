@@ -20,11 +20,11 @@ pub fn set(tid: u32, class: Class) -> io::Result<()> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
     let tid = libc::pid_t::try_from(tid).ok().filter(|tid| *tid > 0);
     let tid = tid.ok_or_else(invalid)?;
-    // The kernel's `struct sched_param`: the priority alone.
-    let priority = libc::c_int::try_from(priority).map_err(|_| invalid())?;
-    // By its number: musl's function of this name does nothing.
-    // SAFETY: the pointer is to a live number on this stack; the kernel reads it and keeps nothing.
-    match unsafe { libc::syscall(libc::SYS_sched_setscheduler, tid, policy, &raw const priority) } {
+    let param = libc::sched_param {
+        sched_priority: libc::c_int::try_from(priority).map_err(|_| invalid())?,
+    };
+    // SAFETY: the pointer is to a live `sched_param` on this stack; the kernel reads it and keeps nothing.
+    match unsafe { libc::sched_setscheduler(tid, policy, &param) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "installed.rs"]
+pub mod installed;
+
 const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 /// What process 1 of the namespace does. It stays a shell, which reaps the QEMUs that libvirtd leaves to it. The `cpu`
@@ -535,18 +538,20 @@ fn copy_host(fixture: &str, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host where it is not. `VIRTFIT_HOOK`:
-/// another one than this build's, linked in another way.
+/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host where it is not.
 fn install_hook(path: &Path) {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let hooks = path.join("etc/hooks/qemu.d");
     fs::create_dir_all(&hooks).unwrap();
-    let given = std::env::var("VIRTFIT_HOOK").ok().filter(|path| !path.is_empty());
-    let hook = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_virtfit-hook").into());
+    let hook = installed::hook();
     let place = hooks.join("50-virtfit");
     let root = path.join("root");
     if root.is_dir() {
-        let script = format!("#!/bin/sh\nVIRTFIT_ROOT={} exec {hook} \"$@\"\n", root.display());
+        let script = format!(
+            "#!/bin/sh\nVIRTFIT_ROOT={} exec {} \"$@\"\n",
+            root.display(),
+            hook.display()
+        );
         fs::write(&place, script).unwrap();
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
     } else {

@@ -5,24 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::daemon::inflight::Phase;
 use crate::daemon::pending::Waits;
-use crate::hypervisor::{HypervisorError, LiveChange};
+use crate::hypervisor::Absent;
 use crate::ledger::process::Parent;
-
-struct Nobody;
-
-impl Hypervisor for Nobody {
-    fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
-        Err(HypervisorError::Gone("nobody".into()))
-    }
-
-    fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
-        Err(HypervisorError::Gone("nobody".into()))
-    }
-
-    fn live(&mut self, _: &str, _: &LiveChange) -> Result<(), HypervisorError> {
-        Err(HypervisorError::Gone("nobody".into()))
-    }
-}
 
 /// On a host below `dir`.
 fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
@@ -38,7 +22,7 @@ fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
         &place,
         queue,
         Box::new(memory),
-        Box::new(Nobody),
+        Box::new(Absent),
         Arc::clone(inflight),
     )
     .unwrap()
