@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/libvirt.rs"]
 mod daemon;
+#[path = "common/kvm.rs"]
+mod kvm;
 
 use std::fs;
 use std::path::Path;
@@ -14,18 +16,14 @@ use daemon::{Libvirt, Thread};
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 
-fn kvm() -> bool {
-    Path::new("/dev/kvm").exists()
-}
-
 /// A text between two others.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).unwrap().1.split_once(to).unwrap().0
 }
 
-/// Without KVM libvirt does not take KVM guests, nor the host's CPU under emulation.
+/// Without KVM libvirt takes no KVM guests, nor the host's CPU under emulation. With it libvirt does, whether they start or not.
 fn for_this_machine(xml: &str) -> String {
-    if kvm() {
+    if kvm::kvm().is_ok() {
         return xml.to_string();
     }
     xml.replace("<domain type='kvm'", "<domain type='qemu'")
@@ -91,7 +89,7 @@ fn keeps(libvirt: &Libvirt, case: &Path, original: &str, tuned: &str) -> Result<
     let text = |got: std::process::Output| String::from_utf8_lossy(&got.stdout).into_owned();
     let rewritten = text(stage.run(&["rewrite", "-"], before.as_bytes()));
     let after = stored("rewritten", &for_this_machine(&rewritten))?;
-    if kvm() {
+    if kvm::kvm().is_ok() {
         same(
             "rewritten again",
             &after,
@@ -209,7 +207,7 @@ fn a_real_time_guest_has_its_cpu_its_class_and_its_pages() {
         "{SETS}[profile.rt]\ninherits = \"realtime\"\nlocked = false\nemulator = \"housekeeping\"\nhugepages = \"2M\"\n\
          realtime = {{ vcpus = \"all\", priority = 3 }}\n\n[[rule]]\nmatch = {{ name = \"rd-*\" }}\nprofile = \"rt\"\n"
     );
-    let kind = if kvm() { "kvm" } else { "qemu" };
+    let kind = kvm::kind();
     let threads = start(&libvirt, "rd-rt", kind, &policy);
     let vcpu = thread(&threads, "CPU 0");
     assert_eq!(
@@ -249,7 +247,7 @@ fn takes(libvirt: &Libvirt, xml: &str) -> Result<(), String> {
 fn a_guest_with_memory_devices_starts_as_before() {
     let libvirt = Libvirt::start(192);
     libvirt.image("nv.raw", &vec![0; 64 << 20]);
-    let kind = if kvm() { "kvm" } else { "qemu" };
+    let kind = kvm::kind();
     let device = |model: &str, rest: &str| format!("    <memory model='{model}'>\n{rest}    </memory>\n");
     let target = |size: u32, more: &str| {
         format!(
@@ -338,7 +336,7 @@ fn what_virsh_changes_stays() {
     let rule = "[[rule]]\nmatch = { name = \"rd-*\" }\nprofile = \"fit\"\n";
     fs::write(policy.path(), format!("{SETS}{rule}")).unwrap();
     let policy = policy.path().to_string_lossy().into_owned();
-    let kind = if kvm() { "kvm" } else { "qemu" };
+    let kind = kvm::kind();
     // virsh's words after the guest's name, what has to be in the definition from then on
     let rows: [(&str, &[&str], &str); 6] = [
         ("vcpupin", &["0", "0"], "<vcpupin vcpu='0' cpuset='0'/>"),

@@ -6,6 +6,8 @@
 
 #[path = "common/libvirt.rs"]
 mod daemon;
+#[path = "common/kvm.rs"]
+mod kvm;
 
 mod system {
     mod commands;

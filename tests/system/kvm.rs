@@ -1,9 +1,7 @@
 //! KVM guests: the host's CPU, and vCPU threads of their own. They have no system to boot; their threads are there all the same.
 
-use std::fs;
-use std::io::Write as _;
-
 use crate::daemon::{Libvirt, Setup, sized, within};
+use crate::kvm;
 
 fn policy(keys: &str) -> String {
     format!(
@@ -11,15 +9,6 @@ fn policy(keys: &str) -> String {
          [profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\n{keys}\n\
          [[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"plain\"\n"
     )
-}
-
-/// Whether this machine runs KVM guests. Where it does not, that is said past the test harness, which would swallow it.
-fn kvm(what: &str) -> bool {
-    let there = fs::File::options().read(true).write(true).open("/dev/kvm");
-    if let Err(error) = &there {
-        let _ = writeln!(std::io::stderr(), "\nNOT RUN: {what}: /dev/kvm: {error}");
-    }
-    there.is_ok()
 }
 
 /// Not every machine's CPU can be had as it is: this feature fails where the machine is a guest itself.
@@ -47,7 +36,8 @@ fn has(libvirt: &Libvirt, guest: &str, all: &[&str]) {
 #[test]
 #[ignore = "needs root, libvirtd and /dev/kvm; run by make test"]
 fn kvm_guests_from_definition_to_end() {
-    if !kvm("kvm_guests_from_definition_to_end") {
+    if let Err(why) = kvm::kvm() {
+        kvm::say(&format!("NOT RUN: kvm_guests_from_definition_to_end: {why}"));
         return;
     }
     let seen = policy(
