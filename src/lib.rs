@@ -13,7 +13,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`units`], [`idset`], [`cpulist`], [`uuid`] | numbers that cannot be mixed up, sets of them, and their text; UUIDs |
+//! | [`units`], [`idset`], [`cpulist`], [`plural`], [`uuid`] | numbers that cannot be mixed up, sets of them, and their text; UUIDs |
 //! | [`xml`] | XML that keeps its bytes |
 //! | [`domain`] | what a domain XML says that matters here |
 //! | [`root`], [`whole`] | the one door to the host; small files that are whole or absent |
@@ -51,6 +51,7 @@ pub mod ledger;
 pub mod panics;
 pub mod placement;
 pub mod plan;
+pub mod plural;
 pub mod policy;
 pub mod render;
 pub mod rewrite;

@@ -142,6 +142,29 @@ pub struct Change {
     pub takes_effect: &'static str,
 }
 
+/// The reason that ends a plan whose guest floats for want of a place.
+pub const RUNS_SHARED: &str = "it runs on the shared CPUs (on_no_fit = run-shared)";
+/// The reason that ends a plan whose guest stays as it is for want of a place.
+pub const RUNS_UNTUNED: &str = "it runs untuned (on_no_fit = run-untuned)";
+
+impl Plan {
+    /// `true` where the guest was to get a place and gets none of its own: it floats, or stays as it is.
+    pub fn is_without_place(&self) -> bool {
+        match &self.placement {
+            Some(placement) => !placement.fits,
+            None => self.verdict == Verdict::Unchanged && self.notes.on_no_fit.is_some(),
+        }
+    }
+
+    /// Returns the reasons without those that only say what the guest runs on instead.
+    pub fn causes(&self) -> Vec<&str> {
+        let reasons = self.reasons.iter().map(String::as_str);
+        reasons
+            .filter(|reason| ![RUNS_SHARED, RUNS_UNTUNED].contains(reason))
+            .collect()
+    }
+}
+
 /// A reason in a line that names its guest once.
 pub fn with_name(guest: &str, reason: &str) -> String {
     let named = reason

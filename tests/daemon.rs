@@ -59,7 +59,7 @@ impl Stage {
     fn start(&mut self) {
         self.began = self.libvirt.log().len();
         self.daemon = Some(self.libvirt.virtfitd());
-        self.wait("ready", || self.said().contains("virtfit: ready"));
+        self.wait("ready", || self.said().contains("virtfitd: ready"));
     }
 
     fn kill(&mut self) {
@@ -337,7 +337,7 @@ fn restarts_change_nothing_and_lose_nothing() {
     stage.rest();
     assert_eq!(stage.count("tuned by"), 2, "{}", stage.said());
     stage.daemon().signal("TERM");
-    stage.wait("the end", || stage.said().contains("virtfit: ends"));
+    stage.wait("the end", || stage.said().contains("virtfitd: stopped"));
     stage.wait("the socket's end", || {
         !stage.libvirt.on_host("/run/virtfit/virtfitd.sock").exists()
     });

@@ -14,6 +14,7 @@ use virtfit::host::{Core, Host, Llc, Node, PagePool};
 use virtfit::idset::{CpuSet, VcpuSet};
 use virtfit::ledger::Taken;
 use virtfit::plan::{Change, Notes, PlacedCell, Placement, Plan, Scope, Verdict};
+use virtfit::policy::profile::OnNoFit;
 use virtfit::render::{self, Style};
 use virtfit::units::{CellId, HostCpu, IothreadId, KiB, NodeId, VcpuId};
 
@@ -291,11 +292,15 @@ fn goldens() {
 
     let mut refused = empty_plan(Verdict::Refused);
     refused.guest = "win 11".into();
-    refused.reasons =
-        vec!["needs 14 CPUs on one node, free are 14 and 10 (held by db, web): policy.toml:9".into()];
+    refused.reasons = vec![
+        "needs 14 free CPUs on one node; 12 are free on node 0 and 10 on node 1 (db holds 4, web holds 2)"
+            .into(),
+    ];
     check("refused.txt", &show(&refused, &style()));
 
     let mut unchanged = empty_plan(Verdict::Unchanged);
+    unchanged.notes.on_no_fit = Some(OnNoFit::RunShared);
+    unchanged.placement = def_tuned().placement;
     check("unchanged-fits.txt", &show(&unchanged, &style()));
     unchanged.profile = None;
     unchanged.notes.chosen_by.clear();

@@ -12,6 +12,7 @@ use crate::doors::words;
 use crate::engine::{Decision, Keep};
 use crate::host::libvirtd;
 use crate::plan::{Plan, Verdict};
+use crate::plural::counted;
 use crate::render;
 use crate::root::Root;
 use crate::wire::DISABLED;
@@ -26,7 +27,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     }
     let root = session::host(global)?;
     if root.exists(DISABLED) && !args.dry_run {
-        let text = format!("{} is there: nothing was changed", root.path(DISABLED).display());
+        let text = format!("{} exists: nothing was changed", root.path(DISABLED).display());
         return match args.offline {
             true => Ok(Outcome {
                 stderr: vec![format!("virtfit: {text}")],
@@ -90,7 +91,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         ));
         return Ok(outcome);
     }
-    let question = format!("Redefine {}?", changes.len());
+    let question = format!("Redefine {}?", counted(changes.len(), "guest"));
     if !changes.is_empty() && !args.offline && !confirmed(args.yes, &outcome.stdout, &question) {
         outcome.stdout = "Nothing was written.\n".into();
         return Ok(outcome);

@@ -10,7 +10,10 @@ use crate::plan::Scope;
 /// Fits each libvirt guest to the host it runs on.
 #[derive(Debug, Parser)]
 #[command(name = "virtfit", version = crate::version::VERSION, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done, 1 broken input or host, 2 usage, 3 the answer is no.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 an input, the host or virtfit is broken; 2 wrong usage; 3 refused, something would change \
+                  (--exit-code), or a thread is elsewhere (status)"
+)]
 pub struct Args {
     /// Options every command has.
     #[command(flatten)]
@@ -30,10 +33,10 @@ pub struct Global {
     /// Use this policy instead of all policy folders
     #[arg(long, global = true, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// The host's topology from hwloc XML or a synthetic line; without --root it is an empty host without policy
+    /// Use this topology (hwloc XML or a synthetic line); without --root: an empty host without rules, see --profile
     #[arg(long, global = true, value_name = "FILE|LINE", allow_hyphen_values = false)]
     pub topology: Option<String>,
-    /// The libvirt connection, where libvirt is called
+    /// libvirt URI to write definitions to: this host's system libvirt
     #[arg(long, global = true, value_name = "URI", default_value = "qemu:///system")]
     pub connect: String,
     /// Say more on stderr; twice for developers
@@ -42,7 +45,7 @@ pub struct Global {
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorWhen,
-    /// Plan as if no guest held anything
+    /// Ignore what running guests hold
     #[arg(long, global = true)]
     pub assume_empty: bool,
 }
@@ -62,29 +65,29 @@ pub enum ColorWhen {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// What would change for a guest, and why
+    /// Show what would change for guests, and why
     Plan(PlanArgs),
-    /// The tuned XML on stdout
+    /// Print a guest's tuned XML
     Rewrite(RewriteArgs),
-    /// The XML as it was before virtfit
+    /// Restore a guest's XML as it was before virtfit
     Revert(RevertArgs),
     /// Bring definitions in line with policy and host
     Apply(ApplyArgs),
-    /// Every guest: what it holds, where its threads really run, what is pending; and what is free
+    /// Show what each guest holds, where its threads run, what is pending, and what is free
     Status(StatusArgs),
-    /// What libvirt's qemu hook calls: the guest's XML on stdin
+    /// Answer libvirt's qemu hook (called by libvirt, with the guest's XML on stdin)
     Hook(HookArgs),
-    /// What virtfitd goes on as
+    /// Run as virtfitd without libvirt in the process
     #[command(hide = true)]
     Daemon {
         /// The virtfitd that calls libvirt
         #[arg(long, value_name = "FILE")]
         caller: PathBuf,
     },
-    /// Profiles, with every key
+    /// List and show profiles; set one for a guest
     #[command(subcommand)]
     Profile(ProfileCommand),
-    /// The policy: errors, the merged result, the files
+    /// Check, show or print the policy
     #[command(subcommand)]
     Policy(PolicyCommand),
 }
@@ -92,16 +95,16 @@ pub enum Command {
 /// What `plan` and `rewrite` share.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
-    /// The plan as JSON
+    /// Print the plan as JSON: an object for one named guest or file, else an array
     #[arg(long, conflicts_with = "diff")]
     pub json: bool,
-    /// The change of the XML as a unified diff
+    /// Print the change of the XML as a unified diff
     #[arg(long)]
     pub diff: bool,
     /// Use this profile, whatever rules and the guest's request say
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// What the XML is for: a definition to start, or a migration or restore coming in
+    /// Plan for a definition to start, or for a migration or restore coming in
     #[arg(long, value_name = "SCOPE", default_value = "boot")]
     pub scope: ScopeArg,
     /// Exit with 3 when something would change
@@ -156,10 +159,10 @@ pub struct RevertArgs {
     /// A guest's name or UUID, an XML file, or - for stdin
     #[arg(value_name = "GUEST|FILE|-", conflicts_with = "all")]
     pub input: Option<OsString>,
-    /// All guests of the host
+    /// Revert all guests of the host that virtfit tuned
     #[arg(long)]
     pub all: bool,
-    /// Do not ask before all are reverted
+    /// Do not ask; needed without a terminal when several guests change
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -170,23 +173,23 @@ pub struct ApplyArgs {
     /// Names or UUIDs of guests
     #[arg(value_name = "GUEST", conflicts_with = "all")]
     pub guests: Vec<OsString>,
-    /// All guests of the host
+    /// Apply to all guests of the host
     #[arg(long)]
     pub all: bool,
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write the files themselves, while no libvirt daemon has loaded them; without guests or --all: autostart guests, and
-    /// those whose place is gone
+    /// Write the definitions' files while libvirt does not run; without guests or --all: autostart guests, and those virtfit
+    /// tuned before
     #[arg(long)]
     pub offline: bool,
-    /// Choose what the guest sees anew: topology, cells, CPU mode
+    /// Choose again what the guest sees: topology, cells, CPU mode
     #[arg(long)]
     pub reshape: bool,
-    /// Move guests to a better place, though the one they have is valid
+    /// Move guests to a better place even where theirs is valid
     #[arg(long)]
     pub improve: bool,
-    /// Do not ask
+    /// Do not ask; needed without a terminal when several guests change
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -194,7 +197,7 @@ pub struct ApplyArgs {
 /// `status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
-    /// The same as JSON, with every thread
+    /// Print it as JSON, with every thread
     #[arg(long)]
     pub json: bool,
 }
@@ -256,9 +259,9 @@ pub fn is_hook(words: &[OsString]) -> bool {
 /// `profile`.
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// All profiles, built-in and from the policy
+    /// List all profiles, built-in and from the policy
     List,
-    /// Every key of a profile, and where it comes from
+    /// Show every key of a profile, and where it comes from
     Show {
         /// The profile's name
         name: String,
@@ -270,7 +273,7 @@ pub enum ProfileCommand {
         /// The profile's name
         name: String,
     },
-    /// Take a guest's own request out
+    /// Remove a guest's own request, so that the policy's rules decide
     Unset {
         /// A guest's name or UUID
         guest: OsString,
@@ -280,14 +283,14 @@ pub enum ProfileCommand {
 /// `policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Every error of the policy, or of these files, at once
+    /// Report every error of the policy, or of these files, at once
     Check {
         /// Policy files
         files: Vec<PathBuf>,
     },
-    /// The merged policy with the place of each value
+    /// Show the merged policy with the place of each value
     Show,
-    /// The policy files as they are
+    /// Print the policy files as they are
     Cat,
 }
 

@@ -8,15 +8,15 @@ use log::LevelFilter;
 
 use crate::later;
 
-/// Log to stderr: warnings, with `-v` decisions, with more of it all.
-pub fn to_stderr(verbose: u8) {
+/// Logs to stderr as `program`: warnings, with `-v` decisions, with more of it all.
+pub fn to_stderr(program: &'static str, verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::Warn,
         1 => LevelFilter::Info,
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    start(level, env_logger::Target::Pipe(Box::new(later::Stderr)));
+    start(program, level, env_logger::Target::Pipe(Box::new(later::Stderr)));
 }
 
 /// Lines kept until it is known what has to come before them.
@@ -56,21 +56,21 @@ pub fn to_memory(verbose: u8) -> Kept {
         1 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    start(level, env_logger::Target::Pipe(Box::new(kept.clone())));
+    start("virtfit", level, env_logger::Target::Pipe(Box::new(kept.clone())));
     kept
 }
 
-fn start(level: LevelFilter, target: env_logger::Target) {
+fn start(program: &'static str, level: LevelFilter, target: env_logger::Target) {
     let logger = env_logger::Builder::new()
         .filter_module("virtfit", level)
         .target(target)
-        .format(|out, record| {
+        .format(move |out, record| {
             let text = super::output::visible(&record.args().to_string());
             match record.level() {
-                log::Level::Info => writeln!(out, "virtfit: {text}"),
-                log::Level::Warn => writeln!(out, "virtfit: warning: {text}"),
-                log::Level::Error => writeln!(out, "virtfit: error: {text}"),
-                level => writeln!(out, "virtfit: {}: {text}", level.as_str().to_ascii_lowercase()),
+                log::Level::Info => writeln!(out, "{program}: {text}"),
+                log::Level::Warn => writeln!(out, "{program}: warning: {text}"),
+                log::Level::Error => writeln!(out, "{program}: error: {text}"),
+                level => writeln!(out, "{program}: {}: {text}", level.as_str().to_ascii_lowercase()),
             }
         })
         .try_init();

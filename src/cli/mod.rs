@@ -68,11 +68,11 @@ pub fn main() -> ExitCode {
     }
     if let Command::Daemon { caller } = &args.command {
         // One line a decision is what a daemon's log is for.
-        logger::to_stderr(args.global.verbose.saturating_add(1));
+        logger::to_stderr("virtfitd", args.global.verbose.saturating_add(1));
         let result = daemon::run(&args.global, caller);
         return output::write(&result.unwrap_or_else(Failure::into_outcome)).into();
     }
-    logger::to_stderr(args.global.verbose);
+    logger::to_stderr("virtfit", args.global.verbose);
     let result = match &args.command {
         Command::Plan(options) => plan::run(&args.global, options),
         Command::Rewrite(options) => rewrite::run(&args.global, options),

@@ -48,7 +48,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outco
     let asked = rewrite::request(&document, profile).map_err(|error| at(error.to_string()))?;
     let text = match profile {
         Some(profile) => format!("{name}: asks for profile {profile}\n"),
-        None => format!("{name}: asks for no profile\n"),
+        None => format!("{name}: request removed; the policy's rules decide\n"),
     };
     if asked == definition.text {
         return Ok(Outcome::answer(text));

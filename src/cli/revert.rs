@@ -9,6 +9,7 @@ use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Exit, Failure, Outcome, guest, plan, rewrite as command, session};
 use crate::ledger::read::Reading;
+use crate::plural::counted;
 use crate::rewrite;
 use crate::root::Root;
 use crate::xml::{Document, XmlError};
@@ -69,7 +70,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         && !changes.is_empty()
     {
         let list: Vec<&str> = changes.iter().map(|(it, _)| it.name.as_str()).collect();
-        let question = format!("Revert {}?", changes.len());
+        let question = format!("Revert {}?", counted(changes.len(), "guest"));
         if !confirmed(yes, &format!("{}\n", list.join("\n")), &question) {
             outcome.stdout = "Nothing was written.\n".into();
             return Ok(outcome);

@@ -8,19 +8,19 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "virtfitd", version = crate::version::VERSION, disable_help_subcommand = true)]
 pub struct Args {
-    /// The host's files are below this folder
+    /// Read the host's files below this folder
     #[arg(long, value_name = "DIR", env = "VIRTFIT_ROOT", default_value = "/")]
     pub root: PathBuf,
     /// Read this policy file instead of the host's folders
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// An hwloc XML file or a synthetic line instead of the host's own topology
+    /// Use this topology (hwloc XML or a synthetic line) instead of the host's own
     #[arg(long, value_name = "FILE|LINE")]
     pub topology: Option<String>,
-    /// The libvirt to talk to
+    /// libvirt URI: this host's system libvirt
     #[arg(long, value_name = "URI", default_value = "qemu:///system", global = true)]
     pub connect: String,
-    /// Say more; twice, still more
+    /// Log more; twice for developers
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
     /// Without one: the daemon, in the foreground.

@@ -26,13 +26,13 @@ use super::pending::{Waits, Why};
 use super::seen::{self, Outcome, Seen, SeenRecords};
 use super::watch::Change;
 use crate::domain::{self, Domain};
-use crate::doors::words::summary;
+use crate::doors::words::summary_with_causes;
 use crate::engine::Decision;
 use crate::host::libvirtd;
 use crate::hypervisor::Hypervisor;
 use crate::ledger::claims;
 use crate::ledger::taken::same_guest;
-use crate::plan::{Plan, Scope, Verdict};
+use crate::plan::{Plan, Scope};
 use crate::root::Root;
 use crate::view::{Ask, View};
 use track::{MOST_DEFINES, MOST_IN_A_ROW, Track};
@@ -328,13 +328,7 @@ impl Definitions {
 
     /// One line a decision.
     fn tell(&mut self, plan: &Plan, tail: &str) {
-        let line = match plan.verdict {
-            Verdict::Refused => format!("{}{tail}", summary(plan)),
-            _ if plan.placement.as_ref().is_some_and(|placement| !placement.fits) => {
-                format!("{}: {}{tail}", summary(plan), plan.reasons.join("; "))
-            }
-            _ => format!("{}{tail}", summary(plan)),
-        };
+        let line = format!("{}{tail}", summary_with_causes(plan));
         self.say(&plan.guest, log::Level::Info, &line);
     }
 

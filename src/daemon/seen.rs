@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::Records;
 use crate::host::Host;
-use crate::plan::{Plan, Verdict};
+use crate::plan::{Plan, RUNS_UNTUNED, Verdict};
 use crate::policy::digest;
 use crate::view::View;
 
@@ -53,11 +53,7 @@ impl Outcome {
             Verdict::Refused => Self::Refused,
             _ if placed.is_some_and(|placement| !placement.fits) => Self::Degraded,
             // run-untuned: there is a profile, and no place.
-            Verdict::Unchanged
-                if placed.is_none() && plan.reasons.iter().any(|r| r.contains("run-untuned")) =>
-            {
-                Self::Refused
-            }
+            Verdict::Unchanged if plan.reasons.iter().any(|reason| reason == RUNS_UNTUNED) => Self::Refused,
             Verdict::Unchanged | Verdict::Tuned => Self::Settled,
         }
     }

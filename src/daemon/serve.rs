@@ -64,7 +64,7 @@ pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
         queue.push(Task::Rescan);
     }
     tell(&[NotifyState::Stopping]);
-    log::info!("ends");
+    log::info!("stopped");
     // The worker may be inside a libvirt call for long; what it does is safe to be cut off anywhere.
     stopper.stop();
     let _ = server.join();

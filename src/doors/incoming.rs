@@ -8,6 +8,7 @@ use crate::engine::{Decision, EngineError};
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
 use crate::plan::Scope;
+use crate::plural;
 use crate::view::{Ask, View};
 
 /// Answers it.
@@ -61,7 +62,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         }
         match want.cpus.is_empty() {
             true => log::info!("{summary}"),
-            false => log::info!("{summary}; {} reserved until it starts", words::cpus(&want.cpus)),
+            false => log::info!("{summary}; {} reserved until it starts", plural::cpus(&want.cpus)),
         }
         return Outcome {
             answer: Answer {

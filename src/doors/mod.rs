@@ -203,7 +203,7 @@ pub fn undecided(
     }
     let mut line = format!("{}: {}: nothing was changed: {why}", call.guest, call.operation);
     if matches!(task, Task::Prepare | Task::Filter) {
-        line.push_str("; its CPUs may be others' too");
+        line.push_str("; other guests may run on its CPUs");
         let uuid = guest.map(|guest| guest.domain.uuid.as_str()).unwrap_or_default();
         let mark = Undecided {
             uuid: uuid.into(),

@@ -13,6 +13,7 @@ use crate::ledger::Taken;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::reservation::ReservedPins;
 use crate::plan::{Placement, Plan, Scope, Verdict};
+use crate::plural::{cpus as cpus_of, is_or_are};
 use crate::policy::profile::OnNoFit;
 use crate::view::{Ask, View};
 
@@ -159,7 +160,7 @@ impl Case<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
         let notes = &self.plan.notes;
         let Some(on_no_fit) = notes.on_no_fit else {
-            return Ok(self.as_it_is("its own"));
+            return Ok(self.as_it_is(""));
         };
         let refuse = on_no_fit == OnNoFit::Refuse;
         let standing = self
@@ -180,7 +181,7 @@ impl Case<'_> {
             });
         }
         if let (Standing::Taken(cpus), true) = (&standing, refuse) {
-            let held = words::held(cpus, self.taken);
+            let held = self.taken.holders_of(cpus);
             return Ok(match place {
                 Some(place) if self.still_on(place, cpus) => {
                     let guest = &self.guest.domain.name;
@@ -199,8 +200,8 @@ impl Case<'_> {
         };
         let bound = self.context.source.decide(self.view, &self.call.xml, ask)?;
         let why = match &standing {
-            Standing::Taken(cpus) => format!("its {}", words::held(cpus, self.taken)),
-            Standing::Invalid(cpus) => format!("its {} cannot be used", words::cpus(cpus)),
+            Standing::Taken(cpus) => self.taken.holders_of(cpus),
+            Standing::Invalid(cpus) => format!("{} cannot be used on this host", cpus_of(cpus)),
             Standing::Absent | Standing::Free => "its XML does not pin it yet".to_string(),
         };
         let admitted = fitting(bound.plan()).filter(|place| match &standing {
@@ -213,9 +214,9 @@ impl Case<'_> {
                 Some(place) => {
                     let why = match &standing {
                         Standing::Invalid(cpus) => {
-                            format!("{} cannot be used on this host", words::cpus(cpus))
+                            format!("{} cannot be used on this host", cpus_of(cpus))
                         }
-                        _ => "nodes are full, to which its XML binds its memory".to_string(),
+                        _ => "memory is bound by its XML to nodes that are full".to_string(),
                     };
                     self.veto(&[self.moved(&why, place)])
                 }
@@ -234,8 +235,8 @@ impl Case<'_> {
             pins: None,
         };
         let told = match want.cpus.is_empty() {
-            true => "it holds no CPU of its own".to_string(),
-            false => format!("{whose} {} reserved", words::cpus(&want.cpus)),
+            true => "it reserves no CPU".to_string(),
+            false => format!("{whose}{}", self.reserved(&want.cpus)),
         };
         Fate::Admit { want, told }
     }
@@ -243,7 +244,7 @@ impl Case<'_> {
     /// (a): the pins of its XML are free.
     fn in_its_pins(&self, place: Option<&Placement>) -> Fate {
         let withheld = place.map_or(CpuSet::new(), |place| place.withheld.clone());
-        match self.as_it_is("its own pins are free:") {
+        match self.as_it_is("its pins are free: ") {
             Fate::Admit { want, told } => Fate::Admit {
                 want: Want {
                     withheld: want.withheld.union(&withheld),
@@ -265,10 +266,7 @@ impl Case<'_> {
         };
         let told = match want.cpus.is_empty() {
             true => format!("to be pinned once it runs: {why}"),
-            false => format!(
-                "{} reserved, to be pinned once it runs: {why}",
-                words::cpus(&want.cpus)
-            ),
+            false => format!("{}, to be pinned once it runs: {why}", self.reserved(&want.cpus)),
         };
         Fate::Admit { want, told }
     }
@@ -289,20 +287,26 @@ impl Case<'_> {
             pins: plan.placement.as_ref().map(pins_of),
             ..Want::default()
         };
-        let reasons: Vec<String> = plan
-            .reasons
-            .iter()
-            .map(|reason| words::one_line(reason))
-            .collect();
+        let causes: Vec<String> = plan.causes().into_iter().map(words::one_line).collect();
+        let causes = match causes.is_empty() {
+            true => String::new(),
+            false => format!(": {}", causes.join("; ")),
+        };
         let told = match want.cpus.is_empty() {
-            true => format!("{why}; no place for it ({}): it floats", reasons.join("; ")),
-            false => format!(
-                "{why}; no place for it ({}): its own {} reserved",
-                reasons.join("; "),
-                words::cpus(&want.cpus)
-            ),
+            true => format!("{why}; it floats{causes}"),
+            false => format!("{why}; {}, the rest floats{causes}", self.reserved(&want.cpus)),
         };
         Fate::Admit { want, told }
+    }
+
+    /// Says that CPUs are reserved, or would be where virtfit only observes.
+    fn reserved(&self, cpus: &CpuSet) -> String {
+        let verb = if self.view.policy.host.observe {
+            "would be reserved"
+        } else {
+            "reserved"
+        };
+        format!("{} {verb}", cpus_of(cpus))
     }
 
     fn without_taken(&self, cpus: &CpuSet) -> CpuSet {
@@ -327,10 +331,11 @@ impl Case<'_> {
     /// It cannot start where it is, and there is another place.
     fn moved(&self, why: &str, place: &Placement) -> String {
         let guest = &self.guest.domain.name;
-        let to = words::cpus(&place.dedicated);
+        let to = cpus_of(&place.dedicated);
+        let are = is_or_are(place.dedicated.len());
         match self.context.daemon {
             true => format!("{guest}'s {why}; moved to {to}, start it again"),
-            false => format!("{guest}'s {why}; {to} are free: virtfit apply {guest}, then start it again"),
+            false => format!("{guest}'s {why}; {to} {are} free: virtfit apply {guest}, then start it again"),
         }
     }
 

@@ -1,43 +1,44 @@
 //! The lines a decision is told in: for the log, and for the user of `virsh start`.
 
-use std::collections::BTreeSet;
-
-use crate::idset::CpuSet;
-use crate::ledger::Taken;
 use crate::plan::{self, Plan, Verdict};
+use crate::plural::counted;
 
-/// `db: tuned by fit, 12 changes`.
+/// Returns what a plan comes to in one line: `db: tuned by fit, 12 changes`.
 pub fn summary(plan: &Plan) -> String {
-    let by = match &plan.profile {
-        Some(profile) => format!(" by {profile}"),
-        None => String::new(),
-    };
-    let tail = match plan.verdict {
-        Verdict::Tuned => format!(", {} changes", plan.changes.len()),
-        Verdict::Unchanged if plan.profile.is_none() => ", no rule matches".to_string(),
-        Verdict::Unchanged => String::new(),
-        Verdict::Refused => format!(": {}", plan.reasons.join("; ")),
-    };
-    format!("{}: {}{by}{tail}", plan.guest, plan.verdict.word())
-}
-
-/// `CPU 3`, `CPUs 3-4`.
-pub fn cpus(cpus: &CpuSet) -> String {
-    match cpus.len() {
-        1 => format!("CPU {cpus}"),
-        _ => format!("CPUs {cpus}"),
+    let guest = &plan.guest;
+    let profile = plan.profile.as_deref().unwrap_or("-");
+    match plan.verdict {
+        Verdict::Refused => format!("{guest}: refused by {profile}: {}", plan.reasons.join("; ")),
+        Verdict::Tuned => {
+            let place = if plan.is_without_place() {
+                " without a place of its own"
+            } else {
+                ""
+            };
+            let tail = match plan.changes.len() {
+                0 => ": record updated; nothing else changed".to_string(),
+                count => format!(", {}", counted(count, "change")),
+            };
+            format!("{guest}: tuned by {profile}{place}{tail}")
+        }
+        Verdict::Unchanged if plan.profile.is_none() => format!("{guest}: unchanged, no rule matches"),
+        Verdict::Unchanged if plan.notes.on_no_fit.is_none() => {
+            format!("{guest}: left alone (profile {profile})")
+        }
+        Verdict::Unchanged if plan.is_without_place() => {
+            format!("{guest}: no place of its own (profile {profile})")
+        }
+        Verdict::Unchanged => format!("{guest}: nothing to change (profile {profile})"),
     }
 }
 
-/// `CPUs 3-4 are held by db, web`.
-pub fn held(taken_cpus: &CpuSet, taken: &Taken) -> String {
-    let names: BTreeSet<&str> = taken_cpus
-        .iter()
-        .filter_map(|cpu| taken.cpus.get(&cpu).map(String::as_str))
-        .collect();
-    let names: Vec<&str> = names.into_iter().collect();
-    let verb = if taken_cpus.len() == 1 { "is" } else { "are" };
-    format!("{} {verb} held by {}", cpus(taken_cpus), names.join(", "))
+/// Returns the line with why the guest has no place of its own, where it has none.
+pub fn summary_with_causes(plan: &Plan) -> String {
+    let line = summary(plan);
+    match plan.is_without_place() {
+        true => format!("{line}: {}", plan.reasons.join("; ")),
+        false => line,
+    }
 }
 
 /// All reasons of a refusal in one line, for the user of `virsh start`.
@@ -57,7 +58,10 @@ pub fn one_line(text: &str) -> String {
     let first = lines.next().unwrap_or("no reason given").to_string();
     match lines.count() {
         0 => first,
-        more => format!("{first} (and {more} more lines: virtfit policy check)"),
+        more => format!(
+            "{first} (and {}: virtfit policy check)",
+            counted(more, "more line")
+        ),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::engine::{
 };
 use crate::idset::CpuSet;
 use crate::ledger;
-use crate::plan::{Plan, Scope, Verdict};
+use crate::plan::{Plan, RUNS_SHARED, RUNS_UNTUNED, Scope, Verdict};
 use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Profile, sets};
 use crate::rewrite::{self, Head, Provenance};
@@ -104,24 +104,21 @@ impl Job<'_> {
                         return Ok(Decision::Refused(plan));
                     }
                     OnNoFit::RunUntuned => {
-                        plan.reasons
-                            .push("it runs untuned (on_no_fit = run-untuned)".into());
+                        plan.reasons.push(RUNS_UNTUNED.into());
                         return Ok(Decision::Unchanged(plan));
                     }
-                    OnNoFit::RunShared => {
-                        plan.reasons
-                            .push("it runs on the shared CPUs (on_no_fit = run-shared)".into());
-                        match demanded.floating(host, &supplies) {
-                            Some(mut placed) => {
-                                self.keep_pins(&mut placed, &demanded);
-                                (placed, false)
-                            }
-                            None => {
-                                plan.reasons.push("and there are no shared CPUs to run on".into());
-                                return Ok(Decision::Unchanged(plan));
-                            }
+                    OnNoFit::RunShared => match demanded.floating(host, &supplies) {
+                        Some(mut placed) => {
+                            plan.reasons.push(RUNS_SHARED.into());
+                            self.keep_pins(&mut placed, &demanded);
+                            (placed, false)
                         }
-                    }
+                        None => {
+                            plan.reasons
+                                .push("it runs untuned: there are no shared CPUs to run on".into());
+                            return Ok(Decision::Unchanged(plan));
+                        }
+                    },
                 }
             }
         };
@@ -131,7 +128,7 @@ impl Job<'_> {
         }
         if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
             plan.reasons
-                .push("some of its vCPUs share a core: there are not enough free cores for one each".into());
+                .push("some of its vCPUs share a core: too few cores are free for one each".into());
         }
         let support = support::place(&support::Context {
             wishes: &wishes,
@@ -166,7 +163,7 @@ impl Job<'_> {
                 && plan
                     .reasons
                     .iter()
-                    .any(|other| other.contains("is pinned to CPUs"))
+                    .any(|other| other.contains(" is pinned to CPU"))
         };
         let stale: Vec<String> = stale.into_iter().filter(|reason| !said(reason)).collect();
         plan.reasons.extend(stale);
@@ -207,15 +204,14 @@ impl Job<'_> {
             None => settings.is_empty(),
         };
         if settled {
-            let tuned = self.provenance.is_some();
-            plan.reasons.push(
-                if tuned {
-                    "it is tuned already"
-                } else {
-                    "there is nothing to change"
-                }
-                .into(),
-            );
+            // A reason that is there already says why; this one would only contradict it.
+            if plan.reasons.is_empty() {
+                let why = match self.provenance.is_some() {
+                    true => "it is tuned already",
+                    false => "there is nothing to change",
+                };
+                plan.reasons.push(why.into());
+            }
             return Ok(Decision::Unchanged(plan));
         }
         let xml = match settings.is_empty() {

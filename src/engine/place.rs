@@ -12,6 +12,7 @@ use crate::host::Host;
 use crate::idset::{CpuSet, NodeSet};
 use crate::placement::{self, Demand, Placed, kept};
 use crate::plan::Scope;
+use crate::plural::counted;
 use crate::policy::profile::TopologyRule;
 use crate::policy::sets;
 use crate::rewrite::{self};
@@ -128,8 +129,11 @@ impl Job<'_> {
             // What comes in runs already; what it sees cannot be mended here.
             None if self.inputs.scope == Scope::Incoming => Ok(placed),
             None => Err(vec![format!(
-                "only another shape fits: it sees sockets={} dies={} cores={} threads={}",
-                shown.sockets, shown.dies, shown.cores, shown.threads
+                "no place has the shape the guest sees ({}, {}, {}, {}); virtfit apply --reshape gives it another",
+                counted(shown.sockets as usize, "socket"),
+                counted(shown.dies as usize, "die"),
+                counted(shown.cores as usize, "core"),
+                counted(shown.threads as usize, "thread")
             )]),
         }
     }

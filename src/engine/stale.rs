@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::domain::Domain;
 use crate::host::Host;
 use crate::idset::{CpuSet, NodeSet};
+use crate::plural;
 use crate::settings::{Setting, Target, Value};
 use crate::units::IothreadId;
 
@@ -49,12 +50,13 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
             };
             match (offline.is_empty(), outside.is_empty()) {
                 (false, _) => Some(format!(
-                    "{what} names CPUs {}, which are not online on this host: libvirt will not start it",
-                    offline
+                    "{what} names {}, which {} not online on this host: libvirt will not start the guest",
+                    plural::cpus(&offline),
+                    plural::is_or_are(offline.len())
                 )),
                 (true, false) => Some(format!(
-                    "{what} names CPUs {}, which machine.slice's cpuset does not allow to guests: libvirt will not start it",
-                    outside
+                    "{what} names {}, which machine.slice's cpuset does not allow to guests: libvirt will not start the guest",
+                    plural::cpus(&outside)
                 )),
                 (true, true) => None,
             }
@@ -77,7 +79,8 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
         let missing = named.difference(&known);
         if !missing.is_empty() {
             reasons.push(format!(
-                "{what} names nodes {missing}, which this host has not: libvirt will not start it"
+                "{what} names node{} {missing}, which this host does not have: libvirt will not start the guest",
+                if missing.len() == 1 { "" } else { "s" }
             ));
         }
     }

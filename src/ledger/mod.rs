@@ -1,6 +1,6 @@
 //! Who holds what: running guests, reservations, and what definitions claim. `design.md` section 3 is its contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ pub mod undecided;
 pub use taken::taken;
 
 use crate::idset::{CpuSet, NodeSet};
+use crate::plural;
 use crate::units::{HostCpu, KiB, NodeId};
 
 /// Everything that is taken or spoken for on a host, as read; the guest being planned is still in it.
@@ -95,4 +96,17 @@ pub struct Taken {
     pub pages_free: BTreeMap<(NodeId, KiB), u64>,
     /// Small-page memory that may still be given out, by node. Absent: not known, not checked.
     pub memory_free: BTreeMap<NodeId, KiB>,
+}
+
+impl Taken {
+    /// Says who holds these CPUs: `CPUs 3-4 are held by db and web`.
+    pub fn holders_of(&self, cpus: &CpuSet) -> String {
+        let names: BTreeSet<&str> = cpus
+            .iter()
+            .filter_map(|cpu| self.cpus.get(&cpu).map(String::as_str))
+            .collect();
+        let names: Vec<String> = names.into_iter().map(str::to_string).collect();
+        let are = plural::is_or_are(cpus.len());
+        format!("{} {are} held by {}", plural::cpus(cpus), plural::list(&names))
+    }
 }

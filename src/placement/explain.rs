@@ -6,8 +6,9 @@ use super::cores::{Effort, Site};
 use super::level::{self, Level};
 use super::{Demand, SmtRule, Supply, kept, one, search};
 use crate::host::Host;
-use crate::idset::VcpuSet;
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::idset::{CpuSet, VcpuSet};
+use crate::plural::{self, counted};
+use crate::units::{KiB, NodeId};
 
 /// The reasons, most telling first; never empty.
 pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Vec<String> {
@@ -23,13 +24,17 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     let offline = demand.kept.iter().find(|(_, pin)| !pin.is_subset(&host.online));
     if let Some((vcpu, pin)) = offline {
         return vec![format!(
-            "vCPU {vcpu} is pinned to CPUs {pin}; not all of them are online on this host"
+            "vCPU {vcpu} is pinned to {}, {} not online on this host",
+            plural::cpus(pin),
+            which_are(pin)
         )];
     }
     let outside = demand.kept.iter().find(|(_, pin)| !kept::allowed(host, pin));
     if let Some((vcpu, pin)) = outside.filter(|_| search(host, demand, now, empty, Effort::ANY).is_none()) {
         return vec![format!(
-            "vCPU {vcpu} is pinned to CPUs {pin}; machine.slice's cpuset does not allow all of them to guests"
+            "vCPU {vcpu} is pinned to {}; machine.slice's cpuset does not allow {} to guests",
+            plural::cpus(pin),
+            if pin.len() == 1 { "it" } else { "all of them" }
         )];
     }
     if demand.dedicated.is_empty() {
@@ -47,7 +52,8 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     if !demand.kept.is_empty() && fits(&unpinned) {
         let pinned: VcpuSet = demand.kept.keys().copied().collect();
         return vec![format!(
-            "no place around the pins written by hand (vCPUs {pinned}){}",
+            "no place around the pins written by hand (vCPU{} {pinned}){}",
+            if pinned.len() == 1 { "" } else { "s" },
             match demand.smt {
                 SmtRule::Require => ": smt = require needs whole cores",
                 SmtRule::Isolate => ": smt = isolate needs a core for each vCPU",
@@ -74,12 +80,12 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
         ..no_memory.clone()
     };
     if fits(&no_extra) {
-        let held = holders(now, |_| true);
+        let held = holders(now);
         let missing = match demand.extra_min {
             1 => "no dedicated CPU is left for its isolated threads".to_string(),
-            extra => format!("no {extra} dedicated CPUs are left for its isolated threads"),
+            extra => format!("fewer than {extra} dedicated CPUs are left for its isolated threads"),
         };
-        return vec![format!("{missing} on that node{held}")];
+        return vec![format!("{missing} on its node{held}")];
     }
     let no_devices = Demand {
         devices_required: false,
@@ -116,8 +122,9 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     let need = demand.dedicated.len();
     if demand.cells.is_empty() && need > empty.free.len() {
         return vec![format!(
-            "needs {need} CPUs, this host has {} dedicated ones",
-            empty.free.len()
+            "needs {}, but this host has only {}",
+            counted(need, "CPU"),
+            counted(empty.free.len(), "dedicated CPU")
         )];
     }
     let mut reasons = vec![cpus_reason(host, demand, now)];
@@ -131,12 +138,15 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     reasons
 }
 
-/// `needs 14 CPUs on one node, free are 6 and 6 (held by rt1, db)`.
+/// `needs 14 free CPUs on one node; 6 are free on node 0 and 6 on node 1 (rt1 holds 9, db holds 7)`.
 fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
     if demand.dedicated.is_empty() {
-        return format!("needs {} shared CPUs on one node", demand.vcpus);
+        return format!(
+            "needs {} on one node",
+            counted(demand.vcpus as usize, "shared CPU")
+        );
     }
     if !demand.cells.is_empty() {
         let wants: Vec<String> = demand
@@ -147,27 +157,27 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
         let nodes = site.nodes.iter().filter(|node| !node.cores.is_empty()).count();
         if demand.cells.len() > site.nodes.len() {
             return format!(
-                "has {} guest cells, the host {} nodes to put them on",
-                demand.cells.len(),
-                nodes
+                "has {}, but the host has only {} to put them on",
+                counted(demand.cells.len(), "guest cell"),
+                counted(nodes, "node")
             );
         }
-        let free = list(&one::roomiest(&site, Level::Any));
         return format!(
-            "needs nodes of their own for cells of {} vCPUs, free are {free} CPUs{}",
-            join(&wants),
-            holders(now, |_| true)
+            "needs a node each for guest cells of {} vCPUs; {}{}",
+            plural::list(&wants),
+            free(&one::roomiest(&site, Level::Any)),
+            holders(now)
         );
     }
-    let free = one::roomiest(&site, Level::Any);
     let nodes = match demand.max_nodes.unwrap_or(1) {
         1 => "one node".to_string(),
         more => format!("{more} nodes"),
     };
     format!(
-        "needs {need} CPUs on {nodes}, free are {}{}",
-        list(&free),
-        holders(now, |_| true)
+        "needs {} on {nodes}; {}{}",
+        counted(need, "free CPU"),
+        free(&one::roomiest(&site, Level::Any)),
+        holders(now)
     )
 }
 
@@ -179,33 +189,36 @@ fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let widest = host.cores.iter().map(|core| core.cpus.len()).max();
     match demand.smt {
         SmtRule::Isolate if given > 1 => {
-            format!("its topology has {given} threads a core, smt = isolate gives each vCPU a core")
+            format!("its topology has {given} threads a core, but smt = isolate gives each vCPU a core")
         }
         SmtRule::Require if demand.threads == Some(1) => {
-            "its topology has 1 thread a core, smt = require needs 2 or more".to_string()
+            "its topology has 1 thread a core, but smt = require needs 2 or more".to_string()
         }
         SmtRule::Require if level::allowed(demand, widest.unwrap_or(1) as u32).is_empty() => {
             let what = match demand.cells.is_empty() && demand.shown_cells.is_empty() {
+                true if need == 1 => "1 vCPU does".to_string(),
                 true => format!("{need} vCPUs do"),
                 false => "the vCPUs of its guest cells do".to_string(),
             };
-            format!("{what} not fill cores of 2 threads (smt = require)")
+            format!("{what} not fill whole cores of 2 threads (smt = require)")
         }
         SmtRule::Isolate => format!(
-            "needs {need} cores nobody else uses on one node, free are {}{}",
-            list(&one::roomiest(&site, Level::Isolate)),
-            holders(now, |_| true)
+            "needs {} that nobody else uses on one node; {}{}",
+            counted(need, "core"),
+            free(&one::roomiest(&site, Level::Isolate)),
+            holders(now)
         ),
         _ => {
             let threads = demand.threads.unwrap_or(2).max(1);
             if !need.is_multiple_of(threads as usize) {
-                return format!("{need} vCPUs do not fill cores of {threads} threads (smt = require)");
+                return format!("{need} vCPUs do not fill whole cores of {threads} threads (smt = require)");
             }
             format!(
-                "needs {} cores with {threads} free CPUs each, free are {}{}",
-                need / threads as usize,
-                list(&one::roomiest(&site, Level::Own(threads))),
-                holders(now, |_| true)
+                "needs {} with {} each; {}{}",
+                counted(need / threads as usize, "core"),
+                counted(threads as usize, "free CPU"),
+                free(&one::roomiest(&site, Level::Own(threads))),
+                holders(now)
             )
         }
     }
@@ -222,39 +235,49 @@ pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> Strin
         .iter()
         .map(|page| {
             let name = page.map_or("small pages".to_string(), |size| format!("{size} pages"));
-            let nodes = host.nodes.iter().map(|node| KiB(free(node.id, page)).to_string());
-            format!("{name}: {}", join(&nodes.collect::<Vec<_>>()))
+            let nodes = host.nodes.iter().enumerate().map(|(index, node)| {
+                let are = if index == 0 { " free" } else { "" };
+                format!("{}{are} on node {}", KiB(free(node.id, page)), node.id)
+            });
+            format!("{name}: {}", plural::list(&nodes.collect::<Vec<_>>()))
         })
         .collect();
     let what = match demand.cells.len() {
         0 => demand.memory.to_string(),
         _ => {
             let cells: Vec<String> = demand.cells.iter().map(|cell| cell.memory.to_string()).collect();
-            format!("{} on nodes of their own", join(&cells))
+            format!("{} on nodes of their own", plural::list(&cells))
         }
     };
     match pages.is_empty() {
         true => "no huge page size the profile asks for is mounted on this host (hugetlbfs)".to_string(),
-        false => format!(
-            "needs {what} where its CPUs are, a node has free: {}",
-            pages.join("; ")
-        ),
+        false => format!("needs {what} of memory where its CPUs are; {}", pages.join("; ")),
     }
 }
 
-fn holders(now: &Supply, counts: impl Fn(HostCpu) -> bool) -> String {
+/// ` (db holds 4, web holds 2)`; nothing where no CPU is held.
+fn holders(now: &Supply) -> String {
+    const MOST: usize = 4;
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
-    for (cpu, name) in now.held.iter().filter(|(cpu, _)| counts(**cpu)) {
-        let _ = cpu;
+    for name in now.held.values() {
         *by_name.entry(name).or_default() += 1;
     }
     let mut names: Vec<(&str, usize)> = by_name.into_iter().collect();
     names.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
-    let shown: Vec<String> = names.iter().take(4).map(|(name, _)| printable(name)).collect();
-    match names.len() {
-        0 => String::new(),
-        n if n > 4 => format!(" (held by {} and {} more)", shown.join(", "), n - 4),
-        _ => format!(" (held by {})", shown.join(", ")),
+    let mut shown: Vec<String> = names
+        .iter()
+        .take(MOST)
+        .map(|(name, count)| format!("{} holds {count}", printable(name)))
+        .collect();
+    if names.len() > MOST {
+        let rest: usize = names[MOST..].iter().map(|(_, count)| count).sum();
+        let others = counted(names.len() - MOST, "more guest");
+        let verb = if names.len() == MOST + 1 { "holds" } else { "hold" };
+        shown.push(format!("{others} {verb} {rest}"));
+    }
+    match shown.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", shown.join(", ")),
     }
 }
 
@@ -265,21 +288,37 @@ fn printable(name: &str) -> String {
         .collect()
 }
 
-fn list(rooms: &[(NodeId, usize)]) -> String {
-    match rooms.len() {
-        0..=8 => join(&rooms.iter().map(|(_, free)| free.to_string()).collect::<Vec<_>>()),
-        _ => {
-            let most = rooms.iter().map(|(_, free)| *free).max().unwrap_or(0);
-            format!("{most} at most")
+/// What is free of what was asked for: `6 are free on node 0 and 5 on node 1`.
+fn free(rooms: &[(NodeId, usize)]) -> String {
+    const MOST: usize = 4;
+    let are = |count: usize| match count {
+        0 => "none is".to_string(),
+        1 => "only 1 is".to_string(),
+        more => format!("only {more} are"),
+    };
+    let most = rooms.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    match rooms {
+        _ if most == 0 => "none is free".to_string(),
+        [(_, count)] => format!("{} free", are(*count)),
+        [(first, count), rest @ ..] if rooms.len() <= MOST => {
+            let head = match count {
+                0 => format!("none is free on node {first}"),
+                1 => format!("1 is free on node {first}"),
+                more => format!("{more} are free on node {first}"),
+            };
+            let rest = rest.iter().map(|(node, count)| match count {
+                0 => format!("none on node {node}"),
+                count => format!("{count} on node {node}"),
+            });
+            plural::list(&[head].into_iter().chain(rest).collect::<Vec<_>>())
         }
+        _ => format!("at most {most} {} free on one node", plural::is_or_are(most)),
     }
 }
 
-/// `a`, `a and b`, `a, b and c`.
-fn join(items: &[String]) -> String {
-    match items {
-        [] => "none".to_string(),
-        [only] => only.clone(),
-        [front @ .., last] => format!("{} and {last}", front.join(", ")),
+fn which_are(pin: &CpuSet) -> &'static str {
+    match pin.len() {
+        1 => "which is",
+        _ => "some of which are",
     }
 }

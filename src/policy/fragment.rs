@@ -120,7 +120,7 @@ fn syntax(reader: &Reader, error: &toml_edit::TomlError) -> Problem {
     } else if message.contains("duplicate key") {
         problem.next("a key may be given once a section; take one of them out")
     } else {
-        problem.next("nothing of this file is used until it is mended")
+        problem.next("this file is ignored until the error is fixed")
     }
 }
 

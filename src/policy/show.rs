@@ -11,6 +11,7 @@ use super::source::{PolicyErrors, printable};
 use super::text::{commented, wrapped};
 use super::value::{quoted, size_text};
 use super::{Policy, Profile};
+use crate::plural::counted;
 
 /// `profile list`: name, alias, parent, description; those that a file gives or changes marked, with the place.
 pub fn profiles(policy: &Policy) -> String {
@@ -239,10 +240,6 @@ pub fn check(files: &Files) -> Result<String, PolicyErrors> {
 /// `policy check` with errors: the closing line below them, for a person who has scrolled.
 pub fn error_count(errors: &PolicyErrors) -> String {
     counted(errors.0.len(), "error")
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `policy cat`: the files as they are, each below a line with its path; those that do not count are named.

@@ -29,7 +29,7 @@ fn amounts(text: &str) -> String {
 
 /// The topology libvirt gives a guest that asks for none: a socket a vCPU.
 pub(crate) fn default_topology(vcpus: usize) -> String {
-    super::picture::plural(vcpus, "socket")
+    crate::plural::counted(vcpus, "socket")
 }
 
 fn topology(text: &str) -> Option<String> {
@@ -48,7 +48,7 @@ fn topology(text: &str) -> Option<String> {
         };
         // One die or cluster is how every guest looks that has none.
         if number != 1 || !matches!(noun, "die" | "cluster") {
-            parts.push(super::picture::plural(number, noun));
+            parts.push(crate::plural::counted(number, noun));
         }
     }
     if parts.is_empty() {

@@ -6,6 +6,7 @@ use crate::host::{Core, Host};
 use crate::idset::CpuSet;
 use crate::ledger::Taken;
 use crate::plan::Placement;
+use crate::plural::counted;
 use crate::units::{HostCpu, KiB, NodeId};
 
 use super::Style;
@@ -353,7 +354,7 @@ fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style:
         };
         let whole = cores.iter().filter(|core| core.cpus.iter().all(free)).count();
         let count = cpus.iter().filter(|cpu| free(cpu)).count();
-        let mut pieces = vec![format!("{count} free ({})", plural(whole, "whole core"))];
+        let mut pieces = vec![format!("{count} free ({})", counted(whole, "whole core"))];
         let housekeeping = cpus
             .iter()
             .filter(|cpu| scene.housekeeping.contains(**cpu))
@@ -369,7 +370,7 @@ fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style:
             held.iter()
                 .map(|(name, count)| format!("{} {count}", super::escape::clean(name, style.unicode))),
         );
-        parts.push(format!("{}: {}", plural(cpus.len(), "CPU"), pieces.join(", ")));
+        parts.push(format!("{}: {}", counted(cpus.len(), "CPU"), pieces.join(", ")));
     }
     if let Some(node) = scene.host.node(id) {
         if let Some(amounts) = memory::of_node(scene.host, node, scene.taken, scene.placement) {
@@ -383,15 +384,6 @@ fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style:
         }
     }
     parts.join("; ")
-}
-
-/// `1 CPU`, `2 CPUs`.
-pub(crate) fn plural(count: usize, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
 }
 
 /// What the signs mean, in as few lines as it takes.

@@ -4,6 +4,7 @@ use crate::host::Host;
 use crate::idset::CpuSet;
 use crate::ledger::Taken;
 use crate::plan::{Plan, Scope, Verdict};
+use crate::plural::counted;
 
 use super::Style;
 use super::escape::{clean, shell_word};
@@ -133,7 +134,7 @@ fn gist(plan: &Plan) -> String {
     }
     parts.extend(plan.reasons.first().cloned());
     if parts.is_empty() {
-        parts.push(picture::plural(plan.changes.len(), "change"));
+        parts.push(counted(plan.changes.len(), "change"));
     }
     parts.join("; ")
 }
@@ -147,14 +148,21 @@ fn paint(verdict: Verdict) -> Paint {
 
 /// `def: tuned by fit (rule 1, /etc/virtfit/policy.toml:4)`.
 fn headline(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
-    let mut text = format!("{}: {}", plan.guest, plan.verdict.word());
-    if let Some(profile) = &plan.profile {
-        let by = match plan.verdict {
-            Verdict::Unchanged => ", profile",
-            _ => " by",
-        };
-        text.push_str(&format!("{by} {profile}"));
-    }
+    let profile = plan.profile.as_deref().unwrap_or("-");
+    let what = match plan.verdict {
+        Verdict::Refused => format!("refused by {profile}"),
+        Verdict::Tuned if plan.is_without_place() => {
+            format!("tuned by {profile} without a place of its own")
+        }
+        Verdict::Tuned => format!("tuned by {profile}"),
+        Verdict::Unchanged if plan.profile.is_none() => "unchanged".to_string(),
+        Verdict::Unchanged if plan.notes.on_no_fit.is_none() => format!("left alone, profile {profile}"),
+        Verdict::Unchanged if plan.is_without_place() => {
+            format!("no place of its own, profile {profile}")
+        }
+        Verdict::Unchanged => format!("unchanged, profile {profile}"),
+    };
+    let mut text = format!("{}: {what}", plan.guest);
     if !plan.notes.chosen_by.is_empty() {
         text.push_str(&format!(" ({})", plan.notes.chosen_by));
     }

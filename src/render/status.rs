@@ -22,7 +22,7 @@ pub fn text(status: &Status, style: &Style) -> String {
         paragraph(&mut out, "", 0, why, Paint::Bad, style);
     }
     if status.observe {
-        let why = "mode = observe: virtfit only tells what it would do";
+        let why = "mode = observe: virtfit only reports what it would do";
         paragraph(&mut out, "", 0, why, Paint::Strong, style);
     }
     guests(&status.guests, style, &mut out);

@@ -40,7 +40,9 @@ pub fn changes(
             path: path(target),
             from,
             to,
-            why: setting.map_or("no longer asked for".into(), |setting| setting.why.clone()),
+            why: setting.map_or("the profile no longer sets it".into(), |setting| {
+                setting.why.clone()
+            }),
             guest_visible: setting.map_or(is_guest_visible(target), |setting| setting.guest_visible),
             takes_effect: "next start",
         });

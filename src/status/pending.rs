@@ -44,13 +44,8 @@ pub fn inactive(view: &View, text: &str, guest: &GuestXml, claims: &CpuSet) -> V
     let mut out = Vec::new();
     let taken = view.taken(&guest.domain);
     let lost: CpuSet = claims.iter().filter(|cpu| taken.cpus.contains_key(cpu)).collect();
-    let holders: BTreeSet<&str> = lost
-        .iter()
-        .filter_map(|cpu| taken.cpus.get(&cpu).map(String::as_str))
-        .collect();
-    let by: Vec<&str> = holders.into_iter().collect();
     if !lost.is_empty() {
-        out.push(format!("its CPUs {lost} are held by {}", by.join(", ")));
+        out.push(taken.holders_of(&lost));
     }
     let decision = match view.decide(text, Ask::of(Scope::Boot)) {
         Ok(decision) => decision,

@@ -108,7 +108,7 @@ fn a_refusing_guest_is_told_where_it_goes() {
     let got = host.hook("refuse-db", "prepare", &domain("refuse-db", 2, ""));
     assert_eq!(got.answer.exit, 3);
     assert!(
-        got.answer.stderr[0].starts_with("virtfit: refuse-db needs 2 CPUs")
+        got.answer.stderr[0].starts_with("virtfit: refuse-db needs 2 free CPUs")
             && got.answer.stderr[0].contains("other")
             && got.answer.stderr[0].contains("big"),
         "{:?}",

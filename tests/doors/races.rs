@@ -27,7 +27,7 @@ fn of_two_that_refuse_one_wins() {
         assert_eq!(loser.code, Some(3));
         let line = loser.stderr.lines().next().unwrap_or_default();
         assert!(
-            line.starts_with(&format!("virtfit: {} needs 4 CPUs", names[losers[0].0]))
+            line.starts_with(&format!("virtfit: {} needs 4 free CPUs", names[losers[0].0]))
                 && line.contains(names[winner]),
             "round {round}: {}",
             loser.stderr

@@ -40,7 +40,8 @@ fn refuse(libvirt: &Libvirt, rounds: usize) {
         let said = start_both(libvirt);
         let lost: Vec<&String> = said.iter().filter_map(|said| said.as_ref().err()).collect();
         assert_eq!(lost.len(), 1, "round {round}: {said:?}\n{}", libvirt.log());
-        let named = lost[0].contains("exit status 3: virtfit: ") && lost[0].contains("held by ");
+        let named = lost[0].contains("exit status 3: virtfit: ")
+            && (lost[0].contains(" holds ") || lost[0].contains("held by "));
         assert!(named, "round {round}: {}", lost[0]);
         for name in ["a", "b"] {
             let _ = libvirt.virsh(&["destroy", name]);

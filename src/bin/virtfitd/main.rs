@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Some(Command::Call) => {
-            logger::to_stderr(args.verbose);
+            logger::to_stderr("virtfitd", args.verbose);
             let mut libvirt = Libvirt::new(&args.connect);
             calls::serve(BufReader::new(io::stdin()), io::stdout(), |request| {
                 libvirt.answer(request)
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
         None => {
             // One line a decision is what a daemon's log is for.
-            logger::to_stderr(args.verbose.saturating_add(1));
+            logger::to_stderr("virtfitd", args.verbose.saturating_add(1));
             light();
             let place = Place {
                 root: Root::new(&args.root),

@@ -137,8 +137,10 @@ impl Worker {
             Change::Switch => {
                 let disabled = self.root.exists(DISABLED);
                 if std::mem::replace(&mut self.disabled, disabled) != disabled {
-                    let is = if disabled { "there" } else { "gone" };
-                    log::info!("{DISABLED} is {is}");
+                    match disabled {
+                        true => log::info!("{DISABLED} exists: nothing is changed until it is removed"),
+                        false => log::info!("{DISABLED} was removed: virtfit works again"),
+                    }
                     self.rescan();
                 }
             }

@@ -3,6 +3,7 @@
 use super::{Context, List};
 use crate::idset::NodeSet;
 use crate::plan::Scope;
+use crate::plural;
 use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
 use crate::settings::{Target, Value};
 use crate::units::KiB;
@@ -190,12 +191,13 @@ fn missing_pages(context: &Context<'_>, size: Option<KiB>) -> String {
         .max()
         .unwrap_or(domain.memory);
     if !memory.0.is_multiple_of(size.0.max(1)) {
-        return format!("{memory} is no whole number of {size} pages");
+        return format!("{memory} is not a whole number of {size} pages");
     }
     let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
     format!(
-        "{} of {size} needed, too few free on node {}",
+        "{} of {size} needed; too few are free on node{} {}",
         memory.0 / size.0.max(1),
-        nodes.join(", ")
+        if nodes.len() == 1 { "" } else { "s" },
+        plural::list(&nodes)
     )
 }

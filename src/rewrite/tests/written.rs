@@ -375,7 +375,10 @@ fn changes_are_in_document_order() {
     let old = provenance(&after_document).unwrap().unwrap();
     let list = changes(&after_document, &before_document, &[], Some(&old)).unwrap();
     assert_eq!(list.len(), 7);
-    assert!(list.iter().all(|change| change.why == "no longer asked for"));
+    assert!(
+        list.iter()
+            .all(|change| change.why == "the profile no longer sets it")
+    );
     assert_eq!(list[5].to, None);
     assert!(list[5].guest_visible && !list[1].guest_visible);
 }
