@@ -27,9 +27,9 @@ HOOK_TARGET ?= $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL
 HOOK_FLAGS  ?= $(if $(HOOK_TARGET),-C relocation-model=static,$(shell \
 	echo 'int main(void) { return 0; }' | $${CC:-cc} -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static))
 
-# Built alone: for another target hwloc and libvirt are not there.
+# Built by itself: for musl there is neither hwloc nor libvirt.
 define build_hook
-$(CARGO) rustc --release --locked $(CARGO_FLAGS) -p virtfit --no-default-features $(addprefix --target ,$(HOOK_TARGET)) \
+$(CARGO) rustc --release --locked $(CARGO_FLAGS) -p virtfit-hook $(addprefix --target ,$(HOOK_TARGET)) \
 	--bin virtfit-hook -- $(HOOK_FLAGS)
 $(if $(HOOK_TARGET),install -D -m 0755 $(TARGET)/$(HOOK_TARGET)/release/virtfit-hook $(TARGET)/release/virtfit-hook)
 install -D -m 0755 $(TARGET)/release/virtfit-hook $(HOOK_TESTED)

@@ -42,7 +42,7 @@ fn checkout() -> Option<(String, String)> {
     }
     // What moves with each commit, and what makes a tree differ from its commit.
     let moves = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
-    for path in [moves.as_str(), "src", "Cargo.toml", "Cargo.lock"] {
+    for path in [moves.as_str(), "src", "hooks", "Cargo.toml", "Cargo.lock"] {
         if Path::new(path).exists() {
             println!("cargo::rerun-if-changed={path}");
         }

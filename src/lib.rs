@@ -29,11 +29,10 @@
 //! | [`view`] | everything decisions are made from, read once |
 //! | [`doors`] | what each operation of libvirt's hook comes to |
 //! | [`status`] | every guest, its threads, and what is left of the host |
-//! | [`daemon`], [`wire`] | what `virtfitd` does, and how it is asked |
+//! | [`daemon`] | what `virtfitd` does; how it is asked is in `hooks/src/wire.rs` |
 //! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
 //! | [`version`], [`panics`], [`later`] | version and commit; what is said of a bug; log lines that wait for an answer |
-#![cfg(feature = "all")]
 
 pub mod apply;
 pub mod cli;
@@ -63,5 +62,4 @@ pub mod uuid;
 pub mod version;
 pub mod view;
 pub mod whole;
-pub mod wire;
 pub mod xml;

@@ -19,7 +19,7 @@ use virtfit::daemon::memory::Memory;
 use virtfit::daemon::server::{Server, Services, Stopper};
 use virtfit::root::Root;
 use virtfit::view::Place;
-use virtfit::wire::{Question, Reply};
+use virtfit_hook::wire::{Question, Reply};
 
 #[path = "common/installed.rs"]
 mod installed;

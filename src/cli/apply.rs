@@ -15,7 +15,7 @@ use crate::plan::{Plan, Verdict};
 use crate::plural::counted;
 use crate::render;
 use crate::root::Root;
-use crate::wire::DISABLED;
+use virtfit_hook::wire::DISABLED;
 
 /// Runs it.
 ///

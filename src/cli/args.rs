@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use virtfit_hook::operation::OPERATIONS;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -232,11 +233,7 @@ pub struct HookArgs {
 /// guest. (libvirt gives the words alone; options come before `hook` or after.)
 pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
-    let is_operation = |at: usize| {
-        crate::doors::operation::ALL
-            .iter()
-            .any(|operation| is(at, operation))
-    };
+    let is_operation = |at: usize| OPERATIONS.iter().any(|row| is(at, row.operation));
     let odd = words
         .get(2)
         .is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
@@ -249,11 +246,7 @@ pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
 /// Whether these are the words of a hook: what makes no sense in them must not keep a guest from starting.
 pub fn is_hook(words: &[OsString]) -> bool {
     let mut words = words.iter().skip_while(|word| *word != "hook").skip(1);
-    words.any(|word| {
-        crate::doors::operation::ALL
-            .iter()
-            .any(|operation| word == operation)
-    })
+    words.any(|word| OPERATIONS.iter().any(|row| word == row.operation))
 }
 
 /// `profile`.

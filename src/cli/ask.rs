@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use crate::cli::Failure;
 use crate::cli::outcome::io_text;
 use crate::root::Root;
-use crate::wire::{Kind, Question, Reply, SOCKET};
+use virtfit_hook::wire::{Kind, Question, Reply, SOCKET};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -18,15 +18,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::cli::args::{Global, HookArgs};
 use crate::cli::{Exit, Failure, Outcome, input, logger, session};
-use crate::doors::{self, Call, Context, Source, Task, task};
+use crate::doors::{self, Call, Context, Source};
 use crate::ledger::guest::GuestXml;
 use crate::ledger::process::Parent;
 use crate::ledger::store::Store;
 use crate::panics;
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
-use crate::wire;
 use crate::xml::tree::MAX_BYTES;
+use virtfit_hook::operation::HookAction;
+use virtfit_hook::wire;
 
 /// All a hook may take, from its start, the time another process spent on it included.
 const DEADLINE: Duration = Duration::from_millis(900);
@@ -51,7 +52,7 @@ enum News {
 struct Job {
     global: Global,
     root: Root,
-    task: Task,
+    action: HookAction,
     /// Without the XML.
     call: Call,
     started: Instant,
@@ -74,10 +75,10 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
         xml: String::new(),
     };
     let job = Job {
-        task: if root.exists(wire::DISABLED) {
-            Task::Nothing
+        action: if root.exists(wire::DISABLED) {
+            HookAction::Nothing
         } else {
-            task(&call.operation, &call.suboperation)
+            call.action()
         },
         // With a topology alone there is no host to keep a ledger of.
         root: session::root(global),
@@ -116,7 +117,7 @@ fn wait(news: &Receiver<News>, job: &Job) -> doors::Outcome {
             Ok(News::Read(told)) => guest = Some(*told),
             Ok(News::Done(Ok(outcome))) => return outcome,
             Ok(News::Done(Err(failure))) => break failure.message().to_string(),
-            Err(_) if job.task == Task::Nothing => return doors::Outcome::default(),
+            Err(_) if job.action == HookAction::Nothing => return doors::Outcome::default(),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 break format!("no decision within {} ms", DEADLINE.as_millis());
             }
@@ -176,11 +177,11 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
         .lock()
         .take(MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes);
-    let xml = match job.task {
-        Task::Nothing => return Ok(doors::Outcome::default()),
+    let xml = match job.action {
+        HookAction::Started | HookAction::Nothing => return Ok(doors::Outcome::default()),
         // Where the XML cannot be read the name will do.
-        Task::Release | Task::Reconnect => String::from_utf8(bytes).unwrap_or_default(),
-        Task::Prepare | Task::Filter => {
+        HookAction::Release | HookAction::Reconnect => String::from_utf8(bytes).unwrap_or_default(),
+        HookAction::Prepare | HookAction::Filter => {
             read.map_err(|error| Failure::io("stdin", &error))?;
             let in_stdin = |error| Failure::at("stdin", error);
             let text = input::text_of(bytes).map_err(in_stdin)?;

@@ -14,7 +14,7 @@ use crate::policy::profile::{Cpus, MaxNodes};
 use crate::policy::{Profile, select, sets};
 use crate::root::Root;
 use crate::view::View;
-use crate::wire;
+use virtfit_hook::wire;
 
 /// What one guest's floating threads have to do.
 #[derive(Debug, Clone, Default, PartialEq)]

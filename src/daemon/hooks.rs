@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::daemon::memo::Memo;
 use crate::daemon::memory::Memory;
 use crate::daemon::server::HookAnswerer;
-use crate::doors::{self, Answer, Call, Context, Source, Task, task};
+use crate::doors::{self, Answer, Call, Context, Source};
 use crate::engine::{Decision, EngineError};
 use crate::ledger::glance::Glance;
 use crate::ledger::guest::GuestXml;
@@ -14,8 +14,9 @@ use crate::ledger::read::LedgerError;
 use crate::ledger::store::{Store, StoreError};
 use crate::root::Root;
 use crate::view::{Ask, View};
-use crate::wire::DISABLED;
 use crate::xml::XmlError;
+use virtfit_hook::operation::HookAction;
+use virtfit_hook::wire::DISABLED;
 
 /// How long the lock is waited for to sweep.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -90,7 +91,7 @@ impl HookAnswerer for Hooks {
 
     /// What means nothing any more is taken away here, as it was found under the lock: nobody waits for it.
     fn afterwards(&self, call: &Call) {
-        let released = task(&call.operation, &call.suboperation) == Task::Release;
+        let released = call.action() == HookAction::Release;
         if !released || self.is_disabled() {
             return;
         }

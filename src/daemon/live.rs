@@ -7,7 +7,7 @@ use crate::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use crate::ledger::pinned::{self, Pinned, Thread};
 use crate::ledger::thread::{is_kernels, of_name};
 use crate::root::Root;
-use crate::wire;
+use virtfit_hook::wire;
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq)]

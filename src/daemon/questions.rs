@@ -16,8 +16,8 @@ use crate::daemon::memory::Memory;
 use crate::daemon::server::{Asked, Rights, Services};
 use crate::ledger::read::Reading;
 use crate::view::View;
-use crate::wire::Reply;
 use crate::xml::Document;
+use virtfit_hook::wire::Reply;
 
 /// Lets a server answer them.
 pub fn answer_all(services: &mut Services, memory: &Arc<Memory>) {

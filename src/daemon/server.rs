@@ -27,8 +27,9 @@ use crate::doors::{Answer, Call};
 use crate::later;
 use crate::ledger::process::Parent;
 use crate::root::Root;
-use crate::wire::{Kind, Question, Reply, Timed};
 use crate::xml::Document;
+use virtfit_hook::operation::HookAction;
+use virtfit_hook::wire::{Kind, Question, Reply, Timed};
 
 /// The most connections at once.
 const MOST: usize = 64;
@@ -146,7 +147,7 @@ impl Stopper {
 }
 
 impl Server {
-    /// Listens at [`SOCKET`](crate::wire::SOCKET) below `root`: makes the folder, takes a dead daemon's socket away.
+    /// Listens at [`SOCKET`](virtfit_hook::wire::SOCKET) below `root`: makes the folder, takes a dead daemon's socket away.
     ///
     /// # Errors
     /// A living daemon has it, or the kernel says no.
@@ -350,13 +351,13 @@ impl<'a> Passing<'a> {
     /// Marks the guest; `None` for operations that mean nothing.
     fn of(call: &Call, services: &'a Services) -> Option<Self> {
         type Make = fn(String, String) -> Task;
-        let (phase, task): (Phase, Make) = match (call.operation.as_str(), call.suboperation.as_str()) {
-            ("prepare", "begin") => (Phase::Starting, |uuid, name| Task::Prepared { uuid, name }),
-            ("migrate" | "restore", "begin") => (Phase::Incoming, |uuid, name| Task::Incoming { uuid, name }),
-            ("started", "begin") => (Phase::Ending, |uuid, name| Task::Started { uuid, name }),
-            ("release", "end") => (Phase::Ending, |uuid, name| Task::Released { uuid, name }),
-            ("reconnect", "begin") => (Phase::Ending, |uuid, name| Task::Reconnected { uuid, name }),
-            _ => return None,
+        let (phase, task): (Phase, Make) = match call.action() {
+            HookAction::Prepare => (Phase::Starting, |uuid, name| Task::Prepared { uuid, name }),
+            HookAction::Filter => (Phase::Incoming, |uuid, name| Task::Incoming { uuid, name }),
+            HookAction::Started => (Phase::Ending, |uuid, name| Task::Started { uuid, name }),
+            HookAction::Release => (Phase::Ending, |uuid, name| Task::Released { uuid, name }),
+            HookAction::Reconnect => (Phase::Ending, |uuid, name| Task::Reconnected { uuid, name }),
+            HookAction::Nothing => return None,
         };
         services.inflight.begin(&call.guest, phase, &call.parent);
         Some(Self {

@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use nix::unistd::{Gid, Group, chown};
 
 use crate::root::Root;
-use crate::wire::SOCKET;
+use virtfit_hook::wire::SOCKET;
 
 /// Whose members may ask.
 const GROUP: &str = "libvirt";

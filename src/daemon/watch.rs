@@ -47,7 +47,7 @@ pub enum Change {
     Driver,
     /// A policy file or folder changed.
     Policy,
-    /// [`DISABLED`](crate::wire::DISABLED) came or went.
+    /// [`DISABLED`](virtfit_hook::wire::DISABLED) came or went.
     Switch,
     /// A reservation was written.
     Reservation,

@@ -16,7 +16,7 @@ use super::{earlier, seen};
 use crate::hypervisor::Hypervisor;
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
-use crate::wire::DISABLED;
+use virtfit_hook::wire::DISABLED;
 
 mod wake;
 

@@ -27,17 +27,16 @@ use crate::plan::Verdict;
 use crate::root::Root;
 use crate::view::{Ask, View};
 use crate::xml::XmlError;
+use virtfit_hook::messages;
+use virtfit_hook::operation::HookAction;
 
 pub mod incoming;
-pub mod operation;
 pub mod own;
 pub mod prepare;
 pub mod reconnect;
 pub mod release;
 pub mod reserve;
 pub mod words;
-
-pub use operation::{Task, task};
 
 pub mod live;
 
@@ -56,6 +55,13 @@ pub struct Call {
     pub parent: Parent,
     /// The domain's XML.
     pub xml: String,
+}
+
+impl Call {
+    /// Finds what this call asks of virtfit.
+    pub fn action(&self) -> HookAction {
+        HookAction::of(&self.operation, &self.suboperation)
+    }
 }
 
 /// What the hook prints and how it ends.
@@ -157,12 +163,12 @@ const BROKEN: u8 = 1;
 
 /// Answers one call.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
-    match task(&call.operation, &call.suboperation) {
-        Task::Prepare => prepare::answer(call, context),
-        Task::Filter => incoming::answer(call, context),
-        Task::Release => release::answer(call, context),
-        Task::Reconnect => reconnect::answer(call, context),
-        Task::Nothing => Outcome::default(),
+    match call.action() {
+        HookAction::Prepare => prepare::answer(call, context),
+        HookAction::Filter => incoming::answer(call, context),
+        HookAction::Release => release::answer(call, context),
+        HookAction::Reconnect => reconnect::answer(call, context),
+        HookAction::Started | HookAction::Nothing => Outcome::default(),
     }
 }
 
@@ -184,12 +190,9 @@ pub fn undecided(
     now: SystemTime,
 ) -> Outcome {
     let why = words::one_line(why);
-    let task = task(&call.operation, &call.suboperation);
-    if task == Task::Prepare && guest.is_some_and(|guest| guest.refuses) {
-        let line = format!(
-            "virtfit: {} may not run without its placement (on_no_fit = refuse), and {why}",
-            call.guest
-        );
+    let action = call.action();
+    if action == HookAction::Prepare && guest.is_some_and(|guest| guest.refuses) {
+        let line = messages::refused_undecided(&call.guest, &why);
         return Outcome {
             answer: Answer {
                 stderr: vec![line],
@@ -201,8 +204,8 @@ pub fn undecided(
             ..Outcome::default()
         };
     }
-    let mut line = format!("{}: {}: nothing was changed: {why}", call.guest, call.operation);
-    if matches!(task, Task::Prepare | Task::Filter) {
+    let mut line = messages::nothing_changed(&call.guest, &call.operation, &why);
+    if matches!(action, HookAction::Prepare | HookAction::Filter) {
         line.push_str("; other guests may run on its CPUs");
         let uuid = guest.map(|guest| guest.domain.uuid.as_str()).unwrap_or_default();
         let mark = Undecided {
@@ -219,7 +222,7 @@ pub fn undecided(
     }
     Outcome {
         answer: Answer {
-            stderr: vec![format!("virtfit: {line}")],
+            stderr: vec![line],
             ..Answer::default()
         },
         undecided: Some(why),

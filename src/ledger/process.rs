@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use crate::host::libvirtd;
 use crate::ledger::reservation::{self, Daemon};
 use crate::root::Root;
+use virtfit_hook::operation::OPERATIONS;
 
 /// How many shells and wrappers may stand between libvirt and the hook.
 const GENERATIONS: u32 = 8;
@@ -79,19 +80,6 @@ pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
     first.unwrap_or((parent, 0))
 }
 
-/// The operations of libvirt's qemu hook (`hooks.html`).
-const OPERATIONS: [&str; 9] = [
-    "prepare",
-    "start",
-    "started",
-    "stopped",
-    "release",
-    "reconnect",
-    "attach",
-    "migrate",
-    "restore",
-];
-
 /// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name, an operation and its half, be
 /// it a program or a script with its interpreter before them.
 pub fn hooked(root: &Root, daemon: u32) -> BTreeSet<String> {
@@ -100,11 +88,15 @@ pub fn hooked(root: &Root, daemon: u32) -> BTreeSet<String> {
         let words: Vec<&str> = line.split('\0').collect();
         let mut calls = words.windows(3).skip(1);
         calls.find_map(|words| match words {
-            [name, operation, "begin" | "end"] if OPERATIONS.contains(operation) => Some((*name).to_string()),
+            [name, operation, "begin" | "end"] if is_operation(operation) => Some((*name).to_string()),
             _ => None,
         })
     };
     children(root, daemon).into_iter().filter_map(guest).collect()
+}
+
+fn is_operation(word: &str) -> bool {
+    OPERATIONS.iter().any(|row| row.operation == word)
 }
 
 /// The processes whose parent this is.

@@ -163,7 +163,7 @@ pub fn answer(view: &View) -> Status {
     Status {
         version: VERSION,
         observe: view.policy.host.observe,
-        disabled: view.root.exists(crate::wire::DISABLED),
+        disabled: view.root.exists(virtfit_hook::wire::DISABLED),
         guests,
         nodes: nodes(view),
         warnings,

@@ -1,12 +1,41 @@
 //! The hook that is tested and measured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
-/// That of this build, or `VIRTFIT_HOOK`: one that is linked in another way.
+/// Returns `VIRTFIT_HOOK`, a hook that is linked in another way, else the hook of this build.
 pub fn hook() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let given = std::env::var_os("VIRTFIT_HOOK").filter(|path| !path.is_empty());
-    given.map_or_else(
-        || env!("CARGO_BIN_EXE_virtfit-hook").into(),
-        |path| std::path::absolute(path).unwrap(),
-    )
+    match given {
+        Some(path) => std::path::absolute(path).unwrap(),
+        None => BUILT.get_or_init(build).clone(),
+    }
+}
+
+/// Builds the hook beside virtfit: cargo builds a test's own package before it, and the hook is another.
+fn build() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_virtfit")).parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "virtfit-hook",
+            "--bin",
+            "virtfit-hook",
+        ])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap());
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().unwrap();
+    assert!(status.success(), "the hook cannot be built: {status}");
+    folder.join("virtfit-hook")
 }

@@ -7,7 +7,7 @@ use inotify::{EventMask, WatchMask};
 
 use super::Change;
 use crate::host::libvirtd;
-use crate::wire::DISABLED;
+use virtfit_hook::wire::DISABLED;
 
 /// What a folder is watched for.
 #[derive(Debug, Clone, PartialEq, Eq)]

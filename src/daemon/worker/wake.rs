@@ -16,7 +16,7 @@ use crate::ledger::claims;
 use crate::ledger::files::stems;
 use crate::ledger::reservation::{self, Reservation};
 use crate::root::Root;
-use crate::wire::DISABLED;
+use virtfit_hook::wire::DISABLED;
 
 /// How long the worker waits after something happened, before it looks.
 const MOMENT: Duration = Duration::from_millis(2);

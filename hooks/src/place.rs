@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::wire;
+use virtfit_hook::wire;
 
 /// The root of the host's files.
 #[derive(Debug)]

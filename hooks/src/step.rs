@@ -3,43 +3,26 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::answer::Answer;
-use crate::wire::Reply;
+use virtfit_hook::messages;
+use virtfit_hook::operation::HookAction;
+use virtfit_hook::wire::Reply;
 
 /// What `on_no_fit = "refuse"` looks like in the provenance that virtfit writes into a domain.
 const REFUSES: [&[u8]; 2] = [b"on-no-fit='refuse'", b"on-no-fit=\"refuse\""];
-
-/// What may come of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// `prepare`: it may fail, for a reason; stdout is thrown away by libvirt.
-    Prepare,
-    /// `migrate`, `restore`: stdout becomes the domain's XML.
-    Filter,
-    /// `started`: a failure kills the guest; only the daemon can do something.
-    Started,
-    /// `release`, `reconnect`: nothing may come of it but a line.
-    Quiet,
-}
 
 /// One call of libvirt's hook that asks something of virtfit.
 #[derive(Debug)]
 pub struct Step<'a> {
     words: &'a [OsString],
-    kind: Kind,
+    action: HookAction,
 }
 
 impl<'a> Step<'a> {
     /// From the command line; `None`: nothing to do. That is also so for operations of a later libvirt.
     pub fn of(words: &'a [OsString]) -> Option<Self> {
         let word = |at: usize| words.get(at).and_then(|word| word.to_str());
-        let kind = match (word(1)?, word(2)?) {
-            ("prepare", "begin") => Kind::Prepare,
-            ("migrate" | "restore", "begin") => Kind::Filter,
-            ("started", "begin") => Kind::Started,
-            ("release", "end") | ("reconnect", "begin") => Kind::Quiet,
-            _ => return None,
-        };
-        Some(Self { words, kind })
+        let action = HookAction::of(word(1)?, word(2)?);
+        (action != HookAction::Nothing).then_some(Self { words, action })
     }
 
     /// Guest, operation, suboperation, and whatever else libvirt says.
@@ -54,20 +37,17 @@ impl<'a> Step<'a> {
 
     /// Without the daemon there is nobody who could do it.
     pub fn needs_daemon(&self) -> bool {
-        self.kind == Kind::Started
+        self.action == HookAction::Started
     }
 
-    /// Whether it may end so: an exit code of virtfit's own, none but 0 where a failure would do harm or nothing.
+    /// Tells whether this step may end with an exit code.
     pub fn may_end_with(&self, exit: u8) -> bool {
-        match self.kind {
-            Kind::Prepare | Kind::Filter => matches!(exit, 0 | 1 | 3),
-            Kind::Started | Kind::Quiet => exit == 0,
-        }
+        self.action.may_end_with(exit)
     }
 
     /// What is answered, as far as this step may answer it.
     pub fn answer(&self, reply: Reply) -> Answer {
-        let prints = matches!(self.kind, Kind::Prepare | Kind::Filter) && reply.exit == 0;
+        let prints = self.action.may_print() && reply.exit == 0;
         Answer {
             exit: if self.may_end_with(reply.exit) {
                 reply.exit
@@ -84,17 +64,13 @@ impl<'a> Step<'a> {
     pub fn broken(&self, why: &str, xml: &[u8]) -> Answer {
         let shown = |at: usize| self.word(at).to_string_lossy().replace(char::is_control, "?");
         let (guest, operation) = (shown(0), shown(1));
-        if self.kind == Kind::Prepare && refuses(xml) {
-            let line =
-                format!("virtfit: {guest} may not run without its placement (on_no_fit = refuse), and {why}");
+        if self.action == HookAction::Prepare && refuses(xml) {
             return Answer {
                 exit: 1,
-                ..Answer::line(&line)
+                ..Answer::line(&messages::refused_undecided(&guest, why))
             };
         }
-        Answer::line(&format!(
-            "virtfit: {guest}: {operation}: nothing was changed: {why}"
-        ))
+        Answer::line(&messages::nothing_changed(&guest, &operation, why))
     }
 }
 
@@ -115,27 +91,18 @@ mod tests {
     }
 
     #[test]
-    fn the_table() {
-        use Kind::{Filter, Prepare, Quiet, Started};
+    fn what_asks_for_nothing_is_no_step() {
         for (text, expected) in [
-            ("g prepare begin -", Some(Prepare)),
+            ("g prepare begin -", Some(HookAction::Prepare)),
             ("g start begin -", None),
-            ("g started begin -", Some(Started)),
-            ("g stopped end -", None),
-            ("g release end -", Some(Quiet)),
-            ("g release end from snapshot", Some(Quiet)),
-            ("g reconnect begin -", Some(Quiet)),
-            ("g attach begin -", None),
-            ("g migrate begin -", Some(Filter)),
-            ("g restore begin -", Some(Filter)),
-            ("--help prepare begin -", Some(Prepare)),
+            ("g release end from snapshot", Some(HookAction::Release)),
+            ("--help prepare begin -", Some(HookAction::Prepare)),
             ("prepare begin", None),
-            ("g prepare end -", None),
             ("g levitate begin -", None),
             ("g", None),
         ] {
             let words = words(text);
-            assert_eq!(Step::of(&words).map(|step| step.kind), expected, "{text}");
+            assert_eq!(Step::of(&words).map(|step| step.action), expected, "{text}");
         }
         assert!(Step::of(&[]).is_none());
     }

@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as c
 
 use crate::clock::{self, Clock};
 use crate::step::Step;
-use crate::wire::{Kind, Question, Reply, Timed};
+use virtfit_hook::wire::{Kind, Question, Reply, Timed};
 
 /// How long an answer is looked for before it is waited for.
 const MOMENT: Duration = Duration::from_micros(200);

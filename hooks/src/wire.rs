@@ -8,7 +8,7 @@
 //! `ask` (words: a question and its arguments; body: what the question says). Lengths are decimal. The asker keeps the connection
 //! open until it ends: the daemon knows by the end of it that a hook has ended.
 //!
-//! This file uses only the standard library and nothing else of this package: `virtfit-hook` includes it as it is.
+//! Only the standard library and nix are used here: the hook's start-up time is part of every guest's start.
 
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::clock::{self, Clock};
-use crate::wire::MAX_BODY;
+use virtfit_hook::wire::MAX_BODY;
 
 /// stdin did not end as it should.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! What libvirt runs for every step of a guest's life: `virtfit-hook GUEST OPERATION SUBOPERATION EXTRA`, the domain's XML on stdin.
 //!
-//! It asks the daemon, and where that does not answer in time, `virtfit hook`, which decides by itself. It links neither the library
-//! nor anything but a C library: it runs several times for each start of a guest, while libvirt holds a lock. It is built alone, with
-//! none of the package's features (`Makefile`, `build_hook`).
+//! It asks the daemon, and where that does not answer in time, `virtfit hook`, which decides by itself. It links nothing
+//! but a C library: it runs several times for each start of a guest, while libvirt holds a lock. `Makefile` (`build_hook`) builds it
+//! for musl where Rust has that target.
 //!
 //! What holds whatever happens (`design.md` sections 1 and 5):
 //! - libvirt waits without a limit: this ends before [`clock::END`], even if everybody it asks hangs.
@@ -21,9 +21,6 @@ mod fallback;
 mod input;
 mod place;
 mod step;
-#[allow(dead_code)] // The daemon's half of it.
-#[path = "../../wire.rs"]
-mod wire;
 
 use std::ffi::OsString;
 #[cfg(not(test))]

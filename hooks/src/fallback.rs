@@ -18,7 +18,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::answer::Answer;
 use crate::clock::{self, Clock};
 use crate::step::Step;
-use crate::wire::{MAX_BODY, Reply};
+use virtfit_hook::wire::{MAX_BODY, Reply};
 
 /// Where it is when it is not next to this program.
 const USUAL: &str = "/usr/bin/virtfit";
