@@ -224,6 +224,22 @@ fn a_policy_that_changed_is_followed_only_where_asked() {
 }
 
 #[test]
+fn a_definition_older_than_the_policy_waits_at_boot_too() {
+    let host = Host::new("");
+    host.define("a", 4, 1024, true);
+    let before = host.text("a");
+    // Written after the definition, as a host is set up before the service: its first boot with virtfit.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    host.put("etc/virtfit/policy.toml", FIT_ALL);
+    host.apply(&[]);
+    assert_eq!(host.text("a"), before, "on_policy_change = report");
+    let apply = format!("[host]\non_policy_change = \"apply\"\n{FIT_ALL}");
+    host.put("etc/virtfit/policy.toml", &apply);
+    host.apply(&[]);
+    assert_ne!(host.text("a"), before);
+}
+
+#[test]
 fn never_behind_libvirts_back() {
     let host = Host::new(FIT_ALL);
     host.define("a", 4, 1024, true);

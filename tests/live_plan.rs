@@ -115,6 +115,7 @@ fn plan(view: &mut View, status_text: &str, reservation: Option<&Reservation>, p
         status: status_text,
         reservation,
         pinned,
+        follows: true,
     };
     live::plan(case, view).unwrap()
 }
@@ -625,6 +626,7 @@ fn a_truncated_status_file_is_an_error() {
         status: &text[..text.len() / 2],
         reservation: None,
         pinned: &Records::default(),
+        follows: true,
     };
     assert!(live::plan(case, &view(&rule("fit"))).is_err());
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use virtfit::domain::Domain;
@@ -471,4 +472,27 @@ proptest! {
         };
         prop_assert_eq!(digest(&order), digest(&[0, 1, 2, 3]));
     }
+}
+
+#[test]
+fn a_policy_is_as_old_as_the_last_change_of_its_files_and_folders() {
+    let drop_in = "etc/virtfit/policy.d/10-a.toml";
+    let root = root_with(&[("etc/virtfit/policy.toml", ""), (drop_in, "")]);
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    // As a package manager or rsync does it: the time of the contents is one of long ago.
+    let file = fs::File::options().append(true).open(root.path().join(drop_in));
+    file.unwrap().set_modified(old).unwrap();
+    let policy = Policy::load(root.path()).unwrap();
+    assert!(!policy.is_older_than(Some(old)));
+    assert!(!policy.is_older_than(None));
+    std::thread::sleep(Duration::from_millis(20));
+    let later = SystemTime::now();
+    assert!(Policy::load(root.path()).unwrap().is_older_than(Some(later)));
+    std::thread::sleep(Duration::from_millis(20));
+    fs::remove_file(root.path().join(drop_in)).unwrap();
+    assert!(!Policy::load(root.path()).unwrap().is_older_than(Some(later)));
+    assert!(
+        Policy::builtin().is_older_than(None),
+        "there is nothing to change"
+    );
 }

@@ -1,6 +1,7 @@
 //! The definitions of a host, as their files have them.
 
 use std::io;
+use std::time::SystemTime;
 
 use crate::domain::{self, Domain};
 use crate::ledger::claims;
@@ -22,6 +23,8 @@ pub struct Definition {
     pub autostart: bool,
     /// It runs, or starts.
     pub running: bool,
+    /// Last write of the file.
+    pub modified: Option<SystemTime>,
 }
 
 /// Why a definition cannot be used.
@@ -58,6 +61,10 @@ pub fn names(root: &Root) -> io::Result<Vec<String>> {
 /// # Errors
 /// It is not there, may not be read, or is no domain.
 pub fn read(root: &Root, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
+    let modified = root
+        .metadata(claims::path(name))
+        .and_then(|meta| meta.modified())
+        .ok();
     let text = root.read(claims::path(name))?;
     let in_file = |error| DefinitionError::Xml {
         path: root.path(claims::path(name)).display().to_string(),
@@ -68,6 +75,7 @@ pub fn read(root: &Root, name: &str, reading: &Reading) -> Result<Definition, De
         name: name.to_string(),
         autostart: reading.autostart.contains(name),
         running: reading.running.contains(name),
+        modified,
         text,
         domain,
     })

@@ -143,7 +143,7 @@ fn choose(
 }
 
 /// Whether the offline run changes a definition without being asked for it: autostart guests, and those virtfit tuned before. A
-/// policy that changed since then counts only where `on_policy_change` says so.
+/// policy that changed since the definition was written or tuned counts only where `on_policy_change` says so.
 fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
     let view = &session.view;
     let digest = crate::xml::Document::parse(&definition.text)
@@ -151,12 +151,12 @@ fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
         .ok()
         .flatten()
         .map(|provenance| provenance.head.policy_digest);
-    let follows = view.policy.host.apply_policy_change;
-    let answer = match digest {
-        Some(digest) => follows || digest == view.policy.digest,
-        None => definition.autostart,
+    let follows = view.policy.host.apply_policy_change || view.policy.is_older_than(definition.modified);
+    let (answer, waits) = match digest {
+        Some(digest) => (follows || digest == view.policy.digest, true),
+        None => (follows && definition.autostart, definition.autostart),
     };
-    if !answer {
+    if waits && !answer {
         log::info!(
             "{}: left as it is: the policy changed (on_policy_change = report)",
             plan.guest

@@ -244,8 +244,11 @@ impl Definitions {
         if !worth {
             return Next::Done;
         }
-        // What an administrator did is answered at once; all else is unasked for.
-        let asked = !same_text || why == Why::Autostart;
+        // What an administrator did is answered at once; all else is unasked for. Where nobody saw when a definition came or
+        // changed, or the policy changed as well, their files tell which was last.
+        let seen_to_change = why == Why::Changed || same_policy;
+        let newer = seen_to_change || view.policy.is_older_than(definition.modified);
+        let asked = (!same_text && newer) || why == Why::Autostart;
         let earlier = earlier::pins(&self.earlier, &domain.uuid, name).cloned();
         let ask = Ask {
             earlier: earlier.as_ref(),
@@ -271,7 +274,9 @@ impl Definitions {
             self.remember(definition, domain, view, &host, Outcome::Told);
             return Next::Done;
         }
-        if !asked && !same_policy && !collides && !view.policy.host.apply_policy_change && seen.is_some() {
+        // What waits for an administrator goes on waiting, also when the host changes.
+        let waits = !same_policy || seen.as_ref().is_some_and(|seen| seen.outcome == Outcome::Told);
+        if waits && !asked && !collides && !view.policy.host.apply_policy_change {
             let hint = format!(" (not done: on_policy_change = report): virtfit apply {name}");
             self.tell(plan, &hint);
             self.remember(definition, domain, view, &host, Outcome::Told);

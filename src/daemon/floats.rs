@@ -5,6 +5,7 @@
 //! rule matches and that have no pins of their own. Nobody else's pins are touched.
 
 use crate::daemon::live::{Applied, calls};
+use crate::daemon::running::follows;
 use crate::doors::live::{balanced, held_by};
 use crate::hypervisor::{Hypervisor, LiveChange};
 use crate::idset::{CpuSet, NodeSet};
@@ -67,6 +68,7 @@ fn one(view: &View, running: &Running, pinned: &Records) -> Option<Float> {
         record,
         profile,
         others: view.taken(domain).cpus.keys().copied().collect(),
+        follows: follows(&domain.name, view),
     };
     if ways.is_confined() && !(view.policy.host.confine_unmanaged && profile.is_none()) {
         // It gets back what was taken from it.
@@ -114,6 +116,8 @@ struct Ways<'a> {
     profile: Option<&'a Profile>,
     /// CPUs that other guests hold.
     others: CpuSet,
+    /// The guest is to follow the policy as it is now; else its threads stay within the CPUs they were given.
+    follows: bool,
 }
 
 impl Ways<'_> {
@@ -129,6 +133,10 @@ impl Ways<'_> {
             return self.widest_confined(thread);
         }
         let first = self.first(thread)?;
+        if !self.follows {
+            let now = thread.pin(self.running.domain());
+            return Some(now.map_or_else(|| first.clone(), |now| first.union(now)));
+        }
         let with_vcpus = match thread {
             Thread::Vcpu(_) => true,
             _ => self.floats_with_vcpus(first),

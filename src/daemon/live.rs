@@ -22,9 +22,9 @@ pub struct Applied {
     pub gone: bool,
 }
 
-/// Does it. In observe mode, or while virtfit is disabled, nothing.
+/// Does it. In observe mode, where the guest waits for an administrator, or while virtfit is disabled, nothing.
 pub fn apply(root: &Root, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
-    if live.observe || root.exists(wire::DISABLED) {
+    if !live.changes_something() || root.exists(wire::DISABLED) {
         return Applied::default();
     }
     let mut applied = calls(root, hypervisor, &live.uuid, live.record.as_ref(), &live.changes);
@@ -168,7 +168,12 @@ pub fn line(live: &Live, applied: &Applied) -> Option<String> {
     }
     let list = |changes: &[LiveChange]| changes.iter().map(show).collect::<Vec<_>>().join(", ");
     let mut parts = Vec::new();
-    if live.observe {
+    if live.waits_for_start {
+        parts.push(format!(
+            "it runs on as it was started, not pinned: {} (on_policy_change = report)",
+            list(&live.changes)
+        ));
+    } else if live.observe {
         parts.push(format!("would be pinned live: {}", list(&live.changes)));
     } else if !applied.done.is_empty() {
         parts.push(format!("pinned live: {}", list(&applied.done)));

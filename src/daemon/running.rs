@@ -1,7 +1,7 @@
 //! What the worker does for guests that run: what they lack after their start, and floats that make room and get it back.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,11 +32,22 @@ pub enum Round {
     Gone,
 }
 
+/// Reason for looking at a running guest, the weaker one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Came {
+    /// The guest was found running; nobody saw its start.
+    Found,
+    /// The guest's start ended just now.
+    Started,
+}
+
 /// The running guests to look at.
 #[derive(Debug, Default)]
 pub struct Running {
-    /// Names of those that lack something, perhaps.
-    guests: BTreeSet<String>,
+    /// Names of guests that may lack something, and the reason for looking at each.
+    guests: BTreeMap<String, Came>,
+    /// Last log line on each guest that waits for an administrator.
+    said: BTreeMap<String, String>,
     /// Who holds what has changed: all floats are looked at.
     floats: bool,
     /// Something happened since the last round. Guests that were busy then wait for the end of their hook, which tells.
@@ -48,9 +59,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// A guest started, or another libvirt daemon took it over.
+    /// Adds a guest that started just now.
     pub fn add(&mut self, name: &str) {
-        self.guests.insert(name.into());
+        self.put(name, Came::Started);
+    }
+
+    /// Adds a guest that was found running: another libvirt daemon took it over, or all guests are looked at.
+    pub fn add_found(&mut self, name: &str) {
+        self.put(name, Came::Found);
+    }
+
+    fn put(&mut self, name: &str, came: Came) {
+        let known = self.guests.entry(name.into()).or_insert(came);
+        *known = came.max(*known);
         self.ledger_changed();
     }
 
@@ -63,13 +84,14 @@ impl Running {
     /// All guests that run.
     pub fn add_all(&mut self, root: &Root) {
         for name in stems(root, status::FOLDER, "xml").unwrap_or_default() {
-            self.add(&name);
+            self.add_found(&name);
         }
     }
 
     /// A guest ended.
     pub fn remove(&mut self, name: &str) {
         self.guests.remove(name);
+        self.said.remove(name);
         self.ledger_changed();
     }
 
@@ -124,16 +146,16 @@ impl Running {
             by_others
         };
         let all = std::mem::take(&mut self.guests);
-        let mut left = BTreeSet::new();
+        let mut left = BTreeMap::new();
         let mut round = Round::Done;
-        for name in all {
+        for (name, came) in all {
             if busy(&name) || round != Round::Done {
-                left.insert(name);
+                left.insert(name, came);
                 continue;
             }
-            round = start_up(&name, view, &pinned, hypervisor);
+            round = self.start_up(&name, came, view, &pinned, hypervisor);
             if round != Round::Done {
-                left.insert(name);
+                left.insert(name, came);
             }
         }
         self.guests = left;
@@ -151,49 +173,69 @@ impl Running {
         }
         round
     }
-}
 
-/// One guest after its start.
-fn start_up(name: &str, view: &View, pinned: &Records, hypervisor: &mut dyn Hypervisor) -> Round {
-    let root = &view.root;
-    let Ok(text) = root.read(status::path(name)) else {
-        return Round::Done;
-    };
-    let reservation = view
-        .reading
-        .reservations
-        .iter()
-        .find(|reservation| reservation.name == name);
-    let case = door::Case {
-        status: &text,
-        reservation,
-        pinned,
-    };
-    let live = match door::plan(case, view) {
-        Ok(live) => live,
-        Err(error) => {
-            log::warn!("{name}: its status: {error}");
+    /// Brings one guest in line, after its start or when it was found running.
+    fn start_up(
+        &mut self,
+        name: &str,
+        came: Came,
+        view: &View,
+        pinned: &Records,
+        hypervisor: &mut dyn Hypervisor,
+    ) -> Round {
+        let root = &view.root;
+        let Ok(text) = root.read(status::path(name)) else {
             return Round::Done;
-        }
-    };
-    if live.is_done() {
-        return Round::Done;
-    }
-    if !live.observe && !live.unreserved.is_empty() {
-        match reserve(&live, reservation, view) {
-            Ok(true) => {}
-            Ok(false) => return Round::Again,
+        };
+        let reservation = view
+            .reading
+            .reservations
+            .iter()
+            .find(|reservation| reservation.name == name);
+        let case = door::Case {
+            status: &text,
+            reservation,
+            pinned,
+            follows: came == Came::Started || follows(name, view),
+        };
+        let live = match door::plan(case, view) {
+            Ok(live) => live,
             Err(error) => {
-                log::warn!("{name}: not pinned: {error}");
+                log::warn!("{name}: its status: {error}");
                 return Round::Done;
             }
+        };
+        if live.is_done() {
+            return Round::Done;
         }
+        if live.changes_something() && !live.unreserved.is_empty() {
+            match reserve(&live, reservation, view) {
+                Ok(true) => {}
+                Ok(false) => return Round::Again,
+                Err(error) => {
+                    log::warn!("{name}: not pinned: {error}");
+                    return Round::Done;
+                }
+            }
+        }
+        let applied = live::apply(root, hypervisor, &live);
+        if let Some(line) = live::line(&live, &applied) {
+            // What waits for an administrator is found again at each look.
+            let known = self.said.get(name) == Some(&line);
+            if live.changes_something() || !known {
+                log::info!("{line}");
+                self.said.insert(name.into(), line);
+            }
+        }
+        if applied.gone { Round::Gone } else { Round::Done }
     }
-    let applied = live::apply(root, hypervisor, &live);
-    if let Some(line) = live::line(&live, &applied) {
-        log::info!("{line}");
-    }
-    if applied.gone { Round::Gone } else { Round::Done }
+}
+
+/// Returns whether a running guest is to follow the policy as it is now: the guest started after the policy's last change, or
+/// `on_policy_change = "apply"`.
+pub(super) fn follows(name: &str, view: &View) -> bool {
+    let policy = &view.policy;
+    policy.host.apply_policy_change || policy.is_older_than(status::started_at(&view.root, name))
 }
 
 /// Reserves the CPUs a running guest is about to get, unless somebody else was quicker.

@@ -28,6 +28,9 @@ pub struct Case<'a> {
     pub reservation: Option<&'a Reservation>,
     /// What was pinned on running guests before.
     pub pinned: &'a Records,
+    /// The guest is to follow the policy as it is now. A guest that is not gets what it was promised at its start, leaves CPUs
+    /// that others hold, and else runs on as it was started.
+    pub follows: bool,
 }
 
 /// What can be done for one running guest now.
@@ -58,6 +61,8 @@ pub struct Live {
     pub reasons: Vec<String>,
     /// `mode = "observe"`: to be told, not to be done.
     pub observe: bool,
+    /// The guest started before the policy changed (`on_policy_change = "report"`): changes are logged, not made.
+    pub waits_for_start: bool,
 }
 
 /// The class a thread shall have.
@@ -140,6 +145,8 @@ pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
         live.changes.extend(numa(domain, &after, &running));
     }
     live.classes = classes(&running, &after, pinned, placement, view);
+    live.waits_for_start =
+        !case.follows && pinned.is_none() && promised.is_none() && !collides(&running, view);
     live.waits = waits(&running, view);
     if !decided.bound {
         let why = "it does not fit where its vCPUs run, as it was started";
@@ -275,6 +282,12 @@ pub(crate) fn balanced(mask: &CpuSet, view: &View) -> CpuSet {
         0 | 1 => mask.clone(),
         _ => mask.difference(&view.host.isolated),
     }
+}
+
+/// Returns whether another guest holds a CPU that virtfit's own pins put the guest on.
+fn collides(running: &Running, view: &View) -> bool {
+    let others = view.taken(running.domain()).cpus;
+    running.guest.wrote.iter().any(|cpu| others.contains_key(&cpu))
 }
 
 /// What of its place nobody knows to be its own yet.
@@ -465,5 +478,10 @@ impl Live {
     /// Whether there is nothing to do.
     pub fn is_done(&self) -> bool {
         self.changes.is_empty() && self.classes.is_empty()
+    }
+
+    /// Returns whether changes are made, not only logged.
+    pub fn changes_something(&self) -> bool {
+        !self.observe && !self.waits_for_start
     }
 }

@@ -5,10 +5,13 @@
 //! right after the fork, as `state='paused' reason='starting up'` with no vCPU thread listed: QEMU is allocating
 //! its memory then. The thread ids come with the answer to the first monitor commands, when all pages are taken.
 
+use std::time::SystemTime;
+
 use crate::cpulist;
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::pinned::Records;
 use crate::ledger::{Holder, guest};
+use crate::root::Root;
 use crate::units::KiB;
 use crate::xml::{Document, Element, XmlError};
 
@@ -18,6 +21,13 @@ pub const FOLDER: &str = "/run/libvirt/qemu";
 /// The status file of a guest of this name, on the host.
 pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}.xml")
+}
+
+/// Returns when a guest's QEMU was started: libvirt writes `NAME.pid` at that moment only, the status file at every change.
+pub fn started_at(root: &Root, name: &str) -> Option<SystemTime> {
+    root.metadata(format!("{FOLDER}/{name}.pid"))
+        .and_then(|meta| meta.modified())
+        .ok()
 }
 
 /// Reads a status file's text. `default_page` is the host's default huge page size.

@@ -12,11 +12,13 @@ use std::fs;
 use std::io;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use super::Policy;
 use super::fragment::{self, Fragment, MAX_BYTES};
 use super::merge::{Tier, merge};
 use super::source::{PolicyErrors, Problem};
+use crate::root::Stamp;
 
 /// The vendor's folder.
 pub const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
@@ -61,14 +63,25 @@ pub struct Files {
     pub files: Vec<PolicyFile>,
     /// Folders that cannot be read.
     pub problems: Vec<Problem>,
+    /// Last change of any of the files or folders. A folder changes when a file in it comes or goes.
+    pub changed_at: Option<SystemTime>,
 }
 
 impl Files {
     /// The policy's files below a root (`/` on a live host).
     pub fn below(root: &Path) -> Self {
         let mut out = Self::default();
+        // Looked at before the files are read: what changes meanwhile is seen as changed later.
+        for path in [VENDOR_DIR, MAIN_DIR, MAIN_FILE, DROP_IN_DIR] {
+            out.note_change(&below(root, path));
+        }
         let vendor = out.folder(root, VENDOR_DIR);
         let own = out.folder(root, DROP_IN_DIR);
+        for (folder, names) in [(VENDOR_DIR, &vendor), (DROP_IN_DIR, &own)] {
+            names
+                .keys()
+                .for_each(|name| out.note_change(&below(root, folder).join(name)));
+        }
         for name in vendor.keys() {
             let path = format!("{VENDOR_DIR}/{name}");
             let state = match own.get(name) {
@@ -92,6 +105,7 @@ impl Files {
         let mut out = Self::default();
         for path in paths {
             let path = path.as_ref();
+            out.note_change(path);
             let shown = path.display().to_string();
             let state = match file_text(path, &shown) {
                 // The shell's way to say "no policy at all".
@@ -137,7 +151,21 @@ impl Files {
                 State::Masked(_) | State::Removed => {}
             }
         }
-        merge(&fragments, problems).map_err(|problems| PolicyErrors(self.ordered(problems)))
+        match merge(&fragments, problems) {
+            Ok(policy) => Ok(Policy {
+                changed_at: self.changed_at,
+                ..policy
+            }),
+            Err(problems) => Err(PolicyErrors(self.ordered(problems))),
+        }
+    }
+
+    /// Notes when a file or folder, and the target of a link, was changed last.
+    fn note_change(&mut self, path: &Path) {
+        let found = [fs::symlink_metadata(path), fs::metadata(path)];
+        for meta in found.iter().flatten() {
+            self.changed_at = self.changed_at.max(Stamp::of(meta).last_change());
+        }
     }
 
     fn ordered(&self, mut problems: Vec<Problem>) -> Vec<Problem> {

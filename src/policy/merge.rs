@@ -99,6 +99,7 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
         rules,
         digest,
         origins,
+        changed_at: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::idset::CpuSet;
 
@@ -47,6 +48,8 @@ pub struct Policy {
     pub digest: String,
     /// Where each value comes from.
     pub origins: merge::Origins,
+    /// Last change of the policy's files or their folders; `None`: there are none.
+    pub changed_at: Option<SystemTime>,
 }
 
 impl Policy {
@@ -58,6 +61,7 @@ impl Policy {
             rules: Vec::new(),
             digest: String::new(),
             origins: merge::Origins::default(),
+            changed_at: None,
         })
     }
 
@@ -83,6 +87,16 @@ impl Policy {
     /// As [`Policy::load`].
     pub fn parse(text: &str, path: &str) -> Result<Self, PolicyErrors> {
         Files::text(path, text).policy()
+    }
+
+    /// Returns whether the policy's last change came before `moment`. Definitions written and guests started later follow the
+    /// policy at once; `on_policy_change` rules the older ones. An unknown moment counts as one before the change.
+    pub fn is_older_than(&self, moment: Option<SystemTime>) -> bool {
+        match (self.changed_at, moment) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(changed), Some(moment)) => changed <= moment,
+        }
     }
 
     /// A profile by its name or alias.

@@ -32,14 +32,24 @@ impl Stamp {
     /// Whether the file had rested at `now`: what has this stamp later is the same. A clock that was set makes files look young
     /// or old; an old one that is taken for young is only read once more.
     pub fn rested(&self, now: SystemTime) -> bool {
-        let (seconds, nanos) = self.changed;
-        let changed = u64::try_from(seconds)
-            .ok()
-            .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::new(seconds, u32::try_from(nanos).ok()?)));
-        let Some(changed) = changed else { return false };
+        let Some(changed) = moment(self.changed) else {
+            return false;
+        };
         let apart = now
             .duration_since(changed)
             .unwrap_or_else(|early| early.duration());
         apart > RESTED
     }
+
+    /// Returns the later of two moments: the last change of the contents, and of the inode. Package managers set the first to
+    /// the day of the build.
+    pub fn last_change(&self) -> Option<SystemTime> {
+        moment(self.modified).max(moment(self.changed))
+    }
+}
+
+/// Converts seconds and nanoseconds since the epoch; `None` before it.
+fn moment((seconds, nanos): (i64, i64)) -> Option<SystemTime> {
+    let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
+    UNIX_EPOCH.checked_add(since)
 }

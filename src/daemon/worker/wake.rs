@@ -172,9 +172,13 @@ impl Worker {
                 let end = Instant::now().checked_add(wait);
                 self.tentative = self.tentative.or(end);
             }
-            Task::Started { name, .. } | Task::Reconnected { name, .. } => {
+            Task::Started { name, .. } => {
                 self.pending.hook_ended(&name);
                 self.running.add(&name);
+            }
+            Task::Reconnected { name, .. } => {
+                self.pending.hook_ended(&name);
+                self.running.add_found(&name);
             }
             Task::Released { name, .. } => {
                 self.pending.hook_ended(&name);
@@ -229,7 +233,7 @@ impl Worker {
         }
     }
 
-    /// A policy that changed concerns every definition.
+    /// A policy that changed concerns every guest.
     fn look_at_policy(&mut self) {
         let Some(view) = self.view() else { return };
         if self.policy.as_ref() == Some(&view.policy.digest) {
@@ -242,6 +246,7 @@ impl Worker {
         for name in stems(&self.root, claims::FOLDER, "xml").unwrap_or_default() {
             self.pending.add(&name, Why::Policy);
         }
+        self.running.add_all(&self.root);
     }
 
     fn promised_soon(&mut self) {
