@@ -13,6 +13,7 @@ use crate::idset::CpuSet;
 use crate::ledger::guest::GuestText;
 use crate::ledger::read::{self, LedgerError, Reading};
 use crate::ledger::{Taken, taken};
+use crate::panics::guarded;
 use crate::plan::Scope;
 use crate::policy::{Files, Policy, PolicyErrors, Sets, sets};
 use crate::root::Root;
@@ -141,7 +142,7 @@ impl View {
     /// The text is no domain, or the policy cannot be followed for it.
     pub fn decide(&self, xml: &str, ask: Ask<'_>) -> Result<Decision, EngineError> {
         let text = GuestText::read(xml.into())?;
-        let facts = gather::gather(&self.root, &self.host, &text.guest.domain);
+        let facts = guarded(|| gather::gather(&self.root, &self.host, &text.guest.domain))?;
         self.decide_from(&text, &facts, ask)
     }
 
@@ -166,7 +167,7 @@ impl View {
             earlier: ask.earlier,
             bound: ask.bound,
         };
-        engine::decide_read(text, &inputs)
+        guarded(|| engine::decide_read(text, &inputs))?
     }
 
     /// What others than this guest hold of the host.

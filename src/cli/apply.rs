@@ -11,6 +11,7 @@ use crate::cli::{Exit, Failure, Outcome, guest, output, plan};
 use crate::doors::words;
 use crate::engine::{Decision, Keep};
 use crate::host::libvirtd;
+use crate::panics::guarded;
 use crate::plan::{Plan, Verdict};
 use crate::plural::counted;
 use crate::render;
@@ -147,7 +148,7 @@ fn choose(
 fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
     let view = &session.view;
     let digest = crate::xml::Document::parse(&definition.text)
-        .and_then(|document| crate::rewrite::provenance(&document))
+        .and_then(|document| guarded(|| crate::rewrite::provenance(&document))?)
         .ok()
         .flatten()
         .map(|provenance| provenance.head.policy_digest);

@@ -10,7 +10,6 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -22,7 +21,7 @@ use crate::doors::{self, Call, Context, Source};
 use crate::ledger::guest::GuestXml;
 use crate::ledger::process::Parent;
 use crate::ledger::store::Store;
-use crate::panics;
+use crate::panics::guarded;
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
 use crate::xml::tree::MAX_BYTES;
@@ -154,13 +153,12 @@ fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> doors::Outcome {
 /// Starts the thread that reads stdin and decides. It ends with the process at the latest.
 fn spawn(job: Job) -> Receiver<News> {
     let (sender, receiver) = mpsc::channel();
-    panics::quiet();
     let spawned = thread::Builder::new()
         .name("decide".into())
         .stack_size(STACK)
         .spawn(move || {
-            let done = catch_unwind(AssertUnwindSafe(|| decide(&job, &sender)));
-            let done = done.unwrap_or_else(|_| Err(Failure::Broken("a bug in virtfit (panic)".into())));
+            let done = guarded(|| decide(&job, &sender));
+            let done = done.unwrap_or_else(|bug| Err(Failure::Broken(format!("failed: {bug}"))));
             // Nobody listens any more after the deadline.
             let _ = sender.send(News::Done(done));
         });

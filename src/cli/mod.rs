@@ -2,7 +2,9 @@
 //!
 //! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. So stdout holds a whole answer or nothing.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches};
 
@@ -30,12 +32,28 @@ pub use outcome::{Exit, Failure, Outcome};
 
 use args::{Args, Command};
 
+use crate::panics;
+
 /// Runs the program: parses argv, runs one command, writes its answer, tells the exit code.
 pub fn main() -> ExitCode {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
+    panics::quiet();
     let words = args::protect_guest(std::env::args_os().collect());
-    let command = Args::command().term_width(output::columns());
     let hook = args::is_hook(&words);
+    panics::guarded(|| run(words, hook, started)).unwrap_or_else(|bug| {
+        // libvirt takes any exit code but 0 of a hook for a veto, or kills the guest.
+        let told = Outcome {
+            stderr: vec![format!("virtfit: {bug}")],
+            exit: if hook { Exit::Done } else { Exit::Broken },
+            ..Outcome::default()
+        };
+        output::write(&told).into()
+    })
+}
+
+/// Runs one command.
+fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
+    let command = Args::command().term_width(output::columns());
     let parsed = command
         .try_get_matches_from(words)
         .and_then(|matches| Args::from_arg_matches(&matches));

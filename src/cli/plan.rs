@@ -28,32 +28,48 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
         return Err(Failure::Usage("stdin can be read once: give - once".into()));
     }
     let root = session::root(global);
-    let inputs = sources
-        .iter()
-        .map(|source| load(source, &root))
-        .collect::<Result<Vec<Input>, Failure>>()?;
+    let words = args.inputs.iter().map(|word| word.to_string_lossy());
+    let words = words.chain(args.inputs.is_empty().then(|| "-".into()));
+    let inputs = words.zip(sources.iter().map(|source| load(source, &root)));
+    // One of several that is broken does not hide the others; one alone is told before policy and host are read.
+    let mut failed = Vec::new();
+    let mut loaded = Vec::new();
+    for (word, input) in inputs {
+        match input {
+            Ok(input) => loaded.push((word, input)),
+            Err(error) if sources.len() > 1 => failed.push(error),
+            Err(error) => return Err(error),
+        }
+    }
     let session = Session::open(global)?;
-    let guests = inputs
-        .iter()
-        .map(|input| {
-            let options = &args.options;
-            session.decide(input, options.scope.into(), options.profile.as_deref())
-        })
-        .collect::<Result<Vec<Decided>, Failure>>()?;
-    let plans: Vec<&Plan> = guests.iter().map(Decided::plan).collect();
+    let mut guests = Vec::new();
+    for (word, input) in &loaded {
+        let options = &args.options;
+        match session.decide(input, options.scope.into(), options.profile.as_deref()) {
+            Ok(decided) => guests.push((word, input, decided)),
+            Err(error) if sources.len() > 1 => failed.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let plans: Vec<&Plan> = guests.iter().map(|(.., guest)| guest.plan()).collect();
+    let told = failed.iter().map(|error| format!("virtfit: {}", error.message()));
     let mut outcome = Outcome {
-        exit: exit(&plans, &args.options),
+        exit: match failed.is_empty() {
+            true => exit(&plans, &args.options),
+            false => Exit::Broken,
+        },
+        stderr: told.collect(),
         ..Outcome::default()
     };
     let style = output::style(global.color);
     if args.options.json {
         outcome.stdout = match plans.as_slice() {
-            [plan] => json(plan)?,
+            [plan] if sources.len() == 1 => json(plan)?,
             plans => json(plans)?,
         };
         return Ok(outcome);
     }
-    for (index, (input, guest)) in inputs.iter().zip(&guests).enumerate() {
+    for (index, (word, input, guest)) in guests.iter().enumerate() {
         if args.options.diff {
             outcome.stdout.push_str(&diff(input, guest, &style));
             outcome.stderr.extend(refusal(guest.plan()));
@@ -62,14 +78,10 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
         if index > 0 {
             outcome.stdout.push('\n');
         }
-        let argument = args
-            .inputs
-            .get(index)
-            .map_or("-".into(), |word| word.to_string_lossy());
         let taken = session.view.taken(&guest.domain);
         let housekeeping = &session.view.sets.housekeeping;
         let text = render::plan::text_as(
-            &argument,
+            word,
             guest.plan(),
             &session.view.host,
             housekeeping,

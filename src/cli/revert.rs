@@ -9,6 +9,7 @@ use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Exit, Failure, Outcome, guest, plan, rewrite as command, session};
 use crate::ledger::read::Reading;
+use crate::panics::guarded;
 use crate::plural::counted;
 use crate::rewrite;
 use crate::root::Root;
@@ -61,7 +62,8 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     let mut outcome = Outcome::default();
     let mut changes = Vec::new();
     for name in names {
-        match change(&root, name, asking == Asking::Named) {
+        let change = guarded(|| change(&root, name, asking == Asking::Named));
+        match change.unwrap_or_else(|bug| Err(format!("failed: {bug}"))) {
             Ok(change) => changes.extend(change),
             Err(error) => broken(&mut outcome, name, &error),
         }

@@ -16,6 +16,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, LiveChange};
+use crate::panics::guarded;
 
 /// Where the program is when it is not beside the one that asks.
 const INSTALLED: &str = "/usr/bin/virtfitd";
@@ -141,7 +142,11 @@ pub fn serve(
             continue;
         }
         let response = match serde_json::from_str(&line) {
-            Ok(request) => answer(request),
+            // A bug met with one request is its answer: the child goes on, and nobody asks the same again and again.
+            Ok(request) => guarded(|| answer(request)).unwrap_or_else(|bug| Response {
+                said: Some(bug.to_string()),
+                ..Response::default()
+            }),
             // serde quotes unknown names and wrong types, which are ours, but never a text's content.
             Err(error) => Response {
                 said: Some(format!("not a request: {error}")),

@@ -20,6 +20,7 @@ mod track;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::bugs::Bugs;
 use super::definition::Definition;
 use super::earlier::{self, EarlierRecords};
 use super::pending::{Waits, Why};
@@ -32,6 +33,7 @@ use crate::host::libvirtd;
 use crate::hypervisor::Hypervisor;
 use crate::ledger::claims;
 use crate::ledger::taken::same_guest;
+use crate::panics::Bug;
 use crate::plan::{Plan, Scope};
 use crate::root::Root;
 use crate::view::{Ask, View};
@@ -59,6 +61,8 @@ pub struct Definitions {
     tracks: BTreeMap<String, Track>,
     /// UUIDs of those that libvirt did not take, and that another libvirt may take.
     again: BTreeSet<String>,
+    /// Those that virtfit itself failed on.
+    bugs: Bugs,
 }
 
 /// What a look at a definition needs from outside.
@@ -81,6 +85,7 @@ impl Definitions {
             earlier,
             tracks: BTreeMap::new(),
             again: BTreeSet::new(),
+            bugs: Bugs::default(),
         }
     }
 
@@ -109,6 +114,7 @@ impl Definitions {
     /// A definition is gone.
     pub fn forget(&mut self, name: &str) {
         self.tracks.remove(name);
+        self.bugs.forget(name);
         let gone: Vec<String> = self
             .seen
             .iter()
@@ -171,6 +177,9 @@ impl Definitions {
             }
             Err(error) => return self.unreadable(name, &error),
         };
+        if self.bugs.has(name, &definition.digest) {
+            return Next::Done;
+        }
         let domain = match domain::parse::from_text(&definition.text) {
             Ok(domain) => domain,
             Err(error) => return self.unreadable(name, &error),
@@ -185,6 +194,13 @@ impl Definitions {
         }
         self.note_change(&definition, &domain, why);
         self.decide(&definition, &domain, why, around)
+    }
+
+    /// Remembers that virtfit failed on a definition, as far as that can be read.
+    pub fn failed(&mut self, root: &Root, name: &str, bug: Bug) {
+        let read = Definition::read(root, name).ok().flatten();
+        let digest = read.map_or_else(String::new, |definition| definition.digest);
+        self.bugs.note(name, &digest, &bug.into());
     }
 
     /// Told once; the next change of its file is looked at again.
@@ -256,6 +272,10 @@ impl Definitions {
         };
         let decision = match view.decide(&definition.text, ask) {
             Ok(decision) => decision,
+            Err(bug) if bug.is_bug() => {
+                self.bugs.note(name, &definition.digest, &bug);
+                return Next::Done;
+            }
             Err(error) => {
                 self.say(name, log::Level::Warn, &format!("{name}: {error}"));
                 self.remember(definition, domain, view, &host, Outcome::Failed);

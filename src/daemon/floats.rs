@@ -11,6 +11,7 @@ use crate::hypervisor::{Hypervisor, LiveChange};
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::pinned::{Pinned, Records, Thread};
 use crate::ledger::running::Running;
+use crate::panics;
 use crate::policy::profile::{Cpus, MaxNodes};
 use crate::policy::{Profile, select, sets};
 use crate::root::Root;
@@ -55,6 +56,7 @@ pub fn apply(root: &Root, view: &View, hypervisor: &mut dyn Hypervisor, float: &
 /// One guest's; `None`: nothing differs.
 fn one(view: &View, running: &Running, pinned: &Records) -> Option<Float> {
     let domain = running.domain();
+    panics::fault_point("float", &domain.name);
     let record = pinned.of(&domain.uuid, running.pid);
     let selected = select::select(
         &view.policy,

@@ -1,6 +1,7 @@
 //! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
 
 pub mod args;
+pub mod bugs;
 pub mod calls;
 pub mod class;
 pub mod define;

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::bugs::Bugs;
 use super::{floats, hooked, live};
 use crate::doors::live as door;
+use crate::engine::EngineError;
 use crate::host::libvirtd;
 use crate::hypervisor::Hypervisor;
 use crate::ledger::files::stems;
@@ -56,6 +58,8 @@ pub struct Running {
     retry: Option<Instant>,
     /// Other programs' hooks run for some; when these are looked at again.
     hooked: Option<Instant>,
+    /// Those that virtfit itself failed on.
+    bugs: Bugs,
 }
 
 impl Running {
@@ -92,6 +96,7 @@ impl Running {
     pub fn remove(&mut self, name: &str) {
         self.guests.remove(name);
         self.said.remove(name);
+        self.bugs.forget(name);
         self.ledger_changed();
     }
 
@@ -160,7 +165,7 @@ impl Running {
         }
         self.guests = left;
         if round == Round::Done && std::mem::take(&mut self.floats) {
-            round = float(view, hypervisor, &busy);
+            round = float(view, hypervisor, &busy, &mut self.bugs);
             self.floats = round != Round::Done;
         }
         if put_off.get() {
@@ -183,38 +188,60 @@ impl Running {
         pinned: &Records,
         hypervisor: &mut dyn Hypervisor,
     ) -> Round {
-        let root = &view.root;
-        let Ok(text) = root.read(status::path(name)) else {
+        let Ok(text) = view.root.read(status::path(name)) else {
             return Round::Done;
         };
+        let mut bugs = std::mem::take(&mut self.bugs);
+        let round = bugs.without(name, &text, || {
+            self.bring_up(name, &text, came, view, pinned, hypervisor)
+        });
+        self.bugs = bugs;
+        round.unwrap_or(Round::Done)
+    }
+
+    /// Does so, by the text of its status file.
+    ///
+    /// # Errors
+    /// virtfit itself fails on the guest.
+    fn bring_up(
+        &mut self,
+        name: &str,
+        text: &str,
+        came: Came,
+        view: &View,
+        pinned: &Records,
+        hypervisor: &mut dyn Hypervisor,
+    ) -> Result<Round, EngineError> {
+        let root = &view.root;
         let reservation = view
             .reading
             .reservations
             .iter()
             .find(|reservation| reservation.name == name);
         let case = door::Case {
-            status: &text,
+            status: text,
             reservation,
             pinned,
             follows: came == Came::Started || follows(name, view),
         };
         let live = match door::plan(case, view) {
             Ok(live) => live,
+            Err(bug) if bug.is_bug() => return Err(bug),
             Err(error) => {
                 log::warn!("{name}: its status: {error}");
-                return Round::Done;
+                return Ok(Round::Done);
             }
         };
         if live.is_done() {
-            return Round::Done;
+            return Ok(Round::Done);
         }
         if live.changes_something() && !live.unreserved.is_empty() {
             match reserve(&live, reservation, view) {
                 Ok(true) => {}
-                Ok(false) => return Round::Again,
+                Ok(false) => return Ok(Round::Again),
                 Err(error) => {
                     log::warn!("{name}: not pinned: {error}");
-                    return Round::Done;
+                    return Ok(Round::Done);
                 }
             }
         }
@@ -227,7 +254,7 @@ impl Running {
                 self.said.insert(name.into(), line);
             }
         }
-        if applied.gone { Round::Gone } else { Round::Done }
+        Ok(if applied.gone { Round::Gone } else { Round::Done })
     }
 }
 
@@ -281,17 +308,30 @@ fn reserve(live: &door::Live, before: Option<&Reservation>, view: &View) -> Resu
 }
 
 /// All floating threads.
-fn float(view: &View, hypervisor: &mut dyn Hypervisor, busy: &dyn Fn(&str) -> bool) -> Round {
+fn float(
+    view: &View,
+    hypervisor: &mut dyn Hypervisor,
+    busy: &dyn Fn(&str) -> bool,
+    bugs: &mut Bugs,
+) -> Round {
     let root = &view.root;
     // Read again: what was pinned just now is in it.
     let pinned = Records::read(root, &mut Vec::new());
-    let statuses: Vec<String> = stems(root, status::FOLDER, "xml")
+    let statuses: Vec<(String, String)> = stems(root, status::FOLDER, "xml")
         .unwrap_or_default()
-        .iter()
+        .into_iter()
         .filter(|name| !busy(name))
-        .filter_map(|name| root.read(status::path(name)).ok())
+        .filter_map(|name| root.read(status::path(&name)).ok().map(|text| (name, text)))
         .collect();
-    for float in floats::plan(view, &statuses, &pinned, |_| false) {
+    let plan = |(name, text): (String, String)| {
+        let planned = bugs.without(&name, &text, || {
+            Ok(floats::plan(view, std::slice::from_ref(&text), &pinned, |_| {
+                false
+            }))
+        });
+        planned.unwrap_or_default()
+    };
+    for float in statuses.into_iter().flat_map(plan) {
         let applied = floats::apply(root, view, hypervisor, &float);
         let done: Vec<String> = applied.done.iter().map(live::show).collect();
         if !done.is_empty() {

@@ -7,7 +7,6 @@
 //! ```
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -24,7 +23,7 @@ use crate::daemon::server::{Server, Services};
 use crate::daemon::tasks::Task;
 use crate::daemon::worker::Worker;
 use crate::hypervisor::Hypervisor;
-use crate::panics;
+use crate::panics::guarded;
 use crate::view::Place;
 
 /// A worker that panicked (a bug) begins anew after this.
@@ -38,7 +37,6 @@ pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
 /// # Errors
 /// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
 pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
-    panics::quiet();
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
@@ -85,10 +83,10 @@ fn work(
             let inflight = Arc::clone(inflight);
             Worker::new(place, Arc::clone(queue), views, hypervisor(), inflight)?.run()
         };
-        match catch_unwind(AssertUnwindSafe(once)) {
+        match guarded(once) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => log::error!("the worker ended: {error}"),
-            Err(_) => log::error!("the worker panicked (a bug in virtfit)"),
+            Err(bug) => log::error!("the worker ended: {bug}"),
         }
         thread::sleep(AFTER_PANIC);
     }

@@ -11,7 +11,6 @@ use std::fs;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +25,7 @@ use crate::daemon::tasks::Task;
 use crate::doors::{Answer, Call};
 use crate::later;
 use crate::ledger::process::Parent;
+use crate::panics::guarded;
 use crate::root::Root;
 use crate::xml::Document;
 use virtfit_hook::operation::HookAction;
@@ -236,8 +236,8 @@ impl Pool {
             }
             match taken {
                 Ok((stream, _)) if busy < MOST => {
-                    if catch_unwind(AssertUnwindSafe(|| serve(&stream, &self.services))).is_err() {
-                        log::error!("a connection's thread panicked (a bug in virtfit): it got no answer");
+                    if let Err(bug) = guarded(|| serve(&stream, &self.services)) {
+                        log::error!("a connection got no answer: {bug}");
                     }
                 }
                 _ => log::warn!("more than {MOST} connections at once: one is closed without an answer"),
@@ -296,11 +296,14 @@ fn ask(services: &Services, peer: Peer, question: &Question) -> Reply {
             format!("virtfitd does not know the question '{}'", name.escape_debug()),
         ),
         Some((Rights::Root, _)) if !peer.is_trusted() => no(1, format!("only root may ask for '{name}'")),
-        Some((_, handler)) => handler(&Asked {
-            peer,
-            words,
-            body: &question.body,
-        }),
+        Some((_, handler)) => {
+            let asked = Asked {
+                peer,
+                words,
+                body: &question.body,
+            };
+            guarded(|| handler(&asked)).unwrap_or_else(|bug| no(1, bug.to_string()))
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::running::{Round, Running};
 use super::watch::{Change, Watch};
 use super::{earlier, seen};
 use crate::hypervisor::Hypervisor;
+use crate::panics::guarded;
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
 use virtfit_hook::wire::DISABLED;
@@ -221,8 +222,10 @@ impl Worker {
                     changes
                 },
             };
-            if let Next::Wait(waits) = self.definitions.look(&name, why, &mut around) {
-                self.pending.put(&name, why, waits);
+            match guarded(|| self.definitions.look(&name, why, &mut around)) {
+                Ok(Next::Wait(waits)) => self.pending.put(&name, why, waits),
+                Ok(Next::Done) => {}
+                Err(bug) => self.definitions.failed(&self.root, &name, bug),
             }
             self.absorb();
             if self.stop {

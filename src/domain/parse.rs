@@ -12,6 +12,7 @@ mod tuning;
 
 use crate::cpulist::MAX_ID;
 use crate::domain::Domain;
+use crate::panics;
 use crate::units::{IothreadId, KiB};
 use crate::uuid;
 use crate::xml::{Document, Element, XmlError};
@@ -28,7 +29,7 @@ pub const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";
 /// # Errors
 /// It is not XML, or as [`parse`].
 pub fn from_text(text: &str) -> Result<Domain, XmlError> {
-    parse(&Document::parse(text)?)
+    panics::guarded(|| parse(&Document::parse(text)?))?
 }
 
 /// Reads a domain from a document.
@@ -74,6 +75,7 @@ pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
     tuning::numatune(&root, &mut domain)?;
     cpu::features(&root, &mut domain)?;
     devices::read(&root, &mut domain)?;
+    panics::fault_point("parse", &domain.name);
     Ok(domain)
 }
 

@@ -14,6 +14,7 @@ use crate::ledger::pinned::{Pinned, Records, Thread};
 use crate::ledger::reservation::{Reservation, ReservedPins};
 use crate::ledger::running::Running;
 use crate::ledger::{Holder, taken};
+use crate::panics;
 use crate::plan::{Placement, Scope};
 use crate::policy::profile::MemoryMode;
 use crate::units::{HostCpu, VcpuId};
@@ -96,6 +97,7 @@ pub enum Class {
 pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
     let running = Running::parse(case.status, case.pinned)?;
     let domain = running.domain();
+    panics::fault_point("run", &domain.name);
     let mut live = Live {
         uuid: domain.uuid.clone(),
         name: domain.name.clone(),

@@ -23,6 +23,7 @@ use crate::ledger::process::Parent;
 use crate::ledger::read::{self, LedgerError};
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
+use crate::panics::guarded;
 use crate::plan::Verdict;
 use crate::root::Root;
 use crate::view::{Ask, View};
@@ -161,15 +162,19 @@ const NO: u8 = 3;
 /// Exit code of a guest that may not start undecided.
 const BROKEN: u8 = 1;
 
-/// Answers one call.
+/// Answers one call. A bug met on the way leaves the guest undecided, as anything does that is broken.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
-    match call.action() {
+    let answered = guarded(|| match call.action() {
         HookAction::Prepare => prepare::answer(call, context),
         HookAction::Filter => incoming::answer(call, context),
         HookAction::Release => release::answer(call, context),
         HookAction::Reconnect => reconnect::answer(call, context),
         HookAction::Started | HookAction::Nothing => Outcome::default(),
-    }
+    });
+    answered.unwrap_or_else(|bug| {
+        let guest = GuestXml::parse(&call.xml).ok();
+        give_up(call, context, guest.as_ref(), &format!("failed: {bug}"))
+    })
 }
 
 /// [`undecided`], marked unless this is so late that another process has decided.

@@ -12,6 +12,7 @@ use crate::idset::CpuSet;
 use crate::ledger::Taken;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::reservation::ReservedPins;
+use crate::panics;
 use crate::plan::{Placement, Plan, Scope, Verdict};
 use crate::plural::{cpus as cpus_of, is_or_are};
 use crate::policy::profile::OnNoFit;
@@ -158,6 +159,7 @@ fn pins_of(place: &Placement) -> ReservedPins {
 
 impl Case<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
+        panics::fault_point("start", &self.guest.domain.name);
         let notes = &self.plan.notes;
         let Some(on_no_fit) = notes.on_no_fit else {
             return Ok(self.as_it_is(""));

@@ -27,6 +27,7 @@ use crate::host::Host;
 use crate::idset::CpuSet;
 use crate::ledger::Ledger;
 use crate::ledger::guest::GuestText;
+use crate::panics::{self, Bug};
 use crate::plan::{Notes, Plan, Scope, Verdict};
 use crate::policy::{Policy, select};
 use crate::rewrite;
@@ -134,6 +135,20 @@ pub enum EngineError {
     /// The policy cannot be followed on this host or for this guest.
     #[error("{0}")]
     Policy(String),
+    /// Deciding panicked.
+    #[error("failed: {0}")]
+    Bug(#[from] Bug),
+}
+
+impl EngineError {
+    /// Returns whether virtfit failed rather than the text or the policy.
+    pub fn is_bug(&self) -> bool {
+        match self {
+            Self::Xml(error) => error.is_bug(),
+            Self::Policy(_) => false,
+            Self::Bug(_) => true,
+        }
+    }
 }
 
 /// Decides what becomes of a domain.
@@ -150,6 +165,7 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
 /// As there.
 pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let (document, current) = (&text.document, &text.guest.domain);
+    panics::fault_point("decide", &current.name);
     let mut provenance = text.provenance.clone()?;
     let resolved = before::has_resolved_cpu(provenance.as_ref(), current, inputs.scope);
     let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::ledger::cache::{Folder, Listed};
 use crate::ledger::read::LedgerError;
+use crate::panics::guarded;
 use crate::root::Root;
 
 /// One file of a folder.
@@ -40,7 +41,8 @@ pub(super) fn files<'l, T: Clone>(
             Some(said) => said.clone(),
             None => match root.read(format!("{folder}/{stem}.{extension}")) {
                 Ok(text) => {
-                    let said = parse(&text);
+                    // A file that virtfit itself fails on is one that cannot be read: the others go on.
+                    let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(format!("failed: {bug}")));
                     if let Some(stamp) = stamp {
                         known.put(stem, *stamp, now, said.clone());
                     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::domain::{self, Cell, Domain, NumaMemory};
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::MemoryUse;
+use crate::panics;
 use crate::policy::profile::OnNoFit;
 use crate::rewrite::{self, Provenance};
 use crate::settings::{Target, Value};
@@ -87,14 +88,16 @@ impl<'t> GuestText<'t> {
     /// # Errors
     /// As [`GuestXml::parse`].
     pub fn read(text: Cow<'t, str>) -> Result<Self, XmlError> {
-        let document = Document::of(text)?;
-        let domain = domain::parse::parse(&document)?;
-        let provenance = rewrite::provenance(&document);
-        Ok(Self {
-            guest: Arc::new(GuestXml::new(domain, &provenance)),
-            provenance,
-            document,
-        })
+        panics::guarded(|| {
+            let document = Document::of(text)?;
+            let domain = domain::parse::parse(&document)?;
+            let provenance = rewrite::provenance(&document);
+            Ok(Self {
+                guest: Arc::new(GuestXml::new(domain, &provenance)),
+                provenance,
+                document,
+            })
+        })?
     }
 }
 

@@ -7,6 +7,7 @@ use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::pinned::{Records, Thread};
 use crate::ledger::status;
+use crate::panics;
 use crate::rewrite::{self, Provenance};
 use crate::settings::Value;
 use crate::units::{Id, VcpuId};
@@ -41,6 +42,10 @@ impl Running {
     /// # Errors
     /// As [`status::parse`].
     pub fn parse(text: &str, pinned: &Records) -> Result<Self, XmlError> {
+        panics::guarded(|| Self::read(text, pinned))?
+    }
+
+    fn read(text: &str, pinned: &Records) -> Result<Self, XmlError> {
         let document = Document::parse(text)?;
         let root = document.root();
         let Some(domain) = root.child("domain").filter(|_| root.name() == "domstatus") else {

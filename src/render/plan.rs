@@ -3,6 +3,7 @@
 use crate::host::Host;
 use crate::idset::CpuSet;
 use crate::ledger::Taken;
+use crate::panics;
 use crate::plan::{Plan, Scope, Verdict};
 use crate::plural::counted;
 
@@ -30,6 +31,7 @@ pub fn text_as(
     taken: &Taken,
     style: &Style,
 ) -> String {
+    panics::fault_point("show", &plan.guest);
     let mut out = Vec::new();
     headline(plan, style, &mut out);
     let reasons = reasons(plan);

@@ -10,6 +10,7 @@ use crate::ledger::pinned::Records;
 use crate::ledger::running::Running;
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{claims, status, taken};
+use crate::panics::guarded;
 use crate::policy::select;
 use crate::units::KiB;
 use crate::view::View;
@@ -24,7 +25,12 @@ pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
     for (name, text) in texts(view, status::FOLDER, &mut Vec::new()) {
         let definition = definitions.get(&name);
         let guest = match Running::parse(&text, &records) {
-            Ok(found) => running::guest(view, &found, definition.map(String::as_str), &vhost),
+            Ok(found) => {
+                let definition = definition.map(String::as_str);
+                guarded(|| running::guest(view, &found, definition, &vhost))
+                    .unwrap_or_else(|bug| failed(&name, "unknown", format!("failed: {bug}")))
+            }
+            Err(error) if error.is_bug() => failed(&name, "unknown", error.to_string()),
             // The view's own warning says what is wrong with the file.
             Err(error) => Guest {
                 state: "unknown".into(),
@@ -36,7 +42,9 @@ pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
     }
     for (name, text) in &definitions {
         if !guests.contains_key(name) {
-            guests.insert(name.clone(), defined(view, name, text));
+            let guest = guarded(|| defined(view, name, text))
+                .unwrap_or_else(|bug| failed(name, "shut off", format!("failed: {bug}")));
+            guests.insert(name.clone(), guest);
         }
     }
     for holder in view
@@ -89,6 +97,15 @@ fn blank(name: &str) -> Guest {
     }
 }
 
+/// A guest that virtfit itself fails on.
+fn failed(name: &str, state: &str, problem: String) -> Guest {
+    Guest {
+        state: state.into(),
+        problem: Some(problem),
+        ..blank(name)
+    }
+}
+
 /// A guest that does not run.
 fn defined(view: &View, name: &str, text: &str) -> Guest {
     let mut guest = Guest {
@@ -97,6 +114,7 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
     };
     let parsed = match GuestXml::parse(text) {
         Ok(parsed) => parsed,
+        Err(error) if error.is_bug() => return failed(name, "shut off", error.to_string()),
         Err(error) => {
             guest.problem = Some(format!("its definition cannot be read: {error}"));
             return guest;
@@ -112,7 +130,10 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
     guest.profile = selected.profile.map(|profile| profile.name);
     guest.claims = parsed.wrote.union(&parsed.withheld);
     guest.nodes = running::nodes_of(view, &guest.claims);
-    guest.pending = pending::inactive(view, text, &parsed, &guest.claims);
+    match pending::inactive(view, text, &parsed, &guest.claims) {
+        Ok(pending) => guest.pending = pending,
+        Err(bug) => guest.problem = Some(bug.to_string()),
+    }
     guest
 }
 

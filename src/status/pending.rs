@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::Decision;
+use crate::engine::{Decision, EngineError};
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::running::Running;
@@ -12,9 +12,12 @@ use crate::view::{Ask, View};
 use crate::xml::Document;
 
 /// A running guest: its definition has what it does not run with, or would get it.
-pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Vec<String> {
+///
+/// # Errors
+/// virtfit itself fails on the definition.
+pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Result<Vec<String>, EngineError> {
     let Some(text) = definition.filter(|_| !running.starting) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     // What virtfit wrote there and here, pins as they were written.
     let written = |provenance: Option<&rewrite::Provenance>| -> BTreeSet<String> {
@@ -29,18 +32,27 @@ pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Vec<
         .ok()
         .and_then(|document| rewrite::provenance(document).ok().flatten());
     if written(defined.as_ref()) != written(running.provenance.as_ref()) {
-        return vec!["shut down, start".into()];
+        return Ok(vec!["shut down, start".into()]);
     }
     match view.decide(text, Ask::of(Scope::Boot)) {
         Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
-            vec!["virtfit apply, shut down, start".into()]
+            Ok(vec!["virtfit apply, shut down, start".into()])
         }
-        _ => Vec::new(),
+        Err(bug) if bug.is_bug() => Err(bug),
+        _ => Ok(Vec::new()),
     }
 }
 
 /// A guest that does not run: it would be refused, would not get what its profile wants, or would be moved.
-pub fn inactive(view: &View, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<String> {
+///
+/// # Errors
+/// virtfit itself fails on the definition.
+pub fn inactive(
+    view: &View,
+    text: &str,
+    guest: &GuestXml,
+    claims: &CpuSet,
+) -> Result<Vec<String>, EngineError> {
     let mut out = Vec::new();
     let taken = view.taken(&guest.domain);
     let lost: CpuSet = claims.iter().filter(|cpu| taken.cpus.contains_key(cpu)).collect();
@@ -49,9 +61,10 @@ pub fn inactive(view: &View, text: &str, guest: &GuestXml, claims: &CpuSet) -> V
     }
     let decision = match view.decide(text, Ask::of(Scope::Boot)) {
         Ok(decision) => decision,
+        Err(bug) if bug.is_bug() => return Err(bug),
         Err(error) => {
             out.push(error.to_string());
-            return out;
+            return Ok(out);
         }
     };
     let plan = decision.plan();
@@ -63,5 +76,5 @@ pub fn inactive(view: &View, text: &str, guest: &GuestXml, claims: &CpuSet) -> V
         Decision::Tuned { .. } if lost.is_empty() => out.push("virtfit apply".into()),
         Decision::Tuned { .. } | Decision::Unchanged(_) => {}
     }
-    out
+    Ok(out)
 }

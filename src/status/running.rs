@@ -35,6 +35,10 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
     };
     let vcpus = || threads.iter().filter(|thread| thread.role.starts_with("vcpu "));
     let realtime = vcpus().find(|thread| matches!(thread.scheduler.as_str(), "fifo" | "rr"));
+    let (pending, problem) = match pending::running(view, running, definition) {
+        Ok(pending) => (pending, None),
+        Err(bug) => (Vec::new(), Some(bug.to_string())),
+    };
     Guest {
         name: domain.name.clone(),
         uuid: domain.uuid.clone(),
@@ -54,9 +58,9 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
         memory_kib: domain.memory,
         page_kib: memory.iter().find_map(|uses| uses.page),
         wait_percent: wait_percent(vcpus()),
-        pending: pending::running(view, running, definition),
+        pending,
         undecided: None,
-        problem: None,
+        problem,
         held,
         floating,
         threads,

@@ -1,18 +1,49 @@
 //! What is wrong with an XML text.
 
+use std::fmt;
+
+use crate::panics::Bug;
+
 /// What is wrong with an XML text, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {problem}")]
 pub struct XmlError {
-    /// From 1.
+    /// From 1; 0 where the reader itself failed ([`Bug`]).
     pub line: usize,
-    /// From 1, in characters.
+    /// From 1, in characters; 0 where the reader itself failed.
     pub column: usize,
     /// What is wrong there.
     pub problem: String,
 }
 
+impl fmt::Display for XmlError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_bug() {
+            true => write!(out, "{}", self.problem),
+            false => write!(
+                out,
+                "line {}, column {}: {}",
+                self.line, self.column, self.problem
+            ),
+        }
+    }
+}
+
+impl From<Bug> for XmlError {
+    fn from(bug: Bug) -> Self {
+        Self {
+            line: 0,
+            column: 0,
+            problem: format!("failed: {bug}"),
+        }
+    }
+}
+
 impl XmlError {
+    /// Returns whether virtfit failed rather than the text.
+    pub fn is_bug(&self) -> bool {
+        self.line == 0
+    }
+
     /// An error at a byte offset of `text`.
     pub fn at(text: &str, offset: usize, problem: impl Into<String>) -> Self {
         let mut cut = offset.min(text.len());

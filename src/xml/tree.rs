@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::error::XmlError;
 use super::read::{Pieces, check_characters};
 use super::text::{append_text, decode};
+use crate::panics;
 
 /// The largest text accepted, in bytes: the longest string libvirt's RPC carries (`REMOTE_STRING_MAX`), so no domain
 /// libvirt knows is larger.
@@ -88,6 +89,10 @@ impl<'a> Document<'a> {
     /// # Errors
     /// As [`Document::parse`].
     pub fn of(text: Cow<'a, str>) -> Result<Self, XmlError> {
+        panics::guarded(|| Self::read(text))?
+    }
+
+    fn read(text: Cow<'a, str>) -> Result<Self, XmlError> {
         if text.len() > MAX_BYTES {
             return Err(XmlError::at(
                 "",

@@ -15,6 +15,11 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 fn main() -> ExitCode {
+    virtfit::panics::quiet();
+    virtfit::panics::guarded(run).unwrap_or_else(|bug| fail(&bug.to_string()))
+}
+
+fn run() -> ExitCode {
     let Some(to) = std::env::args_os().nth(1).map(PathBuf::from) else {
         return fail("usage: virtfit-generate DIR");
     };

@@ -7,6 +7,7 @@ use virt::sys;
 use virtfit::daemon::calls::{Found, Request, Response};
 use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::idset::CpuSet;
+use virtfit::panics;
 
 /// One connection, made with the first call and made again after it broke.
 pub struct Libvirt {
@@ -89,6 +90,7 @@ impl Libvirt {
     }
 
     fn lookup(&mut self, guest: &str) -> Result<Option<Found>, HypervisorError> {
+        panics::fault_point("call", guest);
         self.with(|connection| {
             let found = connection
                 .lookup_domain_by_name(guest)

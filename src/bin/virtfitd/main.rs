@@ -1,6 +1,6 @@
 //! `virtfitd`: the daemon, and libvirt for the other programs (`virtfitd call`).
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +9,7 @@ use clap::Parser as _;
 use virtfit::cli::logger;
 use virtfit::daemon::args::{Args, Command};
 use virtfit::daemon::{calls, serve};
+use virtfit::panics;
 use virtfit::root::Root;
 use virtfit::view::Place;
 
@@ -17,6 +18,11 @@ mod libvirt;
 use libvirt::Libvirt;
 
 fn main() -> ExitCode {
+    panics::quiet();
+    panics::guarded(run).unwrap_or_else(|bug| fail(&bug.to_string()))
+}
+
+fn run() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Some(Command::Call) => {
@@ -47,6 +53,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends with a line on stderr, also where there is no logger yet.
+fn fail(text: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "virtfitd: {text}");
+    ExitCode::FAILURE
 }
 
 /// Goes on as `virtfit daemon`, the same daemon in a program that does not link libvirt: libvirt's client library brings some
