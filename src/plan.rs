@@ -1,4 +1,4 @@
-//! A plan: what would change for one guest and why. Its JSON is the contract of `cli.md`.
+//! A plan: what would change for one guest and why. `docs/placement.md` section 5 describes its JSON.
 
 use std::collections::BTreeMap;
 

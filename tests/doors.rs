@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! host       a throw-away host, and hooks called on it, in this process and as processes
-//! cases      (a), (b), (c) of design.md section 1, and what comes in
+//! cases      (a), (b), (c) of docs/design.md section 2, and what comes in
 //! properties any order of starts and ends
 //! races      processes against each other, 100 times
 //! faults     locks that are held, folders that cannot be written, processes that are killed

@@ -4,7 +4,7 @@
 //! but a C library: it runs several times for each start of a guest, while libvirt holds a lock. `Makefile` (`build_hook`) builds it
 //! for musl where Rust has that target.
 //!
-//! What holds whatever happens (`design.md` sections 1 and 5):
+//! What holds whatever happens (`docs/design.md` sections 1 and 7):
 //! - libvirt waits without a limit: this ends before [`clock::END`], even if everybody it asks hangs.
 //! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one exception is a guest about to
 //!   start whose own provenance says that it shall not run without its placement: exit 1.

@@ -1,4 +1,4 @@
-//! The operations of libvirt's qemu hook, and what each asks of virtfit. `docs/design.md` has the table in words.
+//! The operations of libvirt's qemu hook, and what each asks of virtfit. `docs/design.md` section 1 has the table in words.
 //!
 //! Source: libvirt `docs/hooks.rst`, "/etc/libvirt/hooks/qemu". An operation that a later libvirt adds asks for nothing.
 

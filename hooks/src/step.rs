@@ -1,4 +1,4 @@
-//! The step of a guest's life that libvirt is at, and what may come of it. `design.md` section 1 has the table.
+//! The step of a guest's life that libvirt is at, and what may come of it. `docs/design.md` section 1 has the table.
 
 use std::ffi::{OsStr, OsString};
 

@@ -1,6 +1,6 @@
 //! `virtfit hook GUEST OP SUBOP EXTRA`: what libvirt's hook does when no daemon answers, in this process.
 //!
-//! Rules that come before all others (`design.md` sections 1 and 5):
+//! Rules that come before all others (`docs/design.md` sections 1 and 7):
 //! - libvirt waits for the hook with a lock held and without a limit: after 900 ms this gives up by itself.
 //! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one exception is a
 //!   guest about to start whose own provenance says that it shall not run without its placement: exit 1.

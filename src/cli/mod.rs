@@ -1,4 +1,4 @@
-//! The command line: argv and streams at the edge, one file a command. `cli.md` is its contract.
+//! The command line: argv and streams at the edge, one file a command. The pages of `docs/man/` describe them.
 //!
 //! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. So stdout holds a whole answer or nothing.
 

@@ -1,4 +1,4 @@
-//! What becomes of one definition. `design.md` sections 1 and 4 are the contract; this is the order of the questions:
+//! What becomes of one definition. `docs/design.md` section 5.4 has the rules; this is the order of the questions:
 //!
 //! ```text
 //! file gone ────────────────────────────────► forgotten

@@ -1,6 +1,6 @@
 //! Guests that libvirt is starting or taking over now: between `prepare` and the end of `started` or `release`, in `reconnect`,
 //! arriving by migration or restore. libvirt holds their lock meanwhile; a call that locks such a guest, or lists domains, would
-//! wait, and could freeze the whole driver (`design.md` section 1).
+//! wait, and could freeze the whole driver (`docs/design.md` section 5.3).
 //!
 //! Marks are kept in memory only. A daemon that was restarted knows them again from the files: see [`in_ledger`].
 

@@ -1,4 +1,4 @@
-//! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `design.md` section 4 is its contract.
+//! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `docs/design.md` section 5 describes it.
 
 pub mod args;
 pub mod bugs;

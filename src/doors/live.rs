@@ -1,6 +1,6 @@
 //! `started`: what the running guest lacks and can still get.
 //!
-//! libvirt's API moves threads, binds memory where no mode is set yet, and nothing else (`libvirt.md` section 5); scheduling
+//! libvirt's API moves threads, binds memory where no mode is set yet, and nothing else (`docs/libvirt.md` section 5); scheduling
 //! classes are set on the threads themselves. The rest waits for the next start. Pure: a status file's text and what was
 //! promised in, changes out. A guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
 

@@ -1,5 +1,5 @@
 //! The doors libvirt's qemu hook opens: what each operation comes to, in whichever process it is worked out (the daemon, or
-//! `virtfit hook` without one). `design.md` section 1 has the table.
+//! `virtfit hook` without one). `docs/design.md` section 1 has the table.
 //!
 //! ```text
 //! operation   what an operation asks for
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Nothing here calls libvirt or waits for anybody who does, and nothing here fails: what is broken or late is an
-//! [`Outcome`] that lets the guest go on (`design.md` section 5).
+//! [`Outcome`] that lets the guest go on (`docs/design.md` section 7).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,6 +1,6 @@
 //! `prepare begin`: a guest is about to start with the XML it has. libvirt throws away what is printed here; what counts
 //! is that the guest's CPUs and memory are its own from now on, and the veto. The cases (a), (b), (c) are those of
-//! `design.md` section 1.
+//! `docs/design.md` section 2.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Who holds what: running guests, reservations, and what definitions claim. `design.md` section 3 is its contract.
+//! Who holds what: running guests, reservations, and what definitions claim. `docs/design.md` section 3 has the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What of a host is taken, seen by one guest: the ledger without that guest, under a policy's sets.
 //!
-//! `design.md` section 3 is the contract. CPUs are here, pages and other memory in `taken/memory.rs`.
+//! `docs/design.md` section 3 has the rules. CPUs are here, pages and other memory in `taken/memory.rs`.
 
 mod memory;
 

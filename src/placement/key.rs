@@ -1,4 +1,4 @@
-//! The order in which placements are compared: `engine.md` section 2, item 6, one field a criterion.
+//! The order in which placements are compared: `docs/placement.md` section 3, one field a criterion.
 
 use std::cmp::Reverse;
 use std::ops::{Add, AddAssign};

@@ -1,4 +1,4 @@
-//! Placement: which CPU, node and page each part of a guest gets. `engine.md` section 2 is its contract.
+//! Placement: which CPU, node and page each part of a guest gets. `docs/placement.md` section 2 has the rules.
 //!
 //! Exact: if a placement that satisfies the demand exists, one is found, and of all that do the best by [`Key`]'s
 //! order. Deterministic and pure: a [`Demand`] and a [`Supply`] in, a [`Placed`] out. The way through the files:

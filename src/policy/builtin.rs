@@ -1,4 +1,4 @@
-//! The built-in profiles: the table of `engine.md` section 1.
+//! The built-in profiles: the table of `docs/policy.md`, "Built-in profiles".
 
 use super::profile::{
     CacheRule, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hugepages, IothreadCount,

@@ -1,4 +1,5 @@
-//! The policy: what an administrator asks for, checked and merged. `engine.md` section 1 is its contract.
+//! The policy: what an administrator asks for, checked and merged. `docs/placement.md` section 1 explains
+//! its terms, `docs/policy.md` has every key.
 
 use std::collections::BTreeMap;
 use std::path::Path;

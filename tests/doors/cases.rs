@@ -1,4 +1,4 @@
-//! What a start is promised, vetoed and told: the cases of `design.md` section 1.
+//! What a start is promised, vetoed and told: the cases of `docs/design.md` section 2.
 
 use std::cell::Cell;
 use std::fs;
