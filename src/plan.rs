@@ -81,6 +81,8 @@ pub struct Notes {
     pub on_no_fit: Option<OnNoFit>,
     /// vCPUs its profile gives a CPU of their own.
     pub dedicated_vcpus: VcpuSet,
+    /// The guest carries virtfit's settings though it has no profile.
+    pub leftover: bool,
 }
 
 /// Where every thread and page of a guest goes.

@@ -5,6 +5,11 @@
 mod asked;
 
 use asked::{Asked, guest, pins};
+use virtfit::engine::{self, Inputs};
+use virtfit::facts::GuestFacts;
+use virtfit::ledger::Ledger;
+use virtfit::plan::Scope;
+use virtfit::policy::Policy;
 
 /// A disk of a file that is not there, with these attributes of its driver.
 fn disk(target: &str, driver: &str) -> String {
@@ -537,5 +542,52 @@ fn cache_passthrough_and_the_cpu_mode_go_together() {
         let xml = guest(4, 1024, "", &cpu(mode, cache), "");
         host.decide(keys, &xml)
             .expect(&format!("{mode} {cache}: {keys}"), wanted);
+    }
+}
+
+/// Where no rule matches, what virtfit wrote is named; from another host, what would keep the guest from starting is taken out.
+#[test]
+fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
+    let large = Asked::on("paper");
+    let keys = "max_nodes = 1\nemulator = \"housekeeping\"\nhugepages = \"off\"\nmemory_mode = \"strict\"";
+    let answer = large.decide(keys, &guest(4, 1024, "", "", ""));
+    let tuned = answer.xml().unwrap();
+    assert!(tuned.contains("<numatune>") && tuned.contains("<topology"));
+    let small = asked::synthetic("numa:1 core:2 pu:1");
+    for (row, host, scope, goes) in [
+        ("defined", &large.host, Scope::Boot, false),
+        ("restored", &large.host, Scope::Incoming, false),
+        ("defined, a smaller host", &small, Scope::Boot, false),
+        ("migrated to a smaller host", &small, Scope::Incoming, true),
+    ] {
+        let inputs = Inputs {
+            host,
+            policy: &Policy::builtin(),
+            ledger: &Ledger::default(),
+            facts: &GuestFacts::default(),
+            scope,
+            profile: None,
+            keep: Default::default(),
+            earlier: None,
+            bound: false,
+        };
+        let decision = engine::decide(tuned, &inputs).unwrap();
+        let plan = decision.plan();
+        let said = format!(
+            "carries virtfit's settings though no rule matches: virtfit revert {}",
+            plan.guest
+        );
+        assert_eq!(plan.reasons, [said], "{row}");
+        assert_eq!(plan.placement, None, "{row}");
+        assert_eq!(decision.xml().is_some(), goes, "{row}");
+        if let Some(xml) = decision.xml() {
+            for gone in ["<vcpupin", "<emulatorpin", "<numatune>"] {
+                assert!(!xml.contains(gone), "{row}: {gone} in {xml}");
+            }
+            assert!(
+                xml.contains("<topology"),
+                "{row}: what the guest sees stays: {xml}"
+            );
+        }
     }
 }

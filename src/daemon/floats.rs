@@ -6,6 +6,7 @@
 
 use crate::daemon::live::{Applied, calls};
 use crate::daemon::running::follows;
+use crate::doors::leftover;
 use crate::doors::live::{balanced, held_by};
 use crate::hypervisor::{Hypervisor, LiveChange};
 use crate::idset::{CpuSet, NodeSet};
@@ -126,7 +127,7 @@ impl Ways<'_> {
     /// It is, or is to be, kept off held CPUs though no rule matches it.
     fn is_confined(&self) -> bool {
         let before = self.record.is_some_and(|record| record.confined);
-        before || (self.profile.is_none() && self.record.is_none() && self.running.provenance.is_none())
+        before || (self.profile.is_none() && self.record.is_none() && self.running.guest.ours.is_empty())
     }
 
     /// All CPUs a thread could float on if nobody held any; `None`: it does not float, or not by virtfit's doing.
@@ -202,7 +203,10 @@ impl Ways<'_> {
 
     /// The nodes it stays on; `None`: any. Where the profile keeps it together, those where it was put first: its memory is there.
     fn nodes(&self, first: &CpuSet) -> Option<NodeSet> {
-        let profile = self.profile?;
+        let Some(profile) = self.profile else {
+            // No rule matches: near its memory, wherever that is bound.
+            return Some(leftover::nodes(&self.running.guest)).filter(|nodes| !nodes.is_empty());
+        };
         let together = profile.cpus == Cpus::Mixed || profile.max_nodes != MaxNodes::Auto;
         let node_of = |cpu| Some(self.view.host.core_of(cpu)?.node);
         let nodes: NodeSet = first.iter().filter_map(node_of).collect();

@@ -254,7 +254,11 @@ impl Running {
                 self.said.insert(name.into(), line);
             }
         }
-        Ok(if applied.gone { Round::Gone } else { Round::Done })
+        Ok(match applied.gone {
+            true => Round::Gone,
+            false if live.frees && !applied.done.is_empty() => Round::Again,
+            false => Round::Done,
+        })
     }
 }
 

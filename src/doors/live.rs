@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::domain::{self, Domain};
-use crate::engine::{Decision, EngineError};
+use crate::doors::leftover;
+use crate::engine::{self, Decision, EngineError};
 use crate::hypervisor::LiveChange;
 use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::pinned::{Pinned, Records, Thread};
@@ -64,6 +65,8 @@ pub struct Live {
     pub observe: bool,
     /// The guest started before the policy changed (`on_policy_change = "report"`): changes are logged, not made.
     pub waits_for_start: bool,
+    /// The guest leaves CPUs that another guest holds too: whoever is looked at next has to know.
+    pub frees: bool,
 }
 
 /// The class a thread shall have.
@@ -112,8 +115,13 @@ pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
     let decided = decide(&running, case.reservation, view)?;
     let plan = decided.decision.plan();
     let profile = plan.profile.as_deref().and_then(|name| view.policy.profile(name));
-    let Some(profile) = profile.filter(|profile| !profile.off) else {
-        return Ok(live);
+    let profile = match profile.filter(|profile| !profile.off) {
+        Some(profile) => profile,
+        None if plan.notes.leftover => {
+            leave_held(&mut live, &running, &case, view);
+            return Ok(live);
+        }
+        None => return Ok(live),
     };
     live.profile = Some(profile.name.clone());
     let placement = plan.placement.as_ref();
@@ -147,14 +155,41 @@ pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
         live.changes.extend(numa(domain, &after, &running));
     }
     live.classes = classes(&running, &after, pinned, placement, view);
-    live.waits_for_start =
-        !case.follows && pinned.is_none() && promised.is_none() && !collides(&running, view);
+    let collides = pinned.is_none() && promised.is_none() && collides(&running, view);
+    live.waits_for_start = !case.follows && pinned.is_none() && promised.is_none() && !collides;
+    live.frees = collides;
     live.waits = waits(&running, view);
     if !decided.bound {
         let why = "it does not fit where its vCPUs run, as it was started";
         live.waits.push(("memory on their node".into(), why.into()));
     }
     Ok(live)
+}
+
+/// Moves a guest that no rule matches off CPUs that virtfit's pins put it on: to where `prepare` promised, or where another
+/// guest holds them too. A guest whose rule went while it ran keeps what it alone holds.
+fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &View) {
+    let domain = running.domain();
+    let mut after = domain.clone();
+    let pinned = case.pinned.of(&domain.uuid, running.pid);
+    let promised = case.reservation.and_then(|promised| promised.pins.as_ref());
+    match (pinned, promised) {
+        (Some(pinned), _) => live.changes = unfinished(pinned, running),
+        (None, Some(pins)) => promise(&mut after, pins),
+        (None, None) if collides(running, view) => {
+            let pins = leftover::pins(view, &running.guest, &view.taken(domain));
+            promise(&mut after, &pins);
+            live.frees = true;
+        }
+        (None, None) => return,
+    }
+    if pinned.is_none() {
+        // Every mask floats, also one of a single CPU: it is nobody's own.
+        threads(live, running, &after, &CpuSet::new(), view, |_| true);
+    }
+    live.reasons.push(engine::leftover::reason(&live.name));
+    let record = pinned.or(live.record.as_ref());
+    live.classes = classes(running, &after, record, None, view);
 }
 
 /// A decision about a running guest.

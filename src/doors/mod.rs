@@ -6,6 +6,7 @@
 //! prepare     a guest starts: verify, reserve, veto         own      what the XML itself pins and takes
 //! incoming    a migration or restore: filter, reserve       reserve  decided, locked, looked again, written
 //! release     what it held is free                          words    the lines for the log and the user
+//! leftover    virtfit's settings where no rule matches
 //! reconnect   a restarted libvirt has the guest again
 //! ```
 //!
@@ -32,6 +33,7 @@ use virtfit_hook::messages;
 use virtfit_hook::operation::HookAction;
 
 pub mod incoming;
+pub mod leftover;
 pub mod own;
 pub mod prepare;
 pub mod reconnect;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::doors::leftover;
 use crate::doors::own::{self, Own, Standing};
 use crate::doors::reserve::{self, Reserved, Want};
 use crate::doors::{Answer, Call, Context, NO, Outcome, give_up, words};
@@ -161,6 +162,9 @@ impl Case<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
         panics::fault_point("start", &self.guest.domain.name);
         let notes = &self.plan.notes;
+        if notes.leftover {
+            return Ok(self.leftover());
+        }
         let Some(on_no_fit) = notes.on_no_fit else {
             return Ok(self.as_it_is(""));
         };
@@ -236,9 +240,35 @@ impl Case<'_> {
             memory: self.own.reserved_memory(),
             pins: None,
         };
-        let told = match want.cpus.is_empty() {
+        let mut told = match want.cpus.is_empty() {
             true => "it reserves no CPU".to_string(),
             false => format!("{whose}{}", self.reserved(&want.cpus)),
+        };
+        // Pins that virtfit may not move.
+        let collide = self.own.pinned.difference(&self.without_taken(&self.own.pinned));
+        if !collide.is_empty() {
+            let held = self.taken.holders_of(&collide);
+            told.push_str(&format!("; it is pinned to CPUs of others all the same: {held}"));
+        }
+        Fate::Admit { want, told }
+    }
+
+    /// No rule matches the guest, which carries virtfit's settings: virtfit's pins hold nothing, an administrator's do.
+    fn leftover(&self) -> Fate {
+        let others = Own::of(self.view, &leftover::without_ours(self.guest));
+        let cpus = others.free(self.taken);
+        let pins = leftover::pins(self.view, self.guest, self.taken);
+        let told = match (pins.vcpus.values().next(), cpus.is_empty()) {
+            (Some(open), true) => format!("it floats on {}", cpus_of(open)),
+            (Some(open), false) => format!("it floats on {}; {}", cpus_of(open), self.reserved(&cpus)),
+            (None, true) => "it reserves no CPU".to_string(),
+            (None, false) => self.reserved(&cpus),
+        };
+        let want = Want {
+            cpus,
+            withheld: CpuSet::new(),
+            memory: self.own.reserved_memory(),
+            pins: (pins != ReservedPins::default()).then_some(pins),
         };
         Fate::Admit { want, told }
     }

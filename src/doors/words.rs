@@ -9,6 +9,10 @@ pub fn summary(plan: &Plan) -> String {
     let profile = plan.profile.as_deref().unwrap_or("-");
     match plan.verdict {
         Verdict::Refused => format!("{guest}: refused by {profile}: {}", plan.reasons.join("; ")),
+        Verdict::Tuned if plan.notes.leftover => {
+            let reason = crate::engine::leftover::reason(guest);
+            format!("{guest}: pins and memory binding taken out, {reason}")
+        }
         Verdict::Tuned => {
             let place = if plan.is_without_place() {
                 " without a place of its own"
@@ -20,6 +24,9 @@ pub fn summary(plan: &Plan) -> String {
                 count => format!(", {}", counted(count, "change")),
             };
             format!("{guest}: tuned by {profile}{place}{tail}")
+        }
+        Verdict::Unchanged if plan.notes.leftover => {
+            format!("{guest}: unchanged, {}", crate::engine::leftover::reason(guest))
         }
         Verdict::Unchanged if plan.profile.is_none() => format!("{guest}: unchanged, no rule matches"),
         Verdict::Unchanged if plan.notes.on_no_fit.is_none() => {

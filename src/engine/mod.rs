@@ -6,6 +6,7 @@
 //! mod       XML → what an administrator wrote and what virtfit wrote → profile → placement → settings → XML
 //! before    what of virtfit's own is not what it was any more
 //! incoming  pins of another host do not count
+//! leftover  settings of virtfit's in a guest that no rule matches
 //! wishes    the profile as far as this guest, door and host can follow it
 //! job       from here on, step by step
 //! demand    profile and domain → what placement has to find
@@ -39,6 +40,7 @@ pub mod before;
 pub mod demand;
 pub mod incoming;
 mod job;
+pub mod leftover;
 pub mod mirror;
 mod place;
 pub mod same;
@@ -203,9 +205,17 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     plan.notes.chosen_by = selection.chosen_by.clone();
     plan.reasons.extend(selection.notes.iter().cloned());
     let Some(profile) = selection.profile else {
-        plan.reasons
-            .push("no rule matches and it asks for no profile".into());
-        return Ok(Decision::Unchanged(plan));
+        plan.notes.leftover = text.guest.carries;
+        if !text.guest.carries {
+            plan.reasons
+                .push("no rule matches and it asks for no profile".into());
+            return Ok(Decision::Unchanged(plan));
+        }
+        plan.reasons.push(leftover::reason(&plan.guest));
+        return match inputs.scope {
+            Scope::Boot => Ok(Decision::Unchanged(plan)),
+            Scope::Incoming => leftover::without_foreign(text, inputs.host, plan),
+        };
     };
     plan.profile = Some(profile.name.clone());
     if profile.off {

@@ -21,6 +21,10 @@ pub struct GuestXml {
     pub domain: Domain,
     /// The CPUs of pins on one CPU that virtfit wrote and nobody changed since.
     pub wrote: CpuSet,
+    /// Something in it was set by virtfit.
+    pub carries: bool,
+    /// Pins that virtfit wrote and nobody changed since, also those that float.
+    pub ours: BTreeSet<Target>,
     /// Threads that virtfit pinned to several CPUs: floating ones, and support threads on shared or housekeeping CPUs.
     pub floating: BTreeSet<Target>,
     /// CPUs it recorded as withheld.
@@ -55,14 +59,17 @@ impl GuestXml {
                 return guest;
             }
         };
+        guest.carries = !provenance.owned.is_empty();
         for owned in &provenance.owned {
             let (Value::Cpus(wrote), Some(pin)) = (&owned.wrote, pin(&guest.domain, &owned.target)) else {
                 continue;
             };
             if wrote.len() > 1 && pin.len() > 1 {
                 guest.floating.insert(owned.target.clone());
+                guest.ours.insert(owned.target.clone());
             } else if wrote.len() == 1 && wrote == pin {
                 guest.wrote.extend_from(wrote);
+                guest.ours.insert(owned.target.clone());
             }
         }
         guest.withheld = provenance.head.withheld.clone();

@@ -1,0 +1,56 @@
+//! Settings of virtfit's in a guest that has no profile.
+
+use super::{Decision, EngineError, incoming};
+use crate::host::Host;
+use crate::ledger::guest::GuestText;
+use crate::plan::{Plan, Verdict};
+use crate::rewrite;
+use crate::settings::Target;
+use crate::xml::Document;
+
+/// Says that a guest carries such settings, and the way out.
+pub fn reason(guest: &str) -> String {
+    format!("carries virtfit's settings though no rule matches: virtfit revert {guest}")
+}
+
+/// Takes pins, scheduling and memory binding out of XML that comes in, where they name CPUs or nodes that this host does not
+/// have: the guest would not start. Valid ones stay, for `prepare` to move the guest off them; so does all the guest sees.
+pub(super) fn without_foreign(
+    text: &GuestText<'_>,
+    host: &Host,
+    mut plan: Plan,
+) -> Result<Decision, EngineError> {
+    let domain = &text.guest.domain;
+    if incoming::without_foreign(domain.clone(), host) == *domain {
+        return Ok(Decision::Unchanged(plan));
+    }
+    let provenance = text.provenance.clone()?;
+    let stays = |target: &Target| !is_place(target);
+    let reverted = rewrite::revert_but(&text.document, stays)?;
+    if reverted.xml == text.document.text() {
+        return Ok(Decision::Unchanged(plan));
+    }
+    let after = Document::parse(&reverted.xml)?;
+    plan.changes = rewrite::changes(&text.document, &after, &[], provenance.as_ref())?;
+    plan.changes
+        .iter_mut()
+        .for_each(|change| change.takes_effect = "now");
+    plan.verdict = Verdict::Tuned;
+    Ok(Decision::Tuned {
+        xml: reverted.xml,
+        plan,
+    })
+}
+
+/// Returns whether a setting says where a guest is on the host.
+fn is_place(target: &Target) -> bool {
+    matches!(
+        target,
+        Target::VcpuPin(_)
+            | Target::EmulatorPin
+            | Target::IothreadPin(_)
+            | Target::VcpuSched
+            | Target::NumaMemory
+            | Target::MemNode(_)
+    )
+}
