@@ -12,6 +12,14 @@ pub trait Hypervisor {
     /// # Errors
     /// What libvirt said.
     fn define(&mut self, xml: &str) -> Result<(), HypervisorError>;
+    /// Replaces a definition that was read as `before`, where libvirt still has that one, by UUID.
+    ///
+    /// # Errors
+    /// libvirt has no such guest, or another definition of it; or what libvirt said.
+    fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
+        let _ = before;
+        self.define(xml)
+    }
     /// Takes a definition out, keeping NVRAM, TPM state and managed save.
     ///
     /// # Errors

@@ -19,7 +19,7 @@
 //! | [`root`], [`whole`] | the one door to the host; small files that are whole or absent |
 //! | [`host`], [`facts`] | the host and a guest's devices as data |
 //! | [`policy`] | what an administrator asks for, checked and merged |
-//! | [`hypervisor`] | what is asked of libvirt |
+//! | [`connection`], [`hypervisor`] | which libvirt is this host's; what is asked of it |
 //! | [`ledger`] | who holds what |
 //! | [`placement`] | which CPU, node and page each part of a guest gets |
 //! | [`engine`] | the decision: from all of these to a list of [`settings`] |
@@ -36,6 +36,7 @@
 
 pub mod apply;
 pub mod cli;
+pub mod connection;
 pub mod cpulist;
 pub mod daemon;
 pub mod domain;

@@ -69,7 +69,7 @@ impl Host {
     }
 
     fn apply(&self, words: &[&str]) -> String {
-        let mut all = vec!["apply", "--offline"];
+        let mut all = vec!["apply", "--offline", "--yes"];
         all.extend(words);
         let done = self.run(&all);
         let stderr = String::from_utf8_lossy(&done.stderr);

@@ -105,28 +105,28 @@ fn all_guests_are_asked_for_and_one_is_not() {
         (
             &["revert", "--all"][..],
             Some("y\n"),
-            "Revert 2? [y/N]",
+            "Revert 2 guests? [y/N]",
             2,
             "a: reverted",
         ),
         (
             &["revert", "--all"],
             Some("yes\n"),
-            "Revert 2? [y/N]",
+            "Revert 2 guests? [y/N]",
             2,
             "b: reverted",
         ),
         (
             &["revert", "--all"],
             Some("n\n"),
-            "a\nb\nRevert 2? [y/N]",
+            "a\nb\nRevert 2 guests? [y/N]",
             0,
             "Nothing was written.\n",
         ),
         (
             &["revert", "--all"],
             Some("\n"),
-            "Revert 2? [y/N]",
+            "Revert 2 guests? [y/N]",
             0,
             "Nothing was written.\n",
         ),
@@ -134,12 +134,13 @@ fn all_guests_are_asked_for_and_one_is_not() {
         (
             &["revert", "--all"],
             Some("\x04"),
-            "Revert 2? [y/N]",
+            "Revert 2 guests? [y/N]",
             0,
             "Nothing was written.\n",
         ),
         (&["revert", "--all", "--yes"], Some("n\n"), "", 2, "a: reverted"),
-        (&["revert", "--all"], None, "", 2, "a: reverted"),
+        (&["revert", "--all", "-y"], None, "", 2, "a: reverted"),
+        (&["revert", "a"], None, "", 1, "a: reverted"),
         (&["revert", "a"], Some("n\n"), "", 1, "a: reverted"),
     ];
     for row in rows {
@@ -178,7 +179,9 @@ fn apply_asks_before_it_writes() {
         (&["apply", "--all"], Some("y\n"), true, 2),
         (&["apply", "a"], Some("n\n"), true, 0),
         (&["apply", "--all", "-y"], Some("n\n"), false, 2),
-        (&["apply", "--all"], None, false, 2),
+        (&["apply", "--all", "--yes"], None, false, 2),
+        (&["apply", "a"], None, false, 1),
+        (&["apply", "a", "b"], Some("n\n"), true, 0),
     ] {
         let host = Host::new();
         let ran = host.run(words, typed);
@@ -186,5 +189,31 @@ fn apply_asks_before_it_writes() {
         assert_eq!(ran.status.code(), Some(0), "{words:?} {typed:?}: {stderr}");
         assert_eq!(stderr.contains("? [y/N]"), asks, "{words:?} {typed:?}: {stderr}");
         assert_eq!(host.defines(), defines, "{words:?} {typed:?}");
+    }
+}
+
+/// A cron job or `ssh host virtfit …` cannot be asked: several guests change only with `--yes`.
+#[test]
+fn without_a_terminal_several_guests_need_yes() {
+    for (words, code, defines) in [
+        (&["apply", "--all"][..], 2, 0),
+        (&["apply", "a", "b"], 2, 0),
+        (&["apply", "--all", "--dry-run"], 0, 0),
+        (&["apply", "--offline", "--all"], 2, 0),
+        (&["revert", "--all"], 2, 0),
+        (&["apply", "--all", "-y"], 0, 2),
+    ] {
+        let host = if words[0] == "revert" {
+            Host::tuned()
+        } else {
+            Host::new()
+        };
+        let ran = host.run(words, None);
+        let stderr = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{words:?}: {stderr}");
+        assert_eq!(stderr.contains("--yes"), code == 2, "{words:?}: {stderr}");
+        assert_eq!(host.defines(), defines, "{words:?}");
+        let file = fs::read_to_string(host.path().join("host/etc/libvirt/qemu/a.xml")).unwrap();
+        assert_eq!(file.contains("virtfit"), words[0] == "revert", "{words:?}");
     }
 }

@@ -5,10 +5,12 @@
 //! definitions  what is defined, what runs, what libvirt starts by itself
 //! lookup       which of them is meant
 //! joint        a decision for each, so that autostart guests do not overlap where that is possible
+//! identity     whether libvirt's definition is the one that was read
 //! offline      writing their files before libvirt loads them
 //! ```
 
 pub mod definitions;
+pub mod identity;
 pub mod joint;
 pub mod lookup;
 pub mod offline;

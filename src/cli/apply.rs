@@ -3,7 +3,7 @@
 use crate::apply::definitions::{self, Definition};
 use crate::apply::{joint, offline};
 use crate::cli::args::{ApplyArgs, Global};
-use crate::cli::confirm::confirmed;
+use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
 use crate::cli::session::{self, Session};
@@ -13,7 +13,6 @@ use crate::engine::{Decision, Keep};
 use crate::host::libvirtd;
 use crate::panics::guarded;
 use crate::plan::{Plan, Verdict};
-use crate::plural::counted;
 use crate::render;
 use crate::root::Root;
 use virtfit_hook::wire::DISABLED;
@@ -92,8 +91,12 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         ));
         return Ok(outcome);
     }
-    let question = format!("Redefine {}?", counted(changes.len(), "guest"));
-    if !changes.is_empty() && !args.offline && !confirmed(args.yes, &outcome.stdout, &question) {
+    // The run before libvirt loads the definitions is unattended: it neither asks nor waits.
+    let asking = Asking {
+        yes: args.yes || unasked,
+        one: args.guests.len() == 1,
+    };
+    if !changes.is_empty() && !confirmed(asking, &outcome.stdout, "Redefine", changes.len())? {
         outcome.stdout = "Nothing was written.\n".into();
         return Ok(outcome);
     }

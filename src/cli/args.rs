@@ -6,6 +6,7 @@ use virtfit_hook::operation::OPERATIONS;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::connection::{SYSTEM, this_host};
 use crate::plan::Scope;
 
 /// Fits each libvirt guest to the host it runs on.
@@ -38,7 +39,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE|LINE", allow_hyphen_values = false)]
     pub topology: Option<String>,
     /// libvirt URI to write definitions to: this host's system libvirt
-    #[arg(long, global = true, value_name = "URI", default_value = "qemu:///system")]
+    #[arg(long, global = true, value_name = "URI", default_value = SYSTEM, value_parser = this_host)]
     pub connect: String,
     /// Say more on stderr; twice for developers
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

@@ -2,19 +2,42 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use crate::cli::output;
+use crate::cli::{Failure, output};
+use crate::plural::counted;
 
-/// Asks on a terminal, with what is to be done before the question; anything but `y` or `yes` is no. Not with `--yes`, and not
-/// where stdin is no terminal: a script knows what it does.
-pub fn confirmed(yes: bool, list: &str, question: &str) -> bool {
+/// How a command that writes was called.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking {
+    /// `--yes` was given.
+    pub yes: bool,
+    /// One guest was named, so that it is clear what changes.
+    pub one: bool,
+}
+
+/// Asks on a terminal whether so many guests are to change, with the list of what is to be done before the question; anything but
+/// `y` or `yes` is no. With `--yes` nothing is asked.
+///
+/// # Errors
+/// There is no terminal to ask on, several guests may change, and `--yes` was not given.
+pub fn confirmed(asking: Asking, list: &str, verb: &str, count: usize) -> Result<bool, Failure> {
+    if asking.yes {
+        return Ok(true);
+    }
     let stdin = io::stdin();
-    if yes || !stdin.is_terminal() {
-        return true;
+    let guests = counted(count, "guest");
+    if !stdin.is_terminal() {
+        return match asking.one {
+            // A script that names a guest says what it means.
+            true => Ok(true),
+            false => Err(Failure::Usage(format!(
+                "{verb} {guests}? There is no terminal to ask on: nothing was written; --yes goes ahead"
+            ))),
+        };
     }
     let mut stderr = io::stderr();
-    let _ = write!(stderr, "{}{question} [y/N] ", output::visible(list));
+    let _ = write!(stderr, "{}{verb} {guests}? [y/N] ", output::visible(list));
     let _ = stderr.flush();
     let mut answer = String::new();
     let _ = stdin.lock().read_line(&mut answer);
-    matches!(answer.trim(), "y" | "Y" | "yes")
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

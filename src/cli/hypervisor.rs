@@ -39,7 +39,9 @@ pub fn redefine(
         std::thread::sleep(PAUSE);
     }
     unchanged(root, definition)?;
-    libvirt.define(xml).map_err(|error| error.to_string())
+    libvirt
+        .redefine(&definition.text, xml)
+        .map_err(|error| error.to_string())
 }
 
 /// What libvirt is doing with a guest that must not be touched now: it would wait for that with all of its list locked. A guest that

@@ -3,26 +3,16 @@
 
 use crate::apply::definitions::{self, Definition};
 use crate::cli::args::{Global, RevertArgs};
-use crate::cli::confirm::confirmed;
+use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::hypervisor;
 use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Exit, Failure, Outcome, guest, plan, rewrite as command, session};
 use crate::ledger::read::Reading;
 use crate::panics::guarded;
-use crate::plural::counted;
 use crate::rewrite;
 use crate::root::Root;
 use crate::xml::{Document, XmlError};
-
-/// Which guests are meant, and whether it is asked before they are redefined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asking {
-    /// One that was named: whoever does knows what is meant.
-    Named,
-    /// All that virtfit tuned; asked for unless `--yes` was given.
-    All { yes: bool },
-}
 
 /// Runs it.
 ///
@@ -31,7 +21,11 @@ enum Asking {
 pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     if args.all {
         let names = guest::definitions(&session::host(global)?)?;
-        return guests(global, &names, Asking::All { yes: args.yes });
+        let asking = Asking {
+            yes: args.yes,
+            one: false,
+        };
+        return guests(global, &names, asking);
     }
     let source = command::one_source(args.input.as_deref(), "revert")?;
     if let Source::Guest(word) = &source {
@@ -39,7 +33,8 @@ pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
         if root.is_none() {
             return Err(Failure::at(word, "no such file; guests are looked up on a host"));
         }
-        return guests(global, &[guest::name(&root, word)?], Asking::Named);
+        let asking = Asking { yes: true, one: true };
+        return guests(global, &[guest::name(&root, word)?], asking);
     }
     let input = plan::load(&source, &Root::none())?;
     let reverted = reverted(&input.text).map_err(|error| Failure::at(&input.label, error))?;
@@ -62,21 +57,17 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     let mut outcome = Outcome::default();
     let mut changes = Vec::new();
     for name in names {
-        let change = guarded(|| change(&root, name, asking == Asking::Named));
+        let change = guarded(|| change(&root, name, asking.one));
         match change.unwrap_or_else(|bug| Err(format!("failed: {bug}"))) {
             Ok(change) => changes.extend(change),
             Err(error) => broken(&mut outcome, name, &error),
         }
     }
-    if let Asking::All { yes } = asking
-        && !changes.is_empty()
-    {
-        let list: Vec<&str> = changes.iter().map(|(it, _)| it.name.as_str()).collect();
-        let question = format!("Revert {}?", counted(changes.len(), "guest"));
-        if !confirmed(yes, &format!("{}\n", list.join("\n")), &question) {
-            outcome.stdout = "Nothing was written.\n".into();
-            return Ok(outcome);
-        }
+    let list: Vec<&str> = changes.iter().map(|(it, _)| it.name.as_str()).collect();
+    let list = format!("{}\n", list.join("\n"));
+    if !changes.is_empty() && !confirmed(asking, &list, "Revert", changes.len())? {
+        outcome.stdout = "Nothing was written.\n".into();
+        return Ok(outcome);
     }
     let mut libvirt = hypervisor::connect(global);
     for (definition, off) in &changes {

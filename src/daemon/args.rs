@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::connection::{SYSTEM, this_host};
+
 /// Fits libvirt guests to this host, before they start and while they run.
 #[derive(Debug, Parser)]
 #[command(name = "virtfitd", version = crate::version::VERSION, disable_help_subcommand = true)]
@@ -18,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE|LINE")]
     pub topology: Option<String>,
     /// libvirt URI: this host's system libvirt
-    #[arg(long, value_name = "URI", default_value = "qemu:///system", global = true)]
+    #[arg(long, value_name = "URI", default_value = SYSTEM, value_parser = this_host, global = true)]
     pub connect: String,
     /// Log more; twice for developers
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]

@@ -29,10 +29,13 @@ pub enum Request {
     Open,
     /// [`Hypervisor::close`].
     Close,
-    /// [`Hypervisor::define`].
+    /// [`Hypervisor::define`], or, with `before`, [`Hypervisor::redefine`].
     Define {
         /// The whole `<domain>`.
         xml: String,
+        /// The definition as it was read from its file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
     },
     /// [`Hypervisor::undefine`].
     Undefine {
@@ -258,7 +261,19 @@ impl ChildHypervisor {
 
 impl Hypervisor for ChildHypervisor {
     fn define(&mut self, xml: &str) -> Result<(), HypervisorError> {
-        self.call(&Request::Define { xml: xml.into() }).map(drop)
+        self.call(&Request::Define {
+            xml: xml.into(),
+            before: None,
+        })
+        .map(drop)
+    }
+
+    fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
+        self.call(&Request::Define {
+            xml: xml.into(),
+            before: Some(before.into()),
+        })
+        .map(drop)
     }
 
     fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError> {

@@ -33,7 +33,7 @@ fn apply_revert_and_requests_go_through_libvirt() {
     let said = virtfit(&libvirt, &["apply", "g"]);
     assert!(said.contains("1 of 1 redefined"), "{said}");
     assert!(is_tuned(&libvirt));
-    assert!(virtfit(&libvirt, &["apply", "--all"]).contains("0 of 1 redefined"));
+    assert!(virtfit(&libvirt, &["apply", "--all", "--yes"]).contains("0 of 1 redefined"));
 
     // Back, and the daemon leaves it alone.
     let said = virtfit(&libvirt, &["revert", "g"]);
@@ -60,9 +60,95 @@ fn apply_revert_and_requests_go_through_libvirt() {
     let wrong = libvirt.virtfit(&["profile", "set", "g", "locall"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("local"));
-    let said = virtfit(&libvirt, &["revert", "--all"]);
+    let said = virtfit(&libvirt, &["revert", "--all", "--yes"]);
     assert!(said.contains("g: reverted"), "{said}");
     assert!(!is_tuned(&libvirt));
+}
+
+/// Another libvirt than this host's is refused before anything is read, and one that lacks the guest is not written to.
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn only_this_hosts_libvirt_is_written_to() {
+    let libvirt = Libvirt::with(&Setup {
+        policy: Some(POLICY),
+        ..Setup::default()
+    });
+    libvirt.define(&small("g")).unwrap();
+    let before = libvirt.dump("g");
+    let program = env!("CARGO_BIN_EXE_virtfit");
+    for uri in [
+        "test:///default",
+        "qemu+ssh://nohost/system",
+        "qemu:///session",
+        "qemu:///system?name=test:///default",
+    ] {
+        for words in [
+            &["apply", "g"][..],
+            &["apply", "--all", "--yes"],
+            &["revert", "g"],
+            &["profile", "set", "g", "local"],
+            &["plan", "g"],
+            &["rewrite", "g"],
+            &["status"],
+        ] {
+            let mut all = vec!["--root", "/", "--connect", uri];
+            all.extend(words);
+            let done = libvirt.run(program, &all, &[]);
+            let stderr = String::from_utf8_lossy(&done.stderr);
+            assert_eq!(done.status.code(), Some(2), "{uri} {words:?}: {stderr}");
+            assert!(stderr.contains("qemu:///system"), "{uri} {words:?}: {stderr}");
+            assert_eq!(done.stdout, b"", "{uri} {words:?}");
+        }
+    }
+    let done = libvirt.run(
+        env!("CARGO_BIN_EXE_virtfitd"),
+        &["--connect", "test:///default"],
+        &[],
+    );
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    assert_eq!(libvirt.dump("g"), before);
+
+    // The files of another host, and this one's libvirt: it has no such guest, or another of the same UUID.
+    let other = libvirt.folder().join("other");
+    let file = other.join("etc/libvirt/qemu/g.xml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let uri = libvirt.uri();
+    let other = other.to_str().unwrap();
+    let words = [
+        "--root",
+        other,
+        "--topology",
+        "core:2 pu:1",
+        "--connect",
+        &uri,
+        "apply",
+        "g",
+    ];
+    std::fs::create_dir_all(format!("{other}/etc/virtfit")).unwrap();
+    std::fs::write(
+        format!("{other}/etc/virtfit/policy.toml"),
+        "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"local\"\n",
+    )
+    .unwrap();
+    let uuid = before.split("<uuid>").nth(1).unwrap().split('<').next().unwrap();
+    for (text, why) in [
+        (
+            before.replace(uuid, "00000000-1111-4222-8333-444444444444"),
+            "has no definition with UUID",
+        ),
+        (
+            before.replace(">1</vcpu>", ">2</vcpu>"),
+            "the number of vCPUs differs",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let done = libvirt.run(program, &words, &[]);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{why}: {stderr}");
+        assert!(stderr.contains(why), "{why}: {stderr}");
+        assert_eq!(libvirt.dump("g"), before);
+        assert_eq!(libvirt.virsh(&["list", "--all", "--name"]).unwrap().trim(), "g");
+    }
 }
 
 /// Runs `virtfit` as an ordinary user, whose one group is this.

@@ -4,7 +4,9 @@ use virt::connect::Connect;
 use virt::domain::{Domain, NUMAParameters};
 use virt::error::{Error, ErrorDomain, ErrorDomainEnum, ErrorNumber, ErrorNumberEnum};
 use virt::sys;
+use virtfit::apply::identity;
 use virtfit::daemon::calls::{Found, Request, Response};
+use virtfit::domain;
 use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::idset::CpuSet;
 use virtfit::panics;
@@ -52,7 +54,11 @@ impl Libvirt {
                 self.close();
                 Ok::<(), HypervisorError>(()).into()
             }
-            Request::Define { xml } => self.define(&xml).into(),
+            Request::Define { xml, before: None } => self.define(&xml).into(),
+            Request::Define {
+                xml,
+                before: Some(before),
+            } => self.redefine(&before, &xml).into(),
             Request::Undefine { uuid } => self.undefine(&uuid).into(),
             Request::Live { uuid, change } => self.live(&uuid, &change).into(),
             Request::SetMetadata { uuid, key, uri, xml } => {
@@ -116,6 +122,37 @@ impl Hypervisor for Libvirt {
     /// Without `VIR_DOMAIN_DEFINE_VALIDATE`: a definition that libvirt took before must be taken again.
     fn define(&mut self, xml: &str) -> Result<(), HypervisorError> {
         self.with(|connection| connection.define_domain_xml(xml).map(drop))
+    }
+
+    /// The look and the define are two calls: what changes in between is noticed by the file, which libvirt writes first.
+    fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
+        let uuid = domain::parse::from_text(before)
+            .map(|domain| domain.uuid)
+            .map_err(|error| HypervisorError::Said(error.to_string()))?;
+        let uri = self.uri.clone();
+        let there = self.with(|connection| {
+            let found = connection.lookup_domain_by_uuid_string(&uuid);
+            match found {
+                // Without secrets: they are not compared, and stay where they are.
+                Ok(domain) if domain.is_persistent()? => {
+                    domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).map(Some)
+                }
+                Ok(_) => Ok(None),
+                Err(error) if error.code() == known(ErrorNumber::NoDomain) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })?;
+        let Some(there) = there else {
+            return Err(HypervisorError::Said(format!(
+                "{uri} has no definition with UUID {uuid}: it is not the libvirt whose files were read"
+            )));
+        };
+        if let Some(what) = identity::difference(before, &there) {
+            return Err(HypervisorError::Said(format!(
+                "{uri} has another definition of this guest ({what} differs): nothing was written"
+            )));
+        }
+        self.define(xml)
     }
 
     fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError> {

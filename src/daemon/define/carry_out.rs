@@ -44,7 +44,7 @@ impl Definitions {
         if is_busy(around, domain) {
             return Next::Wait(Waits::Hook);
         }
-        let result = around.hypervisor.define(xml);
+        let result = around.hypervisor.redefine(&definition.text, xml);
         let events = of_file((around.drain)(), name);
         match result {
             Err(HypervisorError::Gone(why)) => {
