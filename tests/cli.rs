@@ -147,6 +147,11 @@ fn words_that_make_no_sense_are_usage_errors() {
         &["hook"],
         &["apply"],
         &["plan", "-", "-"],
+        // Without a word nothing is read: an open pipe would be waited for.
+        &["rewrite"],
+        &["revert"],
+        &["--connect", "qemu+ssh://other/system", "status"],
+        &["status", "--connect", "test:///default"],
     ] {
         let ran = run(words, "").expect(2, "", "");
         assert_eq!(ran.stdout, "", "{words:?}");
@@ -184,13 +189,12 @@ fn broken_xml_is_one_line_with_its_place() {
                 "stdin: line 1, column 1: a document type declaration",
             ),
         ] {
-            run(&["--topology", HOST, command], xml).broken(expected);
             run(&["--topology", HOST, command, "-"], xml).broken(expected);
         }
     }
     let huge = format!("<domain type='kvm'>{}", " ".repeat(5 << 20));
     run(&["--topology", HOST, "plan", "-"], &huge).broken("more than 4 MiB");
-    let command = program(&["--topology", HOST, "rewrite"]);
+    let command = program(&["--topology", HOST, "rewrite", "-"]);
     run_with(command, b"<domain>\n\xff</domain>").broken("stdin: line 2, column 1: not valid UTF-8");
 }
 
@@ -237,6 +241,15 @@ fn guests_are_found_by_name_and_uuid() {
 
 #[test]
 fn a_topology_alone_is_an_empty_host() {
+    let file = Root::new().write("db.xml", &domain("db", ""));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, domain("db", "")).unwrap();
+    let file = file.to_str().unwrap();
+    for command in ["plan", "rewrite"] {
+        run(&["--topology", HOST, command, file], "").expect(0, "", "add --profile fit, or --policy FILE");
+        let ran = run(&["--topology", HOST, command, file, "--profile", "fit"], "").expect(0, "vcpupin", "");
+        assert_eq!(ran.stderr, "");
+    }
     run(&["--topology", HOST, "plan", "db"], "").broken("db: no such file; guests are looked up on a host");
     for words in [
         &["apply", "--all"][..],
@@ -275,12 +288,17 @@ fn one_plan_is_an_object_and_several_are_an_array() {
 }
 
 #[test]
-fn never_half_an_answer() {
+fn one_broken_guest_does_not_hide_the_others() {
     let root = Root::new();
     root.define("db");
     root.write("etc/libvirt/qemu/bad.xml", "<domain>");
     let ran = root
         .run(&["plan", "--json", "db", "bad"], "")
+        .expect(1, "", "bad.xml: line 1");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json.as_array().map(Vec::len), Some(1));
+    let ran = root
+        .run(&["plan", "--json", "bad"], "")
         .expect(1, "", "bad.xml: line 1");
     assert_eq!(ran.stdout, "");
 }
@@ -288,23 +306,31 @@ fn never_half_an_answer() {
 #[test]
 fn xml_of_a_running_guest_on_stdin_is_pointed_out() {
     let running = domain("db", "").replace("type='kvm'", "type='kvm' id='3'");
-    let ran = run(&["--topology", HOST, "plan"], &running).expect(0, "", "--inactive");
+    let ran =
+        run(&["--topology", HOST, "plan", "-", "--profile", "fit"], &running).expect(0, "", "--inactive");
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
-    let ran = run(&["--topology", HOST, "plan"], &domain("db", "")).expect(0, "", "");
+    let ran = run(
+        &["--topology", HOST, "plan", "-", "--profile", "fit"],
+        &domain("db", ""),
+    )
+    .expect(0, "", "");
     assert_eq!(ran.stderr, "");
 }
 
 #[test]
 fn the_log_is_on_stderr() {
-    let ran =
-        run(&["--topology", HOST, "-v", "rewrite"], &domain("db", "")).expect(0, "<domain", "virtfit: db: ");
+    let ran = run(
+        &["--topology", HOST, "-v", "rewrite", "-", "--profile", "fit"],
+        &domain("db", ""),
+    )
+    .expect(0, "<domain", "virtfit: db: ");
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
 }
 
 #[test]
 fn a_reader_that_went_away_is_no_error() {
     let text = domain("db", &"  <!-- padding -->\n".repeat(20_000));
-    let mut child = program(&["--topology", HOST, "rewrite"])
+    let mut child = program(&["--topology", HOST, "rewrite", "-", "--profile", "off"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -358,10 +384,12 @@ fn an_ordinary_user_is_not_told_of_an_empty_host() {
         ("etc/libvirt", 0o755),
     ] {
         mode(path, 0);
-        run_with(command(&["plan", "-"]), xml.as_bytes()).broken("run as root, or --assume-empty");
+        run_with(command(&["plan", "-"]), xml.as_bytes())
+            .broken("run it as root (members of group libvirt ask virtfitd), or give --assume-empty");
         run_with(command(&["plan", "-", "--assume-empty"]), xml.as_bytes()).expect(0, "other", "");
         if path.starts_with("etc") {
-            run_with(command(&["plan", "db", "--assume-empty"]), b"").broken("ermission denied: run as root");
+            run_with(command(&["plan", "db", "--assume-empty"]), b"")
+                .broken("ermission denied: run it as root; members of group libvirt may only look");
         }
         mode(path, open);
     }
@@ -528,7 +556,7 @@ fn too_large(name: &str) -> String {
 fn rewrite_tunes_or_hands_back_its_input() {
     let root = server();
     let tuned = root
-        .serve(&["rewrite"], &domain("db", ""))
+        .serve(&["rewrite", "-"], &domain("db", ""))
         .expect(0, "<vcpupin vcpu='0'", "")
         .stdout;
     // A second time changes nothing, byte for byte.
@@ -536,36 +564,39 @@ fn rewrite_tunes_or_hands_back_its_input() {
         root.serve(&["rewrite", "-"], &tuned).expect(0, "", "").stdout,
         tuned
     );
-    root.serve(&["plan", "--exit-code"], &tuned)
+    root.serve(&["plan", "-", "--exit-code"], &tuned)
         .expect(0, "unchanged", "");
-    root.serve(&["plan", "--exit-code"], &domain("db", ""))
+    root.serve(&["plan", "-", "--exit-code"], &domain("db", ""))
         .expect(3, "tuned", "");
-    root.serve(&["rewrite", "--exit-code"], &domain("db", ""))
+    root.serve(&["rewrite", "-", "--exit-code"], &domain("db", ""))
         .expect(3, "vcpupin", "");
-    root.serve(&["plan"], &domain("db", "")).expect(0, "tuned", "");
+    root.serve(&["plan", "-"], &domain("db", ""))
+        .expect(0, "tuned", "");
     assert_eq!(
-        run(&["revert"], &tuned).expect(0, "", "").stdout,
+        run(&["revert", "-"], &tuned).expect(0, "", "").stdout,
         domain("db", "")
     );
     for name in ["nobody", "off1"] {
         let odd = format!("\u{feff}<!-- c -->{}\n\n", domain(name, "  <x a = \"1\"/>\r\n"));
-        assert_eq!(root.serve(&["rewrite"], &odd).expect(0, "", "").stdout, odd);
+        assert_eq!(root.serve(&["rewrite", "-"], &odd).expect(0, "", "").stdout, odd);
     }
-    root.serve(&["rewrite", "--diff"], &domain("db", ""))
+    root.serve(&["rewrite", "-", "--diff"], &domain("db", ""))
         .expect(0, "+    <vcpupin", "");
     assert_eq!(
-        root.serve(&["plan", "--diff"], &tuned).expect(0, "", "").stdout,
+        root.serve(&["plan", "-", "--diff"], &tuned)
+            .expect(0, "", "")
+            .stdout,
         ""
     );
     let json = root
-        .serve(&["rewrite", "--json"], &domain("db", ""))
+        .serve(&["rewrite", "-", "--json"], &domain("db", ""))
         .expect(0, "", "")
         .stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["verdict"], "tuned");
-    root.serve(&["rewrite", "--profile", "off"], &domain("db", ""))
+    root.serve(&["rewrite", "-", "--profile", "off"], &domain("db", ""))
         .expect(0, "", "");
-    root.serve(&["rewrite", "--profile", "fti"], &domain("db", ""))
+    root.serve(&["rewrite", "-", "--profile", "fti"], &domain("db", ""))
         .broken("did you mean 'fit'?");
 }
 
@@ -573,12 +604,12 @@ fn rewrite_tunes_or_hands_back_its_input() {
 fn refused_is_three_with_the_reason() {
     let root = server();
     let ran = root
-        .serve(&["rewrite"], &too_large("iso"))
+        .serve(&["rewrite", "-"], &too_large("iso"))
         .expect(3, "", "virtfit: iso needs 40 CPUs");
     assert_eq!(ran.stdout, "");
-    root.serve(&["plan"], &too_large("iso"))
+    root.serve(&["plan", "-"], &too_large("iso"))
         .expect(3, "needs 40 CPUs", "");
-    root.serve(&["plan", "--json"], &too_large("iso"))
+    root.serve(&["plan", "-", "--json"], &too_large("iso"))
         .expect(3, r#""verdict":"refused""#, "");
     // One that is refused among others decides the exit code.
     let path = root.write("iso.xml", &too_large("iso"));
@@ -630,7 +661,7 @@ fn the_hook_filters_vetoes_and_lets_pass() {
 fn a_guest_that_says_refuse_is_not_started_undecided() {
     let root = server();
     let tuned = root
-        .serve(&["rewrite"], &domain("iso", ""))
+        .serve(&["rewrite", "-"], &domain("iso", ""))
         .expect(0, "on-no-fit='refuse'", "")
         .stdout;
     root.write("etc/virtfit/policy.toml", "[[rule]]\n");
@@ -661,13 +692,13 @@ fn running_guests_hold_and_definitions_claim() {
     };
     let plan = |name: &str| {
         pins(
-            root.serve(&["plan", "--json"], &domain(name, ""))
+            root.serve(&["plan", "-", "--json"], &domain(name, ""))
                 .expect(0, "", ""),
         )
     };
     let first = plan("db");
     // Another guest's definition with the same CPUs: a claim that is avoided.
-    let tuned = root.serve(&["rewrite"], &domain("dbx", "")).stdout;
+    let tuned = root.serve(&["rewrite", "-"], &domain("dbx", "")).stdout;
     assert_eq!(plan("dbx"), first);
     root.write("etc/libvirt/qemu/dbx.xml", &tuned);
     let second = plan("db");
@@ -685,7 +716,7 @@ fn running_guests_hold_and_definitions_claim() {
     );
     assert_eq!(plan("db"), first);
     // And on an empty host nobody does.
-    let empty = root.serve(&["plan", "--json", "--assume-empty"], &domain("db", ""));
+    let empty = root.serve(&["plan", "-", "--json", "--assume-empty"], &domain("db", ""));
     assert_eq!(pins(empty), first);
 }
 

@@ -24,7 +24,7 @@ impl Host {
     }
 
     fn rewrite(&self, keys: &str, domain: &str) -> Output {
-        self.run(&["rewrite"], keys, domain)
+        self.run(&["rewrite", "-"], keys, domain)
     }
 
     fn run(&self, command: &[&str], keys: &str, domain: &str) -> Output {
@@ -246,7 +246,7 @@ fn pins_on_cpus_the_host_lacks_are_said() {
             true => text.replace("<vcpu>2</vcpu>\n", ""),
             false => text,
         };
-        let output = host.run(&["plan", "--json"], keys, &text);
+        let output = host.run(&["plan", "-", "--json"], keys, &text);
         assert!(output.status.success(), "{elements}, {keys}: {output:?}");
         let plan = String::from_utf8(output.stdout).unwrap();
         match said {

@@ -1,6 +1,7 @@
 //! Whether the definition libvirt has is the one that was read from its file: only that one may be replaced.
 
 use crate::domain::{self, Domain};
+use crate::panics::guarded;
 use crate::rewrite::{self, Provenance};
 use crate::xml::Document;
 
@@ -8,6 +9,7 @@ use crate::xml::Document;
 ///
 /// Compared is what libvirt stores as it was given. It may write the rest differently after an update (defaults it fills in).
 pub fn difference(file: &str, libvirt: &str) -> Option<&'static str> {
+    let read = |text| guarded(|| read(text)).ok().flatten();
     let (Some((a, ours)), Some((b, theirs))) = (read(file), read(libvirt)) else {
         return (file != libvirt).then_some("one of them cannot be read");
     };

@@ -12,7 +12,7 @@ use crate::engine::{Decision, EngineError, Keep};
 use crate::ledger::guest::{self, GuestXml};
 use crate::ledger::taken::same_guest;
 use crate::ledger::{Claim, Holder, claims};
-use crate::plan::{Plan, Scope};
+use crate::plan::Plan;
 use crate::view::{Ask, View};
 
 /// How many orders of the autostart guests are tried.
@@ -24,12 +24,12 @@ const DEFAULT_PAGE: crate::units::KiB = crate::units::KiB(2048);
 /// What became of one definition.
 pub type Decided = Result<Decision, EngineError>;
 
-/// Decides for all, in the order given. `keep` as in [`Ask`].
-pub fn decide(view: &View, definitions: &[Definition], keep: Keep) -> Vec<Decided> {
+/// Decides for all, in the order given, each as this asks.
+pub fn decide(view: &View, definitions: &[Definition], ask: Ask<'_>) -> Vec<Decided> {
     let (together, others): (Vec<usize>, Vec<usize>) =
         (0..definitions.len()).partition(|index| is_together(&definitions[*index]));
     let mut best = Attempt::new(view, definitions);
-    best.run(&together, keep);
+    best.run(&together, ask);
     let mut order = together.clone();
     order.sort_by_key(|index| Reverse(definitions[*index].domain.vcpus));
     for _ in 0..ORDERS {
@@ -38,7 +38,7 @@ pub fn decide(view: &View, definitions: &[Definition], keep: Keep) -> Vec<Decide
         }
         let mut attempt = Attempt::new(view, definitions);
         // All may move: what stood where it stood was in somebody's way.
-        attempt.run(&order, if keep == Keep::Place { Keep::Shape } else { keep });
+        attempt.run(&order, movable(ask));
         let without = attempt.without.clone();
         if without.len() < best.without.len() {
             best = attempt;
@@ -49,11 +49,67 @@ pub fn decide(view: &View, definitions: &[Definition], keep: Keep) -> Vec<Decide
             break;
         }
     }
-    best.beside(&others, keep);
+    best.beside(&others, ask);
     best.decided
         .into_iter()
         .map(|decided| decided.unwrap_or_else(|| Err(EngineError::Policy("not decided (a bug)".into()))))
         .collect()
+}
+
+/// How many of several guests can run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Together {
+    /// Guests that find a place of their own beside each other and beside what runs.
+    pub fit: usize,
+    /// Guests that are to have CPUs of their own.
+    pub of: usize,
+}
+
+/// Counts how many of the guests find a place of their own at once, the running ones first; the best of a few orders, so the count
+/// is one that can be reached. `None` where fewer than two guests are to have CPUs of their own.
+pub fn together(view: &View, definitions: &[Definition], ask: Ask<'_>) -> Option<Together> {
+    let wants_cpus = |definition: &Definition| {
+        let decided = view.decide(&definition.text, ask);
+        decided.is_ok_and(|decision| !decision.plan().notes.dedicated_vcpus.is_empty())
+    };
+    let mut order: Vec<usize> = (0..definitions.len())
+        .filter(|index| wants_cpus(&definitions[*index]))
+        .collect();
+    let of = order.len();
+    if of < 2 {
+        return None;
+    }
+    let rank = |index: &usize| {
+        let definition = &definitions[*index];
+        (!definition.running, !definition.autostart)
+    };
+    order.sort_by_key(rank);
+    let mut fit = 0;
+    for attempt in 0..2 {
+        if attempt == 1 {
+            // Small guests first: more of them fit.
+            order.sort_by_key(|index| (rank(index), definitions[*index].domain.vcpus));
+        }
+        let mut run = Attempt::new(view, definitions);
+        run.run(&order, movable(ask));
+        fit = fit.max(of - run.without.len());
+        if fit == of {
+            break;
+        }
+    }
+    Some(Together { fit, of })
+}
+
+/// The same question about a guest whose place is not bound to the one it has.
+fn movable(ask: Ask<'_>) -> Ask<'_> {
+    Ask {
+        keep: if ask.keep == Keep::Place {
+            Keep::Shape
+        } else {
+            ask.keep
+        },
+        ..ask
+    }
 }
 
 /// Whether it will run together with all others like it.
@@ -84,13 +140,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// Autostart guests, in this order.
-    fn run(&mut self, order: &[usize], keep: Keep) {
+    fn run(&mut self, order: &[usize], ask: Ask<'_>) {
         for index in order {
-            let apart = self.ask(*index, keep, true);
+            let apart = self.ask(*index, ask, true);
             let decided = match &apart {
                 Ok(decision) if !has_place(decision.plan()) => {
                     self.without.push(*index);
-                    self.ask(*index, keep, false)
+                    self.ask(*index, ask, false)
                 }
                 _ => apart,
             };
@@ -99,18 +155,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// The others, one after the other.
-    fn beside(&mut self, order: &[usize], keep: Keep) {
+    fn beside(&mut self, order: &[usize], ask: Ask<'_>) {
         for index in order {
-            let decided = self.ask(*index, keep, false);
+            let decided = self.ask(*index, ask, false);
             self.take(*index, decided, false);
         }
     }
 
-    fn ask(&mut self, index: usize, keep: Keep, apart: bool) -> Decided {
-        let ask = Ask {
-            keep,
-            ..Ask::of(Scope::Boot)
-        };
+    fn ask(&mut self, index: usize, ask: Ask<'_>, apart: bool) -> Decided {
         if !apart {
             return self.view.decide(&self.definitions[index].text, ask);
         }
@@ -132,7 +184,9 @@ impl<'a> Attempt<'a> {
             let text = decision.xml().unwrap_or(&definition.text);
             self.claim(definition, text);
             let placement = decision.plan().placement.as_ref();
-            if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
+            // A guest that runs is in the ledger with what it holds.
+            let starts = together && !definition.running;
+            if starts && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
                 self.given.push(Arc::new(Holder {
                     uuid: definition.domain.uuid.clone(),
                     name: definition.name.clone(),

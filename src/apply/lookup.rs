@@ -18,7 +18,7 @@ pub enum LookupError {
     #[error("'' is no guest")]
     Nothing,
     /// It runs without a definition.
-    #[error("{0}: runs but has no definition (transient): virsh dumpxml --inactive {0} | virtfit plan -")]
+    #[error("{0}: runs but has no definition (transient)")]
     Transient(String),
     /// There is none of this name or UUID.
     #[error("{word}: no such file, and no such guest in {}{guess}", folder.display())]

@@ -1,20 +1,22 @@
 //! `virtfit apply`: definitions in line with policy and host, through libvirt, or in their files before libvirt loads them.
 
-use crate::apply::definitions::{self, Definition};
+use crate::apply::definitions::Definition;
 use crate::apply::{joint, offline};
 use crate::cli::args::{ApplyArgs, Global};
+use crate::cli::chosen::{self, is_pattern};
 use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
 use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, guest, output, plan};
+use crate::cli::{Exit, Failure, Outcome, output, plan};
 use crate::doors::words;
 use crate::engine::{Decision, Keep};
 use crate::host::libvirtd;
 use crate::panics::guarded;
-use crate::plan::{Plan, Verdict};
+use crate::plan::{Plan, Scope, Verdict};
 use crate::render;
 use crate::root::Root;
+use crate::view::Ask;
 use virtfit_hook::wire::DISABLED;
 
 /// Runs it.
@@ -26,6 +28,9 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
     }
     let root = session::host(global)?;
+    if !args.dry_run {
+        chosen::may_write(&root)?;
+    }
     if root.exists(DISABLED) && !args.dry_run {
         let text = format!("{} exists: nothing was changed", root.path(DISABLED).display());
         return match args.offline {
@@ -53,7 +58,11 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         (false, false) => Keep::Place,
     };
     let unasked = args.offline && !args.all && args.guests.is_empty();
-    let decided = joint::decide(&session.view, &chosen, keep);
+    let ask = Ask {
+        keep,
+        ..Ask::of(Scope::Boot)
+    };
+    let decided = joint::decide(&session.view, &chosen, ask);
     let mut plans: Vec<Plan> = Vec::new();
     let mut changes: Vec<(&Definition, String)> = Vec::new();
     for (definition, decided) in chosen.iter().zip(decided) {
@@ -77,6 +86,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         }
     }
     outcome.stdout = render::plan::list(&plans, &output::style(global.color));
+    outcome.stdout.push_str(&plan::together(&session, &chosen, ask));
     let refused = plans.iter().any(|plan| plan.verdict == Verdict::Refused);
     if outcome.exit == Exit::Done && refused {
         outcome.exit = Exit::No;
@@ -94,7 +104,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     // The run before libvirt loads the definitions is unattended: it neither asks nor waits.
     let asking = Asking {
         yes: args.yes || unasked,
-        one: args.guests.len() == 1,
+        one: matches!(args.guests.as_slice(), [word] if !is_pattern(&word.to_string_lossy())),
     };
     if !changes.is_empty() && !confirmed(asking, &outcome.stdout, "Redefine", changes.len())? {
         outcome.stdout = "Nothing was written.\n".into();
@@ -114,32 +124,13 @@ fn choose(
     args: &ApplyArgs,
     outcome: &mut Outcome,
 ) -> Result<Vec<Definition>, Failure> {
-    let reading = &session.view.reading;
-    if !args.guests.is_empty() {
-        return args
-            .guests
-            .iter()
-            .map(|word| {
-                let name = guest::name(root, &word.to_string_lossy())?;
-                definitions::read(root, &name, reading)
-                    .map_err(|error| Failure::Broken(without_errno(&error.to_string())))
-            })
-            .collect();
+    let found = chosen::read(root, &args.guests, &session.view.reading)?;
+    if !found.problems.is_empty() {
+        outcome.stderr.extend(found.problems);
+        outcome.exit = Exit::Broken;
     }
-    let names = guest::definitions(root)?;
-    let mut all = Vec::new();
-    for name in names {
-        match definitions::read(root, &name, reading) {
-            Ok(definition) => all.push(definition),
-            Err(error) => {
-                outcome
-                    .stderr
-                    .push(format!("virtfit: {}", without_errno(&error.to_string())));
-                outcome.exit = Exit::Broken;
-            }
-        }
-    }
-    if args.offline {
+    let mut all = found.definitions;
+    if args.offline && args.guests.is_empty() {
         // What runs keeps what it has; its definition is looked at when it ends.
         all.retain(|definition| !definition.running);
     }

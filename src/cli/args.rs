@@ -136,7 +136,7 @@ impl From<ScopeArg> for Scope {
 /// `plan`.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// Names or UUIDs of guests, XML files, or - for stdin; none: stdin, or all guests on a terminal
+    /// Names, patterns (db-*) or UUIDs of guests, XML files, or - for stdin; none: all guests
     #[arg(value_name = "GUEST|FILE|-")]
     pub inputs: Vec<OsString>,
     /// How.
@@ -172,7 +172,7 @@ pub struct RevertArgs {
 /// `apply`.
 #[derive(Debug, clap::Args)]
 pub struct ApplyArgs {
-    /// Names or UUIDs of guests
+    /// Names, patterns (db-*) or UUIDs of guests
     #[arg(value_name = "GUEST", conflicts_with = "all")]
     pub guests: Vec<OsString>,
     /// Apply to all guests of the host

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::apply::definitions::names;
 use crate::apply::lookup::{self, LookupError};
 use crate::cli::Failure;
-use crate::cli::outcome::without_errno;
+use crate::cli::outcome::{ROOT_ONLY, without_errno};
 use crate::ledger::claims;
 use crate::root::Root;
 
@@ -15,7 +15,13 @@ use crate::root::Root;
 /// # Errors
 /// There is none (with a guess at what was meant), or definitions may not be read.
 pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
-    Ok(root.path(claims::path(&name(root, word)?)))
+    let name = lookup::name(root, word).map_err(|error| match error {
+        LookupError::Transient(_) => Failure::Broken(format!(
+            "{error}; virsh dumpxml --inactive {word} | virtfit plan -"
+        )),
+        error => told(error),
+    })?;
+    Ok(root.path(claims::path(&name)))
 }
 
 /// The name of the guest of this name, else of this UUID, that has a definition.
@@ -23,11 +29,18 @@ pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
 /// # Errors
 /// As [`find`].
 pub fn name(root: &Root, word: &str) -> Result<String, Failure> {
-    lookup::name(root, word).map_err(|error| match error {
+    lookup::name(root, word).map_err(told)
+}
+
+fn told(error: LookupError) -> Failure {
+    match error {
         LookupError::Nothing => Failure::Usage(error.to_string()),
         LookupError::Io(error) => failure(&error),
+        LookupError::Transient(_) => Failure::Broken(format!(
+            "{error}: there is nothing to change; define it first (virsh define)"
+        )),
         error => Failure::Broken(error.to_string()),
-    })
+    }
 }
 
 /// Names of all definitions, sorted. A host without the folder has none.
@@ -41,7 +54,7 @@ pub fn definitions(root: &Root) -> Result<Vec<String>, Failure> {
 /// Errors of [`Root`] name the path already.
 fn failure(error: &io::Error) -> Failure {
     let hint = match error.kind() {
-        ErrorKind::PermissionDenied => ": run as root",
+        ErrorKind::PermissionDenied => ROOT_ONLY,
         _ => "",
     };
     Failure::Broken(format!("{}{hint}", without_errno(&error.to_string())))

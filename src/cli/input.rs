@@ -14,7 +14,7 @@ use crate::xml::{Document, XmlError};
 /// Where an input comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// `-`, or no word and no terminal.
+    /// `-`.
     Stdin,
     /// A word with `/`, or the name of an existing file.
     File(PathBuf),

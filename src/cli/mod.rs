@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches};
 
+pub mod advice;
 pub mod apply;
 pub mod args;
 pub mod ask;
+pub mod chosen;
 pub mod confirm;
 pub mod daemon;
 pub mod guest;

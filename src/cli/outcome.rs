@@ -35,6 +35,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Ends with this exit code where nothing was broken before.
+    pub fn worsen(&mut self, exit: Exit) {
+        if self.exit == Exit::Done {
+            self.exit = exit;
+        }
+    }
+
     /// An answer.
     pub fn answer(stdout: impl Into<String>) -> Self {
         Self {
@@ -43,6 +50,10 @@ impl Outcome {
         }
     }
 }
+
+/// What is added to an error that only root does not get.
+pub const ROOT_ONLY: &str =
+    ": run it as root; members of group libvirt may only look (virtfit plan GUEST, virtfit status)";
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +73,7 @@ impl Failure {
     /// What the operating system said about a file.
     pub fn io(label: impl std::fmt::Display, error: &io::Error) -> Self {
         let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => ": run as root",
+            io::ErrorKind::PermissionDenied => ROOT_ONLY,
             _ => "",
         };
         Self::Broken(format!("{label}: {}{hint}", io_text(error)))

@@ -1,96 +1,196 @@
 //! `virtfit plan`: what would change for guests, and why.
 
-use std::io::{self, IsTerminal};
-
+use crate::apply::definitions::Definition;
+use crate::apply::joint::{self, Together};
 use crate::cli::args::{Global, Options, PlanArgs};
-use crate::cli::input::{self, Input, Source};
+use crate::cli::input::{Input, Source};
 use crate::cli::session::{self, Decided, Session};
-use crate::cli::{Exit, Failure, Outcome, guest, output};
-use crate::ledger::claims;
+use crate::cli::{Exit, Failure, Outcome, advice, chosen, output};
+use crate::domain::Domain;
 use crate::plan::{Plan, Verdict};
+use crate::plural::counted;
 use crate::render::diff::unified;
 use crate::render::{self, Style};
 use crate::root::Root;
+use crate::view::Ask;
 
-/// Runs it.
+/// Runs the command: one guest or file in full, several in full too, all or those of a pattern in a line each.
 ///
 /// # Errors
 /// An input, the host or the policy is broken.
 pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
-    if args.inputs.is_empty() && io::stdin().is_terminal() {
-        return all(global, &args.options);
-    }
-    let mut sources: Vec<Source> = args.inputs.iter().map(|word| Source::of(word)).collect();
-    if sources.is_empty() {
-        sources.push(Source::Stdin);
+    let sources: Vec<Source> = args.inputs.iter().map(|word| Source::of(word)).collect();
+    let pattern = |source: &Source| matches!(source, Source::Guest(word) if chosen::is_pattern(word));
+    if sources.iter().all(|source| matches!(source, Source::Guest(_))) && sources.len() != 1
+        || sources.iter().any(pattern)
+    {
+        return guests(global, args, sources.is_empty() || sources.iter().any(pattern));
     }
     if sources.iter().filter(|source| **source == Source::Stdin).count() > 1 {
         return Err(Failure::Usage("stdin can be read once: give - once".into()));
     }
     let root = session::root(global);
-    let words = args.inputs.iter().map(|word| word.to_string_lossy());
-    let words = words.chain(args.inputs.is_empty().then(|| "-".into()));
-    let inputs = words.zip(sources.iter().map(|source| load(source, &root)));
     // One of several that is broken does not hide the others; one alone is told before policy and host are read.
+    let alone = sources.len() == 1;
     let mut failed = Vec::new();
     let mut loaded = Vec::new();
-    for (word, input) in inputs {
-        match input {
-            Ok(input) => loaded.push((word, input)),
-            Err(error) if sources.len() > 1 => failed.push(error),
-            Err(error) => return Err(error),
+    for (word, source) in args.inputs.iter().zip(&sources) {
+        match load(source, &root) {
+            Ok(input) => loaded.push((word.to_string_lossy().into_owned(), input)),
+            Err(error) if alone => return Err(error),
+            Err(error) => failed.push(error),
         }
     }
     let session = Session::open(global)?;
+    let options = &args.options;
     let mut guests = Vec::new();
-    for (word, input) in &loaded {
-        let options = &args.options;
-        match session.decide(input, options.scope.into(), options.profile.as_deref()) {
-            Ok(decided) => guests.push((word, input, decided)),
-            Err(error) if sources.len() > 1 => failed.push(error),
-            Err(error) => return Err(error),
+    let mut words = Vec::new();
+    for (word, input) in loaded {
+        match session.decide(&input, options.scope.into(), options.profile.as_deref()) {
+            Ok(decided) => {
+                guests.push((input.text, decided));
+                words.push(word);
+            }
+            Err(error) if alone => return Err(error),
+            Err(error) => failed.push(error),
         }
     }
-    let plans: Vec<&Plan> = guests.iter().map(|(.., guest)| guest.plan()).collect();
-    let told = failed.iter().map(|error| format!("virtfit: {}", error.message()));
+    let mut outcome = Outcome::default();
+    for error in &failed {
+        outcome.stderr.push(format!("virtfit: {}", error.message()));
+        outcome.exit = Exit::Broken;
+    }
+    show(!alone, global, options, &session, &guests, &words, &mut outcome)?;
+    let plans = guests.iter().map(|(_, guest)| guest.plan());
+    outcome.stderr.extend(ruleless(global, options, plans));
+    Ok(outcome)
+}
+
+/// Plans for several guests of the host, made together as `virtfit apply` makes them.
+fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failure> {
+    let root = session::root(global);
+    if root.is_none() {
+        return Err(Failure::Usage(
+            "--topology alone is a host without guests: give a file, -, or --root".into(),
+        ));
+    }
+    let options = &args.options;
+    let session = Session::open(global)?;
+    let found = chosen::read(&root, &args.inputs, &session.view.reading)?;
     let mut outcome = Outcome {
-        exit: match failed.is_empty() {
-            true => exit(&plans, &args.options),
-            false => Exit::Broken,
-        },
-        stderr: told.collect(),
+        stderr: found.problems,
         ..Outcome::default()
     };
+    if !outcome.stderr.is_empty() {
+        outcome.exit = Exit::Broken;
+    } else if found.definitions.is_empty() {
+        outcome
+            .stderr
+            .push("virtfit: no guest is defined on this host".into());
+    }
+    let ask = Ask {
+        profile: options.profile.as_deref(),
+        ..Ask::of(options.scope.into())
+    };
+    let mut guests = Vec::new();
+    for (definition, decided) in
+        found
+            .definitions
+            .iter()
+            .zip(joint::decide(&session.view, &found.definitions, ask))
+    {
+        match decided {
+            Ok(decision) => guests.push((
+                definition.text.clone(),
+                Decided {
+                    domain: definition.domain.clone(),
+                    decision,
+                },
+            )),
+            Err(error) => {
+                let error = Failure::at(&definition.name, error);
+                outcome.stderr.push(format!("virtfit: {}", error.message()));
+                outcome.exit = Exit::Broken;
+            }
+        }
+    }
+    if list && !options.json && !options.diff {
+        let plans: Vec<Plan> = guests.iter().map(|(_, guest)| guest.plan().clone()).collect();
+        outcome.stdout = render::plan::list(&plans, &output::style(global.color));
+        outcome.worsen(exit(&plans.iter().collect::<Vec<_>>(), options));
+    } else {
+        let words: Vec<String> = guests
+            .iter()
+            .map(|(_, guest)| guest.domain.name.clone())
+            .collect();
+        show(true, global, options, &session, &guests, &words, &mut outcome)?;
+    }
+    if !options.json && !options.diff {
+        outcome
+            .stdout
+            .push_str(&together(&session, &found.definitions, ask));
+    }
+    Ok(outcome)
+}
+
+/// Returns a line that says how many of these guests can run at once; empty where that is no question.
+pub fn together(session: &Session, definitions: &[Definition], ask: Ask<'_>) -> String {
+    match joint::together(&session.view, definitions, ask) {
+        None => String::new(),
+        Some(Together { fit, of }) if fit == of => {
+            format!("All {of} guests that want CPUs of their own fit together.\n")
+        }
+        Some(Together { fit, of }) => format!(
+            "{fit} of {} that want CPUs of their own fit together; the others find none while those run.\n",
+            counted(of, "guest")
+        ),
+    }
+}
+
+/// Writes these plans in the form that was asked for; `words` are what each guest is called on the command line. As JSON one that
+/// was named is an object; all, a pattern and several names are an `array`, however many there are.
+fn show(
+    array: bool,
+    global: &Global,
+    options: &Options,
+    session: &Session,
+    guests: &[(String, Decided)],
+    words: &[String],
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let plans: Vec<&Plan> = guests.iter().map(|(_, guest)| guest.plan()).collect();
+    outcome.worsen(exit(&plans, options));
     let style = output::style(global.color);
-    if args.options.json {
+    if options.json {
         outcome.stdout = match plans.as_slice() {
-            [plan] if sources.len() == 1 => json(plan)?,
+            [plan] if !array => json(plan)?,
             plans => json(plans)?,
         };
-        return Ok(outcome);
+        return Ok(());
     }
-    for (index, (word, input, guest)) in guests.iter().enumerate() {
-        if args.options.diff {
-            outcome.stdout.push_str(&diff(input, guest, &style));
+    for (index, (text, guest)) in guests.iter().enumerate() {
+        if options.diff {
+            outcome.stdout.push_str(&diff(text, guest, &style));
             outcome.stderr.extend(refusal(guest.plan()));
             continue;
         }
         if index > 0 {
             outcome.stdout.push('\n');
         }
+        let word = words.get(index).map_or("-", String::as_str);
+        let next = advice::commands(global, options, session, word, guest.plan(), &style);
         let taken = session.view.taken(&guest.domain);
         let housekeeping = &session.view.sets.housekeeping;
-        let text = render::plan::text_as(
-            word,
+        outcome.stdout.push_str(&render::plan::text_with(
+            &next,
             guest.plan(),
             &session.view.host,
             housekeeping,
             &taken,
             &style,
-        );
-        outcome.stdout.push_str(&text);
+        ));
     }
-    Ok(outcome)
+    Ok(())
 }
 
 /// Reads an input, checks that it is a domain, and warns where it is the XML of a running guest: that has what libvirt
@@ -100,7 +200,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
 /// As [`Source::read`] and [`session::parse`].
 pub fn load(source: &Source, root: &Root) -> Result<Input, Failure> {
     let input = source.read(root)?;
-    let domain = session::parse(&input)?;
+    let domain: Domain = session::parse(&input)?;
     if input.stdin && domain.running {
         log::warn!(
             "{}: this is the XML of a running guest; its definition is what virsh dumpxml --inactive prints",
@@ -110,56 +210,16 @@ pub fn load(source: &Source, root: &Root) -> Result<Input, Failure> {
     Ok(input)
 }
 
-/// All guests of the host, a line each. One that is broken does not hide the others.
-fn all(global: &Global, options: &Options) -> Result<Outcome, Failure> {
-    let root = session::root(global);
-    if root.is_none() {
-        return Err(Failure::Usage(
-            "--topology alone is a host without guests: give a file, -, or --root".into(),
-        ));
-    }
-    let session = Session::open(global)?;
-    let style = output::style(global.color);
-    let mut outcome = Outcome::default();
-    let mut guests = Vec::new();
-    let definitions = guest::definitions(&root)?;
-    if definitions.is_empty() {
-        outcome
-            .stderr
-            .push("virtfit: no guest is defined on this host".into());
-    }
-    for name in definitions {
-        let file = root.path(claims::path(&name));
-        let decided = input::read_file(&file).and_then(|input| {
-            let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
-            Ok((input, decided))
-        });
-        match decided {
-            Ok(both) => guests.push(both),
-            Err(error) => {
-                outcome.stderr.push(format!("virtfit: {}", error.message()));
-                outcome.exit = Exit::Broken;
-            }
-        }
-    }
-    let plans: Vec<&Plan> = guests.iter().map(|(_, guest)| guest.plan()).collect();
-    if outcome.exit == Exit::Done {
-        outcome.exit = exit(&plans, options);
-    }
-    if options.json {
-        outcome.stdout = json(&plans)?;
-        return Ok(outcome);
-    }
-    if !options.diff {
-        let plans: Vec<Plan> = plans.into_iter().cloned().collect();
-        outcome.stdout = render::plan::list(&plans, &style);
-        return Ok(outcome);
-    }
-    for (input, guest) in &guests {
-        outcome.stdout.push_str(&diff(input, guest, &style));
-        outcome.stderr.extend(refusal(guest.plan()));
-    }
-    Ok(outcome)
+/// Says that a topology alone has no rules, where a plan came out empty for that.
+pub fn ruleless<'a>(
+    global: &Global,
+    options: &Options,
+    mut plans: impl Iterator<Item = &'a Plan>,
+) -> Option<String> {
+    let no_rules = session::root(global).is_none() && global.policy.is_none() && options.profile.is_none();
+    (no_rules && plans.any(|plan| plan.profile.is_none())).then(|| {
+        "virtfit: --topology alone is a host without rules: add --profile fit, or --policy FILE".to_string()
+    })
 }
 
 /// Refused is always no; a change is with `--exit-code`.
@@ -182,9 +242,9 @@ pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> 
 }
 
 /// The change as a unified diff; empty where nothing changes.
-pub fn diff(input: &Input, guest: &Decided, style: &Style) -> String {
+pub fn diff(text: &str, guest: &Decided, style: &Style) -> String {
     match guest.xml() {
-        Some(xml) => unified(&input.text, xml, &guest.domain.name, style),
+        Some(xml) => unified(text, xml, &guest.domain.name, style),
         None => String::new(),
     }
 }

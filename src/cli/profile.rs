@@ -6,7 +6,7 @@ use crate::apply::definitions;
 use crate::cli::args::{Global, ProfileCommand};
 use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
-use crate::cli::{Failure, Outcome, guest, session};
+use crate::cli::{Failure, Outcome, chosen, guest, session};
 use crate::ledger::read::Reading;
 use crate::policy::{select, show};
 use crate::rewrite;
@@ -40,6 +40,7 @@ pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure
 /// Changes a guest's own request in its definition.
 fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outcome, Failure> {
     let root = session::host(global)?;
+    chosen::may_write(&root)?;
     let name = guest::name(&root, &word.to_string_lossy())?;
     let at = |error: String| Failure::at(&name, error);
     let definition = definitions::read(&root, &name, &Reading::default())

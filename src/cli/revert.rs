@@ -7,7 +7,7 @@ use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::hypervisor;
 use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
-use crate::cli::{Exit, Failure, Outcome, guest, plan, rewrite as command, session};
+use crate::cli::{Exit, Failure, Outcome, chosen, guest, plan, rewrite as command, session};
 use crate::ledger::read::Reading;
 use crate::panics::guarded;
 use crate::rewrite;
@@ -20,7 +20,9 @@ use crate::xml::{Document, XmlError};
 /// The input is broken, or libvirt cannot be asked.
 pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     if args.all {
-        let names = guest::definitions(&session::host(global)?)?;
+        let root = session::host(global)?;
+        chosen::may_write(&root)?;
+        let names = guest::definitions(&root)?;
         let asking = Asking {
             yes: args.yes,
             one: false,
@@ -34,6 +36,7 @@ pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
             return Err(Failure::at(word, "no such file; guests are looked up on a host"));
         }
         let asking = Asking { yes: true, one: true };
+        chosen::may_write(&root)?;
         return guests(global, &[guest::name(&root, word)?], asking);
     }
     let input = plan::load(&source, &Root::none())?;

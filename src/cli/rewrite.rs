@@ -1,7 +1,5 @@
 //! `virtfit rewrite`: the tuned XML on stdout.
 
-use std::io::{self, IsTerminal};
-
 use crate::cli::args::{Global, RewriteArgs};
 use crate::cli::input::Source;
 use crate::cli::plan;
@@ -22,7 +20,7 @@ pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
     let stdout = if options.json {
         plan::json(decided.plan())?
     } else if options.diff {
-        plan::diff(&input, &decided, &output::style(global.color))
+        plan::diff(&input.text, &decided, &output::style(global.color))
     } else {
         match &decided.decision {
             Decision::Tuned { xml, .. } => xml.clone(),
@@ -30,23 +28,24 @@ pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
             Decision::Refused(_) => String::new(),
         }
     };
+    let mut stderr = plan::refusal(decided.plan());
+    stderr.extend(plan::ruleless(global, options, [decided.plan()].into_iter()));
     Ok(Outcome {
         stdout,
-        stderr: plan::refusal(decided.plan()),
+        stderr,
         exit: plan::exit(&[decided.plan()], options),
     })
 }
 
-/// The one input of a command that takes one: no word is stdin, which has to come from somewhere.
+/// Returns the one input of a command that takes one. stdin is `-` alone: an open pipe that nobody writes to would be waited for.
 ///
 /// # Errors
-/// No word, and stdin is a terminal.
+/// There is no word.
 pub fn one_source(word: Option<&std::ffi::OsStr>, command: &str) -> Result<Source, Failure> {
     match word {
         Some(word) => Ok(Source::of(word)),
-        None if io::stdin().is_terminal() => Err(Failure::Usage(format!(
-            "{command} what? Give a guest, a file, or XML on stdin"
+        None => Err(Failure::Usage(format!(
+            "{command} what? Give a guest, a file, or - for XML on stdin"
         ))),
-        None => Ok(Source::Stdin),
     }
 }

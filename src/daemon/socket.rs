@@ -24,13 +24,25 @@ pub enum ServerError {
     #[error("{}: another virtfitd answers here: stop it first", .0.display())]
     Taken(PathBuf),
     /// The kernel said no.
-    #[error("{}: cannot listen: {error}", .path.display())]
+    #[error("{}: cannot listen: {}", .path.display(), why(.error))]
     Io {
         /// The socket or its folder.
         path: PathBuf,
         /// What it said.
         error: io::Error,
     },
+}
+
+/// What the kernel said, and what to do about it.
+fn why(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or(&text);
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{text}: virtfitd runs as root (systemctl start virtfitd)")
+        }
+        _ => text.to_string(),
+    }
 }
 
 /// Listens at [`SOCKET`] below `root`: makes the folder, takes a dead daemon's socket away.

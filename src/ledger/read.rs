@@ -40,7 +40,9 @@ pub struct Reading {
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// An ordinary user may not look.
-    #[error("cannot read who holds what: {0}: run as root, or --assume-empty")]
+    #[error(
+        "cannot read who holds what: {0}: run it as root (members of group libvirt ask virtfitd), or give --assume-empty"
+    )]
     Denied(io::Error),
     /// Anything else the kernel said.
     #[error("cannot read who holds what: {0}")]

@@ -16,15 +16,19 @@ use super::table::{self, Widths};
 
 /// The whole text of one guest's plan, as made for this host.
 ///
-/// `housekeeping` and `taken` are what the plan was made with. Where the guest was not given by its name, use
-/// [`text_as`].
+/// `housekeeping` and `taken` are what the plan was made with.
 pub fn text(plan: &Plan, host: &Host, housekeeping: &CpuSet, taken: &Taken, style: &Style) -> String {
-    text_as(&plan.guest, plan, host, housekeeping, taken, style)
+    let word = shell_word(&plan.guest, style.unicode).filter(|word| word != "''");
+    let next: Vec<String> = word
+        .map(|word| format!("virtfit plan {word} --diff"))
+        .into_iter()
+        .collect();
+    text_with(&next, plan, host, housekeeping, taken, style)
 }
 
-/// As [`text`], for a guest that was given as `argument` on the command line (a file's path, a UUID).
-pub fn text_as(
-    argument: &str,
+/// As [`text`], with these commands as what comes next.
+pub fn text_with(
+    next: &[String],
     plan: &Plan,
     host: &Host,
     housekeeping: &CpuSet,
@@ -59,8 +63,7 @@ pub fn text_as(
     changes(plan, style, &mut out);
     table::pairs("kept", &plan.notes.kept, style, &mut out);
     table::pairs("not done", &plan.notes.not_done, style, &mut out);
-    closing(argument, plan, style, &mut out);
-    finish(&out, style)
+    finish(&out, style) + &closing(next, plan)
 }
 
 /// One line a guest, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80 columns of ASCII.
@@ -219,25 +222,11 @@ fn changes(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     table::draw(HOST, &unseen, widths, style, out);
 }
 
-/// What to do next. Nothing that would need a name no shell could be given.
-fn closing(argument: &str, plan: &Plan, style: &Style, out: &mut Vec<Line>) {
+/// Says that nothing was written, and which commands come next, each on a line of its own and whole, so that it can be pasted.
+fn closing(next: &[String], plan: &Plan) -> String {
     if plan.verdict != Verdict::Tuned {
-        return;
+        return String::new();
     }
-    let mut hints = Vec::new();
-    if let Some(word) = shell_word(argument, style.unicode).filter(|word| word != "''") {
-        if plan.scope == Scope::Boot {
-            hints.push(format!("virtfit rewrite {word} | virsh define /dev/stdin"));
-        }
-        hints.push(format!("virtfit plan {word} --diff"));
-        hints.push("--json".to_string());
-    }
-    let mut line = Line::of("Nothing was written.", Paint::Plain);
-    for hint in hints {
-        if line.width() + 2 + width(&hint) > style.columns() {
-            out.push(std::mem::take(&mut line));
-        }
-        line.push("  ", Paint::Plain).push(hint, Paint::Plain);
-    }
-    out.push(line);
+    let next: String = next.iter().map(|command| format!("  {command}\n")).collect();
+    format!("Nothing was written.\n{next}")
 }

@@ -1,0 +1,83 @@
+//! The commands that a plan advises: they do what it showed, with the same options, and can be pasted into a shell.
+
+use crate::cli::args::{Global, Options};
+use crate::cli::input::Source;
+use crate::cli::session::{self, Session};
+use crate::plan::{Plan, Scope, Verdict};
+use crate::policy::select;
+use crate::render::Style;
+use crate::render::escape::shell_word;
+
+/// Returns the commands that come next, each a line; none where nothing would change, or no shell could be given the words.
+pub fn commands(
+    global: &Global,
+    options: &Options,
+    session: &Session,
+    word: &str,
+    plan: &Plan,
+    style: &Style,
+) -> Vec<String> {
+    if plan.verdict != Verdict::Tuned {
+        return Vec::new();
+    }
+    lines(global, options, session, word, plan, style).unwrap_or_default()
+}
+
+fn lines(
+    global: &Global,
+    options: &Options,
+    session: &Session,
+    word: &str,
+    plan: &Plan,
+    style: &Style,
+) -> Option<Vec<String>> {
+    let quoted = |text: &str| shell_word(text, style.unicode).filter(|word| word != "''");
+    let guest = quoted(word)?;
+    // Where the host is read: the same for each command.
+    let mut place = String::new();
+    let mut add = |option: &str, value: &str| {
+        place.push_str(&format!(" --{option} {}", quoted(value)?));
+        Some(())
+    };
+    if let Some(root) = &global.root {
+        add("root", root.to_str()?)?;
+    }
+    if let Some(policy) = &global.policy {
+        add("policy", policy.to_str()?)?;
+    }
+    if let Some(topology) = &global.topology {
+        add("topology", topology)?;
+    }
+    if global.assume_empty {
+        place.push_str(" --assume-empty");
+    }
+    let mut chosen = String::new();
+    if let Some(profile) = &options.profile {
+        chosen.push_str(&format!(" --profile {}", quoted(profile)?));
+    }
+    if plan.scope == Scope::Incoming {
+        chosen.push_str(" --scope incoming");
+    }
+    let is_guest = matches!(Source::of(word.as_ref()), Source::Guest(_));
+    // Only what is read on this host, as it is, can be written to its libvirt.
+    let real = session::root(global).is_real() && global.topology.is_none() && !global.assume_empty;
+    let mut lines = Vec::new();
+    match (&options.profile, plan.scope) {
+        (_, Scope::Incoming) => {}
+        (None, _) if is_guest && real => lines.push(format!("virtfit apply {guest}{place}")),
+        (Some(profile), _) if is_guest && real && global.policy.is_none() => {
+            // Else the daemon would not follow the request, and a rule is what is missing.
+            if select::permitted(&session.view.policy, profile).is_ok() {
+                lines.push(format!("virtfit profile set {guest} {}", quoted(profile)?));
+            }
+        }
+        _ if is_guest => {}
+        _ if real => lines.push(format!(
+            "virtfit rewrite {guest}{place}{chosen} | virsh define /dev/stdin"
+        )),
+        _ => lines.push(format!("virtfit rewrite {guest}{place}{chosen}")),
+    }
+    lines.push(format!("virtfit plan {guest}{place}{chosen} --diff"));
+    lines.push(format!("virtfit plan {guest}{place}{chosen} --json"));
+    Some(lines)
+}

@@ -1,0 +1,127 @@
+//! The definitions a command works on: of the guests that were named, of those that match a pattern, or of all.
+
+use std::ffi::OsString;
+
+use crate::apply::definitions::{self, Definition};
+use crate::cli::input::text_of;
+use crate::cli::outcome::without_errno;
+use crate::cli::{Failure, ask, guest};
+use crate::domain;
+use crate::ledger::read::Reading;
+use crate::policy::glob::Glob;
+use crate::root::Root;
+use crate::status::Status;
+
+/// Definitions, and what was wrong with others.
+#[derive(Debug, Default)]
+pub struct Chosen {
+    /// Those that could be read.
+    pub definitions: Vec<Definition>,
+    /// Why others could not.
+    pub problems: Vec<String>,
+}
+
+/// Returns `true` for a word that is a pattern, so that it may mean several guests.
+pub fn is_pattern(word: &str) -> bool {
+    word.contains(['*', '?', '['])
+}
+
+/// Reads the definitions of the guests these words name; no word: all guests of the host.
+///
+/// # Errors
+/// The one guest that is named is not there or broken, a pattern matches none, or the definitions may not be read.
+pub fn read(root: &Root, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
+    let mut chosen = Chosen::default();
+    if words.is_empty() {
+        for name in names(root)? {
+            chosen.add(one(root, &name, reading));
+        }
+        return Ok(chosen);
+    }
+    for word in words {
+        let word = word.to_string_lossy();
+        // A guest may be called like a pattern.
+        if !is_pattern(&word) || names(root)?.iter().any(|name| *name == word) {
+            match one(root, &word, reading) {
+                Err(error) if words.len() == 1 => return Err(error),
+                // One of several that is broken does not hide the others.
+                read => chosen.add(read),
+            }
+            continue;
+        }
+        let glob = Glob::parse(&word).map_err(|(_, problem)| Failure::Usage(format!("{word}: {problem}")))?;
+        let names: Vec<String> = names(root)?
+            .into_iter()
+            .filter(|name| glob.matches(name))
+            .collect();
+        if names.is_empty() {
+            return Err(Failure::Broken(format!("{word}: no guest's name matches")));
+        }
+        for name in names {
+            chosen.add(one(root, &name, reading));
+        }
+    }
+    Ok(chosen)
+}
+
+impl Chosen {
+    fn add(&mut self, read: Result<Definition, Failure>) {
+        match read {
+            Ok(definition) => self.push(definition),
+            Err(error) => self.problems.push(format!("virtfit: {}", error.message())),
+        }
+    }
+
+    /// A guest that is named twice is meant once.
+    fn push(&mut self, definition: Definition) {
+        if self.definitions.iter().all(|other| other.name != definition.name) {
+            self.definitions.push(definition);
+        }
+    }
+}
+
+/// Reads one definition, by name or UUID; from the daemon where the file may not be read.
+fn one(root: &Root, word: &str, reading: &Reading) -> Result<Definition, Failure> {
+    if !ask::has_to(root) {
+        let name = guest::name(root, word)?;
+        return definitions::read(root, &name, reading)
+            .map_err(|error| Failure::Broken(without_errno(&error.to_string())));
+    }
+    let text = text_of(ask::ask(root, &["definition", word])?).map_err(|error| Failure::at(word, error))?;
+    let domain = domain::parse::from_text(&text).map_err(|error| Failure::at(word, error))?;
+    Ok(Definition {
+        name: domain.name.clone(),
+        autostart: reading.autostart.contains(&domain.name),
+        running: reading.running.contains(&domain.name),
+        modified: None,
+        text,
+        domain,
+    })
+}
+
+/// Names of all guests that have a definition.
+fn names(root: &Root) -> Result<Vec<String>, Failure> {
+    if !ask::has_to(root) {
+        return guest::definitions(root);
+    }
+    let said = ask::ask(root, &["status"])?;
+    let status: Status = serde_json::from_slice(&said)
+        .map_err(|error| Failure::at("virtfitd", format!("not a status: {error}")))?;
+    let defined = status.guests.into_iter().filter(|guest| !guest.transient);
+    Ok(defined.map(|guest| guest.name).collect())
+}
+
+/// Refuses to change definitions as an ordinary user, before anything is read.
+///
+/// # Errors
+/// This user is not root.
+pub fn may_write(root: &Root) -> Result<(), Failure> {
+    match ask::has_to(root) {
+        true => Err(Failure::Broken(
+            "only root may change definitions: run it as root; members of group libvirt may only look (virtfit plan, virtfit \
+             status)"
+                .into(),
+        )),
+        false => Ok(()),
+    }
+}

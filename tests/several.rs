@@ -1,0 +1,158 @@
+//! Plans of several guests, and the commands that a plan advises, on a copy of the paper's server.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
+const POLICY: &str = "[[rule]]\nmatch = { name = \"g*\" }\nprofile = \"fit\"\n";
+
+/// A server of 2 nodes x 7 dedicated cores x 2 threads; goes when it is dropped.
+struct Host(tempfile::TempDir);
+
+impl Host {
+    fn with_guests(count: usize, vcpus: u32) -> Self {
+        let host = Self(tempfile::tempdir().unwrap());
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper/.");
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([from.as_path(), host.0.path()])
+            .status();
+        assert!(copied.unwrap().success());
+        host.put("etc/virtfit/policy.toml", POLICY);
+        for number in 1..=count {
+            let text = format!(
+                "<domain type='kvm'>\n  <name>g{number}</name>\n  <uuid>11111111-2222-4333-8444-{number:012}</uuid>\n  \
+                 <memory unit='MiB'>64</memory>\n  <vcpu>{vcpus}</vcpu>\n  <os>\n    <type arch='x86_64' machine='q35'>hvm</type>\n  \
+                 </os>\n</domain>\n"
+            );
+            host.put(&format!("etc/libvirt/qemu/g{number}.xml"), &text);
+        }
+        host
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Runs it with an open pipe on stdin, as a script does; it may not wait for that.
+    fn run(&self, words: &[&str]) -> Output {
+        let child = Command::new("timeout")
+            .args(["20", VIRTFIT, "--root"])
+            .arg(self.0.path())
+            .args(words)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // wait_with_output closes stdin; this process keeps it open until the answer is there.
+        let mut child = child;
+        let stdin = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        output
+    }
+
+    fn answer(&self, words: &[&str]) -> String {
+        let done = self.run(words);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{words:?}: {:?}: {stderr}", done.status);
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+#[test]
+fn a_plan_of_all_is_what_apply_would_do() {
+    let host = Host::with_guests(9, 6);
+    let plan = host.answer(&["plan"]);
+    let apply = host.answer(&["apply", "--dry-run", "--all"]);
+    assert!(apply.starts_with(&plan), "{plan}\n{apply}");
+    assert!(
+        plan.ends_with(
+            "4 of 9 guests that want CPUs of their own fit together; the others find none while those run.\n"
+        ),
+        "{plan}"
+    );
+    // Four of them are apart; a fifth has nowhere else to go.
+    let places = |text: &str| -> Vec<String> {
+        let cpus = |line: &str| {
+            line.split("CPU ")
+                .nth(1)
+                .map(|rest| rest.split(';').next().unwrap().to_string())
+        };
+        text.lines()
+            .filter(|line| line.starts_with('g'))
+            .filter_map(cpus)
+            .collect()
+    };
+    let mut first = places(&plan)[..4].to_vec();
+    first.sort();
+    first.dedup();
+    assert_eq!(first.len(), 4, "{plan}");
+    // Some of them by pattern, and by name, are planned together too.
+    let two = host.answer(&["plan", "g[12]"]);
+    assert_eq!(places(&two), places(&plan)[..2], "{two}");
+    assert!(
+        two.ends_with("All 2 guests that want CPUs of their own fit together.\n"),
+        "{two}"
+    );
+    let named = host.answer(&["plan", "g1", "g2", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&named).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2);
+    let other = host.run(&["plan", "x*"]);
+    assert_eq!(other.status.code(), Some(1));
+}
+
+#[test]
+fn one_named_guest_is_an_object_and_all_else_an_array() {
+    let host = Host::with_guests(1, 2);
+    for (words, array) in [
+        (&["plan", "--json", "g1"][..], false),
+        (&["plan", "--json"], true),
+        (&["plan", "--json", "g*"], true),
+    ] {
+        let json: serde_json::Value = serde_json::from_str(&host.answer(words)).unwrap();
+        assert_eq!(json.is_array(), array, "{words:?}");
+    }
+}
+
+/// What is advised can be pasted: it parses, and means what was shown.
+#[test]
+fn advised_commands_are_lines_with_the_same_options() {
+    let host = Host::with_guests(1, 2);
+    let root = host.0.path().to_str().unwrap();
+    let file = format!("{root}/etc/libvirt/qemu/g1.xml");
+    for (words, first) in [
+        (&["plan", "g1"][..], "virtfit plan g1 --root ROOT --diff"),
+        (
+            &["plan", "g1", "--profile", "local"],
+            "virtfit plan g1 --root ROOT --profile local --diff",
+        ),
+        (
+            &["plan", &file, "--profile", "local"],
+            "virtfit rewrite FILE --root ROOT --profile local",
+        ),
+    ] {
+        let text = host.answer(words);
+        let next: Vec<&str> = text
+            .split("Nothing was written.\n")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .map(str::trim)
+            .collect();
+        let shown = next[0].replace(&file, "FILE").replace(root, "ROOT");
+        assert_eq!(shown, first, "{words:?}");
+        for line in next {
+            let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+            let done = host.run(&words);
+            assert!(done.status.success(), "{line}: {done:?}");
+            assert_ne!(done.stdout, b"", "{line}");
+        }
+    }
+}
