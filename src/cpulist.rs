@@ -30,6 +30,22 @@ pub fn parse<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
     read(text, None)
 }
 
+/// Reads a list as libvirt and virtfit write it, without strides: a few bytes of those name thousands of pieces, and who wrote
+/// the list may not be trusted.
+///
+/// # Errors
+/// As [`parse`], and for a stride.
+pub fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
+    match text.find(':') {
+        None => read(text, None),
+        Some(position) => Err(CpulistError {
+            text: shorten(text),
+            position,
+            problem: "a stride, which has no place here".into(),
+        }),
+    }
+}
+
 /// As [`parse`], but a list whose first item is an exclusion starts from `whole`: `^0` is all but 0.
 ///
 /// # Errors
@@ -60,18 +76,59 @@ fn read<T: Id>(text: &str, whole: Option<&IdSet<T>>) -> Result<IdSet<T>, Cpulist
                     None => return Err(fail("an exclusion with nothing before it to exclude from".into())),
                 }
             }
-            for id in range(excluded.trim_start()).map_err(fail)? {
-                set.remove(T::new(id));
+            match range(excluded.trim_start()).map_err(fail)? {
+                // A single number is taken out alone; a set is as long as its largest number.
+                Items {
+                    first,
+                    last,
+                    group: 1,
+                    ..
+                } if first == last => drop(set.remove(T::new(first))),
+                items => set = set.difference(&items.set()),
             }
         } else {
-            set.extend(range(item).map_err(fail)?.map(T::new));
+            range(item).map_err(fail)?.add_to(&mut set);
         }
     }
     Ok(set)
 }
 
+/// The ids of one item of a list: of each `group` of them from `first` to `last` the first `used`.
+#[derive(Debug, Clone, Copy)]
+struct Items {
+    first: u32,
+    last: u32,
+    used: u32,
+    group: u32,
+}
+
+impl Items {
+    fn add_to<T: Id>(self, set: &mut IdSet<T>) {
+        let Self {
+            first,
+            last,
+            used,
+            group,
+        } = self;
+        if used == group {
+            return set.insert_range(first, last);
+        }
+        let mut from = first;
+        while from <= last {
+            set.insert_range(from, last.min(from.saturating_add(used - 1)));
+            from = from.saturating_add(group);
+        }
+    }
+
+    fn set<T: Id>(self) -> IdSet<T> {
+        let mut set = IdSet::new();
+        self.add_to(&mut set);
+        set
+    }
+}
+
 /// One item: `7`, `0-7`, `0-7:2`, `0-31:2/4`.
-fn range(item: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
+fn range(item: &str) -> Result<Items, String> {
     let (span, pattern) = match item.split_once(':') {
         Some((span, pattern)) => (span, Some(pattern)),
         None => (item, None),
@@ -97,7 +154,12 @@ fn range(item: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
     if group == 0 || used == 0 || used > group {
         return Err(format!("'{}' takes {used} of every {group}", shorten(item)));
     }
-    Ok((first..=last).filter(move |id| (id - first) % group < used))
+    Ok(Items {
+        first,
+        last,
+        used,
+        group,
+    })
 }
 
 fn number(digits: &str) -> Result<u32, String> {

@@ -49,7 +49,32 @@ impl<T: Id> IdSet<T> {
 
     /// Ids `0..count`.
     pub fn first_n(count: u32) -> Self {
-        (0..count).map(T::new).collect()
+        let mut set = Self::new();
+        if let Some(last) = count.checked_sub(1) {
+            set.insert_range(0, last);
+        }
+        set
+    }
+
+    /// Adds all ids from `first` to `last`, word by word: a list of a few bytes may name thousands.
+    pub fn insert_range(&mut self, first: u32, last: u32) {
+        if first > last {
+            return;
+        }
+        let (from, to) = ((first / 64) as usize, (last / 64) as usize);
+        if to >= self.words.len() {
+            self.words.resize(to + 1, 0);
+        }
+        for word in from..=to {
+            let mut bits = u64::MAX;
+            if word == from {
+                bits &= u64::MAX << (first % 64);
+            }
+            if word == to {
+                bits &= u64::MAX >> (63 - last % 64);
+            }
+            self.words[word] |= bits;
+        }
     }
 
     /// Adds an id; true if it was not there.

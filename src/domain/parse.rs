@@ -19,7 +19,14 @@ use crate::xml::{Document, Element, XmlError};
 
 pub(crate) use cpu::{cells as cells_of, topology as topology_of};
 pub(crate) use devices::scsi_indices;
-pub(crate) use scalar::c_number_attr;
+pub(crate) use scalar::{MAX_MEMORY_KIB, amount, c_number_attr, short};
+
+/// The most NUMA cells a guest may have: QEMU knows 128 (`MAX_NODES`).
+pub const MAX_CELLS: usize = 512;
+/// The most `<memory>` devices a guest may have: QEMU has 256 slots (`ACPI_MAX_RAM_SLOTS`).
+pub const MAX_MEMORY_DEVICES: usize = 1024;
+/// The most `<page>` elements a guest may have: one a cell will do.
+pub const MAX_PAGES: usize = 1024;
 
 /// The namespace of the `<request>` element by which a guest asks for a profile.
 pub const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";
@@ -167,9 +174,13 @@ fn memory(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     let memory = amount("memory")?;
     let max = amount("maxMemory")?;
     domain.memory_hotplug = max.is_some() || nested(root, &["devices", "memory"]).next().is_some();
-    domain.memory_devices = nested(root, &["devices", "memory"])
-        .filter_map(|element| devices::memory_device(&element))
-        .collect();
+    for element in nested(root, &["devices", "memory"]) {
+        domain.memory_devices.extend(devices::memory_device(&element));
+        if domain.memory_devices.len() > MAX_MEMORY_DEVICES {
+            let problem = format!("more than {MAX_MEMORY_DEVICES} memory devices; QEMU has 256 slots");
+            return Err(element.error(problem));
+        }
+    }
     domain.memory = if domain.has_cells() {
         KiB(domain
             .cells
@@ -182,11 +193,6 @@ fn memory(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
         }
     };
     Ok(())
-}
-
-/// A size with its unit, in KiB.
-pub(crate) fn memory_of(element: &Element<'_>, text: &str, unit: Option<&str>) -> Result<KiB, XmlError> {
-    scalar::memory(element, "size", text, unit)
 }
 
 /// Whether an element declares no default namespace of its own.

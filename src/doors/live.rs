@@ -4,6 +4,7 @@
 //! classes are set on the threads themselves. The rest waits for the next start. Pure: a status file's text and what was
 //! promised in, changes out. A guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::{self, Domain};
@@ -368,7 +369,7 @@ fn unfinished(pinned: &Pinned, running: &Running) -> Vec<LiveChange> {
         let now = mask.thread.pin(running.domain());
         now.is_none() || (now != Some(&mask.cpus) && now == mask.before.as_ref())
     });
-    let exists = running.threads();
+    let exists: BTreeSet<Thread> = running.threads().into_iter().collect();
     missing
         .filter(|mask| exists.contains(&mask.thread))
         .map(|mask| mask.thread.change(mask.cpus.clone()))
@@ -468,12 +469,12 @@ fn waits(running: &Running, view: &View) -> Vec<(String, String)> {
     let Ok(Decision::Tuned { plan, .. }) = view.decide(&running.xml, ask) else {
         return Vec::new();
     };
+    let mut seen = BTreeSet::new();
     let mut out: Vec<(String, String)> = Vec::new();
     for change in &plan.changes {
-        let Some(what) = waiting(&change.path) else {
-            continue;
-        };
-        if !out.iter().any(|(known, _)| *known == what) {
+        if let Some(what) = waiting(&change.path)
+            && seen.insert(what.clone())
+        {
             out.push((what, change.why.clone()));
         }
     }

@@ -1,6 +1,8 @@
 //! What comes in by migration or restore carries another host's pins: those that are not valid here would make the start
 //! fail, so they do not count as an administrator's.
 
+use std::collections::BTreeSet;
+
 use crate::domain::{Domain, NumaMemory};
 use crate::host::Host;
 use crate::idset::{CpuSet, NodeSet};
@@ -63,7 +65,8 @@ pub fn removals(came: &Domain, valid: &Domain, settings: &[Setting]) -> Vec<Sett
             .filter(|id| !valid.memnodes.contains_key(id))
             .map(|id| Target::MemNode(*id)),
     );
-    gone.retain(|target| settings.iter().all(|setting| setting.target != *target));
+    let written: BTreeSet<&Target> = settings.iter().map(|setting| &setting.target).collect();
+    gone.retain(|target| !written.contains(target));
     gone.into_iter()
         .map(|target| Setting {
             target,

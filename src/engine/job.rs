@@ -158,15 +158,12 @@ impl Job<'_> {
         let removals = incoming::removals(self.came, self.domain, &list.settings);
         list.settings.extend(removals);
         let stale = stale::reasons(self.domain, host, &list.settings);
-        let said = |reason: &String| {
-            reason.starts_with("the vcpupin")
-                && plan
-                    .reasons
-                    .iter()
-                    .any(|other| other.contains(" is pinned to CPU"))
-        };
-        let stale: Vec<String> = stale.into_iter().filter(|reason| !said(reason)).collect();
-        plan.reasons.extend(stale);
+        let said = plan
+            .reasons
+            .iter()
+            .any(|other| other.contains(" is pinned to CPU"));
+        let fresh = |reason: &String| !(said && reason.starts_with("the vcpupin"));
+        plan.reasons.extend(stale.into_iter().filter(fresh));
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         let mut placement = shown::show(&placed, &support, list.shown, fits, self.domain);

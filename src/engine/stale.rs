@@ -1,6 +1,6 @@
 //! What stays of an administrator's and this host has not: libvirt finds it only when the guest starts, and refuses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::Domain;
 use crate::host::Host;
@@ -12,7 +12,8 @@ use crate::units::IothreadId;
 /// A reason for each pin and binding that names CPUs or nodes guests cannot have here and that nothing in `settings`
 /// takes the place of.
 pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String> {
-    let stays = |target: &Target| settings.iter().all(|setting| setting.target != *target);
+    let written: BTreeSet<&Target> = settings.iter().map(|setting| &setting.target).collect();
+    let stays = |target: &Target| !written.contains(target);
     let mut pins: Vec<(Target, String, &CpuSet)> = Vec::new();
     for (vcpu, cpus) in &domain.vcpupins {
         pins.push((
@@ -89,10 +90,11 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
 
 /// Some thread has no pin of its own: only those run in the `cpuset=` of `<vcpu>`.
 fn uses_cpuset(domain: &Domain, settings: &[Setting]) -> bool {
-    let pinned = |target: Target, before: bool| {
-        let written = settings.iter().find(|setting| setting.target == target);
-        written.map_or(before, |setting| setting.value != Value::Absent)
-    };
+    let written: BTreeMap<&Target, bool> = settings
+        .iter()
+        .map(|setting| (&setting.target, setting.value != Value::Absent))
+        .collect();
+    let pinned = |target: Target, before: bool| written.get(&target).copied().unwrap_or(before);
     let count = settings
         .iter()
         .find_map(|setting| match (&setting.target, &setting.value) {

@@ -156,9 +156,10 @@ pub fn least_iothreads(domain: &Domain) -> u32 {
 /// Ids of so many iothreads: those that are listed, then the lowest free ones, as libvirt gives them.
 fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
     let mut ids: Vec<IothreadId> = domain.iothread_ids.iter().copied().take(count as usize).collect();
+    let mut taken: BTreeSet<IothreadId> = ids.iter().copied().collect();
     let mut next = 1;
     while ids.len() < count as usize {
-        if !ids.contains(&IothreadId(next)) {
+        if taken.insert(IothreadId(next)) {
             ids.push(IothreadId(next));
         }
         next += 1;

@@ -58,7 +58,7 @@ pub struct Pinned {
     /// No rule matches it: it is only kept off held CPUs (`unmanaged = "confine"`).
     #[serde(default)]
     pub confined: bool,
-    /// Each thread that was pinned.
+    /// Each thread that was pinned, in order.
     pub threads: Vec<Mask>,
 }
 
@@ -134,7 +134,8 @@ impl Pinned {
 
     /// The mask of a thread.
     pub fn mask(&self, thread: Thread) -> Option<&Mask> {
-        self.threads.iter().find(|mask| mask.thread == thread)
+        let at = self.threads.binary_search_by_key(&thread, |mask| mask.thread);
+        at.ok().map(|at| &self.threads[at])
     }
 
     /// Whether this pin of the thread is one of virtfit's.
@@ -146,16 +147,17 @@ impl Pinned {
     /// Notes that the thread gets this mask, and that its live XML says `now`; where it has none yet, that it was put on
     /// `first` before.
     pub fn set(&mut self, thread: Thread, first: &CpuSet, now: Option<&CpuSet>, cpus: CpuSet, floats: bool) {
-        let known = self.mask(thread).map(|mask| mask.first.clone());
-        self.threads.retain(|mask| mask.thread != thread);
-        self.threads.push(Mask {
+        let mask = |first: CpuSet| Mask {
             thread,
-            first: known.unwrap_or_else(|| first.clone()),
+            first,
             cpus,
             before: now.cloned(),
             floats,
-        });
-        self.threads.sort_by_key(|mask| mask.thread);
+        };
+        match self.threads.binary_search_by_key(&thread, |mask| mask.thread) {
+            Ok(at) => self.threads[at] = mask(self.threads[at].first.clone()),
+            Err(at) => self.threads.insert(at, mask(first.clone())),
+        }
     }
 
     /// Tells the guest which of its threads float.
@@ -187,7 +189,8 @@ impl Records {
                 }
             };
             match serde_json::from_str::<Pinned>(&text) {
-                Ok(record) if record.version == VERSION => {
+                Ok(mut record) if record.version == VERSION => {
+                    record.threads.sort_by_key(|mask| mask.thread);
                     all.insert(record.uuid.clone(), record);
                 }
                 Ok(record) => warnings.push(format!(

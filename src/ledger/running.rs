@@ -71,7 +71,7 @@ impl Running {
             pid,
             tids: tids.collect(),
             starting: status::is_starting(root),
-            numad: numad.and_then(|list| crate::cpulist::parse(&list).ok()),
+            numad: numad.and_then(|list| crate::cpulist::parse_plain(&list).ok()),
             xml: xml.to_string(),
             provenance: rewrite::provenance(&Document::parse(xml)?).ok().flatten(),
             guest,

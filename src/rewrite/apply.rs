@@ -1,5 +1,7 @@
 //! Writing settings into a text that has none of virtfit's.
 
+use std::collections::{HashMap, HashSet};
+
 use super::edits::{Edits, with_space};
 use super::fragment::{Fragment, escape_value};
 use super::layout::Layout;
@@ -10,7 +12,7 @@ use super::value::{same, show};
 use super::{Head, Owned, Position, Was, record};
 use crate::domain::parse::nested;
 use crate::settings::{Setting, Target, Value};
-use crate::xml::{Document, Element, XmlError};
+use crate::xml::{Document, Element, ElementId, XmlError};
 
 /// Writes settings and their provenance into a reverted text.
 ///
@@ -34,6 +36,8 @@ pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Resu
         places: &places,
         edits: Edits::new(places.text),
         layout: Layout::default(),
+        counted: HashSet::new(),
+        standing: HashMap::new(),
     };
     let mut owned = Vec::with_capacity(sorted.len());
     for setting in sorted {
@@ -60,6 +64,10 @@ struct Writer<'p, 'd> {
     places: &'p Places<'d>,
     edits: Edits<'d>,
     layout: Layout,
+    /// Containers whose children are in `standing`.
+    counted: HashSet<ElementId>,
+    /// How many elements stand before an element, and where the last of them ends.
+    standing: HashMap<ElementId, (usize, usize)>,
 }
 
 impl<'d> Writer<'_, 'd> {
@@ -254,20 +262,9 @@ impl<'d> Writer<'_, 'd> {
 
     fn remove(&mut self, element: &Element<'d>) -> Was {
         let range = with_space(self.places.text, element);
-        let mut number = 0;
-        let mut end = range.start;
-        let mut parent_number = 0;
-        if let Some(parent) = element.parent() {
-            parent_number = self.places.container_number(&parent);
-            end = parent.start_tag_span().end;
-            for sibling in parent
-                .children()
-                .take_while(|sibling| sibling.id() != element.id())
-            {
-                number += 1;
-                end = sibling.span().end;
-            }
-        }
+        let (number, end) = self.before(element).unwrap_or((0, range.start));
+        let parent = element.parent();
+        let parent_number = parent.map_or(0, |parent| self.places.container_number(&parent));
         self.edits.remove(element);
         Was::GoneElement {
             raw: self.places.text[range.clone()].into(),
@@ -277,6 +274,20 @@ impl<'d> Writer<'_, 'd> {
                 gap: range.start - end,
             },
         }
+    }
+
+    /// Counts the elements before this one in its container, and tells where the last of them (else the container's start tag)
+    /// ends. A container's children are counted once, for all that go from it.
+    fn before(&mut self, element: &Element<'d>) -> Option<(usize, usize)> {
+        let parent = element.parent()?;
+        if self.counted.insert(parent.id()) {
+            let mut end = parent.start_tag_span().end;
+            for (number, child) in parent.children().enumerate() {
+                self.standing.insert(child.id(), (number, end));
+                end = child.span().end;
+            }
+        }
+        self.standing.get(&element.id()).copied()
     }
 
     /// The element that holds a value; `None` for none.

@@ -97,33 +97,22 @@ impl<'d> Edits<'d> {
             .contains(&(element.id(), name.to_string()))
     }
 
-    /// Walks `count` bytes on from `from`, not counting bytes that go. `None` past `limit`.
-    pub(super) fn walk(&self, from: usize, count: usize, limit: usize) -> Option<usize> {
-        let mut gone: Vec<&Range<usize>> = self
-            .edits
-            .iter()
-            .map(|edit| &edit.range)
-            .filter(|range| !range.is_empty() && range.start >= from)
-            .collect();
-        gone.sort_by_key(|range| (range.start, range.end));
-        let mut at = from;
-        let mut left = count;
-        for range in gone {
-            if left == 0 || range.start > at + left {
-                break;
+    /// The bytes that go.
+    pub(super) fn gone(&self) -> Gone {
+        let ranges = self.edits.iter().map(|edit| edit.range.clone());
+        let mut ranges: Vec<Range<usize>> = ranges.filter(|range| !range.is_empty()).collect();
+        ranges.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
+        let mut gone = Gone::default();
+        let (mut end, mut before) = (0, 0);
+        // As in the edited text: one that begins within another does nothing.
+        for range in ranges {
+            if range.start >= end {
+                end = range.end;
+                gone.ranges.push((range.clone(), range.start - before));
+                before += range.len();
             }
-            if range.start < at {
-                continue;
-            }
-            left -= range.start - at;
-            if left == 0 {
-                at = range.start;
-                break;
-            }
-            at = range.end;
         }
-        let end = at + left;
-        (end <= limit && self.text.is_char_boundary(end)).then_some(end)
+        gone
     }
 
     /// The edited text.
@@ -177,24 +166,118 @@ pub(super) fn value_in(raw: &str) -> &str {
     quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
 }
 
-/// Whether a piece between elements does not end inside a comment, CDATA section or processing instruction.
-pub(super) fn is_whole(piece: &str) -> bool {
-    let mut rest = piece;
-    while let Some(at) = rest.find('<') {
-        rest = &rest[at..];
-        let end = if rest.starts_with("<!--") {
-            "-->"
-        } else if rest.starts_with("<![CDATA[") {
-            "]]>"
-        } else if rest.starts_with("<?") {
-            "?>"
-        } else {
-            ">"
+/// The bytes of a text that go: ranges in order that do not overlap, each with how many bytes before it stay.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    ranges: Vec<(Range<usize>, usize)>,
+}
+
+impl Gone {
+    /// Walks `count` bytes on from `from`, not counting bytes that go. `None` past `limit`.
+    pub(super) fn walk(&self, from: usize, count: usize, limit: usize) -> Option<usize> {
+        let first = self.ranges.partition_point(|(range, _)| range.start < from);
+        let ranges = &self.ranges[first..];
+        let Some((range, kept)) = ranges.first() else {
+            return from.checked_add(count).filter(|end| *end <= limit);
         };
-        match rest.find(end) {
-            Some(length) => rest = &rest[length + end.len()..],
-            None => return false,
+        // Bytes that stay before `from`, counted back from the next range.
+        let start = (kept + from).checked_sub(range.start)?;
+        let wanted = start.checked_add(count)?;
+        // The last range that is passed whole: more bytes are wanted than stay before it.
+        let passed = ranges.partition_point(|(_, kept)| *kept < wanted);
+        let end = match passed.checked_sub(1).map(|last| &ranges[last]) {
+            Some((range, kept)) => range.end.checked_add(wanted - kept)?,
+            None => from.checked_add(count)?,
+        };
+        (end <= limit).then_some(end)
+    }
+}
+
+/// Comments, CDATA sections, processing instructions and tags of a text, in order.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    ranges: Vec<Range<usize>>,
+}
+
+impl Tokens {
+    pub(super) fn of(text: &str) -> Self {
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        while let Some(found) = text[at..].find('<') {
+            let start = at + found;
+            let rest = &text[start..];
+            let close = if rest.starts_with("<!--") {
+                "-->"
+            } else if rest.starts_with("<![CDATA[") {
+                "]]>"
+            } else if rest.starts_with("<?") {
+                "?>"
+            } else {
+                ">"
+            };
+            at = rest
+                .find(close)
+                .map_or(text.len(), |length| start + length + close.len());
+            ranges.push(start..at);
+        }
+        Self { ranges }
+    }
+
+    /// Whether an offset is not inside one of them.
+    pub(super) fn is_between(&self, offset: usize) -> bool {
+        let next = self.ranges.partition_point(|range| range.start < offset);
+        let before = next.checked_sub(1).map(|last| &self.ranges[last]);
+        before.is_none_or(|range| range.end <= offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_does_not_count_what_goes() {
+        let text = "0123456789";
+        let mut edits = Edits::new(text);
+        for range in [2..4, 3..5, 7..8] {
+            edits.replace(range, String::new());
+        }
+        let gone = edits.gone();
+        // from, count, limit, end
+        for (from, count, limit, end) in [
+            (0, 0, 10, Some(0)),
+            (0, 2, 10, Some(2)),
+            (0, 3, 10, Some(5)),
+            (0, 5, 10, Some(7)),
+            (0, 6, 10, Some(9)),
+            (0, 6, 8, None),
+            (0, 7, 10, Some(10)),
+            (0, 8, 10, None),
+            (5, 2, 10, Some(7)),
+            (5, 3, 10, Some(9)),
+            (8, 2, 10, Some(10)),
+            (8, usize::MAX, 10, None),
+            (0, usize::MAX, usize::MAX, None),
+            (2, 0, 10, Some(2)),
+        ] {
+            assert_eq!(gone.walk(from, count, limit), end, "{count} on from {from}");
         }
     }
-    true
+
+    #[test]
+    fn offsets_between_tokens() {
+        let text = "<a><!-- <b> -->x<?p?> <![CDATA[>]]></a>";
+        let tokens = Tokens::of(text);
+        for (part, inside) in [
+            ("<a>", false),
+            ("<!-- ", true),
+            ("x", false),
+            ("?p", true),
+            ("x<", true),
+        ] {
+            let end = text.find(part).map_or(0, |start| start + part.len());
+            assert_eq!(tokens.is_between(end), !inside, "{part}");
+        }
+        assert!(tokens.is_between(text.len()) && tokens.is_between(0));
+    }
 }

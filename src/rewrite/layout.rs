@@ -3,7 +3,7 @@
 //! A new element always follows a byte that is not white space and brings its own white space before it, so taking it
 //! and the white space before it out again leaves exactly what was there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::edits::{Edits, space_start};
 use super::fragment::{Content, Fragment, Lead};
@@ -227,6 +227,8 @@ fn fill<'d>(
     let ranked = element
         .children()
         .any(|child| container.place(child.name()).is_some());
+    // A comment is passed once, however many elements follow it.
+    let mut passed: HashMap<usize, usize> = HashMap::new();
     for (rank, fragment) in pending.children {
         // Beside those of its name, wherever the author has them; else as libvirt orders them. Records go from the last
         // child to the first, their ranks ever smaller.
@@ -241,7 +243,9 @@ fn fill<'d>(
             (None, None, None) => Some(space_start(text, element.inner_span().end)),
         };
         let at = match after {
-            Some(end) => after_comment(text, end, element.inner_span().end),
+            Some(end) => *passed
+                .entry(end)
+                .or_insert_with(|| after_comment(text, end, element.inner_span().end)),
             None => element.start_tag_span().end,
         };
         let mut out = inside.own.clone();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::cpulist;
 use crate::domain::parse::{iothread_ids, nested, plain_child};
-use crate::idset::NodeSet;
+use crate::idset::{IdSet, NodeSet};
 use crate::settings::{DiskAttribute, Target};
 use crate::units::IothreadId;
 use crate::xml::Element;
@@ -42,6 +42,8 @@ fn lacks_iothread(root: &Element<'_>) -> bool {
     let Ok(ids) = iothread_ids(root) else {
         return false;
     };
+    // Lists name no larger ones, and a set is as long as its largest number.
+    let ids: IdSet<IothreadId> = ids.into_iter().filter(|id| id.0 <= cpulist::MAX_ID).collect();
     let pins =
         nested(root, &["cputune", "iothreadpin"]).filter_map(|pin| Some(pin.attr("iothread")?.into_owned()));
     let schedulers = nested(root, &["cputune", "iothreadsched"]);
@@ -58,8 +60,8 @@ fn lacks_iothread(root: &Element<'_>) -> bool {
         .flat_map(|driver| nested(driver, &["iothreads", "iothread"]))
         .filter_map(|thread| Some(thread.attr("id")?.into_owned()));
     pins.chain(schedulers).chain(direct).chain(mapped).any(|list| {
-        let named = cpulist::parse::<IothreadId>(&list).unwrap_or_default();
-        named.iter().any(|id| !ids.contains(&id))
+        let named = cpulist::parse_plain::<IothreadId>(&list).unwrap_or_default();
+        !named.is_subset(&ids)
     })
 }
 
@@ -74,7 +76,7 @@ fn lacks_cell(root: &Element<'_>) -> bool {
     let backed = nested(root, &["memoryBacking", "hugepages", "page"]).any(|page| {
         let nodes = page
             .attr("nodeset")
-            .map(|text| cpulist::parse::<crate::units::NodeId>(&text));
+            .map(|text| cpulist::parse_plain::<crate::units::NodeId>(&text));
         let last = nodes.and_then(Result::ok).as_ref().and_then(NodeSet::last);
         last.is_some_and(|node| node.0 > 0 && beyond(Some(node.0)))
     });

@@ -24,6 +24,9 @@ pub(super) struct Places<'d> {
     features: HashMap<String, Element<'d>>,
     disks: HashMap<String, (usize, Element<'d>)>,
     scsi: BTreeMap<u32, Element<'d>>,
+    /// The root's own children by name, and all `<kvm>`.
+    containers: HashMap<&'d str, Vec<Element<'d>>>,
+    kvms: Vec<Element<'d>>,
     /// For each container: how many of its name come before.
     ordinals: HashMap<ElementId, usize>,
 }
@@ -67,17 +70,19 @@ impl<'d> Places<'d> {
             .flat_map(|cpu| plain_children(&cpu, "feature"))
             .filter_map(|feature| Some((feature.attr("name")?.into_owned(), feature)))
             .collect();
-        let mut seen: HashMap<&str, usize> = HashMap::new();
-        let mut ordinals = HashMap::new();
+        let mut containers: HashMap<&str, Vec<Element<'d>>> = HashMap::new();
         for child in root.children().filter(is_plain) {
-            let count = seen.entry(child.name()).or_default();
-            ordinals.insert(child.id(), *count);
-            *count += 1;
+            containers.entry(child.name()).or_default().push(child);
         }
-        let kvms = nested(&root, &["features", "kvm"]).enumerate();
-        ordinals.extend(kvms.map(|(nth, kvm)| (kvm.id(), nth)));
+        let kvms: Vec<Element<'d>> = nested(&root, &["features", "kvm"]).collect();
+        let mut ordinals = HashMap::new();
+        for alike in containers.values().chain([&kvms]) {
+            ordinals.extend(alike.iter().enumerate().map(|(nth, element)| (element.id(), nth)));
+        }
         Ok(Self {
             document,
+            containers,
+            kvms,
             ordinals,
             text: document.text(),
             vcpupins: numbered(&["cputune", "vcpupin"], "vcpu"),
@@ -107,13 +112,13 @@ impl<'d> Places<'d> {
     pub(super) fn container_at(&self, container: &Container, nth: usize) -> Option<Element<'d>> {
         match container {
             Container::Root => Some(self.root).filter(|_| nth == 0),
-            Container::Kvm => nested(&self.root, &["features", "kvm"]).nth(nth),
+            Container::Kvm => self.kvms.get(nth).copied(),
             Container::Disk(target) => self.disks.get(target).map(|(_, disk)| *disk),
             Container::Scsi(index) => self.scsi.get(index).copied(),
             Container::DiskDriver(_) | Container::ScsiDriver(_) => {
                 plain_children(&self.container(&container.parent()?)?, "driver").nth(nth)
             }
-            other => plain_children(&self.root, other.name()).nth(nth),
+            other => self.containers.get(other.name())?.get(nth).copied(),
         }
     }
 
@@ -224,8 +229,8 @@ impl<'d> Places<'d> {
                 .map(|page| {
                     let unit = page.attr("unit");
                     let size = page.attr("size").unwrap_or_default();
-                    let size = crate::domain::parse::memory_of(&page, &size, unit.as_deref())
-                        .map_or(size.into_owned(), |size| format!("{} KiB", size.0));
+                    let amount = crate::domain::parse::amount(&size, unit.as_deref());
+                    let size = amount.map_or(size.into_owned(), |size| format!("{} KiB", size.0));
                     (size, page.attr("nodeset").map(|text| normal_list(&text)))
                 })
                 .collect();
@@ -256,7 +261,11 @@ impl<'d> Places<'d> {
     fn read_cells(&self, numa: &Element<'d>) -> String {
         // As listed, whatever the guest's vCPU count is by now.
         let last = plain_children(numa, "cell")
-            .filter_map(|cell| crate::cpulist::parse::<VcpuId>(&cell.attr("cpus")?).ok()?.last())
+            .filter_map(|cell| {
+                crate::cpulist::parse_plain::<VcpuId>(&cell.attr("cpus")?)
+                    .ok()?
+                    .last()
+            })
             .max();
         match cells_of(numa, last.map_or(0, |last| last.0 + 1)) {
             Ok(cells) => {
@@ -275,7 +284,8 @@ fn read_scheds(elements: &[Element<'_>]) -> Option<String> {
     for element in elements {
         let scheduler = element.attr("scheduler").unwrap_or_default().into_owned();
         let priority = element.attr("priority").and_then(|text| text.trim().parse().ok());
-        let vcpus = crate::cpulist::parse(&element.attr("vcpus").unwrap_or_default()).unwrap_or_default();
+        let vcpus =
+            crate::cpulist::parse_plain(&element.attr("vcpus").unwrap_or_default()).unwrap_or_default();
         groups
             .entry((scheduler, priority))
             .or_default()

@@ -8,6 +8,9 @@
 //!   `pos` where it stood if it is gone (for attributes their number, for elements `parent/number+gap`).
 //! - `<container at=>`: an element made for settings; with `was` one that was empty (`/`: self-closing).
 
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
 use super::fragment::Fragment;
 use super::layout::Before;
 use super::order::Container;
@@ -15,9 +18,10 @@ use super::target::{Form, form};
 use super::value::{cells, parse, show, show_cells, show_topology, topology};
 use super::{Head, Owned, Position, Provenance, Shape, Was, target};
 use crate::cpulist;
-use crate::domain::parse::plain_children;
+use crate::domain::parse::{plain_children, short};
 use crate::policy::profile::OnNoFit;
 use crate::settings::{Target, Value};
+use crate::xml::tree::{MAX_ATTRIBUTES, MAX_BYTES, MAX_ELEMENTS};
 use crate::xml::{Document, Element, XmlError};
 
 /// The namespace of the provenance.
@@ -25,6 +29,11 @@ pub(super) const NAMESPACE: &str = "https://virtfit.dev/ns/domain/1";
 /// What namespaces of all versions begin with.
 const FAMILY: &str = "https://virtfit.dev/ns/domain/";
 const VERSION: &str = "1";
+/// The most pieces of what was there that a setting can have, but for schedulers, of which each vCPU may have had one: the four
+/// attributes and two children of a `<cpu>`, with room for more.
+const MAX_PIECES: usize = 16;
+/// The most threads a guest core is shown with: far above any processor's.
+const MAX_THREADS: u32 = 1024;
 
 /// The provenance as it stands in a document.
 pub(super) struct Record<'d> {
@@ -99,14 +108,15 @@ fn was_fragment(was: &Was) -> Fragment {
 /// It is there twice, of a newer version, or not readable.
 pub(super) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlError> {
     let mut found: Option<Element<'d>> = None;
-    for note in plain_children(root, "metadata").flat_map(|metadata| metadata.children()) {
-        let Some(namespace) = note.namespace() else {
+    let notes = plain_children(root, "metadata").flat_map(|metadata| metadata.children_with_namespaces());
+    for (note, namespace) in notes {
+        let Some(namespace) = namespace else {
             continue;
         };
         if !namespace.starts_with(FAMILY) {
             continue;
         }
-        if namespace != NAMESPACE || note.attr("version").is_some_and(|version| version != VERSION) {
+        if *namespace != *NAMESPACE || note.attr("version").is_some_and(|version| version != VERSION) {
             return Err(note.error(
                 "written by another version of virtfit than this one; use that one, or newer, to change this domain",
             ));
@@ -120,16 +130,20 @@ pub(super) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlErro
     };
     let mut containers = Vec::new();
     let mut owned: Vec<Owned> = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut made = BTreeSet::new();
     let head = head(&element)?;
     for child in element.children() {
         let at = child
             .attr("at")
             .ok_or_else(|| malformed(&child, "at= is missing"))?;
-        let unknown = || malformed(&child, &format!("at='{at}' names nothing known"));
+        let unknown = || malformed(&child, &format!("at='{}' names nothing known", short(&at)));
         match child.local_name() {
             "container" => {
                 let container = Container::from_label(&at).ok_or_else(unknown)?;
+                if !made.insert(container.clone()) {
+                    return Err(malformed(&child, &format!("at='{}' is there twice", short(&at))));
+                }
                 let before = match child.attr("was").as_deref() {
                     None => Before::Absent,
                     Some("/") => Before::SelfClosing,
@@ -147,7 +161,12 @@ pub(super) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlErro
                     }
                 };
                 if !seen.insert(target.clone()) {
-                    return Err(malformed(&child, &format!("at='{at}' is there twice")));
+                    return Err(malformed(&child, &format!("at='{}' is there twice", short(&at))));
+                }
+                let pieces = child.children().take(MAX_PIECES + 1).count();
+                if pieces > MAX_PIECES && target != Target::VcpuSched {
+                    let problem = format!("more than {MAX_PIECES} pieces of what was there");
+                    return Err(malformed(&child, &problem));
                 }
                 let was: Result<Vec<Was>, XmlError> =
                     child.children().map(|was| read_was(&was, &target)).collect();
@@ -203,10 +222,10 @@ fn head(element: &Element<'_>) -> Result<Head, XmlError> {
         profile: text("profile")?,
         policy_digest: text("policy")?,
         on_no_fit,
-        withheld: cpulist::parse(&element.attr("withheld").unwrap_or_default())
+        withheld: cpulist::parse_plain(&element.attr("withheld").unwrap_or_default())
             .map_err(|_| unreadable("withheld"))?,
         shape: Shape {
-            threads: text("threads")?.parse().map_err(|_| unreadable("threads"))?,
+            threads: number(&text("threads")?, MAX_THREADS).ok_or_else(|| unreadable("threads"))?,
             cells: shape_cells,
             topology: shape_topology,
         },
@@ -228,7 +247,7 @@ fn read_was(element: &Element<'_>, target: &Target) -> Result<Was, XmlError> {
         (Some(name), Some(raw), Some(pos), None) => Was::GoneAttribute {
             name,
             raw,
-            number: pos.parse().map_err(|_| unreadable())?,
+            number: number(&pos, MAX_ATTRIBUTES).ok_or_else(unreadable)?,
         },
         (None, Some(raw), None, None) => Was::Element { raw },
         (None, Some(raw), Some(pos), None) => Was::GoneElement {
@@ -286,17 +305,23 @@ fn fits(was: &Was, target: &Target) -> bool {
     }
 }
 
+/// Reads `parent/number+gap`; `None` for what lies beyond any text that can be read.
 fn position(text: &str) -> Option<Position> {
     let (parent, rest) = match text.split_once('/') {
-        Some((parent, rest)) => (parent.parse().ok()?, rest),
+        Some((parent, rest)) => (number(parent, MAX_ELEMENTS)?, rest),
         None => (0, text),
     };
-    let (number, gap) = rest.split_once('+')?;
+    let (before, gap) = rest.split_once('+')?;
     Some(Position {
         parent,
-        number: number.parse().ok()?,
-        gap: gap.parse().ok()?,
+        number: number(before, MAX_ELEMENTS)?,
+        gap: number(gap, MAX_BYTES)?,
     })
+}
+
+/// A number no larger than `most`.
+fn number<N: FromStr + PartialOrd>(text: &str, most: N) -> Option<N> {
+    text.parse().ok().filter(|number| *number <= most)
 }
 
 fn malformed(element: &Element<'_>, problem: &str) -> XmlError {

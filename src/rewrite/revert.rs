@@ -1,9 +1,11 @@
 //! Taking virtfit's settings out again, also after libvirt or an administrator touched the text.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
 use super::address::without_taken_address;
-use super::edits::{Edits, is_whole, value_in};
+use super::edits::{Edits, Tokens, value_in};
 use super::fragment::Fragment;
 use super::layout::{Before, Layout};
 use super::needs;
@@ -50,6 +52,12 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
     };
     let places = Places::new(document)?;
     let stored = is_stored(&places, &record);
+    let owned: BTreeSet<&Target> = record
+        .provenance
+        .owned
+        .iter()
+        .map(|owned| &owned.target)
+        .collect();
     let mut held: BTreeSet<Target> = BTreeSet::new();
     loop {
         let mut reverted = undo(&places, &record, |target| stays(target) || held.contains(target));
@@ -59,17 +67,11 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
             Some(Ok(text)) => needs::missing(&text.root()),
             _ => BTreeSet::new(),
         };
-        let left = |target: &Target| reverted.left.iter().any(|(other, _)| other == target);
-        let owned = |target: &Target| {
-            record
-                .provenance
-                .owned
-                .iter()
-                .any(|owned| owned.target == *target)
-        };
+        let left: BTreeSet<&Target> = reverted.left.iter().map(|(target, _)| target).collect();
+        let ours = |target: &Target| owned.contains(target) && !left.contains(target);
         let more: Vec<Target> = more
             .into_iter()
-            .filter(|target| owned(target) && !stays(target) && !held.contains(target) && !left(target))
+            .filter(|target| ours(target) && !stays(target) && !held.contains(target))
             .collect();
         if more.is_empty() {
             let why = "what was set by hand since needs it";
@@ -322,6 +324,10 @@ impl<'d> Undo<'_, 'd> {
     /// Puts elements back where they stood; tells which containers have some.
     fn put_elements(&mut self) -> HashSet<ElementId> {
         let mut touched = HashSet::new();
+        // Nothing more goes from here on: where bytes stood is worked out from what goes now.
+        let gone = self.edits.gone();
+        let tokens = OnceCell::new();
+        let mut staying: HashMap<ElementId, Vec<Range<usize>>> = HashMap::new();
         for ((container, nth), mut back) in std::mem::take(&mut self.back) {
             let parent = self.places.container_at(&container, nth);
             let parent = parent.or_else(|| self.places.container(&container));
@@ -334,40 +340,35 @@ impl<'d> Undo<'_, 'd> {
             };
             touched.insert(parent.id());
             back.sort_by_key(|(position, _, _)| position.number);
-            let stays: Vec<Element<'d>> = parent
-                .children()
-                .filter(|child| !self.ours.contains(&child.id()))
-                .collect();
-            let mut next = stays.iter().peekable();
-            let mut count = 0;
+            let stays = staying.entry(parent.id()).or_insert_with(|| {
+                let others = parent.children().filter(|child| !self.ours.contains(&child.id()));
+                others.map(|child| child.span()).collect()
+            });
+            // Of those that stay and those put back before, `number` stand before the next one.
+            let mut before = 0;
             let mut end = parent.start_tag_span().end;
-            for (position, _, raw) in back {
-                while count < position.number
-                    && let Some(child) = next.next()
-                {
-                    end = child.span().end;
-                    count += 1;
+            for (turn, (position, _, raw)) in back.into_iter().enumerate() {
+                let reached = position.number.saturating_sub(turn).min(stays.len());
+                if let Some(last) = stays.get(before..reached).and_then(<[_]>::last) {
+                    end = last.end;
+                    before = reached;
                 }
-                let limit = next
-                    .peek()
-                    .map_or(parent.inner_span().end, |child| child.span().start);
-                end = self.after_gap(end, position.gap, limit);
+                let limit = stays
+                    .get(before)
+                    .map_or(parent.inner_span().end, |span| span.start);
+                let text = self.places.text;
+                // Past whole comments and the like that stood between the two, if they still do.
+                if position.gap > 0
+                    && let Some(at) = gone.walk(end, position.gap, limit)
+                    && text.is_char_boundary(at)
+                    && tokens.get_or_init(|| Tokens::of(text)).is_between(at)
+                {
+                    end = at;
+                }
                 self.edits.insert(end, raw);
-                count += 1;
             }
         }
         touched
-    }
-
-    /// `gap` bytes on from `end`, if these are whole comments and the like; else `end`.
-    fn after_gap(&self, end: usize, gap: usize, limit: usize) -> usize {
-        if gap == 0 {
-            return end;
-        }
-        match self.edits.walk(end, gap, limit) {
-            Some(at) if is_whole(&self.places.text[end..at]) => at,
-            _ => end,
-        }
     }
 
     fn put_attributes(&mut self) {

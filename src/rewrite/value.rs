@@ -4,6 +4,7 @@
 
 use crate::cpulist;
 use crate::domain::Topology;
+use crate::domain::parse::{MAX_CELLS, MAX_MEMORY_KIB};
 use crate::idset::VcpuSet;
 use crate::settings::{DiskAttribute, Target, Value};
 use crate::units::KiB;
@@ -72,7 +73,7 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
     let attribute_text = || Some(Value::Text(text.to_string()));
     match target {
         Target::VcpuCpuset | Target::VcpuPin(_) | Target::EmulatorPin | Target::IothreadPin(_) => {
-            cpulist::parse(text).ok().map(Value::Cpus)
+            cpulist::parse_plain(text).ok().map(Value::Cpus)
         }
         Target::Iothreads => text.parse().ok().map(Value::Number),
         Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Iothread) | Target::ScsiIothread(_) => {
@@ -83,7 +84,7 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
             let (mode, nodes) = text.split_once(' ')?;
             Some(Value::Numa {
                 mode: known(mode, &["strict", "preferred", "restrictive", "interleave"])?,
-                nodes: cpulist::parse(nodes).ok()?,
+                nodes: cpulist::parse_plain(nodes).ok()?,
             })
         }
         Target::Hugepages => {
@@ -119,7 +120,7 @@ fn sched(text: &str) -> Option<Value> {
     let (head, vcpus) = text.split_once(": ")?;
     let (scheduler, priority) = head.split_once(' ')?;
     Some(Value::Sched {
-        vcpus: cpulist::parse(vcpus).ok()?,
+        vcpus: cpulist::parse_plain(vcpus).ok()?,
         scheduler: known(scheduler, &["fifo", "rr"])?,
         priority: priority.parse().ok()?,
     })
@@ -149,12 +150,19 @@ pub(super) fn topology(text: &str) -> Option<Value> {
     Some(Value::Topology(topology))
 }
 
-/// Reads what [`show_cells`] writes.
+/// Reads what [`show_cells`] writes: no vCPU is in two cells, and there are no more of either than a guest can have.
 pub(super) fn cells(text: &str) -> Option<Value> {
     let mut cells = Vec::new();
+    let mut all = VcpuSet::new();
     for cell in text.split("; ").filter(|cell| !cell.is_empty()) {
         let (vcpus, memory) = cell.strip_suffix(" KiB")?.split_once(": ")?;
-        cells.push((cpulist::parse(vcpus).ok()?, KiB(memory.parse().ok()?)));
+        let vcpus: VcpuSet = cpulist::parse_plain(vcpus).ok()?;
+        let memory = KiB(memory.parse().ok().filter(|kib| *kib <= MAX_MEMORY_KIB)?);
+        if cells.len() == MAX_CELLS || !all.is_disjoint(&vcpus) {
+            return None;
+        }
+        all.extend_from(&vcpus);
+        cells.push((vcpus, memory));
     }
     Some(Value::Cells(cells))
 }

@@ -1,5 +1,6 @@
 //! Tokens into a tree, and everything that libvirt's parser would refuse.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use quick_xml::errors::{Error as QuickError, IllFormedError};
@@ -8,7 +9,7 @@ use quick_xml::reader::Reader;
 
 use super::error::XmlError;
 use super::text::decode;
-use super::tree::{Attribute, ElementId, MAX_DEPTH, Node};
+use super::tree::{Attribute, ElementId, MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, Node};
 
 /// What a document is made of, while its text is read.
 #[derive(Debug)]
@@ -136,6 +137,10 @@ impl<'t> Pieces<'t> {
                 "an element without a proper name",
             ));
         }
+        if self.nodes.len() == MAX_ELEMENTS {
+            let problem = format!("more than {MAX_ELEMENTS} elements, far above what a guest has");
+            return Err(XmlError::at(self.text, span.start, problem));
+        }
         let first_attribute = self.attributes.len();
         self.read_attributes(name.end, &span)?;
         let id = ElementId(self.nodes.len() as u32);
@@ -168,7 +173,7 @@ impl<'t> Pieces<'t> {
             } else {
                 1
             };
-        let first = self.attributes.len();
+        let mut seen = HashSet::new();
         let mut at = from;
         loop {
             let whole = at;
@@ -220,11 +225,12 @@ impl<'t> Pieces<'t> {
             if raw.contains('&') && decode(raw).is_err() {
                 return fail(value.start, "an entity that XML does not predefine");
             }
-            if self.attributes[first..]
-                .iter()
-                .any(|other| text[other.name.clone()] == text[name.clone()])
-            {
+            if !seen.insert(&text[name.clone()]) {
                 return fail(name_start, "an attribute that is there twice");
+            }
+            if seen.len() > MAX_ATTRIBUTES {
+                let problem = format!("more than {MAX_ATTRIBUTES} attributes in one element");
+                return fail(name_start, &problem);
             }
             self.attributes.push(Attribute {
                 whole: whole..at,

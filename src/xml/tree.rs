@@ -5,7 +5,9 @@
 //! bombs live there.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::error::XmlError;
 use super::read::{Pieces, check_characters};
@@ -17,6 +19,11 @@ use crate::panics;
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The deepest nesting accepted: libxml2's own limit (`xmlParserMaxDepth`).
 pub const MAX_DEPTH: usize = 256;
+/// The most attributes an element may have: libvirt's own elements have fewer than 30. A look-up by name reads all of them.
+pub const MAX_ATTRIBUTES: usize = 256;
+/// The most elements a text may have: the status file of a guest with 16,384 vCPUs (libvirt's limit), each pinned and recorded,
+/// has about 100,000.
+pub const MAX_ELEMENTS: usize = 200_000;
 
 /// Names an element of one [`Document`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,7 +86,8 @@ impl<'a> Document<'a> {
     /// Parses a text.
     ///
     /// # Errors
-    /// It is empty, larger than [`MAX_BYTES`], nested deeper than [`MAX_DEPTH`], has a DTD, or is not well-formed.
+    /// It is empty, larger than [`MAX_BYTES`], nested deeper than [`MAX_DEPTH`], has a DTD, is not well-formed, or has more than
+    /// [`MAX_ELEMENTS`] elements or [`MAX_ATTRIBUTES`] attributes in one of them.
     pub fn parse(text: &'a str) -> Result<Self, XmlError> {
         Self::of(Cow::Borrowed(text))
     }
@@ -156,14 +164,40 @@ impl<'d> Element<'d> {
 
     /// The namespace it is in; `None` where it is in none.
     pub fn namespace(&self) -> Option<Cow<'d, str>> {
-        let declaration = match self.name().split_once(':') {
+        self.declared(&self.declaration()).filter(|uri| !uri.is_empty())
+    }
+
+    /// Child elements in order, each with the namespace it is in. Declarations around them are looked up once for each prefix,
+    /// so that many children cost no more than their own bytes.
+    pub fn children_with_namespaces(&self) -> impl Iterator<Item = (Element<'d>, Option<Rc<str>>)> + use<'d> {
+        let parent = *self;
+        let mut inherited: HashMap<String, Option<Rc<str>>> = HashMap::new();
+        self.children().map(move |child| {
+            let declaration = child.declaration();
+            let uri = child.attr(&declaration).map(Rc::from).or_else(|| {
+                let around = inherited.entry(declaration.into_owned());
+                around
+                    .or_insert_with_key(|declaration| parent.declared(declaration).map(Rc::from))
+                    .clone()
+            });
+            (child, uri.filter(|uri| !uri.is_empty()))
+        })
+    }
+
+    /// The name of the attribute that declares its namespace.
+    fn declaration(&self) -> Cow<'static, str> {
+        match self.name().split_once(':') {
             Some((prefix, _)) => Cow::Owned(format!("xmlns:{prefix}")),
             None => Cow::Borrowed("xmlns"),
-        };
+        }
+    }
+
+    /// The value of a declaration, from the element itself or the nearest one around it.
+    fn declared(&self, declaration: &str) -> Option<Cow<'d, str>> {
         let mut here = Some(*self);
         while let Some(element) = here {
-            if let Some(uri) = element.attr(&declaration) {
-                return Some(uri).filter(|uri| !uri.is_empty());
+            if let Some(uri) = element.attr(declaration) {
+                return Some(uri);
             }
             here = element.parent();
         }
@@ -308,8 +342,26 @@ mod tests {
     }
 
     #[test]
+    fn children_are_told_with_their_namespaces() {
+        let text =
+            "<a xmlns:v='urn:v' xmlns='urn:a'><v:b/><c/><v:d xmlns:v='urn:w'/><e xmlns=''/><v:f/><n:g/></a>";
+        let document = Document::parse(text).unwrap();
+        for (child, namespace) in document.root().children_with_namespaces() {
+            assert_eq!(
+                namespace.as_deref(),
+                child.namespace().as_deref(),
+                "{}",
+                child.raw()
+            );
+        }
+    }
+
+    #[test]
     fn refuses_with_a_position() {
         let deep = "<a>".repeat(100_000);
+        let many: String = (0..=MAX_ATTRIBUTES).map(|n| format!(" a{n}=''")).collect();
+        let wide = format!("<a{many}/>");
+        let long = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
         let cases: &[(&str, &str)] = &[
             ("", "line 1, column 1: no element: the text is empty"),
             (
@@ -338,6 +390,11 @@ mod tests {
             ("<a/>x", "line 1, column 5: text outside the root element"),
             ("<a>\u{1}</a>", "line 1, column 4: a character XML does not allow"),
             (&deep, "line 1, column 769: elements nested deeper than 256"),
+            (
+                &wide,
+                "line 1, column 1942: more than 256 attributes in one element",
+            ),
+            (&long, "line 1, column 800000: more than 200000 elements"),
         ];
         for (text, expected) in cases {
             let error = Document::parse(text).unwrap_err().to_string();

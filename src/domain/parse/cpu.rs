@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::scalar::{self, number_attr, required, short, switch};
 use super::tuning::cell_vcpus;
-use super::{nested, plain_child, plain_children};
+use super::{MAX_CELLS, nested, plain_child, plain_children};
 use crate::domain::{Cell, Cpu, Domain, Topology};
 use crate::idset::VcpuSet;
 use crate::units::{CellId, Id};
@@ -80,6 +80,9 @@ pub(crate) fn cells(numa: &Element<'_>, vcpus: u32) -> Result<Vec<Cell>, XmlErro
     let elements: Vec<Element<'_>> = plain_children(numa, "cell").collect();
     if elements.is_empty() {
         return Err(numa.error("<numa> without cells"));
+    }
+    if elements.len() > MAX_CELLS {
+        return Err(numa.error(format!("{} cells; QEMU knows 128", elements.len())));
     }
     let mut cells: BTreeMap<u32, Cell> = BTreeMap::new();
     let mut named = VcpuSet::new();

@@ -19,7 +19,7 @@ pub(super) fn memory_device(element: &Element<'_>) -> Option<MemoryDevice> {
     let target = plain_child(element, "target")?;
     let size = |name: &'static str| {
         let child = plain_child(&target, name)?;
-        scalar::memory(&child, name, &child.text(), child.attr("unit").as_deref()).ok()
+        scalar::amount(&child.text(), child.attr("unit").as_deref())
     };
     let all = size("size")?;
     let (amount, unit) = match &*model {

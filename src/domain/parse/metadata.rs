@@ -8,8 +8,10 @@ use crate::xml::Element;
 const LIBOSINFO_NAMESPACE: &str = "http://libosinfo.org/xmlns/libvirt/domain/1.0";
 
 pub(super) fn read(root: &Element<'_>, domain: &mut Domain) {
-    for note in plain_children(root, "metadata").flat_map(|metadata| metadata.children()) {
-        match note.namespace().as_deref() {
+    for (note, namespace) in
+        plain_children(root, "metadata").flat_map(|metadata| metadata.children_with_namespaces())
+    {
+        match namespace.as_deref() {
             Some(LIBOSINFO_NAMESPACE) if note.local_name() == "libosinfo" => {
                 let os = note.children().find(|child| child.local_name() == "os");
                 if let Some(id) = os.and_then(|os| os.attr("id")) {

@@ -6,7 +6,7 @@ use crate::units::{Id, KiB};
 use crate::xml::{Element, XmlError};
 
 /// The largest amount libvirt takes, in KiB (`VIR_DOMAIN_MEMORY_PARAM_UNLIMITED`).
-const MAX_MEMORY_KIB: u128 = (1 << 53) - 1;
+pub(crate) const MAX_MEMORY_KIB: u64 = (1 << 53) - 1;
 
 /// A decimal number from 0 to 2^32 - 1. White space around it is ignored.
 pub(super) fn number(element: &Element<'_>, what: &str, text: &str) -> Result<u32, XmlError> {
@@ -14,6 +14,17 @@ pub(super) fn number(element: &Element<'_>, what: &str, text: &str) -> Result<u3
     digits
         .parse()
         .map_err(|_| element.error(format!("{what} is '{}', too large a number", short(text))))
+}
+
+/// An amount as [`memory`] reads it, for where what is wrong does not matter: an error knows its line, which takes a look at all
+/// of the text before it.
+pub(crate) fn amount(text: &str, unit: Option<&str>) -> Option<KiB> {
+    let digits = text.trim();
+    let digits = digits.strip_prefix('+').unwrap_or(digits);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let scale = scale(unit.unwrap_or_default()).filter(|_| is_whole)?;
+    let bytes = digits.parse::<u128>().ok()?.checked_mul(scale)?;
+    (bytes <= u128::from(MAX_MEMORY_KIB) * 1024).then(|| KiB(bytes.div_ceil(1024) as u64))
 }
 
 /// The digits of a whole number, without white space and sign.
@@ -86,7 +97,7 @@ pub(super) fn memory(
     };
     let bytes = digits.parse::<u128>().ok().and_then(|n| n.checked_mul(scale));
     match bytes {
-        Some(bytes) if bytes <= MAX_MEMORY_KIB * 1024 => Ok(KiB(bytes.div_ceil(1024) as u64)),
+        Some(bytes) if bytes <= u128::from(MAX_MEMORY_KIB) * 1024 => Ok(KiB(bytes.div_ceil(1024) as u64)),
         _ => Err(element.error(format!(
             "{what} is {} {unit}, more than libvirt can hold",
             short(digits)
@@ -161,7 +172,7 @@ pub(super) fn switch(element: &Element<'_>, name: &str) -> Result<Option<bool>, 
 }
 
 /// A text that goes into a message is kept to a length a person reads, on one line.
-pub(super) fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(60) {
         Some((cut, _)) => format!("{}…", &line[..cut]),
@@ -208,6 +219,7 @@ mod tests {
         for (text, unit, expected) in cases {
             let got = memory(&document.root(), "<memory>", text, *unit);
             assert_eq!(got.ok().map(|k| k.0), *expected, "{text} {unit:?}");
+            assert_eq!(amount(text, *unit).map(|k| k.0), *expected, "{text} {unit:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `<iothreads>`, `<cputune>`, `<memoryBacking>`, `<numatune>`: what an administrator tuned by hand.
 
 use super::scalar::{self, any_list, list, number, required, short};
-use super::{nested, plain_child, plain_children};
+use super::{MAX_PAGES, nested, plain_child, plain_children};
 use crate::cpulist::MAX_ID;
 use crate::domain::{Domain, HugepagesElement, NumaMemory, VcpuSched};
 use crate::idset::VcpuSet;
@@ -88,7 +88,7 @@ pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xml
     }
     for element in nested(root, &["cputune", "iothreadsched"]) {
         let threads = element.attr("iothreads").unwrap_or_default();
-        let threads = crate::cpulist::parse::<IothreadId>(&threads).unwrap_or_default();
+        let threads = crate::cpulist::parse_plain::<IothreadId>(&threads).unwrap_or_default();
         domain.iothreads_named.extend(threads.iter());
     }
     let mut scheduled = VcpuSet::new();
@@ -154,6 +154,9 @@ pub(super) fn memory_backing(root: &Element<'_>, domain: &mut Domain) -> Result<
 fn hugepages(root: &Element<'_>) -> Result<HugepagesElement, XmlError> {
     let mut pages = Vec::new();
     for page in nested(root, &["memoryBacking", "hugepages", "page"]) {
+        if pages.len() == MAX_PAGES {
+            return Err(page.error(format!("more than {MAX_PAGES} <page> elements")));
+        }
         let unit = page.attr("unit");
         let size = scalar::memory(
             &page,

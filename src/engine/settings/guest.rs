@@ -3,7 +3,7 @@
 use super::{Context, List};
 use crate::domain::{Cpu, Topology};
 use crate::engine::mirror;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::idset::CpuSet;
 use crate::plan::Scope;
@@ -59,6 +59,11 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         return;
     };
     list.shape = provenance.head.shape.clone();
+    let decided: BTreeSet<Target> = list
+        .settings
+        .iter()
+        .map(|setting| setting.target.clone())
+        .collect();
     for owned in &provenance.owned {
         let visible = is_visible(&owned.target);
         let backing = matches!(
@@ -76,9 +81,8 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
             }
             continue;
         }
-        let decided = list.settings.iter().any(|setting| setting.target == owned.target);
         let stays = (visible && !stale_hint) || (backing && context.scope == Scope::Incoming);
-        if stays && !decided {
+        if stays && !decided.contains(&owned.target) {
             list.settings.push(crate::settings::Setting {
                 target: owned.target.clone(),
                 value: owned.wrote.clone(),

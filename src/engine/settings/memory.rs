@@ -1,12 +1,14 @@
 //! NUMA binding and memory backing.
 
+use std::collections::BTreeSet;
+
 use super::{Context, List};
 use crate::idset::NodeSet;
 use crate::plan::Scope;
 use crate::plural;
 use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
 use crate::settings::{Target, Value};
-use crate::units::KiB;
+use crate::units::{CellId, KiB};
 
 /// `<numatune>`.
 pub fn numatune(context: &Context<'_>, list: &mut List) {
@@ -85,11 +87,11 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
             list.host(Target::MemNode(cell.id), value, "a node a cell");
         }
     }
-    for id in domain
-        .memnodes
-        .keys()
-        .filter(|id| !per_cell || !placed.cells.iter().any(|cell| cell.id == **id))
-    {
+    let written: BTreeSet<CellId> = match per_cell {
+        true => placed.cells.iter().map(|cell| cell.id).collect(),
+        false => BTreeSet::new(),
+    };
+    for id in domain.memnodes.keys().filter(|id| !written.contains(id)) {
         list.host(Target::MemNode(*id), Value::Absent, "numatune takes its place");
     }
 }

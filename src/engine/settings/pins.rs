@@ -1,5 +1,7 @@
 //! Pins of vCPUs, emulator threads and iothreads, and real-time scheduling.
 
+use std::collections::BTreeSet;
+
 use super::{Context, List};
 use crate::domain::{Disk, ScsiController};
 use crate::engine::support;
@@ -99,7 +101,8 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         }
     }
     if !wishes.keep {
-        let gone = |id: &&IothreadId| !support.iothread_ids.contains(id);
+        let left: BTreeSet<IothreadId> = support.iothread_ids.iter().copied().collect();
+        let gone = |id: &&IothreadId| !left.contains(id);
         for id in domain.iothreadpins.keys().filter(gone) {
             list.host(Target::IothreadPin(*id), Value::Absent, "that iothread is gone");
         }
