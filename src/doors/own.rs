@@ -18,7 +18,7 @@ pub struct Own {
     pub cpus: CpuSet,
     /// Of those the ones of pins of its threads, without `vcpu@cpuset`, and what is withheld for it.
     pub pinned: CpuSet,
-    /// Siblings its provenance withholds.
+    /// Siblings its provenance withholds, as far as its pins confirm that.
     pub withheld: CpuSet,
     /// Its memory.
     pub memory: Vec<MemoryUse>,
@@ -49,10 +49,12 @@ impl Own {
         };
         let mut without = guest.clone();
         without.domain.vcpu_cpuset = None;
+        let pinned = holds(&without);
+        let withheld = taken::confirmed(&guest.withheld, &pinned, &view.host, &view.sets.dedicated);
         Self {
             cpus: holds(guest),
-            pinned: holds(&without).union(&guest.withheld),
-            withheld: guest.withheld.clone(),
+            pinned: pinned.union(&withheld),
+            withheld,
             memory: guest::memory(&guest.domain, None, || read::default_huge_page(&view.root)),
         }
     }

@@ -29,6 +29,7 @@ pub fn parse(text: &str, autostart: bool) -> Result<Claim, XmlError> {
         uuid: guest.domain.uuid,
         name: guest.domain.name,
         autostart,
-        cpus: guest.wrote.union(&guest.withheld),
+        cpus: guest.wrote,
+        withheld: guest.withheld,
     })
 }

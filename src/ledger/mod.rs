@@ -46,8 +46,12 @@ pub struct Holder {
     pub name: String,
     /// The CPUs of each thread that has a pin: vCPUs (their own pin, else `vcpu@cpuset`), emulator, iothreads.
     pub pins: Vec<CpuSet>,
-    /// Siblings its provenance says are withheld.
+    /// Siblings that are to be nobody's. A guest's XML may say anything here: [`taken::held`] believes no more of it than its
+    /// pins confirm. A reservation is believed.
     pub withheld: CpuSet,
+    /// Siblings its reservation withholds, while it runs.
+    #[serde(default)]
+    pub promised: CpuSet,
     /// What memory it uses and where.
     pub memory: Vec<MemoryUse>,
     /// Its pages are not all taken yet: it is still starting.
@@ -81,6 +85,9 @@ pub struct Claim {
     pub autostart: bool,
     /// The CPUs virtfit wrote into it.
     pub cpus: CpuSet,
+    /// Siblings it says are withheld: counted as far as they are siblings of `cpus`.
+    #[serde(default)]
+    pub withheld: CpuSet,
 }
 
 /// What of the host is taken, by whom: the ledger without the guest being planned, under a policy's sets.

@@ -135,7 +135,9 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
         let holder = status::parse_with(text, default_page, pinned);
         holder.map(Arc::new).map_err(|error| error.to_string())
     };
+    let mut left_over = false;
     for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
+        left_over |= file.left_over;
         match file.said {
             Ok(holder) => reading.ledger.holders.push(holder),
             Err(error) => reading.warnings.push(format!(
@@ -152,9 +154,10 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
     reading.reservations = glance.reservations;
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
     reading.autostart = BTreeSet::clone(&cache.autostart.names());
-    add_claims(root, now, &mut cache.definitions, &mut reading)?;
+    left_over |= add_claims(root, now, &mut cache.definitions, &mut reading)?;
     let reading = Arc::new(reading);
-    cache.last = Some(cache::Last {
+    // What was left over is read the next time, though nothing happened.
+    cache.last = (!left_over).then(|| cache::Last {
         times,
         void: glance.void,
         reading: Arc::clone(&reading),
@@ -204,17 +207,18 @@ fn merge(reserved: Holder, moves: bool, holders: &mut Vec<Arc<Holder>>) {
             let pinned = |pin: &CpuSet| holder.pins.contains(pin);
             let more: Vec<CpuSet> = reserved.pins.into_iter().filter(|pin| !pinned(pin)).collect();
             holder.pins.extend(more);
-            holder.withheld.extend_from(&reserved.withheld);
+            holder.promised.extend_from(&reserved.withheld);
         }
     }
 }
 
+/// Adds what definitions claim; whether some were left to the next reading.
 fn add_claims(
     root: &Root,
     now: SystemTime,
     known: &mut Folder<Arc<Claim>>,
     reading: &mut Reading,
-) -> Result<(), LedgerError> {
+) -> Result<bool, LedgerError> {
     let running: BTreeSet<&str> = reading
         .ledger
         .holders
@@ -226,7 +230,9 @@ fn add_claims(
         let claim = claims::parse(text, false);
         claim.map(Arc::new).map_err(|error| error.to_string())
     };
+    let mut left_over = false;
     for file in files(root, claims::FOLDER, "xml", now, known, parse)? {
+        left_over |= file.left_over;
         match file.said {
             Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
             Ok(claim) => found.push(Claim {
@@ -242,7 +248,7 @@ fn add_claims(
         }
     }
     reading.ledger.claims = found;
-    Ok(())
+    Ok(left_over)
 }
 
 /// `Hugepagesize:` of `/proc/meminfo`.

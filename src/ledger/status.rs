@@ -62,6 +62,7 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
     Ok(Holder {
         pins: guest::pins(&guest, numad_cpus.as_ref()),
         withheld: guest.withheld,
+        promised: CpuSet::new(),
         memory: guest::memory(&guest.domain, numad_nodes.as_ref(), || default_page),
         starting: is_starting(root),
         reservation: false,
@@ -76,7 +77,7 @@ fn list_of<T: crate::units::Id>(
     element: Option<Element<'_>>,
     attribute: &str,
 ) -> Option<crate::idset::IdSet<T>> {
-    cpulist::parse(&element?.attr(attribute)?).ok()
+    cpulist::parse_plain(&element?.attr(attribute)?).ok()
 }
 
 /// The QEMU process; 0 where there is none yet.

@@ -42,6 +42,7 @@ pub fn taken(
             &mut taken.claimed_other
         };
         claimed.extend_from(&claim.cpus);
+        claimed.extend_from(&confirmed(&claim.withheld, &claim.cpus, host, dedicated));
     }
     taken.pages_free = memory::pages_free(&mine, &others, host, host_policy);
     if host.memory_known {
@@ -59,23 +60,42 @@ pub fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
     }
 }
 
-/// The CPUs a guest holds: its pins in the dedicated set, what is withheld for it, and, where cores are not shared, the
-/// siblings of what it holds.
+/// Returns the CPUs a guest holds: its pins in the dedicated set, what is withheld for it, and, where cores are not shared, the
+/// siblings of what it holds. What its XML says is withheld counts as far as its pins confirm it.
 pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool) -> CpuSet {
     let mut held = CpuSet::new();
     for pin in holder.pins.iter().filter(|pin| !floats(pin, dedicated)) {
         held.extend_from(&pin.intersection(dedicated));
     }
+    let withheld = match holder.reservation {
+        true => holder.withheld.clone(),
+        false => confirmed(&holder.withheld, &held, host, dedicated),
+    };
     if !share_cores {
-        let siblings: CpuSet = held
-            .iter()
-            .filter_map(|cpu| host.core_of(cpu))
-            .flat_map(|core| core.cpus.iter().copied())
-            .collect();
-        held.extend_from(&siblings);
+        held.extend_from(&siblings(&held, host));
     }
-    held.extend_from(&holder.withheld);
+    held.extend_from(&withheld);
+    held.extend_from(&holder.promised);
     held
+}
+
+/// Returns what of the CPUs that a guest's XML calls withheld can be so: siblings, in the dedicated set, of CPUs it is pinned to.
+/// The record in the XML is its author's to forge, and CPUs of the whole host could stand there.
+pub fn confirmed(withheld: &CpuSet, pinned: &CpuSet, host: &Host, dedicated: &CpuSet) -> CpuSet {
+    if withheld.is_empty() {
+        return CpuSet::new();
+    }
+    let pinned = pinned.intersection(dedicated);
+    let beside = siblings(&pinned, host).difference(&pinned);
+    withheld.intersection(&beside).intersection(dedicated)
+}
+
+/// Returns all CPUs of the cores that these CPUs are of.
+fn siblings(cpus: &CpuSet, host: &Host) -> CpuSet {
+    cpus.iter()
+        .filter_map(|cpu| host.core_of(cpu))
+        .flat_map(|core| core.cpus.iter().copied())
+        .collect()
 }
 
 #[cfg(test)]

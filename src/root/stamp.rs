@@ -29,6 +29,11 @@ impl Stamp {
         }
     }
 
+    /// Returns the file's length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Whether the file had rested at `now`: what has this stamp later is the same. A clock that was set makes files look young
     /// or old; an old one that is taken for young is only read once more.
     pub fn rested(&self, now: SystemTime) -> bool {

@@ -128,8 +128,11 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
     let autostart = view.reading.autostart.contains(name);
     let selected = select::select(&view.policy, &parsed.domain, autostart);
     guest.profile = selected.profile.map(|profile| profile.name);
-    guest.claims = parsed.wrote.union(&parsed.withheld);
+    let (host, dedicated) = (&view.host, &view.sets.dedicated);
+    let withheld = taken::confirmed(&parsed.withheld, &parsed.wrote, host, dedicated);
+    guest.claims = parsed.wrote.union(&withheld);
     guest.nodes = running::nodes_of(view, &guest.claims);
+    guest.problem = parsed.unreadable.as_ref().map(ToString::to_string);
     match pending::inactive(view, text, &parsed, &guest.claims) {
         Ok(pending) => guest.pending = pending,
         Err(bug) => guest.problem = Some(bug.to_string()),

@@ -136,6 +136,7 @@ fn the_guest_itself_holds_and_claims_nothing() {
         name: name.into(),
         autostart,
         cpus: cpus(list),
+        withheld: CpuSet::new(),
     };
     let ledger = Ledger {
         holders: vec![guest("me", &["2"]).into(), guest("other", &["3"]).into()],
