@@ -162,6 +162,9 @@ impl Case<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
         panics::fault_point("start", &self.guest.domain.name);
         let notes = &self.plan.notes;
+        if let Some(error) = &self.guest.unreadable {
+            return Ok(self.as_it_is(&format!("left as it is: {error}; ")));
+        }
         if notes.leftover {
             return Ok(self.leftover());
         }
@@ -241,7 +244,10 @@ impl Case<'_> {
             pins: None,
         };
         let mut told = match want.cpus.is_empty() {
-            true => "it reserves no CPU".to_string(),
+            true => match &self.guest.unreadable {
+                Some(error) => format!("left as it is: {error}; it reserves no CPU"),
+                None => "it reserves no CPU".to_string(),
+            },
             false => format!("{whose}{}", self.reserved(&want.cpus)),
         };
         // Pins that virtfit may not move.

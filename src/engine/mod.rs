@@ -168,7 +168,11 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
 pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let (document, current) = (&text.document, &text.guest.domain);
     panics::fault_point("decide", &current.name);
-    let mut provenance = text.provenance.clone()?;
+    // What is virtfit's own cannot be told from an administrator's: the guest stays as it is, and its pins count as theirs.
+    let mut provenance = match &text.provenance {
+        Ok(provenance) => provenance.clone(),
+        Err(error) => return left_alone(error, current, inputs),
+    };
     let resolved = before::has_resolved_cpu(provenance.as_ref(), current, inputs.scope);
     let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));
     if let Some(provenance) = &mut provenance {
@@ -196,12 +200,7 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     };
 
     let mut plan = blank(current, inputs.scope);
-    let selection = match inputs.profile {
-        Some(name) => {
-            select::by_name(inputs.policy, name).map_err(|error| EngineError::Policy(error.to_string()))?
-        }
-        None => select::select(inputs.policy, &domain, inputs.facts.autostart),
-    };
+    let selection = selection(&domain, inputs)?;
     plan.notes.chosen_by = selection.chosen_by.clone();
     plan.reasons.extend(selection.notes.iter().cloned());
     let Some(profile) = selection.profile else {
@@ -241,6 +240,26 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
         profile,
     };
     job.decide(plan)
+}
+
+/// Finds the profile for a guest.
+fn selection(domain: &Domain, inputs: &Inputs<'_>) -> Result<select::Selection, EngineError> {
+    match inputs.profile {
+        Some(name) => {
+            select::by_name(inputs.policy, name).map_err(|error| EngineError::Policy(error.to_string()))
+        }
+        None => Ok(select::select(inputs.policy, domain, inputs.facts.autostart)),
+    }
+}
+
+/// Decides for a guest whose provenance cannot be read: nothing, with the reason.
+fn left_alone(error: &XmlError, current: &Domain, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
+    let selection = selection(current, inputs)?;
+    let mut plan = blank(current, inputs.scope);
+    plan.profile = selection.profile.map(|profile| profile.name);
+    plan.notes.chosen_by = selection.chosen_by;
+    plan.reasons.push(format!("left as it is: {error}"));
+    Ok(Decision::Unchanged(plan))
 }
 
 fn blank(domain: &Domain, scope: Scope) -> Plan {

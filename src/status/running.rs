@@ -1,5 +1,7 @@
 //! A running guest: what it holds, and where the kernel runs its threads.
 
+use std::collections::BTreeMap;
+
 use super::{Guest, Thread, pending};
 use crate::host::threads::{self, ProcThread};
 use crate::idset::{CpuSet, NodeSet};
@@ -8,7 +10,7 @@ use crate::ledger::running::Running;
 use crate::ledger::taken::same_guest;
 use crate::ledger::thread;
 use crate::policy::{select, sets};
-use crate::units::{KiB, NodeId};
+use crate::units::{KiB, NodeId, VcpuId};
 use crate::view::View;
 
 /// What is known of a running guest. `vhost`: kernel threads that serve guests, each with the process it serves.
@@ -60,7 +62,7 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
         wait_percent: wait_percent(vcpus()),
         pending,
         undecided: None,
-        problem,
+        problem: problem.or_else(|| running.guest.unreadable.as_ref().map(ToString::to_string)),
         held,
         floating,
         threads,
@@ -103,15 +105,16 @@ fn wait_percent<'t>(threads: impl Iterator<Item = &'t Thread>) -> Option<f64> {
 
 /// Its threads, each beside what the XML says.
 fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -> Vec<Thread> {
+    let vcpus: BTreeMap<u32, VcpuId> = running.tids.iter().map(|(vcpu, tid)| (*tid, *vcpu)).collect();
     let mut out = Vec::new();
     for found in threads::of(&view.root, pid) {
         let own = thread::of_name(&found.name);
-        let by_id = running.tids.iter().find(|(_, tid)| **tid == found.tid);
+        let by_id = vcpus.get(&found.tid).copied();
         if by_id.is_none() && thread::is_kernels(&found.name) {
             out.push(kernels(view, running, found));
             continue;
         }
-        let own = by_id.map_or(own, |(vcpu, _)| pinned::Thread::Vcpu(*vcpu));
+        let own = by_id.map_or(own, pinned::Thread::Vcpu);
         let expected = running.allowed(own).cloned().unwrap_or_default();
         let online = expected.intersection(&view.host.online);
         let wrong = (!running.starting && !online.is_empty() && !found.allowed.is_subset(&expected))
