@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
 use crate::cli::{ask, guest};
+use crate::ledger::{claims, status};
 use crate::root::Root;
 use crate::xml::tree::MAX_BYTES;
 use crate::xml::{Document, XmlError};
@@ -63,7 +64,15 @@ impl Source {
                     stdin: true,
                 })
             }
-            Self::File(path) => read_file(path),
+            Self::File(path) => {
+                if let Some(name) = shadowed(path, root) {
+                    log::warn!(
+                        "{name}: this is the file in the working folder; for the guest {name} run it from another folder, or \
+                         name its UUID (./{name} names the file alone)"
+                    );
+                }
+                read_file(path)
+            }
             Self::Guest(word) if root.is_none() => Err(Failure::at(
                 word,
                 "no such file; guests are looked up on a host: give --root as well",
@@ -80,6 +89,13 @@ impl Source {
             Self::Guest(word) => read_file(&guest::find(root, word)?),
         }
     }
+}
+
+/// Returns the word, where a file without a path in it is also the name of a guest.
+fn shadowed<'p>(path: &'p Path, root: &Root) -> Option<&'p str> {
+    let name = path.to_str().filter(|name| !name.contains('/'))?;
+    let defined = root.exists(claims::path(name)) || root.exists(status::path(name));
+    defined.then_some(name)
 }
 
 /// Reads a file of XML.

@@ -15,7 +15,15 @@ pub fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure>
                 [] => session::place(global).policy_files(),
                 named => Files::named(named),
             };
-            show::check(&files).map(Outcome::answer).map_err(|errors| {
+            let checked = show::check(&files).map(|answer| Outcome {
+                stderr: files
+                    .warnings
+                    .iter()
+                    .map(|warning| format!("virtfit: {warning}"))
+                    .collect(),
+                ..Outcome::answer(answer)
+            });
+            checked.map_err(|errors| {
                 let count = show::error_count(&errors);
                 Failure::Broken(format!("{}\n{count}", session::policy_errors(&errors)))
             })

@@ -216,6 +216,14 @@ impl PolicyState {
         if self.mark.as_ref() != Some(&mark) {
             match place.policy_files().policy() {
                 Ok(policy) => {
+                    let known = self
+                        .good
+                        .as_ref()
+                        .map(|good| good.warnings.as_slice())
+                        .unwrap_or_default();
+                    for warning in policy.warnings.iter().filter(|warning| !known.contains(warning)) {
+                        log::warn!("{warning}");
+                    }
                     self.good = Some(Arc::new(policy));
                     self.problem = None;
                 }

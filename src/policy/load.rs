@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Policy;
+use super::access::Trusted;
 use super::fragment::{self, Fragment, MAX_BYTES};
 use super::merge::{Tier, merge};
 use super::source::{PolicyErrors, Problem};
@@ -65,6 +66,8 @@ pub struct Files {
     pub problems: Vec<Problem>,
     /// Last change of any of the files or folders. A folder changes when a file in it comes or goes.
     pub changed_at: Option<SystemTime>,
+    /// Files and folders that others than root may write.
+    pub warnings: Vec<String>,
 }
 
 impl Files {
@@ -96,6 +99,19 @@ impl Files {
             let state = read(root, &path);
             out.extend(path, Tier::DropIn, state);
         }
+        let used = out
+            .files
+            .iter()
+            .filter(|file| matches!(file.state, State::Used(_)));
+        let folders = [VENDOR_DIR, MAIN_DIR, DROP_IN_DIR].into_iter();
+        let trusted = Trusted::below(root);
+        let warnings = folders
+            .chain(used.map(|file| file.path.as_str()))
+            .filter_map(|path| {
+                let on_disk = target(root, path).ok()?;
+                trusted.warning(&root.join(on_disk.strip_prefix("/").unwrap_or(&on_disk)), path)
+            });
+        out.warnings = warnings.collect();
         out
     }
 
@@ -114,6 +130,9 @@ impl Files {
                 Err(Some(problem)) => State::Unreadable(problem),
                 Err(None) => gone(&shown),
             };
+            if matches!(state, State::Used(_)) {
+                out.warnings.extend(Trusted::own().warning(path, &shown));
+            }
             out.push(shown, Tier::Main, state);
         }
         out
@@ -154,6 +173,7 @@ impl Files {
         match merge(&fragments, problems) {
             Ok(policy) => Ok(Policy {
                 changed_at: self.changed_at,
+                warnings: self.warnings.clone(),
                 ..policy
             }),
             Err(problems) => Err(PolicyErrors(self.ordered(problems))),

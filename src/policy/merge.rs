@@ -94,6 +94,7 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
     }
     let digest = digest::of(&meaning(&host, &profiles, &rules));
     Ok(Policy {
+        warnings: Vec::new(),
         host,
         profiles,
         rules,

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::idset::CpuSet;
 
+mod access;
 pub mod builtin;
 mod checks;
 mod conditions;
@@ -51,6 +52,8 @@ pub struct Policy {
     pub origins: merge::Origins,
     /// Last change of the policy's files or their folders; `None`: there are none.
     pub changed_at: Option<SystemTime>,
+    /// Files and folders it was read from that others than root may write, for people.
+    pub warnings: Vec<String>,
 }
 
 impl Policy {
@@ -63,6 +66,7 @@ impl Policy {
             digest: String::new(),
             origins: merge::Origins::default(),
             changed_at: None,
+            warnings: Vec::new(),
         })
     }
 

@@ -158,7 +158,8 @@ impl Guest {
 
 /// The status of the host a view was read from.
 pub fn answer(view: &View) -> Status {
-    let mut warnings = view.reading.warnings.clone();
+    let mut warnings = view.policy.warnings.clone();
+    warnings.extend(view.reading.warnings.iter().cloned());
     let guests = guests::all(view, &mut warnings);
     Status {
         version: VERSION,
