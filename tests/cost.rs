@@ -1,0 +1,135 @@
+//! Time and memory that a guest's XML costs grow no faster than its length, whatever is in it, and one guest's file never costs
+//! another guest's start more than a moment.
+//!
+//! Each family of hostile texts is made with `n` and with `4 n` pieces and worked through as hook, daemon and commands do.
+//! Time is the thread's own CPU time, so other work on the machine does not count; memory is the most that was allocated at
+//! once. `VIRTFIT_COST_PIECES` makes the texts longer (`make fuzz`).
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "cost/families.rs"]
+mod families;
+#[path = "cost/meter.rs"]
+mod meter;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use families::FAMILIES;
+use meter::{Cost, measured};
+use virtfit::doors::live;
+use virtfit::ledger::pinned::Records;
+use virtfit::ledger::{claims, status};
+use virtfit::plan::Scope;
+use virtfit::policy::Files;
+use virtfit::rewrite;
+use virtfit::root::Root;
+use virtfit::units::KiB;
+use virtfit::view::{Ask, Place, View};
+use virtfit::xml::Document;
+use virtfit::xml::tree::MAX_BYTES;
+
+/// Four times as much text may take this many times as long: what is linear takes 4, what is quadratic 16.
+const GROWTH: u32 = 9;
+/// Times and amounts below these tell nothing about growth.
+const SHORT: Duration = Duration::from_millis(40);
+const SMALL: usize = 2 << 20;
+
+fn pieces() -> usize {
+    std::env::var("VIRTFIT_COST_PIECES").map_or(400, |text| text.parse().unwrap())
+}
+
+fn view(policy: &str) -> View {
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
+    let place = Place {
+        root: Root::new(hosts.join("paper")),
+        ..Place::default()
+    };
+    let mut view = View::read(&place, SystemTime::now()).unwrap();
+    view.policy = Arc::new(Files::text("policy.toml", policy).policy().unwrap());
+    view
+}
+
+fn running(domain: &str) -> String {
+    format!(
+        "<domstatus state='running' reason='booted' pid='9'>\n<vcpus><vcpu id='0' pid='7'/></vcpus>\n{domain}\n</domstatus>\n"
+    )
+}
+
+/// All that another guest's start reads of this one: its definition and its status file.
+fn beside_it(text: &str) {
+    let _ = claims::parse(text, false);
+    let _ = status::parse(&running(text), KiB(2048));
+}
+
+/// All that is ever worked out for it.
+fn worked_out(text: &str, views: &[View]) {
+    beside_it(text);
+    if let Ok(document) = Document::parse(text) {
+        let _ = rewrite::revert(&document);
+        let _ = rewrite::request(&document, Some("fit"));
+    }
+    for view in views {
+        for scope in [Scope::Boot, Scope::Incoming] {
+            let _ = view.decide(text, Ask::of(scope));
+        }
+        let case = live::Case {
+            status: &running(text),
+            reservation: None,
+            follows: true,
+            pinned: &Records::default(),
+        };
+        let _ = live::plan(case, view);
+    }
+}
+
+#[test]
+fn four_times_the_text_costs_four_times_as_much() {
+    let views = [
+        view("[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n"),
+        view(
+            "[profile.all]\ninherits = \"isolated\"\non_existing = \"override\"\n\n[[rule]]\nmatch = { name = \"*\" }\nprofile = \"all\"\n",
+        ),
+    ];
+    let mut slow = Vec::new();
+    for (name, family) in FAMILIES {
+        let grown = |n: usize| {
+            let text = family(n);
+            (text.len(), measured(|| worked_out(&text, &views)))
+        };
+        let too_much = |one: Cost, four: Cost| {
+            four.time > SHORT.max(one.time) * GROWTH || four.memory > SMALL.max(one.memory) * GROWTH as usize
+        };
+        let (short, mut one) = grown(pieces());
+        let (long, mut four) = grown(4 * pieces());
+        println!("{name}: {short} bytes {one}, {long} bytes {four}");
+        // A machine that does much else: once more, and the least of both counts.
+        if too_much(one, four) {
+            one = one.least(grown(pieces()).1);
+            four = four.least(grown(4 * pieces()).1);
+        }
+        if too_much(one, four) {
+            slow.push(format!("{name}: {short} bytes cost {one}, {long} bytes {four}"));
+        }
+    }
+    assert!(slow.is_empty(), "{}", slow.join("\n"));
+}
+
+#[test]
+fn another_guests_file_costs_a_start_no_more_than_a_moment() {
+    // The hook has 0.9 s. What is not optimised is about 15 times slower.
+    let most = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 100 });
+    for (name, family) in FAMILIES {
+        let mut text = family(MAX_BYTES / family(1_000).len() * 1_000);
+        while text.len() > virtfit::ledger::files::MAX_BYTES as usize {
+            let fewer = text.len() / 2;
+            text = family(fewer / (family(1_000).len() / 1_000 + 1));
+        }
+        let mut cost = measured(|| beside_it(&text));
+        if cost.time >= most {
+            cost = cost.least(measured(|| beside_it(&text)));
+        }
+        println!("{name}: {} bytes {cost}", text.len());
+        assert!(cost.time < most, "{name}: {} bytes cost {cost}", text.len());
+    }
+}
