@@ -14,6 +14,7 @@ mod system {
     mod faults;
     mod freeze;
     mod hooks;
+    mod hostile;
     mod kvm;
     mod lifecycle;
     mod migration;
