@@ -28,7 +28,14 @@ pub(super) fn append_text(piece: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// Resolves the five predefined entities and character references.
-pub(super) fn decode(raw: &str) -> Result<Cow<'_, str>, quick_xml::escape::EscapeError> {
-    quick_xml::escape::unescape(raw)
+/// Resolves the five predefined entities and character references; `None` for any other, and for a reference to a character
+/// XML does not allow (`&#1;`): libvirt refuses those as it does the character itself.
+pub(super) fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    let decoded = quick_xml::escape::unescape(raw).ok()?;
+    // The text itself was checked before: only what a reference stands for can be wrong.
+    let allowed = |c: char| !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    match &decoded {
+        Cow::Owned(text) if !text.chars().all(allowed) => None,
+        _ => Some(decoded),
+    }
 }

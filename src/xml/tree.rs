@@ -382,6 +382,14 @@ mod tests {
                 "line 1, column 7: an entity that XML does not predefine",
             ),
             (
+                "<a>&#1;</a>",
+                "line 1, column 4: an entity that XML does not predefine",
+            ),
+            (
+                "<a b='x&#xffff;'/>",
+                "line 1, column 7: an entity that XML does not predefine",
+            ),
+            (
                 "<a b='1' b='2'/>",
                 "line 1, column 10: an attribute that is there twice",
             ),
