@@ -1,6 +1,6 @@
 //! What the XML a guest starts with pins and takes by itself, and whether it can have that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::ledger::guest::{self, GuestXml};
@@ -22,6 +22,8 @@ pub struct Own {
     pub withheld: CpuSet,
     /// Its memory.
     pub memory: Vec<MemoryUse>,
+    /// The nodes of the host.
+    pub nodes: NodeSet,
 }
 
 /// Whether a guest can have the pins its XML brings.
@@ -55,6 +57,7 @@ impl Own {
             cpus: holds(guest),
             pinned: pinned.union(&withheld),
             withheld,
+            nodes: view.host.nodes.iter().map(|node| node.id).collect(),
             memory: guest::memory(&guest.domain, None, || read::default_huge_page(&view.root)),
         }
     }
@@ -100,30 +103,36 @@ impl Own {
         }
     }
 
-    /// The memory as a reservation has it: huge pages, and small pages that are bound to nodes. Where it may come from
-    /// several nodes, huge pages count on each of them, as those of a starting guest do; small ones are spread alike.
+    /// Returns the memory as a reservation has it: huge pages, and small pages that are bound to nodes, one piece for each node and
+    /// page size. Where memory may come from several nodes, huge pages count on each of them, as those of a starting guest do;
+    /// small ones are spread alike. Nodes this host has not are left out: an XML of some bytes may name thousands.
     pub fn reserved_memory(&self) -> Vec<ReservedMemory> {
-        let mut reserved = Vec::new();
+        let mut reserved: BTreeMap<(Option<NodeId>, Option<KiB>), u64> = BTreeMap::new();
+        let mut add = |node: Option<NodeId>, page: Option<KiB>, kib: u64| {
+            let sum = reserved.entry((node, page)).or_default();
+            *sum = sum.saturating_add(kib);
+        };
         for uses in &self.memory {
-            let piece = |node: Option<NodeId>, kib: KiB| ReservedMemory {
-                node,
-                page_kib: uses.page,
-                kib,
-            };
-            let nodes = uses.nodes.len() as u64;
+            let nodes = uses.nodes.intersection(&self.nodes);
             match uses.page {
-                None if nodes == 0 => {}
-                Some(_) if nodes == 0 => reserved.push(piece(None, uses.amount)),
-                page => {
-                    let amount = match page {
-                        Some(_) => uses.amount,
-                        None => KiB(uses.amount.0.div_ceil(nodes)),
-                    };
-                    reserved.extend(uses.nodes.iter().map(|node| piece(Some(node), amount)));
+                Some(page) if uses.nodes.is_empty() => add(None, Some(page), uses.amount.0),
+                Some(page) => nodes
+                    .iter()
+                    .for_each(|node| add(Some(node), Some(page), uses.amount.0)),
+                None => {
+                    let part = uses.amount.0.div_ceil((nodes.len() as u64).max(1));
+                    nodes.iter().for_each(|node| add(Some(node), None, part));
                 }
             }
         }
-        reserved
+        let pieces = reserved.into_iter();
+        pieces
+            .map(|((node, page_kib), kib)| ReservedMemory {
+                node,
+                page_kib,
+                kib: KiB(kib),
+            })
+            .collect()
     }
 }
 
