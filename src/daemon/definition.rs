@@ -34,7 +34,11 @@ impl Definition {
         if name.is_empty() || name.contains('/') {
             return Ok(None);
         }
-        root::optional(Self::read_file(root, name))
+        let read = root::optional(Self::read_file(root, name));
+        read.map_err(|error| {
+            let path = root.path(claims::path(name));
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })
     }
 
     fn read_file(root: &Root, name: &str) -> io::Result<Self> {

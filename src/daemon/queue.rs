@@ -24,9 +24,13 @@ impl Queue {
     /// # Errors
     /// The kernel gives no eventfd.
     pub fn new() -> io::Result<Self> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
         Ok(Self {
             tasks: Mutex::new(VecDeque::new()),
-            wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+            wake: wake.map_err(|error| {
+                let error = io::Error::from(error);
+                io::Error::new(error.kind(), format!("eventfd: {error}"))
+            })?,
         })
     }
 

@@ -73,7 +73,8 @@ impl Watch {
     pub fn new(place: &Place) -> io::Result<Self> {
         let mut watch = Self {
             place: place.clone(),
-            inotify: Inotify::init()?,
+            inotify: Inotify::init()
+                .map_err(|error| io::Error::new(error.kind(), format!("inotify: {error}")))?,
             roles: HashMap::new(),
             buffer: vec![0; BUFFER],
         };

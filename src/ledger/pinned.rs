@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -226,7 +227,9 @@ impl Records {
 /// The UUID is none, or what the operating system said.
 pub fn write(root: &Root, record: &Pinned) -> io::Result<()> {
     let text = serde_json::to_string(record).map_err(io::Error::other)? + "\n";
-    folder(root).write(&format!("{}.json", named(&record.uuid)?), &text)
+    let (folder, name) = (folder(root), format!("{}.json", named(&record.uuid)?));
+    let written = folder.write(&name, &text);
+    written.map_err(|error| at(&folder.path().join(name), &error))
 }
 
 /// The folder of all records.
@@ -240,10 +243,15 @@ pub fn folder(root: &Root) -> Folder {
 /// What the operating system said.
 pub fn forget(root: &Root, uuid: &str) -> io::Result<()> {
     let file = root.path(format!("{FOLDER}/{}.json", named(uuid)?));
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&file, &error)),
         _ => Ok(()),
     }
+}
+
+/// An error that names the file it is about.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// A UUID as a file's name: nothing else gets into a path.
