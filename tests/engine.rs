@@ -473,6 +473,35 @@ fn a_later_place_has_the_same_caches_and_packages() {
     split.expect("a node of each", &["because only another shape fits…"]);
 }
 
+/// What failed to start with a CPU mode is not given it again; what it was given of the CPU before goes.
+#[test]
+fn a_cpu_mode_that_does_not_start_is_left_out() {
+    use virtfit::host::failed::FailedStart;
+    const UUID: &str = "a37a9b65-15f7-58b0-990d-11ce0c9a3af9";
+    let mut host = Asked::on("paper");
+    let xml = guest(4, 1024, "", "", "");
+    let before = host.decide("", &xml);
+    before.expect("before", &["set cpu/@mode host-passthrough"]);
+    let tuned = before.text().to_string();
+    host.host.failed.host_cpu = Some("MSR".into());
+    let left_out = "not done CPU mode…";
+    host.decide("", &xml).expect("new", &["!set cpu/@mode", left_out]);
+    let by_hand = guest(4, 1024, "", "<cpu mode='host-passthrough'/>", "");
+    host.decide("", &by_hand)
+        .expect("by hand", &["!set cpu/@mode", "!not done CPU mode"]);
+    host.decide("", &tuned)
+        .expect("tuned before", &["!not done CPU mode"]);
+    let own = FailedStart {
+        cpu: Some("MSR".into()),
+        ..FailedStart::default()
+    };
+    host.host.failed.guests.insert(UUID.into(), own);
+    let after = host.decide("", &tuned);
+    after.expect("failed", &[left_out]);
+    assert!(!after.text().contains("host-passthrough"), "{}", after.text());
+    assert!(after.text().contains("<topology"), "{}", after.text());
+}
+
 /// libvirt takes `<cache mode='passthrough'/>` only beside the host's whole CPU, whoever wrote which.
 #[test]
 fn cache_passthrough_and_the_cpu_mode_go_together() {

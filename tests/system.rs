@@ -11,6 +11,7 @@ mod kvm;
 
 mod system {
     mod commands;
+    mod failed_start;
     mod faults;
     mod freeze;
     mod hooks;

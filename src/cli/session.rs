@@ -11,6 +11,7 @@ use crate::cli::{Failure, ask};
 use crate::domain::{self, Domain};
 use crate::doors::words::summary;
 use crate::engine::Decision;
+use crate::host::FailedStarts;
 use crate::ledger::read::Reading;
 use crate::plan::{Plan, Scope};
 use crate::policy::{Policy, PolicyErrors};
@@ -102,6 +103,7 @@ impl Session {
         })?;
         if asked {
             view.reading = Arc::new(ledger(&place.root)?);
+            Arc::make_mut(&mut view.host).failed = failed_starts(&place.root);
         }
         for warning in &view.reading.warnings {
             log::warn!("{warning}");
@@ -138,6 +140,13 @@ fn ledger(root: &Root) -> Result<Reading, Failure> {
         ))
     })?;
     serde_json::from_slice(&said).map_err(|error| Failure::at("virtfitd", format!("not a ledger: {error}")))
+}
+
+/// Starts that failed, from the daemon; none where it does not tell.
+fn failed_starts(root: &Root) -> FailedStarts {
+    let said = ask::ask(root, &["failed-starts"]).ok();
+    said.and_then(|said| serde_json::from_slice(&said).ok())
+        .unwrap_or_default()
 }
 
 /// Where a run reads its host and policy.

@@ -25,6 +25,7 @@ use super::definition::Definition;
 use super::earlier::{self, EarlierRecords};
 use super::pending::{Waits, Why};
 use super::seen::{self, Outcome, Seen, SeenRecords};
+use super::starts::Starts;
 use super::watch::Change;
 use crate::domain::{self, Domain};
 use crate::doors::words::summary_with_causes;
@@ -58,6 +59,8 @@ pub struct Definitions {
     pub seen: SeenRecords,
     /// Pins they had.
     pub earlier: EarlierRecords,
+    /// How they started.
+    pub starts: Starts,
     tracks: BTreeMap<String, Track>,
     /// UUIDs of those that libvirt did not take, and that another libvirt may take.
     again: BTreeSet<String>,
@@ -79,10 +82,11 @@ pub struct Around<'a> {
 
 impl Definitions {
     /// What was remembered before.
-    pub fn new(seen: SeenRecords, earlier: EarlierRecords) -> Self {
+    pub fn new(seen: SeenRecords, earlier: EarlierRecords, starts: Starts) -> Self {
         Self {
             seen,
             earlier,
+            starts,
             tracks: BTreeMap::new(),
             again: BTreeSet::new(),
             bugs: Bugs::default(),
@@ -115,6 +119,7 @@ impl Definitions {
     pub fn forget(&mut self, name: &str) {
         self.tracks.remove(name);
         self.bugs.forget(name);
+        self.starts.forget(name);
         let gone: Vec<String> = self
             .seen
             .iter()
@@ -222,6 +227,7 @@ impl Definitions {
         if !outside {
             return;
         }
+        self.starts.written_by_others(&domain.uuid);
         let age = match why {
             Why::Changed => Some(Duration::ZERO),
             _ => definition
@@ -252,7 +258,7 @@ impl Definitions {
         let collides = collides(view, definition, domain);
         let running = view.reading.running.contains(name);
         let worth = match outcome {
-            _ if !same || why == Why::Autostart => true,
+            _ if !same || matches!(why, Why::Autostart | Why::FailedStart) => true,
             Some(Outcome::Failed) => self.again.remove(&domain.uuid),
             Some(outcome) => !running && (outcome.is_poor() || collides) && why != Why::Changed,
             None => true,
@@ -264,7 +270,7 @@ impl Definitions {
         // changed, or the policy changed as well, their files tell which was last.
         let seen_to_change = why == Why::Changed || same_policy;
         let newer = seen_to_change || view.policy.is_older_than(definition.modified);
-        let asked = (!same_text && newer) || why == Why::Autostart;
+        let asked = (!same_text && newer) || matches!(why, Why::Autostart | Why::FailedStart);
         let earlier = earlier::pins(&self.earlier, &domain.uuid, name).cloned();
         let ask = Ask {
             earlier: earlier.as_ref(),

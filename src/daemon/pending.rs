@@ -14,6 +14,8 @@ pub enum Why {
     Rescan,
     /// Its autostart link came or went.
     Autostart,
+    /// It failed to start.
+    FailedStart,
     /// Its file changed.
     Changed,
 }

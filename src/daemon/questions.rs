@@ -4,6 +4,7 @@
 //! | question | words | answer |
 //! |---|---|---|
 //! | `ledger` | | a [`Reading`] as JSON |
+//! | `failed-starts` | | [`FailedStarts`](crate::host::FailedStarts) as JSON |
 //! | `status` | | a [`Status`](crate::status::Status) as JSON |
 //! | `definition` | a guest's name or UUID | its XML |
 
@@ -28,6 +29,9 @@ pub fn answer_all(services: &mut Services, memory: &Arc<Memory>) {
         Rights::Readers,
         Box::new(move |_| reply(view(&known).and_then(|view| json(&*view.reading)))),
     );
+    let known = Arc::clone(memory);
+    let failed = move |_: &Asked<'_>| reply(view(&known).and_then(|view| json(&view.host.failed)));
+    services.on("failed-starts", Rights::Readers, Box::new(failed));
     let known = Arc::clone(memory);
     let status = move |_: &Asked<'_>| {
         reply(view(&known).and_then(|view| crate::status::answer(&view).to_json().map_err(text)))

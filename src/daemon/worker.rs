@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::pending::{Pending, Why};
 use super::queue::Queue;
 use super::running::{Round, Running};
+use super::starts::Starts;
 use super::watch::{Change, Watch};
 use super::{earlier, seen};
 use crate::hypervisor::Hypervisor;
@@ -102,6 +103,7 @@ impl Worker {
             definitions: Definitions::new(
                 seen::SeenRecords::load(&root, seen::FOLDER),
                 earlier::EarlierRecords::load(&root, earlier::FOLDER),
+                Starts::load(&root),
             ),
             driver: wake::driver_id(&root),
             disabled: root.exists(DISABLED),

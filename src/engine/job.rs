@@ -59,7 +59,9 @@ impl Job<'_> {
             &sets.dedicated,
             &policy.host,
         );
-        let wishes = Wishes::new(&self.profile, self.domain, host, scope, self.provenance.is_some());
+        let given = self.provenance.iter().flat_map(|provenance| &provenance.owned);
+        let given = given.into_iter().any(|owned| owned.target == Target::CpuMode);
+        let wishes = Wishes::new(&self.profile, self.domain, host, scope, given);
         plan.notes.not_done.extend(wishes.left_out.iter().cloned());
         let supplies = supply::Supplies::new(host, &sets, &taken, &policy.host);
         let previous = self.previous_pins();

@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::idset::VcpuSet;
 use crate::plan::Scope;
 use crate::policy::Profile;
-use crate::policy::profile::{Cpus, Emulator, Hugepages, IothreadCpus, Numa, OnNoFit, TopologyRule};
+use crate::policy::profile::{CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, Numa, OnNoFit, TopologyRule};
 
 /// What is asked for, with what does not apply taken out.
 pub struct Wishes {
@@ -24,6 +24,8 @@ pub struct Wishes {
     pub foreign: bool,
     /// The guest is an x86 one.
     pub x86: bool,
+    /// A start with the CPU mode asked for failed: what virtfit wrote of the guest's CPU goes.
+    pub cpu_fails: bool,
     /// What an administrator wrote stays.
     pub keep: bool,
     /// What happens when nothing fits.
@@ -35,9 +37,8 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Works out what applies. `tuned`: virtfit has given the guest its shape before.
-    pub fn new(profile: &Profile, domain: &Domain, host: &Host, scope: Scope, tuned: bool) -> Self {
-        let _ = tuned;
+    /// Works out what applies. `given`: virtfit gave the guest a CPU mode before.
+    pub fn new(profile: &Profile, domain: &Domain, host: &Host, scope: Scope, given: bool) -> Self {
         let mut profile = profile.clone();
         let mut left_out = Vec::new();
         let mut broken = None;
@@ -76,6 +77,15 @@ impl Wishes {
             ));
             profile.cpus = Cpus::Keep;
         }
+        let tried = visible && !tcg && profile.cpu_mode != CpuMode::Keep;
+        let cpu_fails = match tried {
+            true => host.failed.cpu_mode(domain, profile.cpu_mode, given),
+            false => None,
+        };
+        if let Some(why) = &cpu_fails {
+            left_out.push(("CPU mode".into(), why.clone()));
+            profile.cpu_mode = CpuMode::Keep;
+        }
         let mut list = |list: &crate::policy::profile::VcpuList, key: &str| {
             list.resolve(domain.vcpus).unwrap_or_else(|error| {
                 broken = Some(format!("profile {}: {key}: {error}", profile.name));
@@ -102,6 +112,7 @@ impl Wishes {
             tcg,
             foreign,
             x86: is_x86(domain, host),
+            cpu_fails: cpu_fails.is_some(),
             keep: !profile.override_existing,
             on_no_fit: profile.on_no_fit,
             dedicated,

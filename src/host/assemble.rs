@@ -11,6 +11,7 @@ use crate::units::{HostCpu, KiB, NodeId};
 
 use super::cgroup::GuestLimits;
 use super::cpus::CpuState;
+use super::failed::FailedStarts;
 use super::identity::{self, Identity};
 use super::memory::NodeState;
 use super::structure::{Structure, Thread};
@@ -27,6 +28,7 @@ pub(super) struct Told {
     pub rt_runtime_us: Option<i64>,
     pub identity: Identity,
     pub pci_nodes: BTreeMap<String, NodeId>,
+    pub failed: FailedStarts,
 }
 
 /// Whose CPUs and nodes the host has.
@@ -122,6 +124,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         rt_runtime_us: told.rt_runtime_us,
         rt_allowed: told.limits.rt_allowed,
         memlock_limited: told.limits.memlock_limited,
+        failed: told.failed,
     }
 }
 

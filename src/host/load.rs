@@ -5,6 +5,7 @@ use crate::root::Root;
 use super::Host;
 use super::assemble::{Frame, Told, assemble};
 use super::error::HostError;
+use super::failed::FailedStarts;
 use super::hwloc::{TopologySource, discover};
 use super::{cgroup, cpus, identity, kernel, memory, mounts, pci};
 
@@ -47,5 +48,6 @@ fn told(root: &Root) -> Result<Told, HostError> {
         rt_runtime_us: cgroup::rt_runtime_us(root)?,
         identity: identity::read(root)?,
         pci_nodes: pci::read(root)?,
+        failed: FailedStarts::read(root),
     })
 }

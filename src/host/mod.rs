@@ -5,6 +5,7 @@ mod cgroup;
 mod cpus;
 pub mod devices;
 mod error;
+pub mod failed;
 pub mod gather;
 pub mod hwloc;
 mod identity;
@@ -23,6 +24,7 @@ mod synthetic;
 pub mod threads;
 
 pub use error::HostError;
+pub use failed::FailedStarts;
 pub use gather::gather;
 pub use load::load;
 
@@ -69,6 +71,8 @@ pub struct Host {
     pub rt_allowed: bool,
     /// libvirt's daemon may not lift the limit on locked memory: guests with `<locked/>` do not start.
     pub memlock_limited: bool,
+    /// Starts that failed right after virtfit changed a guest.
+    pub failed: FailedStarts,
 }
 
 /// One physical core.

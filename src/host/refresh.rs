@@ -13,6 +13,7 @@ use crate::units::NodeId;
 
 use super::cgroup::GuestLimits;
 use super::error::HostError;
+use super::failed::FailedStarts;
 use super::memory::NodeState;
 use super::mounts::Mount;
 use super::{Host, PagePool, cgroup, kernel, load, memory, mounts};
@@ -48,6 +49,7 @@ struct Mark {
     nodes: Vec<(NodeId, NodeState)>,
     hugetlbfs: Option<Vec<Mount>>,
     limits: GuestLimits,
+    failed: FailedStarts,
 }
 
 /// The pools of each node, taken out of the mark.
@@ -171,6 +173,7 @@ impl Mark {
                 mounts
             }),
             limits: cgroup::read(root)?,
+            failed: FailedStarts::read(root),
         };
         Ok((mark, pools))
     }

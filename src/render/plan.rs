@@ -50,6 +50,8 @@ pub fn text_with(
         );
     }
     if plan.verdict == Verdict::Unchanged {
+        // A guest that has all it can have still lacks what it cannot.
+        table::pairs("not done", &plan.notes.not_done, style, &mut out);
         return finish(&out, style);
     }
     takes_effect(plan, style, &mut out);

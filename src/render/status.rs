@@ -69,7 +69,10 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
             true => Vec::new(),
             false => wrap(note, room),
         };
-        let bad = guest.wrong() > 0 || guest.problem.is_some() || guest.undecided.is_some();
+        let bad = guest.wrong() > 0
+            || guest.problem.is_some()
+            || guest.undecided.is_some()
+            || guest.failed_start.is_some();
         let paint = if bad { Paint::Bad } else { Paint::Plain };
         for index in 0..cpus.len().max(lines.len()).max(1) {
             let mut cells = if index == 0 {
@@ -167,6 +170,7 @@ fn note(guest: &Guest, style: &Style) -> String {
     parts.extend(guest.problem.clone());
     let undecided = guest.undecided.as_ref();
     parts.extend(undecided.map(|why| format!("undecided, its CPUs may not be its own: {why}")));
+    parts.extend(guest.failed_start.clone());
     if guest.transient && guest.problem.is_none() {
         parts.push("transient".into());
     }

@@ -77,6 +77,11 @@ pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
             guest.undecided = Some(mark.why);
         }
     }
+    for failed in view.host.failed.guests.values().filter(|failed| failed.open) {
+        if let Some(guest) = guests.get_mut(&failed.name) {
+            guest.failed_start = Some(failed.said.clone());
+        }
+    }
     guests.into_values().collect()
 }
 

@@ -76,6 +76,9 @@ pub struct Guest {
     pub pending: Vec<String>,
     /// It started undecided: why; its CPUs may not be its own.
     pub undecided: Option<String>,
+    /// It failed to start right after virtfit changed it, and has not started since: what, and the way back.
+    #[serde(default)]
+    pub failed_start: Option<String>,
     /// What could not be read.
     pub problem: Option<String>,
 }

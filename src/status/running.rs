@@ -62,6 +62,7 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
         wait_percent: wait_percent(vcpus()),
         pending,
         undecided: None,
+        failed_start: None,
         problem: problem.or_else(|| running.guest.unreadable.as_ref().map(ToString::to_string)),
         held,
         floating,

@@ -77,6 +77,7 @@ impl Definitions {
             self.earlier.put(&domain.uuid, earlier);
         }
         if let Ok(Some(stored)) = Definition::read(root, name) {
+            self.starts.defined(&stored, domain, plan);
             self.remember(&stored, domain, view, host, Outcome::of(plan));
         }
         Next::Done

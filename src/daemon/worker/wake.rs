@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Worker;
-use crate::daemon::pending::Why;
+use crate::daemon::pending::{Waits, Why};
 use crate::daemon::running;
 use crate::daemon::tasks::Task;
 use crate::daemon::watch::Change;
@@ -172,16 +172,23 @@ impl Worker {
                 let end = Instant::now().checked_add(wait);
                 self.tentative = self.tentative.or(end);
             }
-            Task::Started { name, .. } => {
+            Task::Started { uuid, name } => {
                 self.pending.hook_ended(&name);
                 self.running.add(&name);
+                self.reconsider |= self.definitions.starts.started(&uuid);
             }
-            Task::Reconnected { name, .. } => {
+            Task::Reconnected { uuid, name } => {
                 self.pending.hook_ended(&name);
                 self.running.add_found(&name);
+                self.reconsider |= self.definitions.starts.started(&uuid);
             }
-            Task::Released { name, .. } => {
+            Task::Released { uuid, name } => {
                 self.pending.hook_ended(&name);
+                self.definitions.starts.check_host();
+                if self.definitions.starts.released(&uuid) {
+                    let soon = Instant::now() + SOON;
+                    self.pending.put(&name, Why::FailedStart, Waits::Until(soon));
+                }
                 self.running.remove(&name);
                 self.freed_soon();
                 if let Err(error) = running::forget_ended(&self.root) {
@@ -229,6 +236,7 @@ impl Worker {
             self.pending.libvirt_is_up();
             self.running.libvirt_is_up();
             self.definitions.libvirt_is_new();
+            self.definitions.starts.check_host();
             self.rescan();
         }
     }

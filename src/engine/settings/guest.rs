@@ -81,6 +81,9 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
             }
             continue;
         }
+        if context.wishes.cpu_fails && is_cpu(&owned.target) {
+            continue;
+        }
         let stays = (visible && !stale_hint) || (backing && context.scope == Scope::Incoming);
         if stays && !decided.contains(&owned.target) {
             list.settings.push(crate::settings::Setting {
@@ -107,6 +110,11 @@ fn name(target: &Target) -> String {
         Target::Disk(disk, attribute) => format!("{disk} {}", attribute.as_str()),
         _ => "CPU mode".into(),
     }
+}
+
+/// Whether a value is one of the guest's CPU model.
+fn is_cpu(target: &Target) -> bool {
+    matches!(target, Target::CpuMode | Target::CpuFeature(_) | Target::CpuCache)
 }
 
 /// Whether a guest can see such a value.

@@ -1,0 +1,309 @@
+//! Notices starts that fail right after virtfit changed a guest, and what follows from them.
+//!
+//! ```text
+//! virtfit defines a guest ───────────► the definition is untried
+//! the guest starts ──────────────────► tried: nothing to blame later
+//! somebody else defines the guest ───► theirs: nothing to blame, and what failed before may be tried again
+//! QEMU's launch fails while untried ─► told once, kept for `status`; a CPU mode among the changes is taken back, unless QEMU
+//!                                      complains of something else
+//! the guest starts without that mode ► the host's CPU does not start here: other guests do not get it either
+//! kernel, QEMU or libvirt is another ► all of it is forgotten
+//! ```
+//! A start that fails before QEMU is run (a missing disk, a hook's veto) and an image that QEMU cannot open are never blamed on virtfit.
+
+use serde::{Deserialize, Serialize};
+
+use super::definition::Definition;
+use super::launch;
+use super::records::Records;
+use crate::domain::Domain;
+use crate::host::failed::{FOLDER, FailedStart, FailedStarts, NAME};
+use crate::plan::Plan;
+use crate::root::Root;
+use crate::whole::Folder;
+use crate::xml::Document;
+
+/// Where untried definitions are remembered on the host.
+pub const UNTRIED: &str = "/var/lib/virtfit/untried";
+/// QEMU where a definition names none.
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+/// Paths of changes, and what people call what is there: the first that fits counts. Sorted by how soon each is suspected.
+const KINDS: [(&str, &str); 11] = [
+    ("/domain/cpu/@mode", CPU_MODE),
+    ("/domain/cpu/feature", CPU_FEATURES),
+    ("/domain/cpu/cache", CPU_CACHE),
+    ("/domain/memoryBacking", "memory backing"),
+    ("/domain/cpu/topology", "topology"),
+    ("/domain/cpu/numa", "guest cells"),
+    ("/domain/numatune", "memory nodes"),
+    ("/domain/features", "KVM features"),
+    ("/domain/iothreads", "iothreads"),
+    ("/domain/devices", "devices"),
+    ("/domain/", "pins"),
+];
+/// The kind that is suspected first, and those that go with it.
+const CPU_MODE: &str = "cpu mode";
+const CPU_FEATURES: &str = "cpu features";
+const CPU_CACHE: &str = "cpu cache";
+/// So many kinds are named.
+const MOST: usize = 3;
+
+/// A definition that virtfit wrote and that was not started since.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Untried {
+    /// The guest's name.
+    pub name: String,
+    /// Digest of the definition as libvirt stored it.
+    pub text: String,
+    /// Kinds of what virtfit changed since the guest started last.
+    pub kinds: Vec<String>,
+    /// The guest lists no CPU features of its own.
+    pub plain: bool,
+}
+
+/// All that is remembered of starts.
+#[derive(Debug)]
+pub struct Starts {
+    root: Root,
+    untried: Records<Untried>,
+    failed: FailedStarts,
+}
+
+impl Starts {
+    /// Reads what was remembered before, and forgets what another host's state was the reason of.
+    pub fn load(root: &Root) -> Self {
+        let mut starts = Self {
+            root: root.clone(),
+            untried: Records::load(root, UNTRIED),
+            failed: FailedStarts::read(root),
+        };
+        starts.check_host();
+        starts
+    }
+
+    /// Forgets all failures where kernel, CPU, QEMU or libvirt is not the one they happened with.
+    pub fn check_host(&mut self) {
+        if self.failed.with.is_empty() || self.failed.with == state(&self.root, &self.failed.emulator) {
+            return;
+        }
+        log::info!(
+            "kernel, QEMU or libvirt is another one: what failed to start is tried as the policy says"
+        );
+        self.failed = FailedStarts::default();
+        self.save();
+    }
+
+    /// virtfit defined a guest; `stored` is what became of it.
+    pub fn defined(&mut self, stored: &Definition, domain: &Domain, plan: &Plan) {
+        let uuid = domain.uuid.to_ascii_lowercase();
+        let before = self.untried.get(&uuid);
+        let mut kinds = before.map(|untried| untried.kinds.clone()).unwrap_or_default();
+        kinds.extend(plan.changes.iter().map(|change| kind(&change.path).to_string()));
+        // What was taken back is a change, too, and none that a start can fail for.
+        let taken_back = plan.notes.not_done.iter().any(|(what, _)| what == "CPU mode");
+        let of_cpu = |kind: &String| [CPU_MODE, CPU_FEATURES, CPU_CACHE].contains(&kind.as_str());
+        kinds.retain(|kind| !(taken_back && of_cpu(kind)));
+        kinds.sort_by_key(|kind| KINDS.iter().position(|(_, name)| name == kind));
+        kinds.dedup();
+        let untried = Untried {
+            name: stored.name.clone(),
+            text: stored.digest.clone(),
+            kinds,
+            plain: domain.cpu.as_ref().is_none_or(|cpu| cpu.features.is_empty()),
+        };
+        self.untried.put(&uuid, untried);
+        if let Some(failed) = self.failed.guests.get_mut(&uuid) {
+            failed.text.clone_from(&stored.digest);
+            self.save();
+        }
+    }
+
+    /// Somebody else wrote a guest's definition.
+    pub fn written_by_others(&mut self, uuid: &str) {
+        let uuid = uuid.to_ascii_lowercase();
+        self.untried.remove(&uuid);
+        if self.failed.guests.remove(&uuid).is_some() {
+            self.save();
+        }
+    }
+
+    /// A definition is gone.
+    pub fn forget(&mut self, name: &str) {
+        let gone = self.untried.iter().filter(|(_, untried)| untried.name == name);
+        let gone: Vec<String> = gone.map(|(uuid, _)| uuid.clone()).collect();
+        gone.iter().for_each(|uuid| self.untried.remove(uuid));
+        let before = self.failed.guests.len();
+        self.failed.guests.retain(|_, failed| failed.name != name);
+        if self.failed.guests.len() != before {
+            self.save();
+        }
+    }
+
+    /// A guest started. True where other definitions follow from that: the host's CPU was the reason that it did not start before.
+    pub fn started(&mut self, uuid: &str) -> bool {
+        let uuid = uuid.to_ascii_lowercase();
+        let tried = self.untried.get(&uuid).cloned();
+        self.untried.remove(&uuid);
+        let Some(failed) = self.failed.guests.get_mut(&uuid).filter(|failed| failed.open) else {
+            return false;
+        };
+        failed.open = false;
+        let why = failed.cpu.clone();
+        // It runs with all the rest of what virtfit wrote.
+        let without = tried.filter(|tried| tried.plain && tried.text == failed.text);
+        let known = self.failed.host_cpu.is_some();
+        let found = why.filter(|_| without.is_some() && !known);
+        if let Some(why) = &found {
+            log::warn!(
+                "KVM with the host's CPU does not start on this host ({why}): guests keep their CPU mode until kernel, QEMU or \
+                 libvirt is another one"
+            );
+            self.failed.host_cpu = Some(why.clone());
+            for (other, untried) in self.untried.iter() {
+                if untried.plain && untried.kinds.iter().any(|kind| kind == CPU_MODE) {
+                    let entry = FailedStart {
+                        name: untried.name.clone(),
+                        text: untried.text.clone(),
+                        cpu: Some(why.clone()),
+                        ..FailedStart::default()
+                    };
+                    self.failed.guests.entry(other.clone()).or_insert(entry);
+                }
+            }
+        }
+        self.save();
+        found.is_some()
+    }
+
+    /// A guest is released by libvirt. True where its start failed and its definition is to be looked at again.
+    pub fn released(&mut self, uuid: &str) -> bool {
+        let uuid = uuid.to_ascii_lowercase();
+        let Some(untried) = self.untried.get(&uuid).cloned() else {
+            return false;
+        };
+        let Ok(Some(definition)) = Definition::read(&self.root, &untried.name) else {
+            return false;
+        };
+        if definition.digest != untried.text {
+            return false;
+        }
+        let Some(failure) = launch::last_failure(&self.root, &untried.name) else {
+            return false;
+        };
+        let qemu = failure.said.as_deref().unwrap_or_default();
+        if launch::is_of_an_image(qemu) {
+            log::debug!(
+                "{}: failed to start for a reason of its own: {qemu}",
+                untried.name
+            );
+            return false;
+        }
+        let told = failure.said.is_none() || launch::is_of_cpu(qemu);
+        let cpu = told && untried.kinds.first().is_some_and(|kind| kind == CPU_MODE);
+        let said = said(&untried, failure.said.as_deref(), cpu);
+        let earlier = self.failed.guests.get(&uuid);
+        let news = earlier.is_none_or(|earlier| !earlier.open || earlier.said != said);
+        if news {
+            log::warn!("{}: {said}", untried.name);
+        }
+        if self.failed.with.is_empty() {
+            self.failed.emulator = emulator(&definition.text);
+            self.failed.with = state(&self.root, &self.failed.emulator);
+        }
+        let why = match failure.said {
+            Some(said) => format!("QEMU: {said}"),
+            None => "QEMU ended without a word".into(),
+        };
+        let entry = FailedStart {
+            name: untried.name.clone(),
+            text: definition.digest.clone(),
+            said,
+            cpu: earlier
+                .and_then(|earlier| earlier.cpu.clone())
+                .or_else(|| cpu.then_some(why)),
+            open: true,
+        };
+        self.failed.guests.insert(uuid, entry);
+        self.save();
+        cpu
+    }
+
+    fn save(&self) {
+        let folder = Folder::new(self.root.path(FOLDER), 0o700);
+        let written = match self.failed == FailedStarts::default() {
+            true => folder.remove(NAME).map(drop),
+            false => serde_json::to_string(&self.failed)
+                .map_err(std::io::Error::from)
+                .and_then(|text| folder.write(NAME, &(text + "\n"))),
+        };
+        if let Err(error) = written {
+            log::warn!("{FOLDER}/{NAME}: {error}: failed starts are not remembered");
+        }
+    }
+}
+
+/// What a path is about.
+fn kind(path: &str) -> &'static str {
+    let found = KINDS.iter().find(|(prefix, _)| path.starts_with(prefix));
+    found.map_or("settings", |(_, kind)| kind)
+}
+
+/// The line for log and status, without the guest's name.
+fn said(untried: &Untried, qemu: Option<&str>, cpu: bool) -> String {
+    let mut kinds: Vec<&str> = untried.kinds.iter().map(String::as_str).collect();
+    let more = kinds.len().saturating_sub(MOST);
+    kinds.truncate(MOST);
+    let mut what = kinds.join(", ");
+    if more > 0 {
+        what = format!("{what} and {more} more");
+    }
+    let qemu = qemu.map(|said| format!(" (QEMU: {said})")).unwrap_or_default();
+    let back = match cpu {
+        true => format!("its {CPU_MODE} is taken back, start it again; all of it: "),
+        false => String::new(),
+    };
+    format!(
+        "failed to start after virtfit changed {what}{qemu}: {back}virtfit revert {}",
+        untried.name
+    )
+}
+
+/// The emulator a definition names.
+fn emulator(definition: &str) -> String {
+    let document = Document::parse(definition).ok();
+    let named = document.as_ref().and_then(|document| {
+        let devices = document.root().child("devices")?;
+        Some(devices.child("emulator")?.text().trim().to_string())
+    });
+    named.unwrap_or_else(|| QEMU.into())
+}
+
+/// Kernel, CPU, QEMU and libvirt: what decides whether a guest starts with the host's CPU.
+fn state(root: &Root, emulator: &str) -> String {
+    let text = |path: &str| root.read(path).unwrap_or_default().trim().to_string();
+    let cpuinfo = text("/proc/cpuinfo");
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.split_once(':'));
+        value.map_or_else(String::new, |(_, value)| value.trim().to_string())
+    };
+    let program = |path: &str| {
+        let meta = root.metadata(path).ok();
+        let modified = meta.as_ref().and_then(|meta| meta.modified().ok());
+        let age = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let seconds = age.map_or(0, |age| age.as_secs());
+        format!("{path} {} {seconds}", meta.map_or(0, |meta| meta.len()))
+    };
+    let daemons = ["/usr/sbin/libvirtd", "/usr/sbin/virtqemud"];
+    let mut parts = vec![
+        text("/proc/sys/kernel/osrelease"),
+        text("/proc/sys/kernel/version"),
+        field("model name"),
+        field("microcode"),
+        text("/sys/module/kvm/parameters/ignore_msrs"),
+        program(emulator),
+    ];
+    parts.extend(daemons.map(program));
+    parts.join("; ")
+}
