@@ -32,7 +32,7 @@
 //! | [`daemon`] | what `virtfitd` does; how it is asked is in `hooks/src/wire.rs` |
 //! | [`apply`] | definitions brought in line with policy and host, together |
 //! | [`cli`] | the commands and the in-process hook |
-//! | [`version`], [`panics`], [`later`] | version and commit; what is said of a bug; log lines that wait for an answer |
+//! | [`version`], [`panics`], [`later`], [`repeats`] | version and commit; what is said of a bug; log lines that wait for an answer, or are counted |
 
 pub mod apply;
 pub mod cli;
@@ -54,6 +54,7 @@ pub mod plan;
 pub mod plural;
 pub mod policy;
 pub mod render;
+pub mod repeats;
 pub mod rewrite;
 pub mod root;
 pub mod settings;

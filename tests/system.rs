@@ -18,6 +18,7 @@ mod system {
     mod hostile;
     mod kvm;
     mod lifecycle;
+    mod log;
     mod migration;
     mod operations;
     mod races;

@@ -22,7 +22,7 @@ pub struct Args {
     /// libvirt URI: this host's system libvirt
     #[arg(long, value_name = "URI", default_value = SYSTEM, value_parser = this_host, global = true)]
     pub connect: String,
-    /// Log more; twice for developers
+    /// Log each hook and what is put off; twice: each event
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
     /// Without one: the daemon, in the foreground.

@@ -62,6 +62,8 @@ pub struct Definitions {
     /// How they started.
     pub starts: Starts,
     tracks: BTreeMap<String, Track>,
+    /// UUID and name of the definition that went away last.
+    gone: Option<(String, String)>,
     /// UUIDs of those that libvirt did not take, and that another libvirt may take.
     again: BTreeSet<String>,
     /// Those that virtfit itself failed on.
@@ -88,6 +90,7 @@ impl Definitions {
             earlier,
             starts,
             tracks: BTreeMap::new(),
+            gone: None,
             again: BTreeSet::new(),
             bugs: Bugs::default(),
         }
@@ -128,6 +131,7 @@ impl Definitions {
             .collect();
         for uuid in gone {
             self.seen.remove(&uuid);
+            self.gone = Some((uuid, name.to_string()));
         }
     }
 
@@ -197,6 +201,7 @@ impl Definitions {
             log::debug!("{name}: libvirt is starting or stopping it: later");
             return Next::Wait(Waits::Hook);
         }
+        self.note_name(name, &domain.uuid);
         self.note_change(&definition, &domain, why);
         self.decide(&definition, &domain, why, around)
     }
@@ -206,6 +211,17 @@ impl Definitions {
         let read = Definition::read(root, name).ok().flatten();
         let digest = read.map_or_else(String::new, |definition| definition.digest);
         self.bugs.note(name, &digest, &bug.into());
+    }
+
+    /// Tells that a definition goes on under another name. libvirt writes the new file first and takes the old one away then, so the
+    /// old name may be forgotten already.
+    fn note_name(&mut self, name: &str, uuid: &str) {
+        let seen = self.seen.get(uuid).map(|seen| seen.name.clone());
+        let gone = self.gone.take_if(|(gone, _)| gone == uuid).map(|(_, name)| name);
+        if let Some(before) = seen.or(gone).filter(|before| before != name) {
+            let line = format!("{name}: renamed, it was {before}");
+            self.say(name, log::Level::Info, &line);
+        }
     }
 
     /// Told once; the next change of its file is looked at again.
@@ -366,7 +382,7 @@ impl Definitions {
     /// Logs a line about a guest that is not the last one again.
     fn say(&mut self, name: &str, level: log::Level, line: &str) {
         let track = self.tracks.entry(name.to_string()).or_default();
-        if track.is_news(line) || level == log::Level::Info {
+        if track.is_news(line) {
             log::log!(level, "{line}");
         }
     }

@@ -26,5 +26,6 @@ pub mod server;
 pub mod socket;
 pub mod starts;
 pub mod tasks;
+pub mod unhooked;
 pub mod watch;
 pub mod worker;

@@ -97,6 +97,7 @@ impl Running {
         self.guests.remove(name);
         self.said.remove(name);
         self.bugs.forget(name);
+        self.said.remove(&floating(name));
         self.ledger_changed();
     }
 
@@ -165,7 +166,7 @@ impl Running {
         }
         self.guests = left;
         if round == Round::Done && std::mem::take(&mut self.floats) {
-            round = float(view, hypervisor, &busy, &mut self.bugs);
+            round = float(view, hypervisor, &busy, &mut self.bugs, &mut self.said);
             self.floats = round != Round::Done;
         }
         if put_off.get() {
@@ -228,7 +229,7 @@ impl Running {
             Ok(live) => live,
             Err(bug) if bug.is_bug() => return Err(bug),
             Err(error) => {
-                log::warn!("{name}: its status: {error}");
+                warn_once(&mut self.said, name, &format!("{name}: its status: {error}"));
                 return Ok(Round::Done);
             }
         };
@@ -240,16 +241,17 @@ impl Running {
                 Ok(true) => {}
                 Ok(false) => return Ok(Round::Again),
                 Err(error) => {
-                    log::warn!("{name}: not pinned: {error}");
+                    warn_once(&mut self.said, name, &format!("{name}: not pinned: {error}"));
                     return Ok(Round::Done);
                 }
             }
         }
         let applied = live::apply(root, hypervisor, &live);
         if let Some(line) = live::line(&live, &applied) {
-            // What waits for an administrator is found again at each look.
+            // What waits for an administrator, or cannot be done, is found again at each look.
             let known = self.said.get(name) == Some(&line);
-            if live.changes_something() || !known {
+            let did = !applied.done.is_empty() || !applied.classes.is_empty();
+            if did || !known {
                 log::info!("{line}");
                 self.said.insert(name.into(), line);
             }
@@ -317,6 +319,7 @@ fn float(
     hypervisor: &mut dyn Hypervisor,
     busy: &dyn Fn(&str) -> bool,
     bugs: &mut Bugs,
+    said: &mut BTreeMap<String, String>,
 ) -> Round {
     let root = &view.root;
     // Read again: what was pinned just now is in it.
@@ -339,19 +342,34 @@ fn float(
         let applied = floats::apply(root, view, hypervisor, &float);
         let done: Vec<String> = applied.done.iter().map(live::show).collect();
         if !done.is_empty() {
+            said.remove(&floating(&float.name));
             log::info!("{}: floats: {}", float.name, done.join(", "));
         }
         for stuck in &float.stuck {
             log::debug!("{}: {stuck}", float.name);
         }
-        for failed in &applied.failed {
-            log::warn!("{}: {failed}", float.name);
+        if !applied.failed.is_empty() {
+            let line = format!("{}: {}", float.name, applied.failed.join(", "));
+            warn_once(said, &floating(&float.name), &line);
         }
         if applied.gone {
             return Round::Gone;
         }
     }
     Round::Done
+}
+
+/// Logs a warning that is not the last line of the same `subject` again: a guest, or what is done for it.
+fn warn_once(said: &mut BTreeMap<String, String>, subject: &str, line: &str) {
+    if said.get(subject).is_none_or(|last| last != line) {
+        log::warn!("{line}");
+        said.insert(subject.into(), line.into());
+    }
+}
+
+/// What is done for a guest's floating threads, as a subject of the log. No guest's name has a slash.
+fn floating(name: &str) -> String {
+    format!("{name}/floats")
 }
 
 /// Forgets what was pinned on guests that do not run any more.

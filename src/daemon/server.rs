@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use log::Level;
 use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
 
 use crate::daemon::inflight::{Inflight, Phase};
@@ -26,6 +27,7 @@ use crate::doors::{Answer, Call};
 use crate::later;
 use crate::ledger::process::Parent;
 use crate::panics::guarded;
+use crate::repeats::Repeats;
 use crate::root::Root;
 use crate::xml::Document;
 use virtfit_hook::operation::HookAction;
@@ -45,6 +47,13 @@ const READ: Duration = Duration::from_secs(1);
 const END: Duration = Duration::from_secs(2);
 /// Stack of a connection's thread, in bytes: as much as a main thread has. Only what is used takes memory.
 const STACK: usize = 8 << 20;
+
+/// What whoever may connect can bring about as often as he likes.
+static NO_THREAD: Repeats = Repeats::new();
+static NO_CONNECTION: Repeats = Repeats::new();
+static BUG: Repeats = Repeats::new();
+static TOO_MANY: Repeats = Repeats::new();
+
 /// Decides what a hook is answered.
 pub trait HookAnswerer: Send + Sync {
     /// Decides by `deadline`. Never calls libvirt.
@@ -209,7 +218,10 @@ impl Pool {
             .stack_size(STACK);
         if let Err(error) = builder.spawn(move || pool.take_and_answer()) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            log::warn!("cannot start a thread to answer hooks: {error}");
+            NO_THREAD.say(
+                Level::Warn,
+                &format!("cannot start a thread to answer hooks: {error}"),
+            );
         }
     }
 
@@ -224,7 +236,7 @@ impl Pool {
                     ErrorKind::InvalidInput => return,
                     _ => {
                         // Out of descriptors or memory: what is connected ends soon and gives some back.
-                        log::warn!("cannot take a connection: {error}");
+                        NO_CONNECTION.say(Level::Warn, &format!("cannot take a connection: {error}"));
                         std::thread::sleep(Duration::from_millis(20));
                         continue;
                     }
@@ -237,10 +249,14 @@ impl Pool {
             match taken {
                 Ok((stream, _)) if busy < MOST => {
                     if let Err(bug) = guarded(|| serve(&stream, &self.services)) {
-                        log::error!("a connection got no answer: {bug}");
+                        BUG.say(Level::Error, &format!("a connection got no answer: {bug}"));
                     }
                 }
-                _ => log::warn!("more than {MOST} connections at once: one is closed without an answer"),
+                _ => {
+                    let line =
+                        format!("more than {MOST} connections at once: one is closed without an answer");
+                    TOO_MANY.say(Level::Warn, &line);
+                }
             }
             self.busy.fetch_sub(1, Ordering::SeqCst);
             if self.waiting.fetch_add(1, Ordering::SeqCst) >= READY {
@@ -324,7 +340,15 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
     };
     let passing = Passing::of(&call, services);
     let held = later::hold();
+    let began = Instant::now();
     let decided = services.hooks.answer(&call, deadline);
+    let took = began.elapsed().as_secs_f64() * 1e3;
+    log::debug!(
+        "{}: {} {}: decided in {took:.1} ms",
+        call.guest,
+        call.operation,
+        call.suboperation
+    );
     let answered = match decided {
         Ok(answer) => write(stream, &reply(answer)),
         Err(why) => {

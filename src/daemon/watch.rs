@@ -20,12 +20,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use log::Level;
 
 use crate::host::libvirtd;
 use crate::ledger::{claims, reservation, status, store};
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
+use crate::repeats::Repeats;
 use crate::view::Place;
 use role::{News, Role};
+
+/// What comes again with each event while the kernel has no room for watches.
+static BROKEN: Repeats = Repeats::new();
+static UNWATCHED: Repeats = Repeats::new();
 
 /// Room for the events of one read.
 const BUFFER: usize = 16 << 10;
@@ -118,7 +124,10 @@ impl Watch {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    log::warn!("inotify: {error}: all watches are set up anew");
+                    BROKEN.say(
+                        Level::Warn,
+                        &format!("inotify: {error}: all watches are set up anew"),
+                    );
                     broken = true;
                     break;
                 }
@@ -143,7 +152,10 @@ impl Watch {
                 self.roles.clear();
                 self.arm();
             }
-            Err(error) => log::error!("inotify: {error}: changes are not seen until the daemon is restarted"),
+            Err(error) => {
+                let line = format!("inotify: {error}: changes are not seen until the daemon is restarted");
+                BROKEN.say(Level::Error, &line);
+            }
         }
     }
 
@@ -247,7 +259,10 @@ impl Watch {
             }
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-                    log::warn!("{}: cannot be watched: {error}", path.display());
+                    UNWATCHED.say(
+                        Level::Warn,
+                        &format!("{}: cannot be watched: {error}", path.display()),
+                    );
                 }
                 Added::Missing
             }

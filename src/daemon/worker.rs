@@ -12,9 +12,13 @@ use super::pending::{Pending, Why};
 use super::queue::Queue;
 use super::running::{Round, Running};
 use super::starts::Starts;
+use super::unhooked::Unhooked;
 use super::watch::{Change, Watch};
 use super::{earlier, seen};
+use crate::doors::words::one_line;
 use crate::hypervisor::Hypervisor;
+use crate::ledger::files::stems;
+use crate::ledger::status;
 use crate::panics::guarded;
 use crate::root::Root;
 use crate::view::{Place, View, ViewError};
@@ -76,6 +80,8 @@ pub struct Worker {
     policy: Option<String>,
     /// What was said last about policy, host or ledger.
     said: String,
+    /// Starts that no hook told of.
+    unhooked: Unhooked,
     /// When the next tentative reservation ends.
     tentative: Option<Instant>,
     /// When those that run are looked at, as reservations changed.
@@ -106,6 +112,7 @@ impl Worker {
                 Starts::load(&root),
             ),
             driver: wake::driver_id(&root),
+            unhooked: Unhooked::new(stems(&root, status::FOLDER, "xml").unwrap_or_default()),
             disabled: root.exists(DISABLED),
             root,
             queue,
@@ -148,7 +155,7 @@ impl Worker {
             Ok(view) => (Some(view), self.views.policy_problem()),
             Err(error) => (None, Some(error.to_string())),
         };
-        let problem = problem.unwrap_or_default();
+        let problem = problem.map_or_else(String::new, |problem| one_line(&problem));
         if problem != self.said {
             match (problem.is_empty(), &view) {
                 (true, _) => log::info!("policy, host and ledger can be read again"),

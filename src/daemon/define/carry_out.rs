@@ -10,6 +10,7 @@ use crate::daemon::pending::Waits;
 use crate::daemon::seen::Outcome;
 use crate::daemon::watch::Change;
 use crate::domain::Domain;
+use crate::doors::words::summary_with_causes;
 use crate::hypervisor::HypervisorError;
 use crate::plan::Plan;
 
@@ -72,7 +73,10 @@ impl Definitions {
         }
         let track = self.tracks.entry(name.clone()).or_default();
         track.written_by_us(Instant::now());
-        self.tell(plan, "");
+        // Each time it is done it is told, also with the same words.
+        let line = summary_with_causes(plan);
+        track.is_news(&line);
+        log::info!("{line}");
         if let Some(earlier) = plan.placement.as_ref().and_then(|p| Earlier::of(name, p)) {
             self.earlier.put(&domain.uuid, earlier);
         }

@@ -88,6 +88,7 @@ impl Worker {
         for task in self.queue.take() {
             self.task(task);
         }
+        self.look_for_hooks();
         let is_over = |time: &mut Instant| *time <= Instant::now();
         if self.freed.take_if(is_over).is_some() {
             self.reconsider = true;
@@ -104,6 +105,18 @@ impl Worker {
         self.let_marks_fall();
     }
 
+    /// Says it where guests start and no hook tells of them.
+    fn look_for_hooks(&mut self) {
+        let inflight = &self.inflight;
+        let found = self.unhooked.take(|name| inflight.contains(name));
+        if let Some(name) = found.filter(|_| !self.disabled) {
+            log::warn!(
+                "{name}: started, and no hook told of it: is the link in /etc/libvirt/hooks/qemu.d there, and was libvirt reloaded \
+                 since? Without the hook guests may start on CPUs that others hold"
+            );
+        }
+    }
+
     /// A mark that falls because nobody ended it, is no event for those that wait for its end.
     fn let_marks_fall(&mut self) {
         if self.inflight.deadline().is_none_or(|time| time > Instant::now()) {
@@ -115,6 +128,7 @@ impl Worker {
     }
 
     fn changed(&mut self, change: Change) {
+        log::trace!("{change:?}");
         match change {
             Change::Defined(name) => {
                 if !self.definitions.is_ours(&self.root, &name) {
@@ -126,8 +140,12 @@ impl Worker {
                 self.definitions.forget(&name);
             }
             Change::Autostart(name) => self.pending.add(&name, Why::Autostart),
-            Change::Status(name) => self.pending.hook_ended(&name),
+            Change::Status(name) => {
+                self.pending.hook_ended(&name);
+                self.unhooked.written(&name);
+            }
             Change::StatusGone(name) => {
+                self.unhooked.ended(&name);
                 self.pending.hook_ended(&name);
                 self.running.remove(&name);
                 self.freed_soon();
@@ -161,11 +179,16 @@ impl Worker {
     }
 
     fn task(&mut self, task: Task) {
+        log::trace!("{task:?}");
         match task {
             Task::Defined { name } => self.changed(Change::Defined(name)),
             Task::Undefined { name } => self.changed(Change::Undefined(name)),
-            Task::Prepared { name, .. } => self.pending.hook_ended(&name),
-            Task::Incoming { .. } => {
+            Task::Prepared { name, .. } => {
+                self.pending.hook_ended(&name);
+                self.unhooked.told(&name);
+            }
+            Task::Incoming { name, .. } => {
+                self.unhooked.told(&name);
                 self.look_at_reservations();
                 // Also one that nothing was reserved for does not come for ever.
                 let wait = Duration::from_secs(reservation::TENTATIVE_SECONDS + 1);
@@ -173,11 +196,13 @@ impl Worker {
                 self.tentative = self.tentative.or(end);
             }
             Task::Started { uuid, name } => {
+                self.unhooked.told(&name);
                 self.pending.hook_ended(&name);
                 self.running.add(&name);
                 self.reconsider |= self.definitions.starts.started(&uuid);
             }
             Task::Reconnected { uuid, name } => {
+                self.unhooked.told(&name);
                 self.pending.hook_ended(&name);
                 self.running.add_found(&name);
                 self.reconsider |= self.definitions.starts.started(&uuid);
