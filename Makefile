@@ -88,9 +88,10 @@ bench: ## Measure: placement, rewriting, and whole processes against others, as 
 	$(build_release)
 	benches/processes target/release/virtfit
 
-fuzz: ## Fuzz every parser for FUZZ_SECONDS each, and the property tests with many more cases (FUZZ_CASES)
+fuzz: ## Fuzz every parser for FUZZ_SECONDS each, the property tests with many more cases (FUZZ_CASES), and what XML costs
 	VIRTFIT_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked $(CARGO_FLAGS) --release --test fuzz -- --nocapture
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked $(CARGO_FLAGS) --release --lib --test placement
+	VIRTFIT_COST_PIECES=4000 $(CARGO) test --locked $(CARGO_FLAGS) --release --test cost -- --nocapture
 
 bless: ## Rewrite the goldens; read the diff before you commit it
 	-VIRTFIT_BLESS=1 $(CARGO) test --locked $(CARGO_FLAGS) --test render --test golden -- --include-ignored every_case goldens

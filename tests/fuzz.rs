@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
+#[path = "cost/meter.rs"]
+mod meter;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 #[path = "fuzz/targets.rs"]
@@ -22,8 +24,10 @@ use std::time::{Duration, Instant};
 
 use mutate::{Random, mutate};
 
-/// One input takes no longer, unless something is quadratic.
-const SLOW: Duration = Duration::from_secs(10);
+/// What an input may cost of this thread's time: so much, and so much a byte, unless something is worse than linear. What is not
+/// optimised is about 15 times slower.
+const COST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 150 });
+const COST_OF_BYTE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 75 } else { 5 });
 /// Most inputs to start from.
 const MOST: usize = 3_000;
 
@@ -98,14 +102,19 @@ fn fuzz(name: &str, mut corpus: Vec<Vec<u8>>, words: &[&str], target: impl Fn(&[
 /// The target's answer, without numbers and names, so that alike answers are one.
 fn answer(name: &str, input: &[u8], target: &impl Fn(&[u8]) -> String) -> String {
     virtfit::panics::let_through();
-    let start = Instant::now();
+    let start = meter::now();
     let result = panic::catch_unwind(AssertUnwindSafe(|| target(input)));
-    let took = start.elapsed();
+    let took = meter::now().saturating_sub(start);
     let Ok(text) = result else {
         failed(name, input, target)
     };
-    if took > SLOW {
-        panic!("{name}: took {took:?}, kept as {}", keep(name, input).display());
+    let most = COST + COST_OF_BYTE * u32::try_from(input.len()).unwrap();
+    if took > most {
+        panic!(
+            "{name}: took {took:?} for {} bytes, more than {most:?}, kept as {}",
+            input.len(),
+            keep(name, input).display()
+        );
     }
     let quoted = text.find('\'').zip(text.rfind('\''));
     let (head, tail) = quoted.map_or((&text[..], ""), |(from, to)| (&text[..from], &text[to..]));
@@ -228,6 +237,33 @@ const XML: &[&str] = &[
     "<driver name='qemu' type='raw' cache='none'/>",
     "<driver/>",
     "<memballoon model='none'/>",
+    "<v:fit xmlns:v='https://virtfit.dev/ns/domain/1' version='1' profile='fit' policy='0' on-no-fit='run-shared' threads='1' withheld='0-31'>",
+    "</v:fit>",
+    " withheld='0-31'",
+    " withheld='0-16383'",
+    " version='2'",
+    " cells='0-1: 1048576 KiB; 2-3: 1 KiB'",
+    " topology='sockets=4294967295 dies=1 cores=2 threads=2'",
+    "<v:container at='cputune'/>",
+    "<v:set at='vcpupin/{}' wrote='{}'/>",
+    "<v:set at='vcpupin/{}' wrote='0-16383'/>",
+    "<v:set at='disk/vd{}/io' wrote='native'/>",
+    "<v:set at='vcpusched' wrote='fifo 1: 0-1'>",
+    "</v:set>",
+    "<v:was raw='&#10;&lt;vcpusched/&gt;' pos='0/0+0'/>",
+    "<v:was raw='&#10;&lt;vcpusched/&gt;' pos='{}/{}+18446744073709551615'/>",
+    "<v:was attr='cpuset' raw=' cpuset=&quot;1&quot;' pos='0'/>",
+    "<v:was attr='cpuset'/>",
+    "<vcpupin vcpu='{}' cpuset='{}'/>",
+    "<vcpusched vcpus='{}' scheduler='fifo' priority='1'/>",
+    "<cell id='{}' cpus='{}' memory='1024'/>",
+    "<memnode cellid='{}' mode='strict' nodeset='0-16383'/>",
+    "<page size='{}' nodeset='{}'/>",
+    "<iothread id='{}'/>",
+    "<feature name='f{}'/>",
+    "<disk type='file'><driver io='native' cache='none'/><target dev='vd{}' bus='virtio'/></disk>",
+    "<memory model='dimm'><target><size>{}</size><node>{}</node></target></memory>",
+    "<controller type='scsi' model='virtio-scsi'/>",
     "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'/>",
 ];
 
@@ -247,6 +283,21 @@ fn decision() {
     fuzz("decision", fixtures(&[".xml"]), XML, |input| {
         targets::decision(input, &host)
     });
+}
+
+#[test]
+fn forged() {
+    let host = common::paper();
+    let mut corpus = fixtures(&[".xml"]);
+    let tuned: Vec<Vec<u8>> = corpus
+        .iter()
+        .filter_map(|text| std::str::from_utf8(text).ok())
+        .flat_map(|text| ["fit", "isolated", "shared"].map(|profile| targets::tuned(text, &host, profile)))
+        .flatten()
+        .map(String::into_bytes)
+        .collect();
+    corpus.extend(tuned);
+    fuzz("forged", corpus, XML, |input| targets::forged(input, &host));
 }
 
 #[test]

@@ -31,7 +31,8 @@ impl Random {
 /// No input grows beyond this: what is slow on 64 KB is slow.
 const LARGEST: usize = 64 * 1024;
 
-const NUMBERS: [&str; 18] = [
+/// Ends of every type of number, of what libvirt takes, and one beyond.
+const NUMBERS: [&str; 38] = [
     "0",
     "1",
     "-1",
@@ -40,16 +41,36 @@ const NUMBERS: [&str; 18] = [
     "64",
     "65",
     "127",
+    "128",
+    "-128",
     "255",
     "256",
     "4095",
     "16383",
     "16384",
+    "32767",
+    "32768",
+    "-32768",
+    "65535",
     "65536",
+    "199999",
+    "200001",
+    "2147483647",
+    "2147483648",
+    "-2147483648",
     "4294967295",
     "4294967296",
+    "9007199254740991",
+    "9007199254740992",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551614",
     "18446744073709551615",
     "18446744073709551616",
+    "340282366920938463463374607431768211455",
+    "340282366920938463463374607431768211456",
+    "00000000000000000000000000000000000000001",
 ];
 
 /// An input made from those known.
@@ -65,7 +86,7 @@ pub fn mutate(random: &mut Random, corpus: &[Vec<u8>], words: &[&str]) -> Vec<u8
 fn step(random: &mut Random, input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&str]) {
     let at = random.below(input.len() + 1);
     let piece = piece(random, input);
-    match random.below(14) {
+    match random.below(16) {
         0 if !piece.is_empty() => input[piece.start] ^= 1 << random.below(8),
         1 if !piece.is_empty() => input[piece.start] = random.below(256) as u8,
         2 => drop(input.drain(piece)),
@@ -101,6 +122,8 @@ fn step(random: &mut Random, input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&
         }
         10 | 11 => number(random, input),
         12 => tag(random, input),
+        13 => many(random, input, words),
+        14 => attributes(random, input),
         _ => nest(random, input),
     }
 }
@@ -138,6 +161,28 @@ fn tag(random: &mut Random, input: &mut Vec<u8>) {
             _ => drop(input.splice(start..start, copy)),
         }
     }
+}
+
+/// One word very often.
+fn many(random: &mut Random, input: &mut Vec<u8>, words: &[&str]) {
+    let at = random.below(input.len() + 1);
+    let word = random.pick(words).copied().unwrap_or_default();
+    let times = [10, 300, LARGEST / word.len().max(1) / 2][random.below(3)];
+    // Numbered, where it has a number: alike ones are often refused.
+    let piece = |number: usize| word.replacen("{}", &number.to_string(), 2);
+    let text: String = (0..times).map(piece).collect();
+    input.splice(at..at, text.bytes());
+}
+
+/// Many attributes in a tag.
+fn attributes(random: &mut Random, input: &mut Vec<u8>) {
+    let from = random.below(input.len());
+    let Some(end) = (from..input.len()).find(|at| matches!(input[*at], b'>' | b'/')) else {
+        return;
+    };
+    let count = [2, 255, 300, 5000][random.below(4)];
+    let text: String = (0..count).map(|number| format!(" a{number}=''")).collect();
+    input.splice(end..end, text.bytes());
 }
 
 /// Deep nesting, balanced or not.

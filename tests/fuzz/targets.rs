@@ -9,7 +9,7 @@ use virtfit::facts::GuestFacts;
 use virtfit::host::Host;
 use virtfit::idset::{CpuSet, NodeSet, VcpuSet};
 use virtfit::ledger::reservation::{Daemon, Reservation};
-use virtfit::ledger::{Ledger, claims, status};
+use virtfit::ledger::{Holder, Ledger, claims, status, taken};
 use virtfit::plan::Scope;
 use virtfit::policy::profile::{OnNoFit, VcpuList};
 use virtfit::policy::{Policy, select, sets};
@@ -256,6 +256,121 @@ pub fn ledger(input: &[u8]) -> String {
         Err(error) => error.problem,
         Ok(holder) => format!("a holder of {} pins", holder.pins.len().min(4)),
     }
+}
+
+/// A running guest whose record is forged takes no more from others than one with the same pins and no record, but for siblings
+/// of CPUs that these pins name; and beside both another guest is given the same.
+pub fn forged(input: &[u8], host: &Host) -> String {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return "not UTF-8".into();
+    };
+    let running = |domain: &str| {
+        format!(
+            "<domstatus state='running' pid='9'><vcpus><vcpu id='0' pid='7'/></vcpus>{domain}</domstatus>"
+        )
+    };
+    let Some(honest) = without_record(text) else {
+        return "not XML".into();
+    };
+    let holders = [text, &honest].map(|text| status::parse(&running(text), KiB(2048)));
+    let [Ok(forged), Ok(honest)] = holders else {
+        return "no domain".into();
+    };
+    let policy = Policy::builtin();
+    let dedicated = sets::resolve(&policy.host, host).dedicated;
+    let siblings = |cpus: &CpuSet| -> CpuSet {
+        let cores = cpus.iter().filter_map(|cpu| host.core_of(cpu));
+        cores.flat_map(|core| core.cpus.iter().copied()).collect()
+    };
+    let mut same = true;
+    for share_cores in [true, false] {
+        let held = [&forged, &honest].map(|holder| taken::held(holder, host, &dedicated, share_cores));
+        assert!(
+            held[0].is_subset(&held[1].union(&siblings(&held[1]))),
+            "holds {} by its record, {} by its pins",
+            held[0],
+            held[1]
+        );
+        same &= held[0] == held[1];
+    }
+    if let Ok(claim) = claims::parse(text, false) {
+        let pins = honest.pins.iter().fold(CpuSet::new(), |all, pin| all.union(pin));
+        assert!(
+            claim.cpus.is_subset(&pins),
+            "claims {}, pinned to {pins}",
+            claim.cpus
+        );
+    }
+    if !same {
+        return "holds less, or siblings".into();
+    }
+    let beside = |holder: Holder| {
+        let ledger = Ledger {
+            holders: vec![holder.into()],
+            claims: Vec::new(),
+        };
+        let inputs = Inputs {
+            host,
+            policy: &policy,
+            ledger: &ledger,
+            facts: &GuestFacts::default(),
+            scope: Scope::Boot,
+            profile: Some("fit"),
+            keep: Default::default(),
+            earlier: None,
+            bound: false,
+        };
+        let decision = decide(OTHER, &inputs).unwrap();
+        decision.xml().map(str::to_string)
+    };
+    let held = forged.pins.len().min(3);
+    assert_eq!(
+        beside(forged),
+        beside(honest),
+        "another guest is given something else"
+    );
+    format!("the same beside {held} pins")
+}
+
+/// The guest beside the forged one.
+const OTHER: &str = "<domain type='kvm'><name>other</name><uuid>5b1f7a0c-0000-4000-8000-00000000000f</uuid>\
+                     <memory unit='GiB'>2</memory><vcpu>4</vcpu><os><type arch='x86_64'>hvm</type></os></domain>";
+
+/// The text without what virtfit says in it that it did, be that readable or not.
+fn without_record(text: &str) -> Option<String> {
+    let document = Document::parse(text).ok()?;
+    let root = document.root();
+    let notes = root
+        .children_named("metadata")
+        .flat_map(|metadata| metadata.children());
+    let mut out = text.to_string();
+    let spans: Vec<_> = notes
+        .filter(|note| {
+            note.namespace()
+                .is_some_and(|uri| uri.starts_with("https://virtfit.dev/ns/domain/"))
+        })
+        .map(|note| note.span())
+        .collect();
+    for span in spans.into_iter().rev() {
+        out.replace_range(span, "");
+    }
+    Some(out)
+}
+
+/// A domain as virtfit leaves it on this host, for inputs to start from.
+pub fn tuned(text: &str, host: &Host, profile: &str) -> Option<String> {
+    let inputs = Inputs {
+        host,
+        policy: &Policy::builtin(),
+        ledger: &Ledger::default(),
+        facts: &GuestFacts::default(),
+        scope: Scope::Boot,
+        profile: Some(profile),
+        keep: Default::default(),
+        earlier: None,
+        bound: false,
+    };
+    decide(text, &inputs).ok()?.xml().map(str::to_string)
 }
 
 /// A reservation that parses is written and read again as it is.
