@@ -156,3 +156,47 @@ fn advised_commands_are_lines_with_the_same_options() {
         }
     }
 }
+
+/// One vCPU is one socket with or without a `<topology>`: none is written, and none is listed.
+#[test]
+fn a_topology_that_changes_nothing_is_not_written() {
+    let host = Host::with_guests(1, 1);
+    assert!(!host.answer(&["plan", "g1"]).contains("topology"));
+    assert!(!host.answer(&["rewrite", "g1"]).contains("<topology sockets"));
+}
+
+/// What hardly does what it was written for is said, and is no error.
+#[test]
+fn a_policy_check_warns_of_what_does_nothing() {
+    let host = Host::with_guests(1, 1);
+    let policy = "[host]\nhousekeeping = \"0-99\"\n\n[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n\n\
+                  [[rule]]\nmatch = { name = \"db-(1|2)\" }\nprofile = \"local\"\n";
+    for (policy, warnings) in [
+        (POLICY, &[][..]),
+        ("", &["there is no rule"]),
+        (
+            policy,
+            &[
+                "rule 2 is never reached",
+                "not as a regular expression",
+                "CPUs 32-99",
+            ],
+        ),
+    ] {
+        host.put("etc/virtfit/policy.toml", policy);
+        let done = host.run(&["policy", "check"]);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(0), "{stderr}");
+        assert_eq!(stderr.lines().count(), warnings.len(), "{stderr}");
+        assert!(
+            warnings.iter().all(|warning| stderr.contains(warning)),
+            "{stderr}"
+        );
+    }
+    // The vendor's file names a profile and changes none.
+    let vendor = include_str!("../packaging/policy.d/10-defaults.toml");
+    host.put("usr/lib/virtfit/policy.d/10-defaults.toml", vendor);
+    assert!(!host.answer(&["profile", "list"]).contains('*'));
+    host.put("etc/virtfit/policy.toml", "[profile.fit]\nhugepages = \"off\"\n");
+    assert!(host.answer(&["profile", "list"]).contains("* fit"));
+}

@@ -65,16 +65,18 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     let decided = joint::decide(&session.view, &chosen, ask);
     let mut plans: Vec<Plan> = Vec::new();
     let mut changes: Vec<(&Definition, String)> = Vec::new();
+    let mut left: Vec<&str> = Vec::new();
     for (definition, decided) in chosen.iter().zip(decided) {
         match decided {
             Ok(decision) => {
                 log::info!("{}", words::summary(decision.plan()));
                 outcome.stderr.extend(plan::refusal(decision.plan()));
                 let plan = decision.plan().clone();
-                if let Decision::Tuned { xml, .. } = decision
-                    && (!unasked || by_itself(&session, definition, &plan))
-                {
-                    changes.push((definition, xml));
+                if let Decision::Tuned { xml, .. } = decision {
+                    match !unasked || by_itself(&session, definition, &plan) {
+                        true => changes.push((definition, xml)),
+                        false => left.push(&definition.name),
+                    }
                 }
                 plans.push(plan);
             }
@@ -87,6 +89,12 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     }
     outcome.stdout = render::plan::list(&plans, &output::style(global.color));
     outcome.stdout.push_str(&plan::together(&session, &chosen, ask));
+    if !left.is_empty() {
+        outcome.stdout.push_str(&format!(
+            "Left as they are: {} (neither on autostart nor tuned under this policy; --all redefines them)\n",
+            left.join(", ")
+        ));
+    }
     let refused = plans.iter().any(|plan| plan.verdict == Verdict::Refused);
     if outcome.exit == Exit::Done && refused {
         outcome.exit = Exit::No;
@@ -132,6 +140,14 @@ fn choose(
     let mut all = found.definitions;
     if args.offline && args.guests.is_empty() {
         // What runs keeps what it has; its definition is looked at when it ends.
+        let running: Vec<&str> = all
+            .iter()
+            .filter(|definition| definition.running)
+            .map(|definition| definition.name.as_str())
+            .collect();
+        if !running.is_empty() {
+            log::warn!("left out, as they run: {}", running.join(", "));
+        }
         all.retain(|definition| !definition.running);
     }
     Ok(all)

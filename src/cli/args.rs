@@ -68,14 +68,29 @@ pub enum ColorWhen {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show what would change for guests, and why
+    #[command(
+        after_help = "Examples:\n  virtfit plan\n  virtfit plan 'db-*'\n  virtfit plan db-1 --profile local --diff\n  virtfit plan guest.xml --topology host.xml --profile fit"
+    )]
     Plan(PlanArgs),
     /// Print a guest's tuned XML
+    #[command(
+        after_help = "Examples:\n  virtfit rewrite guest.xml > tuned.xml\n  virsh dumpxml --inactive db-1 | virtfit rewrite -"
+    )]
     Rewrite(RewriteArgs),
     /// Restore a guest's XML as it was before virtfit
+    #[command(
+        after_help = "Examples:\n  virtfit revert db-1\n  virtfit revert --all --yes\n  virtfit revert tuned.xml > guest.xml"
+    )]
     Revert(RevertArgs),
     /// Bring definitions in line with policy and host
+    #[command(
+        after_help = "Examples:\n  virtfit apply --dry-run --all\n  virtfit apply db-1\n  virtfit apply 'db-*' --yes"
+    )]
     Apply(ApplyArgs),
     /// Show what each guest holds, where its threads run, what is pending, and what is free
+    #[command(
+        after_help = "Examples:\n  virtfit status\n  virtfit status --json | jq '.guests[] | select(.pending != [])'"
+    )]
     Status(StatusArgs),
     /// Answer libvirt's qemu hook (called by libvirt, with the guest's XML on stdin)
     Hook(HookArgs),
@@ -87,10 +102,16 @@ pub enum Command {
         caller: PathBuf,
     },
     /// List and show profiles; set one for a guest
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  virtfit profile list\n  virtfit profile show fit\n  virtfit profile set db-1 local\n  virtfit profile unset db-1"
+    )]
     Profile(ProfileCommand),
     /// Check, show or print the policy
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  virtfit policy check\n  virtfit policy check ./policy.toml\n  virtfit policy show"
+    )]
     Policy(PolicyCommand),
 }
 

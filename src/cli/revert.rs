@@ -9,6 +9,7 @@ use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Exit, Failure, Outcome, chosen, guest, plan, rewrite as command, session};
 use crate::ledger::read::Reading;
+use crate::ledger::status;
 use crate::panics::guarded;
 use crate::rewrite;
 use crate::root::Root;
@@ -76,9 +77,15 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     for (definition, off) in &changes {
         let name = &definition.name;
         match hypervisor::redefine(&root, libvirt.as_mut(), definition, off) {
-            Ok(()) => outcome.stdout.push_str(&format!(
-                "{name}: reverted; virtfit leaves it alone until virtfit profile unset {name}\n"
-            )),
+            Ok(()) => {
+                let runs = match root.exists(status::path(name)) {
+                    true => "it keeps running as it is until its next start; ",
+                    false => "",
+                };
+                outcome.stdout.push_str(&format!(
+                    "{name}: reverted; {runs}virtfit leaves it alone until virtfit profile unset {name}\n"
+                ));
+            }
             Err(error) => broken(&mut outcome, name, &error),
         }
     }

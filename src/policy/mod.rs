@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::idset::CpuSet;
 
 mod access;
+pub mod advice;
 pub mod builtin;
 mod checks;
 mod conditions;

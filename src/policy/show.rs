@@ -41,7 +41,7 @@ pub fn profiles(policy: &Policy) -> String {
         let Some(draft) = policy.origins.profiles.get(name) else {
             continue;
         };
-        let given = !draft.sections.is_empty();
+        let given = is_changed(draft);
         marked |= given;
         let mark = if given { '*' } else { ' ' };
         let parent = draft.inherits.as_ref().map_or("-", |(parent, _)| parent.as_str());
@@ -53,7 +53,7 @@ pub fn profiles(policy: &Policy) -> String {
         out.push_str(&format!(
             "{mark} {name:names$} {alias:5} {parent:parents$} {description}\n"
         ));
-        for place in &draft.sections {
+        for place in draft.sections.iter().filter(|_| given) {
             out.push_str(&format!("    {place}\n"));
         }
     }
@@ -61,6 +61,12 @@ pub fn profiles(policy: &Policy) -> String {
         out.push_str("* given or changed by a policy file; the others are built in\n");
     }
     out
+}
+
+/// Whether a policy file gives a profile or changes a key of it; a section without keys does neither to one that is built in.
+fn is_changed(draft: &Draft) -> bool {
+    let from_file = |origin: &Origin| matches!(origin, Origin::File(_));
+    from_file(&draft.origin) || draft.keys.values().any(|(_, origin)| from_file(origin))
 }
 
 fn alias_of<'a>(policy: &Policy, name: &str) -> Option<&'a str> {
@@ -225,7 +231,7 @@ pub fn check(files: &Files) -> Result<String, PolicyErrors> {
         .origins
         .profiles
         .values()
-        .filter(|draft| !draft.sections.is_empty())
+        .filter(|draft| is_changed(draft))
         .count();
     out.push_str(&format!(
         "{}, {} given or changed, {}; digest {}\n",

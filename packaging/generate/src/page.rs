@@ -48,7 +48,7 @@ pub fn write_one(to: &Path, command: &Command, section: &str, see: &str) -> io::
         .title(name.to_uppercase())
         .section(section)
         .date(virtfit::version::DATE)
-        .source(concat!("virtfit ", env!("CARGO_PKG_VERSION")))
+        .source(format!("virtfit {}", virtfit::version::NUMBER))
         .manual("virtfit");
     let mut page = Vec::new();
     page.extend_from_slice(head(&name, section).as_bytes());
@@ -110,7 +110,7 @@ fn head(name: &str, section: &str) -> String {
         ".\\\" Made by virtfit-generate; do not edit.\n.TH {} {section} \"{}\" \"virtfit {}\" virtfit\n.nh\n",
         escape_name(&name.to_uppercase()),
         virtfit::version::DATE,
-        env!("CARGO_PKG_VERSION"),
+        virtfit::version::NUMBER,
     )
 }
 

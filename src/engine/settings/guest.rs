@@ -193,7 +193,10 @@ fn topology(context: &Context<'_>, list: &mut List) {
     };
     list.shown = Some(topology);
     list.shape.topology = Some(topology);
-    if written.map(plain) != Some(topology) {
+    // One vCPU looks like this without a <topology>, too; what virtfit wrote before stays.
+    let unchanged =
+        written.is_none() && topology.sockets == domain.vcpus && topology.cores * topology.threads == 1;
+    if written.map(plain) != Some(topology) && !(unchanged && context.provenance.is_none()) {
         list.guest(Target::Topology, Value::Topology(topology), why);
     }
     let amd = matches!(host.cpu_vendor.as_str(), "AuthenticAMD" | "HygonGenuine");

@@ -1,0 +1,77 @@
+//! What of a policy that is free of errors will hardly do what it was written for.
+
+use super::Policy;
+use super::rule::Match;
+use crate::host::Host;
+use crate::policy::sets;
+
+/// Returns a line for each: no rule, rules that no guest reaches, patterns that are none, sets this host does not have.
+pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
+    let mut out = Vec::new();
+    if policy.rules.is_empty() {
+        out.push("there is no rule: only guests that ask for a profile themselves are tuned".to_string());
+    }
+    let mut all = None;
+    for (index, rule) in policy.rules.iter().enumerate() {
+        let number = index + 1;
+        if let Some(first) = all {
+            out.push(format!(
+                "{}: rule {number} is never reached: rule {first} matches every guest",
+                rule.place
+            ));
+        } else if is_for_all(&rule.matches) {
+            all = Some(number);
+        }
+        let globs = [&rule.matches.name, &rule.matches.title, &rule.matches.os];
+        for glob in globs.into_iter().flatten() {
+            // A regular expression, where a shell pattern is read: `db-(1|2)`, `db-.*`, `^db`.
+            let text = glob.as_str();
+            let odd = text.contains(['|', '(', ')', '^', '$', '{', '}', '\\']) && !text.contains("[^");
+            if odd || text.contains(".*") {
+                out.push(format!(
+                    "{}: rule {number}: '{text}' is read as a shell pattern (*, ?, [a-z]), not as a regular expression; several patterns \
+                     are a list: [\"db-1\", \"db-2\"]",
+                    rule.place
+                ));
+            }
+        }
+    }
+    if let Some(host) = host {
+        out.extend(sets::resolve(&policy.host, host).notes);
+    }
+    out
+}
+
+fn is_for_all(matches: &Match) -> bool {
+    let only_name = Match {
+        name: Vec::new(),
+        ..matches.clone()
+    } == Match::default();
+    only_name && (matches.name.is_empty() || matches.name.iter().any(|glob| glob.as_str() == "*"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_nothing_is_said() {
+        let rule = |name: &str| format!("[[rule]]\nmatch = {{ name = \"{name}\" }}\nprofile = \"fit\"\n");
+        for (text, expected) in [
+            (String::new(), vec!["there is no rule"]),
+            (rule("db-*"), vec![]),
+            (rule("db-[^a]"), vec![]),
+            (rule("*") + &rule("db-*"), vec!["rule 2 is never reached: rule 1"]),
+            (rule("db-(1|2)"), vec!["not as a regular expression"]),
+            (rule("db-.*"), vec!["not as a regular expression"]),
+        ] {
+            let policy = Policy::parse(&text, "p.toml").unwrap();
+            let got = warnings(&policy, None);
+            assert_eq!(got.len(), expected.len(), "{text}: {got:?}");
+            for (got, expected) in got.iter().zip(expected) {
+                assert!(got.contains(expected), "{text}: {got}");
+            }
+        }
+    }
+}
