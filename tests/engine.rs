@@ -250,7 +250,7 @@ fn pins_outside_the_slice_do_not_fit() {
         ("- -", &["pins 3 19"]),
         (
             "5 -",
-            &["because vCPU 0 is pinned to CPUs 5; machine.slice's cpuset…"],
+            &["because vCPU 0 is pinned to CPU 5; machine.slice's cpuset…"],
         ),
         ("3 -", &["pins 3 19", "!because"]),
         ("0-31 -", &["pins 0-31 3", "!because"]),
@@ -260,7 +260,7 @@ fn pins_outside_the_slice_do_not_fit() {
         asked.decide("", &xml).expect(list, wanted);
     }
     let emulator = guest(2, 1024, "<cputune><emulatorpin cpuset='0'/></cputune>", "", "");
-    let why = "because its emulatorpin names CPUs 0, which machine.slice's cpuset…";
+    let why = "because its emulatorpin names CPU 0, which machine.slice's cpuset…";
     asked
         .decide("", &emulator)
         .expect("emulator", &["emulator 0", why]);
@@ -329,7 +329,7 @@ fn guest_cores_do_not_reach_over_cells() {
     let xml = guest(4, 1024, "", &cells("0,2", "1,3"), "");
     Asked::on("paper").decide("smt = \"require\"", &xml).expect(
         "require",
-        &["because the vCPUs of its guest cells do not fill cores of 2 threads (smt = require)"],
+        &["because the vCPUs of its guest cells do not fill whole cores of 2 threads (smt = require)"],
     );
 }
 
@@ -387,7 +387,7 @@ fn the_shape_stays() {
     let isolate = Asked::on("paper").decide("smt = \"isolate\"", first.text());
     isolate.expect(
         "isolate",
-        &["because its topology has 2 threads a core, smt = isolate gives each vCPU a core"],
+        &["because its topology has 2 threads a core, but smt = isolate gives each vCPU a core"],
     );
     let other = Asked::on("paper")
         .host_keys("strategy = \"spread\"")
@@ -445,7 +445,7 @@ fn a_later_place_has_the_same_caches_and_packages() {
     let one_of_each = "4,36,8,40,12,44,16,48,20,52,24,56,28,60";
     amd().held(one_of_each).decide("", first.text()).expect(
         "16 in threes",
-        &["because only another shape fits: it sees sockets=1 dies=2 cores=4 threads=2"],
+        &["because no place has the shape the guest sees (1 socket, 2 dies, 4 cores, 2 threads); virtfit apply --reshape gives it another"],
     );
     let threes = amd().held(one_of_each).decide("", &xml(12));
     threes.expect(
@@ -470,7 +470,10 @@ fn a_later_place_has_the_same_caches_and_packages() {
         &["nodes 2 3", "topology 1 1 6 2", "!because"],
     );
     let split = snc().held("8-15").held("24-31").decide("", first.text());
-    split.expect("a node of each", &["because only another shape fits…"]);
+    split.expect(
+        "a node of each",
+        &["because no place has the shape the guest sees…"],
+    );
 }
 
 /// What failed to start with a CPU mode is not given it again; what it was given of the CPU before goes.
