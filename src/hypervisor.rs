@@ -25,6 +25,11 @@ pub trait Hypervisor {
     /// # Errors
     /// What libvirt said.
     fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError>;
+    /// Gives a guest that does not run another name, its definition with it.
+    ///
+    /// # Errors
+    /// What libvirt said: it runs, say, or the name is taken.
+    fn rename(&mut self, uuid: &str, name: &str) -> Result<(), HypervisorError>;
     /// Changes a running guest, not its definition.
     ///
     /// # Errors
@@ -82,6 +87,10 @@ impl Hypervisor for Absent {
     }
 
     fn undefine(&mut self, _: &str) -> Result<(), HypervisorError> {
+        Err(Self::gone())
+    }
+
+    fn rename(&mut self, _: &str, _: &str) -> Result<(), HypervisorError> {
         Err(Self::gone())
     }
 

@@ -3,25 +3,24 @@
 //! ```text
 //! FOLDER/                made where it is missing, as every folder above it
 //!   NAME                 0600; replaced by rename, so whoever opens it reads all of one version
-//!   .NAME.PID.N          being written by process PID; left over where that is gone: Folder::sweep removes it
+//!   .virtfit.PID.N       being written by process PID; left over where that is gone: Folder::sweep removes it
 //! ```
 //! Nothing is flushed to a disk: what is in such files is known anew after a crash of the host, or means nothing then. Removing
 //! twice is fine. Two who write the same name at once: the last rename stays.
+//!
+//! Files of others, which must be durable and keep what they are, are replaced by [`replace()`].
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+mod replace;
+mod temporary;
+
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sys::signal;
-use nix::unistd::Pid;
-
-/// Numbers what one process has in work.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+pub use replace::replace;
+pub use temporary::{Lock, Temporary, Whose, is_left_over, lock, sweep};
 
 /// A folder of such files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,22 +82,19 @@ impl Folder {
     fn put(&self, name: &str, text: &str, deadline: Option<Instant>) -> Result<(), WriteError> {
         let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let target = self.file(name)?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.path.join(format!(".{name}.{}.{number}", process::id()));
-        let file = match create(&unfinished) {
+        let made = match Temporary::file(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.make()?;
-                create(&unfinished)?
+                Temporary::file(&self.path)
             }
-            file => file?,
+            made => made,
         };
-        let unfinished = Unfinished(unfinished);
+        let (temporary, file) = made?;
         let written = fill(file, text)?;
         if late() {
             return Err(WriteError::Late);
         }
-        fs::rename(&unfinished.0, &target)?;
-        std::mem::forget(unfinished);
+        temporary.replace(&target)?;
         // Who was stopped just before the rename wrote for somebody who has given up.
         if late() {
             if fs::metadata(&target).is_ok_and(|found| found.ino() == written) {
@@ -123,11 +119,7 @@ impl Folder {
 
     /// Removes what dead processes left half written. What cannot be removed stays; it does no harm.
     pub fn sweep(&self) {
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(is_left_over) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        sweep(&self.path, Whose::Dead);
     }
 
     /// A name is one component of a path, and none that is taken for a file in work.
@@ -138,17 +130,6 @@ impl Folder {
         }
         Ok(self.path.join(name))
     }
-}
-
-/// Whether a file of this name was being written by a process that is gone: `.NAME.PID.N`. Where another process has the number
-/// by now it is kept.
-pub fn is_left_over(name: &str) -> bool {
-    let pid = || {
-        let (rest, number) = name.strip_prefix('.')?.rsplit_once('.')?;
-        number.parse::<u64>().ok()?;
-        rest.rsplit_once('.')?.1.parse::<i32>().ok()
-    };
-    pid().is_some_and(|pid| pid > 0 && signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
 fn make(path: &Path, mode: u32) -> io::Result<()> {
@@ -168,27 +149,10 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-}
-
 /// Writes all of it; the file's inode.
 fn fill(mut file: File, text: &str) -> io::Result<u64> {
     file.write_all(text.as_bytes())?;
     Ok(file.metadata()?.ino())
-}
-
-/// A file that is removed unless it got its place.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]
@@ -245,6 +209,10 @@ mod tests {
         fs::create_dir(folder.path().join("y")).unwrap();
         assert!(folder.write("y", "text").is_err());
         assert_eq!(names(&folder), ["x", "y"]);
+        // As long as a name can be.
+        let longest = "n".repeat(255);
+        folder.write(&longest, "text").unwrap();
+        assert!(folder.remove(&longest).unwrap());
         for name in ["", ".", "..", "../x", "a/b", ".x"] {
             assert_eq!(
                 folder.write(name, "text").unwrap_err().kind(),
@@ -259,36 +227,5 @@ mod tests {
         assert!(nowhere.write("x", "text").is_err());
         assert!(!nowhere.remove("x").unwrap());
         nowhere.sweep();
-    }
-
-    #[test]
-    fn only_what_dead_processes_left_is_swept() {
-        let mut child = process::Command::new("true").spawn().unwrap();
-        let dead = child.id();
-        child.wait().unwrap();
-        let mine = process::id();
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path().into(), 0o700);
-        // name, swept
-        let rows = [
-            (format!(".x.json.{dead}.0"), true),
-            (format!(".a b.{dead}.12"), true),
-            (format!(".x.json.{mine}.0"), false),
-            (format!("x.json.{dead}.0"), false),
-            (format!(".x.json.{dead}"), false),
-            (format!(".{dead}.1"), false),
-            (".x.json.0.0".to_string(), false),
-            (".x.json.-1.0".to_string(), false),
-            (".x.json.a.0".to_string(), false),
-            (".x.json".to_string(), false),
-            ("x.json".to_string(), false),
-        ];
-        for (name, _) in &rows {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        folder.sweep();
-        for (name, swept) in &rows {
-            assert_eq!(!dir.path().join(name).exists(), *swept, "{name}");
-        }
     }
 }

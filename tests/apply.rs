@@ -1,11 +1,15 @@
 //! `virtfit apply --offline` and the joint placement, on a copy of the paper's server.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use virtfit::rewrite::revert;
+use virtfit::xml::Document;
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 
@@ -35,7 +39,9 @@ impl Host {
     }
 
     fn define(&self, name: &str, vcpus: u32, mib: u64, autostart: bool) {
-        let number = name.bytes().fold(0u32, |sum, byte| sum * 31 + u32::from(byte));
+        let number = name.bytes().fold(0u32, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+        });
         let text = format!(
             "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE.\n-->\n\n<domain type='kvm'>\n  <name>{name}</name>\n  \
              <uuid>11111111-2222-4333-8444-{number:012}</uuid>\n  <memory unit='MiB'>{mib}</memory>\n  \
@@ -307,4 +313,121 @@ fn improve_moves_and_reshape_shows_another_topology() {
     assert_eq!(host.pins("y"), y, "a better place alone moves nobody");
     host.apply(&["y", "--improve"]);
     assert_ne!(host.pins("y"), y);
+}
+
+/// Guests in [`runs_at_once_that_are_killed_lose_and_tear_nothing`].
+const MANY: usize = 200;
+/// Guests that one run there is for: most of its time it writes.
+const EACH: usize = 8;
+
+/// A linear congruential generator: each run of the tests tries other moments.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) % end.max(1)
+    }
+}
+
+impl Host {
+    /// Starts an offline run for some guests.
+    fn start(&self, names: &[&str]) -> Child {
+        Command::new(VIRTFIT)
+            .arg("--root")
+            .arg(self.0.path())
+            .args(["apply", "--offline", "--reshape"])
+            .args(names)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// All in the definitions' folder that is no definition.
+    fn beside(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path().join("etc/libvirt/qemu")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.ends_with(".xml")).collect()
+    }
+
+    /// The next policy: all definitions have to be written.
+    fn next_policy(&self, round: usize) {
+        let profile = ["local", "fit", "shared", "isolated"][round % 4];
+        let rule = format!("[[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"{profile}\"\n");
+        self.put("etc/virtfit/policy.toml", &rule);
+    }
+}
+
+#[test]
+fn runs_at_once_that_are_killed_lose_and_tear_nothing() {
+    let host = Host::new(FIT_ALL);
+    // Among them names as long as they can be.
+    let name = |number: usize| match number % 4 {
+        0 => format!("{number:03}{}", "n".repeat(240 + number % 9)),
+        _ => format!("g{number}"),
+    };
+    let names: Vec<String> = (0..MANY).map(name).collect();
+    for name in &names {
+        host.define(name, 2, 64, false);
+    }
+    let before: Vec<String> = names.iter().map(|name| host.text(name)).collect();
+    let check = |round: usize| {
+        for (name, before) in names.iter().zip(&before) {
+            let text = host.text(name);
+            let document = Document::parse(&text).unwrap_or_else(|error| {
+                panic!("round {round}: {name}: {error}:\n{text}");
+            });
+            // Every byte that is not virtfit's is there still.
+            assert_eq!(revert(&document).unwrap().xml, *before, "round {round}: {name}");
+        }
+    };
+    let mut random = Random(u64::from(std::process::id()));
+    let chosen = |random: &mut Random| -> Vec<&str> {
+        let first = random.below(20) as usize;
+        (0..EACH)
+            .map(|number| names[(first + number * 3) % MANY].as_str())
+            .collect()
+    };
+    let begin = Instant::now();
+    assert!(host.start(&chosen(&mut random)).wait().unwrap().success());
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap();
+    let whole = micros(begin.elapsed());
+    let begin = Instant::now();
+    let mut killed = 0;
+    for round in 0..200 {
+        if begin.elapsed() > Duration::from_secs(30) {
+            eprintln!("only {round} rounds within 30 s");
+            break;
+        }
+        host.next_policy(round);
+        // All of them write the same definitions.
+        let chosen = chosen(&mut random);
+        let mut runs: Vec<(u64, Child)> = (0..2 + round % 2)
+            .map(|_| (random.below(whole * 2), host.start(&chosen)))
+            .collect();
+        runs.sort_by_key(|(end, _)| *end);
+        let started = Instant::now();
+        for (end, mut run) in runs {
+            std::thread::sleep(Duration::from_micros(end).saturating_sub(started.elapsed()));
+            let _ = run.kill();
+            killed += usize::from(run.wait().unwrap().code().is_none());
+        }
+        if round % 10 == 0 {
+            check(round);
+        }
+    }
+    eprintln!("{killed} killed");
+    host.next_policy(1);
+    let chosen = chosen(&mut random);
+    let mut last: Vec<Child> = (0..3).map(|_| host.start(&chosen)).collect();
+    for run in &mut last {
+        assert!(run.wait().unwrap().success());
+    }
+    check(usize::MAX);
+    assert_eq!(host.beside(), Vec::<String>::new());
 }

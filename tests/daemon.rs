@@ -313,6 +313,87 @@ fn what_is_undefined_at_once_is_not_brought_back() {
 
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
+fn a_guest_is_called_otherwise_and_as_before() {
+    let stage = Stage::server(RULE);
+    let uuid = "8c1f6f0e-0000-4000-8000-000000000001";
+    let xml = guest("rd-a", 2, "").replace("</name>", &format!("</name>\n  <uuid>{uuid}</uuid>"));
+    stage.tuned("rd-a", &xml);
+    stage.virsh(&["autostart", "rd-a"]);
+    let uri = stage.libvirt.uri();
+    let call = |requests: &str| {
+        let words = ["--connect", &uri, "call"];
+        let said = stage
+            .libvirt
+            .run(env!("CARGO_BIN_EXE_virtfitd"), &words, requests.as_bytes());
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let rename = |name: &str| format!("{{\"call\":\"rename\",\"uuid\":\"{uuid}\",\"name\":\"{name}\"}}\n");
+    let aside = format!("virtfit-undo-{uuid}");
+    assert_eq!(call(&rename(&aside)), "{\"ok\":true}\n");
+    assert!(stage.file("rd-a").is_none() && stage.file(&aside).is_some());
+    // Neither its name nor its UUID can be taken by others now, and nothing is lost.
+    assert!(stage.libvirt.define(&xml).unwrap_err().contains("already"));
+    assert_eq!(call(&rename("rd-a")), "{\"ok\":true}\n");
+    stage.rest();
+    assert!(
+        stage.is_tuned("rd-a") && stage.file(&aside).is_none(),
+        "{}",
+        stage.said()
+    );
+    assert!(
+        stage
+            .virsh(&["dominfo", "rd-a"])
+            .contains("Autostart:      enable")
+    );
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn what_is_undefined_and_defined_anew_at_once_stays() {
+    let stage = Stage::server(RULE);
+    let xml = |name: &str, number: u64, round: u64| {
+        let uuid =
+            format!("<uuid>8c1f6f0e-0000-4000-8000-{number:012}</uuid>\n  <title>round {round}</title>");
+        guest(name, 2, "").replace("</name>", &format!("</name>\n  {uuid}"))
+    };
+    let uri = stage.libvirt.uri();
+    let mut refused = 0;
+    for round in 1..=150 {
+        let (number, name) = (round % 7, format!("rd-{}", round % 7));
+        let put = |what: &str, round: u64| {
+            let path = format!("/run/{what}-{number}.xml");
+            fs::write(stage.libvirt.on_host(&path), xml(&name, number, round)).unwrap();
+            path
+        };
+        let (first, anew) = (put("first", 0), put("anew", round));
+        // One client, which needs no time to start: it meets all the moments between the event and the daemon's define.
+        let pause = "nodeinfo\n".repeat((round * 7 % 400) as usize);
+        let script = format!("define {first}\n{pause}undefine {name}\ndefine {anew}\n");
+        let said = stage.libvirt.run("virsh", &["-q", "-c", &uri], script.as_bytes());
+        // While virtfit takes its own definition back, another is refused aloud.
+        if String::from_utf8_lossy(&said.stderr).contains("already") {
+            refused += 1;
+            stage.rest();
+            stage.virsh(&["define", &anew]);
+        }
+        stage.wait("the tuned definition", || {
+            let title = format!("<title>round {round}</title>");
+            stage.is_tuned(&name) && stage.file(&name).is_some_and(|text| text.contains(&title))
+        });
+    }
+    let left = stage.virsh(&["list", "--all", "--name"]);
+    let left: BTreeSet<&str> = left.split_whitespace().collect();
+    let all = ["rd-0", "rd-1", "rd-2", "rd-3", "rd-4", "rd-5", "rd-6"];
+    assert_eq!(left, BTreeSet::from(all), "{}", stage.said());
+    eprintln!(
+        "taken back: {}, given its name back: {}, refused: {refused}",
+        stage.count("it stays undefined"),
+        stage.count("defined anew while it was tuned")
+    );
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
 fn restarts_change_nothing_and_lose_nothing() {
     let mut stage = Stage::server(RULE);
     stage.tuned("rd-a", &guest("rd-a", 2, ""));

@@ -65,6 +65,10 @@ impl Hypervisor for Virsh {
         unreachable!("nothing is undefined here")
     }
 
+    fn rename(&mut self, _: &str, _: &str) -> Result<(), HypervisorError> {
+        unreachable!("nothing is renamed here")
+    }
+
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError> {
         self.calls.push(live::show(change));
         let words: Vec<String> = match change {

@@ -1,16 +1,59 @@
 //! Definitions written in their files, before libvirt loads them. Afterwards they are libvirt's alone.
 //!
 //! A file is replaced as libvirt itself does it: written whole beside the old one under a name libvirt does not load, flushed,
-//! renamed. Owner, mode and security label are those of the old one; libvirt's comment at its head stays, as all that is not ours.
+//! renamed ([`whole::replace()`]). Owner, mode and security label are those of the old one; libvirt's comment at its head stays, as all
+//! that is not ours. The folder is locked for the whole run, from before the first definition is read: of two runs at once the
+//! second sees what the first wrote.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::apply::definitions::Definition;
 use crate::ledger::claims;
 use crate::root::Root;
+use crate::whole::{self, Lock, Whose};
+
+/// How long another run is waited for: less than the 30 seconds systemd gives the unit.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keeps other offline runs out, and removes what runs left behind that were killed. `None`: there are no definitions, or their
+/// file system has no locks; then each file is still replaced only while it is as it was read.
+///
+/// # Errors
+/// Another run holds the lock all the time, or the folder may not be read.
+pub fn lock(root: &Root) -> io::Result<Option<Lock>> {
+    let folder = root.resolve(claims::FOLDER).map(|on_host| root.path(on_host))?;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+    let lock = match whole::lock(&folder, Instant::now() + PATIENCE) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            let text = "another virtfit apply --offline is at work: try again when it has ended";
+            return Err(named(io::Error::new(ErrorKind::TimedOut, text)));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(named(error)),
+        Err(error) => {
+            log::warn!("{}: cannot be locked: {error}", folder.display());
+            return Ok(None);
+        }
+    };
+    whole::sweep(&folder, Whose::Others);
+    sweep_earlier(&folder);
+    Ok(Some(lock))
+}
+
+/// Removes what earlier versions left behind that were killed: `.NAME.xml.virtfit`.
+fn sweep_earlier(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".xml.virtfit") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
 
 /// Replaces the file of a definition that has not changed since it was read.
 ///
@@ -20,81 +63,15 @@ pub fn write(root: &Root, definition: &Definition, xml: &str) -> io::Result<()> 
     let file = root
         .resolve(claims::path(&definition.name))
         .map(|on_host| root.path(on_host))?;
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-    let old = fs::symlink_metadata(&file).map_err(named)?;
-    if fs::read_to_string(&file).map_err(named)? != definition.text {
-        return Err(named(io::Error::other("changed meanwhile; nothing was written")));
-    }
-    let unfinished = Unfinished::of(&file).map_err(named)?;
-    unfinished.fill(&file, &old, xml).map_err(named)?;
-    fs::rename(&unfinished.path, &file).map_err(named)?;
-    std::mem::forget(unfinished);
-    // The new name is as durable as libvirt makes its own.
-    if let Some(folder) = file.parent() {
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(named)?;
-    }
-    Ok(())
-}
-
-/// A file being written; goes when it is dropped.
-struct Unfinished {
-    path: PathBuf,
-}
-
-impl Unfinished {
-    /// Beside the file. Left behind only by a crash; a later run replaces it.
-    fn of(file: &Path) -> io::Result<Self> {
-        let name = file.file_name().ok_or(ErrorKind::InvalidInput)?;
-        let path = file.with_file_name(format!(".{}.virtfit", name.to_string_lossy()));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(Self { path }),
-        }
-    }
-
-    fn fill(&self, old: &Path, like: &fs::Metadata, text: &str) -> io::Result<()> {
-        let mut file = File::options().write(true).create_new(true).open(&self.path)?;
-        // Closed to others before there is anything in it: passwords may be.
-        file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o7777))?;
-        let now = file.metadata()?;
-        if (now.uid(), now.gid()) != (like.uid(), like.gid()) {
-            fchown(&file, Some(like.uid()), Some(like.gid()))?;
-        }
-        copy_label(old, &self.path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Gives a file the extended attributes of another (`security.selinux` among them) that the kernel lets us set.
-fn copy_label(from: &Path, to: &Path) -> io::Result<()> {
-    let names = match xattr::list(from) {
-        Ok(names) => names,
-        Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for name in names {
-        let Some(value) = xattr::get(from, &name)? else {
-            continue;
-        };
-        if xattr::get(to, &name)?.as_deref() != Some(&value) {
-            xattr::set(to, &name, &value)?;
-        }
-    }
-    Ok(())
+    whole::replace(&file, &definition.text, xml)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
     use crate::apply::definitions::read;
     use crate::ledger::read::Reading;
@@ -140,5 +117,24 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(write(&root, &definition, "<new/>").is_err());
         assert!(!file.exists(), "a definition that is gone does not come back");
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_swept_and_a_second_run_waits() {
+        let (folder, root) = host();
+        let definitions = folder.path().join("etc/libvirt/qemu");
+        for left in [".virtfit.1.0", ".a.xml.virtfit"] {
+            fs::write(definitions.join(left), "half").unwrap();
+        }
+        let lock = lock(&root).unwrap();
+        assert!(lock.is_some());
+        assert_eq!(root.list("/etc/libvirt/qemu").unwrap(), ["a.xml"]);
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(whole::lock(&definitions, soon).unwrap().is_none());
+        assert!(
+            super::lock(&Root::new(folder.path().join("none")))
+                .unwrap()
+                .is_none()
+        );
     }
 }

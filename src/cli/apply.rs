@@ -49,6 +49,11 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
             "{name} (pid {pid}) has loaded the definitions: leave --offline out, or stop it first"
         )));
     }
+    // From before anything is read: a second run at once works with what this one leaves.
+    let _lock = match args.offline && !args.dry_run {
+        true => offline::lock(&root).map_err(|error| Failure::Broken(without_errno(&error.to_string())))?,
+        false => None,
+    };
     let session = Session::open(global)?;
     let mut outcome = Outcome::default();
     let chosen = choose(&root, &session, args, &mut outcome)?;
@@ -187,7 +192,12 @@ fn carry_out(
     let mut done = 0;
     let mut libvirt = None;
     for (definition, xml) in changes {
-        let result = if offline {
+        let result = if let (true, Some(libvirtd::Process { name, pid })) =
+            (offline, libvirtd::running(root).first())
+        {
+            // libvirt loads a file once: what is written behind its back would be neither seen nor safe.
+            Err(format!("{name} (pid {pid}) started meanwhile: not written"))
+        } else if offline {
             offline::write(root, definition, xml).map_err(|error| without_errno(&error.to_string()))
         } else {
             let libvirt = match &mut libvirt {

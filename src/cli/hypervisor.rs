@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::apply::definitions::Definition;
 use crate::cli::args::Global;
 use crate::daemon::calls::ChildHypervisor;
-use crate::daemon::hooked;
+use crate::daemon::{self, hooked};
 use crate::hypervisor::Hypervisor;
 use crate::ledger::{claims, reservation, status};
 use crate::root::Root;
@@ -50,6 +50,9 @@ fn in_flight(root: &Root, uuid: &str, name: &str) -> Option<&'static str> {
     let reserved = !uuid.is_empty() && root.exists(reservation::path(uuid));
     if reserved && !root.exists(status::path(name)) {
         return Some("is being started");
+    }
+    if daemon::definition::Definition::is_being_written(root, name) {
+        return Some("is being redefined by somebody else");
     }
     let hooked = hooked::guests(root).contains(name);
     hooked.then_some("is what libvirt runs a hook for")

@@ -42,6 +42,13 @@ pub enum Request {
         /// The domain's UUID.
         uuid: String,
     },
+    /// [`Hypervisor::rename`].
+    Rename {
+        /// The domain's UUID.
+        uuid: String,
+        /// Its new name.
+        name: String,
+    },
     /// [`Hypervisor::live`].
     Live {
         /// The domain's UUID.
@@ -278,6 +285,14 @@ impl Hypervisor for ChildHypervisor {
 
     fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError> {
         self.call(&Request::Undefine { uuid: uuid.into() }).map(drop)
+    }
+
+    fn rename(&mut self, uuid: &str, name: &str) -> Result<(), HypervisorError> {
+        self.call(&Request::Rename {
+            uuid: uuid.into(),
+            name: name.into(),
+        })
+        .map(drop)
     }
 
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError> {

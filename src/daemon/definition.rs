@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::ledger::claims;
 use crate::policy::digest;
 use crate::root::{self, MAX_BYTES, Root};
+
+/// How long libvirt may take to write a file.
+const REWRITE: Duration = Duration::from_secs(5);
 
 /// The file of a definition, read at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,15 @@ impl Definition {
         })
     }
 
+    /// Returns whether libvirt is writing another version: it has that in its memory by then, and its file is the old one still.
+    /// To be asked before [`Definition::is_current`].
+    pub fn is_being_written(root: &Root, name: &str) -> bool {
+        let written = |path: String| root.metadata(path).ok()?.modified().ok();
+        // `virFileRewrite`; what a libvirt left that was killed is older.
+        let age = written(claims::path(name) + ".new").map(|time| time.elapsed().unwrap_or_default());
+        age.is_some_and(|age| age < REWRITE)
+    }
+
     /// Whether the file is still this one, to the byte.
     pub fn is_current(&self, root: &Root) -> bool {
         let now = Self::read(root, &self.name);
@@ -92,6 +104,11 @@ mod tests {
         fs::write(folder.join("a.xml.new"), "<domain/>").unwrap();
         fs::rename(folder.join("a.xml.new"), folder.join("a.xml")).unwrap();
         assert!(!read.is_current(&root));
+        assert!(!Definition::is_being_written(&root, "a"));
+        let new = fs::File::create(folder.join("a.xml.new")).unwrap();
+        assert!(Definition::is_being_written(&root, "a"));
+        new.set_modified(SystemTime::now() - 2 * REWRITE).unwrap();
+        assert!(!Definition::is_being_written(&root, "a"));
         fs::remove_file(folder.join("a.xml")).unwrap();
         assert!(!read.is_current(&root));
     }

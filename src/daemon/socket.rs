@@ -6,16 +6,20 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::{Gid, Group, chown};
 
 use crate::root::Root;
+use crate::whole::{self, Temporary, Whose};
 use virtfit_hook::wire::SOCKET;
 
 /// Whose members may ask.
 const GROUP: &str = "libvirt";
+/// How long another daemon that starts is waited for.
+const LOCK: Duration = Duration::from_secs(5);
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -60,18 +64,20 @@ pub fn listen(root: &Root) -> Result<(UnixListener, PathBuf), ServerError> {
         // Whatever the umask is: who is in the group has to get there.
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(fail(folder))?;
     }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    // Of two daemons that start at once, the second must see the socket of the first.
+    let _lock = whole::lock(folder, Instant::now() + LOCK).ok().flatten();
+    whole::sweep(folder, Whose::Dead);
     remove_stale(&path).map_err(fail(&path))?;
     if path.symlink_metadata().is_ok() {
         return Err(ServerError::Taken(path));
     }
     // Nobody may connect before the socket has its owner and mode: it is made under another name.
-    let new = path.with_extension("sock.new");
-    let _ = fs::remove_file(&new);
-    let listener = UnixListener::bind(&new).map_err(fail(&new))?;
-    if let Err(error) = admit(&new) {
+    let (new, listener) = Temporary::make(folder, |path| UnixListener::bind(path)).map_err(fail(folder))?;
+    if let Err(error) = admit(new.path()) {
         log::warn!("{}: only root may ask: {error}", path.display());
     }
-    fs::rename(&new, &path).map_err(fail(&path))?;
+    new.replace(&path).map_err(fail(&path))?;
     Ok((listener, path))
 }
 
@@ -119,4 +125,40 @@ fn admit(path: &Path) -> io::Result<()> {
 /// The group, where the host has it.
 pub(super) fn group() -> Option<Gid> {
     Group::from_name(GROUP).ok().flatten().map(|group| group.gid)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn of_daemons_that_start_at_once_one_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        for _ in 0..20 {
+            let barrier = Barrier::new(4);
+            let listened: Vec<_> = thread::scope(|scope| {
+                let start = || {
+                    barrier.wait();
+                    listen(&root).map_err(|error| error.to_string())
+                };
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let good: Vec<_> = listened.iter().flatten().collect();
+            assert_eq!(good.len(), 1, "{listened:?}");
+            assert!(
+                is_answered(&good[0].1).unwrap(),
+                "its socket is the one that is there"
+            );
+            let folder = good[0].1.parent().unwrap();
+            assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+            // It dies: the next takes over.
+            drop(listened);
+        }
+    }
 }

@@ -60,6 +60,7 @@ impl Libvirt {
                 before: Some(before),
             } => self.redefine(&before, &xml).into(),
             Request::Undefine { uuid } => self.undefine(&uuid).into(),
+            Request::Rename { uuid, name } => self.rename(&uuid, &name).into(),
             Request::Live { uuid, change } => self.live(&uuid, &change).into(),
             Request::SetMetadata { uuid, key, uri, xml } => {
                 self.set_metadata(&uuid, &key, &uri, xml.as_deref()).into()
@@ -165,6 +166,10 @@ impl Hypervisor for Libvirt {
                 result => result,
             }
         })
+    }
+
+    fn rename(&mut self, uuid: &str, name: &str) -> Result<(), HypervisorError> {
+        self.with(|connection| connection.lookup_domain_by_uuid_string(uuid)?.rename(name, 0))
     }
 
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError> {
