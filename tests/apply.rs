@@ -315,6 +315,41 @@ fn improve_moves_and_reshape_shows_another_topology() {
     assert_ne!(host.pins("y"), y);
 }
 
+#[test]
+fn a_full_disk_loses_nothing() {
+    let host = Host::new(FIT_ALL);
+    for name in ["a", "b"] {
+        host.define(name, 4, 1024, true);
+    }
+    let before = [host.text("a"), host.text("b")];
+    // No file may have a byte: as on a full disk where the signal is ignored, and killed in the middle where not.
+    for trap in ["trap '' XFSZ", "true"] {
+        let script = format!("{trap}; ulimit -f 0; exec \"$@\"");
+        let done = Command::new("bash")
+            .args(["-c", &script, "bash", VIRTFIT, "--root"])
+            .arg(host.0.path())
+            .args(["apply", "--offline"])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success(), "{stderr}");
+        assert_eq!([host.text("a"), host.text("b")], before);
+        if done.status.code().is_some() {
+            assert_eq!(done.status.code(), Some(1), "{stderr}");
+            assert!(
+                stderr.contains("etc/libvirt/qemu/a.xml: File too large"),
+                "{stderr}"
+            );
+            assert_eq!(host.beside(), ["autostart"]);
+        } else {
+            assert_eq!(host.beside().len(), 2, "what it was writing when it was killed");
+        }
+    }
+    let said = host.apply(&[]);
+    assert!(said.contains("2 of 2 redefined"), "{said}");
+    assert_eq!(host.beside(), ["autostart"]);
+}
+
 /// Guests in [`runs_at_once_that_are_killed_lose_and_tear_nothing`].
 const MANY: usize = 200;
 /// Guests that one run there is for: most of its time it writes.

@@ -176,7 +176,7 @@ pub(super) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlErro
                     was: was?,
                 });
             }
-            other => return Err(malformed(&child, &format!("<{other}> is nothing known"))),
+            other => return Err(malformed(&child, &format!("<{}> is nothing known", short(other)))),
         }
     }
     Ok(Some(Record {
@@ -197,7 +197,7 @@ fn head(element: &Element<'_>) -> Result<Head, XmlError> {
     if element.local_name() != "fit" {
         return Err(malformed(
             element,
-            &format!("<{}> is nothing known", element.name()),
+            &format!("<{}> is nothing known", short(element.name())),
         ));
     }
     text("version")?;
@@ -238,7 +238,7 @@ fn read_was(element: &Element<'_>, target: &Target) -> Result<Was, XmlError> {
     if element.local_name() != "was" {
         return Err(malformed(
             element,
-            &format!("<{}> is nothing known", element.name()),
+            &format!("<{}> is nothing known", short(element.name())),
         ));
     }
     let was = match (text("attr"), text("raw"), text("pos"), text("ids")) {

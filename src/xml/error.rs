@@ -38,6 +38,24 @@ impl From<Bug> for XmlError {
     }
 }
 
+/// The longest problem, in characters: a message is one line that a person reads, whatever the text has in it.
+const LONGEST: usize = 400;
+/// The longest piece of a text that is quoted in one, in characters.
+const LONGEST_QUOTE: usize = 60;
+
+/// Cuts a piece of a text for a message, on one line.
+pub(crate) fn short(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    limited(line, LONGEST_QUOTE)
+}
+
+fn limited(text: String, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 impl XmlError {
     /// Returns whether virtfit failed rather than the text.
     pub fn is_bug(&self) -> bool {
@@ -55,7 +73,7 @@ impl XmlError {
         Self {
             line: before.bytes().filter(|b| *b == b'\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-            problem: problem.into(),
+            problem: limited(problem.into(), LONGEST),
         }
     }
 }

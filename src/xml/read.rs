@@ -7,7 +7,7 @@ use quick_xml::errors::{Error as QuickError, IllFormedError};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use super::error::XmlError;
+use super::error::{XmlError, short};
 use super::text::decode;
 use super::tree::{Attribute, ElementId, MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, Node};
 
@@ -114,7 +114,7 @@ impl<'t> Pieces<'t> {
             return Err(XmlError::at(
                 text,
                 text.len(),
-                format!("the text ends inside <{name}>, opened in line {line}"),
+                format!("the text ends inside <{}>, opened in line {line}", short(name)),
             ));
         }
         if self.nodes.is_empty() {
@@ -266,13 +266,18 @@ fn is_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-' | b'.') || b >= 0x80)
 }
 
+/// The name of a tag for a message. What stands behind it in the tag may be a password.
+fn name_of(tag: &str) -> String {
+    short(tag.split_whitespace().next().unwrap_or_default())
+}
+
 fn describe(error: &QuickError) -> String {
     match error {
         QuickError::IllFormed(IllFormedError::MissingEndTag(name)) => {
-            format!("the text ends inside <{name}>")
+            format!("the text ends inside <{}>", name_of(name))
         }
         QuickError::IllFormed(IllFormedError::MismatchedEndTag { expected, found }) => {
-            format!("</{found}> where </{expected}> should be")
+            format!("</{}> where </{}> should be", name_of(found), name_of(expected))
         }
         other => other
             .to_string()

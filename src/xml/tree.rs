@@ -412,6 +412,17 @@ mod tests {
                 &text[..text.len().min(40)]
             );
         }
+        // Nothing is quoted at length, and nothing of a tag but its name.
+        let long = format!("<{}></b>", "a".repeat(5000));
+        for text in [
+            "<a></a passwd='s3cret'>",
+            "<a></a\tpasswd='s3cret'",
+            "<a b='s3cret></a>",
+            &long,
+        ] {
+            let error = Document::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("s3cret") && error.len() < 200, "{error}");
+        }
         let error = Document::parse_bytes(b"<a>\n\xff</a>").unwrap_err().to_string();
         assert_eq!(error, "line 2, column 1: not valid UTF-8");
     }

@@ -243,9 +243,13 @@ fn is_transport(error: &Error) -> bool {
     domain == ErrorDomainEnum::from(ErrorDomain::Rpc) || domain == ErrorDomainEnum::from(ErrorDomain::Remote)
 }
 
+/// The longest line of libvirt's that is passed on, in characters: it may quote what a definition says.
+const LONGEST: usize = 400;
+
 /// What libvirt said, without the codes. Further lines of a parser's error quote the XML, which may hold passwords.
 fn text(error: &Error) -> String {
-    error.message().lines().next().unwrap_or_default().to_string()
+    let line = error.message().lines().next().unwrap_or_default();
+    line.chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]

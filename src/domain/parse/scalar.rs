@@ -3,6 +3,7 @@
 use crate::cpulist;
 use crate::idset::IdSet;
 use crate::units::{Id, KiB};
+pub(crate) use crate::xml::error::short;
 use crate::xml::{Element, XmlError};
 
 /// The largest amount libvirt takes, in KiB (`VIR_DOMAIN_MEMORY_PARAM_UNLIMITED`).
@@ -168,15 +169,6 @@ pub(super) fn switch(element: &Element<'_>, name: &str) -> Result<Option<bool>, 
             element.name(),
             short(other)
         ))),
-    }
-}
-
-/// A text that goes into a message is kept to a length a person reads, on one line.
-pub(crate) fn short(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}…", &line[..cut]),
-        None => line,
     }
 }
 
