@@ -374,7 +374,7 @@ impl Host {
         Command::new(VIRTFIT)
             .arg("--root")
             .arg(self.0.path())
-            .args(["apply", "--offline", "--reshape"])
+            .args(["apply", "--offline", "--reshape", "--yes"])
             .args(names)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -429,7 +429,11 @@ fn runs_at_once_that_are_killed_lose_and_tear_nothing() {
             .collect()
     };
     let begin = Instant::now();
-    assert!(host.start(&chosen(&mut random)).wait().unwrap().success());
+    let mut words = vec!["apply", "--offline", "--reshape", "--yes"];
+    words.extend(chosen(&mut random));
+    let first = host.run(&words);
+    let stderr = String::from_utf8_lossy(&first.stderr);
+    assert!(first.status.success(), "{:?}: {stderr}", first.status);
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap();
     let whole = micros(begin.elapsed());
     let begin = Instant::now();

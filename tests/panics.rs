@@ -156,7 +156,10 @@ fn the_other_guests_are_planned_shown_and_written() {
         "{json}"
     );
 
-    for words in [&["apply", "--offline", "--all"][..], &["apply", "--offline"]] {
+    for words in [
+        &["apply", "--offline", "--all", "--yes"][..],
+        &["apply", "--offline"],
+    ] {
         let before = DEFINED.map(|name| host.text(name));
         let (code, stdout, stderr) = told(&host.run(words, ""));
         assert_eq!(code, 1, "{stderr}");
