@@ -22,6 +22,7 @@ mod input;
 mod place;
 mod step;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 #[cfg(not(test))]
 use std::ffi::{CStr, OsStr, c_char, c_int};
@@ -53,17 +54,29 @@ pub unsafe extern "C" fn main(count: c_int, words: *const *const c_char) -> c_in
     hook(&words.collect::<Vec<_>>()).into()
 }
 
+thread_local! {
+    /// Where in the code the last panic was.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 /// All of it; the exit code.
 #[cfg_attr(test, allow(dead_code))]
 fn hook(words: &[OsString]) -> u8 {
     let clock = Clock::start();
     // That libvirt closes a pipe early is an error of a write, not the end of the process.
     let _ = SigSet::from(Signal::SIGPIPE).thread_block();
-    // A panic's message could quote what it worked on, and its exit code would stop a guest.
-    std::panic::set_hook(Box::new(|_| ()));
+    // A panic's message could quote what it worked on, and its exit code would stop a guest: only its place is told.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
+        PLACE.set(place.unwrap_or_default());
+    }));
     let answer = catch_unwind(|| run(words, &clock));
-    let bug = || Answer::line("virtfit: a bug in virtfit-hook: nothing was changed");
-    let answer = answer.unwrap_or_else(|_| bug());
+    let answer = answer.unwrap_or_else(|_| {
+        let place = PLACE.take();
+        Answer::line(&format!(
+            "virtfit: a bug in virtfit-hook, please report ({place}): nothing was changed"
+        ))
+    });
     catch_unwind(|| answer.give()).unwrap_or_default()
 }
 
