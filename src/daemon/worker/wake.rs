@@ -15,6 +15,7 @@ use crate::host::libvirtd;
 use crate::ledger::claims;
 use crate::ledger::files::stems;
 use crate::ledger::reservation::{self, Reservation};
+use crate::panics::guarded;
 use crate::root::Root;
 use virtfit_hook::wire::DISABLED;
 
@@ -86,7 +87,10 @@ impl Worker {
         }
         once.into_iter().for_each(|change| self.changed(change));
         for task in self.queue.take() {
-            self.task(task);
+            // Each is one guest's: what goes wrong with it stops nothing that concerns others.
+            if let Err(bug) = guarded(|| self.task(task)) {
+                log::error!("a hook's end was not followed up: {bug}");
+            }
         }
         self.look_for_hooks();
         let is_over = |time: &mut Instant| *time <= Instant::now();
