@@ -19,6 +19,7 @@ use crate::cli::args::{Global, HookArgs};
 use crate::cli::{Exit, Failure, Outcome, input, logger, session};
 use crate::doors::{self, Call, Context, Source};
 use crate::ledger::guest::GuestXml;
+use crate::ledger::hook_calls;
 use crate::ledger::process::Parent;
 use crate::ledger::store::Store;
 use crate::panics::guarded;
@@ -204,7 +205,11 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
         xml,
         ..job.call.clone()
     };
-    Ok(doors::answer(&call, &context))
+    let outcome = doors::answer(&call, &context);
+    if let Err(error) = hook_calls::mark(&job.root, &call.parent, None) {
+        log::debug!("no mark that the hook is called: {error}");
+    }
+    Ok(outcome)
 }
 
 /// Read when it is first asked for; where it is asked for again, the ledger once more.

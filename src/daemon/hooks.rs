@@ -1,6 +1,6 @@
 //! Answers hooks from the warm view.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::daemon::memo::Memo;
@@ -10,6 +10,7 @@ use crate::doors::{self, Answer, Call, Context, Source};
 use crate::engine::{Decision, EngineError};
 use crate::ledger::glance::Glance;
 use crate::ledger::guest::GuestXml;
+use crate::ledger::hook_calls::{self, Caller};
 use crate::ledger::read::LedgerError;
 use crate::ledger::store::{Store, StoreError};
 use crate::root::Root;
@@ -27,6 +28,8 @@ pub struct Hooks {
     memory: Arc<Memory>,
     memo: Memo,
     store: Store,
+    /// The libvirt daemon that was marked last as calling the hook.
+    caller: Mutex<Option<Caller>>,
 }
 
 impl Hooks {
@@ -37,6 +40,16 @@ impl Hooks {
             memory,
             memo: Memo::default(),
             store,
+            caller: Mutex::default(),
+        }
+    }
+
+    /// Leaves the mark that libvirt calls the hook.
+    fn mark_called(&self, call: &Call) {
+        let mut known = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        match hook_calls::mark(self.memory.root(), &call.parent, *known) {
+            Ok(caller) => *known = caller,
+            Err(error) => log::debug!("no mark that the hook is called: {error}"),
         }
     }
 
@@ -96,6 +109,9 @@ impl HookAnswerer for Hooks {
 
     /// What means nothing any more is taken away here, as it was found under the lock: nobody waits for it.
     fn afterwards(&self, call: &Call) {
+        if !self.is_disabled() {
+            self.mark_called(call);
+        }
         let released = call.action() == HookAction::Release;
         if !released || self.is_disabled() {
             return;

@@ -11,6 +11,7 @@ pub mod files;
 pub mod folders;
 pub mod glance;
 pub mod guest;
+pub mod hook_calls;
 pub mod pinned;
 pub mod process;
 pub mod read;

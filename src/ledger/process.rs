@@ -80,6 +80,12 @@ pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
     first.unwrap_or((parent, 0))
 }
 
+/// Whether a process is one of libvirt's daemons that run QEMU guests.
+pub fn is_libvirt(root: &Root, pid: u32) -> bool {
+    let stat = root.read(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| name(&stat).is_some_and(libvirtd::is_daemon))
+}
+
 /// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name, an operation and its half, be
 /// it a program or a script with its interpreter before them.
 pub fn hooked(root: &Root, daemon: u32) -> BTreeSet<String> {

@@ -1,0 +1,94 @@
+//! The mark of a hook that is called: `/run/virtfit/hook.json` names the libvirt daemon that called it last.
+//!
+//! Whoever answers a hook (the daemon, or `virtfit hook` without one) writes it after the answer, once for each libvirt daemon:
+//! `virtfit status` tells by it that libvirt has found the hook.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::process::{self, Parent};
+use crate::ledger::reservation::Daemon;
+use crate::root::Root;
+use crate::whole::Folder;
+
+/// The folder of the mark on the host.
+const FOLDER: &str = "/run/virtfit";
+/// The mark's name there.
+const NAME: &str = "hook.json";
+
+/// A process of libvirt's that called the hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// Reads the mark; `None`: the hook was never called since boot, or who called it is not known.
+pub fn last(root: &Root) -> Option<Caller> {
+    let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Whether this process of libvirt's has called the hook.
+pub fn was_called_by(root: &Root, pid: u32) -> bool {
+    last(root).is_some_and(|caller| {
+        caller.pid == pid && process::daemon(root, pid) == Daemon::StartedAt(caller.start_time)
+    })
+}
+
+/// Marks that the hook is called, where a libvirt daemon is among the hook's ancestors. `known` is what was marked before: nothing
+/// is read or written for the same daemon.
+///
+/// # Errors
+/// What the operating system said.
+pub fn mark(root: &Root, parent: &Parent, known: Option<Caller>) -> io::Result<Option<Caller>> {
+    let (pid, start_time) = parent.libvirt(root);
+    let caller = Caller { pid, start_time };
+    if known == Some(caller) {
+        return Ok(known);
+    }
+    // Somebody who tries the hook by hand is no libvirt.
+    if !process::is_libvirt(root, pid) {
+        return Ok(known);
+    }
+    if last(root) != Some(caller) {
+        let text = serde_json::to_string(&caller).map_err(io::Error::other)? + "\n";
+        Folder::new(root.path(FOLDER), 0o755).write(NAME, &text)?;
+    }
+    Ok(Some(caller))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn stat(name: &str, parent: u32, start: u64) -> String {
+        format!("9 ({name}) S {parent} 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n")
+    }
+
+    #[test]
+    fn only_a_libvirt_daemon_leaves_a_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        for (pid, name, parent, start) in [(10, "libvirtd", 1, 100), (20, "bash", 1, 7), (21, "sh", 10, 9)] {
+            let path = folder.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("stat"), stat(name, parent, start)).unwrap();
+        }
+        let root = Root::new(folder.path());
+        assert_eq!(mark(&root, &Parent::new(20), None).unwrap(), None);
+        assert_eq!(last(&root), None);
+        // By a wrapper script.
+        let caller = mark(&root, &Parent::new(21), None).unwrap().unwrap();
+        assert_eq!((caller.pid, caller.start_time), (10, 100));
+        assert!(was_called_by(&root, 10) && !was_called_by(&root, 20));
+        // The same number, another process by now.
+        std::fs::write(folder.path().join("proc/10/stat"), stat("libvirtd", 1, 500)).unwrap();
+        assert!(!was_called_by(&root, 10));
+        mark(&root, &Parent::new(10), Some(caller)).unwrap();
+        assert!(was_called_by(&root, 10));
+    }
+}
