@@ -19,7 +19,7 @@ use crate::ledger::folders::Folders;
 use crate::ledger::glance::{Glance, glance_with};
 use crate::ledger::read::{LedgerError, read_with};
 use crate::policy::load::{DROP_IN_DIR, MAIN_DIR, MAIN_FILE, VENDOR_DIR};
-use crate::policy::{Policy, PolicyErrors, Sets, sets};
+use crate::policy::{Files, Policy, PolicyErrors, Sets, last_good, sets};
 use crate::root::{Root, Stamp};
 use crate::view::{Place, View, ViewError};
 
@@ -60,6 +60,8 @@ struct PolicyState {
     /// [`Listing::times`] of when the mark was taken.
     times: Option<[u64; 3]>,
     good: Option<Arc<Policy>>,
+    /// The files that [`PolicyState::good`] was read from, until they are kept for others ([`Memory::keep_policy`]).
+    files: Option<Files>,
     problem: Option<PolicyErrors>,
 }
 
@@ -157,6 +159,17 @@ impl Memory {
         self.state().policy.problem.clone()
     }
 
+    /// Keeps the policy as it was read last, for whoever finds errors in its files later. Not for hooks: it writes a file.
+    pub fn keep_policy(&self) {
+        let files = self.state().policy.files.take();
+        let Some(files) = files.filter(|_| self.place.policy.is_none()) else {
+            return;
+        };
+        if let Err(error) = last_good::keep(&self.place.root, &files) {
+            log::debug!("the policy is not kept: {error}");
+        }
+    }
+
     /// Forgets the policy and the host: both are read as a whole for the next view (`SIGHUP`).
     pub fn forget(&self) {
         let mut state = self.state();
@@ -214,7 +227,8 @@ impl PolicyState {
         self.times = times;
         let mark = mark(place);
         if self.mark.as_ref() != Some(&mark) {
-            match place.policy_files().policy() {
+            let files = place.policy_files();
+            match files.policy() {
                 Ok(policy) => {
                     let known = self
                         .good
@@ -225,9 +239,16 @@ impl PolicyState {
                         log::warn!("{warning}");
                     }
                     self.good = Some(Arc::new(policy));
+                    self.files = Some(files);
                     self.problem = None;
                 }
-                Err(problem) => self.problem = Some(problem),
+                Err(problem) => {
+                    self.problem = Some(problem);
+                    // A daemon that was restarted goes on with what the one before it had.
+                    if self.good.is_none() && place.policy.is_none() {
+                        self.good = last_good::load(&place.root).map(Arc::new);
+                    }
+                }
             }
             // Files that are being written are looked at again.
             self.mark = mark.iter().all(|seen| seen.rested(now)).then_some(mark);

@@ -44,7 +44,9 @@ pub trait Views: Send {
 
 impl Views for Arc<Memory> {
     fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError> {
-        Memory::view(self, now)
+        let view = Memory::view(self, now);
+        self.keep_policy();
+        view
     }
 
     fn policy_problem(&self) -> Option<String> {

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod fragment;
 pub mod glob;
 pub mod keys;
+pub mod last_good;
 pub mod load;
 pub mod merge;
 pub mod names;
