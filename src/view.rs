@@ -119,6 +119,14 @@ impl View {
     /// Any of them cannot be read.
     pub fn read(place: &Place, now: SystemTime) -> Result<Self, ViewError> {
         let policy = place.policy_files().policy()?;
+        Self::read_with(place, policy, now)
+    }
+
+    /// As [`View::read`], with this policy.
+    ///
+    /// # Errors
+    /// Host or ledger cannot be read.
+    pub fn read_with(place: &Place, policy: Policy, now: SystemTime) -> Result<Self, ViewError> {
         let host = load::load(&place.root, place.topology.as_deref())?;
         let reading = place.ledger(now)?;
         Ok(Self::new(place.root.clone(), policy, host, reading))

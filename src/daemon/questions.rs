@@ -6,6 +6,7 @@
 //! | `ledger` | | a [`Reading`] as JSON |
 //! | `failed-starts` | | [`FailedStarts`](crate::host::FailedStarts) as JSON |
 //! | `status` | | a [`Status`](crate::status::Status) as JSON |
+//! | `alive` | | nothing: the daemon answers |
 //! | `definition` | a guest's name or UUID | its XML |
 
 use std::fmt::Display;
@@ -16,6 +17,7 @@ use crate::apply::{definitions, lookup};
 use crate::daemon::memory::Memory;
 use crate::daemon::server::{Asked, Rights, Services};
 use crate::ledger::read::Reading;
+use crate::status::{self, Found, PolicyRead};
 use crate::view::View;
 use crate::xml::Document;
 use virtfit_hook::wire::Reply;
@@ -34,9 +36,18 @@ pub fn answer_all(services: &mut Services, memory: &Arc<Memory>) {
     services.on("failed-starts", Rights::Readers, Box::new(failed));
     let known = Arc::clone(memory);
     let status = move |_: &Asked<'_>| {
-        reply(view(&known).and_then(|view| crate::status::answer(&view).to_json().map_err(text)))
+        let found = |memory: &Memory| Found {
+            no_daemon: false,
+            policy: match memory.policy_problem() {
+                None => PolicyRead::Whole,
+                Some(_) => PolicyRead::LastGood,
+            },
+        };
+        let answer = view(&known).map(|view| status::answer(&view, found(&known)));
+        reply(answer.and_then(|status| status.to_json().map_err(text)))
     };
     services.on("status", Rights::Readers, Box::new(status));
+    services.on("alive", Rights::Readers, Box::new(|_| Reply::default()));
     let known = Arc::clone(memory);
     let definition =
         move |asked: &Asked<'_>| reply(view(&known).and_then(|view| definition(&view, asked.words)));

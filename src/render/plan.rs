@@ -81,7 +81,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
         .map(|plan| {
             [
                 cut(&clean(&plan.guest, style.unicode), page / 3, style),
-                plan.verdict.word().to_string(),
+                word(plan).to_string(),
                 cut(
                     &clean(plan.profile.as_deref().unwrap_or("-"), style.unicode),
                     page / 5,
@@ -104,7 +104,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
     let mut out = Vec::new();
     for [guest, verdict, profile, gist] in &rows {
         let mut line = Line::of(guest.clone(), Paint::Plain);
-        let paint = if verdict == "refused" {
+        let paint = if ["refused", NO_PLACE].contains(&verdict.as_str()) {
             Paint::Bad
         } else {
             Paint::Plain
@@ -117,6 +117,18 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
         out.push(line);
     }
     finish(&out, style)
+}
+
+/// Verdict of a plan that lets a guest run without the place its profile asks for.
+const NO_PLACE: &str = "no place";
+
+/// The verdict in a word.
+fn word(plan: &Plan) -> &'static str {
+    match plan.verdict {
+        Verdict::Refused => plan.verdict.word(),
+        _ if plan.is_without_place() => NO_PLACE,
+        _ => plan.verdict.word(),
+    }
 }
 
 /// What came of it, in a few words.

@@ -4,7 +4,7 @@ use super::Style;
 use super::escape::clean;
 use super::layout::{Line, Paint, cut, finish, paragraph, width, wrap};
 use crate::idset::NodeSet;
-use crate::status::{Guest, Node, Status};
+use crate::status::{Guest, Node, Note, Status};
 use crate::units::KiB;
 
 /// The widest name that is shown whole.
@@ -13,17 +13,15 @@ const NAME: usize = 24;
 const CPUS: usize = 21;
 /// A note that would have to be narrower goes below its row.
 const NARROWEST_NOTE: usize = 18;
+/// A note that would have to be higher, in lines, goes below its row.
+const HIGHEST_NOTE: usize = 4;
 
 /// The whole text.
 pub fn text(status: &Status, style: &Style) -> String {
     let mut out = Vec::new();
-    if status.disabled {
-        let why = "virtfit is disabled: /run/virtfit/disabled exists";
-        paragraph(&mut out, "", 0, why, Paint::Bad, style);
-    }
-    if status.observe {
-        let why = "mode = observe: virtfit only reports what it would do";
-        paragraph(&mut out, "", 0, why, Paint::Strong, style);
+    for note in &status.notes {
+        let paint = if note.wrong { Paint::Bad } else { Paint::Strong };
+        paragraph(&mut out, "", 0, &clean(&note.text, style.unicode), paint, style);
     }
     guests(&status.guests, style, &mut out);
     nodes(&status.nodes, &mut out);
@@ -56,23 +54,25 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
     let note_at: usize = widths.iter().map(|columns| columns + 1).sum();
     let notes: Vec<String> = guests.iter().map(|guest| note(guest, style)).collect();
     let room = style.columns().saturating_sub(note_at);
-    let beside = room >= NARROWEST_NOTE;
+    let fits = |note: &str| {
+        let few = || wrap(note, room).len() <= HIGHEST_NOTE;
+        room >= NARROWEST_NOTE && !note.is_empty() && few()
+    };
+    // A note that is long goes below its row, where it has the whole width.
+    let beside: Vec<bool> = notes.iter().map(|note| fits(note)).collect();
     let mut head = Line::new();
     row(&mut head, &TITLES.map(String::from), &widths, Paint::Strong);
-    if beside && notes.iter().any(|note| !note.is_empty()) {
+    if beside.contains(&true) {
         head.pad_to(note_at).push("NOTE", Paint::Strong);
     }
     out.push(head);
-    for ((guest, cells), note) in guests.iter().zip(&rows).zip(&notes) {
+    for (((guest, cells), note), beside) in guests.iter().zip(&rows).zip(&notes).zip(&beside) {
         let cpus = wrap(&cells[3], widths[3]);
-        let lines = match note.is_empty() || !beside {
-            true => Vec::new(),
-            false => wrap(note, room),
+        let lines = match beside {
+            false => Vec::new(),
+            true => wrap(note, room),
         };
-        let bad = guest.wrong() > 0
-            || guest.problem.is_some()
-            || guest.undecided.is_some()
-            || guest.failed_start.is_some();
+        let bad = guest.is_wrong() || guest.problem.is_some();
         let paint = if bad { Paint::Bad } else { Paint::Plain };
         for index in 0..cpus.len().max(lines.len()).max(1) {
             let mut cells = if index == 0 {
@@ -120,6 +120,7 @@ fn cells(guest: &Guest, style: &Style) -> [String; 8] {
             .wait_percent
             .map_or_else(|| "-".into(), |share| format!("{share:.1}%")),
         match guest.wrong() {
+            0 if guest.is_wrong() => "WRONG".into(),
             0 if runs => "ok".into(),
             0 => "-".into(),
             wrong => format!("{wrong} WRONG"),
@@ -127,7 +128,7 @@ fn cells(guest: &Guest, style: &Style) -> [String; 8] {
     ]
 }
 
-/// Held CPUs, those its vCPUs float on behind `~`, and the real-time class.
+/// Held CPUs, those its vCPUs float on behind `~`, and the real-time class; in brackets those that a guest which does not run claims.
 fn cpus(guest: &Guest) -> String {
     let mut parts = Vec::new();
     if !guest.held.is_empty() {
@@ -135,6 +136,9 @@ fn cpus(guest: &Guest) -> String {
     }
     if !guest.floating.is_empty() {
         parts.push(format!("~{}", guest.floating));
+    }
+    if !guest.claims.is_empty() {
+        parts.push(format!("({})", guest.claims));
     }
     if parts.is_empty() {
         parts.push("-".into());
@@ -162,20 +166,12 @@ fn size(amount: KiB) -> String {
 }
 
 fn note(guest: &Guest, style: &Style) -> String {
-    let mut parts: Vec<String> = guest
-        .threads
-        .iter()
-        .filter_map(|thread| thread.wrong.clone())
-        .collect();
-    parts.extend(guest.problem.clone());
-    let undecided = guest.undecided.as_ref();
-    parts.extend(undecided.map(|why| format!("undecided, its CPUs may not be its own: {why}")));
-    parts.extend(guest.failed_start.clone());
-    if guest.transient && guest.problem.is_none() {
-        parts.push("transient".into());
-    }
-    if !guest.pending.is_empty() {
-        parts.push(format!("pending: {}", guest.pending.join("; ")));
+    let (pending, said): (Vec<&Note>, Vec<&Note>) =
+        guest.notes.iter().partition(|note| note.code.is_pending());
+    let texts = |notes: &[&Note]| -> Vec<String> { notes.iter().map(|note| note.text.clone()).collect() };
+    let mut parts = texts(&said);
+    if !pending.is_empty() {
+        parts.push(format!("pending: {}", texts(&pending).join("; ")));
     }
     clean(&parts.join("; "), style.unicode)
 }
@@ -240,7 +236,7 @@ mod tests {
 
     use super::*;
     use crate::cpulist;
-    use crate::status::Thread;
+    use crate::status::{Code, Thread};
     use crate::units::NodeId;
 
     fn status() -> Status {
@@ -260,6 +256,10 @@ mod tests {
             wait_percent: Some(12.34),
             threads: vec![thread(Some("vhost-4711 on CPU 3")), thread(None)],
             pending: vec!["shut down, start".into()],
+            notes: vec![
+                Note::new(Code::ThreadElsewhere, "vhost-4711 on CPU 3"),
+                Note::new(Code::Restart, "shut down, start"),
+            ],
             ..Guest::default()
         };
         Status {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Guest, pending, running};
+use super::note::{Code, Note};
+use super::running::Look;
+use super::{Guest, by_hand, exclusive, overlaps, pending, running};
 use crate::idset::CpuSet;
 use crate::ledger::files::stems;
-use crate::ledger::guest::GuestXml;
+use crate::ledger::guest::GuestText;
 use crate::ledger::pinned::Records;
 use crate::ledger::running::Running;
 use crate::ledger::undecided::{self, Undecided};
@@ -15,28 +17,45 @@ use crate::policy::select;
 use crate::units::KiB;
 use crate::view::View;
 
-/// All guests by name.
-pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
+/// All guests by name, and those of them whose status file could be read.
+pub fn all(view: &View, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Running>) {
     let mut pinned_warnings = Vec::new();
     let records = Records::read(&view.root, &mut pinned_warnings);
     let mut guests: BTreeMap<String, Guest> = BTreeMap::new();
     let vhost = crate::host::threads::vhost(&view.root);
+    let holders = exclusive::holders(view);
+    let look_at = Look {
+        view,
+        records: &records,
+        vhost: &vhost,
+        holders: &holders,
+    };
+    let mut all_running = Vec::new();
     let definitions = texts(view, claims::FOLDER, warnings);
     for (name, text) in texts(view, status::FOLDER, &mut Vec::new()) {
         let definition = definitions.get(&name);
         let guest = match Running::parse(&text, &records) {
             Ok(found) => {
                 let definition = definition.map(String::as_str);
-                guarded(|| running::guest(view, &found, definition, &vhost))
-                    .unwrap_or_else(|bug| failed(&name, "unknown", format!("failed: {bug}")))
+                let guest = guarded(|| running::guest(&look_at, &text, &found, definition))
+                    .unwrap_or_else(|bug| failed(&name, "unknown", format!("failed: {bug}")));
+                all_running.push(found);
+                guest
             }
             Err(error) if error.is_bug() => failed(&name, "unknown", error.to_string()),
             // The view's own warning says what is wrong with the file.
-            Err(error) => Guest {
-                state: "unknown".into(),
-                problem: Some(format!("its status file cannot be read: {error}")),
-                ..blank(&name)
-            },
+            Err(error) => {
+                let mut guest = Guest {
+                    state: "unknown".into(),
+                    ..blank(&name)
+                };
+                problem(
+                    &mut guest,
+                    format!("its status file cannot be read: {error}"),
+                    true,
+                );
+                guest
+            }
         };
         guests.insert(name, guest);
     }
@@ -74,15 +93,38 @@ pub fn all(view: &View, warnings: &mut Vec<String>) -> Vec<Guest> {
         if let Ok(mark) = Undecided::from_json(&text)
             && let Some(guest) = guests.get_mut(&mark.name)
         {
+            let text = format!("undecided, its CPUs may not be its own: {}", mark.why);
+            guest.notes.push(Note::new(Code::Undecided, text));
             guest.undecided = Some(mark.why);
         }
     }
     for failed in view.host.failed.guests.values().filter(|failed| failed.open) {
         if let Some(guest) = guests.get_mut(&failed.name) {
+            guest
+                .notes
+                .push(Note::new(Code::FailedStart, failed.said.as_str()));
             guest.failed_start = Some(failed.said.clone());
         }
     }
-    guests.into_values().collect()
+    let mut guests: Vec<Guest> = guests.into_values().collect();
+    overlaps::note(view, &mut guests);
+    for guest in &mut guests {
+        let failed = guest.notes.iter().find(|note| note.code == Code::Failed);
+        guest.problem = guest.problem.take().or(failed.map(|note| note.text.clone()));
+        guest
+            .notes
+            .sort_by_key(|note| (!note.wrong, note.code.is_pending()));
+        let pending = guest.notes.iter().filter(|note| note.code.is_pending());
+        guest.pending = pending.map(|note| note.text.clone()).collect();
+    }
+    (guests, all_running)
+}
+
+/// Something of a guest cannot be read.
+fn problem(guest: &mut Guest, text: String, runs: bool) {
+    let note = Note::new(Code::Unreadable, text.clone());
+    guest.notes.push(if runs { note.wrong() } else { note });
+    guest.problem = Some(text);
 }
 
 /// What a holder of the ledger holds under the policy's sets.
@@ -106,7 +148,7 @@ fn blank(name: &str) -> Guest {
 fn failed(name: &str, state: &str, problem: String) -> Guest {
     Guest {
         state: state.into(),
-        problem: Some(problem),
+        notes: vec![Note::new(Code::Failed, problem)],
         ..blank(name)
     }
 }
@@ -117,14 +159,20 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
         state: "shut off".into(),
         ..blank(name)
     };
-    let parsed = match GuestXml::parse(text) {
-        Ok(parsed) => parsed,
+    let read = match GuestText::read(text.into()) {
+        Ok(read) => read,
         Err(error) if error.is_bug() => return failed(name, "shut off", error.to_string()),
         Err(error) => {
-            guest.problem = Some(format!("its definition cannot be read: {error}"));
+            problem(
+                &mut guest,
+                format!("its definition cannot be read: {error}"),
+                false,
+            );
             return guest;
         }
     };
+    let parsed = &read.guest;
+    let provenance = read.provenance.as_ref().ok().and_then(Option::as_ref);
     guest.uuid.clone_from(&parsed.domain.uuid);
     guest.memory_kib = parsed.domain.memory;
     guest.page_kib = crate::ledger::guest::memory(&parsed.domain, None, || KiB(2048))
@@ -132,16 +180,23 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
         .find_map(|uses| uses.page);
     let autostart = view.reading.autostart.contains(name);
     let selected = select::select(&view.policy, &parsed.domain, autostart);
-    guest.profile = selected.profile.map(|profile| profile.name);
+    let profile = selected.profile.as_ref();
+    guest.profile = profile.map(|profile| profile.name.clone());
     let (host, dedicated) = (&view.host, &view.sets.dedicated);
     let withheld = taken::confirmed(&parsed.withheld, &parsed.wrote, host, dedicated);
     guest.claims = parsed.wrote.union(&withheld);
     guest.nodes = running::nodes_of(view, &guest.claims);
-    guest.problem = parsed.unreadable.as_ref().map(ToString::to_string);
-    match pending::inactive(view, text, &parsed, &guest.claims) {
-        Ok(pending) => guest.pending = pending,
-        Err(bug) => guest.problem = Some(bug.to_string()),
+    if let Some(error) = &parsed.unreadable {
+        problem(&mut guest, error.to_string(), false);
     }
+    if profile.is_some_and(|profile| !profile.off) {
+        guest
+            .notes
+            .extend(by_hand::note(&by_hand::of_definition(&parsed.domain, provenance)));
+    }
+    guest.notes.extend(running::left_over(name, provenance, profile));
+    let pending = pending::inactive(view, text, parsed, &guest.claims);
+    guest.notes.extend(pending);
     guest
 }
 

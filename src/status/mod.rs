@@ -4,6 +4,7 @@
 //! (`docs/status.md` has its keys) and what the daemon answers an ordinary user who asks.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +13,20 @@ use crate::ledger::{Ledger, taken};
 use crate::units::{HostCpu, KiB, NodeId};
 use crate::view::View;
 
+mod by_hand;
+mod exclusive;
 mod guests;
+mod hook;
+pub mod note;
+mod overlaps;
 mod pending;
+mod place;
 mod running;
+mod service;
 mod text;
+
+pub use note::{Code, Note};
+pub use service::{Found, PolicyRead};
 
 /// The only format there is.
 pub const VERSION: u32 = 1;
@@ -29,6 +40,12 @@ pub struct Status {
     pub observe: bool,
     /// `/run/virtfit/disabled` exists: every door is a no-op.
     pub disabled: bool,
+    /// Nothing is wrong: no note is, neither here nor with a guest.
+    #[serde(default)]
+    pub ok: bool,
+    /// On virtfit itself, what is wrong first.
+    #[serde(default)]
+    pub notes: Vec<Note>,
     /// By name.
     pub guests: Vec<Guest>,
     /// By number.
@@ -81,6 +98,9 @@ pub struct Guest {
     pub failed_start: Option<String>,
     /// What could not be read.
     pub problem: Option<String>,
+    /// What is not as it should be or worth knowing, what is wrong first. The three above are in it, too.
+    #[serde(default)]
+    pub notes: Vec<Note>,
 }
 
 /// One thread.
@@ -135,9 +155,10 @@ pub struct Node {
 }
 
 impl Status {
-    /// Threads that are elsewhere than they should be.
-    pub fn wrong(&self) -> usize {
-        self.guests.iter().map(Guest::wrong).sum()
+    /// Whether nothing is wrong by the notes.
+    pub fn nothing_is_wrong(&self) -> bool {
+        let guests = self.guests.iter().flat_map(|guest| &guest.notes);
+        self.notes.iter().chain(guests).all(|note| !note.wrong)
     }
 
     /// One line of JSON.
@@ -157,21 +178,30 @@ impl Guest {
             .filter(|thread| thread.wrong.is_some())
             .count()
     }
+
+    /// Whether anything is wrong with it.
+    pub fn is_wrong(&self) -> bool {
+        self.notes.iter().any(|note| note.wrong)
+    }
 }
 
 /// The status of the host a view was read from.
-pub fn answer(view: &View) -> Status {
+pub fn answer(view: &View, found: Found) -> Status {
     let mut warnings = view.policy.warnings.clone();
     warnings.extend(view.reading.warnings.iter().cloned());
-    let guests = guests::all(view, &mut warnings);
-    Status {
+    let (guests, running) = guests::all(view, &mut warnings);
+    let mut status = Status {
         version: VERSION,
+        ok: false,
+        notes: service::notes(view, &running, found, SystemTime::now()),
         observe: view.policy.host.observe,
         disabled: view.root.exists(virtfit_hook::wire::DISABLED),
         guests,
         nodes: nodes(view),
         warnings,
-    }
+    };
+    status.ok = status.nothing_is_wrong();
+    status
 }
 
 /// What is left of each node.

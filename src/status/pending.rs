@@ -2,22 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::{Decision, EngineError};
+use super::note::{Code, Note};
+use crate::engine::Decision;
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::running::Running;
-use crate::plan::Scope;
+use crate::plan::{Plan, Scope};
+use crate::plural::cpus;
 use crate::rewrite;
 use crate::view::{Ask, View};
 use crate::xml::Document;
 
 /// A running guest: its definition has what it does not run with, or would get it.
-///
-/// # Errors
-/// virtfit itself fails on the definition.
-pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Result<Vec<String>, EngineError> {
+pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Vec<Note> {
     let Some(text) = definition.filter(|_| !running.starting) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
     // What virtfit wrote there and here, pins as they were written.
     let written = |provenance: Option<&rewrite::Provenance>| -> BTreeSet<String> {
@@ -32,49 +31,62 @@ pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Resu
         .ok()
         .and_then(|document| rewrite::provenance(document).ok().flatten());
     if written(defined.as_ref()) != written(running.provenance.as_ref()) {
-        return Ok(vec!["shut down, start".into()]);
+        return vec![Note::new(Code::Restart, "shut down, start")];
     }
     match view.decide(text, Ask::of(Scope::Boot)) {
         Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
-            Ok(vec!["virtfit apply, shut down, start".into()])
+            vec![Note::new(Code::Apply, "virtfit apply, shut down, start")]
         }
-        Err(bug) if bug.is_bug() => Err(bug),
-        _ => Ok(Vec::new()),
+        Ok(_) => Vec::new(),
+        Err(bug) if bug.is_bug() => vec![Note::new(Code::Failed, bug.to_string())],
+        Err(error) => vec![Note::new(
+            Code::Undecidable,
+            format!("cannot be decided: {error}"),
+        )],
     }
 }
 
 /// A guest that does not run: it would be refused, would not get what its profile wants, or would be moved.
-///
-/// # Errors
-/// virtfit itself fails on the definition.
-pub fn inactive(
-    view: &View,
-    text: &str,
-    guest: &GuestXml,
-    claims: &CpuSet,
-) -> Result<Vec<String>, EngineError> {
+pub fn inactive(view: &View, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<Note> {
     let mut out = Vec::new();
     let taken = view.taken(&guest.domain);
     let lost: CpuSet = claims.iter().filter(|cpu| taken.cpus.contains_key(cpu)).collect();
     if !lost.is_empty() {
-        out.push(taken.holders_of(&lost));
+        out.push(Note::new(Code::ClaimHeld, taken.holders_of(&lost)));
     }
     let decision = match view.decide(text, Ask::of(Scope::Boot)) {
         Ok(decision) => decision,
-        Err(bug) if bug.is_bug() => return Err(bug),
+        Err(bug) if bug.is_bug() => {
+            out.push(Note::new(Code::Failed, bug.to_string()));
+            return out;
+        }
         Err(error) => {
-            out.push(error.to_string());
-            return Ok(out);
+            out.push(Note::new(Code::RefusedNow, error.to_string()));
+            return out;
         }
     };
     let plan = decision.plan();
     let reason = plan.reasons.first().cloned().unwrap_or_default();
-    let degraded = plan.placement.as_ref().is_some_and(|placement| !placement.fits);
     match &decision {
-        Decision::Refused(_) => out.push(format!("refused: {reason}")),
-        _ if degraded => out.push(format!("no place now: {reason}")),
-        Decision::Tuned { .. } if lost.is_empty() => out.push("virtfit apply".into()),
+        Decision::Refused(_) => out.push(Note::new(Code::RefusedNow, format!("refused: {reason}"))),
+        _ if plan.is_without_place() => {
+            out.push(Note::new(Code::NoPlaceNow, format!("no place now: {reason}")))
+        }
+        Decision::Tuned { .. } if view.policy.host.observe => {
+            out.push(Note::new(Code::Observe, observed(plan)))
+        }
+        Decision::Tuned { .. } if lost.is_empty() => out.push(Note::new(Code::Apply, "virtfit apply")),
         Decision::Tuned { .. } | Decision::Unchanged(_) => {}
     }
-    Ok(out)
+    out
+}
+
+/// What a definition would get if virtfit was not only looking.
+fn observed(plan: &Plan) -> String {
+    let profile = plan.profile.as_deref().unwrap_or_default();
+    let dedicated = plan.placement.as_ref().map(|placement| &placement.dedicated);
+    match dedicated.filter(|dedicated| !dedicated.is_empty()) {
+        Some(dedicated) => format!("observe: {profile} would give it {}", cpus(dedicated)),
+        None => format!("observe: would be tuned by {profile}"),
+    }
 }

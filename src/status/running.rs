@@ -2,19 +2,36 @@
 
 use std::collections::BTreeMap;
 
+use super::exclusive::{self, Held};
+use super::note::{Code, Note};
+use super::place::{self, Place};
 use super::{Guest, Thread, pending};
 use crate::host::threads::{self, ProcThread};
 use crate::idset::{CpuSet, NodeSet};
-use crate::ledger::pinned;
+use crate::ledger::pinned::{self, Records};
 use crate::ledger::running::Running;
 use crate::ledger::taken::same_guest;
 use crate::ledger::thread;
-use crate::policy::{select, sets};
+use crate::policy::{Profile, select, sets};
+use crate::rewrite::Provenance;
 use crate::units::{KiB, NodeId, VcpuId};
 use crate::view::View;
 
-/// What is known of a running guest. `vhost`: kernel threads that serve guests, each with the process it serves.
-pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[(u32, ProcThread)]) -> Guest {
+/// What all running guests are looked at with.
+pub struct Look<'a> {
+    /// Policy, host and ledger.
+    pub view: &'a View,
+    /// What was pinned live.
+    pub records: &'a Records,
+    /// Kernel threads that serve guests, each with the process it serves.
+    pub vhost: &'a [(u32, ProcThread)],
+    /// Who holds what.
+    pub holders: &'a [Held<'a>],
+}
+
+/// What is known of a running guest. `status`: the text of its status file; `definition`: that of its definition.
+pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Option<&str>) -> Guest {
+    let view = look_at.view;
     let domain = running.domain();
     let autostart = view.reading.autostart.contains(&domain.name);
     let selected = select::select(&view.policy, domain, autostart);
@@ -33,15 +50,11 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
         .fold(NodeSet::new(), |all, uses| all.union(&uses.nodes));
     let threads = match running.pid {
         0 => Vec::new(),
-        pid => look(view, running, pid, vhost),
+        pid => look(view, running, pid, look_at.vhost),
     };
     let vcpus = || threads.iter().filter(|thread| thread.role.starts_with("vcpu "));
     let realtime = vcpus().find(|thread| matches!(thread.scheduler.as_str(), "fifo" | "rr"));
-    let (pending, problem) = match pending::running(view, running, definition) {
-        Ok(pending) => (pending, None),
-        Err(bug) => (Vec::new(), Some(bug.to_string())),
-    };
-    Guest {
+    let mut guest = Guest {
         name: domain.name.clone(),
         uuid: domain.uuid.clone(),
         state: if running.starting {
@@ -60,14 +73,93 @@ pub fn guest(view: &View, running: &Running, definition: Option<&str>, vhost: &[
         memory_kib: domain.memory,
         page_kib: memory.iter().find_map(|uses| uses.page),
         wait_percent: wait_percent(vcpus()),
-        pending,
-        undecided: None,
-        failed_start: None,
-        problem: problem.or_else(|| running.guest.unreadable.as_ref().map(ToString::to_string)),
+        problem: running.guest.unreadable.as_ref().map(ToString::to_string),
         held,
         floating,
         threads,
+        ..Guest::default()
+    };
+    guest.notes = notes(
+        look_at,
+        status,
+        running,
+        definition,
+        &guest,
+        selected.profile.as_ref(),
+    );
+    guest
+}
+
+/// What is to be said of it, what is wrong first.
+fn notes(
+    look_at: &Look<'_>,
+    status: &str,
+    running: &Running,
+    definition: Option<&str>,
+    guest: &Guest,
+    profile: Option<&Profile>,
+) -> Vec<Note> {
+    let view = look_at.view;
+    let wrong = guest.threads.iter().filter_map(|thread| thread.wrong.as_ref());
+    let mut out: Vec<Note> = wrong.map(|text| Note::new(Code::ThreadElsewhere, text)).collect();
+    // While it starts its threads are being put in their places.
+    if !running.starting {
+        out.extend(exclusive::notes(
+            guest,
+            &may_run(view, running, guest),
+            look_at.holders,
+        ));
+        out.extend(place::notes(&Place {
+            view,
+            running,
+            status,
+            definition,
+            records: look_at.records,
+            held: &guest.held,
+            profile: profile.filter(|profile| !profile.off),
+        }));
     }
+    out.extend(left_over(&guest.name, running.provenance.as_ref(), profile));
+    let unreadable = guest.problem.iter();
+    out.extend(unreadable.map(|text| Note::new(Code::Unreadable, text)));
+    if guest.transient {
+        out.push(Note::new(Code::Transient, "transient"));
+    }
+    out.extend(pending::running(view, running, definition));
+    out
+}
+
+/// Settings of virtfit's in a guest that no profile is for.
+pub fn left_over(name: &str, provenance: Option<&Provenance>, profile: Option<&Profile>) -> Option<Note> {
+    let carries = provenance.is_some_and(|provenance| !provenance.owned.is_empty());
+    let why = match profile {
+        None => "no rule matches".to_string(),
+        Some(profile) if profile.off => format!("profile {} leaves it alone", profile.name),
+        Some(_) => return None,
+    };
+    let text = format!("carries virtfit's settings though {why}: virtfit revert {name}");
+    carries.then(|| Note::new(Code::LeftOver, text))
+}
+
+/// CPUs its own threads may run on: by the kernel, or by its XML where no thread can be looked at.
+fn may_run(view: &View, running: &Running, guest: &Guest) -> CpuSet {
+    let mut all = CpuSet::new();
+    let own = guest.threads.iter().filter(|thread| !is_kernels(&thread.role));
+    own.for_each(|thread| all.extend_from(&thread.allowed));
+    if guest.threads.is_empty() {
+        for thread in running.threads() {
+            match running.allowed(thread) {
+                Some(mask) => all.extend_from(mask),
+                None => all.extend_from(&sets::usable(&view.host)),
+            }
+        }
+    }
+    all
+}
+
+/// Threads of the kernel's that count by where they ran last, as no pin moves them.
+fn is_kernels(role: &str) -> bool {
+    matches!(role, "vhost" | "kvm")
 }
 
 /// The nodes of these CPUs.

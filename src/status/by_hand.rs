@@ -1,0 +1,63 @@
+//! Pins that an administrator wrote in a guest that has a profile: with `on_existing = "keep"` they stay and bind its place.
+
+use super::note::{Code, Note};
+use crate::domain::Domain;
+use crate::idset::{CpuSet, VcpuSet};
+use crate::ledger::pinned::{Pinned, Thread};
+use crate::ledger::running::Running;
+use crate::rewrite::Provenance;
+use crate::settings::Value;
+
+/// Whether a pin of a running guest's thread is one that virtfit wrote, in the definition or live.
+pub fn is_ours(running: &Running, record: Option<&Pinned>, thread: Thread, pin: &CpuSet) -> bool {
+    running.wrote(thread) == Some(pin)
+        || running.guest.floating.contains(&thread.target())
+        || record.is_some_and(|record| record.wrote(thread, pin))
+}
+
+/// The pins of a running guest that virtfit did not write.
+pub fn of_running(running: &Running, record: Option<&Pinned>) -> Vec<(Thread, CpuSet)> {
+    let pinned = |thread: Thread| Some((thread, thread.pin(running.domain())?.clone()));
+    let all = running.threads().into_iter().filter_map(pinned);
+    all.filter(|(thread, pin)| !is_ours(running, record, *thread, pin))
+        .collect()
+}
+
+/// The pins of a definition that virtfit did not write.
+pub fn of_definition(domain: &Domain, provenance: Option<&Provenance>) -> Vec<(Thread, CpuSet)> {
+    let wrote = |thread: Thread, pin: &CpuSet| {
+        let mut owned = provenance.iter().flat_map(|provenance| &provenance.owned);
+        let target = thread.target();
+        owned.any(|owned| owned.target == target && matches!(&owned.wrote, Value::Cpus(cpus) if cpus == pin))
+    };
+    let vcpus = domain.vcpupins.iter().map(|(id, pin)| (Thread::Vcpu(*id), pin));
+    let emulator = domain.emulatorpin.iter().map(|pin| (Thread::Emulator, pin));
+    let iothreads = &domain.iothreadpins;
+    let iothreads = iothreads.iter().map(|(id, pin)| (Thread::Iothread(*id), pin));
+    vcpus
+        .chain(emulator)
+        .chain(iothreads)
+        .filter(|(thread, pin)| !wrote(*thread, pin))
+        .map(|(thread, pin)| (thread, pin.clone()))
+        .collect()
+}
+
+/// One note on all of them: `set by hand: vCPU 0-1 on 4-5, emulator on 0`.
+pub fn note(pins: &[(Thread, CpuSet)]) -> Option<Note> {
+    let mut vcpus = (VcpuSet::new(), CpuSet::new());
+    let mut parts = Vec::new();
+    for (thread, pin) in pins {
+        match thread {
+            Thread::Vcpu(id) => {
+                vcpus.0.insert(*id);
+                vcpus.1.extend_from(pin);
+            }
+            other => parts.push(format!("{other} on {pin}")),
+        }
+    }
+    if !vcpus.0.is_empty() {
+        parts.insert(0, format!("vCPU {} on {}", vcpus.0, vcpus.1));
+    }
+    let text = format!("set by hand: {}", parts.join(", "));
+    (!parts.is_empty()).then(|| Note::new(Code::SetByHand, text))
+}

@@ -1,0 +1,69 @@
+//! CPUs that one guest holds and another may run on, whoever pinned either.
+
+use super::note::{Code, Note, names};
+use super::{Guest, guests};
+use crate::idset::CpuSet;
+use crate::ledger::taken::same_guest;
+use crate::plural::cpus;
+use crate::view::View;
+
+/// A guest and the CPUs it holds.
+pub struct Held<'v> {
+    /// Its UUID.
+    pub uuid: &'v str,
+    /// Its name.
+    pub name: &'v str,
+    /// What it holds under the policy's sets.
+    pub cpus: CpuSet,
+}
+
+/// All guests of the ledger that hold something.
+pub fn holders(view: &View) -> Vec<Held<'_>> {
+    let holders = view.reading.ledger.holders.iter();
+    holders
+        .map(|holder| Held {
+            uuid: &holder.uuid,
+            name: &holder.name,
+            cpus: guests::held(view, holder),
+        })
+        .filter(|held| !held.cpus.is_empty())
+        .collect()
+}
+
+/// Returns what is not exclusive of others' CPUs. `may_run`: the CPUs the guest's own threads may use.
+pub fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>]) -> Vec<Note> {
+    let (mut twice, mut twice_with) = (CpuSet::new(), Vec::new());
+    let (mut shared, mut shared_with) = (CpuSet::new(), Vec::new());
+    for holder in holders {
+        if same_guest((holder.uuid, holder.name), (&guest.uuid, &guest.name)) {
+            continue;
+        }
+        let both = may_run.intersection(&holder.cpus);
+        let held = both.intersection(&guest.held);
+        let only_theirs = both.difference(&held);
+        if !held.is_empty() {
+            twice.extend_from(&held);
+            twice_with.push(holder.name);
+        }
+        if !only_theirs.is_empty() {
+            shared.extend_from(&only_theirs);
+            shared_with.push(holder.name);
+        }
+    }
+    let mut out = Vec::new();
+    if !twice.is_empty() {
+        let verb = if twice_with.len() == 1 { "does" } else { "do" };
+        let text = format!("holds {}, as {verb} {}", cpus(&twice), names(twice_with));
+        out.push(Note::new(Code::CpuHeldTwice, text));
+    }
+    if !shared.is_empty() {
+        let verb = if shared_with.len() == 1 { "holds" } else { "hold" };
+        let text = format!(
+            "may run on {}, which {} {verb}",
+            cpus(&shared),
+            names(shared_with)
+        );
+        out.push(Note::new(Code::OnHeldCpu, text));
+    }
+    out
+}

@@ -1,0 +1,170 @@
+//! libvirt's side of the hook: whether a file of virtfit's is where libvirt looks, and whether libvirt calls it.
+//!
+//! libvirt executes `hooks/qemu` and every executable file in `hooks/qemu.d`. Whether there is any it looks up when it starts and at a
+//! reload, so a hook that was installed later may be in its place and is not called. Whoever answers the hook leaves a mark
+//! ([`hook_calls`]); a guest that started without one is the proof that it is not called.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::note::{Code, Note};
+use crate::host::libvirtd;
+use crate::ledger::running::Running;
+use crate::ledger::{hook_calls, reservation};
+use crate::root::Root;
+
+/// Where libvirt's configuration is on the host. Without it there is no libvirt to be called by.
+const LIBVIRT: &str = "/etc/libvirt";
+/// The hook that is one file.
+const MAIN: &str = "/etc/libvirt/hooks/qemu";
+/// The folder of hooks.
+const FOLDER: &str = "/etc/libvirt/hooks/qemu.d";
+/// What files of virtfit's, and scripts that call them, are known by.
+const WORD: &str = "virtfit";
+/// How exactly times of files and of processes can be compared.
+const SLACK: Duration = Duration::from_secs(2);
+/// How long a libvirt that started may take to tell of the guests it finds running.
+const RECONNECT: Duration = Duration::from_secs(10);
+
+/// A file of virtfit's where libvirt looks.
+struct Installed {
+    path: String,
+    executable: bool,
+    /// When it was put there.
+    since: SystemTime,
+}
+
+/// Returns what keeps libvirt from calling the hook; `None`: nothing that is known. `guests`: those that run.
+pub fn note(root: &Root, guests: &[Running], now: SystemTime) -> Option<Note> {
+    if !root.exists(LIBVIRT) {
+        return None;
+    }
+    let found = installed(root);
+    let best = found.iter().find(|file| file.executable).or(found.first());
+    let Some(hook) = best else {
+        let text = format!(
+            "libvirt has no hook of virtfit's: guests start without a decision. Install it again, or: ln -s \
+             /usr/bin/virtfit-hook {FOLDER}/50-virtfit, then reload libvirt"
+        );
+        return Some(Note::new(Code::HookMissing, text));
+    };
+    if !hook.executable {
+        let text = format!(
+            "{} cannot be executed, so libvirt does not call it: guests start without a decision",
+            hook.path
+        );
+        return Some(Note::new(Code::HookNotExecutable, text));
+    }
+    called(root, hook, guests, now)
+}
+
+/// Files of virtfit's in libvirt's two places.
+fn installed(root: &Root) -> Vec<Installed> {
+    let names = root.list(FOLDER).unwrap_or_default();
+    let all = names.iter().map(|name| format!("{FOLDER}/{name}"));
+    [MAIN.to_string()]
+        .into_iter()
+        .chain(all)
+        .filter(|path| root.exists(path) && is_ours(root, path))
+        .map(|path| {
+            let meta = root.metadata(&path).ok();
+            let executable =
+                meta.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+            // The entry's own time: a link may lead to a file that is years old.
+            let entry = std::fs::symlink_metadata(root.path(&path)).ok();
+            let seconds = entry.map_or(0, |entry| entry.ctime()).try_into().unwrap_or(0);
+            Installed {
+                since: UNIX_EPOCH + Duration::from_secs(seconds),
+                executable,
+                path,
+            }
+        })
+        .collect()
+}
+
+/// Known by the entry's name, by the file it leads to, or by its text, where it is a script.
+fn is_ours(root: &Root, path: &str) -> bool {
+    let named = |path: &Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| name.contains(WORD))
+    };
+    let script = || {
+        let text = root.read_bytes(path).unwrap_or_default();
+        text.starts_with(b"#!") && text.windows(WORD.len()).any(|word| word == WORD.as_bytes())
+    };
+    named(Path::new(path)) || root.resolve(path).is_ok_and(|target| named(&target)) || script()
+}
+
+/// A hook that is in its place, and is or is not called.
+fn called(root: &Root, hook: &Installed, guests: &[Running], now: SystemTime) -> Option<Note> {
+    let daemons = libvirtd::running(root);
+    let daemon = daemons.first()?;
+    if daemons
+        .iter()
+        .any(|daemon| hook_calls::was_called_by(root, daemon.pid))
+    {
+        return None;
+    }
+    let clock = Clock::read(root)?;
+    let up = clock.started(root, daemon.pid)?;
+    // A guest that started while this libvirt ran was started by it; one from before was found by it again.
+    let due = |guest: &&Running| {
+        let began = clock.started(root, guest.pid);
+        match began {
+            Some(began) if began > up => began > hook.since + SLACK,
+            Some(_) => up > hook.since + SLACK && now > up + RECONNECT,
+            None => false,
+        }
+    };
+    if let Some(guest) = guests
+        .iter()
+        .filter(|guest| guest.pid > 0 && !guest.starting)
+        .find(due)
+    {
+        let text = format!(
+            "libvirt does not call virtfit's hook: {} runs without. Reload it: systemctl reload {}",
+            guest.domain().name,
+            daemon.name
+        );
+        return Some(Note::new(Code::HookNotCalled, text));
+    }
+    (up < hook.since).then(|| {
+        let text = format!(
+            "the hook was installed after {} started, and was not called yet: systemctl reload {}",
+            daemon.name, daemon.name
+        );
+        Note::new(Code::HookNotCalledYet, text)
+    })
+}
+
+/// What turns the kernel's clock ticks into times.
+struct Clock {
+    boot: SystemTime,
+    ticks_a_second: u64,
+}
+
+impl Clock {
+    /// Reads when the host was booted; `None` where it does not tell.
+    fn read(root: &Root) -> Option<Self> {
+        let stat = root.read("/proc/stat").ok()?;
+        let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
+            .ok()
+            .flatten();
+        Some(Self {
+            boot: UNIX_EPOCH + Duration::from_secs(line.trim().parse().ok()?),
+            ticks_a_second: u64::try_from(ticks.unwrap_or(100))
+                .ok()
+                .filter(|ticks| *ticks > 0)?,
+        })
+    }
+
+    /// When a process started.
+    fn started(&self, root: &Root, pid: u32) -> Option<SystemTime> {
+        let stat = root.read(format!("/proc/{pid}/stat")).ok()?;
+        let ticks = reservation::start_time(&stat)?;
+        let millis = ticks.saturating_mul(1000) / self.ticks_a_second;
+        self.boot.checked_add(Duration::from_millis(millis))
+    }
+}

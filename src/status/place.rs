@@ -1,0 +1,173 @@
+//! A running guest beside what its profile asks for: some vCPUs each have a CPU of their own, the others float.
+
+use super::by_hand;
+use super::note::{Code, Note};
+use crate::doors::live::{self, Case, Live};
+use crate::engine::Decision;
+use crate::engine::wishes::Wishes;
+use crate::hypervisor::LiveChange;
+use crate::idset::CpuSet;
+use crate::ledger::pinned::{Pinned, Records, Thread};
+use crate::ledger::running::Running;
+use crate::plan::Scope;
+use crate::plural::cpus;
+use crate::policy::profile::Cpus;
+use crate::policy::{Profile, sets};
+use crate::units::VcpuId;
+use crate::view::{Ask, View};
+
+/// One running guest.
+pub struct Place<'a> {
+    /// Policy, host and ledger.
+    pub view: &'a View,
+    /// Its status file, parsed.
+    pub running: &'a Running,
+    /// The text of its status file.
+    pub status: &'a str,
+    /// The text of its definition.
+    pub definition: Option<&'a str>,
+    /// What was pinned live.
+    pub records: &'a Records,
+    /// CPUs it holds.
+    pub held: &'a CpuSet,
+    /// The profile it runs by; `None`: no rule matches, or it is left alone.
+    pub profile: Option<&'a Profile>,
+}
+
+/// vCPUs that are not where they are to be.
+#[derive(Default)]
+struct Lacking {
+    /// CPUs on which those float that are to have one CPU each.
+    floating: CpuSet,
+    /// Those an administrator pinned to CPUs that the guest does not hold.
+    away: Vec<(VcpuId, CpuSet)>,
+    /// CPUs that virtfit gave to vCPUs that are to float.
+    too_much: CpuSet,
+}
+
+/// Returns what is not where the guest's profile wants it, and which pins are an administrator's.
+pub fn notes(place: &Place<'_>) -> Vec<Note> {
+    let Some(profile) = place.profile else {
+        return Vec::new();
+    };
+    let domain = place.running.domain();
+    let record = place.records.of(&domain.uuid, place.running.pid);
+    let lacking = lacking(place, profile, record);
+    let mut out: Vec<Note> = lacking
+        .away
+        .iter()
+        .map(|(vcpu, mask)| away(*vcpu, mask))
+        .collect();
+    // Without a record or provenance nobody ever pinned it: a profile that lets all vCPUs float still says where.
+    let untouched = record.is_none() && place.running.provenance.is_none();
+    if !lacking.floating.is_empty() || (untouched && profile.cpus != Cpus::Keep) {
+        out.extend(why(place, &lacking.floating));
+    }
+    if !lacking.too_much.is_empty() {
+        let text = format!(
+            "holds {}, though profile {} asks for none there: shut down, start",
+            cpus(&lacking.too_much),
+            profile.name
+        );
+        out.push(Note::new(Code::HoldsTooMuch, text));
+    }
+    out.extend(by_hand::note(&by_hand::of_running(place.running, record)));
+    out
+}
+
+fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lacking {
+    let running = place.running;
+    let domain = running.domain();
+    let wishes = Wishes::new(profile, domain, &place.view.host, Scope::Incoming, true);
+    let mut out = Lacking::default();
+    for vcpu in domain.all_vcpus().iter() {
+        let thread = Thread::Vcpu(vcpu);
+        let mask = running.allowed(thread);
+        let own = mask.filter(|mask| mask.len() == 1 && mask.is_subset(place.held));
+        let by_hand = thread
+            .pin(domain)
+            .filter(|pin| !by_hand::is_ours(running, record, thread, pin));
+        match (wishes.dedicated.contains(vcpu), own, by_hand) {
+            (true, Some(_), _) => {}
+            // Several CPUs, all of which it holds: that is what was written by hand, and nobody else is there.
+            (true, None, Some(pin)) if pin.is_subset(place.held) => {}
+            (true, None, Some(pin)) => out.away.push((vcpu, pin.clone())),
+            (true, None, None) => match mask {
+                Some(mask) => out.floating.extend_from(mask),
+                None => out.floating.extend_from(&sets::usable(&place.view.host)),
+            },
+            (false, Some(own), None) if wishes.profile.cpus != Cpus::Keep => out.too_much.extend_from(own),
+            (false, ..) => {}
+        }
+    }
+    out
+}
+
+fn away(vcpu: VcpuId, mask: &CpuSet) -> Note {
+    let text = format!(
+        "vCPU {vcpu} was pinned to {} by hand: no CPU of its own",
+        cpus(mask)
+    );
+    Note::new(Code::PinnedAway, text)
+}
+
+/// Says why vCPUs that float (on `floating`, where they are to have CPUs of their own) are not where the profile wants them.
+fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
+    let own = &place.running.domain().name;
+    let reservations = &place.view.reading.reservations;
+    let case = Case {
+        status: place.status,
+        reservation: reservations.iter().find(|reservation| reservation.name == *own),
+        pinned: place.records,
+        follows: true,
+    };
+    let live = match live::plan(case, place.view) {
+        Ok(live) => live,
+        Err(error) => {
+            if error.is_bug() {
+                return Some(Note::new(Code::Failed, error.to_string()));
+            }
+            let text = format!("cannot be decided: {error}");
+            return Some(Note::new(Code::Undecidable, text));
+        }
+    };
+    let wanted = vcpus(&live);
+    let at = cpus(floating);
+    let reason = || live.reasons.first().cloned().or_else(|| cause(place));
+    if let Some(reason) = Some(()).filter(|()| !floating.is_empty()).and_then(|()| reason()) {
+        let text = format!("no place: floats on {at}: {reason}");
+        return Some(Note::new(Code::NoPlace, text));
+    }
+    if !wanted.is_empty() && live.observe {
+        let text = format!("observe: would run on {}, and does not", cpus(&wanted));
+        return Some(Note::new(Code::Observe, text).wrong());
+    }
+    if !wanted.is_empty() {
+        let text = format!("not pinned: its vCPUs are to be on {}", cpus(&wanted));
+        return Some(Note::new(Code::NotPinned, text));
+    }
+    if floating.is_empty() {
+        return None;
+    }
+    let text = format!("no place: floats on {at}, as it was started: shut down, start");
+    Some(Note::new(Code::NoPlace, text))
+}
+
+/// Returns why a start would give it no place now, by its definition. What was pinned live looks like an administrator's pins in its live XML.
+fn cause(place: &Place<'_>) -> Option<String> {
+    let decision = place.view.decide(place.definition?, Ask::of(Scope::Boot)).ok()?;
+    let plan = decision.plan();
+    let without = plan.is_without_place() || matches!(decision, Decision::Refused(_));
+    without.then(|| plan.causes().first().map(ToString::to_string))?
+}
+
+/// CPUs to which the daemon would pin vCPUs.
+fn vcpus(live: &Live) -> CpuSet {
+    let mut all = CpuSet::new();
+    for change in &live.changes {
+        if let LiveChange::PinVcpu(_, cpus) = change {
+            all.extend_from(cpus);
+        }
+    }
+    all
+}

@@ -1,0 +1,67 @@
+//! virtfit itself: whether its daemon answers, its hook is called, its policy can be read, and whether it is switched off.
+
+use std::time::SystemTime;
+
+use super::hook;
+use super::note::{Code, Note};
+use crate::ledger::running::Running;
+use crate::view::View;
+use virtfit_hook::wire::DISABLED;
+
+/// What whoever asks for a status has found out about the daemon and the policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// No daemon answers.
+    pub no_daemon: bool,
+    /// How the policy was read.
+    pub policy: PolicyRead,
+}
+
+/// How the policy was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PolicyRead {
+    /// Its files are without errors.
+    #[default]
+    Whole,
+    /// They have errors; the last policy without any is used.
+    LastGood,
+    /// They have errors, and no earlier policy is known.
+    None,
+}
+
+/// Returns what of virtfit does not work. `guests`: those that run.
+pub fn notes(view: &View, guests: &[Running], found: Found, now: SystemTime) -> Vec<Note> {
+    let root = &view.root;
+    let disabled = root.exists(DISABLED);
+    let mut out = Vec::new();
+    if disabled {
+        let text = format!("virtfit is disabled: {DISABLED} exists");
+        out.push(Note::new(Code::Disabled, text));
+    }
+    if view.policy.host.observe {
+        let text = "mode = observe: virtfit only reports what it would do";
+        out.push(Note::new(Code::Observe, text));
+    }
+    match found.policy {
+        PolicyRead::Whole => {}
+        PolicyRead::LastGood => {
+            let text = "the policy has errors (virtfit policy check): the last good one is used";
+            out.push(Note::new(Code::PolicyBroken, text));
+        }
+        PolicyRead::None => {
+            let text = "the policy has errors (virtfit policy check), and no earlier one is known: shown as without a policy";
+            out.push(Note::new(Code::PolicyBroken, text));
+        }
+    }
+    if found.no_daemon {
+        let text = "virtfitd does not answer: guests start by the hook alone, and nothing is pinned or moved while they run. \
+                    Start it: systemctl start virtfitd";
+        out.push(Note::new(Code::NoDaemon, text));
+    }
+    // A switch that is on makes the hook return at once, without a mark.
+    let called =
+        |note: &Note| !disabled || !matches!(note.code, Code::HookNotCalled | Code::HookNotCalledYet);
+    out.extend(hook::note(root, guests, now).filter(called));
+    out.sort_by_key(|note| !note.wrong);
+    out
+}

@@ -1,0 +1,350 @@
+//! Each trouble alone, through the program: its code, whether it is wrong, and whom it names.
+
+use std::os::unix::fs::symlink;
+
+use super::host::{By, Host, Made, code, of, wrong};
+
+/// Rules by the first letter of a guest's name: `f` and `l` have profiles, all others none.
+const RULES: &str = "[profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\nnuma = \"off\"\n\n\
+                     [[rule]]\nmatch = { name = \"f*\" }\nprofile = \"plain\"\n\n\
+                     [[rule]]\nmatch = { name = \"l*\" }\nprofile = \"shared\"\n";
+
+fn host() -> Host {
+    let host = Host::new(RULES);
+    host.answer();
+    host
+}
+
+/// Somebody who has all of CPU 1-7, 9-15, 17-23 and 25-31 but these.
+fn all_but(free: &[u32]) -> Made {
+    let dedicated = (0..32u32).filter(|cpu| cpu % 8 != 0 && !free.contains(cpu));
+    let cpus: Vec<String> = dedicated.map(|cpu| cpu.to_string()).collect();
+    Made::pinned("fbig", &cpus.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_host_on_which_all_is_well_is_ok() {
+    let host = host();
+    host.guest(&Made::pinned("f1", &["1", "17"]));
+    let (status, exit) = host.status();
+    assert_eq!((exit, status.ok), (0, true), "{status:?}");
+    let text = String::from_utf8(host.virtfit(&["status"]).stdout).unwrap();
+    assert!(text.starts_with("GUEST STATE"), "{text}");
+}
+
+#[test]
+fn virtfits_own_troubles_are_said() {
+    let host = Host::new(RULES);
+    let (status, exit) = host.status();
+    assert_eq!((exit, wrong(&status.notes)), (3, vec!["no-daemon".to_string()]));
+    host.answer();
+    host.hook(0o644);
+    let (status, exit) = host.status();
+    assert_eq!(
+        (exit, wrong(&status.notes)),
+        (3, vec!["hook-not-executable".to_string()])
+    );
+    host.remove("etc/libvirt/hooks/qemu.d/50-virtfit");
+    let (status, exit) = host.status();
+    assert_eq!(
+        (exit, wrong(&status.notes)),
+        (3, vec!["hook-missing".to_string()])
+    );
+    // A link that leads to nothing, and one that leads to the hook.
+    let link = host.path().join("etc/libvirt/hooks/qemu.d/50-fit");
+    symlink("/usr/bin/virtfit-hook", link).unwrap();
+    assert_eq!(wrong(&host.status().0.notes), ["hook-not-executable"]);
+    host.put("usr/bin/virtfit-hook", "");
+    let program = host.path().join("usr/bin/virtfit-hook");
+    std::fs::set_permissions(program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (status, exit) = host.status();
+    assert_eq!((exit, wrong(&status.notes)), (0, vec![]));
+    host.put("run/virtfit/disabled", "");
+    let (status, exit) = host.status();
+    assert_eq!((exit, wrong(&status.notes)), (3, vec!["disabled".to_string()]));
+}
+
+#[test]
+fn a_hook_that_is_not_called_is_said() {
+    let host = host();
+    let stat =
+        |start: u64| format!("77 (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n");
+    // Booted a day ago; the guests' QEMU started 50 seconds after that, the hook was installed just now.
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now - 86_400));
+    host.put("run/libvirtd.pid", "77\n");
+    host.put("proc/77/comm", "libvirtd\n");
+    host.put("proc/77/stat", &stat(4000));
+    host.guest(&Made::pinned("f1", &["1"]));
+    let (status, exit) = host.status();
+    let codes: Vec<String> = status.notes.iter().map(code).collect();
+    assert_eq!(
+        (exit, codes),
+        (0, vec!["hook-not-called-yet".to_string()]),
+        "{status:?}"
+    );
+    // The guest started after the hook was there: booted in the future, as far as the hook is concerned.
+    host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now + 3600));
+    let (status, exit) = host.status();
+    assert_eq!(
+        (exit, wrong(&status.notes)),
+        (3, vec!["hook-not-called".to_string()])
+    );
+    assert!(status.notes[0].text.contains("f1"), "{status:?}");
+    host.put("run/virtfit/hook.json", "{\"pid\":77,\"start_time\":4000}\n");
+    assert_eq!(host.status().1, 0);
+    // Another libvirt by now.
+    host.put("proc/77/stat", &stat(4001));
+    assert_eq!(wrong(&host.status().0.notes), ["hook-not-called"]);
+}
+
+#[test]
+fn a_broken_policy_hides_nobody() {
+    let host = host();
+    host.guest(&Made::pinned("f1", &["1"]));
+    let kept = format!(
+        "[{{\"path\":\"/etc/virtfit/policy.toml\",\"tier\":\"main\",\"text\":{}}}]\n",
+        serde_json::to_string(&format!("{}{RULES}", super::host::SETS)).unwrap()
+    );
+    host.policy("[rule]\n");
+    // Nobody ever kept a good one.
+    let (status, exit) = host.status();
+    assert_eq!(
+        (exit, wrong(&status.notes)),
+        (3, vec!["policy-broken".to_string()])
+    );
+    assert_eq!(of(&status, "f1").profile, None);
+    let plan = host.virtfit(&["plan", "f1"]);
+    assert_eq!((plan.status.code(), plan.stdout.is_empty()), (Some(1), true));
+    host.put("run/virtfit/policy.json", &kept);
+    let output = host.virtfit(&["status"]);
+    let (text, said) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert_eq!(output.status.code(), Some(3), "{text}{said}");
+    assert!(said.contains("/etc/virtfit/policy.toml:"), "{said}");
+    assert!(
+        text.contains("the last good one is used") && text.contains("plain"),
+        "{text}"
+    );
+    let plan = host.virtfit(&["plan", "f1"]);
+    let text = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(text.contains("plain"), "{text}");
+    let said = String::from_utf8_lossy(&plan.stderr).into_owned();
+    assert!(said.contains("/etc/virtfit/policy.toml:"), "{said}");
+    assert_eq!(plan.status.code(), Some(1), "{said}");
+    // A policy that is named is the one that is asked about; nothing is changed by one that is gone.
+    let file = host.path().join("etc/virtfit/policy.toml");
+    for words in [
+        &["status", "--policy", file.to_str().unwrap()][..],
+        &["rewrite", "f1"],
+        &["apply", "--dry-run", "--all"],
+    ] {
+        let output = host.virtfit(words);
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(1), 0),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn held_cpus_that_are_not_exclusive_are_said() {
+    let mut app = Made::pinned("app", &["1"]);
+    let mut hand = Made::pinned("hand", &["1"]);
+    hand.pins[0] = Some(("1".into(), By::Hand));
+    app.runs = true;
+    for other in [Made::free("web"), app, hand] {
+        let host = host();
+        host.guest(&Made::pinned("f1", &["1"]));
+        host.guest(&other);
+        let (status, exit) = host.status();
+        let guest = of(&status, &other.name);
+        assert_eq!(exit, 3, "{guest:?}");
+        let notes = guest.notes.iter().filter(|note| note.wrong);
+        let named = |note: &&virtfit::status::Note| {
+            ["on-held-cpu", "cpu-held-twice"].contains(&code(note).as_str()) && note.text.contains("f1")
+        };
+        assert!(notes.clone().any(|note| named(&note)), "{guest:?}");
+        let text = String::from_utf8(host.virtfit(&["status"]).stdout).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&other.name)).unwrap();
+        assert!(!line.contains(" ok"), "{text}");
+    }
+}
+
+#[test]
+fn a_guest_without_its_place_is_said() {
+    let host = host();
+    host.guest(&all_but(&[]));
+    let mut floats = Made::pinned("f2", &["0,8,16,24", "0,8,16,24"]);
+    host.guest(&floats);
+    let (status, exit) = host.status();
+    let guest = of(&status, "f2");
+    assert_eq!(
+        (exit, wrong(&guest.notes)),
+        (3, vec!["no-place".to_string()]),
+        "{guest:?}"
+    );
+    let text = &guest.notes[0].text;
+    assert!(
+        text.starts_with("no place: floats on CPUs 0,8,16,24: needs 2 "),
+        "{text}"
+    );
+    assert!(text.contains("fbig"), "{text}");
+    // Shut off: it says so, and is not wrong.
+    host.remove("run/libvirt/qemu/f2.xml");
+    let (status, exit) = host.status();
+    let guest = of(&status, "f2");
+    let codes: Vec<String> = guest.notes.iter().map(code).collect();
+    assert_eq!((exit, codes), (0, vec!["no-place-now".to_string()]), "{guest:?}");
+    // Never pinned, with a place that it could have: the daemon has not done its work.
+    let host = self::host();
+    floats.pins = vec![None, None];
+    floats.masks = vec!["0-31".into(), "0-31".into()];
+    host.guest(&floats);
+    let (status, exit) = host.status();
+    let guest = of(&status, "f2");
+    assert_eq!(
+        (exit, wrong(&guest.notes)),
+        (3, vec!["not-pinned".to_string()]),
+        "{guest:?}"
+    );
+}
+
+#[test]
+fn observe_mode_says_what_it_did_not_do() {
+    let host = Host::new(RULES);
+    host.answer();
+    let sets = super::host::SETS.replacen("[host]\n", "[host]\nmode = \"observe\"\n", 1);
+    host.put("etc/virtfit/policy.toml", &format!("{sets}{RULES}"));
+    host.guest(&Made::free("f1"));
+    let mut off = Made::free("f2");
+    off.runs = false;
+    host.guest(&off);
+    let (status, exit) = host.status();
+    let running = of(&status, "f1");
+    assert_eq!(
+        (exit, wrong(&running.notes)),
+        (3, vec!["observe".to_string()]),
+        "{running:?}"
+    );
+    let off = of(&status, "f2");
+    assert_eq!(
+        off.notes.iter().map(code).collect::<Vec<_>>(),
+        ["observe"],
+        "{off:?}"
+    );
+    assert!(off.notes[0].text.contains("would give it CPU "), "{off:?}");
+}
+
+#[test]
+fn what_was_set_by_hand_is_said() {
+    let host = host();
+    let mut away = Made::pinned("f1", &["0"]);
+    away.pins[0] = Some(("0".into(), By::Hand));
+    let mut kept = Made::pinned("f2", &["2"]);
+    kept.pins[0] = Some(("2".into(), By::Hand));
+    let mut off = kept.clone();
+    off.name = "f3".into();
+    off.runs = false;
+    off.pins[0] = Some(("3".into(), By::Hand));
+    for guest in [&away, &kept, &off] {
+        host.guest(guest);
+    }
+    let (status, exit) = host.status();
+    assert_eq!(exit, 3);
+    assert_eq!(wrong(&of(&status, "f1").notes), ["pinned-away"]);
+    for (name, cpu) in [("f2", 2), ("f3", 3)] {
+        let notes = &of(&status, name).notes;
+        assert_eq!(wrong(notes), Vec::<String>::new(), "{notes:?}");
+        let by_hand = notes.iter().find(|note| code(note) == "set-by-hand").unwrap();
+        let text = &by_hand.text;
+        assert!(
+            text.starts_with(&format!("set by hand: vCPU 0 on {cpu}")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn cpus_that_a_profile_gives_no_more_are_said() {
+    let host = host();
+    host.guest(&Made::pinned("l1", &["1"]));
+    let (status, exit) = host.status();
+    let guest = of(&status, "l1");
+    assert_eq!(
+        (exit, wrong(&guest.notes)),
+        (3, vec!["holds-too-much".to_string()]),
+        "{guest:?}"
+    );
+}
+
+#[test]
+fn settings_without_a_profile_are_said() {
+    let host = host();
+    let mut app = Made::pinned("app", &["1"]);
+    host.guest(&app);
+    app.name = "clone".into();
+    app.runs = false;
+    host.guest(&app);
+    let (status, _) = host.status();
+    for name in ["app", "clone"] {
+        let guest = of(&status, name);
+        let left = guest.notes.iter().find(|note| code(note) == "left-over").unwrap();
+        let text = format!("carries virtfit's settings though no rule matches: virtfit revert {name}");
+        assert_eq!((left.text.as_str(), left.wrong), (text.as_str(), false));
+    }
+}
+
+#[test]
+fn overlapping_claims_are_said() {
+    let host = host();
+    for name in ["f1", "f2", "f3"] {
+        let mut guest = Made::pinned(name, &["1"]);
+        guest.runs = false;
+        host.guest(&guest);
+    }
+    let (status, exit) = host.status();
+    assert_eq!(exit, 0);
+    let note = &of(&status, "f1").notes[0];
+    assert_eq!(
+        (code(note).as_str(), note.text.as_str()),
+        ("claims-overlap", "claims CPU 1, as do f2 and f3")
+    );
+    let text = String::from_utf8(host.virtfit(&["status"]).stdout).unwrap();
+    assert!(
+        text.contains("(1)") && text.lines().all(|line| line.len() <= 80),
+        "{text}"
+    );
+    host.autostart("f1");
+    host.autostart("f3");
+    let (status, exit) = host.status();
+    assert_eq!(exit, 3);
+    for (name, expected) in [
+        ("f1", &["boot-claims-overlap"][..]),
+        ("f2", &[]),
+        ("f3", &["boot-claims-overlap"]),
+    ] {
+        assert_eq!(wrong(&of(&status, name).notes), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_status_file_that_cannot_be_read_is_not_ok() {
+    let host = host();
+    host.put("run/libvirt/qemu/x.xml", "<domstatus");
+    host.put("etc/libvirt/qemu/y.xml", "<domain");
+    let (status, exit) = host.status();
+    assert_eq!(
+        (exit, wrong(&of(&status, "x").notes)),
+        (3, vec!["unreadable".to_string()])
+    );
+    assert_eq!(wrong(&of(&status, "y").notes), Vec::<String>::new());
+    host.remove("run/libvirt/qemu/x.xml");
+    assert_eq!(host.status().1, 0);
+}
