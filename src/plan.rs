@@ -81,6 +81,8 @@ pub struct Notes {
     pub on_no_fit: Option<OnNoFit>,
     /// vCPUs its profile gives a CPU of their own.
     pub dedicated_vcpus: VcpuSet,
+    /// Reason why vCPUs have no CPU of their own though there is a place for the guest: an administrator pinned them.
+    pub pinned_away: Option<String>,
     /// The guest carries virtfit's settings though it has no profile.
     pub leftover: bool,
 }
@@ -156,6 +158,17 @@ impl Plan {
             Some(placement) => !placement.fits,
             None => self.verdict == Verdict::Unchanged && self.notes.on_no_fit.is_some(),
         }
+    }
+
+    /// Pins of an administrator's that stay: `vcpupin 0: 4`.
+    pub fn kept_pins(&self) -> Vec<&str> {
+        let kept = self.notes.kept.iter().map(|(what, _)| what.as_str());
+        kept.filter(|what| {
+            ["vcpupin", "emulatorpin", "iothreadpin"]
+                .iter()
+                .any(|pin| what.starts_with(pin))
+        })
+        .collect()
     }
 
     /// Returns the reasons without those that only say what the guest runs on instead.

@@ -238,6 +238,15 @@ fn what_an_administrator_changes_is_tuned_anew_and_what_goes_stays_gone() {
     stage.virsh(&["vcpupin", "rd-a", "--config", "0", "1"]);
     stage.rest();
     assert_eq!(stage.pins("rd-a").first().map(String::as_str), Some("1"));
+    // On a CPU for housekeeping it has none of its own any more.
+    stage.virsh(&["vcpupin", "rd-a", "--config", "0", "0"]);
+    stage.wait("the word on it", || {
+        stage
+            .said()
+            .contains("without a place of its own, 4 changes (yours, kept: vcpupin 0: 0)")
+    });
+    stage.virsh(&["vcpupin", "rd-a", "--config", "0", "1"]);
+    stage.rest();
     stage.virsh(&["setvcpus", "rd-a", "1", "--config"]);
     stage.rest();
     let text = stage.file("rd-a").unwrap();

@@ -253,7 +253,10 @@ fn pins_outside_the_slice_do_not_fit() {
             &["because vCPU 0 is pinned to CPU 5; machine.slice's cpuset…"],
         ),
         ("3 -", &["pins 3 19", "!because"]),
-        ("0-31 -", &["pins 0-31 3", "!because"]),
+        (
+            "0-31 -",
+            &["pins 0-31 3", "because vCPU 0 has no CPU of its own…"],
+        ),
     ];
     for (list, wanted) in table {
         let xml = guest(2, 1024, &pins(list), "", "");
@@ -620,6 +623,49 @@ fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
                 xml.contains("<topology"),
                 "{row}: what the guest sees stays: {xml}"
             );
+        }
+    }
+}
+
+/// Pins of an administrator's are kept and said, and where they leave a vCPU without a CPU of its own, that is said, too.
+#[test]
+fn pins_that_are_kept_are_said() {
+    let host = Asked::on("paper");
+    let emulator = "<cputune><vcpupin vcpu='0' cpuset='0'/><emulatorpin cpuset='0-3'/></cputune>";
+    // pins, kept, away
+    let table: [(&str, String, &[&str], &str); 4] = [
+        ("none", String::new(), &[], ""),
+        ("of its own", pins("4 5"), &["vcpupin 0-1: 4-5"], ""),
+        (
+            "housekeeping",
+            emulator.into(),
+            &["vcpupin 0: 0", "emulatorpin: 0-3"],
+            "vCPU 0 has no CPU of its own: your pin keeps it on CPU 0, not within the dedicated CPUs",
+        ),
+        (
+            "both",
+            pins("0-7 0-7"),
+            &["vcpupin 0-1: 0-7"],
+            "vCPUs 0-1 have no CPUs of their own: your pins keep them on CPUs 0-7, not within the dedicated CPUs",
+        ),
+    ];
+    for (row, written, kept, away) in table {
+        let answer = host.decide("", &guest(2, 1024, &written, "", ""));
+        let plan = answer.plan();
+        assert_eq!(plan.kept_pins(), kept, "{row}");
+        assert_eq!(
+            plan.notes.pinned_away.as_deref().unwrap_or_default(),
+            away,
+            "{row}"
+        );
+        assert_eq!(
+            plan.reasons.iter().any(|reason| reason == away),
+            !away.is_empty(),
+            "{row}"
+        );
+        let line = virtfit::doors::words::summary(plan);
+        for said in kept.iter().chain((!away.is_empty()).then_some(&away)) {
+            assert!(line.contains(said), "{row}: {said} in {line}");
         }
     }
 }

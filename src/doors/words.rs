@@ -1,10 +1,25 @@
 //! The lines a decision is told in: for the log, and for the user of `virsh start`.
 
-use crate::plan::{self, Plan, Verdict};
+use crate::plan::{self, Plan, Scope, Verdict};
 use crate::plural::counted;
 
-/// Returns what a plan comes to in one line: `db: tuned by fit, 12 changes`.
+/// Returns what a plan comes to in one line: `db: tuned by fit, 12 changes`; with an administrator's pins that stay.
 pub fn summary(plan: &Plan) -> String {
+    let mut line = verdict(plan);
+    let pins = plan.kept_pins();
+    // Those of a guest that comes in are another host's.
+    let told = plan.scope == Scope::Boot && plan.verdict != Verdict::Refused;
+    if told && !pins.is_empty() {
+        line.push_str(&format!(" (yours, kept: {})", pins.join(", ")));
+    }
+    if let Some(away) = &plan.notes.pinned_away {
+        line.push_str(&format!("; {away}"));
+    }
+    line
+}
+
+/// Returns what was decided.
+fn verdict(plan: &Plan) -> String {
     let guest = &plan.guest;
     let profile = plan.profile.as_deref().unwrap_or("-");
     match plan.verdict {

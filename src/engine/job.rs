@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::domain::Domain;
+use crate::engine::demand::Demanded;
 use crate::engine::wishes::Wishes;
 use crate::engine::{
     Decision, EngineError, Inputs, demand, incoming, settings, shown, stale, supply, support,
 };
-use crate::idset::CpuSet;
+use crate::idset::{CpuSet, VcpuSet};
 use crate::ledger;
 use crate::plan::{Plan, RUNS_SHARED, RUNS_UNTUNED, Scope, Verdict};
+use crate::plural;
 use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Profile, sets};
 use crate::rewrite::{self, Head, Provenance};
@@ -166,6 +168,10 @@ impl Job<'_> {
             .any(|other| other.contains(" is pinned to CPU"));
         let fresh = |reason: &String| !(said && reason.starts_with("the vcpupin"));
         plan.reasons.extend(stale.into_iter().filter(fresh));
+        if fits {
+            plan.notes.pinned_away = without_own(&demanded, &wishes, &sets.dedicated);
+            plan.reasons.extend(plan.notes.pinned_away.clone());
+        }
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         let mut placement = shown::show(&placed, &support, list.shown, fits, self.domain);
@@ -227,4 +233,24 @@ impl Job<'_> {
         plan.verdict = Verdict::Tuned;
         Ok(Decision::Tuned { xml, plan })
     }
+}
+
+/// Says which vCPUs have no CPU of their own, though the profile asks for one, because an administrator pinned them elsewhere.
+fn without_own(demanded: &Demanded, wishes: &Wishes, dedicated: &CpuSet) -> Option<String> {
+    let (mut vcpus, mut cpus) = (VcpuSet::new(), CpuSet::new());
+    for (vcpu, pin) in &demanded.kept_pins {
+        if wishes.dedicated.contains(*vcpu) && !pin.is_subset(dedicated) {
+            vcpus.insert(*vcpu);
+            cpus.extend_from(pin);
+        }
+    }
+    let (noun, has, own, pin) = match vcpus.len() {
+        0 => return None,
+        1 => ("vCPU", "has", "no CPU of its own", "your pin keeps it on"),
+        _ => ("vCPUs", "have", "no CPUs of their own", "your pins keep them on"),
+    };
+    let cpus = plural::cpus(&cpus);
+    Some(format!(
+        "{noun} {vcpus} {has} {own}: {pin} {cpus}, not within the dedicated CPUs"
+    ))
 }

@@ -220,6 +220,13 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     if profile.off {
         plan.reasons
             .push(format!("profile {} leaves it alone", profile.name));
+        // `virtfit revert` leaves that request behind, also for whoever installs virtfit again.
+        if inputs.profile.is_none() && domain.request.is_some() {
+            let guest = &plan.guest;
+            plan.reasons.push(format!(
+                "the guest asks for that itself: virtfit profile unset {guest} lets the rules decide"
+            ));
+        }
         return Ok(Decision::Unchanged(plan));
     }
     if !matches!(domain.kind.as_str(), "kvm" | "qemu") {

@@ -50,6 +50,14 @@ pub fn text_with(
         );
     }
     if plan.verdict == Verdict::Unchanged {
+        // Of a guest that has what its profile asks for, the pins that are not virtfit's are all there is to tell.
+        let pins = plan.kept_pins();
+        let kept = plan
+            .notes
+            .kept
+            .iter()
+            .filter(|(what, _)| pins.contains(&what.as_str()));
+        table::pairs("kept", &kept.cloned().collect::<Vec<_>>(), style, &mut out);
         // A guest that has all it can have still lacks what it cannot.
         table::pairs("not done", &plan.notes.not_done, style, &mut out);
         return finish(&out, style);

@@ -87,7 +87,7 @@ impl List {
 
     fn keep(&mut self, what: impl Into<String>) {
         self.kept
-            .push((what.into(), "written by hand (on_existing = keep)".into()));
+            .push((what.into(), "yours, kept (on_existing = keep)".into()));
     }
 
     fn not_done(&mut self, what: impl Into<String>, why: impl Into<String>) {

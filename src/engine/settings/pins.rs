@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Context, List};
 use crate::domain::{Disk, ScsiController};
 use crate::engine::support;
-use crate::idset::VcpuSet;
+use crate::idset::{CpuSet, VcpuSet};
 use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
 use crate::settings::{DiskAttribute, Target, Value};
 use crate::units::IothreadId;
@@ -24,8 +24,26 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
         return;
     }
     if !demanded.kept_pins.is_empty() {
-        let kept: VcpuSet = demanded.kept_pins.keys().copied().collect();
-        list.keep(format!("vcpupin {kept}"));
+        // vCPUs with one pin in common are one line.
+        let mut kept: Vec<(VcpuSet, &CpuSet)> = Vec::new();
+        for (vcpu, pin) in &demanded.kept_pins {
+            match kept.iter_mut().find(|(_, known)| *known == pin) {
+                Some((vcpus, _)) => {
+                    vcpus.insert(*vcpu);
+                }
+                None => kept.push((VcpuSet::one(*vcpu), pin)),
+            }
+        }
+        let each_its_own = kept.len() > 1 && kept.iter().all(|(_, pin)| pin.len() == 1);
+        if each_its_own {
+            let vcpus: VcpuSet = demanded.kept_pins.keys().copied().collect();
+            let cpus = kept.iter().fold(CpuSet::new(), |all, (_, pin)| all.union(pin));
+            kept = Vec::new();
+            list.keep(format!("vcpupin {vcpus}: {cpus}"));
+        }
+        for (vcpus, pin) in kept {
+            list.keep(format!("vcpupin {vcpus}: {pin}"));
+        }
     }
     if domain.vcpu_cpuset.is_some() && wishes.keep {
         list.keep("vcpu cpuset");
@@ -63,8 +81,13 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
 
 /// `<emulatorpin>`.
 pub fn emulator(context: &Context<'_>, list: &mut List) {
-    if context.wishes.keep && context.domain.emulatorpin.is_some() {
-        list.keep("emulatorpin");
+    if let Some(pin) = context
+        .domain
+        .emulatorpin
+        .as_ref()
+        .filter(|_| context.wishes.keep)
+    {
+        list.keep(format!("emulatorpin: {pin}"));
     } else if let Some(cpus) = &context.support.emulator {
         list.host(
             Target::EmulatorPin,
@@ -90,8 +113,8 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         list.host(Target::Iothreads, Value::Number(count), why);
     }
     for (id, cpus) in &support.iothreads {
-        if wishes.keep && domain.iothreadpins.contains_key(id) {
-            list.keep(format!("iothreadpin {id}"));
+        if let Some(pin) = domain.iothreadpins.get(id).filter(|_| wishes.keep) {
+            list.keep(format!("iothreadpin {id}: {pin}"));
         } else {
             list.host(
                 Target::IothreadPin(*id),
