@@ -1,5 +1,6 @@
 //! The commands that a plan advises: they do what it showed, with the same options, and can be pasted into a shell.
 
+use crate::apply::definitions;
 use crate::cli::args::{Global, Options};
 use crate::cli::input::Source;
 use crate::cli::session::{self, Session};
@@ -67,7 +68,7 @@ fn lines(
         (None, _) if is_guest && real => lines.push(format!("virtfit apply {guest}{place}")),
         (Some(profile), _) if is_guest && real && global.policy.is_none() => {
             // Else the daemon would not follow the request, and a rule is what is missing.
-            if select::permitted(&session.view.policy, profile).is_ok() {
+            if is_permitted(session, &plan.guest, profile) {
                 lines.push(format!("virtfit profile set {guest} {}", quoted(profile)?));
             }
         }
@@ -80,4 +81,11 @@ fn lines(
     lines.push(format!("virtfit plan {guest}{place}{chosen} --diff"));
     lines.push(format!("virtfit plan {guest}{place}{chosen} --json"));
     Some(lines)
+}
+
+/// `true` if the policy lets this guest ask for the profile.
+fn is_permitted(session: &Session, guest: &str, profile: &str) -> bool {
+    let view = &session.view;
+    definitions::read(&view.root, guest, &view.reading)
+        .is_ok_and(|found| select::permitted(&view.policy, &found.domain, found.autostart, profile).is_ok())
 }

@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 
-use crate::apply::definitions;
+use crate::apply::definitions::{self, Definition};
 use crate::cli::args::{Global, ProfileCommand};
 use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Failure, Outcome, chosen, guest, session};
+use crate::ledger::claims::AUTOSTART_FOLDER;
 use crate::ledger::read::Reading;
 use crate::policy::{select, show};
 use crate::rewrite;
@@ -25,20 +26,23 @@ pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure
             .map_err(|unknown| Failure::Broken(unknown.to_string())),
         ProfileCommand::Set { guest, name } => {
             select::by_name(&policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
-            let mut outcome = request(global, guest, Some(name))?;
-            if let Err(why) = select::permitted(&policy, name) {
+            let (mut outcome, definition) = request(global, guest, Some(name))?;
+            // Which rule the guest falls under decides what it may ask for.
+            let link = format!("{AUTOSTART_FOLDER}/{}.xml", definition.name);
+            let autostart = session::host(global)?.exists(link);
+            if let Err(why) = select::permitted(&policy, &definition.domain, autostart, name) {
                 outcome
                     .stderr
                     .push(format!("virtfit: this request will not be followed: {why}"));
             }
             Ok(outcome)
         }
-        ProfileCommand::Unset { guest } => request(global, guest, None),
+        ProfileCommand::Unset { guest } => request(global, guest, None).map(|(outcome, _)| outcome),
     }
 }
 
-/// Changes a guest's own request in its definition.
-fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outcome, Failure> {
+/// Changes a guest's own request in its definition; gives the definition as it was before, too.
+fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outcome, Definition), Failure> {
     let root = session::host(global)?;
     chosen::may_write(&root)?;
     let name = guest::name(&root, &word.to_string_lossy())?;
@@ -52,9 +56,9 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<Outco
         None => format!("{name}: request removed; the policy's rules decide\n"),
     };
     if asked == definition.text {
-        return Ok(Outcome::answer(text));
+        return Ok((Outcome::answer(text), definition));
     }
     let mut libvirt = hypervisor::connect(global);
     hypervisor::redefine(&root, libvirt.as_mut(), &definition, &asked).map_err(at)?;
-    Ok(Outcome::answer(text))
+    Ok((Outcome::answer(text), definition))
 }

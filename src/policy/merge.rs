@@ -10,7 +10,7 @@ use super::rule::Rule;
 use super::source::{Place, Problem, printable};
 use super::suggest::did_you_mean;
 use super::value::{Scalar, quoted, size_text};
-use super::{HostPolicy, Policy, Profile};
+use super::{HostPolicy, Policy, Profile, Requests};
 use super::{checks, digest};
 use crate::cpulist;
 use crate::idset::VcpuSet;
@@ -88,6 +88,9 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
     }
     let profiles = resolve_all(&origins.profiles);
     checks::contradictions(&profiles, &origins.profiles, &mut problems);
+    if all_known {
+        unknown_requests(&host, &origins, &mut problems);
+    }
     let rules = rules(files, &origins.profiles, all_known, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -215,6 +218,19 @@ fn parents(drafts: &mut BTreeMap<String, Draft>) -> Vec<Problem> {
         draft.inherits = (name != BASE).then(|| (BASE.to_string(), Origin::BuiltIn));
     }
     problems
+}
+
+/// Profiles that `requests` names and nothing defines.
+fn unknown_requests(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {
+    let (Requests::Named(names), Some(place)) = (&host.requests, origins.host.get("requests")) else {
+        return;
+    };
+    for name in names {
+        if canonical(name, &origins.profiles).is_none() {
+            let said = format!("requests names {}", quoted(&printable(name)));
+            problems.push(no_profile(place.clone(), &said, name, &origins.profiles));
+        }
+    }
 }
 
 fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<String, T>) -> Problem {

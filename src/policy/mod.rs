@@ -23,6 +23,7 @@ pub mod names;
 pub mod profile;
 pub mod range;
 pub mod reader;
+pub mod requests;
 pub mod rule;
 pub mod select;
 pub mod sets;
@@ -34,6 +35,7 @@ pub mod value;
 
 pub use load::Files;
 pub use profile::Profile;
+pub use requests::Requests;
 pub use rule::Rule;
 pub use select::{Selection, UnknownProfile};
 pub use sets::Sets;
@@ -139,17 +141,6 @@ pub enum Strategy {
     Pack,
     /// Spread over nodes.
     Spread,
-}
-
-/// `requests`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requests {
-    /// Profiles without real time only.
-    Safe,
-    /// Any profile.
-    All,
-    /// Only `off`.
-    None,
 }
 
 /// `[host]`.

@@ -1,10 +1,10 @@
 //! How the policy spells each choice: one table an enum, read in both directions.
 
+use super::Strategy;
 use super::profile::{
     CacheRule, CpuMode, Cpus, Emulator, FeaturePolicy, IothreadCpus, MemoryMode, Numa, OnNoFit, PciNuma,
     Scheduler, Smt, TopologyRule,
 };
-use super::{Requests, Strategy};
 
 /// A value that is one of a few words.
 pub trait Named: Copy + PartialEq + 'static {
@@ -51,7 +51,6 @@ named!(CacheRule: "keep" => Keep, "passthrough" => Passthrough, "emulate" => Emu
 named!(PciNuma: "prefer" => Prefer, "require" => Require, "off" => Off);
 named!(OnNoFit: "run-shared" => RunShared, "refuse" => Refuse, "run-untuned" => RunUntuned);
 named!(Strategy: "pack" => Pack, "spread" => Spread);
-named!(Requests: "safe" => Safe, "all" => All, "none" => None);
 
 #[cfg(test)]
 mod tests {

@@ -241,12 +241,16 @@ impl Reader {
     }
 }
 
-/// A plain value; `None` for lists, tables, fractions and dates.
+/// A plain value; `None` for tables, fractions, dates and lists of anything but strings.
 pub fn scalar(item: &Item) -> Option<Scalar> {
     match item.as_value()? {
         Value::String(text) => Some(Scalar::Text(text.value().clone())),
         Value::Integer(number) => Some(Scalar::Int(*number.value())),
         Value::Boolean(on) => Some(Scalar::Bool(*on.value())),
+        Value::Array(values) => {
+            let texts = values.iter().map(|value| value.as_str().map(str::to_string));
+            texts.collect::<Option<Vec<String>>>().map(Scalar::List)
+        }
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::merge::names;
 use super::source::printable;
 use super::suggest::did_you_mean;
-use super::{Policy, Profile, Requests};
+use super::{Policy, Profile, Rule, requests};
 use crate::domain::Domain;
 
 /// The profile chosen for a guest.
@@ -52,9 +52,10 @@ pub fn unknown(policy: &Policy, name: &str) -> UnknownProfile {
 
 /// The profile by the guest's own request where the policy permits it, else by the first rule that matches.
 pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
+    let ruled = ruled(policy, domain, autostart);
     let mut notes = Vec::new();
     if let Some(asked) = &domain.request {
-        match requested(policy, asked) {
+        match requested(policy, asked, ruled.map(|(_, _, profile)| profile)) {
             Ok(profile) => {
                 return Selection {
                     profile: Some(profile.clone()),
@@ -68,16 +69,7 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
             )),
         }
     }
-    let first = policy
-        .rules
-        .iter()
-        .enumerate()
-        .find(|(_, rule)| rule.matches.matches(domain, autostart));
-    match first.and_then(|(index, rule)| {
-        policy
-            .profile(&rule.profile)
-            .map(|profile| (index, rule, profile))
-    }) {
+    match ruled {
         Some((index, rule, profile)) => Selection {
             profile: Some(profile.clone()),
             chosen_by: format!("rule {}, {}", index + 1, rule.place),
@@ -90,31 +82,30 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
     }
 }
 
-/// Whether a guest may ask for this profile.
+/// The first rule that matches a guest, with its index and profile.
+fn ruled<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<(usize, &'a Rule, &'a Profile)> {
+    let mut rules = policy.rules.iter().enumerate();
+    let (index, rule) = rules.find(|(_, rule)| rule.matches.matches(domain, autostart))?;
+    Some((index, rule, policy.profile(&rule.profile)?))
+}
+
+/// Whether this guest may ask for this profile.
 ///
 /// # Errors
 /// Why not.
-pub fn permitted(policy: &Policy, name: &str) -> Result<(), String> {
-    requested(policy, name).map(drop)
+pub fn permitted(policy: &Policy, domain: &Domain, autostart: bool, name: &str) -> Result<(), String> {
+    let ruled = ruled(policy, domain, autostart).map(|(_, _, profile)| profile);
+    requested(policy, name, ruled).map(drop)
 }
 
-fn requested<'a>(policy: &'a Policy, asked: &str) -> Result<&'a Profile, String> {
+fn requested<'a>(policy: &'a Policy, asked: &str, ruled: Option<&Profile>) -> Result<&'a Profile, String> {
     let Some(profile) = policy.profile(asked) else {
         return Err(format!(
             "there is no such profile{}",
             did_you_mean(asked, names(&policy.profiles))
         ));
     };
-    let realtime = !profile.realtime.vcpus.0.is_empty();
-    match policy.host.requests {
-        _ if profile.off => Ok(profile),
-        Requests::All => Ok(profile),
-        Requests::Safe if !realtime => Ok(profile),
-        Requests::Safe => {
-            Err("it gives real-time scheduling, which requests = \"safe\" does not permit".into())
-        }
-        Requests::None => Err("requests = \"none\"".into()),
-    }
+    requests::permit(policy, profile, ruled).map(|()| profile)
 }
 
 #[cfg(test)]
@@ -146,6 +137,14 @@ mod tests {
                 "real-time",
             ),
             ("all", "db-1", Some("realtime"), "realtime", "its own request", ""),
+            (
+                "safe",
+                "web",
+                Some("isolated"),
+                "fit",
+                "rule 2, /p.toml:7",
+                "withholds",
+            ),
             (
                 "none",
                 "db-1",
@@ -188,13 +187,12 @@ mod tests {
     fn without_rules_nothing_is_chosen() {
         let policy = Policy::builtin();
         assert_eq!(select(&policy, &guest("a", None), true), Selection::default());
-        assert_eq!(
-            select(&policy, &guest("a", Some("pin")), true)
-                .profile
-                .unwrap()
-                .name,
-            "pin"
-        );
+        let asked = |name| select(&policy, &guest("a", Some(name)), true);
+        assert_eq!(asked("local").profile.unwrap().name, "local");
+        // No rule gives it CPUs of its own.
+        let refused = asked("pin");
+        assert_eq!(refused.profile, None);
+        assert!(refused.notes[0].contains("no rule"), "{refused:?}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Scalar {
     Bool(bool),
     /// A whole number.
     Int(i64),
+    /// Strings, in their order.
+    List(Vec<String>),
 }
 
 impl Scalar {
@@ -35,6 +37,10 @@ impl fmt::Display for Scalar {
             Self::Text(text) => f.write_str(&quoted(text)),
             Self::Bool(on) => write!(f, "{on}"),
             Self::Int(number) => write!(f, "{number}"),
+            Self::List(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+                write!(f, "[{}]", texts.join(", "))
+            }
         }
     }
 }
@@ -125,7 +131,7 @@ pub fn word<'a>(value: &Scalar, words: impl Iterator<Item = &'a str> + Clone) ->
                 .find(|word| *word == same)
                 .map_or_else(Fault::default, Fault::meant))
         }
-        Scalar::Int(_) => Err(Fault::default()),
+        Scalar::Int(_) | Scalar::List(_) => Err(Fault::default()),
     }
 }
 
@@ -141,7 +147,7 @@ pub fn boolean(value: &Scalar) -> Result<bool, Fault> {
             "false" | "no" | "off" => Err(Fault::meant("false")),
             _ => Err(Fault::default()),
         },
-        Scalar::Int(_) => Err(Fault::default()),
+        Scalar::Int(_) | Scalar::List(_) => Err(Fault::default()),
     }
 }
 
@@ -161,7 +167,7 @@ pub fn number(value: &Scalar, least: u32, most: u32) -> Result<u32, Fault> {
             }),
             None => Err(Fault::default()),
         },
-        Scalar::Bool(_) => Err(Fault::default()),
+        Scalar::Bool(_) | Scalar::List(_) => Err(Fault::default()),
     }
 }
 

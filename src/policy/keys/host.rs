@@ -53,10 +53,41 @@ pub static HOST: &[Key<HostPolicy>] = &[
     },
     choice_key!("strategy", Strategy, strategy),
     flag_key!("unmanaged", confine_unmanaged, "confine", "leave"),
-    choice_key!("requests", Requests, requests),
+    Key {
+        path: "requests",
+        expected: || "\"safe\", \"all\", \"none\" or a list of profiles such as [\"local\", \"fit\"]".into(),
+        set: |to, value| {
+            to.requests = requests(value)?;
+            Ok(())
+        },
+        get: |from| match &from.requests {
+            Requests::Safe => Scalar::text("safe"),
+            Requests::All => Scalar::text("all"),
+            Requests::None => Scalar::text("none"),
+            Requests::Named(names) => Scalar::List(names.iter().cloned().collect()),
+        },
+    },
     flag_key!("mode", observe, "observe", "enforce"),
     flag_key!("on_policy_change", apply_policy_change, "apply", "report"),
 ];
+
+/// Reads `requests`. An empty list is `"none"`, as that is what it permits.
+fn requests(value: &Scalar) -> Result<Requests, Fault> {
+    let names = match value {
+        Scalar::List(names) => names,
+        _ => {
+            return Ok(match word(value, ["safe", "all", "none"].into_iter())? {
+                "all" => Requests::All,
+                "none" => Requests::None,
+                _ => Requests::Safe,
+            });
+        }
+    };
+    match names.is_empty() {
+        true => Ok(Requests::None),
+        false => Ok(Requests::Named(names.iter().cloned().collect())),
+    }
+}
 
 fn set_rule(value: &Scalar, cores: bool) -> Result<SetRule, Fault> {
     match value {
@@ -82,7 +113,7 @@ fn set_rule(value: &Scalar, cores: bool) -> Result<SetRule, Fault> {
             suggestion: u32::try_from(*number).ok().map(|cpu| format!("\"{cpu}\"")),
             offset: None,
         }),
-        Scalar::Bool(_) => Err(Fault::default()),
+        Scalar::Bool(_) | Scalar::List(_) => Err(Fault::default()),
     }
 }
 

@@ -97,6 +97,7 @@ fn host_values_read_back() {
         ("strategy", Scalar::text("spread")),
         ("unmanaged", Scalar::text("confine")),
         ("requests", Scalar::text("none")),
+        ("requests", Scalar::List(vec!["fit".into(), "local".into()])),
         ("mode", Scalar::text("observe")),
         ("on_policy_change", Scalar::text("apply")),
     ] {
@@ -114,6 +115,8 @@ fn host_values_read_back() {
         ("shared", Scalar::text("0-3,x")),
         ("reserved_memory", Scalar::Int(0)),
         ("reserved_memory", Scalar::text("10 %")),
+        ("requests", Scalar::text("local")),
+        ("strategy", Scalar::List(vec!["pack".into()])),
     ] {
         let key = find(HOST, path).unwrap();
         assert!(

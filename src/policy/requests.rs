@@ -1,0 +1,210 @@
+//! Which profiles a guest may ask for in its own XML (`requests`).
+//!
+//! Whoever writes a guest's XML is not trusted. So the default, `"safe"`, grants a request only if the profile takes no more from the
+//! host and from other guests than the profile that the rules give this guest. Where no rule matches, the rules give nothing: the guest
+//! may ask for what takes nothing (`local` does, `fit` does not).
+
+use std::collections::BTreeSet;
+
+use super::Policy;
+use super::builtin::OFF;
+use super::profile::{Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, OnNoFit, Profile, Smt};
+use super::source::printable;
+
+/// `requests`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requests {
+    /// Profiles that take no more than the one the rules give.
+    Safe,
+    /// Any profile.
+    All,
+    /// Only `off`.
+    None,
+    /// These profiles, whatever the rules give; never empty. Aliases count as what they stand for.
+    Named(BTreeSet<String>),
+}
+
+/// Decides on a request for `asked` by a guest to which the rules give `ruled`; `None`: no rule matches.
+///
+/// # Errors
+/// Why the request is not granted, as the end of a sentence.
+pub fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
+    if asked.off {
+        return Ok(());
+    }
+    match &policy.host.requests {
+        Requests::All => Ok(()),
+        Requests::None => Err("requests = \"none\"".into()),
+        Requests::Named(names) => {
+            let mut named = names.iter().filter_map(|name| policy.profile(name));
+            match named.any(|profile| profile.name == asked.name) {
+                true => Ok(()),
+                false => Err("requests does not name it".into()),
+            }
+        }
+        Requests::Safe => safe(asked, ruled),
+    }
+}
+
+/// Permits what takes no more than the rules give.
+fn safe(asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
+    if ruled.is_some_and(|ruled| ruled.name == asked.name) {
+        return Ok(());
+    }
+    // A profile that leaves the guest alone gives it nothing either, whatever its other keys say.
+    let gives = ruled.filter(|ruled| !ruled.off);
+    let Some(more) = more_than(asked, gives) else {
+        return Ok(());
+    };
+    let name = printable(ruled.map_or(OFF, |ruled| &ruled.name));
+    let but = match ruled {
+        Some(_) => format!("which the profile of its rule, '{name}', does not"),
+        None => "and no rule gives it a profile".to_string(),
+    };
+    Err(format!("it {more}, {but} (requests = \"safe\")"))
+}
+
+/// Names the first thing that a profile takes and another, or none, does not.
+fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
+    type Takes = fn(&Profile) -> bool;
+    let realtime: Takes = |profile| !profile.realtime.vcpus.0.is_empty();
+    // Real-time threads can starve the host: never by request, but of the rule's own profile.
+    if realtime(asked) {
+        return Some("gives real-time scheduling");
+    }
+    let table: [(Takes, &'static str); 7] = [
+        (dedicates_any, "gives CPUs of its own"),
+        (
+            |profile| dedicates_any(profile) && profile.smt == Smt::Isolate,
+            "withholds CPUs from others",
+        ),
+        (
+            |profile| profile.emulator == Emulator::Isolate,
+            "gives its emulator a CPU of its own",
+        ),
+        (
+            |profile| profile.iothread_cpus == IothreadCpus::Isolate,
+            "gives its iothreads CPUs of their own",
+        ),
+        (
+            |profile| !matches!(profile.hugepages, Hugepages::Off | Hugepages::Small),
+            "takes huge pages",
+        ),
+        (|profile| profile.locked, "locks its memory"),
+        (
+            |profile| profile.on_no_fit == OnNoFit::Refuse,
+            "may refuse to start",
+        ),
+    ];
+    let first = table
+        .into_iter()
+        .find(|(takes, _)| takes(asked) && !ruled.is_some_and(takes));
+    if let Some((_, what)) = first {
+        return Some(what);
+    }
+    // Both take something of one kind: how much of it may differ.
+    let ruled = ruled?;
+    let more_vcpus = match (asked.cpus, ruled.cpus) {
+        (Cpus::Dedicated, Cpus::Mixed) => true,
+        (Cpus::Mixed, Cpus::Mixed) => asked.dedicated_vcpus != ruled.dedicated_vcpus,
+        _ => false,
+    };
+    if more_vcpus {
+        return Some("gives more of its vCPUs a CPU of their own");
+    }
+    let more_iothreads =
+        asked.iothread_cpus == IothreadCpus::Isolate && !fewer(asked.iothread_count, ruled.iothread_count);
+    more_iothreads.then_some("may give more iothreads a CPU of their own")
+}
+
+fn dedicates_any(profile: &Profile) -> bool {
+    matches!(profile.cpus, Cpus::Dedicated | Cpus::Mixed)
+}
+
+/// `true` if a count never comes to more iothreads than another.
+fn fewer(asked: IothreadCount, ruled: IothreadCount) -> bool {
+    match (asked, ruled) {
+        (IothreadCount::At(asked), IothreadCount::At(ruled)) => asked <= ruled,
+        (asked, ruled) => asked == ruled,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const PROFILES: &str = "[profile.huge-shared]\ncpus = \"shared\"\n[profile.locked]\nlocked = true\n\
+        [profile.half]\ncpus = \"mixed\"\ndedicated_vcpus = \"0\"\n[profile.most]\ncpus = \"mixed\"\ndedicated_vcpus = \"^0\"\n\
+        [profile.io]\niothreads = { count = 2, cpus = \"isolate\" }\n[profile.io9]\niothreads = { count = 9, cpus = \"isolate\" }\n\
+        [profile.none]\ninherits = \"off\"\n";
+
+    #[test]
+    fn safe_gives_no_more_than_the_rule() {
+        let policy = Policy::parse(PROFILES, "/p.toml").unwrap();
+        // asked, of the rule ("": no rule), a piece of the reason ("": granted)
+        for (asked, ruled, why) in [
+            ("fit", "fit", ""),
+            ("fit", "isolated", ""),
+            ("pin", "fit", ""),
+            ("local", "fit", ""),
+            ("local", "shared", ""),
+            ("local", "", ""),
+            ("off", "", ""),
+            ("none", "realtime", ""),
+            ("realtime", "realtime", ""),
+            ("isolated", "isolated", ""),
+            ("half", "fit", ""),
+            ("io", "io9", ""),
+            (
+                "fit",
+                "shared",
+                "CPUs of its own, which the profile of its rule, 'shared', does not",
+            ),
+            ("fit", "local", "CPUs of its own"),
+            ("fit", "", "CPUs of its own, and no rule gives it a profile"),
+            (
+                "fit",
+                "off",
+                "CPUs of its own, which the profile of its rule, 'off'",
+            ),
+            ("fit", "half", "more of its vCPUs"),
+            ("most", "half", "more of its vCPUs"),
+            ("half", "shared", "CPUs of its own"),
+            ("isolated", "fit", "withholds CPUs"),
+            ("isolated", "", "CPUs of its own"),
+            ("realtime", "isolated", "real-time"),
+            ("realtime", "", "real-time"),
+            ("shared", "local", "huge pages"),
+            ("huge-shared", "", "huge pages"),
+            ("locked", "fit", "locks its memory"),
+            ("io", "fit", "its iothreads CPUs"),
+            ("io9", "io", "more iothreads"),
+        ] {
+            let ruled = (!ruled.is_empty()).then(|| policy.profile(ruled).unwrap());
+            let got = permit(&policy, policy.profile(asked).unwrap(), ruled);
+            match got {
+                Ok(()) => assert_eq!(why, "", "{asked} by {ruled:?}"),
+                Err(got) => assert!(!why.is_empty() && got.contains(why), "{asked}: {got}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_grants_what_it_names_and_aliases_stand_for_themselves() {
+        let text = format!("[host]\nrequests = [\"vtune\", \"isolated\"]\n{PROFILES}");
+        let policy = Policy::parse(&text, "/p.toml").unwrap();
+        for (asked, granted) in [
+            ("fit", true),
+            ("isolated", true),
+            ("off", true),
+            ("local", false),
+            ("realtime", false),
+        ] {
+            let got = permit(&policy, policy.profile(asked).unwrap(), None);
+            assert_eq!(got.is_ok(), granted, "{asked}: {got:?}");
+        }
+        let empty = Policy::parse("[host]\nrequests = []\n", "/p.toml").unwrap();
+        assert_eq!(empty.host.requests, Requests::None);
+    }
+}
