@@ -289,6 +289,19 @@ impl Root {
         Ok(found)
     }
 
+    /// One entry of a folder, as [`Root::list_with_metadata`] has it; `None`: it is absent.
+    pub fn entry(&self, path: impl AsRef<Path>) -> Option<Entry> {
+        let path = path.as_ref();
+        self.note(|| Step::Unknown);
+        let name = path.file_name()?.to_str()?.to_string();
+        let (meta, link) = match self.locate(path, false).and_then(fs::symlink_metadata) {
+            Ok(meta) if meta.is_symlink() => (self.metadata(path), true),
+            meta => (meta, false),
+        };
+        let absent = matches!(&meta, Err(error) if error.kind() == ErrorKind::NotFound);
+        (!absent).then_some(Entry { name, meta, link })
+    }
+
     /// What a symbolic link says, unchanged.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use crate::host::refresh::Kept;
 use crate::host::{Host, HostError};
-use crate::ledger::cache::{Cache, Listing, stamped};
+use crate::ledger::cache::{Cache, List, Listing};
 use crate::ledger::folders::Folders;
 use crate::ledger::glance::{Glance, glance_with};
 use crate::ledger::read::{LedgerError, read_with};
@@ -263,7 +263,9 @@ impl PolicyState {
         }
         folders.take_note();
         for (listing, folder) in self.folders.iter_mut().zip(FOLDERS) {
-            listing.look(&place.root, folder, "toml", folders, stamped).ok()?;
+            listing
+                .look(&place.root, folder, "toml", folders, List::Stamped)
+                .ok()?;
         }
         Some(self.folders.each_ref().map(Listing::times))
     }

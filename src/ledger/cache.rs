@@ -19,7 +19,7 @@ use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::status;
 use crate::ledger::undecided::Undecided;
 use crate::ledger::{Claim, Holder};
-use crate::root::{Root, Stamp};
+use crate::root::{Entry, Root, Stamp};
 use crate::units::KiB;
 
 /// The files of one folder, as they were when something was last seen to happen in it.
@@ -33,6 +33,25 @@ pub struct Listing {
     times: u64,
     /// All that can happen to these files is seen by watching the folder.
     whole: bool,
+    /// The folder is watched, too.
+    watched: bool,
+    /// Files that something happened to since this was asked for.
+    touched: Touched,
+}
+
+/// Files that something happened to.
+#[derive(Debug)]
+enum Touched {
+    /// Those of these stems.
+    Some(BTreeSet<String>),
+    /// Any of them.
+    Any,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
 }
 
 /// One file.
@@ -44,41 +63,57 @@ pub struct Listed {
     pub stamp: Option<Stamp>,
 }
 
-/// Lists the files `*.EXTENSION` of a folder; and whether all that can happen to them is seen by watching it.
-pub type List = fn(&Root, &str, &str) -> io::Result<(Vec<Listed>, bool)>;
-
-/// Lists files whose text counts.
-///
-/// # Errors
-/// The folder cannot be read.
-pub fn stamped(root: &Root, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
-    let mut files = Vec::new();
-    let mut whole = true;
-    for entry in root.list_with_metadata(folder)? {
-        let Some(stem) = files::stem(&entry.name, extension) else {
-            continue;
-        };
-        let stamp = match &entry.meta {
-            Ok(meta) if !meta.is_file() => continue,
-            Ok(meta) => Some(Stamp::of(meta)),
-            Err(_) => None,
-        };
-        whole &= !entry.link && entry.meta.is_ok_and(|meta| meta.nlink() == 1);
-        files.push(Listed {
-            stem: stem.to_string(),
-            stamp,
-        });
-    }
-    Ok((files, whole))
+/// How the files of a folder are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// Their text counts.
+    Stamped,
+    /// Only their names count.
+    Named,
 }
 
-/// Lists files of which only the names count.
-///
-/// # Errors
-/// The folder cannot be read.
-pub fn named(root: &Root, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
-    let stems = files::stems(root, folder, extension)?.into_iter();
-    Ok((stems.map(|stem| Listed { stem, stamp: None }).collect(), true))
+impl List {
+    /// Lists the files `*.EXTENSION` of a folder; and whether all that can happen to them is seen by watching it.
+    fn all(self, root: &Root, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
+        if self == Self::Named {
+            let stems = files::stems(root, folder, extension)?.into_iter();
+            return Ok((stems.map(|stem| Listed { stem, stamp: None }).collect(), true));
+        }
+        let mut files = Vec::new();
+        let mut whole = true;
+        for entry in root.list_with_metadata(folder)? {
+            let Some(stem) = files::stem(&entry.name, extension) else {
+                continue;
+            };
+            if let Some((file, seen)) = listed(stem, &entry) {
+                whole &= seen;
+                files.push(file);
+            }
+        }
+        Ok((files, whole))
+    }
+
+    /// Looks at one file, as [`List::all`] does at all of them; `None`: there is none.
+    fn one(self, root: &Root, folder: &str, name: &str, stem: &str) -> Option<(Listed, bool)> {
+        let path = format!("{folder}/{name}");
+        if self == Self::Named {
+            let stem = stem.to_string();
+            return root.exists(path).then_some((Listed { stem, stamp: None }, true));
+        }
+        listed(stem, &root.entry(&path)?)
+    }
+}
+
+/// What is listed of an entry; nothing of a folder.
+fn listed(stem: &str, entry: &Entry) -> Option<(Listed, bool)> {
+    let stamp = match &entry.meta {
+        Ok(meta) if !meta.is_file() => return None,
+        Ok(meta) => Some(Stamp::of(meta)),
+        Err(_) => None,
+    };
+    let seen = !entry.link && entry.meta.as_ref().is_ok_and(|meta| meta.nlink() == 1);
+    let stem = stem.to_string();
+    Some((Listed { stem, stamp }, seen))
 }
 
 impl Listing {
@@ -95,19 +130,61 @@ impl Listing {
         list: List,
     ) -> io::Result<()> {
         let news = folders.news(root, folder);
-        if news != News::None || !self.whole {
-            self.whole = false;
-            self.names = None;
-            // None, as before (mostly as there is no such folder), is no change.
-            let before = std::mem::take(&mut self.files);
-            self.times += u64::from(!before.is_empty());
-            if news == News::Absent {
+        self.watched = folders.watches(folder);
+        match news {
+            News::None if self.whole => return Ok(()),
+            News::To(names) if self.whole => {
+                self.look_at(root, folder, extension, &names, list);
                 return Ok(());
             }
-            (self.files, self.whole) = list(root, folder, extension)?;
-            self.times += u64::from(!self.files.is_empty());
+            _ => {}
         }
+        self.whole = false;
+        self.names = None;
+        self.touched = Touched::Any;
+        // None, as before (mostly as there is no such folder), is no change.
+        let before = std::mem::take(&mut self.files);
+        self.times += u64::from(!before.is_empty());
+        if news == News::Absent {
+            return Ok(());
+        }
+        (self.files, self.whole) = list.all(root, folder, extension)?;
+        self.times += u64::from(!self.files.is_empty());
         Ok(())
+    }
+
+    /// Looks again at the files that something happened to: of hundreds mostly one.
+    fn look_at(&mut self, root: &Root, folder: &str, extension: &str, names: &BTreeSet<String>, list: List) {
+        for name in names {
+            // Other names are files in work, which are renamed when they are whole.
+            let Some(stem) = files::stem(name, extension) else {
+                continue;
+            };
+            self.times += 1;
+            self.touched.add(stem);
+            let at = self.files.binary_search_by(|file| file.stem.as_str().cmp(stem));
+            match (list.one(root, folder, name, stem), at) {
+                (Some((file, seen)), at) => {
+                    self.whole &= seen;
+                    match at {
+                        Ok(at) => {
+                            if let Some(old) = self.files.get_mut(at) {
+                                *old = file;
+                            }
+                        }
+                        Err(at) => {
+                            self.files.insert(at, file);
+                            self.names = None;
+                        }
+                    }
+                }
+                (None, Ok(at)) => {
+                    self.files.remove(at);
+                    self.names = None;
+                }
+                (None, Err(_)) => {}
+            }
+        }
     }
 
     /// The files as they were last listed.
@@ -119,6 +196,11 @@ impl Listing {
     pub fn names(&mut self) -> Arc<BTreeSet<String>> {
         let named = || Arc::new(self.files.iter().map(|file| file.stem.clone()).collect());
         Arc::clone(self.names.get_or_insert_with(named))
+    }
+
+    /// `true` if all that happens to these files is seen: what was read of them stays true until [`Listing::look`] tells of it.
+    pub fn is_watched(&self) -> bool {
+        self.whole && self.watched
     }
 
     /// A number that is another one as soon as something may have changed.
@@ -138,7 +220,16 @@ pub struct Folder<T> {
 
 /// What files said, by stem.
 #[derive(Debug)]
-pub struct Known<T>(BTreeMap<String, (Stamp, Result<T, String>)>);
+pub struct Known<T>(BTreeMap<String, Said<T>>);
+
+/// What one file said.
+#[derive(Debug)]
+struct Said<T> {
+    stamp: Stamp,
+    /// The stamp alone proves that the file is the same.
+    rested: bool,
+    said: Result<T, String>,
+}
 
 impl<T> Default for Known<T> {
     fn default() -> Self {
@@ -158,19 +249,34 @@ impl<T> Default for Folder<T> {
 impl<T> Known<T> {
     /// What a file said, while it has this stamp.
     pub fn get(&self, stem: &str, stamp: Stamp) -> Option<&Result<T, String>> {
-        let (known, said) = self.0.get(stem)?;
-        (*known == stamp).then_some(said)
+        let known = self.0.get(stem)?;
+        (known.stamp == stamp).then_some(&known.said)
     }
 
-    /// Remembers what a file said; not when it had not rested.
-    pub fn put(&mut self, stem: &str, stamp: Stamp, now: SystemTime, said: Result<T, String>)
+    /// Remembers what a file said; not when it had not rested, unless whatever happens to it from now on is seen.
+    pub fn put(&mut self, stem: &str, stamp: Stamp, now: SystemTime, watched: bool, said: Result<T, String>)
     where
         T: Clone,
     {
-        if stamp.rested(now) {
-            self.0.insert(stem.to_string(), (stamp, said));
+        let rested = stamp.rested(now);
+        if rested || watched {
+            self.0.insert(stem.to_string(), Said { stamp, rested, said });
         } else {
             self.0.remove(stem);
+        }
+    }
+}
+
+impl Touched {
+    /// More than this many are any.
+    const MOST: usize = 1024;
+
+    fn add(&mut self, stem: &str) {
+        if let Self::Some(stems) = self {
+            stems.insert(stem.to_string());
+            if stems.len() > Self::MOST {
+                *self = Self::Any;
+            }
         }
     }
 }
@@ -181,8 +287,16 @@ impl<T> Folder<T> {
         self.known.0.clear();
     }
 
-    /// Forgets the files that are not there any more.
+    /// Forgets the files that are not there any more, and what may have changed though its stamp is the same.
     pub fn keep_listed(&mut self) {
+        match std::mem::take(&mut self.listing.touched) {
+            Touched::Any => self.known.0.retain(|_, known| known.rested),
+            Touched::Some(stems) => {
+                for stem in stems {
+                    self.known.0.remove(&stem);
+                }
+            }
+        }
         let files = &self.listing.files;
         if self.known.0.len() > files.len() {
             let stems: BTreeSet<&str> = files.iter().map(|file| file.stem.as_str()).collect();
@@ -262,10 +376,10 @@ impl Cache {
         let looked = self
             .status
             .listing
-            .look(root, status::FOLDER, "xml", folders, stamped)
+            .look(root, status::FOLDER, "xml", folders, List::Stamped)
             .and_then(|()| {
                 let listing = &mut self.reservations.listing;
-                listing.look(root, reservation::FOLDER, "json", folders, stamped)
+                listing.look(root, reservation::FOLDER, "json", folders, List::Stamped)
             });
         looked.is_ok() && self.times() == times
     }

@@ -42,6 +42,7 @@ pub(super) fn files<'l, T: Clone>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<Found<'l, T>>, LedgerError> {
     known.keep_listed();
+    let watched = known.listing.is_watched();
     let Folder { listing, known } = known;
     let mut found = Vec::with_capacity(listing.files().len());
     let left = left_over(listing.files(), known);
@@ -69,7 +70,7 @@ pub(super) fn files<'l, T: Clone>(
                     // A file that virtfit itself fails on is one that cannot be read: the others go on.
                     let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(format!("failed: {bug}")));
                     if let Some(stamp) = stamp {
-                        known.put(stem, *stamp, now, said.clone());
+                        known.put(stem, *stamp, now, watched, said.clone());
                     }
                     said
                 }
@@ -136,7 +137,7 @@ pub(super) fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::ledger::cache::stamped;
+    use crate::ledger::cache::List;
     use crate::ledger::folders::Folders;
 
     #[test]
@@ -158,7 +159,7 @@ mod tests {
             let mut folders = Folders::default();
             folder
                 .listing
-                .look(&root, "/", "xml", &mut folders, stamped)
+                .look(&root, "/", "xml", &mut folders, List::Stamped)
                 .unwrap();
             let found = files(&root, "/", "xml", later, &mut folder, |text| Ok(text.len())).unwrap();
             assert!(

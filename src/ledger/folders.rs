@@ -5,7 +5,7 @@
 //! and before whoever did it goes on (`inotify(7)`). What it cannot report (a file changed through a link from elsewhere, a folder
 //! that is another one now) is looked at each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 
@@ -29,7 +29,35 @@ struct Watched {
     descriptor: WatchDescriptor,
     /// Device and inode.
     folder: (u64, u64),
-    quiet: bool,
+    /// What happened since it was asked for last.
+    happened: Happened,
+}
+
+/// What happened in a folder.
+#[derive(Debug, Default)]
+enum Happened {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something, to entries of these names.
+    To(BTreeSet<String>),
+    /// Something that tells no name, or to a name that is not UTF-8.
+    Anything,
+}
+
+impl Happened {
+    fn add(&mut self, name: Option<&str>) {
+        match (&mut *self, name) {
+            (Self::Anything, _) => {}
+            (_, None) => *self = Self::Anything,
+            (Self::Nothing, Some(name)) => *self = Self::To(BTreeSet::from([name.to_string()])),
+            (Self::To(names), Some(name)) => {
+                if !names.contains(name) {
+                    names.insert(name.to_string());
+                }
+            }
+        }
+    }
 }
 
 impl Folders {
@@ -57,7 +85,11 @@ impl Folders {
                     for event in events {
                         let lost = event.mask.contains(EventMask::Q_OVERFLOW);
                         for watched in self.watched.values_mut() {
-                            watched.quiet &= !lost && watched.descriptor != event.wd;
+                            if lost {
+                                watched.happened = Happened::Anything;
+                            } else if watched.descriptor == event.wd {
+                                watched.happened.add(event.name.and_then(|name| name.to_str()));
+                            }
                         }
                         if event.mask.contains(EventMask::IGNORED) {
                             self.watched.retain(|_, watched| watched.descriptor != event.wd);
@@ -73,6 +105,11 @@ impl Folders {
                 }
             }
         }
+    }
+
+    /// `true` if all that happens to a folder's entries is seen from the last [`Folders::news`] on.
+    pub fn watches(&self, folder: &str) -> bool {
+        self.watched.contains_key(folder)
     }
 
     /// What happened in a folder, up to the last [`Folders::take_note`], since this was asked before.
@@ -96,9 +133,10 @@ impl Folders {
         let now = (meta.dev(), meta.ino());
         if let Some(watched) = self.watched.get_mut(folder) {
             if watched.folder == now {
-                return match std::mem::replace(&mut watched.quiet, true) {
-                    true => News::None,
-                    false => News::Some,
+                return match std::mem::take(&mut watched.happened) {
+                    Happened::Nothing => News::None,
+                    Happened::To(names) => News::To(names),
+                    Happened::Anything => News::Some,
                 };
             }
             let _ = inotify.watches().remove(watched.descriptor.clone());
@@ -120,7 +158,7 @@ impl Folders {
             let watched = Watched {
                 descriptor,
                 folder: now,
-                quiet: true,
+                happened: Happened::Nothing,
             };
             self.watched.insert(folder.to_string(), watched);
         }
@@ -128,11 +166,13 @@ impl Folders {
     }
 }
 
-/// What happened in a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// News of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// Nothing.
     None,
+    /// Something happened to the entries of these names, and to no others.
+    To(BTreeSet<String>),
     /// Something may have: it is to be listed now, after this was asked.
     Some,
     /// It is not there.
@@ -198,6 +238,34 @@ mod tests {
         assert!(quiet("/a"));
         fs::remove_dir_all(base.join("a")).unwrap();
         assert!(!quiet("/a") && !quiet("/a"));
+    }
+
+    #[test]
+    fn news_name_what_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path();
+        let root = Root::new(base);
+        fs::create_dir(base.join("a")).unwrap();
+        let mut folders = Folders::watching();
+        let mut news = || {
+            folders.take_note();
+            folders.news(&root, "/a")
+        };
+        assert_eq!(news(), News::Some);
+        fs::write(base.join("a/x"), "1").unwrap();
+        fs::rename(base.join("a/x"), base.join("a/y")).unwrap();
+        let names = |names: &[&str]| News::To(names.iter().map(|name| (*name).to_string()).collect());
+        assert_eq!(news(), names(&["x", "y"]));
+        assert_eq!(news(), News::None);
+        fs::remove_file(base.join("a/y")).unwrap();
+        assert_eq!(news(), names(&["y"]));
+        // The folder itself.
+        fs::set_permissions(
+            base.join("a"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
+        assert_eq!(news(), News::Some);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::ledger::cache::{Cache, stamped};
+use crate::ledger::cache::{Cache, List};
 use crate::ledger::files::{files, shown};
 use crate::ledger::read::{LedgerError, Reading, seconds};
 use crate::ledger::reservation::{self, Daemon, Reservation};
@@ -42,11 +42,11 @@ pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Gl
     cache
         .status
         .listing
-        .look(root, status::FOLDER, "xml", folders, stamped)?;
+        .look(root, status::FOLDER, "xml", folders, List::Stamped)?;
     cache
         .reservations
         .listing
-        .look(root, reservation::FOLDER, "json", folders, stamped)?;
+        .look(root, reservation::FOLDER, "json", folders, List::Stamped)?;
     glance_at(root, now, cache)
 }
 

@@ -1,16 +1,17 @@
 //! Reads the whole ledger below a root: status files, reservations, definitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::idset::CpuSet;
-use crate::ledger::cache::{self, Cache, Folder, named, stamped};
+use crate::ledger::cache::{self, Cache, Folder, List};
 use crate::ledger::files::{files, shown};
 use crate::ledger::glance;
 use crate::ledger::pinned::{self, Records};
 use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::taken::same_guest;
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
 use crate::root::Root;
@@ -76,28 +77,28 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
     let folders = &mut cache.folders;
     cache
         .live
-        .look(root, pinned::FOLDER, "json", folders, stamped)
+        .look(root, pinned::FOLDER, "json", folders, List::Stamped)
         .ok();
     cache
         .status
         .listing
-        .look(root, status::FOLDER, "xml", folders, stamped)?;
+        .look(root, status::FOLDER, "xml", folders, List::Stamped)?;
     cache
         .reservations
         .listing
-        .look(root, reservation::FOLDER, "json", folders, stamped)?;
+        .look(root, reservation::FOLDER, "json", folders, List::Stamped)?;
     cache
         .undecided
         .listing
-        .look(root, undecided::FOLDER, "json", folders, stamped)?;
+        .look(root, undecided::FOLDER, "json", folders, List::Stamped)?;
     cache
         .definitions
         .listing
-        .look(root, claims::FOLDER, "xml", folders, stamped)?;
+        .look(root, claims::FOLDER, "xml", folders, List::Stamped)?;
     // A link's name tells, wherever it leads.
     cache
         .autostart
-        .look(root, claims::AUTOSTART_FOLDER, "xml", folders, named)?;
+        .look(root, claims::AUTOSTART_FOLDER, "xml", folders, List::Named)?;
     let times = cache.times();
     if let Some(last) = &cache.last
         && last.times == times
@@ -146,10 +147,12 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
             )),
         }
     }
+    let mut holders = Holders::of(std::mem::take(&mut reading.ledger.holders));
     for reservation in &glance.reservations {
         let moves = reservation.pins.is_some();
-        merge(reservation.holder(), moves, &mut reading.ledger.holders);
+        holders.merge(reservation.holder(), moves);
     }
+    reading.ledger.holders = holders.all;
     reading.warnings.extend(glance.warnings);
     reading.reservations = glance.reservations;
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
@@ -189,26 +192,63 @@ pub(crate) fn seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// One entry a guest: a guest that runs keeps what it was promised until its release, as pins that are not in its XML
-/// are set only after it started. One that `moves` was promised other CPUs than its XML pins it to, or none: until it is
-/// moved, the CPUs of its XML are not its own, but those of whoever was promised them. Where its memory is, its status file
-/// knows better.
-fn merge(reserved: Holder, moves: bool, holders: &mut Vec<Arc<Holder>>) {
-    let running = holders.iter_mut().find(|holder| {
-        super::taken::same_guest((&holder.uuid, &holder.name), (&reserved.uuid, &reserved.name))
-    });
-    match running {
-        None => holders.push(Arc::new(reserved)),
-        Some(holder) => {
-            let holder = Arc::make_mut(holder);
-            if moves && !holder.set_live {
-                holder.pins.clear();
-            }
-            let pinned = |pin: &CpuSet| holder.pins.contains(pin);
-            let more: Vec<CpuSet> = reserved.pins.into_iter().filter(|pin| !pinned(pin)).collect();
-            holder.pins.extend(more);
-            holder.promised.extend_from(&reserved.withheld);
+/// Who holds something, one entry a guest, found by UUID or name.
+struct Holders {
+    all: Vec<Arc<Holder>>,
+    by_uuid: HashMap<String, usize>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Holders {
+    fn of(all: Vec<Arc<Holder>>) -> Self {
+        let mut holders = Self {
+            all: Vec::with_capacity(all.len()),
+            by_uuid: HashMap::new(),
+            by_name: HashMap::new(),
+        };
+        for holder in all {
+            holders.push(holder);
         }
+        holders
+    }
+
+    fn push(&mut self, holder: Arc<Holder>) {
+        let at = self.all.len();
+        // The first of two is the one that is found.
+        self.by_name.entry(holder.name.clone()).or_insert(at);
+        if !holder.uuid.is_empty() {
+            self.by_uuid.entry(holder.uuid.to_ascii_lowercase()).or_insert(at);
+        }
+        self.all.push(holder);
+    }
+
+    /// The same guest's entry, as [`same_guest`] tells.
+    fn find(&self, other: &Holder) -> Option<usize> {
+        let same = |at: &usize| {
+            let holder = self.all.get(*at)?;
+            same_guest((&holder.uuid, &holder.name), (&other.uuid, &other.name)).then_some(*at)
+        };
+        let by_uuid = self.by_uuid.get(&other.uuid.to_ascii_lowercase()).and_then(same);
+        by_uuid.or_else(|| self.by_name.get(&other.name).and_then(same))
+    }
+
+    /// Adds what a guest was promised. A guest that runs keeps it until its release, as pins that are not in its XML are set only
+    /// after it started. One that `moves` was promised other CPUs than its XML pins it to, or none: until it is moved, the CPUs of
+    /// its XML are not its own, but those of whoever was promised them. Where its memory is, its status file knows better.
+    fn merge(&mut self, reserved: Holder, moves: bool) {
+        let running = self.find(&reserved);
+        let Some(holder) = running.and_then(|at| self.all.get_mut(at)) else {
+            self.push(Arc::new(reserved));
+            return;
+        };
+        let holder = Arc::make_mut(holder);
+        if moves && !holder.set_live {
+            holder.pins.clear();
+        }
+        let pinned = |pin: &CpuSet| holder.pins.contains(pin);
+        let more: Vec<CpuSet> = reserved.pins.into_iter().filter(|pin| !pinned(pin)).collect();
+        holder.pins.extend(more);
+        holder.promised.extend_from(&reserved.withheld);
     }
 }
 
