@@ -18,9 +18,13 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::cli::args::{Global, HookArgs};
 use crate::cli::{Exit, Failure, Outcome, input, logger, session};
 use crate::doors::{self, Call, Context, Source};
+use crate::host::load;
+use crate::ledger::cache::Cache;
+use crate::ledger::glance::{self, Glance};
 use crate::ledger::guest::GuestXml;
 use crate::ledger::hook_calls;
 use crate::ledger::process::Parent;
+use crate::ledger::read::{self, LedgerError, Reading};
 use crate::ledger::store::Store;
 use crate::panics::guarded;
 use crate::root::Root;
@@ -193,6 +197,7 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
     let source = Fresh {
         place: session::place(&job.global),
         view: RefCell::default(),
+        ledger: RefCell::default(),
     };
     let context = Context {
         source: &source,
@@ -212,10 +217,29 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
     Ok(outcome)
 }
 
-/// Read when it is first asked for; where it is asked for again, the ledger once more.
+/// Read when it is first asked for; where it is asked for again, what changed in the ledger.
 struct Fresh {
     place: Place,
     view: RefCell<Option<Arc<View>>>,
+    /// What the ledger's files said.
+    ledger: RefCell<Cache>,
+}
+
+impl Fresh {
+    fn reading(&self, now: SystemTime) -> Result<Arc<Reading>, LedgerError> {
+        if self.place.root.is_none() || self.place.assume_empty {
+            return Ok(Arc::default());
+        }
+        read::read_with(&self.place.root, now, &mut self.ledger.borrow_mut())
+    }
+
+    fn first(&self, now: SystemTime) -> Result<View, ViewError> {
+        let policy = self.place.policy_files().policy()?;
+        let host = load(&self.place.root, self.place.topology.as_deref())?;
+        let reading = self.reading(now)?;
+        let view = View::new(self.place.root.clone(), policy, host, Reading::default());
+        Ok(View { reading, ..view })
+    }
 }
 
 impl Source for Fresh {
@@ -223,12 +247,11 @@ impl Source for Fresh {
         let now = SystemTime::now();
         let known = self.view.borrow().clone();
         let view = match known {
-            None => View::read(&self.place, now),
+            None => self.first(now),
             Some(known) => self
-                .place
-                .ledger(now)
+                .reading(now)
                 .map(|reading| View {
-                    reading: Arc::new(reading),
+                    reading,
                     ..View::clone(&known)
                 })
                 .map_err(ViewError::from),
@@ -243,5 +266,9 @@ impl Source for Fresh {
         }
         self.view.replace(Some(Arc::clone(&view)));
         Ok(view)
+    }
+
+    fn glance(&self, root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+        glance::glance_with(root, now, &mut self.ledger.borrow_mut())
     }
 }

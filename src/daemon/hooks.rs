@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::daemon::memo::Memo;
 use crate::daemon::memory::Memory;
 use crate::daemon::server::HookAnswerer;
+use crate::daemon::turns::Turns;
 use crate::doors::{self, Answer, Call, Context, Source};
 use crate::engine::{Decision, EngineError};
 use crate::ledger::glance::Glance;
@@ -30,6 +31,7 @@ pub struct Hooks {
     store: Store,
     /// The libvirt daemon that was marked last as calling the hook.
     caller: Mutex<Option<Caller>>,
+    turns: Turns,
 }
 
 impl Hooks {
@@ -41,6 +43,7 @@ impl Hooks {
             memo: Memo::default(),
             store,
             caller: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -86,6 +89,15 @@ impl HookAnswerer for Hooks {
         // The hook looks too; the file may have come meanwhile.
         if self.is_disabled() {
             return Ok(Answer::default());
+        }
+        // One start is decided on at a time, in the order in which they came.
+        let reserves = matches!(call.action(), HookAction::Prepare | HookAction::Filter);
+        let turn = reserves.then(|| self.turns.take(deadline));
+        if matches!(turn, Some(None)) {
+            return Err(format!(
+                "{} other starts came before it",
+                self.turns.waiting() + 1
+            ));
         }
         let context = Context {
             source: self,

@@ -26,6 +26,7 @@ pub mod server;
 pub mod socket;
 pub mod starts;
 pub mod tasks;
+pub mod turns;
 pub mod unhooked;
 pub mod watch;
 pub mod worker;

@@ -18,6 +18,8 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         Ok(guest) => guest,
         Err(error) => return give_up(None, &format!("stdin: {error}")),
     };
+    // Held from the second decision on.
+    let mut held = None;
     loop {
         let view = match context.source.view() {
             Ok(view) => view,
@@ -54,9 +56,12 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Ok(want) => want,
             Err(error) => return give_up(Some(&guest), &error.to_string()),
         };
-        match reserve::reserve(call, context, &view, &guest, &want, true) {
-            Ok(Reserved::Again) if !context.is_over() => continue,
-            Ok(Reserved::Again) => return give_up(Some(&guest), reserve::OUTRUN),
+        match reserve::reserve(call, context, &view, &guest, &want, true, held.take()) {
+            Ok(Reserved::Again(locked)) if !context.is_over() => {
+                held = Some(locked);
+                continue;
+            }
+            Ok(Reserved::Again(_)) => return give_up(Some(&guest), reserve::OUTRUN),
             Err(error) => return give_up(Some(&guest), &error.to_string()),
             Ok(Reserved::Done) => {}
         }

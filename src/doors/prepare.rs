@@ -39,6 +39,8 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         Ok(guest) => guest,
         Err(error) => return give_up(call, context, None, &format!("stdin: {error}")),
     };
+    // Held from the second decision on.
+    let mut held = None;
     loop {
         let view = match context.source.view() {
             Ok(view) => view,
@@ -80,9 +82,12 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 };
             }
             Fate::Admit { want, told } => {
-                match reserve::reserve(call, context, &view, &guest, &want, false) {
-                    Ok(Reserved::Again) if !context.is_over() => continue,
-                    Ok(Reserved::Again) => return give_up(call, context, Some(&guest), reserve::OUTRUN),
+                match reserve::reserve(call, context, &view, &guest, &want, false, held.take()) {
+                    Ok(Reserved::Again(locked)) if !context.is_over() => {
+                        held = Some(locked);
+                        continue;
+                    }
+                    Ok(Reserved::Again(_)) => return give_up(call, context, Some(&guest), reserve::OUTRUN),
                     Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
                     Ok(Reserved::Done) => {}
                 }

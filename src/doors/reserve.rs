@@ -1,6 +1,9 @@
-//! A decision written down: locked, looked again, and only if nobody was quicker.
+//! Writes a decision down: under the lock, if what it was made from is still so.
+//!
+//! Where another guest was quicker, the lock is kept and the decision made again under it: nobody can be quicker then. So each
+//! guest is decided on twice at most, however many start at once, and mostly nothing is computed under the lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::doors::{Call, Context};
 use crate::idset::CpuSet;
@@ -8,11 +11,11 @@ use crate::ledger::glance::Glance;
 use crate::ledger::guest::GuestXml;
 use crate::ledger::read;
 use crate::ledger::reservation::{self, Reservation, ReservedMemory, ReservedPins};
-use crate::ledger::store::StoreError;
+use crate::ledger::store::{Locked, StoreError};
 use crate::ledger::{process, taken};
 use crate::view::View;
 
-/// Why a decision is given up that others were quicker than, again and again.
+/// Why a decision is given up that others were quicker than.
 pub const OUTRUN: &str = "other guests took what it was to have until its time was over";
 
 /// What a guest is to be promised.
@@ -29,12 +32,12 @@ pub struct Want {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reserved {
+#[derive(Debug)]
+pub enum Reserved<'s> {
     /// It is written.
     Done,
-    /// Somebody else was quicker: decide again.
-    Again,
+    /// Another guest was quicker: decide again, from a view that is read under this lock.
+    Again(Locked<'s>),
 }
 
 impl Want {
@@ -49,19 +52,21 @@ impl Want {
     }
 }
 
-/// Writes what was decided from `view`, unless what it was decided from is no longer so. For `tentative` it is void after
-/// [`reservation::TENTATIVE_SECONDS`]. Nothing wanted: what the guest had is taken back.
+/// Writes what was decided from `view`, unless what it was decided from is no longer so; with `held`, the view was read under
+/// that lock. For `tentative` it is void after [`reservation::TENTATIVE_SECONDS`]. Nothing wanted: what the guest had is taken
+/// back.
 ///
 /// # Errors
 /// The lock was not to be had in time, or the file cannot be written.
-pub fn reserve(
+pub fn reserve<'s>(
     call: &Call,
-    context: &Context<'_>,
+    context: &Context<'s>,
     view: &View,
     guest: &GuestXml,
     want: &Want,
     tentative: bool,
-) -> Result<Reserved, StoreError> {
+    held: Option<Locked<'s>>,
+) -> Result<Reserved<'s>, StoreError> {
     let (store, root, domain) = (context.store, &view.root, &guest.domain);
     if root.is_none() {
         return Ok(Reserved::Done);
@@ -89,14 +94,18 @@ pub fn reserve(
         written_at: now,
         pins: want.pins.clone(),
     };
-    let locked = store.lock(context.deadline)?;
-    if context.source.is_as_it_was(view) {
+    // What was decided under the lock needs no second look: whoever reserves something needs the lock.
+    let (locked, is_sure) = match held {
+        Some(locked) => (locked, true),
+        None => (store.lock(context.deadline)?, false),
+    };
+    if is_sure || context.source.is_as_it_was(view) {
         locked.write(&reservation)?;
         return Ok(Reserved::Done);
     }
     let glance = context.source.glance(root, context.now)?;
     if somebody_was_quicker(view, &glance, &reservation) {
-        return Ok(Reserved::Again);
+        return Ok(Reserved::Again(locked));
     }
     locked.write(&reservation)?;
     // The daemon does it when nobody waits.
@@ -121,12 +130,14 @@ fn somebody_was_quicker(view: &View, glance: &Glance, ours: &Reservation) -> boo
     if glance.running.iter().any(|name| unknown(&name)) {
         return true;
     }
+    let by_uuid: HashMap<&str, &Reservation> = reading
+        .reservations
+        .iter()
+        .map(|seen| (seen.uuid.as_str(), seen))
+        .collect();
     let known = |other: &Reservation| {
-        reading.reservations.iter().any(|seen| {
-            seen.uuid == other.uuid
-                && seen.cpus == other.cpus
-                && seen.withheld == other.withheld
-                && seen.memory == other.memory
+        by_uuid.get(other.uuid.as_str()).is_some_and(|seen| {
+            seen.cpus == other.cpus && seen.withheld == other.withheld && seen.memory == other.memory
         })
     };
     let held = |reservation: &Reservation| {

@@ -12,6 +12,7 @@ pub mod folders;
 pub mod glance;
 pub mod guest;
 pub mod hook_calls;
+pub mod lock;
 pub mod pinned;
 pub mod process;
 pub mod read;

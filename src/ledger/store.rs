@@ -8,14 +8,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use crate::ledger::files;
 use crate::ledger::glance::{self, Glance};
+use crate::ledger::lock;
 use crate::ledger::read::{self, LedgerError};
 use crate::ledger::reservation::{self, Reservation, ReservationError};
 use crate::ledger::undecided::{self, Undecided};
@@ -27,9 +26,6 @@ use crate::whole::{Folder, WriteError};
 pub const FOLDER: &str = "/run/virtfit";
 /// The lock's file. Only root may open it: whoever can open a file can lock it.
 pub const LOCK: &str = "/run/virtfit/lock";
-/// How long to sleep between two attempts at the lock. It is held for one look and one rename, well below a millisecond.
-const PAUSE: Duration = Duration::from_millis(1);
-
 /// Why something was not written. Messages name the file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -82,7 +78,7 @@ impl Store {
         Self { root: root.clone() }
     }
 
-    /// Waits for the lock, no longer than until `deadline`.
+    /// Waits for the lock in the order of arrival, no longer than until `deadline`.
     ///
     /// # Errors
     /// Somebody else has it, or its file cannot be made.
@@ -110,7 +106,7 @@ impl Store {
                 file => file,
             };
             let file = file.map_err(at)?;
-            if let Some(lock) = wait(file, deadline).map_err(at)? {
+            if let Some(lock) = lock::exclusive(file, deadline).map_err(at)? {
                 // Whoever removed the folder meanwhile took the lock everybody else uses with it.
                 if same_file(&lock, &path) {
                     return Ok(Locked {
@@ -289,23 +285,6 @@ impl Locked<'_> {
                 let _ = self.store.unlink(undecided::FOLDER, &stem);
             }
         }
-    }
-}
-
-/// The lock, or nothing at the deadline.
-fn wait(file: File, deadline: Instant) -> io::Result<Option<Flock<File>>> {
-    let mut file = file;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
-            Err((_, error)) => return Err(error.into()),
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(None);
-        }
-        thread::sleep(PAUSE.min(left));
     }
 }
 

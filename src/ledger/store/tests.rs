@@ -1,6 +1,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::UNIX_EPOCH;
 
+use std::time::Duration;
+
 use super::*;
 use crate::idset::CpuSet;
 use crate::units::HostCpu;
