@@ -86,6 +86,29 @@ impl Question {
     /// # Errors
     /// What the stream says, or `InvalidData` for anything that is no question.
     pub fn read(from: &mut impl BufRead) -> io::Result<Self> {
+        let announced = Announced::read(from)?;
+        let words = announced.words(from)?;
+        announced.rest(words, from)
+    }
+}
+
+/// What a question's header announces: nothing of the question itself is read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Its kind.
+    pub kind: Kind,
+    /// Bytes of its words, at most [`MAX_WORDS`].
+    pub words: usize,
+    /// Bytes of its body, at most [`MAX_BODY`].
+    pub body: usize,
+}
+
+impl Announced {
+    /// Reads a question's header.
+    ///
+    /// # Errors
+    /// What the stream says, or `InvalidData` for anything that is no question.
+    pub fn read(from: &mut impl BufRead) -> io::Result<Self> {
         let header = header(from)?;
         let mut parts = header.split(' ');
         let kind = match parts.next() {
@@ -96,16 +119,32 @@ impl Question {
         let words = number(parts.next(), MAX_WORDS)?;
         let body = number(parts.next(), MAX_BODY)?;
         ended(parts.next())?;
-        let words = exactly(from, words)?;
+        Ok(Self { kind, words, body })
+    }
+
+    /// Reads the question's words, which follow the header.
+    ///
+    /// # Errors
+    /// As [`Announced::read`].
+    pub fn words(self, from: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
+        let words = exactly(from, self.words)?;
         if words.last().is_some_and(|last| *last != 0) {
             return Err(garbage("words that do not end"));
         }
         let mut words: Vec<Vec<u8>> = words.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
         words.pop();
-        Ok(Self {
-            kind,
+        Ok(words)
+    }
+
+    /// Reads the body, which follows the words.
+    ///
+    /// # Errors
+    /// As [`Announced::read`].
+    pub fn rest(self, words: Vec<Vec<u8>>, from: &mut impl BufRead) -> io::Result<Question> {
+        Ok(Question {
+            kind: self.kind,
             words,
-            body: exactly(from, body)?,
+            body: exactly(from, self.body)?,
         })
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! Rules:
 //! - Nothing here calls libvirt or waits for a thread that does: libvirt waits for these answers with locks held.
-//! - A thread a connection, at most 64 of them; further ones are closed at once, so that the hook decides by itself.
-//! - A peer that says nothing for a second is dropped. One that panics a thread gets no answer; the daemon goes on.
+//! - A thread a connection, at most 128 of them, and at most 8 of those for who is not root; further ones are closed at once, so
+//!   that the hook decides by itself.
+//! - Who asks is looked at before anything is read. Nothing is read of a question that this peer may not ask, nor of a body that is larger
+//!   than the question has: who may only look costs the daemon 8 times [`READERS_WORDS`] at most.
+//! - A peer that has not asked within a second is dropped, also one that sends byte by byte. One that panics a thread gets no answer;
+//!   the daemon goes on.
 //! - Hooks are taken from root alone; questions by what each of them says.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -31,10 +35,14 @@ use crate::repeats::Repeats;
 use crate::root::Root;
 use crate::xml::Document;
 use virtfit_hook::operation::HookAction;
-use virtfit_hook::wire::{Kind, Question, Reply, Timed};
+use virtfit_hook::wire::{Announced, Kind, Question, Reply, Timed};
 
-/// The most connections at once.
-const MOST: usize = 64;
+/// The most connections at once. libvirt runs 20 hooks at once by default (`max_workers`), and as many again for who has priority.
+const MOST: usize = 128;
+/// The most connections at once of peers that are not root.
+const MOST_READERS: usize = 8;
+/// The longest words of a question by a peer that is not root, in bytes: a question's name and a guest's.
+const READERS_WORDS: usize = 4 << 10;
 /// How many threads wait for connections when there are none.
 const READY: usize = 2;
 /// How long a peer may be silent before it has asked.
@@ -53,6 +61,7 @@ static NO_THREAD: Repeats = Repeats::new();
 static NO_CONNECTION: Repeats = Repeats::new();
 static BUG: Repeats = Repeats::new();
 static TOO_MANY: Repeats = Repeats::new();
+static TOO_MANY_READERS: Repeats = Repeats::new();
 
 /// Decides what a hook is answered.
 pub trait HookAnswerer: Send + Sync {
@@ -108,6 +117,14 @@ pub enum Rights {
     Root,
 }
 
+/// A question that is known.
+struct Known {
+    rights: Rights,
+    /// Longest body, in bytes.
+    most: usize,
+    handler: Handler,
+}
+
 /// What the server knows to answer.
 pub struct Services {
     /// Hooks.
@@ -116,7 +133,7 @@ pub struct Services {
     pub inflight: Arc<Inflight>,
     /// Told what happened; must not wait.
     pub tell: Tell,
-    questions: BTreeMap<String, (Rights, Handler)>,
+    questions: BTreeMap<String, Known>,
 }
 
 impl Services {
@@ -130,9 +147,26 @@ impl Services {
         }
     }
 
-    /// Answers the question `name` (`ledger`, `status`, `definition`) from now on.
+    /// Answers the question `name` (`ledger`, `status`, `definition`), which has no body, from now on.
     pub fn on(&mut self, name: &str, rights: Rights, handler: Handler) {
-        self.questions.insert(name.to_string(), (rights, handler));
+        self.on_body(name, rights, 0, handler);
+    }
+
+    /// Answers a question that has a body of at most `most` bytes from now on.
+    pub fn on_body(&mut self, name: &str, rights: Rights, most: usize, handler: Handler) {
+        let known = Known {
+            rights,
+            most,
+            handler,
+        };
+        self.questions.insert(name.to_string(), known);
+    }
+
+    /// `true` if this peer may ask a question with a body of so many bytes.
+    fn takes_body(&self, name: &str, bytes: usize, peer: Peer) -> bool {
+        self.questions.get(name).is_some_and(|known| {
+            bytes <= known.most && (known.rights == Rights::Readers || peer.is_trusted())
+        })
     }
 }
 
@@ -184,6 +218,7 @@ impl Server {
             services,
             waiting: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
+            readers: AtomicUsize::new(0),
         });
         for _ in 0..READY {
             pool.spawn();
@@ -205,9 +240,55 @@ struct Pool {
     waiting: AtomicUsize,
     /// Threads that answer one.
     busy: AtomicUsize,
+    /// Of these, those that answer a peer that is not root.
+    readers: AtomicUsize,
+}
+
+/// One more in a number, as long as this lives.
+struct Counted<'n> {
+    number: &'n AtomicUsize,
+    before: usize,
+}
+
+impl<'n> Counted<'n> {
+    fn one_more(number: &'n AtomicUsize) -> Self {
+        let before = number.fetch_add(1, Ordering::SeqCst);
+        Self { number, before }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.number.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Pool {
+    /// Serves a connection, if it is root's or few others are.
+    fn admit(&self, stream: &UnixStream) {
+        let credentials = match getsockopt(stream, PeerCredentials) {
+            Ok(credentials) => credentials,
+            Err(error) => return log::debug!("a connection without a peer: {error}"),
+        };
+        let peer = Peer {
+            uid: credentials.uid(),
+            pid: credentials.pid(),
+        };
+        if peer.is_trusted() {
+            return serve(stream, &self.services, peer);
+        }
+        // Counted down by dropping it, also after a panic.
+        let reader = Counted::one_more(&self.readers);
+        if reader.before < MOST_READERS {
+            serve(stream, &self.services, peer);
+        } else {
+            let line = format!(
+                "more than {MOST_READERS} connections at once that are not root's: one is closed unread"
+            );
+            TOO_MANY_READERS.say(Level::Warn, &line);
+        }
+    }
+
     /// One thread more.
     fn spawn(self: &Arc<Self>) {
         let pool = Arc::clone(self);
@@ -248,7 +329,7 @@ impl Pool {
             }
             match taken {
                 Ok((stream, _)) if busy < MOST => {
-                    if let Err(bug) = guarded(|| serve(&stream, &self.services)) {
+                    if let Err(bug) = guarded(|| self.admit(&stream)) {
                         BUG.say(Level::Error, &format!("a connection got no answer: {bug}"));
                     }
                 }
@@ -268,18 +349,11 @@ impl Pool {
 }
 
 /// One connection.
-fn serve(stream: &UnixStream, services: &Services) {
+fn serve(stream: &UnixStream, services: &Services, peer: Peer) {
     let began = Instant::now();
     let served = (|| {
-        let credentials = getsockopt(stream, PeerCredentials)?;
-        let peer = Peer {
-            uid: credentials.uid(),
-            pid: credentials.pid(),
-        };
-        let question = Question::read(&mut BufReader::with_capacity(
-            16 << 10,
-            Timed::new(stream, began + SILENCE),
-        ))?;
+        let from = Timed::new(stream, began + SILENCE);
+        let question = read(&mut BufReader::with_capacity(16 << 10, from), services, peer)?;
         match question.kind {
             Kind::Hook => hook(stream, services, peer, question),
             Kind::Ask => write(stream, &ask(services, peer, &question)),
@@ -289,6 +363,29 @@ fn serve(stream: &UnixStream, services: &Services) {
         // Somebody connected to see whether the daemon is there, or does not wait for the answer.
         log::debug!("a connection ended early: {error}");
     }
+}
+
+/// Reads a question, as far as this peer may ask it.
+fn read(from: &mut impl BufRead, services: &Services, peer: Peer) -> io::Result<Question> {
+    let no = |what| Err(io::Error::new(ErrorKind::PermissionDenied, what));
+    let announced = Announced::read(from)?;
+    if !peer.is_trusted() {
+        if announced.kind == Kind::Hook {
+            return no("a hook that is not root's");
+        }
+        if announced.words > READERS_WORDS {
+            return no("words that are too long");
+        }
+    }
+    let words = announced.words(from)?;
+    // A question that is not known and has no body gets an answer that says so.
+    if announced.kind == Kind::Ask && announced.body > 0 {
+        let name = words.first().map(|name| String::from_utf8_lossy(name));
+        if name.is_none_or(|name| !services.takes_body(&name, announced.body, peer)) {
+            return no("a body that this question does not have");
+        }
+    }
+    announced.rest(words, from)
 }
 
 fn write(stream: &UnixStream, reply: &Reply) -> io::Result<()> {
@@ -311,14 +408,16 @@ fn ask(services: &Services, peer: Peer, question: &Question) -> Reply {
             2,
             format!("virtfitd does not know the question '{}'", name.escape_debug()),
         ),
-        Some((Rights::Root, _)) if !peer.is_trusted() => no(1, format!("only root may ask for '{name}'")),
-        Some((_, handler)) => {
+        Some(known) if known.rights == Rights::Root && !peer.is_trusted() => {
+            no(1, format!("only root may ask for '{name}'"))
+        }
+        Some(known) => {
             let asked = Asked {
                 peer,
                 words,
                 body: &question.body,
             };
-            guarded(|| handler(&asked)).unwrap_or_else(|bug| no(1, bug.to_string()))
+            guarded(|| (known.handler)(&asked)).unwrap_or_else(|bug| no(1, bug.to_string()))
         }
     }
 }

@@ -52,7 +52,7 @@ impl Running {
             stderr: asked.body.to_vec(),
             exit: 0,
         };
-        services.on("echo", Rights::Readers, Box::new(echo));
+        services.on_body("echo", Rights::Readers, 64, Box::new(echo));
         let stopper = server.stopper().unwrap();
         let thread = Some(std::thread::spawn(move || server.run(services)));
         Self {
