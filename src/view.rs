@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::domain::Domain;
 use crate::engine::{self, Decision, EngineError, Inputs, Keep};
 use crate::facts::GuestFacts;
+use crate::host::refresh::load_and_keep;
 use crate::host::{Host, HostError, gather, load};
 use crate::idset::CpuSet;
 use crate::ledger::guest::GuestText;
@@ -127,7 +128,12 @@ impl View {
     /// # Errors
     /// Host or ledger cannot be read.
     pub fn read_with(place: &Place, policy: Policy, now: SystemTime) -> Result<Self, ViewError> {
-        let host = load::load(&place.root, place.topology.as_deref())?;
+        // For hooks, should no daemon run. A folder that stands for a host is left as it is.
+        let keeps = place.topology.is_none() && place.root.is_real() && nix::unistd::geteuid().is_root();
+        let host = match keeps {
+            true => load_and_keep(&place.root)?,
+            false => load::load(&place.root, place.topology.as_deref())?,
+        };
         let reading = place.ledger(now)?;
         Ok(Self::new(place.root.clone(), policy, host, reading))
     }

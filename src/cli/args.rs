@@ -243,6 +243,9 @@ pub struct HookArgs {
     /// Milliseconds another process has spent on this call already.
     #[arg(long, hide = true, value_name = "MS")]
     pub spent: Option<u64>,
+    /// Read the host and keep it for later hooks; nothing else.
+    #[arg(long, hide = true)]
+    pub keep_host: bool,
     /// The process libvirt's hook was run by, where it is not the parent of this one.
     #[arg(long, hide = true, value_name = "PID")]
     pub parent: Option<u32>,

@@ -9,16 +9,24 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::cli::args::{Global, HookArgs};
 use crate::cli::{Exit, Failure, Outcome, input, logger, session};
 use crate::doors::{self, Call, Context, Source};
 use crate::host::load;
+use crate::host::refresh::{load_and_keep, load_kept};
 use crate::ledger::cache::Cache;
 use crate::ledger::glance::{self, Glance};
 use crate::ledger::guest::GuestXml;
@@ -60,6 +68,8 @@ struct Job {
     /// Without the XML.
     call: Call,
     started: Instant,
+    /// Set once the host is read.
+    has_host: Arc<AtomicBool>,
 }
 
 /// Runs it. `started` is when the program began.
@@ -68,6 +78,10 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let root = session::named_root(global).map_or_else(Root::default, Root::new);
     if root.is_real() && !nix::unistd::geteuid().is_root() {
         // A guest of an ordinary user's own libvirt (qemu:///session): not ours.
+        return Outcome::default();
+    }
+    if args.keep_host {
+        keep_host(&root);
         return Outcome::default();
     }
     let call = Call {
@@ -91,6 +105,7 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
         started: started
             .checked_sub(Duration::from_millis(args.spent.unwrap_or(0)))
             .unwrap_or(started),
+        has_host: Arc::default(),
     };
     let kept = logger::to_memory(global.verbose);
     let news = spawn(job.clone());
@@ -123,6 +138,9 @@ fn wait(news: &Receiver<News>, job: &Job) -> doors::Outcome {
             Ok(News::Done(Err(failure))) => break failure.message().to_string(),
             Err(_) if job.action == HookAction::Nothing => return doors::Outcome::default(),
             Err(mpsc::RecvTimeoutError::Timeout) => {
+                if guest.is_some() && !job.has_host.load(Ordering::SeqCst) {
+                    have_host_kept(job);
+                }
                 break format!("no decision within {} ms", DEADLINE.as_millis());
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -131,6 +149,45 @@ fn wait(news: &Receiver<News>, job: &Job) -> doors::Outcome {
         }
     };
     give_up(job.clone(), guest, why)
+}
+
+/// Starts a process that reads the host to its end and keeps it, for the next hook. Nothing is waited for, and none of libvirt's
+/// pipes stays open in it.
+fn have_host_kept(job: &Job) {
+    if job.global.topology.is_some() || job.root.is_none() {
+        return;
+    }
+    let Ok(own) = std::env::current_exe() else {
+        return;
+    };
+    let mut command = Command::new(own);
+    if let Some(root) = session::named_root(&job.global) {
+        command.arg("--root").arg(root);
+    }
+    let spawned = command
+        .args(["hook", "--keep-host", "-"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    if let Err(error) = spawned {
+        log::debug!("the host is not kept: {error}");
+    }
+}
+
+/// Reads the host and keeps it, unless another process is about to.
+fn keep_host(root: &Root) {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let lock = options
+        .open(root.path("/run/virtfit/host.lock"))
+        .map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
+    if let Ok(Ok(_lock)) = lock
+        && let Err(error) = load_and_keep(root)
+    {
+        log::debug!("the host is not kept: {error}");
+    }
 }
 
 /// Leaves the guest undecided. The mark is written by a thread that is not waited for any longer than for the rest.
@@ -198,6 +255,7 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
         place: session::place(&job.global),
         view: RefCell::default(),
         ledger: RefCell::default(),
+        has_host: Arc::clone(&job.has_host),
     };
     let context = Context {
         source: &source,
@@ -223,6 +281,8 @@ struct Fresh {
     view: RefCell<Option<Arc<View>>>,
     /// What the ledger's files said.
     ledger: RefCell<Cache>,
+    /// Set once the host is read.
+    has_host: Arc<AtomicBool>,
 }
 
 impl Fresh {
@@ -235,7 +295,11 @@ impl Fresh {
 
     fn first(&self, now: SystemTime) -> Result<View, ViewError> {
         let policy = self.place.policy_files().policy()?;
-        let host = load(&self.place.root, self.place.topology.as_deref())?;
+        let host = match self.place.topology.as_deref() {
+            None => load_kept(&self.place.root)?,
+            topology => load(&self.place.root, topology)?,
+        };
+        self.has_host.store(true, Ordering::SeqCst);
         let reading = self.reading(now)?;
         let view = View::new(self.place.root.clone(), policy, host, Reading::default());
         Ok(View { reading, ..view })

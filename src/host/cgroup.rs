@@ -13,7 +13,7 @@ use super::{kernel, memlock};
 const BASE: &str = "/sys/fs/cgroup";
 
 /// What guests may use. `None`: no limit known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct GuestLimits {
     pub cpus: Option<CpuSet>,
     pub nodes: Option<NodeSet>,

@@ -15,7 +15,7 @@ use super::{PagePool, index, kernel};
 const DIR: &str = "/sys/devices/system/node";
 
 /// What the kernel says of one node. `None`: it does not say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct NodeState {
     pub cpus: Option<CpuSet>,
     pub memory: Option<KiB>,

@@ -11,6 +11,7 @@ pub mod hwloc;
 mod identity;
 pub mod images;
 pub mod index;
+pub mod kept_file;
 mod kernel;
 pub mod libvirtd;
 pub mod load;
@@ -34,7 +35,7 @@ use crate::idset::{CpuSet, NodeSet};
 use crate::units::{HostCpu, KiB, NodeId};
 
 /// A host: its cores, nodes and what the kernel allows on them. CPU and node numbers may have holes.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Host {
     /// Machine type as `uname -m` and libvirt's `<type arch=…>` name it (`x86_64`, `aarch64`, …).
     pub arch: String,
@@ -76,7 +77,7 @@ pub struct Host {
 }
 
 /// One physical core.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Core {
     /// Its online CPUs (SMT siblings), ascending. Never empty.
     pub cpus: Vec<HostCpu>,
@@ -93,7 +94,7 @@ pub struct Core {
 }
 
 /// One last-level cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Llc {
     /// Cache level: 3 mostly; 0 where the host tells of no cache that cores could share.
     pub level: u32,
@@ -102,7 +103,7 @@ pub struct Llc {
 }
 
 /// One NUMA node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Node {
     /// Its number.
     pub id: NodeId,
@@ -115,7 +116,7 @@ pub struct Node {
 }
 
 /// The huge pages of one size on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PagePool {
     /// Page size.
     pub size: KiB,

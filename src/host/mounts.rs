@@ -12,7 +12,7 @@ use super::error::HostError;
 use super::kernel;
 
 /// One mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Mount {
     /// Where.
     pub point: PathBuf,

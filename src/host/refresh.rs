@@ -16,7 +16,7 @@ use super::error::HostError;
 use super::failed::FailedStarts;
 use super::memory::NodeState;
 use super::mounts::Mount;
-use super::{Host, PagePool, cgroup, kernel, load, memory, mounts};
+use super::{Host, PagePool, cgroup, kept_file, kernel, load, memory, mounts};
 
 /// A host that is kept, and what tells that it is still the same.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ const RT_RUNTIME_AGE: Duration = Duration::from_secs(60);
 const PARTITIONS: &str = "/sys/fs/cgroup/cpuset.cpus.isolated";
 
 /// Everything that can change silently but the pools' page counts; and devices, which are looked at when a guest has one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Mark {
     online: Option<CpuSet>,
     present: Option<CpuSet>,
@@ -54,6 +54,44 @@ struct Mark {
 
 /// The pools of each node, taken out of the mark.
 type Pools = Vec<(NodeId, Option<Vec<PagePool>>)>;
+
+/// Reads the host for a hook: as whoever read it last wrote it down, if nothing that tells of changes says otherwise, else as a
+/// whole.
+///
+/// # Errors
+/// As [`load::load`].
+pub fn load_kept(root: &Root) -> Result<Host, HostError> {
+    match from_file(root)? {
+        Some(host) => Ok(host),
+        None => load_and_keep(root),
+    }
+}
+
+/// Reads the whole host and writes it down for hooks.
+///
+/// # Errors
+/// As [`load::load`].
+pub fn load_and_keep(root: &Root) -> Result<Host, HostError> {
+    let kept = Kept::load(root, root)?;
+    Ok(Arc::unwrap_or_clone(kept.host))
+}
+
+/// The host of the file, with what may change as it is now; `None`: there is none, or the host is another one.
+fn from_file(root: &Root) -> Result<Option<Host>, HostError> {
+    let Some((written, host)) = kept_file::read::<Mark>(root) else {
+        return Ok(None);
+    };
+    let (mark, pools) = Mark::read(root)?;
+    if mark != written {
+        return Ok(None);
+    }
+    let mut host = Arc::new(Host {
+        rt_runtime_us: cgroup::rt_runtime_us(root)?,
+        ..host
+    });
+    count(&mut host, pools);
+    Ok(Some(Arc::unwrap_or_clone(host)))
+}
 
 impl Kept {
     /// Reads the whole host, as [`load::load`] does. `watched` is the same host for what is looked at again and again: with its files
@@ -73,6 +111,9 @@ impl Kept {
         let (mark, pools) = read?;
         count(&mut host, pools);
         let mark = (mark == *before).then_some(mark);
+        if let Some(mark) = &mark {
+            kept_file::write(root, mark, &host);
+        }
         Ok(Self {
             root: root.clone(),
             watched: watched.clone(),

@@ -32,6 +32,7 @@ pub struct Host {
 }
 
 /// Outcome of one hook.
+#[derive(Debug)]
 pub struct Ran {
     pub guest: String,
     pub code: Option<i32>,

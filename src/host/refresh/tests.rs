@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -137,4 +138,66 @@ fn what_cannot_be_read_keeps_what_was() {
     write(&base, "sys/devices/system/cpu/online", "0-x\n");
     assert!(kept.refresh().is_err());
     assert!(Arc::ptr_eq(&before, kept.host()));
+}
+
+#[test]
+fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
+    let (_dir, base) = copy("snc-offline");
+    let root = Root::new(&base);
+    let boot = "proc/sys/kernel/random/boot_id";
+    let file = base.join("run/virtfit/host");
+    write(&base, boot, "b0\n");
+    let fresh = load::load(&root, None).unwrap();
+    assert!(from_file(&root).unwrap().is_none());
+    assert_eq!(load_and_keep(&root).unwrap(), fresh);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    let good = fs::read_to_string(&file).unwrap();
+    assert_eq!(from_file(&root).unwrap(), Some(fresh.clone()));
+    let (head, body) = good.split_once('\n').unwrap();
+    let with_digest = |body: &str| {
+        let (start, _) = head.rsplit_once(' ').unwrap();
+        format!("{start} {}\n{body}", crate::policy::digest::of(body))
+    };
+    assert_eq!(with_digest(body), good);
+    let texts = [
+        String::new(),
+        good[..good.len() / 2].to_string(),
+        good.replacen("virtfit-host 1", "virtfit-host 2", 1),
+        good.replacen(crate::version::VERSION.split(' ').next().unwrap(), "9.9.9", 1),
+        good.replacen("\"llc\":0", "\"llc\":1", 1),
+        with_digest("[]"),
+        with_digest(&body.replace("\"llc\":0", "\"llc\":99")),
+        with_digest(&body.replacen("\"cpus\":[0", "\"cpus\":[1", 1)),
+        format!("{good}\n"),
+    ];
+    for text in texts {
+        fs::write(&file, &text).unwrap();
+        assert_eq!(from_file(&root).unwrap(), None, "{:.200}", text);
+        // What is not believed is read and written anew.
+        assert_eq!(load_kept(&root).unwrap(), fresh);
+        assert_eq!(fs::read_to_string(&file).unwrap(), good);
+    }
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o620)).unwrap();
+    assert_eq!(from_file(&root).unwrap(), None, "others may write it");
+    fs::rename(&file, base.join("elsewhere")).unwrap();
+    fs::set_permissions(base.join("elsewhere"), PermissionsExt::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(base.join("elsewhere"), &file).unwrap();
+    assert_eq!(from_file(&root).unwrap(), None, "a link");
+    fs::rename(base.join("elsewhere"), &file).unwrap();
+    assert!(from_file(&root).unwrap().is_some());
+    // Page counts are those of now; another online CPU or boot is another host.
+    let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages";
+    write(&base, pool, "17\n");
+    assert_eq!(from_file(&root).unwrap(), Some(load::load(&root, None).unwrap()));
+    write(&base, boot, "b1\n");
+    assert_eq!(from_file(&root).unwrap(), None, "an earlier boot");
+    write(&base, boot, "b0\n");
+    write(&base, "sys/devices/system/cpu/online", "0-2,4-14\n");
+    assert_eq!(from_file(&root).unwrap(), None, "another CPU is offline");
+    assert_eq!(load_kept(&root).unwrap(), load::load(&root, None).unwrap());
+    // A host whose boots nothing tells apart keeps nothing.
+    fs::remove_file(&file).unwrap();
+    fs::remove_file(base.join(boot)).unwrap();
+    load_and_keep(&root).unwrap();
+    assert!(!file.exists());
 }

@@ -1,0 +1,96 @@
+//! The host's structure in a file, for hooks that find no daemon: hwloc reads a host of 4,096 CPUs in seconds, and a hook has one.
+//!
+//! ```text
+//! /run/virtfit/host   virtfit-host 1 PROGRAM BOOT DIGEST\n, then JSON: what tells that the host is another one now, and the host
+//! ```
+//! Written whole, 0600, by whoever read the host as root: the daemon, `virtfit`, a hook. What is not exactly so is absent: a file of
+//! another user or that others may write, of another version or program, of an earlier boot, cut off, changed, or of a host that
+//! contradicts itself. What may have changed since is for [`super::refresh`] to look at.
+
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+
+use nix::fcntl::OFlag;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Host;
+use crate::idset::CpuSet;
+use crate::ledger::process;
+use crate::policy::digest;
+use crate::root::Root;
+use crate::version::VERSION;
+use crate::whole::Folder;
+
+/// The folder it is in.
+const FOLDER: &str = "/run/virtfit";
+/// Its name there.
+const NAME: &str = "host";
+/// The largest that is read, in bytes: a host of 16,384 CPUs takes about 2 MiB.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Writes a host and what tells that it is another one; what cannot be written is left out, with a word in the debug log.
+pub fn write<M: Serialize>(root: &Root, mark: &M, host: &Host) {
+    let Some(head) = head(root) else {
+        return;
+    };
+    let written = serde_json::to_string(&(mark, host))
+        .map_err(std::io::Error::from)
+        .and_then(|body| {
+            let text = format!("{head} {}\n{body}", digest::of(&body));
+            Folder::new(root.path(FOLDER), 0o755).write(NAME, &text)
+        });
+    if let Err(error) = written {
+        log::debug!("{FOLDER}/{NAME}: {error}: hooks without a daemon read the host by themselves");
+    }
+}
+
+/// Reads what was written; `None`: there is none that can be believed.
+pub fn read<M: DeserializeOwned>(root: &Root) -> Option<(M, Host)> {
+    let text = text(root)?;
+    let (first, body) = text.split_once('\n')?;
+    if first != format!("{} {}", head(root)?, digest::of(body)) {
+        return None;
+    }
+    let (mark, host): (M, Host) = serde_json::from_str(body).ok()?;
+    is_sound(&host).then_some((mark, host))
+}
+
+/// The first line without the digest; `None` where nothing tells of boots.
+fn head(root: &Root) -> Option<String> {
+    let boot = process::boot_id(root).filter(|boot| !boot.is_empty())?;
+    let program = VERSION.replace(char::is_whitespace, "_");
+    Some(format!("virtfit-host 1 {program} {boot}"))
+}
+
+/// The file's text, if nobody but root, or the user this runs as, can have written it.
+fn text(root: &Root) -> Option<String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(root.path(FOLDER).join(NAME))
+        .ok()?;
+    let meta = file.metadata().ok()?;
+    let ours = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();
+    if !meta.is_file() || !ours || meta.mode() & 0o022 != 0 || meta.len() > MAX_BYTES {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// `true` for a host that placement can work with: indices exist, each CPU is in one core, each core on a node.
+fn is_sound(host: &Host) -> bool {
+    let mut seen = CpuSet::new();
+    let mut count = 0;
+    for core in &host.cores {
+        if core.cpus.is_empty() || core.llc >= host.llcs.len() || host.node(core.node).is_none() {
+            return false;
+        }
+        count += core.cpus.len();
+        seen.extend_from(&core.cpus.iter().copied().collect());
+    }
+    count > 0 && seen.len() == count && seen == host.online
+}
