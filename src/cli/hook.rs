@@ -254,7 +254,8 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
     let source = Fresh {
         place: session::place(&job.global),
         view: RefCell::default(),
-        ledger: RefCell::default(),
+        // Of two readings only what changed between them is read again.
+        ledger: RefCell::new(Cache::watching()),
         has_host: Arc::clone(&job.has_host),
     };
     let context = Context {
