@@ -760,3 +760,28 @@ fn every_error_of_a_policy_is_told() {
     good.serve(&["profile", "show", "nope"], "")
         .broken("there is no profile 'nope'");
 }
+
+#[test]
+fn names_for_the_completion_of_shells() {
+    let host = Root::new();
+    for name in ["web", "db-1", "two words", "$(id)"] {
+        host.define(name);
+    }
+    host.write("etc/libvirt/qemu/two\nlines.xml", "");
+    host.write("etc/virtfit/policy.toml", "[profile.mine]\ninherits = \"fit\"\n");
+    let listed = |names| host.run(&["complete", names], "").expect(0, "", "").stdout;
+    assert_eq!(listed("guests"), "$(id)\ndb-1\ntwo words\nweb\n");
+    let profiles = listed("profiles");
+    for name in ["mine", "fit", "off"] {
+        assert!(profiles.lines().any(|line| line == name), "{profiles}");
+    }
+    // Profiles that are built in are there whatever the policy says.
+    host.write("etc/virtfit/policy.toml", "[[rule]\n");
+    let profiles = listed("profiles");
+    assert!(
+        profiles.contains("fit\n") && !profiles.contains("mine"),
+        "{profiles}"
+    );
+    // Nobody is meant to type it.
+    assert!(!run(&["--help"], "").stdout.contains("complete"));
+}

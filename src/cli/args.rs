@@ -101,6 +101,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         caller: PathBuf,
     },
+    /// List names for a shell's completion, one a line
+    #[command(hide = true)]
+    Complete {
+        /// The kind of names
+        names: Names,
+    },
     /// List and show profiles; set one for a guest
     #[command(
         subcommand,
@@ -113,6 +119,15 @@ pub enum Command {
         after_help = "Examples:\n  virtfit policy check\n  virtfit policy check ./policy.toml\n  virtfit policy show"
     )]
     Policy(PolicyCommand),
+}
+
+/// The names that `complete` lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Names {
+    /// Guests that have a definition
+    Guests,
+    /// Profiles, built-in and from the policy
+    Profiles,
 }
 
 /// What `plan` and `rewrite` share.

@@ -40,28 +40,39 @@ pub fn read(root: &Root, words: &[OsString], reading: &Reading) -> Result<Chosen
     }
     for word in words {
         let word = word.to_string_lossy();
-        // A guest may be called like a pattern.
-        if !is_pattern(&word) || names(root)?.iter().any(|name| *name == word) {
+        let Some(names) = matching(root, &word)? else {
             match one(root, &word, reading) {
                 Err(error) if words.len() == 1 => return Err(error),
                 // One of several that is broken does not hide the others.
                 read => chosen.add(read),
             }
             continue;
-        }
-        let glob = Glob::parse(&word).map_err(|(_, problem)| Failure::Usage(format!("{word}: {problem}")))?;
-        let names: Vec<String> = names(root)?
-            .into_iter()
-            .filter(|name| glob.matches(name))
-            .collect();
-        if names.is_empty() {
-            return Err(Failure::Broken(format!("{word}: no guest's name matches")));
-        }
+        };
         for name in names {
             chosen.add(one(root, &name, reading));
         }
     }
     Ok(chosen)
+}
+
+/// Returns the names of the guests that match a pattern; `None` for a word that is the name of one guest.
+///
+/// # Errors
+/// The word is no pattern that can be read, or none matches.
+pub fn matching(root: &Root, word: &str) -> Result<Option<Vec<String>>, Failure> {
+    // A guest may be called like a pattern.
+    if !is_pattern(word) || names(root)?.iter().any(|name| name == word) {
+        return Ok(None);
+    }
+    let glob = Glob::parse(word).map_err(|(_, problem)| Failure::Usage(format!("{word}: {problem}")))?;
+    let names: Vec<String> = names(root)?
+        .into_iter()
+        .filter(|name| glob.matches(name))
+        .collect();
+    match names.is_empty() {
+        true => Err(Failure::Broken(format!("{word}: no guest's name matches"))),
+        false => Ok(Some(names)),
+    }
 }
 
 impl Chosen {
@@ -99,8 +110,11 @@ fn one(root: &Root, word: &str, reading: &Reading) -> Result<Definition, Failure
     })
 }
 
-/// Names of all guests that have a definition.
-fn names(root: &Root) -> Result<Vec<String>, Failure> {
+/// Returns the names of all guests that have a definition.
+///
+/// # Errors
+/// The folder of definitions may not be read; or an ordinary user cannot ask the daemon.
+pub fn names(root: &Root) -> Result<Vec<String>, Failure> {
     if !ask::has_to(root) {
         return guest::definitions(root);
     }

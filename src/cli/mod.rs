@@ -13,6 +13,7 @@ pub mod apply;
 pub mod args;
 pub mod ask;
 pub mod chosen;
+pub mod complete;
 pub mod confirm;
 pub mod daemon;
 pub mod guest;
@@ -101,6 +102,7 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         Command::Profile(command) => profile::run(&args.global, command),
         Command::Status(options) => status::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
+        Command::Complete { names } => complete::run(&args.global, *names),
         Command::Hook(_) | Command::Daemon { .. } => Ok(Outcome::default()),
     };
     output::write(&result.unwrap_or_else(Failure::into_outcome)).into()

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
+mod bash;
+mod completions;
 mod markdown;
 mod page;
 mod tidy;
 
 use clap::CommandFactory as _;
-use clap_complete::Shell;
 
 fn main() -> ExitCode {
     virtfit::panics::quiet();
@@ -60,23 +61,13 @@ fn man(to: &Path) -> io::Result<()> {
     )
 }
 
+/// A script for each shell.
 fn completions(to: &Path) -> io::Result<()> {
     fresh(to)?;
-    for (shell, file) in [
-        (Shell::Bash, "virtfit.bash"),
-        (Shell::Zsh, "_virtfit"),
-        (Shell::Fish, "virtfit.fish"),
-    ] {
-        let mut text = Vec::new();
-        clap_complete::generate(
-            shell,
-            &mut virtfit::cli::args::Args::command(),
-            "virtfit",
-            &mut text,
-        );
-        fs::write(to.join(file), text)?;
-    }
-    Ok(())
+    let virtfit = completions::offered(&virtfit::cli::args::Args::command());
+    fs::write(to.join("virtfit.bash"), bash::script(&virtfit))?;
+    fs::write(to.join("_virtfit"), completions::zsh(&virtfit)?)?;
+    fs::write(to.join("virtfit.fish"), completions::fish(&virtfit)?)
 }
 
 /// An empty folder, so that a command that is gone leaves no page.

@@ -1,0 +1,28 @@
+//! `virtfit complete`: names for the completions of shells, one a line (`packaging/generate` writes the scripts that ask).
+
+use crate::cli::args::{Global, Names};
+use crate::cli::{Failure, Outcome, chosen, session};
+use crate::policy::Policy;
+
+/// Lists these names. Neither libvirt nor the host's topology is asked: a shell waits for the answer.
+///
+/// # Errors
+/// The definitions may not be read, and no daemon answers in their place.
+pub fn run(global: &Global, names: Names) -> Result<Outcome, Failure> {
+    let names = match names {
+        Names::Guests => chosen::names(&session::host(global)?)?,
+        Names::Profiles => profiles(global),
+    };
+    let lines = names
+        .iter()
+        // A name with a line break in it would be two other names.
+        .filter(|name| !name.contains(char::is_control))
+        .map(|name| format!("{name}\n"));
+    Ok(Outcome::answer(lines.collect::<String>()))
+}
+
+/// Returns the names of all profiles; of a broken policy those that are built in.
+fn profiles(global: &Global) -> Vec<String> {
+    let policy = session::load_policy(global).unwrap_or_else(|_| Policy::builtin());
+    policy.profiles.into_keys().collect()
+}
