@@ -762,6 +762,39 @@ fn every_error_of_a_policy_is_told() {
 }
 
 #[test]
+fn a_pattern_is_one_beside_files_too() {
+    let host = Root::new();
+    for name in ["db-1", "db-2", "web"] {
+        host.define(name);
+    }
+    let file = host.write("new.xml", &domain("new", ""));
+    let file = file.to_str().unwrap();
+    let names = |words: &[&str], stdin: &str| {
+        let ran = host.run(words, stdin).expect(0, "", "");
+        let plans: Vec<serde_json::Value> = serde_json::from_str(&ran.stdout).unwrap();
+        plans
+            .iter()
+            .map(|plan| plan["guest"].as_str().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&["plan", "db-*", file, "--json"], ""),
+        ["db-1", "db-2", "new"]
+    );
+    // A guest that is named twice is meant once.
+    assert_eq!(
+        names(&["plan", file, "db-2", "db-?", "--json"], ""),
+        ["new", "db-2", "db-1"]
+    );
+    let stdin = domain("piped", "");
+    assert_eq!(names(&["plan", "-", "w*", "--json"], &stdin), ["piped", "web"]);
+    host.run(&["plan", "x*", file], "")
+        .broken("x*: no guest's name matches");
+    let ran = run(&["--topology", HOST, "plan", "db-*", file], "");
+    ran.expect(2, "", "a host without guests");
+}
+
+#[test]
 fn names_for_the_completion_of_shells() {
     let host = Root::new();
     for name in ["web", "db-1", "two words", "$(id)"] {

@@ -50,6 +50,15 @@ impl Source {
         Self::Guest(word.to_string_lossy().into_owned())
     }
 
+    /// Returns the word that means this source.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Stdin => "-".into(),
+            Self::File(path) => path.to_string_lossy().into_owned(),
+            Self::Guest(word) => word.clone(),
+        }
+    }
+
     /// Reads it. `root` is where definitions are, if anywhere.
     ///
     /// # Errors

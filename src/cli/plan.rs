@@ -20,24 +20,28 @@ use crate::view::Ask;
 /// # Errors
 /// An input, the host or the policy is broken.
 pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
-    let sources: Vec<Source> = args.inputs.iter().map(|word| Source::of(word)).collect();
+    let mut sources: Vec<Source> = args.inputs.iter().map(|word| Source::of(word)).collect();
     let pattern = |source: &Source| matches!(source, Source::Guest(word) if chosen::is_pattern(word));
-    if sources.iter().all(|source| matches!(source, Source::Guest(_))) && sources.len() != 1
-        || sources.iter().any(pattern)
-    {
-        return guests(global, args, sources.is_empty() || sources.iter().any(pattern));
+    let patterns = sources.iter().any(pattern);
+    // Guests alone are planned together; with files, which are no guests of the host yet, each is planned by itself.
+    let only_guests = sources.iter().all(|source| matches!(source, Source::Guest(_)));
+    if only_guests && (patterns || sources.len() != 1) {
+        return guests(global, args, patterns || sources.is_empty());
     }
     if sources.iter().filter(|source| **source == Source::Stdin).count() > 1 {
         return Err(Failure::Usage("stdin can be read once: give - once".into()));
     }
     let root = session::root(global);
+    if patterns {
+        sources = without_patterns(&sources, &root)?;
+    }
     // One of several that is broken does not hide the others; one alone is told before policy and host are read.
     let alone = sources.len() == 1;
     let mut failed = Vec::new();
     let mut loaded = Vec::new();
-    for (word, source) in args.inputs.iter().zip(&sources) {
+    for source in &sources {
         match load(source, &root) {
-            Ok(input) => loaded.push((word.to_string_lossy().into_owned(), input)),
+            Ok(input) => loaded.push((source.word(), input)),
             Err(error) if alone => return Err(error),
             Err(error) => failed.push(error),
         }
@@ -80,14 +84,45 @@ fn with_policy(session: &Session) -> Outcome {
     outcome
 }
 
+/// Replaces each pattern by the guests that match it.
+fn without_patterns(sources: &[Source], root: &Root) -> Result<Vec<Source>, Failure> {
+    let mut out = Vec::new();
+    for source in sources {
+        let names = match source {
+            Source::Guest(word) if chosen::is_pattern(word) => {
+                on_a_host(root)?;
+                chosen::matching(root, word)?
+            }
+            _ => None,
+        };
+        let found = match names {
+            Some(names) => names.into_iter().map(Source::Guest).collect(),
+            None => vec![source.clone()],
+        };
+        for source in found {
+            // A guest that is named twice is meant once.
+            if !out.contains(&source) {
+                out.push(source);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Refuses a root without guests.
+fn on_a_host(root: &Root) -> Result<(), Failure> {
+    match root.is_none() {
+        true => Err(Failure::Usage(
+            "--topology alone is a host without guests: give a file, -, or --root".into(),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Plans for several guests of the host, made together as `virtfit apply` makes them.
 fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failure> {
     let root = session::root(global);
-    if root.is_none() {
-        return Err(Failure::Usage(
-            "--topology alone is a host without guests: give a file, -, or --root".into(),
-        ));
-    }
+    on_a_host(&root)?;
     let options = &args.options;
     let session = Session::open_to_show(global, false)?;
     let found = chosen::read(&root, &args.inputs, &session.view.reading)?;
