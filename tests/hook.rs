@@ -528,7 +528,7 @@ fn what_virtfit_does_is_taken_with_care() {
             &refusing,
             0,
             "",
-            "g: migrate: nothing was changed",
+            "; other guests may run on its CPUs",
             0,
         ),
         (
@@ -614,6 +614,10 @@ fn a_missing_virtfit_is_a_line() {
     for words in MEANINGFUL {
         let ran = host.run(words, &domain(""));
         ran.expect(0, "", "nothing was changed: virtfitd", 0).one_line();
+        // Nothing holds the CPUs of a guest that comes to run here.
+        let comes = ["prepare", "migrate", "restore"].contains(&words.split(' ').nth(1).unwrap());
+        let unreserved = ran.stderr.ends_with("; other guests may run on its CPUs\n");
+        assert_eq!(unreserved, comes, "{ran:?}");
         let exit = i32::from(words.contains("prepare"));
         let ran = host.run(words, &domain(REFUSES));
         ran.expect(exit, "", "virtfitd does not", 0).one_line();

@@ -110,9 +110,11 @@ impl HookAnswerer for Hooks {
         match outcome.undecided {
             // In-process there is more time.
             Some(why) if Instant::now() >= deadline => Err(why),
-            Some(why) => {
+            Some(_) => {
                 // libvirt throws away what a hook says that ends well.
-                log::warn!("{}: {}: nothing was changed: {why}", call.guest, call.operation);
+                for line in &outcome.answer.stderr {
+                    log::warn!("{}", line.strip_prefix("virtfit: ").unwrap_or(line));
+                }
                 Ok(outcome.answer)
             }
             None => Ok(outcome.answer),

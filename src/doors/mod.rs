@@ -211,9 +211,8 @@ pub fn undecided(
             ..Outcome::default()
         };
     }
-    let mut line = messages::nothing_changed(&call.guest, &call.operation, &why);
+    let line = messages::nothing_changed(&call.guest, &call.operation, action, &why);
     if matches!(action, HookAction::Prepare | HookAction::Filter) {
-        line.push_str("; other guests may run on its CPUs");
         let uuid = guest.map(|guest| guest.domain.uuid.as_str()).unwrap_or_default();
         let mark = Undecided {
             uuid: uuid.into(),
