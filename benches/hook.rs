@@ -18,17 +18,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use virtfit::daemon::hooks::Hooks;
-use virtfit::daemon::memory::Memory;
-use virtfit::daemon::serve;
+use virtfit::daemon::hook_answers::Hooks;
+use virtfit::daemon::run;
 use virtfit::daemon::server::HookAnswerer;
-use virtfit::doors::Call;
 use virtfit::engine::Decision;
-use virtfit::hypervisor::Absent;
-use virtfit::ledger::process::Parent;
-use virtfit::plan::Scope;
-use virtfit::root::Root;
-use virtfit::view::{Ask, Place, View};
+use virtfit::hook_events::Call;
+use virtfit::host::libvirt_process::Parent;
+use virtfit::hostfs::Root;
+use virtfit::libvirt::Absent;
+use virtfit::snapshot::cache::Memory;
+use virtfit::snapshot::{Ask, Place, View};
+use virtfit::types::plan::Scope;
 
 #[path = "../tests/common/installed.rs"]
 mod installed;
@@ -347,7 +347,7 @@ fn enter(root: &str) -> Place {
 /// Answers on a root's socket until it is killed.
 fn serve(root: &str) -> ExitCode {
     let place = enter(root);
-    serve::run(place, Box::new(|| Box::new(Absent))).unwrap();
+    run::run(place, Box::new(|| Box::new(Absent))).unwrap();
     ExitCode::SUCCESS
 }
 

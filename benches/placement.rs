@@ -15,11 +15,11 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use common::hard::{self, boards, celled, guest, host, some, supplies};
 use virtfit::engine::supply::Supplies;
 use virtfit::host::Host;
-use virtfit::idset::CpuSet;
 use virtfit::ledger::{self, Claim, Holder, Ledger, MemoryUse};
 use virtfit::placement::place;
-use virtfit::policy::{HostPolicy, Policy, sets};
-use virtfit::units::{HostCpu, KiB, NodeId};
+use virtfit::policy::{HostPolicy, Policy, cpu_sets};
+use virtfit::types::ids::{HostCpu, KiB, NodeId};
+use virtfit::types::idset::CpuSet;
 
 /// 200 guests of two CPUs and two 1-GiB pages each, a claim for every second of them.
 fn ledger(host: &Host) -> Ledger {
@@ -61,13 +61,15 @@ fn beside_200(c: &mut Criterion) {
         share_cores: false,
         ..HostPolicy::default()
     };
-    let sets = sets::resolve(&policy, &host);
+    let sets = cpu_sets::resolve(&policy, &host);
     let taken = |policy: &HostPolicy| ledger::taken(&ledger, "", "new", &host, &sets.dedicated, policy);
     let known = taken(&policy);
     let supplies = Supplies::new(&host, &sets, &known, &policy);
     let demand = guest(8, 8);
     let mut group = c.benchmark_group("8 vCPUs beside 200 guests on 1024 CPUs");
-    group.bench_function("sets", |b| b.iter(|| sets::resolve(&policy, black_box(&host))));
+    group.bench_function("sets", |b| {
+        b.iter(|| cpu_sets::resolve(&policy, black_box(&host)))
+    });
     group.bench_function("taken", |b| b.iter(|| taken(black_box(&policy))));
     group.bench_function("taken, cores not shared", |b| {
         b.iter(|| taken(black_box(&unshared)))
@@ -80,7 +82,7 @@ fn beside_200(c: &mut Criterion) {
     });
     group.bench_function("all", |b| {
         b.iter(|| {
-            let sets = sets::resolve(&policy, black_box(&host));
+            let sets = cpu_sets::resolve(&policy, black_box(&host));
             let taken = ledger::taken(&ledger, "", "new", &host, &sets.dedicated, &policy);
             let supplies = Supplies::new(&host, &sets, &taken, &policy);
             place(&host, &demand, &supplies.now, &supplies.empty).unwrap()

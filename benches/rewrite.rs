@@ -13,15 +13,15 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 
 use virtfit::domain;
 use virtfit::engine::{Decision, Inputs, decide};
-use virtfit::facts::{GuestFacts, ImageFacts};
-use virtfit::idset::CpuSet;
 use virtfit::ledger::Ledger;
-use virtfit::plan::Scope;
 use virtfit::policy::Policy;
 use virtfit::policy::profile::OnNoFit;
 use virtfit::rewrite::{Head, Shape, apply, revert};
-use virtfit::settings::{DiskAttribute, Setting, Target, Value};
-use virtfit::units::{HostCpu, KiB, VcpuId};
+use virtfit::types::devices::{GuestFacts, ImageFacts};
+use virtfit::types::ids::{HostCpu, KiB, VcpuId};
+use virtfit::types::idset::CpuSet;
+use virtfit::types::plan::Scope;
+use virtfit::types::setting::{DiskAttribute, Setting, Target, Value};
 use virtfit::xml::Document;
 
 /// A guest of 8 vCPUs with so many disks and as many interfaces: about 900 bytes each pair.

@@ -17,15 +17,15 @@ use std::time::{Duration, SystemTime};
 
 use families::FAMILIES;
 use meter::{Cost, measured};
-use virtfit::doors::live;
-use virtfit::ledger::pinned::Records;
+use virtfit::hostfs::Root;
+use virtfit::ledger::live_pins::Records;
 use virtfit::ledger::{claims, status};
-use virtfit::plan::Scope;
+use virtfit::live::plan;
 use virtfit::policy::Files;
 use virtfit::rewrite;
-use virtfit::root::Root;
-use virtfit::units::KiB;
-use virtfit::view::{Ask, Place, View};
+use virtfit::snapshot::{Ask, Place, View};
+use virtfit::types::ids::KiB;
+use virtfit::types::plan::Scope;
 use virtfit::xml::Document;
 use virtfit::xml::tree::MAX_BYTES;
 
@@ -73,13 +73,13 @@ fn worked_out(text: &str, views: &[View]) {
         for scope in [Scope::Boot, Scope::Incoming] {
             let _ = view.decide(text, Ask::of(scope));
         }
-        let case = live::Case {
+        let case = plan::Case {
             status: &running(text),
             reservation: None,
             follows: true,
             pinned: &Records::default(),
         };
-        let _ = live::plan(case, view);
+        let _ = plan::plan(case, view);
     }
 }
 
@@ -121,7 +121,7 @@ fn another_guests_file_costs_a_start_no_more_than_a_moment() {
     let most = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 100 });
     for (name, family) in FAMILIES {
         let mut text = family(MAX_BYTES / family(1_000).len() * 1_000);
-        while text.len() > virtfit::ledger::files::MAX_BYTES as usize {
+        while text.len() > virtfit::ledger::reader::files::MAX_BYTES as usize {
             let fewer = text.len() / 2;
             text = family(fewer / (family(1_000).len() / 1_000 + 1));
         }

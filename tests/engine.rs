@@ -6,10 +6,10 @@ mod asked;
 
 use asked::{Asked, guest, pins};
 use virtfit::engine::{self, Inputs};
-use virtfit::facts::GuestFacts;
 use virtfit::ledger::Ledger;
-use virtfit::plan::Scope;
 use virtfit::policy::Policy;
+use virtfit::types::devices::GuestFacts;
+use virtfit::types::plan::Scope;
 
 /// A disk of a file that is not there, with these attributes of its driver.
 fn disk(target: &str, driver: &str) -> String {
@@ -245,7 +245,7 @@ fn floating_vcpus_keep_a_cpuset() {
 #[test]
 fn pins_outside_the_slice_do_not_fit() {
     let mut asked = Asked::on("paper");
-    asked.host.guest_cpus = Some(virtfit::cpulist::parse("2-3,18-19").unwrap());
+    asked.host.guest_cpus = Some(virtfit::types::cpulist::parse("2-3,18-19").unwrap());
     let table: [(&str, &[&str]); 4] = [
         ("- -", &["pins 3 19"]),
         (
@@ -482,7 +482,7 @@ fn a_later_place_has_the_same_caches_and_packages() {
 /// What failed to start with a CPU mode is not given it again; what it was given of the CPU before goes.
 #[test]
 fn a_cpu_mode_that_does_not_start_is_left_out() {
-    use virtfit::host::failed::FailedStart;
+    use virtfit::host::failed_starts::FailedStart;
     const UUID: &str = "a37a9b65-15f7-58b0-990d-11ce0c9a3af9";
     let mut host = Asked::on("paper");
     let xml = guest(4, 1024, "", "", "");
@@ -663,7 +663,7 @@ fn pins_that_are_kept_are_said() {
             !away.is_empty(),
             "{row}"
         );
-        let line = virtfit::doors::words::summary(plan);
+        let line = virtfit::hook_events::lines::summary(plan);
         for said in kept.iter().chain((!away.is_empty()).then_some(&away)) {
             assert!(line.contains(said), "{row}: {said} in {line}");
         }

@@ -13,12 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use virtfit::daemon::hooks::Hooks;
-use virtfit::daemon::inflight::Inflight;
-use virtfit::daemon::memory::Memory;
+use virtfit::daemon::hook_answers::Hooks;
+use virtfit::daemon::in_flight::Inflight;
 use virtfit::daemon::server::{Server, Services, Stopper};
-use virtfit::root::Root;
-use virtfit::view::Place;
+use virtfit::hostfs::Root;
+use virtfit::snapshot::Place;
+use virtfit::snapshot::cache::Memory;
 use virtfit_hook::wire::{Question, Reply};
 
 #[path = "common/installed.rs"]

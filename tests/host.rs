@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use virtfit::host::{Host, HostError, load};
-use virtfit::root::Root;
-use virtfit::units::{HostCpu, KiB, NodeId};
+use virtfit::hostfs::Root;
+use virtfit::types::ids::{HostCpu, KiB, NodeId};
 
 fn fixture(name: &str) -> Host {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -35,7 +35,7 @@ fn cpus(host: &Host, core: usize) -> Vec<u32> {
 
 /// What must hold on every host.
 fn assert_sane(host: &Host, name: &str) {
-    let mut seen = virtfit::idset::CpuSet::new();
+    let mut seen = virtfit::types::idset::CpuSet::new();
     for core in &host.cores {
         assert!(!core.cpus.is_empty() && core.cpus.is_sorted(), "{name}: {core:?}");
         assert!(host.node(core.node).is_some(), "{name}: {core:?}");

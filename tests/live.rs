@@ -13,11 +13,11 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use daemon::{Libvirt, Thread};
-use virtfit::daemon::live;
-use virtfit::daemon::running::{Round, Running, forget_ended};
-use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
-use virtfit::root::Root;
-use virtfit::view::{Place, View};
+use virtfit::hostfs::Root;
+use virtfit::libvirt::{Hypervisor, HypervisorError, LiveChange};
+use virtfit::live::carry_out;
+use virtfit::live::{Round, Running, forget_ended};
+use virtfit::snapshot::{Place, View};
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 const SETS: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n";
@@ -70,7 +70,7 @@ impl Hypervisor for Virsh {
     }
 
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError> {
-        self.calls.push(live::show(change));
+        self.calls.push(carry_out::show(change));
         let words: Vec<String> = match change {
             LiveChange::PinVcpu(id, cpus) => {
                 vec!["vcpupin".into(), uuid.into(), id.to_string(), cpus.to_string()]

@@ -4,24 +4,26 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use virtfit::cpulist;
-use virtfit::daemon::floats;
 use virtfit::domain;
-use virtfit::doors::live::{self, Case, Class, Live};
 use virtfit::engine::Decision;
 use virtfit::host::load::load;
-use virtfit::hypervisor::LiveChange::{self, Numa, PinEmulator, PinIothread, PinVcpu};
-use virtfit::idset::{CpuSet, NodeSet};
-use virtfit::ledger::pinned::Records;
-use virtfit::ledger::read::Reading;
+use virtfit::hostfs::Root;
+use virtfit::ledger::live_pins::Records;
+use virtfit::ledger::reader::Reading;
 use virtfit::ledger::reservation::{Reservation, ReservedPins};
 use virtfit::ledger::running::Running;
 use virtfit::ledger::{Holder, status};
-use virtfit::plan::Scope;
+use virtfit::libvirt::LiveChange;
+use virtfit::libvirt::LiveChange::{Numa, PinEmulator, PinIothread, PinVcpu};
+use virtfit::live::floating;
+use virtfit::live::plan;
+use virtfit::live::plan::{Case, Class, Live};
 use virtfit::policy::Policy;
-use virtfit::root::Root;
-use virtfit::units::{IothreadId, KiB, VcpuId};
-use virtfit::view::{Ask, View};
+use virtfit::snapshot::{Ask, View};
+use virtfit::types::cpulist;
+use virtfit::types::ids::{IothreadId, KiB, VcpuId};
+use virtfit::types::idset::{CpuSet, NodeSet};
+use virtfit::types::plan::Scope;
 use virtfit::xml::Document;
 
 const UUID: &str = "8c1f6f0e-0000-4000-8000-0000000000aa";
@@ -117,7 +119,7 @@ fn plan(view: &mut View, status_text: &str, reservation: Option<&Reservation>, p
         pinned,
         follows: true,
     };
-    live::plan(case, view).unwrap()
+    plan::plan(case, view).unwrap()
 }
 
 /// The status file after these calls: what libvirt would have written.
@@ -157,7 +159,7 @@ fn a_guest_that_was_tuned_before_it_started_lacks_nothing() {
         assert_eq!(live.changes, [], "{profile}");
         assert_eq!(live.classes, [], "{profile}");
         assert_eq!(
-            floats::plan(&view, &[status_of(&text)], &Records::default(), |_| false),
+            floating::plan(&view, &[status_of(&text)], &Records::default(), |_| false),
             [],
             "{profile}"
         );
@@ -355,7 +357,7 @@ fn without_a_place_it_floats_and_holds_nothing() {
                 .ledger
                 .holders
                 .push(holder.clone().into());
-            let got = floats::plan(&now, std::slice::from_ref(&after), &records(&live), |_| false);
+            let got = floating::plan(&now, std::slice::from_ref(&after), &records(&live), |_| false);
             let masks: Vec<String> = got
                 .iter()
                 .flat_map(|float| &float.changes)
@@ -370,7 +372,7 @@ fn without_a_place_it_floats_and_holds_nothing() {
             }
         }
         assert_eq!(
-            floats::plan(&with_held(&policy, "2"), &[after], &records(&live), |_| true),
+            floating::plan(&with_held(&policy, "2"), &[after], &records(&live), |_| true),
             [],
             "in flight"
         );
@@ -530,7 +532,7 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
         let mut view = with_held(policy, held);
         let own = status::parse_with(text, KiB(2048), records).unwrap();
         Arc::make_mut(&mut view.reading).ledger.holders.push(own.into());
-        let got = floats::plan(&view, &[text.to_string()], records, |_| false);
+        let got = floating::plan(&view, &[text.to_string()], records, |_| false);
         got.into_iter().flat_map(|float| float.changes).collect()
     };
     let none = Records::default();
@@ -551,7 +553,7 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
         PinIothread(IothreadId(1), all),
     ];
     let view = with_held(confine, "1-2");
-    let got = floats::plan(&view, std::slice::from_ref(&plain), &none, |_| false);
+    let got = floating::plan(&view, std::slice::from_ref(&plain), &none, |_| false);
     assert_eq!(got[0].changes, wanted);
     let mut records = Records::default();
     records.insert(got[0].record.clone());
@@ -586,7 +588,7 @@ dedicated = \"0-31\"
 fn no_mask_of_several_cpus_has_an_isolated_one() {
     let mut view = with_held("[host]\nunmanaged = \"confine\"\n", "2");
     std::sync::Arc::make_mut(&mut view.host).isolated = cpus("4-7");
-    let got = floats::plan(&view, &[status_of(&xml(1, ""))], &Records::default(), |_| false);
+    let got = floating::plan(&view, &[status_of(&xml(1, ""))], &Records::default(), |_| false);
     assert_eq!(got[0].changes[0], PinVcpu(VcpuId(0), cpus("0-1,3,8-31")));
 }
 
@@ -600,7 +602,7 @@ fn an_emulator_on_housekeeping_stays_there() {
             .ledger
             .holders
             .push(status::parse(&status_of(&text), KiB(2048)).unwrap().into());
-        let got = floats::plan(&full, &[status_of(&text)], &Records::default(), |_| false);
+        let got = floating::plan(&full, &[status_of(&text)], &Records::default(), |_| false);
         for change in got.iter().flat_map(|float| &float.changes) {
             let (PinVcpu(_, mask) | PinEmulator(mask) | PinIothread(_, mask)) = change else {
                 panic!("{change:?}");
@@ -628,5 +630,5 @@ fn a_truncated_status_file_is_an_error() {
         pinned: &Records::default(),
         follows: true,
     };
-    assert!(live::plan(case, &view(&rule("fit"))).is_err());
+    assert!(plan::plan(case, &view(&rule("fit"))).is_err());
 }

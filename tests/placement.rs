@@ -11,9 +11,9 @@ use proptest::prelude::*;
 
 use common::Plan;
 use virtfit::host::Host;
-use virtfit::idset::{CpuSet, VcpuSet};
 use virtfit::placement::{CellDemand, Demand, Key, Placed, SmtRule, Supply, place};
-use virtfit::units::{CellId, HostCpu, KiB, NodeId, VcpuId};
+use virtfit::types::ids::{CellId, HostCpu, KiB, NodeId, VcpuId};
+use virtfit::types::idset::{CpuSet, VcpuSet};
 
 /// One random question.
 #[derive(Debug, Clone)]

@@ -171,7 +171,7 @@ fn precedence_goes_key_by_key_and_rules_have_their_own_order() {
     let policy = Policy::load(root.path()).unwrap_or_else(|e| panic!("{e}"));
     let fit = policy.profile("fit").unwrap();
     assert!(fit.locked && !policy.host.observe);
-    assert_eq!(fit.hugepages, Hugepages::Size(virtfit::units::KiB(2048)));
+    assert_eq!(fit.hugepages, Hugepages::Size(virtfit::types::ids::KiB(2048)));
     assert_eq!(policy.profile("isolated").unwrap().smt, Smt::Require);
     assert!(policy.profile("isolated").unwrap().locked);
     let shown = show::profile(&policy, "fit").unwrap();
@@ -410,7 +410,7 @@ fn cores_and_cpus_are_not_mixed_up() {
     assert_eq!(rule("2"), SetRule::CoresPerNode(2));
     assert_eq!(
         rule("\"2\"").to_owned(),
-        SetRule::Cpus([virtfit::units::HostCpu(2)].into_iter().collect())
+        SetRule::Cpus([virtfit::types::ids::HostCpu(2)].into_iter().collect())
     );
     assert_eq!(rule("\"\""), rule("\"none\""));
 }

@@ -11,12 +11,12 @@ use unicode_width::UnicodeWidthChar;
 
 use virtfit::domain::Topology;
 use virtfit::host::{Core, Host, Llc, Node, PagePool};
-use virtfit::idset::{CpuSet, VcpuSet};
 use virtfit::ledger::Taken;
-use virtfit::plan::{Change, Notes, PlacedCell, Placement, Plan, Scope, Verdict};
 use virtfit::policy::profile::OnNoFit;
 use virtfit::render::{self, Style};
-use virtfit::units::{CellId, HostCpu, IothreadId, KiB, NodeId, VcpuId};
+use virtfit::types::ids::{CellId, HostCpu, IothreadId, KiB, NodeId, VcpuId};
+use virtfit::types::idset::{CpuSet, VcpuSet};
+use virtfit::types::plan::{Change, Notes, PlacedCell, Placement, Plan, Scope, Verdict};
 
 const TWO_MIB: KiB = KiB(2048);
 
@@ -29,7 +29,7 @@ fn style() -> Style {
 }
 
 fn cpus(list: &str) -> CpuSet {
-    virtfit::cpulist::parse(list).unwrap()
+    virtfit::types::cpulist::parse(list).unwrap()
 }
 
 /// Nodes with so many cores of so many threads each; sibling t of core c is CPU c + t * all cores.

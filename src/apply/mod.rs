@@ -9,8 +9,6 @@
 //! offline      writing their files before libvirt loads them
 //! ```
 
-pub mod definitions;
 pub mod identity;
-pub mod joint;
-pub mod lookup;
 pub mod offline;
+pub mod together;

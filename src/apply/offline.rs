@@ -1,7 +1,7 @@
 //! Definitions written in their files, before libvirt loads them. Afterwards they are libvirt's alone.
 //!
 //! A file is replaced as libvirt itself does it: written whole beside the old one under a name libvirt does not load, flushed,
-//! renamed ([`whole::replace()`]). Owner, mode and security label are those of the old one; libvirt's comment at its head stays, as all
+//! renamed ([`atomic::replace()`]). Owner, mode and security label are those of the old one; libvirt's comment at its head stays, as all
 //! that is not ours. The folder is locked for the whole run, from before the first definition is read: of two runs at once the
 //! second sees what the first wrote.
 
@@ -10,10 +10,11 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::apply::definitions::Definition;
+use crate::hostfs::Root;
+use crate::hostfs::atomic;
+use crate::hostfs::atomic::{Lock, Whose};
 use crate::ledger::claims;
-use crate::root::Root;
-use crate::whole::{self, Lock, Whose};
+use crate::libvirt::definitions::Definition;
 
 /// How long another run is waited for: less than the 30 seconds systemd gives the unit.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn lock(root: &Root) -> io::Result<Option<Lock>> {
     let folder = root.resolve(claims::FOLDER).map(|on_host| root.path(on_host))?;
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
-    let lock = match whole::lock(&folder, Instant::now() + PATIENCE) {
+    let lock = match atomic::lock(&folder, Instant::now() + PATIENCE) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
             let text = "another virtfit apply --offline is at work: try again when it has ended";
@@ -39,7 +40,7 @@ pub fn lock(root: &Root) -> io::Result<Option<Lock>> {
             return Ok(None);
         }
     };
-    whole::sweep(&folder, Whose::Others);
+    atomic::sweep(&folder, Whose::Others);
     sweep_earlier(&folder);
     Ok(Some(lock))
 }
@@ -63,7 +64,7 @@ pub fn write(root: &Root, definition: &Definition, xml: &str) -> io::Result<()> 
     let file = root
         .resolve(claims::path(&definition.name))
         .map(|on_host| root.path(on_host))?;
-    whole::replace(&file, &definition.text, xml)
+    atomic::replace(&file, &definition.text, xml)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }
 
@@ -73,8 +74,8 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
-    use crate::apply::definitions::read;
-    use crate::ledger::read::Reading;
+    use crate::ledger::reader::Reading;
+    use crate::libvirt::definitions::read;
 
     const XML: &str =
         "<!-- kept -->\n<domain type='kvm'><name>a</name><memory>1</memory><vcpu>1</vcpu></domain>\n";
@@ -130,7 +131,7 @@ mod tests {
         assert!(lock.is_some());
         assert_eq!(root.list("/etc/libvirt/qemu").unwrap(), ["a.xml"]);
         let soon = Instant::now() + Duration::from_millis(20);
-        assert!(whole::lock(&definitions, soon).unwrap().is_none());
+        assert!(atomic::lock(&definitions, soon).unwrap().is_none());
         assert!(
             super::lock(&Root::new(folder.path().join("none")))
                 .unwrap()

@@ -1,13 +1,13 @@
 //! The commands that a plan advises: they do what it showed, with the same options, and can be pasted into a shell.
 
-use crate::apply::definitions;
 use crate::cli::args::{Global, Options};
 use crate::cli::input::Source;
 use crate::cli::session::{self, Session};
-use crate::plan::{Plan, Scope, Verdict};
+use crate::libvirt::definitions;
 use crate::policy::select;
 use crate::render::Style;
 use crate::render::escape::shell_word;
+use crate::types::plan::{Plan, Scope, Verdict};
 
 /// Returns the commands that come next, each a line; none where nothing would change, or no shell could be given the words.
 pub fn commands(

@@ -1,22 +1,22 @@
 //! `virtfit apply`: definitions in line with policy and host, through libvirt, or in their files before libvirt loads them.
 
-use crate::apply::definitions::Definition;
-use crate::apply::{joint, offline};
+use crate::apply::{offline, together};
 use crate::cli::args::{ApplyArgs, Global};
 use crate::cli::chosen::{self, is_pattern};
 use crate::cli::confirm::{Asking, confirmed};
-use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
+use crate::cli::redefine;
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, output, plan};
-use crate::doors::words;
 use crate::engine::{Decision, Keep};
-use crate::host::libvirtd;
+use crate::hook_events::lines;
+use crate::host::libvirt_daemon;
+use crate::hostfs::Root;
+use crate::libvirt::definitions::Definition;
 use crate::panics::guarded;
-use crate::plan::{Plan, Scope, Verdict};
 use crate::render;
-use crate::root::Root;
-use crate::view::Ask;
+use crate::snapshot::Ask;
+use crate::types::plan::{Plan, Scope, Verdict};
 use virtfit_hook::wire::DISABLED;
 
 /// Runs it.
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     }
     if args.offline
         && !args.dry_run
-        && let Some(libvirtd::Process { name, pid }) = libvirtd::running(&root).first()
+        && let Some(libvirt_daemon::Process { name, pid }) = libvirt_daemon::running(&root).first()
     {
         return Err(Failure::Broken(format!(
             "{name} (pid {pid}) has loaded the definitions: leave --offline out, or stop it first"
@@ -67,14 +67,14 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         keep,
         ..Ask::of(Scope::Boot)
     };
-    let decided = joint::decide(&session.view, &chosen, ask);
+    let decided = together::decide(&session.view, &chosen, ask);
     let mut plans: Vec<Plan> = Vec::new();
     let mut changes: Vec<(&Definition, String)> = Vec::new();
     let mut left: Vec<&str> = Vec::new();
     for (definition, decided) in chosen.iter().zip(decided) {
         match decided {
             Ok(decision) => {
-                log::info!("{}", words::summary(decision.plan()));
+                log::info!("{}", lines::summary(decision.plan()));
                 outcome.stderr.extend(plan::refusal(decision.plan()));
                 let plan = decision.plan().clone();
                 if let Decision::Tuned { xml, .. } = decision {
@@ -192,8 +192,8 @@ fn carry_out(
     let mut done = 0;
     let mut libvirt = None;
     for (definition, xml) in changes {
-        let result = if let (true, Some(libvirtd::Process { name, pid })) =
-            (offline, libvirtd::running(root).first())
+        let result = if let (true, Some(libvirt_daemon::Process { name, pid })) =
+            (offline, libvirt_daemon::running(root).first())
         {
             // libvirt loads a file once: what is written behind its back would be neither seen nor safe.
             Err(format!("{name} (pid {pid}) started meanwhile: not written"))
@@ -202,9 +202,9 @@ fn carry_out(
         } else {
             let libvirt = match &mut libvirt {
                 Some(libvirt) => libvirt,
-                none => none.insert(hypervisor::connect(global)),
+                none => none.insert(redefine::connect(global)),
             };
-            hypervisor::redefine(root, libvirt.as_mut(), definition, xml)
+            redefine::redefine(root, libvirt.as_mut(), definition, xml)
         };
         match result {
             Ok(()) => done += 1,

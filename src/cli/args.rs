@@ -6,8 +6,8 @@ use virtfit_hook::operation::OPERATIONS;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::connection::{SYSTEM, this_host};
-use crate::plan::Scope;
+use crate::libvirt::connection::{SYSTEM, this_host};
+use crate::types::plan::Scope;
 
 /// Fits each libvirt guest to the host it runs on.
 #[derive(Debug, Parser)]

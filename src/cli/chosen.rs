@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 
-use crate::apply::definitions::{self, Definition};
 use crate::cli::input::text_of;
 use crate::cli::outcome::without_errno;
-use crate::cli::{Failure, ask, guest};
+use crate::cli::{Failure, daemon_client, guest};
 use crate::domain;
-use crate::ledger::read::Reading;
+use crate::hostfs::Root;
+use crate::ledger::reader::Reading;
+use crate::libvirt::definitions;
+use crate::libvirt::definitions::Definition;
 use crate::policy::glob::Glob;
-use crate::root::Root;
 use crate::status::Status;
 
 /// Definitions, and what was wrong with others.
@@ -93,12 +94,13 @@ impl Chosen {
 
 /// Reads one definition, by name or UUID; from the daemon where the file may not be read.
 fn one(root: &Root, word: &str, reading: &Reading) -> Result<Definition, Failure> {
-    if !ask::has_to(root) {
+    if !daemon_client::has_to(root) {
         let name = guest::name(root, word)?;
         return definitions::read(root, &name, reading)
             .map_err(|error| Failure::Broken(without_errno(&error.to_string())));
     }
-    let text = text_of(ask::ask(root, &["definition", word])?).map_err(|error| Failure::at(word, error))?;
+    let text = text_of(daemon_client::ask(root, &["definition", word])?)
+        .map_err(|error| Failure::at(word, error))?;
     let domain = domain::parse::from_text(&text).map_err(|error| Failure::at(word, error))?;
     Ok(Definition {
         name: domain.name.clone(),
@@ -115,10 +117,10 @@ fn one(root: &Root, word: &str, reading: &Reading) -> Result<Definition, Failure
 /// # Errors
 /// The folder of definitions may not be read; or an ordinary user cannot ask the daemon.
 pub fn names(root: &Root) -> Result<Vec<String>, Failure> {
-    if !ask::has_to(root) {
+    if !daemon_client::has_to(root) {
         return guest::definitions(root);
     }
-    let said = ask::ask(root, &["status"])?;
+    let said = daemon_client::ask(root, &["status"])?;
     let status: Status = serde_json::from_slice(&said)
         .map_err(|error| Failure::at("virtfitd", format!("not a status: {error}")))?;
     let defined = status.guests.into_iter().filter(|guest| !guest.transient);
@@ -130,7 +132,7 @@ pub fn names(root: &Root) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// This user is not root.
 pub fn may_write(root: &Root) -> Result<(), Failure> {
-    match ask::has_to(root) {
+    match daemon_client::has_to(root) {
         true => Err(Failure::Broken(
             "only root may change definitions: run it as root; members of group libvirt may only look (virtfit plan, virtfit \
              status)"

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use crate::cli::{Failure, output};
-use crate::plural::counted;
+use crate::types::plural::counted;
 
 /// How a command that writes was called.
 #[derive(Debug, Clone, Copy)]

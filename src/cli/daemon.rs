@@ -4,10 +4,10 @@ use std::path::Path;
 
 use crate::cli::args::Global;
 use crate::cli::{Failure, Outcome, session};
-use crate::daemon::calls::ChildHypervisor;
-use crate::daemon::serve;
-use crate::root::Root;
-use crate::view::Place;
+use crate::daemon::run;
+use crate::hostfs::Root;
+use crate::libvirt::child::ChildHypervisor;
+use crate::snapshot::Place;
 
 /// Runs it until a signal ends it; `program` is the `virtfitd` to call libvirt with.
 ///
@@ -23,13 +23,13 @@ pub fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
         assume_empty: false,
     };
     let (program, uri) = (program.to_path_buf(), global.connect.clone());
-    let hypervisor = move || -> Box<dyn crate::hypervisor::Hypervisor> {
+    let hypervisor = move || -> Box<dyn crate::libvirt::Hypervisor> {
         let mut child = ChildHypervisor::with_program(&program, Some(&uri));
         if let Err(error) = child.start() {
             log::error!("{error}: nothing can be tuned");
         }
         Box::new(child)
     };
-    serve::run(place, Box::new(hypervisor)).map_err(|error| Failure::Broken(error.to_string()))?;
+    run::run(place, Box::new(hypervisor)).map_err(|error| Failure::Broken(error.to_string()))?;
     Ok(Outcome::default())
 }

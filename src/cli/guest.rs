@@ -3,12 +3,13 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use crate::apply::definitions::names;
-use crate::apply::lookup::{self, LookupError};
 use crate::cli::Failure;
 use crate::cli::outcome::{ROOT_ONLY, without_errno};
+use crate::hostfs::Root;
 use crate::ledger::claims;
-use crate::root::Root;
+use crate::libvirt::definitions::names;
+use crate::libvirt::lookup;
+use crate::libvirt::lookup::LookupError;
 
 /// The definition of the guest of this name, else of this UUID.
 ///

@@ -23,20 +23,24 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::cli::args::{Global, HookArgs};
-use crate::cli::{Exit, Failure, Outcome, input, logger, session};
-use crate::doors::{self, Call, Context, Source};
+use crate::cli::{Exit, Failure, Outcome, input, session};
+use crate::hook_events;
+use crate::hook_events::{Call, Context, Source};
+use crate::host::cached::{load_and_keep, load_kept};
+use crate::host::libvirt_process::Parent;
 use crate::host::load;
-use crate::host::refresh::{load_and_keep, load_kept};
-use crate::ledger::cache::Cache;
-use crate::ledger::glance::{self, Glance};
-use crate::ledger::guest::GuestXml;
+use crate::hostfs::Root;
+use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::hook_calls;
-use crate::ledger::process::Parent;
-use crate::ledger::read::{self, LedgerError, Reading};
+use crate::ledger::reader;
+use crate::ledger::reader::cache::Cache;
+use crate::ledger::reader::promises;
+use crate::ledger::reader::promises::Glance;
+use crate::ledger::reader::{LedgerError, Reading};
 use crate::ledger::store::Store;
+use crate::logging;
 use crate::panics::guarded;
-use crate::root::Root;
-use crate::view::{Place, View, ViewError};
+use crate::snapshot::{Place, View, ViewError};
 use crate::xml::tree::MAX_BYTES;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire;
@@ -56,7 +60,7 @@ enum News {
     /// The XML is read.
     Read(Box<GuestXml>),
     /// It is decided, or broken.
-    Done(Result<doors::Outcome, Failure>),
+    Done(Result<hook_events::Outcome, Failure>),
 }
 
 /// What the words said.
@@ -107,7 +111,7 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
             .unwrap_or(started),
         has_host: Arc::default(),
     };
-    let kept = logger::to_memory(global.verbose);
+    let kept = logging::to_memory(global.verbose);
     let news = spawn(job.clone());
     let outcome = wait(&news, &job);
     let answer = outcome.answer;
@@ -128,7 +132,7 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
 }
 
 /// Waits for the decision until the deadline.
-fn wait(news: &Receiver<News>, job: &Job) -> doors::Outcome {
+fn wait(news: &Receiver<News>, job: &Job) -> hook_events::Outcome {
     let mut guest = None;
     let why = loop {
         let left = DEADLINE.saturating_sub(job.started.elapsed());
@@ -136,7 +140,7 @@ fn wait(news: &Receiver<News>, job: &Job) -> doors::Outcome {
             Ok(News::Read(told)) => guest = Some(*told),
             Ok(News::Done(Ok(outcome))) => return outcome,
             Ok(News::Done(Err(failure))) => break failure.message().to_string(),
-            Err(_) if job.action == HookAction::Nothing => return doors::Outcome::default(),
+            Err(_) if job.action == HookAction::Nothing => return hook_events::Outcome::default(),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 if guest.is_some() && !job.has_host.load(Ordering::SeqCst) {
                     have_host_kept(job);
@@ -191,13 +195,13 @@ fn keep_host(root: &Root) {
 }
 
 /// Leaves the guest undecided. The mark is written by a thread that is not waited for any longer than for the rest.
-fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> doors::Outcome {
+fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> hook_events::Outcome {
     let refuses = guest.as_ref().is_some_and(|guest| guest.refuses);
     let (sender, receiver) = mpsc::channel();
     let (call, line) = (job.call.clone(), why.clone());
     let spawned = thread::Builder::new().name("mark".into()).spawn(move || {
         let store = Store::new(&job.root);
-        let outcome = doors::undecided(&job.call, guest.as_ref(), &why, &store, SystemTime::now());
+        let outcome = hook_events::undecided(&job.call, guest.as_ref(), &why, &store, SystemTime::now());
         // Nobody may listen any more.
         let _ = sender.send(outcome);
     });
@@ -208,7 +212,7 @@ fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> doors::Outcome {
             ..GuestXml::default()
         };
         let nowhere = Store::new(&Root::none());
-        doors::undecided(&call, Some(&guest), &line, &nowhere, SystemTime::now())
+        hook_events::undecided(&call, Some(&guest), &line, &nowhere, SystemTime::now())
     })
 }
 
@@ -231,14 +235,14 @@ fn spawn(job: Job) -> Receiver<News> {
 }
 
 /// Reads stdin and does what the operation asks for.
-fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
+fn decide(job: &Job, news: &Sender<News>) -> Result<hook_events::Outcome, Failure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin()
         .lock()
         .take(MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes);
     let xml = match job.action {
-        HookAction::Started | HookAction::Nothing => return Ok(doors::Outcome::default()),
+        HookAction::Started | HookAction::Nothing => return Ok(hook_events::Outcome::default()),
         // Where the XML cannot be read the name will do.
         HookAction::Release | HookAction::Reconnect => String::from_utf8(bytes).unwrap_or_default(),
         HookAction::Prepare | HookAction::Filter => {
@@ -269,7 +273,7 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<doors::Outcome, Failure> {
         xml,
         ..job.call.clone()
     };
-    let outcome = doors::answer(&call, &context);
+    let outcome = hook_events::answer(&call, &context);
     if let Err(error) = hook_calls::mark(&job.root, &call.parent, None) {
         log::debug!("no mark that the hook is called: {error}");
     }
@@ -291,7 +295,7 @@ impl Fresh {
         if self.place.root.is_none() || self.place.assume_empty {
             return Ok(Arc::default());
         }
-        read::read_with(&self.place.root, now, &mut self.ledger.borrow_mut())
+        reader::read_with(&self.place.root, now, &mut self.ledger.borrow_mut())
     }
 
     fn first(&self, now: SystemTime) -> Result<View, ViewError> {
@@ -334,6 +338,6 @@ impl Source for Fresh {
     }
 
     fn glance(&self, root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
-        glance::glance_with(root, now, &mut self.ledger.borrow_mut())
+        promises::glance_with(root, now, &mut self.ledger.borrow_mut())
     }
 }

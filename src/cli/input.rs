@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::cli::{ask, guest};
+use crate::cli::{daemon_client, guest};
+use crate::hostfs::Root;
 use crate::ledger::{claims, status};
-use crate::root::Root;
 use crate::xml::tree::MAX_BYTES;
 use crate::xml::{Document, XmlError};
 
@@ -86,8 +86,8 @@ impl Source {
                 word,
                 "no such file; guests are looked up on a host: give --root as well",
             )),
-            Self::Guest(word) if ask::has_to(root) => {
-                let text = text_of(ask::ask(root, &["definition", word])?)
+            Self::Guest(word) if daemon_client::has_to(root) => {
+                let text = text_of(daemon_client::ask(root, &["definition", word])?)
                     .map_err(|error| Failure::at(word, error))?;
                 Ok(Input {
                     label: word.clone(),

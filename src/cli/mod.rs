@@ -2,34 +2,34 @@
 //!
 //! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. So stdout holds a whole answer or nothing.
 
-use std::ffi::OsString;
-use std::process::ExitCode;
-use std::time::Instant;
-
-use clap::{CommandFactory, FromArgMatches};
-
 pub mod advice;
 pub mod apply;
 pub mod args;
-pub mod ask;
 pub mod chosen;
 pub mod complete;
 pub mod confirm;
 pub mod daemon;
+pub mod daemon_client;
 pub mod guest;
 pub mod hook;
-pub mod hypervisor;
 pub mod input;
-pub mod logger;
 pub mod outcome;
 pub mod output;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+pub mod redefine;
 pub mod revert;
 pub mod rewrite;
 pub mod session;
 pub mod status;
+
+use crate::logging;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{CommandFactory, FromArgMatches};
 
 pub use outcome::{Exit, Failure, Outcome};
 
@@ -89,11 +89,11 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
     }
     if let Command::Daemon { caller } = &args.command {
         // One line a decision is what a daemon's log is for.
-        logger::to_stderr("virtfitd", args.global.verbose.saturating_add(1));
+        logging::to_stderr("virtfitd", args.global.verbose.saturating_add(1));
         let result = daemon::run(&args.global, caller);
         return output::write(&result.unwrap_or_else(Failure::into_outcome)).into();
     }
-    logger::to_stderr("virtfit", args.global.verbose);
+    logging::to_stderr("virtfit", args.global.verbose);
     let result = match &args.command {
         Command::Plan(options) => plan::run(&args.global, options),
         Command::Rewrite(options) => rewrite::run(&args.global, options),

@@ -1,19 +1,20 @@
 //! `virtfit plan`: what would change for guests, and why.
 
-use crate::apply::definitions::Definition;
-use crate::apply::joint::{self, Together};
+use crate::apply::together;
+use crate::apply::together::Together;
 use crate::cli::args::{Global, Options, PlanArgs};
 use crate::cli::input::{Input, Source};
 use crate::cli::session::{self, Decided, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, chosen, output};
 use crate::domain::Domain;
-use crate::plan::{Plan, Verdict};
-use crate::plural::counted;
+use crate::hostfs::Root;
+use crate::libvirt::definitions::Definition;
 use crate::render::diff::unified;
 use crate::render::{self, Style};
-use crate::root::Root;
+use crate::snapshot::Ask;
 use crate::status::PolicyRead;
-use crate::view::Ask;
+use crate::types::plan::{Plan, Verdict};
+use crate::types::plural::counted;
 
 /// Runs the command: one guest or file in full, several in full too, all or those of a pattern in a line each.
 ///
@@ -144,7 +145,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
         found
             .definitions
             .iter()
-            .zip(joint::decide(&session.view, &found.definitions, ask))
+            .zip(together::decide(&session.view, &found.definitions, ask))
     {
         match decided {
             Ok(decision) => guests.push((
@@ -182,7 +183,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
 
 /// Returns a line that says how many of these guests can run at once; empty where that is no question.
 pub fn together(session: &Session, definitions: &[Definition], ask: Ask<'_>) -> String {
-    match joint::together(&session.view, definitions, ask) {
+    match together::together(&session.view, definitions, ask) {
         None => String::new(),
         Some(Together { fit, of }) if fit == of => {
             format!("All {of} guests that want CPUs of their own fit together.\n")
@@ -310,7 +311,7 @@ pub fn refusal(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-pub use crate::plan::with_name;
+pub use crate::types::plan::with_name;
 
 #[cfg(test)]
 mod tests {

@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 
-use crate::apply::definitions::{self, Definition};
 use crate::cli::args::{Global, ProfileCommand};
-use crate::cli::hypervisor;
 use crate::cli::outcome::without_errno;
+use crate::cli::redefine;
 use crate::cli::{Failure, Outcome, chosen, guest, session};
 use crate::ledger::claims::AUTOSTART_FOLDER;
-use crate::ledger::read::Reading;
+use crate::ledger::reader::Reading;
+use crate::libvirt::definitions;
+use crate::libvirt::definitions::Definition;
 use crate::policy::{select, show};
 use crate::rewrite;
 use crate::xml::Document;
@@ -58,7 +59,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     if asked == definition.text {
         return Ok((Outcome::answer(text), definition));
     }
-    let mut libvirt = hypervisor::connect(global);
-    hypervisor::redefine(&root, libvirt.as_mut(), &definition, &asked).map_err(at)?;
+    let mut libvirt = redefine::connect(global);
+    redefine::redefine(&root, libvirt.as_mut(), &definition, &asked).map_err(at)?;
     Ok((Outcome::answer(text), definition))
 }

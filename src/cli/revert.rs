@@ -1,18 +1,19 @@
 //! `virtfit revert`: the XML as it was before virtfit; for a guest, its definition. Needs neither host nor policy: all is in
 //! the XML.
 
-use crate::apply::definitions::{self, Definition};
 use crate::cli::args::{Global, RevertArgs};
 use crate::cli::confirm::{Asking, confirmed};
-use crate::cli::hypervisor;
 use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
+use crate::cli::redefine;
 use crate::cli::{Exit, Failure, Outcome, chosen, guest, plan, rewrite as command, session};
-use crate::ledger::read::Reading;
+use crate::hostfs::Root;
+use crate::ledger::reader::Reading;
 use crate::ledger::status;
+use crate::libvirt::definitions;
+use crate::libvirt::definitions::Definition;
 use crate::panics::guarded;
 use crate::rewrite;
-use crate::root::Root;
 use crate::xml::{Document, XmlError};
 
 /// Runs it.
@@ -73,10 +74,10 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         outcome.stdout = "Nothing was written.\n".into();
         return Ok(outcome);
     }
-    let mut libvirt = hypervisor::connect(global);
+    let mut libvirt = redefine::connect(global);
     for (definition, off) in &changes {
         let name = &definition.name;
-        match hypervisor::redefine(&root, libvirt.as_mut(), definition, off) {
+        match redefine::redefine(&root, libvirt.as_mut(), definition, off) {
             Ok(()) => {
                 let runs = match root.exists(status::path(name)) {
                     true => "it keeps running as it is until its next start; ",

@@ -7,17 +7,17 @@ use std::time::SystemTime;
 use crate::cli::args::Global;
 use crate::cli::input::Input;
 use crate::cli::outcome::without_errno;
-use crate::cli::{Failure, ask};
+use crate::cli::{Failure, daemon_client};
 use crate::domain::{self, Domain};
-use crate::doors::words::summary;
 use crate::engine::Decision;
+use crate::hook_events::lines::summary;
 use crate::host::FailedStarts;
-use crate::ledger::read::Reading;
-use crate::plan::{Plan, Scope};
+use crate::hostfs::Root;
+use crate::ledger::reader::Reading;
 use crate::policy::{Policy, PolicyErrors, last_good};
-use crate::root::Root;
+use crate::snapshot::{Ask, Place, View, ViewError};
 use crate::status::PolicyRead;
-use crate::view::{Ask, Place, View, ViewError};
+use crate::types::plan::{Plan, Scope};
 
 /// Where the host is read; [`Root::none`] where only a topology is given: an empty host without folders.
 pub fn root(global: &Global) -> Root {
@@ -125,7 +125,7 @@ impl Session {
     }
 
     fn with(place: &Place, policy: Policy) -> Result<Self, Failure> {
-        let asked = ask::has_to(&place.root) && !place.assume_empty;
+        let asked = daemon_client::has_to(&place.root) && !place.assume_empty;
         let read = Place {
             assume_empty: place.assume_empty || asked,
             ..place.clone()
@@ -168,7 +168,7 @@ impl Session {
 
 /// Who holds what, from the daemon.
 fn ledger(root: &Root) -> Result<Reading, Failure> {
-    let said = ask::ask(root, &["ledger"]).map_err(|error| {
+    let said = daemon_client::ask(root, &["ledger"]).map_err(|error| {
         Failure::Broken(format!(
             "{}; --assume-empty plans as if no guest held anything",
             error.message()
@@ -179,7 +179,7 @@ fn ledger(root: &Root) -> Result<Reading, Failure> {
 
 /// Starts that failed, from the daemon; none where it does not tell.
 fn failed_starts(root: &Root) -> FailedStarts {
-    let said = ask::ask(root, &["failed-starts"]).ok();
+    let said = daemon_client::ask(root, &["failed-starts"]).ok();
     said.and_then(|said| serde_json::from_slice(&said).ok())
         .unwrap_or_default()
 }

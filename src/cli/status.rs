@@ -2,9 +2,9 @@
 
 use crate::cli::args::{Global, StatusArgs};
 use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, ask, output};
+use crate::cli::{Exit, Failure, Outcome, daemon_client, output};
+use crate::hostfs::Root;
 use crate::render;
-use crate::root::Root;
 use crate::status::{self, Found, Status};
 
 /// Runs it. Exit 3: something is not as it should be (`docs/status.md`).
@@ -14,13 +14,13 @@ use crate::status::{self, Found, Status};
 pub fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
     let root = session::host(global)?;
     let mut stderr = Vec::new();
-    let status = match ask::has_to(&root) {
+    let status = match daemon_client::has_to(&root) {
         true => ask(&root)?,
         false => {
             let session = Session::open_to_show(global, true)?;
             stderr.extend(session.policy_errors);
             let found = Found {
-                no_daemon: !ask::is_answered(&root),
+                no_daemon: !daemon_client::is_answered(&root),
                 policy: session.policy,
             };
             status::answer(&session.view, found)
@@ -39,7 +39,7 @@ pub fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
 
 /// The daemon's answer.
 fn ask(root: &Root) -> Result<Status, Failure> {
-    let said = ask::ask(root, &["status"])?;
+    let said = daemon_client::ask(root, &["status"])?;
     let status: Status = serde_json::from_slice(&said)
         .map_err(|error| Failure::at("virtfitd", format!("not a status: {error}")))?;
     for warning in &status.warnings {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::connection::{SYSTEM, this_host};
+use crate::libvirt::connection::{SYSTEM, this_host};
 
 /// Fits libvirt guests to this host, before they start and while they run.
 #[derive(Debug, Parser)]

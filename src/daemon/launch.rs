@@ -15,7 +15,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use crate::root::Root;
+use crate::hostfs::Root;
 
 /// libvirt's folder of these logs.
 const FOLDER: &str = "/var/log/libvirt/qemu";

@@ -13,12 +13,12 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::apply::{definitions, lookup};
-use crate::daemon::memory::Memory;
 use crate::daemon::server::{Asked, Rights, Services};
-use crate::ledger::read::Reading;
+use crate::ledger::reader::Reading;
+use crate::libvirt::{definitions, lookup};
+use crate::snapshot::View;
+use crate::snapshot::cache::Memory;
 use crate::status::{self, Found, PolicyRead};
-use crate::view::View;
 use crate::xml::Document;
 use virtfit_hook::wire::Reply;
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::tasks::Task;
+use crate::daemon::tasks::Task;
 
 /// Tasks in the order in which they came; equal ones that still wait are one.
 #[derive(Debug)]

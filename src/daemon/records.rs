@@ -1,6 +1,6 @@
 //! What the daemon remembers of guests: a folder with one small JSON file a guest, `UUID.json`.
 //!
-//! Protocol: only the daemon writes; a file is whole or absent ([`crate::whole`]). A file that cannot be read is no record, one
+//! Protocol: only the daemon writes; a file is whole or absent ([`crate::hostfs::atomic`]). A file that cannot be read is no record, one
 //! that cannot be written is kept in memory until the daemon ends. Removing twice is fine.
 
 use std::collections::BTreeMap;
@@ -9,9 +9,9 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::root::Root;
-use crate::uuid;
-use crate::whole::Folder;
+use crate::hostfs::Root;
+use crate::hostfs::atomic::Folder;
+use crate::types::uuid;
 
 /// Records of one kind, by UUID.
 #[derive(Debug)]

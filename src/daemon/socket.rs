@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::{Gid, Group, chown};
 
-use crate::root::Root;
-use crate::whole::{self, Temporary, Whose};
+use crate::hostfs::Root;
+use crate::hostfs::atomic;
+use crate::hostfs::atomic::{Temporary, Whose};
 use virtfit_hook::wire::SOCKET;
 
 /// Whose members may ask.
@@ -66,8 +67,8 @@ pub fn listen(root: &Root) -> Result<(UnixListener, PathBuf), ServerError> {
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
     // Of two daemons that start at once, the second must see the socket of the first.
-    let _lock = whole::lock(folder, Instant::now() + LOCK).ok().flatten();
-    whole::sweep(folder, Whose::Dead);
+    let _lock = atomic::lock(folder, Instant::now() + LOCK).ok().flatten();
+    atomic::sweep(folder, Whose::Dead);
     remove_stale(&path).map_err(fail(&path))?;
     if path.symlink_metadata().is_ok() {
         return Err(ServerError::Taken(path));

@@ -13,14 +13,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::definition::Definition;
-use super::launch;
-use super::records::Records;
+use crate::daemon::launch;
+use crate::daemon::records::Records;
 use crate::domain::Domain;
-use crate::host::failed::{FOLDER, FailedStart, FailedStarts, NAME};
-use crate::plan::Plan;
-use crate::root::Root;
-use crate::whole::Folder;
+use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME};
+use crate::hostfs::Root;
+use crate::hostfs::atomic::Folder;
+use crate::libvirt::definition_file::Definition;
+use crate::types::plan::Plan;
 use crate::xml::Document;
 
 /// Where untried definitions are remembered on the host.

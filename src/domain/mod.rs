@@ -2,12 +2,12 @@
 //!
 //! Plain data. `parse` makes it from XML text; nothing here knows of files or hosts.
 
+pub mod parse;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::idset::{CpuSet, NodeSet, VcpuSet};
-use crate::units::{CellId, IothreadId, KiB, VcpuId};
-
-pub mod parse;
+use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 
 /// The facts of one domain XML. Absent elements are `None` or empty; libvirt's defaults are filled in by the methods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use crate::domain::Domain;
-use crate::idset::VcpuSet;
-use crate::plan::Scope;
 use crate::rewrite::{Provenance, Reverted, Shape};
-use crate::settings::{Target, Value};
+use crate::types::idset::VcpuSet;
+use crate::types::plan::Scope;
+use crate::types::setting::{Target, Value};
 
 /// What somebody changed since virtfit wrote it. What they took out is asked for again, except on the way in, where
 /// nothing that is in force may change.

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::supply::Supplies;
-use super::wishes::Wishes;
 use crate::domain::{Domain, NumaMemory};
-use crate::facts::GuestFacts;
+use crate::engine::effective::Wishes;
+use crate::engine::supply::Supplies;
 use crate::host::Host;
-use crate::idset::{CpuSet, NodeSet};
 use crate::placement::{self, CellDemand, Demand, Placed};
-use crate::plan::Scope;
 use crate::policy::HostPolicy;
 use crate::policy::profile::{
     Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MemoryMode, Numa, PciNuma, TopologyRule,
 };
 use crate::rewrite::Shape;
-use crate::units::{CellId, KiB, VcpuId};
+use crate::types::devices::GuestFacts;
+use crate::types::ids::{CellId, KiB, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::plan::Scope;
 
 /// What a demand is made from.
 pub struct Context<'a> {
@@ -218,7 +218,7 @@ fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
         return BTreeMap::new();
     }
     let pins = domain.vcpupins.clone();
-    let collide = || !placement::kept::collisions(&pins, &context.supplies.now).is_empty();
+    let collide = || !placement::given_pins::collisions(&pins, &context.supplies.now).is_empty();
     match scope {
         Scope::Incoming if collide() => BTreeMap::new(),
         _ => pins,
@@ -377,8 +377,8 @@ fn extra(wishes: &Wishes, domain: &Domain) -> (u32, u32) {
             count
         }
     };
-    let devices = super::support::iothread_devices(domain);
-    let bound = super::support::least_iothreads(domain);
+    let devices = crate::engine::support::iothread_devices(domain);
+    let bound = crate::engine::support::least_iothreads(domain);
     let (least, most) = match (profile.iothread_count, domain.iothreads) {
         (IothreadCount::Keep, count) => (count.unwrap_or(0), count.unwrap_or(0)),
         (_, Some(count)) if wishes.keep => (count, count),

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use crate::domain::{Domain, NumaMemory};
 use crate::host::Host;
-use crate::idset::{CpuSet, NodeSet};
-use crate::policy::sets;
-use crate::settings::{Setting, Target, Value};
+use crate::policy::cpu_sets;
+use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::setting::{Setting, Target, Value};
 
 /// The domain without pins and bindings this host does not have.
 pub fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
-    let usable = sets::usable(host);
+    let usable = cpu_sets::usable(host);
     let here = |cpus: &CpuSet| cpus.is_subset(&usable);
     if !domain.vcpupins.values().all(here) {
         domain.vcpupins.clear();

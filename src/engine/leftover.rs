@@ -1,11 +1,11 @@
 //! Settings of virtfit's in a guest that has no profile.
 
-use super::{Decision, EngineError, incoming};
+use crate::engine::{Decision, EngineError, incoming};
 use crate::host::Host;
-use crate::ledger::guest::GuestText;
-use crate::plan::{Plan, Verdict};
+use crate::ledger::guest_xml::GuestText;
 use crate::rewrite;
-use crate::settings::Target;
+use crate::types::plan::{Plan, Verdict};
+use crate::types::setting::Target;
 use crate::xml::Document;
 
 /// Says that a guest carries such settings, and the way out.

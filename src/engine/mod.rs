@@ -20,38 +20,38 @@
 //! shown     the place, as plans and reservations have it
 //! ```
 
-use std::collections::BTreeMap;
-
-use crate::domain::{self, Domain};
-use crate::facts::GuestFacts;
-use crate::host::Host;
-use crate::idset::CpuSet;
-use crate::ledger::Ledger;
-use crate::ledger::guest::GuestText;
-use crate::panics::{self, Bug};
-use crate::plan::{Notes, Plan, Scope, Verdict};
-use crate::policy::{Policy, select};
-use crate::rewrite;
-use crate::settings::Target;
-use crate::units::VcpuId;
-use crate::xml::{Document, XmlError};
-
 pub mod before;
+mod decide;
 pub mod demand;
+pub mod effective;
 pub mod incoming;
-mod job;
 pub mod leftover;
-pub mod mirror;
+pub mod obsolete;
 mod place;
 pub mod same;
 pub mod settings;
 mod shown;
-pub mod stale;
 pub mod supply;
 pub mod support;
-pub mod wishes;
+pub mod topology;
 
-use job::Job;
+use std::collections::BTreeMap;
+
+use crate::domain::{self, Domain};
+use crate::host::Host;
+use crate::ledger::Ledger;
+use crate::ledger::guest_xml::GuestText;
+use crate::panics::{self, Bug};
+use crate::policy::{Policy, select};
+use crate::rewrite;
+use crate::types::devices::GuestFacts;
+use crate::types::ids::VcpuId;
+use crate::types::idset::CpuSet;
+use crate::types::plan::{Notes, Plan, Scope, Verdict};
+use crate::types::setting::Target;
+use crate::xml::{Document, XmlError};
+
+use decide::Job;
 
 /// Everything a decision is made from, beside the XML.
 pub struct Inputs<'a> {

@@ -4,20 +4,21 @@
 use std::collections::BTreeMap;
 
 use crate::domain::Topology;
+use crate::engine::decide::Job;
 use crate::engine::demand::Demanded;
-use crate::engine::job::Job;
-use crate::engine::wishes::Wishes;
+use crate::engine::effective::Wishes;
 use crate::engine::{Keep, same, supply};
 use crate::host::Host;
-use crate::idset::{CpuSet, NodeSet};
-use crate::placement::{self, Demand, Placed, kept};
-use crate::plan::Scope;
-use crate::plural::counted;
+use crate::placement;
+use crate::placement::{Demand, Placed, given_pins};
+use crate::policy::cpu_sets;
 use crate::policy::profile::TopologyRule;
-use crate::policy::sets;
 use crate::rewrite::{self};
-use crate::settings::{Target, Value};
-use crate::units::{NodeId, VcpuId};
+use crate::types::ids::{NodeId, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::plan::Scope;
+use crate::types::plural::counted;
+use crate::types::setting::{Target, Value};
 
 impl Job<'_> {
     /// The shape the guest was given by this profile. Another profile is another wish: it decides afresh, except on the
@@ -75,9 +76,9 @@ impl Job<'_> {
             .iter()
             .filter_map(|vcpu| Some((vcpu, self.domain.pin_of(vcpu)?.clone())))
             .collect();
-        let mut placed = kept::as_they_are(host, &demanded.demand, &supplies.now, &pinned)?;
+        let mut placed = given_pins::as_they_are(host, &demanded.demand, &supplies.now, &pinned)?;
         for vcpu in self.domain.all_vcpus().iter() {
-            placed.vcpus.entry(vcpu).or_insert_with(|| sets::usable(host));
+            placed.vcpus.entry(vcpu).or_insert_with(|| cpu_sets::usable(host));
         }
         Ok(placed)
     }
@@ -104,7 +105,7 @@ impl Job<'_> {
         let as_it_runs = self.with_its_pages(demand);
         if whole
             && !previous.is_empty()
-            && let Some(placed) = kept::still_good(
+            && let Some(placed) = given_pins::still_good(
                 host,
                 &where_they_float(as_it_runs.as_ref().unwrap_or(demand), host, previous),
                 &supplies.now,

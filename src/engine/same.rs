@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::mirror;
-use super::supply::Supplies;
 use crate::domain::Topology;
+use crate::engine::supply::Supplies;
+use crate::engine::topology;
 use crate::host::{Core, Host};
-use crate::idset::{CpuSet, NodeSet};
 use crate::placement::{self, Demand, Placed, SmtRule};
-use crate::units::NodeId;
+use crate::types::ids::NodeId;
+use crate::types::idset::{CpuSet, NodeSet};
 
 /// Most choices of one node a package that are tried.
 const MOST_CHOICES: usize = 64;
@@ -16,7 +16,7 @@ const MOST_CHOICES: usize = 64;
 /// Whether a placement mirrors the topology a guest was given. One die is also what a guest is shown whose caches cannot
 /// be shown.
 pub fn mirrors(host: &Host, placed: &Placed, shown: Topology, x86: bool) -> bool {
-    let fresh = mirror::topology(host, placed, x86);
+    let fresh = topology::topology(host, placed, x86);
     fresh.sockets == shown.sockets && (shown.dies == 1 || fresh.dies == shown.dies)
 }
 
@@ -48,7 +48,7 @@ pub fn place(
 fn whole_dies(host: &Host, demand: &Demand, supplies: &Supplies, shown: Topology) -> CpuSet {
     let supply = &supplies.now;
     let open = |core: &Core| -> Vec<_> {
-        let inside = |cpu: &crate::units::HostCpu| {
+        let inside = |cpu: &crate::types::ids::HostCpu| {
             supply.free.contains(*cpu) && demand.within.as_ref().is_none_or(|within| within.contains(*cpu))
         };
         core.cpus.iter().copied().filter(inside).collect()

@@ -3,10 +3,10 @@
 use crate::domain::Domain;
 use crate::engine::demand::Demanded;
 use crate::engine::support;
-use crate::idset::CpuSet;
 use crate::placement::Placed;
-use crate::plan::{PlacedCell, Placement};
-use crate::units::{CellId, VcpuId};
+use crate::types::ids::{CellId, VcpuId};
+use crate::types::idset::CpuSet;
+use crate::types::plan::{PlacedCell, Placement};
 
 /// A placement as plans show it.
 pub(super) fn show(

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::host::Host;
-use crate::idset::CpuSet;
 use crate::ledger::{Ledger, Taken, taken};
 use crate::placement::Supply;
 use crate::policy::HostPolicy;
-use crate::policy::sets::Sets;
-use crate::units::{KiB, NodeId};
+use crate::policy::cpu_sets::Sets;
+use crate::types::ids::{KiB, NodeId};
+use crate::types::idset::CpuSet;
 
 /// Both supplies of one host under one policy.
 pub struct Supplies {

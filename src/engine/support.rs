@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::EngineError;
-use super::wishes::Wishes;
 use crate::domain::{Disk, Domain};
+use crate::engine::EngineError;
+use crate::engine::effective::Wishes;
 use crate::host::Host;
-use crate::idset::CpuSet;
 use crate::placement::Placed;
+use crate::policy::cpu_sets::Sets;
 use crate::policy::profile::{Emulator, IothreadCount, IothreadCpus};
-use crate::policy::sets::Sets;
-use crate::units::{HostCpu, IothreadId};
+use crate::types::ids::{HostCpu, IothreadId};
+use crate::types::idset::CpuSet;
 
 /// What is known when the vCPUs have their places.
 pub struct Context<'a> {

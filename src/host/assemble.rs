@@ -6,16 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::idset::CpuSet;
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::CpuSet;
 
-use super::cgroup::GuestLimits;
-use super::cpus::CpuState;
-use super::failed::FailedStarts;
-use super::identity::{self, Identity};
-use super::memory::NodeState;
-use super::structure::{Structure, Thread};
-use super::{Core, Host, Llc, Node};
+use crate::host::cgroup::GuestLimits;
+use crate::host::cpus::CpuState;
+use crate::host::failed_starts::FailedStarts;
+use crate::host::identity;
+use crate::host::identity::Identity;
+use crate::host::memory::NodeState;
+use crate::host::structure::{Structure, Thread};
+use crate::host::{Core, Host, Llc, Node};
 
 /// Everything a root tells besides structure.
 #[derive(Debug, Default)]
@@ -239,8 +240,8 @@ enum LlcKey {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::structure::{Cache, MemoryNode};
     use super::*;
+    use crate::host::structure::{Cache, MemoryNode};
 
     fn thread(cpu: u32, core: usize, caches: &[(u32, u64)]) -> Thread {
         let caches = caches.iter().map(|(level, id)| Cache {
@@ -302,7 +303,7 @@ mod tests {
     #[test]
     fn the_kernel_settles_nodes_and_a_core_has_one() {
         let cpus = |text: &str| NodeState {
-            cpus: Some(crate::cpulist::parse(text).unwrap()),
+            cpus: Some(crate::types::cpulist::parse(text).unwrap()),
             ..NodeState::default()
         };
         let threads = || vec![thread(0, 0, &[]), thread(1, 0, &[]), thread(2, 1, &[])];
@@ -331,8 +332,8 @@ mod tests {
     fn online_is_the_kernels_word() {
         let told = |online: &str, present: &str| Told {
             cpus: CpuState {
-                online: Some(crate::cpulist::parse(online).unwrap()),
-                present: Some(crate::cpulist::parse(present).unwrap()),
+                online: Some(crate::types::cpulist::parse(online).unwrap()),
+                present: Some(crate::types::cpulist::parse(present).unwrap()),
                 ..CpuState::default()
             },
             ..Told::default()

@@ -3,12 +3,12 @@
 //! libvirt's default partition is `/machine` (`machine.slice` under systemd). Kernel:
 //! `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/cpusets.rst`, `scheduler/sched-rt-group.rst`.
 
-use crate::idset::{CpuSet, IdSet, NodeSet};
-use crate::root::Root;
-use crate::units::Id;
+use crate::hostfs::Root;
+use crate::types::ids::Id;
+use crate::types::idset::{CpuSet, IdSet, NodeSet};
 
-use super::error::HostError;
-use super::{kernel, memlock};
+use crate::host::error::HostError;
+use crate::host::{kernel, memlock};
 
 const BASE: &str = "/sys/fs/cgroup";
 

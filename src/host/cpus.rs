@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::idset::CpuSet;
-use crate::root::Root;
-use crate::units::HostCpu;
+use crate::hostfs::Root;
+use crate::types::ids::HostCpu;
+use crate::types::idset::CpuSet;
 
-use super::error::HostError;
-use super::kernel;
+use crate::host::error::HostError;
+use crate::host::kernel;
 
 const DIR: &str = "/sys/devices/system/cpu";
 
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn offline_is_what_is_present_and_not_online() {
-        let set = |text: &str| Some(crate::cpulist::parse(text).unwrap());
+        let set = |text: &str| Some(crate::types::cpulist::parse(text).unwrap());
         let table = [
             // present, online, offline, want
             (Some("0-3"), Some("0-2"), Some("3-127"), Some("3")),

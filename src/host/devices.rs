@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::domain::{Domain, Passthrough};
-use crate::root::Root;
-use crate::units::NodeId;
+use crate::hostfs::Root;
+use crate::types::ids::NodeId;
 use crate::xml::tree::{Document, Element};
 
-use super::{Host, pci};
+use crate::host::{Host, pci};
 
 /// Each passed-through device by what a person calls it, and its node; `None`: on no node, or not known. Interfaces
 /// of networks that hand out no host devices are not listed.
@@ -120,7 +120,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::units::KiB;
+    use crate::types::ids::KiB;
 
     const MDEV: &str = "4b20d080-1b54-4048-85b3-a6a62d165c01";
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::cpulist::CpulistError;
+use crate::types::cpulist::CpulistError;
 
 /// Why a host could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub enum HostError {
     /// A number is larger than libvirt's masks hold.
     #[error(
         "{noun} {number} is above {}, the largest libvirt knows",
-        crate::cpulist::MAX_ID
+        crate::types::cpulist::MAX_ID
     )]
     TooLarge {
         /// "CPU" or "node".

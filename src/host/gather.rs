@@ -1,12 +1,12 @@
 //! The facts of one guest on this host, for the engine.
 
 use crate::domain::Domain;
-use crate::facts::GuestFacts;
-use crate::root::Root;
+use crate::hostfs::Root;
+use crate::types::devices::GuestFacts;
 
-use super::Host;
-use super::devices::{device_nodes, file_name};
-use super::images::image_facts;
+use crate::host::Host;
+use crate::host::devices::{device_nodes, file_name};
+use crate::host::images::image_facts;
 
 /// Looks at a guest's devices, images, autostart link and status file. What cannot be looked at counts as absent.
 pub fn gather(root: &Root, host: &Host, domain: &Domain) -> GuestFacts {

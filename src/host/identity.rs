@@ -1,9 +1,9 @@
 //! CPU vendor and architecture, from the shape of `/proc/cpuinfo`: each architecture's kernel prints its own.
 
-use crate::root::Root;
+use crate::hostfs::Root;
 
-use super::error::HostError;
-use super::kernel;
+use crate::host::error::HostError;
+use crate::host::kernel;
 
 /// Vendor and architecture; empty where not told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::domain::{Disk, Domain};
-use crate::facts::ImageFacts;
-use crate::root::Root;
+use crate::hostfs::Root;
+use crate::types::devices::ImageFacts;
 
-use super::kernel;
-use super::mounts::{self, Mount};
+use crate::host::kernel;
+use crate::host::mounts;
+use crate::host::mounts::Mount;
 
 /// The images of a guest's file and block disks, by target name. Other disks (network, volume, nvme, vhost-user,
 /// vdpa) and drives without a medium are absent.

@@ -1,8 +1,8 @@
 //! Quick answers about a host of a thousand CPUs.
 
-use crate::units::HostCpu;
+use crate::types::ids::HostCpu;
 
-use super::{Core, Host, PagePool};
+use crate::host::{Core, Host, PagePool};
 
 /// Which core each CPU is on, in constant time. Made once by [`Host::core_index`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

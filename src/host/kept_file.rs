@@ -5,7 +5,7 @@
 //! ```
 //! Written whole, 0600, by whoever read the host as root: the daemon, `virtfit`, a hook. What is not exactly so is absent: a file of
 //! another user or that others may write, of another version or program, of an earlier boot, cut off, changed, or of a host that
-//! contradicts itself. What may have changed since is for [`super::refresh`] to look at.
+//! contradicts itself. What may have changed since is for [`crate::host::cached`] to look at.
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
@@ -15,13 +15,13 @@ use nix::fcntl::OFlag;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Host;
-use crate::idset::CpuSet;
-use crate::ledger::process;
-use crate::policy::digest;
-use crate::root::Root;
+use crate::host::Host;
+use crate::host::libvirt_process;
+use crate::hostfs::Root;
+use crate::hostfs::atomic::Folder;
+use crate::types::digest;
+use crate::types::idset::CpuSet;
 use crate::version::VERSION;
-use crate::whole::Folder;
 
 /// The folder it is in.
 const FOLDER: &str = "/run/virtfit";
@@ -59,7 +59,7 @@ pub fn read<M: DeserializeOwned>(root: &Root) -> Option<(M, Host)> {
 
 /// The first line without the digest; `None` where nothing tells of boots.
 fn head(root: &Root) -> Option<String> {
-    let boot = process::boot_id(root).filter(|boot| !boot.is_empty())?;
+    let boot = libvirt_process::boot_id(root).filter(|boot| !boot.is_empty())?;
     let program = VERSION.replace(char::is_whitespace, "_");
     Some(format!("virtfit-host 1 {program} {boot}"))
 }

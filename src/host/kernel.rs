@@ -1,11 +1,11 @@
 //! Reading the small files of sysfs and procfs: cpulists, numbers, `Key: value` tables.
 
-use crate::cpulist;
-use crate::idset::IdSet;
-use crate::root::{Root, optional};
-use crate::units::{Id, KiB};
+use crate::hostfs::{Root, optional};
+use crate::types::cpulist;
+use crate::types::ids::{Id, KiB};
+use crate::types::idset::IdSet;
 
-use super::error::HostError;
+use crate::host::error::HostError;
 
 /// The text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them) are replaced.
 pub(super) fn text(root: &Root, path: &str) -> Result<Option<String>, HostError> {
@@ -75,7 +75,7 @@ pub(super) fn suffix(name: &str, prefix: &str) -> Option<u32> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::idset::CpuSet;
+    use crate::types::idset::CpuSet;
 
     #[test]
     fn lists_say_where_they_are_wrong() {
@@ -91,7 +91,7 @@ mod tests {
         ];
         for (content, want) in table {
             std::fs::write(dir.path().join("list"), content).unwrap();
-            match (list::<crate::units::HostCpu>(&root, "/list"), want) {
+            match (list::<crate::types::ids::HostCpu>(&root, "/list"), want) {
                 (Ok(Some(set)), Some(want)) => assert_eq!(set.to_string(), want, "{content:?}"),
                 (Err(error), None) => assert!(error.to_string().contains("/list: "), "{content:?}: {error}"),
                 (got, want) => panic!("{content:?}: {got:?} instead of {want:?}"),

@@ -1,13 +1,13 @@
 //! Reads a host: structure from hwloc, state from the root.
 
-use crate::root::Root;
+use crate::hostfs::Root;
 
-use super::Host;
-use super::assemble::{Frame, Told, assemble};
-use super::error::HostError;
-use super::failed::FailedStarts;
-use super::hwloc::{TopologySource, discover};
-use super::{cgroup, cpus, identity, kernel, memory, mounts, pci};
+use crate::host::Host;
+use crate::host::assemble::{Frame, Told, assemble};
+use crate::host::error::HostError;
+use crate::host::failed_starts::FailedStarts;
+use crate::host::hwloc::{TopologySource, discover};
+use crate::host::{cgroup, cpus, identity, kernel, memory, mounts, pci};
 
 /// The host below `root`; with `topology` (an hwloc XML file or a synthetic line) that one's structure, and from the
 /// root what it has of the rest: huge pages, mounts, isolated CPUs, cgroup limits. [`Root::none`] with a topology is

@@ -1,10 +1,10 @@
 //! Whether libvirt can start a guest with locked memory: it lifts RLIMIT_MEMLOCK of the new QEMU (`virProcessSetMaxMemLock`
 //! in util/virprocess.c), which the kernel allows up to the daemon's own hard limit, and beyond it only with CAP_SYS_RESOURCE.
 
-use crate::root::Root;
+use crate::hostfs::Root;
 
-use super::libvirtd::DRIVER_PID_FILE;
-use super::{kernel, libvirtd};
+use crate::host::libvirt_daemon::DRIVER_PID_FILE;
+use crate::host::{kernel, libvirt_daemon};
 
 /// CAP_SYS_RESOURCE in `include/uapi/linux/capability.h`.
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -21,7 +21,7 @@ pub(super) fn limited(root: &Root) -> bool {
 
 fn looked_at(root: &Root) -> bool {
     let text = |path: &str| kernel::text(root, path).ok().flatten().unwrap_or_default();
-    libvirtd::running(root).iter().any(|daemon| {
+    libvirt_daemon::running(root).iter().any(|daemon| {
         let folder = format!("/proc/{}", daemon.pid);
         lacks_capability(&text(&format!("{folder}/status"))) && has_limit(&text(&format!("{folder}/limits")))
     })

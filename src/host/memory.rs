@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::idset::CpuSet;
-use crate::root::{Root, optional};
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::hostfs::{Root, optional};
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::CpuSet;
 
-use super::error::HostError;
-use super::{PagePool, index, kernel};
+use crate::host::error::HostError;
+use crate::host::{PagePool, index, kernel};
 
 const DIR: &str = "/sys/devices/system/node";
 
@@ -93,7 +93,7 @@ fn cpumask(mask: &str) -> Option<CpuSet> {
     for (group, digits) in mask.rsplit(',').enumerate() {
         let bits = u32::from_str_radix(digits.trim(), 16).ok()?;
         let base = u32::try_from(group).ok()?.checked_mul(32)?;
-        if base > crate::cpulist::MAX_ID {
+        if base > crate::types::cpulist::MAX_ID {
             return None;
         }
         cpus.extend(

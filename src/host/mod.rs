@@ -1,11 +1,12 @@
 //! The host as plain data: what placement needs to know of it, and nothing that has to be read again.
 
 mod assemble;
+pub mod cached;
 mod cgroup;
 mod cpus;
 pub mod devices;
 mod error;
-pub mod failed;
+pub mod failed_starts;
 pub mod gather;
 pub mod hwloc;
 mod identity;
@@ -13,26 +14,28 @@ pub mod images;
 pub mod index;
 pub mod kept_file;
 mod kernel;
-pub mod libvirtd;
+pub mod libvirt_daemon;
+pub mod libvirt_process;
 pub mod load;
 mod memlock;
 mod memory;
 pub mod mounts;
 mod pci;
-pub mod refresh;
+pub mod running_hooks;
 pub mod structure;
 mod synthetic;
+pub mod thread_names;
 pub mod threads;
 
 pub use error::HostError;
-pub use failed::FailedStarts;
+pub use failed_starts::FailedStarts;
 pub use gather::gather;
 pub use load::load;
 
 use std::collections::BTreeMap;
 
-use crate::idset::{CpuSet, NodeSet};
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::{CpuSet, NodeSet};
 
 /// A host: its cores, nodes and what the kernel allows on them. CPU and node numbers may have holes.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::root::Root;
-use crate::units::KiB;
+use crate::hostfs::Root;
+use crate::types::ids::KiB;
 
-use super::error::HostError;
-use super::kernel;
+use crate::host::error::HostError;
+use crate::host::kernel;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

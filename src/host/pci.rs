@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::root::Root;
-use crate::units::NodeId;
+use crate::hostfs::Root;
+use crate::types::ids::NodeId;
 
-use super::error::HostError;
-use super::kernel;
+use crate::host::error::HostError;
+use crate::host::kernel;
 
 const DIR: &str = "/sys/bus/pci/devices";
 
@@ -26,7 +26,7 @@ pub(super) fn numa_node(root: &Root, device: &str) -> Option<NodeId> {
     let node: i64 = kernel::number(root, &format!("{device}/numa_node")).ok()??;
     u32::try_from(node)
         .ok()
-        .filter(|node| *node <= crate::cpulist::MAX_ID)
+        .filter(|node| *node <= crate::types::cpulist::MAX_ID)
         .map(NodeId)
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::idset::CpuSet;
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::CpuSet;
 
-use super::PagePool;
+use crate::host::PagePool;
 
 /// From node, to node, distance.
 pub type Distances = BTreeMap<NodeId, BTreeMap<NodeId, u32>>;

@@ -4,7 +4,7 @@
 //! `pack:2 [numa(memory=16GB)] l3:1 core:8 pu:2`; what is in brackets hangs beside the tree (hwloc manual,
 //! "Synthetic topologies").
 
-use crate::cpulist::MAX_ID;
+use crate::types::cpulist::MAX_ID;
 
 /// Whether the line says how much memory a node has. Where it does not, hwloc invents 1 GiB.
 pub(super) fn names_memory(line: &str) -> bool {

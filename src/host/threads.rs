@@ -1,10 +1,10 @@
 //! The threads of a process as the kernel runs them: `/proc/PID/task/TID/{comm,status,stat,schedstat}` (`proc(5)`;
 //! schedstat: kernel `Documentation/scheduler/sched-stats.rst`).
 
-use crate::cpulist;
-use crate::idset::CpuSet;
-use crate::root::Root;
-use crate::units::HostCpu;
+use crate::hostfs::Root;
+use crate::types::cpulist;
+use crate::types::ids::HostCpu;
+use crate::types::idset::CpuSet;
 
 /// A thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! A claim is a wish, not a hold: placement avoids it where it can. It counts while the guest does not run; then its
 //! status file rules.
 
-use crate::ledger::{Claim, guest};
+use crate::ledger::{Claim, guest_xml};
 use crate::xml::XmlError;
 
 /// Where definitions are on the host.
@@ -21,7 +21,7 @@ pub fn path(name: &str) -> String {
 /// # Errors
 /// It is not XML, not a domain, or what virtfit recorded in it cannot be read.
 pub fn parse(text: &str, autostart: bool) -> Result<Claim, XmlError> {
-    let guest = guest::GuestXml::parse(text)?;
+    let guest = guest_xml::GuestXml::parse(text)?;
     if let Some(error) = guest.unreadable {
         return Err(error);
     }

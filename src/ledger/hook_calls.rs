@@ -7,10 +7,11 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::process::{self, Parent};
+use crate::host::libvirt_process;
+use crate::host::libvirt_process::Parent;
+use crate::hostfs::Root;
+use crate::hostfs::atomic::Folder;
 use crate::ledger::reservation::Daemon;
-use crate::root::Root;
-use crate::whole::Folder;
 
 /// The folder of the mark on the host.
 const FOLDER: &str = "/run/virtfit";
@@ -35,7 +36,7 @@ pub fn last(root: &Root) -> Option<Caller> {
 /// Whether this process of libvirt's has called the hook.
 pub fn was_called_by(root: &Root, pid: u32) -> bool {
     last(root).is_some_and(|caller| {
-        caller.pid == pid && process::daemon(root, pid) == Daemon::StartedAt(caller.start_time)
+        caller.pid == pid && libvirt_process::daemon(root, pid) == Daemon::StartedAt(caller.start_time)
     })
 }
 
@@ -51,7 +52,7 @@ pub fn mark(root: &Root, parent: &Parent, known: Option<Caller>) -> io::Result<O
         return Ok(known);
     }
     // Somebody who tries the hook by hand is no libvirt.
-    if !process::is_libvirt(root, pid) {
+    if !libvirt_process::is_libvirt(root, pid) {
         return Ok(known);
     }
     if last(root) != Some(caller) {

@@ -1,34 +1,28 @@
 //! Who holds what: running guests, reservations, and what definitions claim. `docs/design.md` section 3 has the rules.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
-
-pub mod cache;
 pub mod claims;
-pub mod files;
-pub mod folders;
-pub mod glance;
-pub mod guest;
+pub mod guest_xml;
 pub mod hook_calls;
+pub mod live_pins;
 pub mod lock;
-pub mod pinned;
-pub mod process;
-pub mod read;
+pub mod reader;
 pub mod reservation;
 pub mod running;
 pub mod status;
 pub mod store;
 pub mod taken;
-pub mod thread;
 pub mod undecided;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 pub use taken::taken;
 
-use crate::idset::{CpuSet, NodeSet};
-use crate::plural;
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::plural;
 
 /// Everything that is taken or spoken for on a host, as read; the guest being planned is still in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 //!   reservations/                      0755 root
 //!     UUID.json                        one guest, 0600; complete or absent
 //!     .UUID.json.PID.N                 being written; never read, left behind only by a crash
-//!   undecided/                         0755 root: guests that started without a decision ([`super::undecided`])
+//!   undecided/                         0755 root: guests that started without a decision ([`crate::ledger::undecided`])
 //! ```
 //! - **Who writes**: `prepare` (firm) and `migrate`/`restore begin` (tentative), under the lock, by write, then rename.
 //!   A second write for the same UUID replaces the first: running the hook twice is harmless.
@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::idset::{CpuSet, NodeSet};
 use crate::ledger::{Holder, MemoryUse};
-use crate::units::{IothreadId, KiB, NodeId, VcpuId};
+use crate::types::ids::{IothreadId, KiB, NodeId, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet};
 
 /// Where they are on the host.
 pub const FOLDER: &str = "/run/virtfit/reservations";
@@ -207,8 +207,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cpulist;
-    use crate::units::HostCpu;
+    use crate::types::cpulist;
+    use crate::types::ids::HostCpu;
 
     fn example() -> Reservation {
         Reservation {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::domain::Domain;
-use crate::idset::CpuSet;
-use crate::ledger::guest::GuestXml;
-use crate::ledger::pinned::{Records, Thread};
+use crate::ledger::guest_xml::GuestXml;
+use crate::ledger::live_pins::{Records, Thread};
 use crate::ledger::status;
 use crate::panics;
 use crate::rewrite::{self, Provenance};
-use crate::settings::Value;
-use crate::units::{Id, VcpuId};
+use crate::types::ids::{Id, VcpuId};
+use crate::types::idset::CpuSet;
+use crate::types::setting::Value;
 use crate::xml::{Document, XmlError};
 
 /// A running guest.
@@ -71,7 +71,7 @@ impl Running {
             pid,
             tids: tids.collect(),
             starting: status::is_starting(root),
-            numad: numad.and_then(|list| crate::cpulist::parse_plain(&list).ok()),
+            numad: numad.and_then(|list| crate::types::cpulist::parse_plain(&list).ok()),
             xml: xml.to_string(),
             provenance: rewrite::provenance(&Document::parse(xml)?).ok().flatten(),
             guest,

@@ -7,12 +7,12 @@
 
 use std::time::SystemTime;
 
-use crate::cpulist;
-use crate::idset::{CpuSet, NodeSet};
-use crate::ledger::pinned::Records;
-use crate::ledger::{Holder, guest};
-use crate::root::Root;
-use crate::units::KiB;
+use crate::hostfs::Root;
+use crate::ledger::live_pins::Records;
+use crate::ledger::{Holder, guest_xml};
+use crate::types::cpulist;
+use crate::types::ids::KiB;
+use crate::types::idset::{CpuSet, NodeSet};
 use crate::xml::{Document, Element, XmlError};
 
 /// Where they are on the host.
@@ -51,7 +51,7 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
     let Some(domain) = root.child("domain") else {
         return Err(root.error("<domstatus> without a <domain>"));
     };
-    let mut guest = guest::GuestXml::parse(domain.raw())?;
+    let mut guest = guest_xml::GuestXml::parse(domain.raw())?;
     let record = pinned.of(&guest.domain.uuid, pid(root));
     if let Some(record) = record {
         record.mark(&mut guest);
@@ -60,10 +60,10 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
     let numad_cpus: Option<CpuSet> = list_of(numad, "cpuset");
     let numad_nodes: Option<NodeSet> = list_of(numad, "nodeset");
     Ok(Holder {
-        pins: guest::pins(&guest, numad_cpus.as_ref()),
+        pins: guest_xml::pins(&guest, numad_cpus.as_ref()),
         withheld: guest.withheld,
         promised: CpuSet::new(),
-        memory: guest::memory(&guest.domain, numad_nodes.as_ref(), || default_page),
+        memory: guest_xml::memory(&guest.domain, numad_nodes.as_ref(), || default_page),
         starting: is_starting(root),
         reservation: false,
         set_live: record.is_some(),
@@ -73,10 +73,10 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
 }
 
 /// A cpulist or node list; one that does not parse is as good as none.
-fn list_of<T: crate::units::Id>(
+fn list_of<T: crate::types::ids::Id>(
     element: Option<Element<'_>>,
     attribute: &str,
-) -> Option<crate::idset::IdSet<T>> {
+) -> Option<crate::types::idset::IdSet<T>> {
     cpulist::parse_plain(&element?.attr(attribute)?).ok()
 }
 

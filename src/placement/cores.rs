@@ -2,14 +2,15 @@
 
 use std::cell::{Cell, OnceCell};
 
-use super::distance::Distances;
-use super::key::Cost;
-use super::level::{self, Level};
-use super::twins;
-use super::{Demand, Supply};
 use crate::host::Host;
-use crate::idset::CpuSet;
-use crate::units::{HostCpu, NodeId};
+use crate::placement::distance::Distances;
+use crate::placement::rank::Cost;
+use crate::placement::threading;
+use crate::placement::threading::Level;
+use crate::placement::twins;
+use crate::placement::{Demand, Supply};
+use crate::types::ids::{HostCpu, NodeId};
+use crate::types::idset::CpuSet;
 
 /// A host as one demand sees it.
 pub struct Site<'a> {
@@ -150,7 +151,7 @@ impl<'a> Site<'a> {
         if kinds.is_empty() {
             kinds.push(0);
         }
-        let levels = level::allowed(demand, widest);
+        let levels = threading::allowed(demand, widest);
         let max_llcs = demand.max_llcs as usize;
         Self {
             host,

@@ -1,7 +1,7 @@
 //! How far nodes are from each other, and how near a set of them can still get.
 
 use crate::host::Host;
-use crate::units::NodeId;
+use crate::types::ids::NodeId;
 
 /// Distances between nodes, by their position in a list; both ways added, as some hosts' tables are not symmetric.
 #[derive(Debug, Clone, Default)]

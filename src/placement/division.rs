@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::cores::{NodeView, Site};
-use super::key::{Bar, Cost, Key};
-use super::level::Level;
-use super::shape::{self, Piece};
-use super::table::NodeTable;
-use super::{Placed, memory};
-use crate::units::{HostCpu, KiB, NodeId, VcpuId};
+use crate::placement::cores::{NodeView, Site};
+use crate::placement::finish;
+use crate::placement::finish::Piece;
+use crate::placement::node_table::NodeTable;
+use crate::placement::rank::{Bar, Cost, Key};
+use crate::placement::threading::Level;
+use crate::placement::{Placed, memory};
+use crate::types::ids::{HostCpu, KiB, NodeId, VcpuId};
 
 /// A way to lay the guest on several nodes.
 pub struct Division<'s, 'a> {
@@ -70,7 +71,7 @@ impl<'s, 'a> Division<'s, 'a> {
         // Only whole guest cores move; with floating vCPUs there are none.
         let step = if floats.is_empty() { level.threads() } else { 1 };
         let cuts: Vec<u32> = (0..=all / step).map(|index| index * step).collect();
-        let before = |set: &crate::idset::VcpuSet| -> Vec<usize> {
+        let before = |set: &crate::types::idset::VcpuSet| -> Vec<usize> {
             let mut ids = set.iter().peekable();
             let mut seen = 0;
             let counts = cuts.iter().map(|cut| {
@@ -175,7 +176,7 @@ impl<'s, 'a> Division<'s, 'a> {
             return None;
         }
         let bounded = careful || order.iter().any(|(_, table)| table.bounded);
-        let placed = shape::assemble(self.site, self.level, self.page, pieces, bar.5)?;
+        let placed = finish::assemble(self.site, self.level, self.page, pieces, bar.5)?;
         Some(Placed {
             bounded: placed.bounded || bounded,
             ..placed

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::cores::{Effort, Site};
-use super::level::{self, Level};
-use super::{Demand, SmtRule, Supply, kept, one, search};
 use crate::host::Host;
-use crate::idset::{CpuSet, VcpuSet};
-use crate::plural::{self, counted};
-use crate::units::{KiB, NodeId};
+use crate::placement::cores::{Effort, Site};
+use crate::placement::threading;
+use crate::placement::threading::Level;
+use crate::placement::{Demand, SmtRule, Supply, given_pins, one_node, search};
+use crate::types::ids::{KiB, NodeId};
+use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::plural;
+use crate::types::plural::counted;
 
 /// The reasons, most telling first; never empty.
 pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Vec<String> {
-    if let Some((vcpu, cpu)) = kept::collisions(&demand.kept, now).first() {
+    if let Some((vcpu, cpu)) = given_pins::collisions(&demand.kept, now).first() {
         let holder = now
             .held
             .get(cpu)
@@ -29,7 +31,10 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
             which_are(pin)
         )];
     }
-    let outside = demand.kept.iter().find(|(_, pin)| !kept::allowed(host, pin));
+    let outside = demand
+        .kept
+        .iter()
+        .find(|(_, pin)| !given_pins::allowed(host, pin));
     if let Some((vcpu, pin)) = outside.filter(|_| search(host, demand, now, empty, Effort::ANY).is_none()) {
         return vec![format!(
             "vCPU {vcpu} is pinned to {}; machine.slice's cpuset does not allow {} to guests",
@@ -165,7 +170,7 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
         return format!(
             "needs a node each for guest cells of {} vCPUs; {}{}",
             plural::list(&wants),
-            free(&one::roomiest(&site, Level::Any)),
+            free(&one_node::roomiest(&site, Level::Any)),
             holders(now)
         );
     }
@@ -176,7 +181,7 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     format!(
         "needs {} on {nodes}; {}{}",
         counted(need, "free CPU"),
-        free(&one::roomiest(&site, Level::Any)),
+        free(&one_node::roomiest(&site, Level::Any)),
         holders(now)
     )
 }
@@ -194,7 +199,7 @@ fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
         SmtRule::Require if demand.threads == Some(1) => {
             "its topology has 1 thread a core, but smt = require needs 2 or more".to_string()
         }
-        SmtRule::Require if level::allowed(demand, widest.unwrap_or(1) as u32).is_empty() => {
+        SmtRule::Require if threading::allowed(demand, widest.unwrap_or(1) as u32).is_empty() => {
             let what = match demand.cells.is_empty() && demand.shown_cells.is_empty() {
                 true if need == 1 => "1 vCPU does".to_string(),
                 true => format!("{need} vCPUs do"),
@@ -205,7 +210,7 @@ fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
         SmtRule::Isolate => format!(
             "needs {} that nobody else uses on one node; {}{}",
             counted(need, "core"),
-            free(&one::roomiest(&site, Level::Isolate)),
+            free(&one_node::roomiest(&site, Level::Isolate)),
             holders(now)
         ),
         _ => {
@@ -217,7 +222,7 @@ fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
                 "needs {} with {} each; {}{}",
                 counted(need / threads as usize, "core"),
                 counted(threads as usize, "free CPU"),
-                free(&one::roomiest(&site, Level::Own(threads))),
+                free(&one_node::roomiest(&site, Level::Own(threads))),
                 holders(now)
             )
         }

@@ -1,7 +1,7 @@
 //! Does the memory fit, and in pages of which size.
 
-use super::cores::Site;
-use crate::units::{KiB, NodeId};
+use crate::placement::cores::Site;
+use crate::types::ids::{KiB, NodeId};
 
 /// Cells of small pages are cut at this size: what libvirt rounds a cell up to on x86 (`qemuDomainAlignMemorySizes`),
 /// so that the guest's memory stays what its definition says.

@@ -13,32 +13,32 @@
 //! explain why nothing fits
 //! ```
 
-use std::collections::BTreeMap;
-
-use crate::host::Host;
-use crate::idset::{CpuSet, NodeSet, VcpuSet};
-use crate::policy::Strategy;
-use crate::policy::profile::Smt;
-use crate::units::{CellId, HostCpu, KiB, NodeId, VcpuId};
-
-pub mod cells;
 pub mod cores;
 pub mod distance;
 pub mod division;
 pub mod explain;
-pub mod kept;
-pub mod key;
-pub mod level;
+pub mod finish;
+pub mod given_pins;
+pub mod guest_cells;
 pub mod memory;
-pub mod one;
-pub mod sets;
-pub mod shape;
-pub mod table;
+pub mod node_sets;
+pub mod node_table;
+pub mod one_node;
+pub mod rank;
+pub mod threading;
 pub mod twins;
 
+use std::collections::BTreeMap;
+
+use crate::host::Host;
+use crate::policy::Strategy;
+use crate::policy::profile::Smt;
+use crate::types::ids::{CellId, HostCpu, KiB, NodeId, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+
 use cores::{Effort, Site};
-pub use key::Key;
-pub use level::Level;
+pub use rank::Key;
+pub use threading::Level;
 
 /// What a guest needs, with every policy word resolved to data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -218,7 +218,7 @@ pub(crate) fn search(
     effort: Effort,
 ) -> Option<Placed> {
     if !demand.kept.is_empty() {
-        return kept::place(host, demand, now, effort);
+        return given_pins::place(host, demand, now, effort);
     }
     let fewest = || {
         let plain = Site::new(host, demand, empty, Effort::ANY);
@@ -226,11 +226,11 @@ pub(crate) fn search(
             .can_be_thrifty()
             .then(|| Site::new(host, demand, empty, Effort::ANY).thrifty());
         let sites = [Some(plain), thrifty];
-        sites.iter().flatten().filter_map(one::fewest_nodes).min()
+        sites.iter().flatten().filter_map(one_node::fewest_nodes).min()
     };
     let attempt = |site: &Site<'_>| match demand.cells.is_empty() {
-        true => one::place(site, fewest),
-        false => cells::place(site),
+        true => one_node::place(site, fewest),
+        false => guest_cells::place(site),
     };
     let plain = Site::new(host, demand, now, effort);
     let found = attempt(&plain);

@@ -3,9 +3,9 @@
 //! If two nodes look alike, are as far from all others, and each CPU of the first comes before its counterpart of the
 //! second, then a place that uses the second and not the first is beaten by the one that has them exchanged.
 
-use super::cores::{NodeView, Site};
-use super::key::Cost;
-use crate::units::HostCpu;
+use crate::placement::cores::{NodeView, Site};
+use crate::placement::rank::Cost;
+use crate::types::ids::HostCpu;
 
 /// By position in [`Site::nodes`]: the last node before it that is its twin.
 pub fn find(site: &Site<'_>) -> Vec<Option<usize>> {

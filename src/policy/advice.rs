@@ -1,9 +1,9 @@
 //! What of a policy that is free of errors will hardly do what it was written for.
 
-use super::Policy;
-use super::rule::Match;
 use crate::host::Host;
-use crate::policy::sets;
+use crate::policy::Policy;
+use crate::policy::cpu_sets;
+use crate::policy::rule::Match;
 
 /// Returns a line for each: no rule, rules that no guest reaches, patterns that are none, sets this host does not have.
 pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
@@ -37,7 +37,7 @@ pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
         }
     }
     if let Some(host) = host {
-        out.extend(sets::resolve(&policy.host, host).notes);
+        out.extend(cpu_sets::resolve(&policy.host, host).notes);
     }
     out
 }

@@ -1,11 +1,11 @@
 //! The built-in profiles: the table of `docs/policy.md`, "Built-in profiles".
 
-use super::profile::{
+use crate::policy::profile::{
     CacheRule, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hugepages, IothreadCount,
     IothreadCpus, MaxNodes, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Realtime, Scheduler, Smt, Switch,
     TopologyRule, VcpuList,
 };
-use super::value::Scalar;
+use crate::policy::value::Scalar;
 
 /// The profile that every other comes from, in the end.
 pub const BASE: &str = "fit";

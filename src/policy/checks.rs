@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::builtin::BASE;
-use super::merge::{Draft, Origin, Origins};
-use super::profile::Cpus;
-use super::source::{Place, Problem, printable};
-use super::{HostPolicy, Profile, SetRule};
-use crate::idset::CpuSet;
+use crate::policy::builtin::BASE;
+use crate::policy::merge::{Draft, Origin, Origins};
+use crate::policy::profile::Cpus;
+use crate::policy::source::{Place, Problem, printable};
+use crate::policy::{HostPolicy, Profile, SetRule};
+use crate::types::idset::CpuSet;
 
 /// Sets of `[host]` that are given as lists and share CPUs.
 pub fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {

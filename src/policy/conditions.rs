@@ -2,13 +2,13 @@
 
 use toml_edit::{Item, TableLike, Value};
 
-use super::glob::Glob;
-use super::range::Range;
-use super::reader::{Reader, scalar};
-use super::rule::{MATCH_KEYS, Match};
-use super::source::Problem;
-use super::value::{Fault, boolean};
-use crate::uuid;
+use crate::policy::glob::Glob;
+use crate::policy::range::Range;
+use crate::policy::reader::{Reader, scalar};
+use crate::policy::rule::{MATCH_KEYS, Match};
+use crate::policy::source::Problem;
+use crate::policy::value::{Fault, boolean};
+use crate::types::uuid;
 
 /// The conditions of one rule; what is wrong with them goes to the reader.
 pub fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
-use super::conditions;
-use super::keys;
-use super::reader::{Given, RULE, Reader};
-use super::rule::Match;
-use super::source::{Place, Problem, Source, printable};
-use super::value::{Fault, number, page_size};
-use crate::units::KiB;
+use crate::policy::conditions;
+use crate::policy::keys;
+use crate::policy::reader::{Given, RULE, Reader};
+use crate::policy::rule::Match;
+use crate::policy::source::{Place, Problem, Source, printable};
+use crate::policy::value::{Fault, number, page_size};
+use crate::types::ids::KiB;
 
 /// The largest policy file that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -144,7 +144,7 @@ fn host(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fragme
         let place = reader.key_place(pages, size);
         match page_size(size) {
             Ok(kib) => {
-                let count = super::reader::scalar(item).ok_or_else(Fault::default);
+                let count = crate::policy::reader::scalar(item).ok_or_else(Fault::default);
                 match count.and_then(|count| number(&count, 0, u32::MAX)) {
                     Ok(count) if out.reserved_hugepages.contains_key(&kib) => {
                         let message = format!("{} = {count}: this page size is given twice", printable(size));

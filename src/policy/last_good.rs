@@ -8,11 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::load::{Files, State};
-use super::merge::Tier;
-use super::{Policy, load};
-use crate::root::Root;
-use crate::whole::Folder;
+use crate::hostfs::Root;
+use crate::hostfs::atomic::Folder;
+use crate::policy::load::{Files, State};
+use crate::policy::merge::Tier;
+use crate::policy::{Policy, load};
 
 /// The folder on the host.
 const FOLDER: &str = "/run/virtfit";
@@ -88,7 +88,7 @@ fn word(tier: Tier) -> &'static str {
 fn tier(word: &str) -> Option<Tier> {
     [Tier::Vendor, Tier::Main, Tier::DropIn]
         .into_iter()
-        .find(|tier| super::last_good::word(*tier) == word)
+        .find(|tier| crate::policy::last_good::word(*tier) == word)
 }
 
 #[cfg(test)]

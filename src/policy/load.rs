@@ -14,12 +14,13 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use super::Policy;
-use super::access::Trusted;
-use super::fragment::{self, Fragment, MAX_BYTES};
-use super::merge::{Tier, merge};
-use super::source::{PolicyErrors, Problem};
-use crate::root::Stamp;
+use crate::hostfs::Stamp;
+use crate::policy::Policy;
+use crate::policy::access::Trusted;
+use crate::policy::fragment;
+use crate::policy::fragment::{Fragment, MAX_BYTES};
+use crate::policy::merge::{Tier, merge};
+use crate::policy::source::{PolicyErrors, Problem};
 
 /// The vendor's folder.
 pub const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
@@ -193,7 +194,10 @@ impl Files {
             let file = self.files.iter().position(|file| file.path == problem.path);
             (
                 file.unwrap_or(usize::MAX),
-                problem.place.as_ref().map_or(0, super::source::Place::start),
+                problem
+                    .place
+                    .as_ref()
+                    .map_or(0, crate::policy::source::Place::start),
             )
         });
         problems
@@ -332,7 +336,7 @@ fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        let source = std::sync::Arc::new(super::source::Source::new(shown, &text));
+        let source = std::sync::Arc::new(crate::policy::source::Source::new(shown, &text));
         // The good part is the same in both texts, but for a byte order mark that was taken off.
         let good = good
             - if text.starts_with('\u{feff}') {
@@ -340,7 +344,7 @@ fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
             } else {
                 0
             };
-        let place = super::source::Place::new(&source, good..good + '\u{fffd}'.len_utf8());
+        let place = crate::policy::source::Place::new(&source, good..good + '\u{fffd}'.len_utf8());
         Some(Problem::at(place, "not UTF-8").next("save the file in UTF-8"))
     })
 }

@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::builtin::{ALIASES, BASE, BUILTINS, OFF};
-use super::fragment::{Fragment, ProfileFragment};
-use super::keys::{self, HOST, PROFILE};
-use super::rule::Rule;
-use super::source::{Place, Problem, printable};
-use super::suggest::did_you_mean;
-use super::value::{Scalar, quoted, size_text};
-use super::{HostPolicy, Policy, Profile, Requests};
-use super::{checks, digest};
-use crate::cpulist;
-use crate::idset::VcpuSet;
-use crate::units::{KiB, VcpuId};
+use crate::policy::builtin::{ALIASES, BASE, BUILTINS, OFF};
+use crate::policy::checks;
+use crate::policy::fragment::{Fragment, ProfileFragment};
+use crate::policy::keys;
+use crate::policy::keys::{HOST, PROFILE};
+use crate::policy::rule::Rule;
+use crate::policy::source::{Place, Problem, printable};
+use crate::policy::suggest::did_you_mean;
+use crate::policy::value::{Scalar, quoted, size_text};
+use crate::policy::{HostPolicy, Policy, Profile, Requests};
+use crate::types::cpulist;
+use crate::types::digest;
+use crate::types::ids::{KiB, VcpuId};
+use crate::types::idset::VcpuSet;
 
 /// Where a file stands in the order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -238,7 +240,7 @@ fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<Strin
     let problem = Problem::at(place, format!("{said}: there is no such profile{hint}"));
     if hint.is_empty() {
         let names: Vec<&str> = profiles.keys().map(String::as_str).collect();
-        return problem.next(super::text::wrapped(
+        return problem.next(crate::policy::text::wrapped(
             &format!("there are {}", printable(&names.join(", "))),
             2,
         ));

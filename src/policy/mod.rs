@@ -1,18 +1,12 @@
 //! The policy: what an administrator asks for, checked and merged. `docs/placement.md` section 1 explains
 //! its terms, `docs/policy.md` has every key.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::SystemTime;
-
-use crate::idset::CpuSet;
-
 mod access;
 pub mod advice;
 pub mod builtin;
 mod checks;
 mod conditions;
-pub mod digest;
+pub mod cpu_sets;
 pub mod fragment;
 pub mod glob;
 pub mod keys;
@@ -26,19 +20,24 @@ pub mod reader;
 pub mod requests;
 pub mod rule;
 pub mod select;
-pub mod sets;
 pub mod show;
 pub mod source;
 pub mod suggest;
 mod text;
 pub mod value;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::types::idset::CpuSet;
+
+pub use cpu_sets::Sets;
 pub use load::Files;
 pub use profile::Profile;
 pub use requests::Requests;
 pub use rule::Rule;
 pub use select::{Selection, UnknownProfile};
-pub use sets::Sets;
 pub use source::PolicyErrors;
 
 /// A checked and merged policy.
@@ -131,7 +130,7 @@ pub enum ReservedMemory {
     /// max(1 GiB, 5 %) of each node.
     Auto,
     /// So much of each node.
-    At(crate::units::KiB),
+    At(crate::types::ids::KiB),
 }
 
 /// `strategy`.
@@ -157,7 +156,7 @@ pub struct HostPolicy {
     /// `reserved_memory`.
     pub reserved_memory: ReservedMemory,
     /// `reserved_hugepages`: pages a node, by page size.
-    pub reserved_hugepages: BTreeMap<crate::units::KiB, u64>,
+    pub reserved_hugepages: BTreeMap<crate::types::ids::KiB, u64>,
     /// `strategy`.
     pub strategy: Strategy,
     /// `unmanaged = "confine"`.

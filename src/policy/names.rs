@@ -1,7 +1,7 @@
 //! How the policy spells each choice: one table an enum, read in both directions.
 
-use super::Strategy;
-use super::profile::{
+use crate::policy::Strategy;
+use crate::policy::profile::{
     CacheRule, CpuMode, Cpus, Emulator, FeaturePolicy, IothreadCpus, MemoryMode, Numa, OnNoFit, PciNuma,
     Scheduler, Smt, TopologyRule,
 };

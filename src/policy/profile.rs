@@ -1,8 +1,9 @@
 //! A profile's settings, checked and complete: what engine and CLI see of the policy.
 
-use crate::cpulist::{self, CpulistError};
-use crate::idset::VcpuSet;
-use crate::units::KiB;
+use crate::types::cpulist;
+use crate::types::cpulist::CpulistError;
+use crate::types::ids::KiB;
+use crate::types::idset::VcpuSet;
 
 /// Where vCPUs go (`cpus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Ranges of numbers in a rule: `4`, `2-8`, `8-`, `-8`; sizes likewise: `4G-8G`.
 
-use super::value::{Fault, size, size_text};
-use crate::units::KiB;
+use crate::policy::value::{Fault, size, size_text};
+use crate::types::ids::KiB;
 
 /// From a least to a most, both included, either of them open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

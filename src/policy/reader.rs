@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use toml_edit::{Item, TableLike, Value};
 
-use super::keys::{self, Key, RESERVED};
-use super::rule::MATCH_KEYS;
-use super::source::{Place, Problem, Source, printable};
-use super::suggest::{did_you_mean, nearest};
-use super::value::{Fault, Scalar};
+use crate::policy::keys;
+use crate::policy::keys::{Key, RESERVED};
+use crate::policy::rule::MATCH_KEYS;
+use crate::policy::source::{Place, Problem, Source, printable};
+use crate::policy::suggest::{did_you_mean, nearest};
+use crate::policy::value::{Fault, Scalar};
 
 /// What messages call a rule.
 pub const RULE: &str = "[[rule]]";
@@ -105,7 +106,7 @@ impl Reader {
         self.problems.push(match fault.problem.as_deref().or(kind) {
             None => Problem::at(place, format!("{name} = {raw}: expected {expected}{meant}")),
             Some(problem) => Problem::at(place, format!("{name} = {raw}: {problem}{meant}"))
-                .next(super::text::wrapped(&format!("expected {expected}"), 2)),
+                .next(crate::policy::text::wrapped(&format!("expected {expected}"), 2)),
         });
     }
 
@@ -169,7 +170,7 @@ impl Reader {
                 .chain(keys::top_names(keys::PROFILE));
             let hint = did_you_mean(name, elsewhere.chain(MATCH_KEYS));
             Problem::at(place, format!("unknown key '{shown}' in {section}{hint}")).next(
-                super::text::wrapped(&format!("{section} takes: {}", known.join(", ")), 2),
+                crate::policy::text::wrapped(&format!("{section} takes: {}", known.join(", ")), 2),
             )
         };
         self.problems.push(problem);

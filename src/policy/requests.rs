@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Policy;
-use super::builtin::OFF;
-use super::profile::{Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, OnNoFit, Profile, Smt};
-use super::source::printable;
+use crate::policy::Policy;
+use crate::policy::builtin::OFF;
+use crate::policy::profile::{Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, OnNoFit, Profile, Smt};
+use crate::policy::source::printable;
 
 /// `requests`.
 #[derive(Debug, Clone, PartialEq, Eq)]

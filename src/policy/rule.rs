@@ -1,10 +1,10 @@
 //! Rules: which guests a profile is for.
 
-use super::glob::Glob;
-use super::range::Range;
-use super::source::Place;
-use super::value::quoted;
 use crate::domain::{Domain, Passthrough};
+use crate::policy::glob::Glob;
+use crate::policy::range::Range;
+use crate::policy::source::Place;
+use crate::policy::value::quoted;
 
 /// The keys of `match`, in the order messages name them.
 pub const MATCH_KEYS: [&str; 8] = [
@@ -110,7 +110,7 @@ pub struct Rule {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::units::KiB;
+    use crate::types::ids::KiB;
 
     fn guest() -> Domain {
         Domain {
@@ -147,13 +147,13 @@ mod tests {
             ("{ autostart = false }", false),
         ] {
             let text = format!("[[rule]]\nmatch = {condition}\nprofile = \"fit\"\n");
-            let (fragment, problems) = super::super::fragment::parse(&text, "p");
+            let (fragment, problems) = crate::policy::fragment::parse(&text, "p");
             assert!(problems.is_empty(), "{condition}: {problems:?}");
             let matches = &fragment.rules[0].matches;
             assert_eq!(matches.matches(&guest(), true), expected, "{condition}");
             let again = format!("[[rule]]\nmatch = {}\nprofile = \"fit\"\n", matches.to_toml());
             assert_eq!(
-                &super::super::fragment::parse(&again, "p").0.rules[0].matches,
+                &crate::policy::fragment::parse(&again, "p").0.rules[0].matches,
                 matches,
                 "{again}"
             );

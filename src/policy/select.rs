@@ -1,10 +1,10 @@
 //! Which profile a guest gets, and why.
 
-use super::merge::names;
-use super::source::printable;
-use super::suggest::did_you_mean;
-use super::{Policy, Profile, Rule, requests};
 use crate::domain::Domain;
+use crate::policy::merge::names;
+use crate::policy::source::printable;
+use crate::policy::suggest::did_you_mean;
+use crate::policy::{Policy, Profile, Rule, requests};
 
 /// The profile chosen for a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

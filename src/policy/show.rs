@@ -2,16 +2,16 @@
 //!
 //! `show` prints TOML: pasted into a file it is the same policy again.
 
-use super::builtin::ALIASES;
-use super::keys::{HOST, PROFILE};
-use super::load::{Files, State};
-use super::merge::{Draft, Origin, chain};
-use super::select::{UnknownProfile, unknown};
-use super::source::{PolicyErrors, printable};
-use super::text::{commented, wrapped};
-use super::value::{quoted, size_text};
-use super::{Policy, Profile};
-use crate::plural::counted;
+use crate::policy::builtin::ALIASES;
+use crate::policy::keys::{HOST, PROFILE};
+use crate::policy::load::{Files, State};
+use crate::policy::merge::{Draft, Origin, chain};
+use crate::policy::select::{UnknownProfile, unknown};
+use crate::policy::source::{PolicyErrors, printable};
+use crate::policy::text::{commented, wrapped};
+use crate::policy::value::{quoted, size_text};
+use crate::policy::{Policy, Profile};
+use crate::types::plural::counted;
 
 /// `profile list`: name, alias, parent, description; those that a file gives or changes marked, with the place.
 pub fn profiles(policy: &Policy) -> String {

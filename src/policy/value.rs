@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::names::Named;
-use super::profile::VcpuList;
-use super::source::printable;
-use super::suggest::nearest;
-use crate::cpulist;
-use crate::idset::VcpuSet;
-use crate::units::{KiB, VcpuId};
+use crate::policy::names::Named;
+use crate::policy::profile::VcpuList;
+use crate::policy::source::printable;
+use crate::policy::suggest::nearest;
+use crate::types::cpulist;
+use crate::types::ids::{KiB, VcpuId};
+use crate::types::idset::VcpuSet;
 
 /// A plain TOML value.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use similar::{ChangeTag, TextDiff};
 
-use super::Style;
-use super::escape;
-use super::layout::{Paint, paint_into};
+use crate::render::Style;
+use crate::render::escape;
+use crate::render::layout::{Paint, paint_into};
 
 /// Lines of context around a change, as `diff -u` has them.
 const CONTEXT: usize = 3;

@@ -1,6 +1,6 @@
 //! Values of changes in words, and what follows from them.
 
-use crate::units::KiB;
+use crate::types::ids::KiB;
 
 /// A value for people. A topology (`sockets=1 dies=1 cores=2 threads=2`, with or without quotes) becomes
 /// `1 socket, 2 cores, 2 threads`; amounts of memory are told in their largest unit; everything else stays.
@@ -29,7 +29,7 @@ fn amounts(text: &str) -> String {
 
 /// The topology libvirt gives a guest that asks for none: a socket a vCPU.
 pub(crate) fn default_topology(vcpus: usize) -> String {
-    crate::plural::counted(vcpus, "socket")
+    crate::types::plural::counted(vcpus, "socket")
 }
 
 fn topology(text: &str) -> Option<String> {
@@ -48,7 +48,7 @@ fn topology(text: &str) -> Option<String> {
         };
         // One die or cluster is how every guest looks that has none.
         if number != 1 || !matches!(noun, "die" | "cluster") {
-            parts.push(crate::plural::counted(number, noun));
+            parts.push(crate::types::plural::counted(number, noun));
         }
     }
     if parts.is_empty() {

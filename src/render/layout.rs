@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthChar;
 
-use super::Style;
+use crate::render::Style;
 
 /// How a piece of text looks where colour is asked for. The text says the same without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::Host;
-use crate::idset::CpuSet;
 use crate::ledger::Taken;
-use crate::plan::Placement;
-use crate::units::HostCpu;
+use crate::types::ids::HostCpu;
+use crate::types::idset::CpuSet;
+use crate::types::plan::Placement;
 
-use super::layout::Paint;
+use crate::render::layout::Paint;
 
 /// Letters for guests that hold CPUs, in order of use; the small letters the planned guest uses (`e`, `i`, `v`) are not
 /// among them.

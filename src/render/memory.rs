@@ -2,10 +2,10 @@
 
 use crate::host::{Host, Node};
 use crate::ledger::Taken;
-use crate::plan::Placement;
-use crate::units::KiB;
+use crate::types::ids::KiB;
+use crate::types::plan::Placement;
 
-use super::layout::{Line, Paint};
+use crate::render::layout::{Line, Paint};
 
 /// Columns of a bar between its brackets.
 pub(crate) const BAR: usize = 10;

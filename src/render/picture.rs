@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{Core, Host};
-use crate::idset::CpuSet;
 use crate::ledger::Taken;
-use crate::plan::Placement;
-use crate::plural::counted;
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::CpuSet;
+use crate::types::plan::Placement;
+use crate::types::plural::counted;
 
-use super::Style;
-use super::layout::{Line, Paint, cut, paragraph, width};
-use super::legend::Signs;
-use super::memory;
+use crate::render::Style;
+use crate::render::layout::{Line, Paint, cut, paragraph, width};
+use crate::render::legend::Signs;
+use crate::render::memory;
 
 /// A host with more CPUs is not drawn whole: only the nodes a plan uses.
 pub(crate) const DRAW_WHOLE: usize = 128;
@@ -367,8 +367,9 @@ fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style:
             *held.entry(name).or_default() += 1;
         }
         pieces.extend(
-            held.iter()
-                .map(|(name, count)| format!("{} {count}", super::escape::clean(name, style.unicode))),
+            held.iter().map(|(name, count)| {
+                format!("{} {count}", crate::render::escape::clean(name, style.unicode))
+            }),
         );
         parts.push(format!("{}: {}", counted(cpus.len(), "CPU"), pieces.join(", ")));
     }
@@ -400,7 +401,7 @@ fn legend(scene: &Scene<'_>, signs: &Signs, separators: bool, style: &Style, out
     }
     let mut line = Line::of("  ", Paint::Plain);
     for (sign, meaning) in entries {
-        let meaning = cut(&super::escape::clean(&meaning, style.unicode), 40, style);
+        let meaning = cut(&crate::render::escape::clean(&meaning, style.unicode), 40, style);
         let columns = width(&sign) + 1 + width(&meaning);
         if line.width() > 2 && line.width() + 2 + columns > style.columns() {
             out.push(std::mem::replace(&mut line, Line::of("  ", Paint::Plain)));

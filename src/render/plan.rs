@@ -1,18 +1,20 @@
 //! A plan as text: what `virtfit plan` shows (`plan --json` is the same for programs).
 
 use crate::host::Host;
-use crate::idset::CpuSet;
 use crate::ledger::Taken;
 use crate::panics;
-use crate::plan::{Plan, Scope, Verdict};
-use crate::plural::counted;
+use crate::types::idset::CpuSet;
+use crate::types::plan::{Plan, Scope, Verdict};
+use crate::types::plural::counted;
 
-use super::Style;
-use super::escape::{clean, shell_word};
-use super::layout::{Line, Paint, cut, finish, paragraph, width};
-use super::picture::{self, Scene};
-use super::subject;
-use super::table::{self, Widths};
+use crate::render::Style;
+use crate::render::escape::{clean, shell_word};
+use crate::render::layout::{Line, Paint, cut, finish, paragraph, width};
+use crate::render::picture;
+use crate::render::picture::Scene;
+use crate::render::subject;
+use crate::render::table;
+use crate::render::table::Widths;
 
 /// The whole text of one guest's plan, as made for this host.
 ///

@@ -1,11 +1,11 @@
 //! `virtfit status` as a table. Columns are as wide as what is in them; the last one wraps.
 
-use super::Style;
-use super::escape::clean;
-use super::layout::{Line, Paint, cut, finish, paragraph, width, wrap};
-use crate::idset::NodeSet;
+use crate::render::Style;
+use crate::render::escape::clean;
+use crate::render::layout::{Line, Paint, cut, finish, paragraph, width, wrap};
 use crate::status::{Guest, Node, Note, Status};
-use crate::units::KiB;
+use crate::types::ids::KiB;
+use crate::types::idset::NodeSet;
 
 /// The widest name that is shown whole.
 const NAME: usize = 24;
@@ -235,9 +235,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cpulist;
     use crate::status::{Code, Thread};
-    use crate::units::NodeId;
+    use crate::types::cpulist;
+    use crate::types::ids::NodeId;
 
     fn status() -> Status {
         let thread = |wrong: Option<&str>| Thread {

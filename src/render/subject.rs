@@ -1,8 +1,8 @@
 //! What a change is about, in words: the XPath of a [`Change`] turned into a row of a table, equal rows folded.
 
-use crate::plan::Change;
+use crate::types::plan::Change;
 
-use super::explain;
+use crate::render::explain;
 
 /// One row: several changes of one kind may share it.
 #[derive(Debug, Clone, PartialEq, Eq)]

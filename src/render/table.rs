@@ -1,9 +1,9 @@
 //! Tables of changes: label, was, becomes, why. Cells wrap inside their columns.
 
-use super::Style;
-use super::escape::clean;
-use super::layout::{Line, Paint, paragraph, width, wrap};
-use super::subject::Row;
+use crate::render::Style;
+use crate::render::escape::clean;
+use crate::render::layout::{Line, Paint, paragraph, width, wrap};
+use crate::render::subject::Row;
 
 /// Columns between two cells.
 const GAP: usize = 2;

@@ -1,7 +1,7 @@
 //! PCI addresses of devices that come back.
 
-use super::edits::Edits;
 use crate::domain::parse::{c_number_attr, nested, plain_child};
+use crate::rewrite::edits::Edits;
 use crate::xml::{Document, Element};
 
 /// A device's bytes, without its PCI address if libvirt gave that to another device meanwhile: it would refuse two at

@@ -2,16 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::edits::{Edits, with_space};
-use super::fragment::{Fragment, escape_value};
-use super::layout::Layout;
-use super::order::Container;
-use super::places::Places;
-use super::target::{self, Form, Holder, form, number};
-use super::value::{same, show};
-use super::{Head, Owned, Position, Was, record};
 use crate::domain::parse::nested;
-use crate::settings::{Setting, Target, Value};
+use crate::rewrite::edits::{Edits, with_space};
+use crate::rewrite::fragment::{Fragment, escape_value};
+use crate::rewrite::layout::Layout;
+use crate::rewrite::order::Container;
+use crate::rewrite::places::Places;
+use crate::rewrite::target;
+use crate::rewrite::target::{Form, Holder, form, number};
+use crate::rewrite::value::{same, show};
+use crate::rewrite::{Head, Owned, Position, Was, provenance};
+use crate::types::setting::{Setting, Target, Value};
 use crate::xml::{Document, Element, ElementId, XmlError};
 
 /// Writes settings and their provenance into a reverted text.
@@ -21,7 +22,7 @@ use crate::xml::{Document, Element, ElementId, XmlError};
 /// target, or a value does not fit its target.
 pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Result<String, XmlError> {
     let places = Places::new(original)?;
-    if let Some(record) = record::read(&places.root)? {
+    if let Some(record) = provenance::read(&places.root)? {
         return Err(record
             .element
             .error("virtfit's settings are in this domain already; revert it first"));
@@ -55,7 +56,10 @@ pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Resu
     // The provenance tells of its own container, too.
     layout.child(Container::Metadata, "fit", 0, Fragment::new("fit"));
     let containers = layout.containers(&places);
-    layout.only_child(Container::Metadata, record::fragment(head, &owned, &containers));
+    layout.only_child(
+        Container::Metadata,
+        provenance::fragment(head, &owned, &containers),
+    );
     layout.apply(&places, &mut edits);
     Ok(edits.finish())
 }

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::edits::{Edits, space_start};
-use super::fragment::{Content, Fragment, Lead};
-use super::order::{Container, Rank};
-use super::places::Places;
+use crate::rewrite::edits::{Edits, space_start};
+use crate::rewrite::fragment::{Content, Fragment, Lead};
+use crate::rewrite::order::{Container, Rank};
+use crate::rewrite::places::Places;
 use crate::xml::Element;
 
 /// What shall go into one container.
@@ -213,7 +213,7 @@ fn fill<'d>(
 ) {
     let text = edits.text();
     for (name, value) in &pending.attributes {
-        edits.set_attribute(element, name, &super::fragment::escape_value(value));
+        edits.set_attribute(element, name, &crate::rewrite::fragment::escape_value(value));
     }
     if pending.children.is_empty() {
         return;

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::cpulist;
 use crate::domain::parse::{iothread_ids, nested, plain_child};
-use crate::idset::{IdSet, NodeSet};
-use crate::settings::{DiskAttribute, Target};
-use crate::units::IothreadId;
+use crate::types::cpulist;
+use crate::types::ids::IothreadId;
+use crate::types::idset::{IdSet, NodeSet};
+use crate::types::setting::{DiskAttribute, Target};
 use crate::xml::Element;
 
 /// The targets whose values it cannot do without.
@@ -76,7 +76,7 @@ fn lacks_cell(root: &Element<'_>) -> bool {
     let backed = nested(root, &["memoryBacking", "hugepages", "page"]).any(|page| {
         let nodes = page
             .attr("nodeset")
-            .map(|text| cpulist::parse_plain::<crate::units::NodeId>(&text));
+            .map(|text| cpulist::parse_plain::<crate::types::ids::NodeId>(&text));
         let last = nodes.and_then(Result::ok).as_ref().and_then(NodeSet::last);
         last.is_some_and(|node| node.0 > 0 && beyond(Some(node.0)))
     });

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::order::Container;
-use super::target::{Form, Holder, form};
-use super::value::{show_cache, show_cells, show_sched, show_topology};
 use crate::domain::parse::{
     cells_of, is_plain, nested, plain_child, plain_children, scsi_indices, topology_of,
 };
-use crate::idset::{IdSet, VcpuSet};
-use crate::settings::Target;
-use crate::units::{Id, KiB, VcpuId};
+use crate::rewrite::order::Container;
+use crate::rewrite::target::{Form, Holder, form};
+use crate::rewrite::value::{show_cache, show_cells, show_sched, show_topology};
+use crate::types::ids::{Id, KiB, VcpuId};
+use crate::types::idset::{IdSet, VcpuSet};
+use crate::types::setting::Target;
 use crate::xml::{Document, Element, ElementId, XmlError};
 
 /// An index of one document, built once.
@@ -262,7 +262,7 @@ impl<'d> Places<'d> {
         // As listed, whatever the guest's vCPU count is by now.
         let last = plain_children(numa, "cell")
             .filter_map(|cell| {
-                crate::cpulist::parse_plain::<VcpuId>(&cell.attr("cpus")?)
+                crate::types::cpulist::parse_plain::<VcpuId>(&cell.attr("cpus")?)
                     .ok()?
                     .last()
             })
@@ -284,8 +284,8 @@ fn read_scheds(elements: &[Element<'_>]) -> Option<String> {
     for element in elements {
         let scheduler = element.attr("scheduler").unwrap_or_default().into_owned();
         let priority = element.attr("priority").and_then(|text| text.trim().parse().ok());
-        let vcpus =
-            crate::cpulist::parse_plain(&element.attr("vcpus").unwrap_or_default()).unwrap_or_default();
+        let vcpus = crate::types::cpulist::parse_plain(&element.attr("vcpus").unwrap_or_default())
+            .unwrap_or_default();
         groups
             .entry((scheduler, priority))
             .or_default()
@@ -312,7 +312,7 @@ fn read_numa(element: &Element<'_>) -> String {
 fn normal_list(text: &str) -> String {
     // libvirt lets a comma end a list.
     let body = text.trim().strip_suffix(',').unwrap_or(text);
-    match crate::cpulist::parse_within::<crate::units::HostCpu>(body, &IdSet::new()) {
+    match crate::types::cpulist::parse_within::<crate::types::ids::HostCpu>(body, &IdSet::new()) {
         Ok(set) => set.to_string(),
         Err(_) => text.trim().to_string(),
     }

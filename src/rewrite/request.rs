@@ -1,11 +1,11 @@
 //! A guest's own request for a profile: `<request>` in `<metadata>`, as `virsh metadata --set` writes it.
 
-use super::edits::Edits;
-use super::fragment::{Fragment, escape_value};
-use super::layout::Layout;
-use super::order::Container;
-use super::places::Places;
 use crate::domain::parse::{REQUEST_NAMESPACE, plain_children};
+use crate::rewrite::edits::Edits;
+use crate::rewrite::fragment::{Fragment, escape_value};
+use crate::rewrite::layout::Layout;
+use crate::rewrite::order::Container;
+use crate::rewrite::places::Places;
 use crate::xml::{Document, Element, XmlError};
 
 /// The text with the guest asking for this profile; `None`: for none.

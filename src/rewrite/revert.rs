@@ -4,19 +4,21 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
-use super::address::without_taken_address;
-use super::edits::{Edits, Tokens, value_in};
-use super::fragment::Fragment;
-use super::layout::{Before, Layout};
-use super::needs;
-use super::order::Container;
-use super::places::{self, Places};
-use super::record::{self, Record};
-use super::target::{Form, Holder, form};
-use super::value::{same, show};
-use super::{Owned, Position, Was};
 use crate::domain::parse::nested;
-use crate::settings::{Target, Value};
+use crate::rewrite::address::without_taken_address;
+use crate::rewrite::edits::{Edits, Tokens, value_in};
+use crate::rewrite::fragment::Fragment;
+use crate::rewrite::layout::{Before, Layout};
+use crate::rewrite::needs;
+use crate::rewrite::order::Container;
+use crate::rewrite::places;
+use crate::rewrite::places::Places;
+use crate::rewrite::provenance;
+use crate::rewrite::provenance::Record;
+use crate::rewrite::target::{Form, Holder, form};
+use crate::rewrite::value::{same, show};
+use crate::rewrite::{Owned, Position, Was};
+use crate::types::setting::{Target, Value};
 use crate::xml::{Document, Element, ElementId, XmlError};
 
 /// A domain without virtfit's settings.
@@ -43,7 +45,7 @@ pub fn revert(document: &Document<'_>) -> Result<Reverted, XmlError> {
 /// # Errors
 /// As [`revert`].
 pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> Result<Reverted, XmlError> {
-    let Some(record) = record::read(&places::domain(document)?)? else {
+    let Some(record) = provenance::read(&places::domain(document)?)? else {
         return Ok(Reverted {
             xml: document.text().to_string(),
             left: Vec::new(),

@@ -1,8 +1,8 @@
 //! Targets as text, as XPath, and in document order.
 
-use super::order::Container;
-use crate::settings::{DiskAttribute, Target};
-use crate::units::{CellId, IothreadId, VcpuId};
+use crate::rewrite::order::Container;
+use crate::types::ids::{CellId, IothreadId, VcpuId};
+use crate::types::setting::{DiskAttribute, Target};
 
 /// How a target sits in the XML.
 #[derive(Debug, Clone, PartialEq, Eq)]

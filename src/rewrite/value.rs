@@ -2,12 +2,12 @@
 //!
 //! Each kind of value has one canonical text, so two values are equal when their texts are.
 
-use crate::cpulist;
 use crate::domain::Topology;
 use crate::domain::parse::{MAX_CELLS, MAX_MEMORY_KIB};
-use crate::idset::VcpuSet;
-use crate::settings::{DiskAttribute, Target, Value};
-use crate::units::KiB;
+use crate::types::cpulist;
+use crate::types::ids::KiB;
+use crate::types::idset::VcpuSet;
+use crate::types::setting::{DiskAttribute, Target, Value};
 
 /// The text of a value; `None` for [`Value::Absent`].
 pub(super) fn show(value: &Value) -> Option<String> {

@@ -1,12 +1,12 @@
 //! Pins that an administrator wrote in a guest that has a profile: with `on_existing = "keep"` they stay and bind its place.
 
-use super::note::{Code, Note};
 use crate::domain::Domain;
-use crate::idset::{CpuSet, VcpuSet};
-use crate::ledger::pinned::{Pinned, Thread};
+use crate::ledger::live_pins::{Pinned, Thread};
 use crate::ledger::running::Running;
 use crate::rewrite::Provenance;
-use crate::settings::Value;
+use crate::status::note::{Code, Note};
+use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::setting::Value;
 
 /// Whether a pin of a running guest's thread is one that virtfit wrote, in the definition or live.
 pub fn is_ours(running: &Running, record: Option<&Pinned>, thread: Thread, pin: &CpuSet) -> bool {

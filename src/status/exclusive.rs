@@ -1,11 +1,11 @@
 //! CPUs that one guest holds and another may run on, whoever pinned either.
 
-use super::note::{Code, Note, names};
-use super::{Guest, guests};
-use crate::idset::CpuSet;
 use crate::ledger::taken::same_guest;
-use crate::plural::cpus;
-use crate::view::View;
+use crate::snapshot::View;
+use crate::status::note::{Code, Note, names};
+use crate::status::{Guest, guests};
+use crate::types::idset::CpuSet;
+use crate::types::plural::cpus;
 
 /// A guest and the CPUs it holds.
 pub struct Held<'v> {

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::note::{Code, Note};
-use super::running::Look;
-use super::{Guest, by_hand, exclusive, overlaps, pending, running};
-use crate::idset::CpuSet;
-use crate::ledger::files::stems;
-use crate::ledger::guest::GuestText;
-use crate::ledger::pinned::Records;
+use crate::ledger::guest_xml::GuestText;
+use crate::ledger::live_pins::Records;
+use crate::ledger::reader::files::stems;
 use crate::ledger::running::Running;
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{claims, status, taken};
 use crate::panics::guarded;
 use crate::policy::select;
-use crate::units::KiB;
-use crate::view::View;
+use crate::snapshot::View;
+use crate::status::note::{Code, Note};
+use crate::status::running::Look;
+use crate::status::{Guest, by_hand, exclusive, overlaps, pending, running};
+use crate::types::ids::KiB;
+use crate::types::idset::CpuSet;
 
 /// All guests by name, and those of them whose status file could be read.
 pub fn all(view: &View, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Running>) {
@@ -175,7 +175,7 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
     let provenance = read.provenance.as_ref().ok().and_then(Option::as_ref);
     guest.uuid.clone_from(&parsed.domain.uuid);
     guest.memory_kib = parsed.domain.memory;
-    guest.page_kib = crate::ledger::guest::memory(&parsed.domain, None, || KiB(2048))
+    guest.page_kib = crate::ledger::guest_xml::memory(&parsed.domain, None, || KiB(2048))
         .iter()
         .find_map(|uses| uses.page);
     let autostart = view.reading.autostart.contains(name);

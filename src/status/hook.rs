@@ -8,11 +8,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::note::{Code, Note};
-use crate::host::libvirtd;
+use crate::host::libvirt_daemon;
+use crate::hostfs::Root;
 use crate::ledger::running::Running;
 use crate::ledger::{hook_calls, reservation};
-use crate::root::Root;
+use crate::status::note::{Code, Note};
 
 /// Where libvirt's configuration is on the host. Without it there is no libvirt to be called by.
 const LIBVIRT: &str = "/etc/libvirt";
@@ -98,7 +98,7 @@ fn is_ours(root: &Root, path: &str) -> bool {
 
 /// A hook that is in its place, and is or is not called.
 fn called(root: &Root, hook: &Installed, guests: &[Running], now: SystemTime) -> Option<Note> {
-    let daemons = libvirtd::running(root);
+    let daemons = libvirt_daemon::running(root);
     let daemon = daemons.first()?;
     if daemons
         .iter()

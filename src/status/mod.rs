@@ -3,16 +3,6 @@
 //! Gathered through the one root path, so that a fixture host has a status, too. [`Status`] is both the JSON of `status --json`
 //! (`docs/status.md` has its keys) and what the daemon answers an ordinary user who asks.
 
-use std::collections::BTreeMap;
-use std::time::SystemTime;
-
-use serde::{Deserialize, Serialize};
-
-use crate::idset::CpuSet;
-use crate::ledger::{Ledger, taken};
-use crate::units::{HostCpu, KiB, NodeId};
-use crate::view::View;
-
 mod by_hand;
 mod exclusive;
 mod guests;
@@ -24,6 +14,16 @@ mod place;
 mod running;
 mod service;
 mod text;
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{Ledger, taken};
+use crate::snapshot::View;
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::CpuSet;
 
 pub use note::{Code, Note};
 pub use service::{Found, PolicyRead};

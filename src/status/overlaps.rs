@@ -1,10 +1,10 @@
 //! Definitions of guests that do not run and claim the same CPUs: at most one of them gets what its definition says.
 
-use super::Guest;
-use super::note::{Code, Note, names};
-use crate::idset::CpuSet;
-use crate::plural::cpus;
-use crate::view::View;
+use crate::snapshot::View;
+use crate::status::Guest;
+use crate::status::note::{Code, Note, names};
+use crate::types::idset::CpuSet;
+use crate::types::plural::cpus;
 
 /// Notes for each guest which others claim its CPUs too. Guests that libvirt starts by itself start together: among them it is wrong.
 pub fn note(view: &View, guests: &mut [Guest]) {

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::note::{Code, Note};
 use crate::engine::Decision;
-use crate::idset::CpuSet;
-use crate::ledger::guest::GuestXml;
+use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::running::Running;
-use crate::plan::{Plan, Scope};
-use crate::plural::cpus;
 use crate::rewrite;
-use crate::view::{Ask, View};
+use crate::snapshot::{Ask, View};
+use crate::status::note::{Code, Note};
+use crate::types::idset::CpuSet;
+use crate::types::plan::{Plan, Scope};
+use crate::types::plural::cpus;
 use crate::xml::Document;
 
 /// A running guest: its definition has what it does not run with, or would get it.

@@ -1,20 +1,21 @@
 //! A running guest beside what its profile asks for: some vCPUs each have a CPU of their own, the others float.
 
-use super::by_hand;
-use super::note::{Code, Note};
-use crate::doors::live::{self, Case, Live};
 use crate::engine::Decision;
-use crate::engine::wishes::Wishes;
-use crate::hypervisor::LiveChange;
-use crate::idset::CpuSet;
-use crate::ledger::pinned::{Pinned, Records, Thread};
+use crate::engine::effective::Wishes;
+use crate::ledger::live_pins::{Pinned, Records, Thread};
 use crate::ledger::running::Running;
-use crate::plan::Scope;
-use crate::plural::cpus;
+use crate::libvirt::LiveChange;
+use crate::live::plan;
+use crate::live::plan::{Case, Live};
 use crate::policy::profile::Cpus;
-use crate::policy::{Profile, sets};
-use crate::units::VcpuId;
-use crate::view::{Ask, View};
+use crate::policy::{Profile, cpu_sets};
+use crate::snapshot::{Ask, View};
+use crate::status::by_hand;
+use crate::status::note::{Code, Note};
+use crate::types::ids::VcpuId;
+use crate::types::idset::CpuSet;
+use crate::types::plan::Scope;
+use crate::types::plural::cpus;
 
 /// One running guest.
 pub struct Place<'a> {
@@ -94,7 +95,7 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
             (true, None, Some(pin)) => out.away.push((vcpu, pin.clone())),
             (true, None, None) => match mask {
                 Some(mask) => out.floating.extend_from(mask),
-                None => out.floating.extend_from(&sets::usable(&place.view.host)),
+                None => out.floating.extend_from(&cpu_sets::usable(&place.view.host)),
             },
             (false, Some(own), None) if wishes.profile.cpus != Cpus::Keep => out.too_much.extend_from(own),
             (false, ..) => {}
@@ -121,7 +122,7 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
         pinned: place.records,
         follows: true,
     };
-    let live = match live::plan(case, place.view) {
+    let live = match plan::plan(case, place.view) {
         Ok(live) => live,
         Err(error) => {
             if error.is_bug() {

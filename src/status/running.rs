@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use super::exclusive::{self, Held};
-use super::note::{Code, Note};
-use super::place::{self, Place};
-use super::{Guest, Thread, pending};
+use crate::host::thread_names;
 use crate::host::threads::{self, ProcThread};
-use crate::idset::{CpuSet, NodeSet};
-use crate::ledger::pinned::{self, Records};
+use crate::ledger::live_pins;
+use crate::ledger::live_pins::Records;
 use crate::ledger::running::Running;
 use crate::ledger::taken::same_guest;
-use crate::ledger::thread;
-use crate::policy::{Profile, select, sets};
+use crate::policy::{Profile, cpu_sets, select};
 use crate::rewrite::Provenance;
-use crate::units::{KiB, NodeId, VcpuId};
-use crate::view::View;
+use crate::snapshot::View;
+use crate::status::exclusive;
+use crate::status::exclusive::Held;
+use crate::status::note::{Code, Note};
+use crate::status::place;
+use crate::status::place::Place;
+use crate::status::{Guest, Thread, pending};
+use crate::types::ids::{KiB, NodeId, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet};
 
 /// What all running guests are looked at with.
 pub struct Look<'a> {
@@ -39,10 +42,10 @@ pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Op
         same_guest((&holder.uuid, &holder.name), (&domain.uuid, &domain.name))
     };
     let holder = view.reading.ledger.holders.iter().map(AsRef::as_ref).find(own);
-    let held = holder.map_or_else(CpuSet::new, |holder| super::guests::held(view, holder));
+    let held = holder.map_or_else(CpuSet::new, |holder| crate::status::guests::held(view, holder));
     let floating = floating(view, running, &held);
     let memory = holder.map_or_else(
-        || crate::ledger::guest::memory(domain, None, || KiB(2048)),
+        || crate::ledger::guest_xml::memory(domain, None, || KiB(2048)),
         |holder| holder.memory.clone(),
     );
     let bound = memory
@@ -150,7 +153,7 @@ fn may_run(view: &View, running: &Running, guest: &Guest) -> CpuSet {
         for thread in running.threads() {
             match running.allowed(thread) {
                 Some(mask) => all.extend_from(mask),
-                None => all.extend_from(&sets::usable(&view.host)),
+                None => all.extend_from(&cpu_sets::usable(&view.host)),
             }
         }
     }
@@ -173,9 +176,9 @@ fn floating(view: &View, running: &Running, held: &CpuSet) -> CpuSet {
     let vcpus = running.domain().all_vcpus();
     let mut all = CpuSet::new();
     for vcpu in vcpus.iter() {
-        let thread = pinned::Thread::Vcpu(vcpu);
+        let thread = live_pins::Thread::Vcpu(vcpu);
         match running.allowed(thread) {
-            None => all.extend_from(&sets::usable(&view.host)),
+            None => all.extend_from(&cpu_sets::usable(&view.host)),
             Some(mask) if !mask.is_subset(held) => all.extend_from(mask),
             Some(_) => {}
         }
@@ -201,26 +204,26 @@ fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -
     let vcpus: BTreeMap<u32, VcpuId> = running.tids.iter().map(|(vcpu, tid)| (*tid, *vcpu)).collect();
     let mut out = Vec::new();
     for found in threads::of(&view.root, pid) {
-        let own = thread::of_name(&found.name);
+        let own = thread_names::of_name(&found.name);
         let by_id = vcpus.get(&found.tid).copied();
-        if by_id.is_none() && thread::is_kernels(&found.name) {
+        if by_id.is_none() && thread_names::is_kernels(&found.name) {
             out.push(kernels(view, running, found));
             continue;
         }
-        let own = by_id.map_or(own, pinned::Thread::Vcpu);
+        let own = by_id.map_or(own, live_pins::Thread::Vcpu);
         let expected = running.allowed(own).cloned().unwrap_or_default();
         let online = expected.intersection(&view.host.online);
         let wrong = (!running.starting && !online.is_empty() && !found.allowed.is_subset(&expected))
             .then(|| elsewhere(&found, &expected));
         let role = match own {
-            pinned::Thread::Vcpu(id) => format!("vcpu {id}"),
-            pinned::Thread::Emulator => "emulator".into(),
-            pinned::Thread::Iothread(id) => format!("iothread {id}"),
+            live_pins::Thread::Vcpu(id) => format!("vcpu {id}"),
+            live_pins::Thread::Emulator => "emulator".into(),
+            live_pins::Thread::Iothread(id) => format!("iothread {id}"),
         };
         out.push(thread(found, role, expected, wrong));
     }
     // Of a kernel that runs them outside of QEMU: they have no pins, so they count by where they are.
-    let emulator = running.allowed(pinned::Thread::Emulator);
+    let emulator = running.allowed(live_pins::Thread::Emulator);
     for (_, found) in vhost.iter().filter(|(serves, _)| *serves == pid) {
         let expected = emulator.cloned().unwrap_or_default();
         let last = found.last.filter(|last| !expected.contains(*last));
@@ -274,10 +277,10 @@ fn elsewhere(found: &ProcThread, expected: &CpuSet) -> String {
 }
 
 /// The guest that holds a CPU.
-fn who_holds(view: &View, cpu: crate::units::HostCpu) -> Option<&str> {
+fn who_holds(view: &View, cpu: crate::types::ids::HostCpu) -> Option<&str> {
     let holders = view.reading.ledger.holders.iter();
     holders
-        .filter(|holder| super::guests::held(view, holder).contains(cpu))
+        .filter(|holder| crate::status::guests::held(view, holder).contains(cpu))
         .map(|holder| holder.name.as_str())
         .next()
 }

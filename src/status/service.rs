@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::hook;
-use super::note::{Code, Note};
 use crate::ledger::running::Running;
-use crate::view::View;
+use crate::snapshot::View;
+use crate::status::hook;
+use crate::status::note::{Code, Note};
 use virtfit_hook::wire::DISABLED;
 
 /// What whoever asks for a status has found out about the daemon and the policy.

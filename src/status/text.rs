@@ -2,8 +2,8 @@
 
 use serde::{Deserialize as _, Deserializer, Serializer};
 
-use crate::cpulist;
-use crate::idset::CpuSet;
+use crate::types::cpulist;
+use crate::types::idset::CpuSet;
 
 /// Writes `0-3,16`.
 pub fn serialize<S: Serializer>(cpus: &CpuSet, to: S) -> Result<S::Ok, S::Error> {

@@ -7,9 +7,9 @@ use quick_xml::errors::{Error as QuickError, IllFormedError};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use super::error::{XmlError, short};
-use super::text::decode;
-use super::tree::{Attribute, ElementId, MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, Node};
+use crate::xml::error::{XmlError, short};
+use crate::xml::text::decode;
+use crate::xml::tree::{Attribute, ElementId, MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, Node};
 
 /// What a document is made of, while its text is read.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::error::XmlError;
-use super::read::{Pieces, check_characters};
-use super::text::{append_text, decode};
 use crate::panics;
+use crate::xml::error::XmlError;
+use crate::xml::read::{Pieces, check_characters};
+use crate::xml::text::{append_text, decode};
 
 /// The largest text accepted, in bytes: the longest string libvirt's RPC carries (`REMOTE_STRING_MAX`), so no domain
 /// libvirt knows is larger.

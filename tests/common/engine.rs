@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-use virtfit::cpulist;
 use virtfit::engine::{self, Decision, Inputs};
-use virtfit::facts::GuestFacts;
 use virtfit::host::{Host, load};
+use virtfit::hostfs::Root;
 use virtfit::ledger::{Holder, Ledger};
-use virtfit::plan::{Plan, Scope};
 use virtfit::policy::Policy;
 use virtfit::rewrite;
-use virtfit::root::Root;
-use virtfit::units::Id;
+use virtfit::types::cpulist;
+use virtfit::types::devices::GuestFacts;
+use virtfit::types::ids::Id;
+use virtfit::types::plan::{Plan, Scope};
 use virtfit::xml::Document;
 
 /// A fixture host.
@@ -101,7 +101,9 @@ impl Asked {
             uuid: format!("{number:08}-0000-0000-0000-000000000000"),
             name: format!("other{number}"),
             pins: cpulist::parse(cpus)
-                .map(|set: virtfit::idset::CpuSet| set.iter().map(virtfit::idset::CpuSet::one).collect())
+                .map(|set: virtfit::types::idset::CpuSet| {
+                    set.iter().map(virtfit::types::idset::CpuSet::one).collect()
+                })
                 .unwrap(),
             ..Holder::default()
         };

@@ -3,9 +3,9 @@
 
 use super::Plan;
 use virtfit::host::Host;
-use virtfit::idset::{CpuSet, VcpuSet};
 use virtfit::placement::{CellDemand, Demand, SmtRule, Supply};
-use virtfit::units::{CellId, KiB, NodeId, VcpuId};
+use virtfit::types::ids::{CellId, KiB, NodeId, VcpuId};
+use virtfit::types::idset::{CpuSet, VcpuSet};
 
 /// One question.
 pub struct Hard {
@@ -79,7 +79,7 @@ pub fn irregular(host: &mut Host) {
 
 /// Every so-manieth CPU, mixed up a little so that no two nodes look alike.
 pub fn some(host: &Host, one_in: u32, salt: u32) -> CpuSet {
-    let pick = |cpu: &virtfit::units::HostCpu| {
+    let pick = |cpu: &virtfit::types::ids::HostCpu| {
         (cpu.0.wrapping_mul(2_654_435_761) >> 7)
             .wrapping_add(salt)
             .is_multiple_of(one_in)
@@ -203,7 +203,7 @@ pub fn all() -> Vec<Hard> {
         ..demand
     };
     let mixed = |dedicated: &str, demand: Demand| Demand {
-        dedicated: virtfit::cpulist::parse(dedicated).unwrap(),
+        dedicated: virtfit::types::cpulist::parse(dedicated).unwrap(),
         ..demand
     };
     let spread = |demand: Demand| Demand {

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use virtfit::ledger::read;
-use virtfit::root::Root;
-use virtfit::units::HostCpu;
+use virtfit::hostfs::Root;
+use virtfit::ledger::reader;
+use virtfit::types::ids::HostCpu;
 
 #[path = "installed.rs"]
 mod installed;
@@ -197,7 +197,7 @@ impl Host {
         });
         let all = since.into_inner().unwrap().elapsed();
         let mut holders: BTreeMap<HostCpu, Vec<String>> = BTreeMap::new();
-        for reservation in read::read(&Root::new(self.path()), SystemTime::now())
+        for reservation in reader::read(&Root::new(self.path()), SystemTime::now())
             .unwrap()
             .reservations
         {

@@ -6,8 +6,8 @@ pub mod hard;
 use std::collections::BTreeMap;
 
 use virtfit::host::{Core, Host, Llc, Node, PagePool};
-use virtfit::idset::CpuSet;
-use virtfit::units::{HostCpu, KiB, NodeId};
+use virtfit::types::ids::{HostCpu, KiB, NodeId};
+use virtfit::types::idset::CpuSet;
 
 /// A regular host: all nodes alike.
 #[derive(Debug, Clone)]
@@ -108,5 +108,5 @@ pub fn paper() -> Host {
 
 /// A set from a cpulist.
 pub fn cpus(list: &str) -> CpuSet {
-    virtfit::cpulist::parse(list).unwrap()
+    virtfit::types::cpulist::parse(list).unwrap()
 }

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::fs;
 use std::sync::Arc;
 
-use virtfit::doors::Source;
-use virtfit::plan::Scope;
-use virtfit::units::{KiB, VcpuId};
-use virtfit::view::{Ask, View};
+use virtfit::hook_events::Source;
+use virtfit::snapshot::{Ask, View};
+use virtfit::types::ids::{KiB, VcpuId};
+use virtfit::types::plan::Scope;
 
 use crate::host::{DAEMON, Fresh, Host, NOW, cpus, domain, pinned, uuid};
 

@@ -334,9 +334,9 @@ fn options_that_make_no_sense_stop_nobody() {
 #[test]
 fn who_is_too_late_changes_nothing() {
     use std::sync::Arc;
-    use virtfit::doors::{Context, Source};
+    use virtfit::hook_events::{Context, Source};
     use virtfit::ledger::store::Store;
-    use virtfit::view::View;
+    use virtfit::snapshot::View;
 
     struct Stopped<'a>(&'a Host);
     impl Source for Stopped<'_> {
@@ -368,7 +368,7 @@ fn who_is_too_late_changes_nothing() {
             daemon: true,
         };
         let call = crate::host::call(name, operation, &domain(name, vcpus, ""));
-        let got = virtfit::doors::answer(&call, &context);
+        let got = virtfit::hook_events::answer(&call, &context);
         assert_eq!(host.reservation(name), promised, "{operation} {name}: {got:?}");
         assert_eq!(host.reading(NOW).undecided, [], "{operation} {name}: {got:?}");
     }

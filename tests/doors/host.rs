@@ -7,14 +7,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use virtfit::doors::{self, Call, Context, Outcome, Source};
-use virtfit::idset::CpuSet;
-use virtfit::ledger::process::Parent;
-use virtfit::ledger::read::{self, Reading};
+use virtfit::hook_events;
+use virtfit::hook_events::{Call, Context, Outcome, Source};
+use virtfit::host::libvirt_process::Parent;
+use virtfit::hostfs::Root;
+use virtfit::ledger::reader;
+use virtfit::ledger::reader::Reading;
 use virtfit::ledger::reservation::Reservation;
 use virtfit::ledger::store::Store;
-use virtfit::root::Root;
-use virtfit::view::{Place, View};
+use virtfit::snapshot::{Place, View};
+use virtfit::types::idset::CpuSet;
 
 /// Two nodes of four cores of two threads, siblings next to each other. Housekeeping is 0-1 and 8-9.
 pub const TOPOLOGY: &str = "node:2 core:4 pu:2";
@@ -144,7 +146,7 @@ impl Host {
     }
 
     pub fn reading(&self, now: u64) -> Reading {
-        read::read(&self.root(), at(now)).unwrap()
+        reader::read(&self.root(), at(now)).unwrap()
     }
 
     pub fn reservation(&self, name: &str) -> Option<Reservation> {
@@ -186,7 +188,7 @@ impl Host {
             now: at(now),
             daemon,
         };
-        doors::answer(&call(name, operation, xml), &context)
+        hook_events::answer(&call(name, operation, xml), &context)
     }
 
     /// `virtfit hook …` as libvirt runs it.
@@ -323,5 +325,5 @@ pub fn pinned(name: &str, pins: &[&str]) -> String {
 }
 
 pub fn cpus(list: &str) -> CpuSet {
-    virtfit::cpulist::parse(list).unwrap()
+    virtfit::types::cpulist::parse(list).unwrap()
 }

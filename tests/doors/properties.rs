@@ -1,7 +1,7 @@
 //! Any order of starts and ends: no CPU is promised twice, nothing is left over.
 
 use proptest::prelude::*;
-use virtfit::idset::CpuSet;
+use virtfit::types::idset::CpuSet;
 
 use crate::host::{Host, NOW, domain, pinned};
 

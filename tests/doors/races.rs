@@ -1,6 +1,6 @@
 //! Hooks as processes, against each other.
 
-use virtfit::idset::CpuSet;
+use virtfit::types::idset::CpuSet;
 
 use crate::host::{Host, NOW, domain};
 

@@ -2,20 +2,20 @@
 //! word what came of them. It panics where something does not hold.
 #![allow(clippy::unwrap_used, dead_code)]
 
-use virtfit::cpulist;
 use virtfit::domain::Domain;
 use virtfit::engine::{Decision, Inputs, decide};
-use virtfit::facts::GuestFacts;
 use virtfit::host::Host;
-use virtfit::idset::{CpuSet, NodeSet, VcpuSet};
 use virtfit::ledger::reservation::{Daemon, Reservation};
 use virtfit::ledger::{Holder, Ledger, claims, status, taken};
-use virtfit::plan::Scope;
 use virtfit::policy::profile::{OnNoFit, VcpuList};
-use virtfit::policy::{Policy, select, sets};
+use virtfit::policy::{Policy, cpu_sets, select};
 use virtfit::rewrite::{self, Head, Shape};
-use virtfit::settings::{DiskAttribute, Setting, Target, Value};
-use virtfit::units::{HostCpu, KiB, NodeId, VcpuId};
+use virtfit::types::cpulist;
+use virtfit::types::devices::GuestFacts;
+use virtfit::types::ids::{HostCpu, KiB, NodeId, VcpuId};
+use virtfit::types::idset::{CpuSet, NodeSet, VcpuSet};
+use virtfit::types::plan::Scope;
+use virtfit::types::setting::{DiskAttribute, Setting, Target, Value};
 use virtfit::xml::{Document, Element};
 
 /// A document is read, and every element of it can be looked at.
@@ -203,7 +203,7 @@ pub fn policy(input: &[u8], host: &Host) -> String {
         }
         Ok(policy) => {
             assert_eq!(policy.digest.len(), 12);
-            let sets = sets::resolve(&policy.host, host);
+            let sets = cpu_sets::resolve(&policy.host, host);
             assert!(sets.dedicated.is_subset(&host.online));
             assert!(
                 sets.shared_now(host, &sets.dedicated)
@@ -277,7 +277,7 @@ pub fn forged(input: &[u8], host: &Host) -> String {
         return "no domain".into();
     };
     let policy = Policy::builtin();
-    let dedicated = sets::resolve(&policy.host, host).dedicated;
+    let dedicated = cpu_sets::resolve(&policy.host, host).dedicated;
     let siblings = |cpus: &CpuSet| -> CpuSet {
         let cores = cpus.iter().filter_map(|cpu| host.core_of(cpu));
         cores.flat_map(|core| core.cpus.iter().copied()).collect()

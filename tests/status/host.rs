@@ -6,12 +6,12 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use virtfit::cpulist;
 use virtfit::policy::profile::OnNoFit;
 use virtfit::rewrite::{self, Head, Shape};
-use virtfit::settings::{Setting, Target, Value};
 use virtfit::status::{Guest, Status};
-use virtfit::units::VcpuId;
+use virtfit::types::cpulist;
+use virtfit::types::ids::VcpuId;
+use virtfit::types::setting::{Setting, Target, Value};
 use virtfit::xml::Document;
 use virtfit_hook::wire::{Question, Reply};
 

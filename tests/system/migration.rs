@@ -1,6 +1,6 @@
 //! A real live migration between two hosts: two libvirtds on this machine, each with its own name, UUID and socket.
 
-use virtfit::units::{KiB, NodeId};
+use virtfit::types::ids::{KiB, NodeId};
 
 use crate::daemon::{Libvirt, Setup, sized, within};
 

@@ -5,11 +5,11 @@ use virt::domain::{Domain, NUMAParameters};
 use virt::error::{Error, ErrorDomain, ErrorDomainEnum, ErrorNumber, ErrorNumberEnum};
 use virt::sys;
 use virtfit::apply::identity;
-use virtfit::daemon::calls::{Found, Request, Response};
 use virtfit::domain;
-use virtfit::hypervisor::{Hypervisor, HypervisorError, LiveChange};
-use virtfit::idset::CpuSet;
+use virtfit::libvirt::child::{Found, Request, Response};
+use virtfit::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::panics;
+use virtfit::types::idset::CpuSet;
 
 /// One connection, made with the first call and made again after it broke.
 pub struct Libvirt {
@@ -266,7 +266,11 @@ mod tests {
             ("8", vec![0, 1]),
             ("0-8,17", vec![255, 1, 2]),
         ] {
-            assert_eq!(cpumap(&virtfit::cpulist::parse(cpus).unwrap()), want, "{cpus}");
+            assert_eq!(
+                cpumap(&virtfit::types::cpulist::parse(cpus).unwrap()),
+                want,
+                "{cpus}"
+            );
         }
     }
 }

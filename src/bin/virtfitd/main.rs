@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use virtfit::cli::logger;
 use virtfit::daemon::args::{Args, Command};
-use virtfit::daemon::{calls, serve};
+use virtfit::daemon::run;
+use virtfit::hostfs::Root;
+use virtfit::libvirt::child;
+use virtfit::logging;
 use virtfit::panics;
-use virtfit::root::Root;
-use virtfit::view::Place;
+use virtfit::snapshot::Place;
 
 mod libvirt;
 
@@ -26,15 +27,15 @@ fn run() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Some(Command::Call) => {
-            logger::to_stderr("virtfitd", args.verbose);
+            logging::to_stderr("virtfitd", args.verbose);
             let mut libvirt = Libvirt::new(&args.connect);
-            calls::serve(BufReader::new(io::stdin()), io::stdout(), |request| {
+            child::serve(BufReader::new(io::stdin()), io::stdout(), |request| {
                 libvirt.answer(request)
             })
         }
         None => {
             // One line a decision is what a daemon's log is for.
-            logger::to_stderr("virtfitd", args.verbose.saturating_add(1));
+            logging::to_stderr("virtfitd", args.verbose.saturating_add(1));
             light();
             let place = Place {
                 root: Root::new(&args.root),
@@ -43,7 +44,7 @@ fn run() -> ExitCode {
                 assume_empty: false,
             };
             let uri = args.connect;
-            serve::run(place, Box::new(move || Box::new(Libvirt::new(&uri))))
+            run::run(place, Box::new(move || Box::new(Libvirt::new(&uri))))
         }
     };
     match result {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use inotify::{EventMask, WatchMask};
 
-use super::Change;
-use crate::host::libvirtd;
+use crate::daemon::watch::Change;
+use crate::host::libvirt_daemon;
 use virtfit_hook::wire::DISABLED;
 
 /// What a folder is watched for.
@@ -70,7 +70,7 @@ impl Role {
             Self::Definitions if came => guest().map(Change::Defined),
             Self::Definitions => guest().map(Change::Undefined),
             Self::Autostart => guest().map(Change::Autostart),
-            Self::Status if Path::new(libvirtd::DRIVER_PID_FILE).file_name() == Some(name) => {
+            Self::Status if Path::new(libvirt_daemon::DRIVER_PID_FILE).file_name() == Some(name) => {
                 Some(Change::Driver)
             }
             Self::Status if mask.contains(EventMask::CREATE) => None,

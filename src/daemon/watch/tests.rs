@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::root::Root;
+use crate::hostfs::Root;
 
 struct Host {
     dir: tempfile::TempDir,

@@ -3,10 +3,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::daemon::inflight::Phase;
+use crate::daemon::in_flight::Phase;
 use crate::daemon::pending::Waits;
-use crate::hypervisor::Absent;
-use crate::ledger::process::Parent;
+use crate::host::libvirt_process::Parent;
+use crate::libvirt::Absent;
 
 /// On a host below `dir`.
 fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
@@ -64,6 +64,6 @@ fn what_an_ended_guest_had_is_given_to_others_when_its_hooks_are_through() {
         worker.absorb();
     }
     let waited = begin.elapsed();
-    assert!(waited >= wake::SOON, "{waited:?}");
+    assert!(waited >= events::SOON, "{waited:?}");
     assert_eq!(worker.freed, None, "once");
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::scalar::{self, number_attr, required, short, switch};
-use super::tuning::cell_vcpus;
-use super::{MAX_CELLS, nested, plain_child, plain_children};
+use crate::domain::parse::scalar;
+use crate::domain::parse::scalar::{number_attr, required, short, switch};
+use crate::domain::parse::tuning::cell_vcpus;
+use crate::domain::parse::{MAX_CELLS, nested, plain_child, plain_children};
 use crate::domain::{Cell, Cpu, Domain, Topology};
-use crate::idset::VcpuSet;
-use crate::units::{CellId, Id};
+use crate::types::ids::{CellId, Id};
+use crate::types::idset::VcpuSet;
 use crate::xml::{Element, XmlError};
 
 /// Needs the vCPU count.

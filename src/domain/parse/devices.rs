@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::scalar::{c_number_attr, number_attr, short};
-use super::{nested, plain_child, plain_children, scalar};
+use crate::domain::parse::scalar::{c_number_attr, number_attr, short};
+use crate::domain::parse::{nested, plain_child, plain_children, scalar};
 use crate::domain::{Disk, Domain, MemoryDevice, Passthrough, ScsiController};
-use crate::units::CellId;
+use crate::types::ids::CellId;
 use crate::xml::{Element, XmlError};
 
 /// A memory device that takes pages as the guest's cells do. libvirt gives it the page size of its cell where it has none

@@ -1,7 +1,7 @@
 //! What a guest says of itself in `<metadata>`: its operating system and the profile it asks for.
 
-use super::{REQUEST_NAMESPACE, plain_children};
 use crate::domain::Domain;
+use crate::domain::parse::{REQUEST_NAMESPACE, plain_children};
 use crate::xml::Element;
 
 /// The namespace of libosinfo's note, which virt-install writes.

@@ -1,8 +1,8 @@
 //! The small values of domain XML as libvirt reads them: numbers, amounts of memory, lists, on/off.
 
-use crate::cpulist;
-use crate::idset::IdSet;
-use crate::units::{Id, KiB};
+use crate::types::cpulist;
+use crate::types::ids::{Id, KiB};
+use crate::types::idset::IdSet;
 pub(crate) use crate::xml::error::short;
 use crate::xml::{Element, XmlError};
 
@@ -176,7 +176,7 @@ pub(super) fn switch(element: &Element<'_>, name: &str) -> Result<Option<bool>, 
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::idset::CpuSet;
+    use crate::types::idset::CpuSet;
     use crate::xml::Document;
 
     #[test]

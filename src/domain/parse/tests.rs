@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::{Passthrough, Topology};
-use crate::units::{CellId, IothreadId, VcpuId};
+use crate::types::ids::{CellId, IothreadId, VcpuId};
 
 fn fixture(name: &str) -> Domain {
     let path = format!("{}/fixtures/domains/{name}.xml", env!("CARGO_MANIFEST_DIR"));

@@ -1,11 +1,12 @@
 //! `<iothreads>`, `<cputune>`, `<memoryBacking>`, `<numatune>`: what an administrator tuned by hand.
 
-use super::scalar::{self, any_list, list, number, required, short};
-use super::{MAX_PAGES, nested, plain_child, plain_children};
-use crate::cpulist::MAX_ID;
+use crate::domain::parse::scalar;
+use crate::domain::parse::scalar::{any_list, list, number, required, short};
+use crate::domain::parse::{MAX_PAGES, nested, plain_child, plain_children};
 use crate::domain::{Domain, HugepagesElement, NumaMemory, VcpuSched};
-use crate::idset::VcpuSet;
-use crate::units::{CellId, Id, IothreadId, VcpuId};
+use crate::types::cpulist::MAX_ID;
+use crate::types::ids::{CellId, Id, IothreadId, VcpuId};
+use crate::types::idset::VcpuSet;
 use crate::xml::{Element, XmlError};
 
 /// `<iothreads>` and `<iothreadids>`: given ids first, missing ones filled with the lowest free, as
@@ -88,7 +89,7 @@ pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xml
     }
     for element in nested(root, &["cputune", "iothreadsched"]) {
         let threads = element.attr("iothreads").unwrap_or_default();
-        let threads = crate::cpulist::parse_plain::<IothreadId>(&threads).unwrap_or_default();
+        let threads = crate::types::cpulist::parse_plain::<IothreadId>(&threads).unwrap_or_default();
         domain.iothreads_named.extend(threads.iter());
     }
     let mut scheduled = VcpuSet::new();

@@ -1,11 +1,11 @@
 //! Disk drivers: cache, io, discard, queues.
 
-use super::{Context, List};
 use crate::domain::Disk;
-use crate::facts::ImageFacts;
-use crate::plan::Scope;
+use crate::engine::settings::{Context, List};
 use crate::policy::profile::DiskRule;
-use crate::settings::{DiskAttribute, Target, Value};
+use crate::types::devices::ImageFacts;
+use crate::types::plan::Scope;
+use crate::types::setting::{DiskAttribute, Target, Value};
 
 /// Every disk.
 pub fn all(context: &Context<'_>, list: &mut List) {

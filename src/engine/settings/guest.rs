@@ -1,15 +1,15 @@
 //! What the guest can see: cells, topology, CPU, features, balloon. Decided once, at the first tuning.
 
-use super::{Context, List};
 use crate::domain::{Cpu, Topology};
-use crate::engine::mirror;
+use crate::engine::settings::{Context, List};
+use crate::engine::topology;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::idset::CpuSet;
-use crate::plan::Scope;
 use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
-use crate::settings::{Target, Value};
-use crate::units::{HostCpu, NodeId};
+use crate::types::ids::{HostCpu, NodeId};
+use crate::types::idset::CpuSet;
+use crate::types::plan::Scope;
+use crate::types::setting::{Target, Value};
 
 /// Decides it afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
@@ -86,7 +86,7 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         }
         let stays = (visible && !stale_hint) || (backing && context.scope == Scope::Incoming);
         if stays && !decided.contains(&owned.target) {
-            list.settings.push(crate::settings::Setting {
+            list.settings.push(crate::types::setting::Setting {
                 target: owned.target.clone(),
                 value: owned.wrote.clone(),
                 why: "the shape it was given".into(),
@@ -119,7 +119,7 @@ fn is_cpu(target: &Target) -> bool {
 
 /// Whether a guest can see such a value.
 pub fn is_visible(target: &Target) -> bool {
-    use crate::settings::DiskAttribute;
+    use crate::types::setting::DiskAttribute;
     matches!(
         target,
         Target::CpuMode
@@ -184,12 +184,12 @@ fn topology(context: &Context<'_>, list: &mut List) {
     }
     let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
     let (topology, why) = match rule {
-        TopologyRule::Cores => (mirror::flat(domain.vcpus), "profile".to_string()),
+        TopologyRule::Cores => (topology::flat(domain.vcpus), "profile".to_string()),
         _ if !all_pinned => (
-            mirror::packages(host, placed),
+            topology::packages(host, placed),
             "some vCPUs float: no siblings to show".to_string(),
         ),
-        _ => (mirror::topology(host, placed, wishes.x86), mirrors(context)),
+        _ => (topology::topology(host, placed, wishes.x86), mirrors(context)),
     };
     list.shown = Some(topology);
     list.shape.topology = Some(topology);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Context, List};
-use crate::idset::NodeSet;
-use crate::plan::Scope;
-use crate::plural;
+use crate::engine::settings::{Context, List};
 use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
-use crate::settings::{Target, Value};
-use crate::units::{CellId, KiB};
+use crate::types::ids::{CellId, KiB};
+use crate::types::idset::NodeSet;
+use crate::types::plan::Scope;
+use crate::types::plural;
+use crate::types::setting::{Target, Value};
 
 /// `<numatune>`.
 pub fn numatune(context: &Context<'_>, list: &mut List) {

@@ -1,23 +1,23 @@
 //! Every value to write into a domain, each with its reason; and what is kept or cannot be done, each with its own.
 
-use std::collections::BTreeSet;
-
-use crate::domain::{Domain, Topology};
-use crate::engine::demand::Demanded;
-use crate::engine::support::Support;
-use crate::engine::wishes::Wishes;
-use crate::facts::GuestFacts;
-use crate::host::Host;
-use crate::idset::CpuSet;
-use crate::placement::Placed;
-use crate::plan::Scope;
-use crate::rewrite::{Provenance, Shape};
-use crate::settings::{Setting, Target, Value};
-
 mod disks;
 mod guest;
 mod memory;
 mod pins;
+
+use std::collections::BTreeSet;
+
+use crate::domain::{Domain, Topology};
+use crate::engine::demand::Demanded;
+use crate::engine::effective::Wishes;
+use crate::engine::support::Support;
+use crate::host::Host;
+use crate::placement::Placed;
+use crate::rewrite::{Provenance, Shape};
+use crate::types::devices::GuestFacts;
+use crate::types::idset::CpuSet;
+use crate::types::plan::Scope;
+use crate::types::setting::{Setting, Target, Value};
 
 /// All that is known when the values are decided.
 pub struct Context<'a> {

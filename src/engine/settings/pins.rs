@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Context, List};
 use crate::domain::{Disk, ScsiController};
+use crate::engine::settings::{Context, List};
 use crate::engine::support;
-use crate::idset::{CpuSet, VcpuSet};
 use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
-use crate::settings::{DiskAttribute, Target, Value};
-use crate::units::IothreadId;
+use crate::types::ids::IothreadId;
+use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::setting::{DiskAttribute, Target, Value};
 
 /// `<vcpupin>`, and what would contradict it.
 pub fn vcpus(context: &Context<'_>, list: &mut List) {
@@ -210,7 +210,7 @@ fn on_dedicated(context: &Context<'_>, list: &mut List) -> VcpuSet {
         fits,
         ..
     } = *context;
-    let alone = |vcpu: &crate::units::VcpuId| {
+    let alone = |vcpu: &crate::types::ids::VcpuId| {
         fits && wishes.dedicated.contains(*vcpu)
             && placed
                 .vcpus

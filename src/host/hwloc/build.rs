@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use hwlocality::Topology;
 use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 
-use super::TopologySource;
 use crate::host::error::HostError;
+use crate::host::hwloc::TopologySource;
 use crate::host::synthetic;
-use crate::root::{MAX_BYTES, Root};
+use crate::hostfs::{MAX_BYTES, Root};
 
 /// hwloc reads its environment while it builds; one build at a time, so that no other sees our `HWLOC_FSROOT`.
 static BUILDING: Mutex<()> = Mutex::new(());

@@ -7,9 +7,9 @@ use hwlocality::object::TopologyObject;
 use hwlocality::object::distance::DistancesKind;
 use hwlocality::object::types::ObjectType;
 
-use super::text;
+use crate::host::hwloc::text;
 use crate::host::structure::Distances;
-use crate::units::NodeId;
+use crate::types::ids::NodeId;
 
 /// The latencies between nodes, scaled so that a node is 10 from itself, as ACPI's SLIT has it.
 pub(super) fn distances(topology: &Topology) -> Distances {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hwlocality::Topology;
 
-use crate::cpulist::MAX_ID;
+use crate::types::cpulist::MAX_ID;
 
 /// Rank of each CPU's kind, by CPU number: 0 the fastest. Empty where hwloc knows of one kind at most.
 ///

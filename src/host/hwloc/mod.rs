@@ -16,11 +16,11 @@ use std::path::Path;
 
 use hwlocality::object::TopologyObject;
 
-use super::error::HostError;
-use super::structure::Structure;
-use super::synthetic;
-use crate::root::Root;
-use crate::units::KiB;
+use crate::host::error::HostError;
+use crate::host::structure::Structure;
+use crate::host::synthetic;
+use crate::hostfs::Root;
+use crate::types::ids::KiB;
 
 /// Where a topology comes from.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl<'a> TopologySource<'a> {
 /// Reads a topology.
 ///
 /// # Errors
-/// hwloc does not accept the source, or it has CPU or node numbers above [`crate::cpulist::MAX_ID`].
+/// hwloc does not accept the source, or it has CPU or node numbers above [`crate::types::cpulist::MAX_ID`].
 pub fn discover(source: &TopologySource) -> Result<Structure, HostError> {
     let topology = build::build(source)?;
     let mut structure = read::read(&topology)?;

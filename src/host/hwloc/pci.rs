@@ -7,7 +7,7 @@ use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::ObjectAttributes;
 
 use crate::host::structure::Thread;
-use crate::units::NodeId;
+use crate::types::ids::NodeId;
 
 /// PCI devices whose locality is CPUs of one node only.
 pub(super) fn pci_nodes(topology: &Topology, threads: &[Thread]) -> BTreeMap<String, NodeId> {

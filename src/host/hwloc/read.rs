@@ -7,13 +7,13 @@ use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::types::{CacheType, ObjectType};
 
-use super::{distances, info, kinds, pci, text};
-use crate::cpulist::MAX_ID;
 use crate::host::error::HostError;
+use crate::host::hwloc::{distances, info, kinds, pci, text};
 use crate::host::structure::{Cache, MemoryNode, Structure, Thread};
 use crate::host::{PagePool, identity, index};
-use crate::idset::CpuSet;
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::types::cpulist::MAX_ID;
+use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::idset::CpuSet;
 
 pub(super) fn read(topology: &Topology) -> Result<Structure, HostError> {
     let kinds = kinds::kinds(topology);

@@ -4,8 +4,8 @@ use std::time::UNIX_EPOCH;
 use std::time::Duration;
 
 use super::*;
-use crate::idset::CpuSet;
-use crate::units::HostCpu;
+use crate::types::ids::HostCpu;
+use crate::types::idset::CpuSet;
 
 const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";
 

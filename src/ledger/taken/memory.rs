@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use crate::host::{Host, Node, PagePool};
 use crate::ledger::{Holder, MemoryUse};
 use crate::policy::{HostPolicy, ReservedMemory};
-use crate::units::{KiB, NodeId};
+use crate::types::ids::{KiB, NodeId};
 
 /// Huge pages still to be given out: min(nr − known there, free − yet to be taken there + own) − reserved.
 pub(super) fn pages_free(

@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cpulist;
 use crate::host::{Core, Node, PagePool};
 use crate::ledger::{Claim, MemoryUse};
 use crate::policy::ReservedMemory;
-use crate::units::{HostCpu, KiB, NodeId};
+use crate::types::cpulist;
+use crate::types::ids::{HostCpu, KiB, NodeId};
 
 const TWO_MIB: KiB = KiB(2048);
 

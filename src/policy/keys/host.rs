@@ -1,10 +1,10 @@
 //! The keys of `[host]`.
 
-use super::Key;
-use super::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
-use crate::cpulist;
+use crate::policy::keys::Key;
+use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
 use crate::policy::value::{Fault, Scalar, boolean, choice, number, size, size_text, word};
 use crate::policy::{HostPolicy, Requests, ReservedMemory, SetRule, Strategy};
+use crate::types::cpulist;
 
 /// A set of the host's CPUs; some are counted in cores, too.
 macro_rules! set_key {

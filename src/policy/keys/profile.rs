@@ -1,7 +1,7 @@
 //! The keys of a profile.
 
-use super::Key;
-use super::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
+use crate::policy::keys::Key;
+use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
 use crate::policy::profile::{
     CacheRule, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hugepages, IothreadCount, IothreadCpus,
     MaxNodes, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Scheduler, Smt, Switch, TopologyRule,

@@ -1,9 +1,9 @@
 //! Revert after somebody else was at the text: an administrator, libvirt, or a broken tool.
 
-use super::samples::{all_settings, cpus, domain, fixture, head, pin, setting, topology};
+use crate::rewrite::tests::samples::{all_settings, cpus, domain, fixture, head, pin, setting, topology};
 use crate::rewrite::{Head, apply, in_force, provenance, revert};
-use crate::settings::{DiskAttribute, Setting, Target, Value};
-use crate::units::{IothreadId, KiB, VcpuId};
+use crate::types::ids::{IothreadId, KiB, VcpuId};
+use crate::types::setting::{DiskAttribute, Setting, Target, Value};
 use crate::xml::{Document, Element};
 
 fn settings() -> Vec<Setting> {
@@ -156,8 +156,8 @@ fn what_was_set_by_hand_since_keeps_what_it_needs() {
   </devices>
 </domain>
 ";
-    let cells =
-        [("0-1", 2), ("2-3", 2)].map(|(vcpus, gib)| (crate::cpulist::parse(vcpus).unwrap(), KiB(gib << 20)));
+    let cells = [("0-1", 2), ("2-3", 2)]
+        .map(|(vcpus, gib)| (crate::types::cpulist::parse(vcpus).unwrap(), KiB(gib << 20)));
     let disk = |attribute| Target::Disk("vda".into(), attribute);
     let settings = [
         setting(Target::Iothreads, Value::Number(2)),
@@ -363,11 +363,11 @@ fn after_libvirt_stored_it() {
   </devices>
 </domain>";
     let sched = Value::Sched {
-        vcpus: crate::idset::VcpuSet::first_n(2),
+        vcpus: crate::types::idset::VcpuSet::first_n(2),
         scheduler: "fifo",
         priority: 1,
     };
-    let cells = Value::Cells(vec![(crate::idset::VcpuSet::first_n(2), KiB(1000))]);
+    let cells = Value::Cells(vec![(crate::types::idset::VcpuSet::first_n(2), KiB(1000))]);
     let settings = [
         pin(0, "1"),
         setting(Target::Iothreads, Value::Number(2)),

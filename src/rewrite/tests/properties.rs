@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::samples::{all_settings, domain, fixtures, head};
+use crate::rewrite::tests::samples::{all_settings, domain, fixtures, head};
 use crate::rewrite::{apply, changes, in_force, provenance, revert};
-use crate::settings::Setting;
+use crate::types::setting::Setting;
 use crate::xml::Document;
 
 fn holds(name: &str, text: &str, settings: &[Setting]) {

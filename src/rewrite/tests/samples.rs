@@ -2,11 +2,11 @@
 
 use crate::domain::parse::parse;
 use crate::domain::{Domain, Topology};
-use crate::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::policy::profile::OnNoFit;
 use crate::rewrite::{Head, Shape};
-use crate::settings::{DiskAttribute, Setting, Target, Value};
-use crate::units::{HostCpu, IothreadId, KiB, NodeId, VcpuId};
+use crate::types::ids::{HostCpu, IothreadId, KiB, NodeId, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::setting::{DiskAttribute, Setting, Target, Value};
 use crate::xml::Document;
 
 /// All of `fixtures/domains`, by name.
@@ -42,7 +42,7 @@ pub(super) fn setting(target: Target, value: Value) -> Setting {
 }
 
 pub(super) fn cpus(list: &str) -> Value {
-    Value::Cpus(crate::cpulist::parse(list).unwrap())
+    Value::Cpus(crate::types::cpulist::parse(list).unwrap())
 }
 
 pub(super) fn pin(vcpu: u32, list: &str) -> Setting {

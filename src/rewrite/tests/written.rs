@@ -1,12 +1,12 @@
 //! What comes out, to the byte.
 
-use super::samples::{cpus, domain, fixture, head, pin, setting, topology};
 use crate::domain::Topology;
-use crate::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::policy::profile::OnNoFit;
+use crate::rewrite::tests::samples::{cpus, domain, fixture, head, pin, setting, topology};
 use crate::rewrite::{Head, Shape, apply, changes, provenance, revert};
-use crate::settings::{DiskAttribute, Setting, Target, Value};
-use crate::units::{CellId, KiB, NodeId};
+use crate::types::ids::{CellId, KiB, NodeId};
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::setting::{DiskAttribute, Setting, Target, Value};
 use crate::xml::Document;
 
 fn plain_head() -> Head {

@@ -1,0 +1,230 @@
+//! A decision for each of many definitions, made one after the other so that each sees what those before it were given.
+//!
+//! Autostart guests come first and treat each other's CPUs and pages as held, for they will all run at once; where that leaves no
+//! place for one, other orders are tried (the biggest first, those that found no place before all others), and in the end it may
+//! overlap, which only means that the policy decides at its start. The others only claim: they may never run together.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crate::engine::{Decision, EngineError, Keep};
+use crate::ledger::guest_xml;
+use crate::ledger::guest_xml::GuestXml;
+use crate::ledger::taken::same_guest;
+use crate::ledger::{Claim, Holder, claims};
+use crate::libvirt::definitions::Definition;
+use crate::snapshot::{Ask, View};
+use crate::types::plan::Plan;
+
+/// How many orders of the autostart guests are tried.
+const ORDERS: usize = 12;
+
+/// The huge page size `<hugepages/>` means is not looked up here: what virtfit writes names its size.
+const DEFAULT_PAGE: crate::types::ids::KiB = crate::types::ids::KiB(2048);
+
+/// What became of one definition.
+pub type Decided = Result<Decision, EngineError>;
+
+/// Decides for all, in the order given, each as this asks.
+pub fn decide(view: &View, definitions: &[Definition], ask: Ask<'_>) -> Vec<Decided> {
+    let (together, others): (Vec<usize>, Vec<usize>) =
+        (0..definitions.len()).partition(|index| is_together(&definitions[*index]));
+    let mut best = Attempt::new(view, definitions);
+    best.run(&together, ask);
+    let mut order = together.clone();
+    order.sort_by_key(|index| Reverse(definitions[*index].domain.vcpus));
+    for _ in 0..ORDERS {
+        if best.without.is_empty() {
+            break;
+        }
+        let mut attempt = Attempt::new(view, definitions);
+        // All may move: what stood where it stood was in somebody's way.
+        attempt.run(&order, movable(ask));
+        let without = attempt.without.clone();
+        if without.len() < best.without.len() {
+            best = attempt;
+        }
+        let before = order.clone();
+        order.sort_by_key(|index| !without.contains(index));
+        if order == before {
+            break;
+        }
+    }
+    best.beside(&others, ask);
+    best.decided
+        .into_iter()
+        .map(|decided| decided.unwrap_or_else(|| Err(EngineError::Policy("not decided (a bug)".into()))))
+        .collect()
+}
+
+/// How many of several guests can run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Together {
+    /// Guests that find a place of their own beside each other and beside what runs.
+    pub fit: usize,
+    /// Guests that are to have CPUs of their own.
+    pub of: usize,
+}
+
+/// Counts how many of the guests find a place of their own at once, the running ones first; the best of a few orders, so the count
+/// is one that can be reached. `None` where fewer than two guests are to have CPUs of their own.
+pub fn together(view: &View, definitions: &[Definition], ask: Ask<'_>) -> Option<Together> {
+    let wants_cpus = |definition: &Definition| {
+        let decided = view.decide(&definition.text, ask);
+        decided.is_ok_and(|decision| !decision.plan().notes.dedicated_vcpus.is_empty())
+    };
+    let mut order: Vec<usize> = (0..definitions.len())
+        .filter(|index| wants_cpus(&definitions[*index]))
+        .collect();
+    let of = order.len();
+    if of < 2 {
+        return None;
+    }
+    let rank = |index: &usize| {
+        let definition = &definitions[*index];
+        (!definition.running, !definition.autostart)
+    };
+    order.sort_by_key(rank);
+    let mut fit = 0;
+    for attempt in 0..2 {
+        if attempt == 1 {
+            // Small guests first: more of them fit.
+            order.sort_by_key(|index| (rank(index), definitions[*index].domain.vcpus));
+        }
+        let mut run = Attempt::new(view, definitions);
+        run.run(&order, movable(ask));
+        fit = fit.max(of - run.without.len());
+        if fit == of {
+            break;
+        }
+    }
+    Some(Together { fit, of })
+}
+
+/// The same question about a guest whose place is not bound to the one it has.
+fn movable(ask: Ask<'_>) -> Ask<'_> {
+    Ask {
+        keep: if ask.keep == Keep::Place {
+            Keep::Shape
+        } else {
+            ask.keep
+        },
+        ..ask
+    }
+}
+
+/// Whether it will run together with all others like it.
+fn is_together(definition: &Definition) -> bool {
+    definition.autostart && !definition.running
+}
+
+/// One order tried.
+struct Attempt<'a> {
+    definitions: &'a [Definition],
+    view: View,
+    decided: Vec<Option<Decided>>,
+    /// What autostart guests were given so far.
+    given: Vec<Arc<Holder>>,
+    /// Autostart guests that found no place of their own.
+    without: Vec<usize>,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(view: &View, definitions: &'a [Definition]) -> Self {
+        Self {
+            definitions,
+            view: view.clone(),
+            decided: definitions.iter().map(|_| None).collect(),
+            given: Vec::new(),
+            without: Vec::new(),
+        }
+    }
+
+    /// Autostart guests, in this order.
+    fn run(&mut self, order: &[usize], ask: Ask<'_>) {
+        for index in order {
+            let apart = self.ask(*index, ask, true);
+            let decided = match &apart {
+                Ok(decision) if !has_place(decision.plan()) => {
+                    self.without.push(*index);
+                    self.ask(*index, ask, false)
+                }
+                _ => apart,
+            };
+            self.take(*index, decided, true);
+        }
+    }
+
+    /// The others, one after the other.
+    fn beside(&mut self, order: &[usize], ask: Ask<'_>) {
+        for index in order {
+            let decided = self.ask(*index, ask, false);
+            self.take(*index, decided, false);
+        }
+    }
+
+    fn ask(&mut self, index: usize, ask: Ask<'_>, apart: bool) -> Decided {
+        if !apart {
+            return self.view.decide(&self.definitions[index].text, ask);
+        }
+        let holders = &mut Arc::make_mut(&mut self.view.reading).ledger.holders;
+        let before = holders.len();
+        holders.extend(self.given.iter().cloned());
+        let decided = self.view.decide(&self.definitions[index].text, ask);
+        Arc::make_mut(&mut self.view.reading)
+            .ledger
+            .holders
+            .truncate(before);
+        decided
+    }
+
+    /// Lets those that come later see what this one was given.
+    fn take(&mut self, index: usize, decided: Decided, together: bool) {
+        let definition = &self.definitions[index];
+        if let Ok(decision) = &decided {
+            let text = decision.xml().unwrap_or(&definition.text);
+            self.claim(definition, text);
+            let placement = decision.plan().placement.as_ref();
+            // A guest that runs is in the ledger with what it holds.
+            let starts = together && !definition.running;
+            if starts && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
+                self.given.push(Arc::new(Holder {
+                    uuid: definition.domain.uuid.clone(),
+                    name: definition.name.clone(),
+                    pins: placement
+                        .dedicated
+                        .iter()
+                        .map(crate::types::idset::CpuSet::one)
+                        .collect(),
+                    withheld: placement.withheld.clone(),
+                    memory: guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE),
+                    starting: true,
+                    reservation: true,
+                    ..Holder::default()
+                }));
+            }
+        }
+        self.decided[index] = Some(decided);
+    }
+
+    fn claim(&mut self, definition: &Definition, text: &str) {
+        let own = (definition.domain.uuid.as_str(), definition.name.as_str());
+        let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
+        all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
+        if !definition.running
+            && let Ok(claim) = claims::parse(text, definition.autostart)
+            && !claim.cpus.is_empty()
+        {
+            all.push(claim);
+        }
+    }
+}
+
+/// Whether a guest got what its profile asks for; one that is left alone lacks nothing.
+fn has_place(plan: &Plan) -> bool {
+    match (&plan.placement, &plan.profile) {
+        (Some(placement), _) => placement.fits,
+        (None, Some(_)) => plan.verdict == crate::types::plan::Verdict::Unchanged,
+        (None, None) => true,
+    }
+}

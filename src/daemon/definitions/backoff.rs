@@ -1,0 +1,134 @@
+//! What the daemon did with one definition lately, and what it must not do again yet.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// `virsh edit` reads, lets edit, and reads again to compare: so long after an administrator's change nothing unasked is done.
+pub(crate) const ADMIN_WAIT: Duration = Duration::from_secs(60);
+/// More defines of one guest than this within [`ADMIN_WAIT`] are a quarrel with another program.
+pub(crate) const MOST_DEFINES: usize = 20;
+/// Redefines in a row without a change from outside: one that settles nothing is tried once more.
+pub(crate) const MOST_IN_A_ROW: u32 = 2;
+
+/// What the daemon knows of a guest, beside what it remembers on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Track {
+    /// Its UUID.
+    pub uuid: String,
+    /// When somebody else wrote its definition last.
+    changed: Option<Instant>,
+    /// When we did.
+    defines: VecDeque<Instant>,
+    /// Redefines since the last change from outside.
+    in_a_row: u32,
+    /// The last line logged, so that it is logged once.
+    said: String,
+}
+
+impl Track {
+    /// Something outside changed: what was tried in vain may be tried again.
+    pub fn fresh_start(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Somebody else wrote the definition, so long ago; `None`: when is not known.
+    pub fn written_by_others(&mut self, age: Option<Duration>, now: Instant) {
+        self.fresh_start();
+        let written = age.and_then(|age| now.checked_sub(age));
+        self.changed = self.changed.max(written);
+    }
+
+    /// We defined it.
+    pub fn written_by_us(&mut self, now: Instant) {
+        self.defines.push_back(now);
+        self.in_a_row += 1;
+    }
+
+    /// Until when an administrator may be editing it; `None`: nobody is.
+    pub fn edited_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.changed? + ADMIN_WAIT;
+        (until > now).then_some(until)
+    }
+
+    /// Whether redefining it settled nothing, [`MOST_IN_A_ROW`] times.
+    pub fn never_settles(&self) -> bool {
+        self.in_a_row >= MOST_IN_A_ROW
+    }
+
+    /// Until when it is left alone because it was defined [`MOST_DEFINES`] times within [`ADMIN_WAIT`].
+    pub fn quarrels_until(&mut self, now: Instant) -> Option<Instant> {
+        self.defines.retain(|time| now.duration_since(*time) < ADMIN_WAIT);
+        let first = self.defines.front()?;
+        (self.defines.len() >= MOST_DEFINES).then(|| *first + ADMIN_WAIT)
+    }
+
+    /// Whether a line is another than the last one, which it becomes.
+    pub fn is_news(&mut self, line: &str) -> bool {
+        let news = self.said != line;
+        if news {
+            self.said = line.into();
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_last_change_counts_whenever_it_is_told() {
+        let start = Instant::now() + 1000 * SECOND;
+        let mut track = Track::default();
+        assert_eq!(track.edited_until(start), None);
+        track.written_by_others(Some(10 * SECOND), start);
+        let until = start + 50 * SECOND;
+        assert_eq!(track.edited_until(start), Some(until));
+        // An older one, and one of unknown age, take nothing back.
+        track.written_by_others(Some(30 * SECOND), start);
+        track.written_by_others(None, start);
+        assert_eq!(track.edited_until(start), Some(until));
+        assert_eq!(track.edited_until(until), None);
+    }
+
+    #[test]
+    fn what_never_settles_is_left_alone_until_others_write_it() {
+        let now = Instant::now();
+        let mut track = Track::default();
+        for expected in [false, false, true, true] {
+            assert_eq!(track.never_settles(), expected);
+            track.written_by_us(now);
+        }
+        track.written_by_others(None, now);
+        assert!(!track.never_settles());
+    }
+
+    #[test]
+    fn too_many_defines_within_a_minute_are_a_quarrel() {
+        let start = Instant::now();
+        let mut track = Track::default();
+        for number in 0..20 {
+            assert_eq!(track.quarrels_until(start + number * SECOND), None, "{number}");
+            track.written_by_us(start + number * SECOND);
+        }
+        assert_eq!(
+            track.quarrels_until(start + 20 * SECOND),
+            Some(start + 60 * SECOND)
+        );
+        assert_eq!(
+            track.quarrels_until(start + 60 * SECOND),
+            None,
+            "the first is over"
+        );
+    }
+
+    #[test]
+    fn a_line_is_news_once() {
+        let mut track = Track::default();
+        for (line, news) in [("a", true), ("a", false), ("b", true), ("a", true)] {
+            assert_eq!(track.is_news(line), news, "{line}");
+        }
+    }
+}

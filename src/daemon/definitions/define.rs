@@ -1,0 +1,276 @@
+//! A tuned definition given to libvirt, with a last look before and one after.
+
+use std::time::{Duration, Instant};
+
+use crate::daemon::definitions::{Around, Definitions, Next, RETRY, is_busy};
+use crate::daemon::earlier_pins::Earlier;
+use crate::daemon::history::Outcome;
+use crate::daemon::pending::Waits;
+use crate::daemon::watch::Change;
+use crate::domain::Domain;
+use crate::hook_events::lines::summary_with_causes;
+use crate::host::running_hooks;
+use crate::libvirt::HypervisorError;
+use crate::libvirt::definition_file::Definition;
+use crate::types::plan::Plan;
+
+/// How long after libvirt was seen to write a definition it is looked at again.
+const BEING_WRITTEN: Duration = Duration::from_millis(50);
+
+impl Definitions {
+    /// Defines it, with a last look before and one after.
+    pub(crate) fn define(
+        &mut self,
+        definition: &Definition,
+        domain: &Domain,
+        xml: &str,
+        plan: &Plan,
+        host: &str,
+        around: &mut Around<'_>,
+    ) -> Next {
+        let name = &definition.name;
+        let view = around.view;
+        let root = &view.root;
+        // The last look comes right before the call: no connection is made in between.
+        if let Err(error) = around.hypervisor.open() {
+            log::debug!("{name}: {error}");
+            return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
+        }
+        if running_hooks::guests(root).contains(name) {
+            log::debug!("{name}: another program's hook runs for it: later");
+            return Next::Wait(Waits::Until(Instant::now() + running_hooks::AGAIN));
+        }
+        // What happened up to here is in the file that is compared now.
+        (around.drain)();
+        if Definition::is_being_written(root, name) {
+            return Next::Wait(Waits::Until(Instant::now() + BEING_WRITTEN));
+        }
+        if !definition.is_current(root) {
+            return Next::Wait(Waits::No);
+        }
+        if is_busy(around, domain) {
+            return Next::Wait(Waits::Hook);
+        }
+        let result = around.hypervisor.redefine(&definition.text, xml);
+        let changes = (around.drain)();
+        match result {
+            Err(HypervisorError::Gone(why)) => {
+                log::debug!("{name}: libvirt does not answer: {why}");
+                return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
+            }
+            Err(HypervisorError::Said(why)) => {
+                if !definition.is_current(root) {
+                    return Next::Wait(Waits::No);
+                }
+                let line = format!("{name}: libvirt does not take the tuned definition: {why}");
+                self.say(name, log::Level::Error, &line);
+                self.remember(definition, domain, view, host, Outcome::Failed);
+                return Next::Done;
+            }
+            Ok(()) => {}
+        }
+        if went_away(&changes, name) {
+            return self.undo(name, domain, around);
+        }
+        let written = of_file(&changes, name);
+        if written.iter().filter(|written| **written).count() > 1 {
+            log::warn!(
+                "{name}: its definition was changed at the same moment as virtfit defined it: look whether that change is still there"
+            );
+        }
+        let track = self.tracks.entry(name.clone()).or_default();
+        track.written_by_us(Instant::now());
+        // Each time it is done it is told, also with the same words.
+        let line = summary_with_causes(plan);
+        track.is_news(&line);
+        log::info!("{line}");
+        if let Some(earlier) = plan.placement.as_ref().and_then(|p| Earlier::of(name, p)) {
+            self.earlier.put(&domain.uuid, earlier);
+        }
+        if let Ok(Some(stored)) = Definition::read(root, name) {
+            self.starts.defined(&stored, domain, plan);
+            self.remember(&stored, domain, view, host, Outcome::of(plan));
+        }
+        Next::Done
+    }
+
+    /// The definition was taken away between the last look and ours: that is what shall be.
+    ///
+    /// An administrator may be defining it anew at this very moment, and libvirt undefines whatever is there. So it is given a name
+    /// that nobody knows first: from then on a definition of its old name or UUID is refused. What happened to its file up to there
+    /// tells whether it is still ours; if not, it gets its name back.
+    fn undo(&mut self, name: &str, domain: &Domain, around: &mut Around<'_>) -> Next {
+        let aside = format!("virtfit-undo-{}", domain.uuid);
+        self.forget(name);
+        let by_hand = format!("{name}: undefined while virtfit tuned it, so that it is defined again");
+        if let Err(error) = around.hypervisor.rename(&domain.uuid, &aside) {
+            // Undefined again, or it cannot be renamed: it runs by now, say.
+            if !matches!(Definition::read(&around.view.root, name), Ok(None)) {
+                log::warn!("{by_hand}: {error}: if it shall not be, virsh undefine {name}");
+            }
+            return Next::Done;
+        }
+        if is_only_renamed(&(around.drain)(), name) {
+            match around.hypervisor.undefine(&domain.uuid) {
+                Ok(()) => log::info!("{name}: undefined while it was tuned: it stays undefined"),
+                Err(error) => log::error!("{by_hand}, now as {aside}: {error}: virsh undefine {aside}"),
+            }
+        } else {
+            match around.hypervisor.rename(&domain.uuid, name) {
+                Ok(()) => log::info!("{name}: undefined and defined anew while it was tuned: it stays"),
+                Err(error) => log::error!(
+                    "{name}: undefined and defined anew while it was tuned, and is called {aside} now: {error}: virsh domrename {aside} {name}"
+                ),
+            }
+        }
+        Next::Done
+    }
+}
+
+/// What happened to one definition's file, in order: written (true) or gone (false).
+fn of_file(changes: &[Change], guest: &str) -> Vec<bool> {
+    let of = |change: &Change| match change {
+        Change::Defined(name) if name == guest => Some(true),
+        Change::Undefined(name) if name == guest => Some(false),
+        _ => None,
+    };
+    changes.iter().filter_map(of).collect()
+}
+
+/// Gone, and then written once: by us. Where events were lost, somebody else may have written it, too.
+fn went_away(changes: &[Change], guest: &str) -> bool {
+    of_file(changes, guest) == [false, true] && !changes.contains(&Change::Lost)
+}
+
+/// Nothing happened to it since but that our rename took the file away.
+fn is_only_renamed(changes: &[Change], guest: &str) -> bool {
+    of_file(changes, guest) == [false] && !changes.contains(&Change::Lost)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::daemon::earlier_pins;
+    use crate::daemon::earlier_pins::EarlierRecords;
+    use crate::daemon::history;
+    use crate::daemon::history::SeenRecords;
+    use crate::daemon::starts::Starts;
+    use crate::hostfs::Root;
+    use crate::libvirt::{Hypervisor, LiveChange};
+    use crate::snapshot::{Place, View};
+
+    /// Notes what it is asked to do. What an administrator does while it renames is told as events.
+    #[derive(Default)]
+    struct Fake {
+        calls: Vec<String>,
+        refuses_rename: bool,
+        events: Rc<RefCell<Vec<Change>>>,
+        meanwhile: Vec<Change>,
+    }
+
+    impl Hypervisor for Fake {
+        fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
+            Ok(())
+        }
+
+        fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError> {
+            self.calls.push(format!("undefine {uuid}"));
+            Ok(())
+        }
+
+        fn rename(&mut self, _: &str, name: &str) -> Result<(), HypervisorError> {
+            self.calls.push(format!("rename {name}"));
+            if self.refuses_rename {
+                return Err(HypervisorError::Said("it runs".into()));
+            }
+            let mut events = self.events.borrow_mut();
+            events.append(&mut self.meanwhile);
+            events.push(Change::Defined(name.into()));
+            events.push(Change::Undefined("a".into()));
+            Ok(())
+        }
+
+        fn live(&mut self, _: &str, _: &LiveChange) -> Result<(), HypervisorError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_an_administrator_defined_anew_is_never_undefined() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            root: Root::new(dir.path()),
+            topology: Some("node:1 core:2 pu:1".into()),
+            ..Place::default()
+        };
+        let view = View::read(&place, SystemTime::now()).unwrap();
+        let domain = Domain {
+            name: "a".into(),
+            uuid: "u".into(),
+            ..Domain::default()
+        };
+        let defined = || Change::Defined("a".into());
+        let gone = || Change::Undefined("a".into());
+        let (aside, back, off) = ("rename virtfit-undo-u", "rename a", "undefine u");
+        // What happens between our define and the rename, whether libvirt renames, the calls
+        let rows: [(Vec<Change>, bool, &[&str]); 6] = [
+            (vec![], true, &[aside, off]),
+            (
+                vec![Change::Defined("b".into()), Change::Driver],
+                true,
+                &[aside, off],
+            ),
+            (vec![defined()], true, &[aside, back]),
+            (vec![gone(), defined()], true, &[aside, back]),
+            (vec![Change::Lost], true, &[aside, back]),
+            (vec![], false, &[aside]),
+        ];
+        for (meanwhile, renames, calls) in rows {
+            let what = format!("{meanwhile:?}");
+            let mut fake = Fake {
+                refuses_rename: !renames,
+                meanwhile,
+                ..Fake::default()
+            };
+            let events = Rc::clone(&fake.events);
+            let mut definitions = Definitions::new(
+                SeenRecords::load(&place.root, history::FOLDER),
+                EarlierRecords::load(&place.root, earlier_pins::FOLDER),
+                Starts::load(&place.root),
+            );
+            let mut around = Around {
+                view: &view,
+                hypervisor: &mut fake,
+                busy: &|_| false,
+                drain: &mut || events.take(),
+            };
+            assert_eq!(definitions.undo("a", &domain, &mut around), Next::Done);
+            assert_eq!(fake.calls, calls, "{what}");
+        }
+    }
+
+    #[test]
+    fn only_gone_and_then_written_once_is_taken_back() {
+        let defined = |name: &str| Change::Defined(name.into());
+        let gone = |name: &str| Change::Undefined(name.into());
+        for (changes, expected) in [
+            (vec![], false),
+            (vec![defined("a")], false),
+            (vec![gone("a"), defined("a")], true),
+            (vec![gone("a"), gone("b"), Change::Driver, defined("a")], true),
+            (vec![gone("a"), Change::Lost, defined("a")], false),
+            (vec![gone("b"), defined("a")], false),
+            (vec![defined("a"), gone("a")], false),
+            // Somebody defined it again: it shall be.
+            (vec![gone("a"), defined("a"), defined("a")], false),
+        ] {
+            let what = format!("{changes:?}");
+            assert_eq!(went_away(&changes, "a"), expected, "{what}");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! What becomes of one definition. `docs/design.md` section 5.4 has the rules; this is the order of the questions:
+//!
+//! ```text
+//! file gone ────────────────────────────────► forgotten
+//! its hook runs, it starts or stops ────────► looked at when that ended
+//! seen as it is, policy and host alike ─────► left alone, but for what is worth another try
+//! decided: unchanged, refused ──────────────► remembered
+//! decided: tuned
+//!   observe, on_policy_change = report ─────► told, remembered
+//!   an administrator changed it just now ───► later, unless it would collide at its start
+//!   libvirt's driver does not run ──────────► when it does
+//!   file changed meanwhile ─────────────────► looked at again
+//!   define ── the file went away meanwhile ─► undone
+//!          └─ taken ────────────────────────► remembered as libvirt stored it
+//! ```
+
+mod backoff;
+mod define;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::daemon::earlier_pins;
+use crate::daemon::earlier_pins::EarlierRecords;
+use crate::daemon::history;
+use crate::daemon::history::{Outcome, Seen, SeenRecords};
+use crate::daemon::pending::{Waits, Why};
+use crate::daemon::starts::Starts;
+use crate::daemon::watch::Change;
+use crate::domain::{self, Domain};
+use crate::engine::Decision;
+use crate::hook_events::lines::summary_with_causes;
+use crate::host::libvirt_daemon;
+use crate::hostfs::Root;
+use crate::ledger::claims;
+use crate::ledger::taken::same_guest;
+use crate::libvirt::Hypervisor;
+use crate::libvirt::definition_file::Definition;
+use crate::live::failed_guests::Bugs;
+use crate::panics::Bug;
+use crate::snapshot::{Ask, View};
+use crate::types::plan::{Plan, Scope};
+use backoff::{MOST_DEFINES, MOST_IN_A_ROW, Track};
+
+/// libvirt's driver runs and does not answer: tried again after this.
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
+
+/// What has to happen next for a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Done,
+    /// It waits.
+    Wait(Waits),
+}
+
+/// Everything that is remembered of definitions.
+#[derive(Debug)]
+pub struct Definitions {
+    /// What became of each.
+    pub seen: SeenRecords,
+    /// Pins they had.
+    pub earlier: EarlierRecords,
+    /// How they started.
+    pub starts: Starts,
+    tracks: BTreeMap<String, Track>,
+    /// UUID and name of the definition that went away last.
+    gone: Option<(String, String)>,
+    /// UUIDs of those that libvirt did not take, and that another libvirt may take.
+    again: BTreeSet<String>,
+    /// Those that virtfit itself failed on.
+    bugs: Bugs,
+}
+
+/// What a look at a definition needs from outside.
+pub struct Around<'a> {
+    /// Policy, host and ledger as they are now.
+    pub view: &'a View,
+    /// libvirt.
+    pub hypervisor: &'a mut dyn Hypervisor,
+    /// Whether libvirt must not be asked about this guest now.
+    pub busy: &'a dyn Fn(&str) -> bool,
+    /// What happened in the folders since it was asked last.
+    pub drain: &'a mut dyn FnMut() -> Vec<Change>,
+}
+
+impl Definitions {
+    /// What was remembered before.
+    pub fn new(seen: SeenRecords, earlier: EarlierRecords, starts: Starts) -> Self {
+        Self {
+            seen,
+            earlier,
+            starts,
+            tracks: BTreeMap::new(),
+            gone: None,
+            again: BTreeSet::new(),
+            bugs: Bugs::default(),
+        }
+    }
+
+    /// Whether the file is as it was seen last: what was told of it was our own define.
+    pub fn is_ours(&self, root: &Root, name: &str) -> bool {
+        let uuid = self.tracks.get(name).map(|track| track.uuid.as_str());
+        let seen = uuid.and_then(|uuid| self.seen.get(uuid));
+        let Some(seen) = seen.filter(|seen| seen.name == name) else {
+            return false;
+        };
+        matches!(Definition::read(root, name), Ok(Some(now)) if now.digest == seen.text)
+    }
+
+    /// Forgets all definitions but these.
+    pub fn keep_only(&mut self, names: &[String]) {
+        let gone = |name: &String| names.binary_search(name).is_err();
+        let seen = self.seen.iter().map(|(_, seen)| &seen.name);
+        let gone: Vec<String> = seen
+            .chain(self.tracks.keys())
+            .filter(|name| gone(name))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|name| self.forget(name));
+    }
+
+    /// A definition is gone.
+    pub fn forget(&mut self, name: &str) {
+        self.tracks.remove(name);
+        self.bugs.forget(name);
+        self.starts.forget(name);
+        let gone: Vec<String> = self
+            .seen
+            .iter()
+            .filter(|(_, seen)| seen.name == name)
+            .map(|(uuid, _)| uuid.clone())
+            .collect();
+        for uuid in gone {
+            self.seen.remove(&uuid);
+            self.gone = Some((uuid, name.to_string()));
+        }
+    }
+
+    /// Something outside changed: what was tried in vain may be tried again.
+    pub fn fresh_start(&mut self) {
+        self.tracks.values_mut().for_each(Track::fresh_start);
+    }
+
+    /// libvirt's driver started: it, or the QEMU it has looked at, may be a newer one. What it did not take is tried once more.
+    pub fn libvirt_is_new(&mut self) {
+        let failed = self
+            .seen
+            .iter()
+            .filter(|(_, seen)| seen.outcome == Outcome::Failed);
+        self.again = failed.map(|(uuid, _)| uuid.clone()).collect();
+    }
+
+    /// Names of the definitions that are worth another look when CPUs became free or the host changed: refused, degraded, on CPUs
+    /// that others hold, or tuned for another host.
+    pub fn to_reconsider(&self, view: &View) -> Vec<String> {
+        let nobody = Domain {
+            name: "/".into(),
+            ..Domain::default()
+        };
+        let held = view.taken(&nobody).cpus;
+        let host = history::host_digest(view);
+        let running = |name: &str| view.reading.running.contains(name);
+        let poor = self
+            .seen
+            .iter()
+            .map(|(_, seen)| seen)
+            .filter(|seen| seen.outcome.is_poor() || seen.host != host)
+            .map(|seen| seen.name.clone());
+        let colliding = view.reading.ledger.claims.iter().filter_map(|claim| {
+            let collides = claim.cpus.iter().any(|cpu| held.contains_key(&cpu));
+            collides.then(|| claim.name.clone())
+        });
+        let mut names: Vec<String> = poor.chain(colliding).filter(|name| !running(name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Looks at one definition and does what has to be done.
+    pub fn look(&mut self, name: &str, why: Why, around: &mut Around<'_>) -> Next {
+        let root = &around.view.root;
+        let definition = match Definition::read(root, name) {
+            Ok(Some(definition)) => definition,
+            Ok(None) => {
+                self.forget(name);
+                return Next::Done;
+            }
+            Err(error) => return self.unreadable(name, &error),
+        };
+        if self.bugs.has(name, &definition.digest) {
+            return Next::Done;
+        }
+        let domain = match domain::parse::from_text(&definition.text) {
+            Ok(domain) => domain,
+            Err(error) => return self.unreadable(name, &error),
+        };
+        if domain.name != name || domain.uuid.is_empty() {
+            log::debug!("{name}: its file is not one that libvirt wrote: left alone");
+            return Next::Done;
+        }
+        if is_busy(around, &domain) {
+            log::debug!("{name}: libvirt is starting or stopping it: later");
+            return Next::Wait(Waits::Hook);
+        }
+        self.note_name(name, &domain.uuid);
+        self.note_change(&definition, &domain, why);
+        self.decide(&definition, &domain, why, around)
+    }
+
+    /// Remembers that virtfit failed on a definition, as far as that can be read.
+    pub fn failed(&mut self, root: &Root, name: &str, bug: Bug) {
+        let read = Definition::read(root, name).ok().flatten();
+        let digest = read.map_or_else(String::new, |definition| definition.digest);
+        self.bugs.note(name, &digest, &bug.into());
+    }
+
+    /// Tells that a definition goes on under another name. libvirt writes the new file first and takes the old one away then, so the
+    /// old name may be forgotten already.
+    fn note_name(&mut self, name: &str, uuid: &str) {
+        let seen = self.seen.get(uuid).map(|seen| seen.name.clone());
+        let gone = self.gone.take_if(|(gone, _)| gone == uuid).map(|(_, name)| name);
+        if let Some(before) = seen.or(gone).filter(|before| before != name) {
+            let line = format!("{name}: renamed, it was {before}");
+            self.say(name, log::Level::Info, &line);
+        }
+    }
+
+    /// Told once; the next change of its file is looked at again.
+    fn unreadable(&mut self, name: &str, error: &dyn std::fmt::Display) -> Next {
+        self.say(
+            name,
+            log::Level::Warn,
+            &format!("{name}: its definition: {error}"),
+        );
+        Next::Done
+    }
+
+    /// Whether somebody else wrote the definition since it was seen last, and when.
+    fn note_change(&mut self, definition: &Definition, domain: &Domain, why: Why) {
+        let seen = self.seen.get(&domain.uuid);
+        let outside = seen.is_none_or(|seen| seen.text != definition.digest);
+        let track = self.tracks.entry(definition.name.clone()).or_default();
+        track.uuid.clone_from(&domain.uuid);
+        if !outside {
+            return;
+        }
+        self.starts.written_by_others(&domain.uuid);
+        let age = match why {
+            Why::Changed => Some(Duration::ZERO),
+            _ => definition
+                .modified
+                .and_then(|time| SystemTime::now().duration_since(time).ok()),
+        };
+        track.written_by_others(age, Instant::now());
+    }
+
+    fn decide(
+        &mut self,
+        definition: &Definition,
+        domain: &Domain,
+        why: Why,
+        around: &mut Around<'_>,
+    ) -> Next {
+        let view = around.view;
+        let name = &definition.name;
+        let host = history::host_digest(view);
+        let seen = self.seen.get(&domain.uuid).cloned();
+        let same_text = seen.as_ref().is_some_and(|seen| seen.text == definition.digest);
+        let same_policy = seen
+            .as_ref()
+            .is_some_and(|seen| seen.policy == view.policy.digest);
+        let same_host = seen.as_ref().is_some_and(|seen| seen.host == host);
+        let outcome = seen.as_ref().map(|seen| seen.outcome);
+        let same = same_text && same_policy && same_host;
+        let collides = collides(view, definition, domain);
+        let running = view.reading.running.contains(name);
+        let worth = match outcome {
+            _ if !same || matches!(why, Why::Autostart | Why::FailedStart) => true,
+            Some(Outcome::Failed) => self.again.remove(&domain.uuid),
+            Some(outcome) => !running && (outcome.is_poor() || collides) && why != Why::Changed,
+            None => true,
+        };
+        if !worth {
+            return Next::Done;
+        }
+        // What an administrator did is answered at once; all else is unasked for. Where nobody saw when a definition came or
+        // changed, or the policy changed as well, their files tell which was last.
+        let seen_to_change = why == Why::Changed || same_policy;
+        let newer = seen_to_change || view.policy.is_older_than(definition.modified);
+        let asked = (!same_text && newer) || matches!(why, Why::Autostart | Why::FailedStart);
+        let earlier = earlier_pins::pins(&self.earlier, &domain.uuid, name).cloned();
+        let ask = Ask {
+            earlier: earlier.as_ref(),
+            ..Ask::of(Scope::Boot)
+        };
+        let decision = match view.decide(&definition.text, ask) {
+            Ok(decision) => decision,
+            Err(bug) if bug.is_bug() => {
+                self.bugs.note(name, &definition.digest, &bug);
+                return Next::Done;
+            }
+            Err(error) => {
+                self.say(name, log::Level::Warn, &format!("{name}: {error}"));
+                self.remember(definition, domain, view, &host, Outcome::Failed);
+                return Next::Done;
+            }
+        };
+        let plan = decision.plan();
+        let outcome = Outcome::of(plan);
+        let Decision::Tuned { xml, .. } = &decision else {
+            self.tell(plan, "");
+            self.remember(definition, domain, view, &host, outcome);
+            return Next::Done;
+        };
+        if view.policy.host.observe {
+            self.tell(plan, " (not done: mode = observe)");
+            self.remember(definition, domain, view, &host, Outcome::Told);
+            return Next::Done;
+        }
+        // What waits for an administrator goes on waiting, also when the host changes.
+        let waits = !same_policy || seen.as_ref().is_some_and(|seen| seen.outcome == Outcome::Told);
+        if waits && !asked && !collides && !view.policy.host.apply_policy_change {
+            let hint = format!(" (not done: on_policy_change = report): virtfit apply {name}");
+            self.tell(plan, &hint);
+            self.remember(definition, domain, view, &host, Outcome::Told);
+            return Next::Done;
+        }
+        let track = self.tracks.entry(name.clone()).or_default();
+        let now = Instant::now();
+        if !asked
+            && !collides
+            && let Some(until) = track.edited_until(now)
+        {
+            log::debug!("{name}: an administrator changed it just now: later");
+            return Next::Wait(Waits::Until(until));
+        }
+        if track.never_settles() {
+            let line = format!(
+                "{name}: redefined {MOST_IN_A_ROW} times in a row and still not settled: left alone until it, the policy or the \
+                 host changes"
+            );
+            self.say(name, log::Level::Warn, &line);
+            self.remember(definition, domain, view, &host, Outcome::Failed);
+            return Next::Done;
+        }
+        if let Some(until) = track.quarrels_until(now) {
+            let line = format!(
+                "{name}: defined {MOST_DEFINES} times within a minute: something else writes it, too; later"
+            );
+            self.say(name, log::Level::Warn, &line);
+            return Next::Wait(Waits::Until(until));
+        }
+        if !libvirt_daemon::driver_runs(&view.root) {
+            return Next::Wait(Waits::Libvirt(None));
+        }
+        self.define(definition, domain, xml, plan, &host, around)
+    }
+
+    fn remember(
+        &mut self,
+        definition: &Definition,
+        domain: &Domain,
+        view: &View,
+        host: &str,
+        outcome: Outcome,
+    ) {
+        let seen = Seen {
+            name: definition.name.clone(),
+            text: definition.digest.clone(),
+            policy: view.policy.digest.clone(),
+            host: host.into(),
+            outcome,
+        };
+        self.seen.put(&domain.uuid, seen);
+    }
+
+    /// One line a decision.
+    fn tell(&mut self, plan: &Plan, tail: &str) {
+        let line = format!("{}{tail}", summary_with_causes(plan));
+        self.say(&plan.guest, log::Level::Info, &line);
+    }
+
+    /// Logs a line about a guest that is not the last one again.
+    fn say(&mut self, name: &str, level: log::Level, line: &str) {
+        let track = self.tracks.entry(name.to_string()).or_default();
+        if track.is_news(line) {
+            log::log!(level, "{line}");
+        }
+    }
+}
+
+/// Whether libvirt is between `prepare` and `started` or `release` for this guest, by hooks and by files.
+fn is_busy(around: &Around<'_>, domain: &Domain) -> bool {
+    let holders = &around.view.reading.ledger.holders;
+    let by_files = holders
+        .iter()
+        .filter(|holder| same_guest((&holder.uuid, &holder.name), (&domain.uuid, &domain.name)))
+        .any(|holder| holder.starting || holder.reservation);
+    by_files || (around.busy)(&domain.name)
+}
+
+/// Whether the CPUs virtfit wrote into a definition are others' now.
+fn collides(view: &View, definition: &Definition, domain: &Domain) -> bool {
+    let Ok(claim) = claims::parse(&definition.text, false) else {
+        return false;
+    };
+    let held = view.taken(domain).cpus;
+    claim.cpus.iter().any(|cpu| held.contains_key(&cpu))
+}

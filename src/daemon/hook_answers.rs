@@ -1,0 +1,144 @@
+//! Answers hooks from the warm view.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::daemon::server::HookAnswerer;
+use crate::daemon::turns::Turns;
+use crate::engine::{Decision, EngineError};
+use crate::hook_events;
+use crate::hook_events::{Answer, Call, Context, Source};
+use crate::hostfs::Root;
+use crate::ledger::guest_xml::GuestXml;
+use crate::ledger::hook_calls::{self, Caller};
+use crate::ledger::reader::LedgerError;
+use crate::ledger::reader::promises::Glance;
+use crate::ledger::store::{Store, StoreError};
+use crate::snapshot::cache::Memory;
+use crate::snapshot::decisions::Memo;
+use crate::snapshot::{Ask, View};
+use crate::xml::XmlError;
+use virtfit_hook::operation::HookAction;
+use virtfit_hook::wire::DISABLED;
+
+/// How long the lock is waited for to sweep.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// The doors, with what the daemon knows.
+#[derive(Debug)]
+pub struct Hooks {
+    memory: Arc<Memory>,
+    memo: Memo,
+    store: Store,
+    /// The libvirt daemon that was marked last as calling the hook.
+    caller: Mutex<Option<Caller>>,
+    turns: Turns,
+}
+
+impl Hooks {
+    /// Reservations are kept where `memory` reads.
+    pub fn new(memory: Arc<Memory>) -> Self {
+        let store = Store::new(&memory.place().root);
+        Self {
+            memory,
+            memo: Memo::default(),
+            store,
+            caller: Mutex::default(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// Leaves the mark that libvirt calls the hook.
+    fn mark_called(&self, call: &Call) {
+        let mut known = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        match hook_calls::mark(self.memory.root(), &call.parent, *known) {
+            Ok(caller) => *known = caller,
+            Err(error) => log::debug!("no mark that the hook is called: {error}"),
+        }
+    }
+
+    fn is_disabled(&self) -> bool {
+        self.memory.place().root.exists(DISABLED)
+    }
+}
+
+impl Source for Hooks {
+    fn view(&self) -> Result<Arc<View>, String> {
+        let view = self.memory.view_for_hook(SystemTime::now());
+        view.map_err(|error| error.to_string())
+    }
+
+    fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
+        self.memo.guest(xml)
+    }
+
+    fn decide(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+        self.memo.decide(view, xml, ask)
+    }
+
+    fn glance(&self, _: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+        self.memory.glance(now)
+    }
+
+    fn is_as_it_was(&self, view: &View) -> bool {
+        self.memory.is_as_it_was(view)
+    }
+}
+
+impl HookAnswerer for Hooks {
+    fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String> {
+        // The hook looks too; the file may have come meanwhile.
+        if self.is_disabled() {
+            return Ok(Answer::default());
+        }
+        // One start is decided on at a time, in the order in which they came.
+        let reserves = matches!(call.action(), HookAction::Prepare | HookAction::Filter);
+        let turn = reserves.then(|| self.turns.take(deadline));
+        if matches!(turn, Some(None)) {
+            return Err(format!(
+                "{} other starts came before it",
+                self.turns.waiting() + 1
+            ));
+        }
+        let context = Context {
+            source: self,
+            store: &self.store,
+            deadline,
+            now: SystemTime::now(),
+            daemon: true,
+        };
+        let outcome = hook_events::answer(call, &context);
+        match outcome.undecided {
+            // In-process there is more time.
+            Some(why) if Instant::now() >= deadline => Err(why),
+            Some(_) => {
+                // libvirt throws away what a hook says that ends well.
+                for line in &outcome.answer.stderr {
+                    log::warn!("{}", line.strip_prefix("virtfit: ").unwrap_or(line));
+                }
+                Ok(outcome.answer)
+            }
+            None => Ok(outcome.answer),
+        }
+    }
+
+    /// What means nothing any more is taken away here, as it was found under the lock: nobody waits for it.
+    fn afterwards(&self, call: &Call) {
+        if !self.is_disabled() {
+            self.mark_called(call);
+        }
+        let released = call.action() == HookAction::Release;
+        if !released || self.is_disabled() {
+            return;
+        }
+        let now = SystemTime::now();
+        let sweep = || -> Result<(), StoreError> {
+            let locked = self.store.lock(Instant::now() + SWEEP)?;
+            locked.sweep(&self.memory.glance(now)?, now);
+            Ok(())
+        };
+        if let Err(error) = sweep() {
+            log::debug!("nothing was swept: {error}");
+        }
+    }
+}

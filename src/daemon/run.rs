@@ -1,0 +1,113 @@
+//! The daemon's threads put together.
+//!
+//! ```text
+//! main      waits for signals; its end is the process's end, whatever libvirt does
+//! worker    inotify, tasks, libvirt: the only one that calls it
+//! server    hooks and questions, a thread a connection
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::{SigSet, Signal};
+use sd_notify::NotifyState;
+
+use crate::daemon::hook_answers::Hooks;
+use crate::daemon::in_flight::Inflight;
+use crate::daemon::questions;
+use crate::daemon::queue::Queue;
+use crate::daemon::server::{Server, Services};
+use crate::daemon::tasks::Task;
+use crate::daemon::worker::Worker;
+use crate::libvirt::Hypervisor;
+use crate::panics::guarded;
+use crate::snapshot::Place;
+use crate::snapshot::cache::Memory;
+
+/// A worker that panicked (a bug) begins anew after this.
+const AFTER_PANIC: Duration = Duration::from_secs(10);
+
+/// Makes what calls libvirt, in the worker's thread.
+pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
+pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    // Before there are threads: they inherit it.
+    signals.thread_block()?;
+    let memory = Arc::new(Memory::new(place.clone()));
+    // Also before: the first look at a host sets an environment variable. What is wrong with it, the worker tells.
+    let _ = memory.view(SystemTime::now());
+    let queue = Arc::new(Queue::new()?);
+    let inflight = Arc::new(Inflight::new(memory.root().clone()));
+    let server = Server::listen(&place.root).map_err(io::Error::other)?;
+    let stopper = server.stopper()?;
+    let services = services(&memory, &inflight, &queue);
+    let server = spawn("server", move || server.run(services))?;
+    tell(&[NotifyState::Ready]);
+    log::info!("ready");
+    let worker_queue = Arc::clone(&queue);
+    spawn("worker", move || {
+        work(&place, &hypervisor, &worker_queue, &memory, &inflight);
+    })?;
+    while signals.wait()? == Signal::SIGHUP {
+        queue.push(Task::Rescan);
+    }
+    tell(&[NotifyState::Stopping]);
+    log::info!("stopped");
+    // The worker may be inside a libvirt call for long; what it does is safe to be cut off anywhere.
+    stopper.stop();
+    let _ = server.join();
+    Ok(())
+}
+
+/// The worker, for ever.
+fn work(
+    place: &Place,
+    hypervisor: &NewHypervisor,
+    queue: &Arc<Queue>,
+    memory: &Arc<Memory>,
+    inflight: &Arc<Inflight>,
+) {
+    loop {
+        let once = || {
+            let views = Box::new(Arc::clone(memory));
+            let inflight = Arc::clone(inflight);
+            Worker::new(place, Arc::clone(queue), views, hypervisor(), inflight)?.run()
+        };
+        match guarded(once) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => log::error!("the worker ended: {error}"),
+            Err(bug) => log::error!("the worker ended: {bug}"),
+        }
+        thread::sleep(AFTER_PANIC);
+    }
+}
+
+fn services(memory: &Arc<Memory>, inflight: &Arc<Inflight>, queue: &Arc<Queue>) -> Services {
+    let hooks = Box::new(Hooks::new(Arc::clone(memory)));
+    let queue = Arc::clone(queue);
+    let tell = Box::new(move |task| queue.push(task));
+    let mut services = Services::new(hooks, Arc::clone(inflight), tell);
+    questions::answer_all(&mut services, memory);
+    services
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(run)
+}
+
+/// systemd, where it is there.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        log::debug!("sd_notify: {error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! The one thread that calls libvirt: it sleeps until a folder changes or a hook has ended, looks at what that concerns, and
+//! sleeps again. It connects only when there is something to call and leaves the connection when there is nothing more.
+
+mod events;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::daemon::definitions::{Around, Definitions, Next};
+use crate::daemon::in_flight::Inflight;
+use crate::daemon::pending::{Pending, Why};
+use crate::daemon::queue::Queue;
+use crate::daemon::starts::Starts;
+use crate::daemon::unhooked::Unhooked;
+use crate::daemon::watch::{Change, Watch};
+use crate::daemon::{earlier_pins, history};
+use crate::hook_events::lines::one_line;
+use crate::hostfs::Root;
+use crate::ledger::reader::files::stems;
+use crate::ledger::status;
+use crate::libvirt::Hypervisor;
+use crate::live::{Round, Running};
+use crate::panics::guarded;
+use crate::snapshot::cache::Memory;
+use crate::snapshot::{Place, View, ViewError};
+use virtfit_hook::wire::DISABLED;
+
+/// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
+const MOST_AGAIN: u32 = 10;
+
+/// Where the worker gets policy, host and ledger from.
+pub trait Views: Send {
+    /// As they are now.
+    ///
+    /// # Errors
+    /// There never was a good policy, or host or ledger cannot be read.
+    fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError>;
+    /// What is wrong with the policy's files, while the last good policy is used.
+    fn policy_problem(&self) -> Option<String>;
+    /// Reads all of it again for the next view.
+    fn forget(&mut self);
+}
+
+impl Views for Arc<Memory> {
+    fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError> {
+        let view = Memory::view(self, now);
+        self.keep_policy();
+        view
+    }
+
+    fn policy_problem(&self) -> Option<String> {
+        let errors = Memory::policy_problem(self)?;
+        Some(errors.to_string())
+    }
+
+    fn forget(&mut self) {
+        Memory::forget(self);
+    }
+}
+
+/// The worker.
+pub struct Worker {
+    root: Root,
+    watch: Watch,
+    queue: Arc<Queue>,
+    views: Box<dyn Views>,
+    hypervisor: Box<dyn Hypervisor>,
+    /// The guests libvirt is starting or stopping.
+    inflight: Arc<Inflight>,
+    definitions: Definitions,
+    pending: Pending,
+    running: Running,
+    /// What came while libvirt was called.
+    backlog: Vec<Change>,
+    /// Inactive definitions are to be looked at: CPUs or pages became free.
+    reconsider: bool,
+    /// The driver's pid file when it was looked at last; `None`: it did not run.
+    driver: Option<String>,
+    disabled: bool,
+    /// The policy that was looked at last.
+    policy: Option<String>,
+    /// What was said last about policy, host or ledger.
+    said: String,
+    /// Starts that no hook told of.
+    unhooked: Unhooked,
+    /// When the next tentative reservation ends.
+    tentative: Option<Instant>,
+    /// When those that run are looked at, as reservations changed.
+    promised: Option<Instant>,
+    /// When inactive definitions are to be looked at, as a guest ended.
+    freed: Option<Instant>,
+    stop: bool,
+}
+
+impl Worker {
+    /// Watches the folders from now on. No call is made for a guest that is in `inflight`.
+    ///
+    /// # Errors
+    /// The kernel gives no inotify.
+    pub fn new(
+        place: &Place,
+        queue: Arc<Queue>,
+        views: Box<dyn Views>,
+        hypervisor: Box<dyn Hypervisor>,
+        inflight: Arc<Inflight>,
+    ) -> io::Result<Self> {
+        let root = place.root.clone();
+        Ok(Self {
+            watch: Watch::new(place)?,
+            definitions: Definitions::new(
+                history::SeenRecords::load(&root, history::FOLDER),
+                earlier_pins::EarlierRecords::load(&root, earlier_pins::FOLDER),
+                Starts::load(&root),
+            ),
+            driver: events::driver_id(&root),
+            unhooked: Unhooked::new(stems(&root, status::FOLDER, "xml").unwrap_or_default()),
+            disabled: root.exists(DISABLED),
+            root,
+            queue,
+            views,
+            hypervisor,
+            inflight,
+            pending: Pending::default(),
+            running: Running::default(),
+            backlog: Vec::new(),
+            reconsider: false,
+            policy: None,
+            said: String::new(),
+            tentative: None,
+            promised: None,
+            freed: None,
+            stop: false,
+        })
+    }
+
+    /// Works until [`Task::Stop`](crate::daemon::tasks::Task::Stop).
+    ///
+    /// # Errors
+    /// `poll` fails, which it does not.
+    pub fn run(&mut self) -> io::Result<()> {
+        self.rescan();
+        self.look_at_reservations();
+        while !self.stop {
+            self.work();
+            self.hypervisor.close();
+            self.sleep()?;
+            self.absorb();
+        }
+        Ok(())
+    }
+
+    /// Policy, host and ledger; what is wrong with them is said once.
+    fn view(&mut self) -> Option<Arc<View>> {
+        let view = self.views.view(SystemTime::now());
+        let (view, problem) = match view {
+            Ok(view) => (Some(view), self.views.policy_problem()),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let problem = problem.map_or_else(String::new, |problem| one_line(&problem));
+        if problem != self.said {
+            match (problem.is_empty(), &view) {
+                (true, _) => log::info!("policy, host and ledger can be read again"),
+                (false, Some(_)) => log::error!("the last good policy stays in force: {problem}"),
+                (false, None) => log::error!("nothing can be decided: {problem}"),
+            }
+            self.said = problem;
+        }
+        view
+    }
+
+    /// Looks at all definitions that wait for nothing, one after the other: each sees what the one before it claims.
+    fn work(&mut self) {
+        let mut again = 0;
+        loop {
+            if self.disabled {
+                // When the switch goes, all of them are looked at.
+                self.pending = Pending::default();
+                self.running = Running::default();
+                self.reconsider = false;
+                return;
+            }
+            if std::mem::take(&mut self.reconsider) {
+                let Some(view) = self.view() else { return };
+                for name in self.definitions.to_reconsider(&view) {
+                    self.pending.add(&name, Why::Reconsider);
+                }
+                self.definitions.fresh_start();
+            }
+            let now = Instant::now();
+            // Guests that run come first: they may be on others' CPUs.
+            if self.running.is_ready(now) {
+                let Some(view) = self.view() else { return };
+                let inflight = Arc::clone(&self.inflight);
+                let busy = |name: &str| inflight.contains(name);
+                let round = self.running.round(&view, self.hypervisor.as_mut(), &busy);
+                self.absorb();
+                if self.stop {
+                    return;
+                }
+                if round == Round::Again {
+                    again += 1;
+                    if again >= MOST_AGAIN {
+                        self.running.later();
+                    }
+                }
+            }
+            let now = Instant::now();
+            // What came while libvirt was called wakes nobody later.
+            if self.reconsider || self.running.is_ready(now) {
+                continue;
+            }
+            if !self.pending.is_ready(now) {
+                return;
+            }
+            let Some(view) = self.view() else { return };
+            if self.policy.is_none() {
+                self.policy = Some(view.policy.digest.clone());
+            }
+            let autostart = |name: &str| view.reading.autostart.contains(name);
+            let Some((name, why)) = self.pending.next(now, autostart) else {
+                return;
+            };
+            let (watch, backlog) = (&mut self.watch, &mut self.backlog);
+            let inflight = &self.inflight;
+            let mut around = Around {
+                view: &view,
+                hypervisor: self.hypervisor.as_mut(),
+                busy: &|name: &str| inflight.contains(name),
+                drain: &mut || {
+                    let changes = watch.drain();
+                    backlog.extend(changes.iter().cloned());
+                    changes
+                },
+            };
+            match guarded(|| self.definitions.look(&name, why, &mut around)) {
+                Ok(Next::Wait(waits)) => self.pending.put(&name, why, waits),
+                Ok(Next::Done) => {}
+                Err(bug) => self.definitions.failed(&self.root, &name, bug),
+            }
+            self.absorb();
+            if self.stop {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

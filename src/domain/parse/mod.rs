@@ -1,0 +1,239 @@
+//! Domain XML to [`Domain`]: what libvirt's own parser (`virDomainDefParseXML`) makes of the parts virtfit looks at.
+//!
+//! Lenient where libvirt is (unknown elements, repeated containers, missing values with a default) and strict where it
+//! is and virtfit's decision hangs on the value. Elements are followed by direct path and never inside another
+//! namespace, so a look-alike in `<metadata>` or `qemu:commandline` is not mistaken for the real one.
+
+mod cpu;
+mod devices;
+mod metadata;
+mod scalar;
+mod tuning;
+
+use crate::domain::Domain;
+use crate::panics;
+use crate::types::cpulist::MAX_ID;
+use crate::types::ids::{IothreadId, KiB};
+use crate::types::uuid;
+use crate::xml::{Document, Element, XmlError};
+
+pub(crate) use cpu::{cells as cells_of, topology as topology_of};
+pub(crate) use devices::scsi_indices;
+pub(crate) use scalar::{MAX_MEMORY_KIB, amount, c_number_attr, short};
+
+/// The most NUMA cells a guest may have: QEMU knows 128 (`MAX_NODES`).
+pub const MAX_CELLS: usize = 512;
+/// The most `<memory>` devices a guest may have: QEMU has 256 slots (`ACPI_MAX_RAM_SLOTS`).
+pub const MAX_MEMORY_DEVICES: usize = 1024;
+/// The most `<page>` elements a guest may have: one a cell will do.
+pub const MAX_PAGES: usize = 1024;
+
+/// The namespace of the `<request>` element by which a guest asks for a profile.
+pub const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";
+
+/// Reads a domain from a text.
+///
+/// # Errors
+/// It is not XML, or as [`parse`].
+pub fn from_text(text: &str) -> Result<Domain, XmlError> {
+    panics::guarded(|| parse(&Document::parse(text)?))?
+}
+
+/// Reads a domain from a document.
+///
+/// # Errors
+/// The root element is not `<domain>`, or as [`parse_element`].
+pub fn parse(document: &Document<'_>) -> Result<Domain, XmlError> {
+    parse_element(document.root())
+}
+
+/// Reads a domain from its `<domain>` element, which may stand inside a status file.
+///
+/// # Errors
+/// It is another element, or a value is missing, malformed, out of range or there twice where libvirt refuses that.
+/// The error points at the offending element.
+pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
+    if root.name() != "domain" {
+        return Err(root.error(format!("this is <{}>, not a domain", root.name())));
+    }
+    if !is_plain(&root) {
+        return Err(root.error("this <domain> is in a namespace of its own; libvirt's is in none"));
+    }
+    let mut domain = Domain {
+        name: name(&root)?,
+        uuid: uuid(&root)?,
+        title: text_of(&root, "title"),
+        kind: root.attr("type").unwrap_or_default().into_owned(),
+        running: root.attr("id").is_some(),
+        ..Domain::default()
+    };
+    if let Some(kind) = plain_child(&root, "os").and_then(|os| plain_child(&os, "type")) {
+        domain.arch = kind.attr("arch").unwrap_or_default().into_owned();
+        domain.machine = kind.attr("machine").unwrap_or_default().into_owned();
+    }
+    domain.launch_security = plain_child(&root, "launchSecurity").is_some();
+    vcpu(&root, &mut domain)?;
+    metadata::read(&root, &mut domain);
+    tuning::iothreads(&root, &mut domain)?;
+    tuning::cputune(&root, &mut domain)?;
+    tuning::memory_backing(&root, &mut domain)?;
+    cpu::cpu(&root, &mut domain)?;
+    memory(&root, &mut domain)?;
+    tuning::numatune(&root, &mut domain)?;
+    cpu::features(&root, &mut domain)?;
+    devices::read(&root, &mut domain)?;
+    panics::fault_point("parse", &domain.name);
+    Ok(domain)
+}
+
+/// The ids of all iothreads a `<domain>` has.
+///
+/// # Errors
+/// The count or an id is no number libvirt takes.
+pub(crate) fn iothread_ids(root: &Element<'_>) -> Result<Vec<IothreadId>, XmlError> {
+    let mut domain = Domain::default();
+    tuning::iothreads(root, &mut domain)?;
+    Ok(domain.iothread_ids)
+}
+
+fn name(root: &Element<'_>) -> Result<String, XmlError> {
+    let mut names = plain_children(root, "name");
+    let first = names
+        .next()
+        .ok_or_else(|| root.error("the domain has no <name>"))?;
+    if let Some(second) = names.next() {
+        return Err(second.error("a second <name>"));
+    }
+    let name = first.text();
+    if name.is_empty() {
+        return Err(first.error("<name> is empty"));
+    }
+    Ok(name)
+}
+
+/// Lower case with dashes; libvirt also takes 32 digits with dashes anywhere between the pairs.
+fn uuid(root: &Element<'_>) -> Result<String, XmlError> {
+    let Some(element) = plain_child(root, "uuid") else {
+        return Ok(String::new());
+    };
+    let text = element.text();
+    let digits: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    if digits.bytes().all(|byte| byte == b'-') {
+        return Ok(String::new());
+    }
+    uuid::normal(&digits)
+        .ok_or_else(|| element.error(format!("<uuid> is '{}', not a UUID", scalar::short(&text))))
+}
+
+fn vcpu(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let mut elements = plain_children(root, "vcpu");
+    let Some(element) = elements.next() else {
+        domain.vcpus = 1;
+        return Ok(());
+    };
+    if let Some(second) = elements.next() {
+        return Err(second.error("a second <vcpu>"));
+    }
+    domain.vcpus = scalar::number(&element, "<vcpu>", &element.text())?;
+    if domain.vcpus == 0 {
+        return Err(element.error("<vcpu> is 0: a guest has at least one"));
+    }
+    if domain.vcpus > MAX_ID + 1 {
+        return Err(element.error(format!(
+            "<vcpu> is {}: libvirt's masks end at {}",
+            domain.vcpus,
+            MAX_ID + 1
+        )));
+    }
+    domain.vcpu_placement_auto = match element.attr("placement").as_deref() {
+        None | Some("static") => false,
+        Some("auto") => true,
+        Some(other) => {
+            return Err(element.error(format!(
+                "placement= of <vcpu> is '{}', neither static nor auto",
+                scalar::short(other)
+            )));
+        }
+    };
+    // With placement='auto' libvirt drops the cpuset without looking at it.
+    if let Some(list) = element.attr("cpuset").filter(|_| !domain.vcpu_placement_auto) {
+        domain.vcpu_cpuset = Some(scalar::list(&element, "cpuset of <vcpu>", &list)?);
+    }
+    Ok(())
+}
+
+/// Needs the cells: their sum replaces `<memory>`.
+fn memory(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    let amount = |name: &'static str| -> Result<Option<KiB>, XmlError> {
+        let Some(element) = plain_child(root, name) else {
+            return Ok(None);
+        };
+        let unit = element.attr("unit");
+        scalar::memory(&element, &format!("<{name}>"), &element.text(), unit.as_deref()).map(Some)
+    };
+    let memory = amount("memory")?;
+    let max = amount("maxMemory")?;
+    domain.memory_hotplug = max.is_some() || nested(root, &["devices", "memory"]).next().is_some();
+    for element in nested(root, &["devices", "memory"]) {
+        domain.memory_devices.extend(devices::memory_device(&element));
+        if domain.memory_devices.len() > MAX_MEMORY_DEVICES {
+            let problem = format!("more than {MAX_MEMORY_DEVICES} memory devices; QEMU has 256 slots");
+            return Err(element.error(problem));
+        }
+    }
+    domain.memory = if domain.has_cells() {
+        KiB(domain
+            .cells
+            .iter()
+            .fold(0u64, |sum, cell| sum.saturating_add(cell.memory.0)))
+    } else {
+        match memory {
+            Some(amount) if amount.0 > 0 => amount,
+            _ => return Err(root.error("the domain has no memory: neither <memory> nor guest NUMA cells")),
+        }
+    };
+    Ok(())
+}
+
+/// Whether an element declares no default namespace of its own.
+pub(crate) fn is_plain(element: &Element<'_>) -> bool {
+    element.attr("xmlns").is_none_or(|uri| uri.is_empty())
+}
+
+/// Child elements of this name that are libvirt's own.
+pub(crate) fn plain_children<'d>(
+    parent: &Element<'d>,
+    name: &'static str,
+) -> impl Iterator<Item = Element<'d>> + use<'d> {
+    parent.children_named(name).filter(is_plain)
+}
+
+/// The first child element of this name that is libvirt's own.
+pub(crate) fn plain_child<'d>(parent: &Element<'d>, name: &'static str) -> Option<Element<'d>> {
+    plain_children(parent, name).next()
+}
+
+/// All elements on a path below `root`, over repeated containers, as libvirt's XPaths find them.
+pub(crate) fn nested<'d>(
+    root: &Element<'d>,
+    path: &[&'static str],
+) -> Box<dyn Iterator<Item = Element<'d>> + 'd> {
+    match path {
+        [] => Box::new(std::iter::once(*root)),
+        [name] => Box::new(plain_children(root, name)),
+        [name, rest @ ..] => {
+            let rest = rest.to_vec();
+            Box::new(plain_children(root, name).flat_map(move |child| nested(&child, &rest)))
+        }
+    }
+}
+
+fn text_of(parent: &Element<'_>, name: &'static str) -> String {
+    plain_child(parent, name)
+        .map(|element| element.text())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

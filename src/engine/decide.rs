@@ -1,0 +1,256 @@
+//! One decision, step by step: what is asked, where it fits, what that comes to in XML.
+
+use std::collections::BTreeSet;
+
+use crate::domain::Domain;
+use crate::engine::demand::Demanded;
+use crate::engine::effective::Wishes;
+use crate::engine::{
+    Decision, EngineError, Inputs, demand, incoming, obsolete, settings, shown, supply, support,
+};
+use crate::ledger;
+use crate::policy::profile::{Cpus, OnNoFit};
+use crate::policy::{Profile, cpu_sets};
+use crate::rewrite::{self, Head, Provenance};
+use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::plan::{Plan, RUNS_SHARED, RUNS_UNTUNED, Scope, Verdict};
+use crate::types::plural;
+use crate::types::setting::Target;
+use crate::xml::Document;
+
+/// One decision being made.
+pub(crate) struct Job<'a> {
+    pub inputs: &'a Inputs<'a>,
+    /// The XML as it came.
+    pub document: &'a Document<'a>,
+    pub current: &'a Domain,
+    /// The XML before virtfit: what an administrator wrote.
+    pub base: &'a Document<'a>,
+    /// What that says.
+    pub came: &'a Domain,
+    /// The same without what is another host's.
+    pub domain: &'a Domain,
+    pub provenance: Option<Provenance>,
+    /// What virtfit wrote and somebody changed since: it is theirs.
+    pub changed: BTreeSet<Target>,
+    /// Its shape was one of another number of vCPUs: all is decided afresh.
+    pub reshaped: bool,
+    pub profile: Profile,
+}
+
+impl Job<'_> {
+    /// Works it out.
+    ///
+    /// # Errors
+    /// The policy contradicts itself for this guest.
+    pub fn decide(self, mut plan: Plan) -> Result<Decision, EngineError> {
+        let Inputs {
+            host,
+            policy,
+            ledger,
+            facts,
+            scope,
+            ..
+        } = *self.inputs;
+        let sets = cpu_sets::resolve(&policy.host, host);
+        let taken = ledger::taken::taken(
+            ledger,
+            &self.current.uuid,
+            &self.current.name,
+            host,
+            &sets.dedicated,
+            &policy.host,
+        );
+        let given = self.provenance.iter().flat_map(|provenance| &provenance.owned);
+        let given = given.into_iter().any(|owned| owned.target == Target::CpuMode);
+        let wishes = Wishes::new(&self.profile, self.domain, host, scope, given);
+        plan.notes.not_done.extend(wishes.left_out.iter().cloned());
+        let supplies = supply::Supplies::new(host, &sets, &taken, &policy.host);
+        let previous = self.previous_pins();
+        let demanded = demand::demand(&demand::Context {
+            wishes: &wishes,
+            domain: self.domain,
+            current: self.current,
+            host,
+            facts,
+            policy: &policy.host,
+            shape: self.shape(),
+            supplies: &supplies,
+            scope,
+            bound: self.inputs.bound,
+        });
+        plan.notes.on_no_fit = Some(wishes.on_no_fit);
+        plan.notes.dedicated_vcpus = wishes.dedicated.clone();
+        let supplies = supplies.floating_within(demanded.demand.within.as_ref());
+        plan.reasons.extend(demanded.broken.iter().cloned());
+        let placed = match demanded.broken.is_empty() {
+            true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
+            true => self.place(&wishes, &demanded, &supplies, &previous),
+            false => Err(Vec::new()),
+        };
+        let placed = placed.map(|mut placed| {
+            self.keep_pins(&mut placed, &demanded);
+            placed
+        });
+        let not_allowed = wishes.not_allowed(host, self.domain)?;
+        let (placed, fits) = match placed {
+            Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
+                let left_out = not_allowed.into_iter().map(|(what, why)| (what.to_string(), why));
+                plan.notes.not_done.extend(left_out);
+                (placed, true)
+            }
+            placed => {
+                plan.reasons.extend(placed.err().unwrap_or_default());
+                plan.reasons.extend(not_allowed.into_iter().map(|(_, why)| why));
+                match wishes.on_no_fit {
+                    OnNoFit::Refuse => {
+                        plan.verdict = Verdict::Refused;
+                        return Ok(Decision::Refused(plan));
+                    }
+                    OnNoFit::RunUntuned => {
+                        plan.reasons.push(RUNS_UNTUNED.into());
+                        return Ok(Decision::Unchanged(plan));
+                    }
+                    OnNoFit::RunShared => match demanded.floating(host, &supplies) {
+                        Some(mut placed) => {
+                            plan.reasons.push(RUNS_SHARED.into());
+                            self.keep_pins(&mut placed, &demanded);
+                            (placed, false)
+                        }
+                        None => {
+                            plan.reasons
+                                .push("it runs untuned: there are no shared CPUs to run on".into());
+                            return Ok(Decision::Unchanged(plan));
+                        }
+                    },
+                }
+            }
+        };
+        if placed.bounded {
+            plan.reasons
+                .push("the search was cut short: a better place may exist".into());
+        }
+        if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
+            plan.reasons
+                .push("some of its vCPUs share a core: too few cores are free for one each".into());
+        }
+        let support = support::place(&support::Context {
+            wishes: &wishes,
+            domain: self.domain,
+            host,
+            sets: &sets,
+            placed: &placed,
+            fits,
+        })?;
+        plan.reasons.extend(support.reasons.iter().cloned());
+        let mut list = settings::list(&settings::Context {
+            wishes: &wishes,
+            domain: self.domain,
+            current: self.current,
+            host,
+            facts,
+            dedicated: &sets.dedicated,
+            placed: &placed,
+            demanded: &demanded,
+            support: &support,
+            fits,
+            scope,
+            provenance: self.provenance.as_ref(),
+            changed: &self.changed,
+            shaped: self.shape().is_some(),
+        });
+        let removals = incoming::removals(self.came, self.domain, &list.settings);
+        list.settings.extend(removals);
+        let stale = obsolete::reasons(self.domain, host, &list.settings);
+        let said = plan
+            .reasons
+            .iter()
+            .any(|other| other.contains(" is pinned to CPU"));
+        let fresh = |reason: &String| !(said && reason.starts_with("the vcpupin"));
+        plan.reasons.extend(stale.into_iter().filter(fresh));
+        if fits {
+            plan.notes.pinned_away = without_own(&demanded, &wishes, &sets.dedicated);
+            plan.reasons.extend(plan.notes.pinned_away.clone());
+        }
+        plan.notes.kept.extend(list.kept);
+        plan.notes.not_done.extend(list.not_done);
+        let mut placement = shown::show(&placed, &support, list.shown, fits, self.domain);
+        placement.dedicated = shown::dedicated(&placed, &demanded, fits);
+        plan.placement = Some(placement);
+        let head = Head {
+            profile: self.profile.name.clone(),
+            policy_digest: policy.digest.clone(),
+            shape: list.shape,
+            withheld: if fits {
+                placed.withheld.clone()
+            } else {
+                CpuSet::new()
+            },
+            on_no_fit: wishes.on_no_fit,
+        };
+        self.write(plan, &list.settings, &head)
+    }
+
+    fn write(
+        self,
+        mut plan: Plan,
+        settings: &[crate::types::setting::Setting],
+        head: &Head,
+    ) -> Result<Decision, EngineError> {
+        let settled = match &self.provenance {
+            Some(provenance) => {
+                // Another policy that asks for the same is no difference.
+                let head = Head {
+                    policy_digest: provenance.head.policy_digest.clone(),
+                    ..head.clone()
+                };
+                rewrite::in_force(self.document, provenance, settings, &head)?
+            }
+            None => settings.is_empty(),
+        };
+        if settled {
+            // A reason that is there already says why; this one would only contradict it.
+            if plan.reasons.is_empty() {
+                let why = match self.provenance.is_some() {
+                    true => "it is tuned already",
+                    false => "there is nothing to change",
+                };
+                plan.reasons.push(why.into());
+            }
+            return Ok(Decision::Unchanged(plan));
+        }
+        let xml = match settings.is_empty() {
+            true => self.base.text().to_string(),
+            false => rewrite::apply(self.base, settings, head)?,
+        };
+        let after = Document::parse(&xml)?;
+        plan.changes = rewrite::changes(self.document, &after, settings, self.provenance.as_ref())?;
+        if self.inputs.scope == Scope::Incoming {
+            plan.changes
+                .iter_mut()
+                .for_each(|change| change.takes_effect = "now");
+        }
+        plan.verdict = Verdict::Tuned;
+        Ok(Decision::Tuned { xml, plan })
+    }
+}
+
+/// Says which vCPUs have no CPU of their own, though the profile asks for one, because an administrator pinned them elsewhere.
+fn without_own(demanded: &Demanded, wishes: &Wishes, dedicated: &CpuSet) -> Option<String> {
+    let (mut vcpus, mut cpus) = (VcpuSet::new(), CpuSet::new());
+    for (vcpu, pin) in &demanded.kept_pins {
+        if wishes.dedicated.contains(*vcpu) && !pin.is_subset(dedicated) {
+            vcpus.insert(*vcpu);
+            cpus.extend_from(pin);
+        }
+    }
+    let (noun, has, own, pin) = match vcpus.len() {
+        0 => return None,
+        1 => ("vCPU", "has", "no CPU of its own", "your pin keeps it on"),
+        _ => ("vCPUs", "have", "no CPUs of their own", "your pins keep them on"),
+    };
+    let cpus = plural::cpus(&cpus);
+    Some(format!(
+        "{noun} {vcpus} {has} {own}: {pin} {cpus}, not within the dedicated CPUs"
+    ))
+}

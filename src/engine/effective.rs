@@ -1,0 +1,178 @@
+//! A profile as far as this guest, door and host can follow it.
+
+use crate::domain::Domain;
+use crate::engine::EngineError;
+use crate::host::Host;
+use crate::policy::Profile;
+use crate::policy::profile::{CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, Numa, OnNoFit, TopologyRule};
+use crate::types::idset::VcpuSet;
+use crate::types::plan::Scope;
+
+/// What is asked for, with what does not apply taken out.
+pub struct Wishes {
+    /// The profile, changed where the guest or the door demands it.
+    pub profile: Profile,
+    /// vCPUs that get a CPU of their own.
+    pub dedicated: VcpuSet,
+    /// vCPUs that shall run in real time.
+    pub realtime: VcpuSet,
+    /// What the guest can see may be changed.
+    pub visible: bool,
+    /// Emulated by TCG: nothing that only KVM knows.
+    pub tcg: bool,
+    /// Another architecture than the host's: pins, numatune, iothreads and disks only.
+    pub foreign: bool,
+    /// The guest is an x86 one.
+    pub x86: bool,
+    /// A start with the CPU mode asked for failed: what virtfit wrote of the guest's CPU goes.
+    pub cpu_fails: bool,
+    /// What an administrator wrote stays.
+    pub keep: bool,
+    /// What happens when nothing fits.
+    pub on_no_fit: OnNoFit,
+    /// What the profile asks for and this guest cannot have: (what, why).
+    pub left_out: Vec<(String, String)>,
+    /// The policy contradicts itself for this guest.
+    broken: Option<String>,
+}
+
+impl Wishes {
+    /// Works out what applies. `given`: virtfit gave the guest a CPU mode before.
+    pub fn new(profile: &Profile, domain: &Domain, host: &Host, scope: Scope, given: bool) -> Self {
+        let mut profile = profile.clone();
+        let mut left_out = Vec::new();
+        let mut broken = None;
+        let all = domain.all_vcpus();
+        let foreign = is_foreign(&domain.arch, &host.arch);
+        let tcg = domain.is_tcg();
+        let incoming = scope == Scope::Incoming;
+        if foreign {
+            left_out.push((
+                "what the guest sees, huge pages, real time".into(),
+                format!("a {} guest on a {} host is emulated", domain.arch, host.arch),
+            ));
+            profile.hugepages = Hugepages::Off;
+            profile.locked = false;
+            profile.realtime.vcpus.0.clear();
+        } else if tcg {
+            left_out.push((
+                "CPU mode, kvm and pmu settings".into(),
+                "type='qemu' is emulated, not run by KVM".into(),
+            ));
+        }
+        if domain.launch_security && !profile.keep_guest_visible {
+            left_out.push((
+                "what the guest sees".into(),
+                "launchSecurity: the guest is measured".into(),
+            ));
+        }
+        let visible = !(profile.keep_guest_visible || domain.launch_security || foreign || incoming);
+        if !visible {
+            profile.topology = TopologyRule::Keep;
+        }
+        if domain.vcpu_placement_auto && !profile.override_existing {
+            left_out.push((
+                "vCPU pins".into(),
+                "vcpu placement='auto' was written by hand: numad decides".into(),
+            ));
+            profile.cpus = Cpus::Keep;
+        }
+        let tried = visible && !tcg && profile.cpu_mode != CpuMode::Keep;
+        let cpu_fails = match tried {
+            true => host.failed.cpu_mode(domain, profile.cpu_mode, given),
+            false => None,
+        };
+        if let Some(why) = &cpu_fails {
+            left_out.push(("CPU mode".into(), why.clone()));
+            profile.cpu_mode = CpuMode::Keep;
+        }
+        let mut list = |list: &crate::policy::profile::VcpuList, key: &str| {
+            list.resolve(domain.vcpus).unwrap_or_else(|error| {
+                broken = Some(format!("profile {}: {key}: {error}", profile.name));
+                VcpuSet::new()
+            })
+        };
+        let dedicated = match profile.cpus {
+            Cpus::Dedicated => all.clone(),
+            Cpus::Mixed => list(&profile.dedicated_vcpus, "dedicated_vcpus"),
+            Cpus::Shared | Cpus::Keep => VcpuSet::new(),
+        };
+        let realtime = list(&profile.realtime.vcpus, "realtime.vcpus");
+        let guest_threads =
+            profile.emulator == Emulator::Guest || profile.iothread_cpus == IothreadCpus::Guest;
+        if broken.is_none() && guest_threads && !all.is_empty() && all.is_subset(&realtime) {
+            broken = Some(format!(
+                "profile {}: emulator or iothreads on the guest's own CPUs, but all its vCPUs are real-time ones: leave one \
+                 out of realtime.vcpus (\"^0\") or choose housekeeping or isolate",
+                profile.name
+            ));
+        }
+        Self {
+            visible,
+            tcg,
+            foreign,
+            x86: is_x86(domain, host),
+            cpu_fails: cpu_fails.is_some(),
+            keep: !profile.override_existing,
+            on_no_fit: profile.on_no_fit,
+            dedicated,
+            realtime,
+            left_out,
+            broken,
+            profile,
+        }
+    }
+
+    /// Guest cells are made where the guest spans nodes.
+    pub fn makes_cells(&self) -> bool {
+        self.visible && self.profile.numa == Numa::Match
+    }
+
+    /// What is asked for that this host does not allow: (what, why).
+    ///
+    /// # Errors
+    /// The policy contradicts itself for this guest.
+    pub fn not_allowed(
+        &self,
+        host: &Host,
+        domain: &Domain,
+    ) -> Result<Vec<(&'static str, String)>, EngineError> {
+        if let Some(problem) = &self.broken {
+            return Err(EngineError::Policy(problem.clone()));
+        }
+        let mut out = Vec::new();
+        let realtime = !self.realtime.is_empty() && (!self.keep || domain.vcpuscheds.is_empty());
+        if realtime && (!host.rt_allowed || host.rt_runtime_us == Some(0)) {
+            let why = "this host allows no real-time scheduling (kernel.sched_rt_runtime_us or the cgroup's \
+                       cpu.rt_runtime_us is 0)";
+            out.push(("real-time vCPUs", why.into()));
+        }
+        if self.profile.locked && !domain.locked && host.memlock_limited {
+            let why = "libvirt's daemon has no CAP_SYS_RESOURCE and a limit on locked memory (LimitMEMLOCK= of its \
+                       unit): a guest with locked memory would not start";
+            out.push(("locked memory", why.into()));
+        }
+        Ok(out)
+    }
+}
+
+/// Whether the guest's instructions are not the host's. 32-bit guests of the same family are run, not emulated.
+fn is_foreign(guest: &str, host: &str) -> bool {
+    let family = |arch: &str| match arch {
+        "i386" | "i486" | "i586" | "i686" | "x86_64" => "x86".to_string(),
+        "armv7l" | "armv6l" | "aarch64" => "arm".to_string(),
+        "ppc64" | "ppc64le" | "ppc" => "ppc".to_string(),
+        "s390" | "s390x" => "s390".to_string(),
+        other => other.to_string(),
+    };
+    !guest.is_empty() && !host.is_empty() && family(guest) != family(host)
+}
+
+fn is_x86(domain: &Domain, host: &Host) -> bool {
+    let arch = if domain.arch.is_empty() {
+        &host.arch
+    } else {
+        &domain.arch
+    };
+    arch == "x86_64" || (arch.starts_with('i') && arch.ends_with("86"))
+}

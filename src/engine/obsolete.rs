@@ -1,0 +1,119 @@
+//! What stays of an administrator's and this host has not: libvirt finds it only when the guest starts, and refuses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::Domain;
+use crate::host::Host;
+use crate::types::ids::IothreadId;
+use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::plural;
+use crate::types::setting::{Setting, Target, Value};
+
+/// A reason for each pin and binding that names CPUs or nodes guests cannot have here and that nothing in `settings`
+/// takes the place of.
+pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String> {
+    let written: BTreeSet<&Target> = settings.iter().map(|setting| &setting.target).collect();
+    let stays = |target: &Target| !written.contains(target);
+    let mut pins: Vec<(Target, String, &CpuSet)> = Vec::new();
+    for (vcpu, cpus) in &domain.vcpupins {
+        pins.push((
+            Target::VcpuPin(*vcpu),
+            format!("the vcpupin of vCPU {vcpu}"),
+            cpus,
+        ));
+    }
+    if let Some(cpus) = domain
+        .vcpu_cpuset
+        .as_ref()
+        .filter(|_| uses_cpuset(domain, settings))
+    {
+        pins.push((Target::VcpuCpuset, "cpuset= of <vcpu>".into(), cpus));
+    }
+    if let Some(cpus) = &domain.emulatorpin {
+        pins.push((Target::EmulatorPin, "its emulatorpin".into(), cpus));
+    }
+    for (id, cpus) in &domain.iothreadpins {
+        pins.push((
+            Target::IothreadPin(*id),
+            format!("the iothreadpin of iothread {id}"),
+            cpus,
+        ));
+    }
+    let pins = pins.iter().filter(|(target, ..)| stays(target));
+    let mut reasons: Vec<String> = pins
+        .filter_map(|(_, what, cpus)| {
+            let offline = cpus.difference(&host.online);
+            // Of a mask that is partly outside the kernel uses the rest.
+            let allowed = host.guest_cpus.as_ref();
+            let outside = match allowed.filter(|allowed| cpus.is_disjoint(allowed)) {
+                Some(_) => (*cpus).clone(),
+                None => CpuSet::new(),
+            };
+            match (offline.is_empty(), outside.is_empty()) {
+                (false, _) => Some(format!(
+                    "{what} names {}, which {} not online on this host: libvirt will not start the guest",
+                    plural::cpus(&offline),
+                    plural::is_or_are(offline.len())
+                )),
+                (true, false) => Some(format!(
+                    "{what} names {}, which machine.slice's cpuset does not allow to guests: libvirt will not start the guest",
+                    plural::cpus(&outside)
+                )),
+                (true, true) => None,
+            }
+        })
+        .collect();
+    let mut bindings = Vec::new();
+    if let Some(memory) = &domain.numatune {
+        bindings.push((Target::NumaMemory, "its numatune".to_string(), memory));
+    }
+    for (cell, memory) in &domain.memnodes {
+        bindings.push((
+            Target::MemNode(*cell),
+            format!("the memnode of cell {cell}"),
+            memory,
+        ));
+    }
+    let known: NodeSet = host.nodes.iter().map(|node| node.id).collect();
+    for (_, what, memory) in bindings.iter().filter(|(target, ..)| stays(target)) {
+        let named = memory.nodeset.clone().unwrap_or_default();
+        let missing = named.difference(&known);
+        if !missing.is_empty() {
+            reasons.push(format!(
+                "{what} names node{} {missing}, which this host does not have: libvirt will not start the guest",
+                if missing.len() == 1 { "" } else { "s" }
+            ));
+        }
+    }
+    reasons
+}
+
+/// Some thread has no pin of its own: only those run in the `cpuset=` of `<vcpu>`.
+fn uses_cpuset(domain: &Domain, settings: &[Setting]) -> bool {
+    let written: BTreeMap<&Target, bool> = settings
+        .iter()
+        .map(|setting| (&setting.target, setting.value != Value::Absent))
+        .collect();
+    let pinned = |target: Target, before: bool| written.get(&target).copied().unwrap_or(before);
+    let count = settings
+        .iter()
+        .find_map(|setting| match (&setting.target, &setting.value) {
+            (Target::Iothreads, Value::Number(count)) => Some(*count as usize),
+            _ => None,
+        });
+    let vcpus = domain
+        .all_vcpus()
+        .iter()
+        .all(|vcpu| pinned(Target::VcpuPin(vcpu), domain.vcpupins.contains_key(&vcpu)));
+    let iothreads: BTreeSet<IothreadId> = settings
+        .iter()
+        .filter(|setting| setting.value != Value::Absent)
+        .filter_map(|setting| match setting.target {
+            Target::IothreadPin(id) => Some(id),
+            _ => None,
+        })
+        .chain(domain.iothreadpins.keys().copied())
+        .collect();
+    let iothreads = iothreads.len() >= count.unwrap_or(domain.iothread_ids.len());
+    !(vcpus && iothreads && pinned(Target::EmulatorPin, domain.emulatorpin.is_some()))
+}

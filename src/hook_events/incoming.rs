@@ -1,0 +1,107 @@
+//! `migrate begin`, `restore begin`: what is printed becomes the domain's XML. What it will hold is reserved for the moments
+//! until its `prepare`, which has that XML on its stdin and makes it firm.
+
+use crate::engine::{Decision, EngineError};
+use crate::hook_events::claims::Own;
+use crate::hook_events::reserve;
+use crate::hook_events::reserve::{Reserved, Want};
+use crate::hook_events::{Answer, Call, Context, NO, Outcome, give_up, lines};
+use crate::ledger::guest_xml::GuestXml;
+use crate::snapshot::{Ask, View};
+use crate::types::idset::CpuSet;
+use crate::types::plan::Scope;
+use crate::types::plural;
+
+/// Answers it.
+pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+    let give_up = |guest: Option<&GuestXml>, why: &str| give_up(call, context, guest, why);
+    let guest = match context.source.guest(&call.xml) {
+        Ok(guest) => guest,
+        Err(error) => return give_up(None, &format!("stdin: {error}")),
+    };
+    // Held from the second decision on.
+    let mut held = None;
+    loop {
+        let view = match context.source.view() {
+            Ok(view) => view,
+            Err(error) => return give_up(Some(&guest), &error),
+        };
+        let decision = match context.source.decide(&view, &call.xml, Ask::of(Scope::Incoming)) {
+            Ok(decision) => decision,
+            Err(error) => return give_up(Some(&guest), &format!("stdin: {error}")),
+        };
+        let plan = decision.plan();
+        let verdict = Some(plan.verdict);
+        let summary = lines::summary(plan);
+        if view.policy.host.observe {
+            log::info!("{summary} (mode = \"observe\": nothing was changed)");
+            return Outcome {
+                verdict,
+                ..Outcome::default()
+            };
+        }
+        if let Decision::Refused(plan) = &*decision {
+            log::info!("{summary}");
+            return Outcome {
+                answer: Answer {
+                    stderr: vec![lines::veto(&plan.guest, &plan.reasons)],
+                    exit: NO,
+                    ..Answer::default()
+                },
+                verdict,
+                vetoed: true,
+                ..Outcome::default()
+            };
+        }
+        let want = match want(&view, context, &guest, &decision) {
+            Ok(want) => want,
+            Err(error) => return give_up(Some(&guest), &error.to_string()),
+        };
+        match reserve::reserve(call, context, &view, &guest, &want, true, held.take()) {
+            Ok(Reserved::Again(locked)) if !context.is_over() => {
+                held = Some(locked);
+                continue;
+            }
+            Ok(Reserved::Again(_)) => return give_up(Some(&guest), reserve::OUTRUN),
+            Err(error) => return give_up(Some(&guest), &error.to_string()),
+            Ok(Reserved::Done) => {}
+        }
+        match want.cpus.is_empty() {
+            true => log::info!("{summary}"),
+            false => log::info!("{summary}; {} reserved until it starts", plural::cpus(&want.cpus)),
+        }
+        return Outcome {
+            answer: Answer {
+                stdout: decision.xml().unwrap_or_default().to_string(),
+                ..Answer::default()
+            },
+            reserved: (!want.is_empty()).then(|| want.cpus.clone()),
+            verdict,
+            ..Outcome::default()
+        };
+    }
+}
+
+/// What it will hold: what was decided, or what its XML says and nobody else has.
+fn want(
+    view: &View,
+    context: &Context<'_>,
+    guest: &GuestXml,
+    decision: &Decision,
+) -> Result<Want, EngineError> {
+    let tuned = decision.xml().map(|xml| context.source.guest(xml)).transpose()?;
+    let guest = tuned.as_deref().unwrap_or(guest);
+    let taken = view.taken(&guest.domain);
+    let own = Own::of(view, guest);
+    let held: CpuSet = taken.cpus.keys().copied().collect();
+    let (cpus, withheld) = match &decision.plan().placement {
+        Some(place) => (place.dedicated.clone(), place.withheld.clone()),
+        None => (own.cpus.clone(), own.withheld.clone()),
+    };
+    Ok(Want {
+        cpus: cpus.difference(&held),
+        withheld: withheld.difference(&held),
+        memory: own.reserved_memory(),
+        pins: None,
+    })
+}

@@ -1,0 +1,104 @@
+//! The lines a decision is told in: for the log, and for the user of `virsh start`.
+
+use crate::types::plan;
+use crate::types::plan::{Plan, Scope, Verdict};
+use crate::types::plural::counted;
+
+/// Returns what a plan comes to in one line: `db: tuned by fit, 12 changes`; with an administrator's pins that stay.
+pub fn summary(plan: &Plan) -> String {
+    let mut line = verdict(plan);
+    let pins = plan.kept_pins();
+    // Those of a guest that comes in are another host's.
+    let told = plan.scope == Scope::Boot && plan.verdict != Verdict::Refused;
+    if told && !pins.is_empty() {
+        line.push_str(&format!(" (yours, kept: {})", pins.join(", ")));
+    }
+    if let Some(away) = &plan.notes.pinned_away {
+        line.push_str(&format!("; {away}"));
+    }
+    line
+}
+
+/// Returns what was decided.
+fn verdict(plan: &Plan) -> String {
+    let guest = &plan.guest;
+    let profile = plan.profile.as_deref().unwrap_or("-");
+    match plan.verdict {
+        Verdict::Refused => format!("{guest}: refused by {profile}: {}", plan.reasons.join("; ")),
+        Verdict::Tuned if plan.notes.leftover => {
+            let reason = crate::engine::leftover::reason(guest);
+            format!("{guest}: pins and memory binding taken out, {reason}")
+        }
+        Verdict::Tuned => {
+            let place = if plan.is_without_place() {
+                " without a place of its own"
+            } else {
+                ""
+            };
+            let tail = match plan.changes.len() {
+                0 => ": record updated; nothing else changed".to_string(),
+                count => format!(", {}", counted(count, "change")),
+            };
+            format!("{guest}: tuned by {profile}{place}{tail}")
+        }
+        Verdict::Unchanged if plan.notes.leftover => {
+            format!("{guest}: unchanged, {}", crate::engine::leftover::reason(guest))
+        }
+        Verdict::Unchanged if plan.profile.is_none() => format!("{guest}: unchanged, no rule matches"),
+        Verdict::Unchanged if plan.notes.on_no_fit.is_none() => {
+            format!("{guest}: left alone (profile {profile})")
+        }
+        Verdict::Unchanged if plan.is_without_place() => {
+            format!("{guest}: no place of its own (profile {profile})")
+        }
+        Verdict::Unchanged => format!("{guest}: nothing to change (profile {profile})"),
+    }
+}
+
+/// Returns the line with why the guest has no place of its own, where it has none.
+pub fn summary_with_causes(plan: &Plan) -> String {
+    let line = summary(plan);
+    match plan.is_without_place() {
+        true => format!("{line}: {}", plan.reasons.join("; ")),
+        false => line,
+    }
+}
+
+/// All reasons of a refusal in one line, for the user of `virsh start`.
+pub fn veto(guest: &str, reasons: &[String]) -> String {
+    let reasons: Vec<String> = reasons.iter().map(|reason| one_line(reason)).collect();
+    let reasons = if reasons.is_empty() {
+        "refused".to_string()
+    } else {
+        reasons.join("; ")
+    };
+    format!("virtfit: {}", plan::with_name(guest, &reasons))
+}
+
+/// Several lines as one: the first, and how many more there are.
+pub fn one_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("no reason given").to_string();
+    match lines.count() {
+        0 => first,
+        more => format!(
+            "{first} (and {}: virtfit policy check)",
+            counted(more, "more line")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_is_one_line() {
+        assert_eq!(one_line("a\n"), "a");
+        assert_eq!(
+            one_line("\n a\n  b\nc\n"),
+            "a (and 2 more lines: virtfit policy check)"
+        );
+        assert_eq!(one_line(""), "no reason given");
+    }
+}

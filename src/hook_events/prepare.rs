@@ -1,0 +1,403 @@
+//! `prepare begin`: a guest is about to start with the XML it has. libvirt throws away what is printed here; what counts
+//! is that the guest's CPUs and memory are its own from now on, and the veto. The cases (a), (b), (c) are those of
+//! `docs/design.md` section 2.
+
+use std::sync::Arc;
+
+use crate::engine::{Decision, EngineError};
+use crate::hook_events::claims;
+use crate::hook_events::claims::{Own, Standing};
+use crate::hook_events::leftover;
+use crate::hook_events::reserve;
+use crate::hook_events::reserve::{Reserved, Want};
+use crate::hook_events::{Answer, Call, Context, NO, Outcome, give_up, lines};
+use crate::ledger::Taken;
+use crate::ledger::guest_xml::GuestXml;
+use crate::ledger::reservation::ReservedPins;
+use crate::panics;
+use crate::policy::profile::OnNoFit;
+use crate::snapshot::{Ask, View};
+use crate::types::idset::CpuSet;
+use crate::types::plan::{Placement, Plan, Scope, Verdict};
+use crate::types::plural::{cpus as cpus_of, is_or_are};
+
+/// What becomes of the start.
+#[derive(Debug)]
+enum Fate {
+    /// It starts.
+    Admit {
+        /// What it is promised.
+        want: Want,
+        /// For the log.
+        told: String,
+    },
+    /// It does not: the reason for the user.
+    Veto(String),
+}
+
+/// Answers it.
+pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+    let guest = match context.source.guest(&call.xml) {
+        Ok(guest) => guest,
+        Err(error) => return give_up(call, context, None, &format!("stdin: {error}")),
+    };
+    // Held from the second decision on.
+    let mut held = None;
+    loop {
+        let view = match context.source.view() {
+            Ok(view) => view,
+            Err(error) => return give_up(call, context, Some(&guest), &error),
+        };
+        let (decision, fate) = match consider(&view, call, &guest, context) {
+            Ok(considered) => considered,
+            Err(error) => return give_up(call, context, Some(&guest), &format!("stdin: {error}")),
+        };
+        let verdict = Some(decision.plan().verdict);
+        if view.policy.host.observe {
+            let would = match &fate {
+                Fate::Admit { told, .. } => told.clone(),
+                Fate::Veto(reason) => format!("it would not start: {reason}"),
+            };
+            log::info!(
+                "{}; {would} (mode = \"observe\": nothing was changed)",
+                lines::summary(decision.plan())
+            );
+            return Outcome {
+                verdict,
+                ..Outcome::default()
+            };
+        }
+        match fate {
+            Fate::Veto(reason) => {
+                // What a migration or an earlier run of this hook promised it.
+                forget(context, &guest);
+                log::info!("{}", reason.trim_start_matches("virtfit: "));
+                return Outcome {
+                    answer: Answer {
+                        stderr: vec![reason],
+                        exit: NO,
+                        ..Answer::default()
+                    },
+                    verdict,
+                    vetoed: true,
+                    ..Outcome::default()
+                };
+            }
+            Fate::Admit { want, told } => {
+                match reserve::reserve(call, context, &view, &guest, &want, false, held.take()) {
+                    Ok(Reserved::Again(locked)) if !context.is_over() => {
+                        held = Some(locked);
+                        continue;
+                    }
+                    Ok(Reserved::Again(_)) => return give_up(call, context, Some(&guest), reserve::OUTRUN),
+                    Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
+                    Ok(Reserved::Done) => {}
+                }
+                // An earlier start that was undecided is not what is any more.
+                let mut marks = view.reading.undecided.iter();
+                if marks.any(|mark| mark.uuid.eq_ignore_ascii_case(&guest.domain.uuid)) {
+                    let _ = context.store.unmark(&guest.domain.uuid);
+                }
+                log::info!("{}; {told}", lines::summary(decision.plan()));
+                return Outcome {
+                    answer: Answer {
+                        stdout: decision.xml().unwrap_or_default().to_string(),
+                        ..Answer::default()
+                    },
+                    reserved: want.holds().then(|| want.cpus.clone()),
+                    verdict,
+                    moved: want.pins.is_some() && !want.cpus.is_empty(),
+                    ..Outcome::default()
+                };
+            }
+        }
+    }
+}
+
+fn forget(context: &Context<'_>, guest: &GuestXml) {
+    if context.is_over() {
+        return;
+    }
+    if let Err(error) = context.store.remove(&guest.domain.uuid) {
+        log::warn!("{}: its reservation stays: {error}", guest.domain.name);
+    }
+}
+
+/// What the policy decides for the next start, and what becomes of this one.
+fn consider(
+    view: &View,
+    call: &Call,
+    guest: &GuestXml,
+    context: &Context<'_>,
+) -> Result<(Arc<Decision>, Fate), EngineError> {
+    let decision = context.source.decide(view, &call.xml, Ask::of(Scope::Boot))?;
+    let taken = view.taken(&guest.domain);
+    let case = Case {
+        view,
+        call,
+        guest,
+        taken: &taken,
+        own: Own::of(view, guest),
+        plan: decision.plan(),
+        context,
+    };
+    let fate = case.fate()?;
+    Ok((decision, fate))
+}
+
+/// One start.
+struct Case<'a> {
+    view: &'a View,
+    call: &'a Call,
+    guest: &'a GuestXml,
+    taken: &'a Taken,
+    own: Own,
+    plan: &'a Plan,
+    context: &'a Context<'a>,
+}
+
+/// Where the threads go.
+fn pins_of(place: &Placement) -> ReservedPins {
+    ReservedPins {
+        vcpus: place.vcpus.clone(),
+        emulator: place.emulator.clone(),
+        iothreads: place.iothreads.clone(),
+    }
+}
+
+impl Case<'_> {
+    fn fate(&self) -> Result<Fate, EngineError> {
+        panics::fault_point("start", &self.guest.domain.name);
+        let notes = &self.plan.notes;
+        if let Some(error) = &self.guest.unreadable {
+            return Ok(self.as_it_is(&format!("left as it is: {error}; ")));
+        }
+        if notes.leftover {
+            return Ok(self.leftover());
+        }
+        let Some(on_no_fit) = notes.on_no_fit else {
+            return Ok(self.as_it_is(""));
+        };
+        let refuse = on_no_fit == OnNoFit::Refuse;
+        let standing = self
+            .own
+            .standing(self.view, self.guest, &notes.dedicated_vcpus, self.taken);
+        let place = fitting(self.plan);
+        if standing == Standing::Free {
+            let refused = self.plan.verdict == Verdict::Refused;
+            if refuse && refused && !claims::memory_is_there(self.guest, &self.own, self.taken) {
+                return Ok(self.veto(&self.plan.reasons));
+            }
+            return Ok(match place.filter(|place| self.agrees(place)) {
+                // Its vCPUs are where they should be; an isolated emulator or iothread may still lack its CPU.
+                Some(place) if !place.dedicated.is_subset(&self.own.cpus) => {
+                    self.place(place, "its XML lacks some of them")
+                }
+                place => self.in_its_pins(place),
+            });
+        }
+        if let (Standing::Taken(cpus), true) = (&standing, refuse) {
+            let held = self.taken.holders_of(cpus);
+            return Ok(match place {
+                Some(place) if self.still_on(place, cpus) => {
+                    let guest = &self.guest.domain.name;
+                    self.veto(&[format!(
+                        "{guest}'s {held}, and its pins are not virtfit's to move"
+                    )])
+                }
+                Some(place) => self.veto(&[self.moved(&held, place)]),
+                None => self.veto(&refusal(self.plan, &held)),
+            });
+        }
+        // It starts with its memory where its XML binds it: only CPUs there will do.
+        let ask = Ask {
+            bound: true,
+            ..Ask::of(Scope::Boot)
+        };
+        let bound = self.context.source.decide(self.view, &self.call.xml, ask)?;
+        let why = match &standing {
+            Standing::Taken(cpus) => self.taken.holders_of(cpus),
+            Standing::Invalid(cpus) => format!("{} cannot be used on this host", cpus_of(cpus)),
+            Standing::Absent | Standing::Free => "its XML does not pin it yet".to_string(),
+        };
+        let admitted = fitting(bound.plan()).filter(|place| match &standing {
+            Standing::Taken(cpus) => !self.still_on(place, cpus),
+            _ => true,
+        });
+        Ok(match (admitted, refuse) {
+            (Some(place), _) => self.place(place, &why),
+            (None, true) => match place {
+                Some(place) => {
+                    let why = match &standing {
+                        Standing::Invalid(cpus) => {
+                            format!("{} cannot be used on this host", cpus_of(cpus))
+                        }
+                        _ => "memory is bound by its XML to nodes that are full".to_string(),
+                    };
+                    self.veto(&[self.moved(&why, place)])
+                }
+                None => self.veto(&refusal(self.plan, &why)),
+            },
+            (None, false) => self.floats(&bound, &why),
+        })
+    }
+
+    /// Nobody tells it where to run: what its XML pins and others do not have.
+    fn as_it_is(&self, whose: &str) -> Fate {
+        let want = Want {
+            cpus: self.own.free(self.taken),
+            withheld: self.without_taken(&self.own.withheld),
+            memory: self.own.reserved_memory(),
+            pins: None,
+        };
+        let mut told = match want.cpus.is_empty() {
+            true => match &self.guest.unreadable {
+                Some(error) => format!("left as it is: {error}; it reserves no CPU"),
+                None => "it reserves no CPU".to_string(),
+            },
+            false => format!("{whose}{}", self.reserved(&want.cpus)),
+        };
+        // Pins that virtfit may not move.
+        let collide = self.own.pinned.difference(&self.without_taken(&self.own.pinned));
+        if !collide.is_empty() {
+            let held = self.taken.holders_of(&collide);
+            told.push_str(&format!("; it is pinned to CPUs of others all the same: {held}"));
+        }
+        Fate::Admit { want, told }
+    }
+
+    /// No rule matches the guest, which carries virtfit's settings: virtfit's pins hold nothing, an administrator's do.
+    fn leftover(&self) -> Fate {
+        let others = Own::of(self.view, &leftover::without_ours(self.guest));
+        let cpus = others.free(self.taken);
+        let pins = leftover::pins(self.view, self.guest, self.taken);
+        let told = match (pins.vcpus.values().next(), cpus.is_empty()) {
+            (Some(open), true) => format!("it floats on {}", cpus_of(open)),
+            (Some(open), false) => format!("it floats on {}; {}", cpus_of(open), self.reserved(&cpus)),
+            (None, true) => "it reserves no CPU".to_string(),
+            (None, false) => self.reserved(&cpus),
+        };
+        let want = Want {
+            cpus,
+            withheld: CpuSet::new(),
+            memory: self.own.reserved_memory(),
+            pins: (pins != ReservedPins::default()).then_some(pins),
+        };
+        Fate::Admit { want, told }
+    }
+
+    /// (a): the pins of its XML are free.
+    fn in_its_pins(&self, place: Option<&Placement>) -> Fate {
+        let withheld = place.map_or(CpuSet::new(), |place| place.withheld.clone());
+        match self.as_it_is("its pins are free: ") {
+            Fate::Admit { want, told } => Fate::Admit {
+                want: Want {
+                    withheld: want.withheld.union(&withheld),
+                    ..want
+                },
+                told,
+            },
+            veto => veto,
+        }
+    }
+
+    /// (b): it is promised another place than its XML says.
+    fn place(&self, place: &Placement, why: &str) -> Fate {
+        let want = Want {
+            cpus: place.dedicated.clone(),
+            withheld: place.withheld.clone(),
+            memory: self.own.reserved_memory(),
+            pins: Some(pins_of(place)),
+        };
+        let told = match want.cpus.is_empty() {
+            true => format!("to be pinned once it runs: {why}"),
+            false => format!("{}, to be pinned once it runs: {why}", self.reserved(&want.cpus)),
+        };
+        Fate::Admit { want, told }
+    }
+
+    /// (c): nothing is promised but what nothing moves: an administrator's pins, and huge pages.
+    fn floats(&self, bound: &Decision, why: &str) -> Fate {
+        let plan = bound.plan();
+        let mut kept = self.own.cpus.difference(&self.guest.wrote);
+        if let Some(placement) = &plan.placement {
+            kept.extend_from(&placement.dedicated);
+        }
+        let mut memory = self.own.reserved_memory();
+        // QEMU takes huge pages as the XML says, whatever becomes of its CPUs.
+        memory.retain(|piece| piece.page_kib.is_some());
+        let want = Want {
+            cpus: self.without_taken(&kept),
+            memory,
+            pins: plan.placement.as_ref().map(pins_of),
+            ..Want::default()
+        };
+        let causes: Vec<String> = plan.causes().into_iter().map(lines::one_line).collect();
+        let causes = match causes.is_empty() {
+            true => String::new(),
+            false => format!(": {}", causes.join("; ")),
+        };
+        let told = match want.cpus.is_empty() {
+            true => format!("{why}; it floats{causes}"),
+            false => format!("{why}; {}, the rest floats{causes}", self.reserved(&want.cpus)),
+        };
+        Fate::Admit { want, told }
+    }
+
+    /// Says that CPUs are reserved, or would be where virtfit only observes.
+    fn reserved(&self, cpus: &CpuSet) -> String {
+        let verb = if self.view.policy.host.observe {
+            "would be reserved"
+        } else {
+            "reserved"
+        };
+        format!("{} {verb}", cpus_of(cpus))
+    }
+
+    fn without_taken(&self, cpus: &CpuSet) -> CpuSet {
+        cpus.difference(&self.taken.cpus.keys().copied().collect())
+    }
+
+    /// The vCPUs' pins of its XML are those of the place.
+    fn agrees(&self, place: &Placement) -> bool {
+        self.plan.notes.dedicated_vcpus.iter().all(|vcpu| {
+            let pin = self.guest.domain.vcpupins.get(&vcpu);
+            pin.is_some() && pin == place.vcpus.get(&vcpu)
+        })
+    }
+
+    /// The place is one on CPUs that others hold: where virtfit leaves pins alone.
+    fn still_on(&self, place: &Placement, taken: &CpuSet) -> bool {
+        let pins = place.vcpus.values().filter(|pin| pin.len() == 1);
+        let pins = pins.chain([&place.dedicated]);
+        pins.into_iter().any(|pin| !pin.is_disjoint(taken))
+    }
+
+    /// It cannot start where it is, and there is another place.
+    fn moved(&self, why: &str, place: &Placement) -> String {
+        let guest = &self.guest.domain.name;
+        let to = cpus_of(&place.dedicated);
+        let are = is_or_are(place.dedicated.len());
+        match self.context.daemon {
+            true => format!("{guest}'s {why}; moved to {to}, start it again"),
+            false => format!("{guest}'s {why}; {to} {are} free: virtfit apply {guest}, then start it again"),
+        }
+    }
+
+    fn veto(&self, reasons: &[String]) -> Fate {
+        Fate::Veto(lines::veto(&self.guest.domain.name, reasons))
+    }
+}
+
+/// The place a plan found, if it is what the profile asks for.
+fn fitting(plan: &Plan) -> Option<&Placement> {
+    plan.placement.as_ref().filter(|placement| placement.fits)
+}
+
+/// Why it is refused; `otherwise` where the plan does not say.
+fn refusal(plan: &Plan, otherwise: &str) -> Vec<String> {
+    match plan.verdict {
+        Verdict::Refused if !plan.reasons.is_empty() => plan.reasons.clone(),
+        _ => vec![otherwise.to_string()],
+    }
+}

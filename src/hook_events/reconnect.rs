@@ -1,0 +1,65 @@
+//! `reconnect begin`: libvirt was restarted and has found a guest that runs. Its reservation goes to the new daemon, or it
+//! would be void as soon as the status file cannot be read. Always exits 0: anything else kills the guest.
+
+use crate::hook_events::{Answer, Call, Context, Outcome};
+use crate::host::libvirt_process;
+use crate::ledger::guest_xml::GuestXml;
+use crate::ledger::reservation::Reservation;
+use crate::ledger::store::StoreError;
+
+/// Answers it.
+pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+    match adopt(call, context) {
+        Ok(None) => Outcome::default(),
+        Ok(Some(reservation)) => {
+            log::info!(
+                "{}: libvirt was restarted; its reservation belongs to process {} now",
+                call.guest,
+                reservation.pid
+            );
+            Outcome {
+                reserved: Some(reservation.cpus),
+                ..Outcome::default()
+            }
+        }
+        Err(why) => Outcome {
+            answer: Answer {
+                stderr: vec![format!(
+                    "virtfit: {}: reconnect: its reservation stays as it is: {why}",
+                    call.guest
+                )],
+                ..Answer::default()
+            },
+            undecided: Some(why.to_string()),
+            ..Outcome::default()
+        },
+    }
+}
+
+fn adopt(call: &Call, context: &Context<'_>) -> Result<Option<Reservation>, StoreError> {
+    let store = context.store;
+    let uuid = GuestXml::parse(&call.xml).map(|guest| guest.domain.uuid);
+    let uuids = match uuid.ok().filter(|uuid| !uuid.is_empty()) {
+        Some(uuid) => vec![uuid],
+        None => store.uuids_of(&call.guest)?,
+    };
+    for uuid in uuids {
+        let Some(found) = store.reservation(&uuid)? else {
+            continue;
+        };
+        // Left over from before the last boot: whoever sweeps next removes it.
+        if libvirt_process::boot_id(store.root()).is_some_and(|boot_id| boot_id != found.boot_id) {
+            continue;
+        }
+        let (pid, start_time) = call.parent.libvirt(store.root());
+        let adopted = Reservation {
+            pid,
+            start_time,
+            tentative_until: None,
+            ..found
+        };
+        store.adopt(&adopted, context.deadline)?;
+        return Ok(Some(adopted));
+    }
+    Ok(None)
+}

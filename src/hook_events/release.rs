@@ -1,0 +1,55 @@
+//! `release end`: a guest is gone, or its start came to nothing. Works with a broken policy and a held lock: removing
+//! files only frees.
+
+use crate::hook_events::{Answer, Call, Context, Outcome};
+use crate::ledger::store::{Store, StoreError};
+
+/// Answers it.
+pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+    if context.is_over() {
+        // Whoever asked has done it by another way, and the guest may be starting again.
+        return Outcome::default();
+    }
+    match free(call, context) {
+        Ok(freed) => {
+            if freed {
+                log::info!("{}: released", call.guest);
+            }
+            Outcome::default()
+        }
+        Err(error) => Outcome {
+            answer: Answer {
+                stderr: vec![format!(
+                    "virtfit: {}: release: its reservation stays: {error}",
+                    call.guest
+                )],
+                ..Answer::default()
+            },
+            undecided: Some(error.to_string()),
+            ..Outcome::default()
+        },
+    }
+}
+
+/// By the UUID of its XML; where that cannot be read, by name.
+fn free(call: &Call, context: &Context<'_>) -> Result<bool, StoreError> {
+    let store = context.store;
+    let guest = context.source.guest(&call.xml);
+    let uuid = guest.map(|guest| guest.domain.uuid.clone());
+    match uuid.ok().filter(|uuid| !uuid.is_empty()) {
+        Some(uuid) => both(store, &uuid),
+        None => {
+            let mut freed = false;
+            for uuid in store.uuids_of(&call.guest)? {
+                freed |= both(store, &uuid)?;
+            }
+            Ok(freed)
+        }
+    }
+}
+
+fn both(store: &Store, uuid: &str) -> Result<bool, StoreError> {
+    let freed = store.remove(uuid);
+    let unmarked = store.unmark(uuid);
+    Ok(freed? | unmarked?)
+}

@@ -1,0 +1,127 @@
+//! Starts that failed right after virtfit changed a guest, as the daemon remembers them. Only `daemon/starts.rs` writes the file.
+//!
+//! Part of the host, because decisions are made from the file's text: what did not start with the host's CPU is not given that CPU again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Domain;
+use crate::hostfs::Root;
+use crate::policy::profile::CpuMode;
+
+/// The folder of the file on the host.
+pub const FOLDER: &str = "/var/lib/virtfit";
+/// The file's name in that folder.
+pub const NAME: &str = "failed-starts.json";
+
+/// Everything remembered of failed starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailedStarts {
+    /// Kernel, CPU, QEMU and libvirt that the starts failed with. The daemon forgets all failures once any of them is another.
+    pub with: String,
+    /// QEMU's program, which `with` tells the size and time of.
+    pub emulator: String,
+    /// Why KVM guests with the host's CPU do not start on this host; `None`: not known.
+    pub host_cpu: Option<String>,
+    /// Guests, by UUID.
+    pub guests: BTreeMap<String, FailedStart>,
+}
+
+/// One guest whose start failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailedStart {
+    /// The guest's name.
+    pub name: String,
+    /// Digest of the definition, as libvirt stored it after virtfit's last change.
+    pub text: String,
+    /// One line for the log and `status`, without the guest's name.
+    pub said: String,
+    /// Why the guest's CPU mode is left as it was; `None`: the CPU mode is not suspected.
+    pub cpu: Option<String>,
+    /// Cleared once the guest has started.
+    pub open: bool,
+}
+
+impl FailedStarts {
+    /// Reads the file; nothing where there is none, or where it cannot be read.
+    pub fn read(root: &Root) -> Self {
+        let path = format!("{FOLDER}/{NAME}");
+        // Noted by its stamp: the file is replaced by another one at each change.
+        if !matches!(root.metadata_opt(&path), Ok(Some(_))) {
+            return Self::default();
+        }
+        let text = root.unnoted().read(&path).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Tells why a guest is not given this CPU mode. `given`: virtfit gave it one before.
+    ///
+    /// What is known of the host counts only for guests that get the mode anew and list no CPU features of their own, as with a
+    /// feature less the same host may start them.
+    pub fn cpu_mode(&self, domain: &Domain, mode: CpuMode, given: bool) -> Option<String> {
+        let own = self.guests.get(&domain.uuid.to_ascii_lowercase());
+        if let Some(why) = own.and_then(|guest| guest.cpu.as_ref()) {
+            return Some(format!("the guest did not start with it ({why})"));
+        }
+        let plain = domain
+            .cpu
+            .as_ref()
+            .is_none_or(|cpu| cpu.features.is_empty() && cpu.mode != "host-passthrough");
+        let host = self.host_cpu.as_ref().filter(|_| plain && !given);
+        host.filter(|_| mode == CpuMode::HostPassthrough)
+            .map(|why| format!("KVM with the host's CPU does not start here ({why})"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::domain::Cpu;
+
+    #[test]
+    fn a_host_is_doubted_only_for_guests_like_those_that_failed() {
+        let mut failed = FailedStarts::default();
+        let mut guest = Domain {
+            uuid: "AA".into(),
+            ..Domain::default()
+        };
+        let mode = CpuMode::HostPassthrough;
+        assert_eq!(failed.cpu_mode(&guest, mode, false), None);
+        failed.host_cpu = Some("MSR".into());
+        let host = Some("KVM with the host's CPU does not start here (MSR)".to_string());
+        assert_eq!(failed.cpu_mode(&guest, mode, false), host);
+        assert_eq!(failed.cpu_mode(&guest, mode, true), None, "it had it before");
+        assert_eq!(failed.cpu_mode(&guest, CpuMode::HostModel, false), None);
+        guest.cpu = Some(Cpu {
+            features: BTreeMap::from([("svm".to_string(), "disable".to_string())]),
+            ..Cpu::default()
+        });
+        assert_eq!(failed.cpu_mode(&guest, mode, false), None, "features of its own");
+        let own = FailedStart {
+            cpu: Some("MSR".into()),
+            ..FailedStart::default()
+        };
+        failed.guests.insert("aa".into(), own);
+        for mode in [mode, CpuMode::HostModel] {
+            let why = failed.cpu_mode(&guest, mode, true);
+            assert_eq!(why.as_deref(), Some("the guest did not start with it (MSR)"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        assert_eq!(FailedStarts::read(&root), FailedStarts::default());
+        let folder = dir.path().join("var/lib/virtfit");
+        std::fs::create_dir_all(&folder).unwrap();
+        for (text, host_cpu) in [("", None), ("{}", None), ("{\"host_cpu\":\"MSR\"}", Some("MSR"))] {
+            std::fs::write(folder.join(NAME), text).unwrap();
+            assert_eq!(FailedStarts::read(&root).host_cpu.as_deref(), host_cpu, "{text}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! libvirt's daemon, seen from outside: whether it runs, and in which process. Nothing here talks to it.
+//!
+//! ```text
+//! /run/libvirt/qemu/driver.pid                       the QEMU driver's own; written before it loads any definition
+//! /run/virtqemud.pid, /run/libvirtd.pid              the daemon's, written when it starts
+//! /run/libvirt/virtqemud.pid, …/libvirtd.pid         the same, where it is started with -p
+//! ```
+//! Two questions, two answers:
+//! - **Does the driver run?** It holds a write lock (`fcntl`) on its pid file as long as it lives (`virPidFileAcquirePath`). The
+//!   lock tells, whatever number stands in the file and in whichever PID namespace it was written: [`driver_runs`].
+//! - **Which process is it?** The numbers in the pid files tell. A file may be left over, its number another program's by now: it
+//!   counts only where the process has a daemon's name: [`running`].
+
+use std::fs::File;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::hostfs::Root;
+
+/// The QEMU driver's pid file on the host.
+pub const DRIVER_PID_FILE: &str = "/run/libvirt/qemu/driver.pid";
+
+/// All files in which the daemons note their process.
+const PID_FILES: [&str; 5] = [
+    DRIVER_PID_FILE,
+    "/run/virtqemud.pid",
+    "/run/libvirtd.pid",
+    "/run/libvirt/virtqemud.pid",
+    "/run/libvirt/libvirtd.pid",
+];
+
+/// The names of the daemons that run QEMU guests: the modular one, and the old one for all drivers.
+const NAMES: [&str; 2] = ["virtqemud", "libvirtd"];
+
+/// A daemon that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// `virtqemud` or `libvirtd`.
+    pub name: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// Whether a process of this name (`comm`) is a daemon that runs QEMU guests.
+pub fn is_daemon(name: &str) -> bool {
+    NAMES.contains(&name)
+}
+
+/// The daemons that run, by their pid files; each once. A process that cannot be looked at is none.
+pub fn running(root: &Root) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    for file in PID_FILES {
+        let number = root.read(file).ok().and_then(|text| text.trim().parse().ok());
+        let Some(pid) = number.filter(|pid| found.iter().all(|known| known.pid != *pid)) else {
+            continue;
+        };
+        if let Some(name) = name_of(root, pid).filter(|name| is_daemon(name)) {
+            found.push(Process { name, pid });
+        }
+    }
+    found
+}
+
+/// A process's name. The kernel has it in both files; a host that was copied may have one of them alone.
+fn name_of(root: &Root, pid: u32) -> Option<String> {
+    if let Ok(comm) = root.read(format!("/proc/{pid}/comm")) {
+        return Some(comm.trim().to_string());
+    }
+    let status = root.read(format!("/proc/{pid}/status")).ok()?;
+    let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?;
+    Some(name.trim().to_string())
+}
+
+/// Whether a QEMU driver runs. False where its pid file may not be opened.
+pub fn driver_runs(root: &Root) -> bool {
+    let Ok(file) = File::open(root.path(DRIVER_PID_FILE)) else {
+        return false;
+    };
+    let mut lock = lock(libc::F_WRLCK);
+    let asked = fcntl(&file, FcntlArg::F_GETLK(&mut lock));
+    asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
+}
+
+/// The text of the driver's pid file, whether it runs or not: another one where it is another driver. Empty without one.
+pub fn driver_text(root: &Root) -> String {
+    root.read(DRIVER_PID_FILE).unwrap_or_default()
+}
+
+/// A lock of this type on a whole file.
+fn lock(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let host = Self(tempfile::tempdir().unwrap());
+            files.iter().for_each(|(path, text)| host.put(path, text));
+            host
+        }
+
+        fn put(&self, path: &str, text: &str) {
+            let path = self.0.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn root(&self) -> Root {
+            Root::new(self.0.path())
+        }
+    }
+
+    /// Name and process of each.
+    type Found = &'static [(&'static str, u32)];
+
+    #[test]
+    fn a_daemon_is_told_from_what_is_left_over() {
+        // files, name and pid of each
+        let rows: &[(&[(&str, &str)], Found)] = &[
+            (&[], &[]),
+            (&[("run/libvirt/qemu/driver.pid", "77\n")], &[]),
+            (&[("run/libvirtd.pid", "77"), ("proc/77/comm", "bash\n")], &[]),
+            (&[("run/other.pid", "77"), ("proc/77/comm", "libvirtd\n")], &[]),
+            (&[("run/libvirtd.pid", "?"), ("proc/77/comm", "libvirtd\n")], &[]),
+            (
+                &[("run/libvirtd.pid", "77\n"), ("proc/77/comm", "libvirtd\n")],
+                &[("libvirtd", 77)],
+            ),
+            (
+                &[("run/libvirt/libvirtd.pid", "77"), ("proc/77/comm", "libvirtd\n")],
+                &[("libvirtd", 77)],
+            ),
+            (
+                &[
+                    ("run/libvirt/virtqemud.pid", "77"),
+                    ("proc/77/comm", "virtqemud\n"),
+                ],
+                &[("virtqemud", 77)],
+            ),
+            (
+                &[
+                    ("run/libvirtd.pid", "77"),
+                    ("proc/77/status", "Name:\tlibvirtd\n"),
+                ],
+                &[("libvirtd", 77)],
+            ),
+            // Named twice, and one that is gone.
+            (
+                &[
+                    ("run/libvirt/qemu/driver.pid", "77\n"),
+                    ("run/virtqemud.pid", "77\n"),
+                    ("run/libvirtd.pid", "78\n"),
+                    ("proc/77/comm", "virtqemud\n"),
+                ],
+                &[("virtqemud", 77)],
+            ),
+        ];
+        for (files, expected) in rows {
+            let found = running(&Host::new(files).root());
+            let found: Vec<(&str, u32)> = found.iter().map(|it| (it.name.as_str(), it.pid)).collect();
+            assert_eq!(found, *expected, "{files:?}");
+        }
+        assert_eq!(running(&Root::none()), []);
+    }
+
+    #[test]
+    fn the_lock_tells_not_the_file() {
+        let host = Host::new(&[]);
+        assert!(!driver_runs(&host.root()), "no file");
+        host.put("run/libvirt/qemu/driver.pid", "1\n");
+        assert!(!driver_runs(&host.root()), "left over");
+        let mut lock = lock(libc::F_WRLCK);
+        let file = File::options()
+            .write(true)
+            .open(host.root().path(DRIVER_PID_FILE))
+            .unwrap();
+        // One of the open file: such a lock shows in the process that holds it, too.
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        assert!(driver_runs(&host.root()));
+        lock.l_type = libc::F_UNLCK as libc::c_short;
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        assert!(!driver_runs(&host.root()));
+    }
+}

@@ -1,0 +1,212 @@
+//! Which libvirt daemon ran a hook, and whether it still does.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::sync::OnceLock;
+
+use crate::host::libvirt_daemon;
+use crate::hostfs::Root;
+use crate::ledger::reservation::{self, Daemon};
+use virtfit_hook::operation::OPERATIONS;
+
+/// How many shells and wrappers may stand between libvirt and the hook.
+const GENERATIONS: u32 = 8;
+
+/// `/proc/sys/kernel/random/boot_id`; `None` where the root has none.
+pub fn boot_id(root: &Root) -> Option<String> {
+    let text = root.read("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_string())
+}
+
+/// What is known of the process that ran the hook. A host without `/proc`: nothing.
+pub fn daemon(root: &Root, pid: u32) -> Daemon {
+    match root.read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
+        Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
+        Err(_) => Daemon::Unknown,
+    }
+}
+
+/// The process that ran a hook: libvirt's daemon, or a script between the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    pid: u32,
+    libvirt: OnceLock<(u32, u64)>,
+}
+
+impl Parent {
+    /// By its number.
+    pub fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            libvirt: OnceLock::new(),
+        }
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// libvirt's daemon, as [`libvirt_of`]. The first answer stays: the hook still ran then.
+    pub fn libvirt(&self, root: &Root) -> (u32, u64) {
+        *self.libvirt.get_or_init(|| libvirt_of(root, self.pid))
+    }
+}
+
+/// The libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot (0: not known). A wrapper
+/// script ends with the hook, so it must not be taken for the daemon; where none is found it is the parent all the same.
+pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
+    let mut pid = parent;
+    let mut first = None;
+    for _ in 0..GENERATIONS {
+        let Ok(stat) = root.read(format!("/proc/{pid}/stat")) else {
+            break;
+        };
+        let start = reservation::start_time(&stat).unwrap_or(0);
+        if first.is_none() {
+            first = Some((pid, start));
+        }
+        if name(&stat).is_some_and(libvirt_daemon::is_daemon) {
+            // It is asked for at each hook.
+            root.keep_open(format!("/proc/{pid}/stat"));
+            return (pid, start);
+        }
+        match parent_of(&stat) {
+            Some(next) if next > 0 => pid = next,
+            _ => break,
+        }
+    }
+    first.unwrap_or((parent, 0))
+}
+
+/// Whether a process is one of libvirt's daemons that run QEMU guests.
+pub fn is_libvirt(root: &Root, pid: u32) -> bool {
+    let stat = root.read(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| name(&stat).is_some_and(libvirt_daemon::is_daemon))
+}
+
+/// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name, an operation and its half, be
+/// it a program or a script with its interpreter before them.
+pub fn hooked(root: &Root, daemon: u32) -> BTreeSet<String> {
+    let guest = |pid: u32| {
+        let line = root.read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<&str> = line.split('\0').collect();
+        let mut calls = words.windows(3).skip(1);
+        calls.find_map(|words| match words {
+            [name, operation, "begin" | "end"] if is_operation(operation) => Some((*name).to_string()),
+            _ => None,
+        })
+    };
+    children(root, daemon).into_iter().filter_map(guest).collect()
+}
+
+fn is_operation(word: &str) -> bool {
+    OPERATIONS.iter().any(|row| row.operation == word)
+}
+
+/// The processes whose parent this is.
+fn children(root: &Root, parent: u32) -> Vec<u32> {
+    let threads = root.list(format!("/proc/{parent}/task")).unwrap_or_default();
+    let by_thread = |thread: &String| root.read(format!("/proc/{parent}/task/{thread}/children")).ok();
+    let told: Vec<String> = threads.iter().filter_map(by_thread).collect();
+    if !told.is_empty() {
+        let all = told.iter().flat_map(|text| text.split_ascii_whitespace());
+        return all.filter_map(|pid| pid.parse().ok()).collect();
+    }
+    // A kernel without CONFIG_PROC_CHILDREN.
+    let is_child = |pid: &u32| {
+        let stat = root.read(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| parent_of(&stat) == Some(parent))
+    };
+    let all = root.list("/proc").unwrap_or_default();
+    all.iter()
+        .filter_map(|name| name.parse().ok())
+        .filter(is_child)
+        .collect()
+}
+
+/// Field 2 of `/proc/PID/stat` (`proc(5)`), without its parentheses.
+fn name(stat: &str) -> Option<&str> {
+    let (before, _) = stat.rsplit_once(')')?;
+    before.split_once('(').map(|(_, name)| name)
+}
+
+/// Field 4: the parent.
+fn parent_of(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn stat(pid: u32, name: &str, parent: u32, start: u64) -> String {
+        format!("{pid} ({name}) S {parent} 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n")
+    }
+
+    #[test]
+    fn wrappers_are_looked_through() {
+        let folder = tempfile::tempdir().unwrap();
+        for (pid, name, parent, start) in [
+            (1, "systemd", 0, 1),
+            (10, "libvirtd", 1, 100),
+            (11, "virtqemud", 1, 110),
+            (20, "bash", 10, 200),
+            (21, "a (sh) x", 20, 210),
+            (22, "sh", 10, 220),
+            (30, "cargo", 1, 300),
+            (31, "rpc-libvirtd", 30, 310),
+        ] {
+            let path = folder.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("stat"), stat(pid, name, parent, start)).unwrap();
+        }
+        let root = Root::new(folder.path());
+        for (parent, expected) in [
+            (10, (10, 100)),
+            (11, (11, 110)),
+            (20, (10, 100)),
+            (21, (10, 100)),
+            (30, (30, 300)),
+            (31, (31, 310)),
+            (99, (99, 0)),
+        ] {
+            assert_eq!(libvirt_of(&root, parent), expected, "{parent}");
+        }
+        for (pid, line) in [
+            (20, "/etc/libvirt/hooks/qemu\0db\0prepare\0begin\0-\0"),
+            (22, "/bin/sh\0hook\0shut\0down\0begin\0-\0"),
+            (21, "/bin/sh\0hook\0other\0prepare\0begin\0-\0"),
+            (30, "db\0db\0x\0"),
+        ] {
+            std::fs::write(folder.path().join(format!("proc/{pid}/cmdline")), line).unwrap();
+        }
+        for (daemon, guest, expected) in [
+            (10, "db", true),
+            (10, "d", false),
+            (10, "prepare", false),
+            (10, "shut", false),
+            // The wrapper's child, not the daemon's.
+            (10, "other", false),
+            (1, "db", false),
+            (11, "db", false),
+        ] {
+            assert_eq!(
+                hooked(&root, daemon).contains(guest),
+                expected,
+                "{daemon} {guest}"
+            );
+        }
+        // Where the kernel lists children, they are not looked for.
+        let task = folder.path().join("proc/11/task/11");
+        std::fs::create_dir_all(&task).unwrap();
+        std::fs::write(task.join("children"), "20 31 ").unwrap();
+        assert_eq!(hooked(&root, 11).into_iter().collect::<Vec<_>>(), ["db"]);
+        assert_eq!(daemon(&root, 10), Daemon::StartedAt(100));
+        assert_eq!(daemon(&root, 99), Daemon::Gone);
+        assert_eq!(daemon(&Root::new("/nonexistent-root"), 10), Daemon::Unknown);
+    }
+}

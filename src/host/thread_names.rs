@@ -1,0 +1,59 @@
+//! Whose the threads of a QEMU are.
+
+use crate::ledger::live_pins::Thread;
+use crate::types::ids::{IothreadId, VcpuId};
+
+/// Whose a thread of QEMU is by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`, all else the emulator's.
+pub fn of_name(name: &str) -> Thread {
+    let vcpu = name
+        .strip_prefix("CPU ")
+        .and_then(|rest| rest.split_once('/')?.0.parse().ok());
+    let iothread = || {
+        name.strip_prefix("IO iothread")
+            .and_then(|rest| rest.parse().ok())
+    };
+    match (vcpu, iothread) {
+        (Some(id), _) => Thread::Vcpu(VcpuId(id)),
+        (None, iothread) => iothread().map_or(Thread::Emulator, |id| Thread::Iothread(IothreadId(id))),
+    }
+}
+
+/// A thread of QEMU's that is the kernel's own: `kvm-nx-lpage-recovery` (`arch/x86/kvm/mmu/mmu.c`), which older kernels run outside
+/// of QEMU. The first vCPU that runs starts it and hands down its mask; libvirt does not know it, and no pin moves it.
+pub fn is_kernels(name: &str) -> bool {
+    name.starts_with("kvm-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_own_threads_are_known_by_their_names() {
+        for (name, kernels) in [
+            ("kvm-nx-lpage-re", true),
+            ("kvm-nx-lpage-recovery-4711", true),
+            ("CPU 0/KVM", false),
+            ("qemu-kvm", false),
+            ("kvm", false),
+        ] {
+            assert_eq!(is_kernels(name), kernels, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_threads_name_tells_whose_it_is() {
+        for (name, thread) in [
+            ("CPU 0/KVM", Thread::Vcpu(VcpuId(0))),
+            ("CPU 12/TCG", Thread::Vcpu(VcpuId(12))),
+            ("CPU x/KVM", Thread::Emulator),
+            ("ALL CPUs/TCG", Thread::Emulator),
+            ("IO iothread3", Thread::Iothread(IothreadId(3))),
+            ("IO mon_iothread", Thread::Emulator),
+            ("qemu-system-x86", Thread::Emulator),
+            ("", Thread::Emulator),
+        ] {
+            assert_eq!(of_name(name), thread, "{name}");
+        }
+    }
+}

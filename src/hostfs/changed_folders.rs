@@ -1,0 +1,303 @@
+//! Whether anything changed in the ledger's folders since they were last listed, by one inotify that nobody waits for: one read of
+//! it instead of one look at each file of each guest.
+//!
+//! It reports what happens to a folder's entries on this machine, by the names they have in it, in the order in which it happened,
+//! and before whoever did it goes on (`inotify(7)`). What it cannot report (a file changed through a link from elsewhere, a folder
+//! that is another one now) is looked at each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+
+use crate::hostfs::Root;
+
+/// What is read of events at once, in bytes.
+const BUFFER: usize = 4 << 10;
+
+/// The folders that are watched. Without inotify, or by default, none is ever quiet.
+#[derive(Debug, Default)]
+pub struct Folders {
+    inotify: Option<Inotify>,
+    watched: BTreeMap<String, Watched>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Watched {
+    descriptor: WatchDescriptor,
+    /// Device and inode.
+    folder: (u64, u64),
+    /// What happened since it was asked for last.
+    happened: Happened,
+}
+
+/// What happened in a folder.
+#[derive(Debug, Default)]
+enum Happened {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something, to entries of these names.
+    To(BTreeSet<String>),
+    /// Something that tells no name, or to a name that is not UTF-8.
+    Anything,
+}
+
+impl Happened {
+    fn add(&mut self, name: Option<&str>) {
+        match (&mut *self, name) {
+            (Self::Anything, _) => {}
+            (_, None) => *self = Self::Anything,
+            (Self::Nothing, Some(name)) => *self = Self::To(BTreeSet::from([name.to_string()])),
+            (Self::To(names), Some(name)) => {
+                if !names.contains(name) {
+                    names.insert(name.to_string());
+                }
+            }
+        }
+    }
+}
+
+impl Folders {
+    /// Watches the folders that are asked for.
+    pub fn watching() -> Self {
+        let inotify = Inotify::init();
+        if let Err(error) = &inotify {
+            log::debug!("inotify: {error}: the ledger's folders are listed for each decision");
+        }
+        Self {
+            inotify: inotify.ok(),
+            watched: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of all that happened until now.
+    pub fn take_note(&mut self) {
+        let Some(inotify) = &mut self.inotify else {
+            return;
+        };
+        let mut buffer = [0; BUFFER];
+        loop {
+            match inotify.read_events(&mut buffer) {
+                Ok(events) => {
+                    for event in events {
+                        let lost = event.mask.contains(EventMask::Q_OVERFLOW);
+                        for watched in self.watched.values_mut() {
+                            if lost {
+                                watched.happened = Happened::Anything;
+                            } else if watched.descriptor == event.wd {
+                                watched.happened.add(event.name.and_then(|name| name.to_str()));
+                            }
+                        }
+                        if event.mask.contains(EventMask::IGNORED) {
+                            self.watched.retain(|_, watched| watched.descriptor != event.wd);
+                        }
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug!("inotify: {error}: the ledger's folders are listed for each decision");
+                    *self = Self::default();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// `true` if all that happens to a folder's entries is seen from the last [`Folders::news`] on.
+    pub fn watches(&self, folder: &str) -> bool {
+        self.watched.contains_key(folder)
+    }
+
+    /// What happened in a folder, up to the last [`Folders::take_note`], since this was asked before.
+    pub fn news(&mut self, root: &Root, folder: &str) -> News {
+        let Some(inotify) = &mut self.inotify else {
+            return News::Some;
+        };
+        let meta = match root.metadata_opt(folder) {
+            Ok(Some(meta)) => meta,
+            other => {
+                // The next one with this name is another folder.
+                if let Some(gone) = self.watched.remove(folder) {
+                    let _ = inotify.watches().remove(gone.descriptor);
+                }
+                return match other {
+                    Ok(_) => News::Absent,
+                    Err(_) => News::Some,
+                };
+            }
+        };
+        let now = (meta.dev(), meta.ino());
+        if let Some(watched) = self.watched.get_mut(folder) {
+            if watched.folder == now {
+                return match std::mem::take(&mut watched.happened) {
+                    Happened::Nothing => News::None,
+                    Happened::To(names) => News::To(names),
+                    Happened::Anything => News::Some,
+                };
+            }
+            let _ = inotify.watches().remove(watched.descriptor.clone());
+            self.watched.remove(folder);
+        }
+        let path = root.path(folder);
+        let mask = WatchMask::CREATE
+            | WatchMask::DELETE
+            | WatchMask::MOVE
+            | WatchMask::MODIFY
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::ATTRIB
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        if let Ok(descriptor) = inotify.watches().add(&path, mask)
+            && std::fs::metadata(&path).is_ok_and(|meta| (meta.dev(), meta.ino()) == now)
+        {
+            let watched = Watched {
+                descriptor,
+                folder: now,
+                happened: Happened::Nothing,
+            };
+            self.watched.insert(folder.to_string(), watched);
+        }
+        News::Some
+    }
+}
+
+/// News of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// Something happened to the entries of these names, and to no others.
+    To(BTreeSet<String>),
+    /// Something may have: it is to be listed now, after this was asked.
+    Some,
+    /// It is not there.
+    Absent,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_quiet_until_something_happens_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path();
+        let root = Root::new(base);
+        let mut folders = Folders::watching();
+        let mut quiet = |folder: &str| {
+            folders.take_note();
+            folders.news(&root, folder) == News::None
+        };
+        assert!(!quiet("/a") && !quiet("/a"), "it is not there");
+        fs::create_dir(base.join("a")).unwrap();
+        fs::create_dir(base.join("b")).unwrap();
+        assert!(!quiet("/a") && quiet("/a"));
+        assert!(!quiet("/b") && quiet("/b"));
+        let steps: [(&str, &dyn Fn()); 9] = [
+            ("a file", &|| fs::write(base.join("a/x"), "1").unwrap()),
+            ("written again", &|| fs::write(base.join("a/x"), "2").unwrap()),
+            ("renamed", &|| {
+                fs::rename(base.join("a/x"), base.join("a/y")).unwrap()
+            }),
+            ("another in its place", &|| {
+                fs::write(base.join("z"), "3").unwrap();
+                fs::rename(base.join("z"), base.join("a/y")).unwrap();
+            }),
+            ("its times", &|| {
+                let file = fs::File::open(base.join("a/y")).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }),
+            ("a link", &|| symlink("y", base.join("a/l")).unwrap()),
+            ("gone", &|| fs::remove_file(base.join("a/l")).unwrap()),
+            ("another folder", &|| {
+                fs::rename(base.join("a"), base.join("old")).unwrap();
+                fs::create_dir(base.join("a")).unwrap();
+            }),
+            ("made anew", &|| {
+                fs::remove_dir_all(base.join("a")).unwrap();
+                fs::create_dir(base.join("a")).unwrap();
+            }),
+        ];
+        for (what, step) in steps {
+            step();
+            assert!(!quiet("/a"), "{what}");
+            assert!(quiet("/a"), "after {what}");
+            assert!(quiet("/b"), "{what}");
+        }
+        // What was watched before is not it any more.
+        fs::write(base.join("old/x"), "4").unwrap();
+        assert!(quiet("/a"));
+        fs::remove_dir_all(base.join("a")).unwrap();
+        assert!(!quiet("/a") && !quiet("/a"));
+    }
+
+    #[test]
+    fn news_name_what_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path();
+        let root = Root::new(base);
+        fs::create_dir(base.join("a")).unwrap();
+        let mut folders = Folders::watching();
+        let mut news = || {
+            folders.take_note();
+            folders.news(&root, "/a")
+        };
+        assert_eq!(news(), News::Some);
+        fs::write(base.join("a/x"), "1").unwrap();
+        fs::rename(base.join("a/x"), base.join("a/y")).unwrap();
+        let names = |names: &[&str]| News::To(names.iter().map(|name| (*name).to_string()).collect());
+        assert_eq!(news(), names(&["x", "y"]));
+        assert_eq!(news(), News::None);
+        fs::remove_file(base.join("a/y")).unwrap();
+        assert_eq!(news(), names(&["y"]));
+        // The folder itself.
+        fs::set_permissions(
+            base.join("a"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
+        assert_eq!(news(), News::Some);
+    }
+
+    #[test]
+    fn without_inotify_nothing_is_quiet() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let mut folders = Folders::default();
+        folders.take_note();
+        assert_eq!(folders.news(&root, "/"), News::Some);
+        assert_eq!(folders.news(&root, "/"), News::Some);
+    }
+
+    #[test]
+    fn what_was_lost_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let mut folders = Folders::watching();
+        assert_eq!(folders.news(&root, "/a"), News::Some);
+        let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        // Equal neighbours are counted once, so two in turn.
+        for _ in 0..=most {
+            fs::write(dir.path().join("a/x"), "").unwrap();
+            fs::write(dir.path().join("a/y"), "").unwrap();
+        }
+        folders.take_note();
+        assert_eq!(folders.news(&root, "/a"), News::Some);
+        folders.take_note();
+        assert_eq!(folders.news(&root, "/a"), News::None);
+    }
+}

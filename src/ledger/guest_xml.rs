@@ -1,0 +1,413 @@
+//! What the ledger wants to know of one guest's XML, running or not.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::domain::{self, Cell, Domain, NumaMemory};
+use crate::ledger::MemoryUse;
+use crate::panics;
+use crate::policy::profile::OnNoFit;
+use crate::rewrite::{self, Provenance};
+use crate::types::ids::{KiB, NodeId};
+use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::setting::{Target, Value};
+use crate::xml::{Document, XmlError};
+
+/// A guest's facts and what virtfit recorded in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuestXml {
+    /// The facts.
+    pub domain: Domain,
+    /// The CPUs of pins on one CPU that virtfit wrote and nobody changed since.
+    pub wrote: CpuSet,
+    /// Something in it was set by virtfit.
+    pub carries: bool,
+    /// Pins that virtfit wrote and nobody changed since, also those that float.
+    pub ours: BTreeSet<Target>,
+    /// Threads that virtfit pinned to several CPUs: floating ones, and support threads on shared or housekeeping CPUs.
+    pub floating: BTreeSet<Target>,
+    /// CPUs it recorded as withheld.
+    pub withheld: CpuSet,
+    /// Its provenance says that the guest shall not run without its placement.
+    pub refuses: bool,
+    /// What is wrong with its provenance.
+    pub unreadable: Option<XmlError>,
+}
+
+impl GuestXml {
+    /// Reads the text of a `<domain>`. A provenance that cannot be read is as good as none: the pins count then as
+    /// an administrator's do.
+    ///
+    /// # Errors
+    /// It is not XML, or not a domain.
+    pub fn parse(text: &str) -> Result<Self, XmlError> {
+        let read = GuestText::read(text.into())?;
+        Ok(Arc::unwrap_or_clone(read.guest))
+    }
+
+    fn new(domain: Domain, provenance: &Result<Option<Provenance>, XmlError>) -> Self {
+        let mut guest = Self {
+            domain,
+            ..Self::default()
+        };
+        let provenance = match provenance {
+            Ok(Some(provenance)) => provenance,
+            Ok(None) => return guest,
+            Err(error) => {
+                guest.unreadable = Some(error.clone());
+                return guest;
+            }
+        };
+        guest.carries = !provenance.owned.is_empty();
+        for owned in &provenance.owned {
+            let (Value::Cpus(wrote), Some(pin)) = (&owned.wrote, pin(&guest.domain, &owned.target)) else {
+                continue;
+            };
+            if wrote.len() > 1 && pin.len() > 1 {
+                guest.floating.insert(owned.target.clone());
+                guest.ours.insert(owned.target.clone());
+            } else if wrote.len() == 1 && wrote == pin {
+                guest.wrote.extend_from(wrote);
+                guest.ours.insert(owned.target.clone());
+            }
+        }
+        guest.withheld = provenance.head.withheld.clone();
+        guest.refuses = provenance.head.on_no_fit == OnNoFit::Refuse;
+        guest
+    }
+}
+
+/// A guest's XML, read once for all who ask.
+#[derive(Debug)]
+pub struct GuestText<'t> {
+    /// The text, element by element.
+    pub document: Document<'t>,
+    /// What virtfit says in it that it did, or why that cannot be read.
+    pub provenance: Result<Option<Provenance>, XmlError>,
+    /// What the ledger wants to know.
+    pub guest: Arc<GuestXml>,
+}
+
+impl<'t> GuestText<'t> {
+    /// Reads the text of a `<domain>`, which may become its own.
+    ///
+    /// # Errors
+    /// As [`GuestXml::parse`].
+    pub fn read(text: Cow<'t, str>) -> Result<Self, XmlError> {
+        panics::guarded(|| {
+            let document = Document::of(text)?;
+            let domain = domain::parse::parse(&document)?;
+            let provenance = rewrite::provenance(&document);
+            Ok(Self {
+                guest: Arc::new(GuestXml::new(domain, &provenance)),
+                provenance,
+                document,
+            })
+        })?
+    }
+}
+
+/// The mask of a pin, where the target is one.
+fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet> {
+    match target {
+        Target::VcpuPin(vcpu) => domain.vcpupins.get(vcpu),
+        Target::EmulatorPin => domain.emulatorpin.as_ref(),
+        Target::IothreadPin(id) => domain.iothreadpins.get(id),
+        _ => None,
+    }
+}
+
+/// The CPUs of each thread that has a pin, each mask once. A vCPU's own pin comes before numad's answer (for
+/// `placement='auto'`), that before `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`. Offline vCPUs count.
+/// Masks of several CPUs that virtfit wrote are left out: their threads float, and the daemon moves them out of the
+/// way of whoever gets those CPUs.
+pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
+    let domain = &guest.domain;
+    let common = if domain.vcpu_placement_auto {
+        numad
+    } else {
+        domain.vcpu_cpuset.as_ref()
+    };
+    let held =
+        |target: Target, pin: Option<&CpuSet>| pin.filter(|_| !guest.floating.contains(&target)).cloned();
+    let vcpus = domain.all_vcpus();
+    let of_vcpus = vcpus.iter().filter_map(|vcpu| {
+        let pin = domain.vcpupins.get(&vcpu).or(common);
+        held(Target::VcpuPin(vcpu), pin)
+    });
+    let of_emulator = held(Target::EmulatorPin, domain.emulatorpin.as_ref());
+    let iothreads = &domain.iothreadpins;
+    let of_iothreads = iothreads
+        .iter()
+        .filter_map(|(id, pin)| held(Target::IothreadPin(*id), Some(pin)));
+    let mut seen = BTreeSet::new();
+    of_vcpus
+        .chain(of_emulator)
+        .chain(of_iothreads)
+        .filter(|pin| !pin.is_empty() && seen.insert(pin.clone()))
+        .collect()
+}
+
+/// What memory the guest uses and where: a piece a cell, one for a guest without cells. Pages are taken for all of
+/// `<memory>`, whatever the balloon does. `default_page` tells the host's default huge page size, which
+/// `<hugepages/>` without a size means.
+pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() -> KiB) -> Vec<MemoryUse> {
+    let nodes_of = |memory: &NumaMemory| {
+        let nodes = if memory.auto {
+            numad
+        } else {
+            memory.nodeset.as_ref()
+        };
+        nodes.cloned().unwrap_or_default()
+    };
+    // With placement='auto' and no numatune of its own libvirt binds the memory to numad's nodes too.
+    let auto = numad.filter(|_| domain.vcpu_placement_auto).cloned();
+    let everywhere = domain
+        .numatune
+        .as_ref()
+        .map(nodes_of)
+        .or(auto)
+        .unwrap_or_default();
+    if domain.cells.is_empty() {
+        return vec![MemoryUse {
+            amount: domain.all_memory(),
+            page: page_of(domain, NodeId(0), &default_page),
+            nodes: everywhere,
+        }];
+    }
+    let of_cell = |cell: &Cell| MemoryUse {
+        amount: domain.memory_of(cell),
+        page: page_of(domain, NodeId(cell.id.0), &default_page),
+        nodes: domain
+            .memnodes
+            .get(&cell.id)
+            .map_or_else(|| everywhere.clone(), nodes_of),
+    };
+    domain.cells.iter().map(of_cell).collect()
+}
+
+/// The huge page size of a guest cell: that of a `<page>` whose nodeset (guest cells) names it, else of the one for all.
+fn page_of(domain: &Domain, cell: NodeId, default_page: &dyn Fn() -> KiB) -> Option<KiB> {
+    let pages = &domain.hugepages.as_ref()?.pages;
+    if pages.is_empty() {
+        return Some(default_page());
+    }
+    let named = pages
+        .iter()
+        .find(|(_, cells)| cells.as_ref().is_some_and(|cells| cells.contains(cell)));
+    named
+        .or_else(|| pages.iter().find(|(_, cells)| cells.is_none()))
+        .map(|(size, _)| *size)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::rewrite::Head;
+    use crate::types::cpulist;
+    use crate::types::ids::{IothreadId, VcpuId};
+    use crate::types::setting::Setting;
+
+    fn guest(inner: &str) -> GuestXml {
+        let text = format!("<domain type='kvm'><name>g</name><memory>4194304</memory>{inner}</domain>");
+        GuestXml::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn each_mask_of_a_thread_once() {
+        // XML, numad's CPUs, pins
+        let rows: &[(&str, Option<&str>, &[&str])] = &[
+            ("<vcpu>4</vcpu>", None, &[]),
+            ("<vcpu cpuset='4-7'>4</vcpu>", None, &["4-7"]),
+            (
+                "<vcpu cpuset='4-7'>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/></cputune>",
+                None,
+                &["1", "4-7"],
+            ),
+            (
+                "<vcpu cpuset='0-7'>1</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/></cputune>",
+                None,
+                &["1"],
+            ),
+            (
+                "<vcpu current='1'>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='9'/></cputune>",
+                None,
+                &["1", "9"],
+            ),
+            (
+                "<vcpu>1</vcpu><iothreads>1</iothreads><cputune><emulatorpin cpuset='0,8'/><iothreadpin iothread='1' cpuset='3'/></cputune>",
+                None,
+                &["0,8", "3"],
+            ),
+            ("<vcpu placement='auto'>2</vcpu>", Some("0-3"), &["0-3"]),
+            ("<vcpu placement='auto'>2</vcpu>", None, &[]),
+            ("<vcpu placement='static'>2</vcpu>", Some("0-3"), &[]),
+        ];
+        for row in rows {
+            let numad = row.1.map(|list| cpulist::parse(list).unwrap());
+            let expected: Vec<CpuSet> = row.2.iter().map(|list| cpulist::parse(list).unwrap()).collect();
+            assert_eq!(pins(&guest(row.0), numad.as_ref()), expected, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn memory_by_cell_and_page() {
+        let cells = "<vcpu>2</vcpu><cpu><numa><cell id='0' cpus='0' memory='1048576'/><cell id='1' cpus='1' memory='3145728'/></numa></cpu>";
+        // XML, numad's nodes, pieces (GiB, page in KiB, nodes)
+        type Piece = (u64, Option<u64>, &'static str);
+        let rows: Vec<(String, Option<&str>, Vec<Piece>)> = vec![
+            ("<vcpu>1</vcpu>".into(), None, vec![(4, None, "")]),
+            (
+                "<vcpu>1</vcpu><currentMemory>1024</currentMemory><numatune><memory mode='strict' nodeset='1'/></numatune>".into(),
+                None,
+                vec![(4, None, "1")],
+            ),
+            (
+                "<vcpu>1</vcpu><memoryBacking><hugepages/></memoryBacking>".into(),
+                None,
+                vec![(4, Some(2048), "")],
+            ),
+            (
+                "<vcpu>1</vcpu><memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>".into(),
+                None,
+                vec![(4, Some(1 << 20), "")],
+            ),
+            ("<vcpu placement='auto'>1</vcpu>".into(), Some("0"), vec![(4, None, "0")]),
+            (
+                "<vcpu>1</vcpu><numatune><memory mode='strict' placement='auto'/></numatune>".into(),
+                Some("1"),
+                vec![(4, None, "1")],
+            ),
+            (cells.into(), None, vec![(1, None, ""), (3, None, "")]),
+            (
+                format!("{cells}<numatune><memory mode='preferred' nodeset='0'/><memnode cellid='1' mode='strict' nodeset='1'/></numatune>"),
+                None,
+                vec![(1, None, "0"), (3, None, "1")],
+            ),
+            (
+                format!("{cells}<memoryBacking><hugepages><page size='2048' nodeset='1'/></hugepages></memoryBacking>"),
+                None,
+                vec![(1, None, ""), (3, Some(2048), "")],
+            ),
+            (
+                format!("{cells}<memoryBacking><hugepages><page size='1048576'/><page size='2048' nodeset='1'/></hugepages></memoryBacking>"),
+                None,
+                vec![(1, Some(1 << 20), ""), (3, Some(2048), "")],
+            ),
+        ];
+        for (xml, numad, expected) in rows {
+            let numad = numad.map(|list| cpulist::parse(list).unwrap());
+            let got: Vec<(u64, Option<u64>, String)> =
+                memory(&guest(&xml).domain, numad.as_ref(), || KiB(2048))
+                    .iter()
+                    .map(|uses| {
+                        (
+                            uses.amount.0 >> 20,
+                            uses.page.map(|page| page.0),
+                            uses.nodes.to_string(),
+                        )
+                    })
+                    .collect();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(a, b, c)| (a, b, c.to_string()))
+                .collect();
+            assert_eq!(got, expected, "{xml}");
+        }
+    }
+
+    /// A guest's text with these pins written by virtfit.
+    fn tuned(on_no_fit: OnNoFit, pins: &[(Target, &str)]) -> String {
+        let settings: Vec<Setting> = pins
+            .iter()
+            .map(|(target, cpus)| Setting {
+                target: target.clone(),
+                value: Value::Cpus(cpulist::parse(cpus).unwrap()),
+                why: String::new(),
+                guest_visible: false,
+            })
+            .collect();
+        let head = Head {
+            profile: "fit".into(),
+            policy_digest: "0".into(),
+            shape: rewrite::Shape::default(),
+            withheld: cpulist::parse("3,11").unwrap(),
+            on_no_fit,
+        };
+        let text = "<domain type='kvm'><name>g</name><memory>1024</memory><vcpu>2</vcpu><iothreads>1</iothreads></domain>";
+        rewrite::apply(&Document::parse(text).unwrap(), &settings, &head).unwrap()
+    }
+
+    #[test]
+    fn virtfits_own_pins_are_told_apart() {
+        let [zero, one] = [0, 1].map(|vcpu| Target::VcpuPin(VcpuId(vcpu)));
+        let iothread = Target::IothreadPin(IothreadId(1));
+        let own = [
+            (zero.clone(), "2"),
+            (one.clone(), "10"),
+            (Target::EmulatorPin, "0-1"),
+        ];
+        let floating = [(zero, "0-9"), (one, "0-9")];
+        let isolated = [(Target::EmulatorPin, "4"), (iothread, "5")];
+        // what, pins, an edit by hand, claimed, pins that hold
+        let rows = [
+            ("dedicated", &own[..], ("", ""), ("2,10", "2 10")),
+            (
+                "moved by hand",
+                &own,
+                ("cpuset='10'", "cpuset='11'"),
+                ("2", "2 11"),
+            ),
+            ("floating", &floating, ("", ""), ("", "")),
+            (
+                "floating, narrowed live",
+                &floating,
+                ("vcpu='1' cpuset='0-9'", "vcpu='1' cpuset='0-3'"),
+                ("", ""),
+            ),
+            (
+                "floating, then pinned by hand",
+                &floating,
+                ("vcpu='1' cpuset='0-9'", "vcpu='1' cpuset='5'"),
+                ("", "5"),
+            ),
+            (
+                "isolated emulator and iothread",
+                &isolated,
+                ("", ""),
+                ("4-5", "4 5"),
+            ),
+        ];
+        for (what, wrote, (from, to), (claimed, held)) in rows {
+            let text = tuned(OnNoFit::RunShared, wrote);
+            assert!(text.contains(from), "{what}: {text}");
+            let text = if from.is_empty() {
+                text
+            } else {
+                text.replace(from, to)
+            };
+            let guest = GuestXml::parse(&text).unwrap();
+            let pins: Vec<String> = pins(&guest, None).iter().map(CpuSet::to_string).collect();
+            assert_eq!(guest.wrote.to_string(), claimed, "{what}");
+            assert_eq!(pins.join(" "), held, "{what}");
+        }
+        let refuses = |on_no_fit| {
+            let guest = GuestXml::parse(&tuned(on_no_fit, &own)).unwrap();
+            assert_eq!(guest.withheld.to_string(), "3,11");
+            guest.refuses
+        };
+        assert!(refuses(OnNoFit::Refuse));
+        assert!(!refuses(OnNoFit::RunShared));
+    }
+
+    #[test]
+    fn a_provenance_of_another_version_is_as_good_as_none() {
+        let text = tuned(OnNoFit::Refuse, &[(Target::VcpuPin(VcpuId(0)), "2")]);
+        let guest = GuestXml::parse(&text.replace("version='1'", "version='9'")).unwrap();
+        assert_eq!(guest.wrote, CpuSet::new());
+        assert!(guest.unreadable.is_some());
+        assert_eq!(pins(&guest, None).len(), 1);
+    }
+}

@@ -1,0 +1,181 @@
+//! The small files of the ledger's folders, by name.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::time::SystemTime;
+
+use crate::hostfs::Root;
+use crate::ledger::reader::LedgerError;
+use crate::ledger::reader::cache::{Folder, Known, Listed};
+use crate::panics::guarded;
+
+/// The most bytes of a file that are read for other guests' sake. A guest of 4,096 vCPUs, each pinned and recorded, has about
+/// 1 MiB; who writes larger ones would make others wait.
+pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
+/// The most bytes of a folder's files that one reading parses, the smallest files first. Those left over are parsed by the
+/// next readings of whoever remembers what the others said.
+pub const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
+
+/// One file of a folder.
+pub(crate) struct Found<'l, T> {
+    /// Its name without `.xml` or `.json`: libvirt names files after guests.
+    pub stem: &'l str,
+    /// What it says, or why that is not known.
+    pub said: Result<T, String>,
+    /// Left to the next reading: this one had read [`MAX_BYTES_AT_ONCE`].
+    pub left_over: bool,
+}
+
+/// Where a file is, for messages.
+pub(crate) fn shown(root: &Root, folder: &str, stem: &str, extension: &str) -> String {
+    let path = root.path(folder).join(format!("{stem}.{extension}"));
+    path.display().to_string()
+}
+
+/// All files `*.EXTENSION` of a folder that were listed, by name. Those that vanish meanwhile never were; folders are not meant.
+pub(crate) fn files<'l, T: Clone>(
+    root: &Root,
+    folder: &str,
+    extension: &str,
+    now: SystemTime,
+    known: &'l mut Folder<T>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<Found<'l, T>>, LedgerError> {
+    known.keep_listed();
+    let watched = known.listing.is_watched();
+    let Folder { listing, known } = known;
+    let mut found = Vec::with_capacity(listing.files().len());
+    let left = left_over(listing.files(), known);
+    for Listed { stem, stamp } in listing.files() {
+        // The stamp is older than what is read: what is written between the two has another one, and is read next time.
+        let before = stamp.and_then(|stamp| known.get(stem, stamp));
+        let said = match before {
+            Some(said) => said.clone(),
+            None if stamp.is_some_and(|stamp| stamp.size() > MAX_BYTES) || left.contains(stem) => {
+                let size = stamp.map_or(0, |stamp| stamp.size());
+                let left_over = left.contains(stem);
+                let why = match left_over {
+                    true => format!("not read yet: {size} bytes, beside smaller files of many guests"),
+                    false => format!("not read: {size} bytes, more than any guest needs ({MAX_BYTES})"),
+                };
+                found.push(Found {
+                    stem,
+                    said: Err(why),
+                    left_over,
+                });
+                continue;
+            }
+            None => match root.read(format!("{folder}/{stem}.{extension}")) {
+                Ok(text) => {
+                    // A file that virtfit itself fails on is one that cannot be read: the others go on.
+                    let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(format!("failed: {bug}")));
+                    if let Some(stamp) = stamp {
+                        known.put(stem, *stamp, now, watched, said.clone());
+                    }
+                    said
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::NotFound | ErrorKind::InvalidInput => continue,
+                    ErrorKind::PermissionDenied => return Err(error.into()),
+                    _ => Err(error
+                        .to_string()
+                        .trim_start_matches(&format!("{}: ", shown(root, folder, stem, extension)))
+                        .to_string()),
+                },
+            },
+        };
+        found.push(Found {
+            stem,
+            said,
+            left_over: false,
+        });
+    }
+    Ok(found)
+}
+
+/// The stems of the files to leave to the next reading: the largest ones, where all that are not known yet are more than
+/// [`MAX_BYTES_AT_ONCE`] together.
+fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
+    let unknown = files.iter().filter_map(|Listed { stem, stamp }| {
+        let stamp = (*stamp)?;
+        let counts = stamp.size() <= MAX_BYTES && known.get(stem, stamp).is_none();
+        counts.then(|| (stamp.size(), stem.as_str()))
+    });
+    let mut unknown: Vec<(u64, &str)> = unknown.collect();
+    let all = unknown
+        .iter()
+        .fold(0u64, |sum, (size, _)| sum.saturating_add(*size));
+    if all <= MAX_BYTES_AT_ONCE {
+        return BTreeSet::new();
+    }
+    unknown.sort_unstable();
+    let mut sum = 0u64;
+    let beyond = unknown.iter().filter(|(size, _)| {
+        sum = sum.saturating_add(*size);
+        sum > MAX_BYTES_AT_ONCE
+    });
+    beyond.map(|(_, stem)| (*stem).to_string()).collect()
+}
+
+/// The stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise (`.xml.new`).
+pub fn stems(root: &Root, folder: &str, extension: &str) -> io::Result<Vec<String>> {
+    let names = root.list(folder)?;
+    Ok(names
+        .iter()
+        .filter_map(|name| stem(name, extension))
+        .map(str::to_string)
+        .collect())
+}
+
+/// A name without its extension; `None` for other names.
+pub(crate) fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
+    let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+    Some(stem).filter(|stem| !stem.is_empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::hostfs::changed_folders::Folders;
+    use crate::ledger::reader::cache::List;
+
+    #[test]
+    fn large_files_are_left_to_the_next_readings() {
+        let dir = tempfile::tempdir().unwrap();
+        let mib = 1 << 20;
+        // 13.5 MiB to read, one of which is too large for ever.
+        for (name, size) in [("far", 3 * mib), ("small", 1), ("half", mib / 2)] {
+            std::fs::write(dir.path().join(format!("{name}.xml")), vec![b' '; size]).unwrap();
+        }
+        for number in 0..13 {
+            std::fs::write(dir.path().join(format!("{number}.xml")), vec![b' '; mib]).unwrap();
+        }
+        let root = Root::new(dir.path());
+        let mut folder: Folder<usize> = Folder::default();
+        let later = SystemTime::now() + std::time::Duration::from_secs(9);
+        let mut left = Vec::new();
+        for _ in 0..3 {
+            let mut folders = Folders::default();
+            folder
+                .listing
+                .look(&root, "/", "xml", &mut folders, List::Stamped)
+                .unwrap();
+            let found = files(&root, "/", "xml", later, &mut folder, |text| Ok(text.len())).unwrap();
+            assert!(
+                found
+                    .iter()
+                    .any(|file| file.stem == "small" && file.said == Ok(1))
+            );
+            let far = found.iter().find(|file| file.stem == "far").unwrap();
+            assert!(
+                far.said
+                    .as_ref()
+                    .unwrap_err()
+                    .contains("more than any guest needs")
+            );
+            left.push(found.iter().filter(|file| file.left_over).count());
+        }
+        assert_eq!(left, [2, 0, 0]);
+    }
+}

@@ -1,0 +1,311 @@
+//! Reads the whole ledger below a root: status files, reservations, definitions.
+
+pub mod cache;
+pub mod files;
+pub mod promises;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::ledger::reader::cache::{Cache, Folder, List};
+use crate::ledger::reader::files::{files, shown};
+use crate::types::idset::CpuSet;
+
+use crate::hostfs::Root;
+use crate::ledger::live_pins;
+use crate::ledger::live_pins::Records;
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::taken::same_guest;
+use crate::ledger::undecided::{self, Undecided};
+use crate::ledger::{Claim, Holder, Ledger, claims, status};
+use crate::types::ids::KiB;
+
+/// The huge page size `<hugepages/>` means where `/proc/meminfo` does not tell: that of x86 and most arm64 hosts.
+const USUAL_PAGE: KiB = KiB(2048);
+
+/// The ledger as read, and what came up.
+#[derive(serde::Serialize, serde::Deserialize, Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Who holds and claims what.
+    pub ledger: Ledger,
+    /// What could not be taken into account, one line each, for people.
+    pub warnings: Vec<String>,
+    /// Names of the guests that have a status file: they run or start.
+    pub running: BTreeSet<String>,
+    /// Names of the guests libvirt starts by itself.
+    pub autostart: BTreeSet<String>,
+    /// The valid reservations, as they are in their files; [`Ledger::holders`] has them too.
+    pub reservations: Vec<Reservation>,
+    /// Guests that started undecided: whether others hold their CPUs too is not known. For people.
+    pub undecided: Vec<Undecided>,
+}
+
+/// Why who holds what is not known. The errors name the file or folder.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// An ordinary user may not look.
+    #[error(
+        "cannot read who holds what: {0}: run it as root (members of group libvirt ask virtfitd), or give --assume-empty"
+    )]
+    Denied(io::Error),
+    /// Anything else the kernel said.
+    #[error("cannot read who holds what: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for LedgerError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::PermissionDenied => Self::Denied(error),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// Reads everything of a host. A folder that does not exist is fine: there is no libvirt, or no reservation yet.
+///
+/// # Errors
+/// A folder cannot be read, or a file may not be. What is there but makes no sense is a warning.
+pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
+    read_with(root, now, &mut Cache::default()).map(Arc::unwrap_or_clone)
+}
+
+/// As [`read`], with what was read before: only files that changed since are read again, and while none did it is the same reading.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<Reading>, LedgerError> {
+    cache.folders.take_note();
+    let default_page = *cache.default_page.get_or_insert_with(|| default_huge_page(root));
+    let folders = &mut cache.folders;
+    cache
+        .live
+        .look(root, live_pins::FOLDER, "json", folders, List::Stamped)
+        .ok();
+    cache
+        .status
+        .listing
+        .look(root, status::FOLDER, "xml", folders, List::Stamped)?;
+    cache
+        .reservations
+        .listing
+        .look(root, reservation::FOLDER, "json", folders, List::Stamped)?;
+    cache
+        .undecided
+        .listing
+        .look(root, undecided::FOLDER, "json", folders, List::Stamped)?;
+    cache
+        .definitions
+        .listing
+        .look(root, claims::FOLDER, "xml", folders, List::Stamped)?;
+    // A link's name tells, wherever it leads.
+    cache
+        .autostart
+        .look(root, claims::AUTOSTART_FOLDER, "xml", folders, List::Named)?;
+    let times = cache.times();
+    if let Some(last) = &cache.last
+        && last.times == times
+        && last.void.is_empty()
+        && promises::all_count(root, now, &last.reading)
+    {
+        return Ok(Arc::clone(&last.reading));
+    }
+    let glance = promises::glance_at(root, now, cache)?;
+    if let Some(last) = &cache.last
+        && last.times == times
+        && last.void == glance.void
+    {
+        return Ok(Arc::clone(&last.reading));
+    }
+    if cache.pinned.times != Some(cache.live.times()) {
+        let mut warnings = Vec::new();
+        let records = Records::read(root, &mut warnings);
+        if records != cache.pinned.records {
+            cache.status.forget();
+        }
+        cache.pinned = cache::Pinned {
+            times: Some(cache.live.times()),
+            records,
+            warnings,
+        };
+    }
+    let mut reading = Reading {
+        warnings: cache.pinned.warnings.clone(),
+        running: BTreeSet::clone(&glance.running),
+        ..Reading::default()
+    };
+    let pinned = &cache.pinned.records;
+    let parse = |text: &str| {
+        let holder = status::parse_with(text, default_page, pinned);
+        holder.map(Arc::new).map_err(|error| error.to_string())
+    };
+    let mut left_over = false;
+    for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
+        left_over |= file.left_over;
+        match file.said {
+            Ok(holder) => reading.ledger.holders.push(holder),
+            Err(error) => reading.warnings.push(format!(
+                "{}: {error}: what this guest holds is known only from its reservation, if it has one",
+                shown(root, status::FOLDER, file.stem, "xml")
+            )),
+        }
+    }
+    let mut holders = Holders::of(std::mem::take(&mut reading.ledger.holders));
+    for reservation in &glance.reservations {
+        let moves = reservation.pins.is_some();
+        holders.merge(reservation.holder(), moves);
+    }
+    reading.ledger.holders = holders.all;
+    reading.warnings.extend(glance.warnings);
+    reading.reservations = glance.reservations;
+    add_undecided(root, now, &mut cache.undecided, &mut reading)?;
+    reading.autostart = BTreeSet::clone(&cache.autostart.names());
+    left_over |= add_claims(root, now, &mut cache.definitions, &mut reading)?;
+    let reading = Arc::new(reading);
+    // What was left over is read the next time, though nothing happened.
+    cache.last = (!left_over).then(|| cache::Last {
+        times,
+        void: glance.void,
+        reading: Arc::clone(&reading),
+    });
+    Ok(reading)
+}
+
+fn add_undecided(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Undecided>,
+    reading: &mut Reading,
+) -> Result<(), LedgerError> {
+    let parse = |text: &str| Undecided::from_json(text).map_err(|error| error.to_string());
+    for file in files(root, undecided::FOLDER, "json", now, known, parse)? {
+        match file.said {
+            Ok(mark) => reading.undecided.push(mark),
+            Err(error) => {
+                let path = shown(root, undecided::FOLDER, file.stem, "json");
+                reading.warnings.push(format!("{path}: {error}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Seconds since the epoch; 0 before it.
+pub(crate) fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Who holds something, one entry a guest, found by UUID or name.
+struct Holders {
+    all: Vec<Arc<Holder>>,
+    by_uuid: HashMap<String, usize>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Holders {
+    fn of(all: Vec<Arc<Holder>>) -> Self {
+        let mut holders = Self {
+            all: Vec::with_capacity(all.len()),
+            by_uuid: HashMap::new(),
+            by_name: HashMap::new(),
+        };
+        for holder in all {
+            holders.push(holder);
+        }
+        holders
+    }
+
+    fn push(&mut self, holder: Arc<Holder>) {
+        let at = self.all.len();
+        // The first of two is the one that is found.
+        self.by_name.entry(holder.name.clone()).or_insert(at);
+        if !holder.uuid.is_empty() {
+            self.by_uuid.entry(holder.uuid.to_ascii_lowercase()).or_insert(at);
+        }
+        self.all.push(holder);
+    }
+
+    /// The same guest's entry, as [`same_guest`] tells.
+    fn find(&self, other: &Holder) -> Option<usize> {
+        let same = |at: &usize| {
+            let holder = self.all.get(*at)?;
+            same_guest((&holder.uuid, &holder.name), (&other.uuid, &other.name)).then_some(*at)
+        };
+        let by_uuid = self.by_uuid.get(&other.uuid.to_ascii_lowercase()).and_then(same);
+        by_uuid.or_else(|| self.by_name.get(&other.name).and_then(same))
+    }
+
+    /// Adds what a guest was promised. A guest that runs keeps it until its release, as pins that are not in its XML are set only
+    /// after it started. One that `moves` was promised other CPUs than its XML pins it to, or none: until it is moved, the CPUs of
+    /// its XML are not its own, but those of whoever was promised them. Where its memory is, its status file knows better.
+    fn merge(&mut self, reserved: Holder, moves: bool) {
+        let running = self.find(&reserved);
+        let Some(holder) = running.and_then(|at| self.all.get_mut(at)) else {
+            self.push(Arc::new(reserved));
+            return;
+        };
+        let holder = Arc::make_mut(holder);
+        if moves && !holder.set_live {
+            holder.pins.clear();
+        }
+        let pinned = |pin: &CpuSet| holder.pins.contains(pin);
+        let more: Vec<CpuSet> = reserved.pins.into_iter().filter(|pin| !pinned(pin)).collect();
+        holder.pins.extend(more);
+        holder.promised.extend_from(&reserved.withheld);
+    }
+}
+
+/// Adds what definitions claim; whether some were left to the next reading.
+fn add_claims(
+    root: &Root,
+    now: SystemTime,
+    known: &mut Folder<Arc<Claim>>,
+    reading: &mut Reading,
+) -> Result<bool, LedgerError> {
+    let running: BTreeSet<&str> = reading
+        .ledger
+        .holders
+        .iter()
+        .map(|holder| holder.uuid.as_str())
+        .collect();
+    let mut found: Vec<Claim> = Vec::new();
+    let parse = |text: &str| {
+        let claim = claims::parse(text, false);
+        claim.map(Arc::new).map_err(|error| error.to_string())
+    };
+    let mut left_over = false;
+    for file in files(root, claims::FOLDER, "xml", now, known, parse)? {
+        left_over |= file.left_over;
+        match file.said {
+            Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
+            Ok(claim) => found.push(Claim {
+                autostart: reading.autostart.contains(file.stem),
+                ..Claim::clone(&claim)
+            }),
+            Err(error) => {
+                let path = shown(root, claims::FOLDER, file.stem, "xml");
+                reading
+                    .warnings
+                    .push(format!("{path}: {error}: what it claims does not count"));
+            }
+        }
+    }
+    reading.ledger.claims = found;
+    Ok(left_over)
+}
+
+/// `Hugepagesize:` of `/proc/meminfo`.
+pub(crate) fn default_huge_page(root: &Root) -> KiB {
+    let meminfo = root.read("/proc/meminfo").unwrap_or_default();
+    let size = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("Hugepagesize:"))
+        .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
+    size.filter(|size| *size > 0).map_or(USUAL_PAGE, KiB)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

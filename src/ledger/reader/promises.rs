@@ -1,0 +1,128 @@
+//! What can have changed since a decision was made, looked at again under the lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::host::libvirt_process;
+use crate::hostfs::Root;
+use crate::ledger::reader::cache::{Cache, List};
+use crate::ledger::reader::files::{files, shown};
+use crate::ledger::reader::{LedgerError, Reading, seconds};
+use crate::ledger::reservation::{self, Daemon, Reservation};
+use crate::ledger::status;
+
+/// What can change within moments, read without opening any guest's XML.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// The reservations that count.
+    pub reservations: Vec<Reservation>,
+    /// Files of those that do not count any more, by stem.
+    pub void: Vec<String>,
+    /// Names of the guests that have a status file.
+    pub running: Arc<BTreeSet<String>>,
+    /// What could not be read, for people.
+    pub warnings: Vec<String>,
+}
+
+/// Reservations and the names of the guests that run: what has to be looked at again under the lock.
+///
+/// # Errors
+/// As [`read`](crate::ledger::reader::read).
+pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    glance_with(root, now, &mut Cache::default())
+}
+
+/// As [`glance`], with what was read before.
+///
+/// # Errors
+/// As [`read`](crate::ledger::reader::read).
+pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
+    cache.folders.take_note();
+    let folders = &mut cache.folders;
+    cache
+        .status
+        .listing
+        .look(root, status::FOLDER, "xml", folders, List::Stamped)?;
+    cache
+        .reservations
+        .listing
+        .look(root, reservation::FOLDER, "json", folders, List::Stamped)?;
+    glance_at(root, now, cache)
+}
+
+/// Whether the reservations of a reading still count, of which nothing but time and processes may have changed since.
+pub(crate) fn all_count(root: &Root, now: SystemTime, reading: &Reading) -> bool {
+    let mut voids = Voids::at(root, now);
+    let mut all = reading.reservations.iter();
+    all.all(|reservation| voids.why(reservation, &reading.running).is_none())
+}
+
+/// Why reservations do not count any more.
+struct Voids<'r> {
+    root: &'r Root,
+    since: u64,
+    boot_id: Option<String>,
+    /// Mostly one daemon ran all hooks.
+    daemons: BTreeMap<u32, Daemon>,
+}
+
+impl<'r> Voids<'r> {
+    fn at(root: &'r Root, now: SystemTime) -> Self {
+        Self {
+            root,
+            since: seconds(now),
+            boot_id: libvirt_process::boot_id(root),
+            daemons: BTreeMap::new(),
+        }
+    }
+
+    /// As [`Reservation::void`].
+    fn why(&mut self, reservation: &Reservation, running: &BTreeSet<String>) -> Option<&'static str> {
+        let has_status = running.contains(&reservation.name);
+        let pid = reservation.pid;
+        // Of a guest that runs it does not matter.
+        let daemon = match has_status {
+            true => Daemon::Unknown,
+            false => *self
+                .daemons
+                .entry(pid)
+                .or_insert_with(|| libvirt_process::daemon(self.root, pid)),
+        };
+        reservation.void(self.since, self.boot_id.as_deref(), daemon, has_status)
+    }
+}
+
+/// A glance at what is listed.
+pub(crate) fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
+    let mut glance = Glance {
+        running: cache.status.listing.names(),
+        ..Glance::default()
+    };
+    let mut voids = Voids::at(root, now);
+    let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
+    let path = |stem: &str| shown(root, reservation::FOLDER, stem, "json");
+    for file in files(
+        root,
+        reservation::FOLDER,
+        "json",
+        now,
+        &mut cache.reservations,
+        parse,
+    )? {
+        let reservation = match file.said {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                glance.warnings.push(format!("{}: {error}", path(file.stem)));
+                continue;
+            }
+        };
+        if let Some(why) = voids.why(&reservation, &glance.running) {
+            log::debug!("{}: void: {why}", path(file.stem));
+            glance.void.push(file.stem.to_string());
+            continue;
+        }
+        glance.reservations.push(reservation);
+    }
+    Ok(glance)
+}

@@ -1,0 +1,386 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use super::*;
+use crate::ledger::reader::promises::{glance, glance_with};
+use crate::ledger::reservation::{ReservedMemory, VERSION};
+use crate::types::cpulist;
+
+const NOW: u64 = 1_000_000;
+
+/// A host root that goes when it is dropped.
+struct Host(tempfile::TempDir);
+
+impl Host {
+    fn new() -> Self {
+        let root = Self(tempfile::tempdir().unwrap());
+        root.write("proc/sys/kernel/random/boot_id", "b0\n");
+        root
+    }
+
+    fn write(&self, path: &str, text: &str) -> &Self {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn status(&self, name: &str, pins: &[&str]) -> &Self {
+        let text = format!(
+            "<domstatus state='running' reason='booted' pid='1'>{}</domstatus>",
+            domain(name, pins, "")
+        );
+        self.write(&format!("run/libvirt/qemu/{name}.xml"), &text)
+    }
+
+    fn reserve(&self, name: &str, cpus: &str, change: impl FnOnce(&mut Reservation)) -> &Self {
+        let mut reservation = Reservation {
+            version: VERSION,
+            uuid: uuid(name),
+            name: name.into(),
+            cpus: cpulist::parse(cpus).unwrap(),
+            withheld: CpuSet::new(),
+            memory: vec![ReservedMemory {
+                node: None,
+                page_kib: None,
+                kib: KiB(7),
+            }],
+            boot_id: "b0".into(),
+            pid: 77,
+            start_time: 5,
+            tentative_until: None,
+            written_at: NOW,
+            pins: None,
+        };
+        change(&mut reservation);
+        let text = reservation.to_json().unwrap();
+        self.write(&format!("run/virtfit/reservations/{}.json", uuid(name)), &text)
+    }
+
+    fn daemon(&self, pid: u32, start: u64) -> &Self {
+        let text = format!("{pid} (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0");
+        self.write(&format!("proc/{pid}/stat"), &text)
+    }
+
+    fn read(&self) -> Reading {
+        read(&Root::new(self.0.path()), UNIX_EPOCH + Duration::from_secs(NOW)).unwrap()
+    }
+}
+
+/// A UUID that is the name's alone; names of up to six letters.
+fn uuid(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("8c1f6f0e-0000-4000-8000-{digits:0>12}")
+}
+
+fn domain(name: &str, pins: &[&str], metadata: &str) -> String {
+    let pins: String = pins
+        .iter()
+        .enumerate()
+        .map(|(vcpu, cpus)| format!("<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>"))
+        .collect();
+    format!(
+        "<domain type='kvm'><name>{name}</name><uuid>{}</uuid><memory>1024</memory><vcpu>4</vcpu>{metadata}<cputune>{pins}</cputune></domain>",
+        uuid(name)
+    )
+}
+
+fn pins(holder: &Holder) -> String {
+    holder
+        .pins
+        .iter()
+        .map(CpuSet::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn no_libvirt_is_an_empty_ledger() {
+    assert_eq!(Host::new().read(), Reading::default());
+    let nowhere = read(&Root::new("/nonexistent-root"), UNIX_EPOCH).unwrap();
+    assert_eq!(nowhere, Reading::default());
+}
+
+#[test]
+fn running_guests_and_reservations_are_one_entry_a_guest() {
+    let root = Host::new();
+    root.status("db", &["2", "3"])
+        .status("web", &["0-7"])
+        .daemon(77, 5);
+    root.reserve("db", "2,9", |_| {}).reserve("new", "4-5", |_| {});
+    let reading = root.read();
+    let shown: Vec<_> = reading
+        .ledger
+        .holders
+        .iter()
+        .map(|holder| (holder.name.as_str(), pins(holder), holder.reservation))
+        .collect();
+    let expected = [
+        ("db", "2 3 9".to_string(), false),
+        ("web", "0-7".to_string(), false),
+        ("new", "4 5".to_string(), true),
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!(reading.ledger.holders[0].memory[0].amount, KiB(1024));
+    assert_eq!(reading.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_was_read_before_changes_nothing() {
+    let root = Host::new();
+    let at = Root::new(root.0.path());
+    let path = |path: &str| root.0.path().join(path);
+    // The huge page size a kernel was started with stays.
+    root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
+    let mut caches = [Cache::default(), Cache::watching()];
+    let steps: [(&str, &dyn Fn()); 16] = [
+        ("a guest runs", &|| {
+            root.status("db", &["2"]).daemon(77, 5);
+        }),
+        ("one is promised", &|| {
+            root.reserve("new", "4-5", |_| {});
+        }),
+        ("another pin", &|| {
+            root.status("db", &["3"]);
+        }),
+        ("a broken definition", &|| {
+            root.write("etc/libvirt/qemu/db.xml", "<domain>");
+        }),
+        ("a definition", &|| {
+            root.write("etc/libvirt/qemu/web.xml", &domain("web", &["6"], ""));
+        }),
+        ("autostart", &|| {
+            fs::create_dir_all(path("etc/libvirt/qemu/autostart")).unwrap();
+            symlink("../web.xml", path("etc/libvirt/qemu/autostart/web.xml")).unwrap();
+        }),
+        ("a broken status file", &|| {
+            root.write("run/libvirt/qemu/db.xml", "<domstatus");
+        }),
+        ("the libvirt daemon ends", &|| {
+            root.daemon(77, 6);
+        }),
+        ("and is there", &|| {
+            root.daemon(77, 5);
+        }),
+        ("another boot", &|| {
+            root.reserve("new", "6", |reservation| reservation.boot_id = "b1".into());
+        }),
+        ("undecided", &|| {
+            let mark = format!(
+                "{{\"uuid\":\"{}\",\"name\":\"x\",\"why\":\"y\",\"written_at\":1}}",
+                uuid("x")
+            );
+            root.write(&format!("run/virtfit/undecided/{}.json", uuid("x")), &mark);
+        }),
+        ("a broken live mask", &|| {
+            root.write(&format!("run/virtfit/live/{}.json", uuid("db")), "{");
+        }),
+        ("a status file that is a link", &|| {
+            root.write("elsewhere.xml", "<domstatus");
+            symlink(path("elsewhere.xml"), path("run/libvirt/qemu/l.xml")).unwrap();
+            fs::hard_link(path("elsewhere.xml"), path("run/libvirt/qemu/h.xml")).unwrap();
+        }),
+        ("what it leads to", &|| {
+            root.write(
+                "elsewhere.xml",
+                &format!("<domstatus>{}</domstatus>", domain("l", &["9"], "")),
+            );
+        }),
+        ("a guest ends", &|| {
+            fs::remove_file(path("run/libvirt/qemu/db.xml")).unwrap()
+        }),
+        ("all is gone", &|| fs::remove_dir_all(path("run")).unwrap()),
+    ];
+    for (what, step) in steps {
+        step();
+        // Now, when the files are young, and much later, when they have rested.
+        for now in [SystemTime::now(), UNIX_EPOCH + Duration::from_secs(NOW)] {
+            for cache in &mut caches {
+                for _ in 0..2 {
+                    assert_eq!(
+                        glance_with(&at, now, cache).unwrap(),
+                        glance(&at, now).unwrap(),
+                        "{what}"
+                    );
+                    let cached = read_with(&at, now, cache).unwrap();
+                    assert_eq!(*cached, read(&at, now).unwrap(), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// A host whose libvirt runs one guest and starts another.
+fn with_one_that_runs_and_one_that_starts() -> Host {
+    let root = Host::new();
+    root.status("db", &["2"])
+        .reserve("new", "4", |_| {})
+        .daemon(77, 5);
+    root
+}
+
+#[test]
+fn a_ledger_in_which_nothing_happened_is_the_same() {
+    let root = with_one_that_runs_and_one_that_starts();
+    let at = Root::new(root.0.path());
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let mut cache = Cache::watching();
+    let mut read = || read_with(&at, now, &mut cache).unwrap();
+    read();
+    let first = read();
+    assert!(Arc::ptr_eq(&first, &read()));
+    root.reserve("new", "5", |_| {});
+    assert!(!Arc::ptr_eq(&first, &read()));
+}
+
+#[test]
+fn who_was_not_there_when_it_was_read_is_noticed() {
+    let root = with_one_that_runs_and_one_that_starts();
+    let at = Root::new(root.0.path());
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let mut cache = Cache::watching();
+    // what happens, and whether a decision made before still holds
+    let steps: [(&str, &dyn Fn(), bool); 5] = [
+        ("nothing", &|| {}, true),
+        (
+            "a policy",
+            &|| {
+                root.write("etc/virtfit/policy.toml", "");
+            },
+            true,
+        ),
+        (
+            "a reservation",
+            &|| {
+                root.reserve("other", "6", |_| {});
+            },
+            false,
+        ),
+        (
+            "the same one again",
+            &|| {
+                root.reserve("other", "6", |_| {});
+            },
+            false,
+        ),
+        (
+            "a guest runs",
+            &|| {
+                root.status("web", &["7"]);
+            },
+            false,
+        ),
+    ];
+    for (what, step, holds) in steps {
+        read_with(&at, now, &mut cache).unwrap();
+        let reading = read_with(&at, now, &mut cache).unwrap();
+        step();
+        assert_eq!(cache.is_as_it_was(&at, &reading), holds, "{what}");
+        let now = read_with(&at, now, &mut cache).unwrap();
+        assert_eq!(
+            *now,
+            read(&at, UNIX_EPOCH + Duration::from_secs(NOW)).unwrap(),
+            "{what}"
+        );
+        assert_eq!(
+            cache.is_as_it_was(&at, &reading),
+            holds,
+            "{what}: another was read since"
+        );
+    }
+    let mut blind = Cache::default();
+    let reading = read_with(&at, now, &mut blind).unwrap();
+    assert!(!blind.is_as_it_was(&at, &reading), "nobody watches");
+}
+
+#[test]
+fn void_reservations_do_not_count() {
+    type Change = fn(&mut Reservation);
+    // what, change, daemon's start, status file, counts
+    let rows: &[(&str, Change, Option<u64>, bool, bool)] = &[
+        ("valid", |_| {}, Some(5), false, true),
+        ("other boot", |r| r.boot_id = "b1".into(), Some(5), false, false),
+        ("daemon gone", |_| {}, None, false, false),
+        ("daemon gone, guest runs", |_| {}, None, true, true),
+        ("pid reused", |_| {}, Some(6), false, false),
+        (
+            "tentative",
+            |r| r.tentative_until = Some(NOW + 30),
+            Some(5),
+            false,
+            true,
+        ),
+        (
+            "tentative, over",
+            |r| r.tentative_until = Some(NOW),
+            Some(5),
+            false,
+            false,
+        ),
+    ];
+    for (what, change, start, runs, counts) in rows {
+        let root = Host::new();
+        root.reserve("g", "9", change);
+        if let Some(start) = start {
+            root.daemon(77, *start);
+        }
+        if *runs {
+            root.status("g", &["2"]);
+        }
+        let holders = root.read().ledger.holders;
+        assert_eq!(
+            holders.iter().any(|holder| pins(holder).contains('9')),
+            *counts,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_truncated_status_file_falls_back_to_the_reservation() {
+    let root = Host::new();
+    root.status("g", &["2"]).reserve("g", "2", |_| {});
+    let path = root.0.path().join("run/libvirt/qemu/g.xml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, &text[..text.len() / 2]).unwrap();
+    let reading = root.read();
+    assert_eq!(reading.ledger.holders.len(), 1);
+    assert_eq!(pins(&reading.ledger.holders[0]), "2");
+    assert!(reading.ledger.holders[0].reservation);
+    assert_eq!(reading.warnings.len(), 1, "{:?}", reading.warnings);
+    assert!(reading.running.contains("g"));
+}
+
+#[test]
+fn what_makes_no_sense_is_a_warning() {
+    let root = Host::new();
+    root.write("run/libvirt/qemu/a.xml", "<domstatus>")
+        .write("run/libvirt/qemu/a.pid", "1")
+        .write("run/libvirt/qemu/autostarted", "")
+        .write("run/virtfit/reservations/x.json", "{")
+        .write("run/virtfit/reservations/.x.json.1", "{")
+        .write("etc/libvirt/qemu/b.xml", "<domain>")
+        .write("etc/libvirt/qemu/b.xml.new", "<domain>")
+        .write("etc/libvirt/qemu/networks/default.xml", "<network/>");
+    fs::create_dir(root.0.path().join("run/libvirt/qemu/folder.xml")).unwrap();
+    let reading = root.read();
+    assert_eq!(reading.ledger, Ledger::default());
+    assert_eq!(reading.warnings.len(), 3, "{:#?}", reading.warnings);
+}
+
+#[test]
+fn five_hundred_guests_are_quick() {
+    let root = Host::new();
+    for n in 0..500 {
+        let name = format!("g{n}");
+        root.status(&name, &["2", "3"]);
+        root.write(
+            &format!("etc/libvirt/qemu/{name}.xml"),
+            &domain(&name, &["2", "3"], ""),
+        );
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(root.read().ledger.holders.len(), 500);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}

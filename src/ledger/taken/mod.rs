@@ -1,0 +1,103 @@
+//! What of a host is taken, seen by one guest: the ledger without that guest, under a policy's sets.
+//!
+//! `docs/design.md` section 3 has the rules. CPUs are here, pages and other memory in `taken/memory.rs`.
+
+mod memory;
+
+use crate::host::Host;
+use crate::ledger::{Holder, Ledger, Taken};
+use crate::policy::HostPolicy;
+use crate::policy::cpu_sets::floats;
+use crate::types::idset::CpuSet;
+
+/// What others hold, claim and use, for a guest of this UUID (or, where one of them has none, of this name).
+pub fn taken(
+    ledger: &Ledger,
+    guest_uuid: &str,
+    guest_name: &str,
+    host: &Host,
+    dedicated: &CpuSet,
+    host_policy: &HostPolicy,
+) -> Taken {
+    let own = |uuid: &str, name: &str| same_guest((guest_uuid, guest_name), (uuid, name));
+    let (mine, others): (Vec<&Holder>, Vec<&Holder>) = ledger
+        .holders
+        .iter()
+        .map(AsRef::as_ref)
+        .partition(|holder| own(&holder.uuid, &holder.name));
+    let mut taken = Taken::default();
+    for holder in &others {
+        for cpu in held(holder, host, dedicated, host_policy.share_cores).iter() {
+            taken.cpus.entry(cpu).or_insert_with(|| holder.name.clone());
+        }
+    }
+    for claim in ledger
+        .claims
+        .iter()
+        .filter(|claim| !own(&claim.uuid, &claim.name))
+    {
+        let claimed = if claim.autostart {
+            &mut taken.claimed_autostart
+        } else {
+            &mut taken.claimed_other
+        };
+        claimed.extend_from(&claim.cpus);
+        claimed.extend_from(&confirmed(&claim.withheld, &claim.cpus, host, dedicated));
+    }
+    taken.pages_free = memory::pages_free(&mine, &others, host, host_policy);
+    if host.memory_known {
+        taken.memory_free = memory::memory_free(&others, host, host_policy);
+    }
+    taken
+}
+
+/// UUIDs decide where both have one, else names do.
+pub fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
+    if a.0.is_empty() || b.0.is_empty() {
+        a.1 == b.1
+    } else {
+        a.0.eq_ignore_ascii_case(b.0)
+    }
+}
+
+/// Returns the CPUs a guest holds: its pins in the dedicated set, what is withheld for it, and, where cores are not shared, the
+/// siblings of what it holds. What its XML says is withheld counts as far as its pins confirm it.
+pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool) -> CpuSet {
+    let mut held = CpuSet::new();
+    for pin in holder.pins.iter().filter(|pin| !floats(pin, dedicated)) {
+        held.extend_from(&pin.intersection(dedicated));
+    }
+    let withheld = match holder.reservation {
+        true => holder.withheld.clone(),
+        false => confirmed(&holder.withheld, &held, host, dedicated),
+    };
+    if !share_cores {
+        held.extend_from(&siblings(&held, host));
+    }
+    held.extend_from(&withheld);
+    held.extend_from(&holder.promised);
+    held
+}
+
+/// Returns what of the CPUs that a guest's XML calls withheld can be so: siblings, in the dedicated set, of CPUs it is pinned to.
+/// The record in the XML is its author's to forge, and CPUs of the whole host could stand there.
+pub fn confirmed(withheld: &CpuSet, pinned: &CpuSet, host: &Host, dedicated: &CpuSet) -> CpuSet {
+    if withheld.is_empty() {
+        return CpuSet::new();
+    }
+    let pinned = pinned.intersection(dedicated);
+    let beside = siblings(&pinned, host).difference(&pinned);
+    withheld.intersection(&beside).intersection(dedicated)
+}
+
+/// Returns all CPUs of the cores that these CPUs are of.
+fn siblings(cpus: &CpuSet, host: &Host) -> CpuSet {
+    cpus.iter()
+        .filter_map(|cpu| host.core_of(cpu))
+        .flat_map(|core| core.cpus.iter().copied())
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::type_complexity)]
+mod tests;

@@ -1,0 +1,116 @@
+//! A definition as its file has it now.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
+
+use crate::hostfs;
+use crate::hostfs::{MAX_BYTES, Root};
+use crate::ledger::claims;
+use crate::types::digest;
+
+/// How long libvirt may take to write a file.
+const REWRITE: Duration = Duration::from_secs(5);
+
+/// The file of a definition, read at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// The guest's name by the file's name.
+    pub name: String,
+    /// All of it, passwords included: it is never logged.
+    pub text: String,
+    /// Digest of the text.
+    pub digest: String,
+    /// The file's inode: libvirt writes a new file each time.
+    inode: u64,
+    /// When it was written.
+    pub modified: Option<SystemTime>,
+}
+
+impl Definition {
+    /// Reads it; `None`: there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, is larger than [`MAX_BYTES`], or is not UTF-8.
+    pub fn read(root: &Root, name: &str) -> io::Result<Option<Self>> {
+        // A name is one component of a path.
+        if name.is_empty() || name.contains('/') {
+            return Ok(None);
+        }
+        let read = hostfs::optional(Self::read_file(root, name));
+        read.map_err(|error| {
+            let path = root.path(claims::path(name));
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })
+    }
+
+    fn read_file(root: &Root, name: &str) -> io::Result<Self> {
+        // Inode and text are one file's, whatever is renamed meanwhile.
+        let mut file = File::open(root.path(claims::path(name)))?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut bytes = Vec::new();
+        file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
+        Ok(Self {
+            name: name.into(),
+            digest: digest::of(&text),
+            text,
+            inode: metadata.ino(),
+            modified: metadata.modified().ok(),
+        })
+    }
+
+    /// Returns whether libvirt is writing another version: it has that in its memory by then, and its file is the old one still.
+    /// To be asked before [`Definition::is_current`].
+    pub fn is_being_written(root: &Root, name: &str) -> bool {
+        let written = |path: String| root.metadata(path).ok()?.modified().ok();
+        // `virFileRewrite`; what a libvirt left that was killed is older.
+        let age = written(claims::path(name) + ".new").map(|time| time.elapsed().unwrap_or_default());
+        age.is_some_and(|age| age < REWRITE)
+    }
+
+    /// Whether the file is still this one, to the byte.
+    pub fn is_current(&self, root: &Root) -> bool {
+        let now = Self::read(root, &self.name);
+        matches!(now, Ok(Some(now)) if now.inode == self.inode && now.text == self.text)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn another_file_with_the_same_text_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("etc/libvirt/qemu");
+        fs::create_dir_all(&folder).unwrap();
+        let root = Root::new(dir.path());
+        assert_eq!(Definition::read(&root, "a").unwrap(), None);
+        assert_eq!(Definition::read(&root, "../qemu/a").unwrap(), None);
+        fs::write(folder.join("a.xml"), "<domain/>").unwrap();
+        let read = Definition::read(&root, "a").unwrap().unwrap();
+        assert!(read.is_current(&root));
+        fs::write(folder.join("a.xml.new"), "<domain/>").unwrap();
+        fs::rename(folder.join("a.xml.new"), folder.join("a.xml")).unwrap();
+        assert!(!read.is_current(&root));
+        assert!(!Definition::is_being_written(&root, "a"));
+        let new = fs::File::create(folder.join("a.xml.new")).unwrap();
+        assert!(Definition::is_being_written(&root, "a"));
+        new.set_modified(SystemTime::now() - 2 * REWRITE).unwrap();
+        assert!(!Definition::is_being_written(&root, "a"));
+        fs::remove_file(folder.join("a.xml")).unwrap();
+        assert!(!read.is_current(&root));
+    }
+}

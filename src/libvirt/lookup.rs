@@ -1,0 +1,132 @@
+//! Which guest is meant: a name or a UUID, and the definition it has.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::hostfs::Root;
+use crate::ledger::reader::files::stems;
+use crate::ledger::{claims, status};
+use crate::libvirt::definitions::names;
+use crate::policy::suggest::did_you_mean;
+use crate::types::uuid;
+use crate::xml::Document;
+
+/// Why no guest was found.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// No word was given.
+    #[error("'' is no guest")]
+    Nothing,
+    /// It runs without a definition.
+    #[error("{0}: runs but has no definition (transient)")]
+    Transient(String),
+    /// There is none of this name or UUID.
+    #[error("{word}: no such file, and no such guest in {}{guess}", folder.display())]
+    Unknown {
+        /// What was asked for.
+        word: String,
+        /// Where definitions are.
+        folder: PathBuf,
+        /// A guess at what was meant; may be empty.
+        guess: String,
+    },
+    /// Definitions may not be read; the error names the path.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The name of the guest of this name, else of this UUID, that has a definition.
+///
+/// # Errors
+/// There is none, or definitions may not be read.
+pub fn name(root: &Root, word: &str) -> Result<String, LookupError> {
+    if word.is_empty() {
+        return Err(LookupError::Nothing);
+    }
+    let all = names(root)?;
+    if all.iter().any(|name| name == word) {
+        return Ok(word.to_string());
+    }
+    if let Some(uuid) = uuid::normal(word) {
+        for name in &all {
+            if uuid_of(root, name)?.as_deref() == Some(uuid.as_str()) {
+                return Ok(name.clone());
+            }
+        }
+    }
+    let running = stems(root, status::FOLDER, "xml").unwrap_or_default();
+    if running.iter().any(|name| name == word) {
+        return Err(LookupError::Transient(word.into()));
+    }
+    Err(LookupError::Unknown {
+        word: word.into(),
+        folder: root.path(claims::FOLDER),
+        guess: did_you_mean(word, all.iter().map(String::as_str)),
+    })
+}
+
+/// The UUID in a definition, in its one form; a definition that is broken or vanished has none.
+fn uuid_of(root: &Root, name: &str) -> io::Result<Option<String>> {
+    let text = match root.read(claims::path(name)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let Ok(document) = Document::parse(&text) else {
+        return Ok(None);
+    };
+    let text = document.root().child("uuid").map(|element| element.text());
+    Ok(text.and_then(|text| uuid::normal(text.trim())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_found_by_name_and_uuid() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let uuid = "8c1f6f0e-0000-4000-8000-00000000000a";
+        let named = "8c1f6f0e-0000-4000-8000-00000000000b";
+        put(
+            "etc/libvirt/qemu/db-1.xml",
+            &format!("<domain><uuid> {uuid}\n</uuid></domain>"),
+        );
+        put("etc/libvirt/qemu/broken.xml", "<domain");
+        // A guest that is called like the UUID of another.
+        put(&format!("etc/libvirt/qemu/{named}.xml"), "<domain/>");
+        put(
+            "etc/libvirt/qemu/other.xml",
+            &format!("<domain><uuid>{named}</uuid></domain>"),
+        );
+        put("run/libvirt/qemu/moves.xml", "<domstatus/>");
+        // word, name found, else what is said
+        for (word, expected) in [
+            ("db-1", Ok("db-1")),
+            ("broken", Ok("broken")),
+            (uuid, Ok("db-1")),
+            ("8C1F6F0E00004000800000000000000A", Ok("db-1")),
+            (named, Ok(named)),
+            ("8c1f6f0e000040008000-00000000000b", Ok("other")),
+            ("", Err("'' is no guest")),
+            ("moves", Err("moves: runs but has no definition")),
+            ("db-2", Err("db-2: no such file, and no such guest in ")),
+            ("db-2", Err("db-1")),
+        ] {
+            match (name(&root, word), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{word}"),
+                (Err(error), Err(expected)) => {
+                    assert!(error.to_string().contains(expected), "{word}: {error}");
+                }
+                (found, _) => panic!("{word}: {found:?}"),
+            }
+        }
+    }
+}

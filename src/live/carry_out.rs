@@ -1,0 +1,208 @@
+//! Does what [`crate::live::plan`] found: notes it, calls libvirt, sets scheduling classes, looks whether it came to be.
+
+use crate::host::thread_names::{is_kernels, of_name};
+use crate::host::threads;
+use crate::hostfs::Root;
+use crate::ledger::live_pins;
+use crate::ledger::live_pins::{Pinned, Thread};
+use crate::libvirt::{Hypervisor, HypervisorError, LiveChange};
+use crate::live::plan::{Class, Live, ThreadClass};
+use crate::live::scheduling;
+use virtfit_hook::wire;
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Applied {
+    /// Calls that worked.
+    pub done: Vec<LiveChange>,
+    /// Classes that were set.
+    pub classes: Vec<ThreadClass>,
+    /// What did not work, for the log.
+    pub failed: Vec<String>,
+    /// libvirt went away in between: ask again when it is back.
+    pub gone: bool,
+}
+
+/// Does it. In observe mode, where the guest waits for an administrator, or while virtfit is disabled, nothing.
+pub fn apply(root: &Root, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
+    if !live.changes_something() || root.exists(wire::DISABLED) {
+        return Applied::default();
+    }
+    let mut applied = calls(root, hypervisor, &live.uuid, live.record.as_ref(), &live.changes);
+    applied.failed.extend(unlike(root, live.pid, &applied.done));
+    for wanted in &live.classes {
+        match set_class(root, live.pid, wanted) {
+            Ok(true) => applied.classes.push(*wanted),
+            Ok(false) => {}
+            Err(why) => applied
+                .failed
+                .push(format!("scheduling class of vCPU {}: {why}", wanted.vcpu)),
+        }
+    }
+    applied
+}
+
+/// Notes the masks, then makes the calls. Without the note a floating mask would look like an administrator's, who holds all of
+/// it: such calls are left out then.
+pub(crate) fn calls(
+    root: &Root,
+    hypervisor: &mut dyn Hypervisor,
+    uuid: &str,
+    record: Option<&Pinned>,
+    changes: &[LiveChange],
+) -> Applied {
+    let mut applied = Applied::default();
+    let noted = match record.map(|record| live_pins::write(root, record)) {
+        None | Some(Ok(())) => true,
+        Some(Err(error)) => {
+            applied
+                .failed
+                .push(format!("{}: {error}", root.path(live_pins::FOLDER).display()));
+            false
+        }
+    };
+    for change in changes {
+        let floats = |thread| {
+            let noted = record.and_then(|record| record.mask(thread));
+            noted.is_some_and(|mask| mask.floats)
+        };
+        if !noted && mask(change).is_some_and(|(thread, _)| floats(thread)) {
+            continue;
+        }
+        match hypervisor.live(uuid, change) {
+            Ok(()) => applied.done.push(change.clone()),
+            Err(error @ HypervisorError::Gone(_)) => {
+                applied.failed.push(error.to_string());
+                applied.gone = true;
+                return applied;
+            }
+            Err(error) => applied.failed.push(format!("{}: {error}", show(change))),
+        }
+    }
+    applied
+}
+
+/// The thread and CPUs of a pin.
+fn mask(change: &LiveChange) -> Option<(Thread, &crate::types::idset::CpuSet)> {
+    match change {
+        LiveChange::PinVcpu(id, cpus) => Some((Thread::Vcpu(*id), cpus)),
+        LiveChange::PinEmulator(cpus) => Some((Thread::Emulator, cpus)),
+        LiveChange::PinIothread(id, cpus) => Some((Thread::Iothread(*id), cpus)),
+        LiveChange::Numa(_) => None,
+    }
+}
+
+/// Threads that may run elsewhere than libvirt was told.
+fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
+    if done.is_empty() {
+        return Vec::new();
+    }
+    let all = threads::of(root, pid);
+    let mut out = Vec::new();
+    for (thread, cpus) in done.iter().filter_map(mask) {
+        let its = |found: &&threads::ProcThread| !is_kernels(&found.name) && of_name(&found.name) == thread;
+        for found in all.iter().filter(its) {
+            // The emulator's other threads keep the mask they began with: libvirt lets only the first of them run on more CPUs.
+            let narrower = thread == Thread::Emulator && found.allowed.is_subset(cpus);
+            if found.allowed != *cpus && !narrower {
+                out.push(format!(
+                    "thread {} ({}) may run on {} after it was pinned to {cpus}",
+                    found.tid, found.name, found.allowed
+                ));
+            }
+        }
+    }
+    out
+}
+
+/// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that vCPU's is, and a real-time one
+/// only where the thread may run on nothing but its own CPU.
+fn set_class(root: &Root, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
+    let found = threads::one(root, pid, wanted.tid)
+        .ok_or_else(|| format!("thread {} of process {pid} is gone", wanted.tid))?;
+    if of_name(&found.name) != Thread::Vcpu(wanted.vcpu) {
+        return Err(format!(
+            "thread {} is called '{}': not that vCPU's",
+            wanted.tid, found.name
+        ));
+    }
+    let now = |found: &threads::ProcThread| match found.policy {
+        1 => Class::Fifo(found.priority),
+        2 => Class::Rr(found.priority),
+        _ => Class::Other,
+    };
+    if now(&found) == wanted.class {
+        return Ok(false);
+    }
+    if let Some(cpu) = wanted.cpu
+        && found.allowed != crate::types::idset::CpuSet::one(cpu)
+    {
+        return Err(format!(
+            "it may run on {}, not on CPU {cpu} alone: left as it is",
+            found.allowed
+        ));
+    }
+    if !root.is_real() {
+        return Err("only on the host itself".into());
+    }
+    scheduling::set(wanted.tid, wanted.class).map_err(|error| error.to_string())?;
+    match threads::one(root, pid, wanted.tid) {
+        Some(found) if now(&found) == wanted.class => Ok(true),
+        _ => Err("the kernel shows another one after it was set".into()),
+    }
+}
+
+/// A change for the log.
+pub fn show(change: &LiveChange) -> String {
+    match change {
+        LiveChange::PinVcpu(id, cpus) => format!("vCPU {id} on {cpus}"),
+        LiveChange::PinEmulator(cpus) => format!("emulator on {cpus}"),
+        LiveChange::PinIothread(id, cpus) => format!("iothread {id} on {cpus}"),
+        LiveChange::Numa(nodes) => format!("memory from node {nodes}"),
+    }
+}
+
+/// The one line for the log: what was done, what waits for the next start and why. `None`: there is nothing to tell.
+pub fn line(live: &Live, applied: &Applied) -> Option<String> {
+    if live.is_done() {
+        return None;
+    }
+    let list = |changes: &[LiveChange]| changes.iter().map(show).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if live.waits_for_start {
+        parts.push(format!(
+            "it runs on as it was started, not pinned: {} (on_policy_change = report)",
+            list(&live.changes)
+        ));
+    } else if live.observe {
+        parts.push(format!("would be pinned live: {}", list(&live.changes)));
+    } else if !applied.done.is_empty() {
+        parts.push(format!("pinned live: {}", list(&applied.done)));
+    }
+    for set in &applied.classes {
+        let class = match set.class {
+            Class::Other => "no longer real-time".to_string(),
+            Class::Fifo(priority) => format!("FIFO {priority}"),
+            Class::Rr(priority) => format!("RR {priority}"),
+        };
+        parts.push(format!("vCPU {} {class}", set.vcpu));
+    }
+    if let Some(reason) = live.reasons.first() {
+        parts.push(reason.clone());
+    }
+    if !applied.failed.is_empty() {
+        parts.push(format!("failed: {}", applied.failed.join(", ")));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    if !live.waits.is_empty() {
+        let waits: Vec<String> = live
+            .waits
+            .iter()
+            .map(|(what, why)| format!("{what} ({why})"))
+            .collect();
+        parts.push(format!("waits for the next start: {}", waits.join(", ")));
+    }
+    Some(format!("{}: {}", live.name, parts.join("; ")))
+}

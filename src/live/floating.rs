@@ -1,0 +1,240 @@
+//! Floating guests are narrowed off CPUs that become held, and widened again when these are freed. Worked out anew from what
+//! there is after each start and end: no memory of its own but the records of [`pinned`](crate::ledger::live_pins).
+//!
+//! What floats: threads virtfit pinned to several CPUs, in the definition or live; with `unmanaged = "confine"` also guests no
+//! rule matches and that have no pins of their own. Nobody else's pins are touched.
+
+use crate::hook_events::leftover;
+use crate::hostfs::Root;
+use crate::ledger::live_pins::{Pinned, Records, Thread};
+use crate::ledger::running::Running;
+use crate::libvirt::{Hypervisor, LiveChange};
+use crate::live::carry_out::{Applied, calls};
+use crate::live::follows;
+use crate::live::plan::{balanced, held_by};
+use crate::panics;
+use crate::policy::profile::{Cpus, MaxNodes};
+use crate::policy::{Profile, cpu_sets, select};
+use crate::snapshot::View;
+use crate::types::idset::{CpuSet, NodeSet};
+use virtfit_hook::wire;
+
+/// What one guest's floating threads have to do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Float {
+    /// UUID.
+    pub uuid: String,
+    /// Name.
+    pub name: String,
+    /// Calls to make.
+    pub changes: Vec<LiveChange>,
+    /// The record to write before the first.
+    pub record: Pinned,
+    /// Threads for which no CPU is left and that stay where they are, for the log.
+    pub stuck: Vec<String>,
+}
+
+/// All guests whose floating threads are not where they should be. `statuses`: the texts of all status files; those that cannot be
+/// read are left out. `busy` tells (by UUID) the guests no call may be made for now: in flight.
+pub fn plan(view: &View, statuses: &[String], pinned: &Records, busy: impl Fn(&str) -> bool) -> Vec<Float> {
+    let running = statuses
+        .iter()
+        .filter_map(|text| Running::parse(text, pinned).ok());
+    running
+        .filter(|running| !running.starting && running.pid != 0 && !busy(&running.domain().uuid))
+        .filter_map(|running| one(view, &running, pinned))
+        .collect()
+}
+
+/// Makes the calls. In observe mode, or while virtfit is disabled, none.
+pub fn apply(root: &Root, view: &View, hypervisor: &mut dyn Hypervisor, float: &Float) -> Applied {
+    if view.policy.host.observe || root.exists(wire::DISABLED) {
+        return Applied::default();
+    }
+    calls(root, hypervisor, &float.uuid, Some(&float.record), &float.changes)
+}
+
+/// One guest's; `None`: nothing differs.
+fn one(view: &View, running: &Running, pinned: &Records) -> Option<Float> {
+    let domain = running.domain();
+    panics::fault_point("float", &domain.name);
+    let record = pinned.of(&domain.uuid, running.pid);
+    let selected = select::select(
+        &view.policy,
+        domain,
+        view.reading.autostart.contains(&domain.name),
+    );
+    let profile = selected.profile.as_ref();
+    let mut ways = Ways {
+        view,
+        running,
+        record,
+        profile,
+        others: view.taken(domain).cpus.keys().copied().collect(),
+        follows: follows(&domain.name, view),
+    };
+    if ways.is_confined() && !(view.policy.host.confine_unmanaged && profile.is_none()) {
+        // It gets back what was taken from it.
+        ways.others = CpuSet::new();
+    }
+    let mut float = Float {
+        uuid: domain.uuid.clone(),
+        name: domain.name.clone(),
+        record: record
+            .cloned()
+            .unwrap_or_else(|| Pinned::new(&domain.uuid, &domain.name, running.pid)),
+        ..Float::default()
+    };
+    for thread in running.threads() {
+        let Some(widest) = ways.widest(thread) else {
+            continue;
+        };
+        let now = thread.pin(domain);
+        let Some(wanted) = ways.without_held(thread, &widest) else {
+            if now.is_none_or(|now| !now.is_disjoint(&ways.others)) {
+                float
+                    .stuck
+                    .push(format!("{thread}: others hold every CPU it could float on"));
+            }
+            continue;
+        };
+        // A thread without a pin runs anywhere: nothing to say as long as that is all it may.
+        let free = now.is_none() && ways.others.is_empty();
+        if free || now == Some(&wanted) {
+            continue;
+        }
+        float.changes.push(thread.change(wanted.clone()));
+        let first = ways.first(thread).unwrap_or(&widest);
+        float.record.set(thread, first, now, wanted, true);
+    }
+    float.record.confined = ways.is_confined();
+    (!float.changes.is_empty()).then_some(float)
+}
+
+/// What decides where one guest's threads may float.
+struct Ways<'a> {
+    view: &'a View,
+    running: &'a Running,
+    record: Option<&'a Pinned>,
+    profile: Option<&'a Profile>,
+    /// CPUs that other guests hold.
+    others: CpuSet,
+    /// The guest is to follow the policy as it is now; else its threads stay within the CPUs they were given.
+    follows: bool,
+}
+
+impl Ways<'_> {
+    /// It is, or is to be, kept off held CPUs though no rule matches it.
+    fn is_confined(&self) -> bool {
+        let before = self.record.is_some_and(|record| record.confined);
+        before || (self.profile.is_none() && self.record.is_none() && self.running.guest.ours.is_empty())
+    }
+
+    /// All CPUs a thread could float on if nobody held any; `None`: it does not float, or not by virtfit's doing.
+    fn widest(&self, thread: Thread) -> Option<CpuSet> {
+        if self.is_confined() {
+            return self.widest_confined(thread);
+        }
+        let first = self.first(thread)?;
+        if !self.follows {
+            let now = thread.pin(self.running.domain());
+            return Some(now.map_or_else(|| first.clone(), |now| first.union(now)));
+        }
+        let with_vcpus = match thread {
+            Thread::Vcpu(_) => true,
+            _ => self.floats_with_vcpus(first),
+        };
+        let shared = self.shared(first);
+        Some(if with_vcpus && !shared.is_empty() {
+            shared
+        } else {
+            first.clone()
+        })
+    }
+
+    /// Where a thread that floats by virtfit's doing was put first: live, else by the definition.
+    fn first(&self, thread: Thread) -> Option<&CpuSet> {
+        if !self.running.guest.floating.contains(&thread.target()) {
+            return None;
+        }
+        let noted = self.record.and_then(|record| record.mask(thread));
+        let wrote = self.running.wrote(thread).filter(|wrote| wrote.len() > 1);
+        noted.filter(|mask| mask.floats).map(|mask| &mask.first).or(wrote)
+    }
+
+    /// An unmanaged guest: every CPU the kernel balances over. With pins of its own it is left alone, as is any guest once
+    /// the policy no longer confines, but for getting back what was taken from it.
+    fn widest_confined(&self, thread: Thread) -> Option<CpuSet> {
+        let all = cpu_sets::usable(&self.view.host).difference(&self.view.host.isolated);
+        let domain = self.running.domain();
+        let noted = self.record.and_then(|record| record.mask(thread));
+        match (noted, thread.pin(domain)) {
+            (Some(mask), Some(pin)) if mask.cpus == *pin || mask.before.as_ref() == Some(pin) => Some(all),
+            (_, Some(_)) => None,
+            (_, None) => {
+                let own = self.record.is_none() && has_pins(self.running);
+                let confine = self.view.policy.host.confine_unmanaged && self.profile.is_none();
+                (confine && !own && self.running.allowed(thread).is_none()).then_some(all)
+            }
+        }
+    }
+
+    /// Support threads that were put where the vCPUs float go with them.
+    fn floats_with_vcpus(&self, first: &CpuSet) -> bool {
+        let vcpus = self.running.domain().all_vcpus();
+        vcpus
+            .iter()
+            .any(|vcpu| self.first(Thread::Vcpu(vcpu)) == Some(first))
+    }
+
+    /// The shared set as far as the guest is kept on nodes or in a `vcpu@cpuset`. `first`: where it was put first.
+    fn shared(&self, first: &CpuSet) -> CpuSet {
+        let host = &self.view.host;
+        let domain = self.running.domain();
+        let mut all = self.view.sets.shared_now(host, &CpuSet::new());
+        if let Some(nodes) = self.nodes(first) {
+            all = all.intersection(&nodes.iter().flat_map(|node| cpus_of(host, node)).collect());
+        }
+        if let Some(cpuset) = &domain.vcpu_cpuset {
+            all = all.intersection(cpuset);
+        }
+        all
+    }
+
+    /// The nodes it stays on; `None`: any. Where the profile keeps it together, those where it was put first: its memory is there.
+    fn nodes(&self, first: &CpuSet) -> Option<NodeSet> {
+        let Some(profile) = self.profile else {
+            // No rule matches: near its memory, wherever that is bound.
+            return Some(leftover::nodes(&self.running.guest)).filter(|nodes| !nodes.is_empty());
+        };
+        let together = profile.cpus == Cpus::Mixed || profile.max_nodes != MaxNodes::Auto;
+        let node_of = |cpu| Some(self.view.host.core_of(cpu)?.node);
+        let nodes: NodeSet = first.iter().filter_map(node_of).collect();
+        Some(nodes).filter(|nodes| together && !nodes.is_empty())
+    }
+
+    /// What is left of it; `None`: nothing. A guest keeps off its own vCPUs' CPUs as long as there are others.
+    fn without_held(&self, thread: Thread, widest: &CpuSet) -> Option<CpuSet> {
+        let open = balanced(&widest.difference(&self.others), self.view);
+        let own = match thread {
+            Thread::Vcpu(_) => held_by(self.running, self.view),
+            _ => CpuSet::new(),
+        };
+        let apart = open.difference(&own);
+        [apart, open].into_iter().find(|cpus| !cpus.is_empty())
+    }
+}
+
+fn cpus_of(host: &crate::host::Host, node: crate::types::ids::NodeId) -> Vec<crate::types::ids::HostCpu> {
+    host.cpus_of(node).iter().collect()
+}
+
+/// An administrator said where any of its threads run.
+fn has_pins(running: &Running) -> bool {
+    let domain = running.domain();
+    !domain.vcpupins.is_empty()
+        || domain.emulatorpin.is_some()
+        || !domain.iothreadpins.is_empty()
+        || domain.vcpu_cpuset.is_some()
+        || domain.vcpu_placement_auto
+}

@@ -1,0 +1,395 @@
+//! What the worker does for guests that run: what they lack after their start, and floats that make room and get it back.
+
+pub mod carry_out;
+pub mod failed_guests;
+pub mod floating;
+pub mod plan;
+pub mod scheduling;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::engine::EngineError;
+use crate::host::libvirt_daemon;
+use crate::host::libvirt_process;
+use crate::host::running_hooks;
+use crate::hostfs::Root;
+use crate::ledger::live_pins;
+use crate::ledger::live_pins::Records;
+use crate::ledger::reader;
+use crate::ledger::reader::files::stems;
+use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::status;
+use crate::ledger::store::{Store, StoreError};
+use crate::libvirt::Hypervisor;
+use crate::live::failed_guests::Bugs;
+use crate::live::plan as door;
+use crate::snapshot::View;
+
+/// How long the ledger's lock is waited for.
+const LOCK: Duration = Duration::from_millis(500);
+
+/// What came of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// All that can be done is done.
+    Done,
+    /// The ledger changed while it was worked out: again, with a new view.
+    Again,
+    /// libvirt did not answer.
+    Gone,
+}
+
+/// Reason for looking at a running guest, the weaker one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Came {
+    /// The guest was found running; nobody saw its start.
+    Found,
+    /// The guest's start ended just now.
+    Started,
+}
+
+/// The running guests to look at.
+#[derive(Debug, Default)]
+pub struct Running {
+    /// Names of guests that may lack something, and the reason for looking at each.
+    guests: BTreeMap<String, Came>,
+    /// Last log line on each guest that waits for an administrator.
+    said: BTreeMap<String, String>,
+    /// Who holds what has changed: all floats are looked at.
+    floats: bool,
+    /// Something happened since the last round. Guests that were busy then wait for the end of their hook, which tells.
+    fresh: bool,
+    /// libvirt did not answer; when it is tried again.
+    retry: Option<Instant>,
+    /// Other programs' hooks run for some; when these are looked at again.
+    hooked: Option<Instant>,
+    /// Those that virtfit itself failed on.
+    bugs: Bugs,
+}
+
+impl Running {
+    /// Adds a guest that started just now.
+    pub fn add(&mut self, name: &str) {
+        self.put(name, Came::Started);
+    }
+
+    /// Adds a guest that was found running: another libvirt daemon took it over, or all guests are looked at.
+    pub fn add_found(&mut self, name: &str) {
+        self.put(name, Came::Found);
+    }
+
+    fn put(&mut self, name: &str, came: Came) {
+        let known = self.guests.entry(name.into()).or_insert(came);
+        *known = came.max(*known);
+        self.ledger_changed();
+    }
+
+    /// Who holds what has changed.
+    pub fn ledger_changed(&mut self) {
+        self.floats = true;
+        self.fresh = true;
+    }
+
+    /// All guests that run.
+    pub fn add_all(&mut self, root: &Root) {
+        for name in stems(root, status::FOLDER, "xml").unwrap_or_default() {
+            self.add_found(&name);
+        }
+    }
+
+    /// A guest ended.
+    pub fn remove(&mut self, name: &str) {
+        self.guests.remove(name);
+        self.said.remove(name);
+        self.bugs.forget(name);
+        self.said.remove(&floating(name));
+        self.ledger_changed();
+    }
+
+    /// libvirt is there again.
+    pub fn libvirt_is_up(&mut self) {
+        self.fresh |= self.retry.take().is_some();
+    }
+
+    /// Not now: others are quicker, again and again.
+    pub fn later(&mut self) {
+        self.retry = Instant::now().checked_add(crate::daemon::definitions::RETRY);
+    }
+
+    /// Whether there is something to do.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        let waits = self.retry.is_some_and(|time| time > now);
+        let hooked = self.hooked.is_some_and(|time| time <= now);
+        !waits && (self.fresh || hooked || self.retry.is_some())
+    }
+
+    /// When there is something to do again.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.retry.into_iter().chain(self.hooked).min()
+    }
+
+    /// Does it. Guests that are `busy` (by name) keep their place and are looked at when their hook has ended.
+    pub fn round(
+        &mut self,
+        view: &View,
+        hypervisor: &mut dyn Hypervisor,
+        busy: &dyn Fn(&str) -> bool,
+    ) -> Round {
+        let root = &view.root;
+        self.fresh = false;
+        self.retry = None;
+        self.hooked = None;
+        if !libvirt_daemon::driver_runs(root) {
+            // Nobody can be asked; when libvirt is back it tells of all guests that run.
+            self.guests.clear();
+            self.floats = false;
+            return Round::Done;
+        }
+        let pinned = Records::read(root, &mut Vec::new());
+        let hooked = running_hooks::guests(root);
+        let put_off = Cell::new(false);
+        let busy = |name: &str| {
+            if busy(name) {
+                return true;
+            }
+            let by_others = hooked.contains(name);
+            put_off.set(put_off.get() || by_others);
+            by_others
+        };
+        let all = std::mem::take(&mut self.guests);
+        let mut left = BTreeMap::new();
+        let mut round = Round::Done;
+        for (name, came) in all {
+            if busy(&name) || round != Round::Done {
+                left.insert(name, came);
+                continue;
+            }
+            round = self.start_up(&name, came, view, &pinned, hypervisor);
+            if round != Round::Done {
+                left.insert(name, came);
+            }
+        }
+        self.guests = left;
+        if round == Round::Done && std::mem::take(&mut self.floats) {
+            round = float(view, hypervisor, &busy, &mut self.bugs, &mut self.said);
+            self.floats = round != Round::Done;
+        }
+        if put_off.get() {
+            self.floats = true;
+            self.hooked = Instant::now().checked_add(running_hooks::AGAIN);
+        }
+        self.fresh |= round == Round::Again;
+        if round == Round::Gone {
+            self.later();
+        }
+        round
+    }
+
+    /// Brings one guest in line, after its start or when it was found running.
+    fn start_up(
+        &mut self,
+        name: &str,
+        came: Came,
+        view: &View,
+        pinned: &Records,
+        hypervisor: &mut dyn Hypervisor,
+    ) -> Round {
+        let Ok(text) = view.root.read(status::path(name)) else {
+            return Round::Done;
+        };
+        let mut bugs = std::mem::take(&mut self.bugs);
+        let round = bugs.without(name, &text, || {
+            self.bring_up(name, &text, came, view, pinned, hypervisor)
+        });
+        self.bugs = bugs;
+        round.unwrap_or(Round::Done)
+    }
+
+    /// Does so, by the text of its status file.
+    ///
+    /// # Errors
+    /// virtfit itself fails on the guest.
+    fn bring_up(
+        &mut self,
+        name: &str,
+        text: &str,
+        came: Came,
+        view: &View,
+        pinned: &Records,
+        hypervisor: &mut dyn Hypervisor,
+    ) -> Result<Round, EngineError> {
+        let root = &view.root;
+        let reservation = view
+            .reading
+            .reservations
+            .iter()
+            .find(|reservation| reservation.name == name);
+        let case = door::Case {
+            status: text,
+            reservation,
+            pinned,
+            follows: came == Came::Started || follows(name, view),
+        };
+        let live = match door::plan(case, view) {
+            Ok(live) => live,
+            Err(bug) if bug.is_bug() => return Err(bug),
+            Err(error) => {
+                warn_once(&mut self.said, name, &format!("{name}: its status: {error}"));
+                return Ok(Round::Done);
+            }
+        };
+        if live.is_done() {
+            return Ok(Round::Done);
+        }
+        if live.changes_something() && !live.unreserved.is_empty() {
+            match reserve(&live, reservation, view) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Round::Again),
+                Err(error) => {
+                    warn_once(&mut self.said, name, &format!("{name}: not pinned: {error}"));
+                    return Ok(Round::Done);
+                }
+            }
+        }
+        let applied = carry_out::apply(root, hypervisor, &live);
+        if let Some(line) = carry_out::line(&live, &applied) {
+            // What waits for an administrator, or cannot be done, is found again at each look.
+            let known = self.said.get(name) == Some(&line);
+            let did = !applied.done.is_empty() || !applied.classes.is_empty();
+            if did || !known {
+                log::info!("{line}");
+                self.said.insert(name.into(), line);
+            }
+        }
+        Ok(match applied.gone {
+            true => Round::Gone,
+            false if live.frees && !applied.done.is_empty() => Round::Again,
+            false => Round::Done,
+        })
+    }
+}
+
+/// Returns whether a running guest is to follow the policy as it is now: the guest started after the policy's last change, or
+/// `on_policy_change = "apply"`.
+pub(crate) fn follows(name: &str, view: &View) -> bool {
+    let policy = &view.policy;
+    policy.host.apply_policy_change || policy.is_older_than(status::started_at(&view.root, name))
+}
+
+/// Reserves the CPUs a running guest is about to get, unless somebody else was quicker.
+fn reserve(live: &door::Live, before: Option<&Reservation>, view: &View) -> Result<bool, StoreError> {
+    let root = &view.root;
+    let now = SystemTime::now();
+    let store = Store::new(root);
+    let driver = libvirt_daemon::driver_text(root);
+    let (pid, start_time) = libvirt_process::libvirt_of(root, driver.trim().parse().unwrap_or(0));
+    let mut cpus = live.unreserved.clone();
+    for cpu in live.withheld.iter() {
+        cpus.remove(cpu);
+    }
+    let mut reservation = before.cloned().unwrap_or_else(|| Reservation {
+        version: reservation::VERSION,
+        uuid: live.uuid.clone(),
+        name: live.name.clone(),
+        cpus: Default::default(),
+        withheld: Default::default(),
+        memory: Vec::new(),
+        boot_id: libvirt_process::boot_id(root).unwrap_or_default(),
+        pid,
+        start_time,
+        tentative_until: None,
+        written_at: reader::seconds(now),
+        pins: None,
+    });
+    reservation.cpus.extend_from(&cpus);
+    reservation.withheld.extend_from(&live.withheld);
+    reservation.tentative_until = None;
+    let locked = store.lock(Instant::now() + LOCK)?;
+    let glance = locked.glance(now)?;
+    let taken = glance
+        .reservations
+        .iter()
+        .filter(|other| other.uuid != live.uuid)
+        .any(|other| !other.cpus.union(&other.withheld).is_disjoint(&live.unreserved));
+    if taken || *glance.running != view.reading.running {
+        return Ok(false);
+    }
+    locked.write(&reservation)?;
+    Ok(true)
+}
+
+/// All floating threads.
+fn float(
+    view: &View,
+    hypervisor: &mut dyn Hypervisor,
+    busy: &dyn Fn(&str) -> bool,
+    bugs: &mut Bugs,
+    said: &mut BTreeMap<String, String>,
+) -> Round {
+    let root = &view.root;
+    // Read again: what was pinned just now is in it.
+    let pinned = Records::read(root, &mut Vec::new());
+    let statuses: Vec<(String, String)> = stems(root, status::FOLDER, "xml")
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| !busy(name))
+        .filter_map(|name| root.read(status::path(&name)).ok().map(|text| (name, text)))
+        .collect();
+    let plan = |(name, text): (String, String)| {
+        let planned = bugs.without(&name, &text, || {
+            Ok(floating::plan(view, std::slice::from_ref(&text), &pinned, |_| {
+                false
+            }))
+        });
+        planned.unwrap_or_default()
+    };
+    for float in statuses.into_iter().flat_map(plan) {
+        let applied = floating::apply(root, view, hypervisor, &float);
+        let done: Vec<String> = applied.done.iter().map(carry_out::show).collect();
+        if !done.is_empty() {
+            said.remove(&floating(&float.name));
+            log::info!("{}: floats: {}", float.name, done.join(", "));
+        }
+        for stuck in &float.stuck {
+            log::debug!("{}: {stuck}", float.name);
+        }
+        if !applied.failed.is_empty() {
+            let line = format!("{}: {}", float.name, applied.failed.join(", "));
+            warn_once(said, &floating(&float.name), &line);
+        }
+        if applied.gone {
+            return Round::Gone;
+        }
+    }
+    Round::Done
+}
+
+/// Logs a warning that is not the last line of the same `subject` again: a guest, or what is done for it.
+fn warn_once(said: &mut BTreeMap<String, String>, subject: &str, line: &str) {
+    if said.get(subject).is_none_or(|last| last != line) {
+        log::warn!("{line}");
+        said.insert(subject.into(), line.into());
+    }
+}
+
+/// What is done for a guest's floating threads, as a subject of the log. No guest's name has a slash.
+fn floating(name: &str) -> String {
+    format!("{name}/floats")
+}
+
+/// Forgets what was pinned on guests that do not run any more.
+pub fn forget_ended(root: &Root) -> io::Result<()> {
+    let running: BTreeSet<String> = stems(root, status::FOLDER, "xml")?.into_iter().collect();
+    for uuid in stems(root, live_pins::FOLDER, "json")? {
+        let text = root.read(format!("{}/{uuid}.json", live_pins::FOLDER))?;
+        let name = serde_json::from_str::<live_pins::Pinned>(&text).map(|record| record.name);
+        if !name.is_ok_and(|name| running.contains(&name)) {
+            live_pins::forget(root, &uuid)?;
+        }
+    }
+    live_pins::folder(root).sweep();
+    Ok(())
+}

@@ -1,0 +1,525 @@
+//! `started`: what the running guest lacks and can still get.
+//!
+//! libvirt's API moves threads, binds memory where no mode is set yet, and nothing else (`docs/libvirt.md` section 5); scheduling
+//! classes are set on the threads themselves. The rest waits for the next start. Pure: a status file's text and what was
+//! promised in, changes out. A guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::domain::{self, Domain};
+use crate::engine::{self, Decision, EngineError};
+use crate::hook_events::leftover;
+use crate::ledger::live_pins::{Pinned, Records, Thread};
+use crate::ledger::reservation::{Reservation, ReservedPins};
+use crate::ledger::running::Running;
+use crate::ledger::{Holder, taken};
+use crate::libvirt::LiveChange;
+use crate::panics;
+use crate::policy::profile::MemoryMode;
+use crate::snapshot::{Ask, View};
+use crate::types::ids::{HostCpu, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::plan::{Placement, Scope};
+
+/// What a live decision is made from, beside the view.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// The text of the guest's status file.
+    pub status: &'a str,
+    /// What `prepare` reserved for it.
+    pub reservation: Option<&'a Reservation>,
+    /// What was pinned on running guests before.
+    pub pinned: &'a Records,
+    /// The guest is to follow the policy as it is now. A guest that is not gets what it was promised at its start, leaves CPUs
+    /// that others hold, and else runs on as it was started.
+    pub follows: bool,
+}
+
+/// What can be done for one running guest now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Live {
+    /// UUID.
+    pub uuid: String,
+    /// Name.
+    pub name: String,
+    /// The QEMU process.
+    pub pid: u32,
+    /// The profile; `None`: no rule matches, or it is left alone.
+    pub profile: Option<String>,
+    /// Calls to make, vCPUs first.
+    pub changes: Vec<LiveChange>,
+    /// Scheduling classes to set.
+    pub classes: Vec<ThreadClass>,
+    /// The record to write before the first call; `None`: nothing to note.
+    pub record: Option<Pinned>,
+    /// CPUs (withheld ones included) that become its own and that nothing reserves yet: reserve them under the ledger's lock
+    /// before pinning.
+    pub unreserved: CpuSet,
+    /// What of these are only withheld.
+    pub withheld: CpuSet,
+    /// What only the next start brings: (what, why).
+    pub waits: Vec<(String, String)>,
+    /// Why it is not where its profile wants it.
+    pub reasons: Vec<String>,
+    /// `mode = "observe"`: to be told, not to be done.
+    pub observe: bool,
+    /// The guest started before the policy changed (`on_policy_change = "report"`): changes are logged, not made.
+    pub waits_for_start: bool,
+    /// The guest leaves CPUs that another guest holds too: whoever is looked at next has to know.
+    pub frees: bool,
+}
+
+/// The class a thread shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadClass {
+    /// Its vCPU.
+    pub vcpu: VcpuId,
+    /// Its thread.
+    pub tid: u32,
+    /// Which.
+    pub class: Class,
+    /// The CPU it has for itself; `None`: it has none and shall not be a real-time one.
+    pub cpu: Option<HostCpu>,
+}
+
+/// A scheduling class (`sched(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// `SCHED_OTHER`.
+    Other,
+    /// `SCHED_FIFO` with this priority, 1 to 99.
+    Fifo(u32),
+    /// `SCHED_RR` with this priority, 1 to 99.
+    Rr(u32),
+}
+
+/// Works out what can be done for a running guest.
+///
+/// # Errors
+/// The status file is truncated, or the policy cannot be followed for this guest.
+pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
+    let running = Running::parse(case.status, case.pinned)?;
+    let domain = running.domain();
+    panics::fault_point("run", &domain.name);
+    let mut live = Live {
+        uuid: domain.uuid.clone(),
+        name: domain.name.clone(),
+        pid: running.pid,
+        observe: view.policy.host.observe,
+        ..Live::default()
+    };
+    let pinned = case.pinned.of(&domain.uuid, running.pid);
+    if running.starting || running.pid == 0 || pinned.is_some_and(|pinned| pinned.confined) {
+        return Ok(live);
+    }
+    let decided = decide(&running, case.reservation, view)?;
+    let plan = decided.decision.plan();
+    let profile = plan.profile.as_deref().and_then(|name| view.policy.profile(name));
+    let profile = match profile.filter(|profile| !profile.off) {
+        Some(profile) => profile,
+        None if plan.notes.leftover => {
+            leave_held(&mut live, &running, &case, view);
+            return Ok(live);
+        }
+        None => return Ok(live),
+    };
+    live.profile = Some(profile.name.clone());
+    let placement = plan.placement.as_ref();
+    if !placement.is_some_and(|placement| placement.fits) {
+        live.reasons.extend(plan.reasons.iter().cloned());
+    }
+    let mut after = after(&decided, domain)?;
+    let promised = case
+        .reservation
+        .and_then(|promised| Some((promised, promised.pins.as_ref()?)));
+    match (pinned, promised, placement) {
+        (Some(pinned), ..) => live.changes = unfinished(pinned, &running),
+        (None, Some((promised, pins)), _) => {
+            promise(&mut after, pins);
+            threads(&mut live, &running, &after, &promised.cpus, view, |_| true);
+        }
+        (None, None, Some(placement)) => {
+            let kept = case.reservation.map(|promised| &promised.cpus);
+            let may_move = |thread: Thread| {
+                let own = thread
+                    .pin(domain)
+                    .is_some_and(|pin| kept.is_some_and(|kept| !pin.is_empty() && pin.is_subset(kept)));
+                !own && (profile.override_existing || is_ours(&running, thread))
+            };
+            threads(&mut live, &running, &after, &placement.dedicated, view, may_move);
+            own_cpus(&mut live, &running, placement, case.reservation, view);
+        }
+        (None, None, None) => {}
+    }
+    if pinned.is_none() && decided.bound && placement.is_some_and(|placement| placement.fits) {
+        live.changes.extend(numa(domain, &after, &running));
+    }
+    live.classes = classes(&running, &after, pinned, placement, view);
+    let collides = pinned.is_none() && promised.is_none() && collides(&running, view);
+    live.waits_for_start = !case.follows && pinned.is_none() && promised.is_none() && !collides;
+    live.frees = collides;
+    live.waits = waits(&running, view);
+    if !decided.bound {
+        let why = "it does not fit where its vCPUs run, as it was started";
+        live.waits.push(("memory on their node".into(), why.into()));
+    }
+    Ok(live)
+}
+
+/// Moves a guest that no rule matches off CPUs that virtfit's pins put it on: to where `prepare` promised, or where another
+/// guest holds them too. A guest whose rule went while it ran keeps what it alone holds.
+fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &View) {
+    let domain = running.domain();
+    let mut after = domain.clone();
+    let pinned = case.pinned.of(&domain.uuid, running.pid);
+    let promised = case.reservation.and_then(|promised| promised.pins.as_ref());
+    match (pinned, promised) {
+        (Some(pinned), _) => live.changes = unfinished(pinned, running),
+        (None, Some(pins)) => promise(&mut after, pins),
+        (None, None) if collides(running, view) => {
+            let pins = leftover::pins(view, &running.guest, &view.taken(domain));
+            promise(&mut after, &pins);
+            live.frees = true;
+        }
+        (None, None) => return,
+    }
+    if pinned.is_none() {
+        // Every mask floats, also one of a single CPU: it is nobody's own.
+        threads(live, running, &after, &CpuSet::new(), view, |_| true);
+    }
+    live.reasons.push(engine::leftover::reason(&live.name));
+    let record = pinned.or(live.record.as_ref());
+    live.classes = classes(running, &after, record, None, view);
+}
+
+/// A decision about a running guest.
+struct Decided {
+    decision: Decision,
+    /// Memory was placed with the vCPUs; else it stays where it is.
+    bound: bool,
+}
+
+/// Decides as for a guest that comes in: what it sees stays. A guest that something was reserved for gets just that, wherever
+/// its memory is: it was admitted on this promise.
+fn decide(running: &Running, reservation: Option<&Reservation>, view: &View) -> Result<Decided, EngineError> {
+    let domain = running.domain();
+    let ask = Ask {
+        earlier: Some(&domain.vcpupins),
+        ..Ask::of(Scope::Incoming)
+    };
+    let usual = |view: &View| view.decide(&running.xml, ask);
+    let fits = |decision: &Decision| decision.plan().placement.as_ref().is_some_and(|place| place.fits);
+    let promised = reservation.filter(|promised| !promised.cpus.is_empty());
+    let Some(promised) = promised else {
+        return Ok(Decided {
+            decision: usual(view)?,
+            bound: true,
+        });
+    };
+    let mut only = view.clone();
+    Arc::make_mut(&mut only.reading)
+        .ledger
+        .holders
+        .push(Arc::new(all_but(promised, view)));
+    let first = usual(&only)?;
+    if fits(&first) || first.plan().profile.is_none() {
+        return Ok(Decided {
+            decision: first,
+            bound: true,
+        });
+    }
+    for profile in Arc::make_mut(&mut only.policy).profiles.values_mut() {
+        profile.memory_mode = MemoryMode::Off;
+    }
+    let second = usual(&only)?;
+    if fits(&second) {
+        return Ok(Decided {
+            decision: second,
+            bound: false,
+        });
+    }
+    Ok(Decided {
+        decision: usual(view)?,
+        bound: true,
+    })
+}
+
+/// Somebody who holds every dedicated CPU but those that were promised.
+fn all_but(promised: &Reservation, view: &View) -> Holder {
+    let own = promised.cpus.union(&promised.withheld);
+    Holder {
+        uuid: "00000000-0000-0000-0000-000000000000".into(),
+        name: "others".into(),
+        pins: view
+            .sets
+            .dedicated
+            .difference(&own)
+            .iter()
+            .map(CpuSet::one)
+            .collect(),
+        ..Holder::default()
+    }
+}
+
+/// What the XML would say.
+fn after(decided: &Decided, now: &Domain) -> Result<Domain, EngineError> {
+    match &decided.decision {
+        Decision::Tuned { xml, .. } => Ok(domain::parse::from_text(xml)?),
+        Decision::Unchanged(_) | Decision::Refused(_) => Ok(now.clone()),
+    }
+}
+
+/// `prepare` has chosen the pins.
+fn promise(after: &mut Domain, pins: &ReservedPins) {
+    after.vcpupins.extend(pins.vcpus.clone());
+    if !pins.emulator.is_empty() {
+        after.emulatorpin = Some(pins.emulator.clone());
+    }
+    after.iothreadpins.extend(pins.iothreads.clone());
+}
+
+/// Whether this thread may be moved: it has no pin of its own, or one of virtfit's.
+fn is_ours(running: &Running, thread: Thread) -> bool {
+    let Some(pin) = thread.pin(running.domain()) else {
+        return true;
+    };
+    running
+        .wrote(thread)
+        .is_some_and(|wrote| wrote == pin || running.guest.floating.contains(&thread.target()))
+}
+
+/// Pins that are not as they should be. On `dedicated` CPUs a thread is alone.
+fn threads(
+    live: &mut Live,
+    running: &Running,
+    after: &Domain,
+    dedicated: &CpuSet,
+    view: &View,
+    may_move: impl Fn(Thread) -> bool,
+) {
+    let mut record = Pinned::new(&live.uuid, &live.name, running.pid);
+    for thread in running.threads() {
+        let (Some(wanted), now) = (thread.pin(after), thread.pin(running.domain())) else {
+            continue;
+        };
+        let wanted = balanced(wanted, view);
+        if wanted.is_empty() || now == Some(&wanted) || !may_move(thread) {
+            continue;
+        }
+        let holds = wanted.len() == 1 && wanted.is_subset(dedicated);
+        live.changes.push(thread.change(wanted.clone()));
+        record.set(thread, &wanted.clone(), now, wanted, !holds);
+    }
+    live.record = Some(record).filter(|record| !record.threads.is_empty());
+}
+
+/// A mask without CPUs the kernel does not balance over, where it is one of several.
+pub(crate) fn balanced(mask: &CpuSet, view: &View) -> CpuSet {
+    match mask.len() {
+        0 | 1 => mask.clone(),
+        _ => mask.difference(&view.host.isolated),
+    }
+}
+
+/// Returns whether another guest holds a CPU that virtfit's own pins put the guest on.
+fn collides(running: &Running, view: &View) -> bool {
+    let others = view.taken(running.domain()).cpus;
+    running.guest.wrote.iter().any(|cpu| others.contains_key(&cpu))
+}
+
+/// What of its place nobody knows to be its own yet.
+fn own_cpus(
+    live: &mut Live,
+    running: &Running,
+    placement: &Placement,
+    promised: Option<&Reservation>,
+    view: &View,
+) {
+    if live.changes.is_empty() || !placement.fits {
+        return;
+    }
+    let mut known = held_by(running, view);
+    if let Some(promised) = promised {
+        known.extend_from(&promised.cpus);
+        known.extend_from(&promised.withheld);
+    }
+    live.withheld = placement.withheld.difference(&known);
+    live.unreserved = placement.dedicated.difference(&known).union(&live.withheld);
+}
+
+/// What a running guest holds by its own live XML.
+pub(crate) fn held_by(running: &Running, view: &View) -> CpuSet {
+    let holder = Holder {
+        pins: crate::ledger::guest_xml::pins(&running.guest, running.numad.as_ref()),
+        withheld: running.guest.withheld.clone(),
+        ..Holder::default()
+    };
+    taken::held(
+        &holder,
+        &view.host,
+        &view.sets.dedicated,
+        view.policy.host.share_cores,
+    )
+}
+
+/// Pins that were noted and are not there: the daemon was ended between the two. Pins that somebody changed since stay.
+fn unfinished(pinned: &Pinned, running: &Running) -> Vec<LiveChange> {
+    let missing = pinned.threads.iter().filter(|mask| {
+        let now = mask.thread.pin(running.domain());
+        now.is_none() || (now != Some(&mask.cpus) && now == mask.before.as_ref())
+    });
+    let exists: BTreeSet<Thread> = running.threads().into_iter().collect();
+    missing
+        .filter(|mask| exists.contains(&mask.thread))
+        .map(|mask| mask.thread.change(mask.cpus.clone()))
+        .collect()
+}
+
+/// Restrictive binding, where no mode is set yet or it is that one: any other mode cannot change, and the first call without
+/// a mode would make it strict for good.
+fn numa(domain: &Domain, after: &Domain, running: &Running) -> Option<LiveChange> {
+    let wanted: NodeSet = match &after.numatune {
+        Some(memory) => memory.nodeset.clone()?,
+        None => after
+            .memnodes
+            .values()
+            .filter_map(|memory| memory.nodeset.clone())
+            .fold(NodeSet::new(), |all, nodes| all.union(&nodes)),
+    };
+    let open = match &domain.numatune {
+        None => domain.memnodes.is_empty() && running.numad.is_none() && !domain.vcpu_placement_auto,
+        Some(memory) => {
+            memory.mode == "restrictive" && !memory.auto && memory.nodeset.as_ref() != Some(&wanted)
+        }
+    };
+    (open && !wanted.is_empty()).then_some(LiveChange::Numa(wanted))
+}
+
+/// Real-time vCPUs on CPUs of their own, and none without one.
+fn classes(
+    running: &Running,
+    after: &Domain,
+    pinned: Option<&Pinned>,
+    placement: Option<&Placement>,
+    view: &View,
+) -> Vec<ThreadClass> {
+    let final_pin = |vcpu: VcpuId| {
+        let noted = pinned.and_then(|pinned| pinned.mask(Thread::Vcpu(vcpu)));
+        noted.map(|mask| &mask.cpus).or_else(|| after.vcpupins.get(&vcpu))
+    };
+    let alone = |vcpu: VcpuId| {
+        let pin = final_pin(vcpu).filter(|pin| pin.len() == 1 && pin.is_subset(&view.sets.dedicated))?;
+        let floats =
+            pinned.is_some_and(|pinned| pinned.mask(Thread::Vcpu(vcpu)).is_some_and(|mask| mask.floats));
+        pin.first().filter(|_| !floats)
+    };
+    let fits = placement.is_some_and(|placement| placement.fits);
+    let mut out = Vec::new();
+    for (vcpu, tid) in &running.tids {
+        let of = |domain: &Domain| {
+            let sched = domain
+                .vcpuscheds
+                .iter()
+                .find(|sched| sched.vcpus.contains(*vcpu))?;
+            let priority = sched.priority.filter(|priority| (1..=99).contains(priority))?;
+            match sched.scheduler.as_str() {
+                "fifo" => Some(Class::Fifo(priority)),
+                "rr" => Some(Class::Rr(priority)),
+                _ => None,
+            }
+        };
+        let (now, wanted) = (of(running.domain()), of(after));
+        let class = match (now, wanted, alone(*vcpu)) {
+            // What the XML says libvirt has set.
+            (Some(_), _, Some(_)) => None,
+            (None, Some(class), Some(cpu)) if fits => Some((class, Some(cpu))),
+            // An administrator may want that; virtfit's own was for a CPU it does not have now.
+            (Some(_), _, None) if owns_class(running) && final_pin(*vcpu).is_some() => {
+                Some((Class::Other, None))
+            }
+            _ => None,
+        };
+        out.extend(class.map(|(class, cpu)| ThreadClass {
+            vcpu: *vcpu,
+            tid: *tid,
+            class,
+            cpu,
+        }));
+    }
+    out
+}
+
+/// virtfit wrote the `<vcpusched>`.
+fn owns_class(running: &Running) -> bool {
+    running.provenance.iter().any(|provenance| {
+        provenance
+            .owned
+            .iter()
+            .any(|owned| owned.target == crate::types::setting::Target::VcpuSched)
+    })
+}
+
+/// What a start would bring that no call can.
+fn waits(running: &Running, view: &View) -> Vec<(String, String)> {
+    let ask = Ask {
+        earlier: Some(&running.domain().vcpupins),
+        ..Ask::of(Scope::Boot)
+    };
+    let Ok(Decision::Tuned { plan, .. }) = view.decide(&running.xml, ask) else {
+        return Vec::new();
+    };
+    let mut seen = BTreeSet::new();
+    let mut out: Vec<(String, String)> = Vec::new();
+    for change in &plan.changes {
+        if let Some(what) = waiting(&change.path)
+            && seen.insert(what.clone())
+        {
+            out.push((what, change.why.clone()));
+        }
+    }
+    out
+}
+
+/// A short name of what cannot change while the guest runs; `None` for what can, or is virtfit's own record.
+fn waiting(path: &str) -> Option<String> {
+    let inner = path.strip_prefix("/domain/")?;
+    if ["cputune/", "metadata", "vcpu/"]
+        .iter()
+        .any(|now| inner.starts_with(now))
+    {
+        return None;
+    }
+    let name = match inner {
+        _ if inner.starts_with("memoryBacking/hugepages") => "huge pages",
+        _ if inner.starts_with("memoryBacking/locked") => "locked memory",
+        _ if inner.starts_with("memoryBacking/nosharepages") => "unshared pages",
+        _ if inner.starts_with("numatune") => "memory mode",
+        _ if inner.starts_with("iothreads") => "iothreads",
+        _ if inner.starts_with("cpu/topology") => "topology",
+        _ if inner.starts_with("cpu/numa") => "guest NUMA cells",
+        _ if inner == "cpu" || inner.starts_with("cpu/@") => "CPU mode",
+        _ => {
+            let disk = inner
+                .split_once("target/@dev='")
+                .and_then(|(_, rest)| rest.split_once('\''));
+            return Some(match disk {
+                Some((disk, _)) => format!("disk {disk}"),
+                None => inner.to_string(),
+            });
+        }
+    };
+    Some(name.into())
+}
+
+impl Live {
+    /// Whether there is nothing to do.
+    pub fn is_done(&self) -> bool {
+        self.changes.is_empty() && self.classes.is_empty()
+    }
+
+    /// Returns whether changes are made, not only logged.
+    pub fn changes_something(&self) -> bool {
+        !self.observe && !self.waits_for_start
+    }
+}

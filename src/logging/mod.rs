@@ -1,0 +1,137 @@
+//! The log: stderr, no timestamps (the journal has them). error: your action failed; warn: odd, but it went on; info: one
+//! line a decision; debug and trace: for developers.
+
+pub mod deferred;
+pub mod repeats;
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use log::LevelFilter;
+
+/// Logs to stderr as `program`: warnings, with `-v` decisions, with more of it all.
+pub fn to_stderr(program: &'static str, verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        2 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let form = if is_journal() { Form::Journal } else { Form::Plain };
+    start(
+        program,
+        level,
+        form,
+        env_logger::Target::Pipe(Box::new(deferred::Stderr)),
+    );
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// For people, as they are.
+    Plain,
+    /// For systemd's journal: one entry each, with its priority (`sd-daemon(3)`), so that `journalctl -p warning` finds it.
+    Journal,
+}
+
+/// Whether stderr is the journal's stream, by its device and inode (`systemd.exec(5)`, `JOURNAL_STREAM`).
+fn is_journal() -> bool {
+    let Some(named) = std::env::var("JOURNAL_STREAM").ok() else {
+        return false;
+    };
+    let stat = nix::sys::stat::fstat(io::stderr());
+    stat.is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// One line of the log, as it is written.
+fn line(program: &str, level: log::Level, text: &str, form: Form) -> String {
+    let text = crate::cli::output::visible(text);
+    let (priority, word) = match level {
+        log::Level::Error => (3, "error: "),
+        log::Level::Warn => (4, "warning: "),
+        log::Level::Info => (6, ""),
+        log::Level::Debug => (7, "debug: "),
+        log::Level::Trace => (7, "trace: "),
+    };
+    match form {
+        Form::Plain => format!("{program}: {word}{text}"),
+        Form::Journal => format!("<{priority}>{program}: {word}{}", text.replace('\n', " | ")),
+    }
+}
+
+/// Lines kept until it is known what has to come before them.
+#[derive(Debug, Clone, Default)]
+pub struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// Takes the lines so far.
+    pub fn take(&self) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .map(str::to_string)
+            .collect()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Log to memory: a hook's first line on stderr is its reason, whatever was logged before.
+pub fn to_memory(verbose: u8) -> Kept {
+    let kept = Kept::default();
+    let level = match verbose {
+        0 => LevelFilter::Info,
+        1 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let target = env_logger::Target::Pipe(Box::new(kept.clone()));
+    start("virtfit", level, Form::Plain, target);
+    kept
+}
+
+fn start(program: &'static str, level: LevelFilter, form: Form, target: env_logger::Target) {
+    let logger = env_logger::Builder::new()
+        .filter_module("virtfit", level)
+        .target(target)
+        .format(move |out, record| {
+            let text = record.args().to_string();
+            writeln!(out, "{}", line(program, record.level(), &text, form))
+        })
+        .try_init();
+    // Only a second logger in one process fails, and then the first one does.
+    drop(logger);
+}
+
+#[cfg(test)]
+mod tests {
+    use log::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_level_and_is_one_entry_of_the_journal() {
+        for (level, form, want) in [
+            (Level::Info, Form::Plain, "virtfitd: a\nb"),
+            (Level::Warn, Form::Plain, "virtfitd: warning: a\nb"),
+            (Level::Error, Form::Journal, "<3>virtfitd: error: a | b"),
+            (Level::Warn, Form::Journal, "<4>virtfitd: warning: a | b"),
+            (Level::Info, Form::Journal, "<6>virtfitd: a | b"),
+            (Level::Debug, Form::Journal, "<7>virtfitd: debug: a | b"),
+        ] {
+            assert_eq!(line("virtfitd", level, "a\nb", form), want);
+        }
+    }
+}

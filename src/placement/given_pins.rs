@@ -1,0 +1,467 @@
+//! Pins that are given: an administrator's, or those virtfit gave this guest before.
+//!
+//! They are constraints: the other vCPUs are placed around them, and if they collide with another guest nothing fits.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::host::{Core, Host};
+use crate::placement::cores::{Effort, NodeView, Site};
+use crate::placement::finish;
+use crate::placement::rank::Key;
+use crate::placement::threading;
+use crate::placement::threading::Level;
+use crate::placement::{CellPlace, Demand, Placed, SmtRule, Supply};
+use crate::policy::cpu_sets::floats;
+use crate::types::ids::{CellId, HostCpu, NodeId, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+
+type Pins = BTreeMap<VcpuId, CpuSet>;
+
+/// Places a guest some or all of whose pins are given.
+pub fn place(host: &Host, demand: &Demand, supply: &Supply, effort: Effort) -> Option<Placed> {
+    if !collisions(&demand.kept, supply).is_empty() || !valid(host, supply, &demand.kept) {
+        return None;
+    }
+    let kept: VcpuSet = demand.kept.keys().copied().collect();
+    if demand.dedicated.is_subset(&kept) {
+        return evaluate(host, demand, supply, demand.kept.clone());
+    }
+    let widest = host
+        .cores
+        .iter()
+        .map(|core| core.cpus.len() as u32)
+        .max()
+        .unwrap_or(1);
+    threading::allowed(demand, widest)
+        .into_iter()
+        .find_map(|level| fill(host, demand, supply, level, effort))
+}
+
+/// The pins a guest has already, if all of them still satisfy the demand.
+pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) -> Option<Placed> {
+    let given = Demand {
+        kept: pins.clone(),
+        ..demand.clone()
+    };
+    let placed = place(host, &given, supply, Effort::BEST)?;
+    let cpus: CpuSet = placed.key.cpus.iter().copied().collect();
+    let one_each = demand
+        .dedicated
+        .iter()
+        .all(|vcpu| pins.get(&vcpu).is_some_and(|pin| pin.len() == 1));
+    let allowed = demand
+        .within
+        .as_ref()
+        .map_or(supply.free.clone(), |w| supply.free.intersection(w));
+    let site = Site::new(host, demand, supply, Effort::BEST);
+    let kinds: Vec<u32> = placed
+        .key
+        .cpus
+        .iter()
+        .filter_map(|cpu| Some(host.core_of(*cpu)?.kind))
+        .collect();
+    let level = match demand.smt {
+        SmtRule::Isolate => Level::Isolate,
+        _ if placed.own_cores => Level::Own(placed.threads),
+        _ => Level::Any,
+    };
+    let in_nodes = placed
+        .nodes
+        .iter()
+        .all(|node| demand.nodes.as_ref().is_none_or(|n| n.contains(*node)));
+    let most = demand.max_nodes.map_or(usize::MAX, |most| most as usize);
+    let in_cells = demand
+        .cells
+        .iter()
+        .zip(&placed.cells)
+        .all(|(cell, place)| cell.nodes.as_ref().is_none_or(|nodes| nodes.contains(place.node)));
+    (one_each
+        && cpus.is_subset(&allowed)
+        && site.levels.contains(&level)
+        && kinds.windows(2).all(|pair| pair[0] == pair[1])
+        && in_nodes
+        && in_cells
+        && placed.cells.len() >= demand.cells.len()
+        && (!demand.cells.is_empty() || placed.nodes.len() <= most)
+        && (demand.max_llcs == 0 || placed.key.llcs <= demand.max_llcs)
+        && !(demand.devices_required && placed.key.far_devices > 0))
+        .then_some(placed)
+}
+
+/// Memory for vCPUs whose pins nobody is to touch: on the nodes of these pins, anywhere where some vCPU has none.
+///
+/// # Errors
+/// The memory does not fit there in the pages asked for.
+pub fn as_they_are(
+    host: &Host,
+    demand: &Demand,
+    supply: &Supply,
+    pins: &Pins,
+) -> Result<Placed, Vec<String>> {
+    let all_pinned = pins.len() as u32 == demand.vcpus;
+    let nodes = if all_pinned {
+        nodes_of(host, pins.values())
+    } else {
+        Vec::new()
+    };
+    let nodes = if nodes.len() < host.nodes.len() || nodes.len() == 1 {
+        nodes
+    } else {
+        Vec::new()
+    };
+    let demand = Demand {
+        bind: demand.bind && !nodes.is_empty(),
+        cells: Vec::new(),
+        ..demand.clone()
+    };
+    let site = Site::new(host, &demand, supply, Effort::ANY);
+    let page = demand
+        .pages
+        .iter()
+        .find(|page| site.memory_fits_together(&nodes, **page));
+    let Some(page) = page else {
+        return Err(vec![crate::placement::explain::memory_reason(
+            host, &demand, supply,
+        )]);
+    };
+    let cell = |node: &NodeId| CellPlace {
+        id: CellId(0),
+        vcpus: VcpuSet::first_n(demand.vcpus),
+        memory: demand.memory,
+        node: *node,
+    };
+    Ok(Placed {
+        vcpus: pins.clone(),
+        cells: nodes.first().map(cell).into_iter().collect(),
+        nodes,
+        page: *page,
+        threads: 0,
+        own_cores: true,
+        extra: Vec::new(),
+        withheld: CpuSet::new(),
+        bounded: false,
+        key: Key::default(),
+    })
+}
+
+/// CPUs of given pins that somebody else holds. A mask that covers all dedicated CPUs floats: it holds nothing.
+pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
+    let held = |pin: &CpuSet| pin.iter().find(|cpu| supply.held.contains_key(cpu));
+    let mut found: Vec<(VcpuId, HostCpu)> = pins
+        .iter()
+        .filter(|(_, pin)| !floats(pin, &supply.dedicated))
+        .filter_map(|(vcpu, pin)| Some((*vcpu, held(pin)?)))
+        .collect();
+    let mut seen = CpuSet::new();
+    for (vcpu, pin) in pins.iter().filter(|(_, pin)| pin.len() == 1) {
+        if let Some(cpu) = pin.first().filter(|cpu| !seen.insert(*cpu)) {
+            found.push((*vcpu, cpu));
+        }
+    }
+    found
+}
+
+/// Every CPU of every pin is online and in the cpuset guests are in; for a mask that floats it does to share some.
+fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
+    pins.values().all(|pin| {
+        !pin.is_empty()
+            && pin.is_subset(&host.online)
+            && (allowed(host, pin) || floats(pin, &supply.dedicated))
+    })
+}
+
+/// `machine.slice`'s cpuset has all of a pin; otherwise setting it would fail.
+pub(crate) fn allowed(host: &Host, pin: &CpuSet) -> bool {
+    host.guest_cpus.as_ref().is_none_or(|cpus| pin.is_subset(cpus))
+}
+
+/// Gives the vCPUs without a pin CPUs at this level, guest core by guest core around the given ones.
+fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Effort) -> Option<Placed> {
+    let threads = level.threads();
+    let mut pins = demand.kept.clone();
+    let mut free = supply.free.clone();
+    for cpu in pins
+        .values()
+        .filter(|pin| !floats(pin, &supply.dedicated))
+        .flat_map(CpuSet::iter)
+    {
+        free.remove(cpu);
+    }
+    let blocks: Vec<VcpuSet> = (0..demand.vcpus.div_ceil(threads))
+        .map(|block| {
+            (block * threads..(block + 1) * threads)
+                .map(VcpuId)
+                .collect::<VcpuSet>()
+        })
+        .map(|block| block.intersection(&demand.dedicated))
+        .collect();
+    let given = |block: &&VcpuSet| block.iter().any(|vcpu| demand.kept.contains_key(&vcpu));
+    for block in blocks.iter().filter(given) {
+        let single = block
+            .iter()
+            .filter_map(|vcpu| demand.kept.get(&vcpu).filter(|pin| pin.len() == 1)?.first());
+        let Some(core) = single.into_iter().next().and_then(|cpu| host.core_of(cpu)) else {
+            if threads == 1 {
+                continue; // its pin is a mask of several: it needs no core
+            }
+            return None;
+        };
+        for vcpu in block.iter().filter(|vcpu| !demand.kept.contains_key(vcpu)) {
+            let cpu = core.cpus.iter().copied().find(|cpu| free.contains(*cpu))?;
+            free.remove(cpu);
+            pins.insert(vcpu, CpuSet::one(cpu));
+        }
+        if level != Level::Any {
+            core.cpus.iter().for_each(|cpu| {
+                free.remove(*cpu);
+            });
+        }
+    }
+    let settled: VcpuSet = pins.keys().copied().collect();
+    let nodes = nodes_of(host, pins.values());
+    let single = nodes.len() <= 1;
+    let rest = Demand {
+        dedicated: demand.dedicated.difference(&settled),
+        settled,
+        kept: Pins::new(),
+        threads: Some(threads),
+        make_cells: demand.make_cells && single,
+        max_nodes: Some((nodes.len() as u32).max(1)),
+        nodes: demand
+            .cells
+            .is_empty()
+            .then(|| nodes.iter().copied().collect::<NodeSet>()),
+        cells: demand
+            .cells
+            .iter()
+            .map(|cell| {
+                let here = nodes_of(
+                    host,
+                    pins.iter()
+                        .filter(|(v, _)| cell.vcpus.contains(**v))
+                        .map(|(_, p)| p),
+                );
+                let forced = (!here.is_empty()).then(|| here.into_iter().collect());
+                crate::placement::CellDemand {
+                    nodes: forced.or(cell.nodes.clone()),
+                    ..cell.clone()
+                }
+            })
+            .collect(),
+        ..demand.clone()
+    };
+    if !rest.dedicated.is_empty() {
+        let supply = Supply {
+            free: free.clone(),
+            ..supply.clone()
+        };
+        let mut placed = crate::placement::search(host, &rest, &supply, &supply, effort);
+        if level == Level::Any {
+            placed = placed.or_else(|| {
+                crate::placement::search(
+                    host,
+                    &Demand {
+                        threads: None,
+                        ..rest.clone()
+                    },
+                    &supply,
+                    &supply,
+                    effort,
+                )
+            });
+        }
+        pins.extend(
+            placed?
+                .vcpus
+                .into_iter()
+                .filter(|(vcpu, _)| rest.dedicated.contains(*vcpu)),
+        );
+    }
+    let placed = evaluate(host, demand, supply, pins)?;
+    (placed.threads == threads).then_some(placed)
+}
+
+/// The placement these pins make.
+fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Option<Placed> {
+    let site = Site::new(host, demand, supply, Effort::BEST);
+    let (threads, own_cores) = threads(host, demand, &pins)?;
+    if demand.smt == SmtRule::Require && threads < 2 {
+        return None;
+    }
+    if demand.threads.is_some_and(|given| given != threads) {
+        return None;
+    }
+    let mut nodes = nodes_of(host, pins.values());
+    let mut cells = Vec::new();
+    for cell in &demand.cells {
+        let own = pins
+            .iter()
+            .filter(|(vcpu, _)| cell.vcpus.contains(**vcpu))
+            .map(|(_, pin)| pin);
+        let mut here = nodes_of(host, own);
+        if here.is_empty() {
+            // All its vCPUs float: it is where it has to be.
+            here.extend(cell.nodes.iter().flat_map(NodeSet::iter));
+        }
+        if let [node] = here[..] {
+            cells.push(CellPlace {
+                id: cell.id,
+                vcpus: cell.vcpus.clone(),
+                memory: cell.memory,
+                node,
+            });
+        }
+    }
+    let distinct: NodeSet = cells.iter().map(|cell| cell.node).collect();
+    let celled = !cells.is_empty() && cells.len() == demand.cells.len() && distinct.len() == cells.len();
+    if celled {
+        nodes = cells.iter().map(|cell| cell.node).collect();
+    } else {
+        cells = nodes
+            .first()
+            .map(|node| CellPlace {
+                id: CellId(0),
+                vcpus: VcpuSet::first_n(demand.vcpus),
+                memory: demand.memory,
+                node: *node,
+            })
+            .into_iter()
+            .collect();
+    }
+    let fits = |page: &&Option<crate::types::ids::KiB>| match celled {
+        true => cells
+            .iter()
+            .all(|cell| site.memory_fits(cell.node, cell.memory, **page)),
+        false => site.memory_fits_together(&nodes, **page),
+    };
+    let page = *demand.pages.iter().find(fits)?;
+    let used: CpuSet = pins
+        .values()
+        .filter(|pin| pin.len() == 1)
+        .filter_map(CpuSet::first)
+        .collect();
+    let isolate = demand.smt == SmtRule::Isolate;
+    let home = cells.first().and_then(|cell| site.node(cell.node));
+    let (extra, _) = match home {
+        Some(node) => finish::extra_cpus(node, &used, isolate, &site)?,
+        None if demand.extra_min > 0 => return None,
+        None => (Vec::new(), Default::default()),
+    };
+    let own: CpuSet = used.iter().chain(extra.iter().copied()).collect();
+    let withheld = withheld(host, demand, supply, &own, &used)?;
+    let shared = |node: &NodeView| node.shared.difference(&own).difference(&withheld);
+    for vcpu in demand
+        .floating()
+        .iter()
+        .filter(|vcpu| !demand.kept.contains_key(vcpu))
+    {
+        let cell = cells.iter().find(|cell| cell.vcpus.contains(vcpu))?;
+        pins.insert(
+            vcpu,
+            site.node(cell.node).map(shared).filter(|room| !room.is_empty())?,
+        );
+    }
+    let llcs: std::collections::BTreeSet<usize> = used
+        .iter()
+        .filter_map(|cpu| Some(host.core_of(cpu)?.llc))
+        .collect();
+    let local = demand.devices.iter().filter(|node| nodes.contains(node)).count();
+    let key = Key {
+        nodes: nodes.len() as u32,
+        far_devices: (demand.devices.len() - local) as u32,
+        threads: Reverse(if own_cores { threads * 2 } else { 1 }),
+        page: Reverse(page.map_or(0, |page| page.0)),
+        distance: site.distance(&nodes),
+        llcs: llcs.len() as u32,
+        cpus: pins
+            .values()
+            .filter(|pin| pin.len() == 1)
+            .filter_map(CpuSet::first)
+            .collect(),
+        ..Key::default()
+    };
+    Some(Placed {
+        vcpus: pins,
+        cells,
+        nodes,
+        page,
+        threads,
+        own_cores,
+        extra,
+        withheld,
+        bounded: false,
+        key,
+    })
+}
+
+/// The largest thread count these pins carry, guest core by guest core, and whether each has a core of its own.
+fn threads(host: &Host, demand: &Demand, pins: &Pins) -> Option<(u32, bool)> {
+    let single = |vcpu: u32| {
+        pins.get(&VcpuId(vcpu))
+            .filter(|pin| pin.len() == 1)
+            .and_then(CpuSet::first)
+    };
+    let cores: Vec<Option<&Core>> = (0..demand.vcpus)
+        .map(|vcpu| single(vcpu).and_then(|cpu| host.core_of(cpu)))
+        .collect();
+    let cells = || {
+        let placed = demand.cells.iter().map(|cell| &cell.vcpus);
+        placed.chain(&demand.shown_cells)
+    };
+    let matches = |threads: u32| {
+        let mut seen = std::collections::BTreeSet::new();
+        demand.vcpus.is_multiple_of(threads)
+            && cores.chunks(threads as usize).all(|block| {
+                let first = block[0].map(|core| core.cpus[0]);
+                let alike = block.iter().all(|core| core.map(|core| core.cpus[0]) == first);
+                let pinned = first.is_some() || threads == 1;
+                alike && pinned && first.is_none_or(|first| seen.insert(first))
+            })
+            && cells().all(|cell| {
+                cell.iter().all(|v| {
+                    let from = v.0 / threads * threads;
+                    (from..from + threads).all(|sibling| cell.contains(VcpuId(sibling)))
+                })
+            })
+    };
+    let most = std::iter::successors(Some(64u32), |t| (*t > 1).then_some(t / 2));
+    Some(
+        most.into_iter()
+            .find(|threads| matches(*threads))
+            .map_or((1, false), |threads| (threads, true)),
+    )
+}
+
+fn withheld(host: &Host, demand: &Demand, supply: &Supply, own: &CpuSet, used: &CpuSet) -> Option<CpuSet> {
+    let isolate = demand.smt == SmtRule::Isolate;
+    let mut all = CpuSet::new();
+    for core in &host.cores {
+        let mine = core.cpus.iter().filter(|cpu| used.contains(**cpu)).count();
+        let any = core.cpus.iter().any(|cpu| own.contains(*cpu));
+        if isolate && mine > 0 {
+            let others = || core.cpus.iter().filter(|cpu| !used.contains(**cpu));
+            if mine > 1 || !others().all(|cpu| supply.isolable.contains(*cpu)) {
+                return None;
+            }
+            all.extend(others().copied());
+        } else if demand.withhold_siblings && any {
+            all.extend(core.cpus.iter().copied().filter(|cpu| !own.contains(*cpu)));
+        }
+    }
+    Some(all)
+}
+
+/// Nodes of all CPUs of these pins, in order of first use.
+fn nodes_of<'p>(host: &Host, pins: impl Iterator<Item = &'p CpuSet>) -> Vec<NodeId> {
+    let mut nodes = Vec::new();
+    for node in pins
+        .flat_map(CpuSet::iter)
+        .filter_map(|cpu| Some(host.core_of(cpu)?.node))
+    {
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    nodes
+}

@@ -1,0 +1,225 @@
+//! The host's CPUs in their three roles: for the host itself, handed out exclusively, and floated on.
+
+use std::collections::BTreeMap;
+
+use crate::host::{Core, Host};
+use crate::policy::{HostPolicy, SetRule};
+use crate::types::ids::NodeId;
+use crate::types::idset::CpuSet;
+
+/// A policy's sets on one host. Only CPUs that are online and that guests may use are in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sets {
+    /// For the host, emulator threads and iothreads. Without isolated CPUs, but it is a single CPU.
+    pub housekeeping: CpuSet,
+    /// Handed out exclusively.
+    pub dedicated: CpuSet,
+    /// Where floating guests run, as given; `None`: every non-isolated CPU nobody holds. Without isolated CPUs,
+    /// but it is a single CPU.
+    pub shared: Option<CpuSet>,
+    /// What of the policy this host does not allow, for people.
+    pub notes: Vec<String>,
+}
+
+impl Sets {
+    /// The CPUs a floating guest may use while `held` are taken; may be empty.
+    pub fn shared_now(&self, host: &Host, held: &CpuSet) -> CpuSet {
+        let all = match &self.shared {
+            Some(explicit) => explicit.clone(),
+            None => usable(host).difference(&host.isolated),
+        };
+        all.difference(held)
+    }
+}
+
+/// The sets of a policy on a host.
+pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
+    let usable = usable(host);
+    let isolated = host.isolated.intersection(&usable);
+    let mut notes = Vec::new();
+    let kept_out = host.online.difference(&usable);
+    if !kept_out.is_empty() {
+        notes.push(format!(
+            "CPUs {kept_out} are outside machine.slice's cpuset: no guest can use them"
+        ));
+    }
+    let mut given = |name: &str, rule: &SetRule| explicit(name, rule, host, &usable, &mut notes);
+    let housekeeping_given = given("housekeeping", &policy.housekeeping);
+    let dedicated_given = given("dedicated", &policy.dedicated);
+    let shared_given = given("shared", &policy.shared);
+
+    // What a list names is the administrator's word on those CPUs, also where they cannot be in that set.
+    let listed = |rule: &SetRule| match rule {
+        SetRule::Cpus(cpus) => cpus.clone(),
+        _ => CpuSet::new(),
+    };
+    let dedicated_listed = listed(&policy.dedicated);
+    let shared_listed = listed(&policy.shared);
+
+    let plain = usable.difference(&isolated);
+    let housekeeping = match &policy.housekeeping {
+        SetRule::Cpus(_) => masked("housekeeping", housekeeping_given, &isolated, &mut notes),
+        SetRule::CoresPerNode(count) => {
+            let free = plain.difference(&dedicated_listed).difference(&shared_listed);
+            cores_per_node("housekeeping", *count, host, &free, &mut notes)
+        }
+        SetRule::Auto if !isolated.is_empty() => plain.difference(&dedicated_listed),
+        SetRule::Auto => auto_housekeeping(host, &usable, &dedicated_listed),
+    };
+    let taken = housekeeping.union(&listed(&policy.housekeeping));
+    let shared = match &policy.shared {
+        SetRule::Auto => None,
+        SetRule::Cpus(_) => Some(masked("shared", shared_given, &isolated, &mut notes)),
+        SetRule::CoresPerNode(count) => {
+            let free = plain.difference(&dedicated_listed).difference(&taken);
+            Some(cores_per_node("shared", *count, host, &free, &mut notes))
+        }
+    };
+    let spoken_for = taken
+        .union(&shared_listed)
+        .union(&shared.clone().unwrap_or_default());
+    let mut dedicated = match &policy.dedicated {
+        SetRule::Cpus(_) => dedicated_given,
+        _ if !isolated.is_empty() => isolated.difference(&spoken_for),
+        _ => usable.difference(&spoken_for),
+    };
+    if host.cores.len() <= 1 && !dedicated.is_empty() {
+        dedicated = CpuSet::new();
+        if matches!(policy.dedicated, SetRule::Cpus(_)) {
+            notes.push("dedicated: this host has one core; nothing is handed out exclusively".into());
+        }
+    }
+    Sets {
+        housekeeping,
+        dedicated,
+        shared,
+        notes,
+    }
+}
+
+/// Online, and allowed to guests by `machine.slice`'s cpuset.
+pub fn usable(host: &Host) -> CpuSet {
+    match &host.guest_cpus {
+        Some(allowed) => host.online.intersection(allowed),
+        None => host.online.clone(),
+    }
+}
+
+/// A mask of several CPUs that covers all that could be handed out is no choice of CPUs: its thread floats and holds nothing.
+pub fn floats(mask: &CpuSet, dedicated: &CpuSet) -> bool {
+    mask.len() > 1 && dedicated.is_subset(mask)
+}
+
+/// A list less what this host cannot give, with a note for what was taken out; empty for the other rules.
+fn explicit(name: &str, rule: &SetRule, host: &Host, usable: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
+    let SetRule::Cpus(cpus) = rule else {
+        return CpuSet::new();
+    };
+    let present = host.online.union(&host.offline);
+    for (gone, why) in [
+        (cpus.difference(&present), "this host does not have"),
+        (
+            cpus.intersection(&host.offline).difference(&host.online),
+            "are offline",
+        ),
+    ] {
+        if !gone.is_empty() {
+            notes.push(match why {
+                "are offline" => format!("{name}: CPUs {gone} {why}; left out"),
+                _ => format!("{name}: CPUs {gone}, which {why}; left out"),
+            });
+        }
+    }
+    cpus.intersection(usable)
+}
+
+/// The kernel does not balance over isolated CPUs: threads with a mask of several would pile up on one of them.
+fn masked(name: &str, cpus: CpuSet, isolated: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
+    let both = cpus.intersection(isolated);
+    if both.is_empty() || cpus.len() <= 1 {
+        return cpus;
+    }
+    notes.push(format!(
+        "{name}: CPUs {both} are isolated; the kernel would not balance threads there; left out"
+    ));
+    cpus.difference(isolated)
+}
+
+/// Cores of each node, in the order of their first CPU. Only nodes that have some.
+fn by_node(host: &Host) -> BTreeMap<NodeId, Vec<&Core>> {
+    let mut nodes: BTreeMap<NodeId, Vec<&Core>> = BTreeMap::new();
+    for core in &host.cores {
+        nodes.entry(core.node).or_default().push(core);
+    }
+    for cores in nodes.values_mut() {
+        cores.sort_by_key(|core| core.cpus.first().copied());
+    }
+    nodes
+}
+
+fn cpus_of(core: &Core) -> CpuSet {
+    core.cpus.iter().copied().collect()
+}
+
+/// The first `count` cores of each node whose CPUs are all in `free`.
+fn cores_per_node(name: &str, count: u32, host: &Host, free: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
+    let mut out = CpuSet::new();
+    for (node, cores) in by_node(host) {
+        let whole: Vec<CpuSet> = cores
+            .iter()
+            .map(|core| cpus_of(core))
+            .filter(|cpus| cpus.is_subset(free))
+            .collect();
+        if whole.len() < count as usize {
+            notes.push(format!(
+                "{name} = {count}: node {node} has {} whole cores for it",
+                whole.len()
+            ));
+        }
+        whole
+            .iter()
+            .take(count as usize)
+            .for_each(|cpus| out.extend_from(cpus));
+    }
+    out
+}
+
+/// The first ceil(cores/16) cores of each node, at most a quarter of it, at least one core on the host; around what
+/// is dedicated by name.
+fn auto_housekeeping(host: &Host, usable: &CpuSet, dedicated: &CpuSet) -> CpuSet {
+    let free = usable.difference(dedicated);
+    let mut out = CpuSet::new();
+    let mut first: Option<CpuSet> = None;
+    for cores in by_node(host).values() {
+        let all = cores
+            .iter()
+            .filter(|core| !cpus_of(core).is_disjoint(usable))
+            .count();
+        let count = all.div_ceil(16).min(all / 4);
+        let mut whole = cores
+            .iter()
+            .map(|core| cpus_of(core).intersection(usable))
+            .filter(|cpus| !cpus.is_empty() && cpus.is_subset(&free));
+        for _ in 0..count {
+            out.extend_from(&whole.next().unwrap_or_default());
+        }
+        if first.is_none() {
+            first = whole.next();
+        }
+    }
+    if !out.is_empty() {
+        return out;
+    }
+    // Small nodes: one core. Where every core has a dedicated thread: what is left of the first that has any.
+    first.unwrap_or_else(|| {
+        host.cores
+            .iter()
+            .map(|core| cpus_of(core).intersection(&free))
+            .find(|cpus| !cpus.is_empty())
+            .unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,96 @@
+//! What changed, and whether anything would.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::rewrite::places::Places;
+use crate::rewrite::target::{document_order, path};
+use crate::rewrite::value::{same, show};
+use crate::rewrite::{Head, Provenance};
+use crate::types::plan::Change;
+use crate::types::setting::{Setting, Target};
+use crate::xml::{Document, XmlError};
+
+/// What differs in value between two texts, for every target of `settings` and of what `old` says virtfit wrote before; in
+/// document order.
+///
+/// # Errors
+/// A root is not `<domain>`.
+pub fn changes(
+    before: &Document<'_>,
+    after: &Document<'_>,
+    settings: &[Setting],
+    old: Option<&Provenance>,
+) -> Result<Vec<Change>, XmlError> {
+    let before = Places::new(before)?;
+    let after = Places::new(after)?;
+    let asked: BTreeMap<&Target, &Setting> = settings.iter().map(|s| (&s.target, s)).collect();
+    let mut targets: BTreeSet<&Target> = asked.keys().copied().collect();
+    targets.extend(old.iter().flat_map(|old| &old.owned).map(|owned| &owned.target));
+    let mut sorted: Vec<&Target> = targets.into_iter().collect();
+    sorted.sort_by_cached_key(|target| document_order(target, |disk| after.disk_position(disk)));
+    let mut out = Vec::new();
+    for target in sorted {
+        let from = before.read(target);
+        let to = after.read(target);
+        if same(target, from.as_deref(), to.as_deref()) {
+            continue;
+        }
+        let setting = asked.get(target);
+        out.push(Change {
+            path: path(target),
+            from,
+            to,
+            why: setting.map_or("the profile no longer sets it".into(), |setting| {
+                setting.why.clone()
+            }),
+            guest_visible: setting.map_or(is_guest_visible(target), |setting| setting.guest_visible),
+            takes_effect: "next start",
+        });
+    }
+    Ok(out)
+}
+
+/// Whether applying `settings` again would change nothing of meaning: the same fit, the same targets, and each holds
+/// what is asked for and what virtfit wrote.
+///
+/// # Errors
+/// The root is not `<domain>`.
+pub fn in_force(
+    document: &Document<'_>,
+    provenance: &Provenance,
+    settings: &[Setting],
+    head: &Head,
+) -> Result<bool, XmlError> {
+    if provenance.head != *head || provenance.owned.len() != settings.len() {
+        return Ok(false);
+    }
+    let places = Places::new(document)?;
+    let asked: BTreeMap<&Target, Option<String>> =
+        settings.iter().map(|s| (&s.target, show(&s.value))).collect();
+    Ok(provenance.owned.iter().all(|owned| {
+        let wrote = show(&owned.wrote);
+        asked.get(&owned.target) == Some(&wrote)
+            && same(
+                &owned.target,
+                places.read(&owned.target).as_deref(),
+                wrote.as_deref(),
+            )
+    }))
+}
+
+fn is_guest_visible(target: &Target) -> bool {
+    use crate::types::setting::DiskAttribute;
+    matches!(
+        target,
+        Target::CpuMode
+            | Target::Topology
+            | Target::Cells
+            | Target::CpuFeature(_)
+            | Target::CpuCache
+            | Target::Pmu
+            | Target::HintDedicated
+            | Target::PollControl
+            | Target::Memballoon
+            | Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Discard)
+    )
+}

@@ -1,0 +1,188 @@
+//! Cpulists: `0-3,16-19`, libvirt's `^2`, the kernel's `0-31:2/4`, taskset's `0-30:2`.
+//!
+//! Sources: libvirt `virBitmapParse` (exclusion), kernel `Documentation/admin-guide/kernel-parameters.rst`
+//! ("cpu lists": `start-end:used/group`), util-linux `taskset(1)` (`start-end:stride`).
+
+use crate::types::ids::Id;
+use crate::types::idset::IdSet;
+
+/// The largest id a list may name: libvirt's own mask length (`VIR_DOMAIN_CPUMASK_LEN`, 16384) less one.
+pub const MAX_ID: u32 = 16_383;
+
+/// What is wrong with a cpulist, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem} at character {} of '{text}'", .position + 1)]
+pub struct CpulistError {
+    /// The list as given.
+    pub text: String,
+    /// Byte offset of the offending piece.
+    pub position: usize,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+/// Reads a list of ids. White space around items is ignored; the empty text is the empty set.
+///
+/// # Errors
+/// Anything but numbers and ranges in the forms above, a range that runs backwards, a number above [`MAX_ID`], or
+/// a list that starts with an exclusion (use [`parse_within`] where there is a whole to take it from).
+pub fn parse<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
+    read(text, None)
+}
+
+/// Reads a list as libvirt and virtfit write it, without strides: a few bytes of those name thousands of pieces, and who wrote
+/// the list may not be trusted.
+///
+/// # Errors
+/// As [`parse`], and for a stride.
+pub fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
+    match text.find(':') {
+        None => read(text, None),
+        Some(position) => Err(CpulistError {
+            text: shorten(text),
+            position,
+            problem: "a stride, which has no place here".into(),
+        }),
+    }
+}
+
+/// As [`parse`], but a list whose first item is an exclusion starts from `whole`: `^0` is all but 0.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_within<T: Id>(text: &str, whole: &IdSet<T>) -> Result<IdSet<T>, CpulistError> {
+    read(text, Some(whole))
+}
+
+fn read<T: Id>(text: &str, whole: Option<&IdSet<T>>) -> Result<IdSet<T>, CpulistError> {
+    let mut set = IdSet::new();
+    if text.trim().is_empty() {
+        return Ok(set);
+    }
+    let mut position = 0;
+    for (index, raw) in text.split(',').enumerate() {
+        let start = position + (raw.len() - raw.trim_start().len());
+        position += raw.len() + 1;
+        let item = raw.trim();
+        let fail = |problem: String| CpulistError {
+            text: shorten(text),
+            position: start,
+            problem,
+        };
+        if let Some(excluded) = item.strip_prefix('^') {
+            if index == 0 {
+                match whole {
+                    Some(whole) => set = whole.clone(),
+                    None => return Err(fail("an exclusion with nothing before it to exclude from".into())),
+                }
+            }
+            match range(excluded.trim_start()).map_err(fail)? {
+                // A single number is taken out alone; a set is as long as its largest number.
+                Items {
+                    first,
+                    last,
+                    group: 1,
+                    ..
+                } if first == last => drop(set.remove(T::new(first))),
+                items => set = set.difference(&items.set()),
+            }
+        } else {
+            range(item).map_err(fail)?.add_to(&mut set);
+        }
+    }
+    Ok(set)
+}
+
+/// The ids of one item of a list: of each `group` of them from `first` to `last` the first `used`.
+#[derive(Debug, Clone, Copy)]
+struct Items {
+    first: u32,
+    last: u32,
+    used: u32,
+    group: u32,
+}
+
+impl Items {
+    fn add_to<T: Id>(self, set: &mut IdSet<T>) {
+        let Self {
+            first,
+            last,
+            used,
+            group,
+        } = self;
+        if used == group {
+            return set.insert_range(first, last);
+        }
+        let mut from = first;
+        while from <= last {
+            set.insert_range(from, last.min(from.saturating_add(used - 1)));
+            from = from.saturating_add(group);
+        }
+    }
+
+    fn set<T: Id>(self) -> IdSet<T> {
+        let mut set = IdSet::new();
+        self.add_to(&mut set);
+        set
+    }
+}
+
+/// One item: `7`, `0-7`, `0-7:2`, `0-31:2/4`.
+fn range(item: &str) -> Result<Items, String> {
+    let (span, pattern) = match item.split_once(':') {
+        Some((span, pattern)) => (span, Some(pattern)),
+        None => (item, None),
+    };
+    let (first, last) = match span.split_once('-') {
+        Some((first, last)) => (number(first)?, number(last)?),
+        None if pattern.is_some() => return Err(format!("'{}' has a stride but no range", shorten(item))),
+        None => {
+            let only = number(span)?;
+            (only, only)
+        }
+    };
+    if first > last {
+        return Err(format!("range {first}-{last} runs backwards"));
+    }
+    let (used, group) = match pattern {
+        None => (1, 1),
+        Some(pattern) => match pattern.split_once('/') {
+            Some((used, group)) => (number(used)?, number(group)?),
+            None => (1, number(pattern)?),
+        },
+    };
+    if group == 0 || used == 0 || used > group {
+        return Err(format!("'{}' takes {used} of every {group}", shorten(item)));
+    }
+    Ok(Items {
+        first,
+        last,
+        used,
+        group,
+    })
+}
+
+fn number(digits: &str) -> Result<u32, String> {
+    let digits = digits.trim();
+    if digits.is_empty() {
+        return Err("a number is missing".into());
+    }
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("'{}' is not a number", shorten(digits)));
+    }
+    match digits.parse::<u32>() {
+        Ok(id) if id <= MAX_ID => Ok(id),
+        _ => Err(format!(
+            "{} is above {MAX_ID}, the largest libvirt knows",
+            shorten(digits)
+        )),
+    }
+}
+
+/// A text that goes into a message is kept to a length a person reads.
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_string(),
+    }
+}
