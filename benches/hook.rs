@@ -24,10 +24,10 @@ use virtfit::daemon::server::HookAnswerer;
 use virtfit::engine::Decision;
 use virtfit::hook_events::Call;
 use virtfit::host::libvirt_process::Parent;
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::libvirt::Absent;
-use virtfit::snapshot::cache::Memory;
-use virtfit::snapshot::{Ask, Place, View};
+use virtfit::snapshot::cache::SnapshotCache;
+use virtfit::snapshot::{Question, Snapshot, Sources};
 use virtfit::types::plan::Scope;
 
 #[path = "../tests/common/installed.rs"]
@@ -90,8 +90,8 @@ fn main() -> ExitCode {
     let few = host(dir.path(), "few", 3);
     let many = host(dir.path(), "many", 200);
     let own = this_machine(dir.path());
-    let xml = tuned(&Root::new(&few), &few);
-    let small = tuned(&Root::default(), &own);
+    let xml = tuned(&HostFs::new(&few), &few);
+    let small = tuned(&HostFs::default(), &own);
     for (root, what) in [(&few, "beside 3 guests"), (&many, "beside 200 guests")] {
         fs::write(root.join(GUEST), &xml).unwrap();
         let rounds = rounds.to_string();
@@ -319,7 +319,7 @@ impl Drop for Served {
 }
 
 /// Makes a folder this process's host; one without files of the kernel gets those of this machine.
-fn enter(root: &str) -> Place {
+fn enter(root: &str) -> Sources {
     use nix::mount::{MsFlags, mount};
     let none = None::<&str>;
     let is_bare = |folder: &Path| fs::read_dir(folder).unwrap().next().is_none();
@@ -341,7 +341,7 @@ fn enter(root: &str) -> Place {
     }
     nix::unistd::chroot(root).expect("root, to change what / is");
     std::env::set_current_dir("/").unwrap();
-    Place::default()
+    Sources::default()
 }
 
 /// Answers on a root's socket until it is killed.
@@ -355,7 +355,7 @@ fn serve(root: &str) -> ExitCode {
 fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
     let place = enter(root);
     let xml = fs::read_to_string(Path::new("/").join(GUEST)).unwrap();
-    let memory = Arc::new(Memory::new(place));
+    let memory = Arc::new(SnapshotCache::new(place));
     let hooks = Hooks::new(Arc::clone(&memory));
     let call = |operation: &str, suboperation: &str| Call {
         guest: "def".into(),
@@ -390,17 +390,17 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
 }
 
 /// The guest as the daemon defines it on a host, by the policy below a folder; the one of that folder, where it has one.
-fn tuned(host: &Root, folder: &Path) -> String {
-    let place = Place {
+fn tuned(host: &HostFs, folder: &Path) -> String {
+    let place = Sources {
         root: host.clone(),
         policy: Some(folder.join("etc/virtfit/policy.toml")),
         assume_empty: host.is_real(),
-        ..Place::default()
+        ..Sources::default()
     };
-    let view = View::read(&place, SystemTime::now()).unwrap();
+    let view = Snapshot::read(&place, SystemTime::now()).unwrap();
     let own = fs::read_to_string(folder.join(GUEST));
     let xml = own.unwrap_or_else(|_| fs::read_to_string(fixture("domains/def.xml")).unwrap());
-    match view.decide(&xml, Ask::of(Scope::Boot)).unwrap() {
+    match view.decide(&xml, Question::of(Scope::Boot)).unwrap() {
         Decision::Tuned { xml, .. } => xml,
         other => panic!("{other:?}"),
     }

@@ -17,13 +17,13 @@ use std::time::{Duration, SystemTime};
 
 use families::FAMILIES;
 use meter::{Cost, measured};
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::ledger::live_pins::Records;
 use virtfit::ledger::{claims, status};
 use virtfit::live::plan;
 use virtfit::policy::Files;
 use virtfit::rewrite;
-use virtfit::snapshot::{Ask, Place, View};
+use virtfit::snapshot::{Question, Snapshot, Sources};
 use virtfit::types::ids::KiB;
 use virtfit::types::plan::Scope;
 use virtfit::xml::Document;
@@ -39,13 +39,13 @@ fn pieces() -> usize {
     std::env::var("VIRTFIT_COST_PIECES").map_or(400, |text| text.parse().unwrap())
 }
 
-fn view(policy: &str) -> View {
+fn view(policy: &str) -> Snapshot {
     let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
-    let place = Place {
-        root: Root::new(hosts.join("paper")),
-        ..Place::default()
+    let place = Sources {
+        root: HostFs::new(hosts.join("paper")),
+        ..Sources::default()
     };
-    let mut view = View::read(&place, SystemTime::now()).unwrap();
+    let mut view = Snapshot::read(&place, SystemTime::now()).unwrap();
     view.policy = Arc::new(Files::text("policy.toml", policy).policy().unwrap());
     view
 }
@@ -63,7 +63,7 @@ fn beside_it(text: &str) {
 }
 
 /// All that is ever worked out for it.
-fn worked_out(text: &str, views: &[View]) {
+fn worked_out(text: &str, views: &[Snapshot]) {
     beside_it(text);
     if let Ok(document) = Document::parse(text) {
         let _ = rewrite::revert(&document);
@@ -71,7 +71,7 @@ fn worked_out(text: &str, views: &[View]) {
     }
     for view in views {
         for scope in [Scope::Boot, Scope::Incoming] {
-            let _ = view.decide(text, Ask::of(scope));
+            let _ = view.decide(text, Question::of(scope));
         }
         let case = plan::Case {
             status: &running(text),

@@ -16,9 +16,9 @@ use tempfile::TempDir;
 use virtfit::daemon::hook_answers::Hooks;
 use virtfit::daemon::in_flight::Inflight;
 use virtfit::daemon::server::{Server, Services, Stopper};
-use virtfit::hostfs::Root;
-use virtfit::snapshot::Place;
-use virtfit::snapshot::cache::Memory;
+use virtfit::hostfs::HostFs;
+use virtfit::snapshot::Sources;
+use virtfit::snapshot::cache::SnapshotCache;
 use virtfit_hook::wire::{Question, Reply};
 
 #[path = "common/installed.rs"]
@@ -708,14 +708,14 @@ impl Served {
         let policy = host.root.path().join("etc/virtfit/policy.toml");
         fs::create_dir_all(policy.parent().unwrap()).unwrap();
         fs::write(policy, "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n").unwrap();
-        let root = Root::new(host.root.path());
+        let root = HostFs::new(host.root.path());
         let server = Server::listen(&root).unwrap();
         let stopper = server.stopper().unwrap();
-        let place = Place {
+        let place = Sources {
             root: root.clone(),
-            ..Place::default()
+            ..Sources::default()
         };
-        let hooks = Hooks::new(Arc::new(Memory::new(place)));
+        let hooks = Hooks::new(Arc::new(SnapshotCache::new(place)));
         let services = Services::new(Box::new(hooks), Arc::new(Inflight::new(root)), Box::new(|_| ()));
         thread::spawn(move || server.run(services));
         Self { host, stopper }

@@ -4,28 +4,28 @@
 use std::path::{Path, PathBuf};
 
 use virtfit::host::{Host, HostError, load};
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::types::ids::{HostCpu, KiB, NodeId};
 
 fn fixture(name: &str) -> Host {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures/hosts")
         .join(name);
-    load(&Root::new(path), None).unwrap()
+    load(&HostFs::new(path), None).unwrap()
 }
 
 fn line(text: &str) -> Host {
-    load(&Root::none(), Some(text)).unwrap()
+    load(&HostFs::none(), Some(text)).unwrap()
 }
 
-fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, HostFs) {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = dir.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    let root = Root::new(dir.path());
+    let root = HostFs::new(dir.path());
     (dir, root)
 }
 
@@ -139,7 +139,7 @@ fn hosts_are_read_at_the_same_time() {
                 0 => assert_eq!(fixture("paper").cores.len(), 16),
                 1 => assert_eq!(fixture("amd-ccd").cores.len(), 32),
                 2 => assert_eq!(line("pack:3 core:1 pu:1").cores.len(), 3),
-                _ => assert!(!load(&Root::default(), None).unwrap().cores.is_empty()),
+                _ => assert!(!load(&HostFs::default(), None).unwrap().cores.is_empty()),
             })
         })
         .collect();
@@ -218,7 +218,7 @@ fn what_is_no_topology_says_so() {
         (folder, "Is a directory"),
     ];
     for (given, want) in table {
-        let message = load(&Root::none(), Some(given)).unwrap_err().to_string();
+        let message = load(&HostFs::none(), Some(given)).unwrap_err().to_string();
         assert!(
             message.contains(want) && message.contains(given),
             "{given}: {message}"
@@ -229,14 +229,14 @@ fn what_is_no_topology_says_so() {
 
 #[test]
 fn what_is_no_root_says_so() {
-    let missing = load(&Root::new("/no/such/root"), None).unwrap_err();
+    let missing = load(&HostFs::new("/no/such/root"), None).unwrap_err();
     assert!(
         missing.to_string().contains("/no/such/root: No such file"),
         "{missing}"
     );
     let (_dir, empty) = tree(&[("etc/os-release", "")]);
     assert!(matches!(load(&empty, None), Err(HostError::NoCpus(_))));
-    assert!(matches!(load(&Root::none(), None), Err(HostError::Nothing)));
+    assert!(matches!(load(&HostFs::none(), None), Err(HostError::Nothing)));
     let (_dir, broken) = tree(&[("sys/devices/system/cpu/online", "0-\n")]);
     let message = load(&broken, Some("pu:2")).unwrap_err().to_string();
     assert!(message.contains("cpu/online: "), "{message}");
@@ -310,7 +310,7 @@ fn xml_alone_is_an_empty_host() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("two.xml");
     std::fs::write(&file, TWO_NODES).unwrap();
-    let host = load(&Root::none(), Some(file.to_str().unwrap())).unwrap();
+    let host = load(&HostFs::none(), Some(file.to_str().unwrap())).unwrap();
     assert_sane(&host, "two nodes");
     assert_eq!(host.arch, "aarch64");
     assert_eq!(host.offline.to_string(), "2");

@@ -13,11 +13,11 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use daemon::{Libvirt, Thread};
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::live::carry_out;
 use virtfit::live::{Round, Running, forget_ended};
-use virtfit::snapshot::{Place, View};
+use virtfit::snapshot::{Snapshot, Sources};
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 const SETS: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n";
@@ -30,9 +30,9 @@ fn inside() {
         return;
     };
     let words: Vec<&str> = words.split(' ').collect();
-    let place = Place {
+    let place = Sources {
         policy: words.last().map(Into::into),
-        ..Place::default()
+        ..Sources::default()
     };
     let mut todo = Running::default();
     match words[0] {
@@ -41,12 +41,12 @@ fn inside() {
     }
     let mut virsh = Virsh::default();
     for _ in 0..5 {
-        let view = View::read(&place, SystemTime::now()).unwrap();
+        let view = Snapshot::read(&place, SystemTime::now()).unwrap();
         if todo.round(&view, &mut virsh, &|_| false) == Round::Done {
             break;
         }
     }
-    forget_ended(&Root::default()).unwrap();
+    forget_ended(&HostFs::default()).unwrap();
     writeln!(io::stdout(), "SAID {}", virsh.calls.join("; ")).unwrap();
 }
 

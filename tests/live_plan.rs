@@ -7,7 +7,7 @@ use std::sync::Arc;
 use virtfit::domain;
 use virtfit::engine::Decision;
 use virtfit::host::load::load;
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::ledger::live_pins::Records;
 use virtfit::ledger::reader::Reading;
 use virtfit::ledger::reservation::{Reservation, ReservedPins};
@@ -19,7 +19,7 @@ use virtfit::live::floating;
 use virtfit::live::plan;
 use virtfit::live::plan::{Case, Class, Live};
 use virtfit::policy::Policy;
-use virtfit::snapshot::{Ask, View};
+use virtfit::snapshot::{Question, Snapshot};
 use virtfit::types::cpulist;
 use virtfit::types::ids::{IothreadId, KiB, VcpuId};
 use virtfit::types::idset::{CpuSet, NodeSet};
@@ -33,11 +33,11 @@ fn cpus(list: &str) -> CpuSet {
 }
 
 /// The paper's server (2 nodes, 8 cores of 2 threads each; CPU n and n + 16 are siblings) under this policy.
-fn view(policy: &str) -> View {
-    let root = Root::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper"));
+fn view(policy: &str) -> Snapshot {
+    let root = HostFs::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper"));
     let host = load(&root, None).unwrap();
     let policy = Policy::parse(policy, "policy.toml").unwrap();
-    View::new(root, policy, host, Reading::default())
+    Snapshot::new(root, policy, host, Reading::default())
 }
 
 fn rule(profile: &str) -> String {
@@ -45,7 +45,7 @@ fn rule(profile: &str) -> String {
 }
 
 /// The same with others holding these CPUs.
-fn with_held(policy: &str, held: &str) -> View {
+fn with_held(policy: &str, held: &str) -> Snapshot {
     let mut view = view(policy);
     Arc::make_mut(&mut view.reading)
         .ledger
@@ -78,8 +78,8 @@ fn status_of(xml: &str) -> String {
 }
 
 /// What the definition of this guest becomes, running.
-fn tuned(view: &View, xml: &str) -> String {
-    match view.decide(xml, Ask::of(Scope::Boot)).unwrap() {
+fn tuned(view: &Snapshot, xml: &str) -> String {
+    match view.decide(xml, Question::of(Scope::Boot)).unwrap() {
         Decision::Tuned { xml, .. } => xml,
         other => panic!("{:?}", other.plan()),
     }
@@ -103,7 +103,7 @@ fn reserved(list: &str) -> Reservation {
 }
 
 /// The guest is in the ledger as it would be read.
-fn plan(view: &mut View, status_text: &str, reservation: Option<&Reservation>, pinned: &Records) -> Live {
+fn plan(view: &mut Snapshot, status_text: &str, reservation: Option<&Reservation>, pinned: &Records) -> Live {
     let mut own = status::parse_with(status_text, KiB(2048), pinned).unwrap();
     if let Some(reservation) = reservation {
         own.pins.extend(reservation.holder().pins);

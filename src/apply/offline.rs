@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::hostfs::atomic;
 use crate::hostfs::atomic::{Lock, Whose};
 use crate::ledger::claims;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// Another run holds the lock all the time, or the folder may not be read.
-pub fn lock(root: &Root) -> io::Result<Option<Lock>> {
+pub fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
     let folder = root.resolve(claims::FOLDER).map(|on_host| root.path(on_host))?;
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
     let lock = match atomic::lock(&folder, Instant::now() + PATIENCE) {
@@ -60,7 +60,7 @@ fn sweep_earlier(folder: &Path) {
 ///
 /// # Errors
 /// It changed or vanished meanwhile, or cannot be written; then it is as it was.
-pub fn write(root: &Root, definition: &Definition, xml: &str) -> io::Result<()> {
+pub fn write(root: &HostFs, definition: &Definition, xml: &str) -> io::Result<()> {
     let file = root
         .resolve(claims::path(&definition.name))
         .map(|on_host| root.path(on_host))?;
@@ -80,9 +80,9 @@ mod tests {
     const XML: &str =
         "<!-- kept -->\n<domain type='kvm'><name>a</name><memory>1</memory><vcpu>1</vcpu></domain>\n";
 
-    fn host() -> (tempfile::TempDir, Root) {
+    fn host() -> (tempfile::TempDir, HostFs) {
         let folder = tempfile::tempdir().unwrap();
-        let root = Root::new(folder.path());
+        let root = HostFs::new(folder.path());
         fs::create_dir_all(folder.path().join("etc/libvirt/qemu")).unwrap();
         let file = folder.path().join("etc/libvirt/qemu/a.xml");
         fs::write(&file, XML).unwrap();
@@ -133,7 +133,7 @@ mod tests {
         let soon = Instant::now() + Duration::from_millis(20);
         assert!(atomic::lock(&definitions, soon).unwrap().is_none());
         assert!(
-            super::lock(&Root::new(folder.path().join("none")))
+            super::lock(&HostFs::new(folder.path().join("none")))
                 .unwrap()
                 .is_none()
         );

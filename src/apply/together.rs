@@ -13,7 +13,7 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::taken::same_guest;
 use crate::ledger::{Claim, Holder, claims};
 use crate::libvirt::definitions::Definition;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::Plan;
 
 /// How many orders of the autostart guests are tried.
@@ -26,7 +26,7 @@ const DEFAULT_PAGE: crate::types::ids::KiB = crate::types::ids::KiB(2048);
 pub type Decided = Result<Decision, EngineError>;
 
 /// Decides for all, in the order given, each as this asks.
-pub fn decide(view: &View, definitions: &[Definition], ask: Ask<'_>) -> Vec<Decided> {
+pub fn decide(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Vec<Decided> {
     let (together, others): (Vec<usize>, Vec<usize>) =
         (0..definitions.len()).partition(|index| is_together(&definitions[*index]));
     let mut best = Attempt::new(view, definitions);
@@ -68,7 +68,7 @@ pub struct Together {
 
 /// Counts how many of the guests find a place of their own at once, the running ones first; the best of a few orders, so the count
 /// is one that can be reached. `None` where fewer than two guests are to have CPUs of their own.
-pub fn together(view: &View, definitions: &[Definition], ask: Ask<'_>) -> Option<Together> {
+pub fn together(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Option<Together> {
     let wants_cpus = |definition: &Definition| {
         let decided = view.decide(&definition.text, ask);
         decided.is_ok_and(|decision| !decision.plan().notes.dedicated_vcpus.is_empty())
@@ -102,8 +102,8 @@ pub fn together(view: &View, definitions: &[Definition], ask: Ask<'_>) -> Option
 }
 
 /// The same question about a guest whose place is not bound to the one it has.
-fn movable(ask: Ask<'_>) -> Ask<'_> {
-    Ask {
+fn movable(ask: Question<'_>) -> Question<'_> {
+    Question {
         keep: if ask.keep == Keep::Place {
             Keep::Shape
         } else {
@@ -121,7 +121,7 @@ fn is_together(definition: &Definition) -> bool {
 /// One order tried.
 struct Attempt<'a> {
     definitions: &'a [Definition],
-    view: View,
+    view: Snapshot,
     decided: Vec<Option<Decided>>,
     /// What autostart guests were given so far.
     given: Vec<Arc<Holder>>,
@@ -130,7 +130,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(view: &View, definitions: &'a [Definition]) -> Self {
+    fn new(view: &Snapshot, definitions: &'a [Definition]) -> Self {
         Self {
             definitions,
             view: view.clone(),
@@ -141,7 +141,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Autostart guests, in this order.
-    fn run(&mut self, order: &[usize], ask: Ask<'_>) {
+    fn run(&mut self, order: &[usize], ask: Question<'_>) {
         for index in order {
             let apart = self.ask(*index, ask, true);
             let decided = match &apart {
@@ -156,14 +156,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// The others, one after the other.
-    fn beside(&mut self, order: &[usize], ask: Ask<'_>) {
+    fn beside(&mut self, order: &[usize], ask: Question<'_>) {
         for index in order {
             let decided = self.ask(*index, ask, false);
             self.take(*index, decided, false);
         }
     }
 
-    fn ask(&mut self, index: usize, ask: Ask<'_>, apart: bool) -> Decided {
+    fn ask(&mut self, index: usize, ask: Question<'_>, apart: bool) -> Decided {
         if !apart {
             return self.view.decide(&self.definitions[index].text, ask);
         }

@@ -11,11 +11,11 @@ use crate::cli::{Exit, Failure, Outcome, output, plan};
 use crate::engine::{Decision, Keep};
 use crate::hook_events::lines;
 use crate::host::libvirt_daemon;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::libvirt::definitions::Definition;
 use crate::panics::guarded;
 use crate::render;
-use crate::snapshot::Ask;
+use crate::snapshot::Question;
 use crate::types::plan::{Plan, Scope, Verdict};
 use virtfit_hook::wire::DISABLED;
 
@@ -63,9 +63,9 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         (false, false) => Keep::Place,
     };
     let unasked = args.offline && !args.all && args.guests.is_empty();
-    let ask = Ask {
+    let ask = Question {
         keep,
-        ..Ask::of(Scope::Boot)
+        ..Question::of(Scope::Boot)
     };
     let decided = together::decide(&session.view, &chosen, ask);
     let mut plans: Vec<Plan> = Vec::new();
@@ -132,7 +132,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
 
 /// The definitions asked for. One that cannot be read does not hide the others where all are meant.
 fn choose(
-    root: &Root,
+    root: &HostFs,
     session: &Session,
     args: &ApplyArgs,
     outcome: &mut Outcome,
@@ -184,7 +184,7 @@ fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
 /// Writes the changes; how many were.
 fn carry_out(
     global: &Global,
-    root: &Root,
+    root: &HostFs,
     offline: bool,
     changes: &[(&Definition, String)],
     outcome: &mut Outcome,

@@ -6,7 +6,7 @@ use crate::cli::input::text_of;
 use crate::cli::outcome::without_errno;
 use crate::cli::{Failure, daemon_client, guest};
 use crate::domain;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::Definition;
@@ -31,7 +31,7 @@ pub fn is_pattern(word: &str) -> bool {
 ///
 /// # Errors
 /// The one guest that is named is not there or broken, a pattern matches none, or the definitions may not be read.
-pub fn read(root: &Root, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
+pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
     let mut chosen = Chosen::default();
     if words.is_empty() {
         for name in names(root)? {
@@ -60,7 +60,7 @@ pub fn read(root: &Root, words: &[OsString], reading: &Reading) -> Result<Chosen
 ///
 /// # Errors
 /// The word is no pattern that can be read, or none matches.
-pub fn matching(root: &Root, word: &str) -> Result<Option<Vec<String>>, Failure> {
+pub fn matching(root: &HostFs, word: &str) -> Result<Option<Vec<String>>, Failure> {
     // A guest may be called like a pattern.
     if !is_pattern(word) || names(root)?.iter().any(|name| name == word) {
         return Ok(None);
@@ -93,7 +93,7 @@ impl Chosen {
 }
 
 /// Reads one definition, by name or UUID; from the daemon where the file may not be read.
-fn one(root: &Root, word: &str, reading: &Reading) -> Result<Definition, Failure> {
+fn one(root: &HostFs, word: &str, reading: &Reading) -> Result<Definition, Failure> {
     if !daemon_client::has_to(root) {
         let name = guest::name(root, word)?;
         return definitions::read(root, &name, reading)
@@ -116,7 +116,7 @@ fn one(root: &Root, word: &str, reading: &Reading) -> Result<Definition, Failure
 ///
 /// # Errors
 /// The folder of definitions may not be read; or an ordinary user cannot ask the daemon.
-pub fn names(root: &Root) -> Result<Vec<String>, Failure> {
+pub fn names(root: &HostFs) -> Result<Vec<String>, Failure> {
     if !daemon_client::has_to(root) {
         return guest::definitions(root);
     }
@@ -131,7 +131,7 @@ pub fn names(root: &Root) -> Result<Vec<String>, Failure> {
 ///
 /// # Errors
 /// This user is not root.
-pub fn may_write(root: &Root) -> Result<(), Failure> {
+pub fn may_write(root: &HostFs) -> Result<(), Failure> {
     match daemon_client::has_to(root) {
         true => Err(Failure::Broken(
             "only root may change definitions: run it as root; members of group libvirt may only look (virtfit plan, virtfit \

@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::cli::args::Global;
 use crate::cli::{Failure, Outcome, session};
 use crate::daemon::run;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::libvirt::child::ChildHypervisor;
-use crate::snapshot::Place;
+use crate::snapshot::Sources;
 
 /// Runs it until a signal ends it; `program` is the `virtfitd` to call libvirt with.
 ///
@@ -16,8 +16,8 @@ use crate::snapshot::Place;
 pub fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
     // The name `ps` and `pgrep` know it by.
     let _ = nix::sys::prctl::set_name(c"virtfitd");
-    let place = Place {
-        root: session::named_root(global).map_or_else(Root::default, Root::new),
+    let place = Sources {
+        root: session::named_root(global).map_or_else(HostFs::default, HostFs::new),
         policy: global.policy.clone(),
         topology: global.topology.clone(),
         assume_empty: false,

@@ -8,14 +8,14 @@ use nix::unistd::geteuid;
 
 use crate::cli::Failure;
 use crate::cli::outcome::io_text;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use virtfit_hook::wire::{Kind, Question, Reply, SOCKET, Timed};
 
 /// How long the daemon may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether this user has to ask: only root can read what guests hold and their definitions.
-pub fn has_to(root: &Root) -> bool {
+pub fn has_to(root: &HostFs) -> bool {
     root.is_real() && !geteuid().is_root()
 }
 
@@ -23,7 +23,7 @@ pub fn has_to(root: &Root) -> bool {
 const ALIVE: Duration = Duration::from_millis(500);
 
 /// Whether a daemon answers. One that is stopped or hangs does not.
-pub fn is_answered(root: &Root) -> bool {
+pub fn is_answered(root: &HostFs) -> bool {
     let question = Question {
         kind: Kind::Ask,
         words: vec![b"alive".to_vec()],
@@ -42,7 +42,7 @@ pub fn is_answered(root: &Root) -> bool {
 ///
 /// # Errors
 /// It does not answer, or says no.
-pub fn ask(root: &Root, words: &[&str]) -> Result<Vec<u8>, Failure> {
+pub fn ask(root: &HostFs, words: &[&str]) -> Result<Vec<u8>, Failure> {
     let path = root.path(SOCKET);
     let broken = |error: io::Error| {
         Failure::Broken(format!(

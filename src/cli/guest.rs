@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::Failure;
 use crate::cli::outcome::{ROOT_ONLY, without_errno};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::libvirt::definitions::names;
 use crate::libvirt::lookup;
@@ -15,7 +15,7 @@ use crate::libvirt::lookup::LookupError;
 ///
 /// # Errors
 /// There is none (with a guess at what was meant), or definitions may not be read.
-pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
+pub fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
     let name = lookup::name(root, word).map_err(|error| match error {
         LookupError::Transient(_) => Failure::Broken(format!(
             "{error}; virsh dumpxml --inactive {word} | virtfit plan -"
@@ -29,7 +29,7 @@ pub fn find(root: &Root, word: &str) -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// As [`find`].
-pub fn name(root: &Root, word: &str) -> Result<String, Failure> {
+pub fn name(root: &HostFs, word: &str) -> Result<String, Failure> {
     lookup::name(root, word).map_err(told)
 }
 
@@ -48,11 +48,11 @@ fn told(error: LookupError) -> Failure {
 ///
 /// # Errors
 /// The folder may not be read.
-pub fn definitions(root: &Root) -> Result<Vec<String>, Failure> {
+pub fn definitions(root: &HostFs) -> Result<Vec<String>, Failure> {
     names(root).map_err(|error| failure(&error))
 }
 
-/// Errors of [`Root`] name the path already.
+/// Errors of [`HostFs`] name the path already.
 fn failure(error: &io::Error) -> Failure {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied => ROOT_ONLY,

@@ -29,18 +29,18 @@ use crate::hook_events::{Call, Context, Source};
 use crate::host::cached::{load_and_keep, load_kept};
 use crate::host::libvirt_process::Parent;
 use crate::host::load;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::hook_calls;
 use crate::ledger::reader;
 use crate::ledger::reader::cache::Cache;
 use crate::ledger::reader::promises;
-use crate::ledger::reader::promises::Glance;
+use crate::ledger::reader::promises::Promises;
 use crate::ledger::reader::{LedgerError, Reading};
 use crate::ledger::store::Store;
 use crate::logging;
 use crate::panics::guarded;
-use crate::snapshot::{Place, View, ViewError};
+use crate::snapshot::{Snapshot, SnapshotError, Sources};
 use crate::xml::tree::MAX_BYTES;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire;
@@ -67,7 +67,7 @@ enum News {
 #[derive(Clone)]
 struct Job {
     global: Global,
-    root: Root,
+    root: HostFs,
     action: HookAction,
     /// Without the XML.
     call: Call,
@@ -79,7 +79,7 @@ struct Job {
 /// Runs it. `started` is when the program began.
 pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let text = |word: Option<&OsString>| word.map_or("".into(), |word| word.to_string_lossy().into_owned());
-    let root = session::named_root(global).map_or_else(Root::default, Root::new);
+    let root = session::named_root(global).map_or_else(HostFs::default, HostFs::new);
     if root.is_real() && !nix::unistd::geteuid().is_root() {
         // A guest of an ordinary user's own libvirt (qemu:///session): not ours.
         return Outcome::default();
@@ -181,7 +181,7 @@ fn have_host_kept(job: &Job) {
 }
 
 /// Reads the host and keeps it, unless another process is about to.
-fn keep_host(root: &Root) {
+fn keep_host(root: &HostFs) {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
     let lock = options
@@ -211,7 +211,7 @@ fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> hook_events::Outco
             refuses,
             ..GuestXml::default()
         };
-        let nowhere = Store::new(&Root::none());
+        let nowhere = Store::new(&HostFs::none());
         hook_events::undecided(&call, Some(&guest), &line, &nowhere, SystemTime::now())
     })
 }
@@ -282,8 +282,8 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<hook_events::Outcome, Failur
 
 /// Read when it is first asked for; where it is asked for again, what changed in the ledger.
 struct Fresh {
-    place: Place,
-    view: RefCell<Option<Arc<View>>>,
+    place: Sources,
+    view: RefCell<Option<Arc<Snapshot>>>,
     /// What the ledger's files said.
     ledger: RefCell<Cache>,
     /// Set once the host is read.
@@ -298,7 +298,7 @@ impl Fresh {
         reader::read_with(&self.place.root, now, &mut self.ledger.borrow_mut())
     }
 
-    fn first(&self, now: SystemTime) -> Result<View, ViewError> {
+    fn first(&self, now: SystemTime) -> Result<Snapshot, SnapshotError> {
         let policy = self.place.policy_files().policy()?;
         let host = match self.place.topology.as_deref() {
             None => load_kept(&self.place.root)?,
@@ -306,28 +306,28 @@ impl Fresh {
         };
         self.has_host.store(true, Ordering::SeqCst);
         let reading = self.reading(now)?;
-        let view = View::new(self.place.root.clone(), policy, host, Reading::default());
-        Ok(View { reading, ..view })
+        let view = Snapshot::new(self.place.root.clone(), policy, host, Reading::default());
+        Ok(Snapshot { reading, ..view })
     }
 }
 
 impl Source for Fresh {
-    fn view(&self) -> Result<Arc<View>, String> {
+    fn view(&self) -> Result<Arc<Snapshot>, String> {
         let now = SystemTime::now();
         let known = self.view.borrow().clone();
         let view = match known {
             None => self.first(now),
             Some(known) => self
                 .reading(now)
-                .map(|reading| View {
+                .map(|reading| Snapshot {
                     reading,
-                    ..View::clone(&known)
+                    ..Snapshot::clone(&known)
                 })
-                .map_err(ViewError::from),
+                .map_err(SnapshotError::from),
         };
         let view = match view {
             Ok(view) => Arc::new(view),
-            Err(ViewError::Policy(errors)) => return Err(session::policy_errors(&errors)),
+            Err(SnapshotError::Policy(errors)) => return Err(session::policy_errors(&errors)),
             Err(error) => return Err(crate::cli::outcome::without_errno(&error.to_string())),
         };
         for warning in &view.reading.warnings {
@@ -337,7 +337,7 @@ impl Source for Fresh {
         Ok(view)
     }
 
-    fn glance(&self, root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    fn glance(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
         promises::glance_with(root, now, &mut self.ledger.borrow_mut())
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
 use crate::cli::{daemon_client, guest};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::{claims, status};
 use crate::xml::tree::MAX_BYTES;
 use crate::xml::{Document, XmlError};
@@ -63,7 +63,7 @@ impl Source {
     ///
     /// # Errors
     /// It is not there, may not be read, is larger than [`MAX_BYTES`] or not UTF-8.
-    pub fn read(&self, root: &Root) -> Result<Input, Failure> {
+    pub fn read(&self, root: &HostFs) -> Result<Input, Failure> {
         match self {
             Self::Stdin => {
                 let text = bounded("stdin", io::stdin().lock())?;
@@ -101,7 +101,7 @@ impl Source {
 }
 
 /// Returns the word, where a file without a path in it is also the name of a guest.
-fn shadowed<'p>(path: &'p Path, root: &Root) -> Option<&'p str> {
+fn shadowed<'p>(path: &'p Path, root: &HostFs) -> Option<&'p str> {
     let name = path.to_str().filter(|name| !name.contains('/'))?;
     let defined = root.exists(claims::path(name)) || root.exists(status::path(name));
     defined.then_some(name)

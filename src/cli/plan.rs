@@ -7,11 +7,11 @@ use crate::cli::input::{Input, Source};
 use crate::cli::session::{self, Decided, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, chosen, output};
 use crate::domain::Domain;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::libvirt::definitions::Definition;
 use crate::render::diff::unified;
 use crate::render::{self, Style};
-use crate::snapshot::Ask;
+use crate::snapshot::Question;
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
 use crate::types::plural::counted;
@@ -86,7 +86,7 @@ fn with_policy(session: &Session) -> Outcome {
 }
 
 /// Replaces each pattern by the guests that match it.
-fn without_patterns(sources: &[Source], root: &Root) -> Result<Vec<Source>, Failure> {
+fn without_patterns(sources: &[Source], root: &HostFs) -> Result<Vec<Source>, Failure> {
     let mut out = Vec::new();
     for source in sources {
         let names = match source {
@@ -111,7 +111,7 @@ fn without_patterns(sources: &[Source], root: &Root) -> Result<Vec<Source>, Fail
 }
 
 /// Refuses a root without guests.
-fn on_a_host(root: &Root) -> Result<(), Failure> {
+fn on_a_host(root: &HostFs) -> Result<(), Failure> {
     match root.is_none() {
         true => Err(Failure::Usage(
             "--topology alone is a host without guests: give a file, -, or --root".into(),
@@ -136,9 +136,9 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
             .stderr
             .push("virtfit: no guest is defined on this host".into());
     }
-    let ask = Ask {
+    let ask = Question {
         profile: options.profile.as_deref(),
-        ..Ask::of(options.scope.into())
+        ..Question::of(options.scope.into())
     };
     let mut guests = Vec::new();
     for (definition, decided) in
@@ -182,7 +182,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
 }
 
 /// Returns a line that says how many of these guests can run at once; empty where that is no question.
-pub fn together(session: &Session, definitions: &[Definition], ask: Ask<'_>) -> String {
+pub fn together(session: &Session, definitions: &[Definition], ask: Question<'_>) -> String {
     match together::together(&session.view, definitions, ask) {
         None => String::new(),
         Some(Together { fit, of }) if fit == of => {
@@ -246,7 +246,7 @@ fn show(
 ///
 /// # Errors
 /// As [`Source::read`] and [`session::parse`].
-pub fn load(source: &Source, root: &Root) -> Result<Input, Failure> {
+pub fn load(source: &Source, root: &HostFs) -> Result<Input, Failure> {
     let input = source.read(root)?;
     let domain: Domain = session::parse(&input)?;
     if input.stdin && domain.running {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::args::Global;
 use crate::host::running_hooks;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::{claims, reservation, status};
 use crate::libvirt::Hypervisor;
 use crate::libvirt::child::ChildHypervisor;
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// Why not, for the user.
 pub fn redefine(
-    root: &Root,
+    root: &HostFs,
     libvirt: &mut dyn Hypervisor,
     definition: &Definition,
     xml: &str,
@@ -46,7 +46,7 @@ pub fn redefine(
 
 /// What libvirt is doing with a guest that must not be touched now: it would wait for that with all of its list locked. A guest that
 /// is being started has a reservation, and no status file yet; one that a hook runs for may have both.
-fn in_flight(root: &Root, uuid: &str, name: &str) -> Option<&'static str> {
+fn in_flight(root: &HostFs, uuid: &str, name: &str) -> Option<&'static str> {
     let reserved = !uuid.is_empty() && root.exists(reservation::path(uuid));
     if reserved && !root.exists(status::path(name)) {
         return Some("is being started");
@@ -62,7 +62,7 @@ fn in_flight(root: &Root, uuid: &str, name: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// Its file is gone or says something else now.
-fn unchanged(root: &Root, definition: &Definition) -> Result<(), String> {
+fn unchanged(root: &HostFs, definition: &Definition) -> Result<(), String> {
     match root.read(claims::path(&definition.name)) {
         Ok(now) if now == definition.text => Ok(()),
         Ok(_) => Err("its definition changed meanwhile: try again".into()),

@@ -7,7 +7,7 @@ use crate::cli::input::Source;
 use crate::cli::outcome::without_errno;
 use crate::cli::redefine;
 use crate::cli::{Exit, Failure, Outcome, chosen, guest, plan, rewrite as command, session};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::ledger::status;
 use crate::libvirt::definitions;
@@ -41,7 +41,7 @@ pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
         chosen::may_write(&root)?;
         return guests(global, &[guest::name(&root, word)?], asking);
     }
-    let input = plan::load(&source, &Root::none())?;
+    let input = plan::load(&source, &HostFs::none())?;
     let reverted = reverted(&input.text).map_err(|error| Failure::at(&input.label, error))?;
     Ok(Outcome::answer(reverted))
 }
@@ -98,7 +98,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
 
 /// A guest's definition and what it is to become; `None`: it stays as it is, as those do that virtfit never touched, unless they
 /// are named.
-fn change(root: &Root, name: &str, named: bool) -> Result<Option<(Definition, String)>, String> {
+fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<(Definition, String)>, String> {
     let definition = definitions::read(root, name, &Reading::default())
         .map_err(|error| without_errno(&error.to_string()))?;
     let document = Document::parse(&definition.text).map_err(text)?;

@@ -12,19 +12,19 @@ use crate::domain::{self, Domain};
 use crate::engine::Decision;
 use crate::hook_events::lines::summary;
 use crate::host::FailedStarts;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::policy::{Policy, PolicyErrors, last_good};
-use crate::snapshot::{Ask, Place, View, ViewError};
+use crate::snapshot::{Question, Snapshot, SnapshotError, Sources};
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Scope};
 
-/// Where the host is read; [`Root::none`] where only a topology is given: an empty host without folders.
-pub fn root(global: &Global) -> Root {
+/// Where the host is read; [`HostFs::none`] where only a topology is given: an empty host without folders.
+pub fn root(global: &Global) -> HostFs {
     match named_root(global) {
-        Some(root) => Root::new(root),
-        None if global.topology.is_some() => Root::none(),
-        None => Root::default(),
+        Some(root) => HostFs::new(root),
+        None if global.topology.is_some() => HostFs::none(),
+        None => HostFs::default(),
     }
 }
 
@@ -32,7 +32,7 @@ pub fn root(global: &Global) -> Root {
 ///
 /// # Errors
 /// There is no host, only a topology.
-pub fn host(global: &Global) -> Result<Root, Failure> {
+pub fn host(global: &Global) -> Result<HostFs, Failure> {
     let root = root(global);
     if root.is_none() {
         return Err(Failure::Usage(
@@ -56,7 +56,7 @@ pub fn named_root(global: &Global) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Session {
     /// Policy, host and ledger.
-    pub view: View,
+    pub view: Snapshot,
     /// How the policy was read.
     pub policy: PolicyRead,
     /// What is wrong with its files, as a failure says it; empty: nothing.
@@ -124,14 +124,14 @@ impl Session {
         })
     }
 
-    fn with(place: &Place, policy: Policy) -> Result<Self, Failure> {
+    fn with(place: &Sources, policy: Policy) -> Result<Self, Failure> {
         let asked = daemon_client::has_to(&place.root) && !place.assume_empty;
-        let read = Place {
+        let read = Sources {
             assume_empty: place.assume_empty || asked,
             ..place.clone()
         };
-        let broken = |error: ViewError| Failure::Broken(without_errno(&error.to_string()));
-        let mut view = View::read_with(&read, policy, SystemTime::now()).map_err(broken)?;
+        let broken = |error: SnapshotError| Failure::Broken(without_errno(&error.to_string()));
+        let mut view = Snapshot::read_with(&read, policy, SystemTime::now()).map_err(broken)?;
         if asked {
             view.reading = Arc::new(ledger(&place.root)?);
             Arc::make_mut(&mut view.host).failed = failed_starts(&place.root);
@@ -151,9 +151,9 @@ impl Session {
     /// # Errors
     /// The text is no domain, or the policy cannot be followed for it.
     pub fn decide(&self, input: &Input, scope: Scope, profile: Option<&str>) -> Result<Decided, Failure> {
-        let ask = Ask {
+        let ask = Question {
             profile,
-            ..Ask::of(scope)
+            ..Question::of(scope)
         };
         let domain = parse(input)?;
         let decision = self
@@ -167,7 +167,7 @@ impl Session {
 }
 
 /// Who holds what, from the daemon.
-fn ledger(root: &Root) -> Result<Reading, Failure> {
+fn ledger(root: &HostFs) -> Result<Reading, Failure> {
     let said = daemon_client::ask(root, &["ledger"]).map_err(|error| {
         Failure::Broken(format!(
             "{}; --assume-empty plans as if no guest held anything",
@@ -178,15 +178,15 @@ fn ledger(root: &Root) -> Result<Reading, Failure> {
 }
 
 /// Starts that failed, from the daemon; none where it does not tell.
-fn failed_starts(root: &Root) -> FailedStarts {
+fn failed_starts(root: &HostFs) -> FailedStarts {
     let said = daemon_client::ask(root, &["failed-starts"]).ok();
     said.and_then(|said| serde_json::from_slice(&said).ok())
         .unwrap_or_default()
 }
 
 /// Where a run reads its host and policy.
-pub fn place(global: &Global) -> Place {
-    Place {
+pub fn place(global: &Global) -> Sources {
+    Sources {
         root: root(global),
         policy: global.policy.clone(),
         topology: global.topology.clone(),

@@ -3,7 +3,7 @@
 use crate::cli::args::{Global, StatusArgs};
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, daemon_client, output};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::render;
 use crate::status::{self, Found, Status};
 
@@ -38,7 +38,7 @@ pub fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
 }
 
 /// The daemon's answer.
-fn ask(root: &Root) -> Result<Status, Failure> {
+fn ask(root: &HostFs) -> Result<Status, Failure> {
     let said = daemon_client::ask(root, &["status"])?;
     let status: Status = serde_json::from_slice(&said)
         .map_err(|error| Failure::at("virtfitd", format!("not a status: {error}")))?;

@@ -13,18 +13,18 @@ use crate::types::plan::Placement;
 pub const FOLDER: &str = "/var/lib/virtfit/earlier";
 
 /// All of them.
-pub type EarlierRecords = Records<Earlier>;
+pub type PreviousPinsRecords = Records<PreviousPins>;
 
 /// A guest's pins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Earlier {
+pub struct PreviousPins {
     /// The guest's name: one that is created anew has another UUID.
     pub name: String,
     /// Each vCPU's pin.
     pub pins: BTreeMap<VcpuId, CpuSet>,
 }
 
-impl Earlier {
+impl PreviousPins {
     /// Those of a placement; `None` where it is no place of its own.
     pub fn of(name: &str, placement: &Placement) -> Option<Self> {
         let own = placement.fits && !placement.dedicated.is_empty();
@@ -36,7 +36,11 @@ impl Earlier {
 }
 
 /// The pins a guest had, by its UUID, else by its name.
-pub fn pins<'r>(records: &'r EarlierRecords, uuid: &str, name: &str) -> Option<&'r BTreeMap<VcpuId, CpuSet>> {
+pub fn pins<'r>(
+    records: &'r PreviousPinsRecords,
+    uuid: &str,
+    name: &str,
+) -> Option<&'r BTreeMap<VcpuId, CpuSet>> {
     let by_name = || {
         let mut all = records.iter().map(|(_, earlier)| earlier);
         all.find(|earlier| earlier.name == name)

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::records::Records;
 use crate::host::Host;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::types::digest;
 use crate::types::plan::{Plan, RUNS_UNTUNED, Verdict};
 
@@ -12,11 +12,11 @@ use crate::types::plan::{Plan, RUNS_UNTUNED, Verdict};
 pub const FOLDER: &str = "/var/lib/virtfit/seen";
 
 /// All that was seen.
-pub type SeenRecords = Records<Seen>;
+pub type LastOutcomes = Records<LastOutcome>;
 
 /// A definition as it was seen last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct LastOutcome {
     /// The guest's name.
     pub name: String,
     /// Digest of the file's text, as libvirt stored it after a define of ours.
@@ -65,7 +65,7 @@ impl Outcome {
 }
 
 /// What a host is, without what changes all the time: free pages.
-pub fn host_digest(view: &View) -> String {
+pub fn host_digest(view: &Snapshot) -> String {
     let mut host = Host::clone(&view.host);
     for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
         pool.free = 0;

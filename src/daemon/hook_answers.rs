@@ -8,15 +8,15 @@ use crate::daemon::turns::Turns;
 use crate::engine::{Decision, EngineError};
 use crate::hook_events;
 use crate::hook_events::{Answer, Call, Context, Source};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::hook_calls::{self, Caller};
 use crate::ledger::reader::LedgerError;
-use crate::ledger::reader::promises::Glance;
+use crate::ledger::reader::promises::Promises;
 use crate::ledger::store::{Store, StoreError};
-use crate::snapshot::cache::Memory;
-use crate::snapshot::decisions::Memo;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::cache::SnapshotCache;
+use crate::snapshot::decisions::DecisionCache;
+use crate::snapshot::{Question, Snapshot};
 use crate::xml::XmlError;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::DISABLED;
@@ -27,8 +27,8 @@ const SWEEP: Duration = Duration::from_millis(100);
 /// The doors, with what the daemon knows.
 #[derive(Debug)]
 pub struct Hooks {
-    memory: Arc<Memory>,
-    memo: Memo,
+    memory: Arc<SnapshotCache>,
+    memo: DecisionCache,
     store: Store,
     /// The libvirt daemon that was marked last as calling the hook.
     caller: Mutex<Option<Caller>>,
@@ -37,11 +37,11 @@ pub struct Hooks {
 
 impl Hooks {
     /// Reservations are kept where `memory` reads.
-    pub fn new(memory: Arc<Memory>) -> Self {
+    pub fn new(memory: Arc<SnapshotCache>) -> Self {
         let store = Store::new(&memory.place().root);
         Self {
             memory,
-            memo: Memo::default(),
+            memo: DecisionCache::default(),
             store,
             caller: Mutex::default(),
             turns: Turns::default(),
@@ -63,7 +63,7 @@ impl Hooks {
 }
 
 impl Source for Hooks {
-    fn view(&self) -> Result<Arc<View>, String> {
+    fn view(&self) -> Result<Arc<Snapshot>, String> {
         let view = self.memory.view_for_hook(SystemTime::now());
         view.map_err(|error| error.to_string())
     }
@@ -72,15 +72,15 @@ impl Source for Hooks {
         self.memo.guest(xml)
     }
 
-    fn decide(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+    fn decide(&self, view: &Snapshot, xml: &str, ask: Question<'_>) -> Result<Arc<Decision>, EngineError> {
         self.memo.decide(view, xml, ask)
     }
 
-    fn glance(&self, _: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    fn glance(&self, _: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
         self.memory.glance(now)
     }
 
-    fn is_as_it_was(&self, view: &View) -> bool {
+    fn is_as_it_was(&self, view: &Snapshot) -> bool {
         self.memory.is_as_it_was(view)
     }
 }

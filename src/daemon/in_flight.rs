@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::libvirt_process;
 use crate::host::libvirt_process::Parent;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::Ledger;
 use crate::ledger::reservation::{self, Daemon};
 
@@ -59,19 +59,19 @@ enum Fate {
 /// libvirt; the lock is never held over I/O.
 #[derive(Debug)]
 pub struct Inflight {
-    root: Root,
+    root: HostFs,
     unseen: Duration,
     marks: Mutex<BTreeMap<String, Mark>>,
 }
 
 impl Inflight {
     /// Nobody yet; `/proc` is read below `root`.
-    pub fn new(root: Root) -> Self {
+    pub fn new(root: HostFs) -> Self {
         Self::with_limit(root, UNSEEN)
     }
 
     /// The same with another time after which the end of a start counts as missed.
-    pub fn with_limit(root: Root, unseen: Duration) -> Self {
+    pub fn with_limit(root: HostFs, unseen: Duration) -> Self {
         Self {
             root,
             unseen,
@@ -201,7 +201,7 @@ mod tests {
     fn a_mark_lives_from_prepare_to_the_end() {
         let dir = tempfile::tempdir().unwrap();
         daemon(dir.path(), 7, 100);
-        let inflight = Inflight::new(Root::new(dir.path()));
+        let inflight = Inflight::new(HostFs::new(dir.path()));
         assert!(!inflight.contains("db"));
         inflight.begin("db", Phase::Starting, &Parent::new(7));
         inflight.begin("web", Phase::Incoming, &Parent::new(7));
@@ -217,7 +217,7 @@ mod tests {
         for (what, change) in [("gone", None), ("another process", Some(101))] {
             let dir = tempfile::tempdir().unwrap();
             daemon(dir.path(), 7, 100);
-            let inflight = Inflight::new(Root::new(dir.path()));
+            let inflight = Inflight::new(HostFs::new(dir.path()));
             inflight.begin("db", Phase::Starting, &Parent::new(7));
             assert!(inflight.contains("db"), "{what}");
             fs::remove_dir_all(dir.path().join("proc/7")).unwrap();
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_mark_does_not_live_for_ever() {
-        let inflight = Inflight::new(Root::none());
+        let inflight = Inflight::new(HostFs::none());
         let now = Instant::now();
         for (phase, seconds, fate) in [
             (Phase::Incoming, 29, Fate::Stays),
@@ -269,7 +269,7 @@ mod tests {
         )
         .unwrap();
         let limit = Duration::from_millis(30);
-        let inflight = Inflight::with_limit(Root::new(dir.path()), limit);
+        let inflight = Inflight::with_limit(HostFs::new(dir.path()), limit);
         for name in ["db", "web"] {
             inflight.begin(name, Phase::Starting, &Parent::new(7));
         }

@@ -15,7 +15,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 /// libvirt's folder of these logs.
 const FOLDER: &str = "/var/log/libvirt/qemu";
@@ -32,7 +32,7 @@ pub struct Failure {
 }
 
 /// The failure of a guest's last launch; `None`: the launch did not fail, or nothing tells.
-pub fn last_failure(root: &Root, guest: &str) -> Option<Failure> {
+pub fn last_failure(root: &HostFs, guest: &str) -> Option<Failure> {
     match tail(root, guest) {
         Ok(text) => failure(&text),
         Err(error) => {
@@ -42,7 +42,7 @@ pub fn last_failure(root: &Root, guest: &str) -> Option<Failure> {
     }
 }
 
-fn tail(root: &Root, guest: &str) -> io::Result<String> {
+fn tail(root: &HostFs, guest: &str) -> io::Result<String> {
     if guest.contains('/') {
         return Err(io::ErrorKind::InvalidInput.into());
     }

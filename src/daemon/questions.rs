@@ -16,15 +16,15 @@ use std::time::SystemTime;
 use crate::daemon::server::{Asked, Rights, Services};
 use crate::ledger::reader::Reading;
 use crate::libvirt::{definitions, lookup};
-use crate::snapshot::View;
-use crate::snapshot::cache::Memory;
+use crate::snapshot::Snapshot;
+use crate::snapshot::cache::SnapshotCache;
 use crate::status::{self, Found, PolicyRead};
 use crate::xml::Document;
 use virtfit_hook::wire::Reply;
 
 /// Lets a server answer them.
-pub fn answer_all(services: &mut Services, memory: &Arc<Memory>) {
-    let view = |memory: &Memory| memory.view(SystemTime::now()).map_err(|error| error.to_string());
+pub fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
+    let view = |memory: &SnapshotCache| memory.view(SystemTime::now()).map_err(|error| error.to_string());
     let known = Arc::clone(memory);
     services.on(
         "ledger",
@@ -36,7 +36,7 @@ pub fn answer_all(services: &mut Services, memory: &Arc<Memory>) {
     services.on("failed-starts", Rights::Readers, Box::new(failed));
     let known = Arc::clone(memory);
     let status = move |_: &Asked<'_>| {
-        let found = |memory: &Memory| Found {
+        let found = |memory: &SnapshotCache| Found {
             no_daemon: false,
             policy: match memory.policy_problem() {
                 None => PolicyRead::Whole,
@@ -77,7 +77,7 @@ fn reply(answer: Result<String, String>) -> Reply {
 }
 
 /// A guest's definition without passwords.
-fn definition(view: &View, words: &[Vec<u8>]) -> Result<String, String> {
+fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, String> {
     let word = words
         .first()
         .map(|word| String::from_utf8_lossy(word))

@@ -9,12 +9,12 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::daemon::tasks::Task;
+use crate::daemon::tasks::WorkerEvent;
 
 /// Tasks in the order in which they came; equal ones that still wait are one.
 #[derive(Debug)]
 pub struct Queue {
-    tasks: Mutex<VecDeque<Task>>,
+    tasks: Mutex<VecDeque<WorkerEvent>>,
     wake: EventFd,
 }
 
@@ -35,7 +35,7 @@ impl Queue {
     }
 
     /// Adds a task and wakes the worker. Never waits for it.
-    pub fn push(&self, task: Task) {
+    pub fn push(&self, task: WorkerEvent) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if !tasks.contains(&task) {
             tasks.push_back(task);
@@ -45,7 +45,7 @@ impl Queue {
     }
 
     /// Takes all that waits.
-    pub fn take(&self) -> Vec<Task> {
+    pub fn take(&self) -> Vec<WorkerEvent> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         // Empty means that nobody woke us since.
         let _ = self.wake.read();
@@ -74,11 +74,11 @@ mod tests {
     fn wakes_until_taken_and_keeps_the_order() {
         let queue = Queue::new().unwrap();
         assert!(!readable(&queue));
-        for task in [Task::Rescan, Task::HostChanged, Task::Rescan] {
+        for task in [WorkerEvent::Rescan, WorkerEvent::HostChanged, WorkerEvent::Rescan] {
             queue.push(task);
         }
         assert!(readable(&queue));
-        assert_eq!(queue.take(), [Task::Rescan, Task::HostChanged]);
+        assert_eq!(queue.take(), [WorkerEvent::Rescan, WorkerEvent::HostChanged]);
         assert!(!readable(&queue));
         assert!(queue.take().is_empty());
     }

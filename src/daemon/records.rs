@@ -9,14 +9,14 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::hostfs::Root;
-use crate::hostfs::atomic::Folder;
+use crate::hostfs::HostFs;
+use crate::hostfs::atomic::AtomicDir;
 use crate::types::uuid;
 
 /// Records of one kind, by UUID.
 #[derive(Debug)]
 pub struct Records<T> {
-    folder: Folder,
+    folder: AtomicDir,
     entries: BTreeMap<String, T>,
     /// It was said already that the folder cannot be written.
     said: bool,
@@ -24,8 +24,8 @@ pub struct Records<T> {
 
 impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     /// Reads the folder, given as the host's own path.
-    pub fn load(root: &Root, folder: &str) -> Self {
-        let on_host = Folder::new(root.path(folder), 0o700);
+    pub fn load(root: &HostFs, folder: &str) -> Self {
+        let on_host = AtomicDir::new(root.path(folder), 0o700);
         on_host.sweep();
         let mut entries = BTreeMap::new();
         for name in root.list(folder).unwrap_or_default() {
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn records_outlive_the_daemon_and_strange_files_do_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         let mut records: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");
         records.put(UUID, 1);
         records.put(UUID, 2);
@@ -132,7 +132,7 @@ mod tests {
     fn a_folder_that_cannot_be_written_is_remembered_in_memory() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("var"), "a file").unwrap();
-        let mut records: Records<u32> = Records::load(&Root::new(dir.path()), "/var/lib/virtfit/x");
+        let mut records: Records<u32> = Records::load(&HostFs::new(dir.path()), "/var/lib/virtfit/x");
         records.put(UUID, 1);
         assert_eq!(records.get(UUID), Some(&1));
     }

@@ -19,12 +19,12 @@ use crate::daemon::in_flight::Inflight;
 use crate::daemon::questions;
 use crate::daemon::queue::Queue;
 use crate::daemon::server::{Server, Services};
-use crate::daemon::tasks::Task;
+use crate::daemon::tasks::WorkerEvent;
 use crate::daemon::worker::Worker;
 use crate::libvirt::Hypervisor;
 use crate::panics::guarded;
-use crate::snapshot::Place;
-use crate::snapshot::cache::Memory;
+use crate::snapshot::Sources;
+use crate::snapshot::cache::SnapshotCache;
 
 /// A worker that panicked (a bug) begins anew after this.
 const AFTER_PANIC: Duration = Duration::from_secs(10);
@@ -36,14 +36,14 @@ pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
 ///
 /// # Errors
 /// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
-pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
+pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
     }
     // Before there are threads: they inherit it.
     signals.thread_block()?;
-    let memory = Arc::new(Memory::new(place.clone()));
+    let memory = Arc::new(SnapshotCache::new(place.clone()));
     // Also before: the first look at a host sets an environment variable. What is wrong with it, the worker tells.
     let _ = memory.view(SystemTime::now());
     let queue = Arc::new(Queue::new()?);
@@ -59,7 +59,7 @@ pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
         work(&place, &hypervisor, &worker_queue, &memory, &inflight);
     })?;
     while signals.wait()? == Signal::SIGHUP {
-        queue.push(Task::Rescan);
+        queue.push(WorkerEvent::Rescan);
     }
     tell(&[NotifyState::Stopping]);
     log::info!("stopped");
@@ -71,10 +71,10 @@ pub fn run(place: Place, hypervisor: NewHypervisor) -> io::Result<()> {
 
 /// The worker, for ever.
 fn work(
-    place: &Place,
+    place: &Sources,
     hypervisor: &NewHypervisor,
     queue: &Arc<Queue>,
-    memory: &Arc<Memory>,
+    memory: &Arc<SnapshotCache>,
     inflight: &Arc<Inflight>,
 ) {
     loop {
@@ -92,7 +92,7 @@ fn work(
     }
 }
 
-fn services(memory: &Arc<Memory>, inflight: &Arc<Inflight>, queue: &Arc<Queue>) -> Services {
+fn services(memory: &Arc<SnapshotCache>, inflight: &Arc<Inflight>, queue: &Arc<Queue>) -> Services {
     let hooks = Box::new(Hooks::new(Arc::clone(memory)));
     let queue = Arc::clone(queue);
     let tell = Box::new(move |task| queue.push(task));

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::{Gid, Group, chown};
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::hostfs::atomic;
 use crate::hostfs::atomic::{Temporary, Whose};
 use virtfit_hook::wire::SOCKET;
@@ -54,7 +54,7 @@ fn why(error: &io::Error) -> String {
 ///
 /// # Errors
 /// A living daemon has it, or the kernel says no.
-pub fn listen(root: &Root) -> Result<(UnixListener, PathBuf), ServerError> {
+pub fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
     let path = root.path(SOCKET);
     let fail = |path: &Path| {
         let path = path.to_path_buf();
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn of_daemons_that_start_at_once_one_listens() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         for _ in 0..20 {
             let barrier = Barrier::new(4);
             let listened: Vec<_> = thread::scope(|scope| {

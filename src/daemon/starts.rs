@@ -17,8 +17,8 @@ use crate::daemon::launch;
 use crate::daemon::records::Records;
 use crate::domain::Domain;
 use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME};
-use crate::hostfs::Root;
-use crate::hostfs::atomic::Folder;
+use crate::hostfs::HostFs;
+use crate::hostfs::atomic::AtomicDir;
 use crate::libvirt::definition_file::Definition;
 use crate::types::plan::Plan;
 use crate::xml::Document;
@@ -65,14 +65,14 @@ pub struct Untried {
 /// All that is remembered of starts.
 #[derive(Debug)]
 pub struct Starts {
-    root: Root,
+    root: HostFs,
     untried: Records<Untried>,
     failed: FailedStarts,
 }
 
 impl Starts {
     /// Reads what was remembered before, and forgets what another host's state was the reason of.
-    pub fn load(root: &Root) -> Self {
+    pub fn load(root: &HostFs) -> Self {
         let mut starts = Self {
             root: root.clone(),
             untried: Records::load(root, UNTRIED),
@@ -230,7 +230,7 @@ impl Starts {
     }
 
     fn save(&self) {
-        let folder = Folder::new(self.root.path(FOLDER), 0o700);
+        let folder = AtomicDir::new(self.root.path(FOLDER), 0o700);
         let written = match self.failed == FailedStarts::default() {
             true => folder.remove(NAME).map(drop),
             false => serde_json::to_string(&self.failed)
@@ -280,7 +280,7 @@ fn emulator(definition: &str) -> String {
 }
 
 /// Kernel, CPU, QEMU and libvirt: what decides whether a guest starts with the host's CPU.
-fn state(root: &Root, emulator: &str) -> String {
+fn state(root: &HostFs, emulator: &str) -> String {
     let text = |path: &str| root.read(path).unwrap_or_default().trim().to_string();
     let cpuinfo = text("/proc/cpuinfo");
     let field = |name: &str| {

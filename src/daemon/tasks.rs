@@ -5,7 +5,7 @@
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Task {
+pub enum WorkerEvent {
     /// A definition appeared or changed: `/etc/libvirt/qemu/NAME.xml`.
     Defined {
         /// The guest's name, which is the file's.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::Domain;
 use crate::engine::demand::Demanded;
-use crate::engine::effective::Wishes;
+use crate::engine::effective::EffectiveProfile;
 use crate::engine::{
     Decision, EngineError, Inputs, demand, incoming, obsolete, settings, shown, supply, support,
 };
@@ -19,7 +19,7 @@ use crate::types::setting::Target;
 use crate::xml::Document;
 
 /// One decision being made.
-pub(crate) struct Job<'a> {
+pub(crate) struct DecisionMaker<'a> {
     pub inputs: &'a Inputs<'a>,
     /// The XML as it came.
     pub document: &'a Document<'a>,
@@ -38,7 +38,7 @@ pub(crate) struct Job<'a> {
     pub profile: Profile,
 }
 
-impl Job<'_> {
+impl DecisionMaker<'_> {
     /// Works it out.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Job<'_> {
         );
         let given = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         let given = given.into_iter().any(|owned| owned.target == Target::CpuMode);
-        let wishes = Wishes::new(&self.profile, self.domain, host, scope, given);
+        let wishes = EffectiveProfile::new(&self.profile, self.domain, host, scope, given);
         plan.notes.not_done.extend(wishes.left_out.iter().cloned());
         let supplies = supply::Supplies::new(host, &sets, &taken, &policy.host);
         let previous = self.previous_pins();
@@ -236,7 +236,7 @@ impl Job<'_> {
 }
 
 /// Says which vCPUs have no CPU of their own, though the profile asks for one, because an administrator pinned them elsewhere.
-fn without_own(demanded: &Demanded, wishes: &Wishes, dedicated: &CpuSet) -> Option<String> {
+fn without_own(demanded: &Demanded, wishes: &EffectiveProfile, dedicated: &CpuSet) -> Option<String> {
     let (mut vcpus, mut cpus) = (VcpuSet::new(), CpuSet::new());
     for (vcpu, pin) in &demanded.kept_pins {
         if wishes.dedicated.contains(*vcpu) && !pin.is_subset(dedicated) {

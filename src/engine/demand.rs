@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{Domain, NumaMemory};
-use crate::engine::effective::Wishes;
+use crate::engine::effective::EffectiveProfile;
 use crate::engine::supply::Supplies;
 use crate::host::Host;
 use crate::placement::{self, CellDemand, Demand, Placed};
@@ -20,7 +20,7 @@ use crate::types::plan::Scope;
 /// What a demand is made from.
 pub struct Context<'a> {
     /// What is asked for.
-    pub wishes: &'a Wishes,
+    pub wishes: &'a EffectiveProfile,
     /// What an administrator wrote.
     pub domain: &'a Domain,
     /// The XML as it came.
@@ -362,7 +362,7 @@ fn kept_pages(domain: &Domain, host: &Host) -> Vec<Option<KiB>> {
 }
 
 /// Extra dedicated CPUs: without which nothing fits, and wanted.
-fn extra(wishes: &Wishes, domain: &Domain) -> (u32, u32) {
+fn extra(wishes: &EffectiveProfile, domain: &Domain) -> (u32, u32) {
     let profile = &wishes.profile;
     let emulator_stays = wishes.keep && domain.emulatorpin.is_some();
     let emulator = u32::from(profile.emulator == Emulator::Isolate && !emulator_stays);

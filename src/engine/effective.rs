@@ -9,7 +9,7 @@ use crate::types::idset::VcpuSet;
 use crate::types::plan::Scope;
 
 /// What is asked for, with what does not apply taken out.
-pub struct Wishes {
+pub struct EffectiveProfile {
     /// The profile, changed where the guest or the door demands it.
     pub profile: Profile,
     /// vCPUs that get a CPU of their own.
@@ -36,7 +36,7 @@ pub struct Wishes {
     broken: Option<String>,
 }
 
-impl Wishes {
+impl EffectiveProfile {
     /// Works out what applies. `given`: virtfit gave the guest a CPU mode before.
     pub fn new(profile: &Profile, domain: &Domain, host: &Host, scope: Scope, given: bool) -> Self {
         let mut profile = profile.clone();

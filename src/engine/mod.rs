@@ -51,7 +51,7 @@ use crate::types::plan::{Notes, Plan, Scope, Verdict};
 use crate::types::setting::Target;
 use crate::xml::{Document, XmlError};
 
-use decide::Job;
+use decide::DecisionMaker;
 
 /// Everything a decision is made from, beside the XML.
 pub struct Inputs<'a> {
@@ -234,7 +234,7 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
             .push(format!("type '{}' is not run by QEMU", domain.kind));
         return Ok(Decision::Unchanged(plan));
     }
-    let job = Job {
+    let job = DecisionMaker {
         inputs,
         document,
         current,

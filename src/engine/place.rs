@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::domain::Topology;
-use crate::engine::decide::Job;
+use crate::engine::decide::DecisionMaker;
 use crate::engine::demand::Demanded;
-use crate::engine::effective::Wishes;
+use crate::engine::effective::EffectiveProfile;
 use crate::engine::{Keep, same, supply};
 use crate::host::Host;
 use crate::placement;
@@ -20,7 +20,7 @@ use crate::types::plan::Scope;
 use crate::types::plural::counted;
 use crate::types::setting::{Target, Value};
 
-impl Job<'_> {
+impl DecisionMaker<'_> {
     /// The shape the guest was given by this profile. Another profile is another wish: it decides afresh, except on the
     /// way in, where what the guest sees cannot change.
     pub(super) fn shape(&self) -> Option<&rewrite::Shape> {
@@ -86,7 +86,7 @@ impl Job<'_> {
     /// The place the guest has, if it is still good; else the best there is.
     pub(super) fn place(
         &self,
-        wishes: &Wishes,
+        wishes: &EffectiveProfile,
         demanded: &Demanded,
         supplies: &supply::Supplies,
         previous: &BTreeMap<VcpuId, CpuSet>,
@@ -140,7 +140,7 @@ impl Job<'_> {
     }
 
     /// The topology that mirrored the CPUs chosen when the guest got its shape, which a place has to mirror again.
-    fn mirrored(&self, wishes: &Wishes, demand: &Demand) -> Option<Topology> {
+    fn mirrored(&self, wishes: &EffectiveProfile, demand: &Demand) -> Option<Topology> {
         let shape = self.shape()?;
         let mirrored = wishes.profile.topology == TopologyRule::Match
             && demand.kept.is_empty()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Disk, Domain};
 use crate::engine::EngineError;
-use crate::engine::effective::Wishes;
+use crate::engine::effective::EffectiveProfile;
 use crate::host::Host;
 use crate::placement::Placed;
 use crate::policy::cpu_sets::Sets;
@@ -15,7 +15,7 @@ use crate::types::idset::CpuSet;
 /// What is known when the vCPUs have their places.
 pub struct Context<'a> {
     /// What is asked for.
-    pub wishes: &'a Wishes,
+    pub wishes: &'a EffectiveProfile,
     /// What an administrator wrote.
     pub domain: &'a Domain,
     /// The host.

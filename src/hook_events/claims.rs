@@ -7,14 +7,14 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::ReservedMemory;
 use crate::ledger::{Holder, MemoryUse, Taken, reader, taken};
 use crate::policy::cpu_sets;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::types::ids::{KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::setting::Target;
 
 /// What libvirt's status file will say it holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Own {
+pub struct OwnClaims {
     /// CPUs of its pins, as the ledger counts them.
     pub cpus: CpuSet,
     /// Of those the ones of pins of its threads, without `vcpu@cpuset`, and what is withheld for it.
@@ -29,7 +29,7 @@ pub struct Own {
 
 /// Whether a guest can have the pins its XML brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum PinState {
     /// All are there, valid and free; also where it needs none.
     Free,
     /// Some are held by others.
@@ -40,9 +40,9 @@ pub enum Standing {
     Absent,
 }
 
-impl Own {
+impl OwnClaims {
     /// Of a guest's XML.
-    pub fn of(view: &View, guest: &GuestXml) -> Self {
+    pub fn of(view: &Snapshot, guest: &GuestXml) -> Self {
         let holds = |guest: &GuestXml| {
             let holder = Holder {
                 pins: guest_xml::pins(guest, None),
@@ -70,11 +70,17 @@ impl Own {
     }
 
     /// How its pins stand, if `dedicated` are the vCPUs that are to have a CPU of their own.
-    pub fn standing(&self, view: &View, guest: &GuestXml, dedicated: &VcpuSet, taken: &Taken) -> Standing {
+    pub fn standing(
+        &self,
+        view: &Snapshot,
+        guest: &GuestXml,
+        dedicated: &VcpuSet,
+        taken: &Taken,
+    ) -> PinState {
         let held: CpuSet = taken.cpus.keys().copied().collect();
         let collide = self.pinned.intersection(&held);
         if !collide.is_empty() {
-            return Standing::Taken(collide);
+            return PinState::Taken(collide);
         }
         let usable = cpu_sets::usable(&view.host);
         let mut invalid = CpuSet::new();
@@ -98,9 +104,9 @@ impl Own {
             }
         }
         match (invalid.is_empty(), absent) {
-            (false, _) => Standing::Invalid(invalid),
-            (true, true) => Standing::Absent,
-            (true, false) => Standing::Free,
+            (false, _) => PinState::Invalid(invalid),
+            (true, true) => PinState::Absent,
+            (true, false) => PinState::Free,
         }
     }
 
@@ -139,7 +145,7 @@ impl Own {
 
 /// Whether the huge pages and strictly bound memory that an XML asks for are there. They are taken as it says, whatever
 /// the policy would rather have, so QEMU would fail. For any nodes that pieces share, what fits on them together.
-pub fn memory_is_there(guest: &GuestXml, own: &Own, taken: &Taken) -> bool {
+pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
     let domain = &guest.domain;
     let strict = |mode: &str| matches!(mode, "strict" | "restrictive");
     let overall = domain

@@ -2,12 +2,12 @@
 //! until its `prepare`, which has that XML on its stdin and makes it firm.
 
 use crate::engine::{Decision, EngineError};
-use crate::hook_events::claims::Own;
+use crate::hook_events::claims::OwnClaims;
 use crate::hook_events::reserve;
 use crate::hook_events::reserve::{Reserved, Want};
 use crate::hook_events::{Answer, Call, Context, NO, Outcome, give_up, lines};
 use crate::ledger::guest_xml::GuestXml;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::plural;
@@ -26,7 +26,10 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Ok(view) => view,
             Err(error) => return give_up(Some(&guest), &error),
         };
-        let decision = match context.source.decide(&view, &call.xml, Ask::of(Scope::Incoming)) {
+        let decision = match context
+            .source
+            .decide(&view, &call.xml, Question::of(Scope::Incoming))
+        {
             Ok(decision) => decision,
             Err(error) => return give_up(Some(&guest), &format!("stdin: {error}")),
         };
@@ -84,7 +87,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
 
 /// What it will hold: what was decided, or what its XML says and nobody else has.
 fn want(
-    view: &View,
+    view: &Snapshot,
     context: &Context<'_>,
     guest: &GuestXml,
     decision: &Decision,
@@ -92,7 +95,7 @@ fn want(
     let tuned = decision.xml().map(|xml| context.source.guest(xml)).transpose()?;
     let guest = tuned.as_deref().unwrap_or(guest);
     let taken = view.taken(&guest.domain);
-    let own = Own::of(view, guest);
+    let own = OwnClaims::of(view, guest);
     let held: CpuSet = taken.cpus.keys().copied().collect();
     let (cpus, withheld) = match &decision.plan().placement {
         Some(place) => (place.dedicated.clone(), place.withheld.clone()),

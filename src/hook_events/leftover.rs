@@ -14,14 +14,14 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::live_pins::Thread;
 use crate::ledger::reservation::ReservedPins;
 use crate::policy::cpu_sets;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::setting::Target;
 
 /// Returns where the threads go that virtfit pinned once: vCPUs, and what shares dedicated CPUs with them, to shared CPUs that
 /// nobody holds. Pins that somebody else wrote stay.
-pub fn pins(view: &View, guest: &GuestXml, taken: &Taken) -> ReservedPins {
+pub fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
     let mut pins = ReservedPins::default();
     let open = open(view, guest, taken);
     if open.is_empty() {
@@ -49,7 +49,7 @@ pub fn pins(view: &View, guest: &GuestXml, taken: &Taken) -> ReservedPins {
 }
 
 /// Shared CPUs that nobody holds, near the guest's memory where there are some; else housekeeping.
-fn open(view: &View, guest: &GuestXml, taken: &Taken) -> CpuSet {
+fn open(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> CpuSet {
     let held: CpuSet = taken.cpus.keys().copied().collect();
     let shared = view.sets.shared_now(&view.host, &held);
     let usable = cpu_sets::usable(&view.host).difference(&view.host.isolated);

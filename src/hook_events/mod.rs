@@ -27,16 +27,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::{Decision, EngineError};
 use crate::host::libvirt_process::Parent;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
 use crate::ledger::reader::LedgerError;
 use crate::ledger::reader::promises;
-use crate::ledger::reader::promises::Glance;
+use crate::ledger::reader::promises::Promises;
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
 use crate::panics::guarded;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::types::idset::CpuSet;
 use crate::types::plan::Verdict;
 use crate::xml::XmlError;
@@ -102,7 +102,7 @@ pub trait Source {
     ///
     /// # Errors
     /// Why there is none, for people.
-    fn view(&self) -> Result<Arc<View>, String>;
+    fn view(&self) -> Result<Arc<Snapshot>, String>;
 
     /// What a domain's XML says.
     ///
@@ -115,8 +115,8 @@ pub trait Source {
     /// Decides for one guest.
     ///
     /// # Errors
-    /// As [`View::decide`].
-    fn decide(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+    /// As [`Snapshot::decide`].
+    fn decide(&self, view: &Snapshot, xml: &str, ask: Question<'_>) -> Result<Arc<Decision>, EngineError> {
         view.decide(xml, ask).map(Arc::new)
     }
 
@@ -124,13 +124,13 @@ pub trait Source {
     ///
     /// # Errors
     /// It cannot be read.
-    fn glance(&self, root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+    fn glance(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
         promises::glance(root, now)
     }
 
     /// Whether who runs and what is reserved is known to be what the view says, asked under the lock: then a glance tells
     /// nothing new.
-    fn is_as_it_was(&self, _view: &View) -> bool {
+    fn is_as_it_was(&self, _view: &Snapshot) -> bool {
         false
     }
 }
@@ -182,7 +182,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
 /// [`undecided`], marked unless this is so late that another process has decided.
 fn give_up(call: &Call, context: &Context<'_>, guest: Option<&GuestXml>, why: &str) -> Outcome {
     let late = Instant::now() >= context.deadline + GRACE;
-    let nowhere = Store::new(&Root::none());
+    let nowhere = Store::new(&HostFs::none());
     let store = if late { &nowhere } else { context.store };
     undecided(call, guest, why, store, context.now)
 }

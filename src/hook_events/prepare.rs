@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::{Decision, EngineError};
 use crate::hook_events::claims;
-use crate::hook_events::claims::{Own, Standing};
+use crate::hook_events::claims::{OwnClaims, PinState};
 use crate::hook_events::leftover;
 use crate::hook_events::reserve;
 use crate::hook_events::reserve::{Reserved, Want};
@@ -16,7 +16,7 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::ReservedPins;
 use crate::panics;
 use crate::policy::profile::OnNoFit;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan, Scope, Verdict};
 use crate::types::plural::{cpus as cpus_of, is_or_are};
@@ -125,19 +125,21 @@ fn forget(context: &Context<'_>, guest: &GuestXml) {
 
 /// What the policy decides for the next start, and what becomes of this one.
 fn consider(
-    view: &View,
+    view: &Snapshot,
     call: &Call,
     guest: &GuestXml,
     context: &Context<'_>,
 ) -> Result<(Arc<Decision>, Fate), EngineError> {
-    let decision = context.source.decide(view, &call.xml, Ask::of(Scope::Boot))?;
+    let decision = context
+        .source
+        .decide(view, &call.xml, Question::of(Scope::Boot))?;
     let taken = view.taken(&guest.domain);
-    let case = Case {
+    let case = Start {
         view,
         call,
         guest,
         taken: &taken,
-        own: Own::of(view, guest),
+        own: OwnClaims::of(view, guest),
         plan: decision.plan(),
         context,
     };
@@ -146,12 +148,12 @@ fn consider(
 }
 
 /// One start.
-struct Case<'a> {
-    view: &'a View,
+struct Start<'a> {
+    view: &'a Snapshot,
     call: &'a Call,
     guest: &'a GuestXml,
     taken: &'a Taken,
-    own: Own,
+    own: OwnClaims,
     plan: &'a Plan,
     context: &'a Context<'a>,
 }
@@ -165,7 +167,7 @@ fn pins_of(place: &Placement) -> ReservedPins {
     }
 }
 
-impl Case<'_> {
+impl Start<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
         panics::fault_point("start", &self.guest.domain.name);
         let notes = &self.plan.notes;
@@ -183,7 +185,7 @@ impl Case<'_> {
             .own
             .standing(self.view, self.guest, &notes.dedicated_vcpus, self.taken);
         let place = fitting(self.plan);
-        if standing == Standing::Free {
+        if standing == PinState::Free {
             let refused = self.plan.verdict == Verdict::Refused;
             if refuse && refused && !claims::memory_is_there(self.guest, &self.own, self.taken) {
                 return Ok(self.veto(&self.plan.reasons));
@@ -196,7 +198,7 @@ impl Case<'_> {
                 place => self.in_its_pins(place),
             });
         }
-        if let (Standing::Taken(cpus), true) = (&standing, refuse) {
+        if let (PinState::Taken(cpus), true) = (&standing, refuse) {
             let held = self.taken.holders_of(cpus);
             return Ok(match place {
                 Some(place) if self.still_on(place, cpus) => {
@@ -210,18 +212,18 @@ impl Case<'_> {
             });
         }
         // It starts with its memory where its XML binds it: only CPUs there will do.
-        let ask = Ask {
+        let ask = Question {
             bound: true,
-            ..Ask::of(Scope::Boot)
+            ..Question::of(Scope::Boot)
         };
         let bound = self.context.source.decide(self.view, &self.call.xml, ask)?;
         let why = match &standing {
-            Standing::Taken(cpus) => self.taken.holders_of(cpus),
-            Standing::Invalid(cpus) => format!("{} cannot be used on this host", cpus_of(cpus)),
-            Standing::Absent | Standing::Free => "its XML does not pin it yet".to_string(),
+            PinState::Taken(cpus) => self.taken.holders_of(cpus),
+            PinState::Invalid(cpus) => format!("{} cannot be used on this host", cpus_of(cpus)),
+            PinState::Absent | PinState::Free => "its XML does not pin it yet".to_string(),
         };
         let admitted = fitting(bound.plan()).filter(|place| match &standing {
-            Standing::Taken(cpus) => !self.still_on(place, cpus),
+            PinState::Taken(cpus) => !self.still_on(place, cpus),
             _ => true,
         });
         Ok(match (admitted, refuse) {
@@ -229,7 +231,7 @@ impl Case<'_> {
             (None, true) => match place {
                 Some(place) => {
                     let why = match &standing {
-                        Standing::Invalid(cpus) => {
+                        PinState::Invalid(cpus) => {
                             format!("{} cannot be used on this host", cpus_of(cpus))
                         }
                         _ => "memory is bound by its XML to nodes that are full".to_string(),
@@ -268,7 +270,7 @@ impl Case<'_> {
 
     /// No rule matches the guest, which carries virtfit's settings: virtfit's pins hold nothing, an administrator's do.
     fn leftover(&self) -> Fate {
-        let others = Own::of(self.view, &leftover::without_ours(self.guest));
+        let others = OwnClaims::of(self.view, &leftover::without_ours(self.guest));
         let cpus = others.free(self.taken);
         let pins = leftover::pins(self.view, self.guest, self.taken);
         let told = match (pins.vcpus.values().next(), cpus.is_empty()) {

@@ -9,11 +9,11 @@ use crate::hook_events::{Call, Context};
 use crate::host::libvirt_process;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
-use crate::ledger::reader::promises::Glance;
+use crate::ledger::reader::promises::Promises;
 use crate::ledger::reservation::{self, Reservation, ReservedMemory, ReservedPins};
 use crate::ledger::store::{Locked, StoreError};
 use crate::ledger::taken;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::types::idset::CpuSet;
 
 /// Why a decision is given up that others were quicker than.
@@ -62,7 +62,7 @@ impl Want {
 pub fn reserve<'s>(
     call: &Call,
     context: &Context<'s>,
-    view: &View,
+    view: &Snapshot,
     guest: &GuestXml,
     want: &Want,
     tentative: bool,
@@ -117,7 +117,7 @@ pub fn reserve<'s>(
 }
 
 /// Whether something that was not there when it was decided is in the way now. What went meanwhile is not.
-fn somebody_was_quicker(view: &View, glance: &Glance, ours: &Reservation) -> bool {
+fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) -> bool {
     let reading = &view.reading;
     let promised: BTreeSet<&str> = glance
         .reservations

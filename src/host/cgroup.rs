@@ -3,7 +3,7 @@
 //! libvirt's default partition is `/machine` (`machine.slice` under systemd). Kernel:
 //! `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/cpusets.rst`, `scheduler/sched-rt-group.rst`.
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::ids::Id;
 use crate::types::idset::{CpuSet, IdSet, NodeSet};
 
@@ -21,7 +21,7 @@ pub(super) struct GuestLimits {
     pub memlock_limited: bool,
 }
 
-pub(super) fn read(root: &Root) -> Result<GuestLimits, HostError> {
+pub(super) fn read(root: &HostFs) -> Result<GuestLimits, HostError> {
     let groups = groups(root);
     Ok(GuestLimits {
         cpus: cpuset(root, &groups, "cpus")?,
@@ -33,12 +33,12 @@ pub(super) fn read(root: &Root) -> Result<GuestLimits, HostError> {
 
 /// How long real-time tasks may run. Not to be read often: on a recent kernel (seen on 6.18, `kernel/sched/rt.c`, `sched_rt_handler`)
 /// a mere reader has it build all scheduling domains anew.
-pub(super) fn rt_runtime_us(root: &Root) -> Result<Option<i64>, HostError> {
+pub(super) fn rt_runtime_us(root: &HostFs) -> Result<Option<i64>, HostError> {
     kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")
 }
 
 /// The groups that may limit guests, the nearest first, with the names of their files around `cpus` or `mems`.
-fn groups(root: &Root) -> Vec<(String, &'static [(&'static str, &'static str)])> {
+fn groups(root: &HostFs) -> Vec<(String, &'static [(&'static str, &'static str)])> {
     let unified: &[_] = &[("cpuset.", ".effective")];
     let old: &[_] = &[("cpuset.effective_", ""), ("cpuset.", "")];
     let controller = format!("{BASE}/cpuset");
@@ -57,13 +57,13 @@ fn groups(root: &Root) -> Vec<(String, &'static [(&'static str, &'static str)])>
 }
 
 /// Whether a hierarchy is there. Hierarchies come with mounts: whoever keeps what was read looks at those.
-fn is_mounted(root: &Root, path: &str) -> bool {
+fn is_mounted(root: &HostFs, path: &str) -> bool {
     root.unnoted().exists(path)
 }
 
 /// The nearest cpuset that says something; an empty one inherits and says nothing.
 fn cpuset<T: Id>(
-    root: &Root,
+    root: &HostFs,
     groups: &[(String, &[(&str, &str)])],
     what: &str,
 ) -> Result<Option<IdSet<T>>, HostError> {
@@ -80,7 +80,7 @@ fn cpuset<T: Id>(
 
 /// With cgroup v1 and `CONFIG_RT_GROUP_SCHED` a group has real-time time only if it was given some; a new one (also
 /// `machine.slice` before the first guest) has none.
-fn rt_allowed(root: &Root) -> Result<bool, HostError> {
+fn rt_allowed(root: &HostFs) -> Result<bool, HostError> {
     for controller in ["cpu,cpuacct", "cpu"] {
         if !is_mounted(root, &format!("{BASE}/{controller}")) {
             continue;
@@ -142,7 +142,7 @@ mod tests {
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, text).unwrap();
             }
-            let limits = read(&Root::new(dir.path())).unwrap();
+            let limits = read(&HostFs::new(dir.path())).unwrap();
             assert_eq!(
                 limits.cpus.map(|set| set.to_string()).as_deref(),
                 row.1,

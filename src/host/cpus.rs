@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::ids::HostCpu;
 use crate::types::idset::CpuSet;
 
@@ -26,7 +26,7 @@ pub(super) struct CpuState {
     pub kinds: BTreeMap<HostCpu, u32>,
 }
 
-pub(super) fn read(root: &Root) -> Result<CpuState, HostError> {
+pub(super) fn read(root: &HostFs) -> Result<CpuState, HostError> {
     let list = |name: &str| kernel::list(root, &format!("{DIR}/{name}"));
     let mut isolated: CpuSet = list("isolated")?.unwrap_or_default();
     // Isolated cpuset partitions; the file is in the root group only, since 6.7 (cgroup-v2.rst).
@@ -56,7 +56,7 @@ impl CpuState {
 }
 
 /// Whether the root tells of any CPU; without one hwloc would invent one.
-pub(super) fn any(root: &Root) -> Result<bool, HostError> {
+pub(super) fn any(root: &HostFs) -> Result<bool, HostError> {
     let numbered = root
         .list(DIR)?
         .iter()
@@ -69,7 +69,7 @@ pub(super) fn any(root: &Root) -> Result<bool, HostError> {
 }
 
 /// Hybrid kinds: x86's perf devices name them (`cpu_core` is the fast one), arm64 gives each CPU a capacity.
-fn kinds(root: &Root) -> Result<BTreeMap<HostCpu, u32>, HostError> {
+fn kinds(root: &HostFs) -> Result<BTreeMap<HostCpu, u32>, HostError> {
     let mut kinds = BTreeMap::new();
     let mut rank = 0;
     for device in ["cpu_core", "cpu_atom", "cpu_lowpower"] {
@@ -108,14 +108,14 @@ fn kinds(root: &Root) -> Result<BTreeMap<HostCpu, u32>, HostError> {
 mod tests {
     use super::*;
 
-    fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+    fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, HostFs) {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         (dir, root)
     }
 

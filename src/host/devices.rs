@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::domain::{Domain, Passthrough};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::ids::NodeId;
 use crate::xml::tree::{Document, Element};
 
@@ -11,7 +11,7 @@ use crate::host::{Host, pci};
 
 /// Each passed-through device by what a person calls it, and its node; `None`: on no node, or not known. Interfaces
 /// of networks that hand out no host devices are not listed.
-pub fn device_nodes(root: &Root, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
+pub fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
     let mut nodes = Vec::new();
     for device in &domain.passthrough {
         match device {
@@ -30,14 +30,14 @@ pub fn device_nodes(root: &Root, host: &Host, domain: &Domain) -> Vec<(String, O
 }
 
 /// One that was plugged in since the host was read is looked at itself.
-fn pci_node(root: &Root, host: &Host, address: &str) -> Option<NodeId> {
+fn pci_node(root: &HostFs, host: &Host, address: &str) -> Option<NodeId> {
     let address = address.to_ascii_lowercase();
     let known = host.pci_nodes.get(&address).copied();
     known.or_else(|| pci::node_of(root, &address).filter(|node| host.node(*node).is_some()))
 }
 
 /// An mdev's place in sysfs is below its parent device: `…/0000:3b:00.0/<uuid>`.
-fn mdev_node(root: &Root, host: &Host, uuid: &str) -> Option<NodeId> {
+fn mdev_node(root: &HostFs, host: &Host, uuid: &str) -> Option<NodeId> {
     if !file_name(uuid) {
         return None;
     }
@@ -57,7 +57,7 @@ fn mdev_node(root: &Root, host: &Host, uuid: &str) -> Option<NodeId> {
 
 /// The node of a network's host devices: the outer `None` is a network without them. A pool over several nodes has
 /// no node: which device the guest gets is only known when it starts.
-fn network_node(root: &Root, host: &Host, name: &str) -> Option<Option<NodeId>> {
+fn network_node(root: &HostFs, host: &Host, name: &str) -> Option<Option<NodeId>> {
     if !file_name(name) {
         return None;
     }
@@ -83,7 +83,7 @@ fn network_node(root: &Root, host: &Host, name: &str) -> Option<Option<NodeId>> 
     Some(first.filter(|_| devices.all(|node| node == first)))
 }
 
-fn interface_node(root: &Root, pf: Element<'_>) -> Option<NodeId> {
+fn interface_node(root: &HostFs, pf: Element<'_>) -> Option<NodeId> {
     let name = pf.attr("dev").filter(|name| file_name(name))?;
     pci::numa_node(root, &format!("/sys/class/net/{name}/device"))
 }
@@ -124,7 +124,7 @@ mod tests {
 
     const MDEV: &str = "4b20d080-1b54-4048-85b3-a6a62d165c01";
 
-    fn root() -> (tempfile::TempDir, Root) {
+    fn root() -> (tempfile::TempDir, HostFs) {
         let dir = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -177,7 +177,7 @@ mod tests {
             dir.path().join("sys/bus/mdev/devices/mdev-css"),
         )
         .unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         (dir, root)
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Domain;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::policy::profile::CpuMode;
 
 /// The folder of the file on the host.
@@ -47,7 +47,7 @@ pub struct FailedStart {
 
 impl FailedStarts {
     /// Reads the file; nothing where there is none, or where it cannot be read.
-    pub fn read(root: &Root) -> Self {
+    pub fn read(root: &HostFs) -> Self {
         let path = format!("{FOLDER}/{NAME}");
         // Noted by its stamp: the file is replaced by another one at each change.
         if !matches!(root.metadata_opt(&path), Ok(Some(_))) {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_file_that_says_nothing_is_no_error() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         assert_eq!(FailedStarts::read(&root), FailedStarts::default());
         let folder = dir.path().join("var/lib/virtfit");
         std::fs::create_dir_all(&folder).unwrap();

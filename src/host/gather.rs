@@ -1,7 +1,7 @@
 //! The facts of one guest on this host, for the engine.
 
 use crate::domain::Domain;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::devices::GuestFacts;
 
 use crate::host::Host;
@@ -9,7 +9,7 @@ use crate::host::devices::{device_nodes, file_name};
 use crate::host::images::image_facts;
 
 /// Looks at a guest's devices, images, autostart link and status file. What cannot be looked at counts as absent.
-pub fn gather(root: &Root, host: &Host, domain: &Domain) -> GuestFacts {
+pub fn gather(root: &HostFs, host: &Host, domain: &Domain) -> GuestFacts {
     let named = file_name(&domain.name);
     let exists = |dir: &str| named && root.exists(format!("{dir}/{}.xml", domain.name));
     GuestFacts {
@@ -34,7 +34,7 @@ mod tests {
         let running = dir.path().join("run/libvirt/qemu");
         std::fs::create_dir_all(&running).unwrap();
         std::fs::write(running.join("web.xml"), "<domstatus/>").unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         for (name, want) in [
             ("db", (true, false)),
             ("web", (false, true)),

@@ -1,6 +1,6 @@
 //! CPU vendor and architecture, from the shape of `/proc/cpuinfo`: each architecture's kernel prints its own.
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 use crate::host::error::HostError;
 use crate::host::kernel;
@@ -12,7 +12,7 @@ pub(super) struct Identity {
     pub arch: String,
 }
 
-pub(super) fn read(root: &Root) -> Result<Identity, HostError> {
+pub(super) fn read(root: &HostFs) -> Result<Identity, HostError> {
     let mut identity = kernel::text(root, "/proc/cpuinfo")?
         .map(|text| of_cpuinfo(&text))
         .unwrap_or_default();

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::domain::{Disk, Domain};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::devices::ImageFacts;
 
 use crate::host::kernel;
@@ -14,7 +14,7 @@ use crate::host::mounts::Mount;
 
 /// The images of a guest's file and block disks, by target name. Other disks (network, volume, nvme, vhost-user,
 /// vdpa) and drives without a medium are absent.
-pub fn image_facts(root: &Root, domain: &Domain) -> BTreeMap<String, ImageFacts> {
+pub fn image_facts(root: &HostFs, domain: &Domain) -> BTreeMap<String, ImageFacts> {
     let mounts = match mounts::read(root) {
         Ok(mounts) => mounts.unwrap_or_default(),
         Err(error) => {
@@ -29,7 +29,7 @@ pub fn image_facts(root: &Root, domain: &Domain) -> BTreeMap<String, ImageFacts>
         .collect()
 }
 
-fn facts(root: &Root, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
+fn facts(root: &HostFs, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
     let source = disk.source.as_deref().filter(|source| !source.is_empty())?;
     match disk.kind.as_str() {
         // Also where it is not there now (an inactive volume): QEMU takes nothing but a device for it.
@@ -40,7 +40,7 @@ fn facts(root: &Root, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
     }
 }
 
-fn file(root: &Root, mounts: &[Mount], source: &str) -> ImageFacts {
+fn file(root: &HostFs, mounts: &[Mount], source: &str) -> ImageFacts {
     let unknown = |why: String| ImageFacts::Unknown { why };
     if !source.starts_with('/') {
         return unknown(format!("'{source}' is no absolute path"));
@@ -77,7 +77,7 @@ fn file(root: &Root, mounts: &[Mount], source: &str) -> ImageFacts {
 /// (takes the flag since 6.6, but caches all the same; refuses it before), overlay, ecryptfs, 9p, fuse and cifs
 /// (depends on what is below or on mount options). ZFS does it since 2.3; before, it takes the flag and ignores it,
 /// or refuses.
-fn takes_o_direct(root: &Root, fstype: &str) -> bool {
+fn takes_o_direct(root: &HostFs, fstype: &str) -> bool {
     const DIRECT: [&str; 18] = [
         "bcachefs", "btrfs", "ceph", "exfat", "ext2", "ext3", "ext4", "f2fs", "gfs2", "gpfs", "jfs",
         "lustre", "nfs", "nfs4", "nilfs2", "ocfs2", "vfat", "xfs",
@@ -149,7 +149,7 @@ mod tests {
             dir.path().join("images/escape.raw"),
         )
         .unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         let file = |fstype: &str, direct, preallocated| {
             Some(ImageFacts::File {
                 fstype: fstype.into(),
@@ -208,7 +208,7 @@ mod tests {
         assert!(takes_o_direct(&root, "zfs"));
         let empty = tempfile::tempdir().unwrap();
         std::fs::write(empty.path().join("a"), [1; 512]).unwrap();
-        let nowhere = super::file(&Root::new(empty.path()), &[], "/a");
+        let nowhere = super::file(&HostFs::new(empty.path()), &[], "/a");
         assert!(
             matches!(nowhere, ImageFacts::File { direct: false, .. }),
             "{nowhere:?}"

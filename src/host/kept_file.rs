@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 
 use crate::host::Host;
 use crate::host::libvirt_process;
-use crate::hostfs::Root;
-use crate::hostfs::atomic::Folder;
+use crate::hostfs::HostFs;
+use crate::hostfs::atomic::AtomicDir;
 use crate::types::digest;
 use crate::types::idset::CpuSet;
 use crate::version::VERSION;
@@ -31,7 +31,7 @@ const NAME: &str = "host";
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Writes a host and what tells that it is another one; what cannot be written is left out, with a word in the debug log.
-pub fn write<M: Serialize>(root: &Root, mark: &M, host: &Host) {
+pub fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
     let Some(head) = head(root) else {
         return;
     };
@@ -39,7 +39,7 @@ pub fn write<M: Serialize>(root: &Root, mark: &M, host: &Host) {
         .map_err(std::io::Error::from)
         .and_then(|body| {
             let text = format!("{head} {}\n{body}", digest::of(&body));
-            Folder::new(root.path(FOLDER), 0o755).write(NAME, &text)
+            AtomicDir::new(root.path(FOLDER), 0o755).write(NAME, &text)
         });
     if let Err(error) = written {
         log::debug!("{FOLDER}/{NAME}: {error}: hooks without a daemon read the host by themselves");
@@ -47,7 +47,7 @@ pub fn write<M: Serialize>(root: &Root, mark: &M, host: &Host) {
 }
 
 /// Reads what was written; `None`: there is none that can be believed.
-pub fn read<M: DeserializeOwned>(root: &Root) -> Option<(M, Host)> {
+pub fn read<M: DeserializeOwned>(root: &HostFs) -> Option<(M, Host)> {
     let text = text(root)?;
     let (first, body) = text.split_once('\n')?;
     if first != format!("{} {}", head(root)?, digest::of(body)) {
@@ -58,14 +58,14 @@ pub fn read<M: DeserializeOwned>(root: &Root) -> Option<(M, Host)> {
 }
 
 /// The first line without the digest; `None` where nothing tells of boots.
-fn head(root: &Root) -> Option<String> {
+fn head(root: &HostFs) -> Option<String> {
     let boot = libvirt_process::boot_id(root).filter(|boot| !boot.is_empty())?;
     let program = VERSION.replace(char::is_whitespace, "_");
     Some(format!("virtfit-host 1 {program} {boot}"))
 }
 
 /// The file's text, if nobody but root, or the user this runs as, can have written it.
-fn text(root: &Root) -> Option<String> {
+fn text(root: &HostFs) -> Option<String> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())

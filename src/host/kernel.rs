@@ -1,6 +1,6 @@
 //! Reading the small files of sysfs and procfs: cpulists, numbers, `Key: value` tables.
 
-use crate::hostfs::{Root, optional};
+use crate::hostfs::{HostFs, optional};
 use crate::types::cpulist;
 use crate::types::ids::{Id, KiB};
 use crate::types::idset::IdSet;
@@ -8,7 +8,7 @@ use crate::types::idset::IdSet;
 use crate::host::error::HostError;
 
 /// The text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them) are replaced.
-pub(super) fn text(root: &Root, path: &str) -> Result<Option<String>, HostError> {
+pub(super) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostError> {
     let bytes = optional(root.read_bytes(path))?;
     Ok(bytes.map(|bytes| {
         String::from_utf8_lossy(&bytes)
@@ -20,7 +20,7 @@ pub(super) fn text(root: &Root, path: &str) -> Result<Option<String>, HostError>
 /// A cpulist; `None` where there is no such file.
 ///
 /// `(null)` is the empty list: `nohz_full` says so on kernels before 6.2 where the option is not set.
-pub(super) fn list<T: Id>(root: &Root, path: &str) -> Result<Option<IdSet<T>>, HostError> {
+pub(super) fn list<T: Id>(root: &HostFs, path: &str) -> Result<Option<IdSet<T>>, HostError> {
     match text(root, path)? {
         None => Ok(None),
         Some(text) if text == "(null)" => Ok(Some(IdSet::new())),
@@ -35,7 +35,7 @@ pub(super) fn list<T: Id>(root: &Root, path: &str) -> Result<Option<IdSet<T>>, H
 }
 
 /// A whole number; `None` where there is no such file.
-pub(super) fn number<N: std::str::FromStr>(root: &Root, path: &str) -> Result<Option<N>, HostError> {
+pub(super) fn number<N: std::str::FromStr>(root: &HostFs, path: &str) -> Result<Option<N>, HostError> {
     let Some(text) = text(root, path)? else {
         return Ok(None);
     };
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn lists_say_where_they_are_wrong() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         let table = [
             ("", Some("")),
             ("\n", Some("")),

@@ -16,7 +16,7 @@ use std::fs::File;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 /// The QEMU driver's pid file on the host.
 pub const DRIVER_PID_FILE: &str = "/run/libvirt/qemu/driver.pid";
@@ -48,7 +48,7 @@ pub fn is_daemon(name: &str) -> bool {
 }
 
 /// The daemons that run, by their pid files; each once. A process that cannot be looked at is none.
-pub fn running(root: &Root) -> Vec<Process> {
+pub fn running(root: &HostFs) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     for file in PID_FILES {
         let number = root.read(file).ok().and_then(|text| text.trim().parse().ok());
@@ -63,7 +63,7 @@ pub fn running(root: &Root) -> Vec<Process> {
 }
 
 /// A process's name. The kernel has it in both files; a host that was copied may have one of them alone.
-fn name_of(root: &Root, pid: u32) -> Option<String> {
+fn name_of(root: &HostFs, pid: u32) -> Option<String> {
     if let Ok(comm) = root.read(format!("/proc/{pid}/comm")) {
         return Some(comm.trim().to_string());
     }
@@ -73,7 +73,7 @@ fn name_of(root: &Root, pid: u32) -> Option<String> {
 }
 
 /// Whether a QEMU driver runs. False where its pid file may not be opened.
-pub fn driver_runs(root: &Root) -> bool {
+pub fn driver_runs(root: &HostFs) -> bool {
     let Ok(file) = File::open(root.path(DRIVER_PID_FILE)) else {
         return false;
     };
@@ -83,7 +83,7 @@ pub fn driver_runs(root: &Root) -> bool {
 }
 
 /// The text of the driver's pid file, whether it runs or not: another one where it is another driver. Empty without one.
-pub fn driver_text(root: &Root) -> String {
+pub fn driver_text(root: &HostFs) -> String {
     root.read(DRIVER_PID_FILE).unwrap_or_default()
 }
 
@@ -118,8 +118,8 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
 
-        fn root(&self) -> Root {
-            Root::new(self.0.path())
+        fn root(&self) -> HostFs {
+            HostFs::new(self.0.path())
         }
     }
 
@@ -173,7 +173,7 @@ mod tests {
             let found: Vec<(&str, u32)> = found.iter().map(|it| (it.name.as_str(), it.pid)).collect();
             assert_eq!(found, *expected, "{files:?}");
         }
-        assert_eq!(running(&Root::none()), []);
+        assert_eq!(running(&HostFs::none()), []);
     }
 
     #[test]

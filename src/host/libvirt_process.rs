@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::OnceLock;
 
 use crate::host::libvirt_daemon;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reservation::{self, Daemon};
 use virtfit_hook::operation::OPERATIONS;
 
@@ -13,13 +13,13 @@ use virtfit_hook::operation::OPERATIONS;
 const GENERATIONS: u32 = 8;
 
 /// `/proc/sys/kernel/random/boot_id`; `None` where the root has none.
-pub fn boot_id(root: &Root) -> Option<String> {
+pub fn boot_id(root: &HostFs) -> Option<String> {
     let text = root.read("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_string())
 }
 
 /// What is known of the process that ran the hook. A host without `/proc`: nothing.
-pub fn daemon(root: &Root, pid: u32) -> Daemon {
+pub fn daemon(root: &HostFs, pid: u32) -> Daemon {
     match root.read(format!("/proc/{pid}/stat")) {
         Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
         Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
@@ -49,14 +49,14 @@ impl Parent {
     }
 
     /// libvirt's daemon, as [`libvirt_of`]. The first answer stays: the hook still ran then.
-    pub fn libvirt(&self, root: &Root) -> (u32, u64) {
+    pub fn libvirt(&self, root: &HostFs) -> (u32, u64) {
         *self.libvirt.get_or_init(|| libvirt_of(root, self.pid))
     }
 }
 
 /// The libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot (0: not known). A wrapper
 /// script ends with the hook, so it must not be taken for the daemon; where none is found it is the parent all the same.
-pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
+pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
     let mut pid = parent;
     let mut first = None;
     for _ in 0..GENERATIONS {
@@ -81,14 +81,14 @@ pub fn libvirt_of(root: &Root, parent: u32) -> (u32, u64) {
 }
 
 /// Whether a process is one of libvirt's daemons that run QEMU guests.
-pub fn is_libvirt(root: &Root, pid: u32) -> bool {
+pub fn is_libvirt(root: &HostFs, pid: u32) -> bool {
     let stat = root.read(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| name(&stat).is_some_and(libvirt_daemon::is_daemon))
 }
 
 /// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name, an operation and its half, be
 /// it a program or a script with its interpreter before them.
-pub fn hooked(root: &Root, daemon: u32) -> BTreeSet<String> {
+pub fn hooked(root: &HostFs, daemon: u32) -> BTreeSet<String> {
     let guest = |pid: u32| {
         let line = root.read(format!("/proc/{pid}/cmdline")).ok()?;
         let words: Vec<&str> = line.split('\0').collect();
@@ -106,7 +106,7 @@ fn is_operation(word: &str) -> bool {
 }
 
 /// The processes whose parent this is.
-fn children(root: &Root, parent: u32) -> Vec<u32> {
+fn children(root: &HostFs, parent: u32) -> Vec<u32> {
     let threads = root.list(format!("/proc/{parent}/task")).unwrap_or_default();
     let by_thread = |thread: &String| root.read(format!("/proc/{parent}/task/{thread}/children")).ok();
     let told: Vec<String> = threads.iter().filter_map(by_thread).collect();
@@ -164,7 +164,7 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("stat"), stat(pid, name, parent, start)).unwrap();
         }
-        let root = Root::new(folder.path());
+        let root = HostFs::new(folder.path());
         for (parent, expected) in [
             (10, (10, 100)),
             (11, (11, 110)),
@@ -207,6 +207,6 @@ mod tests {
         assert_eq!(hooked(&root, 11).into_iter().collect::<Vec<_>>(), ["db"]);
         assert_eq!(daemon(&root, 10), Daemon::StartedAt(100));
         assert_eq!(daemon(&root, 99), Daemon::Gone);
-        assert_eq!(daemon(&Root::new("/nonexistent-root"), 10), Daemon::Unknown);
+        assert_eq!(daemon(&HostFs::new("/nonexistent-root"), 10), Daemon::Unknown);
     }
 }

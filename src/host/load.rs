@@ -1,6 +1,6 @@
 //! Reads a host: structure from hwloc, state from the root.
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 use crate::host::Host;
 use crate::host::assemble::{Frame, Told, assemble};
@@ -10,13 +10,13 @@ use crate::host::hwloc::{TopologySource, discover};
 use crate::host::{cgroup, cpus, identity, kernel, memory, mounts, pci};
 
 /// The host below `root`; with `topology` (an hwloc XML file or a synthetic line) that one's structure, and from the
-/// root what it has of the rest: huge pages, mounts, isolated CPUs, cgroup limits. [`Root::none`] with a topology is
+/// root what it has of the rest: huge pages, mounts, isolated CPUs, cgroup limits. [`HostFs::none`] with a topology is
 /// an empty host: its huge pages are those in the XML, all free and mounted.
 ///
 /// # Errors
 /// There is neither a host nor a topology, hwloc does not accept it, or a file of the kernel does not hold what it
 /// should.
-pub fn load(root: &Root, topology: Option<&str>) -> Result<Host, HostError> {
+pub fn load(root: &HostFs, topology: Option<&str>) -> Result<Host, HostError> {
     let told = told(root)?;
     match topology {
         Some(given) => {
@@ -37,7 +37,7 @@ pub fn load(root: &Root, topology: Option<&str>) -> Result<Host, HostError> {
     }
 }
 
-fn told(root: &Root) -> Result<Told, HostError> {
+fn told(root: &HostFs) -> Result<Told, HostError> {
     let default_page =
         kernel::text(root, "/proc/meminfo")?.and_then(|text| kernel::meminfo(&text, "Hugepagesize"));
     Ok(Told {

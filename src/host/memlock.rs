@@ -1,7 +1,7 @@
 //! Whether libvirt can start a guest with locked memory: it lifts RLIMIT_MEMLOCK of the new QEMU (`virProcessSetMaxMemLock`
 //! in util/virprocess.c), which the kernel allows up to the daemon's own hard limit, and beyond it only with CAP_SYS_RESOURCE.
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 use crate::host::libvirt_daemon::DRIVER_PID_FILE;
 use crate::host::{kernel, libvirt_daemon};
@@ -12,14 +12,14 @@ const CAP_SYS_RESOURCE: u32 = 24;
 /// The running daemon may not lift the limit. False where no daemon runs, or it cannot be looked at.
 ///
 /// While the driver's pid file is the same, so is the daemon, and what it may.
-pub(super) fn limited(root: &Root) -> bool {
+pub(super) fn limited(root: &HostFs) -> bool {
     match root.metadata(DRIVER_PID_FILE) {
         Ok(_) => looked_at(&root.unnoted()),
         Err(_) => looked_at(root),
     }
 }
 
-fn looked_at(root: &Root) -> bool {
+fn looked_at(root: &HostFs) -> bool {
     let text = |path: &str| kernel::text(root, path).ok().flatten().unwrap_or_default();
     libvirt_daemon::running(root).iter().any(|daemon| {
         let folder = format!("/proc/{}", daemon.pid);
@@ -134,8 +134,8 @@ mod tests {
                 format!("Name:\t{name}\nCapPrm:\t000001ffffffffff\nCapEff:\t{capabilities}\n"),
             );
             write("proc/77/limits".into(), limits.into());
-            assert_eq!(limited(&Root::new(dir.path())), want, "{row:?}");
+            assert_eq!(limited(&HostFs::new(dir.path())), want, "{row:?}");
         }
-        assert!(!limited(&Root::new(tempfile::tempdir().unwrap().path())));
+        assert!(!limited(&HostFs::new(tempfile::tempdir().unwrap().path())));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::hostfs::{Root, optional};
+use crate::hostfs::{HostFs, optional};
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
@@ -23,7 +23,7 @@ pub(super) struct NodeState {
     pub distances: BTreeMap<NodeId, u32>,
 }
 
-pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError> {
+pub(super) fn read(root: &HostFs) -> Result<BTreeMap<NodeId, NodeState>, HostError> {
     let fixed = &fixed(root)?;
     let ids: Vec<NodeId> = {
         let mut ids: Vec<u32> = fixed
@@ -62,7 +62,7 @@ pub(super) fn read(root: &Root) -> Result<BTreeMap<NodeId, NodeState>, HostError
 /// The root for what changes only with the nodes that are online or have memory, which is noted here: distances are the firmware's,
 /// page sizes the kernel's, and which CPUs of a node are online is in the list of all that are. All the root, where the kernel does
 /// not tell of nodes.
-fn fixed(root: &Root) -> Result<Root, HostError> {
+fn fixed(root: &HostFs) -> Result<HostFs, HostError> {
     let tells = |name: &str| kernel::text(root, &format!("{DIR}/{name}"));
     let told = tells("online")?.is_some() && tells("has_memory")?.is_some();
     Ok(if told { root.unnoted() } else { root.clone() })
@@ -70,7 +70,7 @@ fn fixed(root: &Root) -> Result<Root, HostError> {
 
 /// All of a node's memory. The kernel has it in the first line (`fs/proc/meminfo.c`, `drivers/base/node.c`); what is free, further
 /// below, changes all the time.
-fn memory(root: &Root, path: &str) -> Result<Option<KiB>, HostError> {
+fn memory(root: &HostFs, path: &str) -> Result<Option<KiB>, HostError> {
     let total = |text: &str| kernel::meminfo(text, "MemTotal");
     let line = optional(root.first_line(path))?;
     match line.and_then(|line| total(&String::from_utf8_lossy(&line))) {
@@ -80,7 +80,7 @@ fn memory(root: &Root, path: &str) -> Result<Option<KiB>, HostError> {
 }
 
 /// `cpulist`, or the mask of kernels that have none (before 2.6.27).
-fn node_cpus(root: &Root, dir: &str) -> Result<Option<CpuSet>, HostError> {
+fn node_cpus(root: &HostFs, dir: &str) -> Result<Option<CpuSet>, HostError> {
     if let Some(cpus) = kernel::list(root, &format!("{dir}/cpulist"))? {
         return Ok(Some(cpus));
     }
@@ -106,7 +106,7 @@ fn cpumask(mask: &str) -> Option<CpuSet> {
 }
 
 /// The pools of a folder with one `hugepages-<size>kB` a size; `None` where there is no such folder.
-fn pools(root: &Root, fixed: &Root, dir: &str) -> Result<Option<Vec<PagePool>>, HostError> {
+fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool>>, HostError> {
     let mut pools = Vec::new();
     for name in fixed.list(dir)? {
         let size = name
@@ -132,7 +132,7 @@ fn pools(root: &Root, fixed: &Root, dir: &str) -> Result<Option<Vec<PagePool>>, 
 }
 
 /// One row of the SLIT: a number for each online node, ascending. A row of another length says nothing.
-fn distances(root: &Root, dir: &str, ids: &[NodeId]) -> Result<BTreeMap<NodeId, u32>, HostError> {
+fn distances(root: &HostFs, dir: &str, ids: &[NodeId]) -> Result<BTreeMap<NodeId, u32>, HostError> {
     let Some(text) = kernel::text(root, &format!("{dir}/distance"))? else {
         return Ok(BTreeMap::new());
     };
@@ -178,7 +178,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         assert!(read(&root).unwrap().is_empty());
         write("proc/meminfo", "MemTotal: 1024 kB\n");
         write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "7\n");
@@ -215,7 +215,7 @@ mod tests {
             .join("sys/devices/system/node/node0/hugepages/hugepages-2048kB");
         std::fs::create_dir_all(&pool).unwrap();
         std::fs::write(pool.join("nr_hugepages"), "many\n").unwrap();
-        let error = read(&Root::new(dir.path())).unwrap_err().to_string();
+        let error = read(&HostFs::new(dir.path())).unwrap_err().to_string();
         assert!(
             error.ends_with("hugepages-2048kB/nr_hugepages: 'many' is not a number"),
             "{error}"

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::ids::KiB;
 
 use crate::host::error::HostError;
@@ -26,7 +26,7 @@ pub struct Mount {
 ///
 /// # Errors
 /// It is there but cannot be read.
-pub fn read(root: &Root) -> Result<Option<Vec<Mount>>, HostError> {
+pub fn read(root: &HostFs) -> Result<Option<Vec<Mount>>, HostError> {
     for path in ["/proc/mounts", "/proc/self/mounts"] {
         if let Some(text) = kernel::text(root, path)? {
             return Ok(Some(parse(&text)));

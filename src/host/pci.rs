@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::ids::NodeId;
 
 use crate::host::error::HostError;
@@ -11,7 +11,7 @@ use crate::host::kernel;
 const DIR: &str = "/sys/bus/pci/devices";
 
 /// Each device's node by address; devices on no node (−1) are not listed.
-pub(super) fn read(root: &Root) -> Result<BTreeMap<String, NodeId>, HostError> {
+pub(super) fn read(root: &HostFs) -> Result<BTreeMap<String, NodeId>, HostError> {
     let mut nodes = BTreeMap::new();
     for address in root.list(DIR)? {
         if let Some(node) = numa_node(root, &format!("{DIR}/{address}")) {
@@ -22,7 +22,7 @@ pub(super) fn read(root: &Root) -> Result<BTreeMap<String, NodeId>, HostError> {
 }
 
 /// The node of the device in this folder of sysfs. A device that vanishes or does not say is on no node.
-pub(super) fn numa_node(root: &Root, device: &str) -> Option<NodeId> {
+pub(super) fn numa_node(root: &HostFs, device: &str) -> Option<NodeId> {
     let node: i64 = kernel::number(root, &format!("{device}/numa_node")).ok()??;
     u32::try_from(node)
         .ok()
@@ -31,7 +31,7 @@ pub(super) fn numa_node(root: &Root, device: &str) -> Option<NodeId> {
 }
 
 /// The node of the device at an address.
-pub(super) fn node_of(root: &Root, address: &str) -> Option<NodeId> {
+pub(super) fn node_of(root: &HostFs, address: &str) -> Option<NodeId> {
     is_address(address)
         .then(|| numa_node(root, &format!("{DIR}/{address}")))
         .flatten()
@@ -83,7 +83,7 @@ mod tests {
             std::fs::create_dir_all(&device).unwrap();
             std::fs::write(device.join("numa_node"), text).unwrap();
         }
-        let nodes = read(&Root::new(dir.path())).unwrap();
+        let nodes = read(&HostFs::new(dir.path())).unwrap();
         assert_eq!(nodes, BTreeMap::from([("0000:00:01.0".to_string(), NodeId(1))]));
     }
 }

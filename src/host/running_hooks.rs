@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::host::libvirt_daemon;
 use crate::host::libvirt_process;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 /// Such a guest is looked at again after this: nobody tells when its hook ends.
 pub const AGAIN: Duration = Duration::from_secs(1);
 
 /// Their names.
-pub fn guests(root: &Root) -> BTreeSet<String> {
+pub fn guests(root: &HostFs) -> BTreeSet<String> {
     let driver = libvirt_daemon::driver_text(root).trim().parse().ok();
     driver.map_or_else(BTreeSet::new, |pid| libvirt_process::hooked(root, pid))
 }

@@ -1,7 +1,7 @@
 //! The threads of a process as the kernel runs them: `/proc/PID/task/TID/{comm,status,stat,schedstat}` (`proc(5)`;
 //! schedstat: kernel `Documentation/scheduler/sched-stats.rst`).
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::cpulist;
 use crate::types::ids::HostCpu;
 use crate::types::idset::CpuSet;
@@ -28,7 +28,7 @@ pub struct ProcThread {
 }
 
 /// All threads of a process, by id; none where it is gone.
-pub fn of(root: &Root, pid: u32) -> Vec<ProcThread> {
+pub fn of(root: &HostFs, pid: u32) -> Vec<ProcThread> {
     let folder = format!("/proc/{pid}/task");
     let names = root.list(&folder).unwrap_or_default();
     let mut tids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -40,13 +40,13 @@ pub fn of(root: &Root, pid: u32) -> Vec<ProcThread> {
 }
 
 /// One thread of a process; `None` where it is no thread of that process (any more).
-pub fn one(root: &Root, pid: u32, tid: u32) -> Option<ProcThread> {
+pub fn one(root: &HostFs, pid: u32, tid: u32) -> Option<ProcThread> {
     read(root, &format!("/proc/{pid}/task/{tid}"), tid)
 }
 
 /// The kernel threads that serve guests' network and disk queues, `vhost-PID`: with old kernels they are no threads of QEMU.
 /// Each with the process it serves.
-pub fn vhost(root: &Root) -> Vec<(u32, ProcThread)> {
+pub fn vhost(root: &HostFs) -> Vec<(u32, ProcThread)> {
     let names = root.list("/proc").unwrap_or_default();
     let mut out = Vec::new();
     for pid in names.iter().filter_map(|name| name.parse::<u32>().ok()) {
@@ -66,7 +66,7 @@ pub fn vhost(root: &Root) -> Vec<(u32, ProcThread)> {
     out
 }
 
-fn read(root: &Root, folder: &str, tid: u32) -> Option<ProcThread> {
+fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
     let status = root.read(format!("{folder}/status")).ok()?;
     let stat = root.read(format!("{folder}/stat")).ok()?;
     let times = root.read(format!("{folder}/schedstat")).unwrap_or_default();
@@ -104,11 +104,11 @@ mod tests {
     #[test]
     fn this_process_has_threads() {
         let own = std::process::id();
-        let all = of(&Root::default(), own);
+        let all = of(&HostFs::default(), own);
         let main = all.iter().find(|thread| thread.tid == own).unwrap();
         assert!(!main.allowed.is_empty() && main.last.is_some(), "{main:?}");
-        assert_eq!(one(&Root::default(), own, own).unwrap().name, main.name);
-        assert_eq!(one(&Root::default(), own, 1), None, "another process's thread");
+        assert_eq!(one(&HostFs::default(), own, own).unwrap().name, main.name);
+        assert_eq!(one(&HostFs::default(), own, 1), None, "another process's thread");
     }
 
     #[test]
@@ -146,6 +146,6 @@ mod tests {
             run_ns: Some(1000),
             wait_ns: Some(20),
         };
-        assert_eq!(of(&Root::new(folder.path()), 7), [expected]);
+        assert_eq!(of(&HostFs::new(folder.path()), 7), [expected]);
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 /// What is read of events at once, in bytes.
 const BUFFER: usize = 4 << 10;
@@ -113,7 +113,7 @@ impl Folders {
     }
 
     /// What happened in a folder, up to the last [`Folders::take_note`], since this was asked before.
-    pub fn news(&mut self, root: &Root, folder: &str) -> News {
+    pub fn news(&mut self, root: &HostFs, folder: &str) -> News {
         let Some(inotify) = &mut self.inotify else {
             return News::Some;
         };
@@ -191,7 +191,7 @@ mod tests {
     fn a_folder_is_quiet_until_something_happens_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path();
-        let root = Root::new(base);
+        let root = HostFs::new(base);
         let mut folders = Folders::watching();
         let mut quiet = |folder: &str| {
             folders.take_note();
@@ -244,7 +244,7 @@ mod tests {
     fn news_name_what_changed() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path();
-        let root = Root::new(base);
+        let root = HostFs::new(base);
         fs::create_dir(base.join("a")).unwrap();
         let mut folders = Folders::watching();
         let mut news = || {
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn without_inotify_nothing_is_quiet() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         let mut folders = Folders::default();
         folders.take_note();
         assert_eq!(folders.news(&root, "/"), News::Some);
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn what_was_lost_is_looked_at() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         fs::create_dir(dir.path().join("a")).unwrap();
         let mut folders = Folders::watching();
         assert_eq!(folders.news(&root, "/a"), News::Some);

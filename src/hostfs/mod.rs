@@ -20,7 +20,7 @@ use open_files::OpenFiles;
 use read_set::{Notes, Step};
 use resolve::lexical;
 
-pub use read_set::Trail;
+pub use read_set::ReadSet;
 pub use stamp::Stamp;
 
 /// The largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
@@ -31,7 +31,7 @@ const USUAL_BYTES: u64 = 4095;
 
 /// Where the host's files are. All errors carry the path.
 #[derive(Debug, Clone)]
-pub struct Root {
+pub struct HostFs {
     /// `None`: no host at all; every file is absent.
     base: Option<PathBuf>,
     /// Files that stay open; `None`: none do.
@@ -52,22 +52,22 @@ pub struct Entry {
 }
 
 /// The same host, however it is read.
-impl PartialEq for Root {
+impl PartialEq for HostFs {
     fn eq(&self, other: &Self) -> bool {
         self.base == other.base
     }
 }
 
-impl Eq for Root {}
+impl Eq for HostFs {}
 
-impl Default for Root {
+impl Default for HostFs {
     /// The machine we run on.
     fn default() -> Self {
         Self::new("/")
     }
 }
 
-impl Root {
+impl HostFs {
     /// The host below `base`. A relative one counts from the working folder.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         let base = base.into();
@@ -117,13 +117,13 @@ impl Root {
         self.base.is_none()
     }
 
-    /// The folder itself; `None` for [`Root::none`].
+    /// The folder itself; `None` for [`HostFs::none`].
     pub fn base(&self) -> Option<&Path> {
         self.base.as_deref()
     }
 
     /// Where one of the host's absolute paths is on the machine we run on; the last component's own link is not
-    /// followed. For [`Root::none`] it is a path that does not exist.
+    /// followed. For [`HostFs::none`] it is a path that does not exist.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.locate(path, false).unwrap_or_else(|_| match &self.base {
@@ -170,10 +170,10 @@ impl Root {
         })
     }
 
-    /// As [`Root::read`]; `None` where there is no such file.
+    /// As [`HostFs::read`]; `None` where there is no such file.
     ///
     /// # Errors
-    /// As [`Root::read`], absence aside.
+    /// As [`HostFs::read`], absence aside.
     pub fn read_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<String>> {
         optional(self.read(path))
     }
@@ -192,7 +192,7 @@ impl Root {
     /// The first line of such a file, with its end: where what follows it does not matter.
     ///
     /// # Errors
-    /// As [`Root::read_bytes`].
+    /// As [`HostFs::read_bytes`].
     pub fn first_line(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let path = path.as_ref();
         let read = self.read_bounded(path);
@@ -260,8 +260,8 @@ impl Root {
         }
     }
 
-    /// The names in a folder and what `stat` says of each, links followed, sorted by name; as [`Root::list`], but without those
-    /// that are gone before they are looked at. Much cheaper than one [`Root::metadata`] a name.
+    /// The names in a folder and what `stat` says of each, links followed, sorted by name; as [`HostFs::list`], but without those
+    /// that are gone before they are looked at. Much cheaper than one [`HostFs::metadata`] a name.
     ///
     /// # Errors
     /// It is no folder or cannot be read.
@@ -291,7 +291,7 @@ impl Root {
         Ok(found)
     }
 
-    /// One entry of a folder, as [`Root::list_with_metadata`] has it; `None`: it is absent.
+    /// One entry of a folder, as [`HostFs::list_with_metadata`] has it; `None`: it is absent.
     pub fn entry(&self, path: impl AsRef<Path>) -> Option<Entry> {
         let path = path.as_ref();
         self.note(|| Step::Unknown);
@@ -325,10 +325,10 @@ impl Root {
         self.stat(path).map_err(|error| self.fail(path, error))
     }
 
-    /// As [`Root::metadata`]; `None` where nothing is.
+    /// As [`HostFs::metadata`]; `None` where nothing is.
     ///
     /// # Errors
-    /// As [`Root::metadata`], absence aside.
+    /// As [`HostFs::metadata`], absence aside.
     pub fn metadata_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<Metadata>> {
         let path = path.as_ref();
         optional(self.stat(path)).map_err(|error| self.fail(path, error))

@@ -242,7 +242,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::hostfs::Root;
+    use crate::hostfs::HostFs;
 
     #[test]
     fn what_is_kept_says_what_one_just_opened_says() {
@@ -254,8 +254,8 @@ mod tests {
         let (path, etc) = ("sys/node0/free", "etc/a");
         write(path, "1\n");
         write(etc, "1\n");
-        let root = Root::new(base).keeping_files_open();
-        let fresh = Root::new(base);
+        let root = HostFs::new(base).keeping_files_open();
+        let fresh = HostFs::new(base);
         let steps: [(&str, &dyn Fn()); 12] = [
             ("as it was", &|| {}),
             ("again", &|| {}),
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn real_files_of_the_kernel_are_made_anew() {
-        let root = Root::default().keeping_files_open();
+        let root = HostFs::default().keeping_files_open();
         let read = |path: &str| root.read(path).unwrap();
         let first = read("/proc/uptime");
         std::thread::sleep(std::time::Duration::from_millis(30));
@@ -312,7 +312,7 @@ mod tests {
             assert_eq!(read(online), fs::read_to_string(online).unwrap());
             assert_eq!(
                 root.list("/sys/devices/system/cpu").unwrap(),
-                Root::default().list("/sys/devices/system/cpu").unwrap()
+                HostFs::default().list("/sys/devices/system/cpu").unwrap()
             );
         }
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();

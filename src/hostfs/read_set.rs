@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::hostfs::{MAX_BYTES, Root, Stamp, optional};
+use crate::hostfs::{HostFs, MAX_BYTES, Stamp, optional};
 
 /// Each look, in the order it was taken.
 #[derive(Debug, Default)]
-pub struct Trail(Vec<Step>);
+pub struct ReadSet(Vec<Step>);
 
 /// Where looks are noted.
 pub(crate) type Notes = Arc<Mutex<Vec<Step>>>;
@@ -31,9 +31,9 @@ pub(crate) enum Step {
     Unknown,
 }
 
-impl Root {
+impl HostFs {
     /// Does some work with this host, and notes what it looks at.
-    pub fn trace<T>(&self, work: impl FnOnce(&Self) -> T) -> (T, Trail) {
+    pub fn trace<T>(&self, work: impl FnOnce(&Self) -> T) -> (T, ReadSet) {
         let notes = Notes::default();
         let traced = Self {
             notes: Some(Arc::clone(&notes)),
@@ -41,7 +41,7 @@ impl Root {
         };
         let made = work(&traced);
         let steps = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
-        (made, Trail(steps))
+        (made, ReadSet(steps))
     }
 
     /// The same host for a look that is not to be noted: what it tells changes with something else that is.
@@ -60,15 +60,15 @@ impl Root {
     }
 }
 
-impl Trail {
+impl ReadSet {
     /// Whether the same work would see the same now.
-    pub fn is_same(&self, root: &Root) -> bool {
+    pub fn is_same(&self, root: &HostFs) -> bool {
         self.0.iter().all(|step| step.is_same(root))
     }
 }
 
 impl Step {
-    fn is_same(&self, root: &Root) -> bool {
+    fn is_same(&self, root: &HostFs) -> bool {
         match self {
             Self::Text(path, said) => reads(root, path, said.as_deref(), |text| text),
             Self::Line(path, said) => reads(root, path, said.as_deref(), first_line),
@@ -81,13 +81,13 @@ impl Step {
 }
 
 /// What `stat` says; `None` where nothing is.
-fn stamp_of(root: &Root, path: &Path) -> io::Result<Option<Stamp>> {
+fn stamp_of(root: &HostFs, path: &Path) -> io::Result<Option<Stamp>> {
     let meta = root.metadata_opt(path)?;
     Ok(meta.as_ref().map(Stamp::of))
 }
 
 /// Whether a part of a file's text is this.
-fn reads(root: &Root, path: &Path, said: Option<&[u8]>, part: fn(&[u8]) -> &[u8]) -> bool {
+fn reads(root: &HostFs, path: &Path, said: Option<&[u8]>, part: fn(&[u8]) -> &[u8]) -> bool {
     let same = |text: &[u8]| said == Some(part(text));
     if let Some(same) = root
         .open
@@ -167,7 +167,7 @@ mod tests {
         write("sys/meminfo", "total 7\nfree 1\n");
         write("etc/image", "x");
         symlink("image", base.join("etc/link")).unwrap();
-        let look = |root: &Root| {
+        let look = |root: &HostFs| {
             let _ = root.read_opt("/sys/a");
             let _ = root.read_opt("/sys/none");
             let _ = root.first_line("/sys/meminfo");
@@ -219,11 +219,11 @@ mod tests {
                 true,
             ),
         ];
-        for root in [Root::new(base), Root::new(base).keeping_files_open()] {
+        for root in [HostFs::new(base), HostFs::new(base).keeping_files_open()] {
             let (_, trail) = root.trace(|_| ());
             assert!(trail.is_same(&root), "nothing was looked at");
         }
-        let (fresh, kept) = (Root::new(base), Root::new(base).keeping_files_open());
+        let (fresh, kept) = (HostFs::new(base), HostFs::new(base).keeping_files_open());
         for (what, step, changes) in steps {
             let (_, by_fresh) = fresh.trace(look);
             let (_, by_kept) = kept.trace(look);
@@ -246,8 +246,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("folder")).unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
-        let root = Root::new(dir.path());
-        let looks: [&dyn Fn(&Root); 4] = [
+        let root = HostFs::new(dir.path());
+        let looks: [&dyn Fn(&HostFs); 4] = [
             &|root| drop(root.read("/folder")),
             &|root| drop(root.list("/file")),
             &|root| drop(root.list_with_metadata("/folder")),

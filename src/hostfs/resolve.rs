@@ -8,12 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 /// How many symbolic links one path may go through; the kernel's own limit (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
 
-impl Root {
+impl HostFs {
     /// The path on the machine we run on. Below a folder, links are followed by hand so that they stay in it.
     pub(crate) fn locate(&self, path: &Path, follow_last: bool) -> io::Result<PathBuf> {
         let Some(base) = &self.base else {

@@ -1,7 +1,7 @@
 use super::*;
 use std::os::unix::fs::symlink;
 
-fn tree() -> (tempfile::TempDir, Root) {
+fn tree() -> (tempfile::TempDir, HostFs) {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("host");
     fs::create_dir_all(base.join("sys/devices")).unwrap();
@@ -14,7 +14,7 @@ fn tree() -> (tempfile::TempDir, Root) {
     symlink("loop", base.join("etc/loop")).unwrap();
     symlink("/gone", base.join("etc/dangling")).unwrap();
     symlink("/sys", base.join("etc/dir")).unwrap();
-    let root = Root::new(base);
+    let root = HostFs::new(base);
     (dir, root)
 }
 
@@ -109,9 +109,9 @@ fn size_and_kind_are_bounded() {
 
 #[test]
 fn none_has_nothing() {
-    let root = Root::none();
+    let root = HostFs::none();
     assert_eq!(root.read_opt("/proc/mounts").unwrap(), None);
     assert_eq!(root.list("/").unwrap(), Vec::<String>::new());
     assert!(!root.exists("/") && !root.is_real() && root.is_none());
-    assert!(Root::default().is_real() && Root::new("/.").is_real());
+    assert!(HostFs::default().is_real() && HostFs::new("/.").is_real());
 }

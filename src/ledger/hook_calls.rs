@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::libvirt_process;
 use crate::host::libvirt_process::Parent;
-use crate::hostfs::Root;
-use crate::hostfs::atomic::Folder;
+use crate::hostfs::HostFs;
+use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::reservation::Daemon;
 
 /// The folder of the mark on the host.
@@ -28,13 +28,13 @@ pub struct Caller {
 }
 
 /// Reads the mark; `None`: the hook was never called since boot, or who called it is not known.
-pub fn last(root: &Root) -> Option<Caller> {
+pub fn last(root: &HostFs) -> Option<Caller> {
     let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
     serde_json::from_str(&text).ok()
 }
 
 /// Whether this process of libvirt's has called the hook.
-pub fn was_called_by(root: &Root, pid: u32) -> bool {
+pub fn was_called_by(root: &HostFs, pid: u32) -> bool {
     last(root).is_some_and(|caller| {
         caller.pid == pid && libvirt_process::daemon(root, pid) == Daemon::StartedAt(caller.start_time)
     })
@@ -45,7 +45,7 @@ pub fn was_called_by(root: &Root, pid: u32) -> bool {
 ///
 /// # Errors
 /// What the operating system said.
-pub fn mark(root: &Root, parent: &Parent, known: Option<Caller>) -> io::Result<Option<Caller>> {
+pub fn mark(root: &HostFs, parent: &Parent, known: Option<Caller>) -> io::Result<Option<Caller>> {
     let (pid, start_time) = parent.libvirt(root);
     let caller = Caller { pid, start_time };
     if known == Some(caller) {
@@ -57,7 +57,7 @@ pub fn mark(root: &Root, parent: &Parent, known: Option<Caller>) -> io::Result<O
     }
     if last(root) != Some(caller) {
         let text = serde_json::to_string(&caller).map_err(io::Error::other)? + "\n";
-        Folder::new(root.path(FOLDER), 0o755).write(NAME, &text)?;
+        AtomicDir::new(root.path(FOLDER), 0o755).write(NAME, &text)?;
     }
     Ok(Some(caller))
 }
@@ -79,7 +79,7 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("stat"), stat(name, parent, start)).unwrap();
         }
-        let root = Root::new(folder.path());
+        let root = HostFs::new(folder.path());
         assert_eq!(mark(&root, &Parent::new(20), None).unwrap(), None);
         assert_eq!(last(&root), None);
         // By a wrapper script.

@@ -19,8 +19,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Domain;
-use crate::hostfs::Root;
-use crate::hostfs::atomic::Folder;
+use crate::hostfs::HostFs;
+use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader::files::stems;
 use crate::libvirt::LiveChange;
@@ -177,7 +177,7 @@ impl Pinned {
 
 impl Records {
     /// Reads all; what makes no sense is a warning. A host without the folder, or one that may not be looked at, has none.
-    pub fn read(root: &Root, warnings: &mut Vec<String>) -> Self {
+    pub fn read(root: &HostFs, warnings: &mut Vec<String>) -> Self {
         let mut all = BTreeMap::new();
         for stem in stems(root, FOLDER, "json").unwrap_or_default() {
             let path = format!("{FOLDER}/{stem}.json");
@@ -225,7 +225,7 @@ impl Records {
 ///
 /// # Errors
 /// The UUID is none, or what the operating system said.
-pub fn write(root: &Root, record: &Pinned) -> io::Result<()> {
+pub fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
     let text = serde_json::to_string(record).map_err(io::Error::other)? + "\n";
     let (folder, name) = (folder(root), format!("{}.json", named(&record.uuid)?));
     let written = folder.write(&name, &text);
@@ -233,15 +233,15 @@ pub fn write(root: &Root, record: &Pinned) -> io::Result<()> {
 }
 
 /// The folder of all records.
-pub fn folder(root: &Root) -> Folder {
-    Folder::new(root.path(FOLDER), 0o755)
+pub fn folder(root: &HostFs) -> AtomicDir {
+    AtomicDir::new(root.path(FOLDER), 0o755)
 }
 
 /// Removes a guest's record; one that is not there is fine.
 ///
 /// # Errors
 /// What the operating system said.
-pub fn forget(root: &Root, uuid: &str) -> io::Result<()> {
+pub fn forget(root: &HostFs, uuid: &str) -> io::Result<()> {
     let file = root.path(format!("{FOLDER}/{}.json", named(uuid)?));
     match std::fs::remove_file(&file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&file, &error)),
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_record_comes_back_and_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let root = Root::new(folder.path());
+        let root = HostFs::new(folder.path());
         let mut record = Pinned::new(UUID, "web", 77);
         record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), None, cpus("0-7"), true);
         record.set(

@@ -7,7 +7,7 @@
 
 use std::time::SystemTime;
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::live_pins::Records;
 use crate::ledger::{Holder, guest_xml};
 use crate::types::cpulist;
@@ -24,7 +24,7 @@ pub fn path(name: &str) -> String {
 }
 
 /// Returns when a guest's QEMU was started: libvirt writes `NAME.pid` at that moment only, the status file at every change.
-pub fn started_at(root: &Root, name: &str) -> Option<SystemTime> {
+pub fn started_at(root: &HostFs, name: &str) -> Option<SystemTime> {
     root.metadata(format!("{FOLDER}/{name}.pid"))
         .and_then(|meta| meta.modified())
         .ok()

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use crate::hostfs;
-use crate::hostfs::{MAX_BYTES, Root};
+use crate::hostfs::{HostFs, MAX_BYTES};
 use crate::ledger::claims;
 use crate::types::digest;
 
@@ -33,7 +33,7 @@ impl Definition {
     ///
     /// # Errors
     /// It cannot be read, is larger than [`MAX_BYTES`], or is not UTF-8.
-    pub fn read(root: &Root, name: &str) -> io::Result<Option<Self>> {
+    pub fn read(root: &HostFs, name: &str) -> io::Result<Option<Self>> {
         // A name is one component of a path.
         if name.is_empty() || name.contains('/') {
             return Ok(None);
@@ -45,7 +45,7 @@ impl Definition {
         })
     }
 
-    fn read_file(root: &Root, name: &str) -> io::Result<Self> {
+    fn read_file(root: &HostFs, name: &str) -> io::Result<Self> {
         // Inode and text are one file's, whatever is renamed meanwhile.
         let mut file = File::open(root.path(claims::path(name)))?;
         let metadata = file.metadata()?;
@@ -70,7 +70,7 @@ impl Definition {
 
     /// Returns whether libvirt is writing another version: it has that in its memory by then, and its file is the old one still.
     /// To be asked before [`Definition::is_current`].
-    pub fn is_being_written(root: &Root, name: &str) -> bool {
+    pub fn is_being_written(root: &HostFs, name: &str) -> bool {
         let written = |path: String| root.metadata(path).ok()?.modified().ok();
         // `virFileRewrite`; what a libvirt left that was killed is older.
         let age = written(claims::path(name) + ".new").map(|time| time.elapsed().unwrap_or_default());
@@ -78,7 +78,7 @@ impl Definition {
     }
 
     /// Whether the file is still this one, to the byte.
-    pub fn is_current(&self, root: &Root) -> bool {
+    pub fn is_current(&self, root: &HostFs) -> bool {
         let now = Self::read(root, &self.name);
         matches!(now, Ok(Some(now)) if now.inode == self.inode && now.text == self.text)
     }
@@ -96,7 +96,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("etc/libvirt/qemu");
         fs::create_dir_all(&folder).unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         assert_eq!(Definition::read(&root, "a").unwrap(), None);
         assert_eq!(Definition::read(&root, "../qemu/a").unwrap(), None);
         fs::write(folder.join("a.xml"), "<domain/>").unwrap();

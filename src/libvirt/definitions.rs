@@ -4,7 +4,7 @@ use std::io;
 use std::time::SystemTime;
 
 use crate::domain::{self, Domain};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::ledger::reader::Reading;
 use crate::ledger::reader::files::stems;
@@ -47,7 +47,7 @@ pub enum DefinitionError {
 ///
 /// # Errors
 /// The folder may not be read.
-pub fn names(root: &Root) -> io::Result<Vec<String>> {
+pub fn names(root: &HostFs) -> io::Result<Vec<String>> {
     let mut names = stems(root, claims::FOLDER, "xml")?;
     names.retain(|name| {
         root.metadata(claims::path(name))
@@ -60,7 +60,7 @@ pub fn names(root: &Root) -> io::Result<Vec<String>> {
 ///
 /// # Errors
 /// It is not there, may not be read, or is no domain.
-pub fn read(root: &Root, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
+pub fn read(root: &HostFs, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
     let modified = root
         .metadata(claims::path(name))
         .and_then(|meta| meta.modified())

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reader::files::stems;
 use crate::ledger::{claims, status};
 use crate::libvirt::definitions::names;
@@ -39,7 +39,7 @@ pub enum LookupError {
 ///
 /// # Errors
 /// There is none, or definitions may not be read.
-pub fn name(root: &Root, word: &str) -> Result<String, LookupError> {
+pub fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
     if word.is_empty() {
         return Err(LookupError::Nothing);
     }
@@ -66,7 +66,7 @@ pub fn name(root: &Root, word: &str) -> Result<String, LookupError> {
 }
 
 /// The UUID in a definition, in its one form; a definition that is broken or vanished has none.
-fn uuid_of(root: &Root, name: &str) -> io::Result<Option<String>> {
+fn uuid_of(root: &HostFs, name: &str) -> io::Result<Option<String>> {
     let text = match root.read(claims::path(name)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_guest_is_found_by_name_and_uuid() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         let put = |path: &str, text: &str| {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::host::thread_names::{is_kernels, of_name};
 use crate::host::threads;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::{Pinned, Thread};
 use crate::libvirt::{Hypervisor, HypervisorError, LiveChange};
@@ -24,7 +24,7 @@ pub struct Applied {
 }
 
 /// Does it. In observe mode, where the guest waits for an administrator, or while virtfit is disabled, nothing.
-pub fn apply(root: &Root, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
+pub fn apply(root: &HostFs, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
     if !live.changes_something() || root.exists(wire::DISABLED) {
         return Applied::default();
     }
@@ -45,7 +45,7 @@ pub fn apply(root: &Root, hypervisor: &mut dyn Hypervisor, live: &Live) -> Appli
 /// Notes the masks, then makes the calls. Without the note a floating mask would look like an administrator's, who holds all of
 /// it: such calls are left out then.
 pub(crate) fn calls(
-    root: &Root,
+    root: &HostFs,
     hypervisor: &mut dyn Hypervisor,
     uuid: &str,
     record: Option<&Pinned>,
@@ -93,7 +93,7 @@ fn mask(change: &LiveChange) -> Option<(Thread, &crate::types::idset::CpuSet)> {
 }
 
 /// Threads that may run elsewhere than libvirt was told.
-fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
+fn unlike(root: &HostFs, pid: u32, done: &[LiveChange]) -> Vec<String> {
     if done.is_empty() {
         return Vec::new();
     }
@@ -117,7 +117,7 @@ fn unlike(root: &Root, pid: u32, done: &[LiveChange]) -> Vec<String> {
 
 /// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that vCPU's is, and a real-time one
 /// only where the thread may run on nothing but its own CPU.
-fn set_class(root: &Root, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
+fn set_class(root: &HostFs, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
     let found = threads::one(root, pid, wanted.tid)
         .ok_or_else(|| format!("thread {} of process {pid} is gone", wanted.tid))?;
     if of_name(&found.name) != Thread::Vcpu(wanted.vcpu) {

@@ -5,7 +5,7 @@
 //! rule matches and that have no pins of their own. Nobody else's pins are touched.
 
 use crate::hook_events::leftover;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
 use crate::ledger::running::Running;
 use crate::libvirt::{Hypervisor, LiveChange};
@@ -15,7 +15,7 @@ use crate::live::plan::{balanced, held_by};
 use crate::panics;
 use crate::policy::profile::{Cpus, MaxNodes};
 use crate::policy::{Profile, cpu_sets, select};
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::types::idset::{CpuSet, NodeSet};
 use virtfit_hook::wire;
 
@@ -36,7 +36,12 @@ pub struct Float {
 
 /// All guests whose floating threads are not where they should be. `statuses`: the texts of all status files; those that cannot be
 /// read are left out. `busy` tells (by UUID) the guests no call may be made for now: in flight.
-pub fn plan(view: &View, statuses: &[String], pinned: &Records, busy: impl Fn(&str) -> bool) -> Vec<Float> {
+pub fn plan(
+    view: &Snapshot,
+    statuses: &[String],
+    pinned: &Records,
+    busy: impl Fn(&str) -> bool,
+) -> Vec<Float> {
     let running = statuses
         .iter()
         .filter_map(|text| Running::parse(text, pinned).ok());
@@ -47,7 +52,7 @@ pub fn plan(view: &View, statuses: &[String], pinned: &Records, busy: impl Fn(&s
 }
 
 /// Makes the calls. In observe mode, or while virtfit is disabled, none.
-pub fn apply(root: &Root, view: &View, hypervisor: &mut dyn Hypervisor, float: &Float) -> Applied {
+pub fn apply(root: &HostFs, view: &Snapshot, hypervisor: &mut dyn Hypervisor, float: &Float) -> Applied {
     if view.policy.host.observe || root.exists(wire::DISABLED) {
         return Applied::default();
     }
@@ -55,7 +60,7 @@ pub fn apply(root: &Root, view: &View, hypervisor: &mut dyn Hypervisor, float: &
 }
 
 /// One guest's; `None`: nothing differs.
-fn one(view: &View, running: &Running, pinned: &Records) -> Option<Float> {
+fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
     let domain = running.domain();
     panics::fault_point("float", &domain.name);
     let record = pinned.of(&domain.uuid, running.pid);
@@ -113,7 +118,7 @@ fn one(view: &View, running: &Running, pinned: &Records) -> Option<Float> {
 
 /// What decides where one guest's threads may float.
 struct Ways<'a> {
-    view: &'a View,
+    view: &'a Snapshot,
     running: &'a Running,
     record: Option<&'a Pinned>,
     profile: Option<&'a Profile>,

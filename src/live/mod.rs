@@ -15,7 +15,7 @@ use crate::engine::EngineError;
 use crate::host::libvirt_daemon;
 use crate::host::libvirt_process;
 use crate::host::running_hooks;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader;
@@ -26,7 +26,7 @@ use crate::ledger::store::{Store, StoreError};
 use crate::libvirt::Hypervisor;
 use crate::live::failed_guests::Bugs;
 use crate::live::plan as door;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 
 /// How long the ledger's lock is waited for.
 const LOCK: Duration = Duration::from_millis(500);
@@ -94,7 +94,7 @@ impl Running {
     }
 
     /// All guests that run.
-    pub fn add_all(&mut self, root: &Root) {
+    pub fn add_all(&mut self, root: &HostFs) {
         for name in stems(root, status::FOLDER, "xml").unwrap_or_default() {
             self.add_found(&name);
         }
@@ -134,7 +134,7 @@ impl Running {
     /// Does it. Guests that are `busy` (by name) keep their place and are looked at when their hook has ended.
     pub fn round(
         &mut self,
-        view: &View,
+        view: &Snapshot,
         hypervisor: &mut dyn Hypervisor,
         busy: &dyn Fn(&str) -> bool,
     ) -> Round {
@@ -193,7 +193,7 @@ impl Running {
         &mut self,
         name: &str,
         came: Came,
-        view: &View,
+        view: &Snapshot,
         pinned: &Records,
         hypervisor: &mut dyn Hypervisor,
     ) -> Round {
@@ -217,7 +217,7 @@ impl Running {
         name: &str,
         text: &str,
         came: Came,
-        view: &View,
+        view: &Snapshot,
         pinned: &Records,
         hypervisor: &mut dyn Hypervisor,
     ) -> Result<Round, EngineError> {
@@ -274,13 +274,13 @@ impl Running {
 
 /// Returns whether a running guest is to follow the policy as it is now: the guest started after the policy's last change, or
 /// `on_policy_change = "apply"`.
-pub(crate) fn follows(name: &str, view: &View) -> bool {
+pub(crate) fn follows(name: &str, view: &Snapshot) -> bool {
     let policy = &view.policy;
     policy.host.apply_policy_change || policy.is_older_than(status::started_at(&view.root, name))
 }
 
 /// Reserves the CPUs a running guest is about to get, unless somebody else was quicker.
-fn reserve(live: &door::Live, before: Option<&Reservation>, view: &View) -> Result<bool, StoreError> {
+fn reserve(live: &door::Live, before: Option<&Reservation>, view: &Snapshot) -> Result<bool, StoreError> {
     let root = &view.root;
     let now = SystemTime::now();
     let store = Store::new(root);
@@ -323,7 +323,7 @@ fn reserve(live: &door::Live, before: Option<&Reservation>, view: &View) -> Resu
 
 /// All floating threads.
 fn float(
-    view: &View,
+    view: &Snapshot,
     hypervisor: &mut dyn Hypervisor,
     busy: &dyn Fn(&str) -> bool,
     bugs: &mut Bugs,
@@ -381,7 +381,7 @@ fn floating(name: &str) -> String {
 }
 
 /// Forgets what was pinned on guests that do not run any more.
-pub fn forget_ended(root: &Root) -> io::Result<()> {
+pub fn forget_ended(root: &HostFs) -> io::Result<()> {
     let running: BTreeSet<String> = stems(root, status::FOLDER, "xml")?.into_iter().collect();
     for uuid in stems(root, live_pins::FOLDER, "json")? {
         let text = root.read(format!("{}/{uuid}.json", live_pins::FOLDER))?;

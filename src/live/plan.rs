@@ -17,7 +17,7 @@ use crate::ledger::{Holder, taken};
 use crate::libvirt::LiveChange;
 use crate::panics;
 use crate::policy::profile::MemoryMode;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::{Placement, Scope};
@@ -98,7 +98,7 @@ pub enum Class {
 ///
 /// # Errors
 /// The status file is truncated, or the policy cannot be followed for this guest.
-pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
+pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     let running = Running::parse(case.status, case.pinned)?;
     let domain = running.domain();
     panics::fault_point("run", &domain.name);
@@ -169,7 +169,7 @@ pub fn plan(case: Case<'_>, view: &View) -> Result<Live, EngineError> {
 
 /// Moves a guest that no rule matches off CPUs that virtfit's pins put it on: to where `prepare` promised, or where another
 /// guest holds them too. A guest whose rule went while it ran keeps what it alone holds.
-fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &View) {
+fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapshot) {
     let domain = running.domain();
     let mut after = domain.clone();
     let pinned = case.pinned.of(&domain.uuid, running.pid);
@@ -202,13 +202,17 @@ struct Decided {
 
 /// Decides as for a guest that comes in: what it sees stays. A guest that something was reserved for gets just that, wherever
 /// its memory is: it was admitted on this promise.
-fn decide(running: &Running, reservation: Option<&Reservation>, view: &View) -> Result<Decided, EngineError> {
+fn decide(
+    running: &Running,
+    reservation: Option<&Reservation>,
+    view: &Snapshot,
+) -> Result<Decided, EngineError> {
     let domain = running.domain();
-    let ask = Ask {
+    let ask = Question {
         earlier: Some(&domain.vcpupins),
-        ..Ask::of(Scope::Incoming)
+        ..Question::of(Scope::Incoming)
     };
-    let usual = |view: &View| view.decide(&running.xml, ask);
+    let usual = |view: &Snapshot| view.decide(&running.xml, ask);
     let fits = |decision: &Decision| decision.plan().placement.as_ref().is_some_and(|place| place.fits);
     let promised = reservation.filter(|promised| !promised.cpus.is_empty());
     let Some(promised) = promised else {
@@ -246,7 +250,7 @@ fn decide(running: &Running, reservation: Option<&Reservation>, view: &View) -> 
 }
 
 /// Somebody who holds every dedicated CPU but those that were promised.
-fn all_but(promised: &Reservation, view: &View) -> Holder {
+fn all_but(promised: &Reservation, view: &Snapshot) -> Holder {
     let own = promised.cpus.union(&promised.withheld);
     Holder {
         uuid: "00000000-0000-0000-0000-000000000000".into(),
@@ -295,7 +299,7 @@ fn threads(
     running: &Running,
     after: &Domain,
     dedicated: &CpuSet,
-    view: &View,
+    view: &Snapshot,
     may_move: impl Fn(Thread) -> bool,
 ) {
     let mut record = Pinned::new(&live.uuid, &live.name, running.pid);
@@ -315,7 +319,7 @@ fn threads(
 }
 
 /// A mask without CPUs the kernel does not balance over, where it is one of several.
-pub(crate) fn balanced(mask: &CpuSet, view: &View) -> CpuSet {
+pub(crate) fn balanced(mask: &CpuSet, view: &Snapshot) -> CpuSet {
     match mask.len() {
         0 | 1 => mask.clone(),
         _ => mask.difference(&view.host.isolated),
@@ -323,7 +327,7 @@ pub(crate) fn balanced(mask: &CpuSet, view: &View) -> CpuSet {
 }
 
 /// Returns whether another guest holds a CPU that virtfit's own pins put the guest on.
-fn collides(running: &Running, view: &View) -> bool {
+fn collides(running: &Running, view: &Snapshot) -> bool {
     let others = view.taken(running.domain()).cpus;
     running.guest.wrote.iter().any(|cpu| others.contains_key(&cpu))
 }
@@ -334,7 +338,7 @@ fn own_cpus(
     running: &Running,
     placement: &Placement,
     promised: Option<&Reservation>,
-    view: &View,
+    view: &Snapshot,
 ) {
     if live.changes.is_empty() || !placement.fits {
         return;
@@ -349,7 +353,7 @@ fn own_cpus(
 }
 
 /// What a running guest holds by its own live XML.
-pub(crate) fn held_by(running: &Running, view: &View) -> CpuSet {
+pub(crate) fn held_by(running: &Running, view: &Snapshot) -> CpuSet {
     let holder = Holder {
         pins: crate::ledger::guest_xml::pins(&running.guest, running.numad.as_ref()),
         withheld: running.guest.withheld.clone(),
@@ -402,7 +406,7 @@ fn classes(
     after: &Domain,
     pinned: Option<&Pinned>,
     placement: Option<&Placement>,
-    view: &View,
+    view: &Snapshot,
 ) -> Vec<ThreadClass> {
     let final_pin = |vcpu: VcpuId| {
         let noted = pinned.and_then(|pinned| pinned.mask(Thread::Vcpu(vcpu)));
@@ -461,10 +465,10 @@ fn owns_class(running: &Running) -> bool {
 }
 
 /// What a start would bring that no call can.
-fn waits(running: &Running, view: &View) -> Vec<(String, String)> {
-    let ask = Ask {
+fn waits(running: &Running, view: &Snapshot) -> Vec<(String, String)> {
+    let ask = Question {
         earlier: Some(&running.domain().vcpupins),
-        ..Ask::of(Scope::Boot)
+        ..Question::of(Scope::Boot)
     };
     let Ok(Decision::Tuned { plan, .. }) = view.decide(&running.xml, ask) else {
         return Vec::new();

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hostfs::Root;
-use crate::hostfs::atomic::Folder;
+use crate::hostfs::HostFs;
+use crate::hostfs::atomic::AtomicDir;
 use crate::policy::load::{Files, State};
 use crate::policy::merge::Tier;
 use crate::policy::{Policy, load};
@@ -34,7 +34,7 @@ struct Kept {
 ///
 /// # Errors
 /// What the operating system said.
-pub fn keep(root: &Root, files: &Files) -> io::Result<()> {
+pub fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
     let used = files.files.iter().filter_map(|file| match &file.state {
         State::Used(text) => Some(Kept {
             path: file.path.clone(),
@@ -49,7 +49,7 @@ pub fn keep(root: &Root, files: &Files) -> io::Result<()> {
     if root.read(&path).is_ok_and(|before| before == text) {
         return Ok(());
     }
-    let folder = Folder::new(root.path(FOLDER), 0o755);
+    let folder = AtomicDir::new(root.path(FOLDER), 0o755);
     folder.write(NAME, &text)?;
     // Whoever may read all of the files may read what is kept of them.
     let open = |file: &Kept| {
@@ -63,7 +63,7 @@ pub fn keep(root: &Root, files: &Files) -> io::Result<()> {
 }
 
 /// Reads the policy that was kept; `None`: none was, or this version reads it otherwise.
-pub fn load(root: &Root) -> Option<Policy> {
+pub fn load(root: &HostFs) -> Option<Policy> {
     let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
     let kept: Vec<Kept> = serde_json::from_str(&text).ok()?;
     let mut files = Files::default();
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_kept_policy_means_what_it_meant() {
         let folder = tempfile::tempdir().unwrap();
-        let root = Root::new(folder.path());
+        let root = HostFs::new(folder.path());
         assert!(load(&root).is_none());
         for (path, text) in [
             (

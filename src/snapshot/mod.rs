@@ -12,7 +12,7 @@ use crate::domain::Domain;
 use crate::engine::{self, Decision, EngineError, Inputs, Keep};
 use crate::host::cached::load_and_keep;
 use crate::host::{Host, HostError, gather, load};
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestText;
 use crate::ledger::reader;
 use crate::ledger::reader::{LedgerError, Reading};
@@ -26,9 +26,9 @@ use crate::types::plan::Scope;
 
 /// Where a view is read.
 #[derive(Debug, Clone, Default)]
-pub struct Place {
+pub struct Sources {
     /// The host.
-    pub root: Root,
+    pub root: HostFs,
     /// A policy file instead of the host's folders.
     pub policy: Option<PathBuf>,
     /// An hwloc XML file or a synthetic line instead of the host's own topology.
@@ -39,9 +39,9 @@ pub struct Place {
 
 /// Everything decisions share.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct Snapshot {
     /// Where the host is read.
-    pub root: Root,
+    pub root: HostFs,
     /// The policy.
     pub policy: Arc<Policy>,
     /// The host.
@@ -54,7 +54,7 @@ pub struct View {
 
 /// Why there is no view.
 #[derive(Debug, thiserror::Error)]
-pub enum ViewError {
+pub enum SnapshotError {
     /// Everything wrong in the policy.
     #[error(transparent)]
     Policy(#[from] PolicyErrors),
@@ -68,7 +68,7 @@ pub enum ViewError {
 
 /// How a decision is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask<'a> {
+pub struct Question<'a> {
     /// The door.
     pub scope: Scope,
     /// A profile that beats rules and requests.
@@ -81,7 +81,7 @@ pub struct Ask<'a> {
     pub bound: bool,
 }
 
-impl Ask<'_> {
+impl Question<'_> {
     /// By rules and requests, keeping what is valid.
     pub fn of(scope: Scope) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Ask<'_> {
     }
 }
 
-impl Place {
+impl Sources {
     /// The policy's files. A topology alone has none.
     pub fn policy_files(&self) -> Files {
         match (&self.policy, self.root.base()) {
@@ -117,21 +117,21 @@ impl Place {
     }
 }
 
-impl View {
+impl Snapshot {
     /// Reads policy, host and ledger.
     ///
     /// # Errors
     /// Any of them cannot be read.
-    pub fn read(place: &Place, now: SystemTime) -> Result<Self, ViewError> {
+    pub fn read(place: &Sources, now: SystemTime) -> Result<Self, SnapshotError> {
         let policy = place.policy_files().policy()?;
         Self::read_with(place, policy, now)
     }
 
-    /// As [`View::read`], with this policy.
+    /// As [`Snapshot::read`], with this policy.
     ///
     /// # Errors
     /// Host or ledger cannot be read.
-    pub fn read_with(place: &Place, policy: Policy, now: SystemTime) -> Result<Self, ViewError> {
+    pub fn read_with(place: &Sources, policy: Policy, now: SystemTime) -> Result<Self, SnapshotError> {
         // For hooks, should no daemon run. A folder that stands for a host is left as it is.
         let keeps = place.topology.is_none() && place.root.is_real() && nix::unistd::geteuid().is_root();
         let host = match keeps {
@@ -143,7 +143,7 @@ impl View {
     }
 
     /// Puts what was read together.
-    pub fn new(root: Root, policy: Policy, host: Host, reading: Reading) -> Self {
+    pub fn new(root: HostFs, policy: Policy, host: Host, reading: Reading) -> Self {
         let sets = cpu_sets::resolve(&policy.host, &host);
         Self {
             root,
@@ -158,13 +158,13 @@ impl View {
     ///
     /// # Errors
     /// The text is no domain, or the policy cannot be followed for it.
-    pub fn decide(&self, xml: &str, ask: Ask<'_>) -> Result<Decision, EngineError> {
+    pub fn decide(&self, xml: &str, ask: Question<'_>) -> Result<Decision, EngineError> {
         let text = GuestText::read(xml.into())?;
         let facts = guarded(|| gather::gather(&self.root, &self.host, &text.guest.domain))?;
         self.decide_from(&text, &facts, ask)
     }
 
-    /// As [`View::decide`], where the guest's XML was read, and its devices and images are known.
+    /// As [`Snapshot::decide`], where the guest's XML was read, and its devices and images are known.
     ///
     /// # Errors
     /// As there.
@@ -172,7 +172,7 @@ impl View {
         &self,
         text: &GuestText<'_>,
         facts: &GuestFacts,
-        ask: Ask<'_>,
+        ask: Question<'_>,
     ) -> Result<Decision, EngineError> {
         let inputs = Inputs {
             host: &self.host,

@@ -1,7 +1,7 @@
 //! CPUs that one guest holds and another may run on, whoever pinned either.
 
 use crate::ledger::taken::same_guest;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note, names};
 use crate::status::{Guest, guests};
 use crate::types::idset::CpuSet;
@@ -18,7 +18,7 @@ pub struct Held<'v> {
 }
 
 /// All guests of the ledger that hold something.
-pub fn holders(view: &View) -> Vec<Held<'_>> {
+pub fn holders(view: &Snapshot) -> Vec<Held<'_>> {
     let holders = view.reading.ledger.holders.iter();
     holders
         .map(|holder| Held {

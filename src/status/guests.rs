@@ -10,7 +10,7 @@ use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{claims, status, taken};
 use crate::panics::guarded;
 use crate::policy::select;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note};
 use crate::status::running::Look;
 use crate::status::{Guest, by_hand, exclusive, overlaps, pending, running};
@@ -18,7 +18,7 @@ use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
 
 /// All guests by name, and those of them whose status file could be read.
-pub fn all(view: &View, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Running>) {
+pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Running>) {
     let mut pinned_warnings = Vec::new();
     let records = Records::read(&view.root, &mut pinned_warnings);
     let mut guests: BTreeMap<String, Guest> = BTreeMap::new();
@@ -128,7 +128,7 @@ fn problem(guest: &mut Guest, text: String, runs: bool) {
 }
 
 /// What a holder of the ledger holds under the policy's sets.
-pub fn held(view: &View, holder: &crate::ledger::Holder) -> CpuSet {
+pub fn held(view: &Snapshot, holder: &crate::ledger::Holder) -> CpuSet {
     taken::held(
         holder,
         &view.host,
@@ -154,7 +154,7 @@ fn failed(name: &str, state: &str, problem: String) -> Guest {
 }
 
 /// A guest that does not run.
-fn defined(view: &View, name: &str, text: &str) -> Guest {
+fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
     let mut guest = Guest {
         state: "shut off".into(),
         ..blank(name)
@@ -201,7 +201,7 @@ fn defined(view: &View, name: &str, text: &str) -> Guest {
 }
 
 /// The texts of a folder's XML files, by guest.
-fn texts(view: &View, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
+fn texts(view: &Snapshot, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     for stem in stems(&view.root, folder, "xml").unwrap_or_default() {
         match view.root.read_opt(format!("{folder}/{stem}.xml")) {
@@ -216,7 +216,7 @@ fn texts(view: &View, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<Stri
     out
 }
 
-fn json(view: &View) -> BTreeMap<String, String> {
+fn json(view: &Snapshot) -> BTreeMap<String, String> {
     let stems = stems(&view.root, undecided::FOLDER, "json").unwrap_or_default();
     let read = |stem: String| {
         let text = view.root.read(undecided::path(&stem)).ok()?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::host::libvirt_daemon;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::running::Running;
 use crate::ledger::{hook_calls, reservation};
 use crate::status::note::{Code, Note};
@@ -36,7 +36,7 @@ struct Installed {
 }
 
 /// Returns what keeps libvirt from calling the hook; `None`: nothing that is known. `guests`: those that run.
-pub fn note(root: &Root, guests: &[Running], now: SystemTime) -> Option<Note> {
+pub fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option<Note> {
     if !root.exists(LIBVIRT) {
         return None;
     }
@@ -60,7 +60,7 @@ pub fn note(root: &Root, guests: &[Running], now: SystemTime) -> Option<Note> {
 }
 
 /// Files of virtfit's in libvirt's two places.
-fn installed(root: &Root) -> Vec<Installed> {
+fn installed(root: &HostFs) -> Vec<Installed> {
     let names = root.list(FOLDER).unwrap_or_default();
     let all = names.iter().map(|name| format!("{FOLDER}/{name}"));
     [MAIN.to_string()]
@@ -84,7 +84,7 @@ fn installed(root: &Root) -> Vec<Installed> {
 }
 
 /// Known by the entry's name, by the file it leads to, or by its text, where it is a script.
-fn is_ours(root: &Root, path: &str) -> bool {
+fn is_ours(root: &HostFs, path: &str) -> bool {
     let named = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         name.is_some_and(|name| name.contains(WORD))
@@ -97,7 +97,7 @@ fn is_ours(root: &Root, path: &str) -> bool {
 }
 
 /// A hook that is in its place, and is or is not called.
-fn called(root: &Root, hook: &Installed, guests: &[Running], now: SystemTime) -> Option<Note> {
+fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) -> Option<Note> {
     let daemons = libvirt_daemon::running(root);
     let daemon = daemons.first()?;
     if daemons
@@ -146,7 +146,7 @@ struct Clock {
 
 impl Clock {
     /// Reads when the host was booted; `None` where it does not tell.
-    fn read(root: &Root) -> Option<Self> {
+    fn read(root: &HostFs) -> Option<Self> {
         let stat = root.read("/proc/stat").ok()?;
         let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
@@ -161,7 +161,7 @@ impl Clock {
     }
 
     /// When a process started.
-    fn started(&self, root: &Root, pid: u32) -> Option<SystemTime> {
+    fn started(&self, root: &HostFs, pid: u32) -> Option<SystemTime> {
         let stat = root.read(format!("/proc/{pid}/stat")).ok()?;
         let ticks = reservation::start_time(&stat)?;
         let millis = ticks.saturating_mul(1000) / self.ticks_a_second;

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Ledger, taken};
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
@@ -186,7 +186,7 @@ impl Guest {
 }
 
 /// The status of the host a view was read from.
-pub fn answer(view: &View, found: Found) -> Status {
+pub fn answer(view: &Snapshot, found: Found) -> Status {
     let mut warnings = view.policy.warnings.clone();
     warnings.extend(view.reading.warnings.iter().cloned());
     let (guests, running) = guests::all(view, &mut warnings);
@@ -205,7 +205,7 @@ pub fn answer(view: &View, found: Found) -> Status {
 }
 
 /// What is left of each node.
-fn nodes(view: &View) -> Vec<Node> {
+fn nodes(view: &Snapshot) -> Vec<Node> {
     let Ledger { holders, .. } = &view.reading.ledger;
     let host = &view.host;
     let policy = &view.policy.host;

@@ -6,7 +6,7 @@ use crate::engine::Decision;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::running::Running;
 use crate::rewrite;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::status::note::{Code, Note};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope};
@@ -14,7 +14,7 @@ use crate::types::plural::cpus;
 use crate::xml::Document;
 
 /// A running guest: its definition has what it does not run with, or would get it.
-pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Vec<Note> {
+pub fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> Vec<Note> {
     let Some(text) = definition.filter(|_| !running.starting) else {
         return Vec::new();
     };
@@ -33,7 +33,7 @@ pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Vec<
     if written(defined.as_ref()) != written(running.provenance.as_ref()) {
         return vec![Note::new(Code::Restart, "shut down, start")];
     }
-    match view.decide(text, Ask::of(Scope::Boot)) {
+    match view.decide(text, Question::of(Scope::Boot)) {
         Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
             vec![Note::new(Code::Apply, "virtfit apply, shut down, start")]
         }
@@ -47,14 +47,14 @@ pub fn running(view: &View, running: &Running, definition: Option<&str>) -> Vec<
 }
 
 /// A guest that does not run: it would be refused, would not get what its profile wants, or would be moved.
-pub fn inactive(view: &View, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<Note> {
+pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<Note> {
     let mut out = Vec::new();
     let taken = view.taken(&guest.domain);
     let lost: CpuSet = claims.iter().filter(|cpu| taken.cpus.contains_key(cpu)).collect();
     if !lost.is_empty() {
         out.push(Note::new(Code::ClaimHeld, taken.holders_of(&lost)));
     }
-    let decision = match view.decide(text, Ask::of(Scope::Boot)) {
+    let decision = match view.decide(text, Question::of(Scope::Boot)) {
         Ok(decision) => decision,
         Err(bug) if bug.is_bug() => {
             out.push(Note::new(Code::Failed, bug.to_string()));

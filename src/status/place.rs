@@ -1,7 +1,7 @@
 //! A running guest beside what its profile asks for: some vCPUs each have a CPU of their own, the others float.
 
 use crate::engine::Decision;
-use crate::engine::effective::Wishes;
+use crate::engine::effective::EffectiveProfile;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
 use crate::ledger::running::Running;
 use crate::libvirt::LiveChange;
@@ -9,7 +9,7 @@ use crate::live::plan;
 use crate::live::plan::{Case, Live};
 use crate::policy::profile::Cpus;
 use crate::policy::{Profile, cpu_sets};
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::status::by_hand;
 use crate::status::note::{Code, Note};
 use crate::types::ids::VcpuId;
@@ -20,7 +20,7 @@ use crate::types::plural::cpus;
 /// One running guest.
 pub struct Place<'a> {
     /// Policy, host and ledger.
-    pub view: &'a View,
+    pub view: &'a Snapshot,
     /// Its status file, parsed.
     pub running: &'a Running,
     /// The text of its status file.
@@ -79,7 +79,7 @@ pub fn notes(place: &Place<'_>) -> Vec<Note> {
 fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lacking {
     let running = place.running;
     let domain = running.domain();
-    let wishes = Wishes::new(profile, domain, &place.view.host, Scope::Incoming, true);
+    let wishes = EffectiveProfile::new(profile, domain, &place.view.host, Scope::Incoming, true);
     let mut out = Lacking::default();
     for vcpu in domain.all_vcpus().iter() {
         let thread = Thread::Vcpu(vcpu);
@@ -156,7 +156,10 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
 
 /// Returns why a start would give it no place now, by its definition. What was pinned live looks like an administrator's pins in its live XML.
 fn cause(place: &Place<'_>) -> Option<String> {
-    let decision = place.view.decide(place.definition?, Ask::of(Scope::Boot)).ok()?;
+    let decision = place
+        .view
+        .decide(place.definition?, Question::of(Scope::Boot))
+        .ok()?;
     let plan = decision.plan();
     let without = plan.is_without_place() || matches!(decision, Decision::Refused(_));
     without.then(|| plan.causes().first().map(ToString::to_string))?

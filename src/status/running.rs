@@ -10,7 +10,7 @@ use crate::ledger::running::Running;
 use crate::ledger::taken::same_guest;
 use crate::policy::{Profile, cpu_sets, select};
 use crate::rewrite::Provenance;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::status::exclusive;
 use crate::status::exclusive::Held;
 use crate::status::note::{Code, Note};
@@ -23,7 +23,7 @@ use crate::types::idset::{CpuSet, NodeSet};
 /// What all running guests are looked at with.
 pub struct Look<'a> {
     /// Policy, host and ledger.
-    pub view: &'a View,
+    pub view: &'a Snapshot,
     /// What was pinned live.
     pub records: &'a Records,
     /// Kernel threads that serve guests, each with the process it serves.
@@ -145,7 +145,7 @@ pub fn left_over(name: &str, provenance: Option<&Provenance>, profile: Option<&P
 }
 
 /// CPUs its own threads may run on: by the kernel, or by its XML where no thread can be looked at.
-fn may_run(view: &View, running: &Running, guest: &Guest) -> CpuSet {
+fn may_run(view: &Snapshot, running: &Running, guest: &Guest) -> CpuSet {
     let mut all = CpuSet::new();
     let own = guest.threads.iter().filter(|thread| !is_kernels(&thread.role));
     own.for_each(|thread| all.extend_from(&thread.allowed));
@@ -166,13 +166,13 @@ fn is_kernels(role: &str) -> bool {
 }
 
 /// The nodes of these CPUs.
-pub fn nodes_of(view: &View, cpus: &CpuSet) -> Vec<NodeId> {
+pub fn nodes_of(view: &Snapshot, cpus: &CpuSet) -> Vec<NodeId> {
     let node = |cpu| Some(view.host.core_of(cpu)?.node);
     cpus.iter().filter_map(node).collect::<NodeSet>().iter().collect()
 }
 
 /// Where its vCPUs float: masks of several CPUs that hold nothing, or no pin at all.
-fn floating(view: &View, running: &Running, held: &CpuSet) -> CpuSet {
+fn floating(view: &Snapshot, running: &Running, held: &CpuSet) -> CpuSet {
     let vcpus = running.domain().all_vcpus();
     let mut all = CpuSet::new();
     for vcpu in vcpus.iter() {
@@ -200,7 +200,7 @@ fn wait_percent<'t>(threads: impl Iterator<Item = &'t Thread>) -> Option<f64> {
 }
 
 /// Its threads, each beside what the XML says.
-fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -> Vec<Thread> {
+fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -> Vec<Thread> {
     let vcpus: BTreeMap<u32, VcpuId> = running.tids.iter().map(|(vcpu, tid)| (*tid, *vcpu)).collect();
     let mut out = Vec::new();
     for found in threads::of(&view.root, pid) {
@@ -238,7 +238,7 @@ fn look(view: &View, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -
 
 /// The kernel starts it in a vCPU's thread: it may run where any of the guest's own may, and counts elsewhere where it last ran on
 /// another guest's CPU.
-fn kernels(view: &View, running: &Running, found: ProcThread) -> Thread {
+fn kernels(view: &Snapshot, running: &Running, found: ProcThread) -> Thread {
     let mut expected = CpuSet::new();
     for own in running.threads() {
         expected.extend_from(&running.allowed(own).cloned().unwrap_or_default());
@@ -277,7 +277,7 @@ fn elsewhere(found: &ProcThread, expected: &CpuSet) -> String {
 }
 
 /// The guest that holds a CPU.
-fn who_holds(view: &View, cpu: crate::types::ids::HostCpu) -> Option<&str> {
+fn who_holds(view: &Snapshot, cpu: crate::types::ids::HostCpu) -> Option<&str> {
     let holders = view.reading.ledger.holders.iter();
     holders
         .filter(|holder| crate::status::guests::held(view, holder).contains(cpu))

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::ledger::running::Running;
-use crate::snapshot::View;
+use crate::snapshot::Snapshot;
 use crate::status::hook;
 use crate::status::note::{Code, Note};
 use virtfit_hook::wire::DISABLED;
@@ -30,7 +30,7 @@ pub enum PolicyRead {
 }
 
 /// Returns what of virtfit does not work. `guests`: those that run.
-pub fn notes(view: &View, guests: &[Running], found: Found, now: SystemTime) -> Vec<Note> {
+pub fn notes(view: &Snapshot, guests: &[Running], found: Found, now: SystemTime) -> Vec<Note> {
     let root = &view.root;
     let disabled = root.exists(DISABLED);
     let mut out = Vec::new();

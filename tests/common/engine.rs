@@ -5,7 +5,7 @@ use std::path::Path;
 
 use virtfit::engine::{self, Decision, Inputs};
 use virtfit::host::{Host, load};
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::ledger::{Holder, Ledger};
 use virtfit::policy::Policy;
 use virtfit::rewrite;
@@ -18,12 +18,12 @@ use virtfit::xml::Document;
 /// A fixture host.
 pub fn host(name: &str) -> Host {
     let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
-    load::load(&Root::new(hosts.join(name)), None).unwrap()
+    load::load(&HostFs::new(hosts.join(name)), None).unwrap()
 }
 
 /// A host of hwloc's synthetic lines.
 pub fn synthetic(line: &str) -> Host {
-    load::load(&Root::none(), Some(line)).unwrap()
+    load::load(&HostFs::none(), Some(line)).unwrap()
 }
 
 /// A guest's XML. `inner` stands before `<os>`, `cpu` is the whole element.

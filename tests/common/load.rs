@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::ledger::reader;
 use virtfit::types::ids::HostCpu;
 
@@ -197,7 +197,7 @@ impl Host {
         });
         let all = since.into_inner().unwrap().elapsed();
         let mut holders: BTreeMap<HostCpu, Vec<String>> = BTreeMap::new();
-        for reservation in reader::read(&Root::new(self.path()), SystemTime::now())
+        for reservation in reader::read(&HostFs::new(self.path()), SystemTime::now())
             .unwrap()
             .reservations
         {

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use virtfit::hook_events::Source;
-use virtfit::snapshot::{Ask, View};
+use virtfit::snapshot::{Question, Snapshot};
 use virtfit::types::ids::{KiB, VcpuId};
 use virtfit::types::plan::Scope;
 
@@ -14,7 +14,7 @@ use crate::host::{DAEMON, Fresh, Host, NOW, cpus, domain, pinned, uuid};
 /// The XML as the daemon would define it.
 fn tuned(host: &Host, xml: &str) -> String {
     let view = host.view(NOW);
-    match view.decide(xml, Ask::of(Scope::Boot)).unwrap() {
+    match view.decide(xml, Question::of(Scope::Boot)).unwrap() {
         virtfit::engine::Decision::Tuned { xml, .. } => xml,
         other => panic!("not tuned: {other:?}"),
     }
@@ -444,7 +444,7 @@ struct Behind<'a> {
 }
 
 impl Source for Behind<'_> {
-    fn view(&self) -> Result<Arc<View>, String> {
+    fn view(&self) -> Result<Arc<Snapshot>, String> {
         let asked = self.asked.replace(self.asked.get() + 1);
         let fresh = Fresh {
             place: self.host.place(),
@@ -492,7 +492,7 @@ fn a_guest_that_nobody_announced_is_noticed() {
     let host = Host::new();
     struct Unannounced<'a>(&'a Host, Cell<bool>);
     impl Source for Unannounced<'_> {
-        fn view(&self) -> Result<Arc<View>, String> {
+        fn view(&self) -> Result<Arc<Snapshot>, String> {
             let view = Arc::new(self.0.view(NOW));
             if !self.1.replace(true) {
                 held(self.0, "other", "2-3");

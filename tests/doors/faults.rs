@@ -336,11 +336,11 @@ fn who_is_too_late_changes_nothing() {
     use std::sync::Arc;
     use virtfit::hook_events::{Context, Source};
     use virtfit::ledger::store::Store;
-    use virtfit::snapshot::View;
+    use virtfit::snapshot::Snapshot;
 
     struct Stopped<'a>(&'a Host);
     impl Source for Stopped<'_> {
-        fn view(&self) -> Result<Arc<View>, String> {
+        fn view(&self) -> Result<Arc<Snapshot>, String> {
             let view = self.0.view(NOW);
             std::thread::sleep(Duration::from_millis(150));
             Ok(Arc::new(view))

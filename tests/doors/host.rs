@@ -10,12 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use virtfit::hook_events;
 use virtfit::hook_events::{Call, Context, Outcome, Source};
 use virtfit::host::libvirt_process::Parent;
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::ledger::reader;
 use virtfit::ledger::reader::Reading;
 use virtfit::ledger::reservation::Reservation;
 use virtfit::ledger::store::Store;
-use virtfit::snapshot::{Place, View};
+use virtfit::snapshot::{Snapshot, Sources};
 use virtfit::types::idset::CpuSet;
 
 /// Two nodes of four cores of two threads, siblings next to each other. Housekeeping is 0-1 and 8-9.
@@ -128,12 +128,12 @@ impl Host {
         let _ = fs::remove_file(self.path().join(format!("run/libvirt/qemu/{name}.xml")));
     }
 
-    pub fn root(&self) -> Root {
-        Root::new(self.path())
+    pub fn root(&self) -> HostFs {
+        HostFs::new(self.path())
     }
 
-    pub fn place(&self) -> Place {
-        Place {
+    pub fn place(&self) -> Sources {
+        Sources {
             root: self.root(),
             policy: None,
             topology: self.topology.map(str::to_string),
@@ -141,8 +141,8 @@ impl Host {
         }
     }
 
-    pub fn view(&self, now: u64) -> View {
-        View::read(&self.place(), at(now)).unwrap()
+    pub fn view(&self, now: u64) -> Snapshot {
+        Snapshot::read(&self.place(), at(now)).unwrap()
     }
 
     pub fn reading(&self, now: u64) -> Reading {
@@ -256,13 +256,13 @@ impl Running {
 
 /// Everything read afresh each time.
 pub struct Fresh {
-    pub place: Place,
+    pub place: Sources,
     pub now: u64,
 }
 
 impl Source for Fresh {
-    fn view(&self) -> Result<Arc<View>, String> {
-        let view = View::read(&self.place, at(self.now)).map_err(|error| error.to_string())?;
+    fn view(&self) -> Result<Arc<Snapshot>, String> {
+        let view = Snapshot::read(&self.place, at(self.now)).map_err(|error| error.to_string())?;
         Ok(Arc::new(view))
     }
 }

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use virtfit::daemon::args::{Args, Command};
 use virtfit::daemon::run;
-use virtfit::hostfs::Root;
+use virtfit::hostfs::HostFs;
 use virtfit::libvirt::child;
 use virtfit::logging;
 use virtfit::panics;
-use virtfit::snapshot::Place;
+use virtfit::snapshot::Sources;
 
 mod libvirt;
 
@@ -37,8 +37,8 @@ fn run() -> ExitCode {
             // One line a decision is what a daemon's log is for.
             logging::to_stderr("virtfitd", args.verbose.saturating_add(1));
             light();
-            let place = Place {
-                root: Root::new(&args.root),
+            let place = Sources {
+                root: HostFs::new(&args.root),
                 policy: args.policy,
                 topology: args.topology,
                 assume_empty: false,

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::daemon::definitions::{Around, Definitions, Next, RETRY, is_busy};
-use crate::daemon::earlier_pins::Earlier;
+use crate::daemon::definitions::{DefineContext, Definitions, Next, RETRY, is_busy};
+use crate::daemon::earlier_pins::PreviousPins;
 use crate::daemon::history::Outcome;
 use crate::daemon::pending::Waits;
 use crate::daemon::watch::Change;
@@ -26,7 +26,7 @@ impl Definitions {
         xml: &str,
         plan: &Plan,
         host: &str,
-        around: &mut Around<'_>,
+        around: &mut DefineContext<'_>,
     ) -> Next {
         let name = &definition.name;
         let view = around.view;
@@ -84,7 +84,7 @@ impl Definitions {
         let line = summary_with_causes(plan);
         track.is_news(&line);
         log::info!("{line}");
-        if let Some(earlier) = plan.placement.as_ref().and_then(|p| Earlier::of(name, p)) {
+        if let Some(earlier) = plan.placement.as_ref().and_then(|p| PreviousPins::of(name, p)) {
             self.earlier.put(&domain.uuid, earlier);
         }
         if let Ok(Some(stored)) = Definition::read(root, name) {
@@ -99,7 +99,7 @@ impl Definitions {
     /// An administrator may be defining it anew at this very moment, and libvirt undefines whatever is there. So it is given a name
     /// that nobody knows first: from then on a definition of its old name or UUID is refused. What happened to its file up to there
     /// tells whether it is still ours; if not, it gets its name back.
-    fn undo(&mut self, name: &str, domain: &Domain, around: &mut Around<'_>) -> Next {
+    fn undo(&mut self, name: &str, domain: &Domain, around: &mut DefineContext<'_>) -> Next {
         let aside = format!("virtfit-undo-{}", domain.uuid);
         self.forget(name);
         let by_hand = format!("{name}: undefined while virtfit tuned it, so that it is defined again");
@@ -156,13 +156,13 @@ mod tests {
 
     use super::*;
     use crate::daemon::earlier_pins;
-    use crate::daemon::earlier_pins::EarlierRecords;
+    use crate::daemon::earlier_pins::PreviousPinsRecords;
     use crate::daemon::history;
-    use crate::daemon::history::SeenRecords;
+    use crate::daemon::history::LastOutcomes;
     use crate::daemon::starts::Starts;
-    use crate::hostfs::Root;
+    use crate::hostfs::HostFs;
     use crate::libvirt::{Hypervisor, LiveChange};
-    use crate::snapshot::{Place, View};
+    use crate::snapshot::{Snapshot, Sources};
 
     /// Notes what it is asked to do. What an administrator does while it renames is told as events.
     #[derive(Default)]
@@ -203,12 +203,12 @@ mod tests {
     #[test]
     fn what_an_administrator_defined_anew_is_never_undefined() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place {
-            root: Root::new(dir.path()),
+        let place = Sources {
+            root: HostFs::new(dir.path()),
             topology: Some("node:1 core:2 pu:1".into()),
-            ..Place::default()
+            ..Sources::default()
         };
-        let view = View::read(&place, SystemTime::now()).unwrap();
+        let view = Snapshot::read(&place, SystemTime::now()).unwrap();
         let domain = Domain {
             name: "a".into(),
             uuid: "u".into(),
@@ -239,11 +239,11 @@ mod tests {
             };
             let events = Rc::clone(&fake.events);
             let mut definitions = Definitions::new(
-                SeenRecords::load(&place.root, history::FOLDER),
-                EarlierRecords::load(&place.root, earlier_pins::FOLDER),
+                LastOutcomes::load(&place.root, history::FOLDER),
+                PreviousPinsRecords::load(&place.root, earlier_pins::FOLDER),
                 Starts::load(&place.root),
             );
-            let mut around = Around {
+            let mut around = DefineContext {
                 view: &view,
                 hypervisor: &mut fake,
                 busy: &|_| false,

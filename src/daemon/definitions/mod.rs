@@ -21,9 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::daemon::earlier_pins;
-use crate::daemon::earlier_pins::EarlierRecords;
+use crate::daemon::earlier_pins::PreviousPinsRecords;
 use crate::daemon::history;
-use crate::daemon::history::{Outcome, Seen, SeenRecords};
+use crate::daemon::history::{LastOutcome, LastOutcomes, Outcome};
 use crate::daemon::pending::{Waits, Why};
 use crate::daemon::starts::Starts;
 use crate::daemon::watch::Change;
@@ -31,14 +31,14 @@ use crate::domain::{self, Domain};
 use crate::engine::Decision;
 use crate::hook_events::lines::summary_with_causes;
 use crate::host::libvirt_daemon;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::ledger::taken::same_guest;
 use crate::libvirt::Hypervisor;
 use crate::libvirt::definition_file::Definition;
 use crate::live::failed_guests::Bugs;
 use crate::panics::Bug;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::{Plan, Scope};
 use backoff::{MOST_DEFINES, MOST_IN_A_ROW, Track};
 
@@ -58,9 +58,9 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Definitions {
     /// What became of each.
-    pub seen: SeenRecords,
+    pub seen: LastOutcomes,
     /// Pins they had.
-    pub earlier: EarlierRecords,
+    pub earlier: PreviousPinsRecords,
     /// How they started.
     pub starts: Starts,
     tracks: BTreeMap<String, Track>,
@@ -73,9 +73,9 @@ pub struct Definitions {
 }
 
 /// What a look at a definition needs from outside.
-pub struct Around<'a> {
+pub struct DefineContext<'a> {
     /// Policy, host and ledger as they are now.
-    pub view: &'a View,
+    pub view: &'a Snapshot,
     /// libvirt.
     pub hypervisor: &'a mut dyn Hypervisor,
     /// Whether libvirt must not be asked about this guest now.
@@ -86,7 +86,7 @@ pub struct Around<'a> {
 
 impl Definitions {
     /// What was remembered before.
-    pub fn new(seen: SeenRecords, earlier: EarlierRecords, starts: Starts) -> Self {
+    pub fn new(seen: LastOutcomes, earlier: PreviousPinsRecords, starts: Starts) -> Self {
         Self {
             seen,
             earlier,
@@ -99,7 +99,7 @@ impl Definitions {
     }
 
     /// Whether the file is as it was seen last: what was told of it was our own define.
-    pub fn is_ours(&self, root: &Root, name: &str) -> bool {
+    pub fn is_ours(&self, root: &HostFs, name: &str) -> bool {
         let uuid = self.tracks.get(name).map(|track| track.uuid.as_str());
         let seen = uuid.and_then(|uuid| self.seen.get(uuid));
         let Some(seen) = seen.filter(|seen| seen.name == name) else {
@@ -153,7 +153,7 @@ impl Definitions {
 
     /// Names of the definitions that are worth another look when CPUs became free or the host changed: refused, degraded, on CPUs
     /// that others hold, or tuned for another host.
-    pub fn to_reconsider(&self, view: &View) -> Vec<String> {
+    pub fn to_reconsider(&self, view: &Snapshot) -> Vec<String> {
         let nobody = Domain {
             name: "/".into(),
             ..Domain::default()
@@ -178,7 +178,7 @@ impl Definitions {
     }
 
     /// Looks at one definition and does what has to be done.
-    pub fn look(&mut self, name: &str, why: Why, around: &mut Around<'_>) -> Next {
+    pub fn look(&mut self, name: &str, why: Why, around: &mut DefineContext<'_>) -> Next {
         let root = &around.view.root;
         let definition = match Definition::read(root, name) {
             Ok(Some(definition)) => definition,
@@ -209,7 +209,7 @@ impl Definitions {
     }
 
     /// Remembers that virtfit failed on a definition, as far as that can be read.
-    pub fn failed(&mut self, root: &Root, name: &str, bug: Bug) {
+    pub fn failed(&mut self, root: &HostFs, name: &str, bug: Bug) {
         let read = Definition::read(root, name).ok().flatten();
         let digest = read.map_or_else(String::new, |definition| definition.digest);
         self.bugs.note(name, &digest, &bug.into());
@@ -260,7 +260,7 @@ impl Definitions {
         definition: &Definition,
         domain: &Domain,
         why: Why,
-        around: &mut Around<'_>,
+        around: &mut DefineContext<'_>,
     ) -> Next {
         let view = around.view;
         let name = &definition.name;
@@ -290,9 +290,9 @@ impl Definitions {
         let newer = seen_to_change || view.policy.is_older_than(definition.modified);
         let asked = (!same_text && newer) || matches!(why, Why::Autostart | Why::FailedStart);
         let earlier = earlier_pins::pins(&self.earlier, &domain.uuid, name).cloned();
-        let ask = Ask {
+        let ask = Question {
             earlier: earlier.as_ref(),
-            ..Ask::of(Scope::Boot)
+            ..Question::of(Scope::Boot)
         };
         let decision = match view.decide(&definition.text, ask) {
             Ok(decision) => decision,
@@ -361,11 +361,11 @@ impl Definitions {
         &mut self,
         definition: &Definition,
         domain: &Domain,
-        view: &View,
+        view: &Snapshot,
         host: &str,
         outcome: Outcome,
     ) {
-        let seen = Seen {
+        let seen = LastOutcome {
             name: definition.name.clone(),
             text: definition.digest.clone(),
             policy: view.policy.digest.clone(),
@@ -391,7 +391,7 @@ impl Definitions {
 }
 
 /// Whether libvirt is between `prepare` and `started` or `release` for this guest, by hooks and by files.
-fn is_busy(around: &Around<'_>, domain: &Domain) -> bool {
+fn is_busy(around: &DefineContext<'_>, domain: &Domain) -> bool {
     let holders = &around.view.reading.ledger.holders;
     let by_files = holders
         .iter()
@@ -401,7 +401,7 @@ fn is_busy(around: &Around<'_>, domain: &Domain) -> bool {
 }
 
 /// Whether the CPUs virtfit wrote into a definition are others' now.
-fn collides(view: &View, definition: &Definition, domain: &Domain) -> bool {
+fn collides(view: &Snapshot, definition: &Definition, domain: &Domain) -> bool {
     let Ok(claim) = claims::parse(&definition.text, false) else {
         return false;
     };

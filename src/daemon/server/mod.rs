@@ -26,10 +26,10 @@ use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials}
 use crate::daemon::in_flight::{Inflight, Phase};
 use crate::daemon::socket;
 pub use crate::daemon::socket::ServerError;
-use crate::daemon::tasks::Task;
+use crate::daemon::tasks::WorkerEvent;
 use crate::hook_events::{Answer, Call};
 use crate::host::libvirt_process::Parent;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::logging::deferred;
 use crate::logging::repeats::Repeats;
 use crate::panics::guarded;
@@ -85,7 +85,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Root, or whoever the daemon runs as (which is root on a host).
+    /// HostFs, or whoever the daemon runs as (which is root on a host).
     pub fn is_trusted(&self) -> bool {
         self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw()
     }
@@ -106,14 +106,14 @@ pub struct Asked<'a> {
 pub type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
 
 /// Takes a task, for another thread to do.
-pub type Tell = Box<dyn Fn(Task) + Send + Sync>;
+pub type Tell = Box<dyn Fn(WorkerEvent) + Send + Sync>;
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
     /// Everybody who may connect: root and the group `libvirt`. For questions that change nothing and tell no secrets.
     Readers,
-    /// Root.
+    /// HostFs.
     Root,
 }
 
@@ -194,7 +194,7 @@ impl Server {
     ///
     /// # Errors
     /// A living daemon has it, or the kernel says no.
-    pub fn listen(root: &Root) -> Result<Self, ServerError> {
+    pub fn listen(root: &HostFs) -> Result<Self, ServerError> {
         let (listener, path) = socket::listen(root)?;
         let wake = UnixStream::pair().map_err(|error| ServerError::Io {
             path: path.clone(),
@@ -468,7 +468,7 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
 /// What passes through with a hook: the mark of a guest in flight, and the task that follows.
 struct Passing<'a> {
     services: &'a Services,
-    task: fn(String, String) -> Task,
+    task: fn(String, String) -> WorkerEvent,
     /// The guest is out of flight when the hook has ended.
     ends: bool,
 }
@@ -476,13 +476,16 @@ struct Passing<'a> {
 impl<'a> Passing<'a> {
     /// Marks the guest; `None` for operations that mean nothing.
     fn of(call: &Call, services: &'a Services) -> Option<Self> {
-        type Make = fn(String, String) -> Task;
+        type Make = fn(String, String) -> WorkerEvent;
         let (phase, task): (Phase, Make) = match call.action() {
-            HookAction::Prepare => (Phase::Starting, |uuid, name| Task::Prepared { uuid, name }),
-            HookAction::Filter => (Phase::Incoming, |uuid, name| Task::Incoming { uuid, name }),
-            HookAction::Started => (Phase::Ending, |uuid, name| Task::Started { uuid, name }),
-            HookAction::Release => (Phase::Ending, |uuid, name| Task::Released { uuid, name }),
-            HookAction::Reconnect => (Phase::Ending, |uuid, name| Task::Reconnected { uuid, name }),
+            HookAction::Prepare => (Phase::Starting, |uuid, name| WorkerEvent::Prepared { uuid, name }),
+            HookAction::Filter => (Phase::Incoming, |uuid, name| WorkerEvent::Incoming { uuid, name }),
+            HookAction::Started => (Phase::Ending, |uuid, name| WorkerEvent::Started { uuid, name }),
+            HookAction::Release => (Phase::Ending, |uuid, name| WorkerEvent::Released { uuid, name }),
+            HookAction::Reconnect => (Phase::Ending, |uuid, name| WorkerEvent::Reconnected {
+                uuid,
+                name,
+            }),
             HookAction::Nothing => return None,
         };
         services.inflight.begin(&call.guest, phase, &call.parent);

@@ -29,7 +29,7 @@ impl HookAnswerer for ByName {
 /// A server on a root of its own.
 struct Running {
     dir: tempfile::TempDir,
-    tasks: Receiver<Task>,
+    tasks: Receiver<WorkerEvent>,
     inflight: Arc<Inflight>,
     stopper: Stopper,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -38,7 +38,7 @@ struct Running {
 impl Running {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         let server = Server::listen(&root).unwrap();
         let inflight = Arc::new(Inflight::new(root));
         let (sender, tasks) = mpsc::channel();
@@ -91,7 +91,7 @@ impl Running {
         self.ask(Kind::Hook, &[guest, operation, suboperation, "-", "42"], XML)
     }
 
-    fn task(&self) -> Task {
+    fn task(&self) -> WorkerEvent {
         self.tasks.recv_timeout(Duration::from_secs(10)).unwrap()
     }
 }
@@ -118,50 +118,50 @@ fn a_hook_is_answered_and_its_end_is_told() {
     assert!(early.is_err(), "the hook has not ended: {early:?}");
     drop(stream);
     let (uuid, name) = (UUID.to_string(), "db".to_string());
-    assert_eq!(running.task(), Task::Prepared { uuid, name });
+    assert_eq!(running.task(), WorkerEvent::Prepared { uuid, name });
     assert!(running.inflight.contains("db"), "libvirt starts it now");
 }
 
 #[test]
 fn what_follows_each_operation() {
     let running = Running::new();
-    type Make = fn(String, String) -> Task;
+    type Make = fn(String, String) -> WorkerEvent;
     let rows: [(&str, &str, Option<Make>, bool); 8] = [
         (
             "prepare",
             "begin",
-            Some(|uuid, name| Task::Prepared { uuid, name }),
+            Some(|uuid, name| WorkerEvent::Prepared { uuid, name }),
             true,
         ),
         (
             "started",
             "begin",
-            Some(|uuid, name| Task::Started { uuid, name }),
+            Some(|uuid, name| WorkerEvent::Started { uuid, name }),
             false,
         ),
         (
             "migrate",
             "begin",
-            Some(|uuid, name| Task::Incoming { uuid, name }),
+            Some(|uuid, name| WorkerEvent::Incoming { uuid, name }),
             true,
         ),
         (
             "restore",
             "begin",
-            Some(|uuid, name| Task::Incoming { uuid, name }),
+            Some(|uuid, name| WorkerEvent::Incoming { uuid, name }),
             true,
         ),
         (
             "release",
             "end",
-            Some(|uuid, name| Task::Released { uuid, name }),
+            Some(|uuid, name| WorkerEvent::Released { uuid, name }),
             false,
         ),
         ("start", "begin", None, false),
         (
             "reconnect",
             "begin",
-            Some(|uuid, name| Task::Reconnected { uuid, name }),
+            Some(|uuid, name| WorkerEvent::Reconnected { uuid, name }),
             false,
         ),
         ("levitate", "begin", None, false),
@@ -191,7 +191,7 @@ fn what_gets_no_answer_is_followed_by_its_task_all_the_same() {
         "the hook decides by itself now"
     );
     drop(stream);
-    assert!(matches!(running.task(), Task::Prepared { .. }));
+    assert!(matches!(running.task(), WorkerEvent::Prepared { .. }));
 }
 
 #[test]
@@ -259,13 +259,13 @@ fn too_many_at_once_are_closed_at_once() {
 #[test]
 fn a_second_daemon_says_so_and_a_dead_ones_socket_is_taken() {
     let running = Running::new();
-    let error = Server::listen(&Root::new(running.dir.path())).unwrap_err();
+    let error = Server::listen(&HostFs::new(running.dir.path())).unwrap_err();
     assert!(matches!(error, ServerError::Taken(_)), "{error}");
     let (_stream, reply) = running.hook("db", "prepare", "begin");
     assert_eq!(reply.unwrap().exit, 3, "the first one is unharmed");
 
     let dir = tempfile::tempdir().unwrap();
-    let root = Root::new(dir.path());
+    let root = HostFs::new(dir.path());
     drop(Server::listen(&root).unwrap());
     assert!(
         dir.path().join("run/virtfit/virtfitd.sock").exists(),
@@ -275,7 +275,7 @@ fn a_second_daemon_says_so_and_a_dead_ones_socket_is_taken() {
 
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("run/virtfit/virtfitd.sock")).unwrap();
-    let error = Server::listen(&Root::new(dir.path())).unwrap_err().to_string();
+    let error = Server::listen(&HostFs::new(dir.path())).unwrap_err().to_string();
     assert!(
         error.contains("virtfitd.sock: cannot listen: there is something else"),
         "{error}"

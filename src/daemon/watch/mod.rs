@@ -26,7 +26,7 @@ use crate::host::libvirt_daemon;
 use crate::ledger::{claims, reservation, status, store};
 use crate::logging::repeats::Repeats;
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
-use crate::snapshot::Place;
+use crate::snapshot::Sources;
 use role::{News, Role};
 
 /// What comes again with each event while the kernel has no room for watches.
@@ -65,7 +65,7 @@ pub enum Change {
 
 /// The watches.
 pub struct Watch {
-    place: Place,
+    place: Sources,
     inotify: Inotify,
     roles: HashMap<WatchDescriptor, Vec<Role>>,
     buffer: Vec<u8>,
@@ -76,7 +76,7 @@ impl Watch {
     ///
     /// # Errors
     /// The kernel gives no inotify (`fs.inotify.max_user_instances`).
-    pub fn new(place: &Place) -> io::Result<Self> {
+    pub fn new(place: &Sources) -> io::Result<Self> {
         let mut watch = Self {
             place: place.clone(),
             inotify: Inotify::init()

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 
 struct Host {
     dir: tempfile::TempDir,
@@ -15,9 +15,9 @@ impl Host {
         for folder in folders {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
-        let place = Place {
-            root: Root::new(dir.path()),
-            ..Place::default()
+        let place = Sources {
+            root: HostFs::new(dir.path()),
+            ..Sources::default()
         };
         let watch = Watch::new(&place).unwrap();
         Self { dir, watch }

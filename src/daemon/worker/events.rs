@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::daemon::pending::{Waits, Why};
-use crate::daemon::tasks::Task;
+use crate::daemon::tasks::WorkerEvent;
 use crate::daemon::watch::Change;
 use crate::daemon::worker::Worker;
 use crate::host::libvirt_daemon;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::ledger::reader::files::stems;
 use crate::ledger::reservation::{self, Reservation};
@@ -182,16 +182,16 @@ impl Worker {
         }
     }
 
-    fn task(&mut self, task: Task) {
+    fn task(&mut self, task: WorkerEvent) {
         log::trace!("{task:?}");
         match task {
-            Task::Defined { name } => self.changed(Change::Defined(name)),
-            Task::Undefined { name } => self.changed(Change::Undefined(name)),
-            Task::Prepared { name, .. } => {
+            WorkerEvent::Defined { name } => self.changed(Change::Defined(name)),
+            WorkerEvent::Undefined { name } => self.changed(Change::Undefined(name)),
+            WorkerEvent::Prepared { name, .. } => {
                 self.pending.hook_ended(&name);
                 self.unhooked.told(&name);
             }
-            Task::Incoming { name, .. } => {
+            WorkerEvent::Incoming { name, .. } => {
                 self.unhooked.told(&name);
                 self.look_at_reservations();
                 // Also one that nothing was reserved for does not come for ever.
@@ -199,19 +199,19 @@ impl Worker {
                 let end = Instant::now().checked_add(wait);
                 self.tentative = self.tentative.or(end);
             }
-            Task::Started { uuid, name } => {
+            WorkerEvent::Started { uuid, name } => {
                 self.unhooked.told(&name);
                 self.pending.hook_ended(&name);
                 self.running.add(&name);
                 self.reconsider |= self.definitions.starts.started(&uuid);
             }
-            Task::Reconnected { uuid, name } => {
+            WorkerEvent::Reconnected { uuid, name } => {
                 self.unhooked.told(&name);
                 self.pending.hook_ended(&name);
                 self.running.add_found(&name);
                 self.reconsider |= self.definitions.starts.started(&uuid);
             }
-            Task::Released { uuid, name } => {
+            WorkerEvent::Released { uuid, name } => {
                 self.pending.hook_ended(&name);
                 self.definitions.starts.check_host();
                 if self.definitions.starts.released(&uuid) {
@@ -224,15 +224,15 @@ impl Worker {
                     log::debug!("records of live pins: {error}");
                 }
             }
-            Task::PolicyChanged => self.look_at_policy(),
-            Task::HostChanged => self.reconsider = true,
-            Task::LibvirtUp | Task::LibvirtDown => self.look_at_driver(),
-            Task::Rescan => {
+            WorkerEvent::PolicyChanged => self.look_at_policy(),
+            WorkerEvent::HostChanged => self.reconsider = true,
+            WorkerEvent::LibvirtUp | WorkerEvent::LibvirtDown => self.look_at_driver(),
+            WorkerEvent::Rescan => {
                 self.views.forget();
                 self.look_at_policy();
                 self.rescan();
             }
-            Task::Stop => self.stop = true,
+            WorkerEvent::Stop => self.stop = true,
         }
     }
 
@@ -302,12 +302,12 @@ impl Worker {
 }
 
 /// Which driver runs, by what it wrote into its pid file.
-pub(crate) fn driver_id(root: &Root) -> Option<String> {
+pub(crate) fn driver_id(root: &HostFs) -> Option<String> {
     libvirt_daemon::driver_runs(root).then(|| libvirt_daemon::driver_text(root))
 }
 
 /// When the next tentative reservation ends.
-fn next_end(root: &Root, now: SystemTime) -> Option<Instant> {
+fn next_end(root: &HostFs, now: SystemTime) -> Option<Instant> {
     let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
     let ends = stems(root, reservation::FOLDER, "json").ok()?;
     let ends = ends.iter().filter_map(|uuid| {

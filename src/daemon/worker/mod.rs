@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::daemon::definitions::{Around, Definitions, Next};
+use crate::daemon::definitions::{DefineContext, Definitions, Next};
 use crate::daemon::in_flight::Inflight;
 use crate::daemon::pending::{Pending, Why};
 use crate::daemon::queue::Queue;
@@ -16,55 +16,55 @@ use crate::daemon::unhooked::Unhooked;
 use crate::daemon::watch::{Change, Watch};
 use crate::daemon::{earlier_pins, history};
 use crate::hook_events::lines::one_line;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reader::files::stems;
 use crate::ledger::status;
 use crate::libvirt::Hypervisor;
 use crate::live::{Round, Running};
 use crate::panics::guarded;
-use crate::snapshot::cache::Memory;
-use crate::snapshot::{Place, View, ViewError};
+use crate::snapshot::cache::SnapshotCache;
+use crate::snapshot::{Snapshot, SnapshotError, Sources};
 use virtfit_hook::wire::DISABLED;
 
 /// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
 const MOST_AGAIN: u32 = 10;
 
 /// Where the worker gets policy, host and ledger from.
-pub trait Views: Send {
+pub trait Snapshots: Send {
     /// As they are now.
     ///
     /// # Errors
     /// There never was a good policy, or host or ledger cannot be read.
-    fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError>;
+    fn view(&mut self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError>;
     /// What is wrong with the policy's files, while the last good policy is used.
     fn policy_problem(&self) -> Option<String>;
     /// Reads all of it again for the next view.
     fn forget(&mut self);
 }
 
-impl Views for Arc<Memory> {
-    fn view(&mut self, now: SystemTime) -> Result<Arc<View>, ViewError> {
-        let view = Memory::view(self, now);
+impl Snapshots for Arc<SnapshotCache> {
+    fn view(&mut self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
+        let view = SnapshotCache::view(self, now);
         self.keep_policy();
         view
     }
 
     fn policy_problem(&self) -> Option<String> {
-        let errors = Memory::policy_problem(self)?;
+        let errors = SnapshotCache::policy_problem(self)?;
         Some(errors.to_string())
     }
 
     fn forget(&mut self) {
-        Memory::forget(self);
+        SnapshotCache::forget(self);
     }
 }
 
 /// The worker.
 pub struct Worker {
-    root: Root,
+    root: HostFs,
     watch: Watch,
     queue: Arc<Queue>,
-    views: Box<dyn Views>,
+    views: Box<dyn Snapshots>,
     hypervisor: Box<dyn Hypervisor>,
     /// The guests libvirt is starting or stopping.
     inflight: Arc<Inflight>,
@@ -99,9 +99,9 @@ impl Worker {
     /// # Errors
     /// The kernel gives no inotify.
     pub fn new(
-        place: &Place,
+        place: &Sources,
         queue: Arc<Queue>,
-        views: Box<dyn Views>,
+        views: Box<dyn Snapshots>,
         hypervisor: Box<dyn Hypervisor>,
         inflight: Arc<Inflight>,
     ) -> io::Result<Self> {
@@ -109,8 +109,8 @@ impl Worker {
         Ok(Self {
             watch: Watch::new(place)?,
             definitions: Definitions::new(
-                history::SeenRecords::load(&root, history::FOLDER),
-                earlier_pins::EarlierRecords::load(&root, earlier_pins::FOLDER),
+                history::LastOutcomes::load(&root, history::FOLDER),
+                earlier_pins::PreviousPinsRecords::load(&root, earlier_pins::FOLDER),
                 Starts::load(&root),
             ),
             driver: events::driver_id(&root),
@@ -134,7 +134,7 @@ impl Worker {
         })
     }
 
-    /// Works until [`Task::Stop`](crate::daemon::tasks::Task::Stop).
+    /// Works until [`Task::Stop`](crate::daemon::tasks::WorkerEvent::Stop).
     ///
     /// # Errors
     /// `poll` fails, which it does not.
@@ -151,7 +151,7 @@ impl Worker {
     }
 
     /// Policy, host and ledger; what is wrong with them is said once.
-    fn view(&mut self) -> Option<Arc<View>> {
+    fn view(&mut self) -> Option<Arc<Snapshot>> {
         let view = self.views.view(SystemTime::now());
         let (view, problem) = match view {
             Ok(view) => (Some(view), self.views.policy_problem()),
@@ -223,7 +223,7 @@ impl Worker {
             };
             let (watch, backlog) = (&mut self.watch, &mut self.backlog);
             let inflight = &self.inflight;
-            let mut around = Around {
+            let mut around = DefineContext {
                 view: &view,
                 hypervisor: self.hypervisor.as_mut(),
                 busy: &|name: &str| inflight.contains(name),

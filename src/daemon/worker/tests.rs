@@ -10,13 +10,13 @@ use crate::libvirt::Absent;
 
 /// On a host below `dir`.
 fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
-    let place = Place {
-        root: Root::new(dir),
+    let place = Sources {
+        root: HostFs::new(dir),
         policy: None,
         topology: None,
         assume_empty: false,
     };
-    let memory = Arc::new(Memory::new(place.clone()));
+    let memory = Arc::new(SnapshotCache::new(place.clone()));
     let queue = Arc::new(Queue::new().unwrap());
     Worker::new(
         &place,
@@ -33,7 +33,7 @@ fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
 fn who_waits_for_a_hook_that_never_ends_goes_on_when_the_mark_falls() {
     let dir = tempfile::tempdir().unwrap();
     let limit = Duration::from_millis(50);
-    let inflight = Arc::new(Inflight::with_limit(Root::new(dir.path()), limit));
+    let inflight = Arc::new(Inflight::with_limit(HostFs::new(dir.path()), limit));
     let mut worker = worker(dir.path(), &inflight);
     inflight.begin("db", Phase::Starting, &Parent::new(7));
     worker.pending.put("db", Why::Changed, Waits::Hook);
@@ -54,7 +54,7 @@ fn what_an_ended_guest_had_is_given_to_others_when_its_hooks_are_through() {
     let status = dir.path().join("run/libvirt/qemu");
     fs::create_dir_all(&status).unwrap();
     fs::write(status.join("db.xml"), "").unwrap();
-    let inflight = Arc::new(Inflight::new(Root::new(dir.path())));
+    let inflight = Arc::new(Inflight::new(HostFs::new(dir.path())));
     let mut worker = worker(dir.path(), &inflight);
     let begin = Instant::now();
     fs::remove_file(status.join("db.xml")).unwrap();

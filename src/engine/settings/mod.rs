@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::{Domain, Topology};
 use crate::engine::demand::Demanded;
-use crate::engine::effective::Wishes;
+use crate::engine::effective::EffectiveProfile;
 use crate::engine::support::Support;
 use crate::host::Host;
 use crate::placement::Placed;
@@ -22,7 +22,7 @@ use crate::types::setting::{Setting, Target, Value};
 /// All that is known when the values are decided.
 pub struct Context<'a> {
     /// What is asked for.
-    pub wishes: &'a Wishes,
+    pub wishes: &'a EffectiveProfile,
     /// What an administrator wrote.
     pub domain: &'a Domain,
     /// The XML as it came.

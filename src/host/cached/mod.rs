@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::hostfs::{Root, Trail};
+use crate::hostfs::{HostFs, ReadSet};
 use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
 
@@ -20,15 +20,15 @@ use crate::host::{Host, PagePool, cgroup, kept_file, kernel, load, memory, mount
 
 /// A host that is kept, and what tells that it is still the same.
 #[derive(Debug)]
-pub struct Kept {
-    root: Root,
+pub struct CachedHost {
+    root: HostFs,
     /// The same, with the files of the mark kept open.
-    watched: Root,
+    watched: HostFs,
     host: Arc<Host>,
     /// `None`: something changed while the host was read; it is read again.
     mark: Option<Mark>,
     /// What mark and page counts were read from.
-    trail: Trail,
+    trail: ReadSet,
     /// When [`cgroup::rt_runtime_us`] was read.
     rt_runtime_at: Instant,
 }
@@ -60,7 +60,7 @@ type Pools = Vec<(NodeId, Option<Vec<PagePool>>)>;
 ///
 /// # Errors
 /// As [`load::load`].
-pub fn load_kept(root: &Root) -> Result<Host, HostError> {
+pub fn load_kept(root: &HostFs) -> Result<Host, HostError> {
     match from_file(root)? {
         Some(host) => Ok(host),
         None => load_and_keep(root),
@@ -71,13 +71,13 @@ pub fn load_kept(root: &Root) -> Result<Host, HostError> {
 ///
 /// # Errors
 /// As [`load::load`].
-pub fn load_and_keep(root: &Root) -> Result<Host, HostError> {
-    let kept = Kept::load(root, root)?;
+pub fn load_and_keep(root: &HostFs) -> Result<Host, HostError> {
+    let kept = CachedHost::load(root, root)?;
     Ok(Arc::unwrap_or_clone(kept.host))
 }
 
 /// The host of the file, with what may change as it is now; `None`: there is none, or the host is another one.
-fn from_file(root: &Root) -> Result<Option<Host>, HostError> {
+fn from_file(root: &HostFs) -> Result<Option<Host>, HostError> {
     let Some((written, host)) = kept_file::read::<Mark>(root) else {
         return Ok(None);
     };
@@ -93,19 +93,19 @@ fn from_file(root: &Root) -> Result<Option<Host>, HostError> {
     Ok(Some(Arc::unwrap_or_clone(host)))
 }
 
-impl Kept {
+impl CachedHost {
     /// Reads the whole host, as [`load::load`] does. `watched` is the same host for what is looked at again and again: with its files
-    /// kept open ([`Root::keeping_files_open`]). What is read once a change is not to stay open.
+    /// kept open ([`HostFs::keeping_files_open`]). What is read once a change is not to stay open.
     ///
     /// # Errors
     /// As [`load::load`].
-    pub fn load(root: &Root, watched: &Root) -> Result<Self, HostError> {
+    pub fn load(root: &HostFs, watched: &HostFs) -> Result<Self, HostError> {
         let (before, _) = Mark::read(watched)?;
         Self::load_since(root, watched, &before)
     }
 
     /// Reads the whole host, of which this was the mark just before.
-    fn load_since(root: &Root, watched: &Root, before: &Mark) -> Result<Self, HostError> {
+    fn load_since(root: &HostFs, watched: &HostFs, before: &Mark) -> Result<Self, HostError> {
         let mut host = Arc::new(load::load(root, None)?);
         let (read, trail) = watched.trace(Mark::read);
         let (mark, pools) = read?;
@@ -144,7 +144,7 @@ impl Kept {
         self.refresh_quickly()
     }
 
-    /// As [`Kept::refresh`], for somebody who waits: the time that real-time tasks may run is that of the last refresh. It is slow to
+    /// As [`CachedHost::refresh`], for somebody who waits: the time that real-time tasks may run is that of the last refresh. It is slow to
     /// read and counts only where it is 0, and libvirt starts a guest with what its definition says of that in any case.
     ///
     /// # Errors
@@ -189,7 +189,7 @@ fn is_other(host: &Host, id: NodeId, pools: Option<&[PagePool]>) -> bool {
 }
 
 impl Mark {
-    fn read(root: &Root) -> Result<(Self, Pools), HostError> {
+    fn read(root: &HostFs) -> Result<(Self, Pools), HostError> {
         let cpus = |name: &str| kernel::list(root, &format!("/sys/devices/system/cpu/{name}"));
         let mut pools = Pools::new();
         let mut nodes: Vec<(NodeId, NodeState)> = memory::read(root)?.into_iter().collect();

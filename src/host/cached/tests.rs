@@ -26,9 +26,9 @@ fn write(root: &Path, path: &str, text: &str) {
 #[test]
 fn a_refreshed_host_is_the_one_that_is_there() {
     let (_dir, base) = copy("paper");
-    let root = Root::new(&base);
+    let root = HostFs::new(&base);
     let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
-    let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
+    let mut kept = CachedHost::load(&root, &root.clone().keeping_files_open()).unwrap();
     // what changes, and whether that changes the mark
     let steps: [(&str, &dyn Fn(), bool); 9] = [
         ("nothing", &|| {}, false),
@@ -114,8 +114,8 @@ fn a_refreshed_host_is_the_one_that_is_there() {
 #[test]
 fn what_costs_all_of_the_machine_is_read_once_a_minute() {
     let (_dir, base) = copy("paper");
-    let root = Root::new(&base);
-    let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
+    let root = HostFs::new(&base);
+    let mut kept = CachedHost::load(&root, &root.clone().keeping_files_open()).unwrap();
     let before = kept.host().rt_runtime_us;
     assert_ne!(before, Some(0));
     write(&base, "proc/sys/kernel/sched_rt_runtime_us", "0\n");
@@ -132,8 +132,8 @@ fn what_costs_all_of_the_machine_is_read_once_a_minute() {
 #[test]
 fn what_cannot_be_read_keeps_what_was() {
     let (_dir, base) = copy("paper");
-    let root = Root::new(&base);
-    let mut kept = Kept::load(&root, &root.clone().keeping_files_open()).unwrap();
+    let root = HostFs::new(&base);
+    let mut kept = CachedHost::load(&root, &root.clone().keeping_files_open()).unwrap();
     let before = Arc::clone(kept.host());
     write(&base, "sys/devices/system/cpu/online", "0-x\n");
     assert!(kept.refresh().is_err());
@@ -143,7 +143,7 @@ fn what_cannot_be_read_keeps_what_was() {
 #[test]
 fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
     let (_dir, base) = copy("snc-offline");
-    let root = Root::new(&base);
+    let root = HostFs::new(&base);
     let boot = "proc/sys/kernel/random/boot_id";
     let file = base.join("run/virtfit/host");
     write(&base, boot, "b0\n");

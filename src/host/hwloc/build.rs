@@ -12,7 +12,7 @@ use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 use crate::host::error::HostError;
 use crate::host::hwloc::TopologySource;
 use crate::host::synthetic;
-use crate::hostfs::{MAX_BYTES, Root};
+use crate::hostfs::{HostFs, MAX_BYTES};
 
 /// hwloc reads its environment while it builds; one build at a time, so that no other sees our `HWLOC_FSROOT`.
 static BUILDING: Mutex<()> = Mutex::new(());
@@ -88,7 +88,7 @@ fn xml_text(path: &Path) -> Result<String, String> {
     }
 }
 
-fn base_of(root: &Root) -> PathBuf {
+fn base_of(root: &HostFs) -> PathBuf {
     root.base().unwrap_or(Path::new("/")).to_path_buf()
 }
 

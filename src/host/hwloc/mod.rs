@@ -19,14 +19,14 @@ use hwlocality::object::TopologyObject;
 use crate::host::error::HostError;
 use crate::host::structure::Structure;
 use crate::host::synthetic;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::types::ids::KiB;
 
 /// Where a topology comes from.
 #[derive(Debug, Clone)]
 pub enum TopologySource<'a> {
     /// sysfs and procfs below a root.
-    Root(&'a Root),
+    Root(&'a HostFs),
     /// A file that hwloc (`lstopo --of xml`) wrote.
     Xml(&'a Path),
     /// An hwloc synthetic line, e.g. `pack:2 numa:1(memory=16GB) l3:1 core:8 pu:2`.

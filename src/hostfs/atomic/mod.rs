@@ -3,7 +3,7 @@
 //! ```text
 //! FOLDER/                made where it is missing, as every folder above it
 //!   NAME                 0600; replaced by rename, so whoever opens it reads all of one version
-//!   .virtfit.PID.N       being written by process PID; left over where that is gone: Folder::sweep removes it
+//!   .virtfit.PID.N       being written by process PID; left over where that is gone: AtomicDir::sweep removes it
 //! ```
 //! Nothing is flushed to a disk: what is in such files is known anew after a crash of the host, or means nothing then. Removing
 //! twice is fine. Two who write the same name at once: the last rename stays.
@@ -24,7 +24,7 @@ pub use temporary::{Lock, Temporary, Whose, is_left_over, lock, sweep};
 
 /// A folder of such files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
+pub struct AtomicDir {
     path: PathBuf,
     mode: u32,
 }
@@ -40,7 +40,7 @@ pub enum WriteError {
     Io(#[from] io::Error),
 }
 
-impl Folder {
+impl AtomicDir {
     /// The folder at this path of the machine we run on; `mode` is what it gets where it is made, e.g. 0o700.
     pub fn new(path: PathBuf, mode: u32) -> Self {
         Self { path, mode }
@@ -71,10 +71,10 @@ impl Folder {
         }
     }
 
-    /// As [`Folder::write`], and never after the deadline: whoever waited for it has given up then, and may have done without.
+    /// As [`AtomicDir::write`], and never after the deadline: whoever waited for it has given up then, and may have done without.
     ///
     /// # Errors
-    /// It was late, or as [`Folder::write`].
+    /// It was late, or as [`AtomicDir::write`].
     pub fn write_before(&self, deadline: Instant, name: &str, text: &str) -> Result<(), WriteError> {
         self.put(name, text, Some(deadline))
     }
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    fn names(folder: &Folder) -> Vec<String> {
+    fn names(folder: &AtomicDir) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn files_come_and_go_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path().join("a/b"), 0o711);
+        let folder = AtomicDir::new(dir.path().join("a/b"), 0o711);
         assert!(!folder.remove("x.json").unwrap());
         folder.write("x.json", "1").unwrap();
         folder.write("x.json", "22").unwrap();
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_late_or_fails_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path().join("f"), 0o700);
+        let folder = AtomicDir::new(dir.path().join("f"), 0o700);
         folder.write("x", "old").unwrap();
         let late = folder.write_before(Instant::now(), "x", "new");
         assert!(matches!(late, Err(WriteError::Late)), "{late:?}");
@@ -223,7 +223,7 @@ mod tests {
         }
         assert_eq!(names(&folder), ["x", "y"]);
         fs::write(dir.path().join("file"), "").unwrap();
-        let nowhere = Folder::new(dir.path().join("file/f"), 0o700);
+        let nowhere = AtomicDir::new(dir.path().join("file/f"), 0o700);
         assert!(nowhere.write("x", "text").is_err());
         assert!(!nowhere.remove("x").unwrap());
         nowhere.sweep();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::hostfs::changed_folders::{Folders, News};
-use crate::hostfs::{Entry, Root, Stamp};
+use crate::hostfs::{Entry, HostFs, Stamp};
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader::Reading;
 use crate::ledger::reader::files;
@@ -74,7 +74,7 @@ pub enum List {
 
 impl List {
     /// Lists the files `*.EXTENSION` of a folder; and whether all that can happen to them is seen by watching it.
-    fn all(self, root: &Root, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
+    fn all(self, root: &HostFs, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
         if self == Self::Named {
             let stems = files::stems(root, folder, extension)?.into_iter();
             return Ok((stems.map(|stem| Listed { stem, stamp: None }).collect(), true));
@@ -94,7 +94,7 @@ impl List {
     }
 
     /// Looks at one file, as [`List::all`] does at all of them; `None`: there is none.
-    fn one(self, root: &Root, folder: &str, name: &str, stem: &str) -> Option<(Listed, bool)> {
+    fn one(self, root: &HostFs, folder: &str, name: &str, stem: &str) -> Option<(Listed, bool)> {
         let path = format!("{folder}/{name}");
         if self == Self::Named {
             let stem = stem.to_string();
@@ -123,7 +123,7 @@ impl Listing {
     /// It cannot be read.
     pub fn look(
         &mut self,
-        root: &Root,
+        root: &HostFs,
         folder: &str,
         extension: &str,
         folders: &mut Folders,
@@ -154,7 +154,14 @@ impl Listing {
     }
 
     /// Looks again at the files that something happened to: of hundreds mostly one.
-    fn look_at(&mut self, root: &Root, folder: &str, extension: &str, names: &BTreeSet<String>, list: List) {
+    fn look_at(
+        &mut self,
+        root: &HostFs,
+        folder: &str,
+        extension: &str,
+        names: &BTreeSet<String>,
+        list: List,
+    ) {
         for name in names {
             // Other names are files in work, which are renamed when they are whole.
             let Some(stem) = files::stem(name, extension) else {
@@ -362,7 +369,7 @@ impl Cache {
     }
 
     /// Whether nothing happened to status files and reservations since this was read, and it was the last that was.
-    pub fn is_as_it_was(&mut self, root: &Root, reading: &Arc<Reading>) -> bool {
+    pub fn is_as_it_was(&mut self, root: &HostFs, reading: &Arc<Reading>) -> bool {
         let Some(last) = self
             .last
             .as_ref()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::time::SystemTime;
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reader::LedgerError;
 use crate::ledger::reader::cache::{Folder, Known, Listed};
 use crate::panics::guarded;
@@ -27,14 +27,14 @@ pub(crate) struct Found<'l, T> {
 }
 
 /// Where a file is, for messages.
-pub(crate) fn shown(root: &Root, folder: &str, stem: &str, extension: &str) -> String {
+pub(crate) fn shown(root: &HostFs, folder: &str, stem: &str, extension: &str) -> String {
     let path = root.path(folder).join(format!("{stem}.{extension}"));
     path.display().to_string()
 }
 
 /// All files `*.EXTENSION` of a folder that were listed, by name. Those that vanish meanwhile never were; folders are not meant.
 pub(crate) fn files<'l, T: Clone>(
-    root: &Root,
+    root: &HostFs,
     folder: &str,
     extension: &str,
     now: SystemTime,
@@ -118,7 +118,7 @@ fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
 }
 
 /// The stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise (`.xml.new`).
-pub fn stems(root: &Root, folder: &str, extension: &str) -> io::Result<Vec<String>> {
+pub fn stems(root: &HostFs, folder: &str, extension: &str) -> io::Result<Vec<String>> {
     let names = root.list(folder)?;
     Ok(names
         .iter()
@@ -151,7 +151,7 @@ mod tests {
         for number in 0..13 {
             std::fs::write(dir.path().join(format!("{number}.xml")), vec![b' '; mib]).unwrap();
         }
-        let root = Root::new(dir.path());
+        let root = HostFs::new(dir.path());
         let mut folder: Folder<usize> = Folder::default();
         let later = SystemTime::now() + std::time::Duration::from_secs(9);
         let mut left = Vec::new();

@@ -13,7 +13,7 @@ use crate::ledger::reader::cache::{Cache, Folder, List};
 use crate::ledger::reader::files::{files, shown};
 use crate::types::idset::CpuSet;
 
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reservation::{self, Reservation};
@@ -68,7 +68,7 @@ impl From<io::Error> for LedgerError {
 ///
 /// # Errors
 /// A folder cannot be read, or a file may not be. What is there but makes no sense is a warning.
-pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
+pub fn read(root: &HostFs, now: SystemTime) -> Result<Reading, LedgerError> {
     read_with(root, now, &mut Cache::default()).map(Arc::unwrap_or_clone)
 }
 
@@ -76,7 +76,7 @@ pub fn read(root: &Root, now: SystemTime) -> Result<Reading, LedgerError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<Reading>, LedgerError> {
+pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Arc<Reading>, LedgerError> {
     cache.folders.take_note();
     let default_page = *cache.default_page.get_or_insert_with(|| default_huge_page(root));
     let folders = &mut cache.folders;
@@ -174,7 +174,7 @@ pub fn read_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Arc<
 }
 
 fn add_undecided(
-    root: &Root,
+    root: &HostFs,
     now: SystemTime,
     known: &mut Folder<Undecided>,
     reading: &mut Reading,
@@ -259,7 +259,7 @@ impl Holders {
 
 /// Adds what definitions claim; whether some were left to the next reading.
 fn add_claims(
-    root: &Root,
+    root: &HostFs,
     now: SystemTime,
     known: &mut Folder<Arc<Claim>>,
     reading: &mut Reading,
@@ -297,7 +297,7 @@ fn add_claims(
 }
 
 /// `Hugepagesize:` of `/proc/meminfo`.
-pub(crate) fn default_huge_page(root: &Root) -> KiB {
+pub(crate) fn default_huge_page(root: &HostFs) -> KiB {
     let meminfo = root.read("/proc/meminfo").unwrap_or_default();
     let size = meminfo
         .lines()

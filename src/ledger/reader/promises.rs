@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::host::libvirt_process;
-use crate::hostfs::Root;
+use crate::hostfs::HostFs;
 use crate::ledger::reader::cache::{Cache, List};
 use crate::ledger::reader::files::{files, shown};
 use crate::ledger::reader::{LedgerError, Reading, seconds};
@@ -14,7 +14,7 @@ use crate::ledger::status;
 
 /// What can change within moments, read without opening any guest's XML.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Glance {
+pub struct Promises {
     /// The reservations that count.
     pub reservations: Vec<Reservation>,
     /// Files of those that do not count any more, by stem.
@@ -29,7 +29,7 @@ pub struct Glance {
 ///
 /// # Errors
 /// As [`read`](crate::ledger::reader::read).
-pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
+pub fn glance(root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
     glance_with(root, now, &mut Cache::default())
 }
 
@@ -37,7 +37,7 @@ pub fn glance(root: &Root, now: SystemTime) -> Result<Glance, LedgerError> {
 ///
 /// # Errors
 /// As [`read`](crate::ledger::reader::read).
-pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
+pub fn glance_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Promises, LedgerError> {
     cache.folders.take_note();
     let folders = &mut cache.folders;
     cache
@@ -52,7 +52,7 @@ pub fn glance_with(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Gl
 }
 
 /// Whether the reservations of a reading still count, of which nothing but time and processes may have changed since.
-pub(crate) fn all_count(root: &Root, now: SystemTime, reading: &Reading) -> bool {
+pub(crate) fn all_count(root: &HostFs, now: SystemTime, reading: &Reading) -> bool {
     let mut voids = Voids::at(root, now);
     let mut all = reading.reservations.iter();
     all.all(|reservation| voids.why(reservation, &reading.running).is_none())
@@ -60,7 +60,7 @@ pub(crate) fn all_count(root: &Root, now: SystemTime, reading: &Reading) -> bool
 
 /// Why reservations do not count any more.
 struct Voids<'r> {
-    root: &'r Root,
+    root: &'r HostFs,
     since: u64,
     boot_id: Option<String>,
     /// Mostly one daemon ran all hooks.
@@ -68,7 +68,7 @@ struct Voids<'r> {
 }
 
 impl<'r> Voids<'r> {
-    fn at(root: &'r Root, now: SystemTime) -> Self {
+    fn at(root: &'r HostFs, now: SystemTime) -> Self {
         Self {
             root,
             since: seconds(now),
@@ -94,10 +94,10 @@ impl<'r> Voids<'r> {
 }
 
 /// A glance at what is listed.
-pub(crate) fn glance_at(root: &Root, now: SystemTime, cache: &mut Cache) -> Result<Glance, LedgerError> {
-    let mut glance = Glance {
+pub(crate) fn glance_at(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Promises, LedgerError> {
+    let mut glance = Promises {
         running: cache.status.listing.names(),
-        ..Glance::default()
+        ..Promises::default()
     };
     let mut voids = Voids::at(root, now);
     let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());

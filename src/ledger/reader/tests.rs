@@ -64,7 +64,7 @@ impl Host {
     }
 
     fn read(&self) -> Reading {
-        read(&Root::new(self.0.path()), UNIX_EPOCH + Duration::from_secs(NOW)).unwrap()
+        read(&HostFs::new(self.0.path()), UNIX_EPOCH + Duration::from_secs(NOW)).unwrap()
     }
 }
 
@@ -98,7 +98,7 @@ fn pins(holder: &Holder) -> String {
 #[test]
 fn no_libvirt_is_an_empty_ledger() {
     assert_eq!(Host::new().read(), Reading::default());
-    let nowhere = read(&Root::new("/nonexistent-root"), UNIX_EPOCH).unwrap();
+    let nowhere = read(&HostFs::new("/nonexistent-root"), UNIX_EPOCH).unwrap();
     assert_eq!(nowhere, Reading::default());
 }
 
@@ -129,7 +129,7 @@ fn running_guests_and_reservations_are_one_entry_a_guest() {
 #[test]
 fn what_was_read_before_changes_nothing() {
     let root = Host::new();
-    let at = Root::new(root.0.path());
+    let at = HostFs::new(root.0.path());
     let path = |path: &str| root.0.path().join(path);
     // The huge page size a kernel was started with stays.
     root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
@@ -223,7 +223,7 @@ fn with_one_that_runs_and_one_that_starts() -> Host {
 #[test]
 fn a_ledger_in_which_nothing_happened_is_the_same() {
     let root = with_one_that_runs_and_one_that_starts();
-    let at = Root::new(root.0.path());
+    let at = HostFs::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut cache = Cache::watching();
     let mut read = || read_with(&at, now, &mut cache).unwrap();
@@ -237,7 +237,7 @@ fn a_ledger_in_which_nothing_happened_is_the_same() {
 #[test]
 fn who_was_not_there_when_it_was_read_is_noticed() {
     let root = with_one_that_runs_and_one_that_starts();
-    let at = Root::new(root.0.path());
+    let at = HostFs::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut cache = Cache::watching();
     // what happens, and whether a decision made before still holds

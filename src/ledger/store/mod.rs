@@ -12,14 +12,14 @@ use std::time::{Instant, SystemTime};
 
 use nix::fcntl::Flock;
 
-use crate::hostfs::Root;
-use crate::hostfs::atomic::{Folder, WriteError};
+use crate::hostfs::HostFs;
+use crate::hostfs::atomic::{AtomicDir, WriteError};
 use crate::ledger::lock;
 use crate::ledger::reader;
 use crate::ledger::reader::LedgerError;
 use crate::ledger::reader::files;
 use crate::ledger::reader::promises;
-use crate::ledger::reader::promises::Glance;
+use crate::ledger::reader::promises::Promises;
 use crate::ledger::reservation::{self, Reservation, ReservationError};
 use crate::ledger::undecided::{self, Undecided};
 use crate::types::uuid;
@@ -62,7 +62,7 @@ pub enum StoreError {
 /// Where reservations and marks are written.
 #[derive(Debug, Clone)]
 pub struct Store {
-    root: Root,
+    root: HostFs,
 }
 
 /// The lock, as long as this lives.
@@ -76,7 +76,7 @@ pub struct Locked<'a> {
 
 impl Store {
     /// The store of a host.
-    pub fn new(root: &Root) -> Self {
+    pub fn new(root: &HostFs) -> Self {
         Self { root: root.clone() }
     }
 
@@ -162,7 +162,7 @@ impl Store {
     }
 
     /// Where the host is.
-    pub fn root(&self) -> &Root {
+    pub fn root(&self) -> &HostFs {
         &self.root
     }
 
@@ -235,8 +235,8 @@ impl Store {
     }
 
     /// One that everybody may look into.
-    fn folder(&self, folder: &str) -> Folder {
-        Folder::new(self.root.path(folder), 0o755)
+    fn folder(&self, folder: &str) -> AtomicDir {
+        AtomicDir::new(self.root.path(folder), 0o755)
     }
 }
 
@@ -245,7 +245,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn glance(&self, now: SystemTime) -> Result<Glance, StoreError> {
+    pub fn glance(&self, now: SystemTime) -> Result<Promises, StoreError> {
         Ok(promises::glance(&self.store.root, now)?)
     }
 
@@ -272,7 +272,7 @@ impl Locked<'_> {
 
     /// Removes what means nothing any more: void reservations, what dead processes left half written, and marks of guests
     /// whose start came to nothing. What cannot be removed stays; it does no harm.
-    pub fn sweep(&self, glance: &Glance, now: SystemTime) {
+    pub fn sweep(&self, glance: &Promises, now: SystemTime) {
         let now = reader::seconds(now);
         for stem in &glance.void {
             let _ = self.store.unlink(reservation::FOLDER, stem);

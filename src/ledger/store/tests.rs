@@ -41,7 +41,7 @@ fn mark(written_at: u64) -> Undecided {
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::new(&Root::new(folder.path()));
+    let store = Store::new(&HostFs::new(folder.path()));
     (folder, store)
 }
 
@@ -162,7 +162,7 @@ fn sweeping_removes_what_means_nothing() {
     temporary(".x.json.999999999.0");
     store.mark(&mark(100)).unwrap();
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-    let nothing = Glance::default();
+    let nothing = Promises::default();
     locked.sweep(&nothing, at(100));
     assert_eq!(names(folder.path(), "run/virtfit/undecided").len(), 1);
     assert_eq!(
@@ -173,7 +173,7 @@ fn sweeping_removes_what_means_nothing() {
     fs::create_dir(folder.path().join("proc")).unwrap();
     let glance = locked.glance(at(1000)).unwrap();
     assert_eq!(glance.void, [UUID]);
-    let runs = Glance {
+    let runs = Promises {
         running: std::sync::Arc::new(["db".to_string()].into()),
         ..glance.clone()
     };

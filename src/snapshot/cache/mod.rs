@@ -1,4 +1,4 @@
-//! The daemon's warm [`View`]: policy, host and ledger as they are now, read again only where something changed.
+//! The daemon's warm [`Snapshot`]: policy, host and ledger as they are now, read again only where something changed.
 //!
 //! - **Policy**: its files are looked at when something happened in their folders, and read again when any of them changed. One that
 //!   does not parse is kept as an error for `status`; the last good one stays.
@@ -12,29 +12,29 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::host::cached::Kept;
+use crate::host::cached::CachedHost;
 use crate::host::{Host, HostError};
 use crate::hostfs::changed_folders::Folders;
-use crate::hostfs::{Root, Stamp};
+use crate::hostfs::{HostFs, Stamp};
 use crate::ledger::reader::cache::{Cache, List, Listing};
-use crate::ledger::reader::promises::{Glance, glance_with};
+use crate::ledger::reader::promises::{Promises, glance_with};
 use crate::ledger::reader::{LedgerError, read_with};
 use crate::policy::load::{DROP_IN_DIR, MAIN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::policy::{Files, Policy, PolicyErrors, Sets, cpu_sets, last_good};
-use crate::snapshot::{Place, View, ViewError};
+use crate::snapshot::{Snapshot, SnapshotError, Sources};
 
 /// The folders of the policy's files.
 const FOLDERS: [&str; 3] = [VENDOR_DIR, MAIN_DIR, DROP_IN_DIR];
 
 /// How the host is looked at again.
-type Refresh = fn(&mut Kept) -> Result<&Arc<Host>, HostError>;
+type Refresh = fn(&mut CachedHost) -> Result<&Arc<Host>, HostError>;
 
 /// Reads and remembers.
 #[derive(Debug)]
-pub struct Memory {
-    place: Place,
+pub struct SnapshotCache {
+    place: Sources,
     /// The same host, read again and again.
-    root: Root,
+    root: HostFs,
     state: Mutex<State>,
 }
 
@@ -42,12 +42,12 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     policy: PolicyState,
-    host: Option<Kept>,
+    host: Option<CachedHost>,
     ledger: Cache,
     /// The sets, with the policy and the host they are of.
     sets: Option<(Arc<Policy>, Arc<Host>, Arc<Sets>)>,
     /// The last view: given again while nothing changed.
-    last: Option<Arc<View>>,
+    last: Option<Arc<Snapshot>>,
 }
 
 /// The policy, and what it was read from.
@@ -60,7 +60,7 @@ struct PolicyState {
     /// [`Listing::times`] of when the mark was taken.
     times: Option<[u64; 3]>,
     good: Option<Arc<Policy>>,
-    /// The files that [`PolicyState::good`] was read from, until they are kept for others ([`Memory::keep_policy`]).
+    /// The files that [`PolicyState::good`] was read from, until they are kept for others ([`SnapshotCache::keep_policy`]).
     files: Option<Files>,
     problem: Option<PolicyErrors>,
 }
@@ -73,9 +73,9 @@ struct Seen {
     target: Option<Stamp>,
 }
 
-impl Memory {
+impl SnapshotCache {
     /// Nothing is read yet.
-    pub fn new(place: Place) -> Self {
+    pub fn new(place: Sources) -> Self {
         Self {
             root: place.root.clone().keeping_files_open(),
             place,
@@ -84,12 +84,12 @@ impl Memory {
     }
 
     /// Where it reads.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &Sources {
         &self.place
     }
 
     /// The host it reads, with the files that are read again and again kept open.
-    pub fn root(&self) -> &Root {
+    pub fn root(&self) -> &HostFs {
         &self.root
     }
 
@@ -97,21 +97,21 @@ impl Memory {
     ///
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
-    pub fn view(&self, now: SystemTime) -> Result<Arc<View>, ViewError> {
-        self.view_of(now, Kept::refresh)
+    pub fn view(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
+        self.view_of(now, CachedHost::refresh)
     }
 
-    /// As [`Memory::view`], for a hook: somebody waits ([`Kept::refresh_quickly`]).
+    /// As [`SnapshotCache::view`], for a hook: somebody waits ([`CachedHost::refresh_quickly`]).
     ///
     /// # Errors
     /// As there.
-    pub fn view_for_hook(&self, now: SystemTime) -> Result<Arc<View>, ViewError> {
-        self.view_of(now, Kept::refresh_quickly)
+    pub fn view_for_hook(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
+        self.view_of(now, CachedHost::refresh_quickly)
     }
 
-    fn view_of(&self, now: SystemTime, refresh: Refresh) -> Result<Arc<View>, ViewError> {
+    fn view_of(&self, now: SystemTime, refresh: Refresh) -> Result<Arc<Snapshot>, SnapshotError> {
         if self.place.topology.is_some() || self.place.assume_empty {
-            return View::read(&self.place, now).map(Arc::new);
+            return Snapshot::read(&self.place, now).map(Arc::new);
         }
         let root = &self.root;
         let mut state = self.state();
@@ -119,7 +119,7 @@ impl Memory {
         let policy = policy.refresh(&self.place, now, &mut ledger.folders)?;
         let host = match &mut state.host {
             Some(kept) => Arc::clone(refresh(kept)?),
-            empty => Arc::clone(empty.insert(Kept::load(&self.place.root, root)?).host()),
+            empty => Arc::clone(empty.insert(CachedHost::load(&self.place.root, root)?).host()),
         };
         let sets = state.sets(&policy, &host);
         let reading = read_with(root, now, &mut state.ledger)?;
@@ -130,7 +130,7 @@ impl Memory {
         {
             return Ok(Arc::clone(last));
         }
-        let view = Arc::new(View {
+        let view = Arc::new(Snapshot {
             root: root.clone(),
             policy,
             host,
@@ -145,12 +145,12 @@ impl Memory {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn glance(&self, now: SystemTime) -> Result<Glance, LedgerError> {
+    pub fn glance(&self, now: SystemTime) -> Result<Promises, LedgerError> {
         glance_with(&self.root, now, &mut self.state().ledger)
     }
 
     /// Whether nobody runs or was promised anything but those the view knows: nothing happened since it was read.
-    pub fn is_as_it_was(&self, view: &View) -> bool {
+    pub fn is_as_it_was(&self, view: &Snapshot) -> bool {
         self.state().ledger.is_as_it_was(&self.root, &view.reading)
     }
 
@@ -216,7 +216,7 @@ impl PolicyState {
     /// The policy by its files as they are, or the last good one.
     fn refresh(
         &mut self,
-        place: &Place,
+        place: &Sources,
         now: SystemTime,
         folders: &mut Folders,
     ) -> Result<Arc<Policy>, PolicyErrors> {
@@ -257,7 +257,7 @@ impl PolicyState {
     }
 
     /// What tells that something may have changed in the policy's folders; `None`: look at its files.
-    fn listed(&mut self, place: &Place, folders: &mut Folders) -> Option<[u64; 3]> {
+    fn listed(&mut self, place: &Sources, folders: &mut Folders) -> Option<[u64; 3]> {
         if place.policy.is_some() {
             return None;
         }
@@ -281,7 +281,7 @@ impl PolicyState {
 }
 
 impl Seen {
-    fn at(root: &Root, path: String) -> Self {
+    fn at(root: &HostFs, path: String) -> Self {
         let entry = std::fs::symlink_metadata(root.path(&path)).ok();
         Self {
             entry: entry.as_ref().map(Stamp::of),
@@ -297,9 +297,9 @@ impl Seen {
 }
 
 /// All files that the policy is made of.
-fn mark(place: &Place) -> Vec<Seen> {
+fn mark(place: &Sources) -> Vec<Seen> {
     if let Some(file) = &place.policy {
-        return vec![Seen::at(&Root::default(), absolute(file))];
+        return vec![Seen::at(&HostFs::default(), absolute(file))];
     }
     let root = &place.root;
     let mut all = vec![Seen::at(root, MAIN_FILE.into())];

@@ -11,7 +11,7 @@ const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 struct Warm {
     _dir: tempfile::TempDir,
     base: PathBuf,
-    memory: Memory,
+    memory: SnapshotCache,
     now: SystemTime,
 }
 
@@ -29,14 +29,14 @@ impl Warm {
                 .unwrap()
                 .success()
         );
-        let place = Place {
-            root: Root::new(&base),
-            ..Place::default()
+        let place = Sources {
+            root: HostFs::new(&base),
+            ..Sources::default()
         };
         Self {
             _dir: dir,
             base,
-            memory: Memory::new(place),
+            memory: SnapshotCache::new(place),
             now: SystemTime::now(),
         }
     }
@@ -49,7 +49,7 @@ impl Warm {
     }
 
     /// As if so much later than all files were written that they have rested.
-    fn view(&self) -> Arc<View> {
+    fn view(&self) -> Arc<Snapshot> {
         self.memory.view(self.now + Duration::from_secs(3600)).unwrap()
     }
 }
@@ -136,7 +136,7 @@ fn beside_200_guests_it_costs_little() {
         let name = format!("g{number}");
         warm.write(&format!("run/libvirt/qemu/{name}.xml"), &status(&name, number));
     }
-    let root = Root::new(&warm.base);
+    let root = HostFs::new(&warm.base);
     assert_eq!(*warm.view().reading, read(&root, warm.now).unwrap());
     let mut took: Vec<Duration> = (0..20)
         .map(|_| {

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::Domain;
 use crate::engine::{Decision, EngineError};
 use crate::host::{Host, gather};
-use crate::hostfs::Trail;
+use crate::hostfs::ReadSet;
 use crate::ledger::Taken;
 use crate::ledger::guest_xml::{GuestText, GuestXml};
 use crate::policy::Policy;
-use crate::snapshot::{Ask, View};
+use crate::snapshot::{Question, Snapshot};
 use crate::types::devices::GuestFacts;
 use crate::types::plan::Scope;
 use crate::xml::XmlError;
@@ -29,7 +29,7 @@ const LONGEST: usize = 64 << 10;
 
 /// What is remembered, the latest first.
 #[derive(Debug, Default)]
-pub struct Memo(Mutex<VecDeque<Known>>);
+pub struct DecisionCache(Mutex<VecDeque<Known>>);
 
 /// One guest.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ struct Made {
     from: Basis,
     /// What was known of the guest's devices and images, and by which look at them.
     facts: GuestFacts,
-    looked: Trail,
+    looked: ReadSet,
     decision: Arc<Decision>,
 }
 
@@ -60,7 +60,7 @@ struct Basis {
     taken: Taken,
 }
 
-impl Memo {
+impl DecisionCache {
     /// What a domain's XML says.
     ///
     /// # Errors
@@ -80,14 +80,19 @@ impl Memo {
         Ok(text)
     }
 
-    /// As [`View::decide`].
+    /// As [`Snapshot::decide`].
     ///
     /// # Errors
     /// As there.
-    pub fn decide(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
-        let usual = Ask {
+    pub fn decide(
+        &self,
+        view: &Snapshot,
+        xml: &str,
+        ask: Question<'_>,
+    ) -> Result<Arc<Decision>, EngineError> {
+        let usual = Question {
             bound: ask.bound,
-            ..Ask::of(ask.scope)
+            ..Question::of(ask.scope)
         };
         if ask != usual {
             return view.decide(xml, ask).map(Arc::new);
@@ -103,8 +108,13 @@ impl Memo {
         })
     }
 
-    /// As [`Memo::decide`], of XML with the first number and asked in the usual way.
-    fn decide_first(&self, view: &View, xml: &str, ask: Ask<'_>) -> Result<Arc<Decision>, EngineError> {
+    /// As [`DecisionCache::decide`], of XML with the first number and asked in the usual way.
+    fn decide_first(
+        &self,
+        view: &Snapshot,
+        xml: &str,
+        ask: Question<'_>,
+    ) -> Result<Arc<Decision>, EngineError> {
         let text = self.first_text(xml)?;
         let domain = &text.guest.domain;
         let from = Basis::of(view, domain, ask);
@@ -169,7 +179,7 @@ impl Known {
 
 impl Basis {
     /// What a decision would be made from now.
-    fn of(view: &View, domain: &Domain, ask: Ask<'_>) -> Self {
+    fn of(view: &Snapshot, domain: &Domain, ask: Question<'_>) -> Self {
         Self {
             scope: ask.scope,
             bound: ask.bound,

@@ -4,9 +4,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::hostfs::Root;
-use crate::snapshot::Place;
-use crate::snapshot::cache::Memory;
+use crate::hostfs::HostFs;
+use crate::snapshot::Sources;
+use crate::snapshot::cache::SnapshotCache;
 
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
@@ -24,13 +24,13 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
         fs::write(path, text).unwrap();
     };
     write("etc/virtfit/policy.toml", POLICY);
-    let memory = Memory::new(Place {
-        root: Root::new(&base),
-        ..Place::default()
+    let memory = SnapshotCache::new(Sources {
+        root: HostFs::new(&base),
+        ..Sources::default()
     });
     let xml = fs::read_to_string(fixtures.join("domains/def.xml")).unwrap();
     let other = xml.replace("<name>def</name>", "<name>other</name>");
-    let memo = Memo::default();
+    let memo = DecisionCache::default();
     let domain = |name: &str, pin: u32| {
         format!(
             "<domstatus state='running' reason='booted' pid='1'><vcpus><vcpu id='0' pid='9'/></vcpus><domain type='kvm'>\
@@ -88,7 +88,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
             .view(SystemTime::now() + Duration::from_secs(3600))
             .unwrap()
     };
-    let ask = Ask::of(Scope::Boot);
+    let ask = Question::of(Scope::Boot);
     let mut before = memo.decide(&view(), &xml, ask).unwrap();
     for (what, step, anew) in steps {
         step();
@@ -97,7 +97,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
         let fresh = view.decide(&xml, ask).unwrap();
         assert_eq!((now.plan(), now.xml()), (fresh.plan(), fresh.xml()), "{what}");
         assert_eq!(!Arc::ptr_eq(&before, &now), anew, "{what}");
-        for ask in [Ask { bound: true, ..ask }, Ask::of(Scope::Incoming)] {
+        for ask in [Question { bound: true, ..ask }, Question::of(Scope::Incoming)] {
             let now = memo.decide(&view, &xml, ask).unwrap();
             let fresh = view.decide(&xml, ask).unwrap();
             assert_eq!(
@@ -110,7 +110,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
         before = now;
     }
     // What is asked in a special way is no answer to the usual question.
-    let special = Ask {
+    let special = Question {
         profile: Some("off"),
         ..ask
     };
@@ -161,14 +161,14 @@ fn the_number_of_a_start_is_not_what_a_decision_is_made_from() {
         }
     }
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let place = Place {
-        root: Root::new(fixtures.join("hosts/paper")),
+    let place = Sources {
+        root: HostFs::new(fixtures.join("hosts/paper")),
         policy: Some(fixtures.join("demo.toml")),
-        ..Place::default()
+        ..Sources::default()
     };
-    let view = View::read(&place, SystemTime::now()).unwrap();
+    let view = Snapshot::read(&place, SystemTime::now()).unwrap();
     let xml = fs::read_to_string(fixtures.join("domains/def.xml")).unwrap();
-    let memo = Memo::default();
+    let memo = DecisionCache::default();
     for scope in [Scope::Boot, Scope::Incoming] {
         for number in [1, 7, 123] {
             let xml = xml.replacen(
@@ -177,7 +177,7 @@ fn the_number_of_a_start_is_not_what_a_decision_is_made_from() {
                 1,
             );
             assert!(xml.contains(&format!(" id='{number}'>")));
-            let ask = Ask::of(scope);
+            let ask = Question::of(scope);
             let (now, fresh) = (
                 memo.decide(&view, &xml, ask).unwrap(),
                 view.decide(&xml, ask).unwrap(),
@@ -195,7 +195,7 @@ fn the_number_of_a_start_is_not_what_a_decision_is_made_from() {
 
 #[test]
 fn it_does_not_grow() {
-    let memo = Memo::default();
+    let memo = DecisionCache::default();
     let xml = |number: usize| format!("<domain type='kvm'><name>g{number}</name><memory>1</memory></domain>");
     for number in 0..2 * MOST {
         assert_eq!(
