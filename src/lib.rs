@@ -1,38 +1,49 @@
-//! virtfit fits each libvirt guest to the host it runs on: topology-matched pinning, huge pages, NUMA binding,
-//! emulator threads and iothreads out of the way.
+//! virtfit fits each libvirt guest to the host it runs on: topology-matched pinning, huge pages, NUMA
+//! binding, emulator threads and iothreads out of the way.
 //!
-//! One engine, many doors. The engine ([`engine::decide`]) is pure: a domain's XML and plain data in, a decision with
-//! its reasons out. Everything that touches the host stands around it and goes through one root path.
+//! One engine, many doors. The engine ([`engine::decide`]) is pure: a domain's XML and plain data in,
+//! a decision with its reasons out. Everything that touches the host stands around the engine and
+//! goes through one root path ([`hostfs::HostFs`]).
 //!
 //! ```text
-//!  libvirt's hook ─┐                                                            ┌─ stdout (migrate, restore, prepare)
+//!  libvirt's hook ─┐                                                             ┌─ stdout (migrate, restore, prepare)
 //!  virtfit CLI ────┤  cli ─► domain ─► policy ─► placement ─► settings ─► rewrite ├─ plan: text, JSON, diff (render)
-//!                  ┘          host ───────────────▲  ▲                          └─ rewrite: XML
-//!                             ledger (what is taken) ┘
+//!  virtfitd ───────┘          host ───────────────▲  ▲                           ├─ definitions, through libvirt
+//!                             ledger (what is taken) ┘                            └─ pins of running guests
 //! ```
 //!
-//! | module | job |
+//! # The map of `src/`
+//!
+//! From the bottom to the top: a room takes only from rooms above it in this table, which
+//! `tests/layers.rs` checks. Words are explained in `docs/glossary.md`.
+//!
+//! | room | job |
 //! |---|---|
-//! | [`units`], [`idset`], [`cpulist`], [`plural`], [`uuid`] | numbers that cannot be mixed up, sets of them, and their text; UUIDs |
+//! | [`version`] | version and commit, from `build.rs` |
+//! | [`panics`] | a bug met with one guest: caught, and shown by its place alone |
+//! | [`types`] | data without a room of its own: CPU sets, sizes, settings, plans, UUIDs |
+//! | [`logging`] | the log on stderr; lines that wait for an answer; lines that are counted |
 //! | [`xml`] | XML that keeps its bytes |
-//! | [`domain`] | what a domain XML says that matters here |
-//! | [`root`], [`whole`] | the one door to the host; small files that are whole or absent |
-//! | [`host`], [`facts`] | the host and a guest's devices as data |
-//! | [`policy`] | what an administrator asks for, checked and merged |
-//! | [`connection`], [`hypervisor`] | which libvirt is this host's; what is asked of it |
-//! | [`ledger`] | who holds what |
-//! | [`placement`] | which CPU, node and page each part of a guest gets |
-//! | [`engine`] | the decision: from all of these to a list of [`settings`] |
-//! | [`settings`] | every value virtfit may write |
-//! | [`rewrite`] | settings into the text, and out again |
-//! | [`plan`], [`render`] | what would change and why, as data and for people |
-//! | [`view`] | everything decisions are made from, read once |
-//! | [`doors`] | what each operation of libvirt's hook comes to |
-//! | [`status`] | every guest, its threads, and what is left of the host |
-//! | [`daemon`] | what `virtfitd` does; how it is asked is in `hooks/src/wire.rs` |
-//! | [`apply`] | definitions brought in line with policy and host, together |
-//! | [`cli`] | the commands and the in-process hook |
-//! | [`version`], [`panics`], [`later`], [`repeats`] | version and commit; what is said of a bug; log lines that wait for an answer, or are counted |
+//! | [`domain`] | facts of a guest, out of its domain XML |
+//! | [`hostfs`] | the one door to the host's files; small files that are whole or absent |
+//! | [`host`] | cores, caches, nodes, memory, mounts, devices, threads; libvirt's daemon as a process |
+//! | [`rewrite`] | settings into the XML and out again; the record of what was written |
+//! | [`policy`] | profiles and rules: read, checked, merged, selected |
+//! | [`placement`] | the CPU, node and page of each part of a guest: exact and deterministic |
+//! | [`ledger`] | CPUs and memory that are held: running guests, reservations, claims |
+//! | [`engine`] | the decision: from all of the above to a list of settings with reasons |
+//! | [`snapshot`] | everything a decision is made from, read once; what is kept between two hooks |
+//! | [`libvirt`] | questions to libvirt, and definitions as their files have them |
+//! | [`hook_events`] | the answer to each operation of libvirt's hook |
+//! | [`live`] | running guests: pins, scheduling classes, floating threads |
+//! | [`apply`] | definitions brought in line together; offline, before libvirt loads them |
+//! | [`status`] | every guest, its threads, what is free, and what is wrong |
+//! | [`daemon`] | `virtfitd` without libvirt in it: server, queue, watches, worker |
+//! | [`render`] | plans and status as tables, pictures and diffs |
+//! | [`cli`] | the commands, one file each, and the hook in-process |
+//!
+//! The programs stand beside them: `main.rs` (`virtfit`), `bin/virtfitd/`, and `hooks/`, a package of
+//! its own with `virtfit-hook` and the protocol between hook and daemon.
 
 pub mod apply;
 pub mod cli;

@@ -2,8 +2,9 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use crate::cli::{Failure, output};
+use crate::cli::Failure;
 use crate::types::plural::counted;
+use crate::types::printable::visible;
 
 /// How a command that writes was called.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,7 @@ pub fn confirmed(asking: Asking, list: &str, verb: &str, count: usize) -> Result
         };
     }
     let mut stderr = io::stderr();
-    let _ = write!(stderr, "{}{verb} {guests}? [y/N] ", output::visible(list));
+    let _ = write!(stderr, "{}{verb} {guests}? [y/N] ", visible(list));
     let _ = stderr.flush();
     let mut answer = String::new();
     let _ = stdin.lock().read_line(&mut answer);

@@ -1,5 +1,6 @@
 //! Writing: once, at the end, and what the reader's screen can show.
 
+use crate::types::printable::visible;
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
@@ -30,19 +31,6 @@ pub fn write(outcome: &Outcome) -> Exit {
         }
         _ => outcome.exit,
     }
-}
-
-/// Control characters (of names and file names) never reach a terminal; line ends of our own do.
-pub fn visible(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }
 
 /// How wide text for stdout is.

@@ -4,6 +4,7 @@
 
 pub mod parse;
 
+pub use crate::types::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
@@ -157,21 +158,6 @@ pub struct Cpu {
     pub features: BTreeMap<String, String>,
     /// `<cache mode= level=>`.
     pub cache: Option<(String, Option<u32>)>,
-}
-
-/// Guest CPU topology, with libvirt's default of 1 for what is absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Topology {
-    /// Sockets.
-    pub sockets: u32,
-    /// Dies a socket.
-    pub dies: u32,
-    /// Clusters a die.
-    pub clusters: u32,
-    /// Cores a cluster.
-    pub cores: u32,
-    /// Threads a core.
-    pub threads: u32,
 }
 
 /// `<memoryBacking><hugepages>`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
-use crate::policy::profile::CpuMode;
+use crate::types::cpu_mode::CpuMode;
 
 /// The folder of the file on the host.
 pub const FOLDER: &str = "/var/lib/virtfit";

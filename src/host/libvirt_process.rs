@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 
 use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
-use crate::ledger::reservation::{self, Daemon};
 use virtfit_hook::operation::OPERATIONS;
 
 /// How many shells and wrappers may stand between libvirt and the hook.
@@ -18,10 +17,28 @@ pub fn boot_id(root: &HostFs) -> Option<String> {
     Some(text.trim().to_string())
 }
 
+/// What became of the process that ran the hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Daemon {
+    /// There is no `/proc` to ask: it is taken to be alive.
+    Unknown,
+    /// No such process.
+    Gone,
+    /// A process with this pid, started then (clock ticks since boot).
+    StartedAt(u64),
+}
+
+/// Field 22 of `/proc/PID/stat` (`proc(5)`): when the process started, in clock ticks since boot. The command name in
+/// field 2 may contain spaces and parentheses, so fields are counted from its last `)`.
+pub fn start_time(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 /// What is known of the process that ran the hook. A host without `/proc`: nothing.
 pub fn daemon(root: &HostFs, pid: u32) -> Daemon {
     match root.read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => reservation::start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
+        Ok(stat) => start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
         Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
         Err(_) => Daemon::Unknown,
     }
@@ -63,7 +80,7 @@ pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
         let Ok(stat) = root.read(format!("/proc/{pid}/stat")) else {
             break;
         };
-        let start = reservation::start_time(&stat).unwrap_or(0);
+        let start = start_time(&stat).unwrap_or(0);
         if first.is_none() {
             first = Some((pid, start));
         }

@@ -1,6 +1,6 @@
 //! Whose the threads of a QEMU are.
 
-use crate::ledger::live_pins::Thread;
+use crate::types::guest_thread::Thread;
 use crate::types::ids::{IothreadId, VcpuId};
 
 /// Whose a thread of QEMU is by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`, all else the emulator's.

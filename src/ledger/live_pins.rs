@@ -11,6 +11,7 @@
 //! - **When it is void**: it is of another QEMU process than the status file's. The daemon removes it when the guest ends;
 //!   one that stays means nothing.
 
+pub use crate::types::guest_thread::Thread;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -23,27 +24,14 @@ use crate::hostfs::HostFs;
 use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader::files::stems;
-use crate::libvirt::LiveChange;
-use crate::types::ids::{IothreadId, VcpuId};
 use crate::types::idset::CpuSet;
+use crate::types::live_change::LiveChange;
 use crate::types::setting::Target;
 
 /// Where they are on the host.
 pub const FOLDER: &str = "/run/virtfit/live";
 /// The only format there is.
 pub const VERSION: u32 = 1;
-
-/// A thread of a guest, or its emulator threads together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Thread {
-    /// A vCPU's.
-    Vcpu(VcpuId),
-    /// All that are neither a vCPU's nor an iothread's.
-    Emulator,
-    /// An iothread's.
-    Iothread(IothreadId),
-}
 
 /// What was pinned on one running guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,6 +254,7 @@ mod tests {
     use super::*;
     use crate::ledger::guest_xml;
     use crate::types::cpulist;
+    use crate::types::ids::{IothreadId, VcpuId};
 
     fn cpus(list: &str) -> CpuSet {
         cpulist::parse(list).unwrap()

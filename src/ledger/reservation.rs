@@ -17,6 +17,7 @@
 //!   daemon that ran the hook is gone (or its pid is another process by now) and libvirt has no status file of the guest.
 //!   A void file means nothing; whoever holds the lock next may remove it.
 
+pub use crate::host::libvirt_process::{Daemon, start_time};
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -105,17 +106,6 @@ pub enum ReservationError {
     Version(u32),
 }
 
-/// What became of the process that ran the hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Daemon {
-    /// There is no `/proc` to ask: it is taken to be alive.
-    Unknown,
-    /// No such process.
-    Gone,
-    /// A process with this pid, started then (clock ticks since boot).
-    StartedAt(u64),
-}
-
 impl Reservation {
     /// Reads a file's text.
     ///
@@ -192,13 +182,6 @@ impl ReservedMemory {
             nodes: self.node.into_iter().collect::<NodeSet>(),
         }
     }
-}
-
-/// Field 22 of `/proc/PID/stat` (`proc(5)`): when the process started, in clock ticks since boot. The command name in
-/// field 2 may contain spaces and parentheses, so fields are counted from its last `)`.
-pub fn start_time(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ pub mod definition_file;
 pub mod definitions;
 pub mod lookup;
 
-use crate::types::ids::{IothreadId, VcpuId};
-use crate::types::idset::{CpuSet, NodeSet};
+use std::time::Duration;
+
+pub use crate::types::live_change::LiveChange;
 
 /// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s commands through `virtfitd call`;
 /// never a hook, nor a thread that answers hooks.
@@ -52,19 +53,8 @@ pub trait Hypervisor {
     fn close(&mut self) {}
 }
 
-/// What the API can change on a running guest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LiveChange {
-    /// `virDomainPinVcpuFlags`.
-    PinVcpu(VcpuId, CpuSet),
-    /// `virDomainPinEmulator`.
-    PinEmulator(CpuSet),
-    /// `virDomainPinIOThread`.
-    PinIothread(IothreadId, CpuSet),
-    /// `virDomainSetNumaParameters` with mode restrictive.
-    Numa(NodeSet),
-}
+/// libvirt's driver runs and does not answer: tried again after this.
+pub const RETRY: Duration = Duration::from_secs(5);
 
 /// Why libvirt did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -116,7 +116,7 @@ impl Running {
 
     /// Not now: others are quicker, again and again.
     pub fn later(&mut self) {
-        self.retry = Instant::now().checked_add(crate::daemon::definitions::RETRY);
+        self.retry = Instant::now().checked_add(crate::libvirt::RETRY);
     }
 
     /// Whether there is something to do.

@@ -46,7 +46,7 @@ fn is_journal() -> bool {
 
 /// One line of the log, as it is written.
 fn line(program: &str, level: log::Level, text: &str, form: Form) -> String {
-    let text = crate::cli::output::visible(text);
+    let text = crate::types::printable::visible(text);
     let (priority, word) = match level {
         log::Level::Error => (3, "error: "),
         log::Level::Warn => (4, "warning: "),

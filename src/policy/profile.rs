@@ -1,9 +1,11 @@
 //! A profile's settings, checked and complete: what engine and CLI see of the policy.
 
+pub use crate::types::cpu_mode::CpuMode;
 use crate::types::cpulist;
 use crate::types::cpulist::CpulistError;
 use crate::types::ids::KiB;
 use crate::types::idset::VcpuSet;
+pub use crate::types::on_no_fit::OnNoFit;
 
 /// Where vCPUs go (`cpus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,17 +60,6 @@ pub enum MaxNodes {
     Auto,
     /// At most so many, at least 1.
     At(u32),
-}
-
-/// `cpu_mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CpuMode {
-    /// `host-passthrough`.
-    HostPassthrough,
-    /// `host-model`.
-    HostModel,
-    /// Left alone.
-    Keep,
 }
 
 /// `hugepages`.
@@ -245,28 +236,6 @@ pub enum PciNuma {
     Require,
     /// Not looked at.
     Off,
-}
-
-/// `on_no_fit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnNoFit {
-    /// The guest floats on the shared set.
-    RunShared,
-    /// The guest does not start.
-    Refuse,
-    /// The guest runs as it is.
-    RunUntuned,
-}
-
-impl OnNoFit {
-    /// As the policy spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RunShared => "run-shared",
-            Self::Refuse => "refuse",
-            Self::RunUntuned => "run-untuned",
-        }
-    }
 }
 
 /// A profile with every key decided.

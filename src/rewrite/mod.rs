@@ -27,9 +27,9 @@ mod target;
 mod value;
 
 use crate::domain::Topology;
-use crate::policy::profile::OnNoFit;
 use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::on_no_fit::OnNoFit;
 use crate::types::setting::{Target, Value};
 use crate::xml::{Document, XmlError};
 

@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::domain::parse::{plain_children, short};
-use crate::policy::profile::OnNoFit;
 use crate::rewrite::fragment::Fragment;
 use crate::rewrite::layout::Before;
 use crate::rewrite::order::Container;
@@ -20,6 +19,7 @@ use crate::rewrite::target::{Form, form};
 use crate::rewrite::value::{cells, parse, show, show_cells, show_topology, topology};
 use crate::rewrite::{Head, Owned, Position, Provenance, Shape, Was, target};
 use crate::types::cpulist;
+use crate::types::on_no_fit::OnNoFit;
 use crate::types::setting::{Target, Value};
 use crate::xml::tree::{MAX_ATTRIBUTES, MAX_BYTES, MAX_ELEMENTS};
 use crate::xml::{Document, Element, XmlError};

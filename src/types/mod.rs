@@ -1,10 +1,16 @@
 //! Data without a room of its own: what any room may take from.
+pub mod cpu_mode;
 pub mod cpulist;
 pub mod devices;
 pub mod digest;
+pub mod guest_thread;
 pub mod ids;
 pub mod idset;
+pub mod live_change;
+pub mod on_no_fit;
 pub mod plan;
 pub mod plural;
+pub mod printable;
 pub mod setting;
+pub mod topology;
 pub mod uuid;

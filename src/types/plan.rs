@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::Topology;
-use crate::policy::profile::OnNoFit;
 use crate::types::ids::{CellId, IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::on_no_fit::OnNoFit;
+use crate::types::topology::Topology;
 
 /// The door a plan is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

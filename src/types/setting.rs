@@ -3,9 +3,9 @@
 //! The engine decides a list of [`Setting`]s; `rewrite` puts each into the XML and records in the provenance what
 //! was there. Everything virtfit ever writes is one of [`Target`]'s variants.
 
-use crate::domain::Topology;
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::topology::Topology;
 
 /// A place in the domain XML that holds one value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,9 @@
 //! A tuned definition given to libvirt, with a last look before and one after.
 
+use crate::libvirt;
 use std::time::{Duration, Instant};
 
-use crate::daemon::definitions::{DefineContext, Definitions, Next, RETRY, is_busy};
+use crate::daemon::definitions::{DefineContext, Definitions, Next, is_busy};
 use crate::daemon::earlier_pins::PreviousPins;
 use crate::daemon::history::Outcome;
 use crate::daemon::pending::Waits;
@@ -34,7 +35,7 @@ impl Definitions {
         // The last look comes right before the call: no connection is made in between.
         if let Err(error) = around.hypervisor.open() {
             log::debug!("{name}: {error}");
-            return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
+            return Next::Wait(Waits::Libvirt(Some(Instant::now() + libvirt::RETRY)));
         }
         if running_hooks::guests(root).contains(name) {
             log::debug!("{name}: another program's hook runs for it: later");
@@ -56,7 +57,7 @@ impl Definitions {
         match result {
             Err(HypervisorError::Gone(why)) => {
                 log::debug!("{name}: libvirt does not answer: {why}");
-                return Next::Wait(Waits::Libvirt(Some(Instant::now() + RETRY)));
+                return Next::Wait(Waits::Libvirt(Some(Instant::now() + libvirt::RETRY)));
             }
             Err(HypervisorError::Said(why)) => {
                 if !definition.is_current(root) {

@@ -42,9 +42,6 @@ use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::{Plan, Scope};
 use backoff::{MOST_DEFINES, MOST_IN_A_ROW, Track};
 
-/// libvirt's driver runs and does not answer: tried again after this.
-pub(crate) const RETRY: Duration = Duration::from_secs(5);
-
 /// What has to happen next for a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
