@@ -1,8 +1,9 @@
-//! Tells the programs which commit they were built from: `VIRTFIT_VERSION` ("0.1.0 (0123456789ab)") and the day of that
-//! commit, `VIRTFIT_DATE`, for the manual pages.
+//! Tells the programs which commit they were built from: `VIRTFIT_VERSION` ("0.1.0 (0123456789ab)")
+//! and the day of that commit, `VIRTFIT_DATE`, for the manual pages.
 //!
-//! In order: the environment (`VIRTFIT_COMMIT`, and `SOURCE_DATE_EPOCH` for the day), the git checkout this is the top of, and
-//! `packaging/commit`, which `git archive` fills in. None of them: the version alone. Nothing is fetched, and no git is needed.
+//! In order: the environment (`VIRTFIT_COMMIT`, and `SOURCE_DATE_EPOCH` for the day), the git
+//! checkout this is the top of, and `packaging/commit`, which `git archive` fills in. None of them:
+//! the version alone. Nothing is fetched, and no git is needed.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,7 +36,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Commit and day of the checkout, if this folder is the top of one: a source tree unpacked below somebody else's is not.
+/// Commit and day of the checkout, if this folder is the top of one: a source tree unpacked below
+/// somebody else's is not.
 fn checkout() -> Option<(String, String)> {
     if !Path::new(".git").exists() {
         return None;
@@ -71,7 +73,8 @@ fn git(words: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim().to_string())
 }
 
-/// `YYYY-MM-DD` of seconds since 1970, UTC (Howard Hinnant's `civil_from_days`, for days after 1970).
+/// `YYYY-MM-DD` of seconds since 1970, UTC (Howard Hinnant's `civil_from_days`, for days after
+/// 1970).
 fn day(seconds: u64) -> String {
     let days = seconds / 86_400 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);

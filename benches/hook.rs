@@ -1,14 +1,18 @@
-//! Whole processes side by side, as libvirt runs them: XML in on a pipe, stdout and stderr read to their ends, then waited for.
+//! Whole processes side by side, as libvirt runs them: XML in on a pipe, stdout and stderr read to
+//! their ends, then waited for.
 //!
-//! `virtfit-hook` with the daemon (all of it but libvirt), against a statically linked C program that copies stdin to stdout and a Python hook that
-//! parses the XML; and without the daemon. Each round runs every command once, in another order, so that a
-//! machine whose speed drifts treats all alike, and caches too; medians count. Fails when a target is missed.
+//! `virtfit-hook` with the daemon (all of it but libvirt), against a statically linked C program
+//! that copies stdin to stdout and a Python hook that parses the XML; and without the daemon. Each
+//! round runs every command once, in another order, so that a machine whose speed drifts treats all
+//! alike, and caches too; medians count. Fails when a target is missed.
 //!
-//! The daemon's part runs in processes of their own, below `chroot(2)`: to them a copy of a fixture is the host itself, as `/` is to the
-//! daemon, so that what following paths below a folder costs is not counted. One of them has the `/sys` and `/proc` of the machine it
-//! runs on, whose files the kernel makes as they are read.
+//! The daemon's part runs in processes of their own, below `chroot(2)`: to them a copy of a fixture
+//! is the host itself, as `/` is to the daemon, so that what following paths below a folder costs
+//! is not counted. One of them has the `/sys` and `/proc` of the machine it runs on, whose files
+//! the kernel makes as they are read.
 //!
-//! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically). `ROUNDS`: how many.
+//! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically).
+//! `ROUNDS`: how many.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fs;
@@ -48,7 +52,8 @@ struct Row {
     xml: String,
     /// Each round it gets XML that the daemon has not seen before.
     unseen: bool,
-    /// The most it may take of the copying program's time, and what a Python hook must take at least of its time.
+    /// The most it may take of the copying program's time, and what a Python hook must take at
+    /// least of its time.
     ratios: Option<(f64, f64)>,
     /// The most it may take.
     most: Option<Duration>,
@@ -255,7 +260,8 @@ fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
     root
 }
 
-/// What a daemon needs beside the `/sys` and `/proc` of the machine it runs on, and a guest that fits there.
+/// What a daemon needs beside the `/sys` and `/proc` of the machine it runs on, and a guest that
+/// fits there.
 fn this_machine(dir: &Path) -> PathBuf {
     let root = dir.join("own");
     for folder in [
@@ -389,7 +395,8 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The guest as the daemon defines it on a host, by the policy below a folder; the one of that folder, where it has one.
+/// The guest as the daemon defines it on a host, by the policy below a folder; the one of that
+/// folder, where it has one.
 fn tuned(host: &HostFs, folder: &Path) -> String {
     let place = Sources {
         root: host.clone(),
@@ -406,7 +413,8 @@ fn tuned(host: &HostFs, folder: &Path) -> String {
     }
 }
 
-/// Another order each round: what a command finds in the CPU's caches depends on the one before. Knuth's generator.
+/// Another order each round: what a command finds in the CPU's caches depends on the one before.
+/// Knuth's generator.
 fn shuffle(order: &mut [usize], dice: &mut u64) {
     for last in (1..order.len()).rev() {
         *dice = dice
@@ -483,7 +491,8 @@ fn tell(rows: &mut [Row], measure: bool) -> ExitCode {
             best(row) / best_copy
         );
     }
-    // What libvirt runs for a guest from its start to its end: prepare, start, started, stopped, release.
+    // What libvirt runs for a guest from its start to its end: prepare, start, started, stopped,
+    // release.
     for (name, prepare) in [
         ("start to end of a guest", "hook prepare"),
         ("the same, an unknown guest", "hook prepare, an unknown guest"),

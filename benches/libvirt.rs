@@ -1,11 +1,14 @@
-//! What libvirt itself waits for each of its hooks: a guest starts and ends on the real libvirtd and QEMU, with virtfit's hook (and its
-//! daemon) installed, with a statically linked program that copies stdin to stdout, and with a Python hook that parses the XML. One
-//! after the other in turn, so that a machine whose speed drifts treats all alike; medians count.
+//! What libvirt itself waits for each of its hooks: a guest starts and ends on the real libvirtd
+//! and QEMU, with virtfit's hook (and its daemon) installed, with a statically linked program that
+//! copies stdin to stdout, and with a Python hook that parses the XML. One after the other in turn,
+//! so that a machine whose speed drifts treats all alike; medians count.
 //!
-//! What is timed is `virHookCall` in libvirtd, by a library that is loaded before libvirt's: making the process, the XML in, both output
-//! streams to their ends, and the process waited for. Needs root, libvirt, QEMU and a C compiler. Fails when a target is missed.
+//! What is timed is `virHookCall` in libvirtd, by a library that is loaded before libvirt's: making
+//! the process, the XML in, both output streams to their ends, and the process waited for. Needs
+//! root, libvirt, QEMU and a C compiler. Fails when a target is missed.
 //!
-//! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically). `STARTS`: how many of each.
+//! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically).
+//! `STARTS`: how many of each.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -48,7 +51,8 @@ int virHookCall(int driver, const char *id, int op, int sub, const char *extra, 
     return got;
 }
 "#;
-/// libvirt's numbers for what it runs for a guest (`virHookQemuOpType`), in the order in which it does.
+/// libvirt's numbers for what it runs for a guest (`virHookQemuOpType`), in the order in which it
+/// does.
 const OPERATIONS: [(u32, &str); 5] = [
     (2, "prepare"),
     (0, "start"),

@@ -1,7 +1,9 @@
-//! Placement: what one decision costs, how that grows with the host and the guest, and the hardest questions.
+//! Placement: what one decision costs, how that grows with the host and the guest, and the hardest
+//! questions.
 //!
-//! Targets: 8 vCPUs with huge pages on 16 nodes and 1,024 CPUs beside 200 guests in less than 1 ms, the ledger's
-//! arithmetic included; 8 cells on such a host in less than 5 ms; nothing whatever in more than 1 s.
+//! Targets: 8 vCPUs with huge pages on 16 nodes and 1,024 CPUs beside 200 guests in less than 1 ms,
+//! the ledger's arithmetic included; 8 cells on such a host in less than 5 ms; nothing whatever in
+//! more than 1 s.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../tests/common/mod.rs"]

@@ -1,9 +1,9 @@
-//! virtfit fits each libvirt guest to the host it runs on: topology-matched pinning, huge pages, NUMA
-//! binding, emulator threads and iothreads out of the way.
+//! virtfit fits each libvirt guest to the host it runs on: topology-matched pinning, huge pages,
+//! NUMA binding, emulator threads and iothreads out of the way.
 //!
-//! One engine, many doors. The engine ([`engine::decide`]) is pure: a domain's XML and plain data in,
-//! a decision with its reasons out. Everything that touches the host stands around the engine and
-//! goes through one root path ([`hostfs::HostFs`]).
+//! One engine, many doors. The engine ([`engine::decide`]) is pure: a domain's XML and plain data
+//! in, a decision with its reasons out. Everything that touches the host stands around the engine
+//! and goes through one root path ([`hostfs::HostFs`]).
 //!
 //! ```text
 //!  libvirt's hook ─┐                                                             ┌─ stdout (migrate, restore, prepare)
@@ -42,8 +42,8 @@
 //! | [`render`] | plans and status as tables, pictures and diffs |
 //! | [`cli`] | the commands, one file each, and the hook in-process |
 //!
-//! The programs stand beside them: `main.rs` (`virtfit`), `bin/virtfitd/`, and `hooks/`, a package of
-//! its own with `virtfit-hook` and the protocol between hook and daemon.
+//! The programs stand beside them: `main.rs` (`virtfit`), `bin/virtfitd/`, and `hooks/`, a package
+//! of its own with `virtfit-hook` and the protocol between hook and daemon.
 
 pub mod apply;
 pub mod cli;

@@ -1,4 +1,5 @@
-//! Panics as values: a panic is a bug in virtfit, and a bug met with one guest is that guest's failure alone.
+//! Panics as values: a panic is a bug in virtfit, and a bug met with one guest is that guest's
+//! failure alone.
 //!
 //! ```text
 //! quiet        a panic shows its place in the code, never its message: that may quote XML, passwords included
@@ -6,8 +7,9 @@
 //! let_through  guards nothing any more: for fuzzers, which look for panics
 //! fault_point  panics for a guest of a certain name, in builds with debug assertions: for tests
 //! ```
-//! Guarded are each text that is read (`xml::Document`, `domain::parse`, `ledger::guest`, `ledger::running`, every file of the ledger),
-//! each decision (`view::View`, `doors`), each guest of the worker and of `status`, and each program as a whole.
+//! Guarded are each text that is read (`xml::Document`, `domain::parse`, `ledger::guest`,
+//! `ledger::running`, every file of the ledger), each decision (`view::View`, `doors`), each guest
+//! of the worker and of `status`, and each program as a whole.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
@@ -45,7 +47,8 @@ pub fn quiet() {
     }));
 }
 
-/// Runs work; a panic in it comes back as a [`Bug`]. What the work had half changed must not be used afterwards.
+/// Runs work; a panic in it comes back as a [`Bug`]. What the work had half changed must not be
+/// used afterwards.
 ///
 /// # Errors
 /// The work panicked.
@@ -66,7 +69,8 @@ pub fn let_through() {
     LET_THROUGH.store(true, Ordering::Relaxed);
 }
 
-/// Panics where the guest is called `panic-at-POINT`, in builds with debug assertions alone: tests see through it what a bug does.
+/// Panics where the guest is called `panic-at-POINT`, in builds with debug assertions alone: tests
+/// see through it what a bug does.
 #[track_caller]
 pub fn fault_point(point: &str, guest: &str) {
     if cfg!(debug_assertions) && guest.strip_prefix("panic-at-") == Some(point) {

@@ -1,6 +1,7 @@
 //! What `--version` says.
 
-/// The version and the commit it was built from, as in `0.1.0 (0123456789ab)`; the version alone where the source does not say.
+/// The version and the commit it was built from, as in `0.1.0 (0123456789ab)`; the version alone
+/// where the source does not say.
 pub const VERSION: &str = env!("VIRTFIT_VERSION");
 
 /// The version alone, as in `0.1.0`.

@@ -105,7 +105,8 @@ const FIT_ALL: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 #[test]
 fn autostart_guests_get_places_of_their_own() {
     let host = Host::new(FIT_ALL);
-    // 7 dedicated cores a node. One after the other 1 and 4 would go to one node and 6 to the other, and 3 would find none.
+    // 7 dedicated cores a node. One after the other 1 and 4 would go to one node and 6 to the
+    // other, and 3 would find none.
     for (name, vcpus) in [("a", 2), ("b", 8), ("c", 12), ("d", 6)] {
         host.define(name, vcpus, 1024, true);
     }
@@ -234,7 +235,8 @@ fn a_definition_older_than_the_policy_waits_at_boot_too() {
     let host = Host::new("");
     host.define("a", 4, 1024, true);
     let before = host.text("a");
-    // Written after the definition, as a host is set up before the service: its first boot with virtfit.
+    // Written after the definition, as a host is set up before the service: its first boot with
+    // virtfit.
     std::thread::sleep(std::time::Duration::from_millis(20));
     host.put("etc/virtfit/policy.toml", FIT_ALL);
     host.apply(&[]);
@@ -322,7 +324,8 @@ fn a_full_disk_loses_nothing() {
         host.define(name, 4, 1024, true);
     }
     let before = [host.text("a"), host.text("b")];
-    // No file may have a byte: as on a full disk where the signal is ignored, and killed in the middle where not.
+    // No file may have a byte: as on a full disk where the signal is ignored, and killed in the
+    // middle where not.
     for trap in ["trap '' XFSZ", "true"] {
         let script = format!("{trap}; ulimit -f 0; exec \"$@\"");
         let done = Command::new("bash")

@@ -343,7 +343,8 @@ fn a_reader_that_went_away_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// The program as an ordinary user runs it. It is copied, as its own folder may be closed to others.
+/// The program as an ordinary user runs it. It is copied, as its own folder may be closed to
+/// others.
 fn as_nobody(folder: &Path, words: &[&str]) -> Command {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;

@@ -1,9 +1,10 @@
-//! Time and memory that a guest's XML costs grow no faster than its length, whatever is in it, and one guest's file never costs
-//! another guest's start more than a moment.
+//! Time and memory that a guest's XML costs grow no faster than its length, whatever is in it, and
+//! one guest's file never costs another guest's start more than a moment.
 //!
-//! Each family of hostile texts is made with `n` and with `4 n` pieces and worked through as hook, daemon and commands do.
-//! Time is the thread's own CPU time, so other work on the machine does not count; memory is the most that was allocated at
-//! once. `VIRTFIT_COST_PIECES` makes the texts longer (`make fuzz`).
+//! Each family of hostile texts is made with `n` and with `4 n` pieces and worked through as hook,
+//! daemon and commands do. Time is the thread's own CPU time, so other work on the machine does not
+//! count; memory is the most that was allocated at once. `VIRTFIT_COST_PIECES` makes the texts
+//! longer (`make fuzz`).
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "cost/families.rs"]
@@ -29,7 +30,8 @@ use virtfit::types::plan::Scope;
 use virtfit::xml::Document;
 use virtfit::xml::tree::MAX_BYTES;
 
-/// Four times as much text may take this many times as long: what is linear takes 4, what is quadratic 16.
+/// Four times as much text may take this many times as long: what is linear takes 4, what is
+/// quadratic 16.
 const GROWTH: u32 = 9;
 /// Times and amounts below these tell nothing about growth.
 const SHORT: Duration = Duration::from_millis(40);

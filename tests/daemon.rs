@@ -1,4 +1,5 @@
-//! The daemon on a real libvirt: definitions are tuned as they appear and change, and nothing else is touched.
+//! The daemon on a real libvirt: definitions are tuned as they appear and change, and nothing else
+//! is touched.
 // Numbers are told with --nocapture.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -138,7 +139,8 @@ impl Stage {
             .collect()
     }
 
-    /// What the kernel counts: times it went to sleep by itself and was put aside, over all its threads.
+    /// What the kernel counts: times it went to sleep by itself and was put aside, over all its
+    /// threads.
     fn wake_ups(&self) -> u64 {
         let tasks = format!("/proc/{}/task", self.daemon().pid);
         let mut sum = 0;
@@ -375,7 +377,8 @@ fn what_is_undefined_and_defined_anew_at_once_stays() {
             path
         };
         let (first, anew) = (put("first", 0), put("anew", round));
-        // One client, which needs no time to start: it meets all the moments between the event and the daemon's define.
+        // One client, which needs no time to start: it meets all the moments between the event and
+        // the daemon's define.
         let pause = "nodeinfo\n".repeat((round * 7 % 400) as usize);
         let script = format!("define {first}\n{pause}undefine {name}\ndefine {anew}\n");
         let said = stage.libvirt.run("virsh", &["-q", "-c", &uri], script.as_bytes());

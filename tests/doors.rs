@@ -1,4 +1,5 @@
-//! The doors of the hook: what a start is promised, vetoed and told, on hosts that are folders. Nothing here needs libvirt.
+//! The doors of the hook: what a start is promised, vetoed and told, on hosts that are folders.
+//! Nothing here needs libvirt.
 //!
 //! ```text
 //! host       a throw-away host, and hooks called on it, in this process and as processes

@@ -1,4 +1,5 @@
-//! The engine against its contract, a sentence a table: what is asked for, and what the plan must say.
+//! The engine against its contract, a sentence a table: what is asked for, and what the plan must
+//! say.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/engine.rs"]
@@ -19,7 +20,8 @@ fn disk(target: &str, driver: &str) -> String {
     )
 }
 
-/// Over a hand-written setting of each kind, `on_existing = "override"` leaves XML that libvirt takes.
+/// Over a hand-written setting of each kind, `on_existing = "override"` leaves XML that libvirt
+/// takes.
 #[test]
 fn overridden_iothreads_leave_nothing_behind() {
     let host = Asked::on("paper");
@@ -111,7 +113,8 @@ fn an_overridden_automatic_placement_leaves_no_cpuset() {
     keep.expect("auto kept", &["!set vcpu", "!set cputune/vcpupin"]);
 }
 
-/// `off` under override takes away what an administrator wrote, for each setting `on_existing` covers.
+/// `off` under override takes away what an administrator wrote, for each setting `on_existing`
+/// covers.
 #[test]
 fn off_overrides_too() {
     let host = Asked::on("paper");
@@ -207,7 +210,8 @@ fn no_native_io_beside_the_page_cache() {
     }
 }
 
-/// Floating vCPUs stay in a `vcpu@cpuset` written by hand, off the CPUs somebody holds, with their memory near.
+/// Floating vCPUs stay in a `vcpu@cpuset` written by hand, off the CPUs somebody holds, with their
+/// memory near.
 #[test]
 fn floating_vcpus_keep_a_cpuset() {
     let xml = |cpuset: &str| {
@@ -274,7 +278,8 @@ fn pins_outside_the_slice_do_not_fit() {
     answer.expect("incoming", &["pins 3 19", "set cputune/emulatorpin 2,18"]);
 }
 
-/// `hint-dedicated` is for guests whose every vCPU has a dedicated CPU of its own, whoever pinned it.
+/// `hint-dedicated` is for guests whose every vCPU has a dedicated CPU of its own, whoever pinned
+/// it.
 #[test]
 fn no_hint_for_pins_that_are_shared() {
     let on = "kvm = { hint_dedicated = \"on\" }";
@@ -355,8 +360,8 @@ fn sockets_mirror_packages() {
     answer.expect("memory-only", &["topology 2 1 1 2"]);
 }
 
-/// The shape is decided once: what only another shape could hold does not fit, and a policy that asks for the same
-/// changes nothing.
+/// The shape is decided once: what only another shape could hold does not fit, and a policy that
+/// asks for the same changes nothing.
 #[test]
 fn the_shape_stays() {
     let half = "1-7,9-15"; // a thread of each core
@@ -479,7 +484,8 @@ fn a_later_place_has_the_same_caches_and_packages() {
     );
 }
 
-/// What failed to start with a CPU mode is not given it again; what it was given of the CPU before goes.
+/// What failed to start with a CPU mode is not given it again; what it was given of the CPU before
+/// goes.
 #[test]
 fn a_cpu_mode_that_does_not_start_is_left_out() {
     use virtfit::host::failed_starts::FailedStart;
@@ -508,7 +514,8 @@ fn a_cpu_mode_that_does_not_start_is_left_out() {
     assert!(after.text().contains("<topology"), "{}", after.text());
 }
 
-/// libvirt takes `<cache mode='passthrough'/>` only beside the host's whole CPU, whoever wrote which.
+/// libvirt takes `<cache mode='passthrough'/>` only beside the host's whole CPU, whoever wrote
+/// which.
 #[test]
 fn cache_passthrough_and_the_cpu_mode_go_together() {
     let host = Asked::on("paper");
@@ -580,7 +587,8 @@ fn cache_passthrough_and_the_cpu_mode_go_together() {
     }
 }
 
-/// Where no rule matches, what virtfit wrote is named; from another host, what would keep the guest from starting is taken out.
+/// Where no rule matches, what virtfit wrote is named; from another host, what would keep the guest
+/// from starting is taken out.
 #[test]
 fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
     let large = Asked::on("paper");
@@ -627,7 +635,8 @@ fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
     }
 }
 
-/// Pins of an administrator's are kept and said, and where they leave a vCPU without a CPU of its own, that is said, too.
+/// Pins of an administrator's are kept and said, and where they leave a vCPU without a CPU of its
+/// own, that is said, too.
 #[test]
 fn pins_that_are_kept_are_said() {
     let host = Asked::on("paper");

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use load::{Host, guest};
 
 const SMALL: &str = "--packages 2 --cores 8 --threads 2 --memory 16 --pages 2M=6144";
-/// More than this the daemon may not grow, whatever a reader sends, in KiB. One body alone is 16 MiB.
+/// More than this the daemon may not grow, whatever a reader sends, in KiB. One body alone is 16
+/// MiB.
 const MORE: u64 = 12 << 10;
 
-/// What a user who is not root does, given the socket: 64 connections, again and again, for four seconds.
+/// What a user who is not root does, given the socket: 64 connections, again and again, for four
+/// seconds.
 const FLOOD: &str = r#"
 import os, socket, sys, threading, time
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -64,7 +66,8 @@ fn kib(host: &Host, what: &str) -> u64 {
 #[ignore = "needs root; run by make test"]
 fn a_reader_that_floods_the_socket_costs_little_memory_and_no_hook() {
     let host = Host::made(SMALL).with_daemon();
-    // Everybody on the way to the socket is let in, and to the socket as a member of its group would be.
+    // Everybody on the way to the socket is let in, and to the socket as a member of its group
+    // would be.
     fs::set_permissions(host.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let socket = host.path().join("run/virtfit/virtfitd.sock");
     fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();

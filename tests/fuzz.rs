@@ -1,10 +1,10 @@
-//! Inputs that are almost right, by the thousand: whatever they are, nothing panics, nothing hangs, and what is written can
-//! be taken back.
+//! Inputs that are almost right, by the thousand: whatever they are, nothing panics, nothing hangs,
+//! and what is written can be taken back.
 //!
-//! Starting from the fixtures, inputs are cut, doubled, exchanged and nested; one that brings a new answer joins those
-//! to start from. The seed is fixed, so a run repeats itself as far as its time allows. `VIRTFIT_FUZZ_SECONDS` is the time a
-//! target gets (default 2), `VIRTFIT_FUZZ_SEED` another seed. An input that fails is made smaller, printed, and kept
-//! below `target/fuzz/`.
+//! Starting from the fixtures, inputs are cut, doubled, exchanged and nested; one that brings a new
+//! answer joins those to start from. The seed is fixed, so a run repeats itself as far as its time
+//! allows. `VIRTFIT_FUZZ_SECONDS` is the time a target gets (default 2), `VIRTFIT_FUZZ_SEED`
+//! another seed. An input that fails is made smaller, printed, and kept below `target/fuzz/`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use mutate::{Random, mutate};
 
-/// What an input may cost of this thread's time: so much, and so much a byte, unless something is worse than linear. What is not
-/// optimised is about 15 times slower.
+/// What an input may cost of this thread's time: so much, and so much a byte, unless something is
+/// worse than linear. What is not optimised is about 15 times slower.
 const COST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 150 });
 const COST_OF_BYTE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 75 } else { 5 });
 /// Most inputs to start from.

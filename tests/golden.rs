@@ -1,7 +1,8 @@
-//! Goldens: each folder in `fixtures/cases` is a guest on a host, and everything virtfit says about it.
+//! Goldens: each folder in `fixtures/cases` is a guest on a host, and everything virtfit says about
+//! it.
 //!
-//! `fixtures/README.md` tells what a case is made of. `make bless` rewrites `expected/`; read the diff before it is
-//! committed.
+//! `fixtures/README.md` tells what a case is made of. `make bless` rewrites `expected/`; read the
+//! diff before it is committed.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/case.rs"]
@@ -86,7 +87,8 @@ fn outputs(case: &Path, stage: &Stage) -> Outputs {
     out
 }
 
-/// What the commands wrote below the root, by path; what is in it for the files of ours that are text.
+/// What the commands wrote below the root, by path; what is in it for the files of ours that are
+/// text.
 fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>) -> String {
     let mut lines: Vec<String> = Vec::new();
     for (path, bytes) in after {
@@ -167,8 +169,8 @@ fn bless(case: &Path, got: &Outputs) {
     }
 }
 
-/// What must hold of a tuned XML whatever it looks like: rewriting it again changes nothing, reverting it gives the
-/// input's bytes.
+/// What must hold of a tuned XML whatever it looks like: rewriting it again changes nothing,
+/// reverting it gives the input's bytes.
 fn laws(case: &str, stage: &Stage, input: &[u8], got: &Outputs) -> String {
     let Some(tuned) = got.get("rewrite.xml").filter(|tuned| tuned.as_slice() != input) else {
         return String::new();
@@ -255,7 +257,8 @@ fn tuned() -> Vec<std::path::PathBuf> {
     cases().into_iter().filter(differs).collect()
 }
 
-/// libvirt's schema takes what virtfit writes, and the inputs, so that a complaint is about our part.
+/// libvirt's schema takes what virtfit writes, and the inputs, so that a complaint is about our
+/// part.
 #[test]
 #[ignore = "needs xmllint and libvirt's schema; run by make test"]
 fn libvirts_schema_accepts_every_domain() {

@@ -1,4 +1,5 @@
-//! `virtfit-hook` as libvirt runs it, with daemons that answer, do not, or answer nonsense: exit code, streams, and the time it takes.
+//! `virtfit-hook` as libvirt runs it, with daemons that answer, do not, or answer nonsense: exit
+//! code, streams, and the time it takes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -24,7 +25,8 @@ use virtfit_hook::wire::{Question, Reply};
 #[path = "common/installed.rs"]
 mod installed;
 
-/// What the hook gives the daemon, and what it may take in all; more where much else runs on the machine.
+/// What the hook gives the daemon, and what it may take in all; more where much else runs on the
+/// machine.
 const DAEMON_MS: u64 = 300;
 const ALL_MS: u64 = 1000;
 const SLACK_MS: u64 = 500;
@@ -42,7 +44,8 @@ fn domain(more: &str) -> String {
 /// Bytes that look as a guest's provenance does that refuses to run without its placement.
 const REFUSES: &str = "  <!-- on-no-fit='refuse' -->\n";
 
-/// A host that is a folder, with programs next to each other: the hook, and the `virtfit` it hands over to.
+/// A host that is a folder, with programs next to each other: the hook, and the `virtfit` it hands
+/// over to.
 struct Host {
     root: TempDir,
     programs: TempDir,
@@ -73,7 +76,8 @@ impl Host {
     /// What stands in for `virtfit`: a script.
     fn virtfit(self, script: &str) -> Self {
         let path = self.programs.path().join("virtfit");
-        // Renamed into place: a file that another test's child still has open for writing cannot be run.
+        // Renamed into place: a file that another test's child still has open for writing cannot be
+        // run.
         let new = self.programs.path().join("new");
         fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
@@ -138,7 +142,8 @@ struct Ran {
 }
 
 impl Ran {
-    /// Exit code, whole stdout, a piece of stderr (empty: nothing may be there), and the most it may take.
+    /// Exit code, whole stdout, a piece of stderr (empty: nothing may be there), and the most it
+    /// may take.
     #[track_caller]
     fn expect(&self, code: i32, stdout: &str, stderr: &str, within_ms: u64) -> &Self {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -187,7 +192,8 @@ fn run(mut command: Command, stdin: Option<&[u8]>) -> Ran {
         pipe.read_to_end(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     };
-    // As libvirt does: to the end of both, so that a process that is left behind with them would be waited for.
+    // As libvirt does: to the end of both, so that a process that is left behind with them would be
+    // waited for.
     let stdout = thread::scope(|scope| {
         let lines = scope.spawn(|| text(&mut stderr));
         (text(&mut stdout), lines.join().unwrap())
@@ -292,7 +298,8 @@ fn the_question_holds_what_libvirt_said() {
     }
 }
 
-/// A daemon that is of no use: what is wrong, how it is made so, and how many milliseconds the hook waits for it.
+/// A daemon that is of no use: what is wrong, how it is made so, and how many milliseconds the hook
+/// waits for it.
 type Useless = (&'static str, fn(Host) -> Host, u64);
 
 fn useless() -> Vec<Useless> {

@@ -1,4 +1,5 @@
-//! What whoever writes a guest's XML may try, through the real program: it stays that guest's affair.
+//! What whoever writes a guest's XML may try, through the real program: it stays that guest's
+//! affair.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -185,7 +186,8 @@ fn what_no_guest_has_is_refused_at_once() {
             "{why}: {:?}",
             begin.elapsed()
         );
-        // Others do not wait for it. What is not optimised on a busy machine may be late by itself, but not each time.
+        // Others do not wait for it. What is not optimised on a busy machine may be late by itself,
+        // but not each time.
         host.define("bad", &text);
         let decided = (0..5).any(|_| {
             host.says(0, &["hook", "db", "prepare", "begin", "-"], &domain("db", "", ""));

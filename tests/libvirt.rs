@@ -1,4 +1,5 @@
-//! What virtfit writes, given to a real libvirt and QEMU: defined, started, and read back from /proc.
+//! What virtfit writes, given to a real libvirt and QEMU: defined, started, and read back from
+//! /proc.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/case.rs"]
@@ -21,7 +22,8 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).unwrap().1.split_once(to).unwrap().0
 }
 
-/// Without KVM libvirt takes no KVM guests, nor the host's CPU under emulation. With it libvirt does, whether they start or not.
+/// Without KVM libvirt takes no KVM guests, nor the host's CPU under emulation. With it libvirt
+/// does, whether they start or not.
 fn for_this_machine(xml: &str) -> String {
     if kvm::kvm().is_ok() {
         return xml.to_string();
@@ -72,8 +74,8 @@ fn libvirt_takes_and_keeps_every_tuned_golden() {
     );
 }
 
-/// The golden is taken. Then, as in life, from what libvirt has stored: as it stores the tuned XML virtfit changes
-/// nothing in it, and reverted it is stored as before.
+/// The golden is taken. Then, as in life, from what libvirt has stored: as it stores the tuned XML
+/// virtfit changes nothing in it, and reverted it is stored as before.
 fn keeps(libvirt: &Libvirt, case: &Path, original: &str, tuned: &str) -> Result<(), String> {
     let guest = between(original, "<name>", "</name>").to_string();
     let stored = |what: &str, xml: &str| -> Result<String, String> {
@@ -327,7 +329,8 @@ fn a_guest_with_memory_devices_starts_as_before() {
     );
 }
 
-/// What an administrator changes with virsh after virtfit is theirs, and what virtfit writes around it is taken.
+/// What an administrator changes with virsh after virtfit is theirs, and what virtfit writes around
+/// it is taken.
 #[test]
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn what_virsh_changes_stays() {

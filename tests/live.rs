@@ -1,6 +1,8 @@
-//! Live changes on a real libvirt and QEMU: pins, real-time classes, floats, and what `virtfit status` sees of them.
+//! Live changes on a real libvirt and QEMU: pins, real-time classes, floats, and what `virtfit
+//! status` sees of them.
 //!
-//! What the daemon will do is done here by this very program, run again inside the daemons' namespace with virsh for libvirt's API.
+//! What the daemon will do is done here by this very program, run again inside the daemons'
+//! namespace with virsh for libvirt's API.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/libvirt.rs"]
@@ -22,7 +24,8 @@ use virtfit::snapshot::{Snapshot, Sources};
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 const SETS: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n";
 
-/// What the daemon does at `started` (`live GUEST`) and after it (`floats`); words in `VIRTFIT_LIVE`, the policy's file last.
+/// What the daemon does at `started` (`live GUEST`) and after it (`floats`); words in
+/// `VIRTFIT_LIVE`, the policy's file last.
 #[test]
 #[ignore = "run by the tests below, inside the daemons' namespace"]
 fn inside() {
@@ -182,7 +185,8 @@ impl Scene {
             .collect()
     }
 
-    /// What `virtfit status` says, and whether anything is wrong with a guest: that there is no daemon here, nor a hook, is known.
+    /// What `virtfit status` says, and whether anything is wrong with a guest: that there is no
+    /// daemon here, nor a hook, is known.
     fn status(&self) -> (Option<i32>, String) {
         let policy = self.policy.path().to_string_lossy().into_owned();
         let mut words = vec!["status", "--policy", &policy];

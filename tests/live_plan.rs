@@ -32,7 +32,8 @@ fn cpus(list: &str) -> CpuSet {
     cpulist::parse(list).unwrap()
 }
 
-/// The paper's server (2 nodes, 8 cores of 2 threads each; CPU n and n + 16 are siblings) under this policy.
+/// The paper's server (2 nodes, 8 cores of 2 threads each; CPU n and n + 16 are siblings) under
+/// this policy.
 fn view(policy: &str) -> Snapshot {
     let root = HostFs::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper"));
     let host = load(&root, None).unwrap();

@@ -1,6 +1,7 @@
 //! Many guests that start at once: each is decided in time, and no CPU is given twice.
 //!
-//! What counts is time, so this is only there in release builds (`make test` makes one). `benches/load.rs` has the figures.
+//! What counts is time, so this is only there in release builds (`make test` makes one).
+//! `benches/load.rs` has the figures.
 #![cfg(not(debug_assertions))]
 // Numbers are told with --nocapture.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 use load::{Host, Report};
 
-/// Two packages of 32 cores: room for about 120 of the 500 guests; the others find no place, which takes longer to decide.
+/// Two packages of 32 cores: room for about 120 of the 500 guests; the others find no place, which
+/// takes longer to decide.
 const SERVER: &str = "--packages 2 --cores 32 --threads 2 --memory 64 --pages 2M=16384";
 const GUESTS: usize = 500;
 const AT_ONCE: usize = 64;
@@ -63,7 +65,8 @@ const HUGE: &str = "--packages 2 --nodes-per-package 8 --cores 128 --threads 2 -
 fn a_host_of_4096_cpus_is_decided_on_without_a_daemon() {
     let host = Host::made(HUGE);
     let file = host.path().join("run/virtfit/host");
-    // The first hook comes too late, and has the host read to its end by a process that nobody waits for.
+    // The first hook comes too late, and has the host read to its end by a process that nobody
+    // waits for.
     let mut number = 0;
     let mut hook = || {
         let (name, xml) = load::guest(number);

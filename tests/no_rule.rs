@@ -1,4 +1,5 @@
-//! Guests that carry virtfit's settings though no rule matches them, on a real libvirt: nobody runs on a CPU that another holds.
+//! Guests that carry virtfit's settings though no rule matches them, on a real libvirt: nobody runs
+//! on a CPU that another holds.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/libvirt.rs"]

@@ -1,6 +1,8 @@
-//! A bug met with one guest is that guest's failure: the others go on, and nothing of the panic's message is shown.
+//! A bug met with one guest is that guest's failure: the others go on, and nothing of the panic's
+//! message is shown.
 //!
-//! The bug is a fault point that only builds with debug assertions have (`virtfit::panics::fault_point`).
+//! The bug is a fault point that only builds with debug assertions have
+//! (`virtfit::panics::fault_point`).
 #![cfg(debug_assertions)]
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,6 @@
-//! Placement against brute force: on small random hosts every assignment of vCPUs to CPUs is tried, judged by the
-//! rules as the contract states them, and the best compared with what the engine found.
+//! Placement against brute force: on small random hosts every assignment of vCPUs to CPUs is tried,
+//! judged by the rules as the contract states them, and the best compared with what the engine
+//! found.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -284,7 +285,8 @@ impl Judge<'_> {
         self.host.cores[self.core(cpu)].node
     }
 
-    /// Every way to lay the vCPUs on nodes: each cell on one of its own, or runs of vCPUs on different nodes.
+    /// Every way to lay the vCPUs on nodes: each cell on one of its own, or runs of vCPUs on
+    /// different nodes.
     fn layouts(&self, most: u32) -> Vec<Layout> {
         let all: Vec<NodeId> = self.host.nodes.iter().map(|node| node.id).collect();
         let mut layouts: Vec<Layout> = vec![Vec::new()];
@@ -407,7 +409,8 @@ impl Judge<'_> {
         (extra.len() >= self.demand.extra_min as usize).then_some(extra)
     }
 
-    /// Siblings nobody else may have: those of isolated vCPUs, and where cores are not shared those of all it has.
+    /// Siblings nobody else may have: those of isolated vCPUs, and where cores are not shared those
+    /// of all it has.
     fn withheld(&self, own: &CpuSet, cores: &[usize]) -> CpuSet {
         let whose: BTreeSet<usize> = match (self.demand.withhold_siblings, self.demand.smt) {
             (true, _) => own.iter().map(|cpu| self.core(cpu)).collect(),
@@ -682,8 +685,8 @@ proptest! {
             }
             (Err(_), None) => {}
             (Ok(placed), None) => prop_assert!(false, "nothing should fit, found {:?}", placed.key),
-            // Where siblings are withheld, vCPUs compete with extra CPUs for cores and with floating vCPUs for shared CPUs:
-            // with all three, a place may be missed.
+            // Where siblings are withheld, vCPUs compete with extra CPUs for cores and with
+            // floating vCPUs for shared CPUs: with all three, a place may be missed.
             (Err(_), Some(_))
                 if (demand.smt == SmtRule::Isolate || demand.withhold_siblings)
                     && demand.extra_min > 0

@@ -1,4 +1,5 @@
-//! The policy from outside: fixtures, precedence below a root, what the commands print, and text that is no policy.
+//! The policy from outside: fixtures, precedence below a root, what the commands print, and text
+//! that is no policy.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;

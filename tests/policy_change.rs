@@ -1,4 +1,5 @@
-//! A changed policy and the guests that exist, on a real libvirt: one rule in each of the moments in which a daemon meets it.
+//! A changed policy and the guests that exist, on a real libvirt: one rule in each of the moments
+//! in which a daemon meets it.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/libvirt.rs"]
@@ -41,7 +42,8 @@ fn policy(line: &str, rules: &str) -> String {
 
 const RULE: &str = "[[rule]]\nmatch = { name = \"db-*\" }\nprofile = \"fit\"\n";
 
-/// A libvirt with a guest that runs and one that does not, defined and started some minutes ago: no rule matched them.
+/// A libvirt with a guest that runs and one that does not, defined and started some minutes ago: no
+/// rule matched them.
 fn existing() -> Libvirt {
     let libvirt = Libvirt::with(&Setup {
         policy: Some(&policy("", "")),
@@ -108,7 +110,8 @@ fn is_tuned(libvirt: &Libvirt, guest: &str) -> bool {
     libvirt.dump(guest).contains(OURS)
 }
 
-/// What is new follows at once, and another start of the daemon, as an upgrade of the package brings it, changes nothing.
+/// What is new follows at once, and another start of the daemon, as an upgrade of the package
+/// brings it, changes nothing.
 fn goes_on(libvirt: &Libvirt, daemon: Daemon, row: &str) {
     libvirt.define(&small("db-new")).unwrap();
     libvirt.is_tuned("db-new");

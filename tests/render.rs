@@ -1,6 +1,7 @@
 //! What people see of a plan: goldens for known hosts, properties for any host.
 //!
-//! `VIRTFIT_BLESS=1` rewrites the goldens in `tests/render/` (and fails, so that nothing blesses by accident).
+//! `VIRTFIT_BLESS=1` rewrites the goldens in `tests/render/` (and fails, so that nothing blesses by
+//! accident).
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! What virtfit writes must start: what libvirt or QEMU would refuse at start is left out, or the guest is refused.
+//! What virtfit writes must start: what libvirt or QEMU would refuse at start is left out, or the
+//! guest is refused.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -190,7 +191,8 @@ fn huge_pages_changed_by_hand_stay() {
     assert!(host.tuned("on_existing = \"override\"", &edited).contains(ours));
 }
 
-/// What stays as an administrator wrote it and this host has not is said: libvirt finds it when the guest starts.
+/// What stays as an administrator wrote it and this host has not is said: libvirt finds it when the
+/// guest starts.
 #[test]
 fn pins_on_cpus_the_host_lacks_are_said() {
     let host = Host::new(&[]);

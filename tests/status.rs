@@ -1,4 +1,5 @@
-//! `virtfit status` never says a false "ok": what it says of each trouble alone, and of hosts of any state.
+//! `virtfit status` never says a false "ok": what it says of each trouble alone, and of hosts of
+//! any state.
 #![allow(clippy::unwrap_used)]
 
 mod status {

@@ -1,4 +1,5 @@
-//! What is asked on a terminal before definitions are written, and what no terminal is asked. libvirt is a script here.
+//! What is asked on a terminal before definitions are written, and what no terminal is asked.
+//! libvirt is a script here.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -16,7 +17,8 @@ while read -r line; do printf '%s\n' "$line" >>"$(dirname "$0")/asked"; echo '{"
 "#;
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
-/// A program that is being written cannot be run, and a child of another thread has it open until it is one itself.
+/// A program that is being written cannot be run, and a child of another thread has it open until
+/// it is one itself.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A host of eight CPUs, with the programs beside it.

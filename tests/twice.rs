@@ -199,7 +199,8 @@ fn a_running_guest_keeps_its_pages() {
     }
 }
 
-/// libvirt does not store `<iothreads>0</iothreads>`: it cannot mean anything else than its absence.
+/// libvirt does not store `<iothreads>0</iothreads>`: it cannot mean anything else than its
+/// absence.
 #[test]
 fn no_iothreads_by_hand_are_none() {
     let folder = TempDir::new().unwrap();
@@ -222,7 +223,8 @@ fn no_iothreads_by_hand_are_none() {
     assert_eq!(virtfit(&["revert", "-"], &tuned), by_hand);
 }
 
-/// What an administrator changes after virtfit is theirs: the guest keeps seeing it, and can be restored.
+/// What an administrator changes after virtfit is theirs: the guest keeps seeing it, and can be
+/// restored.
 #[test]
 fn changes_by_hand_stay() {
     let folder = TempDir::new().unwrap();
@@ -278,7 +280,8 @@ fn changes_by_hand_stay() {
     assert!(!virtfit(&words, &without).contains(ours));
 }
 
-/// What an administrator changed of where a guest runs: (its policy, the guest, what virtfit wrote, what they made of it).
+/// What an administrator changed of where a guest runs: (its policy, the guest, what virtfit wrote,
+/// what they made of it).
 #[test]
 fn places_changed_by_hand_stay() {
     let folder = TempDir::new().unwrap();

@@ -32,7 +32,8 @@ pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
             None,
         )?;
         let stream = UnixStream::from(stream);
-        // Linux waits for a place in the backlog as long as a write may take (unix(7), SO_SNDTIMEO).
+        // Linux waits for a place in the backlog as long as a write may take (unix(7),
+        // SO_SNDTIMEO).
         stream.set_write_timeout(Some(left))?;
         connect_to(stream.as_raw_fd(), &address)?;
         Ok(stream)
@@ -77,7 +78,8 @@ pub fn ask(
     }
 }
 
-/// Looks for the answer for a moment, and lets others run meanwhile: being put to sleep and woken again takes longer than most answers.
+/// Looks for the answer for a moment, and lets others run meanwhile: being put to sleep and woken
+/// again takes longer than most answers.
 fn watch(stream: &UnixStream) {
     let began = Instant::now();
     while began.elapsed() < MOMENT {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Until when the daemon may answer.
 pub const DAEMON: Duration = Duration::from_millis(300);
-/// Until when the XML must be there. libvirt writes it at once; later there is no time left to do anything with it.
+/// Until when the XML must be there. libvirt writes it at once; later there is no time left to do
+/// anything with it.
 pub const INPUT: Duration = Duration::from_millis(800);
 /// `virtfit hook` gives up by itself at 900 ms; this is when it is left behind.
 pub const END: Duration = Duration::from_millis(950);

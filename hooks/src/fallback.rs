@@ -1,7 +1,7 @@
 //! Without an answer of the daemon: `virtfit hook` decides by itself.
 //!
-//! It runs as a child rather than in place of this process: it may crash or hang (it links hwloc), and neither may stop a guest,
-//! nor keep libvirt's pipes open.
+//! It runs as a child rather than in place of this process: it may crash or hang (it links hwloc),
+//! and neither may stop a guest, nor keep libvirt's pipes open.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

@@ -18,8 +18,8 @@ pub struct Cut {
     pub xml: Vec<u8>,
 }
 
-/// Room for the XML of most guests; it doubles when it is full. Memory that is not used is not asked for: each page of it costs
-/// a fault, and faults are most of what this program takes.
+/// Room for the XML of most guests; it doubles when it is full. Memory that is not used is not
+/// asked for: each page of it costs a fault, and faults are most of what this program takes.
 const ROOM: usize = 16 << 10;
 
 /// Reads to the end, but not for ever, and not without a bound.

@@ -1,4 +1,5 @@
-//! The protocol between libvirt's hook, the commands and `virtfitd`, and the one table of libvirt's hook operations.
+//! The protocol between libvirt's hook, the commands and `virtfitd`, and the one table of libvirt's
+//! hook operations.
 //!
 //! | module | holds |
 //! |---|---|

@@ -1,17 +1,20 @@
-//! What libvirt runs for every step of a guest's life: `virtfit-hook GUEST OPERATION SUBOPERATION EXTRA`, the domain's XML on stdin.
+//! What libvirt runs for every step of a guest's life: `virtfit-hook GUEST OPERATION SUBOPERATION
+//! EXTRA`, the domain's XML on stdin.
 //!
-//! It asks the daemon, and where that does not answer in time, `virtfit hook`, which decides by itself. It links nothing
-//! but a C library: it runs several times for each start of a guest, while libvirt holds a lock. `Makefile` (`build_hook`) builds it
-//! for musl where Rust has that target.
+//! It asks the daemon, and where that does not answer in time, `virtfit hook`, which decides by
+//! itself. It links nothing but a C library: it runs several times for each start of a guest, while
+//! libvirt holds a lock. `Makefile` (`build_hook`) builds it for musl where Rust has that target.
 //!
 //! What holds whatever happens (`docs/design.md` sections 1 and 7):
-//! - libvirt waits without a limit: this ends before [`clock::END`], even if everybody it asks hangs.
-//! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one exception is a guest about to
-//!   start whose own provenance says that it shall not run without its placement: exit 1.
+//! - libvirt waits without a limit: this ends before [`clock::END`], even if everybody it asks
+//!   hangs.
+//! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one
+//!   exception is a guest about to start whose own provenance says that it shall not run without
+//!   its placement: exit 1.
 //! - A failure of `started` or `reconnect` would kill a running guest: they end with 0 always.
 
-// Rust's own start of a program looks for the stack's guard page in /proc/self/maps and sets handlers that tell of its overflow: a
-// tenth of the time this program takes, for nothing it needs.
+// Rust's own start of a program looks for the stack's guard page in /proc/self/maps and sets
+// handlers that tell of its overflow: a tenth of the time this program takes, for nothing it needs.
 #![cfg_attr(not(test), no_main)]
 
 mod answer;
@@ -65,7 +68,8 @@ fn hook(words: &[OsString]) -> u8 {
     let clock = Clock::start();
     // That libvirt closes a pipe early is an error of a write, not the end of the process.
     let _ = SigSet::from(Signal::SIGPIPE).thread_block();
-    // A panic's message could quote what it worked on, and its exit code would stop a guest: only its place is told.
+    // A panic's message could quote what it worked on, and its exit code would stop a guest: only
+    // its place is told.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
         PLACE.set(place.unwrap_or_default());
@@ -98,7 +102,8 @@ fn run(words: &[OsString], clock: &Clock) -> Answer {
         .as_ref()
         .map_err(Clone::clone)
         .and_then(|stream| ask::ask(stream, &step, &question, clock));
-    // The connection stays open until this process ends: by its end the daemon knows that libvirt goes on.
+    // The connection stays open until this process ends: by its end the daemon knows that libvirt
+    // goes on.
     match answered {
         Ok(reply) => step.answer(reply),
         Err(why) if step.needs_daemon() => step.broken(&why, &question.body),

@@ -1,19 +1,24 @@
-//! The operations of libvirt's qemu hook, and what each asks of virtfit. `docs/design.md` section 1 has the table in words.
+//! The operations of libvirt's qemu hook, and what each asks of virtfit. `docs/design.md` section 1
+//! has the table in words.
 //!
-//! Source: libvirt `docs/hooks.rst`, "/etc/libvirt/hooks/qemu". An operation that a later libvirt adds asks for nothing.
+//! Source: libvirt `docs/hooks.rst`, "/etc/libvirt/hooks/qemu". An operation that a later libvirt
+//! adds asks for nothing.
 
 /// What an operation asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookAction {
-    /// `prepare begin`: a guest is about to start. libvirt throws stdout away; a failure keeps the guest from starting.
+    /// `prepare begin`: a guest is about to start. libvirt throws stdout away; a failure keeps the
+    /// guest from starting.
     Prepare,
     /// `migrate begin`, `restore begin`: stdout becomes the domain's XML.
     Filter,
-    /// `started begin`: a guest runs. Only the daemon has something to do; a failure would kill the guest.
+    /// `started begin`: a guest runs. Only the daemon has something to do; a failure would kill the
+    /// guest.
     Started,
     /// `release end`: a guest is gone.
     Release,
-    /// `reconnect begin`: libvirt was restarted and finds a running guest. A failure would kill the guest.
+    /// `reconnect begin`: libvirt was restarted and finds a running guest. A failure would kill the
+    /// guest.
     Reconnect,
     /// All others: nothing.
     Nothing,
@@ -60,7 +65,8 @@ impl HookAction {
             .map_or(Self::Nothing, |row| row.action)
     }
 
-    /// Tells whether a hook may end with this exit code here: one of virtfit's own, or none but 0 where a failure would do harm.
+    /// Tells whether a hook may end with this exit code here: one of virtfit's own, or none but 0
+    /// where a failure would do harm.
     pub fn may_end_with(self, exit: u8) -> bool {
         match self {
             Self::Prepare | Self::Filter => matches!(exit, 0 | 1 | 3),
@@ -68,7 +74,8 @@ impl HookAction {
         }
     }
 
-    /// Tells whether something may be printed to stdout: libvirt takes it, or throws it away unread.
+    /// Tells whether something may be printed to stdout: libvirt takes it, or throws it away
+    /// unread.
     pub fn may_print(self) -> bool {
         matches!(self, Self::Prepare | Self::Filter)
     }

@@ -1,4 +1,5 @@
-//! The step of a guest's life that libvirt is at, and what may come of it. `docs/design.md` section 1 has the table.
+//! The step of a guest's life that libvirt is at, and what may come of it. `docs/design.md` section
+//! 1 has the table.
 
 use std::ffi::{OsStr, OsString};
 
@@ -18,7 +19,8 @@ pub struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// From the command line; `None`: nothing to do. That is also so for operations of a later libvirt.
+    /// From the command line; `None`: nothing to do. That is also so for operations of a later
+    /// libvirt.
     pub fn of(words: &'a [OsString]) -> Option<Self> {
         let word = |at: usize| words.get(at).and_then(|word| word.to_str());
         let action = HookAction::of(word(1)?, word(2)?);
@@ -59,8 +61,8 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Nothing could be decided: one line, and the guest goes on; but not one that is about to start and says itself that
-    /// it shall not without its placement.
+    /// Nothing could be decided: one line, and the guest goes on; but not one that is about to
+    /// start and says itself that it shall not without its placement.
     pub fn broken(&self, why: &str, xml: &[u8]) -> Answer {
         let shown = |at: usize| self.word(at).to_string_lossy().replace(char::is_control, "?");
         let (guest, operation) = (shown(0), shown(1));
@@ -74,7 +76,8 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Whether the XML has a provenance that says refuse. A search for bytes: there may be no time, and no whole XML.
+/// Whether the XML has a provenance that says refuse. A search for bytes: there may be no time, and
+/// no whole XML.
 fn refuses(xml: &[u8]) -> bool {
     REFUSES
         .iter()

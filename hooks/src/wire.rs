@@ -4,11 +4,13 @@
 //! question: virtfit 1 KIND WORDS BODY\n   then WORDS bytes of words, each ended by a NUL, then BODY bytes
 //! answer:   virtfit 1 EXIT STDOUT STDERR\n then STDOUT bytes for stdout, then STDERR bytes for stderr
 //! ```
-//! KIND is `hook` (words: guest, operation, suboperation, extra, pid of the libvirt daemon; body: the XML; only from root) or
-//! `ask` (words: a question and its arguments; body: what the question says). Lengths are decimal. The asker keeps the connection
-//! open until it ends: the daemon knows by the end of it that a hook has ended.
+//! KIND is `hook` (words: guest, operation, suboperation, extra, pid of the libvirt daemon; body:
+//! the XML; only from root) or `ask` (words: a question and its arguments; body: what the question
+//! says). Lengths are decimal. The asker keeps the connection open until it ends: the daemon knows
+//! by the end of it that a hook has ended.
 //!
-//! Only the standard library and nix are used here: the hook's start-up time is part of every guest's start.
+//! Only the standard library and nix are used here: the hook's start-up time is part of every
+//! guest's start.
 
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
@@ -179,7 +181,8 @@ impl Reply {
     }
 }
 
-/// Writes pieces one after the other, mostly by one call: whoever reads wakes up once, and nothing is copied together.
+/// Writes pieces one after the other, mostly by one call: whoever reads wakes up once, and nothing
+/// is copied together.
 fn write_at_once(to: &mut impl Write, mut pieces: [&[u8]; 3]) -> io::Result<()> {
     while pieces.iter().any(|piece| !piece.is_empty()) {
         let mut wrote = match to.write_vectored(&pieces.map(IoSlice::new)) {
@@ -228,7 +231,8 @@ fn ended(rest: Option<&str>) -> io::Result<()> {
     }
 }
 
-/// So many bytes, no more. Beyond what is usual the buffer grows with what comes, not by what was announced.
+/// So many bytes, no more. Beyond what is usual the buffer grows with what comes, not by what was
+/// announced.
 fn exactly(from: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length.min(USUAL_BODY));
     from.take(length as u64).read_to_end(&mut bytes)?;

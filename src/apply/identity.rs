@@ -1,13 +1,16 @@
-//! Whether the definition libvirt has is the one that was read from its file: only that one may be replaced.
+//! Whether the definition libvirt has is the one that was read from its file: only that one may be
+//! replaced.
 
 use crate::domain::{self, Domain};
 use crate::panics::guarded;
 use crate::rewrite::{self, Provenance};
 use crate::xml::Document;
 
-/// Returns what tells the definition in the file from the one libvirt has; `None` where they are one and the same.
+/// Returns what tells the definition in the file from the one libvirt has; `None` where they are
+/// one and the same.
 ///
-/// Compared is what libvirt stores as it was given. It may write the rest differently after an update (defaults it fills in).
+/// Compared is what libvirt stores as it was given. It may write the rest differently after an
+/// update (defaults it fills in).
 pub fn difference(file: &str, libvirt: &str) -> Option<&'static str> {
     let read = |text| guarded(|| read(text)).ok().flatten();
     let (Some((a, ours)), Some((b, theirs))) = (read(file), read(libvirt)) else {

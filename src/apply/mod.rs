@@ -1,5 +1,5 @@
-//! Definitions brought in line with policy and host: by `virtfit apply` through libvirt, and before libvirt loads them by
-//! `virtfit apply --offline` in their files.
+//! Definitions brought in line with policy and host: by `virtfit apply` through libvirt, and before
+//! libvirt loads them by `virtfit apply --offline` in their files.
 //!
 //! ```text
 //! definitions  what is defined, what runs, what libvirt starts by itself

@@ -1,9 +1,11 @@
-//! Definitions written in their files, before libvirt loads them. Afterwards they are libvirt's alone.
+//! Definitions written in their files, before libvirt loads them. Afterwards they are libvirt's
+//! alone.
 //!
-//! A file is replaced as libvirt itself does it: written whole beside the old one under a name libvirt does not load, flushed,
-//! renamed ([`atomic::replace()`]). Owner, mode and security label are those of the old one; libvirt's comment at its head stays, as all
-//! that is not ours. The folder is locked for the whole run, from before the first definition is read: of two runs at once the
-//! second sees what the first wrote.
+//! A file is replaced as libvirt itself does it: written whole beside the old one under a name
+//! libvirt does not load, flushed, renamed ([`atomic::replace()`]). Owner, mode and security label
+//! are those of the old one; libvirt's comment at its head stays, as all that is not ours. The
+//! folder is locked for the whole run, from before the first definition is read: of two runs at
+//! once the second sees what the first wrote.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -19,8 +21,9 @@ use crate::libvirt::definitions::Definition;
 /// How long another run is waited for: less than the 30 seconds systemd gives the unit.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Keeps other offline runs out, and removes what runs left behind that were killed. `None`: there are no definitions, or their
-/// file system has no locks; then each file is still replaced only while it is as it was read.
+/// Keeps other offline runs out, and removes what runs left behind that were killed. `None`: there
+/// are no definitions, or their file system has no locks; then each file is still replaced only
+/// while it is as it was read.
 ///
 /// # Errors
 /// Another run holds the lock all the time, or the folder may not be read.

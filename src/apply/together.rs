@@ -1,8 +1,10 @@
-//! A decision for each of many definitions, made one after the other so that each sees what those before it were given.
+//! A decision for each of many definitions, made one after the other so that each sees what those
+//! before it were given.
 //!
-//! Autostart guests come first and treat each other's CPUs and pages as held, for they will all run at once; where that leaves no
-//! place for one, other orders are tried (the biggest first, those that found no place before all others), and in the end it may
-//! overlap, which only means that the policy decides at its start. The others only claim: they may never run together.
+//! Autostart guests come first and treat each other's CPUs and pages as held, for they will all run
+//! at once; where that leaves no place for one, other orders are tried (the biggest first, those
+//! that found no place before all others), and in the end it may overlap, which only means that the
+//! policy decides at its start. The others only claim: they may never run together.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use crate::types::plan::Plan;
 /// How many orders of the autostart guests are tried.
 const ORDERS: usize = 12;
 
-/// The huge page size `<hugepages/>` means is not looked up here: what virtfit writes names its size.
+/// The huge page size `<hugepages/>` means is not looked up here: what virtfit writes names its
+/// size.
 const DEFAULT_PAGE: crate::types::ids::KiB = crate::types::ids::KiB(2048);
 
 /// What became of one definition.
@@ -66,8 +69,9 @@ pub struct Together {
     pub of: usize,
 }
 
-/// Counts how many of the guests find a place of their own at once, the running ones first; the best of a few orders, so the count
-/// is one that can be reached. `None` where fewer than two guests are to have CPUs of their own.
+/// Counts how many of the guests find a place of their own at once, the running ones first; the
+/// best of a few orders, so the count is one that can be reached. `None` where fewer than two
+/// guests are to have CPUs of their own.
 pub fn together(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Option<Together> {
     let wants_cpus = |definition: &Definition| {
         let decided = view.decide(&definition.text, ask);

@@ -1,4 +1,5 @@
-//! The commands that a plan advises: they do what it showed, with the same options, and can be pasted into a shell.
+//! The commands that a plan advises: they do what it showed, with the same options, and can be
+//! pasted into a shell.
 
 use crate::cli::args::{Global, Options};
 use crate::cli::input::Source;
@@ -9,7 +10,8 @@ use crate::render::Style;
 use crate::render::escape::shell_word;
 use crate::types::plan::{Plan, Scope, Verdict};
 
-/// Returns the commands that come next, each a line; none where nothing would change, or no shell could be given the words.
+/// Returns the commands that come next, each a line; none where nothing would change, or no shell
+/// could be given the words.
 pub fn commands(
     global: &Global,
     options: &Options,

@@ -1,4 +1,5 @@
-//! `virtfit apply`: definitions in line with policy and host, through libvirt, or in their files before libvirt loads them.
+//! `virtfit apply`: definitions in line with policy and host, through libvirt, or in their files
+//! before libvirt loads them.
 
 use crate::apply::{offline, together};
 use crate::cli::args::{ApplyArgs, Global};
@@ -22,7 +23,8 @@ use virtfit_hook::wire::DISABLED;
 /// Runs it.
 ///
 /// # Errors
-/// Host or policy is broken, a guest is not there, or libvirt has loaded what shall be changed behind its back.
+/// Host or policy is broken, a guest is not there, or libvirt has loaded what shall be changed
+/// behind its back.
 pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     if args.guests.is_empty() && !args.all && !args.offline {
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
@@ -158,8 +160,9 @@ fn choose(
     Ok(all)
 }
 
-/// Whether the offline run changes a definition without being asked for it: autostart guests, and those virtfit tuned before. A
-/// policy that changed since the definition was written or tuned counts only where `on_policy_change` says so.
+/// Whether the offline run changes a definition without being asked for it: autostart guests, and
+/// those virtfit tuned before. A policy that changed since the definition was written or tuned
+/// counts only where `on_policy_change` says so.
 fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
     let view = &session.view;
     let digest = crate::xml::Document::parse(&definition.text)
@@ -195,7 +198,8 @@ fn carry_out(
         let result = if let (true, Some(libvirt_daemon::Process { name, pid })) =
             (offline, libvirt_daemon::running(root).first())
         {
-            // libvirt loads a file once: what is written behind its back would be neither seen nor safe.
+            // libvirt loads a file once: what is written behind its back would be neither seen nor
+            // safe.
             Err(format!("{name} (pid {pid}) started meanwhile: not written"))
         } else if offline {
             offline::write(root, definition, xml).map_err(|error| without_errno(&error.to_string()))

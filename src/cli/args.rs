@@ -35,7 +35,8 @@ pub struct Global {
     /// Use this policy instead of all policy folders
     #[arg(long, global = true, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Use this topology (hwloc XML or a synthetic line); without --root: an empty host without rules, see --profile
+    /// Use this topology (hwloc XML or a synthetic line); without --root: an empty host without
+    /// rules, see --profile
     #[arg(long, global = true, value_name = "FILE|LINE", allow_hyphen_values = false)]
     pub topology: Option<String>,
     /// libvirt URI to write definitions to: this host's system libvirt
@@ -217,8 +218,8 @@ pub struct ApplyArgs {
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write the definitions' files while libvirt does not run; without guests or --all: autostart guests, and those virtfit
-    /// tuned before
+    /// Write the definitions' files while libvirt does not run; without guests or --all: autostart
+    /// guests, and those virtfit tuned before
     #[arg(long)]
     pub offline: bool,
     /// Choose again what the guest sees: topology, cells, CPU mode
@@ -246,7 +247,8 @@ pub struct HookArgs {
     /// The guest's name
     #[arg(allow_hyphen_values = true)]
     pub guest: OsString,
-    /// The operation: prepare, start, started, stopped, release, migrate, restore, reconnect, attach
+    /// The operation: prepare, start, started, stopped, release, migrate, restore, reconnect,
+    /// attach
     #[arg(value_name = "OP", allow_hyphen_values = true)]
     pub operation: Option<OsString>,
     /// begin, end or -
@@ -269,8 +271,9 @@ pub struct HookArgs {
     pub rest: Vec<OsString>,
 }
 
-/// Guests may be called `-v` or `--help`: where the word after the guest of `virtfit hook` is an operation, the guest is a
-/// guest. (libvirt gives the words alone; options come before `hook` or after.)
+/// Guests may be called `-v` or `--help`: where the word after the guest of `virtfit hook` is an
+/// operation, the guest is a guest. (libvirt gives the words alone; options come before `hook` or
+/// after.)
 pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
     let is_operation = |at: usize| OPERATIONS.iter().any(|row| is(at, row.operation));
@@ -283,7 +286,8 @@ pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
-/// Whether these are the words of a hook: what makes no sense in them must not keep a guest from starting.
+/// Whether these are the words of a hook: what makes no sense in them must not keep a guest from
+/// starting.
 pub fn is_hook(words: &[OsString]) -> bool {
     let mut words = words.iter().skip_while(|word| *word != "hook").skip(1);
     words.any(|word| OPERATIONS.iter().any(|row| word == row.operation))

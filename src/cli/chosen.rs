@@ -1,4 +1,5 @@
-//! The definitions a command works on: of the guests that were named, of those that match a pattern, or of all.
+//! The definitions a command works on: of the guests that were named, of those that match a
+//! pattern, or of all.
 
 use std::ffi::OsString;
 
@@ -30,7 +31,8 @@ pub fn is_pattern(word: &str) -> bool {
 /// Reads the definitions of the guests these words name; no word: all guests of the host.
 ///
 /// # Errors
-/// The one guest that is named is not there or broken, a pattern matches none, or the definitions may not be read.
+/// The one guest that is named is not there or broken, a pattern matches none, or the definitions
+/// may not be read.
 pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
     let mut chosen = Chosen::default();
     if words.is_empty() {
@@ -56,7 +58,8 @@ pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chos
     Ok(chosen)
 }
 
-/// Returns the names of the guests that match a pattern; `None` for a word that is the name of one guest.
+/// Returns the names of the guests that match a pattern; `None` for a word that is the name of one
+/// guest.
 ///
 /// # Errors
 /// The word is no pattern that can be read, or none matches.

@@ -1,10 +1,12 @@
-//! `virtfit complete`: names for the completions of shells, one a line (`packaging/generate` writes the scripts that ask).
+//! `virtfit complete`: names for the completions of shells, one a line (`packaging/generate` writes
+//! the scripts that ask).
 
 use crate::cli::args::{Global, Names};
 use crate::cli::{Failure, Outcome, chosen, session};
 use crate::policy::Policy;
 
-/// Lists these names. Neither libvirt nor the host's topology is asked: a shell waits for the answer.
+/// Lists these names. Neither libvirt nor the host's topology is asked: a shell waits for the
+/// answer.
 ///
 /// # Errors
 /// The definitions may not be read, and no daemon answers in their place.

@@ -15,8 +15,8 @@ pub struct Asking {
     pub one: bool,
 }
 
-/// Asks on a terminal whether so many guests are to change, with the list of what is to be done before the question; anything but
-/// `y` or `yes` is no. With `--yes` nothing is asked.
+/// Asks on a terminal whether so many guests are to change, with the list of what is to be done
+/// before the question; anything but `y` or `yes` is no. With `--yes` nothing is asked.
 ///
 /// # Errors
 /// There is no terminal to ask on, several guests may change, and `--yes` was not given.

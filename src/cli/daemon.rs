@@ -1,4 +1,5 @@
-//! `virtfit daemon`: the daemon in a program that does not link libvirt. Not for people: `virtfitd` goes on as this.
+//! `virtfit daemon`: the daemon in a program that does not link libvirt. Not for people: `virtfitd`
+//! goes on as this.
 
 use std::path::Path;
 

@@ -1,9 +1,12 @@
-//! `virtfit hook GUEST OP SUBOP EXTRA`: what libvirt's hook does when no daemon answers, in this process.
+//! `virtfit hook GUEST OP SUBOP EXTRA`: what libvirt's hook does when no daemon answers, in this
+//! process.
 //!
 //! Rules that come before all others (`docs/design.md` sections 1 and 7):
-//! - libvirt waits for the hook with a lock held and without a limit: after 900 ms this gives up by itself.
-//! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one exception is a
-//!   guest about to start whose own provenance says that it shall not run without its placement: exit 1.
+//! - libvirt waits for the hook with a lock held and without a limit: after 900 ms this gives up by
+//!   itself.
+//! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one
+//!   exception is a guest about to start whose own provenance says that it shall not run without
+//!   its placement: exit 1.
 //! - A refusal is told first on stderr, in one line: it reaches the user of `virsh start`. Exit 3.
 //! - The XML may hold passwords: nothing of it is logged but names, and positions.
 
@@ -155,8 +158,8 @@ fn wait(news: &Receiver<News>, job: &Job) -> hook_events::Outcome {
     give_up(job.clone(), guest, why)
 }
 
-/// Starts a process that reads the host to its end and keeps it, for the next hook. Nothing is waited for, and none of libvirt's
-/// pipes stays open in it.
+/// Starts a process that reads the host to its end and keeps it, for the next hook. Nothing is
+/// waited for, and none of libvirt's pipes stays open in it.
 fn have_host_kept(job: &Job) {
     if job.global.topology.is_some() || job.root.is_none() {
         return;
@@ -194,7 +197,8 @@ fn keep_host(root: &HostFs) {
     }
 }
 
-/// Leaves the guest undecided. The mark is written by a thread that is not waited for any longer than for the rest.
+/// Leaves the guest undecided. The mark is written by a thread that is not waited for any longer
+/// than for the rest.
 fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> hook_events::Outcome {
     let refuses = guest.as_ref().is_some_and(|guest| guest.refuses);
     let (sender, receiver) = mpsc::channel();

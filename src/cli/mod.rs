@@ -1,6 +1,8 @@
-//! The command line: argv and streams at the edge, one file a command. The pages of `docs/man/` describe them.
+//! The command line: argv and streams at the edge, one file a command. The pages of `docs/man/`
+//! describe them.
 //!
-//! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. So stdout holds a whole answer or nothing.
+//! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. So stdout holds a whole
+//! answer or nothing.
 
 pub mod advice;
 pub mod apply;

@@ -58,7 +58,8 @@ pub fn style(color: ColorWhen) -> Style {
     }
 }
 
-/// Whether the locale's character set is UTF-8: the first of these variables that says anything decides (`locale(7)`).
+/// Whether the locale's character set is UTF-8: the first of these variables that says anything
+/// decides (`locale(7)`).
 fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()

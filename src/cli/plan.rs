@@ -16,7 +16,8 @@ use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
 use crate::types::plural::counted;
 
-/// Runs the command: one guest or file in full, several in full too, all or those of a pattern in a line each.
+/// Runs the command: one guest or file in full, several in full too, all or those of a pattern in a
+/// line each.
 ///
 /// # Errors
 /// An input, the host or the policy is broken.
@@ -24,7 +25,8 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     let mut sources: Vec<Source> = args.inputs.iter().map(|word| Source::of(word)).collect();
     let pattern = |source: &Source| matches!(source, Source::Guest(word) if chosen::is_pattern(word));
     let patterns = sources.iter().any(pattern);
-    // Guests alone are planned together; with files, which are no guests of the host yet, each is planned by itself.
+    // Guests alone are planned together; with files, which are no guests of the host yet, each is
+    // planned by itself.
     let only_guests = sources.iter().all(|source| matches!(source, Source::Guest(_)));
     if only_guests && (patterns || sources.len() != 1) {
         return guests(global, args, patterns || sources.is_empty());
@@ -36,7 +38,8 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     if patterns {
         sources = without_patterns(&sources, &root)?;
     }
-    // One of several that is broken does not hide the others; one alone is told before policy and host are read.
+    // One of several that is broken does not hide the others; one alone is told before policy and
+    // host are read.
     let alone = sources.len() == 1;
     let mut failed = Vec::new();
     let mut loaded = Vec::new();
@@ -72,8 +75,8 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// The beginning of an answer: where the policy has errors, these, and that plans are made by the last policy without. It is not done
-/// then.
+/// The beginning of an answer: where the policy has errors, these, and that plans are made by the
+/// last policy without. It is not done then.
 fn with_policy(session: &Session) -> Outcome {
     let mut outcome = Outcome::default();
     if session.policy == PolicyRead::LastGood {
@@ -181,7 +184,8 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
     Ok(outcome)
 }
 
-/// Returns a line that says how many of these guests can run at once; empty where that is no question.
+/// Returns a line that says how many of these guests can run at once; empty where that is no
+/// question.
 pub fn together(session: &Session, definitions: &[Definition], ask: Question<'_>) -> String {
     match together::together(&session.view, definitions, ask) {
         None => String::new(),
@@ -195,8 +199,9 @@ pub fn together(session: &Session, definitions: &[Definition], ask: Question<'_>
     }
 }
 
-/// Writes these plans in the form that was asked for; `words` are what each guest is called on the command line. As JSON one that
-/// was named is an object; all, a pattern and several names are an `array`, however many there are.
+/// Writes these plans in the form that was asked for; `words` are what each guest is called on the
+/// command line. As JSON one that was named is an object; all, a pattern and several names are an
+/// `array`, however many there are.
 fn show(
     array: bool,
     global: &Global,
@@ -241,8 +246,8 @@ fn show(
     Ok(())
 }
 
-/// Reads an input, checks that it is a domain, and warns where it is the XML of a running guest: that has what libvirt
-/// made of the definition, not the definition.
+/// Reads an input, checks that it is a domain, and warns where it is the XML of a running guest:
+/// that has what libvirt made of the definition, not the definition.
 ///
 /// # Errors
 /// As [`Source::read`] and [`session::parse`].

@@ -23,7 +23,8 @@ pub fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure>
             let mut outcome = Outcome::answer(answer);
             let access = files.warnings.iter().map(|warning| format!("virtfit: {warning}"));
             outcome.stderr.extend(access);
-            // Warnings are no errors: the policy is used as it is. A policy may be checked where there is no host.
+            // Warnings are no errors: the policy is used as it is. A policy may be checked where
+            // there is no host.
             let place = session::place(global);
             let host = load::load(&place.root, place.topology.as_deref()).ok();
             if let Ok(policy) = files.policy() {

@@ -1,5 +1,5 @@
-//! libvirt, for commands that change definitions. `virtfit` itself does not link it, as that would slow the hook down: it asks
-//! `virtfitd call`, a child process.
+//! libvirt, for commands that change definitions. `virtfit` itself does not link it, as that would
+//! slow the hook down: it asks `virtfitd call`, a child process.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Redefines a guest that was read as `definition`, unless libvirt stays busy with it or somebody was quicker.
+/// Redefines a guest that was read as `definition`, unless libvirt stays busy with it or somebody
+/// was quicker.
 ///
 /// # Errors
 /// Why not, for the user.
@@ -44,8 +45,9 @@ pub fn redefine(
         .map_err(|error| error.to_string())
 }
 
-/// What libvirt is doing with a guest that must not be touched now: it would wait for that with all of its list locked. A guest that
-/// is being started has a reservation, and no status file yet; one that a hook runs for may have both.
+/// What libvirt is doing with a guest that must not be touched now: it would wait for that with all
+/// of its list locked. A guest that is being started has a reservation, and no status file yet; one
+/// that a hook runs for may have both.
 fn in_flight(root: &HostFs, uuid: &str, name: &str) -> Option<&'static str> {
     let reserved = !uuid.is_empty() && root.exists(reservation::path(uuid));
     if reserved && !root.exists(status::path(name)) {

@@ -1,5 +1,5 @@
-//! `virtfit revert`: the XML as it was before virtfit; for a guest, its definition. Needs neither host nor policy: all is in
-//! the XML.
+//! `virtfit revert`: the XML as it was before virtfit; for a guest, its definition. Needs neither
+//! host nor policy: all is in the XML.
 
 use crate::cli::args::{Global, RevertArgs};
 use crate::cli::confirm::{Asking, confirmed};
@@ -56,7 +56,8 @@ fn reverted(text: &str) -> Result<String, XmlError> {
     Ok(reverted.xml)
 }
 
-/// Redefines guests as they were before virtfit, with the request `off`, or the daemon would tune them again.
+/// Redefines guests as they were before virtfit, with the request `off`, or the daemon would tune
+/// them again.
 fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let mut outcome = Outcome::default();
@@ -96,8 +97,8 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     Ok(outcome)
 }
 
-/// A guest's definition and what it is to become; `None`: it stays as it is, as those do that virtfit never touched, unless they
-/// are named.
+/// A guest's definition and what it is to become; `None`: it stays as it is, as those do that
+/// virtfit never touched, unless they are named.
 fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<(Definition, String)>, String> {
     let definition = definitions::read(root, name, &Reading::default())
         .map_err(|error| without_errno(&error.to_string()))?;

@@ -37,7 +37,8 @@ pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
     })
 }
 
-/// Returns the one input of a command that takes one. stdin is `-` alone: an open pipe that nobody writes to would be waited for.
+/// Returns the one input of a command that takes one. stdin is `-` alone: an open pipe that nobody
+/// writes to would be waited for.
 ///
 /// # Errors
 /// There is no word.

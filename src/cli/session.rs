@@ -19,7 +19,8 @@ use crate::snapshot::{Question, Snapshot, SnapshotError, Sources};
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Scope};
 
-/// Where the host is read; [`HostFs::none`] where only a topology is given: an empty host without folders.
+/// Where the host is read; [`HostFs::none`] where only a topology is given: an empty host without
+/// folders.
 pub fn root(global: &Global) -> HostFs {
     match named_root(global) {
         Some(root) => HostFs::new(root),
@@ -96,8 +97,8 @@ impl Session {
         Self::with(&place, policy)
     }
 
-    /// As [`Session::open`], to show and not to change something: where the policy of the host has errors, the last one without is
-    /// used, else, where `without` lets it, none.
+    /// As [`Session::open`], to show and not to change something: where the policy of the host has
+    /// errors, the last one without is used, else, where `without` lets it, none.
     ///
     /// # Errors
     /// As there, but for the policy of the host.

@@ -1,4 +1,5 @@
-//! The words of `virtfitd`'s command line. Here and not with its `main`, as its manual page is made from them.
+//! The words of `virtfitd`'s command line. Here and not with its `main`, as its manual page is made
+//! from them.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The pins of guests, for the day when somebody defines one again without them (Ansible, Terraform): it gets the same CPUs.
+//! The pins of guests, for the day when somebody defines one again without them (Ansible,
+//! Terraform): it gets the same CPUs.
 
 use std::collections::BTreeMap;
 

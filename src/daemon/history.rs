@@ -1,4 +1,5 @@
-//! What became of each definition when it was last looked at: whether it is new, changed, or only the policy or the host is.
+//! What became of each definition when it was last looked at: whether it is new, changed, or only
+//! the policy or the host is.
 
 use serde::{Deserialize, Serialize};
 

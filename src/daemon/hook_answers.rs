@@ -122,7 +122,8 @@ impl HookAnswerer for Hooks {
         }
     }
 
-    /// What means nothing any more is taken away here, as it was found under the lock: nobody waits for it.
+    /// What means nothing any more is taken away here, as it was found under the lock: nobody waits
+    /// for it.
     fn afterwards(&self, call: &Call) {
         if !self.is_disabled() {
             self.mark_called(call);

@@ -1,8 +1,10 @@
-//! Guests that libvirt is starting or taking over now: between `prepare` and the end of `started` or `release`, in `reconnect`,
-//! arriving by migration or restore. libvirt holds their lock meanwhile; a call that locks such a guest, or lists domains, would
-//! wait, and could freeze the whole driver (`docs/design.md` section 5.3).
+//! Guests that libvirt is starting or taking over now: between `prepare` and the end of `started`
+//! or `release`, in `reconnect`, arriving by migration or restore. libvirt holds their lock
+//! meanwhile; a call that locks such a guest, or lists domains, would wait, and could freeze the
+//! whole driver (`docs/design.md` section 5.3).
 //!
-//! Marks are kept in memory only. A daemon that was restarted knows them again from the files: see [`in_ledger`].
+//! Marks are kept in memory only. A daemon that was restarted knows them again from the files: see
+//! [`in_ledger`].
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,8 +18,8 @@ use crate::ledger::reservation::{self, Daemon};
 
 /// A guest whose `migrate` or `restore` is followed by no `prepare` in this time does not come.
 const INCOMING: Duration = Duration::from_secs(reservation::TENTATIVE_SECONDS);
-/// After this it is doubted that libvirt is still at it: the end of it may have been missed (the hook found no daemon, or virtfit
-/// was disabled meanwhile).
+/// After this it is doubted that libvirt is still at it: the end of it may have been missed (the
+/// hook found no daemon, or virtfit was disabled meanwhile).
 pub const UNSEEN: Duration = Duration::from_secs(600);
 
 /// What libvirt does with a guest.
@@ -55,8 +57,8 @@ enum Fate {
     Falls,
 }
 
-/// The guests in flight, by name: a name is one guest's at a time. Shared by the threads that answer hooks and the one that calls
-/// libvirt; the lock is never held over I/O.
+/// The guests in flight, by name: a name is one guest's at a time. Shared by the threads that
+/// answer hooks and the one that calls libvirt; the lock is never held over I/O.
 #[derive(Debug)]
 pub struct Inflight {
     root: HostFs,
@@ -97,7 +99,8 @@ impl Inflight {
         self.marks().remove(name);
     }
 
-    /// Whether libvirt must not be asked about this guest now. Marks whose libvirt daemon is gone, or that were never ended, fall.
+    /// Whether libvirt must not be asked about this guest now. Marks whose libvirt daemon is gone,
+    /// or that were never ended, fall.
     pub fn contains(&self, name: &str) -> bool {
         let Some(mark) = self.marks().get(name).cloned() else {
             return false;
@@ -125,7 +128,8 @@ impl Inflight {
         all.into_iter().filter(|name| self.contains(name)).collect()
     }
 
-    /// When the next mark may fall by its age: nothing else tells that to whoever waits for its end.
+    /// When the next mark may fall by its age: nothing else tells that to whoever waits for its
+    /// end.
     pub fn deadline(&self) -> Option<Instant> {
         let marks = self.marks();
         let ends = marks
@@ -174,8 +178,9 @@ impl Inflight {
     }
 }
 
-/// What the files say: the guest has a reservation and no status file yet, or a status file that says that it is starting. That is
-/// how a daemon that was not there at `prepare` knows. `name` as libvirt has it.
+/// What the files say: the guest has a reservation and no status file yet, or a status file that
+/// says that it is starting. That is how a daemon that was not there at `prepare` knows. `name` as
+/// libvirt has it.
 pub fn in_ledger(ledger: &Ledger, name: &str) -> bool {
     ledger
         .holders

@@ -9,8 +9,9 @@
 //! qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69
 //! 2026-01-01 10:00:01.000+0000: shutting down, reason=failed
 //! ```
-//! libvirt writes the first line just before QEMU is run (`qemuProcessLaunch`): a start that fails earlier, as of a missing disk or by
-//! a hook's veto, leaves nothing here. The last line names the reason before the hook's `release` is called (`qemuProcessStop`).
+//! libvirt writes the first line just before QEMU is run (`qemuProcessLaunch`): a start that fails
+//! earlier, as of a missing disk or by a hook's veto, leaves nothing here. The last line names the
+//! reason before the hook's `release` is called (`qemuProcessStop`).
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -75,7 +76,8 @@ fn failure(log: &str) -> Option<Failure> {
     })
 }
 
-/// The first line in which QEMU complains, without the time and its own name; else the first line that is there.
+/// The first line in which QEMU complains, without the time and its own name; else the first line
+/// that is there.
 fn complaint(lines: &[&str]) -> Option<String> {
     let mut rest = lines.iter().filter_map(|line| words(line));
     let first = rest.next()?;
@@ -110,7 +112,8 @@ fn words(line: &str) -> Option<&str> {
     (!means_nothing).then_some(line)
 }
 
-/// Whether a complaint is of something that virtfit never changes: an image that is missing, locked, or not to be opened.
+/// Whether a complaint is of something that virtfit never changes: an image that is missing,
+/// locked, or not to be opened.
 pub fn is_of_an_image(said: &str) -> bool {
     let images = [
         "Could not open ",
@@ -123,7 +126,8 @@ pub fn is_of_an_image(said: &str) -> bool {
     images.iter().any(told) && !said.contains("Invalid argument")
 }
 
-/// Whether a complaint is of KVM or the CPU: only then a CPU mode is suspected. A device that is busy may be free the next time.
+/// Whether a complaint is of KVM or the CPU: only then a CPU mode is suspected. A device that is
+/// busy may be free the next time.
 pub fn is_of_cpu(said: &str) -> bool {
     let cpu = ["MSR", "KVM", "kvm", "CPU", "cpu"];
     cpu.iter().any(|part| said.contains(part))

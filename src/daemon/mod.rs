@@ -1,4 +1,5 @@
-//! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `docs/design.md` section 5 describes it.
+//! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `docs/design.md`
+//! section 5 describes it.
 
 pub mod args;
 pub mod definitions;

@@ -59,8 +59,8 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Looks at a definition as soon as it can be. A stronger reason takes the place of a weaker one, and what made it wait
-    /// is looked at again.
+    /// Looks at a definition as soon as it can be. A stronger reason takes the place of a weaker
+    /// one, and what made it wait is looked at again.
     pub fn add(&mut self, name: &str, why: Why) {
         self.put(name, why, Waits::No);
     }

@@ -1,5 +1,6 @@
-//! What others than hooks may ask the daemon: who holds what, how guests fare, and what a definition says. Nothing of it changes
-//! anything, and passwords are left out: root and group `libvirt` may ask.
+//! What others than hooks may ask the daemon: who holds what, how guests fare, and what a
+//! definition says. Nothing of it changes anything, and passwords are left out: root and group
+//! `libvirt` may ask.
 //!
 //! | question | words | answer |
 //! |---|---|---|
@@ -87,7 +88,8 @@ fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, String> {
     without_passwords(&found.text).map_err(text)
 }
 
-/// The text without `passwd` and when it ends, the only secrets libvirt leaves out itself (`virDomainGraphicsAuthDefFormatAttr`).
+/// The text without `passwd` and when it ends, the only secrets libvirt leaves out itself
+/// (`virDomainGraphicsAuthDefFormatAttr`).
 fn without_passwords(xml: &str) -> Result<String, crate::xml::XmlError> {
     let document = Document::parse(xml)?;
     let devices = document.root().children_named("devices").collect::<Vec<_>>();

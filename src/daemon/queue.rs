@@ -1,6 +1,7 @@
 //! How the other threads hand tasks to the worker and wake it.
 //!
-//! The worker sleeps in `poll` on its inotify and on [`Queue::fd`]; it has no timer while there is nothing to wait for.
+//! The worker sleeps in `poll` on its inotify and on [`Queue::fd`]; it has no timer while there is
+//! nothing to wait for.
 
 use std::collections::VecDeque;
 use std::io;

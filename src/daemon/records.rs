@@ -1,7 +1,8 @@
 //! What the daemon remembers of guests: a folder with one small JSON file a guest, `UUID.json`.
 //!
-//! Protocol: only the daemon writes; a file is whole or absent ([`crate::hostfs::atomic`]). A file that cannot be read is no record, one
-//! that cannot be written is kept in memory until the daemon ends. Removing twice is fine.
+//! Protocol: only the daemon writes; a file is whole or absent ([`crate::hostfs::atomic`]). A file
+//! that cannot be read is no record, one that cannot be written is kept in memory until the daemon
+//! ends. Removing twice is fine.
 
 use std::collections::BTreeMap;
 use std::io;

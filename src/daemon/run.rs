@@ -44,7 +44,8 @@ pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     // Before there are threads: they inherit it.
     signals.thread_block()?;
     let memory = Arc::new(SnapshotCache::new(place.clone()));
-    // Also before: the first look at a host sets an environment variable. What is wrong with it, the worker tells.
+    // Also before: the first look at a host sets an environment variable. What is wrong with it,
+    // the worker tells.
     let _ = memory.view(SystemTime::now());
     let queue = Arc::new(Queue::new()?);
     let inflight = Arc::new(Inflight::new(memory.root().clone()));
@@ -63,7 +64,8 @@ pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     }
     tell(&[NotifyState::Stopping]);
     log::info!("stopped");
-    // The worker may be inside a libvirt call for long; what it does is safe to be cut off anywhere.
+    // The worker may be inside a libvirt call for long; what it does is safe to be cut off
+    // anywhere.
     stopper.stop();
     let _ = server.join();
     Ok(())

@@ -101,7 +101,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether somebody listens on a socket; also somebody who is stopped and has his backlog full. Does not wait.
+/// Whether somebody listens on a socket; also somebody who is stopped and has his backlog full.
+/// Does not wait.
 fn is_answered(path: &Path) -> io::Result<bool> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;

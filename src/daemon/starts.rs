@@ -9,7 +9,8 @@
 //! the guest starts without that mode ► the host's CPU does not start here: other guests do not get it either
 //! kernel, QEMU or libvirt is another ► all of it is forgotten
 //! ```
-//! A start that fails before QEMU is run (a missing disk, a hook's veto) and an image that QEMU cannot open are never blamed on virtfit.
+//! A start that fails before QEMU is run (a missing disk, a hook's veto) and an image that QEMU
+//! cannot open are never blamed on virtfit.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,8 @@ use crate::xml::Document;
 pub const UNTRIED: &str = "/var/lib/virtfit/untried";
 /// QEMU where a definition names none.
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-/// Paths of changes, and what people call what is there: the first that fits counts. Sorted by how soon each is suspected.
+/// Paths of changes, and what people call what is there: the first that fits counts. Sorted by how
+/// soon each is suspected.
 const KINDS: [(&str, &str); 11] = [
     ("/domain/cpu/@mode", CPU_MODE),
     ("/domain/cpu/feature", CPU_FEATURES),
@@ -140,7 +142,8 @@ impl Starts {
         }
     }
 
-    /// A guest started. True where other definitions follow from that: the host's CPU was the reason that it did not start before.
+    /// A guest started. True where other definitions follow from that: the host's CPU was the
+    /// reason that it did not start before.
     pub fn started(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let tried = self.untried.get(&uuid).cloned();
@@ -176,7 +179,8 @@ impl Starts {
         found.is_some()
     }
 
-    /// A guest is released by libvirt. True where its start failed and its definition is to be looked at again.
+    /// A guest is released by libvirt. True where its start failed and its definition is to be
+    /// looked at again.
     pub fn released(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let Some(untried) = self.untried.get(&uuid).cloned() else {

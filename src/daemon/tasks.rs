@@ -1,7 +1,8 @@
-//! What the daemon's threads tell the one thread that calls libvirt: something happened, look at it.
+//! What the daemon's threads tell the one thread that calls libvirt: something happened, look at
+//! it.
 //!
-//! A task carries names, no contents: whoever takes it reads the files as they are then, so that a task that comes late, twice or
-//! out of order is harmless.
+//! A task carries names, no contents: whoever takes it reads the files as they are then, so that a
+//! task that comes late, twice or out of order is harmless.
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +38,8 @@ pub enum WorkerEvent {
         /// The guest's name.
         name: String,
     },
-    /// The hook of `reconnect begin` ended: a libvirt daemon that was restarted found the guest running.
+    /// The hook of `reconnect begin` ended: a libvirt daemon that was restarted found the guest
+    /// running.
     Reconnected {
         /// UUID, lower case; empty where the XML told none.
         uuid: String,

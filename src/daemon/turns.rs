@@ -1,6 +1,7 @@
 //! A lock that is given in the order of arrival, with a deadline for who waits.
 //!
-//! The daemon decides one start at a time: two that decide at once choose the same CPUs, and the slower one has to decide again.
+//! The daemon decides one start at a time: two that decide at once choose the same CPUs, and the
+//! slower one has to decide again.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -24,7 +25,8 @@ struct State {
 pub struct Turn<'t>(&'t Turns);
 
 impl Turns {
-    /// Waits until all threads that came before had their turns; `None`: they did not until the deadline.
+    /// Waits until all threads that came before had their turns; `None`: they did not until the
+    /// deadline.
     pub fn take(&self, deadline: Instant) -> Option<Turn<'_>> {
         let (number, mine) = {
             let mut state = self.state();

@@ -1,6 +1,8 @@
-//! Notices that guests start without libvirt's hook: the link is missing, or libvirt was not reloaded since it was made.
+//! Notices that guests start without libvirt's hook: the link is missing, or libvirt was not
+//! reloaded since it was made.
 //!
-//! Every start has a hook's `prepare` before libvirt writes the guest's status, and a daemon that answers hooks has been told by then.
+//! Every start has a hook's `prepare` before libvirt writes the guest's status, and a daemon that
+//! answers hooks has been told by then.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +43,8 @@ impl Unhooked {
         self.written.remove(name);
     }
 
-    /// Takes the guest that was started without a hook, where that is to be said. `is_starting`: a hook runs for it.
+    /// Takes the guest that was started without a hook, where that is to be said. `is_starting`: a
+    /// hook runs for it.
     pub fn take(&mut self, is_starting: impl Fn(&str) -> bool) -> Option<String> {
         let mut first = None;
         for name in std::mem::take(&mut self.written) {

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 
-/// The facts of one domain XML. Absent elements are `None` or empty; libvirt's defaults are filled in by the methods.
+/// The facts of one domain XML. Absent elements are `None` or empty; libvirt's defaults are filled
+/// in by the methods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domain {
     /// `<name>`.
@@ -45,7 +46,8 @@ pub struct Domain {
     pub iothreads: Option<u32>,
     /// All iothread ids the guest has once libvirt filled in the missing ones.
     pub iothread_ids: Vec<IothreadId>,
-    /// Those that `<iothreadids>` lists or an `<iothreadsched>` names: the guest cannot be without them.
+    /// Those that `<iothreadids>` lists or an `<iothreadsched>` names: the guest cannot be without
+    /// them.
     pub iothreads_named: BTreeSet<IothreadId>,
     /// `<iothreadpin>`.
     pub iothreadpins: BTreeMap<IothreadId, CpuSet>,
@@ -73,7 +75,8 @@ pub struct Domain {
     pub memory_allocation: Option<String>,
     /// `<maxMemory>` or memory devices (`dimm`, `nvdimm`, `virtio-mem`) exist.
     pub memory_hotplug: bool,
-    /// Memory devices that take the guest's pages: `dimm` and `virtio-mem` without a page size of their own.
+    /// Memory devices that take the guest's pages: `dimm` and `virtio-mem` without a page size of
+    /// their own.
     pub memory_devices: Vec<MemoryDevice>,
     /// `<features><pmu state=>`.
     pub pmu: Option<bool>,
@@ -190,7 +193,8 @@ pub struct Disk {
     pub discard: Option<String>,
     /// `<driver queues=>`.
     pub queues: Option<String>,
-    /// `<driver iothread=>`, or a `<iothreads>` mapping below it (libvirt 10+) which counts as written by hand.
+    /// `<driver iothread=>`, or a `<iothreads>` mapping below it (libvirt 10+) which counts as
+    /// written by hand.
     pub iothread: Option<String>,
     /// It is such a mapping; an `iothread=` beside it is an error.
     pub iothread_mapping: bool,

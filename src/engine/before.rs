@@ -1,5 +1,5 @@
-//! What of virtfit's own is not what it was any more: changed by an administrator or by libvirt, or for a guest with
-//! another number of vCPUs.
+//! What of virtfit's own is not what it was any more: changed by an administrator or by libvirt, or
+//! for a guest with another number of vCPUs.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::types::idset::VcpuSet;
 use crate::types::plan::Scope;
 use crate::types::setting::{Target, Value};
 
-/// What somebody changed since virtfit wrote it. What they took out is asked for again, except on the way in, where
-/// nothing that is in force may change.
+/// What somebody changed since virtfit wrote it. What they took out is asked for again, except on
+/// the way in, where nothing that is in force may change.
 pub fn changed_by_hand(reverted: &Reverted, scope: Scope) -> BTreeSet<Target> {
     let there = |target: &&Target| scope == Scope::Incoming || !reverted.gone.contains(target);
     let targets = reverted.left.iter().map(|(target, _)| target);
@@ -40,9 +40,10 @@ pub fn is_for(shape: &Shape, domain: &Domain) -> bool {
     shown && (vcpus.is_empty() || vcpus == domain.all_vcpus())
 }
 
-/// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate in
-/// cpu/cpu.c): so it stands in the XML of a running guest, and of one that comes in. That CPU is part of the guest's
-/// ABI, the order of its features included, and the `host-model` virtfit wrote is no longer there.
+/// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate
+/// in cpu/cpu.c): so it stands in the XML of a running guest, and of one that comes in. That CPU is
+/// part of the guest's ABI, the order of its features included, and the `host-model` virtfit wrote
+/// is no longer there.
 pub fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
     let wrote = provenance.is_some_and(|provenance| {
         provenance

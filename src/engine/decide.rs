@@ -235,7 +235,8 @@ impl DecisionMaker<'_> {
     }
 }
 
-/// Says which vCPUs have no CPU of their own, though the profile asks for one, because an administrator pinned them elsewhere.
+/// Says which vCPUs have no CPU of their own, though the profile asks for one, because an
+/// administrator pinned them elsewhere.
 fn without_own(demanded: &Demanded, wishes: &EffectiveProfile, dedicated: &CpuSet) -> Option<String> {
     let (mut vcpus, mut cpus) = (VcpuSet::new(), CpuSet::new());
     for (vcpu, pin) in &demanded.kept_pins {

@@ -206,7 +206,8 @@ fn stay_with_memory(demand: &mut Demand, current: &Domain) {
     }
 }
 
-/// Pins an administrator wrote. What came from another host without provenance counts only if it is valid here.
+/// Pins an administrator wrote. What came from another host without provenance counts only if it is
+/// valid here.
 fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
     let Context {
         wishes,
@@ -244,7 +245,8 @@ fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
         .collect()
 }
 
-/// Threads a guest core must have, where that is decided: by the shape given before, or by a topology that stays.
+/// Threads a guest core must have, where that is decided: by the shape given before, or by a
+/// topology that stays.
 fn threads(context: &Context<'_>) -> Option<u32> {
     let Context {
         wishes,
@@ -324,8 +326,9 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
     }
 }
 
-/// What comes in with huge pages of a size this host has no mount for would fail to start. Its page size may change,
-/// but never with guest cells: that would change the migration stream (RAM block names depend on it).
+/// What comes in with huge pages of a size this host has no mount for would fail to start. Its page
+/// size may change, but never with guest cells: that would change the migration stream (RAM block
+/// names depend on it).
 fn page_size_changes(context: &Context<'_>) -> bool {
     let listed = context
         .current

@@ -156,7 +156,8 @@ impl EffectiveProfile {
     }
 }
 
-/// Whether the guest's instructions are not the host's. 32-bit guests of the same family are run, not emulated.
+/// Whether the guest's instructions are not the host's. 32-bit guests of the same family are run,
+/// not emulated.
 fn is_foreign(guest: &str, host: &str) -> bool {
     let family = |arch: &str| match arch {
         "i386" | "i486" | "i586" | "i686" | "x86_64" => "x86".to_string(),

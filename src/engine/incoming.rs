@@ -1,5 +1,5 @@
-//! What comes in by migration or restore carries another host's pins: those that are not valid here would make the start
-//! fail, so they do not count as an administrator's.
+//! What comes in by migration or restore carries another host's pins: those that are not valid here
+//! would make the start fail, so they do not count as an administrator's.
 
 use std::collections::BTreeSet;
 

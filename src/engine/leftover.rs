@@ -13,8 +13,9 @@ pub fn reason(guest: &str) -> String {
     format!("carries virtfit's settings though no rule matches: virtfit revert {guest}")
 }
 
-/// Takes pins, scheduling and memory binding out of XML that comes in, where they name CPUs or nodes that this host does not
-/// have: the guest would not start. Valid ones stay, for `prepare` to move the guest off them; so does all the guest sees.
+/// Takes pins, scheduling and memory binding out of XML that comes in, where they name CPUs or
+/// nodes that this host does not have: the guest would not start. Valid ones stay, for `prepare` to
+/// move the guest off them; so does all the guest sees.
 pub(super) fn without_foreign(
     text: &GuestText<'_>,
     host: &Host,

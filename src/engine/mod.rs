@@ -1,4 +1,5 @@
-//! The engine: a domain's XML and plain data in, a decision out. No clock, environment, file or libvirt.
+//! The engine: a domain's XML and plain data in, a decision out. No clock, environment, file or
+//! libvirt.
 //!
 //! The way of a decision, file by file:
 //!
@@ -69,9 +70,11 @@ pub struct Inputs<'a> {
     pub profile: Option<&'a str>,
     /// What of its earlier place stays.
     pub keep: Keep,
-    /// The pins it had before somebody redefined it without them; they count where it carries none of ours.
+    /// The pins it had before somebody redefined it without them; they count where it carries none
+    /// of ours.
     pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
-    /// It is starting from this very XML: strict memory in it is on its nodes already, and its CPUs have to be there too.
+    /// It is starting from this very XML: strict memory in it is on its nodes already, and its CPUs
+    /// have to be there too.
     pub bound: bool,
 }
 
@@ -168,7 +171,8 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
 pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let (document, current) = (&text.document, &text.guest.domain);
     panics::fault_point("decide", &current.name);
-    // What is virtfit's own cannot be told from an administrator's: the guest stays as it is, and its pins count as theirs.
+    // What is virtfit's own cannot be told from an administrator's: the guest stays as it is, and
+    // its pins count as theirs.
     let mut provenance = match &text.provenance {
         Ok(provenance) => provenance.clone(),
         Err(error) => return left_alone(error, current, inputs),

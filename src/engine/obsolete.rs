@@ -1,4 +1,5 @@
-//! What stays of an administrator's and this host has not: libvirt finds it only when the guest starts, and refuses.
+//! What stays of an administrator's and this host has not: libvirt finds it only when the guest
+//! starts, and refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +10,8 @@ use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plural;
 use crate::types::setting::{Setting, Target, Value};
 
-/// A reason for each pin and binding that names CPUs or nodes guests cannot have here and that nothing in `settings`
-/// takes the place of.
+/// A reason for each pin and binding that names CPUs or nodes guests cannot have here and that
+/// nothing in `settings` takes the place of.
 pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String> {
     let written: BTreeSet<&Target> = settings.iter().map(|setting| &setting.target).collect();
     let stays = |target: &Target| !written.contains(target);

@@ -1,5 +1,5 @@
-//! Where a guest's vCPUs and memory go: what stays of an earlier place and of an administrator's pins, the search, and what it
-//! is searched again with where that finds nothing.
+//! Where a guest's vCPUs and memory go: what stays of an earlier place and of an administrator's
+//! pins, the search, and what it is searched again with where that finds nothing.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ use crate::types::plural::counted;
 use crate::types::setting::{Target, Value};
 
 impl DecisionMaker<'_> {
-    /// The shape the guest was given by this profile. Another profile is another wish: it decides afresh, except on the
-    /// way in, where what the guest sees cannot change.
+    /// The shape the guest was given by this profile. Another profile is another wish: it decides
+    /// afresh, except on the way in, where what the guest sees cannot change.
     pub(super) fn shape(&self) -> Option<&rewrite::Shape> {
         let head = &self.provenance.as_ref()?.head;
         let same = head.profile == self.profile.name || self.inputs.scope == Scope::Incoming;
@@ -30,7 +30,8 @@ impl DecisionMaker<'_> {
         Some(&head.shape).filter(|shape| same && shape.threads > 0)
     }
 
-    /// The pins virtfit wrote and nobody changed since; for a guest without provenance those it had earlier.
+    /// The pins virtfit wrote and nobody changed since; for a guest without provenance those it had
+    /// earlier.
     pub(super) fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
         if self.reshaped || self.inputs.keep != Keep::Place {
             return BTreeMap::new();
@@ -51,7 +52,8 @@ impl DecisionMaker<'_> {
             .collect()
     }
 
-    /// Where an administrator said where vCPUs run, they run there: by their own pin, or floating in `vcpu@cpuset`.
+    /// Where an administrator said where vCPUs run, they run there: by their own pin, or floating
+    /// in `vcpu@cpuset`.
     pub(super) fn keep_pins(&self, placed: &mut Placed, demanded: &Demanded) {
         if let Some(cpuset) = &demanded.demand.within {
             placed
@@ -139,7 +141,8 @@ impl DecisionMaker<'_> {
         }
     }
 
-    /// The topology that mirrored the CPUs chosen when the guest got its shape, which a place has to mirror again.
+    /// The topology that mirrored the CPUs chosen when the guest got its shape, which a place has
+    /// to mirror again.
     fn mirrored(&self, wishes: &EffectiveProfile, demand: &Demand) -> Option<Topology> {
         let shape = self.shape()?;
         let mirrored = wishes.profile.topology == TopologyRule::Match
@@ -150,8 +153,9 @@ impl DecisionMaker<'_> {
             .filter(|shown| mirrored && shown.threads == shape.threads)
     }
 
-    /// For a running guest that virtfit fitted: only the page size it runs with. While it runs libvirt shows other
-    /// amounts of memory (rounded up to whole MiB) than the definition has, and other pages may be free than at its start.
+    /// For a running guest that virtfit fitted: only the page size it runs with. While it runs
+    /// libvirt shows other amounts of memory (rounded up to whole MiB) than the definition has, and
+    /// other pages may be free than at its start.
     fn with_its_pages(&self, demand: &Demand) -> Option<Demand> {
         if self.provenance.is_none() || !(self.current.running || self.inputs.facts.running) {
             return None;

@@ -1,4 +1,5 @@
-//! Places that look to a guest as its topology says: the shape is decided once, so a later place has to mirror it.
+//! Places that look to a guest as its topology says: the shape is decided once, so a later place
+//! has to mirror it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,15 +14,15 @@ use crate::types::idset::{CpuSet, NodeSet};
 /// Most choices of one node a package that are tried.
 const MOST_CHOICES: usize = 64;
 
-/// Whether a placement mirrors the topology a guest was given. One die is also what a guest is shown whose caches cannot
-/// be shown.
+/// Whether a placement mirrors the topology a guest was given. One die is also what a guest is
+/// shown whose caches cannot be shown.
 pub fn mirrors(host: &Host, placed: &Placed, shown: Topology, x86: bool) -> bool {
     let fresh = topology::topology(host, placed, x86);
     fresh.sockets == shown.sockets && (shown.dies == 1 || fresh.dies == shown.dies)
 }
 
-/// The best place that mirrors the topology, found by leaving of each last-level cache as many cores as a die has, and
-/// of the nodes those of one package, or one of each.
+/// The best place that mirrors the topology, found by leaving of each last-level cache as many
+/// cores as a die has, and of the nodes those of one package, or one of each.
 pub fn place(
     host: &Host,
     demand: &Demand,
@@ -44,7 +45,8 @@ pub fn place(
         .min_by(|a, b| a.key.cmp(&b.key))
 }
 
-/// Of each cache that has them the free CPUs of as many cores as a die has: a guest fills such caches whole.
+/// Of each cache that has them the free CPUs of as many cores as a die has: a guest fills such
+/// caches whole.
 fn whole_dies(host: &Host, demand: &Demand, supplies: &Supplies, shown: Topology) -> CpuSet {
     let supply = &supplies.now;
     let open = |core: &Core| -> Vec<_> {

@@ -71,7 +71,8 @@ impl Supplies {
         Self { now, empty }
     }
 
-    /// With floating vCPUs only in a `vcpu@cpuset` that is kept. Where nobody can float in it, it is left to itself.
+    /// With floating vCPUs only in a `vcpu@cpuset` that is kept. Where nobody can float in it, it
+    /// is left to itself.
     pub fn floating_within(mut self, cpuset: Option<&CpuSet>) -> Self {
         let Some(cpuset) = cpuset else { return self };
         for supply in [&mut self.now, &mut self.empty] {

@@ -130,7 +130,8 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
     Ok(support)
 }
 
-/// The fewest iothreads a guest can have: all that are listed, scheduled or in a mapping, none of which virtfit takes out.
+/// The fewest iothreads a guest can have: all that are listed, scheduled or in a mapping, none of
+/// which virtfit takes out.
 pub fn least_iothreads(domain: &Domain) -> u32 {
     let disks = domain
         .disks
@@ -153,7 +154,8 @@ pub fn least_iothreads(domain: &Domain) -> u32 {
     last.map_or(0, |index| index as u32 + 1)
 }
 
-/// Ids of so many iothreads: those that are listed, then the lowest free ones, as libvirt gives them.
+/// Ids of so many iothreads: those that are listed, then the lowest free ones, as libvirt gives
+/// them.
 fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
     let mut ids: Vec<IothreadId> = domain.iothread_ids.iter().copied().take(count as usize).collect();
     let mut taken: BTreeSet<IothreadId> = ids.iter().copied().collect();
@@ -227,7 +229,8 @@ fn own(context: &Context<'_>) -> Result<CpuSet, EngineError> {
     Ok(unisolated(host, cpus))
 }
 
-/// A mask of several CPUs has no isolated one in it: the kernel does not balance there. Only isolated ones: the first.
+/// A mask of several CPUs has no isolated one in it: the kernel does not balance there. Only
+/// isolated ones: the first.
 fn unisolated(host: &Host, cpus: CpuSet) -> CpuSet {
     if cpus.len() <= 1 {
         return cpus;

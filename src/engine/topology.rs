@@ -6,8 +6,9 @@ use crate::placement::Placed;
 
 /// Sockets, dies, cores and threads that mirror a placement in which every vCPU has one CPU.
 ///
-/// Sockets mirror host packages when all cells are equal; dies mirror last-level caches (that is how QEMU shows an L3,
-/// x86 only) when each holds equally many cores. What cannot be shown truthfully is shown as one.
+/// Sockets mirror host packages when all cells are equal; dies mirror last-level caches (that is
+/// how QEMU shows an L3, x86 only) when each holds equally many cores. What cannot be shown
+/// truthfully is shown as one.
 pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
     let threads = placed.threads.max(1);
     let cores: Vec<_> = placed
@@ -43,7 +44,8 @@ pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
     }
 }
 
-/// The same for a placement in which some vCPUs float: only packages can be shown, as siblings and caches change.
+/// The same for a placement in which some vCPUs float: only packages can be shown, as siblings and
+/// caches change.
 pub fn packages(host: &Host, placed: &Placed) -> Topology {
     let all = placed.vcpus.len() as u32;
     let packages: Vec<u32> = placed

@@ -17,7 +17,8 @@ use crate::types::setting::Target;
 pub struct OwnClaims {
     /// CPUs of its pins, as the ledger counts them.
     pub cpus: CpuSet,
-    /// Of those the ones of pins of its threads, without `vcpu@cpuset`, and what is withheld for it.
+    /// Of those the ones of pins of its threads, without `vcpu@cpuset`, and what is withheld for
+    /// it.
     pub pinned: CpuSet,
     /// Siblings its provenance withholds, as far as its pins confirm that.
     pub withheld: CpuSet,
@@ -110,9 +111,10 @@ impl OwnClaims {
         }
     }
 
-    /// Returns the memory as a reservation has it: huge pages, and small pages that are bound to nodes, one piece for each node and
-    /// page size. Where memory may come from several nodes, huge pages count on each of them, as those of a starting guest do;
-    /// small ones are spread alike. Nodes this host has not are left out: an XML of some bytes may name thousands.
+    /// Returns the memory as a reservation has it: huge pages, and small pages that are bound to
+    /// nodes, one piece for each node and page size. Where memory may come from several nodes, huge
+    /// pages count on each of them, as those of a starting guest do; small ones are spread alike.
+    /// Nodes this host has not are left out: an XML of some bytes may name thousands.
     pub fn reserved_memory(&self) -> Vec<ReservedMemory> {
         let mut reserved: BTreeMap<(Option<NodeId>, Option<KiB>), u64> = BTreeMap::new();
         let mut add = |node: Option<NodeId>, page: Option<KiB>, kib: u64| {
@@ -143,8 +145,9 @@ impl OwnClaims {
     }
 }
 
-/// Whether the huge pages and strictly bound memory that an XML asks for are there. They are taken as it says, whatever
-/// the policy would rather have, so QEMU would fail. For any nodes that pieces share, what fits on them together.
+/// Whether the huge pages and strictly bound memory that an XML asks for are there. They are taken
+/// as it says, whatever the policy would rather have, so QEMU would fail. For any nodes that pieces
+/// share, what fits on them together.
 pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
     let domain = &guest.domain;
     let strict = |mode: &str| matches!(mode, "strict" | "restrictive");

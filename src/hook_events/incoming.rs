@@ -1,5 +1,5 @@
-//! `migrate begin`, `restore begin`: what is printed becomes the domain's XML. What it will hold is reserved for the moments
-//! until its `prepare`, which has that XML on its stdin and makes it firm.
+//! `migrate begin`, `restore begin`: what is printed becomes the domain's XML. What it will hold is
+//! reserved for the moments until its `prepare`, which has that XML on its stdin and makes it firm.
 
 use crate::engine::{Decision, EngineError};
 use crate::hook_events::claims::OwnClaims;

@@ -1,5 +1,5 @@
-//! Settings of virtfit's in guests that no rule matches: renamed or cloned guests, guests whose rule was narrowed, snapshots, and
-//! guests from a host with other rules.
+//! Settings of virtfit's in guests that no rule matches: renamed or cloned guests, guests whose
+//! rule was narrowed, snapshots, and guests from a host with other rules.
 //!
 //! ```text
 //! definition          left as it is; plan, status and log name the guest until it is reverted
@@ -19,8 +19,8 @@ use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::setting::Target;
 
-/// Returns where the threads go that virtfit pinned once: vCPUs, and what shares dedicated CPUs with them, to shared CPUs that
-/// nobody holds. Pins that somebody else wrote stay.
+/// Returns where the threads go that virtfit pinned once: vCPUs, and what shares dedicated CPUs
+/// with them, to shared CPUs that nobody holds. Pins that somebody else wrote stay.
 pub fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
     let mut pins = ReservedPins::default();
     let open = open(view, guest, taken);
@@ -76,7 +76,8 @@ pub fn nodes(guest: &GuestXml) -> NodeSet {
         .fold(NodeSet::new(), |all, uses| all.union(&uses.nodes))
 }
 
-/// Returns the guest as if virtfit's pins floated: what an administrator pinned holds, the rest does not.
+/// Returns the guest as if virtfit's pins floated: what an administrator pinned holds, the rest
+/// does not.
 pub fn without_ours(guest: &GuestXml) -> GuestXml {
     let mut guest = guest.clone();
     guest.floating.extend(guest.ours.iter().cloned());

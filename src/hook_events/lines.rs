@@ -4,7 +4,8 @@ use crate::types::plan;
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::plural::counted;
 
-/// Returns what a plan comes to in one line: `db: tuned by fit, 12 changes`; with an administrator's pins that stay.
+/// Returns what a plan comes to in one line: `db: tuned by fit, 12 changes`; with an
+/// administrator's pins that stay.
 pub fn summary(plan: &Plan) -> String {
     let mut line = verdict(plan);
     let pins = plan.kept_pins();

@@ -1,5 +1,6 @@
-//! The doors libvirt's qemu hook opens: what each operation comes to, in whichever process it is worked out (the daemon, or
-//! `virtfit hook` without one). `docs/design.md` section 1 has the table.
+//! The doors libvirt's qemu hook opens: what each operation comes to, in whichever process it is
+//! worked out (the daemon, or `virtfit hook` without one). `docs/design.md` section 1 has the
+//! table.
 //!
 //! ```text
 //! operation   what an operation asks for
@@ -10,8 +11,8 @@
 //! reconnect   a restarted libvirt has the guest again
 //! ```
 //!
-//! Nothing here calls libvirt or waits for anybody who does, and nothing here fails: what is broken or late is an
-//! [`Outcome`] that lets the guest go on (`docs/design.md` section 7).
+//! Nothing here calls libvirt or waits for anybody who does, and nothing here fails: what is broken
+//! or late is an [`Outcome`] that lets the guest go on (`docs/design.md` section 7).
 
 pub mod claims;
 pub mod incoming;
@@ -87,7 +88,8 @@ pub struct Outcome {
     pub reserved: Option<CpuSet>,
     /// What the engine said; `None` where it was not asked or is broken.
     pub verdict: Option<Verdict>,
-    /// It starts with other pins than it is to have: they are in its reservation, and in none of its XML.
+    /// It starts with other pins than it is to have: they are in its reservation, and in none of
+    /// its XML.
     pub moved: bool,
     /// It was kept from starting: its definition is to be looked at again after its `release`.
     pub vetoed: bool,
@@ -97,8 +99,8 @@ pub struct Outcome {
 
 /// What decisions are made from.
 pub trait Source {
-    /// Policy, host and ledger as they are now. Asked again where another guest was quicker: what it took has to be in the
-    /// ledger then.
+    /// Policy, host and ledger as they are now. Asked again where another guest was quicker: what
+    /// it took has to be in the ledger then.
     ///
     /// # Errors
     /// Why there is none, for people.
@@ -128,8 +130,8 @@ pub trait Source {
         promises::glance(root, now)
     }
 
-    /// Whether who runs and what is reserved is known to be what the view says, asked under the lock: then a glance tells
-    /// nothing new.
+    /// Whether who runs and what is reserved is known to be what the view says, asked under the
+    /// lock: then a glance tells nothing new.
     fn is_as_it_was(&self, _view: &Snapshot) -> bool {
         false
     }
@@ -137,7 +139,8 @@ pub trait Source {
 
 /// What a call is answered with.
 pub struct Context<'a> {
-    /// What decisions are made from. `release` and `reconnect` ask for no view: they have to work with a broken policy, too.
+    /// What decisions are made from. `release` and `reconnect` ask for no view: they have to work
+    /// with a broken policy, too.
     pub source: &'a dyn Source,
     /// Where reservations are written.
     pub store: &'a Store,
@@ -149,11 +152,13 @@ pub struct Context<'a> {
     pub daemon: bool,
 }
 
-/// How long after its deadline a decision may still mark a guest as undecided: what waits for the lock notices only then.
+/// How long after its deadline a decision may still mark a guest as undecided: what waits for the
+/// lock notices only then.
 const GRACE: Duration = Duration::from_millis(20);
 
 impl Context<'_> {
-    /// Whoever asked has given up, and another process has decided in place of this one: nothing may be changed any more.
+    /// Whoever asked has given up, and another process has decided in place of this one: nothing
+    /// may be changed any more.
     fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
@@ -164,7 +169,8 @@ const NO: u8 = 3;
 /// Exit code of a guest that may not start undecided.
 const BROKEN: u8 = 1;
 
-/// Answers one call. A bug met on the way leaves the guest undecided, as anything does that is broken.
+/// Answers one call. A bug met on the way leaves the guest undecided, as anything does that is
+/// broken.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     let answered = guarded(|| match call.action() {
         HookAction::Prepare => prepare::answer(call, context),
@@ -187,8 +193,9 @@ fn give_up(call: &Call, context: &Context<'_>, guest: Option<&GuestXml>, why: &s
     undecided(call, guest, why, store, context.now)
 }
 
-/// Where nothing could be decided: the guest goes on and is marked, but one that is about to start and says itself that it
-/// shall not run without its placement. `guest` is its XML, as far as that could be read.
+/// Where nothing could be decided: the guest goes on and is marked, but one that is about to start
+/// and says itself that it shall not run without its placement. `guest` is its XML, as far as that
+/// could be read.
 pub fn undecided(
     call: &Call,
     guest: Option<&GuestXml>,

@@ -1,6 +1,6 @@
-//! `prepare begin`: a guest is about to start with the XML it has. libvirt throws away what is printed here; what counts
-//! is that the guest's CPUs and memory are its own from now on, and the veto. The cases (a), (b), (c) are those of
-//! `docs/design.md` section 2.
+//! `prepare begin`: a guest is about to start with the XML it has. libvirt throws away what is
+//! printed here; what counts is that the guest's CPUs and memory are its own from now on, and the
+//! veto. The cases (a), (b), (c) are those of `docs/design.md` section 2.
 
 use std::sync::Arc;
 
@@ -191,7 +191,8 @@ impl Start<'_> {
                 return Ok(self.veto(&self.plan.reasons));
             }
             return Ok(match place.filter(|place| self.agrees(place)) {
-                // Its vCPUs are where they should be; an isolated emulator or iothread may still lack its CPU.
+                // Its vCPUs are where they should be; an isolated emulator or iothread may still
+                // lack its CPU.
                 Some(place) if !place.dedicated.is_subset(&self.own.cpus) => {
                     self.place(place, "its XML lacks some of them")
                 }
@@ -268,7 +269,8 @@ impl Start<'_> {
         Fate::Admit { want, told }
     }
 
-    /// No rule matches the guest, which carries virtfit's settings: virtfit's pins hold nothing, an administrator's do.
+    /// No rule matches the guest, which carries virtfit's settings: virtfit's pins hold nothing, an
+    /// administrator's do.
     fn leftover(&self) -> Fate {
         let others = OwnClaims::of(self.view, &leftover::without_ours(self.guest));
         let cpus = others.free(self.taken);

@@ -1,5 +1,6 @@
-//! `reconnect begin`: libvirt was restarted and has found a guest that runs. Its reservation goes to the new daemon, or it
-//! would be void as soon as the status file cannot be read. Always exits 0: anything else kills the guest.
+//! `reconnect begin`: libvirt was restarted and has found a guest that runs. Its reservation goes
+//! to the new daemon, or it would be void as soon as the status file cannot be read. Always exits
+//! 0: anything else kills the guest.
 
 use crate::hook_events::{Answer, Call, Context, Outcome};
 use crate::host::libvirt_process;

@@ -1,5 +1,5 @@
-//! `release end`: a guest is gone, or its start came to nothing. Works with a broken policy and a held lock: removing
-//! files only frees.
+//! `release end`: a guest is gone, or its start came to nothing. Works with a broken policy and a
+//! held lock: removing files only frees.
 
 use crate::hook_events::{Answer, Call, Context, Outcome};
 use crate::ledger::store::{Store, StoreError};

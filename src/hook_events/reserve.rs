@@ -1,7 +1,8 @@
 //! Writes a decision down: under the lock, if what it was made from is still so.
 //!
-//! Where another guest was quicker, the lock is kept and the decision made again under it: nobody can be quicker then. So each
-//! guest is decided on twice at most, however many start at once, and mostly nothing is computed under the lock.
+//! Where another guest was quicker, the lock is kept and the decision made again under it: nobody
+//! can be quicker then. So each guest is decided on twice at most, however many start at once, and
+//! mostly nothing is computed under the lock.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -53,9 +54,9 @@ impl Want {
     }
 }
 
-/// Writes what was decided from `view`, unless what it was decided from is no longer so; with `held`, the view was read under
-/// that lock. For `tentative` it is void after [`reservation::TENTATIVE_SECONDS`]. Nothing wanted: what the guest had is taken
-/// back.
+/// Writes what was decided from `view`, unless what it was decided from is no longer so; with
+/// `held`, the view was read under that lock. For `tentative` it is void after
+/// [`reservation::TENTATIVE_SECONDS`]. Nothing wanted: what the guest had is taken back.
 ///
 /// # Errors
 /// The lock was not to be had in time, or the file cannot be written.
@@ -95,7 +96,8 @@ pub fn reserve<'s>(
         written_at: now,
         pins: want.pins.clone(),
     };
-    // What was decided under the lock needs no second look: whoever reserves something needs the lock.
+    // What was decided under the lock needs no second look: whoever reserves something needs the
+    // lock.
     let (locked, is_sure) = match held {
         Some(locked) => (locked, true),
         None => (store.lock(context.deadline)?, false),
@@ -116,7 +118,8 @@ pub fn reserve<'s>(
     Ok(Reserved::Done)
 }
 
-/// Whether something that was not there when it was decided is in the way now. What went meanwhile is not.
+/// Whether something that was not there when it was decided is in the way now. What went meanwhile
+/// is not.
 fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) -> bool {
     let reading = &view.reading;
     let promised: BTreeSet<&str> = glance

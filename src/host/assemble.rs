@@ -1,8 +1,9 @@
 //! One host out of two tellers: hwloc's structure, and the kernel's own word on state. Pure.
 //!
-//! hwloc decides what is a core, package, die and cache: it knows the quirks of dozens of machines (AMD modules whose
-//! "siblings" are cores, POWER, s390). The kernel decides what is state or accounting: which CPUs are online, which
-//! node a CPU is counted to, sizes, pools; where both speak of these, the kernel's word is taken.
+//! hwloc decides what is a core, package, die and cache: it knows the quirks of dozens of machines
+//! (AMD modules whose "siblings" are cores, POWER, s390). The kernel decides what is state or
+//! accounting: which CPUs are online, which node a CPU is counted to, sizes, pools; where both
+//! speak of these, the kernel's word is taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,7 +132,8 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
 
 /// Leaves online threads only; returns the CPUs that are present but offline.
 ///
-/// An overlay takes CPUs away that the root says are offline, but not those it does not have at all.
+/// An overlay takes CPUs away that the root says are offline, but not those it does not have at
+/// all.
 fn keep_online(threads: &mut Vec<Thread>, unseen: &CpuSet, cpus: &CpuState, frame: Frame) -> CpuSet {
     let all: CpuSet = threads.iter().map(|thread| thread.cpu).collect();
     let told_offline = cpus.present_offline();
@@ -167,7 +169,8 @@ fn settle_nodes(threads: &mut [Thread], known: &mut BTreeSet<NodeId>, nodes: &BT
     }
 }
 
-/// Groups threads into cores, and cores into last-level caches. All numbering follows the lowest CPU.
+/// Groups threads into cores, and cores into last-level caches. All numbering follows the lowest
+/// CPU.
 fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
     // A core over two nodes (fake NUMA, broken firmware) is two: a core has one node.
     let mut groups: BTreeMap<(usize, NodeId), Vec<&Thread>> = BTreeMap::new();
@@ -228,9 +231,10 @@ fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
 
 /// What tells last-level caches apart.
 ///
-/// The highest data or unified cache of a core counts if it is a level 3 or shared by cores. A private L2 as the
-/// highest one (virtual machines, arm64 servers whose system cache the kernel does not know) says nothing of which
-/// cores are near each other; such cores share one of their own node and package.
+/// The highest data or unified cache of a core counts if it is a level 3 or shared by cores. A
+/// private L2 as the highest one (virtual machines, arm64 servers whose system cache the kernel
+/// does not know) says nothing of which cores are near each other; such cores share one of their
+/// own node and package.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum LlcKey {
     Cache(u64),

@@ -1,7 +1,9 @@
-//! What libvirt and the cgroup it puts guests in allow: CPUs, memory nodes, real-time scheduling, locked memory.
+//! What libvirt and the cgroup it puts guests in allow: CPUs, memory nodes, real-time scheduling,
+//! locked memory.
 //!
 //! libvirt's default partition is `/machine` (`machine.slice` under systemd). Kernel:
-//! `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/cpusets.rst`, `scheduler/sched-rt-group.rst`.
+//! `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/cpusets.rst`,
+//! `scheduler/sched-rt-group.rst`.
 
 use crate::hostfs::HostFs;
 use crate::types::ids::Id;
@@ -31,13 +33,14 @@ pub(super) fn read(root: &HostFs) -> Result<GuestLimits, HostError> {
     })
 }
 
-/// How long real-time tasks may run. Not to be read often: on a recent kernel (seen on 6.18, `kernel/sched/rt.c`, `sched_rt_handler`)
-/// a mere reader has it build all scheduling domains anew.
+/// How long real-time tasks may run. Not to be read often: on a recent kernel (seen on 6.18,
+/// `kernel/sched/rt.c`, `sched_rt_handler`) a mere reader has it build all scheduling domains anew.
 pub(super) fn rt_runtime_us(root: &HostFs) -> Result<Option<i64>, HostError> {
     kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")
 }
 
-/// The groups that may limit guests, the nearest first, with the names of their files around `cpus` or `mems`.
+/// The groups that may limit guests, the nearest first, with the names of their files around `cpus`
+/// or `mems`.
 fn groups(root: &HostFs) -> Vec<(String, &'static [(&'static str, &'static str)])> {
     let unified: &[_] = &[("cpuset.", ".effective")];
     let old: &[_] = &[("cpuset.effective_", ""), ("cpuset.", "")];
@@ -56,7 +59,8 @@ fn groups(root: &HostFs) -> Vec<(String, &'static [(&'static str, &'static str)]
     groups
 }
 
-/// Whether a hierarchy is there. Hierarchies come with mounts: whoever keeps what was read looks at those.
+/// Whether a hierarchy is there. Hierarchies come with mounts: whoever keeps what was read looks at
+/// those.
 fn is_mounted(root: &HostFs, path: &str) -> bool {
     root.unnoted().exists(path)
 }
@@ -78,8 +82,8 @@ fn cpuset<T: Id>(
     Ok(None)
 }
 
-/// With cgroup v1 and `CONFIG_RT_GROUP_SCHED` a group has real-time time only if it was given some; a new one (also
-/// `machine.slice` before the first guest) has none.
+/// With cgroup v1 and `CONFIG_RT_GROUP_SCHED` a group has real-time time only if it was given some;
+/// a new one (also `machine.slice` before the first guest) has none.
 fn rt_allowed(root: &HostFs) -> Result<bool, HostError> {
     for controller in ["cpu,cpuacct", "cpu"] {
         if !is_mounted(root, &format!("{BASE}/{controller}")) {

@@ -1,6 +1,8 @@
-//! The state of the CPUs: online, present, isolated, tickless, and of which kind. From `/sys/devices`.
+//! The state of the CPUs: online, present, isolated, tickless, and of which kind. From
+//! `/sys/devices`.
 //!
-//! Kernel: `Documentation/ABI/testing/sysfs-devices-system-cpu`, `Documentation/admin-guide/cputopology.rst`.
+//! Kernel: `Documentation/ABI/testing/sysfs-devices-system-cpu`,
+//! `Documentation/admin-guide/cputopology.rst`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,7 +70,8 @@ pub(super) fn any(root: &HostFs) -> Result<bool, HostError> {
     Ok(cpuinfo.is_some_and(|text| text.lines().any(|line| line.starts_with("processor"))))
 }
 
-/// Hybrid kinds: x86's perf devices name them (`cpu_core` is the fast one), arm64 gives each CPU a capacity.
+/// Hybrid kinds: x86's perf devices name them (`cpu_core` is the fast one), arm64 gives each CPU a
+/// capacity.
 fn kinds(root: &HostFs) -> Result<BTreeMap<HostCpu, u32>, HostError> {
     let mut kinds = BTreeMap::new();
     let mut rank = 0;

@@ -9,8 +9,8 @@ use crate::xml::tree::{Document, Element};
 
 use crate::host::{Host, pci};
 
-/// Each passed-through device by what a person calls it, and its node; `None`: on no node, or not known. Interfaces
-/// of networks that hand out no host devices are not listed.
+/// Each passed-through device by what a person calls it, and its node; `None`: on no node, or not
+/// known. Interfaces of networks that hand out no host devices are not listed.
 pub fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
     let mut nodes = Vec::new();
     for device in &domain.passthrough {
@@ -55,8 +55,8 @@ fn mdev_node(root: &HostFs, host: &Host, uuid: &str) -> Option<NodeId> {
     })
 }
 
-/// The node of a network's host devices: the outer `None` is a network without them. A pool over several nodes has
-/// no node: which device the guest gets is only known when it starts.
+/// The node of a network's host devices: the outer `None` is a network without them. A pool over
+/// several nodes has no node: which device the guest gets is only known when it starts.
 fn network_node(root: &HostFs, host: &Host, name: &str) -> Option<Option<NodeId>> {
     if !file_name(name) {
         return None;
@@ -88,7 +88,8 @@ fn interface_node(root: &HostFs, pf: Element<'_>) -> Option<NodeId> {
     pci::numa_node(root, &format!("/sys/class/net/{name}/device"))
 }
 
-/// `<address type='pci' domain='0x0000' bus='0x3b' slot='0x00' function='0x0'/>` as sysfs writes it.
+/// `<address type='pci' domain='0x0000' bus='0x3b' slot='0x00' function='0x0'/>` as sysfs writes
+/// it.
 fn address_of(address: Element<'_>) -> Option<String> {
     let part = |name: &str| {
         let value = address.attr(name)?;

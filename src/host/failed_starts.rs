@@ -1,6 +1,8 @@
-//! Starts that failed right after virtfit changed a guest, as the daemon remembers them. Only `daemon/starts.rs` writes the file.
+//! Starts that failed right after virtfit changed a guest, as the daemon remembers them. Only
+//! `daemon/starts.rs` writes the file.
 //!
-//! Part of the host, because decisions are made from the file's text: what did not start with the host's CPU is not given that CPU again.
+//! Part of the host, because decisions are made from the file's text: what did not start with the
+//! host's CPU is not given that CPU again.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +21,8 @@ pub const NAME: &str = "failed-starts.json";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailedStarts {
-    /// Kernel, CPU, QEMU and libvirt that the starts failed with. The daemon forgets all failures once any of them is another.
+    /// Kernel, CPU, QEMU and libvirt that the starts failed with. The daemon forgets all failures
+    /// once any of them is another.
     pub with: String,
     /// QEMU's program, which `with` tells the size and time of.
     pub emulator: String,
@@ -59,8 +62,8 @@ impl FailedStarts {
 
     /// Tells why a guest is not given this CPU mode. `given`: virtfit gave it one before.
     ///
-    /// What is known of the host counts only for guests that get the mode anew and list no CPU features of their own, as with a
-    /// feature less the same host may start them.
+    /// What is known of the host counts only for guests that get the mode anew and list no CPU
+    /// features of their own, as with a feature less the same host may start them.
     pub fn cpu_mode(&self, domain: &Domain, mode: CpuMode, given: bool) -> Option<String> {
         let own = self.guests.get(&domain.uuid.to_ascii_lowercase());
         if let Some(why) = own.and_then(|guest| guest.cpu.as_ref()) {

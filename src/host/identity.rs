@@ -1,4 +1,5 @@
-//! CPU vendor and architecture, from the shape of `/proc/cpuinfo`: each architecture's kernel prints its own.
+//! CPU vendor and architecture, from the shape of `/proc/cpuinfo`: each architecture's kernel
+//! prints its own.
 
 use crate::hostfs::HostFs;
 
@@ -89,8 +90,8 @@ fn of_cpuinfo(text: &str) -> Identity {
     Identity::default()
 }
 
-/// The vendor of an arm64 CPU by its implementer code (kernel: `arch/arm64/include/asm/cputype.h`), named as libvirt
-/// names it; another code is given as it is.
+/// The vendor of an arm64 CPU by its implementer code (kernel: `arch/arm64/include/asm/cputype.h`),
+/// named as libvirt names it; another code is given as it is.
 pub(super) fn arm_vendor(implementer: &str) -> String {
     match implementer {
         "0x41" => "ARM",

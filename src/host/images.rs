@@ -12,8 +12,8 @@ use crate::host::kernel;
 use crate::host::mounts;
 use crate::host::mounts::Mount;
 
-/// The images of a guest's file and block disks, by target name. Other disks (network, volume, nvme, vhost-user,
-/// vdpa) and drives without a medium are absent.
+/// The images of a guest's file and block disks, by target name. Other disks (network, volume,
+/// nvme, vhost-user, vdpa) and drives without a medium are absent.
 pub fn image_facts(root: &HostFs, domain: &Domain) -> BTreeMap<String, ImageFacts> {
     let mounts = match mounts::read(root) {
         Ok(mounts) => mounts.unwrap_or_default(),
@@ -32,7 +32,8 @@ pub fn image_facts(root: &HostFs, domain: &Domain) -> BTreeMap<String, ImageFact
 fn facts(root: &HostFs, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
     let source = disk.source.as_deref().filter(|source| !source.is_empty())?;
     match disk.kind.as_str() {
-        // Also where it is not there now (an inactive volume): QEMU takes nothing but a device for it.
+        // Also where it is not there now (an inactive volume): QEMU takes nothing but a device for
+        // it.
         "block" => Some(ImageFacts::Block),
         // libvirt's default.
         "file" | "" => Some(file(root, mounts, source)),
@@ -71,12 +72,13 @@ fn file(root: &HostFs, mounts: &[Mount], source: &str) -> ImageFacts {
     }
 }
 
-/// Whether a filesystem type is known to do `O_DIRECT` itself, so that `io=native` is really asynchronous.
+/// Whether a filesystem type is known to do `O_DIRECT` itself, so that `io=native` is really
+/// asynchronous.
 ///
-/// Those of the kernel with a direct I/O path of their own, and the cluster filesystems that document one. Not: tmpfs
-/// (takes the flag since 6.6, but caches all the same; refuses it before), overlay, ecryptfs, 9p, fuse and cifs
-/// (depends on what is below or on mount options). ZFS does it since 2.3; before, it takes the flag and ignores it,
-/// or refuses.
+/// Those of the kernel with a direct I/O path of their own, and the cluster filesystems that
+/// document one. Not: tmpfs (takes the flag since 6.6, but caches all the same; refuses it before),
+/// overlay, ecryptfs, 9p, fuse and cifs (depends on what is below or on mount options). ZFS does it
+/// since 2.3; before, it takes the flag and ignores it, or refuses.
 fn takes_o_direct(root: &HostFs, fstype: &str) -> bool {
     const DIRECT: [&str; 18] = [
         "bcachefs", "btrfs", "ceph", "exfat", "ext2", "ext3", "ext4", "f2fs", "gfs2", "gpfs", "jfs",

@@ -1,11 +1,13 @@
-//! The host's structure in a file, for hooks that find no daemon: hwloc reads a host of 4,096 CPUs in seconds, and a hook has one.
+//! The host's structure in a file, for hooks that find no daemon: hwloc reads a host of 4,096 CPUs
+//! in seconds, and a hook has one.
 //!
 //! ```text
 //! /run/virtfit/host   virtfit-host 1 PROGRAM BOOT DIGEST\n, then JSON: what tells that the host is another one now, and the host
 //! ```
-//! Written whole, 0600, by whoever read the host as root: the daemon, `virtfit`, a hook. What is not exactly so is absent: a file of
-//! another user or that others may write, of another version or program, of an earlier boot, cut off, changed, or of a host that
-//! contradicts itself. What may have changed since is for [`crate::host::cached`] to look at.
+//! Written whole, 0600, by whoever read the host as root: the daemon, `virtfit`, a hook. What is
+//! not exactly so is absent: a file of another user or that others may write, of another version or
+//! program, of an earlier boot, cut off, changed, or of a host that contradicts itself. What may
+//! have changed since is for [`crate::host::cached`] to look at.
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
@@ -30,7 +32,8 @@ const NAME: &str = "host";
 /// The largest that is read, in bytes: a host of 16,384 CPUs takes about 2 MiB.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Writes a host and what tells that it is another one; what cannot be written is left out, with a word in the debug log.
+/// Writes a host and what tells that it is another one; what cannot be written is left out, with a
+/// word in the debug log.
 pub fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
     let Some(head) = head(root) else {
         return;
@@ -81,7 +84,8 @@ fn text(root: &HostFs) -> Option<String> {
     Some(text)
 }
 
-/// `true` for a host that placement can work with: indices exist, each CPU is in one core, each core on a node.
+/// `true` for a host that placement can work with: indices exist, each CPU is in one core, each
+/// core on a node.
 fn is_sound(host: &Host) -> bool {
     let mut seen = CpuSet::new();
     let mut count = 0;

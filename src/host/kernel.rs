@@ -7,7 +7,8 @@ use crate::types::idset::IdSet;
 
 use crate::host::error::HostError;
 
-/// The text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them) are replaced.
+/// The text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them) are
+/// replaced.
 pub(super) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostError> {
     let bytes = optional(root.read_bytes(path))?;
     Ok(bytes.map(|bytes| {
@@ -19,7 +20,8 @@ pub(super) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostErro
 
 /// A cpulist; `None` where there is no such file.
 ///
-/// `(null)` is the empty list: `nohz_full` says so on kernels before 6.2 where the option is not set.
+/// `(null)` is the empty list: `nohz_full` says so on kernels before 6.2 where the option is not
+/// set.
 pub(super) fn list<T: Id>(root: &HostFs, path: &str) -> Result<Option<IdSet<T>>, HostError> {
     match text(root, path)? {
         None => Ok(None),
@@ -49,8 +51,9 @@ pub(super) fn number<N: std::str::FromStr>(root: &HostFs, path: &str) -> Result<
     }
 }
 
-/// The amount after `key:` in a table like `/proc/meminfo`, or `/sys/devices/system/node/node0/meminfo` with its
-/// `Node 0` before each key. In KiB, as the kernel prints it.
+/// The amount after `key:` in a table like `/proc/meminfo`, or
+/// `/sys/devices/system/node/node0/meminfo` with its `Node 0` before each key. In KiB, as the
+/// kernel prints it.
 pub(super) fn meminfo(text: &str, key: &str) -> Option<KiB> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;

@@ -1,4 +1,5 @@
-//! libvirt's daemon, seen from outside: whether it runs, and in which process. Nothing here talks to it.
+//! libvirt's daemon, seen from outside: whether it runs, and in which process. Nothing here talks
+//! to it.
 //!
 //! ```text
 //! /run/libvirt/qemu/driver.pid                       the QEMU driver's own; written before it loads any definition
@@ -6,10 +7,12 @@
 //! /run/libvirt/virtqemud.pid, …/libvirtd.pid         the same, where it is started with -p
 //! ```
 //! Two questions, two answers:
-//! - **Does the driver run?** It holds a write lock (`fcntl`) on its pid file as long as it lives (`virPidFileAcquirePath`). The
-//!   lock tells, whatever number stands in the file and in whichever PID namespace it was written: [`driver_runs`].
-//! - **Which process is it?** The numbers in the pid files tell. A file may be left over, its number another program's by now: it
-//!   counts only where the process has a daemon's name: [`running`].
+//! - **Does the driver run?** It holds a write lock (`fcntl`) on its pid file as long as it lives
+//!   (`virPidFileAcquirePath`). The lock tells, whatever number stands in the file and in whichever
+//!   PID namespace it was written: [`driver_runs`].
+//! - **Which process is it?** The numbers in the pid files tell. A file may be left over, its
+//!   number another program's by now: it counts only where the process has a daemon's name:
+//!   [`running`].
 
 use std::fs::File;
 
@@ -62,7 +65,8 @@ pub fn running(root: &HostFs) -> Vec<Process> {
     found
 }
 
-/// A process's name. The kernel has it in both files; a host that was copied may have one of them alone.
+/// A process's name. The kernel has it in both files; a host that was copied may have one of them
+/// alone.
 fn name_of(root: &HostFs, pid: u32) -> Option<String> {
     if let Ok(comm) = root.read(format!("/proc/{pid}/comm")) {
         return Some(comm.trim().to_string());
@@ -82,7 +86,8 @@ pub fn driver_runs(root: &HostFs) -> bool {
     asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
-/// The text of the driver's pid file, whether it runs or not: another one where it is another driver. Empty without one.
+/// The text of the driver's pid file, whether it runs or not: another one where it is another
+/// driver. Empty without one.
 pub fn driver_text(root: &HostFs) -> String {
     root.read(DRIVER_PID_FILE).unwrap_or_default()
 }

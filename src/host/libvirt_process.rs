@@ -28,8 +28,9 @@ pub enum Daemon {
     StartedAt(u64),
 }
 
-/// Field 22 of `/proc/PID/stat` (`proc(5)`): when the process started, in clock ticks since boot. The command name in
-/// field 2 may contain spaces and parentheses, so fields are counted from its last `)`.
+/// Field 22 of `/proc/PID/stat` (`proc(5)`): when the process started, in clock ticks since boot.
+/// The command name in field 2 may contain spaces and parentheses, so fields are counted from its
+/// last `)`.
 pub fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -71,8 +72,9 @@ impl Parent {
     }
 }
 
-/// The libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot (0: not known). A wrapper
-/// script ends with the hook, so it must not be taken for the daemon; where none is found it is the parent all the same.
+/// The libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot (0:
+/// not known). A wrapper script ends with the hook, so it must not be taken for the daemon; where
+/// none is found it is the parent all the same.
 pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
     let mut pid = parent;
     let mut first = None;
@@ -103,8 +105,8 @@ pub fn is_libvirt(root: &HostFs, pid: u32) -> bool {
     stat.is_ok_and(|stat| name(&stat).is_some_and(libvirt_daemon::is_daemon))
 }
 
-/// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name, an operation and its half, be
-/// it a program or a script with its interpreter before them.
+/// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name,
+/// an operation and its half, be it a program or a script with its interpreter before them.
 pub fn hooked(root: &HostFs, daemon: u32) -> BTreeSet<String> {
     let guest = |pid: u32| {
         let line = root.read(format!("/proc/{pid}/cmdline")).ok()?;

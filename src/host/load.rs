@@ -9,13 +9,14 @@ use crate::host::failed_starts::FailedStarts;
 use crate::host::hwloc::{TopologySource, discover};
 use crate::host::{cgroup, cpus, identity, kernel, memory, mounts, pci};
 
-/// The host below `root`; with `topology` (an hwloc XML file or a synthetic line) that one's structure, and from the
-/// root what it has of the rest: huge pages, mounts, isolated CPUs, cgroup limits. [`HostFs::none`] with a topology is
-/// an empty host: its huge pages are those in the XML, all free and mounted.
+/// The host below `root`; with `topology` (an hwloc XML file or a synthetic line) that one's
+/// structure, and from the root what it has of the rest: huge pages, mounts, isolated CPUs, cgroup
+/// limits. [`HostFs::none`] with a topology is an empty host: its huge pages are those in the XML,
+/// all free and mounted.
 ///
 /// # Errors
-/// There is neither a host nor a topology, hwloc does not accept it, or a file of the kernel does not hold what it
-/// should.
+/// There is neither a host nor a topology, hwloc does not accept it, or a file of the kernel does
+/// not hold what it should.
 pub fn load(root: &HostFs, topology: Option<&str>) -> Result<Host, HostError> {
     let told = told(root)?;
     match topology {

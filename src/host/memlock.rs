@@ -1,5 +1,6 @@
-//! Whether libvirt can start a guest with locked memory: it lifts RLIMIT_MEMLOCK of the new QEMU (`virProcessSetMaxMemLock`
-//! in util/virprocess.c), which the kernel allows up to the daemon's own hard limit, and beyond it only with CAP_SYS_RESOURCE.
+//! Whether libvirt can start a guest with locked memory: it lifts RLIMIT_MEMLOCK of the new QEMU
+//! (`virProcessSetMaxMemLock` in util/virprocess.c), which the kernel allows up to the daemon's own
+//! hard limit, and beyond it only with CAP_SYS_RESOURCE.
 
 use crate::hostfs::HostFs;
 
@@ -9,7 +10,8 @@ use crate::host::{kernel, libvirt_daemon};
 /// CAP_SYS_RESOURCE in `include/uapi/linux/capability.h`.
 const CAP_SYS_RESOURCE: u32 = 24;
 
-/// The running daemon may not lift the limit. False where no daemon runs, or it cannot be looked at.
+/// The running daemon may not lift the limit. False where no daemon runs, or it cannot be looked
+/// at.
 ///
 /// While the driver's pid file is the same, so is the daemon, and what it may.
 pub(super) fn limited(root: &HostFs) -> bool {

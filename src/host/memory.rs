@@ -1,7 +1,8 @@
-//! Memory nodes: size, huge-page pools, distances, CPUs. From `/sys/devices/system/node`, or where the kernel has no
-//! NUMA, from `/proc/meminfo` and `/sys/kernel/mm/hugepages` as node 0.
+//! Memory nodes: size, huge-page pools, distances, CPUs. From `/sys/devices/system/node`, or where
+//! the kernel has no NUMA, from `/proc/meminfo` and `/sys/kernel/mm/hugepages` as node 0.
 //!
-//! Kernel: `Documentation/ABI/stable/sysfs-devices-node`, `Documentation/admin-guide/mm/hugetlbpage.rst`.
+//! Kernel: `Documentation/ABI/stable/sysfs-devices-node`,
+//! `Documentation/admin-guide/mm/hugetlbpage.rst`.
 
 use std::collections::BTreeMap;
 
@@ -59,17 +60,17 @@ pub(super) fn read(root: &HostFs) -> Result<BTreeMap<NodeId, NodeState>, HostErr
     Ok(nodes)
 }
 
-/// The root for what changes only with the nodes that are online or have memory, which is noted here: distances are the firmware's,
-/// page sizes the kernel's, and which CPUs of a node are online is in the list of all that are. All the root, where the kernel does
-/// not tell of nodes.
+/// The root for what changes only with the nodes that are online or have memory, which is noted
+/// here: distances are the firmware's, page sizes the kernel's, and which CPUs of a node are online
+/// is in the list of all that are. All the root, where the kernel does not tell of nodes.
 fn fixed(root: &HostFs) -> Result<HostFs, HostError> {
     let tells = |name: &str| kernel::text(root, &format!("{DIR}/{name}"));
     let told = tells("online")?.is_some() && tells("has_memory")?.is_some();
     Ok(if told { root.unnoted() } else { root.clone() })
 }
 
-/// All of a node's memory. The kernel has it in the first line (`fs/proc/meminfo.c`, `drivers/base/node.c`); what is free, further
-/// below, changes all the time.
+/// All of a node's memory. The kernel has it in the first line (`fs/proc/meminfo.c`,
+/// `drivers/base/node.c`); what is free, further below, changes all the time.
 fn memory(root: &HostFs, path: &str) -> Result<Option<KiB>, HostError> {
     let total = |text: &str| kernel::meminfo(text, "MemTotal");
     let line = optional(root.first_line(path))?;
@@ -87,7 +88,8 @@ fn node_cpus(root: &HostFs, dir: &str) -> Result<Option<CpuSet>, HostError> {
     Ok(kernel::text(root, &format!("{dir}/cpumap"))?.and_then(|mask| cpumask(&mask)))
 }
 
-/// A mask as the kernel prints it: 32 bits a group in hexadecimal, the highest first, `00000000,00ff00ff`.
+/// A mask as the kernel prints it: 32 bits a group in hexadecimal, the highest first,
+/// `00000000,00ff00ff`.
 fn cpumask(mask: &str) -> Option<CpuSet> {
     let mut cpus = CpuSet::new();
     for (group, digits) in mask.rsplit(',').enumerate() {
@@ -105,7 +107,8 @@ fn cpumask(mask: &str) -> Option<CpuSet> {
     Some(cpus)
 }
 
-/// The pools of a folder with one `hugepages-<size>kB` a size; `None` where there is no such folder.
+/// The pools of a folder with one `hugepages-<size>kB` a size; `None` where there is no such
+/// folder.
 fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool>>, HostError> {
     let mut pools = Vec::new();
     for name in fixed.list(dir)? {
@@ -131,7 +134,8 @@ fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool
     Ok((!pools.is_empty()).then_some(pools))
 }
 
-/// One row of the SLIT: a number for each online node, ascending. A row of another length says nothing.
+/// One row of the SLIT: a number for each online node, ascending. A row of another length says
+/// nothing.
 fn distances(root: &HostFs, dir: &str, ids: &[NodeId]) -> Result<BTreeMap<NodeId, u32>, HostError> {
     let Some(text) = kernel::text(root, &format!("{dir}/distance"))? else {
         return Ok(BTreeMap::new());

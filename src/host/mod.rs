@@ -1,4 +1,5 @@
-//! The host as plain data: what placement needs to know of it, and nothing that has to be read again.
+//! The host as plain data: what placement needs to know of it, and nothing that has to be read
+//! again.
 
 mod assemble;
 pub mod cached;
@@ -37,19 +38,21 @@ use std::collections::BTreeMap;
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet};
 
-/// A host: its cores, nodes and what the kernel allows on them. CPU and node numbers may have holes.
+/// A host: its cores, nodes and what the kernel allows on them. CPU and node numbers may have
+/// holes.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Host {
     /// Machine type as `uname -m` and libvirt's `<type arch=…>` name it (`x86_64`, `aarch64`, …).
     pub arch: String,
-    /// CPU vendor as the kernel names it (`GenuineIntel`, `AuthenticAMD`, `HygonGenuine`); empty: unknown.
+    /// CPU vendor as the kernel names it (`GenuineIntel`, `AuthenticAMD`, `HygonGenuine`); empty:
+    /// unknown.
     pub cpu_vendor: String,
     /// Cores that have an online CPU, ordered by their first CPU.
     pub cores: Vec<Core>,
     /// NUMA nodes, by id, also those without CPUs or without memory. Never empty.
     pub nodes: Vec<Node>,
-    /// Last-level caches; [`Core::llc`] indexes this. Cores without a shared or level 3 cache have one a node and
-    /// package, of level 0.
+    /// Last-level caches; [`Core::llc`] indexes this. Cores without a shared or level 3 cache have
+    /// one a node and package, of level 0.
     pub llcs: Vec<Llc>,
     /// CPUs that can run something now.
     pub online: CpuSet,
@@ -65,15 +68,19 @@ pub struct Host {
     pub guest_nodes: Option<NodeSet>,
     /// Huge page sizes with a hugetlbfs mount.
     pub hugetlbfs: Vec<KiB>,
-    /// Whether each node's memory size is known. Not for a synthetic topology that names none: memory is then not checked.
+    /// Whether each node's memory size is known. Not for a synthetic topology that names none:
+    /// memory is then not checked.
     pub memory_known: bool,
-    /// Passed-through devices' nodes, by PCI address `0000:3b:00.0`. Devices on no node (−1) are not listed.
+    /// Passed-through devices' nodes, by PCI address `0000:3b:00.0`. Devices on no node (−1) are
+    /// not listed.
     pub pci_nodes: BTreeMap<String, NodeId>,
     /// `kernel.sched_rt_runtime_us`; −1: no throttling. `None`: not known.
     pub rt_runtime_us: Option<i64>,
-    /// `machine`-wide real-time allowed: false where a cgroup v1 `cpu.rt_runtime_us` of 0 forbids FIFO there.
+    /// `machine`-wide real-time allowed: false where a cgroup v1 `cpu.rt_runtime_us` of 0 forbids
+    /// FIFO there.
     pub rt_allowed: bool,
-    /// libvirt's daemon may not lift the limit on locked memory: guests with `<locked/>` do not start.
+    /// libvirt's daemon may not lift the limit on locked memory: guests with `<locked/>` do not
+    /// start.
     pub memlock_limited: bool,
     /// Starts that failed right after virtfit changed a guest.
     pub failed: FailedStarts,
@@ -114,7 +121,8 @@ pub struct Node {
     pub memory: KiB,
     /// Huge-page pools, by size ascending.
     pub pools: Vec<PagePool>,
-    /// SLIT distance to each node of the host, by node id; itself 10. May miss nodes; see [`Host::distance`].
+    /// SLIT distance to each node of the host, by node id; itself 10. May miss nodes; see
+    /// [`Host::distance`].
     pub distances: BTreeMap<NodeId, u32>,
 }
 

@@ -1,7 +1,7 @@
 //! The mount table: which huge page sizes are mounted, and which filesystem a path is on.
 //!
-//! `proc_pid_mounts(5)`: one mount a line, device, mount point, type, options; space, tab, newline and backslash as
-//! `\040` and the like.
+//! `proc_pid_mounts(5)`: one mount a line, device, mount point, type, options; space, tab, newline
+//! and backslash as `\040` and the like.
 
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,8 @@ fn unescape(field: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Huge page sizes with a hugetlbfs mount, ascending. A mount without `pagesize=` has the default size.
+/// Huge page sizes with a hugetlbfs mount, ascending. A mount without `pagesize=` has the default
+/// size.
 pub fn hugetlbfs_sizes(mounts: &[Mount], default: Option<KiB>) -> Vec<KiB> {
     let mut sizes: Vec<KiB> = mounts
         .iter()
@@ -112,8 +113,8 @@ fn page_size(text: &str) -> Option<KiB> {
     (bytes >= 1024 && bytes % 1024 == 0).then_some(KiB(bytes / 1024))
 }
 
-/// The filesystem type at an absolute path without links: that of the longest mount point above it, the last mounted
-/// where several are on one point.
+/// The filesystem type at an absolute path without links: that of the longest mount point above it,
+/// the last mounted where several are on one point.
 pub fn fstype_of<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m str> {
     mounts
         .iter()

@@ -21,7 +21,8 @@ pub(super) fn read(root: &HostFs) -> Result<BTreeMap<String, NodeId>, HostError>
     Ok(nodes)
 }
 
-/// The node of the device in this folder of sysfs. A device that vanishes or does not say is on no node.
+/// The node of the device in this folder of sysfs. A device that vanishes or does not say is on no
+/// node.
 pub(super) fn numa_node(root: &HostFs, device: &str) -> Option<NodeId> {
     let node: i64 = kernel::number(root, &format!("{device}/numa_node")).ok()??;
     u32::try_from(node)
@@ -37,7 +38,8 @@ pub(super) fn node_of(root: &HostFs, address: &str) -> Option<NodeId> {
         .flatten()
 }
 
-/// Whether a name is a PCI address as sysfs writes it: `0000:3b:00.0`, domain of four digits or more.
+/// Whether a name is a PCI address as sysfs writes it: `0000:3b:00.0`, domain of four digits or
+/// more.
 pub(super) fn is_address(name: &str) -> bool {
     let hex = |text: &str, digits: std::ops::RangeInclusive<usize>| {
         digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -1,5 +1,5 @@
-//! The guests for which libvirt's driver runs a hook now, other programs' too. It holds their locks meanwhile: a call for one of them
-//! waits until the hook ends, and all other clients with it.
+//! The guests for which libvirt's driver runs a hook now, other programs' too. It holds their locks
+//! meanwhile: a call for one of them waits until the hook ends, and all other clients with it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What has to be known of an hwloc synthetic line before hwloc gets it.
 //!
-//! The line is levels from the machine down, each `type:count(attributes)`, e.g.
-//! `pack:2 [numa(memory=16GB)] l3:1 core:8 pu:2`; what is in brackets hangs beside the tree (hwloc manual,
+//! The line is levels from the machine down, each `type:count(attributes)`, e.g. `pack:2
+//! [numa(memory=16GB)] l3:1 core:8 pu:2`; what is in brackets hangs beside the tree (hwloc manual,
 //! "Synthetic topologies").
 
 use crate::types::cpulist::MAX_ID;
@@ -11,7 +11,8 @@ pub(super) fn names_memory(line: &str) -> bool {
     line.to_ascii_lowercase().contains("memory=")
 }
 
-/// hwloc builds whatever it is asked for, for hours: refuses lines with more CPUs than libvirt can name.
+/// hwloc builds whatever it is asked for, for hours: refuses lines with more CPUs than libvirt can
+/// name.
 ///
 /// # Errors
 /// What is wrong with the line, for people.

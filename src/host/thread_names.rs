@@ -3,7 +3,8 @@
 use crate::types::guest_thread::Thread;
 use crate::types::ids::{IothreadId, VcpuId};
 
-/// Whose a thread of QEMU is by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`, all else the emulator's.
+/// Whose a thread of QEMU is by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`, all else the
+/// emulator's.
 pub fn of_name(name: &str) -> Thread {
     let vcpu = name
         .strip_prefix("CPU ")
@@ -18,8 +19,9 @@ pub fn of_name(name: &str) -> Thread {
     }
 }
 
-/// A thread of QEMU's that is the kernel's own: `kvm-nx-lpage-recovery` (`arch/x86/kvm/mmu/mmu.c`), which older kernels run outside
-/// of QEMU. The first vCPU that runs starts it and hands down its mask; libvirt does not know it, and no pin moves it.
+/// A thread of QEMU's that is the kernel's own: `kvm-nx-lpage-recovery` (`arch/x86/kvm/mmu/mmu.c`),
+/// which older kernels run outside of QEMU. The first vCPU that runs starts it and hands down its
+/// mask; libvirt does not know it, and no pin moves it.
 pub fn is_kernels(name: &str) -> bool {
     name.starts_with("kvm-")
 }

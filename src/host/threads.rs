@@ -1,5 +1,6 @@
-//! The threads of a process as the kernel runs them: `/proc/PID/task/TID/{comm,status,stat,schedstat}` (`proc(5)`;
-//! schedstat: kernel `Documentation/scheduler/sched-stats.rst`).
+//! The threads of a process as the kernel runs them:
+//! `/proc/PID/task/TID/{comm,status,stat,schedstat}` (`proc(5)`; schedstat: kernel
+//! `Documentation/scheduler/sched-stats.rst`).
 
 use crate::hostfs::HostFs;
 use crate::types::cpulist;
@@ -21,7 +22,8 @@ pub struct ProcThread {
     pub policy: u32,
     /// Real-time priority; 0 where it has none.
     pub priority: u32,
-    /// Nanoseconds it ran since it started; `None` where the kernel does not tell (no `CONFIG_SCHED_INFO`).
+    /// Nanoseconds it ran since it started; `None` where the kernel does not tell (no
+    /// `CONFIG_SCHED_INFO`).
     pub run_ns: Option<u64>,
     /// Nanoseconds it was ready to run and waited for a CPU since it started.
     pub wait_ns: Option<u64>,
@@ -44,8 +46,8 @@ pub fn one(root: &HostFs, pid: u32, tid: u32) -> Option<ProcThread> {
     read(root, &format!("/proc/{pid}/task/{tid}"), tid)
 }
 
-/// The kernel threads that serve guests' network and disk queues, `vhost-PID`: with old kernels they are no threads of QEMU.
-/// Each with the process it serves.
+/// The kernel threads that serve guests' network and disk queues, `vhost-PID`: with old kernels
+/// they are no threads of QEMU. Each with the process it serves.
 pub fn vhost(root: &HostFs) -> Vec<(u32, ProcThread)> {
     let names = root.list("/proc").unwrap_or_default();
     let mut out = Vec::new();
@@ -72,8 +74,8 @@ fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
     let times = root.read(format!("{folder}/schedstat")).unwrap_or_default();
     let mut times = times.split_ascii_whitespace().map(|word| word.parse().ok());
     let comm = root.read(format!("{folder}/comm")).ok();
-    // After the name in brackets, which may hold anything, come state (field 3) and so on: processor is 39,
-    // rt_priority 40, policy 41.
+    // After the name in brackets, which may hold anything, come state (field 3) and so on:
+    // processor is 39, rt_priority 40, policy 41.
     let rest: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let number = |field: usize| rest.get(field - 3).and_then(|word| word.parse::<u32>().ok());
     let name = comm.map(|comm| comm.trim_end_matches('\n').to_string());

@@ -1,9 +1,10 @@
-//! Whether anything changed in the ledger's folders since they were last listed, by one inotify that nobody waits for: one read of
-//! it instead of one look at each file of each guest.
+//! Whether anything changed in the ledger's folders since they were last listed, by one inotify
+//! that nobody waits for: one read of it instead of one look at each file of each guest.
 //!
-//! It reports what happens to a folder's entries on this machine, by the names they have in it, in the order in which it happened,
-//! and before whoever did it goes on (`inotify(7)`). What it cannot report (a file changed through a link from elsewhere, a folder
-//! that is another one now) is looked at each time.
+//! It reports what happens to a folder's entries on this machine, by the names they have in it, in
+//! the order in which it happened, and before whoever did it goes on (`inotify(7)`). What it cannot
+//! report (a file changed through a link from elsewhere, a folder that is another one now) is
+//! looked at each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -112,7 +113,8 @@ impl Folders {
         self.watched.contains_key(folder)
     }
 
-    /// What happened in a folder, up to the last [`Folders::take_note`], since this was asked before.
+    /// What happened in a folder, up to the last [`Folders::take_note`], since this was asked
+    /// before.
     pub fn news(&mut self, root: &HostFs, folder: &str) -> News {
         let Some(inotify) = &mut self.inotify else {
             return News::Some;

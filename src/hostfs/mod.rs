@@ -1,8 +1,9 @@
-//! The one door to the host's files: `/`, a folder that stands for a host (a fixture), or nothing at all.
+//! The one door to the host's files: `/`, a folder that stands for a host (a fixture), or nothing
+//! at all.
 //!
-//! Paths are always those the host itself would use (`/sys/…`, `/etc/…`). Below a folder they behave as after a
-//! `chroot`: `..` stops at the folder, and an absolute symbolic link starts again from it, so that a fixture can
-//! never be left.
+//! Paths are always those the host itself would use (`/sys/…`, `/etc/…`). Below a folder they
+//! behave as after a `chroot`: `..` stops at the folder, and an absolute symbolic link starts again
+//! from it, so that a fixture can never be left.
 
 pub mod atomic;
 pub mod changed_folders;
@@ -71,7 +72,8 @@ impl HostFs {
     /// The host below `base`. A relative one counts from the working folder.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         let base = base.into();
-        // Names of the same folder (`/.`, `//`) are one; a folder that is missing is told of by the first reader.
+        // Names of the same folder (`/.`, `//`) are one; a folder that is missing is told of by the
+        // first reader.
         let base = fs::canonicalize(&base).unwrap_or(base);
         Self {
             base: Some(base),
@@ -89,15 +91,17 @@ impl HostFs {
         }
     }
 
-    /// The same host for somebody who reads the same files of `/sys` and `/proc` again and again: they stay open, and cost less.
+    /// The same host for somebody who reads the same files of `/sys` and `/proc` again and again:
+    /// they stay open, and cost less.
     #[must_use]
     pub fn keeping_files_open(mut self) -> Self {
         self.open = Some(Arc::default());
         self
     }
 
-    /// Keeps a file of a process open too, for a host that keeps files open: one that lives for long. While it is open its number
-    /// may become another process's, but it tells of none but its own.
+    /// Keeps a file of a process open too, for a host that keeps files open: one that lives for
+    /// long. While it is open its number may become another process's, but it tells of none but its
+    /// own.
     pub fn keep_open(&self, path: impl AsRef<Path>) {
         let path = path.as_ref();
         if let Some(open) = &self.open
@@ -122,8 +126,8 @@ impl HostFs {
         self.base.as_deref()
     }
 
-    /// Where one of the host's absolute paths is on the machine we run on; the last component's own link is not
-    /// followed. For [`HostFs::none`] it is a path that does not exist.
+    /// Where one of the host's absolute paths is on the machine we run on; the last component's own
+    /// link is not followed. For [`HostFs::none`] it is a path that does not exist.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.locate(path, false).unwrap_or_else(|_| match &self.base {
@@ -132,8 +136,8 @@ impl HostFs {
         })
     }
 
-    /// The host's own name for a path once all links are followed, e.g. `/var/lib/libvirt/images/a.raw`.
-    /// Components that do not exist are kept as they are.
+    /// The host's own name for a path once all links are followed, e.g.
+    /// `/var/lib/libvirt/images/a.raw`. Components that do not exist are kept as they are.
     ///
     /// # Errors
     /// Too many links, or a component that cannot be looked at.
@@ -228,8 +232,8 @@ impl HostFs {
         Ok(bytes)
     }
 
-    /// The names in a folder, sorted; none where there is no such folder. Names that are not UTF-8 are left out:
-    /// nothing virtfit looks for has one.
+    /// The names in a folder, sorted; none where there is no such folder. Names that are not UTF-8
+    /// are left out: nothing virtfit looks for has one.
     ///
     /// # Errors
     /// It is no folder or cannot be read.
@@ -260,8 +264,9 @@ impl HostFs {
         }
     }
 
-    /// The names in a folder and what `stat` says of each, links followed, sorted by name; as [`HostFs::list`], but without those
-    /// that are gone before they are looked at. Much cheaper than one [`HostFs::metadata`] a name.
+    /// The names in a folder and what `stat` says of each, links followed, sorted by name; as
+    /// [`HostFs::list`], but without those that are gone before they are looked at. Much cheaper
+    /// than one [`HostFs::metadata`] a name.
     ///
     /// # Errors
     /// It is no folder or cannot be read.

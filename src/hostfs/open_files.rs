@@ -1,9 +1,10 @@
-//! Files and folders that stay open between two looks, for whoever looks at the same ones of `/sys` and `/proc` again and again:
-//! finding a file costs more than reading it.
+//! Files and folders that stay open between two looks, for whoever looks at the same ones of `/sys`
+//! and `/proc` again and again: finding a file costs more than reading it.
 //!
-//! The kernel makes the text of these files anew at each read from their beginning. One that is gone tells so: what it was about
-//! (a CPU, a cgroup) cannot be read any more, or no name leads to it. It is looked for again then. The mount table is long, and
-//! tells by `poll(2)` whether it changed (`proc_pid_mounts(5)`): it is read only then.
+//! The kernel makes the text of these files anew at each read from their beginning. One that is
+//! gone tells so: what it was about (a CPU, a cgroup) cannot be read any more, or no name leads to
+//! it. It is looked for again then. The mount table is long, and tells by `poll(2)` whether it
+//! changed (`proc_pid_mounts(5)`): it is read only then.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -21,9 +22,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
-/// Where files are that may be kept. Others are replaced by renaming what they are in, which an open file does not tell.
+/// Where files are that may be kept. Others are replaced by renaming what they are in, which an
+/// open file does not tell.
 const FOLDERS: [&str; 2] = ["/sys", "/proc"];
-/// The most files, and folders, that are kept open: a host with 64 nodes has about so many that are read.
+/// The most files, and folders, that are kept open: a host with 64 nodes has about so many that are
+/// read.
 const MOST: usize = 512;
 /// What a file of these folders mostly fits into, in bytes: a page.
 const USUAL: usize = 4096;
@@ -50,8 +53,9 @@ struct OpenFile {
 /// How it is read again.
 #[derive(Debug)]
 enum Kind {
-    /// The kernel's own: it cannot be read once it is gone. An attribute of sysfs, a number of `/proc/sys`, a list of a cgroup and
-    /// the state of a process come at once where they are shorter than a page.
+    /// The kernel's own: it cannot be read once it is gone. An attribute of sysfs, a number of
+    /// `/proc/sys`, a list of a cgroup and the state of a process come at once where they are
+    /// shorter than a page.
     Kernel { attribute: bool },
     /// A mount table, and what it said.
     Mounts(Vec<u8>),
@@ -88,8 +92,8 @@ impl OpenFiles {
         }
     }
 
-    /// The names in a folder, in its own order, each with a zero byte behind it; `found` is where it is on this machine. `None`: it is
-    /// none that is kept open.
+    /// The names in a folder, in its own order, each with a zero byte behind it; `found` is where
+    /// it is on this machine. `None`: it is none that is kept open.
     pub fn names(&self, path: &Path, found: &Path) -> Option<io::Result<Vec<u8>>> {
         if !may_be_kept(path) {
             return None;
@@ -170,7 +174,8 @@ fn may_be_kept(path: &Path) -> bool {
     first.is_some_and(|first| !of_a_process(first))
 }
 
-/// Reads a file from its beginning, into `buffer`: how much. A mount table is in its own place then.
+/// Reads a file from its beginning, into `buffer`: how much. A mount table is in its own place
+/// then.
 fn again(open: &mut OpenFile, buffer: &mut Vec<u8>, most: u64) -> io::Result<usize> {
     let OpenFile { file, kind } = open;
     match kind {
@@ -332,7 +337,8 @@ mod tests {
         assert_eq!(root.read_opt(&stat).unwrap(), None);
     }
 
-    /// Mounts belong to a namespace of its own: this test needs root, as all that runs real libvirt here.
+    /// Mounts belong to a namespace of its own: this test needs root, as all that runs real libvirt
+    /// here.
     #[test]
     fn a_mount_table_is_read_again_when_something_was_mounted() {
         use nix::mount::{MntFlags, MsFlags, mount, umount2};

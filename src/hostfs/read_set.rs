@@ -1,4 +1,5 @@
-//! What some work looked at, to be looked at again without doing the work: while all of it is the same, so is what came of it.
+//! What some work looked at, to be looked at again without doing the work: while all of it is the
+//! same, so is what came of it.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -44,7 +45,8 @@ impl HostFs {
         (made, ReadSet(steps))
     }
 
-    /// The same host for a look that is not to be noted: what it tells changes with something else that is.
+    /// The same host for a look that is not to be noted: what it tells changes with something else
+    /// that is.
     #[must_use]
     pub fn unnoted(&self) -> Self {
         Self {

@@ -1,4 +1,5 @@
-//! Where the host's paths are on the machine we run on: below a folder they behave as after a `chroot`.
+//! Where the host's paths are on the machine we run on: below a folder they behave as after a
+//! `chroot`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +15,8 @@ use crate::hostfs::HostFs;
 const MAX_LINKS: u32 = 40;
 
 impl HostFs {
-    /// The path on the machine we run on. Below a folder, links are followed by hand so that they stay in it.
+    /// The path on the machine we run on. Below a folder, links are followed by hand so that they
+    /// stay in it.
     pub(crate) fn locate(&self, path: &Path, follow_last: bool) -> io::Result<PathBuf> {
         let Some(base) = &self.base else {
             return Err(io::Error::new(ErrorKind::NotFound, "there is no host to read"));
@@ -62,8 +64,8 @@ impl HostFs {
     }
 }
 
-/// Where a path below `base` is if no link is on the way, as far as there is a way; `None`: look at each component. One question to
-/// the kernel (`openat2(2)`, Linux 5.6) instead of one a component.
+/// Where a path below `base` is if no link is on the way, as far as there is a way; `None`: look at
+/// each component. One question to the kernel (`openat2(2)`, Linux 5.6) instead of one a component.
 fn without_links(base: &Path, path: &Path, follow_last: bool) -> Option<PathBuf> {
     let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
     if !path.components().all(plain) {

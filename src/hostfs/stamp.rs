@@ -4,7 +4,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long a file must have rested when it was read. The kernel's coarse clock ticks at least every 10 ms.
+/// How long a file must have rested when it was read. The kernel's coarse clock ticks at least
+/// every 10 ms.
 const RESTED: Duration = Duration::from_millis(100);
 
 /// What tells one state of a file from another.
@@ -34,8 +35,9 @@ impl Stamp {
         self.size
     }
 
-    /// Whether the file had rested at `now`: what has this stamp later is the same. A clock that was set makes files look young
-    /// or old; an old one that is taken for young is only read once more.
+    /// Whether the file had rested at `now`: what has this stamp later is the same. A clock that
+    /// was set makes files look young or old; an old one that is taken for young is only read once
+    /// more.
     pub fn rested(&self, now: SystemTime) -> bool {
         let Some(changed) = moment(self.changed) else {
             return false;
@@ -46,8 +48,8 @@ impl Stamp {
         apart > RESTED
     }
 
-    /// Returns the later of two moments: the last change of the contents, and of the inode. Package managers set the first to
-    /// the day of the build.
+    /// Returns the later of two moments: the last change of the contents, and of the inode. Package
+    /// managers set the first to the day of the build.
     pub fn last_change(&self) -> Option<SystemTime> {
         moment(self.modified).max(moment(self.changed))
     }

@@ -1,7 +1,7 @@
 //! Claims: the CPUs virtfit wrote into definitions of guests, `/etc/libvirt/qemu/NAME.xml`.
 //!
-//! A claim is a wish, not a hold: placement avoids it where it can. It counts while the guest does not run; then its
-//! status file rules.
+//! A claim is a wish, not a hold: placement avoids it where it can. It counts while the guest does
+//! not run; then its status file rules.
 
 use crate::ledger::{Claim, guest_xml};
 use crate::xml::XmlError;

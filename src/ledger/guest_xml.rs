@@ -25,7 +25,8 @@ pub struct GuestXml {
     pub carries: bool,
     /// Pins that virtfit wrote and nobody changed since, also those that float.
     pub ours: BTreeSet<Target>,
-    /// Threads that virtfit pinned to several CPUs: floating ones, and support threads on shared or housekeeping CPUs.
+    /// Threads that virtfit pinned to several CPUs: floating ones, and support threads on shared or
+    /// housekeeping CPUs.
     pub floating: BTreeSet<Target>,
     /// CPUs it recorded as withheld.
     pub withheld: CpuSet,
@@ -36,8 +37,8 @@ pub struct GuestXml {
 }
 
 impl GuestXml {
-    /// Reads the text of a `<domain>`. A provenance that cannot be read is as good as none: the pins count then as
-    /// an administrator's do.
+    /// Reads the text of a `<domain>`. A provenance that cannot be read is as good as none: the
+    /// pins count then as an administrator's do.
     ///
     /// # Errors
     /// It is not XML, or not a domain.
@@ -118,10 +119,10 @@ fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet> {
     }
 }
 
-/// The CPUs of each thread that has a pin, each mask once. A vCPU's own pin comes before numad's answer (for
-/// `placement='auto'`), that before `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`. Offline vCPUs count.
-/// Masks of several CPUs that virtfit wrote are left out: their threads float, and the daemon moves them out of the
-/// way of whoever gets those CPUs.
+/// The CPUs of each thread that has a pin, each mask once. A vCPU's own pin comes before numad's
+/// answer (for `placement='auto'`), that before `vcpu@cpuset`: libvirt's order in
+/// `qemuProcessSetupPid`. Offline vCPUs count. Masks of several CPUs that virtfit wrote are left
+/// out: their threads float, and the daemon moves them out of the way of whoever gets those CPUs.
 pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
     let domain = &guest.domain;
     let common = if domain.vcpu_placement_auto {
@@ -149,9 +150,9 @@ pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
         .collect()
 }
 
-/// What memory the guest uses and where: a piece a cell, one for a guest without cells. Pages are taken for all of
-/// `<memory>`, whatever the balloon does. `default_page` tells the host's default huge page size, which
-/// `<hugepages/>` without a size means.
+/// What memory the guest uses and where: a piece a cell, one for a guest without cells. Pages are
+/// taken for all of `<memory>`, whatever the balloon does. `default_page` tells the host's default
+/// huge page size, which `<hugepages/>` without a size means.
 pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() -> KiB) -> Vec<MemoryUse> {
     let nodes_of = |memory: &NumaMemory| {
         let nodes = if memory.auto {
@@ -161,7 +162,8 @@ pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() 
         };
         nodes.cloned().unwrap_or_default()
     };
-    // With placement='auto' and no numatune of its own libvirt binds the memory to numad's nodes too.
+    // With placement='auto' and no numatune of its own libvirt binds the memory to numad's nodes
+    // too.
     let auto = numad.filter(|_| domain.vcpu_placement_auto).cloned();
     let everywhere = domain
         .numatune
@@ -187,7 +189,8 @@ pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() 
     domain.cells.iter().map(of_cell).collect()
 }
 
-/// The huge page size of a guest cell: that of a `<page>` whose nodeset (guest cells) names it, else of the one for all.
+/// The huge page size of a guest cell: that of a `<page>` whose nodeset (guest cells) names it,
+/// else of the one for all.
 fn page_of(domain: &Domain, cell: NodeId, default_page: &dyn Fn() -> KiB) -> Option<KiB> {
     let pages = &domain.hugepages.as_ref()?.pages;
     if pages.is_empty() {

@@ -1,7 +1,8 @@
-//! The mark of a hook that is called: `/run/virtfit/hook.json` names the libvirt daemon that called it last.
+//! The mark of a hook that is called: `/run/virtfit/hook.json` names the libvirt daemon that called
+//! it last.
 //!
-//! Whoever answers a hook (the daemon, or `virtfit hook` without one) writes it after the answer, once for each libvirt daemon:
-//! `virtfit status` tells by it that libvirt has found the hook.
+//! Whoever answers a hook (the daemon, or `virtfit hook` without one) writes it after the answer,
+//! once for each libvirt daemon: `virtfit status` tells by it that libvirt has found the hook.
 
 use std::io;
 
@@ -40,8 +41,8 @@ pub fn was_called_by(root: &HostFs, pid: u32) -> bool {
     })
 }
 
-/// Marks that the hook is called, where a libvirt daemon is among the hook's ancestors. `known` is what was marked before: nothing
-/// is read or written for the same daemon.
+/// Marks that the hook is called, where a libvirt daemon is among the hook's ancestors. `known` is
+/// what was marked before: nothing is read or written for the same daemon.
 ///
 /// # Errors
 /// What the operating system said.

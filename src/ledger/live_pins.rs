@@ -1,15 +1,18 @@
-//! What virtfit pinned on running guests: their live XML then has masks that no provenance tells from an administrator's.
+//! What virtfit pinned on running guests: their live XML then has masks that no provenance tells
+//! from an administrator's.
 //!
 //! ```text
 //! /run/virtfit/live/                   0755 root
 //!   UUID.json                          one guest; complete or absent
 //! ```
-//! - **Who writes**: the daemon, before it pins, by write and rename. Both the mask that is and the one that comes are in
-//!   it, so that whichever the live XML shows is known, at whatever moment it is read.
-//! - **What it is good for**: a thread that floats by such a mask holds nothing, though its pin looks like one of an
-//!   administrator's; and planning the guest again neither moves it nor takes its pins for wishes.
-//! - **When it is void**: it is of another QEMU process than the status file's. The daemon removes it when the guest ends;
-//!   one that stays means nothing.
+//! - **Who writes**: the daemon, before it pins, by write and rename. Both the mask that is and the
+//!   one that comes are in it, so that whichever the live XML shows is known, at whatever moment it
+//!   is read.
+//! - **What it is good for**: a thread that floats by such a mask holds nothing, though its pin
+//!   looks like one of an administrator's; and planning the guest again neither moves it nor takes
+//!   its pins for wishes.
+//! - **When it is void**: it is of another QEMU process than the status file's. The daemon removes
+//!   it when the guest ends; one that stays means nothing.
 
 pub use crate::types::guest_thread::Thread;
 use std::collections::BTreeMap;
@@ -133,8 +136,8 @@ impl Pinned {
             .is_some_and(|mask| mask.cpus == *pin || mask.before.as_ref() == Some(pin))
     }
 
-    /// Notes that the thread gets this mask, and that its live XML says `now`; where it has none yet, that it was put on
-    /// `first` before.
+    /// Notes that the thread gets this mask, and that its live XML says `now`; where it has none
+    /// yet, that it was put on `first` before.
     pub fn set(&mut self, thread: Thread, first: &CpuSet, now: Option<&CpuSet>, cpus: CpuSet, floats: bool) {
         let mask = |first: CpuSet| Mask {
             thread,
@@ -164,7 +167,8 @@ impl Pinned {
 }
 
 impl Records {
-    /// Reads all; what makes no sense is a warning. A host without the folder, or one that may not be looked at, has none.
+    /// Reads all; what makes no sense is a warning. A host without the folder, or one that may not
+    /// be looked at, has none.
     pub fn read(root: &HostFs, warnings: &mut Vec<String>) -> Self {
         let mut all = BTreeMap::new();
         for stem in stems(root, FOLDER, "json").unwrap_or_default() {

@@ -1,8 +1,9 @@
 //! Waiting for a file lock of several processes, with a deadline and in turn.
 //!
-//! `flock(2)` has no timeout, and a process that asks for a busy lock again and again gets it only if it asks at the right moment:
-//! of 64 hooks that poll, most never do. So the kernel's own queue is used: a thread waits in `flock(2)` and hands the lock
-//! over. At the deadline nobody takes what that thread gets later, and it gives the lock back at once.
+//! `flock(2)` has no timeout, and a process that asks for a busy lock again and again gets it only
+//! if it asks at the right moment: of 64 hooks that poll, most never do. So the kernel's own queue
+//! is used: a thread waits in `flock(2)` and hands the lock over. At the deadline nobody takes what
+//! that thread gets later, and it gives the lock back at once.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// Threads that may wait at once in one process. More only pile up where a process holds the lock and is stopped.
+/// Threads that may wait at once in one process. More only pile up where a process holds the lock
+/// and is stopped.
 const MOST: usize = 8;
 /// Pause between two attempts where no thread can wait.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -1,4 +1,5 @@
-//! Who holds what: running guests, reservations, and what definitions claim. `docs/design.md` section 3 has the rules.
+//! Who holds what: running guests, reservations, and what definitions claim. `docs/design.md`
+//! section 3 has the rules.
 
 pub mod claims;
 pub mod guest_xml;
@@ -24,7 +25,8 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plural;
 
-/// Everything that is taken or spoken for on a host, as read; the guest being planned is still in it.
+/// Everything that is taken or spoken for on a host, as read; the guest being planned is still in
+/// it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Running guests and reservations: one entry a guest.
@@ -40,10 +42,11 @@ pub struct Holder {
     pub uuid: String,
     /// Its name.
     pub name: String,
-    /// The CPUs of each thread that has a pin: vCPUs (their own pin, else `vcpu@cpuset`), emulator, iothreads.
+    /// The CPUs of each thread that has a pin: vCPUs (their own pin, else `vcpu@cpuset`), emulator,
+    /// iothreads.
     pub pins: Vec<CpuSet>,
-    /// Siblings that are to be nobody's. A guest's XML may say anything here: [`taken::held`] believes no more of it than its
-    /// pins confirm. A reservation is believed.
+    /// Siblings that are to be nobody's. A guest's XML may say anything here: [`taken::held`]
+    /// believes no more of it than its pins confirm. A reservation is believed.
     pub withheld: CpuSet,
     /// Siblings its reservation withholds, while it runs.
     #[serde(default)]
@@ -54,7 +57,8 @@ pub struct Holder {
     pub starting: bool,
     /// A reservation of ours rather than a running guest.
     pub reservation: bool,
-    /// virtfit set its threads' masks live: what it holds is known from its record rather than from its XML.
+    /// virtfit set its threads' masks live: what it holds is known from its record rather than from
+    /// its XML.
     #[serde(default)]
     pub set_live: bool,
 }
@@ -86,7 +90,8 @@ pub struct Claim {
     pub withheld: CpuSet,
 }
 
-/// What of the host is taken, by whom: the ledger without the guest being planned, under a policy's sets.
+/// What of the host is taken, by whom: the ledger without the guest being planned, under a policy's
+/// sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Held CPUs and withheld siblings, with the guest that holds them.

@@ -9,13 +9,16 @@
 //!     .UUID.json.PID.N                 being written; never read, left behind only by a crash
 //!   undecided/                         0755 root: guests that started without a decision ([`crate::ledger::undecided`])
 //! ```
-//! - **Who writes**: `prepare` (firm) and `migrate`/`restore begin` (tentative), under the lock, by write, then rename.
-//!   A second write for the same UUID replaces the first: running the hook twice is harmless.
+//! - **Who writes**: `prepare` (firm) and `migrate`/`restore begin` (tentative), under the lock, by
+//!   write, then rename. A second write for the same UUID replaces the first: running the hook
+//!   twice is harmless.
 //! - **Who removes**: `release`. A file that is not there is fine: removing twice is fine.
-//! - **Who reads**: anybody, without the lock; a rename is seen whole or not at all. `ENOENT` is fine: no reservation.
-//! - **When it is void** ([`Reservation::void`]): another boot; a tentative one after [`TENTATIVE_SECONDS`]; the libvirt
-//!   daemon that ran the hook is gone (or its pid is another process by now) and libvirt has no status file of the guest.
-//!   A void file means nothing; whoever holds the lock next may remove it.
+//! - **Who reads**: anybody, without the lock; a rename is seen whole or not at all. `ENOENT` is
+//!   fine: no reservation.
+//! - **When it is void** ([`Reservation::void`]): another boot; a tentative one after
+//!   [`TENTATIVE_SECONDS`]; the libvirt daemon that ran the hook is gone (or its pid is another
+//!   process by now) and libvirt has no status file of the guest. A void file means nothing;
+//!   whoever holds the lock next may remove it.
 
 pub use crate::host::libvirt_process::{Daemon, start_time};
 use std::collections::BTreeMap;
@@ -28,7 +31,8 @@ use crate::types::idset::{CpuSet, NodeSet};
 
 /// Where they are on the host.
 pub const FOLDER: &str = "/run/virtfit/reservations";
-/// How long a tentative one lives, in seconds: `prepare` follows `migrate`/`restore begin` within moments or not at all.
+/// How long a tentative one lives, in seconds: `prepare` follows `migrate`/`restore begin` within
+/// moments or not at all.
 pub const TENTATIVE_SECONDS: u64 = 30;
 /// The only format there is.
 pub const VERSION: u32 = 1;
@@ -66,7 +70,8 @@ pub struct Reservation {
     pub tentative_until: Option<u64>,
     /// Seconds since the epoch.
     pub written_at: u64,
-    /// Where its threads go once it runs, if its XML does not say so: what is pinned live at `started`.
+    /// Where its threads go once it runs, if its XML does not say so: what is pinned live at
+    /// `started`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pins: Option<ReservedPins>,
 }
@@ -131,8 +136,8 @@ impl Reservation {
         Ok(serde_json::to_string(self)? + "\n")
     }
 
-    /// Why it means nothing any more; `None`: it is valid. `now` is in seconds since the epoch, `boot_id` that of the
-    /// running kernel where it is known.
+    /// Why it means nothing any more; `None`: it is valid. `now` is in seconds since the epoch,
+    /// `boot_id` that of the running kernel where it is known.
     pub fn void(
         &self,
         now: u64,
@@ -143,7 +148,8 @@ impl Reservation {
         if boot_id.is_some_and(|boot_id| boot_id != self.boot_id) {
             return Some("it is from before the last boot");
         }
-        // A moment that is further away than a tentative one can ever be means that the clock was set back.
+        // A moment that is further away than a tentative one can ever be means that the clock was
+        // set back.
         let expired = |until: u64| now >= until || until - now > TENTATIVE_SECONDS;
         if self.tentative_until.is_some_and(expired) {
             return Some("it was tentative and its time is over");

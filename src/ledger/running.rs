@@ -1,4 +1,5 @@
-//! A running guest as its status file shows it: what the live door, floats and `virtfit status` look at.
+//! A running guest as its status file shows it: what the live door, floats and `virtfit status`
+//! look at.
 
 use std::collections::BTreeMap;
 
@@ -108,8 +109,8 @@ impl Running {
             })
     }
 
-    /// The CPUs a thread may use by the XML: its own pin, else numad's answer or `vcpu@cpuset`; `None`: any (libvirt's order in
-    /// `qemuProcessSetupPid`).
+    /// The CPUs a thread may use by the XML: its own pin, else numad's answer or `vcpu@cpuset`;
+    /// `None`: any (libvirt's order in `qemuProcessSetupPid`).
     pub fn allowed(&self, thread: Thread) -> Option<&CpuSet> {
         let domain = self.domain();
         let common = match domain.vcpu_placement_auto {

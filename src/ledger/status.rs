@@ -1,9 +1,10 @@
 //! libvirt's status files: `/run/libvirt/qemu/NAME.xml`, one for each guest that runs or starts.
 //!
-//! The format is private to libvirt and read with tolerance: `<domstatus state= reason= pid=>` with, among much else,
-//! `<vcpus><vcpu id= pid=/>`, `<numad nodeset= cpuset=/>` and the live `<domain>`. libvirt writes it first
-//! right after the fork, as `state='paused' reason='starting up'` with no vCPU thread listed: QEMU is allocating
-//! its memory then. The thread ids come with the answer to the first monitor commands, when all pages are taken.
+//! The format is private to libvirt and read with tolerance: `<domstatus state= reason= pid=>`
+//! with, among much else, `<vcpus><vcpu id= pid=/>`, `<numad nodeset= cpuset=/>` and the live
+//! `<domain>`. libvirt writes it first right after the fork, as `state='paused' reason='starting
+//! up'` with no vCPU thread listed: QEMU is allocating its memory then. The thread ids come with
+//! the answer to the first monitor commands, when all pages are taken.
 
 use std::time::SystemTime;
 
@@ -23,7 +24,8 @@ pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}.xml")
 }
 
-/// Returns when a guest's QEMU was started: libvirt writes `NAME.pid` at that moment only, the status file at every change.
+/// Returns when a guest's QEMU was started: libvirt writes `NAME.pid` at that moment only, the
+/// status file at every change.
 pub fn started_at(root: &HostFs, name: &str) -> Option<SystemTime> {
     root.metadata(format!("{FOLDER}/{name}.pid"))
         .and_then(|meta| meta.modified())

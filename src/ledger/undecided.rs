@@ -1,13 +1,16 @@
-//! Marks of guests that started although it could not be decided in time, or not be written down, what they may take.
+//! Marks of guests that started although it could not be decided in time, or not be written down,
+//! what they may take.
 //!
-//! `/run/virtfit/undecided/UUID.json`, one a guest, for `virtfit status`: whether their CPUs are theirs alone is not known.
-//! Written by rename and without the lock, which may be what could not be had; removed at `release`.
+//! `/run/virtfit/undecided/UUID.json`, one a guest, for `virtfit status`: whether their CPUs are
+//! theirs alone is not known. Written by rename and without the lock, which may be what could not
+//! be had; removed at `release`.
 
 use serde::{Deserialize, Serialize};
 
 /// Where they are on the host.
 pub const FOLDER: &str = "/run/virtfit/undecided";
-/// A mark of a guest that does not run is forgotten after so many seconds: its start came to nothing.
+/// A mark of a guest that does not run is forgotten after so many seconds: its start came to
+/// nothing.
 pub const FORGOTTEN_SECONDS: u64 = 60;
 
 /// The mark of a guest of this UUID (lower case), on the host.
@@ -45,8 +48,8 @@ impl Undecided {
         Ok(serde_json::to_string(self)? + "\n")
     }
 
-    /// Whether it means nothing any more. `now` is in seconds since the epoch; a moment in the future means that the
-    /// clock was set back.
+    /// Whether it means nothing any more. `now` is in seconds since the epoch; a moment in the
+    /// future means that the clock was set back.
     pub fn forgotten(&self, now: u64, has_status: bool) -> bool {
         !has_status && now.abs_diff(self.written_at) > FORGOTTEN_SECONDS
     }

@@ -1,5 +1,5 @@
-//! `virtfitd call`: libvirt for programs that do not link it. One [`Request`] as JSON a line on stdin, one [`Response`] a line
-//! on stdout, in order, until stdin ends.
+//! `virtfitd call`: libvirt for programs that do not link it. One [`Request`] as JSON a line on
+//! stdin, one [`Response`] a line on stdout, in order, until stdin ends.
 //!
 //! ```text
 //! {"call":"define","xml":"<domain>…"}                        {"ok":true}
@@ -7,7 +7,8 @@
 //! {"call":"lookup","guest":"db"}                             {"ok":true,"domain":{"name":"db","uuid":"…","active":true,…}}
 //! {"call":"nonsense"}                                        {"said":"what libvirt, or `call` itself, said"}
 //! ```
-//! The connection is made with the first request that needs it, or `open`, and lives until `close` or as long as the child. XML may hold passwords: neither side logs it.
+//! The connection is made with the first request that needs it, or `open`, and lives until `close`
+//! or as long as the child. XML may hold passwords: neither side logs it.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,8 @@ pub enum Request {
         /// What to change.
         change: LiveChange,
     },
-    /// `virDomainSetMetadata` for an element: in the definition and, where the guest runs, in the running one too.
+    /// `virDomainSetMetadata` for an element: in the definition and, where the guest runs, in the
+    /// running one too.
     SetMetadata {
         /// The domain's UUID.
         uuid: String,
@@ -64,7 +66,8 @@ pub enum Request {
         key: String,
         /// The namespace.
         uri: String,
-        /// The element without a prefix and without its namespace; absent or null: it is taken away.
+        /// The element without a prefix and without its namespace; absent or null: it is taken
+        /// away.
         #[serde(default)]
         xml: Option<String>,
     },
@@ -152,12 +155,14 @@ pub fn serve(
             continue;
         }
         let response = match serde_json::from_str(&line) {
-            // A bug met with one request is its answer: the child goes on, and nobody asks the same again and again.
+            // A bug met with one request is its answer: the child goes on, and nobody asks the same
+            // again and again.
             Ok(request) => guarded(|| answer(request)).unwrap_or_else(|bug| Response {
                 said: Some(bug.to_string()),
                 ..Response::default()
             }),
-            // serde quotes unknown names and wrong types, which are ours, but never a text's content.
+            // serde quotes unknown names and wrong types, which are ours, but never a text's
+            // content.
             Err(error) => Response {
                 said: Some(format!("not a request: {error}")),
                 ..Response::default()
@@ -186,7 +191,8 @@ struct Running {
 }
 
 impl ChildHypervisor {
-    /// libvirt at this URI (`None`: `qemu:///system`), by the program beside the running one, else the installed one.
+    /// libvirt at this URI (`None`: `qemu:///system`), by the program beside the running one, else
+    /// the installed one.
     pub fn new(uri: Option<&str>) -> Self {
         let beside = std::env::current_exe()
             .ok()
@@ -350,7 +356,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its stdin ends only when all fields are dropped, so it is not waited for by that; it holds nothing to lose.
+        // Its stdin ends only when all fields are dropped, so it is not waited for by that; it
+        // holds nothing to lose.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,5 +1,5 @@
-//! Which libvirt URIs name this host's system libvirt. Definitions, topology and ledger are read on this host, so nothing may be
-//! written to any other.
+//! Which libvirt URIs name this host's system libvirt. Definitions, topology and ledger are read on
+//! this host, so nothing may be written to any other.
 
 /// The URI of this host's system libvirt.
 pub const SYSTEM: &str = "qemu:///system";
@@ -18,7 +18,8 @@ pub struct Foreign(String);
 /// Checks the value of `--connect` and returns it; for clap.
 ///
 /// # Errors
-/// The URI names another host, another user's libvirt, another hypervisor, or leaves the choice to libvirt.
+/// The URI names another host, another user's libvirt, another hypervisor, or leaves the choice to
+/// libvirt.
 pub fn this_host(uri: &str) -> Result<String, Foreign> {
     let no = |why: &str| Err(Foreign(why.into()));
     let Some((scheme, rest)) = uri.split_once("://") else {

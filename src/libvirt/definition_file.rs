@@ -68,8 +68,8 @@ impl Definition {
         })
     }
 
-    /// Returns whether libvirt is writing another version: it has that in its memory by then, and its file is the old one still.
-    /// To be asked before [`Definition::is_current`].
+    /// Returns whether libvirt is writing another version: it has that in its memory by then, and
+    /// its file is the old one still. To be asked before [`Definition::is_current`].
     pub fn is_being_written(root: &HostFs, name: &str) -> bool {
         let written = |path: String| root.metadata(path).ok()?.modified().ok();
         // `virFileRewrite`; what a libvirt left that was killed is older.

@@ -1,5 +1,6 @@
-//! What virtfit asks of libvirt, and what may come of it; without libvirt in it. The binary `virtfitd` has the implementation that
-//! calls the library, [`crate::libvirt::child`] the one that asks that binary.
+//! What virtfit asks of libvirt, and what may come of it; without libvirt in it. The binary
+//! `virtfitd` has the implementation that calls the library, [`crate::libvirt::child`] the one that
+//! asks that binary.
 
 pub mod child;
 pub mod connection;
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 pub use crate::types::live_change::LiveChange;
 
-/// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s commands through `virtfitd call`;
-/// never a hook, nor a thread that answers hooks.
+/// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s
+/// commands through `virtfitd call`; never a hook, nor a thread that answers hooks.
 pub trait Hypervisor {
     /// Defines a persistent domain; replaces one of the same UUID.
     ///
@@ -49,7 +50,8 @@ pub trait Hypervisor {
     fn open(&mut self) -> Result<(), HypervisorError> {
         Ok(())
     }
-    /// Leaves the connection, so that libvirt may end when it has nothing to do. The next call connects again.
+    /// Leaves the connection, so that libvirt may end when it has nothing to do. The next call
+    /// connects again.
     fn close(&mut self) {}
 }
 

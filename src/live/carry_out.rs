@@ -1,4 +1,5 @@
-//! Does what [`crate::live::plan`] found: notes it, calls libvirt, sets scheduling classes, looks whether it came to be.
+//! Does what [`crate::live::plan`] found: notes it, calls libvirt, sets scheduling classes, looks
+//! whether it came to be.
 
 use crate::host::thread_names::{is_kernels, of_name};
 use crate::host::threads;
@@ -23,7 +24,8 @@ pub struct Applied {
     pub gone: bool,
 }
 
-/// Does it. In observe mode, where the guest waits for an administrator, or while virtfit is disabled, nothing.
+/// Does it. In observe mode, where the guest waits for an administrator, or while virtfit is
+/// disabled, nothing.
 pub fn apply(root: &HostFs, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
     if !live.changes_something() || root.exists(wire::DISABLED) {
         return Applied::default();
@@ -42,8 +44,8 @@ pub fn apply(root: &HostFs, hypervisor: &mut dyn Hypervisor, live: &Live) -> App
     applied
 }
 
-/// Notes the masks, then makes the calls. Without the note a floating mask would look like an administrator's, who holds all of
-/// it: such calls are left out then.
+/// Notes the masks, then makes the calls. Without the note a floating mask would look like an
+/// administrator's, who holds all of it: such calls are left out then.
 pub(crate) fn calls(
     root: &HostFs,
     hypervisor: &mut dyn Hypervisor,
@@ -102,7 +104,8 @@ fn unlike(root: &HostFs, pid: u32, done: &[LiveChange]) -> Vec<String> {
     for (thread, cpus) in done.iter().filter_map(mask) {
         let its = |found: &&threads::ProcThread| !is_kernels(&found.name) && of_name(&found.name) == thread;
         for found in all.iter().filter(its) {
-            // The emulator's other threads keep the mask they began with: libvirt lets only the first of them run on more CPUs.
+            // The emulator's other threads keep the mask they began with: libvirt lets only the
+            // first of them run on more CPUs.
             let narrower = thread == Thread::Emulator && found.allowed.is_subset(cpus);
             if found.allowed != *cpus && !narrower {
                 out.push(format!(
@@ -115,8 +118,8 @@ fn unlike(root: &HostFs, pid: u32, done: &[LiveChange]) -> Vec<String> {
     out
 }
 
-/// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that vCPU's is, and a real-time one
-/// only where the thread may run on nothing but its own CPU.
+/// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that
+/// vCPU's is, and a real-time one only where the thread may run on nothing but its own CPU.
 fn set_class(root: &HostFs, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
     let found = threads::one(root, pid, wanted.tid)
         .ok_or_else(|| format!("thread {} of process {pid} is gone", wanted.tid))?;
@@ -162,7 +165,8 @@ pub fn show(change: &LiveChange) -> String {
     }
 }
 
-/// The one line for the log: what was done, what waits for the next start and why. `None`: there is nothing to tell.
+/// The one line for the log: what was done, what waits for the next start and why. `None`: there is
+/// nothing to tell.
 pub fn line(live: &Live, applied: &Applied) -> Option<String> {
     if live.is_done() {
         return None;

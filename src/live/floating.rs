@@ -1,8 +1,10 @@
-//! Floating guests are narrowed off CPUs that become held, and widened again when these are freed. Worked out anew from what
-//! there is after each start and end: no memory of its own but the records of [`pinned`](crate::ledger::live_pins).
+//! Floating guests are narrowed off CPUs that become held, and widened again when these are freed.
+//! Worked out anew from what there is after each start and end: no memory of its own but the
+//! records of [`pinned`](crate::ledger::live_pins).
 //!
-//! What floats: threads virtfit pinned to several CPUs, in the definition or live; with `unmanaged = "confine"` also guests no
-//! rule matches and that have no pins of their own. Nobody else's pins are touched.
+//! What floats: threads virtfit pinned to several CPUs, in the definition or live; with `unmanaged
+//! = "confine"` also guests no rule matches and that have no pins of their own. Nobody else's pins
+//! are touched.
 
 use crate::hook_events::leftover;
 use crate::hostfs::HostFs;
@@ -34,8 +36,9 @@ pub struct Float {
     pub stuck: Vec<String>,
 }
 
-/// All guests whose floating threads are not where they should be. `statuses`: the texts of all status files; those that cannot be
-/// read are left out. `busy` tells (by UUID) the guests no call may be made for now: in flight.
+/// All guests whose floating threads are not where they should be. `statuses`: the texts of all
+/// status files; those that cannot be read are left out. `busy` tells (by UUID) the guests no call
+/// may be made for now: in flight.
 pub fn plan(
     view: &Snapshot,
     statuses: &[String],
@@ -124,7 +127,8 @@ struct Ways<'a> {
     profile: Option<&'a Profile>,
     /// CPUs that other guests hold.
     others: CpuSet,
-    /// The guest is to follow the policy as it is now; else its threads stay within the CPUs they were given.
+    /// The guest is to follow the policy as it is now; else its threads stay within the CPUs they
+    /// were given.
     follows: bool,
 }
 
@@ -135,7 +139,8 @@ impl Ways<'_> {
         before || (self.profile.is_none() && self.record.is_none() && self.running.guest.ours.is_empty())
     }
 
-    /// All CPUs a thread could float on if nobody held any; `None`: it does not float, or not by virtfit's doing.
+    /// All CPUs a thread could float on if nobody held any; `None`: it does not float, or not by
+    /// virtfit's doing.
     fn widest(&self, thread: Thread) -> Option<CpuSet> {
         if self.is_confined() {
             return self.widest_confined(thread);
@@ -167,8 +172,9 @@ impl Ways<'_> {
         noted.filter(|mask| mask.floats).map(|mask| &mask.first).or(wrote)
     }
 
-    /// An unmanaged guest: every CPU the kernel balances over. With pins of its own it is left alone, as is any guest once
-    /// the policy no longer confines, but for getting back what was taken from it.
+    /// An unmanaged guest: every CPU the kernel balances over. With pins of its own it is left
+    /// alone, as is any guest once the policy no longer confines, but for getting back what was
+    /// taken from it.
     fn widest_confined(&self, thread: Thread) -> Option<CpuSet> {
         let all = cpu_sets::usable(&self.view.host).difference(&self.view.host.isolated);
         let domain = self.running.domain();
@@ -192,7 +198,8 @@ impl Ways<'_> {
             .any(|vcpu| self.first(Thread::Vcpu(vcpu)) == Some(first))
     }
 
-    /// The shared set as far as the guest is kept on nodes or in a `vcpu@cpuset`. `first`: where it was put first.
+    /// The shared set as far as the guest is kept on nodes or in a `vcpu@cpuset`. `first`: where it
+    /// was put first.
     fn shared(&self, first: &CpuSet) -> CpuSet {
         let host = &self.view.host;
         let domain = self.running.domain();
@@ -206,7 +213,8 @@ impl Ways<'_> {
         all
     }
 
-    /// The nodes it stays on; `None`: any. Where the profile keeps it together, those where it was put first: its memory is there.
+    /// The nodes it stays on; `None`: any. Where the profile keeps it together, those where it was
+    /// put first: its memory is there.
     fn nodes(&self, first: &CpuSet) -> Option<NodeSet> {
         let Some(profile) = self.profile else {
             // No rule matches: near its memory, wherever that is bound.
@@ -218,7 +226,8 @@ impl Ways<'_> {
         Some(nodes).filter(|nodes| together && !nodes.is_empty())
     }
 
-    /// What is left of it; `None`: nothing. A guest keeps off its own vCPUs' CPUs as long as there are others.
+    /// What is left of it; `None`: nothing. A guest keeps off its own vCPUs' CPUs as long as there
+    /// are others.
     fn without_held(&self, thread: Thread, widest: &CpuSet) -> Option<CpuSet> {
         let open = balanced(&widest.difference(&self.others), self.view);
         let own = match thread {

@@ -1,4 +1,5 @@
-//! What the worker does for guests that run: what they lack after their start, and floats that make room and get it back.
+//! What the worker does for guests that run: what they lack after their start, and floats that make
+//! room and get it back.
 
 pub mod carry_out;
 pub mod failed_guests;
@@ -60,7 +61,8 @@ pub struct Running {
     said: BTreeMap<String, String>,
     /// Who holds what has changed: all floats are looked at.
     floats: bool,
-    /// Something happened since the last round. Guests that were busy then wait for the end of their hook, which tells.
+    /// Something happened since the last round. Guests that were busy then wait for the end of
+    /// their hook, which tells.
     fresh: bool,
     /// libvirt did not answer; when it is tried again.
     retry: Option<Instant>,
@@ -76,7 +78,8 @@ impl Running {
         self.put(name, Came::Started);
     }
 
-    /// Adds a guest that was found running: another libvirt daemon took it over, or all guests are looked at.
+    /// Adds a guest that was found running: another libvirt daemon took it over, or all guests are
+    /// looked at.
     pub fn add_found(&mut self, name: &str) {
         self.put(name, Came::Found);
     }
@@ -131,7 +134,8 @@ impl Running {
         self.retry.into_iter().chain(self.hooked).min()
     }
 
-    /// Does it. Guests that are `busy` (by name) keep their place and are looked at when their hook has ended.
+    /// Does it. Guests that are `busy` (by name) keep their place and are looked at when their hook
+    /// has ended.
     pub fn round(
         &mut self,
         view: &Snapshot,
@@ -272,8 +276,8 @@ impl Running {
     }
 }
 
-/// Returns whether a running guest is to follow the policy as it is now: the guest started after the policy's last change, or
-/// `on_policy_change = "apply"`.
+/// Returns whether a running guest is to follow the policy as it is now: the guest started after
+/// the policy's last change, or `on_policy_change = "apply"`.
 pub(crate) fn follows(name: &str, view: &Snapshot) -> bool {
     let policy = &view.policy;
     policy.host.apply_policy_change || policy.is_older_than(status::started_at(&view.root, name))
@@ -367,7 +371,8 @@ fn float(
     Round::Done
 }
 
-/// Logs a warning that is not the last line of the same `subject` again: a guest, or what is done for it.
+/// Logs a warning that is not the last line of the same `subject` again: a guest, or what is done
+/// for it.
 fn warn_once(said: &mut BTreeMap<String, String>, subject: &str, line: &str) {
     if said.get(subject).is_none_or(|last| last != line) {
         log::warn!("{line}");
@@ -375,7 +380,8 @@ fn warn_once(said: &mut BTreeMap<String, String>, subject: &str, line: &str) {
     }
 }
 
-/// What is done for a guest's floating threads, as a subject of the log. No guest's name has a slash.
+/// What is done for a guest's floating threads, as a subject of the log. No guest's name has a
+/// slash.
 fn floating(name: &str) -> String {
     format!("{name}/floats")
 }

@@ -1,8 +1,9 @@
 //! `started`: what the running guest lacks and can still get.
 //!
-//! libvirt's API moves threads, binds memory where no mode is set yet, and nothing else (`docs/libvirt.md` section 5); scheduling
-//! classes are set on the threads themselves. The rest waits for the next start. Pure: a status file's text and what was
-//! promised in, changes out. A guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
+//! libvirt's API moves threads, binds memory where no mode is set yet, and nothing else
+//! (`docs/libvirt.md` section 5); scheduling classes are set on the threads themselves. The rest
+//! waits for the next start. Pure: a status file's text and what was promised in, changes out. A
+//! guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ pub struct Case<'a> {
     pub reservation: Option<&'a Reservation>,
     /// What was pinned on running guests before.
     pub pinned: &'a Records,
-    /// The guest is to follow the policy as it is now. A guest that is not gets what it was promised at its start, leaves CPUs
-    /// that others hold, and else runs on as it was started.
+    /// The guest is to follow the policy as it is now. A guest that is not gets what it was
+    /// promised at its start, leaves CPUs that others hold, and else runs on as it was started.
     pub follows: bool,
 }
 
@@ -53,8 +54,8 @@ pub struct Live {
     pub classes: Vec<ThreadClass>,
     /// The record to write before the first call; `None`: nothing to note.
     pub record: Option<Pinned>,
-    /// CPUs (withheld ones included) that become its own and that nothing reserves yet: reserve them under the ledger's lock
-    /// before pinning.
+    /// CPUs (withheld ones included) that become its own and that nothing reserves yet: reserve
+    /// them under the ledger's lock before pinning.
     pub unreserved: CpuSet,
     /// What of these are only withheld.
     pub withheld: CpuSet,
@@ -64,7 +65,8 @@ pub struct Live {
     pub reasons: Vec<String>,
     /// `mode = "observe"`: to be told, not to be done.
     pub observe: bool,
-    /// The guest started before the policy changed (`on_policy_change = "report"`): changes are logged, not made.
+    /// The guest started before the policy changed (`on_policy_change = "report"`): changes are
+    /// logged, not made.
     pub waits_for_start: bool,
     /// The guest leaves CPUs that another guest holds too: whoever is looked at next has to know.
     pub frees: bool,
@@ -167,8 +169,9 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     Ok(live)
 }
 
-/// Moves a guest that no rule matches off CPUs that virtfit's pins put it on: to where `prepare` promised, or where another
-/// guest holds them too. A guest whose rule went while it ran keeps what it alone holds.
+/// Moves a guest that no rule matches off CPUs that virtfit's pins put it on: to where `prepare`
+/// promised, or where another guest holds them too. A guest whose rule went while it ran keeps what
+/// it alone holds.
 fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapshot) {
     let domain = running.domain();
     let mut after = domain.clone();
@@ -200,8 +203,8 @@ struct Decided {
     bound: bool,
 }
 
-/// Decides as for a guest that comes in: what it sees stays. A guest that something was reserved for gets just that, wherever
-/// its memory is: it was admitted on this promise.
+/// Decides as for a guest that comes in: what it sees stays. A guest that something was reserved
+/// for gets just that, wherever its memory is: it was admitted on this promise.
 fn decide(
     running: &Running,
     reservation: Option<&Reservation>,
@@ -367,7 +370,8 @@ pub(crate) fn held_by(running: &Running, view: &Snapshot) -> CpuSet {
     )
 }
 
-/// Pins that were noted and are not there: the daemon was ended between the two. Pins that somebody changed since stay.
+/// Pins that were noted and are not there: the daemon was ended between the two. Pins that somebody
+/// changed since stay.
 fn unfinished(pinned: &Pinned, running: &Running) -> Vec<LiveChange> {
     let missing = pinned.threads.iter().filter(|mask| {
         let now = mask.thread.pin(running.domain());
@@ -380,8 +384,8 @@ fn unfinished(pinned: &Pinned, running: &Running) -> Vec<LiveChange> {
         .collect()
 }
 
-/// Restrictive binding, where no mode is set yet or it is that one: any other mode cannot change, and the first call without
-/// a mode would make it strict for good.
+/// Restrictive binding, where no mode is set yet or it is that one: any other mode cannot change,
+/// and the first call without a mode would make it strict for good.
 fn numa(domain: &Domain, after: &Domain, running: &Running) -> Option<LiveChange> {
     let wanted: NodeSet = match &after.numatune {
         Some(memory) => memory.nodeset.clone()?,
@@ -485,7 +489,8 @@ fn waits(running: &Running, view: &Snapshot) -> Vec<(String, String)> {
     out
 }
 
-/// A short name of what cannot change while the guest runs; `None` for what can, or is virtfit's own record.
+/// A short name of what cannot change while the guest runs; `None` for what can, or is virtfit's
+/// own record.
 fn waiting(path: &str) -> Option<String> {
     let inner = path.strip_prefix("/domain/")?;
     if ["cputune/", "metadata", "vcpu/"]

@@ -1,4 +1,5 @@
-//! Scheduling classes of threads: the one system call the safe wrappers at hand (nix, rustix) do not have.
+//! Scheduling classes of threads: the one system call the safe wrappers at hand (nix, rustix) do
+//! not have.
 
 use std::io;
 
@@ -6,10 +7,12 @@ use nix::libc;
 
 use crate::live::plan::Class;
 
-/// Gives a thread a scheduling class (`sched_setscheduler(2)`). A real-time one is not passed on to what it forks.
+/// Gives a thread a scheduling class (`sched_setscheduler(2)`). A real-time one is not passed on to
+/// what it forks.
 ///
 /// # Errors
-/// What the kernel says: `ESRCH` no such thread, `EPERM` its cgroup has no real-time budget or the caller may not.
+/// What the kernel says: `ESRCH` no such thread, `EPERM` its cgroup has no real-time budget or the
+/// caller may not.
 #[allow(unsafe_code)]
 pub fn set(tid: u32, class: Class) -> io::Result<()> {
     let (policy, priority) = match class {
@@ -23,7 +26,8 @@ pub fn set(tid: u32, class: Class) -> io::Result<()> {
     let param = libc::sched_param {
         sched_priority: libc::c_int::try_from(priority).map_err(|_| invalid())?,
     };
-    // SAFETY: the pointer is to a live `sched_param` on this stack; the kernel reads it and keeps nothing.
+    // SAFETY: the pointer is to a live `sched_param` on this stack; the kernel reads it and keeps
+    // nothing.
     match unsafe { libc::sched_setscheduler(tid, policy, &param) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),

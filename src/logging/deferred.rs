@@ -1,6 +1,8 @@
-//! Log lines that wait: whoever answers somebody who waits logs once the answer is given, as a log may be slow (the journal wakes).
+//! Log lines that wait: whoever answers somebody who waits logs once the answer is given, as a log
+//! may be slow (the journal wakes).
 //!
-//! Lines of other threads are not held. Nothing is lost: what is held goes out when the hold ends, also by a panic.
+//! Lines of other threads are not held. Nothing is lost: what is held goes out when the hold ends,
+//! also by a panic.
 
 use std::cell::RefCell;
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! The log: stderr, no timestamps (the journal has them). error: your action failed; warn: odd, but it went on; info: one
-//! line a decision; debug and trace: for developers.
+//! The log: stderr, no timestamps (the journal has them). error: your action failed; warn: odd, but
+//! it went on; info: one line a decision; debug and trace: for developers.
 
 pub mod deferred;
 pub mod repeats;
@@ -31,11 +31,13 @@ pub fn to_stderr(program: &'static str, verbose: u8) {
 enum Form {
     /// For people, as they are.
     Plain,
-    /// For systemd's journal: one entry each, with its priority (`sd-daemon(3)`), so that `journalctl -p warning` finds it.
+    /// For systemd's journal: one entry each, with its priority (`sd-daemon(3)`), so that
+    /// `journalctl -p warning` finds it.
     Journal,
 }
 
-/// Whether stderr is the journal's stream, by its device and inode (`systemd.exec(5)`, `JOURNAL_STREAM`).
+/// Whether stderr is the journal's stream, by its device and inode (`systemd.exec(5)`,
+/// `JOURNAL_STREAM`).
 fn is_journal() -> bool {
     let Some(named) = std::env::var("JOURNAL_STREAM").ok() else {
         return false;

@@ -1,7 +1,7 @@
 //! Log lines that others can bring about as often as they like: said once, then counted.
 //!
-//! After a line no other of its kind is said for a minute. A thread that lives as long as that minute then says how many there were:
-//! it is there only while there is something to count.
+//! After a line no other of its kind is said for a minute. A thread that lives as long as that
+//! minute then says how many there were: it is there only while there is something to count.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;

@@ -200,7 +200,8 @@ impl<'a> Site<'a> {
         enough
     }
 
-    /// As [`Self::spend`] for what is to be finished once begun; false when there is nothing left at all.
+    /// As [`Self::spend`] for what is to be finished once begun; false when there is nothing left
+    /// at all.
     pub fn overspend(&self, steps: usize) -> bool {
         let left = self.steps.get().saturating_sub(steps);
         self.steps.set(left);
@@ -229,7 +230,8 @@ impl<'a> Site<'a> {
         self.cut_short.get()
     }
 
-    /// Whether a choice of CPUs can leave too few for floating vCPUs or extra CPUs where another would not.
+    /// Whether a choice of CPUs can leave too few for floating vCPUs or extra CPUs where another
+    /// would not.
     pub fn can_be_thrifty(&self) -> bool {
         let isolates = self.levels.contains(&Level::Isolate);
         let withholds = isolates || self.demand.withhold_siblings;

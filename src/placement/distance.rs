@@ -3,7 +3,8 @@
 use crate::host::Host;
 use crate::types::ids::NodeId;
 
-/// Distances between nodes, by their position in a list; both ways added, as some hosts' tables are not symmetric.
+/// Distances between nodes, by their position in a list; both ways added, as some hosts' tables are
+/// not symmetric.
 #[derive(Debug, Clone, Default)]
 pub struct Distances {
     between: Vec<Vec<u64>>,
@@ -47,10 +48,11 @@ impl Distances {
         self.between[a][b]
     }
 
-    /// The least that `more` nodes can add to a set. `open` lists those to choose from with their distance to the set.
+    /// The least that `more` nodes can add to a set. `open` lists those to choose from with their
+    /// distance to the set.
     ///
-    /// Each pair among the new nodes is half of what both ends count, and a node's own part is at least that to its
-    /// nearest others.
+    /// Each pair among the new nodes is half of what both ends count, and a node's own part is at
+    /// least that to its nearest others.
     pub fn least_more(&self, open: impl Iterator<Item = (usize, u64)>, more: usize) -> u64 {
         if more == 0 {
             return 0;

@@ -1,4 +1,5 @@
-//! A guest without cells laid over given nodes: the vCPUs in order, each node getting a run of them.
+//! A guest without cells laid over given nodes: the vCPUs in order, each node getting a run of
+//! them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -158,14 +159,15 @@ impl<'s, 'a> Division<'s, 'a> {
         self.cuts.get(1).map_or(1, |cut| *cut as usize).max(1)
     }
 
-    /// Lays the vCPUs on these nodes in this order, each getting some, if that is better than what is known.
+    /// Lays the vCPUs on these nodes in this order, each getting some, if that is better than what
+    /// is known.
     pub fn lay(&self, order: &Order<'_, 's>, bar: Bar, best: Option<&Key>) -> Option<Placed> {
         let ids: Vec<NodeId> = order.iter().map(|(at, _)| at.node.id).collect();
         if !self.each_has_memory() && !self.site.memory_fits_together(&ids, self.page) {
             return None;
         }
-        // Cell 0 gets what rounding leaves over, which for three nodes and more is known only afterwards: where that is
-        // too much, once more with as little left over as can be.
+        // Cell 0 gets what rounding leaves over, which for three nodes and more is known only
+        // afterwards: where that is too much, once more with as little left over as can be.
         let pieces = self.pieces(&Plan::new(self, order, false)?, bar, best)?;
         let (pieces, careful) = match pieces.iter().all(|piece| self.piece_fits(piece)) {
             true => (pieces, false),
@@ -243,8 +245,8 @@ impl<'s, 'a> Division<'s, 'a> {
         used + self.site.demand.extra_min as usize <= node.free as usize
     }
 
-    /// Whether units of this cost leave a node enough for floating vCPUs and, if it is cell 0's, extra CPUs. Known in a
-    /// thrifty search only.
+    /// Whether units of this cost leave a node enough for floating vCPUs and, if it is cell 0's,
+    /// extra CPUs. Known in a thrifty search only.
     fn leaves_room(&self, node: &NodeView, first: bool, floating: usize, units: usize, cost: Cost) -> bool {
         let demand = self.site.demand;
         if !self.site.thrifty {
@@ -275,7 +277,8 @@ impl<'s, 'a> Division<'s, 'a> {
 struct Plan<'p, 's, 'a> {
     division: &'p Division<'s, 'a>,
     order: &'p Order<'p, 's>,
-    /// Before all else the other cells take as much memory as they can, and cell 0 has to fit exactly.
+    /// Before all else the other cells take as much memory as they can, and cell 0 has to fit
+    /// exactly.
     careful: bool,
     /// What nodes from `at` on cost for the vCPUs from cut `from` on, with so many caches left.
     costs: Vec<Option<Cost>>,

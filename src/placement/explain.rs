@@ -1,4 +1,5 @@
-//! Why nothing fits: the demand is loosened one wish at a time until it would, and that wish is named.
+//! Why nothing fits: the demand is loosened one wish at a time until it would, and that wish is
+//! named.
 
 use std::collections::BTreeMap;
 
@@ -143,7 +144,8 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     reasons
 }
 
-/// `needs 14 free CPUs on one node; 6 are free on node 0 and 6 on node 1 (rt1 holds 9, db holds 7)`.
+/// `needs 14 free CPUs on one node; 6 are free on node 0 and 6 on node 1 (rt1 holds 9, db holds
+/// 7)`.
 fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();

@@ -1,4 +1,5 @@
-//! From chosen cores to a finished placement: extra CPUs, floating vCPUs, withheld siblings, and its key.
+//! From chosen cores to a finished placement: extra CPUs, floating vCPUs, withheld siblings, and
+//! its key.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -24,8 +25,8 @@ pub struct Piece<'s> {
     pub cost: Cost,
 }
 
-/// Completes a placement whose dedicated CPUs are chosen. The first piece is cell 0. `None` where extra CPUs or floating
-/// vCPUs do not fit.
+/// Completes a placement whose dedicated CPUs are chosen. The first piece is cell 0. `None` where
+/// extra CPUs or floating vCPUs do not fit.
 pub fn assemble(
     site: &Site<'_>,
     level: Level,
@@ -172,7 +173,8 @@ pub fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
     })
 }
 
-/// Whether one piece, looked at alone, leaves room for its floating vCPUs and, if it is cell 0, for the extra CPUs.
+/// Whether one piece, looked at alone, leaves room for its floating vCPUs and, if it is cell 0, for
+/// the extra CPUs.
 pub fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first: bool) -> bool {
     let isolate = level == Level::Isolate;
     let used: CpuSet = piece.cpus.iter().copied().collect();
@@ -205,9 +207,9 @@ fn on_cores_of_their_own(site: &Site<'_>, cpus: &[HostCpu]) -> bool {
     !site.host.cores.iter().any(shares)
 }
 
-/// Extra dedicated CPUs on a node: least claimed, then from broken cores before whole ones, then the smallest. With
-/// isolation not on the guest's own cores. A thrifty search takes as few as will do, and first those that leave most to
-/// floating vCPUs.
+/// Extra dedicated CPUs on a node: least claimed, then from broken cores before whole ones, then
+/// the smallest. With isolation not on the guest's own cores. A thrifty search takes as few as will
+/// do, and first those that leave most to floating vCPUs.
 pub fn extra_cpus(
     node: &NodeView,
     used: &CpuSet,

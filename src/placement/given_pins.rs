@@ -1,6 +1,7 @@
 //! Pins that are given: an administrator's, or those virtfit gave this guest before.
 //!
-//! They are constraints: the other vCPUs are placed around them, and if they collide with another guest nothing fits.
+//! They are constraints: the other vCPUs are placed around them, and if they collide with another
+//! guest nothing fits.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -89,7 +90,8 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
         .then_some(placed)
 }
 
-/// Memory for vCPUs whose pins nobody is to touch: on the nodes of these pins, anywhere where some vCPU has none.
+/// Memory for vCPUs whose pins nobody is to touch: on the nodes of these pins, anywhere where some
+/// vCPU has none.
 ///
 /// # Errors
 /// The memory does not fit there in the pages asked for.
@@ -145,7 +147,8 @@ pub fn as_they_are(
     })
 }
 
-/// CPUs of given pins that somebody else holds. A mask that covers all dedicated CPUs floats: it holds nothing.
+/// CPUs of given pins that somebody else holds. A mask that covers all dedicated CPUs floats: it
+/// holds nothing.
 pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     let held = |pin: &CpuSet| pin.iter().find(|cpu| supply.held.contains_key(cpu));
     let mut found: Vec<(VcpuId, HostCpu)> = pins
@@ -162,7 +165,8 @@ pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     found
 }
 
-/// Every CPU of every pin is online and in the cpuset guests are in; for a mask that floats it does to share some.
+/// Every CPU of every pin is online and in the cpuset guests are in; for a mask that floats it does
+/// to share some.
 fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
     pins.values().all(|pin| {
         !pin.is_empty()
@@ -176,7 +180,8 @@ pub(crate) fn allowed(host: &Host, pin: &CpuSet) -> bool {
     host.guest_cpus.as_ref().is_none_or(|cpus| pin.is_subset(cpus))
 }
 
-/// Gives the vCPUs without a pin CPUs at this level, guest core by guest core around the given ones.
+/// Gives the vCPUs without a pin CPUs at this level, guest core by guest core around the given
+/// ones.
 fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Effort) -> Option<Placed> {
     let threads = level.threads();
     let mut pins = demand.kept.clone();
@@ -395,7 +400,8 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
     })
 }
 
-/// The largest thread count these pins carry, guest core by guest core, and whether each has a core of its own.
+/// The largest thread count these pins carry, guest core by guest core, and whether each has a core
+/// of its own.
 fn threads(host: &Host, demand: &Demand, pins: &Pins) -> Option<(u32, bool)> {
     let single = |vcpu: u32| {
         pins.get(&VcpuId(vcpu))

@@ -1,8 +1,9 @@
 //! Guest cells onto host nodes, each on one of its own: a matching problem with an order of merit.
 //!
-//! Whether a matching exists is decided exactly (augmenting paths). The best one is found by branch and bound: cells
-//! in order of their first vCPU, nodes in order of the CPUs they would give, a branch cut as soon as the best it could
-//! become is no better than what is known, and of nodes that are alike only the first is tried.
+//! Whether a matching exists is decided exactly (augmenting paths). The best one is found by branch
+//! and bound: cells in order of their first vCPU, nodes in order of the CPUs they would give, a
+//! branch cut as soon as the best it could become is no better than what is known, and of nodes
+//! that are alike only the first is tried.
 
 use std::cmp::Reverse;
 
@@ -133,7 +134,8 @@ struct Search<'s, 'a> {
     cost: Cost,
     distance: u64,
     best: Option<Placed>,
-    /// The best known comes from another search: the order of branches says nothing about its CPU list.
+    /// The best known comes from another search: the order of branches says nothing about its CPU
+    /// list.
     inherited: bool,
 }
 
@@ -258,8 +260,8 @@ impl<'s, 'a> Search<'s, 'a> {
             .map(|(node, _)| &self.site.nodes[*node])
     }
 
-    /// Whether the best this branch could become beats the best known. Branches come in order of their CPU lists, so
-    /// a tie does not.
+    /// Whether the best this branch could become beats the best known. Branches come in order of
+    /// their CPU lists, so a tie does not.
     fn promising(&self, position: usize) -> bool {
         let far = self.least_far(position);
         let rest = &self.order[position..];
@@ -327,7 +329,8 @@ impl<'s, 'a> Search<'s, 'a> {
         self.distance + self.site.distances().least_more(open, more)
     }
 
-    /// Free CPUs left on the chosen nodes, and on those to come the least (or under spread the most) there may be.
+    /// Free CPUs left on the chosen nodes, and on those to come the least (or under spread the
+    /// most) there may be.
     fn least_left(&self, position: usize) -> i64 {
         let rest = self.order.len() - position;
         let demand = self.site.demand;
@@ -348,7 +351,8 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Whether the cells from here on can still each have a node of their own (Kuhn's augmenting paths).
+    /// Whether the cells from here on can still each have a node of their own (Kuhn's augmenting
+    /// paths).
     fn can_match(&self, position: usize) -> bool {
         let mut owner: Vec<Option<usize>> = vec![None; self.taken.len()];
         (position..self.order.len()).all(|position| {

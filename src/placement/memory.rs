@@ -3,8 +3,8 @@
 use crate::placement::cores::Site;
 use crate::types::ids::{KiB, NodeId};
 
-/// Cells of small pages are cut at this size: what libvirt rounds a cell up to on x86 (`qemuDomainAlignMemorySizes`),
-/// so that the guest's memory stays what its definition says.
+/// Cells of small pages are cut at this size: what libvirt rounds a cell up to on x86
+/// (`qemuDomainAlignMemorySizes`), so that the guest's memory stays what its definition says.
 const SMALL_CUT: KiB = KiB::MIB;
 
 impl Site<'_> {
@@ -38,7 +38,8 @@ impl Site<'_> {
         divides(page, self.demand.memory) && free.is_none_or(|free| self.demand.memory.0 <= free)
     }
 
-    /// Unbound memory comes from anywhere: huge pages have to be somewhere, small pages are the kernel's matter.
+    /// Unbound memory comes from anywhere: huge pages have to be somewhere, small pages are the
+    /// kernel's matter.
     fn memory_fits_host(&self, page: Option<KiB>) -> bool {
         page.is_none() || {
             let nodes = self
@@ -56,8 +57,8 @@ pub fn divides(page: Option<KiB>, memory: KiB) -> bool {
     page.is_none_or(|size| size.0 > 0 && memory.0.is_multiple_of(size.0))
 }
 
-/// The memory of a cell with `vcpus` of the guest's `all` vCPUs: in proportion, rounded down to the page. What is left
-/// over goes to cell 0.
+/// The memory of a cell with `vcpus` of the guest's `all` vCPUs: in proportion, rounded down to the
+/// page. What is left over goes to cell 0.
 pub fn share(memory: KiB, vcpus: u32, all: u32, page: Option<KiB>) -> KiB {
     let cut = u128::from(cut(page).0);
     let exact = u128::from(memory.0) * u128::from(vcpus) / u128::from(all.max(1));

@@ -1,7 +1,9 @@
-//! Placement: which CPU, node and page each part of a guest gets. `docs/placement.md` section 2 has the rules.
+//! Placement: which CPU, node and page each part of a guest gets. `docs/placement.md` section 2 has
+//! the rules.
 //!
-//! Exact: if a placement that satisfies the demand exists, one is found, and of all that do the best by [`Key`]'s
-//! order. Deterministic and pure: a [`Demand`] and a [`Supply`] in, a [`Placed`] out. The way through the files:
+//! Exact: if a placement that satisfies the demand exists, one is found, and of all that do the
+//! best by [`Key`]'s order. Deterministic and pure: a [`Demand`] and a [`Supply`] in, a [`Placed`]
+//! out. The way through the files:
 //!
 //! ```text
 //! cores   what a node has left, core by core            memory   does the memory fit, in which pages
@@ -49,7 +51,8 @@ pub struct Demand {
     pub dedicated: VcpuSet,
     /// What siblings are for.
     pub smt: SmtRule,
-    /// Guest cells that exist: each goes to a host node of its own. Empty: the guest is placed as one.
+    /// Guest cells that exist: each goes to a host node of its own. Empty: the guest is placed as
+    /// one.
     pub cells: Vec<CellDemand>,
     /// Cells the guest shows though it is placed as one: a guest core does not reach over two.
     pub shown_cells: Vec<VcpuSet>,
@@ -75,7 +78,8 @@ pub struct Demand {
     pub settled: VcpuSet,
     /// Threads a guest core must have: the shape the guest was given before, or one that is kept.
     pub threads: Option<u32>,
-    /// Extra dedicated CPUs on the node of cell 0 without which nothing fits: isolated emulator and iothreads.
+    /// Extra dedicated CPUs on the node of cell 0 without which nothing fits: isolated emulator and
+    /// iothreads.
     pub extra_min: u32,
     /// As many of them as are wanted.
     pub extra_max: u32,
@@ -166,15 +170,18 @@ pub struct Supply {
 pub struct Placed {
     /// CPUs of each vCPU: one, or all a floating one may use.
     pub vcpus: BTreeMap<VcpuId, CpuSet>,
-    /// Cells with their nodes, by cell number; one for a guest placed as one (its node: that of its first vCPU).
+    /// Cells with their nodes, by cell number; one for a guest placed as one (its node: that of its
+    /// first vCPU).
     pub cells: Vec<CellPlace>,
-    /// Host nodes in cell order; several for a guest without cells that spans them. Empty: bound to none.
+    /// Host nodes in cell order; several for a guest without cells that spans them. Empty: bound to
+    /// none.
     pub nodes: Vec<NodeId>,
     /// Page size; `None`: small pages.
     pub page: Option<KiB>,
     /// Threads of a guest core.
     pub threads: u32,
-    /// Whether each guest core has a host core of its own; false only by `prefer`, as the last resort.
+    /// Whether each guest core has a host core of its own; false only by `prefer`, as the last
+    /// resort.
     pub own_cores: bool,
     /// The extra dedicated CPUs, in the order they were found best.
     pub extra: Vec<HostCpu>,
@@ -201,7 +208,8 @@ pub struct CellPlace {
 
 /// Places a guest.
 ///
-/// `empty` is the same host with no other guest on it: it decides how many nodes `max_nodes = "auto"` allows.
+/// `empty` is the same host with no other guest on it: it decides how many nodes `max_nodes =
+/// "auto"` allows.
 ///
 /// # Errors
 /// Nothing fits: the reasons, for people, most telling first.
@@ -237,8 +245,9 @@ pub(crate) fn search(
     if !plain.can_be_thrifty() || (found.is_some() && (plain.first || demand.extra_max > 0)) {
         return found;
     }
-    // The CPUs chosen first may be those that floating vCPUs or extra CPUs need: choose again with that in mind. As that
-    // can take other extra CPUs than the rule has it, with them only where nothing else fits.
+    // The CPUs chosen first may be those that floating vCPUs or extra CPUs need: choose again with
+    // that in mind. As that can take other extra CPUs than the rule has it, with them only where
+    // nothing else fits.
     let thrifty = attempt(&Site::new(host, demand, now, effort).thrifty());
     match (found, thrifty) {
         (Some(found), Some(thrifty)) if found.key <= thrifty.key => Some(found),

@@ -1,5 +1,5 @@
-//! Which nodes a guest without cells is spread over: every set of so many, near ones first, cut short where it cannot
-//! become better than what is known.
+//! Which nodes a guest without cells is spread over: every set of so many, near ones first, cut
+//! short where it cannot become better than what is known.
 
 use std::cell::OnceCell;
 

@@ -1,10 +1,11 @@
 //! The best `x` guest cores of one node, for every `x`: exact, over cores and last-level caches.
 //!
-//! Costs add up, except that each cache touched counts once and that a core's first CPU can cost more or less than its
-//! second. So cores are added one after the other to the table of their cache ("the best x units of what was seen so
-//! far"), and caches one after the other to the table of the node. Of choices that cost the same, the smallest CPU list
-//! is kept: of two sets of as many units that is the one which has the smallest unit they do not share, an order that
-//! stays when the same units are added to both, so the best of the parts make the best of the whole.
+//! Costs add up, except that each cache touched counts once and that a core's first CPU can cost
+//! more or less than its second. So cores are added one after the other to the table of their cache
+//! ("the best x units of what was seen so far"), and caches one after the other to the table of the
+//! node. Of choices that cost the same, the smallest CPU list is kept: of two sets of as many units
+//! that is the one which has the smallest unit they do not share, an order that stays when the same
+//! units are added to both, so the best of the parts make the best of the whole.
 
 use std::cell::OnceCell;
 use std::ops::RangeInclusive;
@@ -124,8 +125,8 @@ impl NodeTable {
         self.rows.last()?.costs.get(count).copied().flatten()
     }
 
-    /// Every cost of `count` units that is worth knowing, with its row: without a limit of caches one, with a limit also
-    /// those of fewer caches.
+    /// Every cost of `count` units that is worth knowing, with its row: without a limit of caches
+    /// one, with a limit also those of fewer caches.
     pub fn choices(&self, count: usize) -> impl Iterator<Item = (usize, Cost)> + '_ {
         let cost = move |row: usize| self.rows[row].costs.get(count).copied().flatten();
         (0..self.rows.len()).filter_map(move |row| {

@@ -1,12 +1,13 @@
-//! The order in which placements are compared: `docs/placement.md` section 3, one field a criterion.
+//! The order in which placements are compared: `docs/placement.md` section 3, one field a
+//! criterion.
 
 use std::cmp::Reverse;
 use std::ops::{Add, AddAssign};
 
 use crate::types::ids::HostCpu;
 
-/// The part of a [`Key`] that is known, or bounded, before CPUs are chosen: autostart, nodes, far devices, threads,
-/// page, distance.
+/// The part of a [`Key`] that is known, or bounded, before CPUs are chosen: autostart, nodes, far
+/// devices, threads, page, distance.
 pub type Bar = (u32, u32, u32, Reverse<u32>, Reverse<u64>, u64);
 
 /// How good a placement is; smaller is better. Compared field by field in this order.
@@ -28,8 +29,8 @@ pub struct Key {
     pub llcs: u32,
     /// CPUs claimed by other definitions.
     pub other: u32,
-    /// Threads > 1: free siblings left over. Threads = 1: under pack cores used that were not broken, under spread
-    /// cores that were.
+    /// Threads > 1: free siblings left over. Threads = 1: under pack cores used that were not
+    /// broken, under spread cores that were.
     pub siblings: u32,
     /// Free dedicated CPUs left on its nodes; under spread their negative.
     pub left: i64,
@@ -59,8 +60,8 @@ impl Key {
 /// The part of a [`Key`] that adds up over cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cost {
-    /// What others of the guest's parts may lack then: CPUs for floating vCPUs and extra CPUs in a thrifty search, memory
-    /// of cell 0 in a careful division. Not counted otherwise.
+    /// What others of the guest's parts may lack then: CPUs for floating vCPUs and extra CPUs in a
+    /// thrifty search, memory of cell 0 in a careful division. Not counted otherwise.
     pub scarce: i64,
     /// See [`Key::autostart`].
     pub autostart: u32,
@@ -70,7 +71,8 @@ pub struct Cost {
     pub other: u32,
     /// See [`Key::siblings`].
     pub siblings: u32,
-    /// What it changes in [`Key::left`] against other choices of as many CPUs: free siblings that are withheld.
+    /// What it changes in [`Key::left`] against other choices of as many CPUs: free siblings that
+    /// are withheld.
     pub left: i32,
 }
 

@@ -1,4 +1,5 @@
-//! Threads a guest core: the ways to lay vCPUs on cores, best first, and what each core costs that way.
+//! Threads a guest core: the ways to lay vCPUs on cores, best first, and what each core costs that
+//! way.
 
 use crate::placement::cores::{CoreView, Site};
 use crate::placement::rank::Cost;
@@ -20,7 +21,8 @@ pub enum Level {
 /// Some CPUs of one core that one guest core may use, and what that costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// What it costs when the units before it on its core are taken already. `llcs` is always 0 here.
+    /// What it costs when the units before it on its core are taken already. `llcs` is always 0
+    /// here.
     pub cost: Cost,
     /// Ascending.
     pub cpus: Vec<HostCpu>,
@@ -53,7 +55,8 @@ impl Level {
         }
     }
 
-    /// The units of a core in the order in which they are taken. The first `n` of them are the best `n`.
+    /// The units of a core in the order in which they are taken. The first `n` of them are the best
+    /// `n`.
     pub fn units(self, core: &CoreView, site: &Site<'_>) -> Vec<Unit> {
         let count = self.units_of(core) as usize;
         let threads = self.threads() as usize;
@@ -108,7 +111,8 @@ impl Level {
     }
 }
 
-/// The levels a demand allows, best first. `widest` is the largest number of threads a core of the host has.
+/// The levels a demand allows, best first. `widest` is the largest number of threads a core of the
+/// host has.
 pub fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
     if demand.dedicated.is_empty() {
         return vec![Level::Own(1)];
@@ -135,8 +139,8 @@ pub fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
     }
 }
 
-/// The largest power of two no larger than `widest` that divides every cell's dedicated vCPUs and keeps each guest core
-/// (vCPUs `kt … kt+t-1`, as QEMU numbers them) inside one cell.
+/// The largest power of two no larger than `widest` that divides every cell's dedicated vCPUs and
+/// keeps each guest core (vCPUs `kt … kt+t-1`, as QEMU numbers them) inside one cell.
 fn largest_threads(demand: &Demand, widest: u32) -> u32 {
     let whole = VcpuSet::first_n(demand.vcpus);
     let cells: Vec<&VcpuSet> = match (demand.cells.is_empty(), demand.shown_cells.is_empty()) {

@@ -1,7 +1,8 @@
 //! Nodes that are the same in every way: a search needs to look at the first of them only.
 //!
-//! If two nodes look alike, are as far from all others, and each CPU of the first comes before its counterpart of the
-//! second, then a place that uses the second and not the first is beaten by the one that has them exchanged.
+//! If two nodes look alike, are as far from all others, and each CPU of the first comes before its
+//! counterpart of the second, then a place that uses the second and not the first is beaten by the
+//! one that has them exchanged.
 
 use crate::placement::cores::{NodeView, Site};
 use crate::placement::rank::Cost;

@@ -1,10 +1,12 @@
-//! Who may write the policy's files: whoever may decides what virtfit, as root, does with every guest.
+//! Who may write the policy's files: whoever may decides what virtfit, as root, does with every
+//! guest.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Users and groups whose files are trusted: root's, and those of whoever owns the folder that stands for a host.
+/// Users and groups whose files are trusted: root's, and those of whoever owns the folder that
+/// stands for a host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trusted {
     uid: u32,
@@ -29,7 +31,8 @@ impl Trusted {
         }
     }
 
-    /// Returns a warning where others may write a file or folder, links followed. `shown` is what messages call it.
+    /// Returns a warning where others may write a file or folder, links followed. `shown` is what
+    /// messages call it.
     pub(super) fn warning(self, path: &Path, shown: &str) -> Option<String> {
         let meta = fs::metadata(path).ok()?;
         let of_others = ![0, self.uid].contains(&meta.uid());

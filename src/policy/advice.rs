@@ -5,7 +5,8 @@ use crate::policy::Policy;
 use crate::policy::cpu_sets;
 use crate::policy::rule::Match;
 
-/// Returns a line for each: no rule, rules that no guest reaches, patterns that are none, sets this host does not have.
+/// Returns a line for each: no rule, rules that no guest reaches, patterns that are none, sets this
+/// host does not have.
 pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
     let mut out = Vec::new();
     if policy.rules.is_empty() {

@@ -12,7 +12,8 @@ pub const BASE: &str = "fit";
 /// The profile that leaves a guest alone.
 pub const OFF: &str = "off";
 
-/// Other names of built-in profiles (the paper's). A profile of that very name in a policy file wins.
+/// Other names of built-in profiles (the paper's). A profile of that very name in a policy file
+/// wins.
 pub const ALIASES: &[(&str, &str)] = &[("vtune", BASE), ("def", OFF)];
 
 /// A built-in profile: `fit`, with these keys changed.

@@ -87,7 +87,8 @@ fn circle(members: &[&str], drafts: &BTreeMap<String, Draft>) -> Option<Problem>
     Some(Problem::at(place, message).next(next))
 }
 
-/// Keys of a profile that contradict each other or have no effect; each is told once, where it is given.
+/// Keys of a profile that contradict each other or have no effect; each is told once, where it is
+/// given.
 pub fn contradictions(
     profiles: &BTreeMap<String, Profile>,
     drafts: &BTreeMap<String, Draft>,

@@ -1,4 +1,5 @@
-//! Shell patterns over a whole text: `*`, `?`, `[a-z]`, `[!a-z]`. Case counts; there is no escape but `[*]`.
+//! Shell patterns over a whole text: `*`, `?`, `[a-z]`, `[!a-z]`. Case counts; there is no escape
+//! but `[*]`.
 
 /// A pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,8 @@ impl Glob {
     /// Reads a pattern. A `]` that stands first in a set is a member, as in a shell.
     ///
     /// # Errors
-    /// A `[` without its `]`, or a range that runs backwards: the byte offset and what is wrong there.
+    /// A `[` without its `]`, or a range that runs backwards: the byte offset and what is wrong
+    /// there.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut pieces = Vec::new();
         let mut rest = text.char_indices().peekable();

@@ -1,6 +1,8 @@
-//! The last policy without errors, kept by the daemon: `/run/virtfit/policy.json`, the files it was read from with their texts.
+//! The last policy without errors, kept by the daemon: `/run/virtfit/policy.json`, the files it was
+//! read from with their texts.
 //!
-//! While the files have errors, the daemon goes on with it also after a restart, and `plan` and `status` show guests by it.
+//! While the files have errors, the daemon goes on with it also after a restart, and `plan` and
+//! `status` show guests by it.
 
 use std::fs::Permissions;
 use std::io;

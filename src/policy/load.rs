@@ -65,7 +65,8 @@ pub struct Files {
     pub files: Vec<PolicyFile>,
     /// Folders that cannot be read.
     pub problems: Vec<Problem>,
-    /// Last change of any of the files or folders. A folder changes when a file in it comes or goes.
+    /// Last change of any of the files or folders. A folder changes when a file in it comes or
+    /// goes.
     pub changed_at: Option<SystemTime>,
     /// Files and folders that others than root may write.
     pub warnings: Vec<String>,
@@ -116,8 +117,8 @@ impl Files {
         out
     }
 
-    /// Files named by hand (`--policy FILE`, `policy check FILE…`): these and no folders, in the order given. Their
-    /// paths are taken as they are, not below a root.
+    /// Files named by hand (`--policy FILE`, `policy check FILE…`): these and no folders, in the
+    /// order given. Their paths are taken as they are, not below a root.
     pub fn named<P: AsRef<Path>>(paths: &[P]) -> Self {
         let mut out = Self::default();
         for path in paths {
@@ -214,7 +215,8 @@ impl Files {
         }
     }
 
-    /// The `*.toml` names in a folder, sorted; hidden ones (editors' and package managers' spare copies) do not count.
+    /// The `*.toml` names in a folder, sorted; hidden ones (editors' and package managers' spare
+    /// copies) do not count.
     fn folder(&mut self, root: &Path, folder: &str) -> BTreeMap<String, ()> {
         let mut names = BTreeMap::new();
         let entries = match fs::read_dir(below(root, folder)) {
@@ -276,7 +278,8 @@ fn read(root: &Path, path: &str) -> Option<State> {
     }
 }
 
-/// Where a path leads on the host once links in its last part are followed, as if the root were `/`.
+/// Where a path leads on the host once links in its last part are followed, as if the root were
+/// `/`.
 fn target(root: &Path, path: &str) -> Result<PathBuf, Problem> {
     let mut path_now = PathBuf::from(path);
     for _ in 0..MOST_LINKS {

@@ -1,4 +1,5 @@
-//! Several files to one policy: settings key by key, later files over earlier ones; what only shows across files.
+//! Several files to one policy: settings key by key, later files over earlier ones; what only shows
+//! across files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -75,7 +76,8 @@ pub struct Origins {
 /// Merges files given in their order of settings (vendor, main, drop-ins, each by name).
 ///
 /// # Errors
-/// Everything that is wrong between files; a `problems` that is not empty already fails the merge, too.
+/// Everything that is wrong between files; a `problems` that is not empty already fails the merge,
+/// too.
 pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<Policy, Vec<Problem>> {
     // Where a file could not be read at all, what it defines is not known and cannot be missed.
     let all_known = !files.iter().any(|(_, fragment)| fragment.broken);
@@ -197,7 +199,8 @@ fn amend(draft: &mut Draft, given: &ProfileFragment) {
     }
 }
 
-/// Brings every `inherits` to its canonical name; unknown ones become problems and inherit the base.
+/// Brings every `inherits` to its canonical name; unknown ones become problems and inherit the
+/// base.
 fn parents(drafts: &mut BTreeMap<String, Draft>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let known: BTreeMap<String, ()> = drafts.keys().map(|name| (name.clone(), ())).collect();
@@ -248,7 +251,8 @@ fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<Strin
     problem
 }
 
-/// The profiles a profile's keys come from, itself first. Ends at the base, or where a circle closes.
+/// The profiles a profile's keys come from, itself first. Ends at the base, or where a circle
+/// closes.
 pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a str, &'a Draft)> {
     let mut out = Vec::new();
     let mut next = Some(name);
@@ -293,8 +297,9 @@ fn resolve_all(drafts: &BTreeMap<String, Draft>) -> BTreeMap<String, Profile> {
     done
 }
 
-/// A profile from its parent and its own keys. The description is its own: what describes its parent does not
-/// describe it. A profile that leaves the guest alone has the defaults, as none of them has an effect.
+/// A profile from its parent and its own keys. The description is its own: what describes its
+/// parent does not describe it. A profile that leaves the guest alone has the defaults, as none of
+/// them has an effect.
 fn resolve(name: &str, draft: &Draft, parent: Profile) -> Profile {
     let off = parent.off || name == OFF;
     let mut profile = Profile {
@@ -341,8 +346,8 @@ fn rules(
     out
 }
 
-/// One text for policies that mean the same: comments, files, order of keys, descriptions and forms of a value
-/// leave no trace in it; the order of rules does.
+/// One text for policies that mean the same: comments, files, order of keys, descriptions and forms
+/// of a value leave no trace in it; the order of rules does.
 fn meaning(host: &HostPolicy, profiles: &BTreeMap<String, Profile>, rules: &[Rule]) -> String {
     let mut out = String::new();
     for key in HOST {

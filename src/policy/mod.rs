@@ -1,5 +1,5 @@
-//! The policy: what an administrator asks for, checked and merged. `docs/placement.md` section 1 explains
-//! its terms, `docs/policy.md` has every key.
+//! The policy: what an administrator asks for, checked and merged. `docs/placement.md` section 1
+//! explains its terms, `docs/policy.md` has every key.
 
 mod access;
 pub mod advice;
@@ -81,7 +81,8 @@ impl Policy {
         Files::below(root).policy()
     }
 
-    /// The policy of one file, as `--policy FILE` has it: it takes the place of all folders, built-ins stay.
+    /// The policy of one file, as `--policy FILE` has it: it takes the place of all folders,
+    /// built-ins stay.
     ///
     /// # Errors
     /// As [`Policy::load`].
@@ -97,8 +98,9 @@ impl Policy {
         Files::text(path, text).policy()
     }
 
-    /// Returns whether the policy's last change came before `moment`. Definitions written and guests started later follow the
-    /// policy at once; `on_policy_change` rules the older ones. An unknown moment counts as one before the change.
+    /// Returns whether the policy's last change came before `moment`. Definitions written and
+    /// guests started later follow the policy at once; `on_policy_change` rules the older ones. An
+    /// unknown moment counts as one before the change.
     pub fn is_older_than(&self, moment: Option<SystemTime>) -> bool {
         match (self.changed_at, moment) {
             (None, _) => true,

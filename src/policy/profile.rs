@@ -71,7 +71,8 @@ pub enum Hugepages {
     Any,
     /// The largest huge page size that fits, or no fit.
     Large,
-    /// Small pages are a requirement: like off, but an existing hand-written huge page setting is no fit under override.
+    /// Small pages are a requirement: like off, but an existing hand-written huge page setting is
+    /// no fit under override.
     Small,
     /// This size, or no fit.
     Size(KiB),
@@ -151,7 +152,8 @@ pub struct DiskRules {
     pub queues: DiskRule,
 }
 
-/// A list over the guest's vCPUs that is resolved when the guest is known: `""`, `"all"`, `"0,2"`, `"^0"`.
+/// A list over the guest's vCPUs that is resolved when the guest is known: `""`, `"all"`, `"0,2"`,
+/// `"^0"`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VcpuList(pub String);
 
@@ -241,7 +243,8 @@ pub enum PciNuma {
 /// A profile with every key decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Its name as the policy or the built-in table has it (an alias is resolved to what it stands for).
+    /// Its name as the policy or the built-in table has it (an alias is resolved to what it stands
+    /// for).
     pub name: String,
     /// The guest is left alone altogether (`off`, `def`).
     pub off: bool,

@@ -83,7 +83,8 @@ impl Reader {
         let raw = self.raw(item);
         let place = match (item.span(), fault.offset, item.as_str()) {
             (Some(span), Some(offset), Some(text)) => {
-                // Only where the string stands in the file as it is, without escapes, is the offset one in the file.
+                // Only where the string stands in the file as it is, without escapes, is the offset
+                // one in the file.
                 let plain = span.end.saturating_sub(span.start) == text.len() + 2;
                 let start = span.start + 1 + offset;
                 let inside = plain && start < span.end && self.source.text().is_char_boundary(start);

@@ -1,8 +1,9 @@
 //! Which profiles a guest may ask for in its own XML (`requests`).
 //!
-//! Whoever writes a guest's XML is not trusted. So the default, `"safe"`, grants a request only if the profile takes no more from the
-//! host and from other guests than the profile that the rules give this guest. Where no rule matches, the rules give nothing: the guest
-//! may ask for what takes nothing (`local` does, `fit` does not).
+//! Whoever writes a guest's XML is not trusted. So the default, `"safe"`, grants a request only if
+//! the profile takes no more from the host and from other guests than the profile that the rules
+//! give this guest. Where no rule matches, the rules give nothing: the guest may ask for what takes
+//! nothing (`local` does, `fit` does not).
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,8 @@ pub enum Requests {
     Named(BTreeSet<String>),
 }
 
-/// Decides on a request for `asked` by a guest to which the rules give `ruled`; `None`: no rule matches.
+/// Decides on a request for `asked` by a guest to which the rules give `ruled`; `None`: no rule
+/// matches.
 ///
 /// # Errors
 /// Why the request is not granted, as the end of a sentence.

@@ -18,7 +18,8 @@ pub const MATCH_KEYS: [&str; 8] = [
     "autostart",
 ];
 
-/// `match = { … }`: all conditions given must hold; of a list one. Without any it matches every guest.
+/// `match = { … }`: all conditions given must hold; of a list one. Without any it matches every
+/// guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match {
     /// Patterns over `<name>`.
@@ -31,8 +32,8 @@ pub struct Match {
     pub vcpus: Vec<Range>,
     /// Ranges of the memory, in KiB.
     pub memory: Vec<Range>,
-    /// Whether a PCI device or mdev is passed through. Interfaces from a network do not count: only the host
-    /// knows whether their network is a pool of devices.
+    /// Whether a PCI device or mdev is passed through. Interfaces from a network do not count: only
+    /// the host knows whether their network is a pool of devices.
     pub hostdev: Option<bool>,
     /// Patterns over the libosinfo id in `<metadata>`; a guest without one has the empty id.
     pub os: Vec<Glob>,

@@ -9,10 +9,11 @@ use crate::policy::{Policy, Profile, Rule, requests};
 /// The profile chosen for a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The profile; `None` where no rule matches and nothing was asked for. `off` is a profile, too.
+    /// The profile; `None` where no rule matches and nothing was asked for. `off` is a profile,
+    /// too.
     pub profile: Option<Profile>,
-    /// `rule 1, /etc/virtfit/policy.toml:4` (rules count from 1 in the order they are tried), `its own request` or
-    /// `--profile`; empty without a profile.
+    /// `rule 1, /etc/virtfit/policy.toml:4` (rules count from 1 in the order they are tried), `its
+    /// own request` or `--profile`; empty without a profile.
     pub chosen_by: String,
     /// A request that was not followed, and why.
     pub notes: Vec<String>,
@@ -50,7 +51,8 @@ pub fn unknown(policy: &Policy, name: &str) -> UnknownProfile {
     }
 }
 
-/// The profile by the guest's own request where the policy permits it, else by the first rule that matches.
+/// The profile by the guest's own request where the policy permits it, else by the first rule that
+/// matches.
 pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
     let ruled = ruled(policy, domain, autostart);
     let mut notes = Vec::new();

@@ -13,7 +13,8 @@ use crate::policy::value::{quoted, size_text};
 use crate::policy::{Policy, Profile};
 use crate::types::plural::counted;
 
-/// `profile list`: name, alias, parent, description; those that a file gives or changes marked, with the place.
+/// `profile list`: name, alias, parent, description; those that a file gives or changes marked,
+/// with the place.
 pub fn profiles(policy: &Policy) -> String {
     let names = policy
         .profiles
@@ -63,7 +64,8 @@ pub fn profiles(policy: &Policy) -> String {
     out
 }
 
-/// Whether a policy file gives a profile or changes a key of it; a section without keys does neither to one that is built in.
+/// Whether a policy file gives a profile or changes a key of it; a section without keys does
+/// neither to one that is built in.
 fn is_changed(draft: &Draft) -> bool {
     let from_file = |origin: &Origin| matches!(origin, Origin::File(_));
     from_file(&draft.origin) || draft.keys.values().any(|(_, origin)| from_file(origin))
@@ -136,7 +138,8 @@ fn header(name: &str) -> String {
     }
 }
 
-/// `policy show`: the merged policy as TOML, each value with its place; of a profile what it says itself.
+/// `policy show`: the merged policy as TOML, each value with its place; of a profile what it says
+/// itself.
 pub fn policy(policy: &Policy) -> String {
     let mut out = format!("# the merged policy, digest {}\n[host]\n", policy.digest);
     for key in HOST {
@@ -248,7 +251,8 @@ pub fn error_count(errors: &PolicyErrors) -> String {
     counted(errors.0.len(), "error")
 }
 
-/// `policy cat`: the files as they are, each below a line with its path; those that do not count are named.
+/// `policy cat`: the files as they are, each below a line with its path; those that do not count
+/// are named.
 pub fn cat(files: &Files) -> String {
     let mut out = String::new();
     for file in &files.files {

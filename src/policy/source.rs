@@ -1,4 +1,5 @@
-//! Where a value stands: a policy file's text, a place in it, and a problem shown with its line and a caret.
+//! Where a value stands: a policy file's text, a place in it, and a problem shown with its line and
+//! a caret.
 
 use std::fmt;
 use std::ops::Range;
@@ -217,7 +218,8 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `file:line:column: problem`, the line, a caret line, the second place likewise, what to do next.
+    /// `file:line:column: problem`, the line, a caret line, the second place likewise, what to do
+    /// next.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             None => write!(f, "{}: {}", self.path, self.message)?,
@@ -243,7 +245,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything wrong with the policy, in the order of files and lines. Never empty. As text the first 500.
+/// Everything wrong with the policy, in the order of files and lines. Never empty. As text the
+/// first 500.
 #[derive(Debug, Clone)]
 pub struct PolicyErrors(pub Vec<Problem>);
 

@@ -3,8 +3,8 @@
 /// Columns where stdout is no terminal.
 pub const WIDTH: usize = 80;
 
-/// Breaks a text at blanks so that no line is longer than 80 columns less what stands before it; lines after the
-/// first begin with `indent` blanks. Words that are longer stay whole.
+/// Breaks a text at blanks so that no line is longer than 80 columns less what stands before it;
+/// lines after the first begin with `indent` blanks. Words that are longer stay whole.
 pub fn wrapped(text: &str, indent: usize) -> String {
     let mut out = String::new();
     let mut column = indent;

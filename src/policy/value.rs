@@ -210,7 +210,8 @@ pub fn size(text: &str) -> Result<KiB, Fault> {
         .ok_or_else(|| Fault::because(format!("{} is too much", printable(trimmed))))
 }
 
-/// A huge page size: a power of two above 4K (Linux has none below 64K; which ones a host has is known only there).
+/// A huge page size: a power of two above 4K (Linux has none below 64K; which ones a host has is
+/// known only there).
 ///
 /// # Errors
 /// As [`size`], and other sizes.

@@ -11,8 +11,8 @@ const CONTEXT: usize = 3;
 
 /// The unified diff from `old` to `new`; empty where they are equal. `name` stands in its headers.
 ///
-/// Lines are not cut to the width. Control characters are escaped (a tab stays), so text with such characters does not
-/// make a patch that applies.
+/// Lines are not cut to the width. Control characters are escaped (a tab stays), so text with such
+/// characters does not make a patch that applies.
 pub fn unified(old: &str, new: &str, name: &str, style: &Style) -> String {
     let diff = TextDiff::from_lines(old, new);
     let mut out = String::new();

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-/// A text without control characters: each becomes its escape (`\n`, `\u{1b}`). So do the invisible characters that
-/// reorder or hide text (bidirectional controls, zero-width ones, variation selectors, tags; Unicode Technical Report
-/// 36, section 2.5). Without `unicode`, so does everything beyond ASCII, save a few signs that have an ASCII twin.
+/// A text without control characters: each becomes its escape (`\n`, `\u{1b}`). So do the invisible
+/// characters that reorder or hide text (bidirectional controls, zero-width ones, variation
+/// selectors, tags; Unicode Technical Report 36, section 2.5). Without `unicode`, so does
+/// everything beyond ASCII, save a few signs that have an ASCII twin.
 pub fn clean(text: &str, unicode: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -26,7 +27,8 @@ pub fn clean_line(text: &str, unicode: bool) -> String {
     out
 }
 
-/// A word a shell reads as one argument, cleaned; `None` where cleaning changes it, so that it could not be typed.
+/// A word a shell reads as one argument, cleaned; `None` where cleaning changes it, so that it
+/// could not be typed.
 pub fn shell_word(text: &str, unicode: bool) -> Option<String> {
     let cleaned = clean(text, unicode);
     if cleaned != text {

@@ -2,8 +2,9 @@
 
 use crate::types::ids::KiB;
 
-/// A value for people. A topology (`sockets=1 dies=1 cores=2 threads=2`, with or without quotes) becomes
-/// `1 socket, 2 cores, 2 threads`; amounts of memory are told in their largest unit; everything else stays.
+/// A value for people. A topology (`sockets=1 dies=1 cores=2 threads=2`, with or without quotes)
+/// becomes `1 socket, 2 cores, 2 threads`; amounts of memory are told in their largest unit;
+/// everything else stays.
 pub(crate) fn value(text: &str) -> String {
     topology(text).unwrap_or_else(|| amounts(text))
 }

@@ -163,7 +163,8 @@ pub(crate) fn cut(text: &str, columns: usize, style: &Style) -> String {
     format!("{}{dots}", fitting(text, room).0)
 }
 
-/// Breaks a text into lines of at most `columns` columns, between words where it can. At least one line.
+/// Breaks a text into lines of at most `columns` columns, between words where it can. At least one
+/// line.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     // A character is at most two columns wide.
     let columns = columns.max(2);

@@ -10,8 +10,8 @@ use crate::types::plan::Placement;
 
 use crate::render::layout::Paint;
 
-/// Letters for guests that hold CPUs, in order of use; the small letters the planned guest uses (`e`, `i`, `v`) are not
-/// among them.
+/// Letters for guests that hold CPUs, in order of use; the small letters the planned guest uses
+/// (`e`, `i`, `v`) are not among them.
 const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdfghjklmnopqrstuwxyz";
 /// The sign of guests beyond the last letter.
 const MANY: char = '*';
@@ -185,7 +185,8 @@ struct Thread {
     more: bool,
 }
 
-/// The planned guest's threads that have one CPU: all vCPUs, and emulator and iothreads outside housekeeping.
+/// The planned guest's threads that have one CPU: all vCPUs, and emulator and iothreads outside
+/// housekeeping.
 fn threads(placement: &Placement, housekeeping: &CpuSet) -> BTreeMap<HostCpu, Thread> {
     let mut out: BTreeMap<HostCpu, Thread> = BTreeMap::new();
     let mut put = |cpus: &CpuSet, kind: Meaning, text: String| {

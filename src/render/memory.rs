@@ -71,7 +71,8 @@ pub(crate) fn of_pool(
     Some(Amounts::new(own, free_pages(node, size, pool.free, taken), total))
 }
 
-/// KiB in free pages of one size, before the plan. Where the ledger does not say, what the kernel counts.
+/// KiB in free pages of one size, before the plan. Where the ledger does not say, what the kernel
+/// counts.
 fn free_pages(node: &Node, size: KiB, counted: u64, taken: &Taken) -> u64 {
     let pages = taken.pages_free.get(&(node.id, size)).copied().unwrap_or(counted);
     pages.saturating_mul(size.0)
@@ -131,7 +132,8 @@ fn unit(kib: u64) -> (u64, &'static str) {
     }
 }
 
-/// Below 100 with one decimal where it is not a whole number; rounded down: what is shown as free is there.
+/// Below 100 with one decimal where it is not a whole number; rounded down: what is shown as free
+/// is there.
 fn decimal(kib: u64, unit: u64) -> String {
     let tenths = u128::from(kib) * 10 / u128::from(unit);
     match tenths % 10 {

@@ -1,7 +1,9 @@
-//! Text for people: what a plan does, drawn on the host it is made for. Pure functions; nothing here prints.
+//! Text for people: what a plan does, drawn on the host it is made for. Pure functions; nothing
+//! here prints.
 //!
-//! Every text from outside (names, XML values, reasons that quote them) goes through [`escape::clean`], so that no
-//! control character of a domain XML reaches a terminal. No line is wider than [`Style::width`].
+//! Every text from outside (names, XML values, reasons that quote them) goes through
+//! [`escape::clean`], so that no control character of a domain XML reaches a terminal. No line is
+//! wider than [`Style::width`].
 
 pub mod diff;
 pub mod escape;
@@ -21,7 +23,8 @@ pub const MIN_WIDTH: usize = 40;
 /// What the reader's screen can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Columns: 80 when not on a terminal, up to 100 on one. Less than [`MIN_WIDTH`] counts as that.
+    /// Columns: 80 when not on a terminal, up to 100 on one. Less than [`MIN_WIDTH`] counts as
+    /// that.
     pub width: usize,
     /// Whether it shows more than ASCII (a UTF-8 locale).
     pub unicode: bool,

@@ -237,7 +237,8 @@ fn caches(host: &Host, cores: &[&Core]) -> Option<String> {
     Some(format!("{count}L{}{size}", first.level))
 }
 
-/// Cores that share a last-level cache and a kind, in order. Cores without a known cache count as sharing one.
+/// Cores that share a last-level cache and a kind, in order. Cores without a known cache count as
+/// sharing one.
 fn groups<'a>(cores: &[&'a Core]) -> Vec<Vec<&'a Core>> {
     let mut out: Vec<Vec<&Core>> = Vec::new();
     for &core in cores {
@@ -262,7 +263,8 @@ struct Chunk<'a> {
     groups: Vec<Vec<&'a Core>>,
 }
 
-/// Breaks a node's cores into lines of at most `room` columns, between caches where that is possible.
+/// Breaks a node's cores into lines of at most `room` columns, between caches where that is
+/// possible.
 fn chunks<'a>(cores: &[&'a Core], cell: usize, room: usize) -> Vec<Chunk<'a>> {
     let mut out: Vec<Chunk<'a>> = Vec::new();
     let mut used = 0;
@@ -340,7 +342,8 @@ fn flush(band: &mut Vec<Vec<Row>>, out: &mut Vec<Line>) {
     band.clear();
 }
 
-/// One line for a node that is not drawn: `32 CPUs: 20 free (10 whole cores), 2 housekeeping, db 8; 12 of 64 GiB free`.
+/// One line for a node that is not drawn: `32 CPUs: 20 free (10 whole cores), 2 housekeeping, db 8;
+/// 12 of 64 GiB free`.
 fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style: &Style) -> String {
     let mut parts = Vec::new();
     let cpus: Vec<HostCpu> = cores.iter().flat_map(|core| core.cpus.iter().copied()).collect();

@@ -52,7 +52,8 @@ pub fn text_with(
         );
     }
     if plan.verdict == Verdict::Unchanged {
-        // Of a guest that has what its profile asks for, the pins that are not virtfit's are all there is to tell.
+        // Of a guest that has what its profile asks for, the pins that are not virtfit's are all
+        // there is to tell.
         let pins = plan.kept_pins();
         let kept = plan
             .notes
@@ -78,12 +79,14 @@ pub fn text_with(
     finish(&out, style) + &closing(next, plan)
 }
 
-/// One line a guest, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80 columns of ASCII.
+/// One line a guest, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80 columns
+/// of ASCII.
 pub fn line(plan: &Plan) -> String {
     list(std::slice::from_ref(plan), &Style::default())
 }
 
-/// One line a guest, with the columns under one another and a line of titles above when there are several.
+/// One line a guest, with the columns under one another and a line of titles above when there are
+/// several.
 pub fn list(plans: &[Plan], style: &Style) -> String {
     let page = style.columns();
     let mut rows: Vec<[String; 4]> = plans
@@ -246,7 +249,8 @@ fn changes(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     table::draw(HOST, &unseen, widths, style, out);
 }
 
-/// Says that nothing was written, and which commands come next, each on a line of its own and whole, so that it can be pasted.
+/// Says that nothing was written, and which commands come next, each on a line of its own and
+/// whole, so that it can be pasted.
 fn closing(next: &[String], plan: &Plan) -> String {
     if plan.verdict != Verdict::Tuned {
         return String::new();

@@ -128,7 +128,8 @@ fn cells(guest: &Guest, style: &Style) -> [String; 8] {
     ]
 }
 
-/// Held CPUs, those its vCPUs float on behind `~`, and the real-time class; in brackets those that a guest which does not run claims.
+/// Held CPUs, those its vCPUs float on behind `~`, and the real-time class; in brackets those that
+/// a guest which does not run claims.
 fn cpus(guest: &Guest) -> String {
     let mut parts = Vec::new();
     if !guest.held.is_empty() {

@@ -1,4 +1,5 @@
-//! What a change is about, in words: the XPath of a [`Change`] turned into a row of a table, equal rows folded.
+//! What a change is about, in words: the XPath of a [`Change`] turned into a row of a table, equal
+//! rows folded.
 
 use crate::types::plan::Change;
 
@@ -45,7 +46,8 @@ impl Subject {
 /// A change in a row, with its key.
 type Member<'a> = (Option<String>, &'a Change);
 
-/// The rows of some changes, in order. `vcpus` is how many the guest has, for libvirt's default topology; 0: not known.
+/// The rows of some changes, in order. `vcpus` is how many the guest has, for libvirt's default
+/// topology; 0: not known.
 pub(crate) fn rows<'a>(changes: impl Iterator<Item = &'a Change>, vcpus: usize) -> Vec<Row> {
     let mut folded: Vec<(Subject, Vec<Member<'_>>)> = Vec::new();
     for change in changes {

@@ -4,8 +4,8 @@ use crate::domain::parse::{c_number_attr, nested, plain_child};
 use crate::rewrite::edits::Edits;
 use crate::xml::{Document, Element};
 
-/// A device's bytes, without its PCI address if libvirt gave that to another device meanwhile: it would refuse two at
-/// one address, and finds a free one by itself.
+/// A device's bytes, without its PCI address if libvirt gave that to another device meanwhile: it
+/// would refuse two at one address, and finds a free one by itself.
 pub(super) fn without_taken_address(root: &Element<'_>, raw: &str) -> String {
     let bare = || -> Option<String> {
         let document = Document::parse(raw).ok()?;

@@ -18,8 +18,8 @@ use crate::xml::{Document, Element, ElementId, XmlError};
 /// Writes settings and their provenance into a reverted text.
 ///
 /// # Errors
-/// The text still holds a provenance, a setting is for something the domain has not (a disk), two settings are for one
-/// target, or a value does not fit its target.
+/// The text still holds a provenance, a setting is for something the domain has not (a disk), two
+/// settings are for one target, or a value does not fit its target.
 pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Result<String, XmlError> {
     let places = Places::new(original)?;
     if let Some(record) = provenance::read(&places.root)? {
@@ -137,7 +137,8 @@ impl<'d> Writer<'_, 'd> {
         if let Container::DiskDriver(_) = container
             && !self.layout.touches(container)
         {
-            // What libvirt takes a missing driver for; without a type it would refuse some attributes.
+            // What libvirt takes a missing driver for; without a type it would refuse some
+            // attributes.
             self.layout.attribute(container.clone(), "name", "qemu");
             self.layout.attribute(container.clone(), "type", "raw");
         }
@@ -208,7 +209,8 @@ impl<'d> Writer<'_, 'd> {
         } else if cpu.attr("mode").as_deref() != Some("maximum")
             && let Some(range) = cpu.attr_value_span("migratable")
         {
-            // Not legal there, so libvirt has not written it: revert has to know that it is no consequence of the mode.
+            // Not legal there, so libvirt has not written it: revert has to know that it is no
+            // consequence of the mode.
             was.push(Was::Attribute {
                 name: "migratable".into(),
                 raw: self.places.text[range].into(),
@@ -280,8 +282,9 @@ impl<'d> Writer<'_, 'd> {
         }
     }
 
-    /// Counts the elements before this one in its container, and tells where the last of them (else the container's start tag)
-    /// ends. A container's children are counted once, for all that go from it.
+    /// Counts the elements before this one in its container, and tells where the last of them (else
+    /// the container's start tag) ends. A container's children are counted once, for all that go
+    /// from it.
     fn before(&mut self, element: &Element<'d>) -> Option<(usize, usize)> {
         let parent = element.parent()?;
         if self.counted.insert(parent.id()) {

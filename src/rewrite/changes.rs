@@ -10,8 +10,8 @@ use crate::types::plan::Change;
 use crate::types::setting::{Setting, Target};
 use crate::xml::{Document, XmlError};
 
-/// What differs in value between two texts, for every target of `settings` and of what `old` says virtfit wrote before; in
-/// document order.
+/// What differs in value between two texts, for every target of `settings` and of what `old` says
+/// virtfit wrote before; in document order.
 ///
 /// # Errors
 /// A root is not `<domain>`.
@@ -50,8 +50,8 @@ pub fn changes(
     Ok(out)
 }
 
-/// Whether applying `settings` again would change nothing of meaning: the same fit, the same targets, and each holds
-/// what is asked for and what virtfit wrote.
+/// Whether applying `settings` again would change nothing of meaning: the same fit, the same
+/// targets, and each holds what is asked for and what virtfit wrote.
 ///
 /// # Errors
 /// The root is not `<domain>`.

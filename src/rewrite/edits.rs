@@ -117,8 +117,9 @@ impl<'d> Edits<'d> {
 
     /// The edited text.
     pub(super) fn finish(mut self) -> String {
-        // At one place insertions come first, in their order, then what goes. Of two ranges that start together the
-        // longer one holds the other; of two equal ones the later was made knowing of the earlier.
+        // At one place insertions come first, in their order, then what goes. Of two ranges that
+        // start together the longer one holds the other; of two equal ones the later was made
+        // knowing of the earlier.
         let mut edits: Vec<(usize, Edit)> = std::mem::take(&mut self.edits).into_iter().enumerate().collect();
         edits.sort_by_key(|(turn, edit)| match edit.range.len() {
             0 => (edit.range.start, 0, *turn),
@@ -166,7 +167,8 @@ pub(super) fn value_in(raw: &str) -> &str {
     quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
 }
 
-/// The bytes of a text that go: ranges in order that do not overlap, each with how many bytes before it stay.
+/// The bytes of a text that go: ranges in order that do not overlap, each with how many bytes
+/// before it stay.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     ranges: Vec<(Range<usize>, usize)>,

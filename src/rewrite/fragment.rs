@@ -20,7 +20,8 @@ pub(super) enum Content {
     Children(Vec<Fragment>),
 }
 
-/// The white space that begins a line: a line break and the indentation, or nothing in a text without line breaks.
+/// The white space that begins a line: a line break and the indentation, or nothing in a text
+/// without line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lead {
     /// Before the element itself.

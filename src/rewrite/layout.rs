@@ -1,7 +1,8 @@
-//! Putting new children into containers: where libvirt's formatter has them, indented like their surroundings.
+//! Putting new children into containers: where libvirt's formatter has them, indented like their
+//! surroundings.
 //!
-//! A new element always follows a byte that is not white space and brings its own white space before it, so taking it
-//! and the white space before it out again leaves exactly what was there.
+//! A new element always follows a byte that is not white space and brings its own white space
+//! before it, so taking it and the white space before it out again leaves exactly what was there.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -192,7 +193,8 @@ impl Style {
     }
 }
 
-/// The line break and indentation before `offset`; `None` where something else stands before it on its line.
+/// The line break and indentation before `offset`; `None` where something else stands before it on
+/// its line.
 fn line_lead(text: &str, offset: usize) -> Option<String> {
     let space = &text[space_start(text, offset)..offset];
     let line = space.rfind('\n')?;
@@ -230,8 +232,8 @@ fn fill<'d>(
     // A comment is passed once, however many elements follow it.
     let mut passed: HashMap<usize, usize> = HashMap::new();
     for (rank, fragment) in pending.children {
-        // Beside those of its name, wherever the author has them; else as libvirt orders them. Records go from the last
-        // child to the first, their ranks ever smaller.
+        // Beside those of its name, wherever the author has them; else as libvirt orders them.
+        // Records go from the last child to the first, their ranks ever smaller.
         let above = numbered.range((rank.0, 0)..=rank).next_back();
         let below = numbered.range(rank..=(rank.0, u32::MAX)).next();
         let record = records.get(records.partition_point(|(other, _)| *other > rank));
@@ -302,7 +304,8 @@ fn numbered(container: &Container, element: &Element<'_>) -> BTreeMap<Rank, (Opt
     out
 }
 
-/// From the last child to the first: each child whose rank is smaller than that of all after it, and where it ends.
+/// From the last child to the first: each child whose rank is smaller than that of all after it,
+/// and where it ends.
 fn records(container: &Container, element: &Element<'_>) -> Vec<(Rank, usize)> {
     let children: Vec<Element<'_>> = element.children().collect();
     let mut records: Vec<(Rank, usize)> = Vec::new();

@@ -8,8 +8,9 @@
 //!                                 other bytes ── revert ──► what is still ours is taken back, the rest stays
 //! ```
 //!
-//! Bytes that are not virtfit's stay. New elements land where libvirt's formatter has them. What was there is recorded in
-//! the provenance ([`Provenance`]), an element of virtfit's own in `<metadata>`.
+//! Bytes that are not virtfit's stay. New elements land where libvirt's formatter has them. What
+//! was there is recorded in the provenance ([`Provenance`]), an element of virtfit's own in
+//! `<metadata>`.
 
 mod address;
 mod apply;
@@ -135,14 +136,16 @@ pub struct Position {
     pub parent: usize,
     /// How many elements stood before it in its container.
     pub number: usize,
-    /// Bytes between the end of the element before it (or its container's start tag) and its white space.
+    /// Bytes between the end of the element before it (or its container's start tag) and its white
+    /// space.
     pub gap: usize,
 }
 
 /// What virtfit says in this document it did; `None` where it did nothing.
 ///
 /// # Errors
-/// The root is not `<domain>`, or the provenance is of another version or cannot be read (the error says what to do).
+/// The root is not `<domain>`, or the provenance is of another version or cannot be read (the error
+/// says what to do).
 pub fn provenance(document: &Document<'_>) -> Result<Option<Provenance>, XmlError> {
     let root = places::domain(document)?;
     Ok(provenance::read(&root)?.map(|record| record.provenance))

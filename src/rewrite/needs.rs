@@ -1,5 +1,5 @@
-//! What a domain names and has not, so that libvirt refuses it: somebody named what virtfit had made. Taking that out
-//! again would leave a domain that cannot be defined.
+//! What a domain names and has not, so that libvirt refuses it: somebody named what virtfit had
+//! made. Taking that out again would leave a domain that cannot be defined.
 
 use std::collections::BTreeSet;
 
@@ -65,8 +65,8 @@ fn lacks_iothread(root: &Element<'_>) -> bool {
     })
 }
 
-/// Memory is bound, backed or added by cell, and the guest has no such cell. libvirt takes page sizes for cell 0 of a
-/// guest without cells.
+/// Memory is bound, backed or added by cell, and the guest has no such cell. libvirt takes page
+/// sizes for cell 0 of a guest without cells.
 fn lacks_cell(root: &Element<'_>) -> bool {
     let cells = nested(root, &["cpu", "numa", "cell"]).count();
     let beyond = |cell: Option<u32>| cell.is_some_and(|cell| cell as usize >= cells);
@@ -86,7 +86,8 @@ fn lacks_cell(root: &Element<'_>) -> bool {
     bound || backed || added || room
 }
 
-/// Features or a cache of a CPU that has neither a mode nor a model, or a cache passed through to one that is not.
+/// Features or a cache of a CPU that has neither a mode nor a model, or a cache passed through to
+/// one that is not.
 fn lacks_cpu_mode(root: &Element<'_>) -> bool {
     let Some(cpu) = plain_child(root, "cpu") else {
         return false;

@@ -1,8 +1,8 @@
 //! Containers settings live in, and the order in which libvirt's formatter writes their children.
 //!
 //! The lists follow `virDomainDefFormatInternalSetRootName`, `virDomainCputuneDefFormat`,
-//! `virDomainMemorybackingFormat`, `virDomainNumatuneFormatXML`, `virCPUDefFormatBuf` and `virDomainFeature` (libvirt
-//! `src/conf`).
+//! `virDomainMemorybackingFormat`, `virDomainNumatuneFormatXML`, `virCPUDefFormatBuf` and
+//! `virDomainFeature` (libvirt `src/conf`).
 
 /// An element that holds settings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,8 @@ pub(super) enum Container {
     ScsiDriver(u32),
 }
 
-/// Where an element stands among its siblings: its place in libvirt's order, then its number (vCPU, cell, …).
+/// Where an element stands among its siblings: its place in libvirt's order, then its number (vCPU,
+/// cell, …).
 pub(super) type Rank = (u16, u32);
 
 impl Container {

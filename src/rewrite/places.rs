@@ -169,7 +169,8 @@ impl<'d> Places<'d> {
         nested(&self.root, &["cputune", "vcpusched"]).collect()
     }
 
-    /// What a target holds now, as canonical text; `None` where it is absent. What cannot be read is shown as it is.
+    /// What a target holds now, as canonical text; `None` where it is absent. What cannot be read
+    /// is shown as it is.
     pub(super) fn read(&self, target: &Target) -> Option<String> {
         match form(target) {
             Form::Attribute(holder, name) => {

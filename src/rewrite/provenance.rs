@@ -1,12 +1,14 @@
 //! The provenance: virtfit's own element in `<metadata>`, as XML and as data.
 //!
-//! White space in attribute values is escaped, so libvirt keeps it through any reformatting. Only what is needed to
-//! take a setting back is recorded:
+//! White space in attribute values is escaped, so libvirt keeps it through any reformatting. Only
+//! what is needed to take a setting back is recorded:
 //!
 //! - `<set at= wrote=>`: a setting; without `wrote` it is the absence of something.
-//! - `<was/>` in it, where something was there before: `attr` an attribute rather than an element, `raw` its bytes,
-//!   `pos` where it stood if it is gone (for attributes their number, for elements `parent/number+gap`).
-//! - `<container at=>`: an element made for settings; with `was` one that was empty (`/`: self-closing).
+//! - `<was/>` in it, where something was there before: `attr` an attribute rather than an element,
+//!   `raw` its bytes, `pos` where it stood if it is gone (for attributes their number, for elements
+//!   `parent/number+gap`).
+//! - `<container at=>`: an element made for settings; with `was` one that was empty (`/`:
+//!   self-closing).
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -29,8 +31,8 @@ pub(crate) const NAMESPACE: &str = "https://virtfit.dev/ns/domain/1";
 /// What namespaces of all versions begin with.
 const FAMILY: &str = "https://virtfit.dev/ns/domain/";
 const VERSION: &str = "1";
-/// The most pieces of what was there that a setting can have, but for schedulers, of which each vCPU may have had one: the four
-/// attributes and two children of a `<cpu>`, with room for more.
+/// The most pieces of what was there that a setting can have, but for schedulers, of which each
+/// vCPU may have had one: the four attributes and two children of a `<cpu>`, with room for more.
 const MAX_PIECES: usize = 16;
 /// The most threads a guest core is shown with: far above any processor's.
 const MAX_THREADS: u32 = 1024;
@@ -263,8 +265,8 @@ fn read_was(element: &Element<'_>, target: &Target) -> Result<Was, XmlError> {
     }
 }
 
-/// Whether the bytes are one whole attribute or element of the kind that was taken from this target: they become part
-/// of the domain again, and must not be anything else.
+/// Whether the bytes are one whole attribute or element of the kind that was taken from this
+/// target: they become part of the domain again, and must not be anything else.
 fn fits(was: &Was, target: &Target) -> bool {
     let form = form(target);
     let attribute = |name: &str| match form {

@@ -1,4 +1,5 @@
-//! A guest's own request for a profile: `<request>` in `<metadata>`, as `virsh metadata --set` writes it.
+//! A guest's own request for a profile: `<request>` in `<metadata>`, as `virsh metadata --set`
+//! writes it.
 
 use crate::domain::parse::{REQUEST_NAMESPACE, plain_children};
 use crate::rewrite::edits::Edits;

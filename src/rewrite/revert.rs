@@ -32,7 +32,8 @@ pub struct Reverted {
     pub gone: Vec<Target>,
 }
 
-/// Takes out what virtfit wrote and puts back what was there. A text without provenance comes back as it is.
+/// Takes out what virtfit wrote and puts back what was there. A text without provenance comes back
+/// as it is.
 ///
 /// # Errors
 /// The root is not `<domain>`, or the provenance cannot be read.
@@ -129,7 +130,8 @@ type Gone = (Position, &'static str, String);
 
 struct Undo<'p, 'd> {
     places: &'p Places<'d>,
-    /// libvirt has stored the text since virtfit wrote it: it writes namespaced attributes in double quotes.
+    /// libvirt has stored the text since virtfit wrote it: it writes namespaced attributes in
+    /// double quotes.
     stored: bool,
     edits: Edits<'d>,
     layout: Layout,
@@ -228,8 +230,8 @@ impl<'d> Undo<'_, 'd> {
         }
     }
 
-    /// Attributes not recorded were not there. `migratable` is legal with pass-through modes only, and libvirt writes it
-    /// out there, so it goes with the mode.
+    /// Attributes not recorded were not there. `migratable` is legal with pass-through modes only,
+    /// and libvirt writes it out there, so it goes with the mode.
     fn cpu_mode(&mut self, owned: &Owned) {
         let Some(cpu) = self.places.container(&Container::Cpu) else {
             return;

@@ -205,7 +205,8 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// Sorts targets as they follow each other in libvirt's document. `device` numbers the disks in document order.
+/// Sorts targets as they follow each other in libvirt's document. `device` numbers the disks in
+/// document order.
 pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) -> (u16, u16, usize, u16) {
     let root = |name: &str| Container::Root.place(name).unwrap_or(u16::MAX);
     match target {

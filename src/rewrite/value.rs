@@ -150,7 +150,8 @@ pub(super) fn topology(text: &str) -> Option<Value> {
     Some(Value::Topology(topology))
 }
 
-/// Reads what [`show_cells`] writes: no vCPU is in two cells, and there are no more of either than a guest can have.
+/// Reads what [`show_cells`] writes: no vCPU is in two cells, and there are no more of either than
+/// a guest can have.
 pub(super) fn cells(text: &str) -> Option<Value> {
     let mut cells = Vec::new();
     let mut all = VcpuSet::new();
@@ -167,8 +168,9 @@ pub(super) fn cells(text: &str) -> Option<Value> {
     Some(Value::Cells(cells))
 }
 
-/// Whether what is found at a target is what was written there. libvirt rounds the memory of cells up to MiB, and puts
-/// vCPUs the guest was given since into cell 0 (`qemuDomainDefNumaCPUsRectify`).
+/// Whether what is found at a target is what was written there. libvirt rounds the memory of cells
+/// up to MiB, and puts vCPUs the guest was given since into cell 0
+/// (`qemuDomainDefNumaCPUsRectify`).
 pub(super) fn same(target: &Target, found: Option<&str>, written: Option<&str>) -> bool {
     if found == written {
         return true;

@@ -164,7 +164,8 @@ impl Snapshot {
         self.decide_from(&text, &facts, ask)
     }
 
-    /// As [`Snapshot::decide`], where the guest's XML was read, and its devices and images are known.
+    /// As [`Snapshot::decide`], where the guest's XML was read, and its devices and images are
+    /// known.
     ///
     /// # Errors
     /// As there.

@@ -1,4 +1,5 @@
-//! Pins that an administrator wrote in a guest that has a profile: with `on_existing = "keep"` they stay and bind its place.
+//! Pins that an administrator wrote in a guest that has a profile: with `on_existing = "keep"` they
+//! stay and bind its place.
 
 use crate::domain::Domain;
 use crate::ledger::live_pins::{Pinned, Thread};

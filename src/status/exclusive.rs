@@ -30,7 +30,8 @@ pub fn holders(view: &Snapshot) -> Vec<Held<'_>> {
         .collect()
 }
 
-/// Returns what is not exclusive of others' CPUs. `may_run`: the CPUs the guest's own threads may use.
+/// Returns what is not exclusive of others' CPUs. `may_run`: the CPUs the guest's own threads may
+/// use.
 pub fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>]) -> Vec<Note> {
     let (mut twice, mut twice_with) = (CpuSet::new(), Vec::new());
     let (mut shared, mut shared_with) = (CpuSet::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! All guests of a host: those that run, those that are promised their CPUs, those that are only defined.
+//! All guests of a host: those that run, those that are promised their CPUs, those that are only
+//! defined.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,10 @@
-//! libvirt's side of the hook: whether a file of virtfit's is where libvirt looks, and whether libvirt calls it.
+//! libvirt's side of the hook: whether a file of virtfit's is where libvirt looks, and whether
+//! libvirt calls it.
 //!
-//! libvirt executes `hooks/qemu` and every executable file in `hooks/qemu.d`. Whether there is any it looks up when it starts and at a
-//! reload, so a hook that was installed later may be in its place and is not called. Whoever answers the hook leaves a mark
-//! ([`hook_calls`]); a guest that started without one is the proof that it is not called.
+//! libvirt executes `hooks/qemu` and every executable file in `hooks/qemu.d`. Whether there is any
+//! it looks up when it starts and at a reload, so a hook that was installed later may be in its
+//! place and is not called. Whoever answers the hook leaves a mark ([`hook_calls`]); a guest that
+//! started without one is the proof that it is not called.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -35,7 +37,8 @@ struct Installed {
     since: SystemTime,
 }
 
-/// Returns what keeps libvirt from calling the hook; `None`: nothing that is known. `guests`: those that run.
+/// Returns what keeps libvirt from calling the hook; `None`: nothing that is known. `guests`: those
+/// that run.
 pub fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option<Note> {
     if !root.exists(LIBVIRT) {
         return None;
@@ -108,7 +111,8 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     }
     let clock = Clock::read(root)?;
     let up = clock.started(root, daemon.pid)?;
-    // A guest that started while this libvirt ran was started by it; one from before was found by it again.
+    // A guest that started while this libvirt ran was started by it; one from before was found by
+    // it again.
     let due = |guest: &&Running| {
         let began = clock.started(root, guest.pid);
         match began {

@@ -1,7 +1,9 @@
-//! What `virtfit status` tells: every guest, what it holds, where its threads really run, what is pending; and what is free.
+//! What `virtfit status` tells: every guest, what it holds, where its threads really run, what is
+//! pending; and what is free.
 //!
-//! Gathered through the one root path, so that a fixture host has a status, too. [`Status`] is both the JSON of `status --json`
-//! (`docs/status.md` has its keys) and what the daemon answers an ordinary user who asks.
+//! Gathered through the one root path, so that a fixture host has a status, too. [`Status`] is both
+//! the JSON of `status --json` (`docs/status.md` has its keys) and what the daemon answers an
+//! ordinary user who asks.
 
 mod by_hand;
 mod exclusive;
@@ -61,8 +63,8 @@ pub struct Guest {
     pub name: String,
     /// Its UUID.
     pub uuid: String,
-    /// `running`, `paused`, …, as libvirt calls it; `starting`; `reserved`: promised its CPUs and not seen by libvirt yet;
-    /// `shut off`.
+    /// `running`, `paused`, …, as libvirt calls it; `starting`; `reserved`: promised its CPUs and
+    /// not seen by libvirt yet; `shut off`.
     pub state: String,
     /// It runs and has no definition.
     pub transient: bool,
@@ -85,7 +87,8 @@ pub struct Guest {
     pub memory_kib: KiB,
     /// Huge page size; null: small pages.
     pub page_kib: Option<KiB>,
-    /// Of the time its vCPU threads wanted a CPU since they started, how much they waited for one, in per cent; null: not known.
+    /// Of the time its vCPU threads wanted a CPU since they started, how much they waited for one,
+    /// in per cent; null: not known.
     pub wait_percent: Option<f64>,
     /// Its threads, vhost kernel threads included.
     pub threads: Vec<Thread>,
@@ -93,12 +96,14 @@ pub struct Guest {
     pub pending: Vec<String>,
     /// It started undecided: why; its CPUs may not be its own.
     pub undecided: Option<String>,
-    /// It failed to start right after virtfit changed it, and has not started since: what, and the way back.
+    /// It failed to start right after virtfit changed it, and has not started since: what, and the
+    /// way back.
     #[serde(default)]
     pub failed_start: Option<String>,
     /// What could not be read.
     pub problem: Option<String>,
-    /// What is not as it should be or worth knowing, what is wrong first. The three above are in it, too.
+    /// What is not as it should be or worth knowing, what is wrong first. The three above are in
+    /// it, too.
     #[serde(default)]
     pub notes: Vec<Note>,
 }

@@ -1,6 +1,7 @@
 //! Notes of a status: what is not as it should be, or worth knowing, of the host and of each guest.
 //!
-//! `docs/status.md` has the table of all codes. A code, once published, keeps its meaning; texts may change.
+//! `docs/status.md` has the table of all codes. A code, once published, keeps its meaning; texts
+//! may change.
 
 use serde::{Deserialize, Serialize};
 

@@ -46,7 +46,8 @@ pub fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> 
     }
 }
 
-/// A guest that does not run: it would be refused, would not get what its profile wants, or would be moved.
+/// A guest that does not run: it would be refused, would not get what its profile wants, or would
+/// be moved.
 pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<Note> {
     let mut out = Vec::new();
     let taken = view.taken(&guest.domain);

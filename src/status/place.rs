@@ -1,4 +1,5 @@
-//! A running guest beside what its profile asks for: some vCPUs each have a CPU of their own, the others float.
+//! A running guest beside what its profile asks for: some vCPUs each have a CPU of their own, the
+//! others float.
 
 use crate::engine::Decision;
 use crate::engine::effective::EffectiveProfile;
@@ -59,7 +60,8 @@ pub fn notes(place: &Place<'_>) -> Vec<Note> {
         .iter()
         .map(|(vcpu, mask)| away(*vcpu, mask))
         .collect();
-    // Without a record or provenance nobody ever pinned it: a profile that lets all vCPUs float still says where.
+    // Without a record or provenance nobody ever pinned it: a profile that lets all vCPUs float
+    // still says where.
     let untouched = record.is_none() && place.running.provenance.is_none();
     if !lacking.floating.is_empty() || (untouched && profile.cpus != Cpus::Keep) {
         out.extend(why(place, &lacking.floating));
@@ -90,7 +92,8 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
             .filter(|pin| !by_hand::is_ours(running, record, thread, pin));
         match (wishes.dedicated.contains(vcpu), own, by_hand) {
             (true, Some(_), _) => {}
-            // Several CPUs, all of which it holds: that is what was written by hand, and nobody else is there.
+            // Several CPUs, all of which it holds: that is what was written by hand, and nobody
+            // else is there.
             (true, None, Some(pin)) if pin.is_subset(place.held) => {}
             (true, None, Some(pin)) => out.away.push((vcpu, pin.clone())),
             (true, None, None) => match mask {
@@ -112,7 +115,8 @@ fn away(vcpu: VcpuId, mask: &CpuSet) -> Note {
     Note::new(Code::PinnedAway, text)
 }
 
-/// Says why vCPUs that float (on `floating`, where they are to have CPUs of their own) are not where the profile wants them.
+/// Says why vCPUs that float (on `floating`, where they are to have CPUs of their own) are not
+/// where the profile wants them.
 fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     let own = &place.running.domain().name;
     let reservations = &place.view.reading.reservations;
@@ -154,7 +158,8 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     Some(Note::new(Code::NoPlace, text))
 }
 
-/// Returns why a start would give it no place now, by its definition. What was pinned live looks like an administrator's pins in its live XML.
+/// Returns why a start would give it no place now, by its definition. What was pinned live looks
+/// like an administrator's pins in its live XML.
 fn cause(place: &Place<'_>) -> Option<String> {
     let decision = place
         .view

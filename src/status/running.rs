@@ -32,7 +32,8 @@ pub struct Look<'a> {
     pub holders: &'a [Held<'a>],
 }
 
-/// What is known of a running guest. `status`: the text of its status file; `definition`: that of its definition.
+/// What is known of a running guest. `status`: the text of its status file; `definition`: that of
+/// its definition.
 pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Option<&str>) -> Guest {
     let view = look_at.view;
     let domain = running.domain();
@@ -222,7 +223,8 @@ fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, ProcThread)
         };
         out.push(thread(found, role, expected, wrong));
     }
-    // Of a kernel that runs them outside of QEMU: they have no pins, so they count by where they are.
+    // Of a kernel that runs them outside of QEMU: they have no pins, so they count by where they
+    // are.
     let emulator = running.allowed(live_pins::Thread::Emulator);
     for (_, found) in vhost.iter().filter(|(serves, _)| *serves == pid) {
         let expected = emulator.cloned().unwrap_or_default();
@@ -236,8 +238,8 @@ fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, ProcThread)
     out
 }
 
-/// The kernel starts it in a vCPU's thread: it may run where any of the guest's own may, and counts elsewhere where it last ran on
-/// another guest's CPU.
+/// The kernel starts it in a vCPU's thread: it may run where any of the guest's own may, and counts
+/// elsewhere where it last ran on another guest's CPU.
 fn kernels(view: &Snapshot, running: &Running, found: ProcThread) -> Thread {
     let mut expected = CpuSet::new();
     for own in running.threads() {

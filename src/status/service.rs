@@ -1,4 +1,5 @@
-//! virtfit itself: whether its daemon answers, its hook is called, its policy can be read, and whether it is switched off.
+//! virtfit itself: whether its daemon answers, its hook is called, its policy can be read, and
+//! whether it is switched off.
 
 use std::time::SystemTime;
 

@@ -1,12 +1,14 @@
 //! Cpulists: `0-3,16-19`, libvirt's `^2`, the kernel's `0-31:2/4`, taskset's `0-30:2`.
 //!
-//! Sources: libvirt `virBitmapParse` (exclusion), kernel `Documentation/admin-guide/kernel-parameters.rst`
-//! ("cpu lists": `start-end:used/group`), util-linux `taskset(1)` (`start-end:stride`).
+//! Sources: libvirt `virBitmapParse` (exclusion), kernel
+//! `Documentation/admin-guide/kernel-parameters.rst` ("cpu lists": `start-end:used/group`),
+//! util-linux `taskset(1)` (`start-end:stride`).
 
 use crate::types::ids::Id;
 use crate::types::idset::IdSet;
 
-/// The largest id a list may name: libvirt's own mask length (`VIR_DOMAIN_CPUMASK_LEN`, 16384) less one.
+/// The largest id a list may name: libvirt's own mask length (`VIR_DOMAIN_CPUMASK_LEN`, 16384) less
+/// one.
 pub const MAX_ID: u32 = 16_383;
 
 /// What is wrong with a cpulist, and where.
@@ -24,14 +26,15 @@ pub struct CpulistError {
 /// Reads a list of ids. White space around items is ignored; the empty text is the empty set.
 ///
 /// # Errors
-/// Anything but numbers and ranges in the forms above, a range that runs backwards, a number above [`MAX_ID`], or
-/// a list that starts with an exclusion (use [`parse_within`] where there is a whole to take it from).
+/// Anything but numbers and ranges in the forms above, a range that runs backwards, a number above
+/// [`MAX_ID`], or a list that starts with an exclusion (use [`parse_within`] where there is a whole
+/// to take it from).
 pub fn parse<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
     read(text, None)
 }
 
-/// Reads a list as libvirt and virtfit write it, without strides: a few bytes of those name thousands of pieces, and who wrote
-/// the list may not be trusted.
+/// Reads a list as libvirt and virtfit write it, without strides: a few bytes of those name
+/// thousands of pieces, and who wrote the list may not be trusted.
 ///
 /// # Errors
 /// As [`parse`], and for a stride.
@@ -46,7 +49,8 @@ pub fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
     }
 }
 
-/// As [`parse`], but a list whose first item is an exclusion starts from `whole`: `^0` is all but 0.
+/// As [`parse`], but a list whose first item is an exclusion starts from `whole`: `^0` is all but
+/// 0.
 ///
 /// # Errors
 /// As [`parse`].

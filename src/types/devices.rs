@@ -1,4 +1,5 @@
-//! What the host tells of one guest's devices and images; gathered by the shell, data for the engine.
+//! What the host tells of one guest's devices and images; gathered by the shell, data for the
+//! engine.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use crate::types::ids::NodeId;
 /// The facts of one guest on one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestFacts {
-    /// Passed-through devices: what a person calls it, and its node (`None`: on no node, or not known).
+    /// Passed-through devices: what a person calls it, and its node (`None`: on no node, or not
+    /// known).
     pub devices: Vec<(String, Option<NodeId>)>,
     /// Disks by target name; those of no local image are absent.
     pub disks: BTreeMap<String, ImageFacts>,

@@ -1,7 +1,7 @@
 //! A short, stable digest of what a policy means.
 
-/// FNV-1a over 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), as 12 hex digits. Not for security: it tells
-/// whether a policy changed.
+/// FNV-1a over 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), as 12 hex digits. Not for
+/// security: it tells whether a policy changed.
 pub fn of(text: &str) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in text.bytes() {
@@ -16,7 +16,8 @@ mod tests {
 
     #[test]
     fn stable() {
-        // The published test vector of "a" is af63dc4c8601ec8c; its upper 16 bits are folded into the lower 48.
+        // The published test vector of "a" is af63dc4c8601ec8c; its upper 16 bits are folded into
+        // the lower 48.
         assert_eq!(
             of("a"),
             format!("{:012x}", (0xaf63_dc4c_8601_ec8c_u64 ^ 0xaf63) & 0xffff_ffff_ffff)

@@ -1,6 +1,7 @@
 //! The numbers a person could mix up, each a type of its own.
 //!
-//! A vCPU 3, a host CPU 3 and a NUMA node 3 are three different things; the compiler keeps them apart.
+//! A vCPU 3, a host CPU 3 and a NUMA node 3 are three different things; the compiler keeps them
+//! apart.
 
 use std::fmt;
 

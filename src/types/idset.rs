@@ -14,13 +14,15 @@ pub type NodeSet = IdSet<NodeId>;
 /// vCPUs of one guest.
 pub type VcpuSet = IdSet<VcpuId>;
 
-/// Two words take no more room than a vector's pointer, length and capacity, and are all that hosts of up to 128 CPUs need.
+/// Two words take no more room than a vector's pointer, length and capacity, and are all that hosts
+/// of up to 128 CPUs need.
 type Words = SmallVec<[u64; 2]>;
 
 /// A set of ids of one kind. Prints as a cpulist: `0-3,16`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdSet<T> {
-    /// Bit `n % 64` of word `n / 64` is id `n`; the last word is never zero, so equal sets are equal vectors.
+    /// Bit `n % 64` of word `n / 64` is id `n`; the last word is never zero, so equal sets are
+    /// equal vectors.
     words: Words,
     kind: PhantomData<T>,
 }

@@ -1,4 +1,5 @@
-//! A plan: what would change for one guest and why. `docs/placement.md` section 5 describes its JSON.
+//! A plan: what would change for one guest and why. `docs/placement.md` section 5 describes its
+//! JSON.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +72,8 @@ pub struct Plan {
 /// What the text form of a plan shows beside the JSON.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Notes {
-    /// Where the profile comes from: `rule 1, /etc/virtfit/policy.toml:4`, `its own request`, `--profile`.
+    /// Where the profile comes from: `rule 1, /etc/virtfit/policy.toml:4`, `its own request`,
+    /// `--profile`.
     pub chosen_by: String,
     /// Settings left as they are: (what, why).
     pub kept: Vec<(String, String)>,
@@ -81,7 +83,8 @@ pub struct Notes {
     pub on_no_fit: Option<OnNoFit>,
     /// vCPUs its profile gives a CPU of their own.
     pub dedicated_vcpus: VcpuSet,
-    /// Reason why vCPUs have no CPU of their own though there is a place for the guest: an administrator pinned them.
+    /// Reason why vCPUs have no CPU of their own though there is a place for the guest: an
+    /// administrator pinned them.
     pub pinned_away: Option<String>,
     /// The guest carries virtfit's settings though it has no profile.
     pub leftover: bool,
@@ -107,8 +110,8 @@ pub struct Placement {
     /// CPUs withheld from every other guest (smt = isolate, `share_cores` = false).
     #[serde(skip)]
     pub withheld: CpuSet,
-    /// CPUs held for this guest alone: of dedicated vCPUs, of kept pins, of an isolated emulator and isolated iothreads. Empty
-    /// after run-shared.
+    /// CPUs held for this guest alone: of dedicated vCPUs, of kept pins, of an isolated emulator
+    /// and isolated iothreads. Empty after run-shared.
     #[serde(skip)]
     pub dedicated: CpuSet,
     /// It is what the profile asks for; not so after run-shared.
@@ -152,7 +155,8 @@ pub const RUNS_SHARED: &str = "it runs on the shared CPUs (on_no_fit = run-share
 pub const RUNS_UNTUNED: &str = "it runs untuned (on_no_fit = run-untuned)";
 
 impl Plan {
-    /// `true` where the guest was to get a place and gets none of its own: it floats, or stays as it is.
+    /// `true` where the guest was to get a place and gets none of its own: it floats, or stays as
+    /// it is.
     pub fn is_without_place(&self) -> bool {
         match &self.placement {
             Some(placement) => !placement.fits,

@@ -1,7 +1,8 @@
-//! What virtfit may write into a domain, one value at a time: the seam between deciding and rewriting.
+//! What virtfit may write into a domain, one value at a time: the seam between deciding and
+//! rewriting.
 //!
-//! The engine decides a list of [`Setting`]s; `rewrite` puts each into the XML and records in the provenance what
-//! was there. Everything virtfit ever writes is one of [`Target`]'s variants.
+//! The engine decides a list of [`Setting`]s; `rewrite` puts each into the XML and records in the
+//! provenance what was there. Everything virtfit ever writes is one of [`Target`]'s variants.
 
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
@@ -22,7 +23,8 @@ pub enum Target {
     EmulatorPin,
     /// `/domain/cputune/iothreadpin[@iothread=N]/@cpuset`.
     IothreadPin(IothreadId),
-    /// `/domain/cputune/vcpusched`: one element for the vCPUs in its value. Under override hand-written ones go.
+    /// `/domain/cputune/vcpusched`: one element for the vCPUs in its value. Under override
+    /// hand-written ones go.
     VcpuSched,
     /// `/domain/numatune/memory`.
     NumaMemory,
@@ -52,7 +54,8 @@ pub enum Target {
     HintDedicated,
     /// `/domain/features/kvm/poll-control/@state`.
     PollControl,
-    /// `/domain/devices/memballoon/@model`: `none` takes the whole element's children and attributes with it.
+    /// `/domain/devices/memballoon/@model`: `none` takes the whole element's children and
+    /// attributes with it.
     Memballoon,
     /// `/domain/devices/disk[target/@dev=X]/driver/@ATTRIBUTE`.
     Disk(String, DiskAttribute),

@@ -1,7 +1,8 @@
 //! UUIDs in their one form.
 
-/// Lower case with dashes, as libvirt prints them, of 32 hexadecimal digits in any case with dashes anywhere (libvirt takes them
-/// as loosely, `virUUIDParse`). `None`: it is no UUID. White space is none, too.
+/// Lower case with dashes, as libvirt prints them, of 32 hexadecimal digits in any case with dashes
+/// anywhere (libvirt takes them as loosely, `virUUIDParse`). `None`: it is no UUID. White space is
+/// none, too.
 pub fn normal(text: &str) -> Option<String> {
     let digits: String = text
         .chars()

@@ -38,7 +38,8 @@ impl From<Bug> for XmlError {
     }
 }
 
-/// The longest problem, in characters: a message is one line that a person reads, whatever the text has in it.
+/// The longest problem, in characters: a message is one line that a person reads, whatever the text
+/// has in it.
 const LONGEST: usize = 400;
 /// The longest piece of a text that is quoted in one, in characters.
 const LONGEST_QUOTE: usize = 60;

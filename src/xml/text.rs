@@ -28,8 +28,9 @@ pub(super) fn append_text(piece: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// Resolves the five predefined entities and character references; `None` for any other, and for a reference to a character
-/// XML does not allow (`&#1;`): libvirt refuses those as it does the character itself.
+/// Resolves the five predefined entities and character references; `None` for any other, and for a
+/// reference to a character XML does not allow (`&#1;`): libvirt refuses those as it does the
+/// character itself.
 pub(super) fn decode(raw: &str) -> Option<Cow<'_, str>> {
     let decoded = quick_xml::escape::unescape(raw).ok()?;
     // The text itself was checked before: only what a reference stands for can be wrong.

@@ -1,8 +1,8 @@
 //! A read-only tree over XML text in which every element and attribute knows its bytes.
 //!
-//! Tokens come from quick-xml; what it does not check and libvirt's parser (libxml2) refuses is checked here, so that a
-//! text this module accepts is one libvirt can read. DTDs are refused altogether: libvirt needs none and entity
-//! bombs live there.
+//! Tokens come from quick-xml; what it does not check and libvirt's parser (libxml2) refuses is
+//! checked here, so that a text this module accepts is one libvirt can read. DTDs are refused
+//! altogether: libvirt needs none and entity bombs live there.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,15 +14,16 @@ use crate::xml::error::XmlError;
 use crate::xml::read::{Pieces, check_characters};
 use crate::xml::text::{append_text, decode};
 
-/// The largest text accepted, in bytes: the longest string libvirt's RPC carries (`REMOTE_STRING_MAX`), so no domain
-/// libvirt knows is larger.
+/// The largest text accepted, in bytes: the longest string libvirt's RPC carries
+/// (`REMOTE_STRING_MAX`), so no domain libvirt knows is larger.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The deepest nesting accepted: libxml2's own limit (`xmlParserMaxDepth`).
 pub const MAX_DEPTH: usize = 256;
-/// The most attributes an element may have: libvirt's own elements have fewer than 30. A look-up by name reads all of them.
+/// The most attributes an element may have: libvirt's own elements have fewer than 30. A look-up by
+/// name reads all of them.
 pub const MAX_ATTRIBUTES: usize = 256;
-/// The most elements a text may have: the status file of a guest with 16,384 vCPUs (libvirt's limit), each pinned and recorded,
-/// has about 100,000.
+/// The most elements a text may have: the status file of a guest with 16,384 vCPUs (libvirt's
+/// limit), each pinned and recorded, has about 100,000.
 pub const MAX_ELEMENTS: usize = 200_000;
 
 /// Names an element of one [`Document`].
@@ -86,8 +87,9 @@ impl<'a> Document<'a> {
     /// Parses a text.
     ///
     /// # Errors
-    /// It is empty, larger than [`MAX_BYTES`], nested deeper than [`MAX_DEPTH`], has a DTD, is not well-formed, or has more than
-    /// [`MAX_ELEMENTS`] elements or [`MAX_ATTRIBUTES`] attributes in one of them.
+    /// It is empty, larger than [`MAX_BYTES`], nested deeper than [`MAX_DEPTH`], has a DTD, is not
+    /// well-formed, or has more than [`MAX_ELEMENTS`] elements or [`MAX_ATTRIBUTES`] attributes in
+    /// one of them.
     pub fn parse(text: &'a str) -> Result<Self, XmlError> {
         Self::of(Cow::Borrowed(text))
     }
@@ -167,8 +169,8 @@ impl<'d> Element<'d> {
         self.declared(&self.declaration()).filter(|uri| !uri.is_empty())
     }
 
-    /// Child elements in order, each with the namespace it is in. Declarations around them are looked up once for each prefix,
-    /// so that many children cost no more than their own bytes.
+    /// Child elements in order, each with the namespace it is in. Declarations around them are
+    /// looked up once for each prefix, so that many children cost no more than their own bytes.
     pub fn children_with_namespaces(&self) -> impl Iterator<Item = (Element<'d>, Option<Rc<str>>)> + use<'d> {
         let parent = *self;
         let mut inherited: HashMap<String, Option<Rc<str>>> = HashMap::new();

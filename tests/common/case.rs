@@ -75,7 +75,8 @@ pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     out
 }
 
-/// A case, set up in a folder of its own: `root` is the host, `work` the current folder with the case's files.
+/// A case, set up in a folder of its own: `root` is the host, `work` the current folder with the
+/// case's files.
 pub struct Stage {
     folder: tempfile::TempDir,
     /// `--root …`, `--topology …`: before a command's words.
@@ -142,7 +143,8 @@ impl Stage {
         self.folder.path().join("work")
     }
 
-    /// As [`Stage::run`], without the case's own words: for commands that do not have those options.
+    /// As [`Stage::run`], without the case's own words: for commands that do not have those
+    /// options.
     pub fn run_without_args(&self, words: &[&str], stdin: &[u8]) -> Output {
         let plain: Vec<&str> = self
             .options
@@ -175,7 +177,8 @@ impl Stage {
             .unwrap();
         let mut pipe = child.stdin.take().unwrap();
         let bytes = stdin.to_vec();
-        // In a thread, and without minding a reader that does not read: it may answer before it has read all.
+        // In a thread, and without minding a reader that does not read: it may answer before it has
+        // read all.
         let writer = std::thread::spawn(move || {
             let _ = pipe.write_all(&bytes);
         });

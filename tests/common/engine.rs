@@ -1,4 +1,5 @@
-//! The engine asked with a policy's text and a domain's text, and its answer as lines that a table can name.
+//! The engine asked with a policy's text and a domain's text, and its answer as lines that a table
+//! can name.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -237,7 +238,8 @@ impl Answer {
         lines
     }
 
-    /// Each of `wanted` is a line, or with `!` the beginning of none; with `…` at its end it is the beginning of one.
+    /// Each of `wanted` is a line, or with `!` the beginning of none; with `…` at its end it is the
+    /// beginning of one.
     #[track_caller]
     pub fn expect(&self, row: &str, wanted: &[&str]) {
         let lines = self.lines();

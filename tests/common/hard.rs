@@ -1,4 +1,5 @@
-//! The hardest questions a policy and a domain can put to placement, on the largest and oddest hosts.
+//! The hardest questions a policy and a domain can put to placement, on the largest and oddest
+//! hosts.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use super::Plan;

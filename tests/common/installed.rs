@@ -14,7 +14,8 @@ pub fn hook() -> PathBuf {
     }
 }
 
-/// Builds the hook beside virtfit: cargo builds a test's own package before it, and the hook is another.
+/// Builds the hook beside virtfit: cargo builds a test's own package before it, and the hook is
+/// another.
 fn build() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_virtfit")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));

@@ -1,7 +1,9 @@
-//! The kind of guests that start on the machine that runs the tests: with KVM and the host's CPU, or emulated.
+//! The kind of guests that start on the machine that runs the tests: with KVM and the host's CPU,
+//! or emulated.
 //!
-//! `/dev/kvm` alone does not tell: where the machine is a guest itself, QEMU may abort with the host's CPU (`failed to set
-//! MSR 0x10a`). So a QEMU is started once for each test program, paused and without a guest.
+//! `/dev/kvm` alone does not tell: where the machine is a guest itself, QEMU may abort with the
+//! host's CPU (`failed to set MSR 0x10a`). So a QEMU is started once for each test program, paused
+//! and without a guest.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
@@ -29,7 +31,8 @@ pub fn host_cpu() -> Result<(), String> {
     ANSWER.get_or_init(|| kvm().and_then(|()| try_qemu())).clone()
 }
 
-/// The domain type to start guests with that are to have the host's CPU. Says once which way it goes.
+/// The domain type to start guests with that are to have the host's CPU. Says once which way it
+/// goes.
 pub fn kind() -> &'static str {
     static SAID: OnceLock<()> = OnceLock::new();
     let answer = host_cpu();

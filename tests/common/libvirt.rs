@@ -1,6 +1,6 @@
-//! A libvirt of the tests' own: daemons in a private mount and PID namespace, with their own configuration, state and
-//! images. The machine's libvirt and its guests are not touched; when the tests end, however they do, the kernel ends
-//! everything in the namespace.
+//! A libvirt of the tests' own: daemons in a private mount and PID namespace, with their own
+//! configuration, state and images. The machine's libvirt and its guests are not touched; when the
+//! tests end, however they do, the kernel ends everything in the namespace.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
@@ -14,11 +14,12 @@ pub mod installed;
 
 const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
-/// What process 1 of the namespace does. It stays a shell, which reaps the QEMUs that libvirtd leaves to it. The `cpu`
-/// controller of cgroup v1 goes, as it gives new groups no real-time budget.
+/// What process 1 of the namespace does. It stays a shell, which reaps the QEMUs that libvirtd
+/// leaves to it. The `cpu` controller of cgroup v1 goes, as it gives new groups no real-time
+/// budget.
 ///
-/// `$d/root`, where there is one, becomes a host of its own below that folder: its CPUs, memory and nodes are a fixture's, its
-/// libvirt, its processes and virtfit's files the real ones.
+/// `$d/root`, where there is one, becomes a host of its own below that folder: its CPUs, memory and
+/// nodes are a fixture's, its libvirt, its processes and virtfit's files the real ones.
 const INIT: &str = r#"set -e
 d=$1
 hostname "$2"
@@ -538,7 +539,8 @@ fn copy_host(fixture: &str, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host where it is not.
+/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host
+/// where it is not.
 fn install_hook(path: &Path) {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let hooks = path.join("etc/hooks/qemu.d");
@@ -582,7 +584,8 @@ pub struct Thread {
 
 impl Thread {
     fn read(status: &str, stat: &str) -> Self {
-        // proc_pid_stat(5): after the name in brackets come state (3) and so on; rt_priority is 40, policy 41.
+        // proc_pid_stat(5): after the name in brackets come state (3) and so on; rt_priority is 40,
+        // policy 41.
         let rest: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         Self {
             name: field(status, "Name"),
@@ -602,7 +605,8 @@ fn field(status: &str, name: &str) -> String {
         .to_string()
 }
 
-/// A guest of one vCPU that emulates its CPU and has nothing to boot: enough for its threads to be there.
+/// A guest of one vCPU that emulates its CPU and has nothing to boot: enough for its threads to be
+/// there.
 pub fn small(name: &str) -> String {
     sized(name, 1, 32)
 }

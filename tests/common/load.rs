@@ -1,4 +1,5 @@
-//! Many guests that start at once, each through `virtfit-hook` as a process, beside a daemon or without one.
+//! Many guests that start at once, each through `virtfit-hook` as a process, beside a daemon or
+//! without one.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

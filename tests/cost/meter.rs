@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 thread_local! {
-    /// Bytes this thread holds, and the most it held; another thread may free what this one allocated.
+    /// Bytes this thread holds, and the most it held; another thread may free what this one
+    /// allocated.
     static HELD: Cell<isize> = const { Cell::new(0) };
     static MOST: Cell<isize> = const { Cell::new(0) };
 }

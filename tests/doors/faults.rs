@@ -90,7 +90,8 @@ fn a_stopped_holder_of_the_lock_is_not_waited_for() {
         "{:?}",
         start.elapsed()
     );
-    // One that says itself that it shall not run undecided does not; and it is not marked, as it does not run.
+    // One that says itself that it shall not run undecided does not; and it is not marked, as it
+    // does not run.
     let refusing = virtfit_rewrite(&host, &domain("refuse-db", 2, ""));
     let ran = host.run("refuse-db", "prepare", &refusing);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));

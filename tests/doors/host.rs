@@ -18,7 +18,8 @@ use virtfit::ledger::store::Store;
 use virtfit::snapshot::{Snapshot, Sources};
 use virtfit::types::idset::CpuSet;
 
-/// Two nodes of four cores of two threads, siblings next to each other. Housekeeping is 0-1 and 8-9.
+/// Two nodes of four cores of two threads, siblings next to each other. Housekeeping is 0-1 and
+/// 8-9.
 pub const TOPOLOGY: &str = "node:2 core:4 pu:2";
 /// The libvirt daemon of these hosts: its pid and start.
 pub const DAEMON: (u32, u64) = (77, 5);

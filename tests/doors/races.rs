@@ -11,7 +11,8 @@ const ROUNDS: usize = 100;
 fn of_two_that_refuse_one_wins() {
     let host = Host::new();
     let names = ["refuse-a", "refuse-b"];
-    // The host has twelve dedicated CPUs, six a node: one of them fits on each, so one node is taken.
+    // The host has twelve dedicated CPUs, six a node: one of them fits on each, so one node is
+    // taken.
     host.runs(
         "big",
         &crate::host::pinned("big", &["10", "11", "12", "13", "14", "15"]),
@@ -80,7 +81,8 @@ fn twenty_at_once_all_get_an_answer_in_time() {
     for running in running {
         let ran = running.wait();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        // On a busy machine, perhaps before its XML was read; what must never be is a CPU given twice.
+        // On a busy machine, perhaps before its XML was read; what must never be is a CPU given
+        // twice.
         late += usize::from(ran.stderr.contains("nothing was changed"));
     }
     assert!(host.reading(NOW).undecided.len() <= late);

@@ -1,4 +1,5 @@
-//! Inputs that are almost right: pieces of good ones cut, doubled, exchanged, nested and sprinkled with words that matter.
+//! Inputs that are almost right: pieces of good ones cut, doubled, exchanged, nested and sprinkled
+//! with words that matter.
 
 /// A small generator of random numbers (xorshift64*): the same seed, the same inputs.
 pub struct Random(u64);

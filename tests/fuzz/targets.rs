@@ -1,5 +1,5 @@
-//! What is tried: each target reads bytes as one kind of input, checks what must hold whatever they are, and tells in a
-//! word what came of them. It panics where something does not hold.
+//! What is tried: each target reads bytes as one kind of input, checks what must hold whatever they
+//! are, and tells in a word what came of them. It panics where something does not hold.
 #![allow(clippy::unwrap_used, dead_code)]
 
 use virtfit::domain::Domain;
@@ -258,8 +258,9 @@ pub fn ledger(input: &[u8]) -> String {
     }
 }
 
-/// A running guest whose record is forged takes no more from others than one with the same pins and no record, but for siblings
-/// of CPUs that these pins name; and beside both another guest is given the same.
+/// A running guest whose record is forged takes no more from others than one with the same pins and
+/// no record, but for siblings of CPUs that these pins name; and beside both another guest is given
+/// the same.
 pub fn forged(input: &[u8], host: &Host) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();

@@ -1,4 +1,5 @@
-//! A host in a folder of its own: the paper's server with whatever guests, policy and files of virtfit's a test puts there.
+//! A host in a folder of its own: the paper's server with whatever guests, policy and files of
+//! virtfit's a test puts there.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -235,7 +236,8 @@ impl Host {
         }
     }
 
-    /// Somebody who answers every question with an empty reply, as a daemon does that is asked whether it is there.
+    /// Somebody who answers every question with an empty reply, as a daemon does that is asked
+    /// whether it is there.
     pub fn answer(&self) {
         let path = self.path().join("run/virtfit/virtfitd.sock");
         fs::create_dir_all(path.parent().unwrap()).unwrap();

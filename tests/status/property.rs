@@ -1,7 +1,9 @@
-//! Random states of guests, definitions, daemon, hook and policy: whenever two running guests may run on a CPU that one of them holds, or
-//! a guest is not where its profile wants it, `virtfit status` exits 3 and names it; and where nothing of the kind is so, it exits 0.
+//! Random states of guests, definitions, daemon, hook and policy: whenever two running guests may
+//! run on a CPU that one of them holds, or a guest is not where its profile wants it, `virtfit
+//! status` exits 3 and names it; and where nothing of the kind is so, it exits 0.
 //!
-//! What is so is worked out here from what was generated, by the definitions of the words alone, without the code under test.
+//! What is so is worked out here from what was generated, by the definitions of the words alone,
+//! without the code under test.
 
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex};
@@ -111,8 +113,8 @@ fn is_dedicated(cpu: u32) -> bool {
     !HOUSEKEEPING.contains(&cpu)
 }
 
-/// Dedicated CPUs a running guest's pins say are its own: each single one, and hand-written ones of several that are a choice. virtfit's
-/// own masks of several CPUs float.
+/// Dedicated CPUs a running guest's pins say are its own: each single one, and hand-written ones of
+/// several that are a choice. virtfit's own masks of several CPUs float.
 fn holds(guest: &Made) -> Cpus {
     let mut held = Cpus::new();
     for (list, by) in guest.pins.iter().flatten() {
@@ -129,7 +131,8 @@ fn may_run(guest: &Made) -> Cpus {
     guest.masks.iter().flat_map(|mask| cpus(mask)).collect()
 }
 
-/// Why a guest is not where its profile wants it; none: it is, or a hand-written pin of several CPUs makes it a matter of taste.
+/// Why a guest is not where its profile wants it; none: it is, or a hand-written pin of several
+/// CPUs makes it a matter of taste.
 fn misplaced(guest: &Made, wish: Wish) -> Option<String> {
     let held = holds(guest);
     for (vcpu, (pin, mask)) in guest.pins.iter().zip(&guest.masks).enumerate() {
@@ -201,7 +204,8 @@ fn unsaid(state: &State, status: &Status, exit: i32) -> Vec<String> {
                 out.push(format!("{}: {why}", guest.name));
             }
         }
-        // Whether it is where a profile of shared CPUs wants it depends on more than is looked at here.
+        // Whether it is where a profile of shared CPUs wants it depends on more than is looked at
+        // here.
         doubtful |= *wish == Wish::Shared || guest.pins.iter().flatten().any(|(_, by)| *by == By::Hand);
         for (other, other_wish) in running.iter().filter(|(other, _)| other.name != guest.name) {
             // virtfit's pins in a guest without a profile are no promise to that guest.

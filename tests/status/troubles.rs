@@ -69,7 +69,8 @@ fn a_hook_that_is_not_called_is_said() {
     let host = host();
     let stat =
         |start: u64| format!("77 (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n");
-    // Booted a day ago; the guests' QEMU started 50 seconds after that, the hook was installed just now.
+    // Booted a day ago; the guests' QEMU started 50 seconds after that, the hook was installed just
+    // now.
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -86,7 +87,8 @@ fn a_hook_that_is_not_called_is_said() {
         (0, vec!["hook-not-called-yet".to_string()]),
         "{status:?}"
     );
-    // The guest started after the hook was there: booted in the future, as far as the hook is concerned.
+    // The guest started after the hook was there: booted in the future, as far as the hook is
+    // concerned.
     host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now + 3600));
     let (status, exit) = host.status();
     assert_eq!(
@@ -137,7 +139,8 @@ fn a_broken_policy_hides_nobody() {
     let said = String::from_utf8_lossy(&plan.stderr).into_owned();
     assert!(said.contains("/etc/virtfit/policy.toml:"), "{said}");
     assert_eq!(plan.status.code(), Some(1), "{said}");
-    // A policy that is named is the one that is asked about; nothing is changed by one that is gone.
+    // A policy that is named is the one that is asked about; nothing is changed by one that is
+    // gone.
     let file = host.path().join("etc/virtfit/policy.toml");
     for words in [
         &["status", "--policy", file.to_str().unwrap()][..],

@@ -1,4 +1,5 @@
-//! What `virtfit status` and `plan` say when something of virtfit is missing, or a guest is not where it should be.
+//! What `virtfit status` and `plan` say when something of virtfit is missing, or a guest is not
+//! where it should be.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -63,7 +64,8 @@ fn a_dead_daemon_a_missing_hook_and_a_lost_place_are_said() {
     drop(daemon);
     let now = exits(&libvirt, 3);
     assert_eq!(wrong(&now.notes), [Code::NoDaemon]);
-    // Groups of processes may be left over from another guest of the same name that was killed, CPUs and all.
+    // Groups of processes may be left over from another guest of the same name that was killed,
+    // CPUs and all.
     let second = format!("db-{}", std::process::id());
     libvirt.define(&small(&second)).unwrap();
     libvirt.virsh(&["start", &second]).unwrap();
@@ -150,7 +152,8 @@ fn two_guests_on_one_held_cpu_are_never_ok() {
     let _daemon = libvirt.virtfitd();
     libvirt.is_tuned("db-1");
     libvirt.virsh(&["start", "db-1"]).unwrap();
-    // Groups of processes may be left over from another guest of the same name that was killed, CPUs and all.
+    // Groups of processes may be left over from another guest of the same name that was killed,
+    // CPUs and all.
     let web = format!("web-{}", std::process::id());
     libvirt.define(&small(&web)).unwrap();
     libvirt.virsh(&["start", &web]).unwrap();

@@ -65,7 +65,8 @@ fn apply_revert_and_requests_go_through_libvirt() {
     assert!(!is_tuned(&libvirt));
 }
 
-/// Another libvirt than this host's is refused before anything is read, and one that lacks the guest is not written to.
+/// Another libvirt than this host's is refused before anything is read, and one that lacks the
+/// guest is not written to.
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
 fn only_this_hosts_libvirt_is_written_to() {
@@ -108,7 +109,8 @@ fn only_this_hosts_libvirt_is_written_to() {
     assert_eq!(done.status.code(), Some(2), "{done:?}");
     assert_eq!(libvirt.dump("g"), before);
 
-    // The files of another host, and this one's libvirt: it has no such guest, or another of the same UUID.
+    // The files of another host, and this one's libvirt: it has no such guest, or another of the
+    // same UUID.
     let other = libvirt.folder().join("other");
     let file = other.join("etc/libvirt/qemu/g.xml");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! Starts that fail right after virtfit changed the guest: said once, with the way back, and not repeated.
+//! Starts that fail right after virtfit changed the guest: said once, with the way back, and not
+//! repeated.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -175,7 +175,8 @@ fn sockets_that_refuse_lie_and_dawdle() {
 fn libvirtd_dies_between_prepare_and_its_status_file() {
     let libvirt = host();
     let _daemon = libvirt.virtfitd();
-    // A hook that runs after ours and is slow: libvirtd is killed in it, with "a" reserved and no status file.
+    // A hook that runs after ours and is slow: libvirtd is killed in it, with "a" reserved and no
+    // status file.
     let slow = libvirt.on_host("etc/libvirt/hooks/qemu.d/60-slow");
     fs::write(&slow, "#!/bin/sh\n[ \"$1/$2\" = a/prepare ] && sleep 3\nexit 0\n").unwrap();
     use std::os::unix::fs::PermissionsExt as _;

@@ -47,8 +47,9 @@ fn is_tuned_by(libvirt: &Libvirt, guest: &str, profile: &str) {
     });
 }
 
-/// While a hook runs for a guest, libvirt is not asked about it, however long another program takes there: whoever asks waits with
-/// libvirt's list of guests locked, and everybody else behind. Then what waits is done.
+/// While a hook runs for a guest, libvirt is not asked about it, however long another program takes
+/// there: whoever asks waits with libvirt's list of guests locked, and everybody else behind. Then
+/// what waits is done.
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
 fn a_slow_hook_holds_up_its_own_guest_only() {

@@ -1,4 +1,5 @@
-//! Definitions whose record of what virtfit wrote is forged: libvirt keeps it, and it stays their guests' affair.
+//! Definitions whose record of what virtfit wrote is forged: libvirt keeps it, and it stays their
+//! guests' affair.
 
 use crate::daemon::{Libvirt, Setup, small, within};
 

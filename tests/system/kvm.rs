@@ -1,4 +1,5 @@
-//! KVM guests: the host's CPU, and vCPU threads of their own. They have no system to boot; their threads are there all the same.
+//! KVM guests: the host's CPU, and vCPU threads of their own. They have no system to boot; their
+//! threads are there all the same.
 
 use crate::daemon::{Libvirt, Setup, sized, within};
 use crate::kvm;
@@ -11,7 +12,8 @@ fn policy(keys: &str) -> String {
     )
 }
 
-/// Not every machine's CPU can be had as it is: this feature fails where the machine is a guest itself.
+/// Not every machine's CPU can be had as it is: this feature fails where the machine is a guest
+/// itself.
 fn guest(name: &str, mode: &str) -> String {
     let cpu = format!(
         "</features>\n  <cpu mode='{mode}'>\n    <feature policy='disable' name='arch-capabilities'/>\n  </cpu>"

@@ -1,4 +1,5 @@
-//! A real live migration between two hosts: two libvirtds on this machine, each with its own name, UUID and socket.
+//! A real live migration between two hosts: two libvirtds on this machine, each with its own name,
+//! UUID and socket.
 
 use virtfit::types::ids::{KiB, NodeId};
 
@@ -12,7 +13,8 @@ fn policy(housekeeping: u32, dedicated: u32, hugepages: &str) -> String {
     )
 }
 
-/// Two hosts. What is for guests on the one is for the host on the other: no pin of the first is right on the second.
+/// Two hosts. What is for guests on the one is for the host on the other: no pin of the first is
+/// right on the second.
 fn hosts(pages: u64, hugepages: &str) -> (Libvirt, Libvirt) {
     let host = |hostname, policy: String| {
         Libvirt::with(&Setup {

@@ -125,7 +125,8 @@ fn each_operation_is_right() {
     virsh(&["domrename", "h", "g"]);
     tuned(&libvirt, "g");
 
-    // A restart of libvirt's daemon starts it by itself the first time, and leaves it alone the second.
+    // A restart of libvirt's daemon starts it by itself the first time, and leaves it alone the
+    // second.
     libvirt.hold("TERM");
     fs::remove_file(libvirt.on_host("run/libvirt/qemu/autostarted")).unwrap_or_default();
     libvirt.release();

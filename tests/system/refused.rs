@@ -1,4 +1,5 @@
-//! What libvirt does not take of virtfit: the definition stays as it was written, and that is told, once.
+//! What libvirt does not take of virtfit: the definition stays as it was written, and that is told,
+//! once.
 
 use std::fs;
 use std::thread;
@@ -14,8 +15,8 @@ fn policy(io: &str) -> String {
     )
 }
 
-/// A QEMU with io_uring, or built without, as libvirt sees it: it remembers what a QEMU can do. Now and then it looks
-/// anew when it starts: then once more.
+/// A QEMU with io_uring, or built without, as libvirt sees it: it remembers what a QEMU can do. Now
+/// and then it looks anew when it starts: then once more.
 fn io_uring(libvirt: &Libvirt, can: bool) {
     let (without, with) = ("<!-- no io_uring -->", "<flag name='aio.io_uring'/>");
     let (old, new) = if can { (without, with) } else { (with, without) };

@@ -1,5 +1,6 @@
-//! The completion script for bash. clap's own expands every candidate as a command line (`compgen -W`), so that a guest's name
-//! could run a program, and offers the same words for each argument of a command.
+//! The completion script for bash. clap's own expands every candidate as a command line (`compgen
+//! -W`), so that a guest's name could run a program, and offers the same words for each argument of
+//! a command.
 
 use clap::{Arg, Command};
 

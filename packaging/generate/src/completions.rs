@@ -1,5 +1,6 @@
-//! Completions of virtfit's words: clap's scripts for zsh and fish, and in each the names of guests and profiles, which only
-//! the host knows. The scripts ask `virtfit complete` for them and wait a second at the most.
+//! Completions of virtfit's words: clap's scripts for zsh and fish, and in each the names of guests
+//! and profiles, which only the host knows. The scripts ask `virtfit complete` for them and wait a
+//! second at the most.
 
 use std::io;
 
@@ -38,7 +39,8 @@ impl Named {
     }
 }
 
-/// Functions of the zsh script; names are given to `compadd` as they are, nothing in them is expanded.
+/// Functions of the zsh script; names are given to `compadd` as they are, nothing in them is
+/// expanded.
 const ZSH: &str = r#"
 _virtfit_guests() {
     local -a names

@@ -1,7 +1,9 @@
-//! Writes manual pages and shell completions: `virtfit-generate DIR` fills `DIR/man` and `DIR/completions`.
+//! Writes manual pages and shell completions: `virtfit-generate DIR` fills `DIR/man` and
+//! `DIR/completions`.
 //!
-//! One source each: options from the definitions that parse them, the policy's keys from `docs/policy.md` (a test of virtfit holds
-//! that against the table that reads them), all else of a page from `docs/man/PAGE.md`.
+//! One source each: options from the definitions that parse them, the policy's keys from
+//! `docs/policy.md` (a test of virtfit holds that against the table that reads them), all else of a
+//! page from `docs/man/PAGE.md`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

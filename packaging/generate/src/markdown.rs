@@ -1,6 +1,8 @@
-//! The part of Markdown that virtfit's documentation uses, as man(7): headings, paragraphs, lists, tables, code, emphasis.
+//! The part of Markdown that virtfit's documentation uses, as man(7): headings, paragraphs, lists,
+//! tables, code, emphasis.
 //!
-//! A table becomes a list: its first column the tag, the last the text, those between in parentheses behind the tag.
+//! A table becomes a list: its first column the tag, the last the text, those between in
+//! parentheses behind the tag.
 
 /// The text as man(7) macros. The title (`# `) is left out: a page has its own.
 pub fn to_man(text: &str) -> String {

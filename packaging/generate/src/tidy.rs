@@ -3,8 +3,9 @@
 /// Text lines are broken here.
 const WIDTH: usize = 80;
 
-/// The same page: no paragraph macro where there is space anyway, no trailing blanks, no long lines; straight quotes by their
-/// name, as the string clap uses for them is defined by a preamble that is not there.
+/// The same page: no paragraph macro where there is space anyway, no trailing blanks, no long
+/// lines; straight quotes by their name, as the string clap uses for them is defined by a preamble
+/// that is not there.
 pub fn tidy(page: &str) -> String {
     let page = page.replace("\\*(Aq", "\\(aq");
     let lines: Vec<&str> = page.lines().map(str::trim_end).collect();

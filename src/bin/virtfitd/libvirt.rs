@@ -120,12 +120,14 @@ impl Libvirt {
 }
 
 impl Hypervisor for Libvirt {
-    /// Without `VIR_DOMAIN_DEFINE_VALIDATE`: a definition that libvirt took before must be taken again.
+    /// Without `VIR_DOMAIN_DEFINE_VALIDATE`: a definition that libvirt took before must be taken
+    /// again.
     fn define(&mut self, xml: &str) -> Result<(), HypervisorError> {
         self.with(|connection| connection.define_domain_xml(xml).map(drop))
     }
 
-    /// The look and the define are two calls: what changes in between is noticed by the file, which libvirt writes first.
+    /// The look and the define are two calls: what changes in between is noticed by the file, which
+    /// libvirt writes first.
     fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
         let uuid = domain::parse::from_text(before)
             .map(|domain| domain.uuid)
@@ -208,7 +210,8 @@ impl Hypervisor for Libvirt {
 fn pin_iothread(domain: &Domain, iothread: u32, cpumap: &mut [u8], flags: u32) -> Result<(), Error> {
     // A list is at most 2 KiB long: cpulists end at CPU 16,383.
     let length = i32::try_from(cpumap.len()).unwrap_or(i32::MAX);
-    // SAFETY: the domain is alive as long as it is borrowed; libvirt reads `length` bytes of the map and keeps nothing.
+    // SAFETY: the domain is alive as long as it is borrowed; libvirt reads `length` bytes of the
+    // map and keeps nothing.
     #[allow(unsafe_code)]
     let result =
         unsafe { sys::virDomainPinIOThread(domain.as_ptr(), iothread, cpumap.as_mut_ptr(), length, flags) };
@@ -243,10 +246,12 @@ fn is_transport(error: &Error) -> bool {
     domain == ErrorDomainEnum::from(ErrorDomain::Rpc) || domain == ErrorDomainEnum::from(ErrorDomain::Remote)
 }
 
-/// The longest line of libvirt's that is passed on, in characters: it may quote what a definition says.
+/// The longest line of libvirt's that is passed on, in characters: it may quote what a definition
+/// says.
 const LONGEST: usize = 400;
 
-/// What libvirt said, without the codes. Further lines of a parser's error quote the XML, which may hold passwords.
+/// What libvirt said, without the codes. Further lines of a parser's error quote the XML, which may
+/// hold passwords.
 fn text(error: &Error) -> String {
     let line = error.message().lines().next().unwrap_or_default();
     line.chars().take(LONGEST).collect()

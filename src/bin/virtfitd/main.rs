@@ -62,9 +62,10 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Goes on as `virtfit daemon`, the same daemon in a program that does not link libvirt: libvirt's client library brings some
-/// fifty others, more memory than all the rest. There libvirt is called by a child, `virtfitd call`, without a
-/// connection while there is nothing to call. Where that program is not to be found, this one does.
+/// Goes on as `virtfit daemon`, the same daemon in a program that does not link libvirt: libvirt's
+/// client library brings some fifty others, more memory than all the rest. There libvirt is called
+/// by a child, `virtfitd call`, without a connection while there is nothing to call. Where that
+/// program is not to be found, this one does.
 fn light() {
     let Ok(own) = std::env::current_exe() else {
         return;

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// `virsh edit` reads, lets edit, and reads again to compare: so long after an administrator's change nothing unasked is done.
+/// `virsh edit` reads, lets edit, and reads again to compare: so long after an administrator's
+/// change nothing unasked is done.
 pub(crate) const ADMIN_WAIT: Duration = Duration::from_secs(60);
 /// More defines of one guest than this within [`ADMIN_WAIT`] are a quarrel with another program.
 pub(crate) const MOST_DEFINES: usize = 20;
@@ -55,7 +56,8 @@ impl Track {
         self.in_a_row >= MOST_IN_A_ROW
     }
 
-    /// Until when it is left alone because it was defined [`MOST_DEFINES`] times within [`ADMIN_WAIT`].
+    /// Until when it is left alone because it was defined [`MOST_DEFINES`] times within
+    /// [`ADMIN_WAIT`].
     pub fn quarrels_until(&mut self, now: Instant) -> Option<Instant> {
         self.defines.retain(|time| now.duration_since(*time) < ADMIN_WAIT);
         let first = self.defines.front()?;

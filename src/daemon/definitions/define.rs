@@ -97,9 +97,10 @@ impl Definitions {
 
     /// The definition was taken away between the last look and ours: that is what shall be.
     ///
-    /// An administrator may be defining it anew at this very moment, and libvirt undefines whatever is there. So it is given a name
-    /// that nobody knows first: from then on a definition of its old name or UUID is refused. What happened to its file up to there
-    /// tells whether it is still ours; if not, it gets its name back.
+    /// An administrator may be defining it anew at this very moment, and libvirt undefines whatever
+    /// is there. So it is given a name that nobody knows first: from then on a definition of its
+    /// old name or UUID is refused. What happened to its file up to there tells whether it is still
+    /// ours; if not, it gets its name back.
     fn undo(&mut self, name: &str, domain: &Domain, around: &mut DefineContext<'_>) -> Next {
         let aside = format!("virtfit-undo-{}", domain.uuid);
         self.forget(name);
@@ -138,7 +139,8 @@ fn of_file(changes: &[Change], guest: &str) -> Vec<bool> {
     changes.iter().filter_map(of).collect()
 }
 
-/// Gone, and then written once: by us. Where events were lost, somebody else may have written it, too.
+/// Gone, and then written once: by us. Where events were lost, somebody else may have written it,
+/// too.
 fn went_away(changes: &[Change], guest: &str) -> bool {
     of_file(changes, guest) == [false, true] && !changes.contains(&Change::Lost)
 }

@@ -1,4 +1,5 @@
-//! What becomes of one definition. `docs/design.md` section 5.4 has the rules; this is the order of the questions:
+//! What becomes of one definition. `docs/design.md` section 5.4 has the rules; this is the order of
+//! the questions:
 //!
 //! ```text
 //! file gone ────────────────────────────────► forgotten
@@ -139,7 +140,8 @@ impl Definitions {
         self.tracks.values_mut().for_each(Track::fresh_start);
     }
 
-    /// libvirt's driver started: it, or the QEMU it has looked at, may be a newer one. What it did not take is tried once more.
+    /// libvirt's driver started: it, or the QEMU it has looked at, may be a newer one. What it did
+    /// not take is tried once more.
     pub fn libvirt_is_new(&mut self) {
         let failed = self
             .seen
@@ -148,8 +150,8 @@ impl Definitions {
         self.again = failed.map(|(uuid, _)| uuid.clone()).collect();
     }
 
-    /// Names of the definitions that are worth another look when CPUs became free or the host changed: refused, degraded, on CPUs
-    /// that others hold, or tuned for another host.
+    /// Names of the definitions that are worth another look when CPUs became free or the host
+    /// changed: refused, degraded, on CPUs that others hold, or tuned for another host.
     pub fn to_reconsider(&self, view: &Snapshot) -> Vec<String> {
         let nobody = Domain {
             name: "/".into(),
@@ -212,8 +214,8 @@ impl Definitions {
         self.bugs.note(name, &digest, &bug.into());
     }
 
-    /// Tells that a definition goes on under another name. libvirt writes the new file first and takes the old one away then, so the
-    /// old name may be forgotten already.
+    /// Tells that a definition goes on under another name. libvirt writes the new file first and
+    /// takes the old one away then, so the old name may be forgotten already.
     fn note_name(&mut self, name: &str, uuid: &str) {
         let seen = self.seen.get(uuid).map(|seen| seen.name.clone());
         let gone = self.gone.take_if(|(gone, _)| gone == uuid).map(|(_, name)| name);
@@ -281,8 +283,9 @@ impl Definitions {
         if !worth {
             return Next::Done;
         }
-        // What an administrator did is answered at once; all else is unasked for. Where nobody saw when a definition came or
-        // changed, or the policy changed as well, their files tell which was last.
+        // What an administrator did is answered at once; all else is unasked for. Where nobody saw
+        // when a definition came or changed, or the policy changed as well, their files tell which
+        // was last.
         let seen_to_change = why == Why::Changed || same_policy;
         let newer = seen_to_change || view.policy.is_older_than(definition.modified);
         let asked = (!same_text && newer) || matches!(why, Why::Autostart | Why::FailedStart);
@@ -387,7 +390,8 @@ impl Definitions {
     }
 }
 
-/// Whether libvirt is between `prepare` and `started` or `release` for this guest, by hooks and by files.
+/// Whether libvirt is between `prepare` and `started` or `release` for this guest, by hooks and by
+/// files.
 fn is_busy(around: &DefineContext<'_>, domain: &Domain) -> bool {
     let holders = &around.view.reading.ledger.holders;
     let by_files = holders

@@ -1,13 +1,16 @@
-//! Answers on `/run/virtfit/virtfitd.sock`: libvirt's hooks, and what people ask. `wire` is the language.
+//! Answers on `/run/virtfit/virtfitd.sock`: libvirt's hooks, and what people ask. `wire` is the
+//! language.
 //!
 //! Rules:
-//! - Nothing here calls libvirt or waits for a thread that does: libvirt waits for these answers with locks held.
-//! - A thread a connection, at most 128 of them, and at most 8 of those for who is not root; further ones are closed at once, so
-//!   that the hook decides by itself.
-//! - Who asks is looked at before anything is read. Nothing is read of a question that this peer may not ask, nor of a body that is larger
-//!   than the question has: who may only look costs the daemon 8 times [`READERS_WORDS`] at most.
-//! - A peer that has not asked within a second is dropped, also one that sends byte by byte. One that panics a thread gets no answer;
-//!   the daemon goes on.
+//! - Nothing here calls libvirt or waits for a thread that does: libvirt waits for these answers
+//!   with locks held.
+//! - A thread a connection, at most 128 of them, and at most 8 of those for who is not root;
+//!   further ones are closed at once, so that the hook decides by itself.
+//! - Who asks is looked at before anything is read. Nothing is read of a question that this peer
+//!   may not ask, nor of a body that is larger than the question has: who may only look costs the
+//!   daemon 8 times [`READERS_WORDS`] at most.
+//! - A peer that has not asked within a second is dropped, also one that sends byte by byte. One
+//!   that panics a thread gets no answer; the daemon goes on.
 //! - Hooks are taken from root alone; questions by what each of them says.
 
 use std::collections::BTreeMap;
@@ -37,11 +40,13 @@ use crate::xml::Document;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::{Announced, Kind, Question, Reply, Timed};
 
-/// The most connections at once. libvirt runs 20 hooks at once by default (`max_workers`), and as many again for who has priority.
+/// The most connections at once. libvirt runs 20 hooks at once by default (`max_workers`), and as
+/// many again for who has priority.
 const MOST: usize = 128;
 /// The most connections at once of peers that are not root.
 const MOST_READERS: usize = 8;
-/// The longest words of a question by a peer that is not root, in bytes: a question's name and a guest's.
+/// The longest words of a question by a peer that is not root, in bytes: a question's name and a
+/// guest's.
 const READERS_WORDS: usize = 4 << 10;
 /// How many threads wait for connections when there are none.
 const READY: usize = 2;
@@ -53,7 +58,8 @@ const DECIDE: Duration = Duration::from_millis(280);
 const READ: Duration = Duration::from_secs(1);
 /// How long the end of a hook is waited for once it has its answer.
 const END: Duration = Duration::from_secs(2);
-/// Stack of a connection's thread, in bytes: as much as a main thread has. Only what is used takes memory.
+/// Stack of a connection's thread, in bytes: as much as a main thread has. Only what is used takes
+/// memory.
 const STACK: usize = 8 << 20;
 
 /// What whoever may connect can bring about as often as he likes.
@@ -102,7 +108,8 @@ pub struct Asked<'a> {
     pub body: &'a [u8],
 }
 
-/// Answers one kind of question; the reply's stdout is the answer. Never calls libvirt and does not wait for those who do.
+/// Answers one kind of question; the reply's stdout is the answer. Never calls libvirt and does not
+/// wait for those who do.
 pub type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
 
 /// Takes a task, for another thread to do.
@@ -111,7 +118,8 @@ pub type Tell = Box<dyn Fn(WorkerEvent) + Send + Sync>;
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
-    /// Everybody who may connect: root and the group `libvirt`. For questions that change nothing and tell no secrets.
+    /// Everybody who may connect: root and the group `libvirt`. For questions that change nothing
+    /// and tell no secrets.
     Readers,
     /// HostFs.
     Root,
@@ -147,7 +155,8 @@ impl Services {
         }
     }
 
-    /// Answers the question `name` (`ledger`, `status`, `definition`), which has no body, from now on.
+    /// Answers the question `name` (`ledger`, `status`, `definition`), which has no body, from now
+    /// on.
     pub fn on(&mut self, name: &str, rights: Rights, handler: Handler) {
         self.on_body(name, rights, 0, handler);
     }
@@ -190,7 +199,8 @@ impl Stopper {
 }
 
 impl Server {
-    /// Listens at [`SOCKET`](virtfit_hook::wire::SOCKET) below `root`: makes the folder, takes a dead daemon's socket away.
+    /// Listens at [`SOCKET`](virtfit_hook::wire::SOCKET) below `root`: makes the folder, takes a
+    /// dead daemon's socket away.
     ///
     /// # Errors
     /// A living daemon has it, or the kernel says no.
@@ -231,8 +241,8 @@ impl Server {
     }
 }
 
-/// The threads that take connections. Each takes one and answers it by itself: a hook waits for no handing over, nor mostly for
-/// a thread to be made.
+/// The threads that take connections. Each takes one and answers it by itself: a hook waits for no
+/// handing over, nor mostly for a thread to be made.
 struct Pool {
     listener: UnixListener,
     services: Services,
@@ -306,7 +316,8 @@ impl Pool {
         }
     }
 
-    /// What a thread does: until the server is stopped, or enough others wait. It is counted as waiting when it begins.
+    /// What a thread does: until the server is stopped, or enough others wait. It is counted as
+    /// waiting when it begins.
     fn take_and_answer(self: Arc<Self>) {
         loop {
             let taken = self.listener.accept();
@@ -316,7 +327,8 @@ impl Pool {
                     // The socket was shut down: see `run`.
                     ErrorKind::InvalidInput => return,
                     _ => {
-                        // Out of descriptors or memory: what is connected ends soon and gives some back.
+                        // Out of descriptors or memory: what is connected ends soon and gives some
+                        // back.
                         NO_CONNECTION.say(Level::Warn, &format!("cannot take a connection: {error}"));
                         std::thread::sleep(Duration::from_millis(20));
                         continue;
@@ -452,7 +464,8 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
         Ok(answer) => write(stream, &reply(answer)),
         Err(why) => {
             log::warn!("{}: {}: left to the hook: {why}", call.guest, call.operation);
-            // Closed one way: the hook sees at once that there is no answer, and its own end is still seen here.
+            // Closed one way: the hook sees at once that there is no answer, and its own end is
+            // still seen here.
             stream.shutdown(std::net::Shutdown::Write)
         }
     };

@@ -8,9 +8,10 @@
 //! /run/virtfit                  disabled                         the switch
 //! /run/virtfit/reservations     UUID.json                        what was promised
 //! ```
-//! libvirt writes definitions and status as `NAME.xml.new` and renames them (`virFileRewrite`), so a rename is a whole file. A
-//! folder that does not exist is waited for in its nearest parent; one that is moved or removed, with any folder above it,
-//! is watched anew, and then, as after an overflow of the kernel's queue, [`Change::Lost`] says that anything may have changed.
+//! libvirt writes definitions and status as `NAME.xml.new` and renames them (`virFileRewrite`), so
+//! a rename is a whole file. A folder that does not exist is waited for in its nearest parent; one
+//! that is moved or removed, with any folder above it, is watched anew, and then, as after an
+//! overflow of the kernel's queue, [`Change::Lost`] says that anything may have changed.
 
 mod role;
 
@@ -213,7 +214,8 @@ impl Watch {
         came
     }
 
-    /// Watches a folder and those above it, as far as they exist; whether it is watched now and was not before.
+    /// Watches a folder and those above it, as far as they exist; whether it is watched now and was
+    /// not before.
     fn arm_one(&mut self, start: &Path, rest: &Path, role: Role) -> bool {
         let names: Vec<_> = rest
             .components()

@@ -22,8 +22,9 @@ use virtfit_hook::wire::DISABLED;
 /// How long the worker waits after something happened, before it looks.
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// How long after a reservation those that run are looked at, which may be on its CPUs, and after a guest's end those that could have
-/// what it had: libvirt is not through with that guest yet. Its next hooks, or those of guests beside it, go first.
+/// How long after a reservation those that run are looked at, which may be on its CPUs, and after a
+/// guest's end those that could have what it had: libvirt is not through with that guest yet. Its
+/// next hooks, or those of guests beside it, go first.
 pub(crate) const SOON: Duration = Duration::from_millis(30);
 
 impl Worker {
@@ -57,7 +58,8 @@ impl Worker {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // Mostly the end of a hook, or more of the same, comes right behind what happened: that goes first.
+        // Mostly the end of a hook, or more of the same, comes right behind what happened: that
+        // goes first.
         if fds.iter().any(|fd| fd.any() == Some(true)) {
             thread::sleep(MOMENT);
         }

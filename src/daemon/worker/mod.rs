@@ -1,5 +1,6 @@
-//! The one thread that calls libvirt: it sleeps until a folder changes or a hook has ended, looks at what that concerns, and
-//! sleeps again. It connects only when there is something to call and leaves the connection when there is nothing more.
+//! The one thread that calls libvirt: it sleeps until a folder changes or a hook has ended, looks
+//! at what that concerns, and sleeps again. It connects only when there is something to call and
+//! leaves the connection when there is nothing more.
 
 mod events;
 
@@ -26,7 +27,8 @@ use crate::snapshot::cache::SnapshotCache;
 use crate::snapshot::{Snapshot, SnapshotError, Sources};
 use virtfit_hook::wire::DISABLED;
 
-/// How often in a row guests that run are looked at again because the ledger changed meanwhile, before there is a pause.
+/// How often in a row guests that run are looked at again because the ledger changed meanwhile,
+/// before there is a pause.
 const MOST_AGAIN: u32 = 10;
 
 /// Where the worker gets policy, host and ledger from.
@@ -169,7 +171,8 @@ impl Worker {
         view
     }
 
-    /// Looks at all definitions that wait for nothing, one after the other: each sees what the one before it claims.
+    /// Looks at all definitions that wait for nothing, one after the other: each sees what the one
+    /// before it claims.
     fn work(&mut self) {
         let mut again = 0;
         loop {

@@ -76,7 +76,8 @@ pub(crate) fn topology(element: &Element<'_>) -> Result<Topology, XmlError> {
     })
 }
 
-/// In order of id. vCPUs in no cell are in cell 0 (`virDomainNumaFillCPUsInNode`, as the QEMU driver calls it).
+/// In order of id. vCPUs in no cell are in cell 0 (`virDomainNumaFillCPUsInNode`, as the QEMU
+/// driver calls it).
 pub(crate) fn cells(numa: &Element<'_>, vcpus: u32) -> Result<Vec<Cell>, XmlError> {
     let elements: Vec<Element<'_>> = plain_children(numa, "cell").collect();
     if elements.is_empty() {

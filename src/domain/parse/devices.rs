@@ -1,4 +1,5 @@
-//! `<devices>`: disks, virtio-scsi controllers, the balloon, and what is passed through from the host.
+//! `<devices>`: disks, virtio-scsi controllers, the balloon, and what is passed through from the
+//! host.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,9 @@ use crate::domain::{Disk, Domain, MemoryDevice, Passthrough, ScsiController};
 use crate::types::ids::CellId;
 use crate::xml::{Element, XmlError};
 
-/// A memory device that takes pages as the guest's cells do. libvirt gives it the page size of its cell where it has none
-/// of its own (`qemuBuildMemoryBackendProps` in qemu/qemu_command.c). `nvdimm` and `virtio-pmem` are files.
+/// A memory device that takes pages as the guest's cells do. libvirt gives it the page size of its
+/// cell where it has none of its own (`qemuBuildMemoryBackendProps` in qemu/qemu_command.c).
+/// `nvdimm` and `virtio-pmem` are files.
 pub(super) fn memory_device(element: &Element<'_>) -> Option<MemoryDevice> {
     let model = element.attr("model")?;
     let own_pages = nested(element, &["source", "pagesize"]).next().is_some();
@@ -128,7 +130,8 @@ fn disk(element: &Element<'_>) -> Result<Disk, XmlError> {
     })
 }
 
-/// The bus libvirt assumes from a disk's target name (`virDomainDiskDefParseXML` and its post-parse step).
+/// The bus libvirt assumes from a disk's target name (`virDomainDiskDefParseXML` and its post-parse
+/// step).
 fn bus_of(target: &str, device: &str) -> &'static str {
     if device == "floppy" {
         return "fdc";

@@ -1,8 +1,10 @@
-//! Domain XML to [`Domain`]: what libvirt's own parser (`virDomainDefParseXML`) makes of the parts virtfit looks at.
+//! Domain XML to [`Domain`]: what libvirt's own parser (`virDomainDefParseXML`) makes of the parts
+//! virtfit looks at.
 //!
-//! Lenient where libvirt is (unknown elements, repeated containers, missing values with a default) and strict where it
-//! is and virtfit's decision hangs on the value. Elements are followed by direct path and never inside another
-//! namespace, so a look-alike in `<metadata>` or `qemu:commandline` is not mistaken for the real one.
+//! Lenient where libvirt is (unknown elements, repeated containers, missing values with a default)
+//! and strict where it is and virtfit's decision hangs on the value. Elements are followed by
+//! direct path and never inside another namespace, so a look-alike in `<metadata>` or
+//! `qemu:commandline` is not mistaken for the real one.
 
 mod cpu;
 mod devices;
@@ -50,8 +52,8 @@ pub fn parse(document: &Document<'_>) -> Result<Domain, XmlError> {
 /// Reads a domain from its `<domain>` element, which may stand inside a status file.
 ///
 /// # Errors
-/// It is another element, or a value is missing, malformed, out of range or there twice where libvirt refuses that.
-/// The error points at the offending element.
+/// It is another element, or a value is missing, malformed, out of range or there twice where
+/// libvirt refuses that. The error points at the offending element.
 pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
     if root.name() != "domain" {
         return Err(root.error(format!("this is <{}>, not a domain", root.name())));

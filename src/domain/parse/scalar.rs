@@ -17,8 +17,8 @@ pub(super) fn number(element: &Element<'_>, what: &str, text: &str) -> Result<u3
         .map_err(|_| element.error(format!("{what} is '{}', too large a number", short(text))))
 }
 
-/// An amount as [`memory`] reads it, for where what is wrong does not matter: an error knows its line, which takes a look at all
-/// of the text before it.
+/// An amount as [`memory`] reads it, for where what is wrong does not matter: an error knows its
+/// line, which takes a look at all of the text before it.
 pub(crate) fn amount(text: &str, unit: Option<&str>) -> Option<KiB> {
     let digits = text.trim();
     let digits = digits.strip_prefix('+').unwrap_or(digits);
@@ -50,8 +50,8 @@ pub(super) fn number_attr(element: &Element<'_>, name: &str) -> Result<Option<u3
     }
 }
 
-/// An attribute that is a number as C writes it: `0x1f` hexadecimal, `017` octal, else decimal (`virXMLPropUInt`
-/// with base 0, as PCI addresses are read).
+/// An attribute that is a number as C writes it: `0x1f` hexadecimal, `017` octal, else decimal
+/// (`virXMLPropUInt` with base 0, as PCI addresses are read).
 pub(crate) fn c_number_attr(element: &Element<'_>, name: &str) -> Result<Option<u32>, XmlError> {
     let Some(text) = element.attr(name) else {
         return Ok(None);
@@ -80,8 +80,8 @@ pub(super) fn required<'e>(element: &Element<'e>, name: &str) -> Result<std::bor
         .ok_or_else(|| element.error(format!("<{}> has no {name}=", element.name())))
 }
 
-/// An amount of memory, rounded up to KiB. Units as in `virScaleInteger`: none is KiB, `b`/`bytes`, `K`/`KiB` … `E`/
-/// `EiB` powers of 1024, `KB` … `EB` powers of 1000, in any case.
+/// An amount of memory, rounded up to KiB. Units as in `virScaleInteger`: none is KiB, `b`/`bytes`,
+/// `K`/`KiB` … `E`/ `EiB` powers of 1024, `KB` … `EB` powers of 1000, in any case.
 pub(super) fn memory(
     element: &Element<'_>,
     what: &str,
@@ -124,8 +124,8 @@ fn scale(unit: &str) -> Option<u128> {
     Some(base.pow(power))
 }
 
-/// A list as libvirt's `virBitmapParse` takes it: numbers, ranges, `^N`; a comma may end it. Never empty: libvirt
-/// refuses a list that leaves nothing.
+/// A list as libvirt's `virBitmapParse` takes it: numbers, ranges, `^N`; a comma may end it. Never
+/// empty: libvirt refuses a list that leaves nothing.
 pub(super) fn list<T: Id>(element: &Element<'_>, what: &str, text: &str) -> Result<IdSet<T>, XmlError> {
     let set = any_list(element, what, text)?;
     if set.is_empty() {

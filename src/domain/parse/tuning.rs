@@ -1,4 +1,5 @@
-//! `<iothreads>`, `<cputune>`, `<memoryBacking>`, `<numatune>`: what an administrator tuned by hand.
+//! `<iothreads>`, `<cputune>`, `<memoryBacking>`, `<numatune>`: what an administrator tuned by
+//! hand.
 
 use crate::domain::parse::scalar;
 use crate::domain::parse::scalar::{any_list, list, number, required, short};

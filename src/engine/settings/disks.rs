@@ -143,7 +143,8 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
             list.keep(format!("{} {attribute}={value}", disk.target));
         }
     }
-    // A kept io=native rules out any other cache, and native needs a cache mode that leaves the page cache out.
+    // A kept io=native rules out any other cache, and native needs a cache mode that leaves the
+    // page cache out.
     let uncached = |mode: Option<&str>| matches!(mode, Some("none" | "directsync"));
     let refused = |facts: Option<&ImageFacts>| matches!(facts, Some(ImageFacts::File { direct: false, .. }));
     if refused(context.facts.disks.get(&disk.target)) {

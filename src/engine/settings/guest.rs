@@ -1,4 +1,5 @@
-//! What the guest can see: cells, topology, CPU, features, balloon. Decided once, at the first tuning.
+//! What the guest can see: cells, topology, CPU, features, balloon. Decided once, at the first
+//! tuning.
 
 use crate::domain::{Cpu, Topology};
 use crate::engine::settings::{Context, List};
@@ -47,7 +48,8 @@ fn default_topology(context: &Context<'_>) -> Option<Topology> {
     })
 }
 
-/// Leaves it as virtfit wrote it before. On the way in that includes memory backing: only what migration allows moves.
+/// Leaves it as virtfit wrote it before. On the way in that includes memory backing: only what
+/// migration allows moves.
 pub fn as_before(context: &Context<'_>, list: &mut List) {
     list.shown = context
         .current

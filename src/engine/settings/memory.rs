@@ -32,7 +32,8 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         return;
     }
     if off || !fits || placed.nodes.is_empty() {
-        // What an administrator wrote is left or overridden as a whole: a binding that is not kept goes.
+        // What an administrator wrote is left or overridden as a whole: a binding that is not kept
+        // goes.
         let why = if off {
             "profile"
         } else {
@@ -58,8 +59,9 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     let given = demanded.demand.cells.len();
     let made = demanded.demand.make_cells && placed.cells.len() > 1;
     let celled = made || (given > 0 && placed.cells.len() == given);
-    // A memnode that was not there when the guest was started turns its cells into memory backends: with old machine
-    // types that changes the migration stream. So what comes in keeps to the form it has.
+    // A memnode that was not there when the guest was started turns its cells into memory backends:
+    // with old machine types that changes the migration stream. So what comes in keeps to the form
+    // it has.
     let per_cell = celled && (scope == Scope::Boot || !current.memnodes.is_empty());
     let only_one = mode == "preferred" && nodes.len() > 1;
     if !only_one {

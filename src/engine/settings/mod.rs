@@ -1,4 +1,5 @@
-//! Every value to write into a domain, each with its reason; and what is kept or cannot be done, each with its own.
+//! Every value to write into a domain, each with its reason; and what is kept or cannot be done,
+//! each with its own.
 
 mod disks;
 mod guest;

@@ -131,8 +131,8 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         }
     }
     let mut next = support.iothread_ids.iter().cycle();
-    // In the order libvirt stores them (virDomainDiskInsert, virDomainControllerInsert in conf/domain_conf.c), or a
-    // definition libvirt has stored would get other iothreads.
+    // In the order libvirt stores them (virDomainDiskInsert, virDomainControllerInsert in
+    // conf/domain_conf.c), or a definition libvirt has stored would get other iothreads.
     let mut disks: Vec<&Disk> = domain
         .disks
         .iter()

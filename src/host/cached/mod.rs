@@ -1,8 +1,9 @@
 //! Reads of a host again what changes without a word: sysfs and procfs send no inotify events.
 //!
-//! The structure (hwloc) costs milliseconds and changes only with CPUs, nodes and pools that come and go. So a host that is kept
-//! has a mark of all of these; while it stays the same only the pools' page counts are read. And while every file that the mark was
-//! read from says the same, byte for byte, it is not even put together.
+//! The structure (hwloc) costs milliseconds and changes only with CPUs, nodes and pools that come
+//! and go. So a host that is kept has a mark of all of these; while it stays the same only the
+//! pools' page counts are read. And while every file that the mark was read from says the same,
+//! byte for byte, it is not even put together.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +40,8 @@ const RT_RUNTIME_AGE: Duration = Duration::from_secs(60);
 /// CPUs of isolated partitions.
 const PARTITIONS: &str = "/sys/fs/cgroup/cpuset.cpus.isolated";
 
-/// Everything that can change silently but the pools' page counts; and devices, which are looked at when a guest has one.
+/// Everything that can change silently but the pools' page counts; and devices, which are looked at
+/// when a guest has one.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Mark {
     online: Option<CpuSet>,
@@ -55,8 +57,8 @@ struct Mark {
 /// The pools of each node, taken out of the mark.
 type Pools = Vec<(NodeId, Option<Vec<PagePool>>)>;
 
-/// Reads the host for a hook: as whoever read it last wrote it down, if nothing that tells of changes says otherwise, else as a
-/// whole.
+/// Reads the host for a hook: as whoever read it last wrote it down, if nothing that tells of
+/// changes says otherwise, else as a whole.
 ///
 /// # Errors
 /// As [`load::load`].
@@ -76,7 +78,8 @@ pub fn load_and_keep(root: &HostFs) -> Result<Host, HostError> {
     Ok(Arc::unwrap_or_clone(kept.host))
 }
 
-/// The host of the file, with what may change as it is now; `None`: there is none, or the host is another one.
+/// The host of the file, with what may change as it is now; `None`: there is none, or the host is
+/// another one.
 fn from_file(root: &HostFs) -> Result<Option<Host>, HostError> {
     let Some((written, host)) = kept_file::read::<Mark>(root) else {
         return Ok(None);
@@ -94,8 +97,9 @@ fn from_file(root: &HostFs) -> Result<Option<Host>, HostError> {
 }
 
 impl CachedHost {
-    /// Reads the whole host, as [`load::load`] does. `watched` is the same host for what is looked at again and again: with its files
-    /// kept open ([`HostFs::keeping_files_open`]). What is read once a change is not to stay open.
+    /// Reads the whole host, as [`load::load`] does. `watched` is the same host for what is looked
+    /// at again and again: with its files kept open ([`HostFs::keeping_files_open`]). What is read
+    /// once a change is not to stay open.
     ///
     /// # Errors
     /// As [`load::load`].
@@ -129,8 +133,8 @@ impl CachedHost {
         &self.host
     }
 
-    /// The host as it is now: itself while nothing changed, with new page counts, or read again as a whole. But the time that
-    /// real-time tasks may run can be a minute old.
+    /// The host as it is now: itself while nothing changed, with new page counts, or read again as
+    /// a whole. But the time that real-time tasks may run can be a minute old.
     ///
     /// # Errors
     /// As [`load::load`]; what was kept stays then.
@@ -144,8 +148,9 @@ impl CachedHost {
         self.refresh_quickly()
     }
 
-    /// As [`CachedHost::refresh`], for somebody who waits: the time that real-time tasks may run is that of the last refresh. It is slow to
-    /// read and counts only where it is 0, and libvirt starts a guest with what its definition says of that in any case.
+    /// As [`CachedHost::refresh`], for somebody who waits: the time that real-time tasks may run is
+    /// that of the last refresh. It is slow to read and counts only where it is 0, and libvirt
+    /// starts a guest with what its definition says of that in any case.
     ///
     /// # Errors
     /// As there.

@@ -14,12 +14,14 @@ use crate::host::hwloc::TopologySource;
 use crate::host::synthetic;
 use crate::hostfs::{HostFs, MAX_BYTES};
 
-/// hwloc reads its environment while it builds; one build at a time, so that no other sees our `HWLOC_FSROOT`.
+/// hwloc reads its environment while it builds; one build at a time, so that no other sees our
+/// `HWLOC_FSROOT`.
 static BUILDING: Mutex<()> = Mutex::new(());
 
 pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    // 2 also hides what hwloc calls critical; it would come before our own first line on a hook's stderr.
+    // 2 also hides what hwloc calls critical; it would come before our own first line on a hook's
+    // stderr.
     if std::env::var_os("HWLOC_HIDE_ERRORS").is_none() {
         set_environment("HWLOC_HIDE_ERRORS", Some(OsStr::new("2")));
     }
@@ -115,10 +117,11 @@ impl Drop for Scoped {
 /// Sets or removes a variable of our own environment; hwloc takes another root no other way.
 #[allow(unsafe_code)]
 fn set_environment(name: &str, value: Option<&OsStr>) {
-    // SAFETY: changing the environment is unsound only while other code reads it around Rust's own lock, which is C
-    // code in another thread. Our callers hold BUILDING, so hwloc is not running. For the real root nothing but
-    // HWLOC_HIDE_ERRORS is ever set, once, by the first build, which every binary does before it starts threads that
-    // run C code (libvirt's); other roots are for trying out, where no such thread exists.
+    // SAFETY: changing the environment is unsound only while other code reads it around Rust's own
+    // lock, which is C code in another thread. Our callers hold BUILDING, so hwloc is not running.
+    // For the real root nothing but HWLOC_HIDE_ERRORS is ever set, once, by the first build, which
+    // every binary does before it starts threads that run C code (libvirt's); other roots are for
+    // trying out, where no such thread exists.
     unsafe {
         match value {
             Some(value) => std::env::set_var(name, value),

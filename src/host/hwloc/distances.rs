@@ -17,7 +17,8 @@ pub(super) fn distances(topology: &Topology) -> Distances {
     let Ok(found) = topology.distances(Some(from_os)) else {
         return BTreeMap::new();
     };
-    // XML may hold several: what the kernel told is named NUMALatency since hwloc 2.1 and has no name before.
+    // XML may hold several: what the kernel told is named NUMALatency since hwloc 2.1 and has no
+    // name before.
     let rank = |name: &str| ["NUMALatency", ""].iter().position(|wanted| *wanted == name);
     let mut best: Option<(usize, Distances)> = None;
     for matrix in &found {

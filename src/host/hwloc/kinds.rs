@@ -6,10 +6,11 @@ use hwlocality::Topology;
 
 use crate::types::cpulist::MAX_ID;
 
-/// Rank of each CPU's kind, by CPU number: 0 the fastest. Empty where hwloc knows of one kind at most.
+/// Rank of each CPU's kind, by CPU number: 0 the fastest. Empty where hwloc knows of one kind at
+/// most.
 ///
-/// Kinds that differ in nothing but frequencies are one: favoured cores (Turbo Boost Max, Speed Select) are the same
-/// core, and a guest may well span both.
+/// Kinds that differ in nothing but frequencies are one: favoured cores (Turbo Boost Max, Speed
+/// Select) are the same core, and a guest may well span both.
 pub(super) fn kinds(topology: &Topology) -> BTreeMap<usize, u32> {
     let mut ranks = BTreeMap::new();
     let Ok(kinds) = topology.cpu_kinds() else {

@@ -1,9 +1,10 @@
-//! The only module that names hwloc: a tree of sysfs, an hwloc XML file or a synthetic line in, [`Structure`] out.
+//! The only module that names hwloc: a tree of sysfs, an hwloc XML file or a synthetic line in,
+//! [`Structure`] out.
 //!
-//! Two of hwloc's habits are switched off. Its `x86` component asks the processor itself (cpuid) and to that end moves
-//! the calling thread over every CPU: wrong for a root that is another machine's, and on this machine it would wait
-//! for CPUs that belong to guests' real-time threads. And what this process may use (its own cgroup) is of no
-//! interest: disallowed CPUs are included.
+//! Two of hwloc's habits are switched off. Its `x86` component asks the processor itself (cpuid)
+//! and to that end moves the calling thread over every CPU: wrong for a root that is another
+//! machine's, and on this machine it would wait for CPUs that belong to guests' real-time threads.
+//! And what this process may use (its own cgroup) is of no interest: disallowed CPUs are included.
 
 mod build;
 mod distances;
@@ -48,7 +49,8 @@ impl<'a> TopologySource<'a> {
 /// Reads a topology.
 ///
 /// # Errors
-/// hwloc does not accept the source, or it has CPU or node numbers above [`crate::types::cpulist::MAX_ID`].
+/// hwloc does not accept the source, or it has CPU or node numbers above
+/// [`crate::types::cpulist::MAX_ID`].
 pub fn discover(source: &TopologySource) -> Result<Structure, HostError> {
     let topology = build::build(source)?;
     let mut structure = read::read(&topology)?;

@@ -65,7 +65,8 @@ fn bounded(number: usize, noun: &'static str) -> Result<u32, HostError> {
         .ok_or(HostError::TooLarge { noun, number })
 }
 
-/// By vendor, arm64's implementer, or the model's name (all that an XML of hwloc before 2.0 may have).
+/// By vendor, arm64's implementer, or the model's name (all that an XML of hwloc before 2.0 may
+/// have).
 fn vendor(object: &TopologyObject) -> String {
     let told = info(object, "CPUVendor");
     if !told.is_empty() {
@@ -100,8 +101,9 @@ fn memory_node(node: &TopologyObject, id: NodeId) -> MemoryNode {
     MemoryNode { id, memory, pools }
 }
 
-/// Base pages are at most this large on any architecture (arm64 and ppc64: 64 KiB, ia64: up to 64 KiB); huge pages
-/// begin above it, but for arm64's 64 KiB contiguous ones, which no one gives to guests.
+/// Base pages are at most this large on any architecture (arm64 and ppc64: 64 KiB, ia64: up to 64
+/// KiB); huge pages begin above it, but for arm64's 64 KiB contiguous ones, which no one gives to
+/// guests.
 const LARGEST_BASE_PAGE: KiB = KiB(64);
 
 /// Package numbers by hwloc's own index; the kernel's where each package has one of its own.
@@ -137,8 +139,8 @@ fn thread(
     let os_index = pu.os_index().unwrap_or(cpu as usize);
     Thread {
         cpu: HostCpu(cpu),
-        // hwloc has no core object where the kernel tells of none: each thread is then one. Their numbers must not
-        // meet those of cores.
+        // hwloc has no core object where the kernel tells of none: each thread is then one. Their
+        // numbers must not meet those of cores.
         core: match above(ObjectType::Core) {
             Some(core) => core.logical_index() * 2,
             None => pu.logical_index() * 2 + 1,
@@ -176,11 +178,12 @@ fn cache(object: &TopologyObject) -> Option<Cache> {
 
 /// The node each CPU's memory comes from by default.
 ///
-/// Several nodes can be local to one CPU: DRAM and MCDRAM, HBM, CXL or persistent memory. Linux counts a CPU to the
-/// node the firmware put it in, which is the one of ordinary DRAM. XML does not keep that, so: special memory only
-/// where there is nothing else (by hwloc's subtype, or a DAX device behind it), then the node that covers the fewest
-/// CPUs, then the lowest number (Linux numbers nodes with CPUs before those without). Not the largest: CXL memory
-/// may well be larger than DRAM.
+/// Several nodes can be local to one CPU: DRAM and MCDRAM, HBM, CXL or persistent memory. Linux
+/// counts a CPU to the node the firmware put it in, which is the one of ordinary DRAM. XML does not
+/// keep that, so: special memory only where there is nothing else (by hwloc's subtype, or a DAX
+/// device behind it), then the node that covers the fewest CPUs, then the lowest number (Linux
+/// numbers nodes with CPUs before those without). Not the largest: CXL memory may well be larger
+/// than DRAM.
 fn homes(topology: &Topology) -> BTreeMap<usize, NodeId> {
     let mut nodes: Vec<(bool, usize, u32, &TopologyObject)> = topology
         .objects_with_type(ObjectType::NUMANode)

@@ -5,8 +5,9 @@
 //!   NAME                 0600; replaced by rename, so whoever opens it reads all of one version
 //!   .virtfit.PID.N       being written by process PID; left over where that is gone: AtomicDir::sweep removes it
 //! ```
-//! Nothing is flushed to a disk: what is in such files is known anew after a crash of the host, or means nothing then. Removing
-//! twice is fine. Two who write the same name at once: the last rename stays.
+//! Nothing is flushed to a disk: what is in such files is known anew after a crash of the host, or
+//! means nothing then. Removing twice is fine. Two who write the same name at once: the last rename
+//! stays.
 //!
 //! Files of others, which must be durable and keep what they are, are replaced by [`replace()`].
 
@@ -41,7 +42,8 @@ pub enum WriteError {
 }
 
 impl AtomicDir {
-    /// The folder at this path of the machine we run on; `mode` is what it gets where it is made, e.g. 0o700.
+    /// The folder at this path of the machine we run on; `mode` is what it gets where it is made,
+    /// e.g. 0o700.
     pub fn new(path: PathBuf, mode: u32) -> Self {
         Self { path, mode }
     }
@@ -51,7 +53,8 @@ impl AtomicDir {
         &self.path
     }
 
-    /// Makes it where it is missing, and what is missing above it, with its mode whatever the umask is.
+    /// Makes it where it is missing, and what is missing above it, with its mode whatever the umask
+    /// is.
     ///
     /// # Errors
     /// What the kernel said.
@@ -71,7 +74,8 @@ impl AtomicDir {
         }
     }
 
-    /// As [`AtomicDir::write`], and never after the deadline: whoever waited for it has given up then, and may have done without.
+    /// As [`AtomicDir::write`], and never after the deadline: whoever waited for it has given up
+    /// then, and may have done without.
     ///
     /// # Errors
     /// It was late, or as [`AtomicDir::write`].
@@ -117,7 +121,8 @@ impl AtomicDir {
         }
     }
 
-    /// Removes what dead processes left half written. What cannot be removed stays; it does no harm.
+    /// Removes what dead processes left half written. What cannot be removed stays; it does no
+    /// harm.
     pub fn sweep(&self) {
         sweep(&self.path, Whose::Dead);
     }

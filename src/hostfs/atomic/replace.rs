@@ -55,7 +55,8 @@ fn changed() -> io::Error {
 }
 
 fn fill(mut to: File, temporary: &Temporary, old: &Path, like: &Metadata, text: &str) -> io::Result<()> {
-    // Before there is anything in it: passwords may be. The owner first, as a change of it takes set-id bits off.
+    // Before there is anything in it: passwords may be. The owner first, as a change of it takes
+    // set-id bits off.
     let now = to.metadata()?;
     if (now.uid(), now.gid()) != (like.uid(), like.gid()) {
         fchown(&to, Some(like.uid()), Some(like.gid()))?;
@@ -66,7 +67,8 @@ fn fill(mut to: File, temporary: &Temporary, old: &Path, like: &Metadata, text: 
     to.sync_all()
 }
 
-/// Gives a file the extended attributes of another (`security.selinux` among them) that the kernel lets us set.
+/// Gives a file the extended attributes of another (`security.selinux` among them) that the kernel
+/// lets us set.
 fn copy_label(from: &Path, to: &Path) -> io::Result<()> {
     let names = match xattr::list(from) {
         Ok(names) => names,

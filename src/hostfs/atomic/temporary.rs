@@ -1,10 +1,12 @@
-//! Temporary files beside those they are to replace, and the folder's lock: one way for all that virtfit writes.
+//! Temporary files beside those they are to replace, and the folder's lock: one way for all that
+//! virtfit writes.
 //!
 //! ```text
 //! .virtfit.PID.N   the N-th file that process PID is writing; made with O_EXCL, so that no two processes ever share one
 //! ```
-//! The name is short whatever the target is called, as libvirt names files after guests and a guest's name may leave no room for more.
-//! It ends in none of the extensions that libvirt or virtfit load. What a process leaves behind that is killed is swept by the next.
+//! The name is short whatever the target is called, as libvirt names files after guests and a
+//! guest's name may leave no room for more. It ends in none of the extensions that libvirt or
+//! virtfit load. What a process leaves behind that is killed is swept by the next.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -22,7 +24,8 @@ use nix::unistd::Pid;
 
 /// The number of this process's next temporary file.
 static NEXT: AtomicU64 = AtomicU64::new(0);
-/// Names that are taken by others are passed over so often: by a process of the same number in another PID namespace.
+/// Names that are taken by others are passed over so often: by a process of the same number in
+/// another PID namespace.
 const MOST_TAKEN: u32 = 1000;
 /// The time between two attempts at a lock.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -97,7 +100,8 @@ impl Drop for Temporary {
 pub enum Whose {
     /// Those of processes that are gone; where another process has the number by now they stay.
     Dead,
-    /// All but this process's: whoever holds the folder's [`Lock`] is the only one who writes there.
+    /// All but this process's: whoever holds the folder's [`Lock`] is the only one who writes
+    /// there.
     Others,
 }
 
@@ -123,7 +127,8 @@ pub fn is_left_over(name: &str) -> bool {
     owner(name).is_some_and(is_gone)
 }
 
-/// The process that writes a temporary file of this name: `.virtfit.PID.N`, and `.NAME.PID.N` of earlier versions.
+/// The process that writes a temporary file of this name: `.virtfit.PID.N`, and `.NAME.PID.N` of
+/// earlier versions.
 fn owner(name: &str) -> Option<i32> {
     let (rest, number) = name.strip_prefix('.')?.rsplit_once('.')?;
     number.parse::<u64>().ok()?;
@@ -141,7 +146,8 @@ pub struct Lock {
     _flock: Flock<File>,
 }
 
-/// Locks a folder by `flock` on itself, so that no file is left of it. `None`: somebody else holds it until the deadline.
+/// Locks a folder by `flock` on itself, so that no file is left of it. `None`: somebody else holds
+/// it until the deadline.
 ///
 /// # Errors
 /// The folder cannot be opened, or its file system has no such locks.

@@ -1,9 +1,10 @@
-//! What the files of the ledger said when they were last read: a daemon that decides beside hundreds of guests reads again only
-//! what changed.
+//! What the files of the ledger said when they were last read: a daemon that decides beside
+//! hundreds of guests reads again only what changed.
 //!
-//! A folder in which nothing happened is not listed again ([`Folders`]). A file is taken to be unchanged while inode, size, mtime and
-//! ctime are. Those of a file that was changed a moment before it was read prove nothing (the kernel's clock for them ticks every
-//! few milliseconds, and inodes are used again): it is read again until it has rested.
+//! A folder in which nothing happened is not listed again ([`Folders`]). A file is taken to be
+//! unchanged while inode, size, mtime and ctime are. Those of a file that was changed a moment
+//! before it was read prove nothing (the kernel's clock for them ticks every few milliseconds, and
+//! inodes are used again): it is read again until it has rested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -73,7 +74,8 @@ pub enum List {
 }
 
 impl List {
-    /// Lists the files `*.EXTENSION` of a folder; and whether all that can happen to them is seen by watching it.
+    /// Lists the files `*.EXTENSION` of a folder; and whether all that can happen to them is seen
+    /// by watching it.
     fn all(self, root: &HostFs, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
         if self == Self::Named {
             let stems = files::stems(root, folder, extension)?.into_iter();
@@ -117,7 +119,8 @@ fn listed(stem: &str, entry: &Entry) -> Option<(Listed, bool)> {
 }
 
 impl Listing {
-    /// Lists the files `*.EXTENSION` of a folder again, unless it was quiet. Whatever goes wrong, it is listed again next time.
+    /// Lists the files `*.EXTENSION` of a folder again, unless it was quiet. Whatever goes wrong,
+    /// it is listed again next time.
     ///
     /// # Errors
     /// It cannot be read.
@@ -205,7 +208,8 @@ impl Listing {
         Arc::clone(self.names.get_or_insert_with(named))
     }
 
-    /// `true` if all that happens to these files is seen: what was read of them stays true until [`Listing::look`] tells of it.
+    /// `true` if all that happens to these files is seen: what was read of them stays true until
+    /// [`Listing::look`] tells of it.
     pub fn is_watched(&self) -> bool {
         self.whole && self.watched
     }
@@ -260,7 +264,8 @@ impl<T> Known<T> {
         (known.stamp == stamp).then_some(&known.said)
     }
 
-    /// Remembers what a file said; not when it had not rested, unless whatever happens to it from now on is seen.
+    /// Remembers what a file said; not when it had not rested, unless whatever happens to it from
+    /// now on is seen.
     pub fn put(&mut self, stem: &str, stamp: Stamp, now: SystemTime, watched: bool, said: Result<T, String>)
     where
         T: Clone,
@@ -294,7 +299,8 @@ impl<T> Folder<T> {
         self.known.0.clear();
     }
 
-    /// Forgets the files that are not there any more, and what may have changed though its stamp is the same.
+    /// Forgets the files that are not there any more, and what may have changed though its stamp is
+    /// the same.
     pub fn keep_listed(&mut self) {
         match std::mem::take(&mut self.listing.touched) {
             Touched::Any => self.known.0.retain(|_, known| known.rested),
@@ -368,7 +374,8 @@ impl Cache {
         }
     }
 
-    /// Whether nothing happened to status files and reservations since this was read, and it was the last that was.
+    /// Whether nothing happened to status files and reservations since this was read, and it was
+    /// the last that was.
     pub fn is_as_it_was(&mut self, root: &HostFs, reading: &Arc<Reading>) -> bool {
         let Some(last) = self
             .last

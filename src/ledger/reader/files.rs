@@ -9,11 +9,11 @@ use crate::ledger::reader::LedgerError;
 use crate::ledger::reader::cache::{Folder, Known, Listed};
 use crate::panics::guarded;
 
-/// The most bytes of a file that are read for other guests' sake. A guest of 4,096 vCPUs, each pinned and recorded, has about
-/// 1 MiB; who writes larger ones would make others wait.
+/// The most bytes of a file that are read for other guests' sake. A guest of 4,096 vCPUs, each
+/// pinned and recorded, has about 1 MiB; who writes larger ones would make others wait.
 pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
-/// The most bytes of a folder's files that one reading parses, the smallest files first. Those left over are parsed by the
-/// next readings of whoever remembers what the others said.
+/// The most bytes of a folder's files that one reading parses, the smallest files first. Those left
+/// over are parsed by the next readings of whoever remembers what the others said.
 pub const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
 
 /// One file of a folder.
@@ -32,7 +32,8 @@ pub(crate) fn shown(root: &HostFs, folder: &str, stem: &str, extension: &str) ->
     path.display().to_string()
 }
 
-/// All files `*.EXTENSION` of a folder that were listed, by name. Those that vanish meanwhile never were; folders are not meant.
+/// All files `*.EXTENSION` of a folder that were listed, by name. Those that vanish meanwhile never
+/// were; folders are not meant.
 pub(crate) fn files<'l, T: Clone>(
     root: &HostFs,
     folder: &str,
@@ -47,7 +48,8 @@ pub(crate) fn files<'l, T: Clone>(
     let mut found = Vec::with_capacity(listing.files().len());
     let left = left_over(listing.files(), known);
     for Listed { stem, stamp } in listing.files() {
-        // The stamp is older than what is read: what is written between the two has another one, and is read next time.
+        // The stamp is older than what is read: what is written between the two has another one,
+        // and is read next time.
         let before = stamp.and_then(|stamp| known.get(stem, stamp));
         let said = match before {
             Some(said) => said.clone(),
@@ -67,7 +69,8 @@ pub(crate) fn files<'l, T: Clone>(
             }
             None => match root.read(format!("{folder}/{stem}.{extension}")) {
                 Ok(text) => {
-                    // A file that virtfit itself fails on is one that cannot be read: the others go on.
+                    // A file that virtfit itself fails on is one that cannot be read: the others go
+                    // on.
                     let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(format!("failed: {bug}")));
                     if let Some(stamp) = stamp {
                         known.put(stem, *stamp, now, watched, said.clone());
@@ -93,8 +96,8 @@ pub(crate) fn files<'l, T: Clone>(
     Ok(found)
 }
 
-/// The stems of the files to leave to the next reading: the largest ones, where all that are not known yet are more than
-/// [`MAX_BYTES_AT_ONCE`] together.
+/// The stems of the files to leave to the next reading: the largest ones, where all that are not
+/// known yet are more than [`MAX_BYTES_AT_ONCE`] together.
 fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
     let unknown = files.iter().filter_map(|Listed { stem, stamp }| {
         let stamp = (*stamp)?;

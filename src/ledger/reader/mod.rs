@@ -22,7 +22,8 @@ use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
 use crate::types::ids::KiB;
 
-/// The huge page size `<hugepages/>` means where `/proc/meminfo` does not tell: that of x86 and most arm64 hosts.
+/// The huge page size `<hugepages/>` means where `/proc/meminfo` does not tell: that of x86 and
+/// most arm64 hosts.
 const USUAL_PAGE: KiB = KiB(2048);
 
 /// The ledger as read, and what came up.
@@ -64,7 +65,8 @@ impl From<io::Error> for LedgerError {
     }
 }
 
-/// Reads everything of a host. A folder that does not exist is fine: there is no libvirt, or no reservation yet.
+/// Reads everything of a host. A folder that does not exist is fine: there is no libvirt, or no
+/// reservation yet.
 ///
 /// # Errors
 /// A folder cannot be read, or a file may not be. What is there but makes no sense is a warning.
@@ -72,7 +74,8 @@ pub fn read(root: &HostFs, now: SystemTime) -> Result<Reading, LedgerError> {
     read_with(root, now, &mut Cache::default()).map(Arc::unwrap_or_clone)
 }
 
-/// As [`read`], with what was read before: only files that changed since are read again, and while none did it is the same reading.
+/// As [`read`], with what was read before: only files that changed since are read again, and while
+/// none did it is the same reading.
 ///
 /// # Errors
 /// As [`read`].
@@ -237,9 +240,10 @@ impl Holders {
         by_uuid.or_else(|| self.by_name.get(&other.name).and_then(same))
     }
 
-    /// Adds what a guest was promised. A guest that runs keeps it until its release, as pins that are not in its XML are set only
-    /// after it started. One that `moves` was promised other CPUs than its XML pins it to, or none: until it is moved, the CPUs of
-    /// its XML are not its own, but those of whoever was promised them. Where its memory is, its status file knows better.
+    /// Adds what a guest was promised. A guest that runs keeps it until its release, as pins that
+    /// are not in its XML are set only after it started. One that `moves` was promised other CPUs
+    /// than its XML pins it to, or none: until it is moved, the CPUs of its XML are not its own,
+    /// but those of whoever was promised them. Where its memory is, its status file knows better.
     fn merge(&mut self, reserved: Holder, moves: bool) {
         let running = self.find(&reserved);
         let Some(holder) = running.and_then(|at| self.all.get_mut(at)) else {

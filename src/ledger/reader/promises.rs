@@ -25,7 +25,8 @@ pub struct Promises {
     pub warnings: Vec<String>,
 }
 
-/// Reservations and the names of the guests that run: what has to be looked at again under the lock.
+/// Reservations and the names of the guests that run: what has to be looked at again under the
+/// lock.
 ///
 /// # Errors
 /// As [`read`](crate::ledger::reader::read).
@@ -51,7 +52,8 @@ pub fn glance_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<
     glance_at(root, now, cache)
 }
 
-/// Whether the reservations of a reading still count, of which nothing but time and processes may have changed since.
+/// Whether the reservations of a reading still count, of which nothing but time and processes may
+/// have changed since.
 pub(crate) fn all_count(root: &HostFs, now: SystemTime, reading: &Reading) -> bool {
     let mut voids = Voids::at(root, now);
     let mut all = reading.reservations.iter();

@@ -1,8 +1,10 @@
-//! The write side of `/run/virtfit`: reservations under one lock, and marks of undecided guests without it.
+//! The write side of `/run/virtfit`: reservations under one lock, and marks of undecided guests
+//! without it.
 //!
-//! The protocol is in [`crate::ledger::reservation`]. Files appear whole, by rename; nothing is synced to a disk, as `/run` is
-//! memory and what is in it means nothing after a boot. Nothing here waits past its deadline, and nothing is written
-//! after it: whoever asked has given up by then, and another process decides in its place.
+//! The protocol is in [`crate::ledger::reservation`]. Files appear whole, by rename; nothing is
+//! synced to a disk, as `/run` is memory and what is in it means nothing after a boot. Nothing here
+//! waits past its deadline, and nothing is written after it: whoever asked has given up by then,
+//! and another process decides in its place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -124,7 +126,8 @@ impl Store {
         }
     }
 
-    /// Takes a guest's reservation back, without the lock: removing only frees. Whether there was one.
+    /// Takes a guest's reservation back, without the lock: removing only frees. Whether there was
+    /// one.
     ///
     /// # Errors
     /// It is there and cannot be removed.
@@ -166,7 +169,8 @@ impl Store {
         &self.root
     }
 
-    /// UUIDs of the reservations and marks of guests of this name, for where only the name is known.
+    /// UUIDs of the reservations and marks of guests of this name, for where only the name is
+    /// known.
     ///
     /// # Errors
     /// The folders cannot be read.
@@ -198,8 +202,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Gives a reservation to the libvirt daemon that runs the guest now. The guest runs: nothing new is taken, so
-    /// the lock is not needed.
+    /// Gives a reservation to the libvirt daemon that runs the guest now. The guest runs: nothing
+    /// new is taken, so the lock is not needed.
     ///
     /// # Errors
     /// It cannot be written.
@@ -270,8 +274,9 @@ impl Locked<'_> {
         self.store.remove(uuid)
     }
 
-    /// Removes what means nothing any more: void reservations, what dead processes left half written, and marks of guests
-    /// whose start came to nothing. What cannot be removed stays; it does no harm.
+    /// Removes what means nothing any more: void reservations, what dead processes left half
+    /// written, and marks of guests whose start came to nothing. What cannot be removed stays; it
+    /// does no harm.
     pub fn sweep(&self, glance: &Promises, now: SystemTime) {
         let now = reader::seconds(now);
         for stem in &glance.void {

@@ -1,12 +1,13 @@
 //! Huge pages and other memory that may still be given out.
 //!
 //! What the contract leaves open is decided so that nothing is promised twice:
-//! - **Huge pages on several possible nodes.** Of a running guest they are in `nr − free` already, so only pages known to be
-//!   on one node count as known there; of a guest that has yet to take them, each possible node counts all of them.
-//! - **The guest's own pages** are credited back only as far as they must be on a node: its pages less all that other
-//!   nodes it may use could hold. With one possible node that is all of them.
-//! - **Small pages on several nodes** are split by the small-page memory of those nodes, as the kernel fills them alike
-//!   in the long run. A guest that is bound nowhere counts nowhere.
+//! - **Huge pages on several possible nodes.** Of a running guest they are in `nr − free` already,
+//!   so only pages known to be on one node count as known there; of a guest that has yet to take
+//!   them, each possible node counts all of them.
+//! - **The guest's own pages** are credited back only as far as they must be on a node: its pages
+//!   less all that other nodes it may use could hold. With one possible node that is all of them.
+//! - **Small pages on several nodes** are split by the small-page memory of those nodes, as the
+//!   kernel fills them alike in the long run. A guest that is bound nowhere counts nowhere.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use crate::ledger::{Holder, MemoryUse};
 use crate::policy::{HostPolicy, ReservedMemory};
 use crate::types::ids::{KiB, NodeId};
 
-/// Huge pages still to be given out: min(nr − known there, free − yet to be taken there + own) − reserved.
+/// Huge pages still to be given out: min(nr − known there, free − yet to be taken there + own) −
+/// reserved.
 pub(super) fn pages_free(
     mine: &[&Holder],
     others: &[&Holder],
@@ -46,7 +48,8 @@ pub(super) fn pages_free(
     pages
 }
 
-/// The pages of this pool that must be the guest's own: it runs, so they are missing from `free` now and come back.
+/// The pages of this pool that must be the guest's own: it runs, so they are missing from `free`
+/// now and come back.
 fn own_pages(mine: &[&Holder], others: &[&Holder], host: &Host, node: NodeId, pool: &PagePool) -> u64 {
     let in_use = |node: NodeId, pool: &PagePool| {
         let others = pages_at(others, pool.size, |holder, uses| {

@@ -1,6 +1,8 @@
-//! What of a host is taken, seen by one guest: the ledger without that guest, under a policy's sets.
+//! What of a host is taken, seen by one guest: the ledger without that guest, under a policy's
+//! sets.
 //!
-//! `docs/design.md` section 3 has the rules. CPUs are here, pages and other memory in `taken/memory.rs`.
+//! `docs/design.md` section 3 has the rules. CPUs are here, pages and other memory in
+//! `taken/memory.rs`.
 
 mod memory;
 
@@ -10,7 +12,8 @@ use crate::policy::HostPolicy;
 use crate::policy::cpu_sets::floats;
 use crate::types::idset::CpuSet;
 
-/// What others hold, claim and use, for a guest of this UUID (or, where one of them has none, of this name).
+/// What others hold, claim and use, for a guest of this UUID (or, where one of them has none, of
+/// this name).
 pub fn taken(
     ledger: &Ledger,
     guest_uuid: &str,
@@ -60,8 +63,9 @@ pub fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
     }
 }
 
-/// Returns the CPUs a guest holds: its pins in the dedicated set, what is withheld for it, and, where cores are not shared, the
-/// siblings of what it holds. What its XML says is withheld counts as far as its pins confirm it.
+/// Returns the CPUs a guest holds: its pins in the dedicated set, what is withheld for it, and,
+/// where cores are not shared, the siblings of what it holds. What its XML says is withheld counts
+/// as far as its pins confirm it.
 pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool) -> CpuSet {
     let mut held = CpuSet::new();
     for pin in holder.pins.iter().filter(|pin| !floats(pin, dedicated)) {
@@ -79,8 +83,9 @@ pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool)
     held
 }
 
-/// Returns what of the CPUs that a guest's XML calls withheld can be so: siblings, in the dedicated set, of CPUs it is pinned to.
-/// The record in the XML is its author's to forge, and CPUs of the whole host could stand there.
+/// Returns what of the CPUs that a guest's XML calls withheld can be so: siblings, in the dedicated
+/// set, of CPUs it is pinned to. The record in the XML is its author's to forge, and CPUs of the
+/// whole host could stand there.
 pub fn confirmed(withheld: &CpuSet, pinned: &CpuSet, host: &Host, dedicated: &CpuSet) -> CpuSet {
     if withheld.is_empty() {
         return CpuSet::new();

@@ -15,7 +15,8 @@ fn cpus(list: &str) -> CpuSet {
     cpulist::parse(list).unwrap()
 }
 
-/// Nodes of 4 cores x 2 threads; CPU n and n + 8 are siblings; 16 GiB each, of which 12 GiB are 2-MiB pages.
+/// Nodes of 4 cores x 2 threads; CPU n and n + 8 are siblings; 16 GiB each, of which 12 GiB are
+/// 2-MiB pages.
 fn host(free: [u64; 2]) -> Host {
     let core = |n: u32| Core {
         cpus: vec![HostCpu(n), HostCpu(n + 8)],

@@ -1,4 +1,5 @@
-//! The host's CPUs in their three roles: for the host itself, handed out exclusively, and floated on.
+//! The host's CPUs in their three roles: for the host itself, handed out exclusively, and floated
+//! on.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +15,8 @@ pub struct Sets {
     pub housekeeping: CpuSet,
     /// Handed out exclusively.
     pub dedicated: CpuSet,
-    /// Where floating guests run, as given; `None`: every non-isolated CPU nobody holds. Without isolated CPUs,
-    /// but it is a single CPU.
+    /// Where floating guests run, as given; `None`: every non-isolated CPU nobody holds. Without
+    /// isolated CPUs, but it is a single CPU.
     pub shared: Option<CpuSet>,
     /// What of the policy this host does not allow, for people.
     pub notes: Vec<String>,
@@ -48,7 +49,8 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
     let dedicated_given = given("dedicated", &policy.dedicated);
     let shared_given = given("shared", &policy.shared);
 
-    // What a list names is the administrator's word on those CPUs, also where they cannot be in that set.
+    // What a list names is the administrator's word on those CPUs, also where they cannot be in
+    // that set.
     let listed = |rule: &SetRule| match rule {
         SetRule::Cpus(cpus) => cpus.clone(),
         _ => CpuSet::new(),
@@ -105,12 +107,14 @@ pub fn usable(host: &Host) -> CpuSet {
     }
 }
 
-/// A mask of several CPUs that covers all that could be handed out is no choice of CPUs: its thread floats and holds nothing.
+/// A mask of several CPUs that covers all that could be handed out is no choice of CPUs: its thread
+/// floats and holds nothing.
 pub fn floats(mask: &CpuSet, dedicated: &CpuSet) -> bool {
     mask.len() > 1 && dedicated.is_subset(mask)
 }
 
-/// A list less what this host cannot give, with a note for what was taken out; empty for the other rules.
+/// A list less what this host cannot give, with a note for what was taken out; empty for the other
+/// rules.
 fn explicit(name: &str, rule: &SetRule, host: &Host, usable: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
     let SetRule::Cpus(cpus) = rule else {
         return CpuSet::new();
@@ -133,7 +137,8 @@ fn explicit(name: &str, rule: &SetRule, host: &Host, usable: &CpuSet, notes: &mu
     cpus.intersection(usable)
 }
 
-/// The kernel does not balance over isolated CPUs: threads with a mask of several would pile up on one of them.
+/// The kernel does not balance over isolated CPUs: threads with a mask of several would pile up on
+/// one of them.
 fn masked(name: &str, cpus: CpuSet, isolated: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
     let both = cpus.intersection(isolated);
     if both.is_empty() || cpus.len() <= 1 {
@@ -184,8 +189,8 @@ fn cores_per_node(name: &str, count: u32, host: &Host, free: &CpuSet, notes: &mu
     out
 }
 
-/// The first ceil(cores/16) cores of each node, at most a quarter of it, at least one core on the host; around what
-/// is dedicated by name.
+/// The first ceil(cores/16) cores of each node, at most a quarter of it, at least one core on the
+/// host; around what is dedicated by name.
 fn auto_housekeeping(host: &Host, usable: &CpuSet, dedicated: &CpuSet) -> CpuSet {
     let free = usable.difference(dedicated);
     let mut out = CpuSet::new();
@@ -210,7 +215,8 @@ fn auto_housekeeping(host: &Host, usable: &CpuSet, dedicated: &CpuSet) -> CpuSet
     if !out.is_empty() {
         return out;
     }
-    // Small nodes: one core. Where every core has a dedicated thread: what is left of the first that has any.
+    // Small nodes: one core. Where every core has a dedicated thread: what is left of the first
+    // that has any.
     first.unwrap_or_else(|| {
         host.cores
             .iter()

@@ -9,7 +9,8 @@ fn cpus(list: &str) -> CpuSet {
     cpulist::parse(list).unwrap()
 }
 
-/// Nodes with so many cores each; `threads` per core, the siblings numbered after all first threads.
+/// Nodes with so many cores each; `threads` per core, the siblings numbered after all first
+/// threads.
 fn host(nodes: &[u32], threads: u32) -> Host {
     let all: u32 = nodes.iter().sum();
     let mut cores = Vec::new();
@@ -250,7 +251,8 @@ fn floating_guests_get_what_nobody_holds() {
 }
 
 proptest! {
-    /// Whatever host and policy: roles do not overlap where they must not, and nothing unusable is in them.
+    /// Whatever host and policy: roles do not overlap where they must not, and nothing unusable is
+    /// in them.
     #[test]
     fn sets_keep_their_promises(
         nodes in prop::collection::vec(0u32..9, 1..4),

@@ -1,6 +1,7 @@
 //! Every key of `[host]` and `[profile.NAME]`: how it is read, how it is printed, what it accepts.
 //!
-//! One table each, in a file of its own, is all there is: parsing, merging, printing, digest and "did you mean" go through it.
+//! One table each, in a file of its own, is all there is: parsing, merging, printing, digest and
+//! "did you mean" go through it.
 
 mod host;
 mod kinds;

@@ -291,7 +291,8 @@ fn the_same_targets_and_head_are_needed_to_be_in_force() {
     assert!(!force(&settings(), &policy));
 }
 
-/// What libvirt 9.0.0 makes of a tuned definition: other quotes, order, indentation, defaults written out.
+/// What libvirt 9.0.0 makes of a tuned definition: other quotes, order, indentation, defaults
+/// written out.
 const STORED: &str = "<domain type='kvm'>
   <name>s</name>
   <uuid>7a3c1f62-5d1e-4c53-9a0b-2f6d8f0f1a11</uuid>

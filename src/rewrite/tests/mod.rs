@@ -1,4 +1,5 @@
-//! What has to hold for every domain and every set of settings, and the particular cases beside them.
+//! What has to hold for every domain and every set of settings, and the particular cases beside
+//! them.
 
 mod edited;
 mod properties;

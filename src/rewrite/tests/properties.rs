@@ -24,7 +24,8 @@ fn holds(name: &str, text: &str, settings: &[Setting]) {
     let reverted = revert(&fitted).unwrap();
     assert_eq!(reverted.left, [], "{name}");
     assert_eq!(reverted.xml, text, "{name}: revert of\n{tuned}");
-    // Comments are all still there, in order, but for those inside an element that is replaced as a whole.
+    // Comments are all still there, in order, but for those inside an element that is replaced as a
+    // whole.
     let mut rest = tuned.as_str();
     for comment in text
         .split("<!--")

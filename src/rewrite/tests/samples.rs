@@ -82,7 +82,8 @@ pub(super) fn head() -> Head {
     }
 }
 
-/// Every setting that can be asked for of this domain, with a choice of values made by `pick` (below 4).
+/// Every setting that can be asked for of this domain, with a choice of values made by `pick`
+/// (below 4).
 pub(super) fn all_settings(domain: &Domain, mut pick: impl FnMut() -> u32) -> Vec<Setting> {
     let mut out = Vec::new();
     let mut add = |target, value| out.push(setting(target, value));

@@ -1,12 +1,14 @@
-//! The daemon's warm [`Snapshot`]: policy, host and ledger as they are now, read again only where something changed.
+//! The daemon's warm [`Snapshot`]: policy, host and ledger as they are now, read again only where
+//! something changed.
 //!
-//! - **Policy**: its files are looked at when something happened in their folders, and read again when any of them changed. One that
-//!   does not parse is kept as an error for `status`; the last good one stays.
+//! - **Policy**: its files are looked at when something happened in their folders, and read again
+//!   when any of them changed. One that does not parse is kept as an error for `status`; the last
+//!   good one stays.
 //! - **Host**: see [`crate::host::cached`].
 //! - **Ledger**: see [`crate::ledger::reader::cache`].
 //!
-//! A view is a snapshot that nobody changes. The locks are held while local files are read, and never while anything waits for
-//! libvirt.
+//! A view is a snapshot that nobody changes. The locks are held while local files are read, and
+//! never while anything waits for libvirt.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,7 +62,8 @@ struct PolicyState {
     /// [`Listing::times`] of when the mark was taken.
     times: Option<[u64; 3]>,
     good: Option<Arc<Policy>>,
-    /// The files that [`PolicyState::good`] was read from, until they are kept for others ([`SnapshotCache::keep_policy`]).
+    /// The files that [`PolicyState::good`] was read from, until they are kept for others
+    /// ([`SnapshotCache::keep_policy`]).
     files: Option<Files>,
     problem: Option<PolicyErrors>,
 }
@@ -149,17 +152,20 @@ impl SnapshotCache {
         glance_with(&self.root, now, &mut self.state().ledger)
     }
 
-    /// Whether nobody runs or was promised anything but those the view knows: nothing happened since it was read.
+    /// Whether nobody runs or was promised anything but those the view knows: nothing happened
+    /// since it was read.
     pub fn is_as_it_was(&self, view: &Snapshot) -> bool {
         self.state().ledger.is_as_it_was(&self.root, &view.reading)
     }
 
-    /// What is wrong with the policy's files now, while the last good policy is used; `None`: nothing. As of the last view.
+    /// What is wrong with the policy's files now, while the last good policy is used; `None`:
+    /// nothing. As of the last view.
     pub fn policy_problem(&self) -> Option<PolicyErrors> {
         self.state().policy.problem.clone()
     }
 
-    /// Keeps the policy as it was read last, for whoever finds errors in its files later. Not for hooks: it writes a file.
+    /// Keeps the policy as it was read last, for whoever finds errors in its files later. Not for
+    /// hooks: it writes a file.
     pub fn keep_policy(&self) {
         let files = self.state().policy.files.take();
         let Some(files) = files.filter(|_| self.place.policy.is_none()) else {
@@ -177,7 +183,8 @@ impl SnapshotCache {
         state.host = None;
     }
 
-    /// A thread that panicked while it read may have left something half done: all of it is read again.
+    /// A thread that panicked while it read may have left something half done: all of it is read
+    /// again.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
             self.state.clear_poison();
@@ -198,7 +205,8 @@ impl State {
         }
     }
 
-    /// The policy's sets on the host. Page counts do not matter for them, so a host that differs only there keeps them.
+    /// The policy's sets on the host. Page counts do not matter for them, so a host that differs
+    /// only there keeps them.
     fn sets(&mut self, policy: &Arc<Policy>, host: &Arc<Host>) -> Arc<Sets> {
         if let Some((of_policy, of_host, sets)) = &self.sets
             && Arc::ptr_eq(of_policy, policy)
@@ -256,7 +264,8 @@ impl PolicyState {
         self.last()
     }
 
-    /// What tells that something may have changed in the policy's folders; `None`: look at its files.
+    /// What tells that something may have changed in the policy's folders; `None`: look at its
+    /// files.
     fn listed(&mut self, place: &Sources, folders: &mut Folders) -> Option<[u64; 3]> {
         if place.policy.is_some() {
             return None;

@@ -146,6 +146,7 @@ fn beside_200_guests_it_costs_little() {
         })
         .collect();
     took.sort();
-    // A build without optimisation, on a machine that does much else: the bench has the real numbers.
+    // A build without optimisation, on a machine that does much else: the bench has the real
+    // numbers.
     assert!(took[0] < Duration::from_millis(60), "{took:?}");
 }

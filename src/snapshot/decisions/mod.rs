@@ -1,9 +1,10 @@
 //! Guests that were decided on lately, and what came of it: the same again is not worked out again.
 //!
-//! libvirt tells the same XML of a guest at each of its starts, but for the start's number (`<domain type='kvm' id='7'>`). A decision
-//! is a pure function of that XML, the policy, the host, what others hold and the guest's devices and images ([`crate::engine`]);
-//! one is given again only where all of these are equal. The number itself means nothing to it: each guest is decided on as if it
-//! were the first that starts.
+//! libvirt tells the same XML of a guest at each of its starts, but for the start's number
+//! (`<domain type='kvm' id='7'>`). A decision is a pure function of that XML, the policy, the host,
+//! what others hold and the guest's devices and images ([`crate::engine`]); one is given again only
+//! where all of these are equal. The number itself means nothing to it: each guest is decided on as
+//! if it were the first that starts.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
