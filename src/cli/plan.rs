@@ -64,7 +64,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
             Err(error) => failed.push(error),
         }
     }
-    let mut outcome = with_policy(&session);
+    let mut outcome = with_policy(&session, &args.options);
     for error in &failed {
         outcome.stderr.push(format!("virtfit: {}", error.message()));
         outcome.exit = Exit::Broken;
@@ -76,14 +76,21 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
 }
 
 /// The beginning of an answer: where the policy has errors, these, and that plans are made by the
-/// last policy without. It is not done then.
-fn with_policy(session: &Session) -> Outcome {
+/// last policy without. It is not done then. Beside text also what of the policy's CPU sets this
+/// host does not have.
+fn with_policy(session: &Session, options: &Options) -> Outcome {
     let mut outcome = Outcome::default();
     if session.policy == PolicyRead::LastGood {
         outcome.stderr.extend(session.policy_errors.clone());
         let line = "virtfit: planned by the last policy without errors";
         outcome.stderr.push(line.into());
         outcome.exit = Exit::Broken;
+    }
+    if !options.json && !options.diff {
+        let notes = session.view.sets.notes.iter();
+        outcome
+            .stderr
+            .extend(notes.map(|note| format!("virtfit: warning: {note}")));
     }
     outcome
 }
@@ -130,7 +137,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
     let options = &args.options;
     let session = Session::open_to_show(global, false)?;
     let found = chosen::read(&root, &args.inputs, &session.view.reading)?;
-    let mut outcome = with_policy(&session);
+    let mut outcome = with_policy(&session, &args.options);
     if !found.problems.is_empty() {
         outcome.stderr.extend(found.problems);
         outcome.exit = Exit::Broken;

@@ -23,6 +23,8 @@ pub enum Code {
     HookNotCalledYet,
     /// The policy's files have errors; the last good policy, if there is one, is used.
     PolicyBroken,
+    /// The policy's CPU sets name what this host does not have or cannot give.
+    CpuSets,
     /// A thread runs, or may run, where its guest's XML does not let it.
     ThreadElsewhere,
     /// Two guests hold one CPU.
@@ -108,6 +110,7 @@ impl Code {
             | Self::FailedStart
             | Self::BootClaimsOverlap => true,
             Self::HookNotCalledYet
+            | Self::CpuSets
             | Self::Unreadable
             | Self::Observe
             | Self::ClaimsOverlap

@@ -65,6 +65,33 @@ fn virtfits_own_troubles_are_said() {
 }
 
 #[test]
+fn cpus_that_the_policy_names_and_the_host_lacks_are_said() {
+    let host = Host::new(RULES);
+    let sets = "[host]\nhousekeeping = \"0,8,16,24,90-99\"\n";
+    host.put("etc/virtfit/policy.d/50-sets.toml", sets);
+    host.answer();
+    host.guest(&Made::pinned("f1", &["1", "17"]));
+    let (status, exit) = host.status();
+    let notes: Vec<_> = status.notes.iter().map(|note| (code(note), note.wrong)).collect();
+    assert_eq!((exit, notes), (0, vec![("cpu-sets".to_string(), false)]));
+    let said = "housekeeping: CPUs 90-99, which this host does not have; left out";
+    assert_eq!(status.notes[0].text, said);
+    let text = String::from_utf8(host.virtfit(&["status"]).stdout).unwrap();
+    assert!(text.starts_with(said), "{text}");
+    // The plan says it once, whatever number of guests it is of, and not beside what programs read.
+    for (words, lines) in [
+        (&["plan"][..], 1),
+        (&["plan", "f1"], 1),
+        (&["plan", "--json"], 0),
+        (&["plan", "f1", "--diff"], 0),
+    ] {
+        let stderr = String::from_utf8(host.virtfit(words).stderr).unwrap();
+        let found = stderr.matches(&format!("virtfit: warning: {said}\n")).count();
+        assert_eq!(found, lines, "{words:?}: {stderr}");
+    }
+}
+
+#[test]
 fn a_hook_that_is_not_called_is_said() {
     let host = host();
     let stat =
