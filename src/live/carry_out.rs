@@ -1,5 +1,5 @@
-//! Does what [`crate::live::plan`] found: notes it, calls libvirt, sets scheduling classes, looks
-//! whether it came to be.
+//! Carries out the plan that [`crate::live::plan`] made for a running guest: records the masks,
+//! calls libvirt, sets scheduling classes, and checks in `/proc` that the threads follow.
 
 use crate::host::thread_names::{is_kernels, of_name};
 use crate::host::threads;
@@ -11,21 +11,21 @@ use crate::live::plan::{Class, Live, ThreadClass};
 use crate::live::scheduling;
 use virtfit_hook::wire;
 
-/// What came of it.
+/// Result of carrying out a live plan.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Applied {
-    /// Calls that worked.
+    /// Calls that libvirt carried out.
     pub done: Vec<LiveChange>,
-    /// Classes that were set.
+    /// Scheduling classes that were set.
     pub classes: Vec<ThreadClass>,
-    /// What did not work, for the log.
+    /// Errors, as texts for the log.
     pub failed: Vec<String>,
-    /// libvirt went away in between: ask again when it is back.
+    /// libvirt went away between two calls: the rest is tried when libvirt is back.
     pub gone: bool,
 }
 
-/// Does it. In observe mode, where the guest waits for an administrator, or while virtfit is
-/// disabled, nothing.
+/// Carries out a live plan. Does nothing in observe mode, for a guest that waits for an
+/// administrator, or while virtfit is disabled.
 pub fn apply(root: &HostFs, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
     if !live.changes_something() || root.exists(wire::DISABLED) {
         return Applied::default();
@@ -44,8 +44,9 @@ pub fn apply(root: &HostFs, hypervisor: &mut dyn Hypervisor, live: &Live) -> App
     applied
 }
 
-/// Notes the masks, then makes the calls. Without the note a floating mask would look like an
-/// administrator's, who holds all of it: such calls are left out then.
+/// Records the masks, then makes the calls. Without the record a floating mask would look like an
+/// administrator's pin, which holds all its CPUs: where the record cannot be written, calls that
+/// set floating masks are left out.
 pub(crate) fn calls(
     root: &HostFs,
     hypervisor: &mut dyn Hypervisor,
@@ -84,7 +85,7 @@ pub(crate) fn calls(
     applied
 }
 
-/// The thread and CPUs of a pin.
+/// Returns the thread and the CPUs of a pin; `None` for a memory binding.
 fn mask(change: &LiveChange) -> Option<(Thread, &crate::types::idset::CpuSet)> {
     match change {
         LiveChange::PinVcpu(id, cpus) => Some((Thread::Vcpu(*id), cpus)),
@@ -94,7 +95,7 @@ fn mask(change: &LiveChange) -> Option<(Thread, &crate::types::idset::CpuSet)> {
     }
 }
 
-/// Threads that may run elsewhere than libvirt was told.
+/// Returns a line for each thread that may run on other CPUs than libvirt was asked for.
 fn unlike(root: &HostFs, pid: u32, done: &[LiveChange]) -> Vec<String> {
     if done.is_empty() {
         return Vec::new();
@@ -118,8 +119,9 @@ fn unlike(root: &HostFs, pid: u32, done: &[LiveChange]) -> Vec<String> {
     out
 }
 
-/// Sets a thread's class; false: it has it. Only of a thread of this QEMU that is called as that
-/// vCPU's is, and a real-time one only where the thread may run on nothing but its own CPU.
+/// Sets a thread's scheduling class; false: the thread has that class already. Only a thread of
+/// this QEMU process that is named as that vCPU's thread is changed, and a real-time class is set
+/// only where the thread may run on nothing but its own CPU.
 fn set_class(root: &HostFs, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
     let found = threads::one(root, pid, wanted.tid)
         .ok_or_else(|| format!("thread {} of process {pid} is gone", wanted.tid))?;
@@ -155,7 +157,7 @@ fn set_class(root: &HostFs, pid: u32, wanted: &ThreadClass) -> Result<bool, Stri
     }
 }
 
-/// A change for the log.
+/// Describes a change for the log.
 pub fn show(change: &LiveChange) -> String {
     match change {
         LiveChange::PinVcpu(id, cpus) => format!("vCPU {id} on {cpus}"),
@@ -165,14 +167,15 @@ pub fn show(change: &LiveChange) -> String {
     }
 }
 
-/// The one line for the log: what was done, what waits for the next start and why. `None`: there is
-/// nothing to tell.
+/// Builds the one line for the log: what was done, and what waits for the next start and why.
+/// `None`: there is nothing to report.
 pub fn line(live: &Live, applied: &Applied) -> Option<String> {
     if live.is_done() {
         return None;
     }
     let list = |changes: &[LiveChange]| changes.iter().map(show).collect::<Vec<_>>().join(", ");
     let mut parts = Vec::new();
+    // Pins: held back until the next start, only logged in observe mode, or set.
     if live.waits_for_start {
         parts.push(format!(
             "it runs on as it was started, not pinned: {} (on_policy_change = report)",
@@ -183,6 +186,7 @@ pub fn line(live: &Live, applied: &Applied) -> Option<String> {
     } else if !applied.done.is_empty() {
         parts.push(format!("pinned live: {}", list(&applied.done)));
     }
+    // Scheduling classes, the reason why the guest is not where its profile wants it, and errors.
     for set in &applied.classes {
         let class = match set.class {
             Class::Other => "no longer real-time".to_string(),
@@ -200,6 +204,7 @@ pub fn line(live: &Live, applied: &Applied) -> Option<String> {
     if parts.is_empty() {
         return None;
     }
+    // What waits for the next start completes a line, but is not worth a line by itself.
     if !live.waits.is_empty() {
         let waits: Vec<String> = live
             .waits

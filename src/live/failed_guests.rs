@@ -1,5 +1,5 @@
-//! Guests that virtfit itself failed on: each is left alone until its text is another one, and the
-//! others go on.
+//! Guests on which virtfit itself failed: each is left alone until the guest's text changes, and
+//! the others go on.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use crate::engine::EngineError;
 use crate::panics::guarded;
 use crate::types::digest;
 
-/// Digests of the texts that virtfit failed on, by guest. Kept in memory: a daemon that is started
-/// anew, perhaps a mended one, tries each once more.
+/// Digests of the texts that virtfit failed on, by guest. Kept in memory: a daemon that was
+/// restarted, perhaps as a mended version, tries each text once more.
 #[derive(Debug, Default)]
 pub struct Bugs(BTreeMap<String, String>);
 
@@ -29,8 +29,8 @@ impl Bugs {
         self.0.remove(name);
     }
 
-    /// Works on one guest that has this text; `None`: virtfit failed on it, now or before. Each
-    /// error counts as a bug.
+    /// Does the work for one guest that has this text; `None`: virtfit failed on the guest, now or
+    /// before. Every error of the work counts as a bug.
     pub fn without<T>(
         &mut self,
         name: &str,

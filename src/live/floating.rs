@@ -1,10 +1,10 @@
-//! Floating guests are narrowed off CPUs that become held, and widened again when these are freed.
-//! Worked out anew from what there is after each start and end: no memory of its own but the
-//! records of [`pinned`](crate::ledger::live_pins).
+//! Floating threads: narrowed off CPUs that become held, and widened again when these are freed.
+//! The masks are worked out from the present state after each start and end of a guest; the only
+//! memory is the records of [`live_pins`](crate::ledger::live_pins).
 //!
-//! What floats: threads virtfit pinned to several CPUs, in the definition or live; with `unmanaged
-//! = "confine"` also guests no rule matches and that have no pins of their own. Nobody else's pins
-//! are touched.
+//! Threads that virtfit pinned to several CPUs float, whether in the definition or live; with
+//! `unmanaged = "confine"` so do the threads of guests that no rule matches and that have no pins
+//! of their own. Pins of anyone else are not touched.
 
 use crate::hook_events::leftover;
 use crate::hostfs::HostFs;
@@ -21,24 +21,24 @@ use crate::snapshot::Snapshot;
 use crate::types::idset::{CpuSet, NodeSet};
 use virtfit_hook::wire;
 
-/// What one guest's floating threads have to do.
+/// Changes to the floating threads of one guest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Float {
-    /// UUID.
+    /// Guest's UUID.
     pub uuid: String,
-    /// Name.
+    /// Guest's name.
     pub name: String,
     /// Calls to make.
     pub changes: Vec<LiveChange>,
-    /// The record to write before the first.
+    /// Live record to write before the first call.
     pub record: Pinned,
-    /// Threads for which no CPU is left and that stay where they are, for the log.
+    /// Threads that have no CPU left to float on and stay where they are, as texts for the log.
     pub stuck: Vec<String>,
 }
 
-/// All guests whose floating threads are not where they should be. `statuses`: the texts of all
-/// status files; those that cannot be read are left out. `busy` tells (by UUID) the guests no call
-/// may be made for now: in flight.
+/// Returns the changes for all guests whose floating threads are not where they should be.
+/// `statuses` are the texts of all status files; those that cannot be read are left out. `busy`
+/// returns true, by UUID, for guests in flight, for which no call may be made.
 pub fn plan(
     view: &Snapshot,
     statuses: &[String],
@@ -54,7 +54,7 @@ pub fn plan(
         .collect()
 }
 
-/// Makes the calls. In observe mode, or while virtfit is disabled, none.
+/// Makes the calls; makes none in observe mode or while virtfit is disabled.
 pub fn apply(root: &HostFs, view: &Snapshot, hypervisor: &mut dyn Hypervisor, float: &Float) -> Applied {
     if view.policy.host.observe || root.exists(wire::DISABLED) {
         return Applied::default();
@@ -62,10 +62,11 @@ pub fn apply(root: &HostFs, view: &Snapshot, hypervisor: &mut dyn Hypervisor, fl
     calls(root, hypervisor, &float.uuid, Some(&float.record), &float.changes)
 }
 
-/// One guest's; `None`: nothing differs.
+/// Returns the changes for one guest; `None`: no mask has to change.
 fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
     let domain = running.domain();
     panics::fault_point("float", &domain.name);
+    // Profile, live record and the CPUs that other guests hold decide where threads may float.
     let record = pinned.of(&domain.uuid, running.pid);
     let selected = select::select(
         &view.policy,
@@ -82,9 +83,11 @@ fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
         follows: follows(&domain.name, view),
     };
     if ways.is_confined() && !(view.policy.host.confine_unmanaged && profile.is_none()) {
-        // It gets back what was taken from it.
+        // A guest that is no longer to be confined gets back the CPUs that were taken from its
+        // threads.
         ways.others = CpuSet::new();
     }
+    // The record starts from the present one, so that earlier masks are kept.
     let mut float = Float {
         uuid: domain.uuid.clone(),
         name: domain.name.clone(),
@@ -93,6 +96,7 @@ fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
             .unwrap_or_else(|| Pinned::new(&domain.uuid, &domain.name, running.pid)),
         ..Float::default()
     };
+    // Each thread floats on the widest set it may have, without the CPUs that other guests hold.
     for thread in running.threads() {
         let Some(widest) = ways.widest(thread) else {
             continue;
@@ -106,7 +110,7 @@ fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
             }
             continue;
         };
-        // A thread without a pin runs anywhere: nothing to say as long as that is all it may.
+        // A thread without a pin runs anywhere: no call is needed while that is all it may do.
         let free = now.is_none() && ways.others.is_empty();
         if free || now == Some(&wanted) {
             continue;
@@ -119,7 +123,7 @@ fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
     (!float.changes.is_empty()).then_some(float)
 }
 
-/// What decides where one guest's threads may float.
+/// Inputs for the masks of one guest's floating threads.
 struct Ways<'a> {
     view: &'a Snapshot,
     running: &'a Running,
@@ -127,20 +131,20 @@ struct Ways<'a> {
     profile: Option<&'a Profile>,
     /// CPUs that other guests hold.
     others: CpuSet,
-    /// The guest is to follow the policy as it is now; else its threads stay within the CPUs they
-    /// were given.
+    /// The guest follows the present policy; otherwise its threads stay within the CPUs they were
+    /// given.
     follows: bool,
 }
 
 impl Ways<'_> {
-    /// It is, or is to be, kept off held CPUs though no rule matches it.
+    /// Returns whether the guest is, or is to be, kept off held CPUs though no rule matches it.
     fn is_confined(&self) -> bool {
         let before = self.record.is_some_and(|record| record.confined);
         before || (self.profile.is_none() && self.record.is_none() && self.running.guest.ours.is_empty())
     }
 
-    /// All CPUs a thread could float on if nobody held any; `None`: it does not float, or not by
-    /// virtfit's doing.
+    /// Returns all CPUs that a thread could float on if no CPU were held; `None`: the thread does
+    /// not float, or virtfit did not make it float.
     fn widest(&self, thread: Thread) -> Option<CpuSet> {
         if self.is_confined() {
             return self.widest_confined(thread);
@@ -162,7 +166,8 @@ impl Ways<'_> {
         })
     }
 
-    /// Where a thread that floats by virtfit's doing was put first: live, else by the definition.
+    /// Returns the first mask of a thread that virtfit made float: the live one, else the one in
+    /// the definition.
     fn first(&self, thread: Thread) -> Option<&CpuSet> {
         if !self.running.guest.floating.contains(&thread.target()) {
             return None;
@@ -172,9 +177,9 @@ impl Ways<'_> {
         noted.filter(|mask| mask.floats).map(|mask| &mask.first).or(wrote)
     }
 
-    /// An unmanaged guest: every CPU the kernel balances over. With pins of its own it is left
-    /// alone, as is any guest once the policy no longer confines, but for getting back what was
-    /// taken from it.
+    /// Returns the widest mask of a confined guest's thread: every CPU the kernel balances over.
+    /// `None` leaves the thread alone: the guest has pins of its own, or the policy no longer
+    /// confines. A mask that virtfit narrowed is widened again even then.
     fn widest_confined(&self, thread: Thread) -> Option<CpuSet> {
         let all = cpu_sets::usable(&self.view.host).difference(&self.view.host.isolated);
         let domain = self.running.domain();
@@ -190,7 +195,8 @@ impl Ways<'_> {
         }
     }
 
-    /// Support threads that were put where the vCPUs float go with them.
+    /// Returns whether a support thread (emulator, iothread) was first put on the mask of a
+    /// floating vCPU: such a thread moves with the vCPUs.
     fn floats_with_vcpus(&self, first: &CpuSet) -> bool {
         let vcpus = self.running.domain().all_vcpus();
         vcpus
@@ -198,8 +204,8 @@ impl Ways<'_> {
             .any(|vcpu| self.first(Thread::Vcpu(vcpu)) == Some(first))
     }
 
-    /// The shared set as far as the guest is kept on nodes or in a `vcpu@cpuset`. `first`: where it
-    /// was put first.
+    /// Returns the shared set, as far as the guest is kept on nodes or in a `vcpu@cpuset`. `first`
+    /// is the thread's first mask.
     fn shared(&self, first: &CpuSet) -> CpuSet {
         let host = &self.view.host;
         let domain = self.running.domain();
@@ -213,11 +219,12 @@ impl Ways<'_> {
         all
     }
 
-    /// The nodes it stays on; `None`: any. Where the profile keeps it together, those where it was
-    /// put first: its memory is there.
+    /// Returns the nodes that the guest stays on; `None`: any. Where the profile keeps the guest
+    /// together, these are the nodes of the first mask, as its memory is there.
     fn nodes(&self, first: &CpuSet) -> Option<NodeSet> {
         let Some(profile) = self.profile else {
-            // No rule matches: near its memory, wherever that is bound.
+            // No rule matches: the thread floats near the guest's memory, on the nodes it is bound
+            // to.
             return Some(leftover::nodes(&self.running.guest)).filter(|nodes| !nodes.is_empty());
         };
         let together = profile.cpus == Cpus::Mixed || profile.max_nodes != MaxNodes::Auto;
@@ -226,8 +233,8 @@ impl Ways<'_> {
         Some(nodes).filter(|nodes| together && !nodes.is_empty())
     }
 
-    /// What is left of it; `None`: nothing. A guest keeps off its own vCPUs' CPUs as long as there
-    /// are others.
+    /// Returns the part of `widest` that no other guest holds; `None`: nothing is left. A vCPU also
+    /// keeps off CPUs that its own guest holds, as long as there are others.
     fn without_held(&self, thread: Thread, widest: &CpuSet) -> Option<CpuSet> {
         let open = balanced(&widest.difference(&self.others), self.view);
         let own = match thread {
@@ -243,7 +250,7 @@ fn cpus_of(host: &crate::host::Host, node: crate::types::ids::NodeId) -> Vec<cra
     host.cpus_of(node).iter().collect()
 }
 
-/// An administrator said where any of its threads run.
+/// Returns whether an administrator chose CPUs for any thread of the guest.
 fn has_pins(running: &Running) -> bool {
     let domain = running.domain();
     !domain.vcpupins.is_empty()

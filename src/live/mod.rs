@@ -1,5 +1,5 @@
-//! What the worker does for guests that run: what they lack after their start, and floats that make
-//! room and get it back.
+//! The worker's part for running guests: pins what a guest lacks after its start, and narrows or
+//! widens floating threads.
 
 pub mod carry_out;
 pub mod failed_guests;
@@ -29,46 +29,46 @@ use crate::live::failed_guests::Bugs;
 use crate::live::plan as door;
 use crate::snapshot::Snapshot;
 
-/// How long the ledger's lock is waited for.
+/// Longest wait for the ledger's lock.
 const LOCK: Duration = Duration::from_millis(500);
 
-/// What came of a round.
+/// Result of one round over the running guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Round {
-    /// All that can be done is done.
+    /// All that can be done now is done.
     Done,
-    /// The ledger changed while it was worked out: again, with a new view.
+    /// The ledger changed while the round was planned: the next round needs a new snapshot.
     Again,
     /// libvirt did not answer.
     Gone,
 }
 
-/// Reason for looking at a running guest, the weaker one first.
+/// Reason for visiting a running guest, the weaker one first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Came {
-    /// The guest was found running; nobody saw its start.
+    /// The guest was found running; its start was not seen.
     Found,
     /// The guest's start ended just now.
     Started,
 }
 
-/// The running guests to look at.
+/// Running guests to visit.
 #[derive(Debug, Default)]
 pub struct Running {
     /// Names of guests that may lack something, and the reason for looking at each.
     guests: BTreeMap<String, Came>,
-    /// Last log line on each guest that waits for an administrator.
+    /// Last log line about each guest, so that a line is not repeated.
     said: BTreeMap<String, String>,
-    /// Who holds what has changed: all floats are looked at.
+    /// The ledger changed: the floating threads of all guests are planned again.
     floats: bool,
-    /// Something happened since the last round. Guests that were busy then wait for the end of
-    /// their hook, which tells.
+    /// Something happened since the last round. Guests that were busy then are visited when their
+    /// hook ends, which sets this.
     fresh: bool,
-    /// libvirt did not answer; when it is tried again.
+    /// Time of the next attempt, after libvirt did not answer.
     retry: Option<Instant>,
-    /// Other programs' hooks run for some; when these are looked at again.
+    /// Time of the next round, as other programs' hooks run for some guests.
     hooked: Option<Instant>,
-    /// Those that virtfit itself failed on.
+    /// Guests that virtfit itself failed on.
     bugs: Bugs,
 }
 
@@ -78,8 +78,8 @@ impl Running {
         self.put(name, Came::Started);
     }
 
-    /// Adds a guest that was found running: another libvirt daemon took it over, or all guests are
-    /// looked at.
+    /// Adds a guest that was found running: after another libvirt daemon took it over, or when all
+    /// guests are visited.
     pub fn add_found(&mut self, name: &str) {
         self.put(name, Came::Found);
     }
@@ -90,20 +90,20 @@ impl Running {
         self.ledger_changed();
     }
 
-    /// Who holds what has changed.
+    /// Plans the floating threads of all guests again, as the ledger changed.
     pub fn ledger_changed(&mut self) {
         self.floats = true;
         self.fresh = true;
     }
 
-    /// All guests that run.
+    /// Adds all guests that run.
     pub fn add_all(&mut self, root: &HostFs) {
         for name in stems(root, status::FOLDER, "xml").unwrap_or_default() {
             self.add_found(&name);
         }
     }
 
-    /// A guest ended.
+    /// Forgets a guest that ended.
     pub fn remove(&mut self, name: &str) {
         self.guests.remove(name);
         self.said.remove(name);
@@ -112,30 +112,31 @@ impl Running {
         self.ledger_changed();
     }
 
-    /// libvirt is there again.
+    /// Ends the wait for libvirt, which is up again.
     pub fn libvirt_is_up(&mut self) {
         self.fresh |= self.retry.take().is_some();
     }
 
-    /// Not now: others are quicker, again and again.
+    /// Puts the next round off: the ledger changed during each of the last rounds, or libvirt did
+    /// not answer.
     pub fn later(&mut self) {
         self.retry = Instant::now().checked_add(crate::libvirt::RETRY);
     }
 
-    /// Whether there is something to do.
+    /// Returns whether a round has something to do.
     pub fn is_ready(&self, now: Instant) -> bool {
         let waits = self.retry.is_some_and(|time| time > now);
         let hooked = self.hooked.is_some_and(|time| time <= now);
         !waits && (self.fresh || hooked || self.retry.is_some())
     }
 
-    /// When there is something to do again.
+    /// Returns the time at which a round that was put off has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.retry.into_iter().chain(self.hooked).min()
     }
 
-    /// Does it. Guests that are `busy` (by name) keep their place and are looked at when their hook
-    /// has ended.
+    /// Visits the guests that were added, then plans the floating threads. Guests that are `busy`
+    /// (by name) keep their place and are visited when their hook has ended.
     pub fn round(
         &mut self,
         view: &Snapshot,
@@ -147,11 +148,13 @@ impl Running {
         self.retry = None;
         self.hooked = None;
         if !libvirt_daemon::driver_runs(root) {
-            // Nobody can be asked; when libvirt is back it tells of all guests that run.
+            // No call can be made; when libvirt is back, it reports all guests that run.
             self.guests.clear();
             self.floats = false;
             return Round::Done;
         }
+        // A guest is busy for virtfit's own marks and for hooks of other programs. The latter send
+        // no event when they end, so their guests are tried again after a while.
         let pinned = Records::read(root, &mut Vec::new());
         let hooked = running_hooks::guests(root);
         let put_off = Cell::new(false);
@@ -163,6 +166,8 @@ impl Running {
             put_off.set(put_off.get() || by_others);
             by_others
         };
+        // Guests that lack something come first; after the first one that needs a new snapshot, or
+        // on which libvirt does not answer, the rest waits for the next round.
         let all = std::mem::take(&mut self.guests);
         let mut left = BTreeMap::new();
         let mut round = Round::Done;
@@ -177,10 +182,12 @@ impl Running {
             }
         }
         self.guests = left;
+        // Floating threads then make room for the pins that were just set.
         if round == Round::Done && std::mem::take(&mut self.floats) {
             round = float(view, hypervisor, &busy, &mut self.bugs, &mut self.said);
             self.floats = round != Round::Done;
         }
+        // A round that was cut short sets the time of the next.
         if put_off.get() {
             self.floats = true;
             self.hooked = Instant::now().checked_add(running_hooks::AGAIN);
@@ -192,7 +199,7 @@ impl Running {
         round
     }
 
-    /// Brings one guest in line, after its start or when it was found running.
+    /// Brings one guest in line with its plan, after its start or when it was found running.
     fn start_up(
         &mut self,
         name: &str,
@@ -212,7 +219,7 @@ impl Running {
         round.unwrap_or(Round::Done)
     }
 
-    /// Does so, by the text of its status file.
+    /// Brings one guest in line, given the text of its status file.
     ///
     /// # Errors
     /// virtfit itself fails on the guest.
@@ -226,6 +233,7 @@ impl Running {
         hypervisor: &mut dyn Hypervisor,
     ) -> Result<Round, EngineError> {
         let root = &view.root;
+        // The plan is made from the status file, the guest's reservation and the live records.
         let reservation = view
             .reading
             .reservations
@@ -248,6 +256,8 @@ impl Running {
         if live.is_done() {
             return Ok(Round::Done);
         }
+        // CPUs that become the guest's own are reserved first, so that no start takes them before
+        // they are pinned.
         if live.changes_something() && !live.unreserved.is_empty() {
             match reserve(&live, reservation, view) {
                 Ok(true) => {}
@@ -258,9 +268,11 @@ impl Running {
                 }
             }
         }
+        // Calls are made, and a line is logged unless it repeats the last one about the guest.
         let applied = carry_out::apply(root, hypervisor, &live);
         if let Some(line) = carry_out::line(&live, &applied) {
-            // What waits for an administrator, or cannot be done, is found again at each look.
+            // A change that waits for an administrator, or cannot be made, is found again at each
+            // visit.
             let known = self.said.get(name) == Some(&line);
             let did = !applied.done.is_empty() || !applied.classes.is_empty();
             if did || !known {
@@ -268,6 +280,7 @@ impl Running {
                 self.said.insert(name.into(), line);
             }
         }
+        // CPUs that the guest left are free for the guests after it only in a new snapshot.
         Ok(match applied.gone {
             true => Round::Gone,
             false if live.frees && !applied.done.is_empty() => Round::Again,
@@ -276,14 +289,15 @@ impl Running {
     }
 }
 
-/// Returns whether a running guest is to follow the policy as it is now: the guest started after
-/// the policy's last change, or `on_policy_change = "apply"`.
+/// Returns whether a running guest follows the present policy: it started after the policy's last
+/// change, or `on_policy_change = "apply"`.
 pub(crate) fn follows(name: &str, view: &Snapshot) -> bool {
     let policy = &view.policy;
     policy.host.apply_policy_change || policy.is_older_than(status::started_at(&view.root, name))
 }
 
-/// Reserves the CPUs a running guest is about to get, unless somebody else was quicker.
+/// Reserves the CPUs that a running guest is about to get; false: another guest reserved some of
+/// them first, or another set of guests runs now.
 fn reserve(live: &door::Live, before: Option<&Reservation>, view: &Snapshot) -> Result<bool, StoreError> {
     let root = &view.root;
     let now = SystemTime::now();
@@ -325,7 +339,7 @@ fn reserve(live: &door::Live, before: Option<&Reservation>, view: &Snapshot) -> 
     Ok(true)
 }
 
-/// All floating threads.
+/// Brings the floating threads of all guests in line.
 fn float(
     view: &Snapshot,
     hypervisor: &mut dyn Hypervisor,
@@ -334,7 +348,7 @@ fn float(
     said: &mut BTreeMap<String, String>,
 ) -> Round {
     let root = &view.root;
-    // Read again: what was pinned just now is in it.
+    // Records are read again, as they have changed with the pins set just now.
     let pinned = Records::read(root, &mut Vec::new());
     let statuses: Vec<(String, String)> = stems(root, status::FOLDER, "xml")
         .unwrap_or_default()
@@ -342,6 +356,7 @@ fn float(
         .filter(|name| !busy(name))
         .filter_map(|name| root.read(status::path(&name)).ok().map(|text| (name, text)))
         .collect();
+    // Each guest is planned under its own guard: a bug met with one does not stop the others.
     let plan = |(name, text): (String, String)| {
         let planned = bugs.without(&name, &text, || {
             Ok(floating::plan(view, std::slice::from_ref(&text), &pinned, |_| {
@@ -350,6 +365,7 @@ fn float(
         });
         planned.unwrap_or_default()
     };
+    // The calls of one guest after the other; a libvirt that went away ends the round.
     for float in statuses.into_iter().flat_map(plan) {
         let applied = floating::apply(root, view, hypervisor, &float);
         let done: Vec<String> = applied.done.iter().map(carry_out::show).collect();
@@ -371,8 +387,7 @@ fn float(
     Round::Done
 }
 
-/// Logs a warning that is not the last line of the same `subject` again: a guest, or what is done
-/// for it.
+/// Logs a warning, unless it is the last line on this `subject`: a guest, or its floating threads.
 fn warn_once(said: &mut BTreeMap<String, String>, subject: &str, line: &str) {
     if said.get(subject).is_none_or(|last| last != line) {
         log::warn!("{line}");
@@ -380,13 +395,13 @@ fn warn_once(said: &mut BTreeMap<String, String>, subject: &str, line: &str) {
     }
 }
 
-/// What is done for a guest's floating threads, as a subject of the log. No guest's name has a
-/// slash.
+/// Returns the log's subject for a guest's floating threads. No guest's name has a slash, so it is
+/// no other guest's.
 fn floating(name: &str) -> String {
     format!("{name}/floats")
 }
 
-/// Forgets what was pinned on guests that do not run any more.
+/// Forgets the live records of guests that do not run any more.
 pub fn forget_ended(root: &HostFs) -> io::Result<()> {
     let running: BTreeSet<String> = stems(root, status::FOLDER, "xml")?.into_iter().collect();
     for uuid in stems(root, live_pins::FOLDER, "json")? {

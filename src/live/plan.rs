@@ -1,9 +1,9 @@
-//! `started`: what the running guest lacks and can still get.
+//! Live plan after `started`: the settings that a running guest lacks and can still get.
 //!
 //! libvirt's API moves threads, binds memory where no mode is set yet, and nothing else
-//! (`docs/libvirt.md` section 5); scheduling classes are set on the threads themselves. The rest
-//! waits for the next start. Pure: a status file's text and what was promised in, changes out. A
-//! guest is planned once: what it then has (by its XML or by [`Pinned`]) stays.
+//! (`docs/libvirt.md` section 5); scheduling classes are set on the threads themselves. Everything
+//! else waits for the next start. The plan is pure: a status file's text and a reservation in,
+//! changes out. A guest is planned once: the pins it then has, by its XML or by [`Pinned`], stay.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,65 +23,65 @@ use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::{Placement, Scope};
 
-/// What a live decision is made from, beside the view.
+/// Inputs of a live plan, beside the snapshot.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
-    /// The text of the guest's status file.
+    /// Text of the guest's status file.
     pub status: &'a str,
-    /// What `prepare` reserved for it.
+    /// Reservation that `prepare` made for the guest.
     pub reservation: Option<&'a Reservation>,
-    /// What was pinned on running guests before.
+    /// Live records of running guests.
     pub pinned: &'a Records,
-    /// The guest is to follow the policy as it is now. A guest that is not gets what it was
-    /// promised at its start, leaves CPUs that others hold, and else runs on as it was started.
+    /// The guest follows the present policy. A guest that does not gets the pins it was promised at
+    /// its start, leaves CPUs that other guests hold, and otherwise runs on as it was started.
     pub follows: bool,
 }
 
-/// What can be done for one running guest now.
+/// Plan for one running guest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Live {
-    /// UUID.
+    /// Guest's UUID.
     pub uuid: String,
-    /// Name.
+    /// Guest's name.
     pub name: String,
-    /// The QEMU process.
+    /// Process id of QEMU.
     pub pid: u32,
-    /// The profile; `None`: no rule matches, or it is left alone.
+    /// Name of the profile; `None`: no rule matches the guest, or its profile leaves it alone.
     pub profile: Option<String>,
     /// Calls to make, vCPUs first.
     pub changes: Vec<LiveChange>,
     /// Scheduling classes to set.
     pub classes: Vec<ThreadClass>,
-    /// The record to write before the first call; `None`: nothing to note.
+    /// Live record to write before the first call; `None`: no mask is set.
     pub record: Option<Pinned>,
-    /// CPUs (withheld ones included) that become its own and that nothing reserves yet: reserve
-    /// them under the ledger's lock before pinning.
+    /// CPUs, withheld ones included, that become the guest's own and that no reservation covers
+    /// yet: to be reserved under the ledger's lock before they are pinned.
     pub unreserved: CpuSet,
-    /// What of these are only withheld.
+    /// Withheld CPUs among [`Live::unreserved`].
     pub withheld: CpuSet,
-    /// What only the next start brings: (what, why).
+    /// Changes that only the next start brings, each with its reason.
     pub waits: Vec<(String, String)>,
-    /// Why it is not where its profile wants it.
+    /// Reasons why the guest is not where its profile wants it.
     pub reasons: Vec<String>,
-    /// `mode = "observe"`: to be told, not to be done.
+    /// `mode = "observe"`: changes are logged, not made.
     pub observe: bool,
     /// The guest started before the policy changed (`on_policy_change = "report"`): changes are
     /// logged, not made.
     pub waits_for_start: bool,
-    /// The guest leaves CPUs that another guest holds too: whoever is looked at next has to know.
+    /// The guest leaves CPUs that another guest holds too: the next guest needs a new snapshot.
     pub frees: bool,
 }
 
-/// The class a thread shall have.
+/// Scheduling class that a vCPU thread is to get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadClass {
-    /// Its vCPU.
+    /// Number of the vCPU.
     pub vcpu: VcpuId,
-    /// Its thread.
+    /// Thread id of the vCPU.
     pub tid: u32,
-    /// Which.
+    /// Class to set.
     pub class: Class,
-    /// The CPU it has for itself; `None`: it has none and shall not be a real-time one.
+    /// CPU that the vCPU has for itself; `None`: it has none and must not be real-time.
     pub cpu: Option<HostCpu>,
 }
 
@@ -96,11 +96,13 @@ pub enum Class {
     Rr(u32),
 }
 
-/// Works out what can be done for a running guest.
+/// Plans the changes to a running guest.
 ///
 /// # Errors
 /// The status file is truncated, or the policy cannot be followed for this guest.
 pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
+    // A guest that still starts, or that is confined, gets nothing here: confined guests belong to
+    // `crate::live::floating`.
     let running = Running::parse(case.status, case.pinned)?;
     let domain = running.domain();
     panics::fault_point("run", &domain.name);
@@ -115,6 +117,8 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     if running.starting || running.pid == 0 || pinned.is_some_and(|pinned| pinned.confined) {
         return Ok(live);
     }
+    // The decision says what the guest would get as one that comes in. Without a profile, only pins
+    // that virtfit left in its XML are moved.
     let decided = decide(&running, case.reservation, view)?;
     let plan = decided.decision.plan();
     let profile = plan.profile.as_deref().and_then(|name| view.policy.profile(name));
@@ -131,6 +135,9 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     if !placement.is_some_and(|placement| placement.fits) {
         live.reasons.extend(plan.reasons.iter().cloned());
     }
+    // Pins: those of an earlier plan are completed as recorded; a promise of `prepare` is carried
+    // out as it is; otherwise the placement of the decision counts, for threads that virtfit may
+    // move.
     let mut after = after(&decided, domain)?;
     let promised = case
         .reservation
@@ -154,13 +161,17 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
         }
         (None, None, None) => {}
     }
+    // Memory and scheduling classes follow the threads. Memory is bound once, together with the
+    // first pins, and only where it was placed with the vCPUs.
     if pinned.is_none() && decided.bound && placement.is_some_and(|placement| placement.fits) {
         live.changes.extend(numa(domain, &after, &running));
     }
     live.classes = classes(&running, &after, pinned, placement, view);
+    // The policy's age does not matter for promises, and for guests on CPUs that others hold.
     let collides = pinned.is_none() && promised.is_none() && collides(&running, view);
     live.waits_for_start = !case.follows && pinned.is_none() && promised.is_none() && !collides;
     live.frees = collides;
+    // Changes that no call can make are listed for the log and for `virtfit status`.
     live.waits = waits(&running, view);
     if !decided.bound {
         let why = "it does not fit where its vCPUs run, as it was started";
@@ -169,9 +180,9 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     Ok(live)
 }
 
-/// Moves a guest that no rule matches off CPUs that virtfit's pins put it on: to where `prepare`
-/// promised, or where another guest holds them too. A guest whose rule went while it ran keeps what
-/// it alone holds.
+/// Moves a guest that no rule matches off CPUs that virtfit's pins put it on: to the CPUs that
+/// `prepare` promised, or away from CPUs that another guest holds too. A guest whose rule went
+/// while it ran keeps the CPUs that it alone holds.
 fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapshot) {
     let domain = running.domain();
     let mut after = domain.clone();
@@ -188,7 +199,7 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
         (None, None) => return,
     }
     if pinned.is_none() {
-        // Every mask floats, also one of a single CPU: it is nobody's own.
+        // Every mask floats, also one of a single CPU: the guest holds none of them.
         threads(live, running, &after, &CpuSet::new(), view, |_| true);
     }
     live.reasons.push(engine::leftover::reason(&live.name));
@@ -196,15 +207,15 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
     live.classes = classes(running, &after, record, None, view);
 }
 
-/// A decision about a running guest.
+/// Decision about a running guest.
 struct Decided {
     decision: Decision,
-    /// Memory was placed with the vCPUs; else it stays where it is.
+    /// Memory was placed together with the vCPUs; otherwise it stays where it is.
     bound: bool,
 }
 
-/// Decides as for a guest that comes in: what it sees stays. A guest that something was reserved
-/// for gets just that, wherever its memory is: it was admitted on this promise.
+/// Decides as for a guest that comes in, so that nothing the guest can see changes. A guest with
+/// reserved CPUs gets exactly these, wherever its memory is, as it was admitted on this promise.
 fn decide(
     running: &Running,
     reservation: Option<&Reservation>,
@@ -217,6 +228,7 @@ fn decide(
     };
     let usual = |view: &Snapshot| view.decide(&running.xml, ask);
     let fits = |decision: &Decision| decision.plan().placement.as_ref().is_some_and(|place| place.fits);
+    // Without reserved CPUs, the ordinary decision counts.
     let promised = reservation.filter(|promised| !promised.cpus.is_empty());
     let Some(promised) = promised else {
         return Ok(Decided {
@@ -224,6 +236,7 @@ fn decide(
             bound: true,
         });
     };
+    // First attempt: only the reserved CPUs are left to give out.
     let mut only = view.clone();
     Arc::make_mut(&mut only.reading)
         .ledger
@@ -236,6 +249,7 @@ fn decide(
             bound: true,
         });
     }
+    // Second attempt: the reserved CPUs, with the memory left where it is.
     for profile in Arc::make_mut(&mut only.policy).profiles.values_mut() {
         profile.memory_mode = MemoryMode::Off;
     }
@@ -246,13 +260,14 @@ fn decide(
             bound: false,
         });
     }
+    // The reservation fits the profile no more, for example after a change of policy.
     Ok(Decided {
         decision: usual(view)?,
         bound: true,
     })
 }
 
-/// Somebody who holds every dedicated CPU but those that were promised.
+/// Returns a made-up guest that holds every dedicated CPU but the reserved ones.
 fn all_but(promised: &Reservation, view: &Snapshot) -> Holder {
     let own = promised.cpus.union(&promised.withheld);
     Holder {
@@ -269,7 +284,7 @@ fn all_but(promised: &Reservation, view: &Snapshot) -> Holder {
     }
 }
 
-/// What the XML would say.
+/// Parses the domain as the decision would have it; an unchanged or refused one stays.
 fn after(decided: &Decided, now: &Domain) -> Result<Domain, EngineError> {
     match &decided.decision {
         Decision::Tuned { xml, .. } => Ok(domain::parse::from_text(xml)?),
@@ -277,7 +292,7 @@ fn after(decided: &Decided, now: &Domain) -> Result<Domain, EngineError> {
     }
 }
 
-/// `prepare` has chosen the pins.
+/// Puts the pins that `prepare` chose into a domain.
 fn promise(after: &mut Domain, pins: &ReservedPins) {
     after.vcpupins.extend(pins.vcpus.clone());
     if !pins.emulator.is_empty() {
@@ -286,7 +301,7 @@ fn promise(after: &mut Domain, pins: &ReservedPins) {
     after.iothreadpins.extend(pins.iothreads.clone());
 }
 
-/// Whether this thread may be moved: it has no pin of its own, or one of virtfit's.
+/// Returns whether virtfit may move a thread: it has no pin, or a pin that virtfit wrote.
 fn is_ours(running: &Running, thread: Thread) -> bool {
     let Some(pin) = thread.pin(running.domain()) else {
         return true;
@@ -296,7 +311,8 @@ fn is_ours(running: &Running, thread: Thread) -> bool {
         .is_some_and(|wrote| wrote == pin || running.guest.floating.contains(&thread.target()))
 }
 
-/// Pins that are not as they should be. On `dedicated` CPUs a thread is alone.
+/// Collects the pins that differ from those of `after`. A pin to one CPU of `dedicated` is the
+/// thread's own; any other mask floats.
 fn threads(
     live: &mut Live,
     running: &Running,
@@ -321,7 +337,7 @@ fn threads(
     live.record = Some(record).filter(|record| !record.threads.is_empty());
 }
 
-/// A mask without CPUs the kernel does not balance over, where it is one of several.
+/// Returns a mask without the CPUs that the kernel does not balance over; a mask of one CPU stays.
 pub(crate) fn balanced(mask: &CpuSet, view: &Snapshot) -> CpuSet {
     match mask.len() {
         0 | 1 => mask.clone(),
@@ -335,7 +351,8 @@ fn collides(running: &Running, view: &Snapshot) -> bool {
     running.guest.wrote.iter().any(|cpu| others.contains_key(&cpu))
 }
 
-/// What of its place nobody knows to be its own yet.
+/// Finds the CPUs of the placement that neither the guest's XML nor its reservation makes its own
+/// yet.
 fn own_cpus(
     live: &mut Live,
     running: &Running,
@@ -355,7 +372,7 @@ fn own_cpus(
     live.unreserved = placement.dedicated.difference(&known).union(&live.withheld);
 }
 
-/// What a running guest holds by its own live XML.
+/// Returns the CPUs that a running guest holds by its live XML.
 pub(crate) fn held_by(running: &Running, view: &Snapshot) -> CpuSet {
     let holder = Holder {
         pins: crate::ledger::guest_xml::pins(&running.guest, running.numad.as_ref()),
@@ -370,8 +387,8 @@ pub(crate) fn held_by(running: &Running, view: &Snapshot) -> CpuSet {
     )
 }
 
-/// Pins that were noted and are not there: the daemon was ended between the two. Pins that somebody
-/// changed since stay.
+/// Returns recorded pins that are not set: the daemon ended between writing the record and the
+/// calls. Pins that were changed by others since then stay.
 fn unfinished(pinned: &Pinned, running: &Running) -> Vec<LiveChange> {
     let missing = pinned.threads.iter().filter(|mask| {
         let now = mask.thread.pin(running.domain());
@@ -384,8 +401,9 @@ fn unfinished(pinned: &Pinned, running: &Running) -> Vec<LiveChange> {
         .collect()
 }
 
-/// Restrictive binding, where no mode is set yet or it is that one: any other mode cannot change,
-/// and the first call without a mode would make it strict for good.
+/// Returns the memory binding to set: restrictive, and only where no mode is set yet or the mode is
+/// restrictive already. Any other mode cannot be changed on a running guest, and a first call
+/// without a mode would make the binding strict for good.
 fn numa(domain: &Domain, after: &Domain, running: &Running) -> Option<LiveChange> {
     let wanted: NodeSet = match &after.numatune {
         Some(memory) => memory.nodeset.clone()?,
@@ -404,7 +422,8 @@ fn numa(domain: &Domain, after: &Domain, running: &Running) -> Option<LiveChange
     (open && !wanted.is_empty()).then_some(LiveChange::Numa(wanted))
 }
 
-/// Real-time vCPUs on CPUs of their own, and none without one.
+/// Returns the scheduling classes to set: real-time for vCPUs on CPUs of their own, and none for
+/// vCPUs without one.
 fn classes(
     running: &Running,
     after: &Domain,
@@ -412,16 +431,19 @@ fn classes(
     placement: Option<&Placement>,
     view: &Snapshot,
 ) -> Vec<ThreadClass> {
+    // A vCPU's pin is the recorded mask, else the one in the XML.
     let final_pin = |vcpu: VcpuId| {
         let noted = pinned.and_then(|pinned| pinned.mask(Thread::Vcpu(vcpu)));
         noted.map(|mask| &mask.cpus).or_else(|| after.vcpupins.get(&vcpu))
     };
+    // A vCPU is alone where that pin is one dedicated CPU on which it does not float.
     let alone = |vcpu: VcpuId| {
         let pin = final_pin(vcpu).filter(|pin| pin.len() == 1 && pin.is_subset(&view.sets.dedicated))?;
         let floats =
             pinned.is_some_and(|pinned| pinned.mask(Thread::Vcpu(vcpu)).is_some_and(|mask| mask.floats));
         pin.first().filter(|_| !floats)
     };
+    // For each vCPU, the class in the live XML is compared with the one in the decision.
     let fits = placement.is_some_and(|placement| placement.fits);
     let mut out = Vec::new();
     for (vcpu, tid) in &running.tids {
@@ -439,10 +461,11 @@ fn classes(
         };
         let (now, wanted) = (of(running.domain()), of(after));
         let class = match (now, wanted, alone(*vcpu)) {
-            // What the XML says libvirt has set.
+            // libvirt has set the class that the live XML names.
             (Some(_), _, Some(_)) => None,
             (None, Some(class), Some(cpu)) if fits => Some((class, Some(cpu))),
-            // An administrator may want that; virtfit's own was for a CPU it does not have now.
+            // Only virtfit's own setting is taken back, as it was made for a CPU that the vCPU does
+            // not have now; an administrator may want real-time there.
             (Some(_), _, None) if owns_class(running) && final_pin(*vcpu).is_some() => {
                 Some((Class::Other, None))
             }
@@ -458,7 +481,7 @@ fn classes(
     out
 }
 
-/// virtfit wrote the `<vcpusched>`.
+/// Returns whether virtfit wrote the `<vcpusched>`.
 fn owns_class(running: &Running) -> bool {
     running.provenance.iter().any(|provenance| {
         provenance
@@ -468,7 +491,8 @@ fn owns_class(running: &Running) -> bool {
     })
 }
 
-/// What a start would bring that no call can.
+/// Lists the changes that only a start can bring, each with its reason: those a decision for a cold
+/// start would make.
 fn waits(running: &Running, view: &Snapshot) -> Vec<(String, String)> {
     let ask = Question {
         earlier: Some(&running.domain().vcpupins),
@@ -489,8 +513,8 @@ fn waits(running: &Running, view: &Snapshot) -> Vec<(String, String)> {
     out
 }
 
-/// A short name of what cannot change while the guest runs; `None` for what can, or is virtfit's
-/// own record.
+/// Names a setting that cannot change while the guest runs; `None` for settings that can, and for
+/// virtfit's own metadata.
 fn waiting(path: &str) -> Option<String> {
     let inner = path.strip_prefix("/domain/")?;
     if ["cputune/", "metadata", "vcpu/"]
@@ -522,7 +546,7 @@ fn waiting(path: &str) -> Option<String> {
 }
 
 impl Live {
-    /// Whether there is nothing to do.
+    /// Returns whether no change is left.
     pub fn is_done(&self) -> bool {
         self.changes.is_empty() && self.classes.is_empty()
     }

@@ -7,12 +7,12 @@ use nix::libc;
 
 use crate::live::plan::Class;
 
-/// Gives a thread a scheduling class (`sched_setscheduler(2)`). A real-time one is not passed on to
-/// what it forks.
+/// Gives a thread a scheduling class (`sched_setscheduler(2)`). Children that the thread forks do
+/// not inherit a real-time class.
 ///
 /// # Errors
-/// What the kernel says: `ESRCH` no such thread, `EPERM` its cgroup has no real-time budget or the
-/// caller may not.
+/// The kernel's error: `ESRCH` where there is no such thread, `EPERM` where its cgroup has no
+/// real-time budget or the caller has no right to set the class.
 #[allow(unsafe_code)]
 pub fn set(tid: u32, class: Class) -> io::Result<()> {
     let (policy, priority) = match class {
