@@ -1,12 +1,12 @@
-//! Who may write the policy's files: whoever may decides what virtfit, as root, does with every
-//! guest.
+//! Trust in the policy's files: any user who may write them decides what virtfit does, as root,
+//! with every guest.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Users and groups whose files are trusted: root's, and those of whoever owns the folder that
-/// stands for a host.
+/// Users and groups whose files are trusted: root's, and the owner of the folder that stands for a
+/// host or the user who runs the program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trusted {
     uid: u32,
@@ -14,7 +14,7 @@ pub(super) struct Trusted {
 }
 
 impl Trusted {
-    /// Returns those of a host below a folder; of `/` itself that is root alone.
+    /// Returns the owner of the folder at `root`; on a live host (`/`) that is root alone.
     pub(super) fn below(root: &Path) -> Self {
         let meta = fs::metadata(root);
         meta.map_or(Self { uid: 0, gid: 0 }, |meta| Self {
@@ -23,7 +23,7 @@ impl Trusted {
         })
     }
 
-    /// Returns those of whoever runs the program and names files by hand.
+    /// Returns the user who runs the program, for files that are named on the command line.
     pub(super) fn own() -> Self {
         Self {
             uid: nix::unistd::geteuid().as_raw(),
@@ -31,8 +31,8 @@ impl Trusted {
         }
     }
 
-    /// Returns a warning where others may write a file or folder, links followed. `shown` is what
-    /// messages call it.
+    /// Returns a warning where users or groups that are not trusted may write a file or folder,
+    /// links followed. `shown` is the path that messages name.
     pub(super) fn warning(self, path: &Path, shown: &str) -> Option<String> {
         let meta = fs::metadata(path).ok()?;
         let of_others = ![0, self.uid].contains(&meta.uid());

@@ -1,12 +1,12 @@
-//! What of a policy that is free of errors will hardly do what it was written for.
+//! Warnings about a policy that is free of errors but will hardly do what it was written for.
 
 use crate::host::Host;
 use crate::policy::Policy;
 use crate::policy::cpu_sets;
 use crate::policy::rule::Match;
 
-/// Returns a line for each: no rule, rules that no guest reaches, patterns that are none, sets this
-/// host does not have.
+/// Returns one line for each weakness: no rule, a rule that no guest reaches, a regular expression
+/// where a shell pattern is read, CPUs in `[host]` that this host does not have.
 pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
     let mut out = Vec::new();
     if policy.rules.is_empty() {
@@ -25,7 +25,8 @@ pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
         }
         let globs = [&rule.matches.name, &rule.matches.title, &rule.matches.os];
         for glob in globs.into_iter().flatten() {
-            // A regular expression, where a shell pattern is read: `db-(1|2)`, `db-.*`, `^db`.
+            // These characters show a regular expression where a shell pattern is read: `db-(1|2)`,
+            // `db-.*`, `^db`.
             let text = glob.as_str();
             let odd = text.contains(['|', '(', ')', '^', '$', '{', '}', '\\']) && !text.contains("[^");
             if odd || text.contains(".*") {

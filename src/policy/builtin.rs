@@ -1,4 +1,4 @@
-//! The built-in profiles: the table of `docs/policy.md`, "Built-in profiles".
+//! Built-in profiles: the table of `docs/policy.md`, "Built-in profiles".
 
 use crate::policy::profile::{
     CacheRule, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hugepages, IothreadCount,
@@ -7,33 +7,33 @@ use crate::policy::profile::{
 };
 use crate::policy::value::Scalar;
 
-/// The profile that every other comes from, in the end.
+/// Name of the profile from which every other profile inherits in the end.
 pub const BASE: &str = "fit";
-/// The profile that leaves a guest alone.
+/// Name of the profile that leaves a guest alone.
 pub const OFF: &str = "off";
 
-/// Other names of built-in profiles (the paper's). A profile of that very name in a policy file
-/// wins.
+/// Aliases of built-in profiles, as the paper names them: (alias, profile). A profile of a policy
+/// file that has an alias as its own name takes precedence.
 pub const ALIASES: &[(&str, &str)] = &[("vtune", BASE), ("def", OFF)];
 
-/// A built-in profile: `fit`, with these keys changed.
+/// Built-in profile: `fit` with some keys changed.
 pub struct Builtin {
-    /// Its name.
+    /// Profile's name.
     pub name: &'static str,
-    /// For people.
+    /// Description that `profile list` prints.
     pub description: &'static str,
-    /// What it says itself; every other key comes from `fit`.
+    /// Keys that differ from `fit`, by their paths.
     pub keys: &'static [(&'static str, Value)],
 }
 
-/// A value as the table of built-ins has it.
+/// Value in the table of built-in profiles.
 #[derive(Debug, Clone, Copy)]
 pub enum Value {
-    /// A string.
+    /// TOML string.
     Word(&'static str),
-    /// A number.
+    /// TOML integer.
     Count(i64),
-    /// true.
+    /// TOML `true`.
     Yes,
 }
 
@@ -49,7 +49,7 @@ impl From<Value> for Scalar {
 
 use Value::{Count, Word, Yes};
 
-/// All of them. `fit` comes first.
+/// Built-in profiles, `fit` first.
 pub static BUILTINS: &[Builtin] = &[
     Builtin {
         name: BASE,
@@ -114,7 +114,7 @@ pub static BUILTINS: &[Builtin] = &[
 ];
 
 impl Default for Profile {
-    /// The defaults of every key: the profile `fit`.
+    /// Returns the defaults of all keys: the profile `fit`.
     fn default() -> Self {
         Self {
             name: BASE.into(),

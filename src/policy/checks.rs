@@ -1,4 +1,4 @@
-//! What is wrong with a policy that only its parts together show.
+//! Checks of the whole policy: errors that no single key shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,8 @@ use crate::policy::source::{Place, Problem, printable};
 use crate::policy::{HostPolicy, Profile, SetRule};
 use crate::types::idset::CpuSet;
 
-/// Sets of `[host]` that are given as lists and share CPUs.
+/// Reports CPUs that stand in two of the three sets of `[host]`. Only sets given as lists are
+/// compared; the other forms are chosen so that they do not overlap.
 pub fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {
     let explicit = [
         ("housekeeping", &host.housekeeping),
@@ -37,7 +38,7 @@ pub fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem
     }
 }
 
-/// Profiles that inherit each other in a circle; each circle is one problem.
+/// Reports profiles that inherit each other in a circle, one problem for each circle.
 pub fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) {
     let mut done: BTreeSet<&str> = BTreeSet::new();
     for start in drafts.keys() {
@@ -87,8 +88,8 @@ fn circle(members: &[&str], drafts: &BTreeMap<String, Draft>) -> Option<Problem>
     Some(Problem::at(place, message).next(next))
 }
 
-/// Keys of a profile that contradict each other or have no effect; each is told once, where it is
-/// given.
+/// Reports keys of a profile that contradict each other or have no effect. Each is reported once,
+/// in the profile whose file gives it.
 pub fn contradictions(
     profiles: &BTreeMap<String, Profile>,
     drafts: &BTreeMap<String, Draft>,
@@ -98,11 +99,14 @@ pub fn contradictions(
         let Some(draft) = drafts.get(name) else {
             continue;
         };
+        // Only keys that a file gives are reported: a key of a built-in profile has no place to
+        // point at.
         let own = |path: &str| match draft.keys.get(path) {
             Some((_, Origin::File(place))) => Some(place.clone()),
             _ => None,
         };
         let shown = printable(name);
+        // Under `off` no key but the description has an effect.
         if profile.off {
             for path in draft.keys.keys().filter(|path| **path != "description") {
                 if let Some(place) = own(path) {
@@ -116,6 +120,7 @@ pub fn contradictions(
             }
             continue;
         }
+        // `cpus = "mixed"` and `dedicated_vcpus` have no meaning without each other.
         let mixed = profile.cpus == Cpus::Mixed;
         let none = profile.dedicated_vcpus.0.is_empty();
         if mixed && none {

@@ -1,4 +1,4 @@
-//! Reading a rule's `match = { … }`.
+//! Reader of a rule's conditions, `match = { … }`.
 
 use toml_edit::{Item, TableLike, Value};
 
@@ -10,9 +10,10 @@ use crate::policy::source::Problem;
 use crate::policy::value::{Fault, boolean};
 use crate::types::uuid;
 
-/// The conditions of one rule; what is wrong with them goes to the reader.
+/// Reads the conditions of one rule. Problems go to `reader`.
 pub fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {
     const PATTERN: &str = "a pattern such as \"db-*\", or a list of them";
+    // Conditions that fail stay empty: the problem refuses the whole policy in any case.
     let mut out = Match::default();
     for (name, item) in table.iter() {
         let pattern = |text: &str| {
@@ -54,7 +55,7 @@ pub fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {
     out
 }
 
-/// One string, or a list of strings, each read by `read`.
+/// Reads one string, or each string of a list, with `read`.
 fn each<T>(
     reader: &mut Reader,
     table: &dyn TableLike,
@@ -92,7 +93,7 @@ fn truth(reader: &mut Reader, table: &dyn TableLike, name: &str, item: &Item) ->
         .ok()
 }
 
-/// In the form of [`uuid::normal`].
+/// Reads a UUID into the form of [`uuid::normal`].
 fn uuid(text: &str) -> Result<String, Fault> {
     uuid::normal(text.trim()).ok_or_else(Fault::default)
 }

@@ -1,4 +1,4 @@
-//! One policy file: its text in, what it says and everything wrong with it out.
+//! Reader of one policy file: text to settings, and every problem in it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,47 +13,47 @@ use crate::policy::source::{Place, Problem, Source, printable};
 use crate::policy::value::{Fault, number, page_size};
 use crate::types::ids::KiB;
 
-/// The largest policy file that is read, in bytes.
+/// Size limit of a policy file, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// What one file says; keys it does not give are absent.
+/// Settings of one file; keys that the file does not give are absent.
 #[derive(Debug, Clone, Default)]
 pub struct Fragment {
-    /// The file has no valid TOML: nothing of it is known.
+    /// True if the text is not valid TOML, so that no setting of the file is known.
     pub broken: bool,
-    /// `[host]`.
+    /// Keys of `[host]`, without `reserved_hugepages`.
     pub host: BTreeMap<&'static str, Given>,
-    /// `reserved_hugepages`: pages a node by page size.
+    /// `reserved_hugepages`: pages for each node, by page size.
     pub reserved_hugepages: BTreeMap<KiB, (u64, Place)>,
-    /// `[profile.NAME]`.
+    /// Sections `[profile.NAME]`, by name.
     pub profiles: BTreeMap<String, ProfileFragment>,
-    /// `[[rule]]`s in their order.
+    /// Rules (`[[rule]]`) in file order.
     pub rules: Vec<RuleFragment>,
 }
 
-/// What a file says of one profile.
+/// One section `[profile.NAME]` of one file.
 #[derive(Debug, Clone)]
 pub struct ProfileFragment {
-    /// Its header.
+    /// Place of the section's header.
     pub place: Place,
-    /// `inherits`.
+    /// Value of `inherits`, with its place.
     pub inherits: Option<(String, Place)>,
-    /// The other keys.
+    /// Other keys of the section.
     pub keys: BTreeMap<&'static str, Given>,
 }
 
-/// A rule before its profile is looked up.
+/// Rule before its profile is looked up.
 #[derive(Debug, Clone)]
 pub struct RuleFragment {
-    /// Its header.
+    /// Place of the rule's header.
     pub place: Place,
-    /// Its conditions.
+    /// Conditions of `match`.
     pub matches: Match,
-    /// `profile`; `None` after a problem with it.
+    /// Value of `profile`; `None` after a problem with it.
     pub profile: Option<(String, Place)>,
 }
 
-/// Reads a policy file's text; `path` is what messages call it. Never panics, whatever the text.
+/// Reads a policy file's text. `path` is the name in messages. Never panics, whatever the text.
 pub fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
     let source = Arc::new(Source::new(path, text));
     let mut reader = Reader::new(Arc::clone(&source));
@@ -83,7 +83,7 @@ pub fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
     (out, problems)
 }
 
-/// The problem of a file above [`MAX_BYTES`].
+/// Returns the problem of a file larger than [`MAX_BYTES`].
 pub fn too_large(path: &str) -> Problem {
     Problem::file(path, "the file is larger than 1 MiB")
         .next("a policy is a few lines; is this the right file?")
@@ -93,7 +93,8 @@ fn syntax(reader: &Reader, error: &toml_edit::TomlError) -> Problem {
     let text = reader.source.text();
     let mut span = error.span().unwrap_or(text.len()..text.len());
     if span.start >= text.len() {
-        // The end of the file is a line no one sees; point behind the last thing there is.
+        // An error at the end of the file would be shown on an empty line: move it behind the last
+        // text.
         let end = text.trim_end().len();
         span = end..end;
     }
@@ -128,6 +129,8 @@ fn host(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fragme
     let Some(table) = reader.table(root, "host", item, "a section, written [host]") else {
         return;
     };
+    // `reserved_hugepages` is a table of its own, whose keys are page sizes, so it is no entry of
+    // `keys::HOST`.
     out.host = reader.keys(table, "[host]", keys::HOST, &["reserved_hugepages"]);
     let Some(item) = table.get("reserved_hugepages") else {
         return;
@@ -141,6 +144,7 @@ fn host(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fragme
         return;
     };
     for (size, item) in pages.iter() {
+        // Two spellings of a size (`2M`, `2048K`) are two TOML keys: the second is a problem.
         let place = reader.key_place(pages, size);
         match page_size(size) {
             Ok(kib) => {
@@ -189,6 +193,8 @@ fn profiles(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fr
         return;
     };
     for (name, item) in table.iter() {
+        // A profile whose header or name is wrong is reported and left out, and the others are
+        // read.
         let place = match item.span() {
             Some(span) => reader.place(Some(span)),
             None => reader.key_place(table, name),
@@ -211,6 +217,8 @@ fn profiles(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fr
             continue;
         };
         let section = format!("[profile.{shown}]");
+        // The reader knows every key of the table; `inherits` is read here, as it needs the other
+        // profiles.
         let inherits = own.get("inherits").and_then(|item| {
             let place = reader.value_place(own, "inherits", item);
             let parent = reader.string(own, "inherits", item, "a profile's name")?;
@@ -228,7 +236,8 @@ fn profiles(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fr
     }
 }
 
-/// A name has to survive a command line, an XML attribute and a log line.
+/// Returns why a profile name is not accepted. A name has to survive a command line, an XML
+/// attribute and a log line.
 fn bad_name(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("is empty")

@@ -1,7 +1,7 @@
-//! Shell patterns over a whole text: `*`, `?`, `[a-z]`, `[!a-z]`. Case counts; there is no escape
-//! but `[*]`.
+//! Shell patterns over a whole text: `*`, `?`, `[a-z]`, `[!a-z]`. Upper and lower case differ. The
+//! only escape is a set of one character, such as `[*]`.
 
-/// A pattern.
+/// Shell pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     text: String,
@@ -10,13 +10,13 @@ pub struct Glob {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
-    /// `*`: any text, also none.
+    /// `*`: any text, the empty one included.
     Any,
     /// `?`: any one character.
     One,
-    /// Itself.
+    /// One literal character.
     Char(char),
-    /// `[…]`: one of these ranges; or none of them.
+    /// `[…]`: one character in these ranges, or `[!…]`: one outside them.
     Set {
         ranges: Vec<(char, char)>,
         negated: bool,
@@ -34,11 +34,10 @@ impl Piece {
 }
 
 impl Glob {
-    /// Reads a pattern. A `]` that stands first in a set is a member, as in a shell.
+    /// Reads a pattern. A `]` that comes first in a set is a member of the set, as in a shell.
     ///
     /// # Errors
-    /// A `[` without its `]`, or a range that runs backwards: the byte offset and what is wrong
-    /// there.
+    /// A `[` without its `]`, or a range that runs backwards: the byte offset and the problem.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut pieces = Vec::new();
         let mut rest = text.char_indices().peekable();
@@ -71,16 +70,16 @@ impl Glob {
         })
     }
 
-    /// The pattern as written.
+    /// Returns the pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether the whole of `text` fits the pattern.
+    /// Returns true if the whole of `text` matches the pattern.
     pub fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
         let (mut at, mut piece) = (0, 0);
-        // Where to go on when the rest does not fit: the last `*` takes one character more.
+        // Position to resume from after a mismatch: the last `*` takes one character more.
         let mut star: Option<(usize, usize)> = None;
         while let Some(c) = text.get(at) {
             match self.pieces.get(piece) {
@@ -133,7 +132,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition, without any cleverness.
+    /// Matches by the definition alone, without an optimization.
     fn naive(pieces: &[Piece], text: &[char]) -> bool {
         match (pieces, text) {
             ([], []) => true,

@@ -1,8 +1,8 @@
-//! The last policy without errors, kept by the daemon: `/run/virtfit/policy.json`, the files it was
-//! read from with their texts.
+//! Last policy without errors, kept by the daemon in `/run/virtfit/policy.json`: the paths and
+//! texts of the files it was read from.
 //!
-//! While the files have errors, the daemon goes on with it also after a restart, and `plan` and
-//! `status` show guests by it.
+//! While the policy's files have errors, the daemon goes on with this policy, also after a restart,
+//! and `plan` and `status` show guests by it.
 
 use std::fs::Permissions;
 use std::io;
@@ -16,26 +16,26 @@ use crate::policy::load::{Files, State};
 use crate::policy::merge::Tier;
 use crate::policy::{Policy, load};
 
-/// The folder on the host.
+/// Folder on the host.
 const FOLDER: &str = "/run/virtfit";
-/// The file's name there.
+/// Name of the file in [`FOLDER`].
 const NAME: &str = "policy.json";
-/// Bits of a file's mode that let everybody read it.
+/// Mode bit that lets every user read a file.
 const ALL_READ: u32 = 0o004;
 
-/// One file of the policy.
+/// One file of the kept policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     path: String,
-    /// `vendor`, `main`, `drop-in`.
+    /// `vendor`, `main` or `drop-in`.
     tier: String,
     text: String,
 }
 
-/// Keeps the files of a policy without errors.
+/// Keeps the files of a policy without errors. Texts that are kept already are not written again.
 ///
 /// # Errors
-/// What the operating system said.
+/// The operating system's error.
 pub fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
     let used = files.files.iter().filter_map(|file| match &file.state {
         State::Used(text) => Some(Kept {
@@ -53,7 +53,7 @@ pub fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
     }
     let folder = AtomicDir::new(root.path(FOLDER), 0o755);
     folder.write(NAME, &text)?;
-    // Whoever may read all of the files may read what is kept of them.
+    // A user who may read all of the policy's files may read the copy, too.
     let open = |file: &Kept| {
         let meta = root.metadata(&file.path);
         meta.is_ok_and(|meta| meta.permissions().mode() & ALL_READ != 0)
@@ -64,7 +64,8 @@ pub fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the policy that was kept; `None`: none was, or this version reads it otherwise.
+/// Reads the policy that was kept. `None`: there is none, or this version of virtfit does not
+/// accept it.
 pub fn load(root: &HostFs) -> Option<Policy> {
     let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
     let kept: Vec<Kept> = serde_json::from_str(&text).ok()?;

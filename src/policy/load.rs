@@ -1,11 +1,11 @@
-//! The policy's files below a root path, in their order; which of them count.
+//! Policy files below a root path, in their order of precedence, and which of them count.
 //!
 //! ```text
 //! /usr/lib/virtfit/policy.d/*.toml    vendor: settings first, rules last
 //! /etc/virtfit/policy.toml
-//! /etc/virtfit/policy.d/*.toml        by name; one of the same name takes the vendor's place
+//! /etc/virtfit/policy.d/*.toml        by name; masks the vendor's file of an equal name
 //! ```
-//! A missing folder or file is fine. A link to `/dev/null` stands for a file that is not there.
+//! A missing folder or file is fine. A link to `/dev/null` switches a file off.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,61 +22,63 @@ use crate::policy::fragment::{Fragment, MAX_BYTES};
 use crate::policy::merge::{Tier, merge};
 use crate::policy::source::{PolicyErrors, Problem};
 
-/// The vendor's folder.
+/// Vendor's folder.
 pub const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
-/// The administrator's file.
+/// Administrator's file.
 pub const MAIN_FILE: &str = "/etc/virtfit/policy.toml";
-/// The folder it is in.
+/// Folder of [`MAIN_FILE`].
 pub const MAIN_DIR: &str = "/etc/virtfit";
-/// The administrator's folder.
+/// Administrator's folder.
 pub const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
 
-/// How many symbolic links in a row are followed.
+/// Limit of symbolic links that are followed in a row.
 const MOST_LINKS: usize = 40;
 
-/// What became of a file.
+/// State of one policy file.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// Its text counts.
+    /// Text of a file that counts.
     Used(String),
-    /// Another file, of the same name, counts instead.
+    /// Masked by another file of the same name, whose path this is.
     Masked(String),
-    /// A link to `/dev/null`.
+    /// Switched off: a link to `/dev/null`.
     Removed,
-    /// It cannot be read.
+    /// Unreadable, for this reason.
     Unreadable(Problem),
 }
 
-/// One file of the policy.
+/// One policy file.
 #[derive(Debug, Clone)]
 pub struct PolicyFile {
-    /// Its path on the host (without the root), as messages call it.
+    /// Path on the host (without the root), as messages name it.
     pub path: String,
-    /// Where it stands in the order of precedence.
+    /// Tier in the order of precedence.
     pub tier: Tier,
-    /// What became of it.
+    /// State of the file.
     pub state: State,
 }
 
-/// All files of the policy in their order of settings, and folders that cannot be read.
+/// All policy files in the order in which their settings are applied, and folders that cannot be
+/// read.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
-    /// The files; those that do not count, too.
+    /// Files, including those that do not count.
     pub files: Vec<PolicyFile>,
-    /// Folders that cannot be read.
+    /// Problems of folders that cannot be read and of names that are not UTF-8.
     pub problems: Vec<Problem>,
-    /// Last change of any of the files or folders. A folder changes when a file in it comes or
-    /// goes.
+    /// Time of the last change of any of the files or folders. A folder changes when a file in it
+    /// appears or disappears.
     pub changed_at: Option<SystemTime>,
-    /// Files and folders that others than root may write.
+    /// Warnings about files and folders that other users than root may write.
     pub warnings: Vec<String>,
 }
 
 impl Files {
-    /// The policy's files below a root (`/` on a live host).
+    /// Reads the policy files below a root (`/` on a live host).
     pub fn below(root: &Path) -> Self {
         let mut out = Self::default();
-        // Looked at before the files are read: what changes meanwhile is seen as changed later.
+        // Times are read before the texts, so that a file that changes in between counts as changed
+        // later than it was read.
         for path in [VENDOR_DIR, MAIN_DIR, MAIN_FILE, DROP_IN_DIR] {
             out.note_change(&below(root, path));
         }
@@ -87,6 +89,7 @@ impl Files {
                 .keys()
                 .for_each(|name| out.note_change(&below(root, folder).join(name)));
         }
+        // The vendor's files come first, so that every other file overrides their settings.
         for name in vendor.keys() {
             let path = format!("{VENDOR_DIR}/{name}");
             let state = match own.get(name) {
@@ -101,6 +104,8 @@ impl Files {
             let state = read(root, &path);
             out.extend(path, Tier::DropIn, state);
         }
+        // Files that do not count decide nothing, so only folders and used files are checked for
+        // other writers.
         let used = out
             .files
             .iter()
@@ -117,8 +122,8 @@ impl Files {
         out
     }
 
-    /// Files named by hand (`--policy FILE`, `policy check FILE…`): these and no folders, in the
-    /// order given. Their paths are taken as they are, not below a root.
+    /// Reads files named on the command line (`--policy FILE`, `policy check FILE…`) in the order
+    /// given, and no folders. Their paths are taken as they are, not below a root.
     pub fn named<P: AsRef<Path>>(paths: &[P]) -> Self {
         let mut out = Self::default();
         for path in paths {
@@ -126,7 +131,7 @@ impl Files {
             out.note_change(path);
             let shown = path.display().to_string();
             let state = match file_text(path, &shown) {
-                // The shell's way to say "no policy at all".
+                // `/dev/null` is how a shell user says "no policy at all".
                 _ if path == Path::new("/dev/null") => State::Removed,
                 Ok(text) => State::Used(text),
                 Err(Some(problem)) => State::Unreadable(problem),
@@ -140,17 +145,17 @@ impl Files {
         out
     }
 
-    /// One text as the whole policy, for callers that have it already.
+    /// Takes one text as the whole policy, for callers that have read it already.
     pub fn text(path: &str, text: &str) -> Self {
         let mut out = Self::default();
         out.push(path.into(), Tier::Main, State::Used(text.into()));
         out
     }
 
-    /// Reads and merges them.
+    /// Parses the files and merges them into one policy.
     ///
     /// # Errors
-    /// Everything wrong in any of them, in the order of files and lines.
+    /// All problems in all files, in the order of files and lines.
     pub fn policy(&self) -> Result<Policy, PolicyErrors> {
         let mut problems = self.problems.clone();
         let mut fragments = Vec::new();
@@ -182,7 +187,7 @@ impl Files {
         }
     }
 
-    /// Notes when a file or folder, and the target of a link, was changed last.
+    /// Takes the last change of a path, and of the target of a link, into [`Files::changed_at`].
     fn note_change(&mut self, path: &Path) {
         let found = [fs::symlink_metadata(path), fs::metadata(path)];
         for meta in found.iter().flatten() {
@@ -208,15 +213,15 @@ impl Files {
         self.files.push(PolicyFile { path, tier, state });
     }
 
-    /// A file that was deleted since its folder was read is no file.
+    /// Adds a file; `None`: it was deleted since its folder was read, and is left out.
     fn extend(&mut self, path: String, tier: Tier, state: Option<State>) {
         if let Some(state) = state {
             self.push(path, tier, state);
         }
     }
 
-    /// The `*.toml` names in a folder, sorted; hidden ones (editors' and package managers' spare
-    /// copies) do not count.
+    /// Returns the names `*.toml` in a folder, sorted. Hidden files are left out: editors and
+    /// package managers leave their spare copies under such names.
     fn folder(&mut self, root: &Path, folder: &str) -> BTreeMap<String, ()> {
         let mut names = BTreeMap::new();
         let entries = match fs::read_dir(below(root, folder)) {
@@ -249,12 +254,12 @@ impl Files {
     }
 }
 
-/// A path of the host below a root.
+/// Returns a path of the host below a root.
 fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// The state of a file that is on disk; `None` where there is none.
+/// Reads a file into its state; `None` where there is no file.
 fn read(root: &Path, path: &str) -> Option<State> {
     let target = match target(root, path) {
         Ok(target) => target,
@@ -266,7 +271,7 @@ fn read(root: &Path, path: &str) -> Option<State> {
     match file_text(&root.join(target.strip_prefix("/").unwrap_or(&target)), path) {
         Ok(text) => Some(State::Used(text)),
         Err(Some(problem)) => Some(State::Unreadable(problem)),
-        // A link is there, what it points to is not.
+        // The link exists, its target does not.
         Err(None) if target != Path::new(path) => Some(State::Unreadable(
             Problem::file(
                 path,
@@ -278,8 +283,7 @@ fn read(root: &Path, path: &str) -> Option<State> {
     }
 }
 
-/// Where a path leads on the host once links in its last part are followed, as if the root were
-/// `/`.
+/// Follows links in the last part of a path, as if the root were `/`.
 fn target(root: &Path, path: &str) -> Result<PathBuf, Problem> {
     let mut path_now = PathBuf::from(path);
     for _ in 0..MOST_LINKS {
@@ -295,7 +299,7 @@ fn target(root: &Path, path: &str) -> Result<PathBuf, Problem> {
     Err(Problem::file(path, "too many symbolic links in a row").next("mend the link"))
 }
 
-/// `..` and `.` taken out; `..` above the root stays at the root.
+/// Takes `..` and `.` out of a path; `..` above the root stays at the root.
 fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {
@@ -310,14 +314,14 @@ fn normal(path: &Path) -> PathBuf {
     out
 }
 
-/// A regular file's text; `Err(None)` where there is no file.
+/// Reads a regular file's text; `Err(None)` where there is no file.
 fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
     let kind = match fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(None),
         Err(error) => return Err(Some(unreadable(shown, &error))),
     };
-    // Looked at before it is opened: opening a FIFO waits for a writer.
+    // The kind is checked before the file is opened: opening a FIFO waits for a writer.
     if !kind.is_file() {
         let what = if kind.is_dir() {
             "a folder"
@@ -340,7 +344,7 @@ fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
         let source = std::sync::Arc::new(crate::policy::source::Source::new(shown, &text));
-        // The good part is the same in both texts, but for a byte order mark that was taken off.
+        // Both texts are equal up to the bad byte, except that a byte order mark was taken off one.
         let good = good
             - if text.starts_with('\u{feff}') {
                 3.min(good)

@@ -1,5 +1,5 @@
-//! Several files to one policy: settings key by key, later files over earlier ones; what only shows
-//! across files.
+//! Merger of several policy files into one policy: settings key by key, later files over earlier
+//! ones, and the checks that need all files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,28 +19,28 @@ use crate::types::digest;
 use crate::types::ids::{KiB, VcpuId};
 use crate::types::idset::VcpuSet;
 
-/// Where a file stands in the order of precedence.
+/// Position of a file in the order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
-    /// `/usr/lib/virtfit/policy.d`: its settings first, its rules last.
+    /// File of `/usr/lib/virtfit/policy.d`: settings first, rules last.
     Vendor,
     /// `/etc/virtfit/policy.toml`, or a file of `--policy`.
     Main,
-    /// `/etc/virtfit/policy.d`.
+    /// File of `/etc/virtfit/policy.d`.
     DropIn,
 }
 
-/// Where a value comes from.
+/// Source of a value.
 #[derive(Debug, Clone)]
 pub enum Origin {
-    /// No file says it.
+    /// Built-in value that no file gives.
     BuiltIn,
-    /// This place in a file.
+    /// Place in a file.
     File(Place),
 }
 
 impl fmt::Display for Origin {
-    /// `built-in` or `file:line`.
+    /// Writes `built-in` or `file:line`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
@@ -49,37 +49,38 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A profile as given: what it says itself.
+/// Profile before inheritance: the keys that files, or the built-in table, give it directly.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// Where it is first named.
+    /// Place of the first file that names the profile, or built-in.
     pub origin: Origin,
-    /// Files that give keys of it, by the places of their sections.
+    /// Headers of all sections that files have for the profile.
     pub sections: Vec<Place>,
     /// Canonical name of the profile that the other keys come from; `None` for `fit` alone.
     pub inherits: Option<(String, Origin)>,
-    /// Its own keys.
+    /// Keys given directly, each with its source.
     pub keys: BTreeMap<&'static str, (Scalar, Origin)>,
 }
 
-/// Where everything in a policy comes from.
+/// Sources of all values of a policy.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
-    /// Keys of `[host]` that a file gives.
+    /// Places of the `[host]` keys that a file gives.
     pub host: BTreeMap<&'static str, Place>,
-    /// Page sizes of `reserved_hugepages`.
+    /// Places of the page sizes in `reserved_hugepages`.
     pub reserved_hugepages: BTreeMap<KiB, Place>,
-    /// Every profile.
+    /// All profiles before inheritance, by name.
     pub profiles: BTreeMap<String, Draft>,
 }
 
-/// Merges files given in their order of settings (vendor, main, drop-ins, each by name).
+/// Merges files given in the order in which their settings are applied (vendor, main, drop-ins,
+/// each by name).
 ///
 /// # Errors
-/// Everything that is wrong between files; a `problems` that is not empty already fails the merge,
-/// too.
+/// All problems that only several files together show, after `problems`, those of the files
+/// themselves. A `problems` that is not empty fails the merge by itself.
 pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<Policy, Vec<Problem>> {
-    // Where a file could not be read at all, what it defines is not known and cannot be missed.
+    // A file that could not be read may define profiles, so a missing profile is not reported then.
     let all_known = !files.iter().any(|(_, fragment)| fragment.broken);
     let (host, mut origins) = merge_host(files);
     checks::overlaps(&host, &origins, &mut problems);
@@ -111,7 +112,8 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
     })
 }
 
-/// What a name stands for: a profile of that name, else what it is an alias of.
+/// Returns the profile a name stands for: the profile of that name, or else the target of the
+/// alias.
 pub fn canonical<'a, T>(name: &'a str, profiles: &BTreeMap<String, T>) -> Option<&'a str> {
     if profiles.contains_key(name) {
         return Some(name);
@@ -123,7 +125,7 @@ pub fn canonical<'a, T>(name: &'a str, profiles: &BTreeMap<String, T>) -> Option
     target.filter(|target| profiles.contains_key(*target))
 }
 
-/// Every name a profile may be called by.
+/// Lists all names and aliases by which a profile can be given.
 pub fn names<T>(profiles: &BTreeMap<String, T>) -> impl Iterator<Item = &str> {
     profiles
         .keys()
@@ -146,7 +148,7 @@ fn merge_host(files: &[(Tier, Fragment)]) -> (HostPolicy, Origins) {
             origins.reserved_hugepages.insert(*size, place.clone());
         }
     }
-    // "2M" = 0 takes an earlier file's reservation back.
+    // `"2M" = 0` takes back the reservation of an earlier file.
     host.reserved_hugepages.retain(|_, count| *count > 0);
     (host, origins)
 }
@@ -199,8 +201,8 @@ fn amend(draft: &mut Draft, given: &ProfileFragment) {
     }
 }
 
-/// Brings every `inherits` to its canonical name; unknown ones become problems and inherit the
-/// base.
+/// Resolves every `inherits` to its canonical name. An unknown parent becomes a problem, and the
+/// profile inherits the base.
 fn parents(drafts: &mut BTreeMap<String, Draft>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let known: BTreeMap<String, ()> = drafts.keys().map(|name| (name.clone(), ())).collect();
@@ -225,7 +227,7 @@ fn parents(drafts: &mut BTreeMap<String, Draft>) -> Vec<Problem> {
     problems
 }
 
-/// Profiles that `requests` names and nothing defines.
+/// Reports profiles that `requests` names and no file defines.
 fn unknown_requests(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {
     let (Requests::Named(names), Some(place)) = (&host.requests, origins.host.get("requests")) else {
         return;
@@ -251,8 +253,8 @@ fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<Strin
     problem
 }
 
-/// The profiles a profile's keys come from, itself first. Ends at the base, or where a circle
-/// closes.
+/// Returns a profile and the profiles it inherits from, itself first. The list ends at the base, or
+/// where a circle closes.
 pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a str, &'a Draft)> {
     let mut out = Vec::new();
     let mut next = Some(name);
@@ -266,7 +268,7 @@ pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a
     out
 }
 
-/// Every profile with all its keys; those whose parents go in a circle are left out.
+/// Resolves all profiles to complete settings; profiles that inherit in a circle are left out.
 fn resolve_all(drafts: &BTreeMap<String, Draft>) -> BTreeMap<String, Profile> {
     let mut done: BTreeMap<String, Profile> = BTreeMap::new();
     let mut endless: BTreeSet<&str> = BTreeSet::new();
@@ -287,7 +289,7 @@ fn resolve_all(drafts: &BTreeMap<String, Draft>) -> BTreeMap<String, Profile> {
             endless.extend(on_path);
             continue;
         }
-        // From the parent that is known down to where the walk began.
+        // The walk went from child to parent; profiles are resolved from parent to child.
         for (name, draft) in path.into_iter().rev() {
             let parent = draft.inherits.as_ref().and_then(|(parent, _)| done.get(parent));
             let profile = resolve(name, draft, parent.cloned().unwrap_or_default());
@@ -297,9 +299,9 @@ fn resolve_all(drafts: &BTreeMap<String, Draft>) -> BTreeMap<String, Profile> {
     done
 }
 
-/// A profile from its parent and its own keys. The description is its own: what describes its
-/// parent does not describe it. A profile that leaves the guest alone has the defaults, as none of
-/// them has an effect.
+/// Resolves one profile from its parent and its own keys. A description is not inherited, since the
+/// parent's does not describe the child. A profile that leaves the guest alone has the defaults, as
+/// none of its keys has an effect.
 fn resolve(name: &str, draft: &Draft, parent: Profile) -> Profile {
     let off = parent.off || name == OFF;
     let mut profile = Profile {
@@ -310,7 +312,7 @@ fn resolve(name: &str, draft: &Draft, parent: Profile) -> Profile {
     };
     for (path, (value, _)) in &draft.keys {
         if let Some(key) = keys::find(PROFILE, path).filter(|_| !off || *path == "description") {
-            // Every value here went through this very function when it was read.
+            // All values passed this function when they were read, so none can fail here.
             let _ = (key.set)(&mut profile, value);
         }
     }
@@ -346,8 +348,8 @@ fn rules(
     out
 }
 
-/// One text for policies that mean the same: comments, files, order of keys, descriptions and forms
-/// of a value leave no trace in it; the order of rules does.
+/// Writes a policy in canonical form, for its digest. Comments, files, the order of keys,
+/// descriptions and spellings of a value have no part in it; the order of rules has.
 fn meaning(host: &HostPolicy, profiles: &BTreeMap<String, Profile>, rules: &[Rule]) -> String {
     let mut out = String::new();
     for key in HOST {
@@ -376,7 +378,7 @@ fn meaning(host: &HostPolicy, profiles: &BTreeMap<String, Profile>, rules: &[Rul
     out
 }
 
-/// A list over vCPUs as one over the largest guest there can be: `^0` and `1-16383` mean the same.
+/// Writes a vCPU list out for the largest guest there can be: `^0` and `1-16383` mean the same.
 fn whole(list: &str) -> String {
     if list == "all" || list.starts_with('^') {
         let all = VcpuSet::first_n(cpulist::MAX_ID + 1);

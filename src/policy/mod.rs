@@ -1,4 +1,4 @@
-//! The policy: what an administrator asks for, checked and merged. `docs/placement.md` section 1
+//! Policy: what an administrator asks for, checked and merged. `docs/placement.md`, section 1,
 //! explains its terms, `docs/policy.md` has every key.
 
 mod access;
@@ -40,27 +40,28 @@ pub use rule::Rule;
 pub use select::{Selection, UnknownProfile};
 pub use source::PolicyErrors;
 
-/// A checked and merged policy.
+/// Policy of a host, checked and merged.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// `[host]`.
+    /// Settings of `[host]`.
     pub host: HostPolicy,
-    /// Every profile with all its keys, by canonical name; the built-in ones, too.
+    /// All profiles with all their keys, by canonical name, including the built-in ones.
     pub profiles: BTreeMap<String, Profile>,
-    /// In the order in which they are tried.
+    /// Rules in the order in which they are tried.
     pub rules: Vec<Rule>,
-    /// 12 hex digits; equal for policies that mean the same.
+    /// Digest of 12 hex digits; equal for policies that mean the same.
     pub digest: String,
-    /// Where each value comes from.
+    /// Sources of all values.
     pub origins: merge::Origins,
-    /// Last change of the policy's files or their folders; `None`: there are none.
+    /// Time of the last change of the policy's files or their folders; `None`: there are none.
     pub changed_at: Option<SystemTime>,
-    /// Files and folders it was read from that others than root may write, for people.
+    /// Warnings, for people, about files and folders of the policy that other users than root may
+    /// write.
     pub warnings: Vec<String>,
 }
 
 impl Policy {
-    /// The policy of a host without any policy file: the built-in profiles, no rule.
+    /// Returns the policy of a host without policy files: the built-in profiles and no rule.
     pub fn builtin() -> Self {
         merge::merge(&[], Vec::new()).unwrap_or_else(|_| Self {
             host: HostPolicy::default(),
@@ -73,34 +74,35 @@ impl Policy {
         })
     }
 
-    /// The policy below a root path (`/` on a live host).
+    /// Reads the policy below a root path (`/` on a live host).
     ///
     /// # Errors
-    /// Everything wrong in any of its files.
+    /// All problems in its files.
     pub fn load(root: &Path) -> Result<Self, PolicyErrors> {
         Files::below(root).policy()
     }
 
-    /// The policy of one file, as `--policy FILE` has it: it takes the place of all folders,
-    /// built-ins stay.
+    /// Reads the policy of one file, as `--policy FILE` gives it. The file replaces all folders;
+    /// the built-in profiles stay.
     ///
     /// # Errors
-    /// As [`Policy::load`].
+    /// All problems in the file, as for [`Policy::load`].
     pub fn load_file(path: &Path) -> Result<Self, PolicyErrors> {
         Files::named(&[path]).policy()
     }
 
-    /// The policy of one text; `path` is what messages call it.
+    /// Reads the policy from one text; `path` is the name in messages.
     ///
     /// # Errors
-    /// As [`Policy::load`].
+    /// All problems in the text, as for [`Policy::load`].
     pub fn parse(text: &str, path: &str) -> Result<Self, PolicyErrors> {
         Files::text(path, text).policy()
     }
 
-    /// Returns whether the policy's last change came before `moment`. Definitions written and
-    /// guests started later follow the policy at once; `on_policy_change` rules the older ones. An
-    /// unknown moment counts as one before the change.
+    /// Returns true if the policy last changed at `moment` or before it. Definitions written and
+    /// guests started after the change follow the policy at once; `on_policy_change` governs the
+    /// older ones. An unknown moment counts as one before the change; a policy without files is
+    /// older than any moment.
     pub fn is_older_than(&self, moment: Option<SystemTime>) -> bool {
         match (self.changed_at, moment) {
             (None, _) => true,
@@ -109,65 +111,65 @@ impl Policy {
         }
     }
 
-    /// A profile by its name or alias.
+    /// Finds a profile by its name or alias.
     pub fn profile(&self, name: &str) -> Option<&Profile> {
         merge::canonical(name, &self.profiles).and_then(|name| self.profiles.get(name))
     }
 }
 
-/// `housekeeping` and `shared`: a list, whole cores a node, or decided by virtfit.
+/// Form of a CPU set in `[host]`: decided by virtfit, whole cores of each node, or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetRule {
-    /// Decided from the host.
+    /// Decided from the host (`"auto"`).
     Auto,
-    /// So many whole cores of each node.
+    /// Number of whole cores of each node.
     CoresPerNode(u32),
     /// These CPUs; empty for `"none"`.
     Cpus(CpuSet),
 }
 
-/// `reserved_memory`.
+/// Memory of each node that guests do not get (`reserved_memory`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservedMemory {
     /// max(1 GiB, 5 %) of each node.
     Auto,
-    /// So much of each node.
+    /// This size on each node.
     At(crate::types::ids::KiB),
 }
 
-/// `strategy`.
+/// Order in which nodes are filled (`strategy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// Fill a node before the next.
+    /// One node is filled before the next.
     Pack,
-    /// Spread over nodes.
+    /// Guests are spread over the nodes.
     Spread,
 }
 
-/// `[host]`.
+/// Settings of `[host]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPolicy {
-    /// `housekeeping`.
+    /// CPUs for the host, emulator threads and iothreads (`housekeeping`).
     pub housekeeping: SetRule,
-    /// `dedicated`: `Auto` or `Cpus`, never `CoresPerNode`.
+    /// CPUs handed out to one vCPU alone (`dedicated`): `Auto` or `Cpus`, never `CoresPerNode`.
     pub dedicated: SetRule,
-    /// `shared`.
+    /// CPUs for floating threads (`shared`).
     pub shared: SetRule,
-    /// `share_cores`.
+    /// True if two guests may have CPUs of one core (`share_cores`).
     pub share_cores: bool,
-    /// `reserved_memory`.
+    /// Memory of each node that guests do not get (`reserved_memory`).
     pub reserved_memory: ReservedMemory,
-    /// `reserved_hugepages`: pages a node, by page size.
+    /// Huge pages of each node that guests do not get, by page size (`reserved_hugepages`).
     pub reserved_hugepages: BTreeMap<crate::types::ids::KiB, u64>,
-    /// `strategy`.
+    /// Order in which nodes are filled (`strategy`).
     pub strategy: Strategy,
-    /// `unmanaged = "confine"`.
+    /// True if guests that no rule matches are kept off held CPUs (`unmanaged = "confine"`).
     pub confine_unmanaged: bool,
-    /// `requests`.
+    /// Profiles a guest may ask for in its own XML (`requests`).
     pub requests: Requests,
-    /// `mode = "observe"`.
+    /// True if decisions are only logged (`mode = "observe"`).
     pub observe: bool,
-    /// `on_policy_change = "apply"`.
+    /// True if a changed policy applies to what was there before it (`on_policy_change = "apply"`).
     pub apply_policy_change: bool,
 }
 

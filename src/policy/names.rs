@@ -1,4 +1,4 @@
-//! How the policy spells each choice: one table an enum, read in both directions.
+//! Words of the policy for each choice: one table for each enum, read in both directions.
 
 use crate::policy::Strategy;
 use crate::policy::profile::{
@@ -6,12 +6,12 @@ use crate::policy::profile::{
     Scheduler, Smt, TopologyRule,
 };
 
-/// A value that is one of a few words.
+/// Setting whose value is one of a few words.
 pub trait Named: Copy + PartialEq + 'static {
-    /// Each word with what it stands for, in the order messages name them.
+    /// Words with their values, in the order in which messages list them.
     const NAMES: &'static [(&'static str, Self)];
 
-    /// What a word stands for.
+    /// Returns the value of a word.
     fn from_name(name: &str) -> Option<Self> {
         Self::NAMES
             .iter()
@@ -19,7 +19,7 @@ pub trait Named: Copy + PartialEq + 'static {
             .map(|(_, value)| *value)
     }
 
-    /// The word for a value.
+    /// Returns the word for a value.
     fn name(self) -> &'static str {
         Self::NAMES
             .iter()

@@ -1,4 +1,4 @@
-//! A profile's settings, checked and complete: what engine and CLI see of the policy.
+//! Settings of a profile, checked and complete, as the engine and the commands see them.
 
 pub use crate::types::cpu_mode::CpuMode;
 use crate::types::cpulist;
@@ -7,139 +7,139 @@ use crate::types::ids::KiB;
 use crate::types::idset::VcpuSet;
 pub use crate::types::on_no_fit::OnNoFit;
 
-/// Where vCPUs go (`cpus`).
+/// Kind of CPUs for vCPUs (`cpus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cpus {
-    /// Each vCPU gets one CPU of its own.
+    /// One dedicated CPU for each vCPU.
     Dedicated,
-    /// All float on the shared set.
+    /// All vCPUs float on the shared CPUs.
     Shared,
-    /// Some dedicated, the others float.
+    /// Some vCPUs are dedicated, the others float.
     Mixed,
-    /// vCPU pins are left alone.
+    /// Pins of vCPUs stay as they are.
     Keep,
 }
 
-/// What siblings are used for (`smt`).
+/// Use of a core's threads (`smt`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Smt {
-    /// Whole cores where the guest's shape allows.
+    /// Whole cores where the guest's vCPUs can be divided into them.
     Prefer,
-    /// Whole cores or no fit.
+    /// Whole cores, or no fit.
     Require,
-    /// One vCPU a core, siblings withheld.
+    /// One vCPU on each core, the other threads withheld.
     Isolate,
 }
 
-/// What topology the guest is shown (`topology`).
+/// Topology that the guest sees (`topology`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopologyRule {
-    /// Mirrors the CPUs chosen.
+    /// Mirrors the chosen CPUs.
     Match,
     /// All vCPUs as cores.
     Cores,
-    /// Left as it is.
+    /// Stays as it is.
     Keep,
 }
 
-/// Guest NUMA (`numa`).
+/// Guest cells and memory binding (`numa`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numa {
-    /// Guest cells, each on a host node.
+    /// Each guest cell on a host node of its own.
     Match,
-    /// Cells stay as they are, the guest is placed as one.
+    /// Cells stay as they are, and the guest is placed as one.
     Keep,
     /// No memory binding.
     Off,
 }
 
-/// `max_nodes`.
+/// Limit of host nodes for a guest without cells (`max_nodes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxNodes {
-    /// 1 when the guest fits an empty node, else the fewest that can.
+    /// One node where the guest would fit one node of an empty host, else the fewest on which an
+    /// empty host could run it.
     Auto,
-    /// At most so many, at least 1.
+    /// This number of nodes, at least 1.
     At(u32),
 }
 
-/// `hugepages`.
+/// Page size of the guest's memory (`hugepages`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hugepages {
-    /// None.
+    /// Small pages.
     Off,
-    /// The largest that fits, small pages if none does.
+    /// Largest huge page size that fits, or small pages if none does.
     Any,
-    /// The largest huge page size that fits, or no fit.
+    /// Largest huge page size that fits, or no fit.
     Large,
-    /// Small pages are a requirement: like off, but an existing hand-written huge page setting is
-    /// no fit under override.
+    /// Small pages; to the engine no different from [`Hugepages::Off`].
     Small,
-    /// This size, or no fit.
+    /// This huge page size, or no fit.
     Size(KiB),
 }
 
-/// `memory_mode`.
+/// Binding of the guest's memory to host nodes (`memory_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryMode {
     /// Strict with huge pages, preferred without.
     Auto,
-    /// `strict`.
+    /// libvirt's mode `strict`.
     Strict,
-    /// `preferred`.
+    /// libvirt's mode `preferred`.
     Preferred,
-    /// `restrictive`.
+    /// libvirt's mode `restrictive`.
     Restrictive,
-    /// Nothing is written.
+    /// No binding is written.
     Off,
 }
 
-/// Where emulator threads go (`emulator`).
+/// CPUs of emulator threads (`emulator`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emulator {
     /// Housekeeping CPUs of the guest's nodes.
     Housekeeping,
     /// One more dedicated CPU.
     Isolate,
-    /// The guest's own CPUs less real-time ones.
+    /// CPUs of the guest's vCPUs, without those of real-time vCPUs.
     Guest,
-    /// Left alone.
+    /// Pins of emulator threads stay as they are.
     Keep,
 }
 
-/// How many iothreads (`iothreads.count`).
+/// Number of iothreads (`iothreads.count`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IothreadCount {
-    /// One a disk, no more than CPUs for them.
+    /// One for each virtio disk and virtio-scsi controller, no more than there are CPUs for them.
     Auto,
-    /// So many.
+    /// This number.
     At(u32),
-    /// Left alone.
+    /// Iothreads stay as they are.
     Keep,
 }
 
-/// Where iothreads go (`iothreads.cpus`).
+/// CPUs of iothreads (`iothreads.cpus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IothreadCpus {
     /// Housekeeping CPUs of the guest's nodes.
     Housekeeping,
-    /// One more dedicated CPU each.
+    /// One more dedicated CPU for each iothread.
     Isolate,
-    /// The guest's own CPUs less real-time ones.
+    /// CPUs of the guest's vCPUs, without those of real-time vCPUs.
     Guest,
 }
 
-/// One of the disk keys: a fixed value, decided by virtfit, or left alone.
+/// Value of one disk key: decided by virtfit, left alone, or fixed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskRule {
-    /// Decided by the disk's kind (cache, io only).
+    /// Decided by the kind of the disk (`cache` and `io` only).
     Auto,
-    /// Left alone.
+    /// Stays as it is.
     Keep,
-    /// This value (`none`, `native`, `ignore`, `4`, …).
+    /// Fixed value (`none`, `native`, `ignore`, `4`, …).
     Value(String),
 }
 
-/// `disk = { … }`.
+/// Settings of all disks (`disk`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskRules {
     /// `driver@cache`: auto | keep | none | writeback | writethrough | directsync | unsafe.
@@ -152,16 +152,17 @@ pub struct DiskRules {
     pub queues: DiskRule,
 }
 
-/// A list over the guest's vCPUs that is resolved when the guest is known: `""`, `"all"`, `"0,2"`,
+/// List of the guest's vCPUs that is resolved when the guest is known: `""`, `"all"`, `"0,2"`,
 /// `"^0"`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VcpuList(pub String);
 
 impl VcpuList {
-    /// The vCPUs meant for a guest with `count` of them; those it does not have are dropped.
+    /// Returns the vCPUs of the list for a guest with `count` of them; vCPUs the guest does not
+    /// have are dropped.
     ///
     /// # Errors
-    /// The list does not parse.
+    /// The list is malformed.
     pub fn resolve(&self, count: u32) -> Result<VcpuSet, CpulistError> {
         let all = VcpuSet::first_n(count);
         match self.0.trim() {
@@ -172,27 +173,27 @@ impl VcpuList {
     }
 }
 
-/// `realtime.scheduler`.
+/// Scheduling class of real-time vCPUs (`realtime.scheduler`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheduler {
-    /// SCHED_FIFO.
+    /// `SCHED_FIFO`.
     Fifo,
-    /// SCHED_RR.
+    /// `SCHED_RR`.
     Rr,
 }
 
-/// `realtime = { … }`.
+/// Real-time scheduling of vCPUs (`realtime`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Realtime {
-    /// Which vCPUs; empty: off.
+    /// vCPUs with real-time scheduling; empty: none.
     pub vcpus: VcpuList,
-    /// 1 to 99.
+    /// Priority, 1 to 99.
     pub priority: u32,
     /// Scheduling class.
     pub scheduler: Scheduler,
 }
 
-/// `on`, `off` or `keep`, with `auto` where virtfit decides.
+/// Feature that is on, off or left alone, with `auto` where virtfit decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
     /// Decided by the placement.
@@ -201,105 +202,104 @@ pub enum Switch {
     On,
     /// Written as off.
     Off,
-    /// Left alone.
+    /// Stays as it is.
     Keep,
 }
 
-/// `features.tsc_deadline`: a CPU feature policy.
+/// Policy of a CPU feature (`features.tsc_deadline`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeaturePolicy {
     /// `policy='require'`.
     Require,
     /// `policy='disable'`.
     Disable,
-    /// Left alone.
+    /// Stays as it is.
     Keep,
 }
 
-/// `features.cache`: what caches the guest sees.
+/// CPU caches that the guest sees (`features.cache`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheRule {
-    /// `<cache mode='passthrough'/>` (host-passthrough only).
+    /// `<cache mode='passthrough'/>` (with `host-passthrough` only).
     Passthrough,
     /// `<cache level='3' mode='emulate'/>`.
     Emulate,
     /// `<cache mode='disable'/>`.
     Disable,
-    /// Left alone.
+    /// Stays as it is.
     Keep,
 }
 
-/// `pci_numa`.
+/// Weight of passed-through devices in the choice of nodes (`pci_numa`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PciNuma {
-    /// Nodes of passed-through devices are better.
+    /// Nodes of passed-through devices are preferred.
     Prefer,
-    /// All passed-through devices local, or no fit.
+    /// All passed-through devices on the guest's nodes, or no fit.
     Require,
-    /// Not looked at.
+    /// Devices have no weight.
     Off,
 }
 
-/// A profile with every key decided.
+/// Profile with every key decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Its name as the policy or the built-in table has it (an alias is resolved to what it stands
-    /// for).
+    /// Canonical name: an alias is resolved to its profile.
     pub name: String,
-    /// The guest is left alone altogether (`off`, `def`).
+    /// True if the guest is left alone altogether (`off`, `def`).
     pub off: bool,
-    /// For people.
+    /// Description, for people.
     pub description: String,
-    /// `cpus`.
+    /// Kind of CPUs for vCPUs (`cpus`).
     pub cpus: Cpus,
-    /// `dedicated_vcpus`, with mixed.
+    /// Dedicated vCPUs where `cpus` is `mixed` (`dedicated_vcpus`).
     pub dedicated_vcpus: VcpuList,
-    /// `smt`.
+    /// Use of a core's threads (`smt`).
     pub smt: Smt,
-    /// `topology`.
+    /// Topology that the guest sees (`topology`).
     pub topology: TopologyRule,
-    /// `numa`.
+    /// Guest cells and memory binding (`numa`).
     pub numa: Numa,
-    /// `max_nodes`.
+    /// Limit of host nodes (`max_nodes`).
     pub max_nodes: MaxNodes,
-    /// `max_llcs`; 0: any.
+    /// Limit of last-level caches; 0: none (`max_llcs`).
     pub max_llcs: u32,
-    /// `cpu_mode`.
+    /// CPU mode (`cpu_mode`).
     pub cpu_mode: CpuMode,
-    /// `hugepages`.
+    /// Page size of the guest's memory (`hugepages`).
     pub hugepages: Hugepages,
-    /// `memory_mode`.
+    /// Binding of memory to host nodes (`memory_mode`).
     pub memory_mode: MemoryMode,
-    /// `locked`.
+    /// True if the guest's memory is locked (`locked`).
     pub locked: bool,
-    /// `emulator`.
+    /// CPUs of emulator threads (`emulator`).
     pub emulator: Emulator,
-    /// `iothreads.count`.
+    /// Number of iothreads (`iothreads.count`).
     pub iothread_count: IothreadCount,
-    /// `iothreads.cpus`.
+    /// CPUs of iothreads (`iothreads.cpus`).
     pub iothread_cpus: IothreadCpus,
-    /// `disk`.
+    /// Settings of all disks (`disk`).
     pub disk: DiskRules,
-    /// `realtime`.
+    /// Real-time scheduling (`realtime`).
     pub realtime: Realtime,
-    /// `kvm.hint_dedicated`.
+    /// KVM's `hint-dedicated` (`kvm.hint_dedicated`).
     pub hint_dedicated: Switch,
-    /// `kvm.poll_control`.
+    /// KVM's `poll-control` (`kvm.poll_control`).
     pub poll_control: Switch,
-    /// `features.pmu`.
+    /// Virtual PMU (`features.pmu`).
     pub pmu: Switch,
-    /// `features.tsc_deadline`.
+    /// CPU feature `tsc-deadline` (`features.tsc_deadline`).
     pub tsc_deadline: FeaturePolicy,
-    /// `features.cache`.
+    /// CPU caches that the guest sees (`features.cache`).
     pub cache: CacheRule,
-    /// `devices.memballoon`: true = `none`, false = keep.
+    /// True if the memory balloon is taken out (`devices.memballoon = "none"`).
     pub no_memballoon: bool,
-    /// `pci_numa`.
+    /// Weight of passed-through devices (`pci_numa`).
     pub pci_numa: PciNuma,
-    /// `guest_visible = "keep"`.
+    /// True if nothing the guest can see is changed (`guest_visible = "keep"`).
     pub keep_guest_visible: bool,
-    /// `on_no_fit`.
+    /// Decision where nothing fits (`on_no_fit`).
     pub on_no_fit: OnNoFit,
-    /// `on_existing = "override"`.
+    /// True if settings of an administrator are replaced (`on_existing = "override"`).
     pub override_existing: bool,
 }

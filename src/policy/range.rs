@@ -1,9 +1,9 @@
-//! Ranges of numbers in a rule: `4`, `2-8`, `8-`, `-8`; sizes likewise: `4G-8G`.
+//! Ranges in a rule: counts (`4`, `2-8`, `8-`, `-8`) and sizes (`4G-8G`).
 
 use crate::policy::value::{Fault, size, size_text};
 use crate::types::ids::KiB;
 
-/// From a least to a most, both included, either of them open.
+/// Range of counts or KiB, both ends included; either end may be open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     least: u64,
@@ -11,7 +11,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// Whether the number is in it.
+    /// Returns true if the number is in the range.
     pub fn contains(&self, number: u64) -> bool {
         self.least <= number && self.most.is_none_or(|most| number <= most)
     }
@@ -19,7 +19,7 @@ impl Range {
     /// Reads a range of counts.
     ///
     /// # Errors
-    /// Anything but the forms above, and a range that runs backwards.
+    /// A text in none of the forms above, or a range that runs backwards.
     pub fn counts(text: &str) -> Result<Self, Fault> {
         read(text, |word| {
             let digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
@@ -34,17 +34,17 @@ impl Range {
     /// Reads a range of sizes, kept in KiB.
     ///
     /// # Errors
-    /// As [`Range::counts`], and a size without its unit.
+    /// The errors of [`Range::counts`], or a size without its unit.
     pub fn sizes(text: &str) -> Result<Self, Fault> {
         read(text, |word| size(word).map(|size| size.0))
     }
 
-    /// A range of counts in its one form.
+    /// Writes a range of counts in canonical form.
     pub fn counts_text(&self) -> String {
         self.text(|number| number.to_string())
     }
 
-    /// A range of sizes in its one form.
+    /// Writes a range of sizes in canonical form.
     pub fn sizes_text(&self) -> String {
         self.text(|kib| size_text(KiB(kib)))
     }

@@ -1,4 +1,4 @@
-//! Reading one section of a policy file: keys to checked values, everything wrong to problems.
+//! Reader of one section of a policy file: keys to checked values, everything wrong to problems.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,28 +13,28 @@ use crate::policy::source::{Place, Problem, Source, printable};
 use crate::policy::suggest::{did_you_mean, nearest};
 use crate::policy::value::{Fault, Scalar};
 
-/// What messages call a rule.
+/// Name of a rule in messages.
 pub const RULE: &str = "[[rule]]";
 
-/// A value that a file gives, in its one form, and where.
+/// Value that a file gives, in canonical form, with its place.
 #[derive(Debug, Clone)]
 pub struct Given {
-    /// The value; the key's `set` takes it.
+    /// Value that the key's `set` accepts.
     pub value: Scalar,
-    /// Where it stands.
+    /// Place of the value.
     pub place: Place,
 }
 
-/// Reads one file's sections and gathers what is wrong.
+/// Reader of one file's sections that collects the problems.
 pub struct Reader {
-    /// The file.
+    /// File that is read.
     pub source: Arc<Source>,
-    /// What is wrong so far.
+    /// Problems found so far.
     pub problems: Vec<Problem>,
 }
 
 impl Reader {
-    /// Nothing wrong yet.
+    /// Starts without problems.
     pub fn new(source: Arc<Source>) -> Self {
         Self {
             source,
@@ -42,17 +42,17 @@ impl Reader {
         }
     }
 
-    /// A place by its span; the file's begin where TOML does not tell.
+    /// Returns the place of a span; the beginning of the file where TOML gives no span.
     pub fn place(&self, span: Option<Range<usize>>) -> Place {
         Place::new(&self.source, span.unwrap_or(0..0))
     }
 
-    /// Where a key stands in its table.
+    /// Returns the place of a key in its table.
     pub fn key_place(&self, table: &dyn TableLike, name: &str) -> Place {
         self.place(table.key(name).and_then(toml_edit::Key::span))
     }
 
-    /// Where a value stands; the key where a dotted table has no place of its own.
+    /// Returns the place of a value; the key's where a dotted table has no place of its own.
     pub fn value_place(&self, table: &dyn TableLike, name: &str, item: &Item) -> Place {
         match item.span() {
             Some(span) => self.place(Some(span)),
@@ -60,7 +60,7 @@ impl Reader {
         }
     }
 
-    /// A value as the file has it, for a message.
+    /// Returns a value as the file spells it, cut to one line of 48 characters, for a message.
     pub fn raw(&self, item: &Item) -> String {
         let text = item
             .span()
@@ -78,13 +78,13 @@ impl Reader {
         }
     }
 
-    /// Puts a key's refused value on record.
+    /// Reports a value that its key does not accept.
     pub fn refuse(&mut self, name: &str, item: &Item, fault: &Fault, expected: &str, fallback: Place) {
         let raw = self.raw(item);
         let place = match (item.span(), fault.offset, item.as_str()) {
             (Some(span), Some(offset), Some(text)) => {
-                // Only where the string stands in the file as it is, without escapes, is the offset
-                // one in the file.
+                // The offset counts in the string. It is one in the file only where the string
+                // stands there without escapes.
                 let plain = span.end.saturating_sub(span.start) == text.len() + 2;
                 let start = span.start + 1 + offset;
                 let inside = plain && start < span.end && self.source.text().is_char_boundary(start);
@@ -111,7 +111,7 @@ impl Reader {
         });
     }
 
-    /// The entries of a table, or a problem that says what was expected.
+    /// Returns the entries of a table, or reports that a table was expected.
     pub fn table<'a>(
         &mut self,
         owner: &dyn TableLike,
@@ -129,7 +129,7 @@ impl Reader {
         table
     }
 
-    /// A string, or a problem.
+    /// Returns a string, or reports that one was expected.
     pub fn string(
         &mut self,
         owner: &dyn TableLike,
@@ -147,7 +147,7 @@ impl Reader {
         }
     }
 
-    /// Puts a key that does not exist here on record: reserved, misplaced, misspelt or unknown.
+    /// Reports a key that does not exist in its section: reserved, misplaced, misspelt or unknown.
     pub fn unknown(&mut self, table: &dyn TableLike, name: &str, section: &str, known: &[&str]) {
         let place = self.key_place(table, name);
         let shown = printable(name);
@@ -177,7 +177,7 @@ impl Reader {
         self.problems.push(problem);
     }
 
-    /// Reads the keys of a section; `own` are those the caller reads itself.
+    /// Reads the keys of a section, except `own`, which the caller reads.
     pub fn keys<T: Default>(
         &mut self,
         table: &dyn TableLike,
@@ -243,7 +243,7 @@ impl Reader {
     }
 }
 
-/// A plain value; `None` for tables, fractions, dates and lists of anything but strings.
+/// Returns a plain value; `None` for tables, fractions, dates and lists of anything but strings.
 pub fn scalar(item: &Item) -> Option<Scalar> {
     match item.as_value()? {
         Value::String(text) => Some(Scalar::Text(text.value().clone())),
@@ -257,7 +257,7 @@ pub fn scalar(item: &Item) -> Option<Scalar> {
     }
 }
 
-/// Where a key that stands in the wrong place belongs.
+/// Names the section to which a misplaced key belongs.
 fn home_of(name: &str, section: &str) -> Option<String> {
     if section == RULE && MATCH_KEYS.contains(&name) {
         return Some("its 'match'".into());

@@ -1,9 +1,9 @@
-//! Which profiles a guest may ask for in its own XML (`requests`).
+//! Permission for the profile that a guest asks for in its own XML (`requests`).
 //!
-//! Whoever writes a guest's XML is not trusted. So the default, `"safe"`, grants a request only if
+//! The writer of a guest's XML is not trusted. So the default, `"safe"`, grants a request only if
 //! the profile takes no more from the host and from other guests than the profile that the rules
-//! give this guest. Where no rule matches, the rules give nothing: the guest may ask for what takes
-//! nothing (`local` does, `fit` does not).
+//! give this guest. Where no rule matches, the rules give nothing: the guest may ask for a profile
+//! that takes nothing (`local` is one, `fit` is not).
 
 use std::collections::BTreeSet;
 
@@ -12,24 +12,24 @@ use crate::policy::builtin::OFF;
 use crate::policy::profile::{Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, OnNoFit, Profile, Smt};
 use crate::policy::source::printable;
 
-/// `requests`.
+/// Profiles that guests may ask for (`requests`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requests {
-    /// Profiles that take no more than the one the rules give.
+    /// Profiles that take no more than the profile the rules give.
     Safe,
     /// Any profile.
     All,
-    /// Only `off`.
+    /// Profiles that leave the guest alone, such as `off`.
     None,
-    /// These profiles, whatever the rules give; never empty. Aliases count as what they stand for.
+    /// These profiles, whatever the rules give; never empty. An alias counts as its profile.
     Named(BTreeSet<String>),
 }
 
-/// Decides on a request for `asked` by a guest to which the rules give `ruled`; `None`: no rule
-/// matches.
+/// Decides on a request for the profile `asked` by a guest to which the rules give `ruled` (`None`:
+/// no rule matches). A profile that leaves the guest alone is always permitted.
 ///
 /// # Errors
-/// Why the request is not granted, as the end of a sentence.
+/// The reason why the request is not granted, as the end of a sentence.
 pub fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
     if asked.off {
         return Ok(());
@@ -48,12 +48,13 @@ pub fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Resu
     }
 }
 
-/// Permits what takes no more than the rules give.
+/// Permits a profile that takes no more than the one the rules give.
 fn safe(asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
     if ruled.is_some_and(|ruled| ruled.name == asked.name) {
         return Ok(());
     }
-    // A profile that leaves the guest alone gives it nothing either, whatever its other keys say.
+    // The other keys of a profile that leaves the guest alone have no effect: it gives the guest
+    // nothing.
     let gives = ruled.filter(|ruled| !ruled.off);
     let Some(more) = more_than(asked, gives) else {
         return Ok(());
@@ -66,14 +67,16 @@ fn safe(asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
     Err(format!("it {more}, {but} (requests = \"safe\")"))
 }
 
-/// Names the first thing that a profile takes and another, or none, does not.
+/// Names the first resource that `asked` takes and `ruled` does not.
 fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
     type Takes = fn(&Profile) -> bool;
     let realtime: Takes = |profile| !profile.realtime.vcpus.0.is_empty();
-    // Real-time threads can starve the host: never by request, but of the rule's own profile.
+    // Real-time threads can starve the host. Only the rule's own profile may give them, which
+    // `safe` has let pass already.
     if realtime(asked) {
         return Some("gives real-time scheduling");
     }
+    // Each row: a profile that takes this resource, and the words for it.
     let table: [(Takes, &'static str); 7] = [
         (dedicates_any, "gives CPUs of its own"),
         (
@@ -104,7 +107,7 @@ fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
     if let Some((_, what)) = first {
         return Some(what);
     }
-    // Both take something of one kind: how much of it may differ.
+    // Both take this resource, but `asked` may take more of it.
     let ruled = ruled?;
     let more_vcpus = match (asked.cpus, ruled.cpus) {
         (Cpus::Dedicated, Cpus::Mixed) => true,
@@ -123,7 +126,7 @@ fn dedicates_any(profile: &Profile) -> bool {
     matches!(profile.cpus, Cpus::Dedicated | Cpus::Mixed)
 }
 
-/// `true` if a count never comes to more iothreads than another.
+/// Returns true if `asked` can never give more iothreads than `ruled`.
 fn fewer(asked: IothreadCount, ruled: IothreadCount) -> bool {
     match (asked, ruled) {
         (IothreadCount::At(asked), IothreadCount::At(ruled)) => asked <= ruled,

@@ -1,4 +1,4 @@
-//! Rules: which guests a profile is for.
+//! Rules, and the conditions that say which guests a profile is for.
 
 use crate::domain::{Domain, Passthrough};
 use crate::policy::glob::Glob;
@@ -6,7 +6,7 @@ use crate::policy::range::Range;
 use crate::policy::source::Place;
 use crate::policy::value::quoted;
 
-/// The keys of `match`, in the order messages name them.
+/// Keys of `match`, in the order in which messages list them.
 pub const MATCH_KEYS: [&str; 8] = [
     "name",
     "title",
@@ -18,31 +18,31 @@ pub const MATCH_KEYS: [&str; 8] = [
     "autostart",
 ];
 
-/// `match = { … }`: all conditions given must hold; of a list one. Without any it matches every
-/// guest.
+/// Conditions of a rule (`match`): all that are given must hold; of a list, one value must. Without
+/// conditions a rule matches every guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match {
-    /// Patterns over `<name>`.
+    /// Patterns for `<name>`.
     pub name: Vec<Glob>,
-    /// Patterns over `<title>`; a guest without one has the empty title.
+    /// Patterns for `<title>`; a guest without a title has the empty one.
     pub title: Vec<Glob>,
-    /// UUIDs, lower case with dashes.
+    /// UUIDs, in lower case with dashes.
     pub uuid: Vec<String>,
-    /// Ranges of the maximum vCPU count.
+    /// Ranges for the maximum vCPU count.
     pub vcpus: Vec<Range>,
-    /// Ranges of the memory, in KiB.
+    /// Ranges for the memory, in KiB.
     pub memory: Vec<Range>,
-    /// Whether a PCI device or mdev is passed through. Interfaces from a network do not count: only
-    /// the host knows whether their network is a pool of devices.
+    /// Condition on PCI devices and mdevs passed through to the guest. Interfaces of a network do
+    /// not count: only the host knows whether their network is a pool of devices.
     pub hostdev: Option<bool>,
-    /// Patterns over the libosinfo id in `<metadata>`; a guest without one has the empty id.
+    /// Patterns for the libosinfo id in `<metadata>`; a guest without an id has the empty one.
     pub os: Vec<Glob>,
-    /// Whether it is started at host boot.
+    /// Condition on autostart at host boot.
     pub autostart: Option<bool>,
 }
 
 impl Match {
-    /// Whether a guest meets all conditions.
+    /// Returns true if a guest meets all conditions.
     pub fn matches(&self, domain: &Domain, autostart: bool) -> bool {
         let hostdev = domain
             .passthrough
@@ -58,7 +58,7 @@ impl Match {
             && self.autostart.is_none_or(|wanted| wanted == autostart)
     }
 
-    /// As TOML in its one form: `{ name = "db-*", vcpus = ["2", "8-"] }`.
+    /// Writes the conditions as TOML in canonical form: `{ name = "db-*", vcpus = ["2", "8-"] }`.
     pub fn to_toml(&self) -> String {
         let globs = |globs: &[Glob]| list(globs, |glob| glob.as_str().to_string());
         let given: Vec<String> = [
@@ -96,14 +96,14 @@ fn list<T>(values: &[T], text: impl Fn(&T) -> String) -> Option<String> {
     }
 }
 
-/// One rule.
+/// Rule of the policy.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Its conditions.
+    /// Conditions that a guest has to meet.
     pub matches: Match,
-    /// The profile's canonical name: it exists in the policy.
+    /// Canonical name of a profile that exists in the policy.
     pub profile: String,
-    /// Where it stands.
+    /// Place of the rule's header.
     pub place: Place,
 }
 

@@ -1,4 +1,4 @@
-//! Which profile a guest gets, and why.
+//! Choice of a guest's profile, with its reason.
 
 use crate::domain::Domain;
 use crate::policy::merge::names;
@@ -6,32 +6,32 @@ use crate::policy::source::printable;
 use crate::policy::suggest::did_you_mean;
 use crate::policy::{Policy, Profile, Rule, requests};
 
-/// The profile chosen for a guest.
+/// Profile chosen for a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The profile; `None` where no rule matches and nothing was asked for. `off` is a profile,
+    /// Chosen profile; `None` where no rule matches and no request was granted. `off` is a profile,
     /// too.
     pub profile: Option<Profile>,
-    /// `rule 1, /etc/virtfit/policy.toml:4` (rules count from 1 in the order they are tried), `its
-    /// own request` or `--profile`; empty without a profile.
+    /// Reason of the choice: `rule 1, /etc/virtfit/policy.toml:4` (rules count from 1 in the order
+    /// in which they are tried), `its own request` or `--profile`; empty without a profile.
     pub chosen_by: String,
-    /// A request that was not followed, and why.
+    /// Reason why the guest's request was not followed, where it was not.
     pub notes: Vec<String>,
 }
 
-/// A profile was named that the policy does not have.
+/// Error of a profile name that the policy does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no profile '{name}'{hint}; 'virtfit profile list' shows them")]
 pub struct UnknownProfile {
-    /// The name, fit for a message.
+    /// Name as it may go into a message.
     pub name: String,
     hint: String,
 }
 
-/// The profile by `--profile NAME`: beats requests and rules.
+/// Selects the profile of `--profile NAME`, which takes precedence over requests and rules.
 ///
 /// # Errors
-/// No profile or alias of that name.
+/// No profile or alias has that name.
 pub fn by_name(policy: &Policy, name: &str) -> Result<Selection, UnknownProfile> {
     match policy.profile(name) {
         Some(profile) => Ok(Selection {
@@ -43,7 +43,7 @@ pub fn by_name(policy: &Policy, name: &str) -> Result<Selection, UnknownProfile>
     }
 }
 
-/// The error of a name the policy does not have, with the nearest one.
+/// Returns the error of a name that the policy does not have, with the nearest name.
 pub fn unknown(policy: &Policy, name: &str) -> UnknownProfile {
     UnknownProfile {
         name: printable(name),
@@ -51,8 +51,8 @@ pub fn unknown(policy: &Policy, name: &str) -> UnknownProfile {
     }
 }
 
-/// The profile by the guest's own request where the policy permits it, else by the first rule that
-/// matches.
+/// Selects the profile that the guest asks for where the policy permits it, or else the profile of
+/// the first rule that matches.
 pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
     let ruled = ruled(policy, domain, autostart);
     let mut notes = Vec::new();
@@ -84,17 +84,17 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
     }
 }
 
-/// The first rule that matches a guest, with its index and profile.
+/// Returns the first rule that matches a guest, with its index and profile.
 fn ruled<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<(usize, &'a Rule, &'a Profile)> {
     let mut rules = policy.rules.iter().enumerate();
     let (index, rule) = rules.find(|(_, rule)| rule.matches.matches(domain, autostart))?;
     Some((index, rule, policy.profile(&rule.profile)?))
 }
 
-/// Whether this guest may ask for this profile.
+/// Checks that this guest may ask for this profile.
 ///
 /// # Errors
-/// Why not.
+/// The reason why it may not, as the end of a sentence.
 pub fn permitted(policy: &Policy, domain: &Domain, autostart: bool, name: &str) -> Result<(), String> {
     let ruled = ruled(policy, domain, autostart).map(|(_, _, profile)| profile);
     requested(policy, name, ruled).map(drop)
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(select(&policy, &guest("a", None), true), Selection::default());
         let asked = |name| select(&policy, &guest("a", Some(name)), true);
         assert_eq!(asked("local").profile.unwrap().name, "local");
-        // No rule gives it CPUs of its own.
+        // `fit` would give the guest dedicated CPUs, and no rule does.
         let refused = asked("pin");
         assert_eq!(refused.profile, None);
         assert!(refused.notes[0].contains("no rule"), "{refused:?}");

@@ -1,6 +1,6 @@
-//! What `virtfit profile list|show` and `virtfit policy check|show|cat` print.
+//! Output of `virtfit profile list|show` and `virtfit policy check|show|cat`.
 //!
-//! `show` prints TOML: pasted into a file it is the same policy again.
+//! `show` prints TOML that means the same policy when it is read again.
 
 use crate::policy::builtin::ALIASES;
 use crate::policy::keys::{HOST, PROFILE};
@@ -13,9 +13,11 @@ use crate::policy::value::{quoted, size_text};
 use crate::policy::{Policy, Profile};
 use crate::types::plural::counted;
 
-/// `profile list`: name, alias, parent, description; those that a file gives or changes marked,
-/// with the place.
+/// Prints `profile list`: name, alias, parent and description of each profile. Profiles that a file
+/// gives or changes are marked, with the places.
 pub fn profiles(policy: &Policy) -> String {
+    // Column widths follow the longest name within limits, so that descriptions have room on 80
+    // columns.
     let names = policy
         .profiles
         .keys()
@@ -38,6 +40,7 @@ pub fn profiles(policy: &Policy) -> String {
     );
     let indent = 2 + names + 1 + 5 + 1 + parents + 1;
     let mut marked = false;
+    // One line for each profile, and below it the sections of files that change it.
     for (name, profile) in &policy.profiles {
         let Some(draft) = policy.origins.profiles.get(name) else {
             continue;
@@ -64,8 +67,8 @@ pub fn profiles(policy: &Policy) -> String {
     out
 }
 
-/// Whether a policy file gives a profile or changes a key of it; a section without keys does
-/// neither to one that is built in.
+/// Returns true if a policy file gives a profile or changes a key of it. A section without keys
+/// does not change a built-in profile.
 fn is_changed(draft: &Draft) -> bool {
     let from_file = |origin: &Origin| matches!(origin, Origin::File(_));
     from_file(&draft.origin) || draft.keys.values().any(|(_, origin)| from_file(origin))
@@ -78,14 +81,15 @@ fn alias_of<'a>(policy: &Policy, name: &str) -> Option<&'a str> {
         .map(|(alias, _)| *alias)
 }
 
-/// `profile show NAME`: every key with its value and where that comes from, as TOML.
+/// Prints `profile show NAME`: every key with its value and its source, as TOML.
 ///
 /// # Errors
-/// No profile or alias of that name.
+/// No profile or alias has that name.
 pub fn profile(policy: &Policy, name: &str) -> Result<String, UnknownProfile> {
     let profile = policy.profile(name).ok_or_else(|| unknown(policy, name))?;
     let chain = chain(&profile.name, &policy.origins.profiles);
     let mut out = String::new();
+    // The name asked for may be an alias, and the keys of `off` have no effect: comments say so.
     if profile.name != name {
         out.push_str(&format!(
             "# '{}' is another name for '{}'\n",
@@ -96,6 +100,7 @@ pub fn profile(policy: &Policy, name: &str) -> Result<String, UnknownProfile> {
     if profile.off {
         out.push_str("# the guest is left alone; no other key has an effect\n");
     }
+    // The header and the parent come first, as in a policy file.
     let origin = chain
         .first()
         .map_or(Origin::BuiltIn, |(_, draft)| draft.origin.clone());
@@ -106,6 +111,8 @@ pub fn profile(policy: &Policy, name: &str) -> Result<String, UnknownProfile> {
             &origin.to_string(),
         ));
     }
+    // Each key with the profile that gives it; a description counts only where it is the profile's
+    // own.
     for key in PROFILE
         .iter()
         .filter(|key| !profile.off || key.path == "description")
@@ -138,10 +145,11 @@ fn header(name: &str) -> String {
     }
 }
 
-/// `policy show`: the merged policy as TOML, each value with its place; of a profile what it says
-/// itself.
+/// Prints `policy show`: the merged policy as TOML, each value with its place. Of each profile only
+/// its own keys are printed.
 pub fn policy(policy: &Policy) -> String {
     let mut out = format!("# the merged policy, digest {}\n[host]\n", policy.digest);
+    // All host keys, built-in ones included: `[host]` is printed complete.
     for key in HOST {
         let origin = policy
             .origins
@@ -162,6 +170,7 @@ pub fn policy(policy: &Policy) -> String {
         let line = format!("reserved_hugepages.{} = {count}", quoted(&size_text(*size)));
         out.push_str(&commented(&line, &origin));
     }
+    // Profiles and rules follow in their order of evaluation.
     for (name, draft) in &policy.origins.profiles {
         if let Some(profile) = policy.profiles.get(name) {
             out.push('\n');
@@ -183,7 +192,7 @@ pub fn policy(policy: &Policy) -> String {
     out
 }
 
-/// A profile's own keys; of the base all, as it has no other to take them from.
+/// Prints a profile's own keys; all keys of the base, which has no parent to take them from.
 fn own_keys(profile: &Profile, draft: &Draft) -> String {
     let mut out = commented(&header(&profile.name), &draft.origin.to_string());
     if let Some((parent, origin)) = &draft.inherits {
@@ -206,10 +215,10 @@ fn own_keys(profile: &Profile, draft: &Draft) -> String {
     out
 }
 
-/// `policy check` of files that are all right: a line for each, and what they come to.
+/// Prints `policy check` of files without errors: a line for each file, and the totals.
 ///
 /// # Errors
-/// Everything wrong in any of them; its text is what the command prints then.
+/// All problems in the files; their text is the command's output then.
 pub fn check(files: &Files) -> Result<String, PolicyErrors> {
     let policy = files.policy()?;
     let mut out = String::new();
@@ -246,13 +255,14 @@ pub fn check(files: &Files) -> Result<String, PolicyErrors> {
     Ok(out)
 }
 
-/// `policy check` with errors: the closing line below them, for a person who has scrolled.
+/// Returns the closing line of `policy check` with errors, for a reader who sees only the end of
+/// them.
 pub fn error_count(errors: &PolicyErrors) -> String {
     counted(errors.0.len(), "error")
 }
 
-/// `policy cat`: the files as they are, each below a line with its path; those that do not count
-/// are named.
+/// Prints `policy cat`: the files as they are, each below a line with its path. Files that do not
+/// count are only named.
 pub fn cat(files: &Files) -> String {
     let mut out = String::new();
     for file in &files.files {

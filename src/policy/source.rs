@@ -1,17 +1,16 @@
-//! Where a value stands: a policy file's text, a place in it, and a problem shown with its line and
-//! a caret.
+//! Places in a policy file's text, and problems shown with their line and a caret.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-/// The longest piece of a source line that a message shows, in characters.
+/// Limit of the piece of a source line that a message shows, in characters.
 const EXCERPT: usize = 70;
 
-/// How many problems are shown; a file with more is no policy.
+/// Limit of the problems that are shown; a file with more of them is hardly a policy.
 const MOST_SHOWN: usize = 500;
 
-/// One policy file: what messages call it, and its text (a byte order mark is taken off).
+/// One policy file: its name in messages, and its text without a byte order mark.
 #[derive(Debug, Default)]
 pub struct Source {
     path: String,
@@ -20,7 +19,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// A file's text under the name that messages use.
+    /// Takes a file's text under the name that messages use.
     pub fn new(path: &str, text: &str) -> Self {
         Self {
             path: printable(path),
@@ -29,12 +28,12 @@ impl Source {
         }
     }
 
-    /// What messages call it.
+    /// Returns the file's name in messages.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Its text.
+    /// Returns the file's text.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -53,7 +52,8 @@ impl Source {
         })
     }
 
-    /// Line number from 1, and the byte range of that line without its line end.
+    /// Returns the number of the line at a byte offset, from 1, and the line's byte range without
+    /// its line end.
     fn line_at(&self, offset: usize) -> (usize, Range<usize>) {
         let starts = self.line_starts();
         let number = starts.partition_point(|start| *start <= offset).max(1);
@@ -64,7 +64,7 @@ impl Source {
     }
 }
 
-/// A piece of a policy file.
+/// Piece of a policy file.
 #[derive(Debug, Clone)]
 pub struct Place {
     source: Arc<Source>,
@@ -72,7 +72,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The bytes `span` of a file; cut to what there is.
+    /// Returns the place of the bytes `span` of a file, cut to the bytes there are.
     pub fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
         let end = span.end.min(source.text.len());
         Self {
@@ -81,29 +81,29 @@ impl Place {
         }
     }
 
-    /// The file's name.
+    /// Returns the file's name in messages.
     pub fn path(&self) -> &str {
         self.source.path()
     }
 
-    /// Line, from 1.
+    /// Returns the line, from 1.
     pub fn line(&self) -> usize {
         self.source.line_at(self.span.start).0
     }
 
-    /// Column in characters, from 1.
+    /// Returns the column in characters, from 1.
     pub fn column(&self) -> usize {
         let (_, line) = self.source.line_at(self.span.start);
         let before = self.source.text.get(line.start..self.span.start);
         1 + before.map_or(0, |text| text.chars().count())
     }
 
-    /// First byte.
+    /// Returns the offset of the first byte.
     pub fn start(&self) -> usize {
         self.span.start
     }
 
-    /// The source line, cut around the place where it is long, and carets below the place.
+    /// Returns the source line, a long one cut around the place, and carets below the place.
     fn excerpt(&self) -> String {
         let (_, line) = self.source.line_at(self.span.start);
         let text = self.source.text.get(line.clone()).unwrap_or("");
@@ -112,7 +112,7 @@ impl Place {
         let marked = self.source.text.get(self.span.start.min(line.end)..span_end);
         let width = marked.map_or(0, |text| text.chars().count()).max(1);
         let total = text.chars().count();
-        // Keep the place in the window; some of what stands before it gives the reader a hold.
+        // The place stays in the window, with some of the text before it for orientation.
         let from = if total <= EXCERPT || first < EXCERPT / 2 {
             0
         } else {
@@ -136,7 +136,7 @@ impl Place {
 }
 
 impl fmt::Display for Place {
-    /// `file:line`.
+    /// Writes `file:line`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.path(), self.line())
     }
@@ -150,7 +150,7 @@ fn visible(c: char) -> char {
     }
 }
 
-/// A text as it may go into a message: control characters replaced, cut to a length a person reads.
+/// Returns a text as it may go into a message: control characters replaced, cut to 200 characters.
 pub fn printable(text: &str) -> String {
     const MOST: usize = 200;
     let mut out: String = text
@@ -164,23 +164,23 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// One thing wrong with the policy.
+/// One problem of the policy.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// The file, as messages call it.
+    /// File's name in messages.
     pub path: String,
-    /// Where in it; `None` where the file as a whole is the problem (it cannot be read, say).
+    /// Place in the file; `None` where the whole file is the problem (it cannot be read, say).
     pub place: Option<Place>,
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// A second place that has to do with it, and what that is.
+    /// Second place that is part of the problem, with its description.
     pub also: Option<Box<(String, Place)>>,
-    /// What to do next, where the message does not say it.
+    /// Advice on the next step, where the message does not imply it.
     pub next: Option<String>,
 }
 
 impl Problem {
-    /// A problem at a place.
+    /// Makes a problem at a place.
     pub fn at(place: Place, message: impl Into<String>) -> Self {
         Self {
             path: place.path().to_string(),
@@ -191,7 +191,7 @@ impl Problem {
         }
     }
 
-    /// A problem with a whole file.
+    /// Makes a problem of a whole file.
     pub fn file(path: &str, message: impl Into<String>) -> Self {
         Self {
             path: printable(path),
@@ -202,14 +202,14 @@ impl Problem {
         }
     }
 
-    /// With what to do next.
+    /// Adds advice on the next step.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 
-    /// With a second place.
+    /// Adds a second place with its description.
     #[must_use]
     pub fn also(mut self, what: impl Into<String>, place: Place) -> Self {
         self.also = Some(Box::new((what.into(), place)));
@@ -218,8 +218,8 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `file:line:column: problem`, the line, a caret line, the second place likewise, what to do
-    /// next.
+    /// Writes `file:line:column: problem`, the line, a caret line, the second place likewise, and
+    /// the advice.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             None => write!(f, "{}: {}", self.path, self.message)?,
@@ -245,8 +245,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything wrong with the policy, in the order of files and lines. Never empty. As text the
-/// first 500.
+/// All problems of the policy, in the order of files and lines; never empty. Its text has the first
+/// 500.
 #[derive(Debug, Clone)]
 pub struct PolicyErrors(pub Vec<Problem>);
 

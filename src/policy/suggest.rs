@@ -1,6 +1,6 @@
-//! "did you mean": the known word closest to what was written.
+//! "did you mean": the known word closest to the one that was written.
 
-/// The candidate nearest to `word`, if one is near enough for a slip of the fingers.
+/// Returns the candidate nearest to `word`, if it is near enough to be a typing error.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
     let length = word.chars().count();
@@ -19,7 +19,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// `; did you mean 'x'?`, or nothing.
+/// Returns `; did you mean 'x'?`, or an empty text.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(word, candidates) {
         Some(candidate) => format!("; did you mean '{candidate}'?"),
@@ -27,7 +27,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     }
 }
 
-/// Case, dashes and underscores are what people mix up without noticing.
+/// Makes words comparable: upper and lower case, dashes and underscores are easily mixed up.
 fn simple(word: &str) -> Vec<char> {
     word.chars()
         .flat_map(char::to_lowercase)
@@ -35,7 +35,7 @@ fn simple(word: &str) -> Vec<char> {
         .collect()
 }
 
-/// Edits (insert, delete, replace, swap of neighbours) from one word to the other.
+/// Counts the edits (insert, delete, replace, swap of neighbours) from one word to another.
 fn distance(a: &[char], b: &[char]) -> usize {
     let width = b.len() + 1;
     let mut before: Vec<usize> = vec![0; width];

@@ -1,10 +1,11 @@
 //! Text for people, kept to 80 columns.
 
-/// Columns where stdout is no terminal.
+/// Line width in columns, also where stdout is no terminal.
 pub const WIDTH: usize = 80;
 
-/// Breaks a text at blanks so that no line is longer than 80 columns less what stands before it;
-/// lines after the first begin with `indent` blanks. Words that are longer stay whole.
+/// Breaks a text at blanks so that no line is longer than 80 columns. Lines after the first begin
+/// with `indent` blanks; the first one stands behind as many columns. Words that are longer than a
+/// line stay whole.
 pub fn wrapped(text: &str, indent: usize) -> String {
     let mut out = String::new();
     let mut column = indent;
@@ -24,14 +25,15 @@ pub fn wrapped(text: &str, indent: usize) -> String {
     out
 }
 
-/// A line of TOML with a comment: beside it where that fits in 80 columns, else above it.
+/// Writes a line of TOML with a comment: beside the line where that fits 80 columns, else above it.
 pub fn commented(line: &str, comment: &str) -> String {
     const COLUMN: usize = 39;
     let (width, beside) = (line.chars().count(), comment.chars().count() + 3);
     if width + beside > WIDTH || line.contains('\n') {
         return format!("# {comment}\n{line}\n");
     }
-    // In line with the others where there is room, else as near to it as 80 columns let it be.
+    // Comments line up where there is room, else they come as close to the column as 80 columns
+    // allow.
     let pad = COLUMN.saturating_sub(width).min(WIDTH - width - beside);
     format!("{line}{} # {comment}\n", " ".repeat(pad))
 }

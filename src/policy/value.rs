@@ -1,4 +1,4 @@
-//! One value as TOML has it, and the readers that turn it into a setting or say what was expected.
+//! TOML values, and the readers that turn them into settings or say what was expected.
 
 use std::fmt;
 
@@ -10,28 +10,28 @@ use crate::types::cpulist;
 use crate::types::ids::{KiB, VcpuId};
 use crate::types::idset::VcpuSet;
 
-/// A plain TOML value.
+/// Plain TOML value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scalar {
-    /// A string.
+    /// String.
     Text(String),
-    /// true or false.
+    /// Boolean.
     Bool(bool),
-    /// A whole number.
+    /// Integer.
     Int(i64),
-    /// Strings, in their order.
+    /// List of strings, in file order.
     List(Vec<String>),
 }
 
 impl Scalar {
-    /// A string value.
+    /// Makes a string value.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 }
 
 impl fmt::Display for Scalar {
-    /// As TOML that reads back as the same value.
+    /// Writes TOML that reads back as an equal value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(&quoted(text)),
@@ -45,7 +45,7 @@ impl fmt::Display for Scalar {
     }
 }
 
-/// A TOML basic string.
+/// Writes a TOML basic string.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -63,19 +63,19 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// Why a value is not accepted; the caller adds key, value and what is expected.
+/// Reason why a value is not accepted; the caller adds key, value and what is expected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fault {
-    /// What is wrong, where there is more to say than what is expected.
+    /// Description, where there is more to say than what is expected.
     pub problem: Option<String>,
-    /// What was probably meant.
+    /// Value that was probably meant.
     pub suggestion: Option<String>,
-    /// Byte offset of the offending piece in a string value.
+    /// Byte offset of the wrong piece in a string value.
     pub offset: Option<usize>,
 }
 
 impl Fault {
-    /// A fault with its own sentence.
+    /// Makes a fault with a description.
     pub fn because(problem: impl Into<String>) -> Self {
         Self {
             problem: Some(problem.into()),
@@ -83,7 +83,7 @@ impl Fault {
         }
     }
 
-    /// A fault with what was probably meant.
+    /// Makes a fault with the value that was probably meant.
     pub fn meant(suggestion: impl Into<String>) -> Self {
         Self {
             suggestion: Some(suggestion.into()),
@@ -102,19 +102,19 @@ impl From<cpulist::CpulistError> for Fault {
     }
 }
 
-/// One of an enum's words.
+/// Reads one of an enum's words.
 ///
 /// # Errors
-/// Anything else; with the nearest word as the suggestion.
+/// Any other value, with the nearest word as the suggestion.
 pub fn choice<E: Named>(value: &Scalar) -> Result<E, Fault> {
     word(value, E::NAMES.iter().map(|(name, _)| *name))
         .and_then(|name| E::from_name(name).ok_or_else(Fault::default))
 }
 
-/// One of some words.
+/// Reads one of some words.
 ///
 /// # Errors
-/// As [`choice`].
+/// The errors of [`choice`].
 pub fn word<'a>(value: &Scalar, words: impl Iterator<Item = &'a str> + Clone) -> Result<&'a str, Fault> {
     match value {
         Scalar::Text(text) => words
@@ -135,10 +135,10 @@ pub fn word<'a>(value: &Scalar, words: impl Iterator<Item = &'a str> + Clone) ->
     }
 }
 
-/// true or false.
+/// Reads true or false.
 ///
 /// # Errors
-/// Anything else.
+/// Any other value.
 pub fn boolean(value: &Scalar) -> Result<bool, Fault> {
     match value {
         Scalar::Bool(on) => Ok(*on),
@@ -151,10 +151,10 @@ pub fn boolean(value: &Scalar) -> Result<bool, Fault> {
     }
 }
 
-/// A whole number of `least` to `most`.
+/// Reads a whole number from `least` to `most`.
 ///
 /// # Errors
-/// Anything else; a number in quotes gets it without quotes as the suggestion.
+/// Any other value; for a number in quotes the suggestion is the number without them.
 pub fn number(value: &Scalar, least: u32, most: u32) -> Result<u32, Fault> {
     let fits = |number: i64| u32::try_from(number).ok().filter(|n| (least..=most).contains(n));
     match value {
@@ -171,10 +171,10 @@ pub fn number(value: &Scalar, least: u32, most: u32) -> Result<u32, Fault> {
     }
 }
 
-/// A size: digits and one of K, M, G, T, in powers of 1024; `0` needs no unit.
+/// Reads a size: digits and one of K, M, G, T, in powers of 1024; `0` needs no unit.
 ///
 /// # Errors
-/// Anything else, and more than 2^63 bytes.
+/// Any other text, and 2^63 bytes or more.
 pub fn size(text: &str) -> Result<KiB, Fault> {
     let trimmed = text.trim();
     let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
@@ -210,11 +210,11 @@ pub fn size(text: &str) -> Result<KiB, Fault> {
         .ok_or_else(|| Fault::because(format!("{} is too much", printable(trimmed))))
 }
 
-/// A huge page size: a power of two above 4K (Linux has none below 64K; which ones a host has is
-/// known only there).
+/// Reads a huge page size: a power of two above 4K. Linux has none below 64K; which sizes exist is
+/// known only on the host.
 ///
 /// # Errors
-/// As [`size`], and other sizes.
+/// The errors of [`size`], and other sizes.
 pub fn page_size(text: &str) -> Result<KiB, Fault> {
     let size = size(text)?;
     if size.0 > 4 && size.0.is_power_of_two() {
@@ -223,7 +223,7 @@ pub fn page_size(text: &str) -> Result<KiB, Fault> {
     Err(Fault::because("a huge page is a power of two above 4K"))
 }
 
-/// How the policy spells a size: `2M`, `1536M`, `0`.
+/// Writes a size as the policy spells it: `2M`, `1536M`, `0`.
 pub fn size_text(size: KiB) -> String {
     match size.0 {
         0 => "0".into(),
@@ -234,10 +234,10 @@ pub fn size_text(size: KiB) -> String {
     }
 }
 
-/// A list over a guest's vCPUs, brought into its one form; `"none"` becomes `""`.
+/// Reads a list of the guest's vCPUs into canonical form; `"none"` becomes `""`.
 ///
 /// # Errors
-/// What [`cpulist::parse_within`] refuses, or no string.
+/// A list that [`cpulist::parse_within`] refuses, or a value that is no string.
 pub fn vcpu_list(value: &Scalar) -> Result<VcpuList, Fault> {
     let Scalar::Text(text) = value else {
         return Err(match value {
@@ -250,7 +250,8 @@ pub fn vcpu_list(value: &Scalar) -> Result<VcpuList, Fault> {
         "all" => return Ok(VcpuList("all".into())),
         _ => {}
     }
-    // Whatever the guest's size, the same pieces parse; a guest of one stands for all.
+    // Which lists are well formed does not depend on the guest's size: one vCPU stands for any
+    // number.
     let set = cpulist::parse_within::<VcpuId>(text, &VcpuSet::first_n(1))?;
     if !text.trim_start().starts_with('^') {
         return Ok(VcpuList(set.to_string()));
@@ -258,7 +259,7 @@ pub fn vcpu_list(value: &Scalar) -> Result<VcpuList, Fault> {
     Ok(VcpuList(text.chars().filter(|c| !c.is_whitespace()).collect()))
 }
 
-/// "a, b or c".
+/// Joins words as "a, b or c".
 pub fn either(words: &[String]) -> String {
     match words {
         [] => String::new(),

@@ -1,5 +1,4 @@
-//! The host's CPUs in their three roles: for the host itself, handed out exclusively, and floated
-//! on.
+//! The host's CPUs by role: housekeeping, dedicated and shared.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +7,25 @@ use crate::policy::{HostPolicy, SetRule};
 use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
 
-/// A policy's sets on one host. Only CPUs that are online and that guests may use are in them.
+/// CPU sets of one policy on one host. They contain only CPUs that are online and that guests may
+/// use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sets {
-    /// For the host, emulator threads and iothreads. Without isolated CPUs, but it is a single CPU.
+    /// CPUs for the host, emulator threads and iothreads. Isolated CPUs are in it only where it is
+    /// one single CPU.
     pub housekeeping: CpuSet,
-    /// Handed out exclusively.
+    /// CPUs that may be handed out to one vCPU alone.
     pub dedicated: CpuSet,
-    /// Where floating guests run, as given; `None`: every non-isolated CPU nobody holds. Without
-    /// isolated CPUs, but it is a single CPU.
+    /// CPUs for floating threads where the policy gives them. `None` (`"auto"`): every CPU that is
+    /// not isolated and that no guest holds. Isolated CPUs are in it only where it is one single
+    /// CPU.
     pub shared: Option<CpuSet>,
-    /// What of the policy this host does not allow, for people.
+    /// Notes on what the policy asks for and this host does not allow, for people.
     pub notes: Vec<String>,
 }
 
 impl Sets {
-    /// The CPUs a floating guest may use while `held` are taken; may be empty.
+    /// Returns the CPUs that a floating guest may use while other guests hold `held`; may be empty.
     pub fn shared_now(&self, host: &Host, held: &CpuSet) -> CpuSet {
         let all = match &self.shared {
             Some(explicit) => explicit.clone(),
@@ -33,8 +35,9 @@ impl Sets {
     }
 }
 
-/// The sets of a policy on a host.
+/// Works out the CPU sets of a policy on a host.
 pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
+    // CPUs that guests can use at all, so that no set contains another one.
     let usable = usable(host);
     let isolated = host.isolated.intersection(&usable);
     let mut notes = Vec::new();
@@ -44,13 +47,14 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
             "CPUs {kept_out} are outside machine.slice's cpuset: no guest can use them"
         ));
     }
+    // CPUs that the policy lists, as far as this host has them.
     let mut given = |name: &str, rule: &SetRule| explicit(name, rule, host, &usable, &mut notes);
     let housekeeping_given = given("housekeeping", &policy.housekeeping);
     let dedicated_given = given("dedicated", &policy.dedicated);
     let shared_given = given("shared", &policy.shared);
 
-    // What a list names is the administrator's word on those CPUs, also where they cannot be in
-    // that set.
+    // A CPU that is listed for one set is kept out of the automatic sets, also where it cannot be
+    // in the listed set on this host (an isolated CPU in `housekeeping`, say).
     let listed = |rule: &SetRule| match rule {
         SetRule::Cpus(cpus) => cpus.clone(),
         _ => CpuSet::new(),
@@ -58,6 +62,7 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
     let dedicated_listed = listed(&policy.dedicated);
     let shared_listed = listed(&policy.shared);
 
+    // Housekeeping first: the other automatic sets take what it leaves.
     let plain = usable.difference(&isolated);
     let housekeeping = match &policy.housekeeping {
         SetRule::Cpus(_) => masked("housekeeping", housekeeping_given, &isolated, &mut notes),
@@ -68,6 +73,7 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
         SetRule::Auto if !isolated.is_empty() => plain.difference(&dedicated_listed),
         SetRule::Auto => auto_housekeeping(host, &usable, &dedicated_listed),
     };
+    // Shared: a number of cores is counted on the cores that the two other sets leave.
     let taken = housekeeping.union(&listed(&policy.housekeeping));
     let shared = match &policy.shared {
         SetRule::Auto => None,
@@ -77,6 +83,7 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
             Some(cores_per_node("shared", *count, host, &free, &mut notes))
         }
     };
+    // Dedicated last: by default the isolated CPUs, or else every CPU in no other set.
     let spoken_for = taken
         .union(&shared_listed)
         .union(&shared.clone().unwrap_or_default());
@@ -85,6 +92,7 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
         _ if !isolated.is_empty() => isolated.difference(&spoken_for),
         _ => usable.difference(&spoken_for),
     };
+    // With one core, a guest that had it alone would leave nothing to the host.
     if host.cores.len() <= 1 && !dedicated.is_empty() {
         dedicated = CpuSet::new();
         if matches!(policy.dedicated, SetRule::Cpus(_)) {
@@ -99,7 +107,7 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
     }
 }
 
-/// Online, and allowed to guests by `machine.slice`'s cpuset.
+/// Returns the CPUs that are online and that `machine.slice`'s cpuset allows to guests.
 pub fn usable(host: &Host) -> CpuSet {
     match &host.guest_cpus {
         Some(allowed) => host.online.intersection(allowed),
@@ -107,14 +115,14 @@ pub fn usable(host: &Host) -> CpuSet {
     }
 }
 
-/// A mask of several CPUs that covers all that could be handed out is no choice of CPUs: its thread
-/// floats and holds nothing.
+/// Returns true if a mask makes its thread floating: several CPUs that cover the whole dedicated
+/// set. Such a mask expresses no choice, so its thread holds none of the CPUs.
 pub fn floats(mask: &CpuSet, dedicated: &CpuSet) -> bool {
     mask.len() > 1 && dedicated.is_subset(mask)
 }
 
-/// A list less what this host cannot give, with a note for what was taken out; empty for the other
-/// rules.
+/// Returns the CPUs of a list that guests can use on this host, with a note for CPUs that are
+/// missing or offline; empty for the other forms of a set.
 fn explicit(name: &str, rule: &SetRule, host: &Host, usable: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
     let SetRule::Cpus(cpus) = rule else {
         return CpuSet::new();
@@ -137,8 +145,8 @@ fn explicit(name: &str, rule: &SetRule, host: &Host, usable: &CpuSet, notes: &mu
     cpus.intersection(usable)
 }
 
-/// The kernel does not balance over isolated CPUs: threads with a mask of several would pile up on
-/// one of them.
+/// Takes isolated CPUs out of a set of several CPUs, with a note. The kernel does not balance
+/// threads over isolated CPUs: threads with such a mask would pile up on one of them.
 fn masked(name: &str, cpus: CpuSet, isolated: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
     let both = cpus.intersection(isolated);
     if both.is_empty() || cpus.len() <= 1 {
@@ -150,7 +158,7 @@ fn masked(name: &str, cpus: CpuSet, isolated: &CpuSet, notes: &mut Vec<String>) 
     cpus.difference(isolated)
 }
 
-/// Cores of each node, in the order of their first CPU. Only nodes that have some.
+/// Returns the cores of each node in the order of their first CPU; nodes without cores are absent.
 fn by_node(host: &Host) -> BTreeMap<NodeId, Vec<&Core>> {
     let mut nodes: BTreeMap<NodeId, Vec<&Core>> = BTreeMap::new();
     for core in &host.cores {
@@ -166,7 +174,8 @@ fn cpus_of(core: &Core) -> CpuSet {
     core.cpus.iter().copied().collect()
 }
 
-/// The first `count` cores of each node whose CPUs are all in `free`.
+/// Returns the first `count` cores of each node whose CPUs are all in `free`, with a note for nodes
+/// that have fewer.
 fn cores_per_node(name: &str, count: u32, host: &Host, free: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
     let mut out = CpuSet::new();
     for (node, cores) in by_node(host) {
@@ -189,8 +198,8 @@ fn cores_per_node(name: &str, count: u32, host: &Host, free: &CpuSet, notes: &mu
     out
 }
 
-/// The first ceil(cores/16) cores of each node, at most a quarter of it, at least one core on the
-/// host; around what is dedicated by name.
+/// Returns the first ⌈cores/16⌉ cores of each node, at most a quarter of the node and at least one
+/// core on the host. CPUs that the policy lists as dedicated are avoided.
 fn auto_housekeeping(host: &Host, usable: &CpuSet, dedicated: &CpuSet) -> CpuSet {
     let free = usable.difference(dedicated);
     let mut out = CpuSet::new();
@@ -215,8 +224,8 @@ fn auto_housekeeping(host: &Host, usable: &CpuSet, dedicated: &CpuSet) -> CpuSet
     if !out.is_empty() {
         return out;
     }
-    // Small nodes: one core. Where every core has a dedicated thread: what is left of the first
-    // that has any.
+    // All nodes are too small for a core of their own: one core for the host. Where every core has
+    // a dedicated CPU: the rest of the first core that has any.
     first.unwrap_or_else(|| {
         host.cores
             .iter()

@@ -9,8 +9,8 @@ fn cpus(list: &str) -> CpuSet {
     cpulist::parse(list).unwrap()
 }
 
-/// Nodes with so many cores each; `threads` per core, the siblings numbered after all first
-/// threads.
+/// Returns a host with `threads` CPUs on each core; siblings are numbered after all first threads.
+/// Each entry is a node's number of cores.
 fn host(nodes: &[u32], threads: u32) -> Host {
     let all: u32 = nodes.iter().sum();
     let mut cores = Vec::new();
@@ -163,7 +163,7 @@ fn given_sets() {
             None,
             "CPUs 99, which this host does not have",
         ),
-        // Isolated CPUs: never in a mask of several.
+        // Isolated CPUs are never in a mask of several CPUs.
         (
             "housekeeping = \"0-4\"",
             "4-15",
@@ -251,8 +251,8 @@ fn floating_guests_get_what_nobody_holds() {
 }
 
 proptest! {
-    /// Whatever host and policy: roles do not overlap where they must not, and nothing unusable is
-    /// in them.
+    /// On any host, with any policy, sets that must not overlap do not, and no unusable CPU is in a
+    /// set.
     #[test]
     fn sets_keep_their_promises(
         nodes in prop::collection::vec(0u32..9, 1..4),
@@ -265,7 +265,7 @@ proptest! {
         let mut host = host(&nodes, threads);
                     host.isolated = isolated.into_iter().map(HostCpu).collect();
         host.guest_cpus = allowed.map(|ids| ids.into_iter().map(HostCpu).collect());
-        // Lists that do not overlap, as the parser makes sure.
+        // Only lists that do not overlap: the parser refuses the others.
         let list = |mark: u8| SetRule::Cpus((0u32..).zip(&marks).filter(|(_, m)| **m == mark).map(|(c, _)| HostCpu(c)).collect());
         let rule = |kind: usize, mark: u8| match kind {
             0 => SetRule::Auto,

@@ -1,4 +1,4 @@
-//! The keys of `[host]`.
+//! Keys of `[host]`.
 
 use crate::policy::keys::Key;
 use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
@@ -6,7 +6,7 @@ use crate::policy::value::{Fault, Scalar, boolean, choice, number, size, size_te
 use crate::policy::{HostPolicy, Requests, ReservedMemory, SetRule, Strategy};
 use crate::types::cpulist;
 
-/// A set of the host's CPUs; some are counted in cores, too.
+/// Key for a set of the host's CPUs; `$cores`: a number of whole cores is accepted, too.
 macro_rules! set_key {
     ($field:ident, $cores:literal) => {
         Key {
@@ -28,7 +28,7 @@ macro_rules! set_key {
     };
 }
 
-/// The keys of `[host]`, but `reserved_hugepages`, whose own keys are page sizes.
+/// Keys of `[host]`, except `reserved_hugepages`, whose own keys are page sizes.
 pub static HOST: &[Key<HostPolicy>] = &[
     set_key!(housekeeping, true),
     set_key!(dedicated, false),
@@ -71,7 +71,7 @@ pub static HOST: &[Key<HostPolicy>] = &[
     flag_key!("on_policy_change", apply_policy_change, "apply", "report"),
 ];
 
-/// Reads `requests`. An empty list is `"none"`, as that is what it permits.
+/// Reads `requests`. An empty list permits nothing, so it becomes `"none"`.
 fn requests(value: &Scalar) -> Result<Requests, Fault> {
     let names = match value {
         Scalar::List(names) => names,

@@ -1,9 +1,9 @@
-//! The kinds of keys that both tables have: one of an enum's words, one of two words, yes or no.
+//! Kinds of keys that both tables have: one word of an enum, one of two words, true or false.
 
 use crate::policy::names::Named;
 use crate::policy::value::{either, quoted};
 
-/// A field that is an enum with names.
+/// Key for a field that is an enum with names ([`Named`]).
 macro_rules! choice_key {
     ($path:literal, $type:ty, $($field:ident).+) => {
         Key {
@@ -15,7 +15,7 @@ macro_rules! choice_key {
     };
 }
 
-/// A field that is true for one of two words.
+/// Key for a boolean field that the policy spells as one of two words.
 macro_rules! flag_key {
     ($path:literal, $field:ident, $on:literal, $off:literal) => {
         Key {
@@ -30,7 +30,7 @@ macro_rules! flag_key {
     };
 }
 
-/// A field that is true or false.
+/// Key for a boolean field.
 macro_rules! bool_key {
     ($path:literal, $field:ident) => {
         Key {
@@ -47,12 +47,12 @@ macro_rules! bool_key {
 
 pub(super) use {bool_key, choice_key, flag_key};
 
-/// The words of an enum, for messages.
+/// Lists the words of an enum for a message.
 pub(super) fn names_of<E: Named>() -> String {
     either(&E::NAMES.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>())
 }
 
-/// Words, for messages.
+/// Lists words for a message.
 pub(super) fn words_of(words: &[&str]) -> String {
     either(&words.iter().map(|word| quoted(word)).collect::<Vec<_>>())
 }

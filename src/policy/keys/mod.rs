@@ -1,7 +1,7 @@
-//! Every key of `[host]` and `[profile.NAME]`: how it is read, how it is printed, what it accepts.
+//! Keys of `[host]` and `[profile.NAME]`: how each is read and printed, and what it accepts.
 //!
-//! One table each, in a file of its own, is all there is: parsing, merging, printing, digest and
-//! "did you mean" go through it.
+//! Each of the two sections has one table, in a file of its own. Parsing, merging, printing, the
+//! digest and "did you mean" all work from these tables.
 
 mod host;
 mod kinds;
@@ -12,19 +12,19 @@ pub use profile::PROFILE;
 
 use crate::policy::value::{Fault, Scalar};
 
-/// One key: a table's key is `table.key`.
+/// One key of the policy. A key inside a table has the path `table.key`.
 pub struct Key<T: 'static> {
-    /// Its name.
+    /// Key's path.
     pub path: &'static str,
-    /// What it accepts, for messages: follows "expected".
+    /// Text for messages that lists the accepted values; it follows the word "expected".
     pub expected: fn() -> String,
-    /// Puts a value into the settings.
+    /// Function that checks a value and stores it in the settings.
     pub set: fn(&mut T, &Scalar) -> Result<(), Fault>,
-    /// The value in its one form; `set` takes it back.
+    /// Function that returns the setting in its canonical form, which `set` accepts again.
     pub get: fn(&T) -> Scalar,
 }
 
-/// Words in the policy that will mean something later.
+/// Words that are reserved for later versions of the policy.
 pub const RESERVED: [&str; 7] = [
     "host_tasks",
     "irqs",
@@ -35,12 +35,12 @@ pub const RESERVED: [&str; 7] = [
     "net",
 ];
 
-/// The key with this name.
+/// Finds the key with this path.
 pub fn find<T>(keys: &'static [Key<T>], path: &str) -> Option<&'static Key<T>> {
     keys.iter().find(|key| key.path == path)
 }
 
-/// The keys of a nested table, without the table's name; empty where there is no such table.
+/// Returns the keys inside a table, without the table's name; empty where there is no such table.
 pub fn members<T>(keys: &'static [Key<T>], table: &str) -> Vec<&'static str> {
     keys.iter()
         .filter_map(|key| {
@@ -52,7 +52,7 @@ pub fn members<T>(keys: &'static [Key<T>], table: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The names that may stand directly in a section: plain keys and tables.
+/// Returns the names that may stand directly in a section: plain keys and tables.
 pub fn top_names<T>(keys: &'static [Key<T>]) -> Vec<&'static str> {
     let mut names: Vec<&str> = keys
         .iter()

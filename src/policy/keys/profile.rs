@@ -1,4 +1,4 @@
-//! The keys of a profile.
+//! Keys of a profile.
 
 use crate::policy::keys::Key;
 use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
@@ -10,9 +10,9 @@ use crate::policy::value::{
     Fault, Scalar, boolean, choice, number, page_size, quoted, size_text, vcpu_list, word,
 };
 
-/// The most iothreads a profile may ask for; more is a slip of the fingers.
+/// Limit of a profile's iothread count; a larger number is taken for a typing error.
 const MOST_IOTHREADS: u32 = 1024;
-/// The most queues of a virtio device (QEMU's `VIRTIO_QUEUE_MAX`).
+/// Limit of a virtio device's queues (QEMU's `VIRTIO_QUEUE_MAX`).
 const MOST_QUEUES: u32 = 1024;
 
 const CACHE: &[&str] = &[
@@ -28,7 +28,7 @@ const IO: &[&str] = &["auto", "keep", "native", "threads", "io_uring"];
 const DISCARD: &[&str] = &["keep", "ignore", "unmap"];
 const HUGEPAGES: &[&str] = &["off", "any", "large", "small"];
 
-/// On, off or as it is; some have more words.
+/// Key for a [`Switch`]: on, off or keep, some with `auto`.
 macro_rules! switch_key {
     ($path:literal, $field:ident, $words:expr) => {
         Key {
@@ -43,7 +43,7 @@ macro_rules! switch_key {
     };
 }
 
-/// A setting of disks.
+/// Key for a setting of all disks.
 macro_rules! disk_key {
     ($path:literal, $field:ident, $words:expr) => {
         Key {
@@ -58,7 +58,7 @@ macro_rules! disk_key {
     };
 }
 
-/// A list of the guest's vCPUs.
+/// Key for a list of the guest's vCPUs.
 macro_rules! list_key {
     ($path:literal, $expected:literal, $($field:ident).+) => {
         Key {
@@ -70,7 +70,7 @@ macro_rules! list_key {
     };
 }
 
-/// The keys of a profile, but `inherits`, which is no setting of its own.
+/// Keys of a profile, except `inherits`, which is no setting.
 pub static PROFILE: &[Key<Profile>] = &[
     Key {
         path: "description",

@@ -2,7 +2,7 @@ use super::*;
 use crate::policy::HostPolicy;
 use crate::policy::profile::Profile;
 
-/// Every value of the contract, and some that are not in it.
+/// All values that `docs/policy.md` promises, and some that it does not.
 #[test]
 fn profile_values() {
     let text = |word: &str| Scalar::text(word);
