@@ -1,10 +1,10 @@
-//! Whether anything changed in the ledger's folders since they were last listed, by one inotify
-//! that nobody waits for: one read of it instead of one look at each file of each guest.
+//! News of the ledger's folders since they were last listed, from one inotify on which no thread
+//! waits: reading it once replaces a look at each file of each guest.
 //!
-//! It reports what happens to a folder's entries on this machine, by the names they have in it, in
-//! the order in which it happened, and before whoever did it goes on (`inotify(7)`). What it cannot
-//! report (a file changed through a link from elsewhere, a folder that is another one now) is
-//! looked at each time.
+//! inotify reports changes made on this machine to a folder's entries, by their names in it, in the
+//! order in which they happened, and before the process that made them goes on (`inotify(7)`).
+//! Changes it cannot report (to a file through a link from elsewhere, or by another folder in the
+//! place of this one) are looked for each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -14,35 +14,35 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
 use crate::hostfs::HostFs;
 
-/// What is read of events at once, in bytes.
+/// Size of the buffer for events, in bytes.
 const BUFFER: usize = 4 << 10;
 
-/// The folders that are watched. Without inotify, or by default, none is ever quiet.
+/// Watched folders. Without inotify, or by default, a folder never counts as quiet.
 #[derive(Debug, Default)]
 pub struct Folders {
     inotify: Option<Inotify>,
     watched: BTreeMap<String, Watched>,
 }
 
-/// One of them.
+/// Watched folder.
 #[derive(Debug)]
 struct Watched {
     descriptor: WatchDescriptor,
-    /// Device and inode.
+    /// Device and inode of the folder.
     folder: (u64, u64),
-    /// What happened since it was asked for last.
+    /// Changes since the last [`Folders::news`] of the folder.
     happened: Happened,
 }
 
-/// What happened in a folder.
+/// Changes in a folder.
 #[derive(Debug, Default)]
 enum Happened {
-    /// Nothing.
+    /// No change.
     #[default]
     Nothing,
-    /// Something, to entries of these names.
+    /// Changes to entries of these names.
     To(BTreeSet<String>),
-    /// Something that tells no name, or to a name that is not UTF-8.
+    /// A change that has no name, or one to a name that is not UTF-8.
     Anything,
 }
 
@@ -62,7 +62,7 @@ impl Happened {
 }
 
 impl Folders {
-    /// Watches the folders that are asked for.
+    /// Starts an inotify for the folders that [`Folders::news`] will be asked about.
     pub fn watching() -> Self {
         let inotify = Inotify::init();
         if let Err(error) = &inotify {
@@ -74,7 +74,7 @@ impl Folders {
         }
     }
 
-    /// Takes note of all that happened until now.
+    /// Reads all events that have happened until now.
     pub fn take_note(&mut self) {
         let Some(inotify) = &mut self.inotify else {
             return;
@@ -108,13 +108,14 @@ impl Folders {
         }
     }
 
-    /// `true` if all that happens to a folder's entries is seen from the last [`Folders::news`] on.
+    /// Returns `true` if all changes to a folder's entries are seen from the last [`Folders::news`]
+    /// on.
     pub fn watches(&self, folder: &str) -> bool {
         self.watched.contains_key(folder)
     }
 
-    /// What happened in a folder, up to the last [`Folders::take_note`], since this was asked
-    /// before.
+    /// Returns the changes in a folder up to the last [`Folders::take_note`], since the last call
+    /// for this folder.
     pub fn news(&mut self, root: &HostFs, folder: &str) -> News {
         let Some(inotify) = &mut self.inotify else {
             return News::Some;
@@ -122,7 +123,7 @@ impl Folders {
         let meta = match root.metadata_opt(folder) {
             Ok(Some(meta)) => meta,
             other => {
-                // The next one with this name is another folder.
+                // The next folder of this name will be another one.
                 if let Some(gone) = self.watched.remove(folder) {
                     let _ = inotify.watches().remove(gone.descriptor);
                 }
@@ -171,13 +172,13 @@ impl Folders {
 /// News of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// Nothing.
+    /// Nothing changed.
     None,
-    /// Something happened to the entries of these names, and to no others.
+    /// Entries of these names changed, and no others.
     To(BTreeSet<String>),
-    /// Something may have: it is to be listed now, after this was asked.
+    /// Something may have changed: the folder must be listed after this answer.
     Some,
-    /// It is not there.
+    /// The folder is not there.
     Absent,
 }
 
@@ -235,7 +236,7 @@ mod tests {
             assert!(quiet("/a"), "after {what}");
             assert!(quiet("/b"), "{what}");
         }
-        // What was watched before is not it any more.
+        // The folder that was watched before is no longer the one of this name.
         fs::write(base.join("old/x"), "4").unwrap();
         assert!(quiet("/a"));
         fs::remove_dir_all(base.join("a")).unwrap();
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(news(), News::None);
         fs::remove_file(base.join("a/y")).unwrap();
         assert_eq!(news(), names(&["y"]));
-        // The folder itself.
+        // A change of the folder itself.
         fs::set_permissions(
             base.join("a"),
             std::os::unix::fs::PermissionsExt::from_mode(0o700),
@@ -292,7 +293,7 @@ mod tests {
             .trim()
             .parse()
             .unwrap();
-        // Equal neighbours are counted once, so two in turn.
+        // inotify merges equal events that follow each other, so two kinds take turns.
         for _ in 0..=most {
             fs::write(dir.path().join("a/x"), "").unwrap();
             fs::write(dir.path().join("a/y"), "").unwrap();

@@ -1,9 +1,9 @@
-//! The one door to the host's files: `/`, a folder that stands for a host (a fixture), or nothing
-//! at all.
+//! The only access to the host's files: those of `/`, of a folder that stands for a host (a
+//! fixture), or of no host at all.
 //!
-//! Paths are always those the host itself would use (`/sys/…`, `/etc/…`). Below a folder they
-//! behave as after a `chroot`: `..` stops at the folder, and an absolute symbolic link starts again
-//! from it, so that a fixture can never be left.
+//! Paths are always the host's own (`/sys/…`, `/etc/…`). In a folder that stands for a host they
+//! behave as after a `chroot`: `..` stops at the folder, and an absolute symbolic link starts from
+//! it again, so that no path leads out of a fixture.
 
 pub mod atomic;
 pub mod changed_folders;
@@ -24,35 +24,35 @@ use resolve::lexical;
 pub use read_set::ReadSet;
 pub use stamp::Stamp;
 
-/// The largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
+/// Size of the largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What most files fit into, in bytes.
+/// Size in bytes that most files do not exceed.
 const USUAL_BYTES: u64 = 4095;
 
-/// Where the host's files are. All errors carry the path.
+/// Access to the files of one host. All errors carry the path.
 #[derive(Debug, Clone)]
 pub struct HostFs {
-    /// `None`: no host at all; every file is absent.
+    /// Folder that stands for the host's `/`; `None`: no host at all, every file is absent.
     base: Option<PathBuf>,
-    /// Files that stay open; `None`: none do.
+    /// Files that stay open between reads; `None`: none do.
     open: Option<Arc<OpenFiles>>,
-    /// Where looks are noted; `None`: they are not.
+    /// Record of what is read, for [`HostFs::trace`]; `None`: reads are not recorded.
     notes: Option<Notes>,
 }
 
-/// A name in a folder.
+/// Entry of a folder.
 #[derive(Debug)]
 pub struct Entry {
-    /// The name.
+    /// Entry's name.
     pub name: String,
-    /// What `stat` says, links followed.
+    /// Result of `stat`, links followed.
     pub meta: io::Result<Metadata>,
-    /// It is a symbolic link.
+    /// `true` for a symbolic link.
     pub link: bool,
 }
 
-/// The same host, however it is read.
+/// Two are equal if they read the same host, with or without files kept open or a record of reads.
 impl PartialEq for HostFs {
     fn eq(&self, other: &Self) -> bool {
         self.base == other.base
@@ -62,18 +62,18 @@ impl PartialEq for HostFs {
 impl Eq for HostFs {}
 
 impl Default for HostFs {
-    /// The machine we run on.
+    /// The machine that virtfit runs on.
     fn default() -> Self {
         Self::new("/")
     }
 }
 
 impl HostFs {
-    /// The host below `base`. A relative one counts from the working folder.
+    /// Reads the host below `base`. A relative `base` counts from the working folder.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         let base = base.into();
-        // Names of the same folder (`/.`, `//`) are one; a folder that is missing is told of by the
-        // first reader.
+        // Different names of one folder (`/.`, `//`) must compare as equal. A missing folder is
+        // reported by the first read.
         let base = fs::canonicalize(&base).unwrap_or(base);
         Self {
             base: Some(base),
@@ -82,7 +82,7 @@ impl HostFs {
         }
     }
 
-    /// No host: nothing exists. What `--topology` alone is planned against.
+    /// Reads no host: no file exists. A plan with `--topology` alone is made against this.
     pub fn none() -> Self {
         Self {
             base: None,
@@ -91,17 +91,17 @@ impl HostFs {
         }
     }
 
-    /// The same host for somebody who reads the same files of `/sys` and `/proc` again and again:
-    /// they stay open, and cost less.
+    /// Keeps files of `/sys` and `/proc` open between reads, for callers that read the same files
+    /// again and again: reading an open file costs less.
     #[must_use]
     pub fn keeping_files_open(mut self) -> Self {
         self.open = Some(Arc::default());
         self
     }
 
-    /// Keeps a file of a process open too, for a host that keeps files open: one that lives for
-    /// long. While it is open its number may become another process's, but it tells of none but its
-    /// own.
+    /// Keeps a file of a long-lived process open too, if this host keeps files open. When another
+    /// process gets the number, the open file still belongs to the old process and never reports on
+    /// the new one.
     pub fn keep_open(&self, path: impl AsRef<Path>) {
         let path = path.as_ref();
         if let Some(open) = &self.open
@@ -111,23 +111,23 @@ impl HostFs {
         }
     }
 
-    /// Whether this is the machine we run on (`/`).
+    /// Returns `true` for the machine that virtfit runs on (`/`).
     pub fn is_real(&self) -> bool {
         self.base.as_deref() == Some(Path::new("/"))
     }
 
-    /// Whether there is no host at all.
+    /// Returns `true` if there is no host at all.
     pub fn is_none(&self) -> bool {
         self.base.is_none()
     }
 
-    /// The folder itself; `None` for [`HostFs::none`].
+    /// Returns the folder that stands for the host's `/`; `None` for [`HostFs::none`].
     pub fn base(&self) -> Option<&Path> {
         self.base.as_deref()
     }
 
-    /// Where one of the host's absolute paths is on the machine we run on; the last component's own
-    /// link is not followed. For [`HostFs::none`] it is a path that does not exist.
+    /// Returns the path on this machine of one of the host's absolute paths; if the last component
+    /// is a link, the path is the link's own. For [`HostFs::none`] the path does not exist.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.locate(path, false).unwrap_or_else(|_| match &self.base {
@@ -136,14 +136,14 @@ impl HostFs {
         })
     }
 
-    /// The host's own name for a path once all links are followed, e.g.
+    /// Returns the host's own name for a path, all links followed, e.g.
     /// `/var/lib/libvirt/images/a.raw`. Components that do not exist are kept as they are.
     ///
     /// # Errors
     /// Too many links, or a component that cannot be looked at.
     pub fn resolve(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         let path = path.as_ref();
-        // While it leads to the same file, whatever is made from its name is the same.
+        // While the path leads to the same file, everything made from its name stays the same.
         if self.notes.is_some() {
             let _ = self.metadata(path);
         }
@@ -158,10 +158,10 @@ impl HostFs {
         Ok(Path::new("/").join(found.strip_prefix(base).unwrap_or(&found)))
     }
 
-    /// The text of a file of at most [`MAX_BYTES`].
+    /// Reads the text of a file of at most [`MAX_BYTES`].
     ///
     /// # Errors
-    /// It is absent, no regular file, too large, not UTF-8, or cannot be read.
+    /// The file is absent, not a regular one, too large, not UTF-8, or cannot be read.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
         let path = path.as_ref();
         let bytes = self.read_bytes(path)?;
@@ -174,18 +174,18 @@ impl HostFs {
         })
     }
 
-    /// As [`HostFs::read`]; `None` where there is no such file.
+    /// Reads a file as [`HostFs::read`] does; `None` if it is absent.
     ///
     /// # Errors
-    /// As [`HostFs::read`], absence aside.
+    /// The errors of [`HostFs::read`] but absence.
     pub fn read_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<String>> {
         optional(self.read(path))
     }
 
-    /// The bytes of a file of at most [`MAX_BYTES`].
+    /// Reads the bytes of a file of at most [`MAX_BYTES`].
     ///
     /// # Errors
-    /// It is absent, no regular file, too large, or cannot be read.
+    /// The file is absent, not a regular one, too large, or cannot be read.
     pub fn read_bytes(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let path = path.as_ref();
         let read = self.read_bounded(path);
@@ -193,10 +193,11 @@ impl HostFs {
         read.map_err(|error| self.fail(path, error))
     }
 
-    /// The first line of such a file, with its end: where what follows it does not matter.
+    /// Reads the first line of a file, with its line end, for callers to which the rest does not
+    /// matter.
     ///
     /// # Errors
-    /// As [`HostFs::read_bytes`].
+    /// The errors of [`HostFs::read_bytes`].
     pub fn first_line(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let path = path.as_ref();
         let read = self.read_bounded(path);
@@ -210,12 +211,13 @@ impl HostFs {
             return Ok(bytes);
         }
         let found = self.locate(path, true)?;
-        // Before opening: opening a FIFO waits for its other end.
+        // This comes before opening, as opening a FIFO waits for its other end.
         let meta = fs::metadata(&found)?;
         if !meta.is_file() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
         }
-        // Files of the kernel do not tell their length; and one byte more shows that there is none.
+        // Files of the kernel report no length; one byte more than the length shows where the text
+        // ends.
         let room = meta.len().clamp(USUAL_BYTES, MAX_BYTES) + 1;
         let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
         let file = fs::File::open(&found)?;
@@ -232,11 +234,11 @@ impl HostFs {
         Ok(bytes)
     }
 
-    /// The names in a folder, sorted; none where there is no such folder. Names that are not UTF-8
-    /// are left out: nothing virtfit looks for has one.
+    /// Lists the names in a folder, sorted; none if the folder is absent. Names that are not UTF-8
+    /// are left out: virtfit looks for none of them.
     ///
     /// # Errors
-    /// It is no folder or cannot be read.
+    /// The path is not a folder, or the folder cannot be read.
     pub fn list(&self, dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
         let dir = dir.as_ref();
         let names = self.names(dir);
@@ -249,7 +251,7 @@ impl HostFs {
         Ok(names)
     }
 
-    /// The names in a folder in its own order, each with a zero byte behind it.
+    /// Lists the names in a folder in the folder's own order, each followed by a zero byte.
     fn names(&self, dir: &Path) -> io::Result<Vec<u8>> {
         let listed = self.locate(dir, true).and_then(|found| {
             if let Some(names) = self.open.as_ref().and_then(|open| open.names(dir, &found)) {
@@ -264,12 +266,12 @@ impl HostFs {
         }
     }
 
-    /// The names in a folder and what `stat` says of each, links followed, sorted by name; as
-    /// [`HostFs::list`], but without those that are gone before they are looked at. Much cheaper
-    /// than one [`HostFs::metadata`] a name.
+    /// Lists the names in a folder with the result of `stat` for each, links followed, sorted by
+    /// name. In contrast to [`HostFs::list`], entries that vanish before their `stat` are left out.
+    /// Much cheaper than one [`HostFs::metadata`] for each name.
     ///
     /// # Errors
-    /// It is no folder or cannot be read.
+    /// The path is not a folder, or the folder cannot be read.
     pub fn list_with_metadata(&self, dir: impl AsRef<Path>) -> io::Result<Vec<Entry>> {
         let dir = dir.as_ref();
         self.note(|| Step::Unknown);
@@ -296,7 +298,7 @@ impl HostFs {
         Ok(found)
     }
 
-    /// One entry of a folder, as [`HostFs::list_with_metadata`] has it; `None`: it is absent.
+    /// Reads one entry of a folder as [`HostFs::list_with_metadata`] does; `None` if it is absent.
     pub fn entry(&self, path: impl AsRef<Path>) -> Option<Entry> {
         let path = path.as_ref();
         self.note(|| Step::Unknown);
@@ -309,10 +311,10 @@ impl HostFs {
         (!absent).then_some(Entry { name, meta, link })
     }
 
-    /// What a symbolic link says, unchanged.
+    /// Returns the target of a symbolic link, unchanged.
     ///
     /// # Errors
-    /// It is absent or no symbolic link.
+    /// The path is absent or not a symbolic link.
     pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         let path = path.as_ref();
         self.note(|| Step::Unknown);
@@ -321,19 +323,19 @@ impl HostFs {
             .map_err(|error| self.fail(path, error))
     }
 
-    /// What `stat` says, links followed.
+    /// Returns the result of `stat`, links followed.
     ///
     /// # Errors
-    /// It is absent or may not be looked at.
+    /// The file is absent, or access to it is denied.
     pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
         let path = path.as_ref();
         self.stat(path).map_err(|error| self.fail(path, error))
     }
 
-    /// As [`HostFs::metadata`]; `None` where nothing is.
+    /// Returns the result of `stat`, links followed; `None` if the file is absent.
     ///
     /// # Errors
-    /// As [`HostFs::metadata`], absence aside.
+    /// The errors of [`HostFs::metadata`] but absence.
     pub fn metadata_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<Metadata>> {
         let path = path.as_ref();
         optional(self.stat(path)).map_err(|error| self.fail(path, error))
@@ -349,7 +351,7 @@ impl HostFs {
         found
     }
 
-    /// Whether something is there; a link counts even if what it names is gone.
+    /// Returns `true` if the path exists; a link counts even if its target is gone.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
         let there = self
@@ -368,7 +370,7 @@ impl HostFs {
     }
 }
 
-/// `None` for what is absent.
+/// Turns the error of an absent file into `None`.
 pub(crate) fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,10 +1,10 @@
-//! Files and folders that stay open between two looks, for whoever looks at the same ones of `/sys`
-//! and `/proc` again and again: finding a file costs more than reading it.
+//! Files and folders that stay open between two reads, for callers that read the same files of
+//! `/sys` and `/proc` again and again: finding a file costs more than reading it.
 //!
-//! The kernel makes the text of these files anew at each read from their beginning. One that is
-//! gone tells so: what it was about (a CPU, a cgroup) cannot be read any more, or no name leads to
-//! it. It is looked for again then. The mount table is long, and tells by `poll(2)` whether it
-//! changed (`proc_pid_mounts(5)`): it is read only then.
+//! The kernel makes the text of these files again at each read from their beginning. A file whose
+//! object (a CPU, a cgroup) is gone shows that: reading it fails, or no name leads to it. It is
+//! then looked up again. The mount table is long, but `poll(2)` reports whether it changed
+//! (`proc_pid_mounts(5)`), so it is read only after a change.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -22,16 +22,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
-/// Where files are that may be kept. Others are replaced by renaming what they are in, which an
-/// open file does not tell.
+/// Folders whose files may be kept open. Elsewhere a file can be replaced by a rename of a folder
+/// above it, which the open file does not show.
 const FOLDERS: [&str; 2] = ["/sys", "/proc"];
-/// The most files, and folders, that are kept open: a host with 64 nodes has about so many that are
-/// read.
+/// Largest number of files, and of folders, that are kept open: about as many as are read on a host
+/// with 64 nodes.
 const MOST: usize = 512;
-/// What a file of these folders mostly fits into, in bytes: a page.
+/// Size in bytes that most files of these folders do not exceed: a page.
 const USUAL: usize = 4096;
 
-/// What is open, by the host's own paths.
+/// Open files and folders, by the host's own paths.
 #[derive(Debug, Default)]
 pub(crate) struct OpenFiles(Mutex<Open>);
 
@@ -39,42 +39,42 @@ pub(crate) struct OpenFiles(Mutex<Open>);
 struct Open {
     files: HashMap<OsString, OpenFile>,
     folders: HashMap<OsString, Dir>,
-    /// What was read last; only ever longer.
+    /// Text of the last read; the buffer only ever grows.
     buffer: Vec<u8>,
 }
 
-/// One file.
+/// Open file.
 #[derive(Debug)]
 struct OpenFile {
     file: File,
     kind: Kind,
 }
 
-/// How it is read again.
+/// Way in which an open file is read again.
 #[derive(Debug)]
 enum Kind {
-    /// The kernel's own: it cannot be read once it is gone. An attribute of sysfs, a number of
-    /// `/proc/sys`, a list of a cgroup and the state of a process come at once where they are
-    /// shorter than a page.
+    /// File of the kernel, which cannot be read once its object is gone. With `attribute`, texts
+    /// shorter than a page come from one read: attributes of sysfs, numbers of `/proc/sys`, lists
+    /// of a cgroup and the state of a process.
     Kernel { attribute: bool },
-    /// A mount table, and what it said.
+    /// Mount table, with its text at the last read.
     Mounts(Vec<u8>),
-    /// Anybody's: a fixture is made of such.
+    /// Any other file; fixtures consist of these.
     Plain { attribute: bool },
 }
 
 impl OpenFiles {
-    /// What a file says that is kept; `None`: it is not, or not any more.
+    /// Reads a file that is kept open; `None` if the file is not kept, or can no longer be read.
     pub fn read(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
         self.open().look(path, most).map(<[u8]>::to_vec)
     }
 
-    /// What is made of a file's text; `None` as for [`OpenFiles::read`].
+    /// Passes the text of a file that is kept open to `make`; `None` as for [`OpenFiles::read`].
     pub fn with<T>(&self, path: &Path, most: u64, make: impl FnOnce(&[u8]) -> T) -> Option<T> {
         self.open().look(path, most).map(make)
     }
 
-    /// Keeps a file that was just read, and said this.
+    /// Keeps a file open that was just read; `said` is its text.
     pub fn keep(&self, path: &Path, file: File, said: &[u8]) {
         let mut open = self.open();
         if open.files.len() < MOST && may_be_kept(path) {
@@ -83,7 +83,7 @@ impl OpenFiles {
         }
     }
 
-    /// Keeps a file of a process.
+    /// Keeps a file of a process open.
     pub fn keep_of_process(&self, path: &Path, file: File) {
         let mut open = self.open();
         if open.files.len() < MOST && !open.files.contains_key(path.as_os_str()) {
@@ -92,15 +92,15 @@ impl OpenFiles {
         }
     }
 
-    /// The names in a folder, in its own order, each with a zero byte behind it; `found` is where
-    /// it is on this machine. `None`: it is none that is kept open.
+    /// Lists the names in a folder in the folder's own order, each followed by a zero byte; `found`
+    /// is the folder's path on this machine. `None` if the folder is not in [`FOLDERS`].
     pub fn names(&self, path: &Path, found: &Path) -> Option<io::Result<Vec<u8>>> {
         if !may_be_kept(path) {
             return None;
         }
         let folders = &mut self.open().folders;
         if let Some(folder) = folders.get_mut(path.as_os_str()) {
-            // A folder that is gone is an empty one.
+            // An open folder that was removed lists as empty.
             match list(folder) {
                 Ok(names) if !names.is_empty() => return Some(Ok(names)),
                 _ => {}
@@ -163,7 +163,7 @@ impl Kind {
     }
 }
 
-/// In one of the folders, and about the host: processes come and go.
+/// Tells whether a path is in one of [`FOLDERS`] and about the host: processes come and go.
 fn may_be_kept(path: &Path) -> bool {
     let of_a_process = |name: &OsStr| {
         let name = name.as_encoded_bytes();
@@ -174,14 +174,14 @@ fn may_be_kept(path: &Path) -> bool {
     first.is_some_and(|first| !of_a_process(first))
 }
 
-/// Reads a file from its beginning, into `buffer`: how much. A mount table is in its own place
-/// then.
+/// Reads a file from its beginning into `buffer` and returns the length. A mount table goes into
+/// its own buffer instead.
 fn again(open: &mut OpenFile, buffer: &mut Vec<u8>, most: u64) -> io::Result<usize> {
     let OpenFile { file, kind } = open;
     match kind {
         Kind::Kernel { attribute } => fill(file, buffer, *attribute, most),
         Kind::Mounts(said) => {
-            // Asked before it is read: what changes between the two is told the next time.
+            // `poll` comes before the read: a change between the two is reported the next time.
             if has_changed(file)? {
                 let length = fill(file, buffer, false, most)?;
                 said.clear();
@@ -198,7 +198,7 @@ fn again(open: &mut OpenFile, buffer: &mut Vec<u8>, most: u64) -> io::Result<usi
     }
 }
 
-/// Whether a mount table is another one than when this was asked before, or when it was opened.
+/// Returns `true` if a mount table has changed since the last call, or since it was opened.
 fn has_changed(file: &File) -> io::Result<bool> {
     let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
     match poll(&mut asked, PollTimeout::ZERO) {
@@ -228,7 +228,7 @@ fn fill(file: &File, buffer: &mut Vec<u8>, attribute: bool, most: u64) -> io::Re
     }
 }
 
-/// The names in a folder, from its beginning.
+/// Lists the names in a folder from its beginning.
 fn list(folder: &mut Dir) -> nix::Result<Vec<u8>> {
     let mut names = Vec::new();
     for entry in folder.iter() {
@@ -293,7 +293,7 @@ mod tests {
                 "{what}"
             );
         }
-        // Elsewhere a whole folder may be put in another's place.
+        // Elsewhere a whole folder may take another's place.
         assert_eq!(root.read("/etc/a").unwrap(), "1\n");
         assert_eq!(root.list("/etc").unwrap(), ["a"]);
         fs::rename(base.join("etc"), base.join("old")).unwrap();
@@ -337,8 +337,8 @@ mod tests {
         assert_eq!(root.read_opt(&stat).unwrap(), None);
     }
 
-    /// Mounts belong to a namespace of its own: this test needs root, as all that runs real libvirt
-    /// here.
+    /// Mounts in a mount namespace of its own, so this test needs root, as all tests with a real
+    /// libvirt here do.
     #[test]
     fn a_mount_table_is_read_again_when_something_was_mounted() {
         use nix::mount::{MntFlags, MsFlags, mount, umount2};

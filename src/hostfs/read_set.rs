@@ -1,5 +1,5 @@
-//! What some work looked at, to be looked at again without doing the work: while all of it is the
-//! same, so is what came of it.
+//! Record of what a computation read, to check its inputs without computing again: while all inputs
+//! are equal, so is the result.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -8,32 +8,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::hostfs::{HostFs, MAX_BYTES, Stamp, optional};
 
-/// Each look, in the order it was taken.
+/// All reads of a computation, in order.
 #[derive(Debug, Default)]
 pub struct ReadSet(Vec<Step>);
 
-/// Where looks are noted.
+/// Shared record that [`HostFs::note`] adds reads to.
 pub(crate) type Notes = Arc<Mutex<Vec<Step>>>;
 
-/// One look.
+/// One read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A file, and what it said; `None`: it was absent.
+    /// File with its text; `None`: it was absent.
     Text(PathBuf, Option<Vec<u8>>),
-    /// A file's first line; as before.
+    /// File with its first line; `None`: it was absent.
     Line(PathBuf, Option<Vec<u8>>),
-    /// A folder and the names in it, in its own order, each with a zero byte behind it.
+    /// Folder and the names in it in the folder's own order, each followed by a zero byte.
     Names(PathBuf, Vec<u8>),
-    /// Whether something is there, links not followed.
+    /// Path, and `true` if it existed, links not followed.
     There(PathBuf, bool),
-    /// What `stat` says, links followed.
+    /// Path with the result of `stat`, links followed; `None`: it was absent.
     Stat(PathBuf, Option<Stamp>),
-    /// Something that is not looked at again: what was made from it has to be made anew.
+    /// Read that cannot be checked: the result has to be computed again.
     Unknown,
 }
 
 impl HostFs {
-    /// Does some work with this host, and notes what it looks at.
+    /// Runs `work` with this host and records what it reads.
     pub fn trace<T>(&self, work: impl FnOnce(&Self) -> T) -> (T, ReadSet) {
         let notes = Notes::default();
         let traced = Self {
@@ -45,8 +45,8 @@ impl HostFs {
         (made, ReadSet(steps))
     }
 
-    /// The same host for a look that is not to be noted: what it tells changes with something else
-    /// that is.
+    /// Reads the host without recording, for a file that changes only together with another file
+    /// that is recorded.
     #[must_use]
     pub fn unnoted(&self) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl HostFs {
 }
 
 impl ReadSet {
-    /// Whether the same work would see the same now.
+    /// Returns `true` if `work` would read equal inputs now.
     pub fn is_same(&self, root: &HostFs) -> bool {
         self.0.iter().all(|step| step.is_same(root))
     }
@@ -82,13 +82,13 @@ impl Step {
     }
 }
 
-/// What `stat` says; `None` where nothing is.
+/// Returns the stamp of a file; `None` if it is absent.
 fn stamp_of(root: &HostFs, path: &Path) -> io::Result<Option<Stamp>> {
     let meta = root.metadata_opt(path)?;
     Ok(meta.as_ref().map(Stamp::of))
 }
 
-/// Whether a part of a file's text is this.
+/// Tells whether a part of a file's text is still `said`.
 fn reads(root: &HostFs, path: &Path, said: Option<&[u8]>, part: fn(&[u8]) -> &[u8]) -> bool {
     let same = |text: &[u8]| said == Some(part(text));
     if let Some(same) = root
@@ -105,13 +105,13 @@ fn reads(root: &HostFs, path: &Path, said: Option<&[u8]>, part: fn(&[u8]) -> &[u
     }
 }
 
-/// A text's first line, with its end.
+/// Returns a text's first line, with its line end.
 pub(crate) fn first_line(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| *byte == b'\n');
     end.and_then(|end| text.get(..=end)).unwrap_or(text)
 }
 
-/// A look at a file, as it went.
+/// Makes the step for a read of a file, from its result.
 pub(crate) fn of_file(
     make: fn(PathBuf, Option<Vec<u8>>) -> Step,
     path: &Path,
@@ -124,12 +124,12 @@ pub(crate) fn of_file(
     }
 }
 
-/// Nothing is there, as the kernel says it.
+/// Tells whether an error of the kernel means that the file is absent.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// Names with a zero byte behind each; those that are not UTF-8 are left out.
+/// Splits names that are each followed by a zero byte; names that are not UTF-8 are left out.
 pub(crate) fn split(names: &[u8]) -> Vec<String> {
     names
         .split_inclusive(|byte| *byte == 0)
@@ -138,7 +138,7 @@ pub(crate) fn split(names: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The other way round.
+/// Joins names, each followed by a zero byte: the reverse of [`split`].
 pub(crate) fn join(names: Vec<OsString>) -> Vec<u8> {
     let mut joined = Vec::new();
     for name in names {
@@ -180,7 +180,7 @@ mod tests {
             root.exists("/etc/autostart");
             root.unnoted().read_opt("/sys/unnoted")
         };
-        // what changes, and whether it is on the trail
+        // change, and whether it is on the trail
         let steps: [(&str, &dyn Fn(), bool); 13] = [
             ("nothing", &|| {}, false),
             ("beside it", &|| write("etc/other", ""), false),

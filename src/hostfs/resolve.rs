@@ -1,5 +1,5 @@
-//! Where the host's paths are on the machine we run on: below a folder they behave as after a
-//! `chroot`.
+//! Paths on this machine for the host's paths: below a folder that stands for a host, they behave
+//! as after a `chroot`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,12 +11,12 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::hostfs::HostFs;
 
-/// How many symbolic links one path may go through; the kernel's own limit (`MAXSYMLINKS`).
+/// Largest number of symbolic links on one path; the kernel's own limit (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
 
 impl HostFs {
-    /// The path on the machine we run on. Below a folder, links are followed by hand so that they
-    /// stay in it.
+    /// Returns the path on this machine. Below a folder that stands for a host, links are followed
+    /// by hand so that they stay in it.
     pub(crate) fn locate(&self, path: &Path, follow_last: bool) -> io::Result<PathBuf> {
         let Some(base) = &self.base else {
             return Err(io::Error::new(ErrorKind::NotFound, "there is no host to read"));
@@ -55,7 +55,7 @@ impl HostFs {
                     todo.extend(components(&target));
                 }
                 Ok(_) => {}
-                // What is absent is told of by whoever opens it.
+                // An absent file is reported by the caller that opens it.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
                 Err(error) => return Err(error),
             }
@@ -64,8 +64,9 @@ impl HostFs {
     }
 }
 
-/// Where a path below `base` is if no link is on the way, as far as there is a way; `None`: look at
-/// each component. One question to the kernel (`openat2(2)`, Linux 5.6) instead of one a component.
+/// Returns a path below `base` if none of its components is a link, as far as they exist; `None`:
+/// each component must be looked at. This takes one question to the kernel (`openat2(2)`, Linux
+/// 5.6) instead of one for each component.
 fn without_links(base: &Path, path: &Path, follow_last: bool) -> Option<PathBuf> {
     let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
     if !path.components().all(plain) {
@@ -86,7 +87,7 @@ fn without_links(base: &Path, path: &Path, follow_last: bool) -> Option<PathBuf>
     }
 }
 
-/// A path's names and `..`s, last first.
+/// Splits a path into its names and `..`s, last first.
 fn components(path: &Path) -> Vec<OsString> {
     path.components()
         .rev()
@@ -95,7 +96,7 @@ fn components(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-/// `path` below `base` by name alone.
+/// Appends `path` to `base` by names alone, with no look at links.
 pub(crate) fn lexical(base: &Path, path: &Path) -> PathBuf {
     let mut out = base.to_path_buf();
     let mut depth = 0;

@@ -1,14 +1,14 @@
-//! What tells one state of a file from another, without reading it.
+//! Mark of a file's state, so that a change is seen without reading the file.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long a file must have rested when it was read. The kernel's coarse clock ticks at least
-/// every 10 ms.
+/// Time for which a file must not have changed before it was read. The kernel's coarse clock ticks
+/// at least every 10 ms.
 const RESTED: Duration = Duration::from_millis(100);
 
-/// What tells one state of a file from another.
+/// Mark of a file's state: device, inode, size and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -19,7 +19,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of a file or folder.
+    /// Takes the stamp of a file or folder.
     pub fn of(meta: &Metadata) -> Self {
         Self {
             device: meta.dev(),
@@ -35,9 +35,9 @@ impl Stamp {
         self.size
     }
 
-    /// Whether the file had rested at `now`: what has this stamp later is the same. A clock that
-    /// was set makes files look young or old; an old one that is taken for young is only read once
-    /// more.
+    /// Returns `true` if the file had not changed for [`RESTED`] at `now`: a file with an equal
+    /// stamp later is unchanged. When the clock was set, files look younger or older than they are;
+    /// an old file that is taken for a young one is only read once more.
     pub fn rested(&self, now: SystemTime) -> bool {
         let Some(changed) = moment(self.changed) else {
             return false;
@@ -48,8 +48,8 @@ impl Stamp {
         apart > RESTED
     }
 
-    /// Returns the later of two moments: the last change of the contents, and of the inode. Package
-    /// managers set the first to the day of the build.
+    /// Returns the later of two times: the last change of the content and the last change of the
+    /// inode. Package managers set the first to the day of the build.
     pub fn last_change(&self) -> Option<SystemTime> {
         moment(self.modified).max(moment(self.changed))
     }

@@ -1,15 +1,16 @@
-//! Folders of small files, each of which is whole or absent.
+//! Folders of small files, each of which is complete or absent.
 //!
 //! ```text
-//! FOLDER/                made where it is missing, as every folder above it
-//!   NAME                 0600; replaced by rename, so whoever opens it reads all of one version
-//!   .virtfit.PID.N       being written by process PID; left over where that is gone: AtomicDir::sweep removes it
+//! FOLDER/                made if it is missing, and so are the folders above it
+//!   NAME                 0600; replaced by rename, so a reader that opens it reads one version to its end
+//!   .virtfit.PID.N       being written by process PID; AtomicDir::sweep removes it once that process is gone
 //! ```
-//! Nothing is flushed to a disk: what is in such files is known anew after a crash of the host, or
-//! means nothing then. Removing twice is fine. Two who write the same name at once: the last rename
-//! stays.
+//! Nothing is flushed to disk: after a crash of the host, the content of such files is either found
+//! out again or has lost its meaning. Removing a file twice is no error. When two processes write
+//! the same name at once, the last rename wins.
 //!
-//! Files of others, which must be durable and keep what they are, are replaced by [`replace()`].
+//! Files of other programs, which must be durable and keep owner, mode and label, are replaced by
+//! [`replace()`].
 
 mod replace;
 mod temporary;
@@ -23,49 +24,49 @@ use std::time::Instant;
 pub use replace::replace;
 pub use temporary::{Lock, Temporary, Whose, is_left_over, lock, sweep};
 
-/// A folder of such files.
+/// Folder of files that are complete or absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AtomicDir {
     path: PathBuf,
     mode: u32,
 }
 
-/// Why a file was not written. It is as it was, or absent.
+/// Reason for which a file was not written; the file is as it was, or absent.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The deadline passed before the file was in its place.
     #[error("too late to write it")]
     Late,
-    /// What the kernel said.
+    /// The kernel's error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl AtomicDir {
-    /// The folder at this path of the machine we run on; `mode` is what it gets where it is made,
-    /// e.g. 0o700.
+    /// Names the folder at this path of this machine; `mode` is the mode it gets when virtfit makes
+    /// it, e.g. 0o700.
     pub fn new(path: PathBuf, mode: u32) -> Self {
         Self { path, mode }
     }
 
-    /// Where it is.
+    /// Returns the folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes it where it is missing, and what is missing above it, with its mode whatever the umask
+    /// Makes the folder and the missing folders above it, with the folder's mode whatever the umask
     /// is.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn make(&self) -> io::Result<()> {
         make(&self.path, self.mode)
     }
 
-    /// Writes a file whole, or leaves it as it is.
+    /// Writes a file completely, or leaves it as it is.
     ///
     /// # Errors
-    /// The name is none of a file, or what the kernel said.
+    /// The name is not one for a file, or the kernel's error.
     pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
         match self.put(name, text, None) {
             Err(WriteError::Io(error)) => Err(error),
@@ -74,11 +75,11 @@ impl AtomicDir {
         }
     }
 
-    /// As [`AtomicDir::write`], and never after the deadline: whoever waited for it has given up
-    /// then, and may have done without.
+    /// Writes a file as [`AtomicDir::write`] does, but never after the deadline: by then the caller
+    /// has given up, and another process may have decided instead.
     ///
     /// # Errors
-    /// It was late, or as [`AtomicDir::write`].
+    /// The deadline passed, or the errors of [`AtomicDir::write`].
     pub fn write_before(&self, deadline: Instant, name: &str, text: &str) -> Result<(), WriteError> {
         self.put(name, text, Some(deadline))
     }
@@ -99,7 +100,7 @@ impl AtomicDir {
             return Err(WriteError::Late);
         }
         temporary.replace(&target)?;
-        // Who was stopped just before the rename wrote for somebody who has given up.
+        // A process that was stopped just before the rename wrote for a caller that has given up.
         if late() {
             if fs::metadata(&target).is_ok_and(|found| found.ino() == written) {
                 let _ = fs::remove_file(&target);
@@ -109,10 +110,10 @@ impl AtomicDir {
         Ok(())
     }
 
-    /// Removes a file. Whether there was one.
+    /// Removes a file; `false` if there was none.
     ///
     /// # Errors
-    /// The name is none of a file, or it is there and cannot be removed.
+    /// The name is not one for a file, or the file is there and cannot be removed.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
         match fs::remove_file(self.file(name)?) {
             Ok(()) => Ok(true),
@@ -121,13 +122,14 @@ impl AtomicDir {
         }
     }
 
-    /// Removes what dead processes left half written. What cannot be removed stays; it does no
+    /// Removes the temporary files of dead processes. Files that cannot be removed stay and do no
     /// harm.
     pub fn sweep(&self) {
         sweep(&self.path, Whose::Dead);
     }
 
-    /// A name is one component of a path, and none that is taken for a file in work.
+    /// Returns a file's path. A name is one component of a path, and none that looks like a
+    /// temporary file.
     fn file(&self, name: &str) -> io::Result<PathBuf> {
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
             let text = format!("'{name}' cannot be a file's name here");
@@ -148,13 +150,13 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
     };
     match made {
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
-        // A file system that is read-only says so even where the folder is there.
+        // A read-only file system reports its error even if the folder is there.
         Err(_) if fs::metadata(path).is_ok_and(|found| found.is_dir()) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Writes all of it; the file's inode.
+/// Writes the whole text and returns the file's inode.
 fn fill(mut file: File, text: &str) -> io::Result<u64> {
     file.write_all(text.as_bytes())?;
     Ok(file.metadata()?.ino())
@@ -196,7 +198,7 @@ mod tests {
         assert_eq!((mode(&dir.path().join("a")), mode(folder.path())), (0o711, 0o711));
         assert!(folder.remove("x.json").unwrap());
         assert!(!folder.remove("x.json").unwrap());
-        // A mode that somebody gave it stays.
+        // A mode that an administrator gave the folder stays.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
         folder.make().unwrap();
         assert_eq!(mode(folder.path()), 0o750);
@@ -210,11 +212,11 @@ mod tests {
         let late = folder.write_before(Instant::now(), "x", "new");
         assert!(matches!(late, Err(WriteError::Late)), "{late:?}");
         assert_eq!(fs::read_to_string(folder.path().join("x")).unwrap(), "old");
-        // A folder in the file's place.
+        // A folder stands where the file should be.
         fs::create_dir(folder.path().join("y")).unwrap();
         assert!(folder.write("y", "text").is_err());
         assert_eq!(names(&folder), ["x", "y"]);
-        // As long as a name can be.
+        // The longest name that a file can have.
         let longest = "n".repeat(255);
         folder.write(&longest, "text").unwrap();
         assert!(folder.remove(&longest).unwrap());

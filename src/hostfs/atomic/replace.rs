@@ -1,4 +1,5 @@
-//! A file of others replaced by a new version of its text, unless it changed meanwhile.
+//! Replacement of another program's file by a new version of its text, unless the file has changed
+//! since it was read.
 //!
 //! ```text
 //! read the old file ── another text ──► changed
@@ -6,7 +7,8 @@
 //! read the old file again ── another inode or text ──► changed
 //! rename over it, flush the folder
 //! ```
-//! Killed at any moment, the file is the old one or the new one, and flushed in either case.
+//! At any moment that the process is killed, the file is the old one or the new one, and flushed in
+//! either case.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,29 +20,30 @@ use crate::hostfs::atomic::temporary::Temporary;
 /// Replaces a file that still says `old`, keeping its owner, mode and extended attributes.
 ///
 /// # Errors
-/// The file says something else, is gone, or cannot be written; then it is as it was.
+/// The file has another text, is gone, or cannot be written; then the file is as it was.
 pub fn replace(file: &Path, old: &str, new: &str) -> io::Result<()> {
     let folder = file.parent().ok_or(ErrorKind::InvalidInput)?;
     let before = look(file, old)?;
     let (temporary, to) = Temporary::file(folder)?;
     fill(to, &temporary, file, &before, new)?;
-    // Writing and flushing took time; from here to the rename there is none.
+    // Writing and flushing take time; this second look comes right before the rename.
     let now = look(file, old)?;
     if (now.dev(), now.ino()) != (before.dev(), before.ino()) {
         return Err(changed());
     }
     temporary.replace(file)?;
-    // The new name is as durable as libvirt makes its own.
+    // libvirt flushes the folder too, so the new name is as durable as libvirt's own.
     File::open(folder)?.sync_all()
 }
 
-/// Looks whether a file says a text. Links are not followed.
+/// Checks that a file is a regular one and has a text, and returns its metadata; links are not
+/// followed.
 fn look(file: &Path, text: &str) -> io::Result<Metadata> {
     let mut options = OpenOptions::new();
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let opened = options.read(true).custom_flags(flags.bits()).open(file)?;
     let metadata = opened.metadata()?;
-    // One byte more than expected is enough to tell.
+    // One byte more than expected is enough to tell the texts apart.
     let most = (text.len() as u64).saturating_add(1);
     let mut found = Vec::new();
     opened.take(most).read_to_end(&mut found)?;
@@ -55,8 +58,8 @@ fn changed() -> io::Error {
 }
 
 fn fill(mut to: File, temporary: &Temporary, old: &Path, like: &Metadata, text: &str) -> io::Result<()> {
-    // Before there is anything in it: passwords may be. The owner first, as a change of it takes
-    // set-id bits off.
+    // Owner, mode and label come before the text, which may contain passwords. The owner comes
+    // first because changing it clears set-id bits.
     let now = to.metadata()?;
     if (now.uid(), now.gid()) != (like.uid(), like.gid()) {
         fchown(&to, Some(like.uid()), Some(like.gid()))?;
@@ -67,8 +70,7 @@ fn fill(mut to: File, temporary: &Temporary, old: &Path, like: &Metadata, text: 
     to.sync_all()
 }
 
-/// Gives a file the extended attributes of another (`security.selinux` among them) that the kernel
-/// lets us set.
+/// Copies the extended attributes of one file (`security.selinux` among them) to another.
 fn copy_label(from: &Path, to: &Path) -> io::Result<()> {
     let names = match xattr::list(from) {
         Ok(names) => names,
@@ -101,11 +103,11 @@ mod tests {
     #[test]
     fn a_file_is_replaced_with_mode_and_label() {
         let dir = tempfile::tempdir().unwrap();
-        // As long as a name can be.
+        // The longest name that a file can have.
         let file = dir.path().join(format!("{}.xml", "n".repeat(251)));
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        // Not every file system takes one; then there is none before and none after.
+        // Some file systems take no extended attributes; then there is none before and none after.
         let _ = xattr::set(&file, "user.virtfit-test", b"label");
         let label = xattr::get(&file, "user.virtfit-test").unwrap_or_default();
         replace(&file, "old", "<new/>").unwrap();

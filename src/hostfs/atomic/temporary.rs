@@ -1,12 +1,12 @@
-//! Temporary files beside those they are to replace, and the folder's lock: one way for all that
-//! virtfit writes.
+//! Temporary files beside the files they are to replace, and the folder's lock: all of virtfit
+//! writes this way.
 //!
 //! ```text
 //! .virtfit.PID.N   the N-th file that process PID is writing; made with O_EXCL, so that no two processes ever share one
 //! ```
-//! The name is short whatever the target is called, as libvirt names files after guests and a
-//! guest's name may leave no room for more. It ends in none of the extensions that libvirt or
-//! virtfit load. What a process leaves behind that is killed is swept by the next.
+//! The name is short however long the target's is: libvirt names files after guests, and a guest's
+//! name may leave no room for a suffix. The name ends in none of the extensions that libvirt or
+//! virtfit load. The files of a killed process are swept by the next one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -22,15 +22,15 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal;
 use nix::unistd::Pid;
 
-/// The number of this process's next temporary file.
+/// Number of this process's next temporary file.
 static NEXT: AtomicU64 = AtomicU64::new(0);
-/// Names that are taken by others are passed over so often: by a process of the same number in
-/// another PID namespace.
+/// Number of names that may be taken before [`Temporary::make`] gives up: a process with the same
+/// number in another PID namespace can have taken them.
 const MOST_TAKEN: u32 = 1000;
-/// The time between two attempts at a lock.
+/// Time between two attempts at a lock.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A temporary file, removed when it is dropped unless it took its target's place.
+/// Temporary file, removed when it is dropped unless it took its target's place.
 #[derive(Debug)]
 pub struct Temporary {
     path: PathBuf,
@@ -40,7 +40,7 @@ impl Temporary {
     /// Creates an empty file in a folder, closed to others (0600).
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn file(folder: &Path) -> io::Result<(Self, File)> {
         Self::make(folder, |path| {
             OpenOptions::new()
@@ -51,10 +51,11 @@ impl Temporary {
         })
     }
 
-    /// Creates what is no plain file, such as a socket. `make` must fail where the name is taken.
+    /// Creates something other than a plain file, such as a socket. `make` must fail if the name is
+    /// taken.
     ///
     /// # Errors
-    /// What `make` said.
+    /// The error of `make`.
     pub fn make<T>(folder: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(Self, T)> {
         let mut taken = 0;
         loop {
@@ -73,15 +74,15 @@ impl Temporary {
         }
     }
 
-    /// Returns where it is.
+    /// Returns the temporary file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts it in the place of a file of the same folder, in one step.
+    /// Moves the temporary file to the place of a file in the same folder, in one step.
     ///
     /// # Errors
-    /// What the kernel said; the target is as it was.
+    /// The kernel's error; the target is as it was.
     pub fn replace(self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         std::mem::forget(self);
@@ -95,17 +96,18 @@ impl Drop for Temporary {
     }
 }
 
-/// Whose temporary files [`sweep`] removes.
+/// Processes whose temporary files [`sweep`] removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// Those of processes that are gone; where another process has the number by now they stay.
+    /// Processes that are gone. If another process has the number by now, the file stays.
     Dead,
-    /// All but this process's: whoever holds the folder's [`Lock`] is the only one who writes
+    /// All processes but this one: the holder of the folder's [`Lock`] is the only one that writes
     /// there.
     Others,
 }
 
-/// Removes what was left half written in a folder. What cannot be removed stays; it does no harm.
+/// Removes the temporary files that processes left in a folder. Files that cannot be removed stay
+/// and do no harm.
 pub fn sweep(folder: &Path, whose: Whose) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -127,8 +129,8 @@ pub fn is_left_over(name: &str) -> bool {
     owner(name).is_some_and(is_gone)
 }
 
-/// The process that writes a temporary file of this name: `.virtfit.PID.N`, and `.NAME.PID.N` of
-/// earlier versions.
+/// Returns the process that writes a temporary file of this name: `.virtfit.PID.N`, and
+/// `.NAME.PID.N` of earlier versions.
 fn owner(name: &str) -> Option<i32> {
     let (rest, number) = name.strip_prefix('.')?.rsplit_once('.')?;
     number.parse::<u64>().ok()?;
@@ -140,14 +142,14 @@ fn is_gone(pid: i32) -> bool {
     signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
 
-/// A folder's lock, as long as this lives; the kernel frees it with the process at the latest.
+/// Lock of a folder, held until this value is dropped; the kernel frees it when the process ends.
 #[derive(Debug)]
 pub struct Lock {
     _flock: Flock<File>,
 }
 
-/// Locks a folder by `flock` on itself, so that no file is left of it. `None`: somebody else holds
-/// it until the deadline.
+/// Locks a folder by `flock` on the folder itself, so that no lock file stays behind. `None` if
+/// another process holds the lock until the deadline.
 ///
 /// # Errors
 /// The folder cannot be opened, or its file system has no such locks.
