@@ -1,25 +1,25 @@
-//! Claims: the CPUs virtfit wrote into definitions of guests, `/etc/libvirt/qemu/NAME.xml`.
+//! Claims: CPUs that virtfit wrote into guests' definitions, `/etc/libvirt/qemu/NAME.xml`.
 //!
-//! A claim is a wish, not a hold: placement avoids it where it can. It counts while the guest does
-//! not run; then its status file rules.
+//! A claim is a preference, not a hold: placement avoids claimed CPUs where it can. It counts while
+//! the guest does not run; once it runs, its status file counts instead.
 
 use crate::ledger::{Claim, guest_xml};
 use crate::xml::XmlError;
 
-/// Where definitions are on the host.
+/// Folder of the definitions on the host.
 pub const FOLDER: &str = "/etc/libvirt/qemu";
-/// Links to the definitions that libvirt starts by itself.
+/// Folder of links to the definitions that libvirt starts by itself.
 pub const AUTOSTART_FOLDER: &str = "/etc/libvirt/qemu/autostart";
 
-/// The definition of a guest of this name, on the host.
+/// Returns the path on the host of a guest's definition.
 pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}.xml")
 }
 
-/// What a definition claims; empty `cpus`: nothing.
+/// Reads the claim of a definition; empty `cpus`: the definition claims nothing.
 ///
 /// # Errors
-/// It is not XML, not a domain, or what virtfit recorded in it cannot be read.
+/// The text is not XML or not a domain, or its provenance cannot be read.
 pub fn parse(text: &str, autostart: bool) -> Result<Claim, XmlError> {
     let guest = guest_xml::GuestXml::parse(text)?;
     if let Some(error) = guest.unreadable {

@@ -1,4 +1,4 @@
-//! What the ledger wants to know of one guest's XML, running or not.
+//! Facts the ledger needs from one guest's XML, running or not.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,34 +14,34 @@ use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::setting::{Target, Value};
 use crate::xml::{Document, XmlError};
 
-/// A guest's facts and what virtfit recorded in it.
+/// Facts of a guest and of its provenance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestXml {
-    /// The facts.
+    /// Facts of the domain.
     pub domain: Domain,
-    /// The CPUs of pins on one CPU that virtfit wrote and nobody changed since.
+    /// CPUs of single-CPU pins that virtfit wrote and that are unchanged since.
     pub wrote: CpuSet,
-    /// Something in it was set by virtfit.
+    /// `true` if virtfit set something in the XML.
     pub carries: bool,
-    /// Pins that virtfit wrote and nobody changed since, also those that float.
+    /// Pins of virtfit's: single-CPU pins that are unchanged since, and floating ones.
     pub ours: BTreeSet<Target>,
-    /// Threads that virtfit pinned to several CPUs: floating ones, and support threads on shared or
-    /// housekeeping CPUs.
+    /// Threads that virtfit pinned to several CPUs: floating threads, and support threads on shared
+    /// or housekeeping CPUs.
     pub floating: BTreeSet<Target>,
-    /// CPUs it recorded as withheld.
+    /// CPUs that the provenance records as withheld.
     pub withheld: CpuSet,
-    /// Its provenance says that the guest shall not run without its placement.
+    /// `true` if the provenance says that the guest must not run without its placement.
     pub refuses: bool,
-    /// What is wrong with its provenance.
+    /// Error in the provenance.
     pub unreadable: Option<XmlError>,
 }
 
 impl GuestXml {
-    /// Reads the text of a `<domain>`. A provenance that cannot be read is as good as none: the
-    /// pins count then as an administrator's do.
+    /// Reads the text of a `<domain>`. An unreadable provenance counts as none: the pins then count
+    /// as an administrator's.
     ///
     /// # Errors
-    /// It is not XML, or not a domain.
+    /// The text is not XML, or not a domain.
     pub fn parse(text: &str) -> Result<Self, XmlError> {
         let read = GuestText::read(text.into())?;
         Ok(Arc::unwrap_or_clone(read.guest))
@@ -79,22 +79,22 @@ impl GuestXml {
     }
 }
 
-/// A guest's XML, read once for all who ask.
+/// Guest's XML, read once for all its users.
 #[derive(Debug)]
 pub struct GuestText<'t> {
-    /// The text, element by element.
+    /// Text, element by element.
     pub document: Document<'t>,
-    /// What virtfit says in it that it did, or why that cannot be read.
+    /// Provenance, or the reason for which it cannot be read.
     pub provenance: Result<Option<Provenance>, XmlError>,
-    /// What the ledger wants to know.
+    /// Facts for the ledger.
     pub guest: Arc<GuestXml>,
 }
 
 impl<'t> GuestText<'t> {
-    /// Reads the text of a `<domain>`, which may become its own.
+    /// Reads the text of a `<domain>`, borrowed or owned.
     ///
     /// # Errors
-    /// As [`GuestXml::parse`].
+    /// The errors of [`GuestXml::parse`].
     pub fn read(text: Cow<'t, str>) -> Result<Self, XmlError> {
         panics::guarded(|| {
             let document = Document::of(text)?;
@@ -109,7 +109,7 @@ impl<'t> GuestText<'t> {
     }
 }
 
-/// The mask of a pin, where the target is one.
+/// Returns the mask of a pin; `None` for targets that are not pins.
 fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet> {
     match target {
         Target::VcpuPin(vcpu) => domain.vcpupins.get(vcpu),
@@ -119,10 +119,10 @@ fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet> {
     }
 }
 
-/// The CPUs of each thread that has a pin, each mask once. A vCPU's own pin comes before numad's
-/// answer (for `placement='auto'`), that before `vcpu@cpuset`: libvirt's order in
-/// `qemuProcessSetupPid`. Offline vCPUs count. Masks of several CPUs that virtfit wrote are left
-/// out: their threads float, and the daemon moves them out of the way of whoever gets those CPUs.
+/// Lists the CPUs of each pinned thread, each mask once. A vCPU's own pin comes first, then numad's
+/// answer (for `placement='auto'`), then `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`.
+/// Offline vCPUs count. Masks of several CPUs that virtfit wrote are left out: their threads float,
+/// and the daemon moves them off CPUs that another guest gets.
 pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
     let domain = &guest.domain;
     let common = if domain.vcpu_placement_auto {
@@ -150,9 +150,9 @@ pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
         .collect()
 }
 
-/// What memory the guest uses and where: a piece a cell, one for a guest without cells. Pages are
-/// taken for all of `<memory>`, whatever the balloon does. `default_page` tells the host's default
-/// huge page size, which `<hugepages/>` without a size means.
+/// Lists the guest's memory and its nodes: one piece for each cell, one piece for a guest without
+/// cells. Pages are taken for all of `<memory>`, whatever the balloon does. `default_page` returns
+/// the host's default huge page size, which `<hugepages/>` without a size means.
 pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() -> KiB) -> Vec<MemoryUse> {
     let nodes_of = |memory: &NumaMemory| {
         let nodes = if memory.auto {
@@ -162,8 +162,8 @@ pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() 
         };
         nodes.cloned().unwrap_or_default()
     };
-    // With placement='auto' and no numatune of its own libvirt binds the memory to numad's nodes
-    // too.
+    // With placement='auto' and no numatune of the guest's own, libvirt binds the memory to numad's
+    // nodes too.
     let auto = numad.filter(|_| domain.vcpu_placement_auto).cloned();
     let everywhere = domain
         .numatune
@@ -189,8 +189,8 @@ pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() 
     domain.cells.iter().map(of_cell).collect()
 }
 
-/// The huge page size of a guest cell: that of a `<page>` whose nodeset (guest cells) names it,
-/// else of the one for all.
+/// Returns the huge page size of a guest cell: that of a `<page>` whose nodeset (guest cells) names
+/// the cell, else that of the `<page>` without a nodeset.
 fn page_of(domain: &Domain, cell: NodeId, default_page: &dyn Fn() -> KiB) -> Option<KiB> {
     let pages = &domain.hugepages.as_ref()?.pages;
     if pages.is_empty() {
@@ -321,7 +321,7 @@ mod tests {
         }
     }
 
-    /// A guest's text with these pins written by virtfit.
+    /// Guest's text with these pins written by virtfit.
     fn tuned(on_no_fit: OnNoFit, pins: &[(Target, &str)]) -> String {
         let settings: Vec<Setting> = pins
             .iter()
@@ -354,7 +354,7 @@ mod tests {
         ];
         let floating = [(zero, "0-9"), (one, "0-9")];
         let isolated = [(Target::EmulatorPin, "4"), (iothread, "5")];
-        // what, pins, an edit by hand, claimed, pins that hold
+        // case, pins, an edit by hand, claimed, pins that hold
         let rows = [
             ("dedicated", &own[..], ("", ""), ("2,10", "2 10")),
             (

@@ -1,8 +1,8 @@
-//! The mark of a hook that is called: `/run/virtfit/hook.json` names the libvirt daemon that called
-//! it last.
+//! Mark of the hook's last call: `/run/virtfit/hook.json` names the libvirt daemon that called it.
 //!
-//! Whoever answers a hook (the daemon, or `virtfit hook` without one) writes it after the answer,
-//! once for each libvirt daemon: `virtfit status` tells by it that libvirt has found the hook.
+//! The process that answers a hook (the daemon, or `virtfit hook` without one) writes the mark
+//! after the answer, once for each libvirt daemon. `virtfit status` reads it to see that libvirt
+//! has found the hook.
 
 use std::io;
 
@@ -14,45 +14,45 @@ use crate::hostfs::HostFs;
 use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::reservation::Daemon;
 
-/// The folder of the mark on the host.
+/// Folder of the mark on the host.
 const FOLDER: &str = "/run/virtfit";
-/// The mark's name there.
+/// File name of the mark.
 const NAME: &str = "hook.json";
 
-/// A process of libvirt's that called the hook.
+/// libvirt daemon that called the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// When it started, in clock ticks since boot.
+    /// Start time, in clock ticks since boot.
     pub start_time: u64,
 }
 
-/// Reads the mark; `None`: the hook was never called since boot, or who called it is not known.
+/// Reads the mark; `None` if the hook was not called since boot, or the mark cannot be read.
 pub fn last(root: &HostFs) -> Option<Caller> {
     let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
     serde_json::from_str(&text).ok()
 }
 
-/// Whether this process of libvirt's has called the hook.
+/// Returns `true` if this libvirt daemon has called the hook.
 pub fn was_called_by(root: &HostFs, pid: u32) -> bool {
     last(root).is_some_and(|caller| {
         caller.pid == pid && libvirt_process::daemon(root, pid) == Daemon::StartedAt(caller.start_time)
     })
 }
 
-/// Marks that the hook is called, where a libvirt daemon is among the hook's ancestors. `known` is
-/// what was marked before: nothing is read or written for the same daemon.
+/// Marks that the hook was called, if a libvirt daemon is among the hook's ancestors. `known` is
+/// the caller of the last mark: for the same caller nothing is read or written.
 ///
 /// # Errors
-/// What the operating system said.
+/// The operating system's error.
 pub fn mark(root: &HostFs, parent: &Parent, known: Option<Caller>) -> io::Result<Option<Caller>> {
     let (pid, start_time) = parent.libvirt(root);
     let caller = Caller { pid, start_time };
     if known == Some(caller) {
         return Ok(known);
     }
-    // Somebody who tries the hook by hand is no libvirt.
+    // An administrator who runs the hook by hand is not libvirt.
     if !libvirt_process::is_libvirt(root, pid) {
         return Ok(known);
     }
@@ -83,11 +83,11 @@ mod tests {
         let root = HostFs::new(folder.path());
         assert_eq!(mark(&root, &Parent::new(20), None).unwrap(), None);
         assert_eq!(last(&root), None);
-        // By a wrapper script.
+        // Called through a wrapper script.
         let caller = mark(&root, &Parent::new(21), None).unwrap().unwrap();
         assert_eq!((caller.pid, caller.start_time), (10, 100));
         assert!(was_called_by(&root, 10) && !was_called_by(&root, 20));
-        // The same number, another process by now.
+        // Another process has the number by now.
         std::fs::write(folder.path().join("proc/10/stat"), stat("libvirtd", 1, 500)).unwrap();
         assert!(!was_called_by(&root, 10));
         mark(&root, &Parent::new(10), Some(caller)).unwrap();

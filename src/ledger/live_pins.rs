@@ -1,18 +1,18 @@
-//! What virtfit pinned on running guests: their live XML then has masks that no provenance tells
-//! from an administrator's.
+//! Records of the masks virtfit set on running guests: no provenance distinguishes these masks in
+//! the live XML from an administrator's.
 //!
 //! ```text
 //! /run/virtfit/live/                   0755 root
 //!   UUID.json                          one guest; complete or absent
 //! ```
-//! - **Who writes**: the daemon, before it pins, by write and rename. Both the mask that is and the
-//!   one that comes are in it, so that whichever the live XML shows is known, at whatever moment it
+//! - **Written** by the daemon before it pins, by write and rename. A record has both the present
+//!   mask and the next one, so that either is recognised in the live XML, at whatever moment that
 //!   is read.
-//! - **What it is good for**: a thread that floats by such a mask holds nothing, though its pin
-//!   looks like one of an administrator's; and planning the guest again neither moves it nor takes
-//!   its pins for wishes.
-//! - **When it is void**: it is of another QEMU process than the status file's. The daemon removes
-//!   it when the guest ends; one that stays means nothing.
+//! - **Used** to find threads that float: they hold nothing, though their pins look like an
+//!   administrator's. Planning the guest again neither moves such a thread nor takes its pin for a
+//!   wish of the administrator.
+//! - **Void** if its QEMU process is not the one of the status file. The daemon removes the record
+//!   when the guest ends; a record that stays behind has no effect.
 
 pub use crate::types::guest_thread::Thread;
 use std::collections::BTreeMap;
@@ -31,50 +31,51 @@ use crate::types::idset::CpuSet;
 use crate::types::live_change::LiveChange;
 use crate::types::setting::Target;
 
-/// Where they are on the host.
+/// Folder of the records on the host.
 pub const FOLDER: &str = "/run/virtfit/live";
-/// The only format there is.
+/// Version of the records' format; only this one is read.
 pub const VERSION: u32 = 1;
 
-/// What was pinned on one running guest.
+/// Live record of one running guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinned {
-    /// [`VERSION`].
+    /// Always [`VERSION`].
     pub version: u32,
-    /// The guest's UUID, lower case with dashes; also the file's name.
+    /// Guest's UUID, lower case with dashes; also the file's name.
     pub uuid: String,
-    /// Its name.
+    /// Guest's name.
     pub name: String,
-    /// Its QEMU process, as the status file has it.
+    /// Process id of QEMU, as in the status file.
     pub pid: u32,
-    /// No rule matches it: it is only kept off held CPUs (`unmanaged = "confine"`).
+    /// `true` if no rule matches the guest: it is only kept off held CPUs (`unmanaged =
+    /// "confine"`).
     #[serde(default)]
     pub confined: bool,
-    /// Each thread that was pinned, in order.
+    /// Masks of the pinned threads, sorted by thread.
     pub threads: Vec<Mask>,
 }
 
-/// One thread's mask.
+/// Masks of one thread.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mask {
-    /// Whose.
+    /// Pinned thread.
     pub thread: Thread,
-    /// Where it was put first, by the definition or live.
+    /// CPUs the thread was first put on, by the definition or live.
     pub first: CpuSet,
-    /// The one it has now, or is about to get.
+    /// Present mask, or the mask that the thread is about to get.
     pub cpus: CpuSet,
-    /// The one it had before that; null: none.
+    /// Mask before that; null: none.
     pub before: Option<CpuSet>,
-    /// The thread floats: it holds nothing.
+    /// `true` if the thread floats: it holds nothing.
     pub floats: bool,
 }
 
-/// The records of a host, by UUID.
+/// Live records of a host, by UUID.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records(BTreeMap<String, Pinned>);
 
 impl Thread {
-    /// The place of its pin in the XML.
+    /// Returns the place of the thread's pin in the XML.
     pub fn target(self) -> Target {
         match self {
             Self::Vcpu(id) => Target::VcpuPin(id),
@@ -83,7 +84,7 @@ impl Thread {
         }
     }
 
-    /// Its own pin in the XML.
+    /// Returns the thread's own pin in the XML.
     pub fn pin(self, domain: &Domain) -> Option<&CpuSet> {
         match self {
             Self::Vcpu(id) => domain.vcpupins.get(&id),
@@ -92,7 +93,7 @@ impl Thread {
         }
     }
 
-    /// The call that pins it.
+    /// Returns the call that pins the thread.
     pub fn change(self, cpus: CpuSet) -> LiveChange {
         match self {
             Self::Vcpu(id) => LiveChange::PinVcpu(id, cpus),
@@ -113,7 +114,7 @@ impl fmt::Display for Thread {
 }
 
 impl Pinned {
-    /// Nothing pinned yet.
+    /// Makes a record without threads.
     pub fn new(uuid: &str, name: &str, pid: u32) -> Self {
         Self {
             version: VERSION,
@@ -124,20 +125,20 @@ impl Pinned {
         }
     }
 
-    /// The mask of a thread.
+    /// Returns the masks of a thread.
     pub fn mask(&self, thread: Thread) -> Option<&Mask> {
         let at = self.threads.binary_search_by_key(&thread, |mask| mask.thread);
         at.ok().map(|at| &self.threads[at])
     }
 
-    /// Whether this pin of the thread is one of virtfit's.
+    /// Tells whether this pin of the thread is one that virtfit set.
     pub fn wrote(&self, thread: Thread, pin: &CpuSet) -> bool {
         self.mask(thread)
             .is_some_and(|mask| mask.cpus == *pin || mask.before.as_ref() == Some(pin))
     }
 
-    /// Notes that the thread gets this mask, and that its live XML says `now`; where it has none
-    /// yet, that it was put on `first` before.
+    /// Records that the thread gets the mask `cpus` while its live XML says `now`; `first` is kept
+    /// as the thread's first mask if the record has none yet.
     pub fn set(&mut self, thread: Thread, first: &CpuSet, now: Option<&CpuSet>, cpus: CpuSet, floats: bool) {
         let mask = |first: CpuSet| Mask {
             thread,
@@ -152,7 +153,7 @@ impl Pinned {
         }
     }
 
-    /// Tells the guest which of its threads float.
+    /// Adds the threads that float by this record to the guest's floating threads.
     pub fn mark(&self, guest: &mut GuestXml) {
         for mask in self.threads.iter().filter(|mask| mask.floats) {
             let ours = mask
@@ -167,8 +168,8 @@ impl Pinned {
 }
 
 impl Records {
-    /// Reads all; what makes no sense is a warning. A host without the folder, or one that may not
-    /// be looked at, has none.
+    /// Reads all live records; a malformed one is a warning. A missing or unreadable folder counts
+    /// as an empty one.
     pub fn read(root: &HostFs, warnings: &mut Vec<String>) -> Self {
         let mut all = BTreeMap::new();
         for stem in stems(root, FOLDER, "json").unwrap_or_default() {
@@ -200,12 +201,12 @@ impl Records {
         Self(all)
     }
 
-    /// Adds one.
+    /// Adds or replaces a guest's record.
     pub fn insert(&mut self, record: Pinned) {
         self.0.insert(record.uuid.clone(), record);
     }
 
-    /// The one of this guest's QEMU process.
+    /// Returns the record of this guest's QEMU process.
     pub fn of(&self, uuid: &str, pid: u32) -> Option<&Pinned> {
         self.0
             .get(&uuid.to_ascii_lowercase())
@@ -213,10 +214,10 @@ impl Records {
     }
 }
 
-/// Writes a record: whole or not at all.
+/// Writes a record, completely or not at all.
 ///
 /// # Errors
-/// The UUID is none, or what the operating system said.
+/// The UUID is malformed, or the operating system's error.
 pub fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
     let text = serde_json::to_string(record).map_err(io::Error::other)? + "\n";
     let (folder, name) = (folder(root), format!("{}.json", named(&record.uuid)?));
@@ -224,15 +225,15 @@ pub fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
     written.map_err(|error| at(&folder.path().join(name), &error))
 }
 
-/// The folder of all records.
+/// Returns the folder of all records.
 pub fn folder(root: &HostFs) -> AtomicDir {
     AtomicDir::new(root.path(FOLDER), 0o755)
 }
 
-/// Removes a guest's record; one that is not there is fine.
+/// Removes a guest's record; a missing one is no error.
 ///
 /// # Errors
-/// What the operating system said.
+/// The UUID is malformed, or the operating system's error.
 pub fn forget(root: &HostFs, uuid: &str) -> io::Result<()> {
     let file = root.path(format!("{FOLDER}/{}.json", named(uuid)?));
     match std::fs::remove_file(&file) {
@@ -241,12 +242,12 @@ pub fn forget(root: &HostFs, uuid: &str) -> io::Result<()> {
     }
 }
 
-/// An error that names the file it is about.
+/// Adds the path of the file to an error.
 fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// A UUID as a file's name: nothing else gets into a path.
+/// Turns a UUID into a file name; no other text gets into a path.
 fn named(uuid: &str) -> io::Result<String> {
     let none = || io::Error::new(io::ErrorKind::InvalidInput, format!("'{uuid}' is no UUID"));
     crate::types::uuid::normal(uuid).ok_or_else(none)

@@ -1,9 +1,9 @@
-//! Waiting for a file lock of several processes, with a deadline and in turn.
+//! Waiting for a file lock between several processes, with a deadline and in order of arrival.
 //!
-//! `flock(2)` has no timeout, and a process that asks for a busy lock again and again gets it only
-//! if it asks at the right moment: of 64 hooks that poll, most never do. So the kernel's own queue
-//! is used: a thread waits in `flock(2)` and hands the lock over. At the deadline nobody takes what
-//! that thread gets later, and it gives the lock back at once.
+//! `flock(2)` has no timeout, and a process that polls a busy lock gets it only if it asks at the
+//! right moment: of 64 hooks that poll, most never do. So the kernel's own queue is used: a thread
+//! waits in `flock(2)` and hands the lock over. If the thread gets the lock after the deadline, no
+//! caller takes it any more, and it is released at once.
 
 use std::fs::File;
 use std::io;
@@ -15,23 +15,23 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// Threads that may wait at once in one process. More only pile up where a process holds the lock
-/// and is stopped.
+/// Largest number of threads of one process that wait at once. More of them would only pile up
+/// while a process that holds the lock is stopped.
 const MOST: usize = 8;
-/// Pause between two attempts where no thread can wait.
+/// Pause between two attempts when no thread can wait.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Stack of a thread that waits, in bytes.
+/// Stack of a waiting thread, in bytes.
 const STACK: usize = 64 << 10;
 
-/// Number of threads that wait now.
+/// Number of threads that are waiting now.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-/// Locks a file for this process alone; `None`: another one held the lock until the deadline.
+/// Locks a file for this process alone; `None`: another process held the lock until the deadline.
 ///
 /// # Errors
-/// What the kernel says of anything but a lock that is held.
+/// The kernel's error, unless it says that the lock is held.
 pub fn exclusive(file: File, deadline: Instant) -> io::Result<Option<Flock<File>>> {
-    // Mostly the lock is free.
+    // The lock is mostly free, and then needs no thread.
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => return Ok(Some(lock)),
         Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
@@ -40,10 +40,12 @@ pub fn exclusive(file: File, deadline: Instant) -> io::Result<Option<Flock<File>
     if left(deadline).is_zero() {
         return Ok(None);
     }
+    // Without a limit, threads pile up behind a stopped holder.
     if WAITING.fetch_add(1, Ordering::SeqCst) >= MOST {
         WAITING.fetch_sub(1, Ordering::SeqCst);
         return poll(file, deadline);
     }
+    // If the thread cannot start, this second descriptor is there for polling.
     let second = file.try_clone();
     let (sender, receiver) = mpsc::channel();
     let waiting = move || {
@@ -56,9 +58,10 @@ pub fn exclusive(file: File, deadline: Instant) -> io::Result<Option<Flock<File>
             }
         };
         WAITING.fetch_sub(1, Ordering::SeqCst);
-        // Where nobody listens any more the lock comes back as an error, and is let go of here.
+        // If the caller has given up, `send` returns the lock as an error, and it is released here.
         let _ = sender.send(got);
     };
+    // The caller waits for the thread's answer, but only until the deadline.
     let builder = thread::Builder::new().name("lock".into()).stack_size(STACK);
     match (builder.spawn(waiting), second) {
         (Ok(_), _) => match receiver.recv_timeout(left(deadline)) {
@@ -76,7 +79,7 @@ pub fn exclusive(file: File, deadline: Instant) -> io::Result<Option<Flock<File>
     }
 }
 
-/// Asks for the lock again and again.
+/// Polls the lock until the deadline.
 fn poll(mut file: File, deadline: Instant) -> io::Result<Option<Flock<File>>> {
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -119,7 +122,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = exclusive(open(&path), soon()).unwrap().unwrap();
-        // More than may wait at once: the others poll, and end at the deadline too.
+        // More than the threads that may wait at once: the others poll, and end at the deadline
+        // too.
         let waits: Vec<_> = (0..2 * MOST)
             .map(|_| {
                 let file = open(&path);
@@ -128,7 +132,7 @@ mod tests {
             .collect();
         assert!(waits.into_iter().all(|wait| wait.join().unwrap()));
         drop(held);
-        // The threads that waited on get the lock now, one after the other, and none keeps it.
+        // The threads that went on waiting get the lock one after the other, and none keeps it.
         let far = Instant::now() + Duration::from_secs(10);
         drop(exclusive(open(&path), far).unwrap().unwrap());
         while WAITING.load(Ordering::SeqCst) > 0 {

@@ -1,5 +1,5 @@
-//! Who holds what: running guests, reservations, and what definitions claim. `docs/design.md`
-//! section 3 has the rules.
+//! Ledger: CPUs and memory of running guests, reservations, and claims of definitions.
+//! `docs/design.md` section 3 has the rules.
 
 pub mod claims;
 pub mod guest_xml;
@@ -25,89 +25,90 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plural;
 
-/// Everything that is taken or spoken for on a host, as read; the guest being planned is still in
-/// it.
+/// Everything that is held, reserved or claimed on a host, as read; the guest being planned is
+/// still in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Running guests and reservations: one entry a guest.
+    /// Running guests and reservations: one entry for each guest.
     pub holders: Vec<Arc<Holder>>,
-    /// What definitions of guests claim.
+    /// Claims of definitions.
     pub claims: Vec<Claim>,
 }
 
-/// A guest that runs or is about to.
+/// Guest that runs or is about to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its UUID, lower case.
+    /// Guest's UUID, lower case.
     pub uuid: String,
-    /// Its name.
+    /// Guest's name.
     pub name: String,
-    /// The CPUs of each thread that has a pin: vCPUs (their own pin, else `vcpu@cpuset`), emulator,
-    /// iothreads.
+    /// CPUs of each pinned thread: vCPUs (their own pin, else `vcpu@cpuset`), emulator, iothreads.
     pub pins: Vec<CpuSet>,
-    /// Siblings that are to be nobody's. A guest's XML may say anything here: [`taken::held`]
-    /// believes no more of it than its pins confirm. A reservation is believed.
+    /// Withheld siblings. A guest's XML may claim any CPUs here: [`taken::held`] accepts only those
+    /// that its pins confirm, but all those of a reservation.
     pub withheld: CpuSet,
-    /// Siblings its reservation withholds, while it runs.
+    /// Siblings that the guest's reservation withholds while it runs.
     #[serde(default)]
     pub promised: CpuSet,
-    /// What memory it uses and where.
+    /// Memory of the guest, by page size and nodes.
     pub memory: Vec<MemoryUse>,
-    /// Its pages are not all taken yet: it is still starting.
+    /// `true` while the guest is starting: its pages are not all taken yet.
     pub starting: bool,
-    /// A reservation of ours rather than a running guest.
+    /// `true` for a reservation without a running guest.
     pub reservation: bool,
-    /// virtfit set its threads' masks live: what it holds is known from its record rather than from
-    /// its XML.
+    /// `true` if virtfit set the masks of the guest's threads live: the CPUs it holds follow from
+    /// its live record rather than from its XML.
     #[serde(default)]
     pub set_live: bool,
 }
 
-/// One piece of a guest's memory.
+/// Piece of a guest's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
-    /// How much.
+    /// Size of the piece.
     pub amount: KiB,
     /// Huge page size; `None`: small pages.
     pub page: Option<KiB>,
-    /// Host nodes it is bound to; empty: anywhere.
+    /// Host nodes that the piece is bound to; empty: not bound.
     pub nodes: NodeSet,
 }
 
-/// What an inactive definition would take.
+/// Claim of a definition whose guest does not run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// UUID of the guest.
+    /// Guest's UUID.
     pub uuid: String,
-    /// Its name.
+    /// Guest's name.
     pub name: String,
-    /// Started at host boot: its claims come before all others.
+    /// `true` if libvirt starts the guest at host boot: its claims come before all others.
     pub autostart: bool,
-    /// The CPUs virtfit wrote into it.
+    /// CPUs virtfit wrote into the definition.
     pub cpus: CpuSet,
-    /// Siblings it says are withheld: counted as far as they are siblings of `cpus`.
+    /// Siblings that the provenance records as withheld; they count as far as they are siblings of
+    /// `cpus`.
     #[serde(default)]
     pub withheld: CpuSet,
 }
 
-/// What of the host is taken, by whom: the ledger without the guest being planned, under a policy's
-/// sets.
+/// CPUs and memory of the host that other guests have: the ledger without the guest being planned,
+/// under a policy's sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Held CPUs and withheld siblings, with the guest that holds them.
     pub cpus: BTreeMap<HostCpu, String>,
-    /// CPUs that autostart definitions claim.
+    /// CPUs that definitions with autostart claim.
     pub claimed_autostart: CpuSet,
     /// CPUs that other definitions claim.
     pub claimed_other: CpuSet,
     /// Huge pages that may still be given out, by node and page size.
     pub pages_free: BTreeMap<(NodeId, KiB), u64>,
-    /// Small-page memory that may still be given out, by node. Absent: not known, not checked.
+    /// Small-page memory that may still be given out, by node. Absent nodes are unknown and not
+    /// checked.
     pub memory_free: BTreeMap<NodeId, KiB>,
 }
 
 impl Taken {
-    /// Says who holds these CPUs: `CPUs 3-4 are held by db and web`.
+    /// Names the guests that hold these CPUs: `CPUs 3-4 are held by db and web`.
     pub fn holders_of(&self, cpus: &CpuSet) -> String {
         let names: BTreeSet<&str> = cpus
             .iter()

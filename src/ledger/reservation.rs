@@ -1,4 +1,5 @@
-//! Reservations: what a guest was promised before it runs, one small JSON file each.
+//! Reservations: CPUs, memory and pins promised to a guest before it runs, one small JSON file
+//! each.
 //!
 //! Protocol
 //! ```text
@@ -6,19 +7,19 @@
 //!   lock                               flock: held only for "is it still free?" and the rename, never while computing
 //!   reservations/                      0755 root
 //!     UUID.json                        one guest, 0600; complete or absent
-//!     .UUID.json.PID.N                 being written; never read, left behind only by a crash
+//!     .virtfit.PID.N                   being written; never read, left behind only by a crash
 //!   undecided/                         0755 root: guests that started without a decision ([`crate::ledger::undecided`])
 //! ```
-//! - **Who writes**: `prepare` (firm) and `migrate`/`restore begin` (tentative), under the lock, by
+//! - **Written** by `prepare` (firm) and `migrate`/`restore begin` (tentative), under the lock, by
 //!   write, then rename. A second write for the same UUID replaces the first: running the hook
 //!   twice is harmless.
-//! - **Who removes**: `release`. A file that is not there is fine: removing twice is fine.
-//! - **Who reads**: anybody, without the lock; a rename is seen whole or not at all. `ENOENT` is
-//!   fine: no reservation.
-//! - **When it is void** ([`Reservation::void`]): another boot; a tentative one after
-//!   [`TENTATIVE_SECONDS`]; the libvirt daemon that ran the hook is gone (or its pid is another
-//!   process by now) and libvirt has no status file of the guest. A void file means nothing;
-//!   whoever holds the lock next may remove it.
+//! - **Removed** by `release`. Removing a missing file is no error, so removing twice is harmless.
+//! - **Read** without the lock; a reader sees a file completely or not at all. `ENOENT` means that
+//!   there is no reservation.
+//! - **Void** ([`Reservation::void`]) after another boot; if tentative, after
+//!   [`TENTATIVE_SECONDS`]; and if the libvirt daemon that ran the hook is gone (or its pid is
+//!   another process by now) and libvirt has no status file of the guest. A void file counts for
+//!   nothing; the next holder of the lock may remove it.
 
 pub use crate::host::libvirt_process::{Daemon, start_time};
 use std::collections::BTreeMap;
@@ -29,57 +30,57 @@ use crate::ledger::{Holder, MemoryUse};
 use crate::types::ids::{IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 
-/// Where they are on the host.
+/// Folder of the reservations on the host.
 pub const FOLDER: &str = "/run/virtfit/reservations";
-/// How long a tentative one lives, in seconds: `prepare` follows `migrate`/`restore begin` within
-/// moments or not at all.
+/// Lifetime of a tentative reservation, in seconds: `prepare` follows `migrate`/`restore begin`
+/// within moments or not at all.
 pub const TENTATIVE_SECONDS: u64 = 30;
-/// The only format there is.
+/// Version of the format; only this one is read.
 pub const VERSION: u32 = 1;
 
-/// The reservation of a guest of this UUID (lower case), on the host.
+/// Returns the path on the host of the reservation of a guest of this UUID (lower case).
 pub fn path(uuid: &str) -> String {
     format!("{FOLDER}/{uuid}.json")
 }
 
-/// One reservation file.
+/// Reservation file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
-    /// [`VERSION`].
+    /// Always [`VERSION`].
     pub version: u32,
-    /// The guest's UUID, lower case with dashes; also the file's name.
+    /// Guest's UUID, lower case with dashes; also the file's name.
     pub uuid: String,
-    /// Its name.
+    /// Guest's name.
     pub name: String,
-    /// CPUs it holds: of vCPUs, and of an isolated emulator and isolated iothreads.
+    /// CPUs reserved for vCPUs, and for an isolated emulator and isolated iothreads.
     pub cpus: CpuSet,
-    /// Siblings withheld from all others.
+    /// Siblings withheld from all other guests.
     #[serde(default)]
     pub withheld: CpuSet,
-    /// Its memory by node and page size.
+    /// Reserved memory by node and page size.
     #[serde(default)]
     pub memory: Vec<ReservedMemory>,
-    /// `/proc/sys/kernel/random/boot_id` when it was written.
+    /// `/proc/sys/kernel/random/boot_id` at the time of writing.
     pub boot_id: String,
-    /// The libvirt daemon that ran the hook (the hook's parent).
+    /// Process id of the libvirt daemon that ran the hook, found among the hook's ancestors.
     pub pid: u32,
     /// Field 22 of that daemon's `/proc/PID/stat`: its start, in clock ticks since boot.
     pub start_time: u64,
-    /// Tentative until then, in seconds since the epoch; null: firm.
+    /// End of a tentative reservation, in seconds since the epoch; null: firm.
     #[serde(default)]
     pub tentative_until: Option<u64>,
-    /// Seconds since the epoch.
+    /// Time of writing, in seconds since the epoch.
     pub written_at: u64,
-    /// Where its threads go once it runs, if its XML does not say so: what is pinned live at
-    /// `started`.
+    /// CPUs for the guest's threads once it runs, if its XML does not have them: these pins are set
+    /// live at `started`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pins: Option<ReservedPins>,
 }
 
-/// Where a guest's threads go that starts with other pins than it is to have, or with none.
+/// Pins for a guest that starts with other pins than it is to have, or with none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedPins {
-    /// CPUs of each vCPU; several: it floats on them.
+    /// CPUs of each vCPU; a vCPU with several floats on them.
     pub vcpus: BTreeMap<VcpuId, CpuSet>,
     /// CPUs of the emulator threads; empty: left alone.
     #[serde(default)]
@@ -89,33 +90,33 @@ pub struct ReservedPins {
     pub iothreads: BTreeMap<IothreadId, CpuSet>,
 }
 
-/// A piece of a reservation's memory.
+/// Piece of a reservation's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedMemory {
-    /// Host node; null: anywhere.
+    /// Host node; null: any.
     pub node: Option<NodeId>,
     /// Huge page size; null: small pages.
     pub page_kib: Option<KiB>,
-    /// How much.
+    /// Size of the piece.
     pub kib: KiB,
 }
 
-/// Why a reservation file cannot be used.
+/// Reason for which a reservation file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReservationError {
-    /// Not the JSON it should be.
+    /// Malformed JSON, or JSON of another form.
     #[error("not a reservation: {0}")]
     Json(#[from] serde_json::Error),
-    /// Written by another version of virtfit.
+    /// Format of another version of virtfit.
     #[error("reservation format {0}, but this virtfit knows only {VERSION}")]
     Version(u32),
 }
 
 impl Reservation {
-    /// Reads a file's text.
+    /// Parses the text of a reservation file.
     ///
     /// # Errors
-    /// It is not JSON of this shape, or of another version.
+    /// The text is not JSON of this form, or is of another version.
     pub fn from_json(text: &str) -> Result<Self, ReservationError> {
         #[derive(Deserialize)]
         struct Version {
@@ -128,7 +129,7 @@ impl Reservation {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// The text of its file, one line.
+    /// Returns the text of the reservation's file, one line.
     ///
     /// # Errors
     /// None that is known; serialisation is fallible by type.
@@ -136,8 +137,8 @@ impl Reservation {
         Ok(serde_json::to_string(self)? + "\n")
     }
 
-    /// Why it means nothing any more; `None`: it is valid. `now` is in seconds since the epoch,
-    /// `boot_id` that of the running kernel where it is known.
+    /// Returns the reason for which the reservation is void; `None`: it is valid. `now` is in
+    /// seconds since the epoch, `boot_id` that of the running kernel if it is known.
     pub fn void(
         &self,
         now: u64,
@@ -148,8 +149,8 @@ impl Reservation {
         if boot_id.is_some_and(|boot_id| boot_id != self.boot_id) {
             return Some("it is from before the last boot");
         }
-        // A moment that is further away than a tentative one can ever be means that the clock was
-        // set back.
+        // An end that is further away than a tentative reservation can last means that the clock
+        // was set back.
         let expired = |until: u64| now >= until || until - now > TENTATIVE_SECONDS;
         if self.tentative_until.is_some_and(expired) {
             return Some("it was tentative and its time is over");
@@ -165,7 +166,8 @@ impl Reservation {
         None
     }
 
-    /// As an entry of the ledger: each CPU is a pin of its own, for a reservation never floats.
+    /// Converts the reservation to an entry of the ledger: each CPU is a pin of its own, because a
+    /// reservation never floats.
     pub fn holder(&self) -> Holder {
         Holder {
             uuid: self.uuid.to_ascii_lowercase(),

@@ -1,5 +1,5 @@
-//! A running guest as its status file shows it: what the live door, floats and `virtfit status`
-//! look at.
+//! Running guest as its status file shows it, for live pinning, floating guests and `virtfit
+//! status`.
 
 use std::collections::BTreeMap;
 
@@ -14,34 +14,34 @@ use crate::types::idset::CpuSet;
 use crate::types::setting::Value;
 use crate::xml::{Document, XmlError};
 
-/// A running guest.
+/// Running guest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Running {
-    /// `running`, `paused`, `shutdown`, …, as libvirt calls it.
+    /// State in libvirt's words: `running`, `paused`, `shutdown`, …
     pub state: String,
-    /// Why, e.g. `booted`, `migration`.
+    /// Reason of the state, e.g. `booted`, `migration`.
     pub reason: String,
-    /// The QEMU process; 0 where there is none yet.
+    /// Process id of QEMU; 0 while there is none yet.
     pub pid: u32,
-    /// The thread of each vCPU that is online.
+    /// Thread of each online vCPU.
     pub tids: BTreeMap<VcpuId, u32>,
-    /// QEMU has not answered yet.
+    /// `true` until QEMU has answered libvirt.
     pub starting: bool,
-    /// numad's CPUs, where the XML says `placement='auto'`.
+    /// numad's CPUs, if the XML says `placement='auto'`.
     pub numad: Option<CpuSet>,
-    /// The live `<domain>` as it stands there. May hold passwords.
+    /// Live `<domain>` as it stands in the status file. May contain passwords.
     pub xml: String,
-    /// What it says.
+    /// Facts of the live XML.
     pub guest: GuestXml,
-    /// What virtfit wrote into its definition before it started.
+    /// Provenance that the guest's definition had at its start.
     pub provenance: Option<Provenance>,
 }
 
 impl Running {
-    /// Reads a status file's text.
+    /// Parses the text of a status file.
     ///
     /// # Errors
-    /// As [`status::parse`].
+    /// The errors of [`status::parse`].
     pub fn parse(text: &str, pinned: &Records) -> Result<Self, XmlError> {
         panics::guarded(|| Self::read(text, pinned))?
     }
@@ -79,12 +79,12 @@ impl Running {
         })
     }
 
-    /// The facts of its live XML.
+    /// Returns the facts of the live XML's domain.
     pub fn domain(&self) -> &Domain {
         &self.guest.domain
     }
 
-    /// Its vCPUs, emulator and iothreads.
+    /// Lists the guest's vCPUs, emulator and iothreads.
     pub fn threads(&self) -> Vec<Thread> {
         let domain = self.domain();
         let vcpus = domain.all_vcpus();
@@ -97,7 +97,7 @@ impl Running {
             .collect()
     }
 
-    /// The mask virtfit wrote into the definition for this thread.
+    /// Returns the mask that virtfit wrote into the definition for this thread.
     pub fn wrote(&self, thread: Thread) -> Option<&CpuSet> {
         let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         let target = thread.target();
@@ -109,8 +109,8 @@ impl Running {
             })
     }
 
-    /// The CPUs a thread may use by the XML: its own pin, else numad's answer or `vcpu@cpuset`;
-    /// `None`: any (libvirt's order in `qemuProcessSetupPid`).
+    /// Returns the CPUs that the XML allows a thread: its own pin, else numad's answer or
+    /// `vcpu@cpuset`; `None`: all CPUs (libvirt's order in `qemuProcessSetupPid`).
     pub fn allowed(&self, thread: Thread) -> Option<&CpuSet> {
         let domain = self.domain();
         let common = match domain.vcpu_placement_auto {

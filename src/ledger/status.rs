@@ -1,10 +1,10 @@
-//! libvirt's status files: `/run/libvirt/qemu/NAME.xml`, one for each guest that runs or starts.
+//! Status files of libvirt: `/run/libvirt/qemu/NAME.xml`, one for each guest that runs or starts.
 //!
-//! The format is private to libvirt and read with tolerance: `<domstatus state= reason= pid=>`
-//! with, among much else, `<vcpus><vcpu id= pid=/>`, `<numad nodeset= cpuset=/>` and the live
-//! `<domain>`. libvirt writes it first right after the fork, as `state='paused' reason='starting
-//! up'` with no vCPU thread listed: QEMU is allocating its memory then. The thread ids come with
-//! the answer to the first monitor commands, when all pages are taken.
+//! The format is private to libvirt, so it is read with tolerance: `<domstatus state= reason=
+//! pid=>` with, among much else, `<vcpus><vcpu id= pid=/>`, `<numad nodeset= cpuset=/>` and the
+//! live `<domain>`. libvirt first writes the file right after the fork, as `state='paused'
+//! reason='starting up'` with no vCPU thread listed: at that time QEMU is allocating its memory.
+//! The thread ids follow with the answer to the first monitor commands, when all pages are taken.
 
 use std::time::SystemTime;
 
@@ -16,34 +16,35 @@ use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::xml::{Document, Element, XmlError};
 
-/// Where they are on the host.
+/// Folder of the status files on the host.
 pub const FOLDER: &str = "/run/libvirt/qemu";
 
-/// The status file of a guest of this name, on the host.
+/// Returns the path on the host of a guest's status file.
 pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}.xml")
 }
 
-/// Returns when a guest's QEMU was started: libvirt writes `NAME.pid` at that moment only, the
-/// status file at every change.
+/// Returns the time at which a guest's QEMU was started: libvirt writes `NAME.pid` only then, but
+/// the status file at every change.
 pub fn started_at(root: &HostFs, name: &str) -> Option<SystemTime> {
     root.metadata(format!("{FOLDER}/{name}.pid"))
         .and_then(|meta| meta.modified())
         .ok()
 }
 
-/// Reads a status file's text. `default_page` is the host's default huge page size.
+/// Parses the text of a status file. `default_page` is the host's default huge page size.
 ///
 /// # Errors
-/// It is not complete XML (truncated), not a `<domstatus>`, or holds no domain that can be read.
+/// The text is not complete XML (truncated), not a `<domstatus>`, or has no domain that can be
+/// read.
 pub fn parse(text: &str, default_page: KiB) -> Result<Holder, XmlError> {
     parse_with(text, default_page, &Records::default())
 }
 
-/// As [`parse`], with what virtfit pinned on running guests: threads that float by it hold nothing.
+/// Parses as [`parse`] does, with virtfit's live records: threads that float by them hold nothing.
 ///
 /// # Errors
-/// As [`parse`].
+/// The errors of [`parse`].
 pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Holder, XmlError> {
     let document = Document::parse(text)?;
     let root = document.root();
@@ -74,7 +75,7 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
     })
 }
 
-/// A cpulist or node list; one that does not parse is as good as none.
+/// Reads a list of CPUs or nodes from an attribute; a malformed list counts as none.
 fn list_of<T: crate::types::ids::Id>(
     element: Option<Element<'_>>,
     attribute: &str,
@@ -82,12 +83,13 @@ fn list_of<T: crate::types::ids::Id>(
     cpulist::parse_plain(&element?.attr(attribute)?).ok()
 }
 
-/// The QEMU process; 0 where there is none yet.
+/// Returns QEMU's process id; 0 while there is none yet.
 pub(super) fn pid(root: Element<'_>) -> u32 {
     root.attr("pid").and_then(|pid| pid.parse().ok()).unwrap_or(0)
 }
 
-/// QEMU has not answered yet: not paused by a user or a migration, and no vCPU thread is known.
+/// Returns `true` until QEMU has answered libvirt: the state is an early one (not paused by a user
+/// or a migration), and no vCPU thread is known.
 pub(super) fn is_starting(root: Element<'_>) -> bool {
     let state = root.attr("state").unwrap_or_default();
     let reason = root.attr("reason").unwrap_or_default();
@@ -105,7 +107,7 @@ pub(super) fn is_starting(root: Element<'_>) -> bool {
 mod tests {
     use super::*;
 
-    /// The shape libvirt 9 writes, comment first.
+    /// File in the form that libvirt 9 writes, comment first.
     fn file(state: &str, vcpus: &str, extra: &str, domain: &str) -> String {
         format!(
             "<!--\nWARNING: generated\n  virsh edit db\n-->\n\n<domstatus {state} pid='10416'>\n  \

@@ -1,10 +1,10 @@
-//! What the files of the ledger said when they were last read: a daemon that decides beside
-//! hundreds of guests reads again only what changed.
+//! Parsed files of the ledger from the last reading: a daemon that decides beside hundreds of
+//! guests reads only changed files again.
 //!
-//! A folder in which nothing happened is not listed again ([`Folders`]). A file is taken to be
-//! unchanged while inode, size, mtime and ctime are. Those of a file that was changed a moment
-//! before it was read prove nothing (the kernel's clock for them ticks every few milliseconds, and
-//! inodes are used again): it is read again until it has rested.
+//! A folder without events is not listed again ([`Folders`]). A file counts as unchanged while
+//! inode, size, mtime and ctime are equal. For a file that was changed a moment before it was read
+//! these prove nothing (the kernel's clock for them ticks every few milliseconds, and inodes are
+//! used again): it is read again until it has rested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,29 +23,30 @@ use crate::ledger::undecided::Undecided;
 use crate::ledger::{Claim, Holder};
 use crate::types::ids::KiB;
 
-/// The files of one folder, as they were when something was last seen to happen in it.
+/// Files of one folder, as of the last change that was seen in it.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// By name.
+    /// Files, sorted by name.
     files: Vec<Listed>,
-    /// Their names, once somebody asked.
+    /// Names of the files, once they were asked for.
     names: Option<Arc<BTreeSet<String>>>,
-    /// How often it was listed: who remembers this number knows whether anything may have changed.
+    /// Number that grows with each change: a caller that remembers it sees whether files may have
+    /// changed.
     times: u64,
-    /// All that can happen to these files is seen by watching the folder.
+    /// `true` if watching the folder shows every change of these files.
     whole: bool,
-    /// The folder is watched, too.
+    /// `true` if the folder is watched.
     watched: bool,
-    /// Files that something happened to since this was asked for.
+    /// Files that changed since [`Folder::keep_listed`] took this.
     touched: Touched,
 }
 
-/// Files that something happened to.
+/// Files that changed.
 #[derive(Debug)]
 enum Touched {
-    /// Those of these stems.
+    /// Files of these stems.
     Some(BTreeSet<String>),
-    /// Any of them.
+    /// Possibly any file.
     Any,
 }
 
@@ -55,27 +56,27 @@ impl Default for Touched {
     }
 }
 
-/// One file.
+/// File of a listing.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// Its name without its extension: libvirt names files after guests.
+    /// File's name without its extension: libvirt names files after guests.
     pub stem: String,
-    /// `None`: it cannot be looked at.
+    /// Stamp; `None` if `stat` fails.
     pub stamp: Option<Stamp>,
 }
 
-/// How the files of a folder are listed.
+/// Way in which the files of a folder are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum List {
-    /// Their text counts.
+    /// With stamps, as the files' text counts.
     Stamped,
-    /// Only their names count.
+    /// By name alone, as only the names count.
     Named,
 }
 
 impl List {
-    /// Lists the files `*.EXTENSION` of a folder; and whether all that can happen to them is seen
-    /// by watching it.
+    /// Lists the files `*.EXTENSION` of a folder. The second value is `true` if watching the folder
+    /// shows every change of these files.
     fn all(self, root: &HostFs, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
         if self == Self::Named {
             let stems = files::stems(root, folder, extension)?.into_iter();
@@ -95,7 +96,7 @@ impl List {
         Ok((files, whole))
     }
 
-    /// Looks at one file, as [`List::all`] does at all of them; `None`: there is none.
+    /// Lists one file as [`List::all`] lists all of them; `None` if there is none.
     fn one(self, root: &HostFs, folder: &str, name: &str, stem: &str) -> Option<(Listed, bool)> {
         let path = format!("{folder}/{name}");
         if self == Self::Named {
@@ -106,7 +107,8 @@ impl List {
     }
 }
 
-/// What is listed of an entry; nothing of a folder.
+/// Returns the entry's file with its stamp; `None` for anything but a file. The second value is
+/// `false` for links and for files with several names, whose changes may happen in other folders.
 fn listed(stem: &str, entry: &Entry) -> Option<(Listed, bool)> {
     let stamp = match &entry.meta {
         Ok(meta) if !meta.is_file() => return None,
@@ -119,11 +121,11 @@ fn listed(stem: &str, entry: &Entry) -> Option<(Listed, bool)> {
 }
 
 impl Listing {
-    /// Lists the files `*.EXTENSION` of a folder again, unless it was quiet. Whatever goes wrong,
-    /// it is listed again next time.
+    /// Lists the files `*.EXTENSION` of a folder again, unless the folder was quiet. After any
+    /// error the folder is listed again next time.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The folder cannot be read.
     pub fn look(
         &mut self,
         root: &HostFs,
@@ -145,7 +147,7 @@ impl Listing {
         self.whole = false;
         self.names = None;
         self.touched = Touched::Any;
-        // None, as before (mostly as there is no such folder), is no change.
+        // A list that was empty and stays so (mostly because the folder is missing) is no change.
         let before = std::mem::take(&mut self.files);
         self.times += u64::from(!before.is_empty());
         if news == News::Absent {
@@ -156,7 +158,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Looks again at the files that something happened to: of hundreds mostly one.
+    /// Lists only the changed files again: mostly one of hundreds.
     fn look_at(
         &mut self,
         root: &HostFs,
@@ -166,7 +168,7 @@ impl Listing {
         list: List,
     ) {
         for name in names {
-            // Other names are files in work, which are renamed when they are whole.
+            // Files with other names are being written; they are renamed once complete.
             let Some(stem) = files::stem(name, extension) else {
                 continue;
             };
@@ -197,47 +199,47 @@ impl Listing {
         }
     }
 
-    /// The files as they were last listed.
+    /// Returns the files as they were last listed.
     pub fn files(&self) -> &[Listed] {
         &self.files
     }
 
-    /// The files' names.
+    /// Returns the files' names.
     pub fn names(&mut self) -> Arc<BTreeSet<String>> {
         let named = || Arc::new(self.files.iter().map(|file| file.stem.clone()).collect());
         Arc::clone(self.names.get_or_insert_with(named))
     }
 
-    /// `true` if all that happens to these files is seen: what was read of them stays true until
-    /// [`Listing::look`] tells of it.
+    /// Returns `true` if every change of these files is seen: a parsed file stays valid until
+    /// [`Listing::look`] reports a change.
     pub fn is_watched(&self) -> bool {
         self.whole && self.watched
     }
 
-    /// A number that is another one as soon as something may have changed.
+    /// Returns a number that differs as soon as files may have changed.
     pub fn times(&self) -> u64 {
         self.times
     }
 }
 
-/// What one folder's files said, by stem.
+/// Parsed files of one folder, by stem.
 #[derive(Debug)]
 pub struct Folder<T> {
-    /// Its files.
+    /// List of the files.
     pub listing: Listing,
-    /// What they said.
+    /// Parsed files.
     pub known: Known<T>,
 }
 
-/// What files said, by stem.
+/// Parsed files, by stem.
 #[derive(Debug)]
 pub struct Known<T>(BTreeMap<String, Said<T>>);
 
-/// What one file said.
+/// Parsed file, or the error of parsing.
 #[derive(Debug)]
 struct Said<T> {
     stamp: Stamp,
-    /// The stamp alone proves that the file is the same.
+    /// `true` if the stamp alone proves that the file is unchanged.
     rested: bool,
     said: Result<T, String>,
 }
@@ -258,14 +260,14 @@ impl<T> Default for Folder<T> {
 }
 
 impl<T> Known<T> {
-    /// What a file said, while it has this stamp.
+    /// Returns a parsed file if its stamp is still this one.
     pub fn get(&self, stem: &str, stamp: Stamp) -> Option<&Result<T, String>> {
         let known = self.0.get(stem)?;
         (known.stamp == stamp).then_some(&known.said)
     }
 
-    /// Remembers what a file said; not when it had not rested, unless whatever happens to it from
-    /// now on is seen.
+    /// Remembers a parsed file. A file that had not rested is remembered only if every later change
+    /// of it is seen.
     pub fn put(&mut self, stem: &str, stamp: Stamp, now: SystemTime, watched: bool, said: Result<T, String>)
     where
         T: Clone,
@@ -280,7 +282,7 @@ impl<T> Known<T> {
 }
 
 impl Touched {
-    /// More than this many are any.
+    /// Largest number of stems that are remembered; beyond it, any file may have changed.
     const MOST: usize = 1024;
 
     fn add(&mut self, stem: &str) {
@@ -294,13 +296,13 @@ impl Touched {
 }
 
 impl<T> Folder<T> {
-    /// Forgets what the files said, as it was not said of themselves alone.
+    /// Forgets all parsed files, because they depend on more than their own text.
     pub fn forget(&mut self) {
         self.known.0.clear();
     }
 
-    /// Forgets the files that are not there any more, and what may have changed though its stamp is
-    /// the same.
+    /// Forgets files that are gone, and files that may have changed without a change of their
+    /// stamp.
     pub fn keep_listed(&mut self) {
         match std::mem::take(&mut self.listing.touched) {
             Touched::Any => self.known.0.retain(|_, known| known.rested),
@@ -318,55 +320,55 @@ impl<T> Folder<T> {
     }
 }
 
-/// All of the ledger.
+/// Parsed files of the whole ledger.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// What happens in its folders.
+    /// Events in the ledger's folders.
     pub folders: Folders,
-    /// Status files, as they read with `default_page` and `pinned`.
+    /// Status files, as parsed with `default_page` and `pinned`.
     pub status: Folder<Arc<Holder>>,
-    /// Reservations, whether they are void or not.
+    /// Reservations, void ones included.
     pub reservations: Folder<Reservation>,
     /// Marks of guests that started undecided.
     pub undecided: Folder<Undecided>,
-    /// Definitions; none of them counted as autostarted.
+    /// Claims of definitions, all with `autostart` unset.
     pub definitions: Folder<Arc<Claim>>,
-    /// Links to the definitions that are started by libvirt.
+    /// Links to the definitions that libvirt starts by itself.
     pub autostart: Listing,
-    /// The masks virtfit set on running guests.
+    /// Files of live records.
     pub live: Listing,
-    /// What `<hugepages/>` without a size means: a parameter of the kernel's start.
+    /// Huge page size of `<hugepages/>` without a size: a parameter of the kernel's start.
     pub default_page: Option<KiB>,
-    /// What the files of `live` say.
+    /// Live records, as read from the files of `live`.
     pub pinned: Pinned,
-    /// All of it together.
+    /// Last reading of the whole ledger.
     pub last: Option<Last>,
 }
 
-/// What the files of live masks say.
+/// Live records as read.
 #[derive(Debug, Default)]
 pub struct Pinned {
-    /// [`Listing::times`] of when they were read.
+    /// [`Listing::times`] at the reading.
     pub times: Option<u64>,
-    /// The masks.
+    /// Live records.
     pub records: Records,
-    /// What makes no sense.
+    /// Warnings about malformed files.
     pub warnings: Vec<String>,
 }
 
-/// The ledger as it was last put together.
+/// Last reading of the ledger.
 #[derive(Debug)]
 pub struct Last {
     /// [`Listing::times`] of all folders.
     pub times: [u64; 6],
-    /// The reservations that did not count, by stem. This changes without a file that changes.
+    /// Void reservations, by stem. A reservation becomes void without a change of its file.
     pub void: Vec<String>,
-    /// What it is.
+    /// Reading itself.
     pub reading: Arc<Reading>,
 }
 
 impl Cache {
-    /// One that watches the folders, for whoever reads them again and again.
+    /// Makes a cache that watches the folders, for callers that read them again and again.
     pub fn watching() -> Self {
         Self {
             folders: Folders::watching(),
@@ -374,8 +376,8 @@ impl Cache {
         }
     }
 
-    /// Whether nothing happened to status files and reservations since this was read, and it was
-    /// the last that was.
+    /// Returns `true` if `reading` was the last one and no status file or reservation changed
+    /// since.
     pub fn is_as_it_was(&mut self, root: &HostFs, reading: &Arc<Reading>) -> bool {
         let Some(last) = self
             .last
@@ -398,7 +400,7 @@ impl Cache {
         looked.is_ok() && self.times() == times
     }
 
-    /// Of when all folders were last listed.
+    /// Returns [`Listing::times`] of all folders.
     pub fn times(&self) -> [u64; 6] {
         [
             self.status.listing.times(),

@@ -1,4 +1,4 @@
-//! The small files of the ledger's folders, by name.
+//! Small files of the ledger's folders, by name.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -9,31 +9,31 @@ use crate::ledger::reader::LedgerError;
 use crate::ledger::reader::cache::{Folder, Known, Listed};
 use crate::panics::guarded;
 
-/// The most bytes of a file that are read for other guests' sake. A guest of 4,096 vCPUs, each
-/// pinned and recorded, has about 1 MiB; who writes larger ones would make others wait.
+/// Largest size in bytes of a file that is read for other guests' sake. A guest of 4,096 vCPUs,
+/// each pinned and recorded, has about 1 MiB; a guest with a larger file would make others wait.
 pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
-/// The most bytes of a folder's files that one reading parses, the smallest files first. Those left
-/// over are parsed by the next readings of whoever remembers what the others said.
+/// Largest number of bytes of a folder's files that one reading parses, the smallest files first.
+/// The files left over are parsed by the next readings with the same cache.
 pub const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
 
-/// One file of a folder.
+/// Parsed file of a folder.
 pub(crate) struct Found<'l, T> {
-    /// Its name without `.xml` or `.json`: libvirt names files after guests.
+    /// File's name without `.xml` or `.json`: libvirt names files after guests.
     pub stem: &'l str,
-    /// What it says, or why that is not known.
+    /// Parsed file, or the reason for which it is not known.
     pub said: Result<T, String>,
-    /// Left to the next reading: this one had read [`MAX_BYTES_AT_ONCE`].
+    /// `true` if the file is left to the next reading, as this one has read [`MAX_BYTES_AT_ONCE`].
     pub left_over: bool,
 }
 
-/// Where a file is, for messages.
+/// Returns the path of a file, for messages.
 pub(crate) fn shown(root: &HostFs, folder: &str, stem: &str, extension: &str) -> String {
     let path = root.path(folder).join(format!("{stem}.{extension}"));
     path.display().to_string()
 }
 
-/// All files `*.EXTENSION` of a folder that were listed, by name. Those that vanish meanwhile never
-/// were; folders are not meant.
+/// Reads all files `*.EXTENSION` of a listed folder, by name. Files that have vanished since are
+/// skipped, and so are folders.
 pub(crate) fn files<'l, T: Clone>(
     root: &HostFs,
     folder: &str,
@@ -42,17 +42,19 @@ pub(crate) fn files<'l, T: Clone>(
     known: &'l mut Folder<T>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<Found<'l, T>>, LedgerError> {
+    // First forget what may have changed, so that every remembered file may be used below.
     known.keep_listed();
     let watched = known.listing.is_watched();
     let Folder { listing, known } = known;
     let mut found = Vec::with_capacity(listing.files().len());
     let left = left_over(listing.files(), known);
     for Listed { stem, stamp } in listing.files() {
-        // The stamp is older than what is read: what is written between the two has another one,
+        // The stamp was taken before the file is read: a file written in between has another stamp,
         // and is read next time.
         let before = stamp.and_then(|stamp| known.get(stem, stamp));
         let said = match before {
             Some(said) => said.clone(),
+            // Files that are too large, or too many to read at once, must not delay other guests.
             None if stamp.is_some_and(|stamp| stamp.size() > MAX_BYTES) || left.contains(stem) => {
                 let size = stamp.map_or(0, |stamp| stamp.size());
                 let left_over = left.contains(stem);
@@ -69,8 +71,8 @@ pub(crate) fn files<'l, T: Clone>(
             }
             None => match root.read(format!("{folder}/{stem}.{extension}")) {
                 Ok(text) => {
-                    // A file that virtfit itself fails on is one that cannot be read: the others go
-                    // on.
+                    // A file on which a bug in virtfit shows counts as unreadable; the other files
+                    // are read.
                     let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(format!("failed: {bug}")));
                     if let Some(stamp) = stamp {
                         known.put(stem, *stamp, now, watched, said.clone());
@@ -78,6 +80,7 @@ pub(crate) fn files<'l, T: Clone>(
                     said
                 }
                 Err(error) => match error.kind() {
+                    // A file that vanished is no error; denied access holds for the whole folder.
                     ErrorKind::NotFound | ErrorKind::InvalidInput => continue,
                     ErrorKind::PermissionDenied => return Err(error.into()),
                     _ => Err(error
@@ -96,8 +99,8 @@ pub(crate) fn files<'l, T: Clone>(
     Ok(found)
 }
 
-/// The stems of the files to leave to the next reading: the largest ones, where all that are not
-/// known yet are more than [`MAX_BYTES_AT_ONCE`] together.
+/// Returns the stems of the files to leave to the next reading: the largest ones, if all unknown
+/// files together exceed [`MAX_BYTES_AT_ONCE`].
 fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
     let unknown = files.iter().filter_map(|Listed { stem, stamp }| {
         let stamp = (*stamp)?;
@@ -120,7 +123,8 @@ fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
     beyond.map(|(_, stem)| (*stem).to_string()).collect()
 }
 
-/// The stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise (`.xml.new`).
+/// Lists the stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise
+/// (`.xml.new`).
 pub fn stems(root: &HostFs, folder: &str, extension: &str) -> io::Result<Vec<String>> {
     let names = root.list(folder)?;
     Ok(names
@@ -130,7 +134,7 @@ pub fn stems(root: &HostFs, folder: &str, extension: &str) -> io::Result<Vec<Str
         .collect())
 }
 
-/// A name without its extension; `None` for other names.
+/// Returns a name without its extension; `None` for other names.
 pub(crate) fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
     let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
     Some(stem).filter(|stem| !stem.is_empty())
@@ -147,7 +151,7 @@ mod tests {
     fn large_files_are_left_to_the_next_readings() {
         let dir = tempfile::tempdir().unwrap();
         let mib = 1 << 20;
-        // 13.5 MiB to read, one of which is too large for ever.
+        // 13.5 MiB to read; one of the files is above the limit and never read.
         for (name, size) in [("far", 3 * mib), ("small", 1), ("half", mib / 2)] {
             std::fs::write(dir.path().join(format!("{name}.xml")), vec![b' '; size]).unwrap();
         }

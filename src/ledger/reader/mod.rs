@@ -1,4 +1,4 @@
-//! Reads the whole ledger below a root: status files, reservations, definitions.
+//! Reading of the whole ledger below a root: status files, reservations, definitions.
 
 pub mod cache;
 pub mod files;
@@ -22,36 +22,36 @@ use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
 use crate::types::ids::KiB;
 
-/// The huge page size `<hugepages/>` means where `/proc/meminfo` does not tell: that of x86 and
-/// most arm64 hosts.
+/// Huge page size of `<hugepages/>` if `/proc/meminfo` does not have it: that of x86 and most arm64
+/// hosts.
 const USUAL_PAGE: KiB = KiB(2048);
 
-/// The ledger as read, and what came up.
+/// Ledger as read, with warnings.
 #[derive(serde::Serialize, serde::Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Who holds and claims what.
+    /// Holders and claims.
     pub ledger: Ledger,
-    /// What could not be taken into account, one line each, for people.
+    /// Files that could not be taken into account, one line each, for people.
     pub warnings: Vec<String>,
     /// Names of the guests that have a status file: they run or start.
     pub running: BTreeSet<String>,
-    /// Names of the guests libvirt starts by itself.
+    /// Names of the guests that libvirt starts by itself.
     pub autostart: BTreeSet<String>,
-    /// The valid reservations, as they are in their files; [`Ledger::holders`] has them too.
+    /// Valid reservations, as in their files; [`Ledger::holders`] has them too.
     pub reservations: Vec<Reservation>,
-    /// Guests that started undecided: whether others hold their CPUs too is not known. For people.
+    /// Guests that started undecided: their CPUs may be held by other guests too. For people.
     pub undecided: Vec<Undecided>,
 }
 
-/// Why who holds what is not known. The errors name the file or folder.
+/// Reason for which the ledger cannot be read. The errors name the file or folder.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// An ordinary user may not look.
+    /// Access is denied, as to an ordinary user.
     #[error(
         "cannot read who holds what: {0}: run it as root (members of group libvirt ask virtfitd), or give --assume-empty"
     )]
     Denied(io::Error),
-    /// Anything else the kernel said.
+    /// Any other error of the kernel.
     #[error("cannot read who holds what: {0}")]
     Io(io::Error),
 }
@@ -65,23 +65,24 @@ impl From<io::Error> for LedgerError {
     }
 }
 
-/// Reads everything of a host. A folder that does not exist is fine: there is no libvirt, or no
-/// reservation yet.
+/// Reads the ledger of a host. A missing folder is no error: there is no libvirt, or no reservation
+/// yet.
 ///
 /// # Errors
-/// A folder cannot be read, or a file may not be. What is there but makes no sense is a warning.
+/// A folder cannot be read, or access to a file is denied. A malformed file is a warning.
 pub fn read(root: &HostFs, now: SystemTime) -> Result<Reading, LedgerError> {
     read_with(root, now, &mut Cache::default()).map(Arc::unwrap_or_clone)
 }
 
-/// As [`read`], with what was read before: only files that changed since are read again, and while
-/// none did it is the same reading.
+/// Reads the ledger as [`read`] does, with a cache: only files that changed since the last reading
+/// are read again, and if none did, the last reading is returned.
 ///
 /// # Errors
-/// As [`read`].
+/// The errors of [`read`].
 pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Arc<Reading>, LedgerError> {
     cache.folders.take_note();
     let default_page = *cache.default_page.get_or_insert_with(|| default_huge_page(root));
+    // All folders are listed before any file is read, so a later change shows in the next listing.
     let folders = &mut cache.folders;
     cache
         .live
@@ -103,11 +104,12 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
         .definitions
         .listing
         .look(root, claims::FOLDER, "xml", folders, List::Stamped)?;
-    // A link's name tells, wherever it leads.
+    // A link's name says enough, whatever its target.
     cache
         .autostart
         .look(root, claims::AUTOSTART_FOLDER, "xml", folders, List::Named)?;
     let times = cache.times();
+    // No file changed, and no reservation became void: the last reading is valid.
     if let Some(last) = &cache.last
         && last.times == times
         && last.void.is_empty()
@@ -115,6 +117,7 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
     {
         return Ok(Arc::clone(&last.reading));
     }
+    // Reservations become void with time and processes, so they are judged at each reading.
     let glance = promises::glance_at(root, now, cache)?;
     if let Some(last) = &cache.last
         && last.times == times
@@ -122,6 +125,7 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
     {
         return Ok(Arc::clone(&last.reading));
     }
+    // A status file is parsed with the live records, so other records make it another holder.
     if cache.pinned.times != Some(cache.live.times()) {
         let mut warnings = Vec::new();
         let records = Records::read(root, &mut warnings);
@@ -144,6 +148,7 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
         let holder = status::parse_with(text, default_page, pinned);
         holder.map(Arc::new).map_err(|error| error.to_string())
     };
+    // Status files come first, as reservations are merged into the guests that run.
     let mut left_over = false;
     for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
         left_over |= file.left_over;
@@ -155,6 +160,7 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
             )),
         }
     }
+    // A reservation adds to its running guest, or stands for a guest that does not run yet.
     let mut holders = Holders::of(std::mem::take(&mut reading.ledger.holders));
     for reservation in &glance.reservations {
         let moves = reservation.pins.is_some();
@@ -163,11 +169,12 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
     reading.ledger.holders = holders.all;
     reading.warnings.extend(glance.warnings);
     reading.reservations = glance.reservations;
+    // Claims come last: a guest that holds CPUs claims none.
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
     reading.autostart = BTreeSet::clone(&cache.autostart.names());
     left_over |= add_claims(root, now, &mut cache.definitions, &mut reading)?;
     let reading = Arc::new(reading);
-    // What was left over is read the next time, though nothing happened.
+    // Files left over are read the next time, even if nothing changes until then.
     cache.last = (!left_over).then(|| cache::Last {
         times,
         void: glance.void,
@@ -195,12 +202,12 @@ fn add_undecided(
     Ok(())
 }
 
-/// Seconds since the epoch; 0 before it.
+/// Returns the seconds since the epoch; 0 before it.
 pub(crate) fn seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Who holds something, one entry a guest, found by UUID or name.
+/// Holders, one entry for each guest, found by UUID or name.
 struct Holders {
     all: Vec<Arc<Holder>>,
     by_uuid: HashMap<String, usize>,
@@ -222,7 +229,7 @@ impl Holders {
 
     fn push(&mut self, holder: Arc<Holder>) {
         let at = self.all.len();
-        // The first of two is the one that is found.
+        // Of two guests of one name, the first is found.
         self.by_name.entry(holder.name.clone()).or_insert(at);
         if !holder.uuid.is_empty() {
             self.by_uuid.entry(holder.uuid.to_ascii_lowercase()).or_insert(at);
@@ -230,7 +237,7 @@ impl Holders {
         self.all.push(holder);
     }
 
-    /// The same guest's entry, as [`same_guest`] tells.
+    /// Finds the entry of the same guest, as [`same_guest`] defines it.
     fn find(&self, other: &Holder) -> Option<usize> {
         let same = |at: &usize| {
             let holder = self.all.get(*at)?;
@@ -240,10 +247,11 @@ impl Holders {
         by_uuid.or_else(|| self.by_name.get(&other.name).and_then(same))
     }
 
-    /// Adds what a guest was promised. A guest that runs keeps it until its release, as pins that
-    /// are not in its XML are set only after it started. One that `moves` was promised other CPUs
-    /// than its XML pins it to, or none: until it is moved, the CPUs of its XML are not its own,
-    /// but those of whoever was promised them. Where its memory is, its status file knows better.
+    /// Adds a guest's reservation. A running guest keeps its reservation until its release, because
+    /// pins that are not in its XML are set only after the start. A guest that `moves` was promised
+    /// other CPUs than those its XML pins it to, or its XML has no pins: until it is moved, the
+    /// CPUs in its XML belong to the guest that they were promised to. Memory is taken from the
+    /// status file, which is more exact.
     fn merge(&mut self, reserved: Holder, moves: bool) {
         let running = self.find(&reserved);
         let Some(holder) = running.and_then(|at| self.all.get_mut(at)) else {
@@ -261,7 +269,7 @@ impl Holders {
     }
 }
 
-/// Adds what definitions claim; whether some were left to the next reading.
+/// Adds the claims of definitions; `true` if files were left to the next reading.
 fn add_claims(
     root: &HostFs,
     now: SystemTime,
@@ -300,7 +308,7 @@ fn add_claims(
     Ok(left_over)
 }
 
-/// `Hugepagesize:` of `/proc/meminfo`.
+/// Reads `Hugepagesize:` of `/proc/meminfo`.
 pub(crate) fn default_huge_page(root: &HostFs) -> KiB {
     let meminfo = root.read("/proc/meminfo").unwrap_or_default();
     let size = meminfo

@@ -1,4 +1,4 @@
-//! What can have changed since a decision was made, looked at again under the lock.
+//! Second look under the lock, at the files that can have changed since a decision was made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,32 +12,31 @@ use crate::ledger::reader::{LedgerError, Reading, seconds};
 use crate::ledger::reservation::{self, Daemon, Reservation};
 use crate::ledger::status;
 
-/// What can change within moments, read without opening any guest's XML.
+/// Files of the ledger that change within moments, read without opening any guest's XML.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Promises {
-    /// The reservations that count.
+    /// Valid reservations.
     pub reservations: Vec<Reservation>,
-    /// Files of those that do not count any more, by stem.
+    /// Files of void reservations, by stem.
     pub void: Vec<String>,
     /// Names of the guests that have a status file.
     pub running: Arc<BTreeSet<String>>,
-    /// What could not be read, for people.
+    /// Warnings about files that could not be read, for people.
     pub warnings: Vec<String>,
 }
 
-/// Reservations and the names of the guests that run: what has to be looked at again under the
-/// lock.
+/// Reads reservations and the names of running guests: the second look under the lock.
 ///
 /// # Errors
-/// As [`read`](crate::ledger::reader::read).
+/// The errors of [`read`](crate::ledger::reader::read).
 pub fn glance(root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
     glance_with(root, now, &mut Cache::default())
 }
 
-/// As [`glance`], with what was read before.
+/// Reads as [`glance`] does, with a cache.
 ///
 /// # Errors
-/// As [`read`](crate::ledger::reader::read).
+/// The errors of [`read`](crate::ledger::reader::read).
 pub fn glance_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Promises, LedgerError> {
     cache.folders.take_note();
     let folders = &mut cache.folders;
@@ -52,20 +51,20 @@ pub fn glance_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<
     glance_at(root, now, cache)
 }
 
-/// Whether the reservations of a reading still count, of which nothing but time and processes may
-/// have changed since.
+/// Returns `true` if all reservations of a reading are still valid, provided that only time and
+/// processes changed since.
 pub(crate) fn all_count(root: &HostFs, now: SystemTime, reading: &Reading) -> bool {
     let mut voids = Voids::at(root, now);
     let mut all = reading.reservations.iter();
     all.all(|reservation| voids.why(reservation, &reading.running).is_none())
 }
 
-/// Why reservations do not count any more.
+/// Judge of reservations at one moment.
 struct Voids<'r> {
     root: &'r HostFs,
     since: u64,
     boot_id: Option<String>,
-    /// Mostly one daemon ran all hooks.
+    /// libvirt daemons by process id; mostly one daemon ran all hooks.
     daemons: BTreeMap<u32, Daemon>,
 }
 
@@ -79,11 +78,11 @@ impl<'r> Voids<'r> {
         }
     }
 
-    /// As [`Reservation::void`].
+    /// Returns the reason for which a reservation is void, as [`Reservation::void`].
     fn why(&mut self, reservation: &Reservation, running: &BTreeSet<String>) -> Option<&'static str> {
         let has_status = running.contains(&reservation.name);
         let pid = reservation.pid;
-        // Of a guest that runs it does not matter.
+        // The daemon of a guest that runs does not matter.
         let daemon = match has_status {
             true => Daemon::Unknown,
             false => *self
@@ -95,7 +94,7 @@ impl<'r> Voids<'r> {
     }
 }
 
-/// A glance at what is listed.
+/// Reads the listed reservations and judges them.
 pub(crate) fn glance_at(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Promises, LedgerError> {
     let mut glance = Promises {
         running: cache.status.listing.names(),

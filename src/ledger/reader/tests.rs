@@ -9,7 +9,7 @@ use crate::types::cpulist;
 
 const NOW: u64 = 1_000_000;
 
-/// A host root that goes when it is dropped.
+/// Host root that is removed when it is dropped.
 struct Host(tempfile::TempDir);
 
 impl Host {
@@ -68,7 +68,7 @@ impl Host {
     }
 }
 
-/// A UUID that is the name's alone; names of up to six letters.
+/// UUID that is unique for the name; names of up to six letters.
 fn uuid(name: &str) -> String {
     let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("8c1f6f0e-0000-4000-8000-{digits:0>12}")
@@ -131,7 +131,7 @@ fn what_was_read_before_changes_nothing() {
     let root = Host::new();
     let at = HostFs::new(root.0.path());
     let path = |path: &str| root.0.path().join(path);
-    // The huge page size a kernel was started with stays.
+    // The huge page size that the kernel was started with stays.
     root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
     let mut caches = [Cache::default(), Cache::watching()];
     let steps: [(&str, &dyn Fn()); 16] = [
@@ -211,7 +211,7 @@ fn what_was_read_before_changes_nothing() {
     }
 }
 
-/// A host whose libvirt runs one guest and starts another.
+/// Host whose libvirt runs one guest and starts another.
 fn with_one_that_runs_and_one_that_starts() -> Host {
     let root = Host::new();
     root.status("db", &["2"])
@@ -240,7 +240,7 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
     let at = HostFs::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut cache = Cache::watching();
-    // what happens, and whether a decision made before still holds
+    // event, and whether a decision made before it still holds
     let steps: [(&str, &dyn Fn(), bool); 5] = [
         ("nothing", &|| {}, true),
         (
@@ -297,7 +297,7 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
 #[test]
 fn void_reservations_do_not_count() {
     type Change = fn(&mut Reservation);
-    // what, change, daemon's start, status file, counts
+    // case, change, daemon's start, status file, counts
     let rows: &[(&str, Change, Option<u64>, bool, bool)] = &[
         ("valid", |_| {}, Some(5), false, true),
         ("other boot", |r| r.boot_id = "b1".into(), Some(5), false, false),

@@ -1,10 +1,10 @@
-//! The write side of `/run/virtfit`: reservations under one lock, and marks of undecided guests
-//! without it.
+//! Writing to `/run/virtfit`: reservations under one lock, and marks of undecided guests without
+//! it.
 //!
-//! The protocol is in [`crate::ledger::reservation`]. Files appear whole, by rename; nothing is
-//! synced to a disk, as `/run` is memory and what is in it means nothing after a boot. Nothing here
-//! waits past its deadline, and nothing is written after it: whoever asked has given up by then,
-//! and another process decides in its place.
+//! The protocol is in [`crate::ledger::reservation`]. Files appear completely, by rename; nothing
+//! is flushed to disk, as `/run` is memory and its content means nothing after a boot. No function
+//! here waits past its deadline, and none writes a reservation after it: by then the caller has
+//! given up, and another process decides in its place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -26,66 +26,66 @@ use crate::ledger::reservation::{self, Reservation, ReservationError};
 use crate::ledger::undecided::{self, Undecided};
 use crate::types::uuid;
 
-/// The folder of everything that is written.
+/// Folder of everything that is written.
 pub const FOLDER: &str = "/run/virtfit";
-/// The lock's file. Only root may open it: whoever can open a file can lock it.
+/// File of the lock. Only root may open it: any process that can open a file can lock it.
 pub const LOCK: &str = "/run/virtfit/lock";
-/// Why something was not written. Messages name the file.
+/// Reason for which a file was not written. Messages name the file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Somebody else held the lock all the time.
+    /// Another process held the lock until the deadline.
     #[error("{0}: the lock was not free in time")]
     Locked(PathBuf),
-    /// The deadline passed before the file could be put in its place.
+    /// The deadline passed before the file was in its place.
     #[error("{0}: too late to write it")]
     Late(PathBuf),
-    /// No room, read-only, not allowed, no folder: what the kernel said.
+    /// The kernel's error: no room, read-only, not allowed, no folder.
     #[error("{}: {error}", path.display())]
     Io {
-        /// What it said it about.
+        /// File or folder that the error is about.
         path: PathBuf,
-        /// What it said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// A UUID becomes a file's name: it has to be one.
+    /// Malformed UUID: a file cannot be named after it.
     #[error("'{0}' is no UUID, so nothing can be written down for this guest")]
     Uuid(String),
-    /// It cannot be told what is taken.
+    /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// It cannot be put into words.
+    /// The reservation cannot be serialised.
     #[error(transparent)]
     Reservation(#[from] ReservationError),
-    /// Neither can a mark.
+    /// The mark cannot be serialised.
     #[error("cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Where reservations and marks are written.
+/// Place of a host's reservations and marks.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: HostFs,
 }
 
-/// The lock, as long as this lives.
+/// Lock on the reservations, held until this value is dropped.
 #[derive(Debug)]
 pub struct Locked<'a> {
     store: &'a Store,
     deadline: Instant,
-    // Dropped last; the kernel lets go of it with the file, also when the process dies.
+    // Dropped last; the kernel releases the lock with the file, also when the process dies.
     _lock: Flock<File>,
 }
 
 impl Store {
-    /// The store of a host.
+    /// Opens the store of a host.
     pub fn new(root: &HostFs) -> Self {
         Self { root: root.clone() }
     }
 
-    /// Waits for the lock in the order of arrival, no longer than until `deadline`.
+    /// Waits for the lock in order of arrival, until `deadline` at most.
     ///
     /// # Errors
-    /// Somebody else has it, or its file cannot be made.
+    /// Another process has the lock until the deadline, or the lock's file cannot be made.
     pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, StoreError> {
         let path = self.root.path(LOCK);
         let at = |error: io::Error| StoreError::Io {
@@ -111,7 +111,8 @@ impl Store {
             };
             let file = file.map_err(at)?;
             if let Some(lock) = lock::exclusive(file, deadline).map_err(at)? {
-                // Whoever removed the folder meanwhile took the lock everybody else uses with it.
+                // If the folder was removed since the file was opened, other processes lock another
+                // file.
                 if same_file(&lock, &path) {
                     return Ok(Locked {
                         store: self,
@@ -126,35 +127,35 @@ impl Store {
         }
     }
 
-    /// Takes a guest's reservation back, without the lock: removing only frees. Whether there was
-    /// one.
+    /// Removes a guest's reservation, without the lock: removing only frees. `false` if there was
+    /// none.
     ///
     /// # Errors
-    /// It is there and cannot be removed.
+    /// The file is there and cannot be removed.
     pub fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
         self.unlink(reservation::FOLDER, uuid)
     }
 
-    /// Takes the mark of an undecided guest away. Whether there was one.
+    /// Removes the mark of an undecided guest; `false` if there was none.
     ///
     /// # Errors
-    /// It is there and cannot be removed.
+    /// The file is there and cannot be removed.
     pub fn unmark(&self, uuid: &str) -> Result<bool, StoreError> {
         self.unlink(undecided::FOLDER, uuid)
     }
 
-    /// Marks a guest as undecided. Needs no lock, and is never too late.
+    /// Marks a guest as undecided. The mark needs no lock and has no deadline.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The mark cannot be written.
     pub fn mark(&self, mark: &Undecided) -> Result<(), StoreError> {
         self.put(undecided::FOLDER, &mark.uuid, &mark.to_json()?, None)
     }
 
-    /// A guest's reservation, valid or not.
+    /// Reads a guest's reservation, void or not; `None` also if the file is malformed.
     ///
     /// # Errors
-    /// It is there and cannot be read.
+    /// The file is there and cannot be read.
     pub fn reservation(&self, uuid: &str) -> Result<Option<Reservation>, StoreError> {
         let path = format!("{}/{}.json", reservation::FOLDER, file_stem(uuid)?);
         let text = self.root.read_opt(&path).map_err(|error| StoreError::Io {
@@ -164,13 +165,13 @@ impl Store {
         Ok(text.and_then(|text| Reservation::from_json(&text).ok()))
     }
 
-    /// Where the host is.
+    /// Returns the host's root.
     pub fn root(&self) -> &HostFs {
         &self.root
     }
 
-    /// UUIDs of the reservations and marks of guests of this name, for where only the name is
-    /// known.
+    /// Lists the UUIDs of the reservations and marks of guests of this name, for callers that know
+    /// only the name.
     ///
     /// # Errors
     /// The folders cannot be read.
@@ -202,11 +203,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Gives a reservation to the libvirt daemon that runs the guest now. The guest runs: nothing
-    /// new is taken, so the lock is not needed.
+    /// Writes a reservation again, for the libvirt daemon that runs the guest now. The guest runs,
+    /// so nothing new is taken and the lock is not needed.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The reservation cannot be written.
     pub fn adopt(&self, reservation: &Reservation, deadline: Instant) -> Result<(), StoreError> {
         self.put(
             reservation::FOLDER,
@@ -216,7 +217,7 @@ impl Store {
         )
     }
 
-    /// Puts `STEM.json` into a folder, whole or not at all.
+    /// Writes `UUID.json` in a folder, completely or not at all.
     fn put(&self, folder: &str, uuid: &str, text: &str, deadline: Option<Instant>) -> Result<(), StoreError> {
         let (name, folder) = (format!("{}.json", file_stem(uuid)?), self.folder(folder));
         let written = match deadline {
@@ -238,25 +239,25 @@ impl Store {
         })
     }
 
-    /// One that everybody may look into.
+    /// Returns a folder with mode 0755.
     fn folder(&self, folder: &str) -> AtomicDir {
         AtomicDir::new(self.root.path(folder), 0o755)
     }
 }
 
 impl Locked<'_> {
-    /// What can have changed since the decision was made.
+    /// Reads the files that can have changed since the decision was made.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// They cannot be read.
     pub fn glance(&self, now: SystemTime) -> Result<Promises, StoreError> {
         Ok(promises::glance(&self.store.root, now)?)
     }
 
-    /// Writes a reservation; replaces the guest's own.
+    /// Writes a reservation, in the place of the guest's earlier one.
     ///
     /// # Errors
-    /// It cannot be written, or not in time.
+    /// The reservation cannot be written, or not before the deadline.
     pub fn write(&self, reservation: &Reservation) -> Result<(), StoreError> {
         self.store.put(
             reservation::FOLDER,
@@ -266,17 +267,16 @@ impl Locked<'_> {
         )
     }
 
-    /// Takes a guest's reservation back. Whether there was one.
+    /// Removes a guest's reservation; `false` if there was none.
     ///
     /// # Errors
-    /// It is there and cannot be removed.
+    /// The file is there and cannot be removed.
     pub fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
         self.store.remove(uuid)
     }
 
-    /// Removes what means nothing any more: void reservations, what dead processes left half
-    /// written, and marks of guests whose start came to nothing. What cannot be removed stays; it
-    /// does no harm.
+    /// Removes void reservations, temporary files of dead processes, and marks of guests whose
+    /// start came to nothing. Files that cannot be removed stay and do no harm.
     pub fn sweep(&self, glance: &Promises, now: SystemTime) {
         let now = reader::seconds(now);
         for stem in &glance.void {
@@ -302,7 +302,7 @@ fn same_file(file: &File, path: &Path) -> bool {
     (held.dev(), held.ino()) == (found.dev(), found.ino())
 }
 
-/// A UUID as the name of a file: nothing else gets into a path.
+/// Turns a UUID into a file name; no other text gets into a path.
 fn file_stem(uuid: &str) -> Result<String, StoreError> {
     uuid::normal(uuid).ok_or_else(|| StoreError::Uuid(uuid.chars().take(64).collect()))
 }

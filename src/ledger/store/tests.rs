@@ -108,7 +108,7 @@ fn the_lock_is_waited_for_and_not_for_long() {
     let took = start.elapsed();
     assert!((50..400).contains(&took.as_millis()), "{took:?}");
     drop(locked);
-    // Free: even with no time left.
+    // The lock is free, so even no time left is enough.
     store.lock(Instant::now()).unwrap();
 }
 
@@ -169,7 +169,7 @@ fn sweeping_removes_what_means_nothing() {
         names(folder.path(), "run/virtfit/reservations"),
         [own.clone(), format!("{UUID}.json")]
     );
-    // No such process: void. Its guest runs: the mark stays.
+    // Void: there is no such process. The mark stays, as its guest runs.
     fs::create_dir(folder.path().join("proc")).unwrap();
     let glance = locked.glance(at(1000)).unwrap();
     assert_eq!(glance.void, [UUID]);

@@ -1,13 +1,15 @@
 //! Huge pages and other memory that may still be given out.
 //!
-//! What the contract leaves open is decided so that nothing is promised twice:
-//! - **Huge pages on several possible nodes.** Of a running guest they are in `nr − free` already,
-//!   so only pages known to be on one node count as known there; of a guest that has yet to take
-//!   them, each possible node counts all of them.
-//! - **The guest's own pages** are credited back only as far as they must be on a node: its pages
-//!   less all that other nodes it may use could hold. With one possible node that is all of them.
-//! - **Small pages on several nodes** are split by the small-page memory of those nodes, as the
-//!   kernel fills them alike in the long run. A guest that is bound nowhere counts nowhere.
+//! Questions that `docs/design.md` leaves open are answered so that nothing is promised twice:
+//! - **Huge pages on several possible nodes.** Pages of a running guest are in `nr − free` already,
+//!   so only pages known to be on one node count as known there. A guest that has yet to take its
+//!   pages counts in full on each possible node.
+//! - **The guest's own pages** are credited back only as far as they must be on a node: all its
+//!   pages less those that its other nodes could hold. With one possible node, all its pages are
+//!   credited.
+//! - **Small pages on several nodes** are split in proportion to the small-page memory of those
+//!   nodes, because the kernel fills them evenly in the long run. A guest that is bound to no node
+//!   counts on none.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +18,8 @@ use crate::ledger::{Holder, MemoryUse};
 use crate::policy::{HostPolicy, ReservedMemory};
 use crate::types::ids::{KiB, NodeId};
 
-/// Huge pages still to be given out: min(nr − known there, free − yet to be taken there + own) −
-/// reserved.
+/// Returns the huge pages that may still be given out: min(nr − known there, free − yet to be taken
+/// there + own) − reserved.
 pub(super) fn pages_free(
     mine: &[&Holder],
     others: &[&Holder],
@@ -48,8 +50,8 @@ pub(super) fn pages_free(
     pages
 }
 
-/// The pages of this pool that must be the guest's own: it runs, so they are missing from `free`
-/// now and come back.
+/// Returns the pages of this pool that must be the guest's own: while it runs they are missing from
+/// `free`, and they come back.
 fn own_pages(mine: &[&Holder], others: &[&Holder], host: &Host, node: NodeId, pool: &PagePool) -> u64 {
     let in_use = |node: NodeId, pool: &PagePool| {
         let others = pages_at(others, pool.size, |holder, uses| {
@@ -76,7 +78,8 @@ fn own_pages(mine: &[&Holder], others: &[&Holder], host: &Host, node: NodeId, po
     if own == 0 { 0 } else { own.min(in_use(node, pool)) }
 }
 
-/// Small-page memory still to be given out: MemTotal − huge-page pools − guests there − reserved.
+/// Returns the small-page memory that may still be given out: MemTotal − huge-page pools − guests
+/// there − reserved.
 pub(super) fn memory_free(
     others: &[&Holder],
     host: &Host,
@@ -123,7 +126,7 @@ pub(super) fn memory_free(
         .collect()
 }
 
-/// A node's memory outside its huge-page pools.
+/// Returns a node's memory outside its huge-page pools, in KiB.
 fn small_memory(node: &Node) -> u64 {
     let pools = node.pools.iter().fold(0u64, |sum, pool| {
         sum.saturating_add(pool.total.saturating_mul(pool.size.0))
@@ -131,7 +134,7 @@ fn small_memory(node: &Node) -> u64 {
     node.memory.0.saturating_sub(pools)
 }
 
-/// Pages of one size of those pieces of memory that `counts` picks.
+/// Counts the pages of one size in the pieces of memory that `counts` picks.
 fn pages_at(holders: &[&Holder], size: KiB, counts: impl Fn(&Holder, &MemoryUse) -> bool) -> u64 {
     let mut sum = 0u64;
     for holder in holders {
@@ -144,7 +147,7 @@ fn pages_at(holders: &[&Holder], size: KiB, counts: impl Fn(&Holder, &MemoryUse)
     sum
 }
 
-/// Whole pages; what is left over takes one more, as QEMU rounds up.
+/// Returns the number of pages, rounded up as QEMU does.
 fn pages_of(uses: &MemoryUse, size: KiB) -> u64 {
     if size.0 == 0 {
         0
@@ -153,17 +156,17 @@ fn pages_of(uses: &MemoryUse, size: KiB) -> u64 {
     }
 }
 
-/// Its pages are not in `nr − free` yet.
+/// Returns `true` if the guest's pages are not in `nr − free` yet.
 fn to_come(holder: &Holder) -> bool {
     holder.starting || holder.reservation
 }
 
-/// Whether it may be on this node: no node named is any node.
+/// Tells whether the memory may be on this node; with no node named, it may be on any.
 fn may_use(uses: &MemoryUse, node: NodeId) -> bool {
     uses.nodes.is_empty() || uses.nodes.contains(node)
 }
 
-/// Whether it must be on this node: there is no other it may use.
+/// Tells whether the memory must be on this node, because no other is allowed.
 fn only_on(host: &Host, uses: &MemoryUse, node: NodeId) -> bool {
     let other = |other: &Node| other.id != node && may_use(uses, other.id);
     may_use(uses, node) && !host.nodes.iter().any(other)

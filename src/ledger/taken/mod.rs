@@ -1,5 +1,5 @@
-//! What of a host is taken, seen by one guest: the ledger without that guest, under a policy's
-//! sets.
+//! CPUs and memory that other guests have, seen from one guest: the ledger without that guest,
+//! under a policy's sets.
 //!
 //! `docs/design.md` section 3 has the rules. CPUs are here, pages and other memory in
 //! `taken/memory.rs`.
@@ -12,8 +12,8 @@ use crate::policy::HostPolicy;
 use crate::policy::cpu_sets::floats;
 use crate::types::idset::CpuSet;
 
-/// What others hold, claim and use, for a guest of this UUID (or, where one of them has none, of
-/// this name).
+/// Computes what guests other than this one hold, claim and use. Guests are compared by UUID, or by
+/// name if one of them has no UUID.
 pub fn taken(
     ledger: &Ledger,
     guest_uuid: &str,
@@ -54,7 +54,7 @@ pub fn taken(
     taken
 }
 
-/// UUIDs decide where both have one, else names do.
+/// Compares two guests by UUID if both have one, else by name.
 pub fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
     if a.0.is_empty() || b.0.is_empty() {
         a.1 == b.1
@@ -63,9 +63,9 @@ pub fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
     }
 }
 
-/// Returns the CPUs a guest holds: its pins in the dedicated set, what is withheld for it, and,
-/// where cores are not shared, the siblings of what it holds. What its XML says is withheld counts
-/// as far as its pins confirm it.
+/// Returns the CPUs a guest holds: its pins in the dedicated set, the siblings withheld for it,
+/// and, if cores are not shared, all siblings of held CPUs. Siblings withheld by its XML count as
+/// far as its pins confirm them.
 pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool) -> CpuSet {
     let mut held = CpuSet::new();
     for pin in holder.pins.iter().filter(|pin| !floats(pin, dedicated)) {
@@ -83,9 +83,9 @@ pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool)
     held
 }
 
-/// Returns what of the CPUs that a guest's XML calls withheld can be so: siblings, in the dedicated
-/// set, of CPUs it is pinned to. The record in the XML is its author's to forge, and CPUs of the
-/// whole host could stand there.
+/// Returns the CPUs of a guest's provenance that can be withheld: siblings, in the dedicated set,
+/// of CPUs the guest is pinned to. The author of the XML can forge the record, and could name all
+/// CPUs of the host.
 pub fn confirmed(withheld: &CpuSet, pinned: &CpuSet, host: &Host, dedicated: &CpuSet) -> CpuSet {
     if withheld.is_empty() {
         return CpuSet::new();
@@ -95,7 +95,7 @@ pub fn confirmed(withheld: &CpuSet, pinned: &CpuSet, host: &Host, dedicated: &Cp
     withheld.intersection(&beside).intersection(dedicated)
 }
 
-/// Returns all CPUs of the cores that these CPUs are of.
+/// Returns all CPUs of these CPUs' cores.
 fn siblings(cpus: &CpuSet, host: &Host) -> CpuSet {
     cpus.iter()
         .filter_map(|cpu| host.core_of(cpu))

@@ -176,7 +176,7 @@ fn huge_pages() {
         ..with_memory("other", vec![uses])
     };
     let me = |uses| with_memory("me", vec![uses]);
-    // holders, free pages a node, pages available a node
+    // holders, free pages of each node, pages available on each node
     let rows: Vec<(&str, Vec<Holder>, [u64; 2], [u64; 2])> = vec![
         ("nobody", vec![], [6144, 6144], [6144, 6144]),
         ("others than guests", vec![], [6000, 0], [6000, 0]),
@@ -283,7 +283,7 @@ fn reserved_huge_pages_go_last() {
 #[test]
 fn small_memory() {
     let one = |nodes, gib| with_memory("other", vec![memory(gib, None, nodes)]);
-    // holders, reserved (None: auto), GiB free a node (of 4 outside the pools)
+    // holders, reserved (None: auto), GiB free on each node (of 4 outside the pools)
     let rows: Vec<(&str, Vec<Holder>, Option<u64>, [u64; 2])> = vec![
         ("nobody", vec![], None, [3, 3]),
         ("nothing reserved", vec![], Some(0), [4, 4]),
