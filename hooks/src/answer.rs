@@ -1,4 +1,4 @@
-//! What libvirt gets.
+//! Answer that libvirt gets.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub struct Answer {
     /// Exit code.
     pub exit: u8,
-    /// What libvirt may take for the domain's XML.
+    /// Text that libvirt may take as the domain's XML.
     pub stdout: Vec<u8>,
     /// Lines for people.
     pub stderr: Vec<u8>,
 }
 
 impl Answer {
-    /// A line on stderr, exit 0.
+    /// Makes an answer of one line on stderr, with exit code 0.
     pub fn line(text: &str) -> Self {
         Self {
             stderr: format!("{text}\n").into_bytes(),
@@ -24,7 +24,7 @@ impl Answer {
         }
     }
 
-    /// Writes it, and tells the exit code. That nobody reads is no failure of ours.
+    /// Writes the streams and returns the exit code. A closed pipe is no failure of the hook.
     pub fn give(self) -> u8 {
         write(std::io::stderr().as_fd(), &self.stderr);
         write(std::io::stdout().as_fd(), &self.stdout);
@@ -32,7 +32,7 @@ impl Answer {
     }
 }
 
-/// All at once, without a buffer of lines between.
+/// Writes all bytes at once, without a line buffer in between.
 fn write(to: BorrowedFd<'_>, bytes: &[u8]) {
     if bytes.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! Asks the daemon.
+//! Questions to the daemon.
 
 use std::io::{self, BufReader, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,13 +14,14 @@ use crate::clock::{self, Clock};
 use crate::step::Step;
 use virtfit_hook::wire::{Kind, Question, Reply, Timed};
 
-/// How long an answer is looked for before it is waited for.
+/// Time for which the hook polls for an answer before it sleeps.
 const MOMENT: Duration = Duration::from_micros(200);
 
-/// Connects. A daemon that is stopped and has its backlog full costs no more than its time.
+/// Connects to the daemon. A stopped daemon with a full backlog costs no more than the daemon's
+/// time.
 ///
 /// # Errors
-/// Why there is no connection, for people.
+/// The reason for which there is no connection, for people.
 pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
     let left = clock.left(clock::DAEMON).max(Duration::from_millis(1));
     let tried = || -> io::Result<UnixStream> {
@@ -32,7 +33,7 @@ pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
             None,
         )?;
         let stream = UnixStream::from(stream);
-        // Linux waits for a place in the backlog as long as a write may take (unix(7),
+        // Linux waits for a place in the backlog for as long as a write may take (unix(7),
         // SO_SNDTIMEO).
         stream.set_write_timeout(Some(left))?;
         connect_to(stream.as_raw_fd(), &address)?;
@@ -44,7 +45,7 @@ pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
     })
 }
 
-/// What is asked at a step.
+/// Makes the question of a step.
 pub fn question(step: &Step<'_>, xml: Vec<u8>) -> Question {
     let mut words: Vec<Vec<u8>> = (0..4).map(|at| step.word(at).as_bytes().to_vec()).collect();
     words.push(std::os::unix::process::parent_id().to_string().into_bytes());
@@ -55,10 +56,10 @@ pub fn question(step: &Step<'_>, xml: Vec<u8>) -> Question {
     }
 }
 
-/// Asks and reads the answer.
+/// Writes the question and reads the answer.
 ///
 /// # Errors
-/// Why there is none, for people.
+/// The reason for which there is no answer, for people.
 pub fn ask(
     stream: &UnixStream,
     step: &Step<'_>,
@@ -78,8 +79,8 @@ pub fn ask(
     }
 }
 
-/// Looks for the answer for a moment, and lets others run meanwhile: being put to sleep and woken
-/// again takes longer than most answers.
+/// Polls for the answer for a moment and lets other threads run in between: being put to sleep and
+/// woken again takes longer than most answers.
 fn watch(stream: &UnixStream) {
     let began = Instant::now();
     while began.elapsed() < MOMENT {

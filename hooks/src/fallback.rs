@@ -1,7 +1,7 @@
-//! Without an answer of the daemon: `virtfit hook` decides by itself.
+//! Decision by `virtfit hook` if the daemon gives no answer.
 //!
-//! It runs as a child rather than in place of this process: it may crash or hang (it links hwloc),
-//! and neither may stop a guest, nor keep libvirt's pipes open.
+//! `virtfit hook` runs as a child rather than in the place of this process: it links hwloc and may
+//! crash or hang, and neither may stop a guest or keep libvirt's pipes open.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -20,14 +20,14 @@ use crate::clock::{self, Clock};
 use crate::step::Step;
 use virtfit_hook::wire::{MAX_BODY, Reply};
 
-/// Where it is when it is not next to this program.
+/// Path of virtfit if it is not in the folder of this program.
 const USUAL: &str = "/usr/bin/virtfit";
-/// With less time than this it could not decide.
+/// Least time that a decision takes; with less, the child is not started.
 const LEAST: Duration = Duration::from_millis(20);
-/// As much of its stderr is kept, in bytes.
+/// Largest size of the child's stderr that is kept, in bytes.
 const MAX_LINES: usize = 64 << 10;
 
-/// Runs it and says what it says.
+/// Runs `virtfit hook` and makes its answer the hook's.
 pub fn run(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Answer {
     if clock.left(clock::END) < LEAST {
         return step.broken("there is no time left to decide", xml);
@@ -38,7 +38,7 @@ pub fn run(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Answer {
     }
 }
 
-/// What it answered; `Err`: why it did not.
+/// Returns the answer of `virtfit hook`; `Err`: the reason for which there is none.
 fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> {
     let program = program();
     let cannot = |error: io::Error| {
@@ -48,6 +48,7 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> 
             error.kind()
         )
     };
+    // The XML and the answer go through memory, so that neither side can block the other.
     let memory = || memfd_create("virtfit-hook", MFdFlags::MFD_CLOEXEC).map(File::from);
     let mut stdin = memory().map_err(|error| cannot(error.into()))?;
     stdin
@@ -65,6 +66,7 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> 
         .stderr(Stdio::piped())
         .spawn()
         .map_err(cannot)?;
+    // The child closes its stderr when it ends, so reading it is also the wait for the end.
     let stderr = child
         .stderr
         .take()
@@ -72,10 +74,11 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> 
         .unwrap_or_default();
     let name = program.display();
     let Some(status) = ended(&mut child, clock) else {
-        // Not waited for: a process that hangs in the kernel does not end by this either.
+        // There is no wait after the kill: a process that hangs in the kernel does not end by it.
         let _ = child.kill();
         return Err(format!("virtfitd does not answer and {name} hangs"));
     };
+    // An exit code that this step may not end with is no answer.
     let exit = status.code().and_then(|code| u8::try_from(code).ok());
     let Some(exit) = exit.filter(|exit| step.may_end_with(*exit)) else {
         return Err(format!(
@@ -83,6 +86,7 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> 
             how(status, &stderr)
         ));
     };
+    // The bound keeps a child that writes without end from filling memory.
     let mut said = Vec::new();
     stdout.rewind().map_err(cannot)?;
     stdout
@@ -99,7 +103,8 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> 
     })
 }
 
-/// In the folder of this program's own file, else where packages put it.
+/// Returns the path of virtfit: in the folder of this program's own file, else where packages put
+/// it.
 fn program() -> PathBuf {
     let beside = std::env::current_exe()
         .ok()
@@ -109,7 +114,7 @@ fn program() -> PathBuf {
         .unwrap_or_else(|| USUAL.into())
 }
 
-/// Its stderr until it closes it, or the time is over.
+/// Reads the child's stderr until the child closes it, or the time is over.
 fn lines(mut pipe: ChildStderr, clock: &Clock) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut piece = [0; 4096];
@@ -136,10 +141,10 @@ fn lines(mut pipe: ChildStderr, clock: &Clock) -> Vec<u8> {
     }
 }
 
-/// How it ended; `None`: not yet, and the time is over.
+/// Returns the child's exit status; `None`: the child still runs and the time is over.
 fn ended(child: &mut Child, clock: &Clock) -> Option<ExitStatus> {
     loop {
-        // Mostly at once: it has closed its stderr.
+        // The status is mostly there at once, as the child has closed its stderr.
         if let Some(status) = child.try_wait().ok()? {
             return Some(status);
         }

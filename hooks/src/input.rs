@@ -1,4 +1,4 @@
-//! The XML on stdin.
+//! Domain's XML on stdin.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,23 +9,24 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::clock::{self, Clock};
 use virtfit_hook::wire::MAX_BODY;
 
-/// stdin did not end as it should.
+/// Failure to read stdin to its end.
 #[derive(Debug)]
 pub struct Cut {
-    /// Why.
+    /// Reason of the failure.
     pub why: String,
-    /// What came until then.
+    /// Part that was read until then.
     pub xml: Vec<u8>,
 }
 
-/// Room for the XML of most guests; it doubles when it is full. Memory that is not used is not
-/// asked for: each page of it costs a fault, and faults are most of what this program takes.
+/// Size in bytes that the XML of most guests does not exceed; the buffer doubles when it is full.
+/// It is no larger because each page of it costs a fault, and faults are most of this program's
+/// time.
 const ROOM: usize = 16 << 10;
 
-/// Reads to the end, but not for ever, and not without a bound.
+/// Reads stdin to its end, within a time limit and a size limit.
 ///
 /// # Errors
-/// It does not end in time, is larger than 16 MiB, or cannot be read.
+/// stdin does not end in time, is larger than 16 MiB, or cannot be read.
 pub fn read(clock: &Clock) -> Result<Vec<u8>, Cut> {
     let stdin = io::stdin();
     let mut xml = vec![0; ROOM];
@@ -59,14 +60,14 @@ pub fn read(clock: &Clock) -> Result<Vec<u8>, Cut> {
     }
 }
 
-/// Whether there is something to read, or the end; `false`: the time is over.
+/// Waits until there is something to read, or the end; `false`: the time is over.
 fn wait(fd: std::os::fd::BorrowedFd<'_>, clock: &Clock) -> nix::Result<bool> {
     loop {
         let left = clock.left(clock::INPUT);
         if left.is_zero() {
             return Ok(false);
         }
-        // Rounded up: the rest of a millisecond is not to be spent turning in this loop.
+        // Rounded up: otherwise the loop would spin through the rest of a millisecond.
         let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
             Ok(0) | Err(Errno::EINTR) => {}

@@ -1,11 +1,11 @@
-//! The protocol between libvirt's hook, the commands and `virtfitd`, and the one table of libvirt's
-//! hook operations.
+//! Protocol between libvirt's hook, the commands and `virtfitd`, and the table of libvirt's hook
+//! operations.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`wire`] | questions and answers as they go over the daemon's socket |
-//! | [`operation`] | the operations of libvirt's qemu hook, and the action each one asks of virtfit |
-//! | [`messages`] | the sentences that the hook and the daemon both say |
+//! | [`operation`] | the operations of libvirt's qemu hook, with virtfit's action for each |
+//! | [`messages`] | sentences that both the hook and the daemon say |
 
 pub mod messages;
 pub mod operation;

@@ -1,10 +1,10 @@
-//! The operations of libvirt's qemu hook, and what each asks of virtfit. `docs/design.md` section 1
+//! Operations of libvirt's qemu hook, with virtfit's action for each. `docs/design.md` section 1
 //! has the table in words.
 //!
 //! Source: libvirt `docs/hooks.rst`, "/etc/libvirt/hooks/qemu". An operation that a later libvirt
-//! adds asks for nothing.
+//! adds has no action.
 
-/// What an operation asks for.
+/// Action of virtfit at an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookAction {
     /// `prepare begin`: a guest is about to start. libvirt throws stdout away; a failure keeps the
@@ -20,18 +20,18 @@ pub enum HookAction {
     /// `reconnect begin`: libvirt was restarted and finds a running guest. A failure would kill the
     /// guest.
     Reconnect,
-    /// All others: nothing.
+    /// All other operations: no action.
     Nothing,
 }
 
-/// One operation with the suboperation that libvirt calls it with.
+/// Operation with the suboperation that libvirt calls it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// The second word of libvirt's call.
+    /// Second word of libvirt's call.
     pub operation: &'static str,
-    /// The third word.
+    /// Third word of libvirt's call.
     pub suboperation: &'static str,
-    /// What virtfit does then.
+    /// Action of virtfit.
     pub action: HookAction,
 }
 
@@ -43,7 +43,7 @@ const fn row(operation: &'static str, suboperation: &'static str, action: HookAc
     }
 }
 
-/// All operations that libvirt knows.
+/// All operations that libvirt has.
 pub const OPERATIONS: [Row; 9] = [
     row("prepare", "begin", HookAction::Prepare),
     row("start", "begin", HookAction::Nothing),
@@ -57,7 +57,7 @@ pub const OPERATIONS: [Row; 9] = [
 ];
 
 impl HookAction {
-    /// Finds what a call of the hook asks for, by its second and third word.
+    /// Finds the action for a call of the hook by its second and third word.
     pub fn of(operation: &str, suboperation: &str) -> Self {
         OPERATIONS
             .iter()
@@ -65,8 +65,8 @@ impl HookAction {
             .map_or(Self::Nothing, |row| row.action)
     }
 
-    /// Tells whether a hook may end with this exit code here: one of virtfit's own, or none but 0
-    /// where a failure would do harm.
+    /// Tells whether a hook may end with this exit code: one of virtfit's own codes, or only 0 if a
+    /// failure would do harm.
     pub fn may_end_with(self, exit: u8) -> bool {
         match self {
             Self::Prepare | Self::Filter => matches!(exit, 0 | 1 | 3),
@@ -74,8 +74,7 @@ impl HookAction {
         }
     }
 
-    /// Tells whether something may be printed to stdout: libvirt takes it, or throws it away
-    /// unread.
+    /// Tells whether the hook may print to stdout: libvirt uses the text, or throws it away unread.
     pub fn may_print(self) -> bool {
         matches!(self, Self::Prepare | Self::Filter)
     }

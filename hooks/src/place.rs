@@ -1,18 +1,18 @@
-//! Where the host's files are: `/`, or a folder that stands for a host (`VIRTFIT_ROOT`, for tests).
+//! Root of the host's files: `/`, or a folder that stands for a host (`VIRTFIT_ROOT`, for tests).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use virtfit_hook::wire;
 
-/// The root of the host's files.
+/// Root of the host's files.
 #[derive(Debug)]
 pub struct Place {
     root: PathBuf,
 }
 
 impl Place {
-    /// As the environment says.
+    /// Takes the root from the environment.
     pub fn here() -> Self {
         let root = std::env::var_os("VIRTFIT_ROOT").filter(|root| !root.is_empty());
         Self {
@@ -20,18 +20,19 @@ impl Place {
         }
     }
 
-    /// A guest of an ordinary user's own libvirt (`qemu:///session`): not ours.
+    /// Returns `true` in an ordinary user's own libvirt (`qemu:///session`), whose guests virtfit
+    /// leaves alone.
     pub fn is_an_ordinary_users(&self) -> bool {
         let is_real = || fs::canonicalize(&self.root).is_ok_and(|root| root == Path::new("/"));
         !nix::unistd::geteuid().is_root() && is_real()
     }
 
-    /// Whether the administrator switched virtfit off.
+    /// Returns `true` if the administrator switched virtfit off.
     pub fn is_disabled(&self) -> bool {
         fs::symlink_metadata(self.below(wire::DISABLED)).is_ok()
     }
 
-    /// Where the daemon listens.
+    /// Returns the path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.below(wire::SOCKET)
     }

@@ -1,5 +1,5 @@
-//! The step of a guest's life that libvirt is at, and what may come of it. `docs/design.md` section
-//! 1 has the table.
+//! Step of a guest's life that libvirt is at, with the answers that it allows. `docs/design.md`
+//! section 1 has the table.
 
 use std::ffi::{OsStr, OsString};
 
@@ -8,10 +8,10 @@ use virtfit_hook::messages;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::Reply;
 
-/// What `on_no_fit = "refuse"` looks like in the provenance that virtfit writes into a domain.
+/// Forms of `on_no_fit = "refuse"` in the provenance that virtfit writes into a domain.
 const REFUSES: [&[u8]; 2] = [b"on-no-fit='refuse'", b"on-no-fit=\"refuse\""];
 
-/// One call of libvirt's hook that asks something of virtfit.
+/// Call of libvirt's hook that has an action.
 #[derive(Debug)]
 pub struct Step<'a> {
     words: &'a [OsString],
@@ -19,25 +19,24 @@ pub struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// From the command line; `None`: nothing to do. That is also so for operations of a later
-    /// libvirt.
+    /// Reads the command line; `None`: there is no action, also for operations of a later libvirt.
     pub fn of(words: &'a [OsString]) -> Option<Self> {
         let word = |at: usize| words.get(at).and_then(|word| word.to_str());
         let action = HookAction::of(word(1)?, word(2)?);
         (action != HookAction::Nothing).then_some(Self { words, action })
     }
 
-    /// Guest, operation, suboperation, and whatever else libvirt says.
+    /// Returns guest, operation, suboperation and the further words of libvirt's call.
     pub fn words(&self) -> &'a [OsString] {
         self.words
     }
 
-    /// A word for the daemon; what is not there is as libvirt writes it.
+    /// Returns a word for the daemon; a missing word is `-`, as libvirt writes it.
     pub fn word(&self, at: usize) -> &'a OsStr {
         self.words.get(at).map_or(OsStr::new("-"), OsString::as_os_str)
     }
 
-    /// Without the daemon there is nobody who could do it.
+    /// Returns `true` if only the daemon can carry out the step.
     pub fn needs_daemon(&self) -> bool {
         self.action == HookAction::Started
     }
@@ -47,7 +46,7 @@ impl<'a> Step<'a> {
         self.action.may_end_with(exit)
     }
 
-    /// What is answered, as far as this step may answer it.
+    /// Converts the reply to an answer, as far as this step may give it.
     pub fn answer(&self, reply: Reply) -> Answer {
         let prints = self.action.may_print() && reply.exit == 0;
         Answer {
@@ -61,8 +60,8 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Nothing could be decided: one line, and the guest goes on; but not one that is about to
-    /// start and says itself that it shall not without its placement.
+    /// Answers if no decision was made: one line, and the guest goes on; but a guest that is about
+    /// to start and whose own provenance says refuse is stopped.
     pub fn broken(&self, why: &str, xml: &[u8]) -> Answer {
         let shown = |at: usize| self.word(at).to_string_lossy().replace(char::is_control, "?");
         let (guest, operation) = (shown(0), shown(1));
@@ -76,8 +75,8 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Whether the XML has a provenance that says refuse. A search for bytes: there may be no time, and
-/// no whole XML.
+/// Tells whether the XML has a provenance that says refuse. This is a search for bytes, because
+/// there may be no time to parse, and the XML may be incomplete.
 fn refuses(xml: &[u8]) -> bool {
     REFUSES
         .iter()
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_may_come_of_it() {
-        // step, exit said, exit given, stdout given
+        // step, exit code of the reply, exit code given, stdout given
         for (text, said, exit, prints) in [
             ("g prepare begin -", 0, 0, true),
             ("g prepare begin -", 1, 1, false),
@@ -161,7 +160,7 @@ mod tests {
                 .broken("the moon is full", xml.as_bytes());
             assert_eq!(answer.exit, exit, "{text} {xml}");
             let line = String::from_utf8(answer.stderr).unwrap();
-            // Only of a guest that comes to run here the CPUs matter.
+            // The CPUs matter only for a guest that comes to run here.
             let ends = match words[1].to_str().unwrap() {
                 "prepare" | "migrate" if exit == 0 => UNRESERVED,
                 _ => "the moon is full\n",

@@ -1,4 +1,4 @@
-//! What is said over `/run/virtfit/virtfitd.sock`: one question and one answer a connection.
+//! Protocol of `/run/virtfit/virtfitd.sock`: one question and one answer on each connection.
 //!
 //! ```text
 //! question: virtfit 1 KIND WORDS BODY\n   then WORDS bytes of words, each ended by a NUL, then BODY bytes
@@ -6,11 +6,11 @@
 //! ```
 //! KIND is `hook` (words: guest, operation, suboperation, extra, pid of the libvirt daemon; body:
 //! the XML; only from root) or `ask` (words: a question and its arguments; body: what the question
-//! says). Lengths are decimal. The asker keeps the connection open until it ends: the daemon knows
-//! by the end of it that a hook has ended.
+//! says). Lengths are decimal. The asker keeps the connection open until its process ends: by the
+//! end of the connection the daemon knows that a hook has ended.
 //!
-//! Only the standard library and nix are used here: the hook's start-up time is part of every
-//! guest's start.
+//! Only the standard library and nix are used here, because the hook's start-up time is part of
+//! every guest's start.
 
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
@@ -20,55 +20,55 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
-/// Where the daemon listens, on the host.
+/// Path of the daemon's socket on the host.
 pub const SOCKET: &str = "/run/virtfit/virtfitd.sock";
-/// While this file exists, every door is a no-op.
+/// Switch file: while it exists, every door is a no-op.
 pub const DISABLED: &str = "/run/virtfit/disabled";
-/// The longest words, in bytes.
+/// Largest length of the words, in bytes.
 pub const MAX_WORDS: usize = 64 << 10;
-/// The longest body, stdout or stderr, in bytes.
+/// Largest length of a body, of stdout and of stderr, in bytes.
 pub const MAX_BODY: usize = 16 << 20;
-/// As much memory is made ready before it is filled, in bytes: the XML of most guests is smaller.
+/// Memory that is allocated before the text comes, in bytes: the XML of most guests is smaller.
 const USUAL_BODY: usize = 16 << 10;
-/// The longest header line, in bytes.
+/// Largest length of the header line, in bytes.
 const MAX_HEADER: u64 = 128;
 
-/// What kind of question it is.
+/// Kind of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// libvirt's hook runs.
+    /// Question of libvirt's hook.
     Hook,
-    /// Anything else.
+    /// Any other question.
     Ask,
 }
 
-/// A question.
+/// Question to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Its kind.
+    /// Kind of the question.
     pub kind: Kind,
-    /// Its words, as bytes: guests may be called anything but what holds a NUL.
+    /// Words, as bytes: a guest's name may have any byte but NUL.
     pub words: Vec<Vec<u8>>,
-    /// Its body.
+    /// Body of the question.
     pub body: Vec<u8>,
 }
 
-/// An answer.
+/// Answer of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reply {
     /// Exit code of the asker.
     pub exit: u8,
-    /// What it shall print.
+    /// Text for the asker's stdout.
     pub stdout: Vec<u8>,
-    /// What it shall say on stderr.
+    /// Text for the asker's stderr.
     pub stderr: Vec<u8>,
 }
 
 impl Question {
-    /// Writes it.
+    /// Writes the question.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let kind = match self.kind {
             Kind::Hook => "hook",
@@ -83,10 +83,10 @@ impl Question {
         write_at_once(to, [&head, &self.body, &[]])
     }
 
-    /// Reads one.
+    /// Reads a question.
     ///
     /// # Errors
-    /// What the stream says, or `InvalidData` for anything that is no question.
+    /// The stream's error, or `InvalidData` for anything but a question.
     pub fn read(from: &mut impl BufRead) -> io::Result<Self> {
         let announced = Announced::read(from)?;
         let words = announced.words(from)?;
@@ -94,14 +94,14 @@ impl Question {
     }
 }
 
-/// What a question's header announces: nothing of the question itself is read yet.
+/// Header of a question, of which nothing else has been read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Announced {
-    /// Its kind.
+    /// Kind of the question.
     pub kind: Kind,
-    /// Bytes of its words, at most [`MAX_WORDS`].
+    /// Length of its words in bytes, at most [`MAX_WORDS`].
     pub words: usize,
-    /// Bytes of its body, at most [`MAX_BODY`].
+    /// Length of its body in bytes, at most [`MAX_BODY`].
     pub body: usize,
 }
 
@@ -109,7 +109,7 @@ impl Announced {
     /// Reads a question's header.
     ///
     /// # Errors
-    /// What the stream says, or `InvalidData` for anything that is no question.
+    /// The stream's error, or `InvalidData` for anything but a question.
     pub fn read(from: &mut impl BufRead) -> io::Result<Self> {
         let header = header(from)?;
         let mut parts = header.split(' ');
@@ -127,7 +127,7 @@ impl Announced {
     /// Reads the question's words, which follow the header.
     ///
     /// # Errors
-    /// As [`Announced::read`].
+    /// The errors of [`Announced::read`].
     pub fn words(self, from: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
         let words = exactly(from, self.words)?;
         if words.last().is_some_and(|last| *last != 0) {
@@ -141,7 +141,7 @@ impl Announced {
     /// Reads the body, which follows the words.
     ///
     /// # Errors
-    /// As [`Announced::read`].
+    /// The errors of [`Announced::read`].
     pub fn rest(self, words: Vec<Vec<u8>>, from: &mut impl BufRead) -> io::Result<Question> {
         Ok(Question {
             kind: self.kind,
@@ -152,20 +152,20 @@ impl Announced {
 }
 
 impl Reply {
-    /// Writes it.
+    /// Writes the answer.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let (stdout, stderr) = (self.stdout.len(), self.stderr.len());
         let head = format!("virtfit 1 {} {stdout} {stderr}\n", self.exit);
         write_at_once(to, [head.as_bytes(), &self.stdout, &self.stderr])
     }
 
-    /// Reads one.
+    /// Reads an answer.
     ///
     /// # Errors
-    /// What the stream says, or `InvalidData` for anything that is no answer.
+    /// The stream's error, or `InvalidData` for anything but an answer.
     pub fn read(from: &mut impl BufRead) -> io::Result<Self> {
         let header = header(from)?;
         let mut parts = header.split(' ');
@@ -181,8 +181,8 @@ impl Reply {
     }
 }
 
-/// Writes pieces one after the other, mostly by one call: whoever reads wakes up once, and nothing
-/// is copied together.
+/// Writes pieces one after the other, mostly in one call: the reader wakes up once, and the pieces
+/// need not be copied together.
 fn write_at_once(to: &mut impl Write, mut pieces: [&[u8]; 3]) -> io::Result<()> {
     while pieces.iter().any(|piece| !piece.is_empty()) {
         let mut wrote = match to.write_vectored(&pieces.map(IoSlice::new)) {
@@ -200,7 +200,7 @@ fn write_at_once(to: &mut impl Write, mut pieces: [&[u8]; 3]) -> io::Result<()> 
     to.flush()
 }
 
-/// The header line without `virtfit 1 ` and its end.
+/// Reads the header line and returns it without `virtfit 1 ` and its line end.
 fn header(from: &mut impl BufRead) -> io::Result<String> {
     let mut line = Vec::new();
     from.take(MAX_HEADER).read_until(b'\n', &mut line)?;
@@ -215,7 +215,7 @@ fn header(from: &mut impl BufRead) -> io::Result<String> {
         .ok_or_else(|| garbage("not what virtfit 1 says"))
 }
 
-/// A decimal number, digits alone, of at most `most`.
+/// Parses a decimal number, digits alone, of at most `most`.
 fn number(word: Option<&str>, most: usize) -> io::Result<usize> {
     word.filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|word| word.parse().ok())
@@ -223,7 +223,7 @@ fn number(word: Option<&str>, most: usize) -> io::Result<usize> {
         .ok_or_else(|| garbage("a number that cannot be"))
 }
 
-/// Nothing more may stand in a header.
+/// Checks that a header has no further words.
 fn ended(rest: Option<&str>) -> io::Result<()> {
     match rest {
         None => Ok(()),
@@ -231,8 +231,8 @@ fn ended(rest: Option<&str>) -> io::Result<()> {
     }
 }
 
-/// So many bytes, no more. Beyond what is usual the buffer grows with what comes, not by what was
-/// announced.
+/// Reads exactly `length` bytes. Beyond [`USUAL_BODY`] the buffer grows with the bytes that come,
+/// not with the announced length.
 fn exactly(from: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length.min(USUAL_BODY));
     from.take(length as u64).read_to_end(&mut bytes)?;
@@ -247,7 +247,7 @@ fn garbage(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-/// A stream whose every read and write ends by one moment, with [`ErrorKind::TimedOut`].
+/// Stream whose reads and writes all end by one moment, with [`ErrorKind::TimedOut`].
 #[derive(Debug)]
 pub struct Timed<'a> {
     stream: &'a UnixStream,
@@ -255,7 +255,7 @@ pub struct Timed<'a> {
 }
 
 impl<'a> Timed<'a> {
-    /// Until then. The stream must be a blocking one.
+    /// Limits a stream to the moment `until`. The stream must be a blocking one.
     pub fn new(stream: &'a UnixStream, until: Instant) -> Self {
         Self { stream, until }
     }
@@ -265,7 +265,7 @@ impl<'a> Timed<'a> {
         if left.is_zero() {
             Err(ErrorKind::TimedOut.into())
         } else {
-            // The kernel takes 0 for "for ever", and counts in microseconds.
+            // The kernel takes 0 as no limit, and counts in microseconds.
             Ok(left.max(Duration::from_micros(100)))
         }
     }
@@ -273,7 +273,7 @@ impl<'a> Timed<'a> {
 
 impl Read for Timed<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        // Mostly it is there.
+        // The bytes are mostly there already.
         match recv(self.stream.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT) {
             Ok(got) => return Ok(got),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
@@ -300,7 +300,7 @@ impl Write for Timed<'_> {
     }
 }
 
-/// The kernel says `EAGAIN` when a socket's timeout is over.
+/// Converts the `EAGAIN` by which the kernel reports the end of a socket's timeout.
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
@@ -390,7 +390,7 @@ mod tests {
         }
     }
 
-    /// A reader that says how much was asked of it at once.
+    /// Reader that records the length of each read.
     struct Greedy(usize);
 
     impl Read for Greedy {
