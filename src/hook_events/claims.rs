@@ -1,4 +1,4 @@
-//! What the XML a guest starts with pins and takes by itself, and whether it can have that.
+//! Pins and memory that a guest's own XML takes at its start, and the check that they are free.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,37 +12,38 @@ use crate::types::ids::{KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::setting::Target;
 
-/// What libvirt's status file will say it holds.
+/// Holdings of a guest, as libvirt's status file will show them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnClaims {
     /// CPUs of its pins, as the ledger counts them.
     pub cpus: CpuSet,
-    /// Of those the ones of pins of its threads, without `vcpu@cpuset`, and what is withheld for
-    /// it.
+    /// CPUs among these of its threads' own pins, without `vcpu@cpuset`, and the siblings withheld
+    /// for it.
     pub pinned: CpuSet,
-    /// Siblings its provenance withholds, as far as its pins confirm that.
+    /// Siblings that its provenance withholds, as far as its pins confirm them.
     pub withheld: CpuSet,
-    /// Its memory.
+    /// Memory of the guest, by page size and nodes.
     pub memory: Vec<MemoryUse>,
-    /// The nodes of the host.
+    /// Nodes of the host.
     pub nodes: NodeSet,
 }
 
-/// Whether a guest can have the pins its XML brings.
+/// State of the pins that a guest's XML brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PinState {
-    /// All are there, valid and free; also where it needs none.
+    /// All needed pins are there, valid and free; also if none is needed.
     Free,
-    /// Some are held by others.
+    /// These CPUs are held by other guests.
     Taken(CpuSet),
-    /// Some cannot be used on this host, or two vCPUs have the same.
+    /// These CPUs cannot be used on this host, are used by two vCPUs, or were written by virtfit
+    /// and are no longer in the dedicated set.
     Invalid(CpuSet),
-    /// Some vCPUs that are to have a CPU of their own have none.
+    /// Some vCPUs that need a CPU of their own have no such pin.
     Absent,
 }
 
 impl OwnClaims {
-    /// Of a guest's XML.
+    /// Computes the holdings from a guest's XML.
     pub fn of(view: &Snapshot, guest: &GuestXml) -> Self {
         let holds = |guest: &GuestXml| {
             let holder = Holder {
@@ -64,13 +65,13 @@ impl OwnClaims {
         }
     }
 
-    /// What nobody else has of it.
+    /// Returns the CPUs that no other guest holds.
     pub fn free(&self, taken: &Taken) -> CpuSet {
         let held = taken.cpus.keys().copied().collect();
         self.cpus.difference(&held)
     }
 
-    /// How its pins stand, if `dedicated` are the vCPUs that are to have a CPU of their own.
+    /// Judges the guest's pins; `dedicated` are the vCPUs that need a CPU of their own.
     pub fn standing(
         &self,
         view: &Snapshot,
@@ -111,10 +112,10 @@ impl OwnClaims {
         }
     }
 
-    /// Returns the memory as a reservation has it: huge pages, and small pages that are bound to
-    /// nodes, one piece for each node and page size. Where memory may come from several nodes, huge
-    /// pages count on each of them, as those of a starting guest do; small ones are spread alike.
-    /// Nodes this host has not are left out: an XML of some bytes may name thousands.
+    /// Returns the memory in the form of a reservation: huge pages, and small pages bound to nodes,
+    /// one piece for each node and page size. If memory may come from several nodes, huge pages
+    /// count in full on each of them, like those of a starting guest, and small pages are split
+    /// evenly. Nodes that the host does not have are left out: a short XML may name thousands.
     pub fn reserved_memory(&self) -> Vec<ReservedMemory> {
         let mut reserved: BTreeMap<(Option<NodeId>, Option<KiB>), u64> = BTreeMap::new();
         let mut add = |node: Option<NodeId>, page: Option<KiB>, kib: u64| {
@@ -145,10 +146,11 @@ impl OwnClaims {
     }
 }
 
-/// Whether the huge pages and strictly bound memory that an XML asks for are there. They are taken
-/// as it says, whatever the policy would rather have, so QEMU would fail. For any nodes that pieces
-/// share, what fits on them together.
+/// Tells whether the huge pages and strictly bound memory that an XML asks for are free. QEMU takes
+/// them as the XML says, whatever the policy asks for, and would fail without them. Pieces that
+/// share nodes are added up before they are compared with those nodes.
 pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
+    // Only strictly bound pieces must come from their nodes; the others may come from any.
     let domain = &guest.domain;
     let strict = |mode: &str| matches!(mode, "strict" | "restrictive");
     let overall = domain
@@ -171,6 +173,7 @@ pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool
             }
         })
         .collect();
+    // Each set of nodes is checked once for each page size, with all pieces that lie within it.
     let kinds: BTreeSet<(Option<KiB>, NodeSet)> =
         hard.iter().map(|uses| (uses.page, uses.nodes.clone())).collect();
     kinds.iter().all(|(page, nodes)| {

@@ -1,5 +1,6 @@
-//! `migrate begin`, `restore begin`: what is printed becomes the domain's XML. What it will hold is
-//! reserved for the moments until its `prepare`, which has that XML on its stdin and makes it firm.
+//! Answer to `migrate begin` and `restore begin`: the text on stdout becomes the domain's XML. The
+//! CPUs and memory the guest will hold are reserved until its `prepare`, which gets this XML on
+//! stdin and makes the reservation firm.
 
 use crate::engine::{Decision, EngineError};
 use crate::hook_events::claims::OwnClaims;
@@ -12,14 +13,14 @@ use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::plural;
 
-/// Answers it.
+/// Answers `migrate begin` or `restore begin`.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     let give_up = |guest: Option<&GuestXml>, why: &str| give_up(call, context, guest, why);
     let guest = match context.source.guest(&call.xml) {
         Ok(guest) => guest,
         Err(error) => return give_up(None, &format!("stdin: {error}")),
     };
-    // Held from the second decision on.
+    // The lock, held from the second decision on.
     let mut held = None;
     loop {
         let view = match context.source.view() {
@@ -36,6 +37,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         let plan = decision.plan();
         let verdict = Some(plan.verdict);
         let summary = lines::summary(plan);
+        // In mode observe the guest comes in as it is, and nothing is reserved.
         if view.policy.host.observe {
             log::info!("{summary} (mode = \"observe\": nothing was changed)");
             return Outcome {
@@ -43,6 +45,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 ..Outcome::default()
             };
         }
+        // A refusal must come now: after this operation the guest arrives.
         if let Decision::Refused(plan) = &*decision {
             log::info!("{summary}");
             return Outcome {
@@ -56,6 +59,8 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 ..Outcome::default()
             };
         }
+        // Another guest may have taken the CPUs since the view was read; then decide again under
+        // the lock.
         let want = match want(&view, context, &guest, &decision) {
             Ok(want) => want,
             Err(error) => return give_up(Some(&guest), &error.to_string()),
@@ -85,7 +90,8 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     }
 }
 
-/// What it will hold: what was decided, or what its XML says and nobody else has.
+/// Returns the CPUs and memory to reserve: those decided, or those the guest's XML names and no
+/// other guest holds.
 fn want(
     view: &Snapshot,
     context: &Context<'_>,

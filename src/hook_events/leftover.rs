@@ -1,10 +1,10 @@
-//! Settings of virtfit's in guests that no rule matches: renamed or cloned guests, guests whose
-//! rule was narrowed, snapshots, and guests from a host with other rules.
+//! Leftover settings of virtfit's, in guests that no rule matches: renamed or cloned guests, guests
+//! whose rule was narrowed, snapshots, and guests from a host with other rules.
 //!
 //! ```text
 //! definition          left as it is; plan, status and log name the guest until it is reverted
-//! start               virtfit's pins hold nothing: the threads float on shared CPUs that nobody holds
-//! migration, restore  as a start; pins, scheduling and memory binding go before it where this host lacks their CPUs or nodes
+//! start               virtfit's pins hold nothing: the threads float on shared CPUs that are not held
+//! migration, restore  as a start; before it, pins, scheduling and memory binding are removed if this host lacks their CPUs or nodes
 //! running             a CPU that virtfit's pins hold stays held until the guest ends, or another guest holds it too
 //! ```
 
@@ -19,8 +19,8 @@ use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::setting::Target;
 
-/// Returns where the threads go that virtfit pinned once: vCPUs, and what shares dedicated CPUs
-/// with them, to shared CPUs that nobody holds. Pins that somebody else wrote stay.
+/// Returns new pins for the threads that virtfit pinned: vCPUs, and threads that share dedicated
+/// CPUs with them, go to shared CPUs that are not held. Pins of an administrator's stay.
 pub fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
     let mut pins = ReservedPins::default();
     let open = open(view, guest, taken);
@@ -48,7 +48,8 @@ pub fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
     pins
 }
 
-/// Shared CPUs that nobody holds, near the guest's memory where there are some; else housekeeping.
+/// Returns the shared CPUs that are not held, near the guest's memory if there are such; else
+/// housekeeping CPUs.
 fn open(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> CpuSet {
     let held: CpuSet = taken.cpus.keys().copied().collect();
     let shared = view.sets.shared_now(&view.host, &held);
@@ -67,17 +68,16 @@ fn open(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> CpuSet {
     tries.next().unwrap_or_default()
 }
 
-/// Nodes that a guest's memory is bound to; empty: any.
+/// Returns the nodes that a guest's memory is bound to; empty: not bound.
 pub fn nodes(guest: &GuestXml) -> NodeSet {
-    // The page size plays no part.
+    // The page size does not matter here.
     let memory = guest_xml::memory(&guest.domain, None, || KiB(0));
     memory
         .iter()
         .fold(NodeSet::new(), |all, uses| all.union(&uses.nodes))
 }
 
-/// Returns the guest as if virtfit's pins floated: what an administrator pinned holds, the rest
-/// does not.
+/// Returns the guest as if virtfit's pins floated: only an administrator's pins hold CPUs.
 pub fn without_ours(guest: &GuestXml) -> GuestXml {
     let mut guest = guest.clone();
     guest.floating.extend(guest.ours.iter().cloned());

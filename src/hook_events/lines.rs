@@ -1,15 +1,15 @@
-//! The lines a decision is told in: for the log, and for the user of `virsh start`.
+//! Lines about a decision, for the log and for the user of `virsh start`.
 
 use crate::types::plan;
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::plural::counted;
 
-/// Returns what a plan comes to in one line: `db: tuned by fit, 12 changes`; with an
-/// administrator's pins that stay.
+/// Returns a plan's result in one line: `db: tuned by fit, 12 changes`; with an administrator's
+/// pins that are kept.
 pub fn summary(plan: &Plan) -> String {
     let mut line = verdict(plan);
     let pins = plan.kept_pins();
-    // Those of a guest that comes in are another host's.
+    // Pins of an incoming guest are those of another host.
     let told = plan.scope == Scope::Boot && plan.verdict != Verdict::Refused;
     if told && !pins.is_empty() {
         line.push_str(&format!(" (yours, kept: {})", pins.join(", ")));
@@ -20,7 +20,7 @@ pub fn summary(plan: &Plan) -> String {
     line
 }
 
-/// Returns what was decided.
+/// Returns the line of a plan's verdict.
 fn verdict(plan: &Plan) -> String {
     let guest = &plan.guest;
     let profile = plan.profile.as_deref().unwrap_or("-");
@@ -56,7 +56,7 @@ fn verdict(plan: &Plan) -> String {
     }
 }
 
-/// Returns the line with why the guest has no place of its own, where it has none.
+/// Returns the line of a plan, with the reasons if the guest has no place of its own.
 pub fn summary_with_causes(plan: &Plan) -> String {
     let line = summary(plan);
     match plan.is_without_place() {
@@ -65,7 +65,7 @@ pub fn summary_with_causes(plan: &Plan) -> String {
     }
 }
 
-/// All reasons of a refusal in one line, for the user of `virsh start`.
+/// Returns all reasons of a refusal in one line, for the user of `virsh start`.
 pub fn veto(guest: &str, reasons: &[String]) -> String {
     let reasons: Vec<String> = reasons.iter().map(|reason| one_line(reason)).collect();
     let reasons = if reasons.is_empty() {
@@ -76,7 +76,7 @@ pub fn veto(guest: &str, reasons: &[String]) -> String {
     format!("virtfit: {}", plan::with_name(guest, &reasons))
 }
 
-/// Several lines as one: the first, and how many more there are.
+/// Returns the first of several lines, with the number of the others.
 pub fn one_line(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("no reason given").to_string();

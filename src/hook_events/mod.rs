@@ -1,18 +1,17 @@
-//! The doors libvirt's qemu hook opens: what each operation comes to, in whichever process it is
-//! worked out (the daemon, or `virtfit hook` without one). `docs/design.md` section 1 has the
+//! Doors that libvirt's qemu hook opens: virtfit's answer to each operation, in the process that
+//! works it out (the daemon, or `virtfit hook` without one). `docs/design.md` section 1 has the
 //! table.
 //!
 //! ```text
-//! operation   what an operation asks for
-//! prepare     a guest starts: verify, reserve, veto         own      what the XML itself pins and takes
-//! incoming    a migration or restore: filter, reserve       reserve  decided, locked, looked again, written
-//! release     what it held is free                          words    the lines for the log and the user
-//! leftover    virtfit's settings where no rule matches
-//! reconnect   a restarted libvirt has the guest again
+//! prepare     a guest starts: verify, reserve, veto         claims    pins and memory of the guest's own XML
+//! incoming    a migration or restore: filter, reserve       reserve   lock, second look, write
+//! release     a guest is gone: free its reservation         leftover  virtfit's settings where no rule matches
+//! reconnect   a restarted libvirt has the guest again       lines     the lines for the log and the user
 //! ```
 //!
-//! Nothing here calls libvirt or waits for anybody who does, and nothing here fails: what is broken
-//! or late is an [`Outcome`] that lets the guest go on (`docs/design.md` section 7).
+//! No function here calls libvirt or waits for a process that does, and none fails: a broken input,
+//! a bug or a late decision is an [`Outcome`] that lets the guest go on (`docs/design.md` section
+//! 7).
 
 pub mod claims;
 pub mod incoming;
@@ -44,34 +43,34 @@ use crate::xml::XmlError;
 use virtfit_hook::messages;
 use virtfit_hook::operation::HookAction;
 
-/// One call of libvirt's hook.
+/// Call of libvirt's hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The guest's name.
+    /// Guest's name.
     pub guest: String,
-    /// `prepare`, `start`, …
+    /// Second word of the call: `prepare`, `start`, …
     pub operation: String,
-    /// `begin`, `end` or `-`.
+    /// Third word of the call: `begin`, `end` or `-`.
     pub suboperation: String,
-    /// Free text; since libvirt 10.5 why a guest is released.
+    /// Free text; since libvirt 10.5 the reason for which a guest is released.
     pub extra: String,
-    /// Who ran the hook.
+    /// Process that ran the hook.
     pub parent: Parent,
-    /// The domain's XML.
+    /// Domain's XML.
     pub xml: String,
 }
 
 impl Call {
-    /// Finds what this call asks of virtfit.
+    /// Finds the action for this call.
     pub fn action(&self) -> HookAction {
         HookAction::of(&self.operation, &self.suboperation)
     }
 }
 
-/// What the hook prints and how it ends.
+/// Output and exit code of the hook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// What libvirt gets on stdout: nothing, or a whole XML.
+    /// Text for libvirt on stdout: empty, or a complete XML.
     pub stdout: String,
     /// Lines for stderr; the first reaches the user of `virsh start`.
     pub stderr: Vec<String>,
@@ -79,37 +78,37 @@ pub struct Answer {
     pub exit: u8,
 }
 
-/// An answer, and what it came from.
+/// Answer with the facts behind it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// For libvirt.
+    /// Answer for libvirt.
     pub answer: Answer,
-    /// The CPUs that are reserved now; `None`: no reservation was written.
+    /// CPUs that are reserved now; `None`: no reservation was written.
     pub reserved: Option<CpuSet>,
-    /// What the engine said; `None` where it was not asked or is broken.
+    /// Verdict of the engine; `None` if the engine was not asked or failed.
     pub verdict: Option<Verdict>,
-    /// It starts with other pins than it is to have: they are in its reservation, and in none of
-    /// its XML.
+    /// `true` if the guest starts with other pins than it is to have: these are in its reservation
+    /// but not in its XML.
     pub moved: bool,
-    /// It was kept from starting: its definition is to be looked at again after its `release`.
+    /// `true` for a veto: the definition must be decided again after the guest's `release`.
     pub vetoed: bool,
-    /// Why nothing was decided.
+    /// Reason for which no decision was made.
     pub undecided: Option<String>,
 }
 
-/// What decisions are made from.
+/// Source of decisions.
 pub trait Source {
-    /// Policy, host and ledger as they are now. Asked again where another guest was quicker: what
-    /// it took has to be in the ledger then.
+    /// Returns policy, host and ledger as they are now. After another guest was quicker this is
+    /// called again; the ledger then has the CPUs that guest took.
     ///
     /// # Errors
-    /// Why there is none, for people.
+    /// The reason for which there is no view, for people.
     fn view(&self) -> Result<Arc<Snapshot>, String>;
 
-    /// What a domain's XML says.
+    /// Parses a domain's XML.
     ///
     /// # Errors
-    /// It is not XML, or not a domain.
+    /// The text is not XML, or not a domain.
     fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
         GuestXml::parse(xml).map(Arc::new)
     }
@@ -117,48 +116,48 @@ pub trait Source {
     /// Decides for one guest.
     ///
     /// # Errors
-    /// As [`Snapshot::decide`].
+    /// The errors of [`Snapshot::decide`].
     fn decide(&self, view: &Snapshot, xml: &str, ask: Question<'_>) -> Result<Arc<Decision>, EngineError> {
         view.decide(xml, ask).map(Arc::new)
     }
 
-    /// Who runs and what is reserved at this moment, asked under the lock.
+    /// Reads running guests and reservations as they are now, under the lock.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// They cannot be read.
     fn glance(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
         promises::glance(root, now)
     }
 
-    /// Whether who runs and what is reserved is known to be what the view says, asked under the
-    /// lock: then a glance tells nothing new.
+    /// Returns `true` if running guests and reservations are known to be those of the view, so that
+    /// a glance shows nothing new. Called under the lock.
     fn is_as_it_was(&self, _view: &Snapshot) -> bool {
         false
     }
 }
 
-/// What a call is answered with.
+/// Means of answering a call.
 pub struct Context<'a> {
-    /// What decisions are made from. `release` and `reconnect` ask for no view: they have to work
-    /// with a broken policy, too.
+    /// Source of decisions. `release` and `reconnect` ask it for no view, because they must work
+    /// with a broken policy too.
     pub source: &'a dyn Source,
-    /// Where reservations are written.
+    /// Store that reservations are written to.
     pub store: &'a Store,
-    /// When whoever asked stops listening. Nothing is written after it.
+    /// Moment at which the asker stops listening. Nothing is written after it.
     pub deadline: Instant,
-    /// The time of day.
+    /// Time of day.
     pub now: SystemTime,
-    /// A daemon runs, which finds a vetoed guest another place by itself.
+    /// `true` if a daemon runs, which finds a vetoed guest another place by itself.
     pub daemon: bool,
 }
 
-/// How long after its deadline a decision may still mark a guest as undecided: what waits for the
-/// lock notices only then.
+/// Time after its deadline in which a decision may still mark a guest as undecided: a thread that
+/// waits for the lock notices the deadline only then.
 const GRACE: Duration = Duration::from_millis(20);
 
 impl Context<'_> {
-    /// Whoever asked has given up, and another process has decided in place of this one: nothing
-    /// may be changed any more.
+    /// Returns `true` after the deadline: the asker has given up, and another process has decided,
+    /// so nothing may be changed any more.
     fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
@@ -166,11 +165,10 @@ impl Context<'_> {
 
 /// Exit code of a veto.
 const NO: u8 = 3;
-/// Exit code of a guest that may not start undecided.
+/// Exit code for a guest that may not start undecided.
 const BROKEN: u8 = 1;
 
-/// Answers one call. A bug met on the way leaves the guest undecided, as anything does that is
-/// broken.
+/// Answers one call. A bug leaves the guest undecided, as every failure does.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     let answered = guarded(|| match call.action() {
         HookAction::Prepare => prepare::answer(call, context),
@@ -185,7 +183,8 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     })
 }
 
-/// [`undecided`], marked unless this is so late that another process has decided.
+/// Answers as [`undecided`] does, without the mark if it is so late that another process has
+/// decided.
 fn give_up(call: &Call, context: &Context<'_>, guest: Option<&GuestXml>, why: &str) -> Outcome {
     let late = Instant::now() >= context.deadline + GRACE;
     let nowhere = Store::new(&HostFs::none());
@@ -193,9 +192,8 @@ fn give_up(call: &Call, context: &Context<'_>, guest: Option<&GuestXml>, why: &s
     undecided(call, guest, why, store, context.now)
 }
 
-/// Where nothing could be decided: the guest goes on and is marked, but one that is about to start
-/// and says itself that it shall not run without its placement. `guest` is its XML, as far as that
-/// could be read.
+/// Answers if no decision was made: the guest goes on and is marked. A guest about to start whose
+/// provenance says refuse is stopped instead. `guest` is its XML, as far as that could be read.
 pub fn undecided(
     call: &Call,
     guest: Option<&GuestXml>,
@@ -205,6 +203,7 @@ pub fn undecided(
 ) -> Outcome {
     let why = lines::one_line(why);
     let action = call.action();
+    // The provenance asks that the guest not run without its placement, so it is stopped.
     if action == HookAction::Prepare && guest.is_some_and(|guest| guest.refuses) {
         let line = messages::refused_undecided(&call.guest, &why);
         return Outcome {
@@ -219,6 +218,7 @@ pub fn undecided(
         };
     }
     let line = messages::nothing_changed(&call.guest, &call.operation, action, &why);
+    // Other operations take no CPUs, so nothing is uncertain after them.
     if matches!(action, HookAction::Prepare | HookAction::Filter) {
         let uuid = guest.map(|guest| guest.domain.uuid.as_str()).unwrap_or_default();
         let mark = Undecided {

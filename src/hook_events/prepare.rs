@@ -1,6 +1,6 @@
-//! `prepare begin`: a guest is about to start with the XML it has. libvirt throws away what is
-//! printed here; what counts is that the guest's CPUs and memory are its own from now on, and the
-//! veto. The cases (a), (b), (c) are those of `docs/design.md` section 2.
+//! Answer to `prepare begin`: a guest is about to start with the XML it has. libvirt throws stdout
+//! away; the effect is the reservation of the guest's CPUs and memory, and the veto. The cases (a),
+//! (b), (c) are those of `docs/design.md` section 2.
 
 use std::sync::Arc;
 
@@ -21,27 +21,27 @@ use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan, Scope, Verdict};
 use crate::types::plural::{cpus as cpus_of, is_or_are};
 
-/// What becomes of the start.
+/// Outcome of the start.
 #[derive(Debug)]
 enum Fate {
-    /// It starts.
+    /// The guest starts.
     Admit {
-        /// What it is promised.
+        /// CPUs, memory and pins to reserve.
         want: Want,
-        /// For the log.
+        /// Text for the log.
         told: String,
     },
-    /// It does not: the reason for the user.
+    /// The guest does not start, for this reason.
     Veto(String),
 }
 
-/// Answers it.
+/// Answers `prepare begin`.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     let guest = match context.source.guest(&call.xml) {
         Ok(guest) => guest,
         Err(error) => return give_up(call, context, None, &format!("stdin: {error}")),
     };
-    // Held from the second decision on.
+    // The lock, held from the second decision on.
     let mut held = None;
     loop {
         let view = match context.source.view() {
@@ -53,6 +53,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Err(error) => return give_up(call, context, Some(&guest), &format!("stdin: {error}")),
         };
         let verdict = Some(decision.plan().verdict);
+        // In mode observe the guest starts as it is, and nothing is reserved or vetoed.
         if view.policy.host.observe {
             let would = match &fate {
                 Fate::Admit { told, .. } => told.clone(),
@@ -69,7 +70,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         }
         match fate {
             Fate::Veto(reason) => {
-                // What a migration or an earlier run of this hook promised it.
+                // A migration or an earlier run of this hook may have left a reservation.
                 forget(context, &guest);
                 log::info!("{}", reason.trim_start_matches("virtfit: "));
                 return Outcome {
@@ -84,6 +85,8 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 };
             }
             Fate::Admit { want, told } => {
+                // Another guest may have taken the CPUs since the view was read; then decide again
+                // under the lock.
                 match reserve::reserve(call, context, &view, &guest, &want, false, held.take()) {
                     Ok(Reserved::Again(locked)) if !context.is_over() => {
                         held = Some(locked);
@@ -93,7 +96,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                     Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
                     Ok(Reserved::Done) => {}
                 }
-                // An earlier start that was undecided is not what is any more.
+                // A mark of an earlier undecided start no longer applies.
                 let mut marks = view.reading.undecided.iter();
                 if marks.any(|mark| mark.uuid.eq_ignore_ascii_case(&guest.domain.uuid)) {
                     let _ = context.store.unmark(&guest.domain.uuid);
@@ -123,7 +126,7 @@ fn forget(context: &Context<'_>, guest: &GuestXml) {
     }
 }
 
-/// What the policy decides for the next start, and what becomes of this one.
+/// Decides for the guest's next start by the policy, and then the fate of this start.
 fn consider(
     view: &Snapshot,
     call: &Call,
@@ -147,7 +150,7 @@ fn consider(
     Ok((decision, fate))
 }
 
-/// One start.
+/// Start that is decided.
 struct Start<'a> {
     view: &'a Snapshot,
     call: &'a Call,
@@ -158,7 +161,7 @@ struct Start<'a> {
     context: &'a Context<'a>,
 }
 
-/// Where the threads go.
+/// Returns the pins of a placement.
 fn pins_of(place: &Placement) -> ReservedPins {
     ReservedPins {
         vcpus: place.vcpus.clone(),
@@ -171,6 +174,8 @@ impl Start<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
         panics::fault_point("start", &self.guest.domain.name);
         let notes = &self.plan.notes;
+        // First the guests without a rule or with an unreadable provenance: virtfit has no say in
+        // their pins.
         if let Some(error) = &self.guest.unreadable {
             return Ok(self.as_it_is(&format!("left as it is: {error}; ")));
         }
@@ -185,13 +190,14 @@ impl Start<'_> {
             .own
             .standing(self.view, self.guest, &notes.dedicated_vcpus, self.taken);
         let place = fitting(self.plan);
+        // Case (a): the guest has the pins it needs. Memory can still be missing.
         if standing == PinState::Free {
             let refused = self.plan.verdict == Verdict::Refused;
             if refuse && refused && !claims::memory_is_there(self.guest, &self.own, self.taken) {
                 return Ok(self.veto(&self.plan.reasons));
             }
             return Ok(match place.filter(|place| self.agrees(place)) {
-                // Its vCPUs are where they should be; an isolated emulator or iothread may still
+                // Its vCPUs are pinned as decided, but an isolated emulator or iothread may still
                 // lack its CPU.
                 Some(place) if !place.dedicated.is_subset(&self.own.cpus) => {
                     self.place(place, "its XML lacks some of them")
@@ -199,6 +205,8 @@ impl Start<'_> {
                 place => self.in_its_pins(place),
             });
         }
+        // Under refuse a guest must not run on another guest's CPUs, not even until it is pinned
+        // live.
         if let (PinState::Taken(cpus), true) = (&standing, refuse) {
             let held = self.taken.holders_of(cpus);
             return Ok(match place {
@@ -212,7 +220,8 @@ impl Start<'_> {
                 None => self.veto(&refusal(self.plan, &held)),
             });
         }
-        // It starts with its memory where its XML binds it: only CPUs there will do.
+        // The guest starts with its memory bound by its XML, so only CPUs of those nodes are of
+        // use.
         let ask = Question {
             bound: true,
             ..Question::of(Scope::Boot)
@@ -223,10 +232,12 @@ impl Start<'_> {
             PinState::Invalid(cpus) => format!("{} cannot be used on this host", cpus_of(cpus)),
             PinState::Absent | PinState::Free => "its XML does not pin it yet".to_string(),
         };
+        // A place on CPUs of another guest is no better than the pins of the XML.
         let admitted = fitting(bound.plan()).filter(|place| match &standing {
             PinState::Taken(cpus) => !self.still_on(place, cpus),
             _ => true,
         });
+        // Case (b) with a place; without one a veto under refuse, else case (c).
         Ok(match (admitted, refuse) {
             (Some(place), _) => self.place(place, &why),
             (None, true) => match place {
@@ -245,7 +256,8 @@ impl Start<'_> {
         })
     }
 
-    /// Nobody tells it where to run: what its XML pins and others do not have.
+    /// Reserves the CPUs of the guest's own pins that no other guest holds: no rule places the
+    /// guest.
     fn as_it_is(&self, whose: &str) -> Fate {
         let want = Want {
             cpus: self.own.free(self.taken),
@@ -260,7 +272,7 @@ impl Start<'_> {
             },
             false => format!("{whose}{}", self.reserved(&want.cpus)),
         };
-        // Pins that virtfit may not move.
+        // These pins are not virtfit's to move.
         let collide = self.own.pinned.difference(&self.without_taken(&self.own.pinned));
         if !collide.is_empty() {
             let held = self.taken.holders_of(&collide);
@@ -269,8 +281,8 @@ impl Start<'_> {
         Fate::Admit { want, told }
     }
 
-    /// No rule matches the guest, which carries virtfit's settings: virtfit's pins hold nothing, an
-    /// administrator's do.
+    /// Decides for a guest with leftover settings: virtfit's pins hold nothing, an administrator's
+    /// do.
     fn leftover(&self) -> Fate {
         let others = OwnClaims::of(self.view, &leftover::without_ours(self.guest));
         let cpus = others.free(self.taken);
@@ -290,7 +302,7 @@ impl Start<'_> {
         Fate::Admit { want, told }
     }
 
-    /// (a): the pins of its XML are free.
+    /// Case (a): the pins in the guest's XML are free.
     fn in_its_pins(&self, place: Option<&Placement>) -> Fate {
         let withheld = place.map_or(CpuSet::new(), |place| place.withheld.clone());
         match self.as_it_is("its pins are free: ") {
@@ -305,7 +317,7 @@ impl Start<'_> {
         }
     }
 
-    /// (b): it is promised another place than its XML says.
+    /// Case (b): the guest is promised another place than its XML says.
     fn place(&self, place: &Placement, why: &str) -> Fate {
         let want = Want {
             cpus: place.dedicated.clone(),
@@ -320,7 +332,7 @@ impl Start<'_> {
         Fate::Admit { want, told }
     }
 
-    /// (c): nothing is promised but what nothing moves: an administrator's pins, and huge pages.
+    /// Case (c): only an administrator's pins and huge pages are reserved, as nothing moves these.
     fn floats(&self, bound: &Decision, why: &str) -> Fate {
         let plan = bound.plan();
         let mut kept = self.own.cpus.difference(&self.guest.wrote);
@@ -328,7 +340,7 @@ impl Start<'_> {
             kept.extend_from(&placement.dedicated);
         }
         let mut memory = self.own.reserved_memory();
-        // QEMU takes huge pages as the XML says, whatever becomes of its CPUs.
+        // QEMU takes huge pages as the XML says, wherever its threads run.
         memory.retain(|piece| piece.page_kib.is_some());
         let want = Want {
             cpus: self.without_taken(&kept),
@@ -348,7 +360,7 @@ impl Start<'_> {
         Fate::Admit { want, told }
     }
 
-    /// Says that CPUs are reserved, or would be where virtfit only observes.
+    /// Says that CPUs are reserved, or would be without mode observe.
     fn reserved(&self, cpus: &CpuSet) -> String {
         let verb = if self.view.policy.host.observe {
             "would be reserved"
@@ -362,7 +374,7 @@ impl Start<'_> {
         cpus.difference(&self.taken.cpus.keys().copied().collect())
     }
 
-    /// The vCPUs' pins of its XML are those of the place.
+    /// Returns `true` if the vCPUs' pins in the XML are those of the place.
     fn agrees(&self, place: &Placement) -> bool {
         self.plan.notes.dedicated_vcpus.iter().all(|vcpu| {
             let pin = self.guest.domain.vcpupins.get(&vcpu);
@@ -370,14 +382,14 @@ impl Start<'_> {
         })
     }
 
-    /// The place is one on CPUs that others hold: where virtfit leaves pins alone.
+    /// Returns `true` if the place is on CPUs in `taken`, as it is if virtfit leaves pins alone.
     fn still_on(&self, place: &Placement, taken: &CpuSet) -> bool {
         let pins = place.vcpus.values().filter(|pin| pin.len() == 1);
         let pins = pins.chain([&place.dedicated]);
         pins.into_iter().any(|pin| !pin.is_disjoint(taken))
     }
 
-    /// It cannot start where it is, and there is another place.
+    /// Says that the guest cannot start on its pins, and that there is another place.
     fn moved(&self, why: &str, place: &Placement) -> String {
         let guest = &self.guest.domain.name;
         let to = cpus_of(&place.dedicated);
@@ -393,12 +405,12 @@ impl Start<'_> {
     }
 }
 
-/// The place a plan found, if it is what the profile asks for.
+/// Returns the placement of a plan if it fits.
 fn fitting(plan: &Plan) -> Option<&Placement> {
     plan.placement.as_ref().filter(|placement| placement.fits)
 }
 
-/// Why it is refused; `otherwise` where the plan does not say.
+/// Returns the plan's reasons for a refusal, or `otherwise` if it has none.
 fn refusal(plan: &Plan, otherwise: &str) -> Vec<String> {
     match plan.verdict {
         Verdict::Refused if !plan.reasons.is_empty() => plan.reasons.clone(),

@@ -1,6 +1,6 @@
-//! `reconnect begin`: libvirt was restarted and has found a guest that runs. Its reservation goes
-//! to the new daemon, or it would be void as soon as the status file cannot be read. Always exits
-//! 0: anything else kills the guest.
+//! Answer to `reconnect begin`: libvirt was restarted and has found a running guest. The guest's
+//! reservation is written again for the new daemon; otherwise it would be void as soon as the
+//! status file cannot be read. The exit code is always 0, as any other kills the guest.
 
 use crate::hook_events::{Answer, Call, Context, Outcome};
 use crate::host::libvirt_process;
@@ -8,7 +8,7 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::Reservation;
 use crate::ledger::store::StoreError;
 
-/// Answers it.
+/// Answers `reconnect begin`.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     match adopt(call, context) {
         Ok(None) => Outcome::default(),
@@ -48,7 +48,7 @@ fn adopt(call: &Call, context: &Context<'_>) -> Result<Option<Reservation>, Stor
         let Some(found) = store.reservation(&uuid)? else {
             continue;
         };
-        // Left over from before the last boot: whoever sweeps next removes it.
+        // A reservation from before the last boot; the next sweep removes it.
         if libvirt_process::boot_id(store.root()).is_some_and(|boot_id| boot_id != found.boot_id) {
             continue;
         }

@@ -1,13 +1,13 @@
-//! `release end`: a guest is gone, or its start came to nothing. Works with a broken policy and a
-//! held lock: removing files only frees.
+//! Answer to `release end`: a guest is gone, or its start came to nothing. It works with a broken
+//! policy and while the lock is held, because removing files only frees.
 
 use crate::hook_events::{Answer, Call, Context, Outcome};
 use crate::ledger::store::{Store, StoreError};
 
-/// Answers it.
+/// Answers `release end`.
 pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     if context.is_over() {
-        // Whoever asked has done it by another way, and the guest may be starting again.
+        // The asker has released the guest by another process, and the guest may be starting again.
         return Outcome::default();
     }
     match free(call, context) {
@@ -31,7 +31,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     }
 }
 
-/// By the UUID of its XML; where that cannot be read, by name.
+/// Frees the guest by the UUID in its XML; if the XML cannot be read, by its name.
 fn free(call: &Call, context: &Context<'_>) -> Result<bool, StoreError> {
     let store = context.store;
     let guest = context.source.guest(&call.xml);

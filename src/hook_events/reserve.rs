@@ -1,8 +1,8 @@
-//! Writes a decision down: under the lock, if what it was made from is still so.
+//! Writing of a reservation: under the lock, if the facts behind the decision still hold.
 //!
-//! Where another guest was quicker, the lock is kept and the decision made again under it: nobody
-//! can be quicker then. So each guest is decided on twice at most, however many start at once, and
-//! mostly nothing is computed under the lock.
+//! If another guest was quicker, the lock is kept and the decision made again under it, when no
+//! other guest can be quicker. So each guest is decided on at most twice, however many start at
+//! once, and mostly nothing is computed under the lock.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,49 +17,49 @@ use crate::ledger::taken;
 use crate::snapshot::Snapshot;
 use crate::types::idset::CpuSet;
 
-/// Why a decision is given up that others were quicker than.
+/// Reason for which a decision is given up after other guests were quicker.
 pub const OUTRUN: &str = "other guests took what it was to have until its time was over";
 
-/// What a guest is to be promised.
+/// CPUs, memory and pins to reserve for a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Want {
-    /// CPUs for it alone.
+    /// CPUs for the guest alone.
     pub cpus: CpuSet,
-    /// Siblings nobody else gets.
+    /// Siblings withheld from all other guests.
     pub withheld: CpuSet,
-    /// What memory its XML takes.
+    /// Memory that its XML takes.
     pub memory: Vec<ReservedMemory>,
-    /// Where its threads go, where its XML does not say so.
+    /// Pins to set live, if its XML does not have them.
     pub pins: Option<ReservedPins>,
 }
 
-/// What came of it.
+/// Result of [`reserve`].
 #[derive(Debug)]
 pub enum Reserved<'s> {
-    /// It is written.
+    /// The reservation is written.
     Done,
     /// Another guest was quicker: decide again, from a view that is read under this lock.
     Again(Locked<'s>),
 }
 
 impl Want {
-    /// Somebody else does without something for it.
+    /// Returns `true` if the reservation takes CPUs or memory from other guests.
     pub fn holds(&self) -> bool {
         !self.cpus.is_empty() || !self.withheld.is_empty() || !self.memory.is_empty()
     }
 
-    /// There is nothing to write down.
+    /// Returns `true` if there is nothing to write.
     pub fn is_empty(&self) -> bool {
         !self.holds() && self.pins.is_none()
     }
 }
 
-/// Writes what was decided from `view`, unless what it was decided from is no longer so; with
-/// `held`, the view was read under that lock. For `tentative` it is void after
-/// [`reservation::TENTATIVE_SECONDS`]. Nothing wanted: what the guest had is taken back.
+/// Writes the reservation decided from `view`, unless the facts behind it have changed; with
+/// `held`, the view was read under that lock. A `tentative` reservation is void after
+/// [`reservation::TENTATIVE_SECONDS`]. An empty `want` removes the guest's earlier reservation.
 ///
 /// # Errors
-/// The lock was not to be had in time, or the file cannot be written.
+/// The lock was not free before the deadline, or the file cannot be written.
 pub fn reserve<'s>(
     call: &Call,
     context: &Context<'s>,
@@ -73,6 +73,7 @@ pub fn reserve<'s>(
     if root.is_none() {
         return Ok(Reserved::Done);
     }
+    // Removing an earlier reservation only frees, so it needs no lock.
     if want.is_empty() {
         if context.is_over() {
             return Err(StoreError::Late(root.path(reservation::FOLDER)));
@@ -80,6 +81,7 @@ pub fn reserve<'s>(
         store.remove(&domain.uuid)?;
         return Ok(Reserved::Done);
     }
+    // The reservation names the daemon that runs the hook: it is void once that is gone.
     let (pid, start_time) = call.parent.libvirt(root);
     let now = reader::seconds(context.now);
     let reservation = Reservation {
@@ -96,7 +98,7 @@ pub fn reserve<'s>(
         written_at: now,
         pins: want.pins.clone(),
     };
-    // What was decided under the lock needs no second look: whoever reserves something needs the
+    // A decision made under the lock needs no second look: every process that reserves takes the
     // lock.
     let (locked, is_sure) = match held {
         Some(locked) => (locked, true),
@@ -106,20 +108,21 @@ pub fn reserve<'s>(
         locked.write(&reservation)?;
         return Ok(Reserved::Done);
     }
+    // Only under the lock is it certain that no reservation comes between look and write.
     let glance = context.source.glance(root, context.now)?;
     if somebody_was_quicker(view, &glance, &reservation) {
         return Ok(Reserved::Again(locked));
     }
     locked.write(&reservation)?;
-    // The daemon does it when nobody waits.
+    // With a daemon, the daemon sweeps after its answer, when no hook waits.
     if !context.daemon {
         locked.sweep(&glance, context.now);
     }
     Ok(Reserved::Done)
 }
 
-/// Whether something that was not there when it was decided is in the way now. What went meanwhile
-/// is not.
+/// Tells whether a guest or reservation that is new since the decision is in the way. Anything
+/// freed since is not.
 fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) -> bool {
     let reading = &view.reading;
     let promised: BTreeSet<&str> = glance
@@ -127,13 +130,14 @@ fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) 
         .iter()
         .map(|reservation| reservation.name.as_str())
         .collect();
-    // A guest nobody wrote a reservation for: what it holds is in its XML, which has to be read.
+    // A guest without a reservation: the CPUs it holds are in its XML, which has to be read.
     let unknown = |name: &&String| {
         !reading.running.contains(*name) && !promised.contains(name.as_str()) && **name != ours.name
     };
     if glance.running.iter().any(|name| unknown(&name)) {
         return true;
     }
+    // A reservation that the decision already knew is no conflict.
     let by_uuid: HashMap<&str, &Reservation> = reading
         .reservations
         .iter()
@@ -149,6 +153,7 @@ fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) 
         let share = view.policy.host.share_cores;
         taken::held(&holder, &view.host, &view.sets.dedicated, share)
     };
+    // A new reservation is in the way only if it takes CPUs or a memory pool of ours.
     let wanted = held(ours);
     let in_the_way = |other: &Reservation| {
         !wanted.is_disjoint(&held(other))
@@ -164,7 +169,7 @@ fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) 
         .any(|other| !known(other) && in_the_way(other))
 }
 
-/// Whether two pieces of memory may come from the same pool.
+/// Tells whether two pieces of memory may come from one pool.
 fn same_place(a: &ReservedMemory, b: &ReservedMemory) -> bool {
     a.page_kib == b.page_kib && (a.node.is_none() || b.node.is_none() || a.node == b.node)
 }
