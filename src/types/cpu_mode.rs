@@ -1,12 +1,12 @@
-//! The CPU modes that a profile may ask for.
+//! CPU modes that a profile may ask for.
 
-/// `cpu_mode`.
+/// CPU mode that a profile asks for (`cpu_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuMode {
-    /// `host-passthrough`.
+    /// libvirt's mode `host-passthrough`.
     HostPassthrough,
-    /// `host-model`.
+    /// libvirt's mode `host-model`.
     HostModel,
-    /// Left alone.
+    /// Mode that the XML has.
     Keep,
 }

@@ -7,37 +7,37 @@
 use crate::types::ids::Id;
 use crate::types::idset::IdSet;
 
-/// The largest id a list may name: libvirt's own mask length (`VIR_DOMAIN_CPUMASK_LEN`, 16384) less
+/// Largest id that a cpulist may name: libvirt's mask length (`VIR_DOMAIN_CPUMASK_LEN`, 16384) less
 /// one.
 pub const MAX_ID: u32 = 16_383;
 
-/// What is wrong with a cpulist, and where.
+/// Error in a cpulist, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at character {} of '{text}'", .position + 1)]
 pub struct CpulistError {
-    /// The list as given.
+    /// List as it was given, cut to 60 characters.
     pub text: String,
-    /// Byte offset of the offending piece.
+    /// Byte offset of the wrong piece.
     pub position: usize,
-    /// What is wrong there.
+    /// Description of the error.
     pub problem: String,
 }
 
-/// Reads a list of ids. White space around items is ignored; the empty text is the empty set.
+/// Reads a cpulist. White space around items is ignored; the empty text is the empty set.
 ///
 /// # Errors
-/// Anything but numbers and ranges in the forms above, a range that runs backwards, a number above
-/// [`MAX_ID`], or a list that starts with an exclusion (use [`parse_within`] where there is a whole
-/// to take it from).
+/// A text in none of the forms above, a range that runs backwards, a number above [`MAX_ID`], or a
+/// list that begins with an exclusion (use [`parse_within`] where there is a whole to exclude
+/// from).
 pub fn parse<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
     read(text, None)
 }
 
-/// Reads a list as libvirt and virtfit write it, without strides: a few bytes of those name
-/// thousands of pieces, and who wrote the list may not be trusted.
+/// Reads a cpulist in the form that libvirt and virtfit write, without strides. A few bytes of
+/// strides can name thousands of ranges, and the writer of the list may not be trusted.
 ///
 /// # Errors
-/// As [`parse`], and for a stride.
+/// The errors of [`parse`], or a stride.
 pub fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
     match text.find(':') {
         None => read(text, None),
@@ -49,11 +49,11 @@ pub fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
     }
 }
 
-/// As [`parse`], but a list whose first item is an exclusion starts from `whole`: `^0` is all but
-/// 0.
+/// Reads a cpulist like [`parse`], but a list whose first item is an exclusion starts from `whole`:
+/// `^0` is every id but 0.
 ///
 /// # Errors
-/// As [`parse`].
+/// The errors of [`parse`], except an exclusion at the beginning.
 pub fn parse_within<T: Id>(text: &str, whole: &IdSet<T>) -> Result<IdSet<T>, CpulistError> {
     read(text, Some(whole))
 }
@@ -81,7 +81,8 @@ fn read<T: Id>(text: &str, whole: Option<&IdSet<T>>) -> Result<IdSet<T>, Cpulist
                 }
             }
             match range(excluded.trim_start()).map_err(fail)? {
-                // A single number is taken out alone; a set is as long as its largest number.
+                // A single number is removed directly: a set for it would be as large as the
+                // number.
                 Items {
                     first,
                     last,
@@ -97,7 +98,7 @@ fn read<T: Id>(text: &str, whole: Option<&IdSet<T>>) -> Result<IdSet<T>, Cpulist
     Ok(set)
 }
 
-/// The ids of one item of a list: of each `group` of them from `first` to `last` the first `used`.
+/// Ids of one item of a list: from `first` to `last`, the first `used` of each `group` of ids.
 #[derive(Debug, Clone, Copy)]
 struct Items {
     first: u32,
@@ -131,7 +132,7 @@ impl Items {
     }
 }
 
-/// One item: `7`, `0-7`, `0-7:2`, `0-31:2/4`.
+/// Reads one item: `7`, `0-7`, `0-7:2`, `0-31:2/4`.
 fn range(item: &str) -> Result<Items, String> {
     let (span, pattern) = match item.split_once(':') {
         Some((span, pattern)) => (span, Some(pattern)),
@@ -183,7 +184,7 @@ fn number(digits: &str) -> Result<u32, String> {
     }
 }
 
-/// A text that goes into a message is kept to a length a person reads.
+/// Cuts a text for a message to 60 characters.
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((cut, _)) => format!("{}…", &text[..cut]),

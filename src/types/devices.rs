@@ -1,41 +1,40 @@
-//! What the host tells of one guest's devices and images; gathered by the shell, data for the
-//! engine.
+//! Facts about one guest's devices and images, gathered on the host as data for the engine.
 
 use std::collections::BTreeMap;
 
 use crate::types::ids::NodeId;
 
-/// The facts of one guest on one host.
+/// Facts about one guest on one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestFacts {
-    /// Passed-through devices: what a person calls it, and its node (`None`: on no node, or not
-    /// known).
+    /// Devices passed through to the guest: a name for people, and the device's NUMA node (`None`:
+    /// on no node, or not known).
     pub devices: Vec<(String, Option<NodeId>)>,
-    /// Disks by target name; those of no local image are absent.
+    /// Disks by target name; disks without a local image are absent.
     pub disks: BTreeMap<String, ImageFacts>,
-    /// Its definition is started at host boot.
+    /// True if the guest is started at host boot.
     pub autostart: bool,
-    /// It runs now.
+    /// True if the guest runs now.
     pub running: bool,
 }
 
-/// What is known of a disk's image without opening it.
+/// Facts about a disk's image, found without opening it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageFacts {
-    /// A block device.
+    /// Block device.
     Block,
-    /// A regular file.
+    /// Regular file.
     File {
         /// Filesystem type from the mounts (`ext4`, `tmpfs`, …).
         fstype: String,
-        /// Whether that type takes `O_DIRECT`.
+        /// True if that filesystem type accepts `O_DIRECT`.
         direct: bool,
-        /// Whether all its blocks are allocated (by `stat`).
+        /// True if all blocks of the file are allocated (by `stat`).
         preallocated: bool,
     },
-    /// There is nothing at that path yet, or it cannot be looked at.
+    /// No image at that path yet, or no access to it.
     Unknown {
-        /// Why, for people.
+        /// Reason, for people.
         why: String,
     },
 }

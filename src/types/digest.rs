@@ -1,7 +1,7 @@
-//! A short, stable digest of what a policy means.
+//! Short, stable digest of a policy's meaning.
 
-/// FNV-1a over 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), as 12 hex digits. Not for
-/// security: it tells whether a policy changed.
+/// Returns the FNV-1a hash of 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), folded to 48
+/// bits, as 12 hex digits. It serves to detect a changed policy, not for security.
 pub fn of(text: &str) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in text.bytes() {

@@ -1,17 +1,16 @@
-//! The numbers a person could mix up, each a type of its own.
+//! Ids and sizes, each a type of its own.
 //!
-//! A vCPU 3, a host CPU 3 and a NUMA node 3 are three different things; the compiler keeps them
-//! apart.
+//! vCPU 3, host CPU 3 and NUMA node 3 are three different things; the compiler keeps them apart.
 
 use std::fmt;
 
-/// A small non-negative number that names something: a CPU, a node, a vCPU.
+/// Small non-negative number that identifies a CPU, a node, a vCPU and the like.
 pub trait Id: Copy + Ord + fmt::Display + fmt::Debug {
-    /// What a message calls it, e.g. "CPU".
+    /// Noun in messages, e.g. "CPU".
     const NOUN: &'static str;
     /// Wraps a raw number.
     fn new(raw: u32) -> Self;
-    /// The raw number.
+    /// Returns the raw number.
     fn get(self) -> u32;
 }
 
@@ -47,32 +46,32 @@ macro_rules! id {
 }
 
 id!(
-    /// A logical CPU of the host, as Linux numbers it (one hardware thread).
+    /// Logical CPU of the host (one hardware thread), as Linux numbers it.
     HostCpu,
     "CPU"
 );
 id!(
-    /// A NUMA node of the host.
+    /// NUMA node of the host.
     NodeId,
     "node"
 );
 id!(
-    /// A virtual CPU of a guest, from 0.
+    /// vCPU of a guest, numbered from 0.
     VcpuId,
     "vCPU"
 );
 id!(
-    /// A NUMA cell of a guest, from 0.
+    /// NUMA cell of a guest, numbered from 0.
     CellId,
     "cell"
 );
 id!(
-    /// An iothread of a guest; libvirt numbers them from 1.
+    /// Iothread of a guest; libvirt numbers iothreads from 1.
     IothreadId,
     "iothread"
 );
 
-/// An amount of memory, or a page size, in KiB (libvirt's unit).
+/// Amount of memory or page size, in KiB (libvirt's unit).
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, serde::Serialize, serde::Deserialize,
 )]
@@ -87,7 +86,7 @@ impl KiB {
 }
 
 impl fmt::Display for KiB {
-    /// The largest unit that divides it: `8 GiB`, `1536 MiB`, `4 KiB`.
+    /// Writes the amount in the largest unit that divides it: `8 GiB`, `1536 MiB`, `4 KiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => write!(f, "0"),

@@ -1,4 +1,4 @@
-//! A set of CPUs, nodes or vCPUs, as a bitmap.
+//! Set of CPUs, nodes or vCPUs, as a bitmap.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,22 +7,22 @@ use smallvec::SmallVec;
 
 use crate::types::ids::{HostCpu, Id, NodeId, VcpuId};
 
-/// Host CPUs.
+/// Set of host CPUs.
 pub type CpuSet = IdSet<HostCpu>;
-/// Host NUMA nodes.
+/// Set of the host's NUMA nodes.
 pub type NodeSet = IdSet<NodeId>;
-/// vCPUs of one guest.
+/// Set of vCPUs of one guest.
 pub type VcpuSet = IdSet<VcpuId>;
 
-/// Two words take no more room than a vector's pointer, length and capacity, and are all that hosts
-/// of up to 128 CPUs need.
+/// Words of a bitmap. Two words take no more room than a vector's pointer, length and capacity, and
+/// suffice for hosts of up to 128 CPUs.
 type Words = SmallVec<[u64; 2]>;
 
-/// A set of ids of one kind. Prints as a cpulist: `0-3,16`.
+/// Set of ids of one kind, printed as a cpulist: `0-3,16`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdSet<T> {
-    /// Bit `n % 64` of word `n / 64` is id `n`; the last word is never zero, so equal sets are
-    /// equal vectors.
+    /// Bitmap: bit `n % 64` of word `n / 64` is id `n`. The last word is never zero, so equal sets
+    /// are equal vectors.
     words: Words,
     kind: PhantomData<T>,
 }
@@ -37,19 +37,19 @@ impl<T> Default for IdSet<T> {
 }
 
 impl<T: Id> IdSet<T> {
-    /// The empty set.
+    /// Makes an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A set of one.
+    /// Makes a set of one id.
     pub fn one(id: T) -> Self {
         let mut set = Self::new();
         set.insert(id);
         set
     }
 
-    /// Ids `0..count`.
+    /// Makes the set of the ids `0..count`.
     pub fn first_n(count: u32) -> Self {
         let mut set = Self::new();
         if let Some(last) = count.checked_sub(1) {
@@ -58,7 +58,8 @@ impl<T: Id> IdSet<T> {
         set
     }
 
-    /// Adds all ids from `first` to `last`, word by word: a list of a few bytes may name thousands.
+    /// Adds all ids from `first` to `last`, word by word: a list of a few bytes may name thousands
+    /// of ids.
     pub fn insert_range(&mut self, first: u32, last: u32) {
         if first > last {
             return;
@@ -79,7 +80,7 @@ impl<T: Id> IdSet<T> {
         }
     }
 
-    /// Adds an id; true if it was not there.
+    /// Adds an id and returns true if it was missing.
     pub fn insert(&mut self, id: T) -> bool {
         let (word, bit) = split(id);
         if word >= self.words.len() {
@@ -90,7 +91,7 @@ impl<T: Id> IdSet<T> {
         fresh
     }
 
-    /// Takes an id out; true if it was there.
+    /// Removes an id and returns true if it was there.
     pub fn remove(&mut self, id: T) -> bool {
         let (word, bit) = split(id);
         let Some(slot) = self.words.get_mut(word) else {
@@ -102,34 +103,34 @@ impl<T: Id> IdSet<T> {
         was
     }
 
-    /// Whether the id is in the set.
+    /// Returns true if the id is in the set.
     pub fn contains(&self, id: T) -> bool {
         let (word, bit) = split(id);
         self.words.get(word).is_some_and(|w| w & bit != 0)
     }
 
-    /// How many ids.
+    /// Counts the ids.
     pub fn len(&self) -> usize {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
     }
 
-    /// Whether there is none.
+    /// Returns true if the set is empty.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
-    /// The smallest id.
+    /// Returns the smallest id.
     pub fn first(&self) -> Option<T> {
         self.iter().next()
     }
 
-    /// The largest id.
+    /// Returns the largest id.
     pub fn last(&self) -> Option<T> {
         let word = self.words.last()?;
         Some(T::new((self.words.len() as u32) * 64 - 1 - word.leading_zeros()))
     }
 
-    /// In ascending order.
+    /// Iterates over the ids in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
         self.words.iter().enumerate().flat_map(|(i, &word)| {
             let mut rest = word;
@@ -144,7 +145,7 @@ impl<T: Id> IdSet<T> {
         })
     }
 
-    /// Everything in either.
+    /// Returns the ids in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut out = self.clone();
@@ -152,7 +153,7 @@ impl<T: Id> IdSet<T> {
         out
     }
 
-    /// Adds all of `other`.
+    /// Adds all ids of `other`.
     pub fn extend_from(&mut self, other: &Self) {
         if self.words.len() < other.words.len() {
             self.words.resize(other.words.len(), 0);
@@ -162,14 +163,14 @@ impl<T: Id> IdSet<T> {
         }
     }
 
-    /// What both have.
+    /// Returns the ids in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let words = self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect();
         Self::trimmed(words)
     }
 
-    /// What this has and `other` has not.
+    /// Returns the ids of this set that are not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         let mut words = self.words.clone();
@@ -179,7 +180,7 @@ impl<T: Id> IdSet<T> {
         Self::trimmed(words)
     }
 
-    /// How many ids both have.
+    /// Counts the ids in both sets.
     pub fn overlap(&self, other: &Self) -> usize {
         self.words
             .iter()
@@ -188,12 +189,12 @@ impl<T: Id> IdSet<T> {
             .sum()
     }
 
-    /// Whether they share nothing.
+    /// Returns true if the sets have no id in common.
     pub fn is_disjoint(&self, other: &Self) -> bool {
         self.words.iter().zip(&other.words).all(|(a, b)| a & b == 0)
     }
 
-    /// Whether all of this is in `other`.
+    /// Returns true if all ids of this set are in `other`.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.words.len() <= other.words.len() && self.words.iter().zip(&other.words).all(|(a, b)| a & !b == 0)
     }

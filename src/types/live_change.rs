@@ -1,18 +1,18 @@
-//! What libvirt can change on a running guest.
+//! Changes that libvirt can make to a running guest.
 
 use crate::types::ids::{IothreadId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 
-/// What the API can change on a running guest.
+/// Change that libvirt's API can make to a running guest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LiveChange {
-    /// `virDomainPinVcpuFlags`.
+    /// vCPU pin (`virDomainPinVcpuFlags`).
     PinVcpu(VcpuId, CpuSet),
-    /// `virDomainPinEmulator`.
+    /// Pin of the emulator threads (`virDomainPinEmulator`).
     PinEmulator(CpuSet),
-    /// `virDomainPinIOThread`.
+    /// Iothread pin (`virDomainPinIOThread`).
     PinIothread(IothreadId, CpuSet),
-    /// `virDomainSetNumaParameters` with mode restrictive.
+    /// Memory binding (`virDomainSetNumaParameters` with mode `restrictive`).
     Numa(NodeSet),
 }

@@ -1,4 +1,4 @@
-//! Data without a room of its own: what any room may take from.
+//! Data types without a room of their own, for use in every room.
 pub mod cpu_mode;
 pub mod cpulist;
 pub mod devices;

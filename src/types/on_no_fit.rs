@@ -1,18 +1,18 @@
-//! The fate of a guest for which there is no place.
+//! Policy's decision for a guest where nothing fits.
 
-/// `on_no_fit`.
+/// Decision where nothing fits (`on_no_fit`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnNoFit {
-    /// The guest floats on the shared set.
+    /// The guest floats on the shared CPUs.
     RunShared,
-    /// The guest does not start.
+    /// The guest is refused and does not start.
     Refuse,
     /// The guest runs as it is.
     RunUntuned,
 }
 
 impl OnNoFit {
-    /// As the policy spells it.
+    /// Returns the word of the policy.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RunShared => "run-shared",

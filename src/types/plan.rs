@@ -1,4 +1,4 @@
-//! A plan: what would change for one guest and why. `docs/placement.md` section 5 describes its
+//! Plan: the changes for one guest, with reasons. `docs/placement.md`, section 5, describes its
 //! JSON.
 
 use std::collections::BTreeMap;
@@ -10,30 +10,30 @@ use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::on_no_fit::OnNoFit;
 use crate::types::topology::Topology;
 
-/// The door a plan is made for.
+/// Scope of a plan: the changes it may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// A definition that is started next: everything may change.
+    /// Definition or start: everything may change.
     Boot,
-    /// Migration or restore: host-side settings only.
+    /// Migration or restore: settings of the host side only.
     Incoming,
 }
 
-/// What came of it.
+/// Outcome of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Something changes.
+    /// The XML changes.
     Tuned,
-    /// Nothing changes.
+    /// The XML stays as it is.
     Unchanged,
     /// Policy or host say no.
     Refused,
 }
 
 impl Verdict {
-    /// The word for it, as in the JSON.
+    /// Returns the word of the JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Tuned => "tuned",
@@ -43,119 +43,121 @@ impl Verdict {
     }
 }
 
-/// One guest's plan.
+/// Plan for one guest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// Always 1.
+    /// Version of the JSON: always 1.
     pub version: u32,
-    /// Name.
+    /// Guest's name.
     pub guest: String,
     /// UUID; null where the XML has none.
     pub uuid: Option<String>,
     /// Profile; null where no rule matches.
     pub profile: Option<String>,
-    /// The door.
+    /// Scope of the plan.
     pub scope: Scope,
-    /// The verdict.
+    /// Outcome of the plan.
     pub verdict: Verdict,
-    /// For people: why refused or degraded, what was not done.
+    /// Reasons, for people, why the guest is refused or floats, and notes on settings that were
+    /// left out.
     pub reasons: Vec<String>,
-    /// Null when there is none.
+    /// Placement; null where there is none.
     pub placement: Option<Placement>,
-    /// In document order of what they touch.
+    /// Changes in document order.
     pub changes: Vec<Change>,
-    /// What a person asks for beyond the JSON contract.
+    /// Notes for the text form; no part of the JSON.
     #[serde(skip)]
     pub notes: Notes,
 }
 
-/// What the text form of a plan shows beside the JSON.
+/// Notes that the text form of a plan shows beside the JSON.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Notes {
-    /// Where the profile comes from: `rule 1, /etc/virtfit/policy.toml:4`, `its own request`,
+    /// Source of the profile: `rule 1, /etc/virtfit/policy.toml:4`, `its own request` or
     /// `--profile`.
     pub chosen_by: String,
-    /// Settings left as they are: (what, why).
+    /// Settings of an administrator's that stay: (setting, reason).
     pub kept: Vec<(String, String)>,
-    /// What the profile asks for and could not be done: (what, why).
+    /// Wishes of the profile that could not be carried out: (setting, reason).
     pub not_done: Vec<(String, String)>,
-    /// What its profile says where nothing fits; `None`: virtfit leaves the guest alone.
+    /// Profile's decision where nothing fits; `None`: virtfit leaves the guest alone.
     pub on_no_fit: Option<OnNoFit>,
-    /// vCPUs its profile gives a CPU of their own.
+    /// Dedicated vCPUs of the profile.
     pub dedicated_vcpus: VcpuSet,
     /// Reason why vCPUs have no CPU of their own though there is a place for the guest: an
     /// administrator pinned them.
     pub pinned_away: Option<String>,
-    /// The guest carries virtfit's settings though it has no profile.
+    /// True if the guest carries virtfit's settings though it has no profile.
     pub leftover: bool,
 }
 
-/// Where every thread and page of a guest goes.
+/// CPUs, nodes and pages for one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Placement {
-    /// CPUs of each vCPU: one, or all a floating one may use. Serialised with the ids as keys.
+    /// CPUs of each vCPU: one CPU, or all that a floating vCPU may use. The ids are the keys in the
+    /// JSON.
     pub vcpus: BTreeMap<VcpuId, CpuSet>,
-    /// CPUs of the emulator threads; empty where left alone.
+    /// CPUs of the emulator threads; empty where they are left alone.
     pub emulator: CpuSet,
     /// CPUs of each iothread.
     pub iothreads: BTreeMap<IothreadId, CpuSet>,
     /// Host nodes, in cell order where there are cells.
     pub nodes: Vec<NodeId>,
-    /// Guest cells; one for a guest without.
+    /// Guest cells; a guest without cells has one entry.
     pub cells: Vec<PlacedCell>,
-    /// Huge page size; null: small pages.
+    /// Huge page size in KiB; null: small pages.
     pub page_kib: Option<KiB>,
-    /// The topology that mirrors the CPUs chosen; null where nothing is mirrored (floating).
+    /// Topology that mirrors the chosen CPUs; null where the vCPUs float.
     pub topology: Option<Topology>,
-    /// CPUs withheld from every other guest (smt = isolate, `share_cores` = false).
+    /// CPUs withheld from every other guest (`smt = "isolate"`, `share_cores = false`).
     #[serde(skip)]
     pub withheld: CpuSet,
-    /// CPUs held for this guest alone: of dedicated vCPUs, of kept pins, of an isolated emulator
-    /// and isolated iothreads. Empty after run-shared.
+    /// CPUs held for this guest alone: those of dedicated vCPUs, of kept pins, of an isolated
+    /// emulator thread and of isolated iothreads. Empty after `run-shared`.
     #[serde(skip)]
     pub dedicated: CpuSet,
-    /// It is what the profile asks for; not so after run-shared.
+    /// True if the placement is what the profile asks for; false after `run-shared`.
     #[serde(skip)]
     pub fits: bool,
 }
 
-/// One cell of a placement.
+/// Guest cell of a placement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlacedCell {
-    /// Its number.
+    /// Cell's number.
     pub id: CellId,
-    /// Its vCPUs.
+    /// Cell's vCPUs.
     pub vcpus: VcpuSet,
-    /// Its memory.
+    /// Cell's memory, in KiB.
     pub memory_kib: KiB,
-    /// The host node; null where it is not on one.
+    /// Host node; null where the memory is on no single node.
     pub node: Option<NodeId>,
 }
 
-/// One change of the XML.
+/// Change of one value in the XML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// XPath of what changes.
+    /// XPath of the value.
     pub path: String,
-    /// What is there; null: nothing.
+    /// Value before; null: absent.
     pub from: Option<String>,
-    /// What comes; null: removed.
+    /// Value after; null: removed.
     pub to: Option<String>,
-    /// Why.
+    /// Reason, for people.
     pub why: String,
-    /// Whether the guest can see it.
+    /// True if the guest can see the change.
     pub guest_visible: bool,
     /// `next start` or `now`.
     pub takes_effect: &'static str,
 }
 
-/// The reason that ends a plan whose guest floats for want of a place.
+/// Last reason in the plan of a guest that floats because nothing fits.
 pub const RUNS_SHARED: &str = "it runs on the shared CPUs (on_no_fit = run-shared)";
-/// The reason that ends a plan whose guest stays as it is for want of a place.
+/// Last reason in the plan of a guest that stays as it is because nothing fits.
 pub const RUNS_UNTUNED: &str = "it runs untuned (on_no_fit = run-untuned)";
 
 impl Plan {
-    /// `true` where the guest was to get a place and gets none of its own: it floats, or stays as
+    /// Returns true if the guest was to get a place of its own and got none: it floats, or stays as
     /// it is.
     pub fn is_without_place(&self) -> bool {
         match &self.placement {
@@ -164,7 +166,7 @@ impl Plan {
         }
     }
 
-    /// Pins of an administrator's that stay: `vcpupin 0: 4`.
+    /// Lists an administrator's pins that stay: `vcpupin 0: 4`.
     pub fn kept_pins(&self) -> Vec<&str> {
         let kept = self.notes.kept.iter().map(|(what, _)| what.as_str());
         kept.filter(|what| {
@@ -175,7 +177,7 @@ impl Plan {
         .collect()
     }
 
-    /// Returns the reasons without those that only say what the guest runs on instead.
+    /// Lists the reasons, except those that only name the fallback.
     pub fn causes(&self) -> Vec<&str> {
         let reasons = self.reasons.iter().map(String::as_str);
         reasons
@@ -184,7 +186,7 @@ impl Plan {
     }
 }
 
-/// A reason in a line that names its guest once.
+/// Returns a reason as a line that names its guest once.
 pub fn with_name(guest: &str, reason: &str) -> String {
     let named = reason
         .strip_prefix(guest)

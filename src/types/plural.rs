@@ -1,4 +1,4 @@
-//! Numbers and CPU lists in sentences: the noun and the verb agree with the count.
+//! Counts and CPU lists in sentences: noun and verb agree with the count.
 
 use crate::types::idset::CpuSet;
 
@@ -7,12 +7,12 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Returns the verb for so many subjects: `is` or `are`.
+/// Returns the verb that agrees with `count` subjects: `is` or `are`.
 pub fn is_or_are(count: usize) -> &'static str {
     if count == 1 { "is" } else { "are" }
 }
 
-/// Returns a set with its noun: `CPU 3`, `CPUs 3-4`.
+/// Returns a CPU set with its noun: `CPU 3`, `CPUs 3-4`.
 pub fn cpus(cpus: &CpuSet) -> String {
     match cpus.len() {
         1 => format!("CPU {cpus}"),

@@ -1,7 +1,7 @@
-//! Text of others, made safe to print.
+//! Text of foreign origin, made safe to print.
 
-/// Replaces control characters, but line ends: names of guests and files may hold what a terminal
-/// obeys.
+/// Replaces control characters except line ends: names of guests and files may contain sequences
+/// that a terminal obeys.
 pub fn visible(text: &str) -> String {
     text.chars()
         .map(|c| {

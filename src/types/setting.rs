@@ -1,21 +1,22 @@
-//! What virtfit may write into a domain, one value at a time: the seam between deciding and
-//! rewriting.
+//! Settings: the values that virtfit may write into a domain, one at a time. They are the boundary
+//! between decision and rewriting.
 //!
 //! The engine decides a list of [`Setting`]s; `rewrite` puts each into the XML and records in the
-//! provenance what was there. Everything virtfit ever writes is one of [`Target`]'s variants.
+//! provenance what was there before. Everything virtfit ever writes is one of [`Target`]'s
+//! variants.
 
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::topology::Topology;
 
-/// A place in the domain XML that holds one value.
+/// Place in the domain XML that holds one value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// `/domain/vcpu/@cpuset`: only ever removed (under override), as pins take its place.
     VcpuCpuset,
-    /// `/domain/vcpu/@placement`: only ever set to static (under override).
+    /// `/domain/vcpu/@placement`: only ever set to `static` (under override).
     VcpuPlacement,
-    /// `/domain/iothreads`: the count.
+    /// `/domain/iothreads`: the number of iothreads.
     Iothreads,
     /// `/domain/cputune/vcpupin[@vcpu=N]/@cpuset`.
     VcpuPin(VcpuId),
@@ -23,8 +24,8 @@ pub enum Target {
     EmulatorPin,
     /// `/domain/cputune/iothreadpin[@iothread=N]/@cpuset`.
     IothreadPin(IothreadId),
-    /// `/domain/cputune/vcpusched`: one element for the vCPUs in its value. Under override
-    /// hand-written ones go.
+    /// `/domain/cputune/vcpusched`: one element for the vCPUs in its value. Under override an
+    /// administrator's elements are removed.
     VcpuSched,
     /// `/domain/numatune/memory`.
     NumaMemory,
@@ -38,11 +39,13 @@ pub enum Target {
     NoSharePages,
     /// `/domain/memoryBacking/access/@mode`.
     MemoryAccess,
-    /// `/domain/cpu`: mode and what belongs to it (`check`, `model`, … go or come with it).
+    /// `/domain/cpu/@mode` with the attributes and children that belong to the mode (`check`,
+    /// `model`, …).
     CpuMode,
     /// `/domain/cpu/topology`.
     Topology,
-    /// `/domain/cpu/numa`: guest cells virtfit makes (never changes cells that are there).
+    /// `/domain/cpu/numa`: guest cells that virtfit makes. Cells that are there already are never
+    /// changed.
     Cells,
     /// `/domain/cpu/feature[@name=X]/@policy`.
     CpuFeature(String),
@@ -54,8 +57,8 @@ pub enum Target {
     HintDedicated,
     /// `/domain/features/kvm/poll-control/@state`.
     PollControl,
-    /// `/domain/devices/memballoon/@model`: `none` takes the whole element's children and
-    /// attributes with it.
+    /// `/domain/devices/memballoon/@model`: with `none` the element loses its children and other
+    /// attributes.
     Memballoon,
     /// `/domain/devices/disk[target/@dev=X]/driver/@ATTRIBUTE`.
     Disk(String, DiskAttribute),
@@ -63,7 +66,7 @@ pub enum Target {
     ScsiIothread(u32),
 }
 
-/// An attribute of a disk's `<driver>`.
+/// Attribute of a disk's `<driver>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DiskAttribute {
     /// `cache`.
@@ -79,7 +82,7 @@ pub enum DiskAttribute {
 }
 
 impl DiskAttribute {
-    /// Its name in the XML.
+    /// Returns the attribute's name in the XML.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cache => "cache",
@@ -91,61 +94,62 @@ impl DiskAttribute {
     }
 }
 
-/// What a target shall hold.
+/// Value for a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing: the element or attribute goes.
+    /// Nothing: the element or attribute is removed.
     Absent,
-    /// Present without a value: `<locked/>`.
+    /// Element without a value: `<locked/>`.
     Present,
-    /// A cpulist.
+    /// Cpulist.
     Cpus(CpuSet),
-    /// A number: iothread count, priority.
+    /// Number: iothread count, priority.
     Number(u32),
-    /// An attribute's text: `none`, `native`, `on`, `off`, `require`, `shared`, `static`.
+    /// Text of an attribute: `none`, `native`, `on`, `off`, `require`, `shared`, `static`.
     Text(String),
-    /// `<memory>` / `<memnode>`.
+    /// Memory binding of `<memory>` or `<memnode>`.
     Numa {
-        /// strict, preferred, restrictive.
+        /// `strict`, `preferred` or `restrictive`.
         mode: &'static str,
         /// Host nodes.
         nodes: NodeSet,
     },
-    /// `<hugepages><page size= unit='KiB'/></hugepages>`, for all of the guest.
+    /// Page size for all memory of the guest: `<hugepages><page size= unit='KiB'/></hugepages>`.
     PageSize(KiB),
-    /// `<cpu mode=>`: `host-passthrough` (written with `check='none'`) or `host-model`.
+    /// CPU mode: `host-passthrough` (written with `check='none'`) or `host-model`.
     CpuMode(&'static str),
-    /// `<topology>`.
+    /// Guest topology (`<topology>`).
     Topology(Topology),
-    /// `<numa>`: cells in order of id.
+    /// Guest cells (`<numa>`) in the order of their ids: vCPUs and memory.
     Cells(Vec<(VcpuSet, KiB)>),
-    /// `<vcpusched>`.
+    /// Scheduling of vCPUs (`<vcpusched>`).
     Sched {
-        /// The vCPUs.
+        /// vCPUs that are scheduled alike.
         vcpus: VcpuSet,
-        /// fifo or rr.
+        /// `fifo` or `rr`.
         scheduler: &'static str,
-        /// 1 to 99.
+        /// Priority, 1 to 99.
         priority: u32,
     },
-    /// `<cache mode= level=>`.
+    /// CPU caches that the guest sees (`<cache mode= level=>`).
     Cache {
-        /// passthrough, emulate, disable.
+        /// `passthrough`, `emulate` or `disable`.
         mode: &'static str,
-        /// 3 for emulate.
+        /// Cache level: 3 with `emulate`.
         level: Option<u32>,
     },
 }
 
-/// One decided value, with its reason.
+/// Decided value for one target, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Where.
+    /// Place in the XML.
     pub target: Target,
-    /// What.
+    /// Value for that place.
     pub value: Value,
-    /// Why, for people: a short clause without a full stop.
+    /// Reason, for people: a short clause without a full stop.
     pub why: String,
-    /// Whether the guest can see it (topology, CPU mode, cells, features, devices, queues).
+    /// True if the guest can see the setting (topology, CPU mode, cells, features, devices,
+    /// queues).
     pub guest_visible: bool,
 }

@@ -1,16 +1,16 @@
-//! The CPU topology that a guest is shown.
+//! CPU topology that a guest sees.
 
-/// Guest CPU topology, with libvirt's default of 1 for what is absent.
+/// Guest CPU topology; absent levels are 1, libvirt's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Topology {
-    /// Sockets.
+    /// Number of sockets.
     pub sockets: u32,
-    /// Dies a socket.
+    /// Dies in each socket.
     pub dies: u32,
-    /// Clusters a die.
+    /// Clusters in each die.
     pub clusters: u32,
-    /// Cores a cluster.
+    /// Cores in each cluster.
     pub cores: u32,
-    /// Threads a core.
+    /// Threads in each core.
     pub threads: u32,
 }

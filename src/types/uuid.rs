@@ -1,8 +1,8 @@
-//! UUIDs in their one form.
+//! UUIDs in canonical form.
 
-/// Lower case with dashes, as libvirt prints them, of 32 hexadecimal digits in any case with dashes
-/// anywhere (libvirt takes them as loosely, `virUUIDParse`). `None`: it is no UUID. White space is
-/// none, too.
+/// Returns a UUID in lower case with dashes, as libvirt prints it; `None` for any other text. The
+/// text may have 32 hexadecimal digits in any case, with dashes anywhere (libvirt accepts as much,
+/// `virUUIDParse`), but no white space.
 pub fn normal(text: &str) -> Option<String> {
     let digits: String = text
         .chars()
