@@ -1,17 +1,17 @@
-//! What is wrong with an XML text.
+//! Errors in an XML text.
 
 use std::fmt;
 
 use crate::panics::Bug;
 
-/// What is wrong with an XML text, and where.
+/// Error in an XML text, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct XmlError {
-    /// From 1; 0 where the reader itself failed ([`Bug`]).
+    /// Line, from 1; 0 where virtfit itself failed ([`Bug`]).
     pub line: usize,
-    /// From 1, in characters; 0 where the reader itself failed.
+    /// Column in characters, from 1; 0 where virtfit itself failed.
     pub column: usize,
-    /// What is wrong there.
+    /// Description of the error.
     pub problem: String,
 }
 
@@ -38,10 +38,10 @@ impl From<Bug> for XmlError {
     }
 }
 
-/// The longest problem, in characters: a message is one line that a person reads, whatever the text
-/// has in it.
+/// Limit of a description, in characters: a message is one line for a person, whatever the text
+/// contains.
 const LONGEST: usize = 400;
-/// The longest piece of a text that is quoted in one, in characters.
+/// Limit of a quotation in a description, in characters.
 const LONGEST_QUOTE: usize = 60;
 
 /// Cuts a piece of a text for a message, on one line.
@@ -58,12 +58,12 @@ fn limited(text: String, longest: usize) -> String {
 }
 
 impl XmlError {
-    /// Returns whether virtfit failed rather than the text.
+    /// Returns true if virtfit failed rather than the text.
     pub fn is_bug(&self) -> bool {
         self.line == 0
     }
 
-    /// An error at a byte offset of `text`.
+    /// Makes an error at a byte offset of `text`.
     pub fn at(text: &str, offset: usize, problem: impl Into<String>) -> Self {
         let mut cut = offset.min(text.len());
         while !text.is_char_boundary(cut) {

@@ -1,4 +1,4 @@
-//! XML that keeps its bytes: a tree of elements that know where they stand in the text.
+//! XML that keeps its bytes: a tree of elements that know their positions in the text.
 
 pub mod error;
 mod read;

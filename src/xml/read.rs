@@ -1,4 +1,4 @@
-//! Tokens into a tree, and everything that libvirt's parser would refuse.
+//! Tokens into a tree, and refusal of everything that libvirt's parser would refuse.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::xml::error::{XmlError, short};
 use crate::xml::text::decode;
 use crate::xml::tree::{Attribute, ElementId, MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, Node};
 
-/// What a document is made of, while its text is read.
+/// Elements and attributes of a document while its text is read.
 #[derive(Debug)]
 pub(super) struct Pieces<'t> {
     text: &'t str,
@@ -20,7 +20,7 @@ pub(super) struct Pieces<'t> {
 }
 
 impl<'t> Pieces<'t> {
-    /// Those of a text.
+    /// Reads the elements and attributes of a text.
     pub fn of(text: &'t str) -> Result<Self, XmlError> {
         let mut pieces = Self {
             text,
@@ -33,6 +33,8 @@ impl<'t> Pieces<'t> {
 
     fn read(&mut self) -> Result<(), XmlError> {
         let text = self.text;
+        // Offsets count from the beginning of the text, but quick-xml counts from behind a byte
+        // order mark.
         let skip = if text.starts_with('\u{feff}') {
             '\u{feff}'.len_utf8()
         } else {
@@ -52,6 +54,8 @@ impl<'t> Pieces<'t> {
             })?;
             let end = skip + reader.buffer_position() as usize;
             let fail = |problem: &str| Err(XmlError::at(text, start, problem));
+            // quick-xml accepts more than libxml2 does. What only libxml2 refuses is refused here,
+            // at its own position.
             match event {
                 Event::Start(_) | Event::Empty(_) if open.is_empty() && !self.nodes.is_empty() => {
                     return fail("a second root element");
@@ -67,7 +71,7 @@ impl<'t> Pieces<'t> {
                     self.push(&tag, start..end, open.last().copied())?;
                 }
                 Event::End(_) => {
-                    // quick-xml has checked that it matches.
+                    // quick-xml has checked that the end tag matches.
                     if let Some(id) = open.pop() {
                         self.nodes[id.0 as usize].end_tag = start..end;
                     }
@@ -107,6 +111,7 @@ impl<'t> Pieces<'t> {
             }
             start = end;
         }
+        // quick-xml does not report elements that are still open at the end of the text.
         if let Some(id) = open.last() {
             let tag = &self.nodes[id.0 as usize].start_tag;
             let name = &text[self.nodes[id.0 as usize].name.clone()];
@@ -167,6 +172,7 @@ impl<'t> Pieces<'t> {
     fn read_attributes(&mut self, from: usize, tag: &Range<usize>) -> Result<(), XmlError> {
         let text = self.text;
         let bytes = text.as_bytes();
+        // The `/` of a self-closing tag is no part of the last attribute.
         let end = tag.end
             - if bytes[tag.end - 2] == b'/' && tag.end - 2 >= from {
                 2
@@ -176,6 +182,8 @@ impl<'t> Pieces<'t> {
         let mut seen = HashSet::new();
         let mut at = from;
         loop {
+            // The white space before an attribute belongs to it, so that removing both restores the
+            // tag.
             let whole = at;
             while at < end && bytes[at].is_ascii_whitespace() {
                 at += 1;
@@ -218,6 +226,7 @@ impl<'t> Pieces<'t> {
             };
             let value = value_start..value_start + length;
             at = value.end + 1;
+            // The value goes through libxml2's checks: no `<`, only known entities, no name twice.
             let raw = &text[value.clone()];
             if raw.contains('<') {
                 return fail(value.start, "'<' in an attribute value");
@@ -241,7 +250,8 @@ impl<'t> Pieces<'t> {
     }
 }
 
-/// libxml2 refuses control characters and the two non-characters U+FFFE and U+FFFF.
+/// Refuses characters that libxml2 refuses: control characters and the non-characters U+FFFE and
+/// U+FFFF.
 pub(super) fn check_characters(text: &str) -> Result<(), XmlError> {
     let bytes = text.as_bytes();
     let bad = |i: usize, b: u8| {
@@ -266,7 +276,7 @@ fn is_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-' | b'.') || b >= 0x80)
 }
 
-/// The name of a tag for a message. What stands behind it in the tag may be a password.
+/// Returns the name of a tag for a message; the rest of the tag may be a password.
 fn name_of(tag: &str) -> String {
     short(tag.split_whitespace().next().unwrap_or_default())
 }

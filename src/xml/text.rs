@@ -1,8 +1,8 @@
-//! Text content: entities, CDATA, and what does not count as text.
+//! Text content: entities, CDATA, and the parts that do not count as text.
 
 use std::borrow::Cow;
 
-/// Text between elements: comments and processing instructions do not count.
+/// Appends the text of a piece between elements; comments and processing instructions do not count.
 pub(super) fn append_text(piece: &str, out: &mut String) {
     let mut rest = piece;
     while let Some(at) = rest.find(['<', '&']) {
@@ -28,12 +28,11 @@ pub(super) fn append_text(piece: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// Resolves the five predefined entities and character references; `None` for any other, and for a
-/// reference to a character XML does not allow (`&#1;`): libvirt refuses those as it does the
-/// character itself.
+/// Resolves the five predefined entities and character references. `None` for any other entity, and
+/// for a reference to a character that XML does not allow (`&#1;`): libvirt refuses both.
 pub(super) fn decode(raw: &str) -> Option<Cow<'_, str>> {
     let decoded = quick_xml::escape::unescape(raw).ok()?;
-    // The text itself was checked before: only what a reference stands for can be wrong.
+    // The text itself was checked before, so only a resolved reference can be wrong.
     let allowed = |c: char| !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     match &decoded {
         Cow::Owned(text) if !text.chars().all(allowed) => None,

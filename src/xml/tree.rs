@@ -1,8 +1,8 @@
-//! A read-only tree over XML text in which every element and attribute knows its bytes.
+//! Read-only tree over an XML text in which every element and attribute knows its bytes.
 //!
-//! Tokens come from quick-xml; what it does not check and libvirt's parser (libxml2) refuses is
-//! checked here, so that a text this module accepts is one libvirt can read. DTDs are refused
-//! altogether: libvirt needs none and entity bombs live there.
+//! Tokens come from quick-xml. What quick-xml accepts and libvirt's parser (libxml2) refuses is
+//! checked here, so that libvirt can read every text this module accepts. DTDs are refused
+//! altogether: libvirt needs none, and entity bombs are made of them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,19 +14,19 @@ use crate::xml::error::XmlError;
 use crate::xml::read::{Pieces, check_characters};
 use crate::xml::text::{append_text, decode};
 
-/// The largest text accepted, in bytes: the longest string libvirt's RPC carries
-/// (`REMOTE_STRING_MAX`), so no domain libvirt knows is larger.
+/// Size limit of a text, in bytes: the longest string that libvirt's RPC carries
+/// (`REMOTE_STRING_MAX`), so no domain known to libvirt is larger.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// The deepest nesting accepted: libxml2's own limit (`xmlParserMaxDepth`).
+/// Limit of nesting: libxml2's own (`xmlParserMaxDepth`).
 pub const MAX_DEPTH: usize = 256;
-/// The most attributes an element may have: libvirt's own elements have fewer than 30. A look-up by
+/// Limit of an element's attributes. libvirt's own elements have fewer than 30, and a look-up by
 /// name reads all of them.
 pub const MAX_ATTRIBUTES: usize = 256;
-/// The most elements a text may have: the status file of a guest with 16,384 vCPUs (libvirt's
-/// limit), each pinned and recorded, has about 100,000.
+/// Limit of a text's elements. The status file of a guest with 16,384 vCPUs (libvirt's limit), each
+/// pinned and recorded, has about 100,000.
 pub const MAX_ELEMENTS: usize = 200_000;
 
-/// Names an element of one [`Document`].
+/// Id of an element of one [`Document`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ElementId(pub(super) u32);
 
@@ -36,25 +36,25 @@ pub(super) struct Node {
     pub(super) first_child: Option<ElementId>,
     pub(super) last_child: Option<ElementId>,
     pub(super) next_sibling: Option<ElementId>,
-    /// `<name …>` or `<name …/>`.
+    /// Bytes of `<name …>` or `<name …/>`.
     pub(super) start_tag: Range<usize>,
-    /// `</name>`; empty at the end of a self-closing tag.
+    /// Bytes of `</name>`; empty at the end of a self-closing tag.
     pub(super) end_tag: Range<usize>,
     pub(super) name: Range<usize>,
-    /// Into `Document::attributes`.
+    /// Indices into `Document::attributes`.
     pub(super) attributes: Range<usize>,
 }
 
 #[derive(Debug)]
 pub(super) struct Attribute {
-    /// With the white space before it: ` cache='none'`.
+    /// Bytes with the white space before the attribute: ` cache='none'`.
     pub(super) whole: Range<usize>,
     pub(super) name: Range<usize>,
-    /// Between the quotes.
+    /// Bytes between the quotes.
     pub(super) value: Range<usize>,
 }
 
-/// A parsed text.
+/// Parsed text.
 #[derive(Debug)]
 pub struct Document<'a> {
     pub(super) text: Cow<'a, str>,
@@ -62,7 +62,7 @@ pub struct Document<'a> {
     pub(super) attributes: Vec<Attribute>,
 }
 
-/// An element of a [`Document`].
+/// Element of a [`Document`].
 #[derive(Clone, Copy)]
 pub struct Element<'d> {
     document: &'d Document<'d>,
@@ -73,7 +73,7 @@ impl<'a> Document<'a> {
     /// Parses bytes that should be UTF-8.
     ///
     /// # Errors
-    /// As [`Document::parse`], and for bytes that are not UTF-8.
+    /// The errors of [`Document::parse`], and bytes that are not UTF-8.
     pub fn parse_bytes(bytes: &'a [u8]) -> Result<Self, XmlError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
@@ -87,17 +87,17 @@ impl<'a> Document<'a> {
     /// Parses a text.
     ///
     /// # Errors
-    /// It is empty, larger than [`MAX_BYTES`], nested deeper than [`MAX_DEPTH`], has a DTD, is not
-    /// well-formed, or has more than [`MAX_ELEMENTS`] elements or [`MAX_ATTRIBUTES`] attributes in
-    /// one of them.
+    /// The text is empty, larger than [`MAX_BYTES`], nested deeper than [`MAX_DEPTH`] or not
+    /// well-formed, has a DTD, or has more than [`MAX_ELEMENTS`] elements or [`MAX_ATTRIBUTES`]
+    /// attributes in one element.
     pub fn parse(text: &'a str) -> Result<Self, XmlError> {
         Self::of(Cow::Borrowed(text))
     }
 
-    /// Parses a text, which may become the document's own.
+    /// Parses a text that is borrowed, or owned by the document from then on.
     ///
     /// # Errors
-    /// As [`Document::parse`].
+    /// The errors of [`Document::parse`].
     pub fn of(text: Cow<'a, str>) -> Result<Self, XmlError> {
         panics::guarded(|| Self::read(text))?
     }
@@ -124,17 +124,17 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// The text it was parsed from.
+    /// Returns the document's text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The root element.
+    /// Returns the root element.
     pub fn root(&self) -> Element<'_> {
         self.element(ElementId(0))
     }
 
-    /// The element with this id.
+    /// Returns the element with this id.
     pub fn element(&self, id: ElementId) -> Element<'_> {
         Element { document: self, id }
     }
@@ -149,28 +149,29 @@ impl<'d> Element<'d> {
         &self.document.text[range.clone()]
     }
 
-    /// Its id in the document.
+    /// Returns the element's id in the document.
     pub fn id(&self) -> ElementId {
         self.id
     }
 
-    /// Its name with any prefix.
+    /// Returns the element's name, with its prefix if it has one.
     pub fn name(&self) -> &'d str {
         self.slice(&self.node().name)
     }
 
-    /// Its name without prefix.
+    /// Returns the element's name without prefix.
     pub fn local_name(&self) -> &'d str {
         self.name().rsplit(':').next().unwrap_or_default()
     }
 
-    /// The namespace it is in; `None` where it is in none.
+    /// Returns the element's namespace; `None` where it is in none.
     pub fn namespace(&self) -> Option<Cow<'d, str>> {
         self.declared(&self.declaration()).filter(|uri| !uri.is_empty())
     }
 
-    /// Child elements in order, each with the namespace it is in. Declarations around them are
-    /// looked up once for each prefix, so that many children cost no more than their own bytes.
+    /// Returns the child elements in order, each with its namespace. Declarations outside the
+    /// children are resolved once for each prefix, so that many children cost no more than their
+    /// own bytes.
     pub fn children_with_namespaces(&self) -> impl Iterator<Item = (Element<'d>, Option<Rc<str>>)> + use<'d> {
         let parent = *self;
         let mut inherited: HashMap<String, Option<Rc<str>>> = HashMap::new();
@@ -186,7 +187,7 @@ impl<'d> Element<'d> {
         })
     }
 
-    /// The name of the attribute that declares its namespace.
+    /// Returns the name of the attribute that declares the element's namespace.
     fn declaration(&self) -> Cow<'static, str> {
         match self.name().split_once(':') {
             Some((prefix, _)) => Cow::Owned(format!("xmlns:{prefix}")),
@@ -194,7 +195,7 @@ impl<'d> Element<'d> {
         }
     }
 
-    /// The value of a declaration, from the element itself or the nearest one around it.
+    /// Returns the value of a declaration, from this element or the nearest one around it.
     fn declared(&self, declaration: &str) -> Option<Cow<'d, str>> {
         let mut here = Some(*self);
         while let Some(element) = here {
@@ -206,12 +207,12 @@ impl<'d> Element<'d> {
         None
     }
 
-    /// The element around it.
+    /// Returns the element around this one.
     pub fn parent(&self) -> Option<Element<'d>> {
         self.node().parent.map(|id| self.document.element(id))
     }
 
-    /// Child elements in order.
+    /// Returns the child elements in order.
     pub fn children(&self) -> impl Iterator<Item = Element<'d>> + use<'d> {
         let document = self.document;
         let mut next = self.node().first_child;
@@ -222,39 +223,40 @@ impl<'d> Element<'d> {
         })
     }
 
-    /// Child elements of this name that are in no namespace prefix.
+    /// Returns the child elements of this name; a name without prefix matches only elements without
+    /// one.
     pub fn children_named(&self, name: &'d str) -> impl Iterator<Item = Element<'d>> + use<'d> {
         self.children().filter(move |child| child.name() == name)
     }
 
-    /// The first child element of this name.
+    /// Returns the first child element of this name.
     pub fn child(&self, name: &str) -> Option<Element<'d>> {
         self.children().find(|child| child.name() == name)
     }
 
-    /// The first element found by following child names.
+    /// Returns the first element found by following child names.
     pub fn descend(&self, path: &[&str]) -> Option<Element<'d>> {
         path.iter().try_fold(*self, |element, name| element.child(name))
     }
 
-    /// An attribute's value, entities resolved.
+    /// Returns an attribute's value, entities resolved.
     pub fn attr(&self, name: &str) -> Option<Cow<'d, str>> {
         let attribute = self.attribute(name)?;
         let raw = self.slice(&attribute.value);
         Some(decode(raw).unwrap_or(Cow::Borrowed(raw)))
     }
 
-    /// The bytes of an attribute with the white space before it: ` cache='none'`.
+    /// Returns the bytes of an attribute with the white space before it: ` cache='none'`.
     pub fn attr_span(&self, name: &str) -> Option<Range<usize>> {
         self.attribute(name).map(|attribute| attribute.whole.clone())
     }
 
-    /// The bytes between an attribute's quotes.
+    /// Returns the bytes between an attribute's quotes.
     pub fn attr_value_span(&self, name: &str) -> Option<Range<usize>> {
         self.attribute(name).map(|attribute| attribute.value.clone())
     }
 
-    /// Attribute names in order, with their values as written.
+    /// Returns the attributes in order: name, and value as written.
     pub fn raw_attrs(&self) -> impl Iterator<Item = (&'d str, &'d str)> + use<'d> {
         let document = self.document;
         let attributes = &document.attributes[self.node().attributes.clone()];
@@ -268,7 +270,7 @@ impl<'d> Element<'d> {
         attributes.iter().find(|a| self.slice(&a.name) == name)
     }
 
-    /// Its own text (not that of child elements), entities and CDATA resolved.
+    /// Returns the element's own text (not that of child elements), entities and CDATA resolved.
     pub fn text(&self) -> String {
         let mut out = String::new();
         let mut from = self.inner_span().start;
@@ -280,37 +282,37 @@ impl<'d> Element<'d> {
         out
     }
 
-    /// All its bytes, tags included.
+    /// Returns all bytes of the element, tags included.
     pub fn span(&self) -> Range<usize> {
         self.node().start_tag.start..self.node().end_tag.end
     }
 
-    /// Its bytes as they stand.
+    /// Returns the element as it is written.
     pub fn raw(&self) -> &'d str {
         self.slice(&self.span())
     }
 
-    /// `<name …>` or `<name …/>`.
+    /// Returns the bytes of the start tag, `<name …>` or `<name …/>`.
     pub fn start_tag_span(&self) -> Range<usize> {
         self.node().start_tag.clone()
     }
 
-    /// The bytes of its name in the start tag.
+    /// Returns the bytes of the name in the start tag.
     pub fn name_span(&self) -> Range<usize> {
         self.node().name.clone()
     }
 
-    /// Between its tags; empty at the end of a self-closing one.
+    /// Returns the bytes between the tags; empty at the end of a self-closing tag.
     pub fn inner_span(&self) -> Range<usize> {
         self.node().start_tag.end..self.node().end_tag.start
     }
 
-    /// Whether it is written `<name/>`.
+    /// Returns true if the element is written `<name/>`.
     pub fn is_self_closing(&self) -> bool {
         self.node().end_tag.is_empty()
     }
 
-    /// An error that points at this element.
+    /// Makes an error that points at this element.
     pub fn error(&self, problem: impl Into<String>) -> XmlError {
         XmlError::at(&self.document.text, self.node().start_tag.start, problem)
     }
@@ -414,7 +416,7 @@ mod tests {
                 &text[..text.len().min(40)]
             );
         }
-        // Nothing is quoted at length, and nothing of a tag but its name.
+        // Messages quote nothing at length, and of a tag its name alone.
         let long = format!("<{}></b>", "a".repeat(5000));
         for text in [
             "<a></a passwd='s3cret'>",
