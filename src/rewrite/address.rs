@@ -1,11 +1,12 @@
-//! PCI addresses of devices that come back.
+//! PCI addresses of devices that a revert puts back.
 
 use crate::domain::parse::{c_number_attr, nested, plain_child};
 use crate::rewrite::edits::Edits;
 use crate::xml::{Document, Element};
 
-/// A device's bytes, without its PCI address if libvirt gave that to another device meanwhile: it
-/// would refuse two at one address, and finds a free one by itself.
+/// Returns a device's bytes, without its PCI address where libvirt has given that address to
+/// another device since. libvirt would refuse two devices at one address, and finds a free one for
+/// a device without.
 pub(super) fn without_taken_address(root: &Element<'_>, raw: &str) -> String {
     let bare = || -> Option<String> {
         let document = Document::parse(raw).ok()?;
@@ -22,7 +23,7 @@ pub(super) fn without_taken_address(root: &Element<'_>, raw: &str) -> String {
     bare().unwrap_or_else(|| raw.to_string())
 }
 
-/// `type='pci'`: domain, bus, slot and function.
+/// Returns domain, bus, slot and function of an address of `type='pci'`.
 fn pci_address(address: &Element<'_>) -> Option<[u32; 4]> {
     if address.attr("type")? != "pci" {
         return None;

@@ -1,4 +1,4 @@
-//! Writing settings into a text that has none of virtfit's.
+//! Writer of settings into a text that has none of virtfit's.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ use crate::xml::{Document, Element, ElementId, XmlError};
 /// Writes settings and their provenance into a reverted text.
 ///
 /// # Errors
-/// The text still holds a provenance, a setting is for something the domain has not (a disk), two
+/// The text still holds a provenance, a setting is for something the domain lacks (a disk), two
 /// settings are for one target, or a value does not fit its target.
 pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Result<String, XmlError> {
     let places = Places::new(original)?;
@@ -27,6 +27,8 @@ pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Resu
             .element
             .error("virtfit's settings are in this domain already; revert it first"));
     }
+    // Settings are written in the order of their targets, whatever the order of the list: equal
+    // lists give equal texts.
     let mut sorted: Vec<&Setting> = settings.iter().collect();
     sorted.sort_by(|a, b| a.target.cmp(&b.target));
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0].target == pair[1].target) {
@@ -40,6 +42,7 @@ pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Resu
         counted: HashSet::new(),
         standing: HashMap::new(),
     };
+    // Every setting is written, and what it replaced goes into the record.
     let mut owned = Vec::with_capacity(sorted.len());
     for setting in sorted {
         owned.push(Owned {
@@ -53,7 +56,8 @@ pub fn apply(original: &Document<'_>, settings: &[Setting], head: &Head) -> Resu
         mut layout,
         ..
     } = writer;
-    // The provenance tells of its own container, too.
+    // The record lists the container of its own element, too, so a placeholder stands in until the
+    // list is complete.
     layout.child(Container::Metadata, "fit", 0, Fragment::new("fit"));
     let containers = layout.containers(&places);
     layout.only_child(
@@ -70,12 +74,12 @@ struct Writer<'p, 'd> {
     layout: Layout,
     /// Containers whose children are in `standing`.
     counted: HashSet<ElementId>,
-    /// How many elements stand before an element, and where the last of them ends.
+    /// For each counted element: the number of elements before it, and the end of the last of them.
     standing: HashMap<ElementId, (usize, usize)>,
 }
 
 impl<'d> Writer<'_, 'd> {
-    /// Writes one value and tells what was there.
+    /// Writes one value and returns the record of what was there.
     fn write(&mut self, target: &Target, value: &Value) -> Result<Vec<Was>, XmlError> {
         match form(target) {
             Form::Attribute(holder, name) => self.attribute(target, &holder, name, value),
@@ -110,12 +114,14 @@ impl<'d> Writer<'_, 'd> {
         name: &'static str,
         value: &Value,
     ) -> Result<Vec<Was>, XmlError> {
+        // The element is there: set or remove the attribute.
         if let (Some(element), text) = (self.places.holder(holder), show(value)) {
             return Ok(match text {
                 Some(text) => vec![self.set(&element, name, target, &text)],
                 None => self.unset(&element, name).into_iter().collect(),
             });
         }
+        // Only a device's `<driver>` may be made for its attribute; `<vcpu>` has to exist.
         let missing = || {
             self.places
                 .root
@@ -137,8 +143,8 @@ impl<'d> Writer<'_, 'd> {
         if let Container::DiskDriver(_) = container
             && !self.layout.touches(container)
         {
-            // What libvirt takes a missing driver for; without a type it would refuse some
-            // attributes.
+            // A driver that virtfit makes gets the name and type that libvirt assumes for a missing
+            // one; without a type libvirt would refuse some attributes.
             self.layout.attribute(container.clone(), "name", "qemu");
             self.layout.attribute(container.clone(), "type", "raw");
         }
@@ -177,7 +183,8 @@ impl<'d> Writer<'_, 'd> {
         Ok(was)
     }
 
-    /// libvirt writes the iothreads it fills in into a list that is there.
+    /// Returns the ids that `<iothreadids>` lists, if there are any: libvirt adds the iothreads it
+    /// fills in to such a list.
     fn iothread_ids(&self) -> Option<Was> {
         let ids: Vec<String> = nested(&self.places.root, &["iothreadids", "iothread"])
             .filter_map(|thread| thread.attr("id").map(|id| id.trim().to_string()))
@@ -209,8 +216,9 @@ impl<'d> Writer<'_, 'd> {
         } else if cpu.attr("mode").as_deref() != Some("maximum")
             && let Some(range) = cpu.attr_value_span("migratable")
         {
-            // Not legal there, so libvirt has not written it: revert has to know that it is no
-            // consequence of the mode.
+            // `migratable` is not legal with this mode, so libvirt has not written it. It is
+            // recorded, so that a revert does not take it for a consequence of the mode that
+            // virtfit wrote.
             was.push(Was::Attribute {
                 name: "migratable".into(),
                 raw: self.places.text[range].into(),
@@ -282,9 +290,9 @@ impl<'d> Writer<'_, 'd> {
         }
     }
 
-    /// Counts the elements before this one in its container, and tells where the last of them (else
-    /// the container's start tag) ends. A container's children are counted once, for all that go
-    /// from it.
+    /// Returns the number of elements before this one in its container, and the end of the last of
+    /// them (or of the container's start tag). The children of a container are counted once, for
+    /// all elements that are removed from it.
     fn before(&mut self, element: &Element<'d>) -> Option<(usize, usize)> {
         let parent = element.parent()?;
         if self.counted.insert(parent.id()) {
@@ -297,8 +305,9 @@ impl<'d> Writer<'_, 'd> {
         self.standing.get(&element.id()).copied()
     }
 
-    /// The element that holds a value; `None` for none.
+    /// Returns the element that holds a value; `None` for [`Value::Absent`].
     fn fragment(&self, target: &Target, value: &Value) -> Result<Option<Fragment>, XmlError> {
+        // Each target has one form of element; a value of another kind is an error of the caller.
         let element = match (form(target), value) {
             (_, Value::Absent) => return Ok(None),
             (Form::Keyed(_, name, attribute), Value::Cpus(_) | Value::Text(_)) => {
@@ -374,7 +383,7 @@ impl<'d> Writer<'_, 'd> {
     }
 }
 
-/// What a setting of an attribute is about.
+/// Names the device or element whose attribute a setting is for.
 fn subject(target: &Target) -> String {
     match target {
         Target::Disk(disk, _) => format!("disk with target '{disk}'"),

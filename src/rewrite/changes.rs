@@ -1,4 +1,4 @@
-//! What changed, and whether anything would.
+//! Differences between two texts, and the test of whether settings are in force.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use crate::types::plan::Change;
 use crate::types::setting::{Setting, Target};
 use crate::xml::{Document, XmlError};
 
-/// What differs in value between two texts, for every target of `settings` and of what `old` says
-/// virtfit wrote before; in document order.
+/// Lists the differences in value between two texts, in document order, for every target of
+/// `settings` and of `old`, the record of what virtfit wrote before.
 ///
 /// # Errors
 /// A root is not `<domain>`.
@@ -50,8 +50,9 @@ pub fn changes(
     Ok(out)
 }
 
-/// Whether applying `settings` again would change nothing of meaning: the same fit, the same
-/// targets, and each holds what is asked for and what virtfit wrote.
+/// Returns true if applying `settings` again would change nothing of meaning: profile, policy,
+/// shape and targets are equal, and each target still holds the value that is asked for and that
+/// virtfit wrote.
 ///
 /// # Errors
 /// The root is not `<domain>`.

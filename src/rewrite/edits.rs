@@ -10,11 +10,11 @@ struct Edit {
     text: String,
 }
 
-/// Edits of one text. What lies within bytes that go is not looked at any more.
+/// Edits of one text. An edit within bytes that another edit removes has no effect.
 pub(super) struct Edits<'d> {
     text: &'d str,
     edits: Vec<Edit>,
-    /// Elements that go.
+    /// Elements that are removed.
     removed: HashSet<ElementId>,
     removed_attributes: HashSet<(ElementId, String)>,
 }
@@ -29,43 +29,43 @@ impl<'d> Edits<'d> {
         }
     }
 
-    /// The text being edited.
+    /// Returns the text that is edited.
     pub(super) fn text(&self) -> &'d str {
         self.text
     }
 
-    /// Puts `text` in place of a range; nothing is done where that changes nothing.
+    /// Replaces a range by `text`; a replacement by equal bytes is not recorded.
     pub(super) fn replace(&mut self, range: Range<usize>, text: String) {
         if self.text.get(range.clone()) != Some(text.as_str()) {
             self.edits.push(Edit { range, text });
         }
     }
 
-    /// Inserts before the byte at `offset`; later insertions at the same place follow.
+    /// Inserts before the byte at `offset`, behind earlier insertions at that offset.
     pub(super) fn insert(&mut self, offset: usize, text: String) {
         self.replace(offset..offset, text);
     }
 
-    /// Takes an element out, with the white space before it.
+    /// Removes an element with the white space before it.
     pub(super) fn remove(&mut self, element: &Element<'d>) {
         if self.removed.insert(element.id()) {
             self.replace(with_space(self.text, element), String::new());
         }
     }
 
-    /// Whether an element goes.
+    /// Returns true if an element is removed.
     pub(super) fn removes(&self, element: &Element<'d>) -> bool {
         self.removed.contains(&element.id())
     }
 
-    /// Sets an attribute to raw bytes (without quotes), or adds it after the others.
+    /// Sets an attribute to raw bytes (without quotes), or adds it after the other attributes.
     pub(super) fn set_attribute(&mut self, element: &Element<'d>, name: &str, raw: &str) {
         match element.attr_value_span(name) {
             Some(range) => {
                 let old = &self.text[range.clone()];
                 let quote = self.text[range.end..].chars().next().unwrap_or('\'');
                 if old != raw {
-                    // Bytes that come back stood between other quotes, perhaps.
+                    // The raw bytes may have stood between quotes of the other kind.
                     let entity = if quote == '"' { "&quot;" } else { "&apos;" };
                     self.replace(range, raw.replace(quote, entity));
                 }
@@ -82,7 +82,7 @@ impl<'d> Edits<'d> {
         }
     }
 
-    /// Takes an attribute out, with the white space before it.
+    /// Removes an attribute with the white space before it.
     pub(super) fn remove_attribute(&mut self, element: &Element<'d>, name: &str) {
         if let Some(range) = element.attr_span(name)
             && self.removed_attributes.insert((element.id(), name.to_string()))
@@ -91,20 +91,20 @@ impl<'d> Edits<'d> {
         }
     }
 
-    /// Whether an attribute goes.
+    /// Returns true if an attribute is removed.
     pub(super) fn removes_attribute(&self, element: &Element<'d>, name: &str) -> bool {
         self.removed_attributes
             .contains(&(element.id(), name.to_string()))
     }
 
-    /// The bytes that go.
+    /// Returns the bytes that are removed or replaced.
     pub(super) fn gone(&self) -> Gone {
         let ranges = self.edits.iter().map(|edit| edit.range.clone());
         let mut ranges: Vec<Range<usize>> = ranges.filter(|range| !range.is_empty()).collect();
         ranges.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
         let mut gone = Gone::default();
         let (mut end, mut before) = (0, 0);
-        // As in the edited text: one that begins within another does nothing.
+        // As in the edited text, a range that begins within another one has no effect.
         for range in ranges {
             if range.start >= end {
                 end = range.end;
@@ -115,11 +115,11 @@ impl<'d> Edits<'d> {
         gone
     }
 
-    /// The edited text.
+    /// Returns the edited text.
     pub(super) fn finish(mut self) -> String {
-        // At one place insertions come first, in their order, then what goes. Of two ranges that
-        // start together the longer one holds the other; of two equal ones the later was made
-        // knowing of the earlier.
+        // At one offset, insertions come first, in their order, then removals. Of two ranges that
+        // begin together, the longer one contains the other; of two equal ones the later edit wins,
+        // as it was made with knowledge of the earlier.
         let mut edits: Vec<(usize, Edit)> = std::mem::take(&mut self.edits).into_iter().enumerate().collect();
         edits.sort_by_key(|(turn, edit)| match edit.range.len() {
             0 => (edit.range.start, 0, *turn),
@@ -141,13 +141,13 @@ impl<'d> Edits<'d> {
     }
 }
 
-/// An element's bytes with the white space before it.
+/// Returns the bytes of an element with the white space before it.
 pub(super) fn with_space(text: &str, element: &Element<'_>) -> Range<usize> {
     let span = element.span();
     space_start(text, span.start)..span.end
 }
 
-/// Where the white space that ends at `offset` begins.
+/// Returns the start of the white space that ends at `offset`.
 pub(super) fn space_start(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or_default();
     let space = before
@@ -158,7 +158,7 @@ pub(super) fn space_start(text: &str, offset: usize) -> usize {
     offset - space
 }
 
-/// The bytes between the quotes of ` name='value'`.
+/// Returns the bytes between the quotes of ` name='value'`.
 pub(super) fn value_in(raw: &str) -> &str {
     let Some(start) = raw.find(['"', '\'']) else {
         return "";
@@ -167,25 +167,27 @@ pub(super) fn value_in(raw: &str) -> &str {
     quoted.get(..quoted.len().saturating_sub(1)).unwrap_or_default()
 }
 
-/// The bytes of a text that go: ranges in order that do not overlap, each with how many bytes
-/// before it stay.
+/// Bytes of a text that are removed: ranges in order without overlaps, each with the number of
+/// bytes before it that stay.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     ranges: Vec<(Range<usize>, usize)>,
 }
 
 impl Gone {
-    /// Walks `count` bytes on from `from`, not counting bytes that go. `None` past `limit`.
+    /// Returns the offset `count` bytes after `from`, removed bytes not counted; `None` beyond
+    /// `limit`.
     pub(super) fn walk(&self, from: usize, count: usize, limit: usize) -> Option<usize> {
         let first = self.ranges.partition_point(|(range, _)| range.start < from);
         let ranges = &self.ranges[first..];
         let Some((range, kept)) = ranges.first() else {
             return from.checked_add(count).filter(|end| *end <= limit);
         };
-        // Bytes that stay before `from`, counted back from the next range.
+        // Number of bytes that stay before `from`, counted back from the next range.
         let start = (kept + from).checked_sub(range.start)?;
         let wanted = start.checked_add(count)?;
-        // The last range that is passed whole: more bytes are wanted than stay before it.
+        // The last range that lies wholly before the result: more bytes are wanted than stay before
+        // it.
         let passed = ranges.partition_point(|(_, kept)| *kept < wanted);
         let end = match passed.checked_sub(1).map(|last| &ranges[last]) {
             Some((range, kept)) => range.end.checked_add(wanted - kept)?,
@@ -225,7 +227,7 @@ impl Tokens {
         Self { ranges }
     }
 
-    /// Whether an offset is not inside one of them.
+    /// Returns true if an offset is not inside one of the tokens.
     pub(super) fn is_between(&self, offset: usize) -> bool {
         let next = self.ranges.partition_point(|range| range.start < offset);
         let before = next.checked_sub(1).map(|last| &self.ranges[last]);

@@ -1,11 +1,11 @@
-//! New XML: elements as data, rendered with the indentation of where they land.
+//! New XML: elements as data, rendered with the indentation of their place.
 
-/// An element to be written.
+/// Element to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fragment {
-    /// Bytes as they were once read.
+    /// Bytes as they once stood in a text.
     Raw(String),
-    /// An element. Attribute values are plain text and escaped when rendered.
+    /// Element whose attribute values are plain text, escaped when rendered.
     Element {
         name: &'static str,
         attributes: Vec<(&'static str, String)>,
@@ -13,25 +13,25 @@ pub(super) enum Fragment {
     },
 }
 
-/// What an element holds.
+/// Content of an element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Text(String),
     Children(Vec<Fragment>),
 }
 
-/// The white space that begins a line: a line break and the indentation, or nothing in a text
-/// without line breaks.
+/// White space that begins a line: a line break and the indentation, or nothing in a text without
+/// line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lead {
-    /// Before the element itself.
+    /// White space before the element itself.
     pub(super) own: String,
-    /// One step deeper.
+    /// Additional indentation for each level.
     pub(super) step: String,
 }
 
 impl Lead {
-    /// For the children of what stands at this one.
+    /// Returns the white space for the children of the element at this one.
     pub(super) fn deeper(&self) -> Self {
         let own = if self.own.is_empty() {
             String::new()
@@ -46,7 +46,7 @@ impl Lead {
 }
 
 impl Fragment {
-    /// An element without attributes or content.
+    /// Makes an element without attributes or content.
     pub(super) fn new(name: &'static str) -> Self {
         Self::Element {
             name,
@@ -55,7 +55,7 @@ impl Fragment {
         }
     }
 
-    /// With one more attribute.
+    /// Adds an attribute.
     pub(super) fn attr(mut self, name: &'static str, value: impl ToString) -> Self {
         if let Self::Element { attributes, .. } = &mut self {
             attributes.push((name, value.to_string()));
@@ -63,7 +63,7 @@ impl Fragment {
         self
     }
 
-    /// With one more child.
+    /// Adds a child.
     pub(super) fn child(mut self, child: Fragment) -> Self {
         if let Self::Element {
             content: Content::Children(children),
@@ -75,7 +75,7 @@ impl Fragment {
         self
     }
 
-    /// With text for content.
+    /// Makes a text the content.
     pub(super) fn text(mut self, text: impl ToString) -> Self {
         if let Self::Element { content, .. } = &mut self {
             *content = Content::Text(text.to_string());
@@ -83,7 +83,7 @@ impl Fragment {
         self
     }
 
-    /// Appends it, without the white space before it.
+    /// Appends the element to `out`, without the white space before it.
     pub(super) fn render(&self, lead: &Lead, out: &mut String) {
         let (name, attributes, content) = match self {
             Self::Raw(raw) => return out.push_str(raw),
@@ -126,7 +126,7 @@ impl Fragment {
     }
 }
 
-/// A value in quotes that need no escaping inside where that can be had.
+/// Writes a value in quotes, in the kind that needs no escaping inside where possible.
 fn push_quoted(value: &str, out: &mut String) {
     let quote = if value.contains('\'') { '"' } else { '\'' };
     out.push(quote);
@@ -151,7 +151,7 @@ fn push_escaped(text: &str, quote: Option<char>, out: &mut String) {
     }
 }
 
-/// A value for an attribute that is already there, between whichever quotes it has.
+/// Escapes a value for an attribute that is there already, for quotes of either kind.
 pub(super) fn escape_value(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {

@@ -1,8 +1,8 @@
-//! Putting new children into containers: where libvirt's formatter has them, indented like their
-//! surroundings.
+//! Placement of new children in their containers: in the order of libvirt's formatter, indented
+//! like their surroundings.
 //!
-//! A new element always follows a byte that is not white space and brings its own white space
-//! before it, so taking it and the white space before it out again leaves exactly what was there.
+//! A new element always follows a byte that is not white space, and brings the white space before
+//! it along. So removing it with the white space before it restores the text exactly.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,22 +12,22 @@ use crate::rewrite::order::{Container, Rank};
 use crate::rewrite::places::Places;
 use crate::xml::Element;
 
-/// What shall go into one container.
+/// Children and attributes for one container.
 #[derive(Default)]
 struct Pending {
     children: Vec<(Rank, Fragment)>,
-    /// Of a container that has to be made.
+    /// Attributes of a container that has to be made.
     attributes: Vec<(&'static str, String)>,
 }
 
-/// How a container was before something went in.
+/// State of a container before the first child was added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Before {
-    /// It was not there.
+    /// Missing.
     Absent,
-    /// It was `<name/>`.
+    /// Self-closing: `<name/>`.
     SelfClosing,
-    /// It was there with nothing but this white space in it.
+    /// Empty but for this white space.
     Blank(String),
 }
 
@@ -38,20 +38,20 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Adds a child.
+    /// Adds a child to a container.
     pub(super) fn child(&mut self, container: Container, name: &str, number: u32, fragment: Fragment) {
         let place = container.place(name).unwrap_or(u16::MAX);
         let pending = self.pending.entry(container).or_default();
         pending.children.push(((place, number), fragment));
     }
 
-    /// Gives a container that has to be made an attribute.
+    /// Adds an attribute to a container that has to be made.
     pub(super) fn attribute(&mut self, container: Container, name: &'static str, value: &str) {
         let pending = self.pending.entry(container).or_default();
         pending.attributes.push((name, value.to_string()));
     }
 
-    /// Replaces an element by a new one in the same place.
+    /// Replaces an element by a new one in its place.
     pub(super) fn replace<'d>(
         places: &Places<'d>,
         element: &Element<'d>,
@@ -64,18 +64,18 @@ impl Layout {
         edits.replace(element.span(), out);
     }
 
-    /// Puts one child in place of all that shall go into a container.
+    /// Replaces all children that wait for a container by one.
     pub(super) fn only_child(&mut self, container: Container, fragment: Fragment) {
         let pending = self.pending.entry(container).or_default();
         pending.children = vec![((u16::MAX, 0), fragment)];
     }
 
-    /// Whether something goes into a container.
+    /// Returns true if children or attributes wait for a container.
     pub(super) fn touches(&self, container: &Container) -> bool {
         self.pending.contains_key(container)
     }
 
-    /// Which containers have to be made or opened, from the outside in.
+    /// Lists the containers that have to be made or opened, the outer ones first.
     pub(super) fn containers(&self, places: &Places<'_>) -> Vec<(Container, Before)> {
         let mut out = BTreeMap::new();
         for container in self.pending.keys() {
@@ -95,9 +95,11 @@ impl Layout {
             .collect()
     }
 
-    /// Turns everything into edits.
+    /// Turns all children and attributes into edits.
     pub(super) fn apply<'d>(mut self, places: &Places<'d>, edits: &mut Edits<'d>) {
         let style = Style::of(places);
+        // Inner containers first: a container that has to be made becomes a child of the next outer
+        // one.
         let mut order: Vec<Container> = self.pending.keys().cloned().collect();
         for container in self.pending.keys() {
             let mut parent = container.parent();
@@ -124,14 +126,15 @@ impl Layout {
                     };
                     self.child(parent, name, 0, fragment);
                 }
-                // A device that is not there: refused before.
+                // A missing device: the setting was refused before.
                 (None, None) => {}
             }
         }
     }
 }
 
-/// What an existing container is before something goes in; `None` where it has content to stay.
+/// Returns the state of an existing container before children are added; `None` where it has
+/// content that stays.
 fn before(text: &str, element: &Element<'_>) -> Option<Before> {
     if element.is_self_closing() {
         return Some(Before::SelfClosing);
@@ -143,7 +146,7 @@ fn before(text: &str, element: &Element<'_>) -> Option<Before> {
         .then(|| Before::Blank(inner.to_string()))
 }
 
-/// How the text is indented.
+/// Indentation of a text.
 struct Style {
     step: String,
 }
@@ -164,7 +167,7 @@ impl Style {
         Self { step }
     }
 
-    /// For the children of an element.
+    /// Returns the white space for the children of an element.
     fn inside(&self, text: &str, element: &Element<'_>) -> Lead {
         let step = self.step.clone();
         let own = element
@@ -184,7 +187,7 @@ impl Style {
         }
     }
 
-    /// For the element itself.
+    /// Returns the white space for the element itself.
     fn at(&self, text: &str, element: &Element<'_>) -> Lead {
         Lead {
             own: line_lead(text, element.span().start).unwrap_or_default(),
@@ -193,7 +196,7 @@ impl Style {
     }
 }
 
-/// The line break and indentation before `offset`; `None` where something else stands before it on
+/// Returns the line break and indentation before `offset`; `None` where other text precedes it on
 /// its line.
 fn line_lead(text: &str, offset: usize) -> Option<String> {
     let space = &text[space_start(text, offset)..offset];
@@ -224,16 +227,18 @@ fn fill<'d>(
     if before(text, element).is_some() {
         return open(style, element, &inside, pending.children, edits);
     }
+    // Existing children in libvirt's order are the landmarks for new ones.
     let records = records(container, element);
     let numbered = numbered(container, element);
     let ranked = element
         .children()
         .any(|child| container.place(child.name()).is_some());
-    // A comment is passed once, however many elements follow it.
+    // Comments behind an element are searched once, however many children follow it.
     let mut passed: HashMap<usize, usize> = HashMap::new();
     for (rank, fragment) in pending.children {
-        // Beside those of its name, wherever the author has them; else as libvirt orders them.
-        // Records go from the last child to the first, their ranks ever smaller.
+        // A new child goes beside those of its name, wherever the author has them, else after the
+        // last child that libvirt writes before it. `records` is ordered from the last child to the
+        // first, ranks falling.
         let above = numbered.range((rank.0, 0)..=rank).next_back();
         let below = numbered.range(rank..=(rank.0, u32::MAX)).next();
         let record = records.get(records.partition_point(|(other, _)| *other > rank));
@@ -244,6 +249,8 @@ fn fill<'d>(
             (None, None, None) if ranked => None,
             (None, None, None) => Some(space_start(text, element.inner_span().end)),
         };
+        // A comment on the line of an element belongs to it, so the new child goes behind the
+        // comment.
         let at = match after {
             Some(end) => *passed
                 .entry(end)
@@ -256,7 +263,7 @@ fn fill<'d>(
     }
 }
 
-/// Gives an empty container its first children.
+/// Adds the first children to an empty container.
 fn open<'d>(
     style: &Style,
     element: &Element<'d>,
@@ -279,7 +286,7 @@ fn open<'d>(
     }
 }
 
-/// A child's place and number.
+/// Returns a child's place and number.
 fn rank_of(container: &Container, child: &Element<'_>) -> Option<Rank> {
     let number = Container::number_of(child.name())
         .and_then(|name| child.attr(name))
@@ -288,7 +295,8 @@ fn rank_of(container: &Container, child: &Element<'_>) -> Option<Rank> {
     Some((container.place(child.name())?, number))
 }
 
-/// Where the child before each rank ends (none: it is the first), and where its own ends.
+/// Maps each rank to the end of the child before its first element (`None` where that is the first
+/// child) and to the end of its last element.
 fn numbered(container: &Container, element: &Element<'_>) -> BTreeMap<Rank, (Option<usize>, usize)> {
     let mut out = BTreeMap::new();
     let mut before = None;
@@ -304,8 +312,8 @@ fn numbered(container: &Container, element: &Element<'_>) -> BTreeMap<Rank, (Opt
     out
 }
 
-/// From the last child to the first: each child whose rank is smaller than that of all after it,
-/// and where it ends.
+/// Lists, from the last child to the first, each child whose rank is smaller than the ranks of all
+/// children after it, with its end.
 fn records(container: &Container, element: &Element<'_>) -> Vec<(Rank, usize)> {
     let children: Vec<Element<'_>> = element.children().collect();
     let mut records: Vec<(Rank, usize)> = Vec::new();
@@ -320,7 +328,8 @@ fn records(container: &Container, element: &Element<'_>) -> Vec<(Rank, usize)> {
     records
 }
 
-/// Past comments that follow on the same line: they belong to what stands before them.
+/// Returns the offset behind comments that follow on the same line: they belong to the element
+/// before them.
 fn after_comment(text: &str, end: usize, limit: usize) -> usize {
     let rest = &text[end..limit];
     let mut at = 0;

@@ -8,8 +8,8 @@
 //!                                 other bytes ── revert ──► what is still ours is taken back, the rest stays
 //! ```
 //!
-//! Bytes that are not virtfit's stay. New elements land where libvirt's formatter has them. What
-//! was there is recorded in the provenance ([`Provenance`]), an element of virtfit's own in
+//! Bytes that are not virtfit's stay. New elements go where libvirt's formatter writes them. What
+//! they replace is recorded in the provenance ([`Provenance`]), an element of virtfit's own in
 //! `<metadata>`.
 
 mod address;
@@ -40,112 +40,112 @@ pub use request::request;
 pub use revert::{Reverted, revert, revert_but};
 pub use target::path;
 
-/// What the provenance says of a whole fit.
+/// Head of the provenance: the facts of a fit as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The profile.
+    /// Profile of the fit.
     pub profile: String,
-    /// A digest of the policy it came from.
+    /// Digest of the policy that the profile came from.
     pub policy_digest: String,
-    /// The shape chosen at the first fit.
+    /// Shape chosen at the first fit.
     pub shape: Shape,
-    /// CPUs kept free on this guest's account: siblings of its own.
+    /// Withheld CPUs: siblings of the guest's own CPUs that no guest gets on its account.
     pub withheld: CpuSet,
-    /// What to do at start when there is no place.
+    /// Decision at a start where nothing fits.
     pub on_no_fit: OnNoFit,
 }
 
-/// The shape of a guest, decided once and kept by later placements.
+/// Shape of a guest, decided once and kept by later placements.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// vCPUs a guest core the pins were chosen for; 0: not known.
+    /// vCPUs of a guest core for which the pins were chosen; 0: not known.
     pub threads: u32,
-    /// Guest cells virtfit made; empty: none.
+    /// Guest cells that virtfit made; empty: none.
     pub cells: Vec<(VcpuSet, KiB)>,
-    /// The topology virtfit gave it; none where it gave none.
+    /// Topology that virtfit gave the guest; `None` where it gave none.
     pub topology: Option<Topology>,
 }
 
-/// What virtfit did to a domain, as its `<metadata>` tells.
+/// Provenance: the record in `<metadata>` of what virtfit did to a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance {
-    /// The fit as a whole.
+    /// Facts of the fit as a whole.
     pub head: Head,
-    /// Each setting written, in order of [`Target`].
+    /// Settings that virtfit wrote, in the order of [`Target`].
     pub owned: Vec<Owned>,
 }
 
-/// A setting virtfit wrote.
+/// Setting that virtfit wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owned {
-    /// Where.
+    /// Place of the setting.
     pub target: Target,
-    /// What it wrote; [`Value::Absent`]: it took something away.
+    /// Value that virtfit wrote; [`Value::Absent`] where it removed something.
     pub wrote: Value,
-    /// What was there; empty: nothing.
+    /// Pieces that were there before; empty: none.
     pub was: Vec<Was>,
 }
 
-/// A piece of what was there before.
+/// Piece that was there before a setting was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Was {
-    /// The element was there without this attribute.
+    /// Element without this attribute.
     NoAttribute {
-        /// The attribute.
+        /// Attribute's name.
         name: String,
     },
-    /// An attribute had another value.
+    /// Attribute with another value.
     Attribute {
-        /// The attribute.
+        /// Attribute's name.
         name: String,
-        /// The bytes between its quotes.
+        /// Bytes between the attribute's quotes.
         raw: String,
     },
-    /// An attribute was there that is gone.
+    /// Attribute that was removed.
     GoneAttribute {
-        /// The attribute.
+        /// Attribute's name.
         name: String,
-        /// All its bytes, white space before it included.
+        /// Attribute's bytes with the white space before it.
         raw: String,
-        /// How many attributes stood before it.
+        /// Number of attributes before it.
         number: usize,
     },
-    /// An element stood in this place.
+    /// Element that was replaced.
     Element {
-        /// Its bytes.
+        /// Element's bytes.
         raw: String,
     },
-    /// An element was there that is gone.
+    /// Element that was removed.
     GoneElement {
-        /// Its bytes, white space before it included.
+        /// Element's bytes with the white space before it.
         raw: String,
-        /// Where it stood.
+        /// Former position of the element.
         position: Position,
     },
-    /// `<iothreadids>` listed these ids; libvirt adds those it fills in.
+    /// Ids that `<iothreadids>` listed; libvirt adds the ids that it fills in.
     IothreadIds {
-        /// The ids, separated by commas.
+        /// Ids, separated by commas.
         ids: String,
     },
 }
 
-/// Where an element stood.
+/// Former position of a removed element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Which of several containers of one name.
+    /// Index among several containers of one name.
     pub parent: usize,
-    /// How many elements stood before it in its container.
+    /// Number of elements before it in its container.
     pub number: usize,
-    /// Bytes between the end of the element before it (or its container's start tag) and its white
-    /// space.
+    /// Bytes between the end of the element before it (or of its container's start tag) and the
+    /// white space before it.
     pub gap: usize,
 }
 
-/// What virtfit says in this document it did; `None` where it did nothing.
+/// Reads the provenance of a document; `None` where virtfit wrote nothing.
 ///
 /// # Errors
-/// The root is not `<domain>`, or the provenance is of another version or cannot be read (the error
-/// says what to do).
+/// The root is not `<domain>`, or the provenance is of another version or cannot be read. The error
+/// says what to do.
 pub fn provenance(document: &Document<'_>) -> Result<Option<Provenance>, XmlError> {
     let root = places::domain(document)?;
     Ok(provenance::read(&root)?.map(|record| record.provenance))

@@ -1,5 +1,6 @@
-//! What a domain names and has not, so that libvirt refuses it: somebody named what virtfit had
-//! made. Taking that out again would leave a domain that cannot be defined.
+//! Things that a domain refers to and lacks, so that libvirt refuses it: an administrator referred
+//! to something that virtfit had made. A revert that removed it would leave a domain that cannot be
+//! defined.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use crate::types::idset::{IdSet, NodeSet};
 use crate::types::setting::{DiskAttribute, Target};
 use crate::xml::Element;
 
-/// The targets whose values it cannot do without.
+/// Returns the targets whose values the domain cannot do without.
 pub(super) fn missing(root: &Element<'_>) -> BTreeSet<Target> {
     let mut missing = BTreeSet::new();
     if lacks_iothread(root) {
@@ -37,12 +38,13 @@ pub(super) fn missing(root: &Element<'_>) -> BTreeSet<Target> {
     missing
 }
 
-/// A pin, a scheduler, a disk or a controller names an iothread the guest has not.
+/// Returns true if a pin, a scheduler, a disk or a controller names an iothread that the guest
+/// lacks.
 fn lacks_iothread(root: &Element<'_>) -> bool {
     let Ok(ids) = iothread_ids(root) else {
         return false;
     };
-    // Lists name no larger ones, and a set is as long as its largest number.
+    // Cpulists name no larger ids, and the size of a set grows with its largest id.
     let ids: IdSet<IothreadId> = ids.into_iter().filter(|id| id.0 <= cpulist::MAX_ID).collect();
     let pins =
         nested(root, &["cputune", "iothreadpin"]).filter_map(|pin| Some(pin.attr("iothread")?.into_owned()));
@@ -65,8 +67,9 @@ fn lacks_iothread(root: &Element<'_>) -> bool {
     })
 }
 
-/// Memory is bound, backed or added by cell, and the guest has no such cell. libvirt takes page
-/// sizes for cell 0 of a guest without cells.
+/// Returns true if memory is bound, backed or added by cell and the guest lacks the cell, or if
+/// there is `<maxMemory>` without any cell. libvirt accepts page sizes for cell 0 of a guest
+/// without cells.
 fn lacks_cell(root: &Element<'_>) -> bool {
     let cells = nested(root, &["cpu", "numa", "cell"]).count();
     let beyond = |cell: Option<u32>| cell.is_some_and(|cell| cell as usize >= cells);
@@ -86,8 +89,8 @@ fn lacks_cell(root: &Element<'_>) -> bool {
     bound || backed || added || room
 }
 
-/// Features or a cache of a CPU that has neither a mode nor a model, or a cache passed through to
-/// one that is not.
+/// Returns true if a CPU has features or a cache but neither a mode nor a model, or passes a cache
+/// through in a mode that does not allow it.
 fn lacks_cpu_mode(root: &Element<'_>) -> bool {
     let Some(cpu) = plain_child(root, "cpu") else {
         return false;

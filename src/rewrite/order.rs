@@ -1,10 +1,10 @@
-//! Containers settings live in, and the order in which libvirt's formatter writes their children.
+//! Containers of settings, and the order in which libvirt's formatter writes their children.
 //!
 //! The lists follow `virDomainDefFormatInternalSetRootName`, `virDomainCputuneDefFormat`,
 //! `virDomainMemorybackingFormat`, `virDomainNumatuneFormatXML`, `virCPUDefFormatBuf` and
 //! `virDomainFeature` (libvirt `src/conf`).
 
-/// An element that holds settings.
+/// Element that holds settings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Container {
     /// `<domain>`.
@@ -14,26 +14,27 @@ pub(super) enum Container {
     Cputune,
     Numatune,
     Features,
-    /// `<features><kvm>`.
+    /// `<kvm>` in `<features>`.
     Kvm,
     Cpu,
     Devices,
-    /// The disk with this target.
+    /// Disk with this target.
     Disk(String),
-    /// Its `<driver>`.
+    /// `<driver>` of the disk with this target.
     DiskDriver(String),
-    /// The SCSI controller with this index.
+    /// SCSI controller with this index.
     Scsi(u32),
-    /// Its `<driver>`.
+    /// `<driver>` of the SCSI controller with this index.
     ScsiDriver(u32),
 }
 
-/// Where an element stands among its siblings: its place in libvirt's order, then its number (vCPU,
+/// Rank of an element among its siblings: its place in libvirt's order, then its number (vCPU,
 /// cell, …).
 pub(super) type Rank = (u16, u32);
 
 impl Container {
-    /// The container around it; `None` for the root and for devices, which virtfit never makes.
+    /// Returns the container around this one; `None` for the root and for devices, which virtfit
+    /// never makes.
     pub(super) fn parent(&self) -> Option<Container> {
         match self {
             Self::Root | Self::Disk(_) | Self::Scsi(_) => None,
@@ -44,7 +45,7 @@ impl Container {
         }
     }
 
-    /// Its element's name.
+    /// Returns the element's name.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Root => "domain",
@@ -62,7 +63,7 @@ impl Container {
         }
     }
 
-    /// Its name in the provenance.
+    /// Returns the container's label in the provenance.
     pub(super) fn label(&self) -> String {
         match self {
             Self::Disk(target) => format!("disk/{target}"),
@@ -73,7 +74,7 @@ impl Container {
         }
     }
 
-    /// The container a label of the provenance names.
+    /// Finds the container with this label in the provenance.
     pub(super) fn from_label(label: &str) -> Option<Self> {
         Some(match label {
             "metadata" => Self::Metadata,
@@ -98,7 +99,7 @@ impl Container {
         })
     }
 
-    /// How deep it is below the root, for working from the inside out.
+    /// Returns the depth below the root, by which containers are ordered from the inside out.
     pub(super) fn depth(&self) -> u8 {
         match self {
             Self::Root => 0,
@@ -109,7 +110,7 @@ impl Container {
         }
     }
 
-    /// Names of its children in libvirt's order.
+    /// Lists the names of the children in libvirt's order.
     fn children(&self) -> &'static [&'static str] {
         match self {
             Self::Root => &[
@@ -256,7 +257,7 @@ impl Container {
         }
     }
 
-    /// The attribute that numbers children of one name.
+    /// Names the attribute that numbers children of this name.
     pub(super) fn number_of(child: &str) -> Option<&'static str> {
         match child {
             "vcpupin" => Some("vcpu"),
@@ -266,11 +267,11 @@ impl Container {
         }
     }
 
-    /// The place of a child of this name; `None` where libvirt writes none such.
+    /// Returns the place of a child of this name; `None` where libvirt writes no such child.
     pub(super) fn place(&self, child: &str) -> Option<u16> {
         let position = self.children().iter().position(|name| *name == child);
         match self {
-            // In a device everything else follows the driver.
+            // In a device every other element follows the driver.
             Self::Disk(_) | Self::Scsi(_) => Some(position.map_or(1, |i| i as u16)),
             _ => position.map(|i| i as u16),
         }

@@ -1,4 +1,4 @@
-//! Where in a document each target is, and what is there now.
+//! Places of all targets in a document, and the values they hold.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +13,7 @@ use crate::types::idset::{IdSet, VcpuSet};
 use crate::types::setting::Target;
 use crate::xml::{Document, Element, ElementId, XmlError};
 
-/// An index of one document, built once.
+/// Index of one document, built once.
 pub(super) struct Places<'d> {
     pub(super) text: &'d str,
     pub(super) root: Element<'d>,
@@ -24,17 +24,17 @@ pub(super) struct Places<'d> {
     features: HashMap<String, Element<'d>>,
     disks: HashMap<String, (usize, Element<'d>)>,
     scsi: BTreeMap<u32, Element<'d>>,
-    /// The root's own children by name, and all `<kvm>`.
+    /// Children of the root by name; `kvms` has the `<kvm>` elements.
     containers: HashMap<&'d str, Vec<Element<'d>>>,
     kvms: Vec<Element<'d>>,
-    /// For each container: how many of its name come before.
+    /// For each container: the number of containers of its name before it.
     ordinals: HashMap<ElementId, usize>,
 }
 
-/// The root element.
+/// Returns the root element.
 ///
 /// # Errors
-/// It is not `<domain>`.
+/// The root is not `<domain>`.
 pub(super) fn domain<'d>(document: &'d Document<'_>) -> Result<Element<'d>, XmlError> {
     let root = document.root();
     if root.name() != "domain" || !is_plain(&root) {
@@ -44,10 +44,13 @@ pub(super) fn domain<'d>(document: &'d Document<'_>) -> Result<Element<'d>, XmlE
 }
 
 impl<'d> Places<'d> {
+    /// Builds the index of a document.
+    ///
     /// # Errors
-    /// The root is not `<domain>`.
+    /// The root is not `<domain>`, or the index of a SCSI controller is malformed.
     pub(super) fn new(document: &'d Document<'_>) -> Result<Self, XmlError> {
         let root = domain(document)?;
+        // Where an element is repeated, the first one counts, as in libvirt.
         let numbered = |path: &[&'static str], attribute: &str| -> BTreeMap<u32, Element<'d>> {
             let mut map = BTreeMap::new();
             for element in nested(&root, path) {
@@ -70,6 +73,7 @@ impl<'d> Places<'d> {
             .flat_map(|cpu| plain_children(&cpu, "feature"))
             .filter_map(|feature| Some((feature.attr("name")?.into_owned(), feature)))
             .collect();
+        // Containers may be repeated: the provenance counts them to find the one it means.
         let mut containers: HashMap<&str, Vec<Element<'d>>> = HashMap::new();
         for child in root.children().filter(is_plain) {
             containers.entry(child.name()).or_default().push(child);
@@ -98,17 +102,17 @@ impl<'d> Places<'d> {
         })
     }
 
-    /// The element with this id.
+    /// Returns the element with this id.
     pub(super) fn document_element(&self, id: ElementId) -> Element<'d> {
         self.document.element(id)
     }
 
-    /// A container's element; the first where it is repeated.
+    /// Returns a container's element; the first one where it is repeated.
     pub(super) fn container(&self, container: &Container) -> Option<Element<'d>> {
         self.container_at(container, 0)
     }
 
-    /// The nth element of a repeated container.
+    /// Returns the nth element of a repeated container.
     pub(super) fn container_at(&self, container: &Container, nth: usize) -> Option<Element<'d>> {
         match container {
             Container::Root => Some(self.root).filter(|_| nth == 0),
@@ -122,19 +126,19 @@ impl<'d> Places<'d> {
         }
     }
 
-    /// Which of a repeated container's elements this is.
+    /// Returns the index of an element among those of its container's name.
     pub(super) fn container_number(&self, element: &Element<'d>) -> usize {
         self.ordinals.get(&element.id()).copied().unwrap_or(0)
     }
 
-    /// The position of a disk among all disks.
+    /// Returns the position of a disk among all disks.
     pub(super) fn disk_position(&self, target: &str) -> usize {
         self.disks
             .get(target)
             .map_or(usize::MAX, |(position, _)| *position)
     }
 
-    /// An element that holds attribute targets.
+    /// Returns an element that holds attribute targets.
     pub(super) fn holder(&self, holder: &Holder) -> Option<Element<'d>> {
         match holder {
             Holder::Vcpu => plain_child(&self.root, "vcpu"),
@@ -142,7 +146,7 @@ impl<'d> Places<'d> {
         }
     }
 
-    /// The element of a target that has one of its own.
+    /// Returns the element of a target that has one of its own.
     pub(super) fn element(&self, target: &Target) -> Option<Element<'d>> {
         match target {
             Target::VcpuPin(vcpu) => self.vcpupins.get(&vcpu.get()).copied(),
@@ -152,7 +156,7 @@ impl<'d> Places<'d> {
             other => match form(other) {
                 Form::Whole(Container::Root, name) => plain_child(&self.root, name),
                 Form::Keyed(Container::Kvm, name, _) => nested(&self.root, &["features", "kvm", name]).next(),
-                // libvirt reads the first <cpu> only.
+                // libvirt reads the first `<cpu>` only.
                 Form::Whole(Container::Cpu, name) => {
                     plain_child(&self.root, "cpu").and_then(|cpu| plain_child(&cpu, name))
                 }
@@ -164,14 +168,16 @@ impl<'d> Places<'d> {
         }
     }
 
-    /// All `<vcpusched>` elements.
+    /// Returns all `<vcpusched>` elements.
     pub(super) fn scheds(&self) -> Vec<Element<'d>> {
         nested(&self.root, &["cputune", "vcpusched"]).collect()
     }
 
-    /// What a target holds now, as canonical text; `None` where it is absent. What cannot be read
-    /// is shown as it is.
+    /// Returns the value of a target as canonical text; `None` where it is absent. A value that is
+    /// malformed is returned as it stands.
     pub(super) fn read(&self, target: &Target) -> Option<String> {
+        // Values are compared as text, so each form resolves libvirt's defaults to what libvirt
+        // writes out.
         match form(target) {
             Form::Attribute(holder, name) => {
                 let text = self.holder(&holder).and_then(|element| element.attr(name));
@@ -251,7 +257,8 @@ impl<'d> Places<'d> {
         }
     }
 
-    /// All guest cells as a list; a guest without has one, as libvirt counts for pages.
+    /// Lists all guest cells; a guest without cells counts as one cell, as it does for pages in
+    /// libvirt.
     fn all_cells(&self) -> String {
         let count = self
             .element(&Target::Cells)
@@ -260,7 +267,7 @@ impl<'d> Places<'d> {
     }
 
     fn read_cells(&self, numa: &Element<'d>) -> String {
-        // As listed, whatever the guest's vCPU count is by now.
+        // The vCPUs are read as listed, whatever the guest's vCPU count is now.
         let last = plain_children(numa, "cell")
             .filter_map(|cell| {
                 crate::types::cpulist::parse_plain::<VcpuId>(&cell.attr("cpus")?)
@@ -279,7 +286,8 @@ impl<'d> Places<'d> {
     }
 }
 
-/// One scheduler for a set of vCPUs, however many elements say so; else one after the other.
+/// Returns one text for all schedulers: the vCPUs of an equal scheduler and priority are joined,
+/// however many elements name them.
 fn read_scheds(elements: &[Element<'_>]) -> Option<String> {
     let mut groups: BTreeMap<(String, Option<u32>), VcpuSet> = BTreeMap::new();
     for element in elements {
@@ -309,7 +317,7 @@ fn read_numa(element: &Element<'_>) -> String {
     }
 }
 
-/// A list in its one form; as it is where it is none.
+/// Returns a cpulist in canonical form; other text as it stands.
 fn normal_list(text: &str) -> String {
     // libvirt lets a comma end a list.
     let body = text.trim().strip_suffix(',').unwrap_or(text);

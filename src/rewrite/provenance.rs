@@ -3,10 +3,10 @@
 //! White space in attribute values is escaped, so libvirt keeps it through any reformatting. Only
 //! what is needed to take a setting back is recorded:
 //!
-//! - `<set at= wrote=>`: a setting; without `wrote` it is the absence of something.
-//! - `<was/>` in it, where something was there before: `attr` an attribute rather than an element,
-//!   `raw` its bytes, `pos` where it stood if it is gone (for attributes their number, for elements
-//!   `parent/number+gap`).
+//! - `<set at= wrote=>`: a setting; without `wrote` virtfit removed something.
+//! - `<was/>` in it, where something was there before: with `attr` an attribute rather than an
+//!   element, `raw` its bytes, `pos` its former position if it was removed (for attributes their
+//!   number, for elements `parent/number+gap`).
 //! - `<container at=>`: an element made for settings; with `was` one that was empty (`/`:
 //!   self-closing).
 
@@ -26,25 +26,25 @@ use crate::types::setting::{Target, Value};
 use crate::xml::tree::{MAX_ATTRIBUTES, MAX_BYTES, MAX_ELEMENTS};
 use crate::xml::{Document, Element, XmlError};
 
-/// The namespace of the provenance.
+/// Namespace of the provenance.
 pub(crate) const NAMESPACE: &str = "https://virtfit.dev/ns/domain/1";
-/// What namespaces of all versions begin with.
+/// Prefix of the namespaces of all versions.
 const FAMILY: &str = "https://virtfit.dev/ns/domain/";
 const VERSION: &str = "1";
-/// The most pieces of what was there that a setting can have, but for schedulers, of which each
-/// vCPU may have had one: the four attributes and two children of a `<cpu>`, with room for more.
+/// Limit of the pieces recorded for one setting: a `<cpu>` has four attributes and two children,
+/// with room for more. Schedulers have no such limit, since each vCPU may have had one.
 const MAX_PIECES: usize = 16;
-/// The most threads a guest core is shown with: far above any processor's.
+/// Limit of the threads of a guest core, far above any processor's.
 const MAX_THREADS: u32 = 1024;
 
-/// The provenance as it stands in a document.
+/// Provenance as it stands in a document.
 pub(crate) struct Record<'d> {
     pub(crate) element: Element<'d>,
     pub(crate) provenance: Provenance,
     pub(crate) containers: Vec<(Container, Before)>,
 }
 
-/// The element to be written.
+/// Builds the element of the provenance.
 pub(crate) fn fragment(head: &Head, owned: &[Owned], containers: &[(Container, Before)]) -> Fragment {
     let mut fit = Fragment::new("virtfit:fit")
         .attr("xmlns:virtfit", NAMESPACE)
@@ -107,8 +107,9 @@ fn was_fragment(was: &Was) -> Fragment {
 /// Finds and reads the provenance.
 ///
 /// # Errors
-/// It is there twice, of a newer version, or not readable.
+/// The element is there twice, of another version, or malformed.
 pub(crate) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlError> {
+    // One element in the namespace is the provenance; another version's is left to that version.
     let mut found: Option<Element<'d>> = None;
     let notes = plain_children(root, "metadata").flat_map(|metadata| metadata.children_with_namespaces());
     for (note, namespace) in notes {
@@ -130,6 +131,7 @@ pub(crate) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlErro
     let Some(element) = found else {
         return Ok(None);
     };
+    // Every entry has to be one that virtfit writes: its bytes go back into the domain.
     let mut containers = Vec::new();
     let mut owned: Vec<Owned> = Vec::new();
     let mut seen = BTreeSet::new();
@@ -196,6 +198,8 @@ fn head(element: &Element<'_>) -> Result<Head, XmlError> {
         }
     };
     let unreadable = |name: &str| malformed(element, &format!("{name}= cannot be read"));
+    // The head is checked like the entries: a value that virtfit would not write makes the record
+    // malformed.
     if element.local_name() != "fit" {
         return Err(malformed(
             element,
@@ -265,8 +269,8 @@ fn read_was(element: &Element<'_>, target: &Target) -> Result<Was, XmlError> {
     }
 }
 
-/// Whether the bytes are one whole attribute or element of the kind that was taken from this
-/// target: they become part of the domain again, and must not be anything else.
+/// Returns true if the bytes are one whole attribute or element of the kind that this target has.
+/// They become part of the domain again and must not bring in anything else.
 fn fits(was: &Was, target: &Target) -> bool {
     let form = form(target);
     let attribute = |name: &str| match form {
@@ -307,7 +311,7 @@ fn fits(was: &Was, target: &Target) -> bool {
     }
 }
 
-/// Reads `parent/number+gap`; `None` for what lies beyond any text that can be read.
+/// Reads `parent/number+gap`; `None` for numbers beyond any text that can be read.
 fn position(text: &str) -> Option<Position> {
     let (parent, rest) = match text.split_once('/') {
         Some((parent, rest)) => (number(parent, MAX_ELEMENTS)?, rest),
@@ -321,7 +325,7 @@ fn position(text: &str) -> Option<Position> {
     })
 }
 
-/// A number no larger than `most`.
+/// Reads a number no larger than `most`.
 fn number<N: FromStr + PartialOrd>(text: &str, most: N) -> Option<N> {
     text.parse().ok().filter(|number| *number <= most)
 }

@@ -1,5 +1,5 @@
-//! A guest's own request for a profile: `<request>` in `<metadata>`, as `virsh metadata --set`
-//! writes it.
+//! Requests of a guest for a profile: `<request>` in `<metadata>`, as `virsh metadata --set` writes
+//! it.
 
 use crate::domain::parse::{REQUEST_NAMESPACE, plain_children};
 use crate::rewrite::edits::Edits;
@@ -9,7 +9,7 @@ use crate::rewrite::order::Container;
 use crate::rewrite::places::Places;
 use crate::xml::{Document, Element, XmlError};
 
-/// The text with the guest asking for this profile; `None`: for none.
+/// Returns the text with a request for `profile`; `None`: without a request.
 ///
 /// # Errors
 /// The root is not `<domain>`.
@@ -39,7 +39,7 @@ pub fn request(document: &Document<'_>, profile: Option<&str>) -> Result<String,
         (None, _) => {
             let metadata = found.first().and_then(Element::parent);
             match metadata {
-                // A folder made for the request goes with it.
+                // A `<metadata>` that holds nothing else is removed with the request.
                 Some(metadata) if metadata.children().count() == found.len() => edits.remove(&metadata),
                 _ => found.iter().for_each(|note| edits.remove(note)),
             }

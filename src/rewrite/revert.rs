@@ -1,4 +1,4 @@
-//! Taking virtfit's settings out again, also after libvirt or an administrator touched the text.
+//! Removal of virtfit's settings, also after libvirt or an administrator changed the text.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -21,19 +21,20 @@ use crate::rewrite::{Owned, Position, Was};
 use crate::types::setting::{Target, Value};
 use crate::xml::{Document, Element, ElementId, XmlError};
 
-/// A domain without virtfit's settings.
+/// Domain without virtfit's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reverted {
-    /// The text.
+    /// Domain's XML.
     pub xml: String,
-    /// Settings that stay, with why: somebody else changed them since.
+    /// Settings that stay, with the reason: their value was changed by hand since, or such a change
+    /// needs them.
     pub left: Vec<(Target, String)>,
-    /// Those of them that somebody took out.
+    /// Settings of `left` that were taken out by hand.
     pub gone: Vec<Target>,
 }
 
-/// Takes out what virtfit wrote and puts back what was there. A text without provenance comes back
-/// as it is.
+/// Removes what virtfit wrote and restores what was there. A text without provenance is returned as
+/// it is.
 ///
 /// # Errors
 /// The root is not `<domain>`, or the provenance cannot be read.
@@ -41,10 +42,10 @@ pub fn revert(document: &Document<'_>) -> Result<Reverted, XmlError> {
     revert_but(document, |_| false)
 }
 
-/// As [`revert`], but leaves what `stays` says as it is.
+/// Reverts like [`revert`], but leaves the settings for which `stays` returns true as they are.
 ///
 /// # Errors
-/// As [`revert`].
+/// The errors of [`revert`].
 pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> Result<Reverted, XmlError> {
     let Some(record) = provenance::read(&places::domain(document)?)? else {
         return Ok(Reverted {
@@ -54,6 +55,8 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
         });
     };
     let places = Places::new(document)?;
+    // A revert may leave a domain that libvirt refuses, because something written since needs a
+    // setting. Such settings stay, and the revert is repeated until nothing is missing.
     let stored = is_stored(&places, &record);
     let owned: BTreeSet<&Target> = record
         .provenance
@@ -64,7 +67,8 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
     let mut held: BTreeSet<Target> = BTreeSet::new();
     loop {
         let mut reverted = undo(&places, &record, |target| stays(target) || held.contains(target));
-        // As virtfit wrote it, it goes back to what it was, be that something libvirt would refuse.
+        // A text that is still as virtfit wrote it goes back to the original bytes, even to a
+        // domain that libvirt would refuse.
         let touched = stored || !reverted.left.is_empty();
         let more = match touched.then(|| Document::parse(&reverted.xml)) {
             Some(Ok(text)) => needs::missing(&text.root()),
@@ -87,7 +91,7 @@ pub fn revert_but(document: &Document<'_>, stays: impl Fn(&Target) -> bool) -> R
     }
 }
 
-/// Takes out all that `stays` does not name.
+/// Removes all settings for which `stays` returns false.
 fn undo(places: &Places<'_>, record: &Record<'_>, stays: impl Fn(&Target) -> bool) -> Reverted {
     let mut undo = Undo {
         places,
@@ -125,17 +129,17 @@ fn why(found: Option<String>, wrote: Option<String>) -> String {
     }
 }
 
-/// An element to put back: where it stood, its name, its bytes.
+/// Element to put back: its former position, name and bytes.
 type Gone = (Position, &'static str, String);
 
 struct Undo<'p, 'd> {
     places: &'p Places<'d>,
-    /// libvirt has stored the text since virtfit wrote it: it writes namespaced attributes in
-    /// double quotes.
+    /// True if libvirt has stored the text since virtfit wrote it: libvirt writes namespaced
+    /// attributes in double quotes.
     stored: bool,
     edits: Edits<'d>,
     layout: Layout,
-    /// Elements of the document that virtfit put there.
+    /// Elements of the document that virtfit wrote.
     ours: HashSet<ElementId>,
     /// Elements to put back, by container.
     back: BTreeMap<(Container, usize), Vec<Gone>>,
@@ -217,7 +221,7 @@ impl<'d> Undo<'_, 'd> {
         }
     }
 
-    /// Puts an attribute back whose element libvirt dropped because it said nothing any more.
+    /// Puts an attribute back whose element libvirt dropped because it had no content left.
     fn make(&mut self, holder: &Holder, name: &'static str, was: &Was) {
         let raw = match was {
             Was::Attribute { raw, .. } => raw.as_str(),
@@ -230,8 +234,9 @@ impl<'d> Undo<'_, 'd> {
         }
     }
 
-    /// Attributes not recorded were not there. `migratable` is legal with pass-through modes only,
-    /// and libvirt writes it out there, so it goes with the mode.
+    /// Restores the CPU mode. Attributes that are not recorded were absent and are removed.
+    /// `migratable` is legal with pass-through modes only, where libvirt writes it out, so it is
+    /// removed with the mode.
     fn cpu_mode(&mut self, owned: &Owned) {
         let Some(cpu) = self.places.container(&Container::Cpu) else {
             return;
@@ -264,7 +269,7 @@ impl<'d> Undo<'_, 'd> {
         self.put_back(&owned.was, &Container::Cpu, "model");
     }
 
-    /// Takes out ids that were not listed: libvirt filled them in for the count virtfit wrote.
+    /// Removes ids that were not listed: libvirt filled them in for the count that virtfit wrote.
     fn iothread_ids(&mut self, ids: &str) {
         let listed: HashSet<&str> = ids.split(',').collect();
         for thread in nested(&self.places.root, &["iothreadids", "iothread"]) {
@@ -325,16 +330,18 @@ impl<'d> Undo<'_, 'd> {
         edits.finish()
     }
 
-    /// Puts elements back where they stood; tells which containers have some.
+    /// Puts elements back at their former positions and returns the containers that got some.
     fn put_elements(&mut self) -> HashSet<ElementId> {
         let mut touched = HashSet::new();
-        // Nothing more goes from here on: where bytes stood is worked out from what goes now.
+        // Former positions are found by the bytes that are removed, and from here on no more are
+        // removed.
         let gone = self.edits.gone();
         let tokens = OnceCell::new();
         let mut staying: HashMap<ElementId, Vec<Range<usize>>> = HashMap::new();
         for ((container, nth), mut back) in std::mem::take(&mut self.back) {
             let parent = self.places.container_at(&container, nth);
             let parent = parent.or_else(|| self.places.container(&container));
+            // A container that is missing or self-closing has no positions: the layout opens it.
             let Some(parent) = parent.filter(|parent| !parent.is_self_closing()) else {
                 for (_, name, raw) in back {
                     let fragment = Fragment::Raw(raw.trim_ascii().to_string());
@@ -348,7 +355,8 @@ impl<'d> Undo<'_, 'd> {
                 let others = parent.children().filter(|child| !self.ours.contains(&child.id()));
                 others.map(|child| child.span()).collect()
             });
-            // Of those that stay and those put back before, `number` stand before the next one.
+            // Of the elements that stay and those put back before, `number` stand before the next
+            // one.
             let mut before = 0;
             let mut end = parent.start_tag_span().end;
             for (turn, (position, _, raw)) in back.into_iter().enumerate() {
@@ -361,7 +369,7 @@ impl<'d> Undo<'_, 'd> {
                     .get(before)
                     .map_or(parent.inner_span().end, |span| span.start);
                 let text = self.places.text;
-                // Past whole comments and the like that stood between the two, if they still do.
+                // The gap is passed where whole comments and the like still fill it.
                 if position.gap > 0
                     && let Some(at) = gone.walk(end, position.gap, limit)
                     && text.is_char_boundary(at)
@@ -401,7 +409,7 @@ impl<'d> Undo<'_, 'd> {
         }
     }
 
-    /// Whether nothing is left in a container.
+    /// Returns true if nothing is left in a container.
     fn is_vacated(&self, element: &Element<'d>) -> bool {
         let text = self.places.text;
         let mut from = element.inner_span().start;
@@ -414,7 +422,7 @@ impl<'d> Undo<'_, 'd> {
         text[from..element.inner_span().end].trim_ascii().is_empty()
     }
 
-    /// A container that is empty again becomes what it was.
+    /// Restores the former state of a container that is empty again.
     fn close(&mut self, container: &Container, element: &Element<'d>, before: &Before) {
         match before {
             Before::Absent => {

@@ -1,34 +1,34 @@
-//! Targets as text, as XPath, and in document order.
+//! Targets as labels, as XPath, and in document order.
 
 use crate::rewrite::order::Container;
 use crate::types::ids::{CellId, IothreadId, VcpuId};
 use crate::types::setting::{DiskAttribute, Target};
 
-/// How a target sits in the XML.
+/// Form of a target in the XML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Form {
-    /// An attribute of an element that exists for other reasons, too.
+    /// Attribute of an element that exists for other reasons, too.
     Attribute(Holder, &'static str),
     /// One attribute of an element that exists for its sake.
     Keyed(Container, &'static str, &'static str),
-    /// A whole element.
+    /// Whole element.
     Whole(Container, &'static str),
-    /// `<cpu mode=>` and what belongs to it.
+    /// `<cpu mode=>` with the attributes and children that belong to the mode.
     CpuMode,
     /// All `<vcpusched>` elements.
     Sched,
 }
 
-/// An element whose attributes are targets.
+/// Element whose attributes are targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Holder {
     /// `<vcpu>`, which must exist.
     Vcpu,
-    /// A driver, which is made where it is missing.
+    /// `<driver>` of a device, which is made where it is missing.
     Driver(Container),
 }
 
-/// How a target sits in the XML.
+/// Returns the form of a target in the XML.
 pub(super) fn form(target: &Target) -> Form {
     use Container as C;
     match target {
@@ -68,7 +68,7 @@ pub(super) fn form(target: &Target) -> Form {
     }
 }
 
-/// The attribute that tells elements of one name apart, with its value.
+/// Returns the attribute that distinguishes elements of one name, with its value.
 pub(super) fn key(target: &Target) -> Option<(&'static str, String)> {
     match target {
         Target::VcpuPin(vcpu) => Some(("vcpu", vcpu.to_string())),
@@ -79,7 +79,7 @@ pub(super) fn key(target: &Target) -> Option<(&'static str, String)> {
     }
 }
 
-/// The number that orders elements of one name.
+/// Returns the number that orders elements of one name.
 pub(super) fn number(target: &Target) -> u32 {
     match target {
         Target::VcpuPin(VcpuId(n)) | Target::IothreadPin(IothreadId(n)) | Target::MemNode(CellId(n)) => *n,
@@ -87,7 +87,7 @@ pub(super) fn number(target: &Target) -> u32 {
     }
 }
 
-/// Its name in the provenance.
+/// Returns the target's label in the provenance.
 pub(super) fn label(target: &Target) -> String {
     match target {
         Target::VcpuCpuset => "vcpu/cpuset".into(),
@@ -111,7 +111,7 @@ pub(super) fn label(target: &Target) -> String {
     }
 }
 
-/// The target a label of the provenance names.
+/// Finds the target with this label in the provenance.
 pub(super) fn from_label(label: &str) -> Option<Target> {
     let simple = match label {
         "vcpu/cpuset" => Target::VcpuCpuset,
@@ -160,7 +160,7 @@ pub(super) fn from_label(label: &str) -> Option<Target> {
     Some(simple)
 }
 
-/// The XPath a plan shows.
+/// Returns the XPath that a plan shows.
 pub fn path(target: &Target) -> String {
     match target {
         Target::VcpuCpuset => "/domain/vcpu/@cpuset".into(),
@@ -196,7 +196,7 @@ pub fn path(target: &Target) -> String {
     }
 }
 
-/// An XPath string literal; XPath has no escapes, so the quotes follow the text.
+/// Writes an XPath string literal. XPath has no escapes, so the kind of quotes depends on the text.
 fn literal(text: &str) -> String {
     if text.contains('\'') {
         format!("\"{text}\"")
@@ -205,8 +205,8 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// Sorts targets as they follow each other in libvirt's document. `device` numbers the disks in
-/// document order.
+/// Returns a sort key that puts targets in the order of libvirt's document. `device` numbers the
+/// disks in document order.
 pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) -> (u16, u16, usize, u16) {
     let root = |name: &str| Container::Root.place(name).unwrap_or(u16::MAX);
     match target {

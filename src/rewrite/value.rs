@@ -1,4 +1,4 @@
-//! Values as text: what plans show, what the provenance records, and what is compared.
+//! Values as text: for plans, for the provenance and for comparison.
 //!
 //! Each kind of value has one canonical text, so two values are equal when their texts are.
 
@@ -9,7 +9,7 @@ use crate::types::ids::KiB;
 use crate::types::idset::VcpuSet;
 use crate::types::setting::{DiskAttribute, Target, Value};
 
-/// The text of a value; `None` for [`Value::Absent`].
+/// Writes a value as text; `None` for [`Value::Absent`].
 pub(super) fn show(value: &Value) -> Option<String> {
     Some(match value {
         Value::Absent => return None,
@@ -31,7 +31,7 @@ pub(super) fn show(value: &Value) -> Option<String> {
     })
 }
 
-/// `sockets=1 dies=1 cores=2 threads=2`; clusters only where there are several.
+/// Writes `sockets=1 dies=1 cores=2 threads=2`, with clusters only where there are several.
 pub(super) fn show_topology(topology: &Topology) -> String {
     let clusters = match topology.clusters {
         1 => String::new(),
@@ -43,7 +43,7 @@ pub(super) fn show_topology(topology: &Topology) -> String {
     )
 }
 
-/// `0-1: 1048576 KiB; 2-3: 1048576 KiB`.
+/// Writes `0-1: 1048576 KiB; 2-3: 1048576 KiB`.
 pub(super) fn show_cells(cells: &[(VcpuSet, KiB)]) -> String {
     let cells: Vec<String> = cells
         .iter()
@@ -52,7 +52,7 @@ pub(super) fn show_cells(cells: &[(VcpuSet, KiB)]) -> String {
     cells.join("; ")
 }
 
-/// `fifo 1: 0-3`.
+/// Writes `fifo 1: 0-3`.
 pub(super) fn show_sched(vcpus: &VcpuSet, scheduler: &str, priority: Option<u32>) -> String {
     match priority {
         Some(priority) => format!("{scheduler} {priority}: {vcpus}"),
@@ -60,7 +60,7 @@ pub(super) fn show_sched(vcpus: &VcpuSet, scheduler: &str, priority: Option<u32>
     }
 }
 
-/// `emulate level 3`.
+/// Writes `emulate level 3`.
 pub(super) fn show_cache(mode: &str, level: Option<u32>) -> String {
     match level {
         Some(level) => format!("{mode} level {level}"),
@@ -68,9 +68,11 @@ pub(super) fn show_cache(mode: &str, level: Option<u32>) -> String {
     }
 }
 
-/// The value of a target from its text; `None` where the text is none that virtfit writes there.
+/// Reads the value of a target from its text; `None` where virtfit writes no such text there.
 pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
     let attribute_text = || Some(Value::Text(text.to_string()));
+    // The text comes from the domain and may be forged, so only values that virtfit could have
+    // written are accepted.
     match target {
         Target::VcpuCpuset | Target::VcpuPin(_) | Target::EmulatorPin | Target::IothreadPin(_) => {
             cpulist::parse_plain(text).ok().map(Value::Cpus)
@@ -126,7 +128,7 @@ fn sched(text: &str) -> Option<Value> {
     })
 }
 
-/// Reads what [`show_topology`] writes.
+/// Reads the text of [`show_topology`].
 pub(super) fn topology(text: &str) -> Option<Value> {
     let mut topology = Topology {
         sockets: 1,
@@ -150,8 +152,8 @@ pub(super) fn topology(text: &str) -> Option<Value> {
     Some(Value::Topology(topology))
 }
 
-/// Reads what [`show_cells`] writes: no vCPU is in two cells, and there are no more of either than
-/// a guest can have.
+/// Reads the text of [`show_cells`]. No vCPU may be in two cells, and cells and memory have the
+/// limits of a guest.
 pub(super) fn cells(text: &str) -> Option<Value> {
     let mut cells = Vec::new();
     let mut all = VcpuSet::new();
@@ -168,8 +170,8 @@ pub(super) fn cells(text: &str) -> Option<Value> {
     Some(Value::Cells(cells))
 }
 
-/// Whether what is found at a target is what was written there. libvirt rounds the memory of cells
-/// up to MiB, and puts vCPUs the guest was given since into cell 0
+/// Returns true if the value found at a target is the one written there. libvirt rounds the memory
+/// of cells up to MiB, and puts vCPUs the guest was given later into cell 0
 /// (`qemuDomainDefNumaCPUsRectify`).
 pub(super) fn same(target: &Target, found: Option<&str>, written: Option<&str>) -> bool {
     if found == written {

@@ -1,4 +1,5 @@
-//! Revert after somebody else was at the text: an administrator, libvirt, or a broken tool.
+//! Revert after other programs or people changed the text: an administrator, libvirt, or a broken
+//! tool.
 
 use crate::rewrite::tests::samples::{all_settings, cpus, domain, fixture, head, pin, setting, topology};
 use crate::rewrite::{Head, apply, in_force, provenance, revert};
@@ -137,7 +138,7 @@ fn what_an_administrator_did_stays() {
     }
 }
 
-/// What cannot be without what virtfit made keeps it.
+/// Settings of virtfit's that an administrator's additions need stay in the domain.
 #[test]
 fn what_was_set_by_hand_since_keeps_what_it_needs() {
     let original = "<domain type='kvm'>
@@ -177,7 +178,7 @@ fn what_was_set_by_hand_since_keeps_what_it_needs() {
     let second =
         "<disk type='block'><driver name='qemu' iothread='2'/><target dev='vdb' bus='virtio'/></disk>\n  ";
     let stored = tuned.replace("version='1'", "version=\"1\"");
-    // the text, an edit of it, what it leaves, what stays for it
+    // text, an edit of it, text that the revert leaves, settings that stay
     let rows: &[(&str, &str, &str, &[Target])] = &[
         (
             &tuned,
@@ -291,7 +292,7 @@ fn the_same_targets_and_head_are_needed_to_be_in_force() {
     assert!(!force(&settings(), &policy));
 }
 
-/// What libvirt 9.0.0 makes of a tuned definition: other quotes, order, indentation, defaults
+/// Tuned definition as libvirt 9.0.0 stores it: other quotes, order and indentation, defaults
 /// written out.
 const STORED: &str = "<domain type='kvm'>
   <name>s</name>
@@ -334,7 +335,7 @@ PROVENANCE
 </domain>
 ";
 
-/// As libxml2 writes it: values in double quotes.
+/// Writes an element as libxml2 does: values in double quotes.
 fn double_quoted(element: &Element<'_>) -> String {
     let mut out = format!("<{}", element.name());
     for (name, value) in element.raw_attrs() {
@@ -507,7 +508,7 @@ fn provenance_that_cannot_be_read_says_what_to_do() {
 
 #[test]
 fn revert_never_breaks_a_text() {
-    // Whatever is cut out of a tuned text: if it is XML and readable, what comes back is, too.
+    // Whatever is cut out of a tuned text: if the rest is XML and readable, its revert is XML, too.
     let original = fixture("everything-crlf");
     let settings = all_settings(&domain(&original), || 1);
     let text = apply(&Document::parse(&original).unwrap(), &settings, &head()).unwrap();

@@ -1,4 +1,4 @@
-//! What has to hold for every domain and every set of settings, and the particular cases beside
+//! Properties that hold for every domain and every set of settings, and particular cases beside
 //! them.
 
 mod edited;

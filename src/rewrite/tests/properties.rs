@@ -1,4 +1,4 @@
-//! For every domain and every set of settings.
+//! Properties that hold for every domain and every set of settings.
 
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn holds(name: &str, text: &str, settings: &[Setting]) {
     let reverted = revert(&fitted).unwrap();
     assert_eq!(reverted.left, [], "{name}");
     assert_eq!(reverted.xml, text, "{name}: revert of\n{tuned}");
-    // Comments are all still there, in order, but for those inside an element that is replaced as a
+    // All comments are still there, in order, except those inside an element that is replaced as a
     // whole.
     let mut rest = tuned.as_str();
     for comment in text
@@ -59,7 +59,7 @@ fn all_settings_on_all_fixtures() {
     }
 }
 
-/// The same domain with other line breaks and indentation, and without any.
+/// Returns the domain with other line breaks and indentation, and without any.
 fn variants(text: &str) -> Vec<String> {
     let lines = || text.lines().map(str::trim);
     vec![
@@ -85,7 +85,7 @@ proptest! {
         let (name, text) = &fixtures[which.index(fixtures.len())];
         let variants = variants(text);
         let text = &variants[variant.index(variants.len())];
-        // White space before an XML declaration is not XML; the variants do not make any.
+        // White space before an XML declaration is not XML; the variants add none.
         let mut picks = picks.into_iter();
         let mut keep = keep.into_iter();
         let mut settings = all_settings(&domain(text), || picks.next().unwrap_or(1));

@@ -1,4 +1,4 @@
-//! Domains to try on, and settings for them.
+//! Domains for the tests, and settings for them.
 
 use crate::domain::parse::parse;
 use crate::domain::{Domain, Topology};
@@ -9,7 +9,7 @@ use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::setting::{DiskAttribute, Setting, Target, Value};
 use crate::xml::Document;
 
-/// All of `fixtures/domains`, by name.
+/// Reads all of `fixtures/domains`, with the file names.
 pub(super) fn fixtures() -> Vec<(String, String)> {
     let folder = format!("{}/fixtures/domains", env!("CARGO_MANIFEST_DIR"));
     let mut out = Vec::new();
@@ -82,8 +82,7 @@ pub(super) fn head() -> Head {
     }
 }
 
-/// Every setting that can be asked for of this domain, with a choice of values made by `pick`
-/// (below 4).
+/// Returns every setting that this domain can have, with values chosen by `pick` (below 4).
 pub(super) fn all_settings(domain: &Domain, mut pick: impl FnMut() -> u32) -> Vec<Setting> {
     let mut out = Vec::new();
     let mut add = |target, value| out.push(setting(target, value));

@@ -1,4 +1,4 @@
-//! What comes out, to the byte.
+//! Output of the rewriter, to the byte.
 
 use crate::domain::Topology;
 use crate::policy::profile::OnNoFit;
@@ -23,7 +23,7 @@ fn tuned(text: &str, settings: &[Setting]) -> String {
     apply(&Document::parse(text).unwrap(), settings, &plain_head()).unwrap()
 }
 
-/// The tuned text without the metadata.
+/// Returns the tuned text without the metadata.
 fn body(text: &str, settings: &[Setting]) -> String {
     let tuned = tuned(text, settings);
     let document = Document::parse(&tuned).unwrap();
