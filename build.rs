@@ -1,9 +1,10 @@
-//! Tells the programs which commit they were built from: `VIRTFIT_VERSION` ("0.1.0 (0123456789ab)")
-//! and the day of that commit, `VIRTFIT_DATE`, for the manual pages.
+//! Build script: gives the programs the commit they were built from, as `VIRTFIT_VERSION` ("0.1.0
+//! (0123456789ab)"), and the day of that commit for the manual pages, as `VIRTFIT_DATE`.
 //!
-//! In order: the environment (`VIRTFIT_COMMIT`, and `SOURCE_DATE_EPOCH` for the day), the git
-//! checkout this is the top of, and `packaging/commit`, which `git archive` fills in. None of them:
-//! the version alone. Nothing is fetched, and no git is needed.
+//! The sources, in this order: the environment (`VIRTFIT_COMMIT`, and `SOURCE_DATE_EPOCH` for the
+//! day), the git checkout whose top this folder is, and `packaging/commit`, which `git archive`
+//! fills in. Without any of them the version stands alone. Nothing is fetched, and git is not
+//! required.
 
 use std::path::Path;
 use std::process::Command;
@@ -36,13 +37,13 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Commit and day of the checkout, if this folder is the top of one: a source tree unpacked below
-/// somebody else's is not.
+/// Returns commit and day of the checkout, if this folder is the top of one. A source tree unpacked
+/// inside another project's checkout is none.
 fn checkout() -> Option<(String, String)> {
     if !Path::new(".git").exists() {
         return None;
     }
-    // What moves with each commit, and what makes a tree differ from its commit.
+    // Paths that change with each commit, or that make the tree differ from its commit.
     let moves = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
     for path in [moves.as_str(), "src", "hooks", "Cargo.toml", "Cargo.lock"] {
         if Path::new(path).exists() {
@@ -56,7 +57,8 @@ fn checkout() -> Option<(String, String)> {
     Some((format!("{commit}{changed}"), day.to_string()))
 }
 
-/// What `git archive` wrote into the tarball; in a checkout the file holds the placeholders.
+/// Returns commit and day as `git archive` wrote them into the tarball; in a checkout the file
+/// still holds the placeholders.
 fn archive() -> Option<(String, String)> {
     let text = std::fs::read_to_string("packaging/commit").ok()?;
     let (commit, day) = text.trim().split_once(' ')?;
@@ -73,8 +75,8 @@ fn git(words: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim().to_string())
 }
 
-/// `YYYY-MM-DD` of seconds since 1970, UTC (Howard Hinnant's `civil_from_days`, for days after
-/// 1970).
+/// Returns seconds since 1970 as `YYYY-MM-DD`, UTC (Howard Hinnant's `civil_from_days`, for days
+/// after 1970).
 fn day(seconds: u64) -> String {
     let days = seconds / 86_400 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);

@@ -1,7 +1,7 @@
-//! virtfit fits each libvirt guest to the host it runs on: topology-matched pinning, huge pages,
-//! NUMA binding, emulator threads and iothreads out of the way.
+//! virtfit fits each libvirt guest to the host it runs on: pins that match the topology the guest
+//! sees, huge pages, NUMA binding, and emulator threads and iothreads off the CPUs of vCPUs.
 //!
-//! One engine, many doors. The engine ([`engine::decide`]) is pure: a domain's XML and plain data
+//! One engine has many callers. The engine ([`engine::decide`]) is pure: a domain's XML and plain data
 //! in, a decision with its reasons out. Everything that touches the host stands around the engine
 //! and goes through one root path ([`hostfs::HostFs`]).
 //!

@@ -1,4 +1,4 @@
-//! `virtfit`: the command line. Everything it does is in the library.
+//! `virtfit`, the command-line program; its code is in the library.
 
 fn main() -> std::process::ExitCode {
     virtfit::cli::main()

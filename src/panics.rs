@@ -4,36 +4,37 @@
 //! ```text
 //! quiet        a panic shows its place in the code, never its message: that may quote XML, passwords included
 //! guarded      runs work and returns a panic in it as a Bug
-//! let_through  guards nothing any more: for fuzzers, which look for panics
+//! let_through  switches guarding off: for fuzzers, which search for panics
 //! fault_point  panics for a guest of a certain name, in builds with debug assertions: for tests
 //! ```
-//! Guarded are each text that is read (`xml::Document`, `domain::parse`, `ledger::guest`,
-//! `ledger::running`, every file of the ledger), each decision (`view::View`, `doors`), each guest
-//! of the worker and of `status`, and each program as a whole.
+//! Guards surround the reading of each text (`xml::Document`, `domain::parse`, `ledger::guest_xml`,
+//! `ledger::running`, every file of the ledger), each decision (`snapshot`, `hook_events`), each
+//! guest of the worker and of `status`, and each program as a whole.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether [`guarded`] guards nothing.
+/// True if [`guarded`] lets panics through.
 static LET_THROUGH: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// How many calls of [`guarded`] this thread is in.
+    /// Number of [`guarded`] calls on this thread's stack.
     static GUARDS: Cell<usize> = const { Cell::new(0) };
-    /// The place of this thread's last panic.
+    /// Place of this thread's last panic.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// A panic that was caught.
+/// Panic that was caught.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a bug in virtfit, please report ({place})")]
 pub struct Bug {
-    /// The place in the code, as `file:line`.
+    /// Place in the code, as `file:line`.
     pub place: String,
 }
 
-/// Makes panics quiet from now on. One that nothing guards is logged with its place.
+/// Keeps the messages of panics from being printed, from now on. A panic outside all guards is
+/// logged with its place alone.
 pub fn quiet() {
     panic::set_hook(Box::new(|panic| {
         let place = match panic.location() {
@@ -47,11 +48,11 @@ pub fn quiet() {
     }));
 }
 
-/// Runs work; a panic in it comes back as a [`Bug`]. What the work had half changed must not be
-/// used afterwards.
+/// Runs `work` and returns a panic in it as a [`Bug`]. Data that `work` had half changed by then
+/// must not be used.
 ///
 /// # Errors
-/// The work panicked.
+/// A panic in `work`.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Bug> {
     if LET_THROUGH.load(Ordering::Relaxed) {
         return Ok(work());
@@ -69,8 +70,8 @@ pub fn let_through() {
     LET_THROUGH.store(true, Ordering::Relaxed);
 }
 
-/// Panics where the guest is called `panic-at-POINT`, in builds with debug assertions alone: tests
-/// see through it what a bug does.
+/// Panics if the guest is called `panic-at-POINT`, in builds with debug assertions only. Tests use
+/// it to see the effect of a bug.
 #[track_caller]
 pub fn fault_point(point: &str, guest: &str) {
     if cfg!(debug_assertions) && guest.strip_prefix("panic-at-") == Some(point) {

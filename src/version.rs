@@ -1,11 +1,11 @@
-//! What `--version` says.
+//! Version of the programs, as `--version` prints it.
 
-/// The version and the commit it was built from, as in `0.1.0 (0123456789ab)`; the version alone
-/// where the source does not say.
+/// Version and commit of the source, as in `0.1.0 (0123456789ab)`; the version alone where the
+/// commit is not known.
 pub const VERSION: &str = env!("VIRTFIT_VERSION");
 
-/// The version alone, as in `0.1.0`.
+/// Version alone, as in `0.1.0`.
 pub const NUMBER: &str = env!("CARGO_PKG_VERSION");
 
-/// The day of that commit, `YYYY-MM-DD`; empty where the source does not say.
+/// Day of the commit, `YYYY-MM-DD`; empty where the commit is not known.
 pub const DATE: &str = env!("VIRTFIT_DATE");

@@ -9,7 +9,7 @@ fn fixture(name: &str) -> Domain {
     parse(&document).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// A domain of 4 vCPUs with this inside.
+/// Reads a domain of 4 vCPUs with this XML in it.
 fn with(inside: &str) -> Result<Domain, XmlError> {
     let text = format!("<domain type='kvm'>\n<name>t</name><memory>1048576</memory>\n{inside}\n</domain>");
     parse(&Document::parse(&text).unwrap())
