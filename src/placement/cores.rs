@@ -1,4 +1,4 @@
-//! What the host has left, node by node and core by core, for one demand.
+//! CPUs the host has left for one demand, node by node and core by core.
 
 use std::cell::{Cell, OnceCell};
 
@@ -12,96 +12,97 @@ use crate::placement::{Demand, Supply};
 use crate::types::ids::{HostCpu, NodeId};
 use crate::types::idset::CpuSet;
 
-/// A host as one demand sees it.
+/// Host as seen by one demand.
 pub struct Site<'a> {
-    /// The host.
+    /// Host that is searched.
     pub host: &'a Host,
-    /// What is wanted.
+    /// Needs of the guest.
     pub demand: &'a Demand,
-    /// What there is.
+    /// CPUs and memory that can be given.
     pub supply: &'a Supply,
     /// Nodes the guest may use, by id, those without CPUs included.
     pub nodes: Vec<NodeView>,
     /// Ways to lay vCPUs on cores, best first.
     pub levels: Vec<Level>,
-    /// Kinds of cores there are, fastest first: one guest uses one kind.
+    /// Kinds of cores, fastest first; a guest uses one kind only.
     pub kinds: Vec<u32>,
-    /// Most last-level caches; 0 where the demand cannot use more anyway.
+    /// Largest number of last-level caches; 0 where there is no limit or the demand cannot reach
+    /// it.
     pub max_llcs: usize,
-    /// Before all else, leave what floating vCPUs and extra CPUs need.
+    /// The search prefers, before all else, CPUs that floating vCPUs and extra CPUs do not need.
     pub thrifty: bool,
-    /// Any place will do.
+    /// The search ends at the first placement found.
     pub first: bool,
-    /// Steps the search may still take.
+    /// Steps left to the search.
     steps: Cell<usize>,
-    /// How many of them are for later.
+    /// Steps of those that the present ration may not use.
     reserve: Cell<usize>,
     cut_short: Cell<bool>,
     distances: OnceCell<Distances>,
     twins: OnceCell<Vec<Option<usize>>>,
 }
 
-/// How hard a search tries.
+/// Limit of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
     /// See [`Site::first`].
     pub first: bool,
-    /// Steps (some tens of nanoseconds each) before it says it was cut short.
+    /// Steps (some tens of nanoseconds each) after which the search is cut short.
     pub steps: usize,
 }
 
 impl Effort {
-    /// For the best place.
+    /// Finds the best placement.
     pub const BEST: Self = Self {
         first: false,
         steps: 1_200_000,
     };
-    /// To know whether there is a place at all.
+    /// Finds out if there is a placement at all.
     pub const ANY: Self = Self {
         first: true,
         steps: 300_000,
     };
 }
 
-/// One node.
+/// NUMA node as seen by one demand.
 pub struct NodeView {
-    /// Its number.
+    /// Node number.
     pub id: NodeId,
-    /// Its cores, by first CPU.
+    /// Cores, by first CPU.
     pub cores: Vec<CoreView>,
-    /// CPUs floating vCPUs may use here.
+    /// CPUs of the node that floating vCPUs may use.
     pub shared: CpuSet,
-    /// Free dedicated CPUs here.
+    /// Number of the node's free dedicated CPUs.
     pub free: u32,
-    /// Passed-through devices here.
+    /// Number of the guest's passed-through devices on the node.
     pub devices: u32,
 }
 
-/// One core.
+/// Core as seen by one demand.
 pub struct CoreView {
-    /// All its online CPUs.
+    /// All online CPUs.
     pub all: Vec<HostCpu>,
-    /// Those a dedicated vCPU may have, least claimed first, then ascending.
+    /// CPUs a dedicated vCPU may have, least claimed first, then ascending.
     pub free: Vec<HostCpu>,
-    /// Free CPUs an isolated emulator or iothread may have: also outside a `vcpu@cpuset`.
+    /// Free CPUs an isolated emulator thread or iothread may have, also outside a `vcpu@cpuset`.
     pub spare: Vec<HostCpu>,
-    /// Its last-level cache.
+    /// Number of its last-level cache.
     pub llc: usize,
-    /// Its kind.
+    /// Kind of core; 0 is the fastest.
     pub kind: u32,
-    /// All its CPUs may be withheld from others.
+    /// All CPUs of the core may be withheld from other guests.
     pub isolable: bool,
-    /// Which of `all` are claimed: autostart, others.
+    /// Claimed CPUs of `all` with what taking each costs.
     claimed: Vec<(HostCpu, Cost)>,
 }
 
 impl CoreView {
-    /// Some of its CPUs are not free.
+    /// Tells if at least one CPU of the core is not free.
     pub fn is_broken(&self) -> bool {
         self.spare.len() < self.all.len()
     }
 
-    /// What taking this CPU costs in claims.
+    /// Returns the cost of taking a claimed CPU.
     pub fn claim_cost(&self, cpu: HostCpu) -> Cost {
         self.claimed
             .iter()
@@ -111,9 +112,10 @@ impl CoreView {
 }
 
 impl<'a> Site<'a> {
-    /// Looks at every core once.
+    /// Collects the nodes and cores the demand may use.
     pub fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply, effort: Effort) -> Self {
         let allowed = |id: NodeId| demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(id));
+        // Cores refer to nodes by number, so the nodes the demand allows come first.
         let mut nodes: Vec<NodeView> = host
             .nodes
             .iter()
@@ -126,6 +128,8 @@ impl<'a> Site<'a> {
                 devices: demand.devices.iter().filter(|on| **on == node.id).count() as u32,
             })
             .collect();
+        // CPUs beside the guest's cores count too: floating vCPUs and isolated threads may use
+        // them.
         let mut kinds: Vec<u32> = Vec::new();
         let mut widest = 1;
         for core in &host.cores {
@@ -147,10 +151,13 @@ impl<'a> Site<'a> {
             }
             node.cores.push(view);
         }
+        // A guest whose vCPUs all float has no free core; one kind keeps the loops over kinds
+        // alive.
         kinds.sort_unstable();
         if kinds.is_empty() {
             kinds.push(0);
         }
+        // A limit of caches that the guest cannot exceed would only make the search slower.
         let levels = threading::allowed(demand, widest);
         let max_llcs = demand.max_llcs as usize;
         Self {
@@ -175,7 +182,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Leaves what floating vCPUs and extra CPUs need before all else.
+    /// Makes the search prefer CPUs that floating vCPUs and extra CPUs do not need.
     pub fn thrifty(mut self) -> Self {
         self.thrifty = true;
         if !self.demand.floating().is_empty() {
@@ -189,7 +196,7 @@ impl<'a> Site<'a> {
         self
     }
 
-    /// Takes steps from what is left of this ration; false when it is used up.
+    /// Takes steps off the present ration; false when it is used up.
     pub fn spend(&self, steps: usize) -> bool {
         let left = self.steps.get().saturating_sub(steps).max(self.reserve.get());
         self.steps.set(left);
@@ -200,8 +207,8 @@ impl<'a> Site<'a> {
         enough
     }
 
-    /// As [`Self::spend`] for what is to be finished once begun; false when there is nothing left
-    /// at all.
+    /// Takes steps as [`Self::spend`] does, for work that must be finished once begun: it may use
+    /// later rations too. False when no step is left at all.
     pub fn overspend(&self, steps: usize) -> bool {
         let left = self.steps.get().saturating_sub(steps);
         self.steps.set(left);
@@ -212,25 +219,26 @@ impl<'a> Site<'a> {
         left > 0
     }
 
-    /// Gives out the steps left in so many equal rations: from here on, the first of them.
+    /// Divides the remaining steps into `rations` equal rations and begins the first.
     pub fn ration(&self, rations: usize) {
         let left = self.steps.get();
         self.reserve.set(left - left / rations.max(1));
     }
 
-    /// A place is given up for what its CPUs leave; with others it might have been possible.
+    /// Notes that a placement failed for want of CPUs beside the chosen ones: another choice of
+    /// CPUs might have been possible.
     pub fn give_up(&self) {
         if self.can_be_thrifty() {
             self.cut_short.set(true);
         }
     }
 
-    /// Not everything was tried.
+    /// Tells if some possibilities were not tried.
     pub fn is_cut_short(&self) -> bool {
         self.cut_short.get()
     }
 
-    /// Whether a choice of CPUs can leave too few for floating vCPUs or extra CPUs where another
+    /// Tells if one choice of CPUs can leave too few for floating vCPUs or extra CPUs where another
     /// would not.
     pub fn can_be_thrifty(&self) -> bool {
         let isolates = self.levels.contains(&Level::Isolate);
@@ -239,7 +247,7 @@ impl<'a> Site<'a> {
         (isolates && self.demand.extra_min > 0) || (overlap && !self.demand.floating().is_empty())
     }
 
-    /// Distances by position in [`Site::nodes`].
+    /// Returns the distances by position in [`Site::nodes`].
     pub fn distances(&self) -> &Distances {
         self.distances.get_or_init(|| {
             let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
@@ -247,12 +255,12 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// By position in [`Site::nodes`]: a node before it that is the same in every way.
+    /// Returns, by position in [`Site::nodes`], an earlier node that is equal in every way.
     pub fn twins(&self) -> &[Option<usize>] {
         self.twins.get_or_init(|| twins::find(self))
     }
 
-    /// Distances between each two of these nodes, summed.
+    /// Returns the sum of the distances between each two of these nodes.
     pub fn distance(&self, nodes: &[NodeId]) -> u64 {
         let between = |a: NodeId, b: NodeId| u64::from(self.host.distance(a, b) + self.host.distance(b, a));
         let pairs = nodes
@@ -262,7 +270,7 @@ impl<'a> Site<'a> {
         pairs.map(|(a, b)| between(a, b)).sum()
     }
 
-    /// The kept or made node with this number.
+    /// Returns the node with this number, `None` where the demand may not use it.
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes
             .binary_search_by_key(&id, |node| node.id)

@@ -1,19 +1,19 @@
-//! How far nodes are from each other, and how near a set of them can still get.
+//! Distances between nodes, and a lower bound for sets of nodes that are not complete yet.
 
 use crate::host::Host;
 use crate::types::ids::NodeId;
 
-/// Distances between nodes, by their position in a list; both ways added, as some hosts' tables are
-/// not symmetric.
+/// Distances between nodes, by their position in a list. Both directions are added, because some
+/// hosts' tables are not symmetric.
 #[derive(Debug, Clone, Default)]
 pub struct Distances {
     between: Vec<Vec<u64>>,
-    /// `nearest[a][n]`: node `a` to its `n` nearest others, summed.
+    /// `nearest[a][n]`: the sum of the distances of node `a` to its `n` nearest others.
     nearest: Vec<Vec<u64>>,
 }
 
 impl Distances {
-    /// Between each two of these nodes.
+    /// Works out the distances between each two of these nodes.
     pub fn new(host: &Host, nodes: &[NodeId]) -> Self {
         let one_way: Vec<Vec<u64>> = nodes
             .iter()
@@ -43,16 +43,16 @@ impl Distances {
         Self { between, nearest }
     }
 
-    /// Between two nodes.
+    /// Returns the distance between two nodes, both directions added.
     pub fn between(&self, a: usize, b: usize) -> u64 {
         self.between[a][b]
     }
 
-    /// The least that `more` nodes can add to a set. `open` lists those to choose from with their
-    /// distance to the set.
+    /// Returns the least that `more` further nodes can add to a set's distance. `open` lists the
+    /// nodes to choose from with their distance to the set.
     ///
     /// Each pair among the new nodes is half of what both ends count, and a node's own part is at
-    /// least that to its nearest others.
+    /// least the sum of the distances to its nearest others.
     pub fn least_more(&self, open: impl Iterator<Item = (usize, u64)>, more: usize) -> u64 {
         if more == 0 {
             return 0;

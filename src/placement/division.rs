@@ -1,5 +1,4 @@
-//! A guest without cells laid over given nodes: the vCPUs in order, each node getting a run of
-//! them.
+//! Guest without cells laid over given nodes: the vCPUs in order, each node getting a run of them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,43 +13,43 @@ use crate::placement::threading::Level;
 use crate::placement::{Placed, memory};
 use crate::types::ids::{HostCpu, KiB, NodeId, VcpuId};
 
-/// A way to lay the guest on several nodes.
+/// Way to lay the guest on several nodes.
 pub struct Division<'s, 'a> {
-    /// Where.
+    /// Host as seen by the demand.
     pub site: &'s Site<'a>,
-    /// Kind of cores.
+    /// Kind of cores that are used.
     pub kind: u32,
     /// Threads of a guest core.
     pub level: Level,
-    /// Page size.
+    /// Huge page size; `None`: small pages.
     pub page: Option<KiB>,
-    /// Where a new run may begin: vCPU numbers, from 0 to all of them.
+    /// vCPU numbers at which a new run may begin, from 0 to the number of vCPUs.
     cuts: Vec<u32>,
-    /// Dedicated vCPUs before each cut.
+    /// Number of dedicated vCPUs before each cut.
     dedicated: Vec<usize>,
-    /// Floating vCPUs before each cut.
+    /// Number of floating vCPUs before each cut.
     floating: Vec<usize>,
 }
 
-/// A node that may get some of the guest.
+/// Node that may get a run of the guest's vCPUs.
 pub struct Candidate<'s> {
-    /// The node.
+    /// Node as seen by the demand.
     pub node: &'s NodeView,
-    /// Its position in [`Site::nodes`].
+    /// Position in [`Site::nodes`].
     pub index: usize,
-    /// Units it has room for.
+    /// Number of units for which the node has room.
     pub units: usize,
-    /// Units no autostart definition claims.
+    /// Number of units that no autostart definition claims.
     pub clean: usize,
-    /// Cuts it can take, memory counted: no more than this, maybe fewer.
+    /// Upper bound of the cuts the node can take, memory counted.
     pub most: usize,
-    /// The memory of so many cuts, in KiB; 0 where memory is not counted node by node.
+    /// Memory of `most` cuts, in KiB; 0 where memory is not counted node by node.
     pub memory: u64,
-    /// What else it could take of cell 0's leftover, in KiB.
+    /// Memory the node has beyond that, in KiB, for what rounding leaves to cell 0.
     pub leftover: u64,
 }
 
-/// How to fill one node and all after it.
+/// Choice for one node: the cut its run ends at, a row of its table, and the cost.
 #[derive(Clone, Copy)]
 struct Move {
     to: usize,
@@ -65,11 +64,11 @@ type List = Rc<[HostCpu]>;
 type Order<'n, 's> = [(&'n Candidate<'s>, &'n NodeTable)];
 
 impl<'s, 'a> Division<'s, 'a> {
-    /// Prepares one kind, level and page size.
+    /// Prepares the division for one kind, level and page size.
     pub fn new(site: &'s Site<'a>, kind: u32, level: Level, page: Option<KiB>) -> Self {
         let all = site.demand.vcpus;
         let floats = site.demand.floating();
-        // Only whole guest cores move; with floating vCPUs there are none.
+        // Runs begin and end with whole guest cores; a guest with floating vCPUs has none.
         let step = if floats.is_empty() { level.threads() } else { 1 };
         let cuts: Vec<u32> = (0..=all / step).map(|index| index * step).collect();
         let before = |set: &crate::types::idset::VcpuSet| -> Vec<usize> {
@@ -94,12 +93,12 @@ impl<'s, 'a> Division<'s, 'a> {
         }
     }
 
-    /// Units of the whole guest.
+    /// Returns the number of units of the whole guest.
     pub fn all_units(&self) -> usize {
         self.units(0, self.last())
     }
 
-    /// Memory that has to fit node by node, in KiB.
+    /// Returns the memory that must fit node by node, in KiB; 0 where it is counted together.
     pub fn memory(&self) -> u64 {
         if self.each_has_memory() {
             self.site.demand.memory.0
@@ -108,15 +107,16 @@ impl<'s, 'a> Division<'s, 'a> {
         }
     }
 
-    /// Number of the last cut: how many pieces the guest could be cut into.
+    /// Returns the number of the last cut, which is the largest number of runs.
     pub fn last(&self) -> usize {
         self.cuts.len() - 1
     }
 
-    /// What a node can take.
+    /// Works out how much of the guest a node can take.
     pub fn candidate(&self, index: usize) -> Candidate<'s> {
         let site = self.site;
         let node = &site.nodes[index];
+        // By CPUs: units for dedicated vCPUs, shared CPUs for floating ones.
         let cores = node.cores.iter().filter(|core| core.kind == self.kind);
         let room: usize = cores.map(|core| self.level.units_of(core) as usize).sum();
         let units = room.min(self.all_units());
@@ -128,11 +128,13 @@ impl<'s, 'a> Division<'s, 'a> {
         };
         let most = match site.demand.settled.is_empty() {
             true => (units * threads + floating) / self.step(),
-            false => self.last(), // what is settled needs no CPU
+            false => self.last(), // settled vCPUs need no CPU
         };
+        // Units that no autostart definition claims bound the best key of a set of nodes.
         let cores = node.cores.iter().filter(|core| core.kind == self.kind);
         let each = cores.flat_map(|core| self.level.units(core, site));
         let clean = each.filter(|unit| unit.cost.autostart == 0).count();
+        // By memory: the share grows with the cut, so the largest that fits is found by bisection.
         let fits = |cut: &usize| self.memory_fits(node, self.share(0, *cut));
         let by_memory = match self.each_has_memory() {
             true => (0..=self.last())
@@ -159,15 +161,16 @@ impl<'s, 'a> Division<'s, 'a> {
         self.cuts.get(1).map_or(1, |cut| *cut as usize).max(1)
     }
 
-    /// Lays the vCPUs on these nodes in this order, each getting some, if that is better than what
-    /// is known.
+    /// Lays the vCPUs on these nodes in this order, each node getting some. `None` where that is
+    /// impossible or cannot beat `best`.
     pub fn lay(&self, order: &Order<'_, 's>, bar: Bar, best: Option<&Key>) -> Option<Placed> {
         let ids: Vec<NodeId> = order.iter().map(|(at, _)| at.node.id).collect();
         if !self.each_has_memory() && !self.site.memory_fits_together(&ids, self.page) {
             return None;
         }
-        // Cell 0 gets what rounding leaves over, which for three nodes and more is known only
-        // afterwards: where that is too much, once more with as little left over as can be.
+        // Cell 0 gets the memory that rounding leaves over. With three nodes and more that is known
+        // only afterwards: where it is too much, divide once more, leaving as little over as
+        // possible.
         let pieces = self.pieces(&Plan::new(self, order, false)?, bar, best)?;
         let (pieces, careful) = match pieces.iter().all(|piece| self.piece_fits(piece)) {
             true => (pieces, false),
@@ -189,7 +192,7 @@ impl<'s, 'a> Division<'s, 'a> {
         !self.each_has_memory() || self.site.memory_fits(piece.node.id, piece.memory, self.page)
     }
 
-    /// The pieces of the best way, if that could be better than what is known.
+    /// Returns the pieces of the cheapest way, `None` where that cannot beat `best`.
     fn pieces(&self, plan: &Plan<'_, 's, 'a>, bar: Bar, best: Option<&Key>) -> Option<Vec<Piece<'s>>> {
         let least = plan.cost(0, 0, self.site.max_llcs)?;
         let bar = (bar.0.max(least.autostart), bar.1, bar.2, bar.3, bar.4, bar.5);
@@ -225,13 +228,13 @@ impl<'s, 'a> Division<'s, 'a> {
         memory::share(self.site.demand.memory, vcpus, self.site.demand.vcpus, self.page)
     }
 
-    /// Whether each node's memory is for its own vCPUs, so that it counts node by node.
+    /// Tells if each node's memory is for its own vCPUs, so that it counts node by node.
     fn each_has_memory(&self) -> bool {
         self.site.demand.make_cells
     }
 
     fn memory_fits(&self, node: &NodeView, memory: KiB) -> bool {
-        // Whether it is whole pages shows when all cells are known.
+        // The real share is rounded to whole pages only when all cells are known.
         let page = self.page.map_or(1, |page| page.0.max(1));
         !self.site.demand.bind
             || self
@@ -239,14 +242,15 @@ impl<'s, 'a> Division<'s, 'a> {
                 .memory_fits(node.id, KiB(memory.0 - memory.0 % page), self.page)
     }
 
-    /// Whether a node with so many units has CPUs left for the extra ones, as far as numbers tell.
+    /// Tells if a node with so many units has enough CPUs left for the extra ones, by numbers
+    /// alone.
     fn leaves_extra(&self, node: &NodeView, units: usize) -> bool {
         let used = units * self.level.threads() as usize;
         used + self.site.demand.extra_min as usize <= node.free as usize
     }
 
-    /// Whether units of this cost leave a node enough for floating vCPUs and, if it is cell 0's,
-    /// extra CPUs. Known in a thrifty search only.
+    /// Tells if units of this cost leave a node enough CPUs for floating vCPUs and, on the node of
+    /// cell 0, for extra CPUs. Only a thrifty search knows: any other gets true.
     fn leaves_room(&self, node: &NodeView, first: bool, floating: usize, units: usize, cost: Cost) -> bool {
         let demand = self.site.demand;
         if !self.site.thrifty {
@@ -259,12 +263,13 @@ impl<'s, 'a> Division<'s, 'a> {
         }
         let spare = node.cores.iter().flat_map(|core| &core.spare);
         let unshared = spare.filter(|cpu| !node.shared.contains(**cpu)).count();
-        // Extra CPUs take what floating vCPUs cannot use, and only then of what they can.
+        // Extra CPUs are first taken from those that floating vCPUs cannot use.
         let left = (unshared + scarce).saturating_sub(units * self.level.threads() as usize);
         floating == 0 || floating + scarce + extra.saturating_sub(left) <= node.shared.len()
     }
 
-    /// Cell 0's memory: what the others leave. Exact for two cells; for more the least it can be.
+    /// Returns the memory of cell 0, which is what the other cells leave: exact for two cells, a
+    /// lower bound for more.
     fn first_share(&self, to: usize, count: usize) -> KiB {
         match count {
             2 => KiB(self.site.demand.memory.0 - self.share(to, self.last()).0),
@@ -273,19 +278,19 @@ impl<'s, 'a> Division<'s, 'a> {
     }
 }
 
-/// The costs of every way to lay the guest on nodes in a given order.
+/// Costs of every way to lay the guest on nodes in a given order.
 struct Plan<'p, 's, 'a> {
     division: &'p Division<'s, 'a>,
     order: &'p Order<'p, 's>,
-    /// Before all else the other cells take as much memory as they can, and cell 0 has to fit
-    /// exactly.
+    /// Other cells take as much memory as they can, before all else, and cell 0's must fit exactly.
     careful: bool,
-    /// What nodes from `at` on cost for the vCPUs from cut `from` on, with so many caches left.
+    /// Cheapest cost of the nodes from `at` on for the vCPUs from cut `from` on, with `left` caches
+    /// left; see [`Plan::slot`].
     costs: Vec<Option<Cost>>,
 }
 
 impl<'p, 's, 'a> Plan<'p, 's, 'a> {
-    /// Works the costs out; `None` if the search is cut short.
+    /// Works out the costs, from the last node to the first; `None` if the search is cut short.
     fn new(division: &'p Division<'s, 'a>, order: &'p Order<'p, 's>, careful: bool) -> Option<Self> {
         let (count, last, most) = (order.len(), division.last(), division.site.max_llcs);
         let size = (count + 1) * (most + 1) * (last + 1);
@@ -303,7 +308,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
             plan.costs[end] = Some(Cost::default());
         }
         for at in (0..count).rev() {
-            // Each node gets some.
+            // Each node gets at least one cut.
             let starts = if at == 0 {
                 0..=0
             } else {
@@ -334,7 +339,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         self.costs[self.slot(at, from, left)]
     }
 
-    /// Caches of the limit a move uses up; 0 where there is no limit.
+    /// Returns the caches a move uses up of the limit; 0 where there is no limit.
     fn caches(&self, cost: Cost) -> usize {
         match self.division.site.max_llcs {
             0 => 0,
@@ -342,7 +347,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         }
     }
 
-    /// The cost of a move with all after it.
+    /// Returns the cost of a move and of everything after it.
     fn after(&self, at: usize, step: &Move, left: usize) -> Option<Cost> {
         let left = left.checked_sub(self.caches(step.cost))?;
         let rest = self.cost(at + 1, step.to, left)?;
@@ -357,9 +362,11 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         Some(step.cost + rest)
     }
 
-    /// What node `at` can take from cut `from` on.
+    /// Lists the runs that node `at` can take from cut `from` on.
     fn moves(&self, at: usize, from: usize) -> Vec<Move> {
         let division = self.division;
+        // The nodes after this one bound the run on both sides: each takes some, none beyond its
+        // most.
         let (count, last) = (self.order.len(), division.last());
         let (candidate, table) = self.order[at];
         let rest: usize = self.order[at + 1..].iter().map(|(next, _)| next.most).sum();
@@ -375,12 +382,14 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
             let memory = !division.each_has_memory() || division.memory_fits(candidate.node, share);
             let pages = (share.0 / memory::cut(division.page).0) as i64;
             if floating > candidate.node.shared.len() || !memory {
-                break; // more vCPUs need only more
+                break; // a longer run needs only more
             }
             let units = division.units(from, to);
             if at == 0 && !division.leaves_extra(candidate.node, units) {
                 break;
             }
+            // A node's table may have several choices for one length: one for each number of
+            // caches.
             let costs = table.choices(units);
             let room = |cost: &Cost| division.leaves_room(candidate.node, at == 0, floating, units, *cost);
             let weigh = |cost: Cost| match self.careful {
@@ -400,7 +409,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         moves
     }
 
-    /// The smallest CPU list of those that cost the least, with the move that begins it.
+    /// Returns the smallest CPU list of those that cost the least, with the move that begins it.
     fn list(
         &self,
         at: usize,
@@ -437,7 +446,8 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
     }
 }
 
-/// The first fields of the keys of all places on some nodes, with the best that CPUs could do.
+/// Returns the first fields of the keys of all placements on some nodes, with the best values that
+/// a choice of CPUs could give.
 pub fn bar(division: &Division<'_, '_>, count: usize, far: u32, distance: u64, autostart: u32) -> Bar {
     (
         autostart,

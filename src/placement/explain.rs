@@ -1,5 +1,5 @@
-//! Why nothing fits: the demand is loosened one wish at a time until it would, and that wish is
-//! named.
+//! Reasons why nothing fits: the demand is loosened one wish at a time until a placement exists,
+//! and the wish that had to go is the reason.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,9 @@ use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plural;
 use crate::types::plural::counted;
 
-/// The reasons, most telling first; never empty.
+/// Returns the reasons, the most informative first; never empty.
 pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Vec<String> {
+    // Given pins are checked first, because no wish that is dropped below makes a wrong pin right.
     if let Some((vcpu, cpu)) = given_pins::collisions(&demand.kept, now).first() {
         let holder = now
             .held
@@ -43,6 +44,7 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
             if pin.len() == 1 { "it" } else { "all of them" }
         )];
     }
+    // On a host without CPUs for the purpose the other reasons would mislead.
     if demand.dedicated.is_empty() {
         if now.shared.is_empty() {
             return vec!["no CPU is left for guests that float (host.shared)".to_string()];
@@ -50,6 +52,8 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     } else if now.dedicated.is_empty() {
         return vec!["this host has no dedicated CPUs (host.dedicated)".to_string()];
     }
+    // From here on one wish after the other is dropped: pins, memory, extra CPUs, devices, threads,
+    // caches, and last the nodes and CPUs the XML names.
     let fits = |demand: &Demand| search(host, demand, now, empty, Effort::ANY).is_some();
     let unpinned = Demand {
         kept: BTreeMap::new(),
@@ -125,6 +129,7 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     }) {
         return vec!["no room on the nodes or CPUs its XML names (on_existing = keep)".to_string()];
     }
+    // Too few CPUs, whatever is dropped: name the numbers.
     let need = demand.dedicated.len();
     if demand.cells.is_empty() && need > empty.free.len() {
         return vec![format!(
@@ -144,17 +149,19 @@ pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Ve
     reasons
 }
 
-/// `needs 14 free CPUs on one node; 6 are free on node 0 and 6 on node 1 (rt1 holds 9, db holds
-/// 7)`.
+/// Words the want of CPUs: `needs 14 free CPUs on one node; 6 are free on node 0 and 6 on node 1
+/// (rt1 holds 9, db holds 7)`.
 fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
+    // A guest that floats needs shared CPUs only.
     if demand.dedicated.is_empty() {
         return format!(
             "needs {} on one node",
             counted(demand.vcpus as usize, "shared CPU")
         );
     }
+    // Guest cells need one node each.
     if !demand.cells.is_empty() {
         let wants: Vec<String> = demand
             .cells
@@ -176,6 +183,7 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
             holders(now)
         );
     }
+    // All others need their CPUs on a number of nodes.
     let nodes = match demand.max_nodes.unwrap_or(1) {
         1 => "one node".to_string(),
         more => format!("{more} nodes"),
@@ -188,7 +196,7 @@ fn cpus_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     )
 }
 
-/// The CPUs would do, but not as whole cores.
+/// Words the want of whole cores where there are enough CPUs.
 fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let site = Site::new(host, demand, now, Effort::ANY);
     let need = demand.dedicated.len();
@@ -231,7 +239,7 @@ fn cores_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     }
 }
 
-/// The memory is not to be had where the CPUs are.
+/// Words the want of memory where there are enough CPUs.
 pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> String {
     let free = |node: NodeId, page: &Option<KiB>| match page {
         Some(size) => now.pages.get(&(node, *size)).map_or(0, |count| count * size.0),
@@ -262,7 +270,7 @@ pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> Strin
     }
 }
 
-/// ` (db holds 4, web holds 2)`; nothing where no CPU is held.
+/// Lists the holders, ` (db holds 4, web holds 2)`; empty where no CPU is held.
 fn holders(now: &Supply) -> String {
     const MOST: usize = 4;
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
@@ -295,7 +303,7 @@ fn printable(name: &str) -> String {
         .collect()
 }
 
-/// What is free of what was asked for: `6 are free on node 0 and 5 on node 1`.
+/// Words how much is free on each node: `6 are free on node 0 and 5 on node 1`.
 fn free(rooms: &[(NodeId, usize)]) -> String {
     const MOST: usize = 4;
     let are = |count: usize| match count {

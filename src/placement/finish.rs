@@ -1,5 +1,5 @@
-//! From chosen cores to a finished placement: extra CPUs, floating vCPUs, withheld siblings, and
-//! its key.
+//! Completion of a placement whose cores are chosen: extra CPUs, floating vCPUs, withheld siblings,
+//! and the key.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,17 +11,17 @@ use crate::placement::{CellPlace, Placed};
 use crate::types::ids::{CellId, HostCpu, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, VcpuSet};
 
-/// A part of the guest on one node: a cell, or the vCPUs that happen to be there.
+/// Part of the guest on one node: a cell, or a run of vCPUs.
 pub struct Piece<'s> {
-    /// Its vCPUs.
+    /// vCPUs of the part.
     pub vcpus: VcpuSet,
-    /// Its memory.
+    /// Memory of the part.
     pub memory: KiB,
-    /// Its node.
+    /// Node of the part.
     pub node: &'s NodeView,
-    /// One CPU for each of its dedicated vCPUs, in vCPU order.
+    /// CPUs of the part's dedicated vCPUs, one each, in vCPU order.
     pub cpus: Vec<HostCpu>,
-    /// What those cost.
+    /// Cost of those CPUs.
     pub cost: Cost,
 }
 
@@ -35,6 +35,7 @@ pub fn assemble(
     distance: u64,
 ) -> Option<Placed> {
     let demand = site.demand;
+    // Extra CPUs and withheld siblings come first: floating vCPUs may use neither.
     let cores: usize = pieces.iter().map(|piece| piece.node.cores.len()).sum();
     site.spend(2 * (demand.vcpus as usize + cores));
     let used: CpuSet = pieces
@@ -77,6 +78,7 @@ pub fn assemble(
     if demand.max_llcs > 0 && cost.llcs > demand.max_llcs {
         return None;
     }
+    // All parts of the key are known now.
     let local: u32 = pieces.iter().map(|piece| piece.node.devices).sum();
     let key = Key {
         autostart: cost.autostart,
@@ -95,6 +97,7 @@ pub fn assemble(
             .filter_map(|vcpu| vcpus.get(&vcpu)?.first())
             .collect(),
     };
+    // A guest placed as one is one cell; any other has a cell for each piece.
     let nodes: Vec<NodeId> = pieces.iter().map(|piece| piece.node.id).collect();
     let as_one = demand.cells.is_empty() && !demand.make_cells;
     let cells = match as_one {
@@ -134,7 +137,7 @@ pub fn assemble(
     })
 }
 
-/// All vCPUs on the whole shared set, memory bound to no node.
+/// Lets all vCPUs float on the whole shared set, with memory bound to no node.
 pub fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
     let demand = site.demand;
     let page = *demand
@@ -173,7 +176,7 @@ pub fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
     })
 }
 
-/// Whether one piece, looked at alone, leaves room for its floating vCPUs and, if it is cell 0, for
+/// Tells if one piece, taken alone, leaves room for its floating vCPUs and, if it is cell 0, for
 /// the extra CPUs.
 pub fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first: bool) -> bool {
     let isolate = level == Level::Isolate;
@@ -207,9 +210,11 @@ fn on_cores_of_their_own(site: &Site<'_>, cpus: &[HostCpu]) -> bool {
     !site.host.cores.iter().any(shares)
 }
 
-/// Extra dedicated CPUs on a node: least claimed, then from broken cores before whole ones, then
-/// the smallest. With isolation not on the guest's own cores. A thrifty search takes as few as will
-/// do, and first those that leave most to floating vCPUs.
+/// Chooses extra dedicated CPUs on a node: those that autostart definitions do not claim first,
+/// then broken cores before whole ones, then CPUs that other definitions do not claim, then the
+/// smallest. With `smt = "isolate"` none is on the guest's own cores. A thrifty search takes only
+/// `extra_min` of them, first those that leave most to floating vCPUs. `None` where there are fewer
+/// than `extra_min`.
 pub fn extra_cpus(
     node: &NodeView,
     used: &CpuSet,
@@ -219,12 +224,14 @@ pub fn extra_cpus(
     let mut taken = used.clone();
     let mut extra = Vec::new();
     let mut sum = Cost::default();
+    // A thrifty search for a guest with floating vCPUs takes no more than it must.
     let sparing = site.thrifty && !site.demand.floating().is_empty();
     let count = if sparing {
         site.demand.extra_min
     } else {
         site.demand.extra_max
     };
+    // One CPU a turn: each one that is taken can break a core and so change the rank of the others.
     while extra.len() < count as usize {
         let rank = |core: &CoreView, cpu: HostCpu| {
             let claim = core.claim_cost(cpu);

@@ -1,7 +1,7 @@
-//! Pins that are given: an administrator's, or those virtfit gave this guest before.
+//! Placement of vCPUs whose pins are given: by an administrator, or by virtfit at an earlier time.
 //!
-//! They are constraints: the other vCPUs are placed around them, and if they collide with another
-//! guest nothing fits.
+//! Given pins are constraints: the other vCPUs are placed around them, and if one of them collides
+//! with another guest, nothing fits.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -39,13 +39,15 @@ pub fn place(host: &Host, demand: &Demand, supply: &Supply, effort: Effort) -> O
         .find_map(|level| fill(host, demand, supply, level, effort))
 }
 
-/// The pins a guest has already, if all of them still satisfy the demand.
+/// Returns the placement these pins make, if all of them still satisfy the demand.
 pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) -> Option<Placed> {
     let given = Demand {
         kept: pins.clone(),
         ..demand.clone()
     };
     let placed = place(host, &given, supply, Effort::BEST)?;
+    // The search checks what is given only against the host and other guests; the demand's own
+    // limits are checked here.
     let cpus: CpuSet = placed.key.cpus.iter().copied().collect();
     let one_each = demand
         .dedicated
@@ -67,6 +69,7 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
         _ if placed.own_cores => Level::Own(placed.threads),
         _ => Level::Any,
     };
+    // Nodes, cells, caches and devices have limits of their own.
     let in_nodes = placed
         .nodes
         .iter()
@@ -90,8 +93,8 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
         .then_some(placed)
 }
 
-/// Memory for vCPUs whose pins nobody is to touch: on the nodes of these pins, anywhere where some
-/// vCPU has none.
+/// Places the memory of vCPUs whose pins must not change: on the nodes of these pins, or unbound
+/// where some vCPU has no pin.
 ///
 /// # Errors
 /// The memory does not fit there in the pages asked for.
@@ -101,6 +104,7 @@ pub fn as_they_are(
     supply: &Supply,
     pins: &Pins,
 ) -> Result<Placed, Vec<String>> {
+    // Pins that reach every one of several nodes bind the memory to none.
     let all_pinned = pins.len() as u32 == demand.vcpus;
     let nodes = if all_pinned {
         nodes_of(host, pins.values())
@@ -147,8 +151,8 @@ pub fn as_they_are(
     })
 }
 
-/// CPUs of given pins that somebody else holds. A mask that covers all dedicated CPUs floats: it
-/// holds nothing.
+/// Lists the CPUs of given pins that another guest holds, or another vCPU of the guest. A mask that
+/// covers all dedicated CPUs floats, so it holds nothing.
 pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     let held = |pin: &CpuSet| pin.iter().find(|cpu| supply.held.contains_key(cpu));
     let mut found: Vec<(VcpuId, HostCpu)> = pins
@@ -165,8 +169,8 @@ pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     found
 }
 
-/// Every CPU of every pin is online and in the cpuset guests are in; for a mask that floats it does
-/// to share some.
+/// Tells if every CPU of every pin is online and in the cpuset of guests; a mask that floats need
+/// only have some CPUs in the cpuset.
 fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
     pins.values().all(|pin| {
         !pin.is_empty()
@@ -175,14 +179,15 @@ fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
     })
 }
 
-/// `machine.slice`'s cpuset has all of a pin; otherwise setting it would fail.
+/// Tells if `machine.slice`'s cpuset has every CPU of a pin; otherwise setting the pin would fail.
 pub(crate) fn allowed(host: &Host, pin: &CpuSet) -> bool {
     host.guest_cpus.as_ref().is_none_or(|cpus| pin.is_subset(cpus))
 }
 
-/// Gives the vCPUs without a pin CPUs at this level, guest core by guest core around the given
-/// ones.
+/// Gives CPUs at this level to the dedicated vCPUs without a pin, guest core by guest core around
+/// the given pins.
 fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Effort) -> Option<Placed> {
+    // CPUs of given pins are not free for others.
     let threads = level.threads();
     let mut pins = demand.kept.clone();
     let mut free = supply.free.clone();
@@ -193,6 +198,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
     {
         free.remove(cpu);
     }
+    // A guest core with a given pin is bound to the core of that pin: its other vCPUs go there.
     let blocks: Vec<VcpuSet> = (0..demand.vcpus.div_ceil(threads))
         .map(|block| {
             (block * threads..(block + 1) * threads)
@@ -208,7 +214,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
             .filter_map(|vcpu| demand.kept.get(&vcpu).filter(|pin| pin.len() == 1)?.first());
         let Some(core) = single.into_iter().next().and_then(|cpu| host.core_of(cpu)) else {
             if threads == 1 {
-                continue; // its pin is a mask of several: it needs no core
+                continue; // the pin is a mask of several CPUs: it needs no core
             }
             return None;
         };
@@ -223,6 +229,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
             });
         }
     }
+    // All other guest cores are placed by the search, on the nodes the pins are on already.
     let settled: VcpuSet = pins.keys().copied().collect();
     let nodes = nodes_of(host, pins.values());
     let single = nodes.len() <= 1;
@@ -256,6 +263,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
             .collect(),
         ..demand.clone()
     };
+    // Sharing cores is the last resort of the search, as it is for a guest without pins.
     if !rest.dedicated.is_empty() {
         let supply = Supply {
             free: free.clone(),
@@ -287,9 +295,10 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
     (placed.threads == threads).then_some(placed)
 }
 
-/// The placement these pins make.
+/// Works out the placement these pins make.
 fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Option<Placed> {
     let site = Site::new(host, demand, supply, Effort::BEST);
+    // Pins decide the shape; a shape that the demand excludes is no placement.
     let (threads, own_cores) = threads(host, demand, &pins)?;
     if demand.smt == SmtRule::Require && threads < 2 {
         return None;
@@ -297,6 +306,8 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
     if demand.threads.is_some_and(|given| given != threads) {
         return None;
     }
+    // Cells count only if each is on one node and no two share one; otherwise the guest is placed
+    // as one.
     let mut nodes = nodes_of(host, pins.values());
     let mut cells = Vec::new();
     for cell in &demand.cells {
@@ -306,7 +317,7 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
             .map(|(_, pin)| pin);
         let mut here = nodes_of(host, own);
         if here.is_empty() {
-            // All its vCPUs float: it is where it has to be.
+            // All vCPUs of the cell float: the cell is where the demand puts it.
             here.extend(cell.nodes.iter().flat_map(NodeSet::iter));
         }
         if let [node] = here[..] {
@@ -334,6 +345,7 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
             .into_iter()
             .collect();
     }
+    // The largest page size of which every node has enough.
     let fits = |page: &&Option<crate::types::ids::KiB>| match celled {
         true => cells
             .iter()
@@ -341,6 +353,7 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
         false => site.memory_fits_together(&nodes, **page),
     };
     let page = *demand.pages.iter().find(fits)?;
+    // Extra CPUs go to the node of cell 0, and floating vCPUs get what is left.
     let used: CpuSet = pins
         .values()
         .filter(|pin| pin.len() == 1)
@@ -367,6 +380,7 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
             site.node(cell.node).map(shared).filter(|room| !room.is_empty())?,
         );
     }
+    // The key has no claims and no remainder: pins that are given compare with no other placement.
     let llcs: std::collections::BTreeSet<usize> = used
         .iter()
         .filter_map(|cpu| Some(host.core_of(cpu)?.llc))
@@ -400,8 +414,8 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
     })
 }
 
-/// The largest thread count these pins carry, guest core by guest core, and whether each has a core
-/// of its own.
+/// Returns the largest thread count these pins carry, guest core by guest core, and whether each
+/// guest core has a host core of its own.
 fn threads(host: &Host, demand: &Demand, pins: &Pins) -> Option<(u32, bool)> {
     let single = |vcpu: u32| {
         pins.get(&VcpuId(vcpu))
@@ -458,7 +472,7 @@ fn withheld(host: &Host, demand: &Demand, supply: &Supply, own: &CpuSet, used: &
     Some(all)
 }
 
-/// Nodes of all CPUs of these pins, in order of first use.
+/// Lists the nodes of all CPUs of these pins, in order of first use.
 fn nodes_of<'p>(host: &Host, pins: impl Iterator<Item = &'p CpuSet>) -> Vec<NodeId> {
     let mut nodes = Vec::new();
     for node in pins

@@ -1,9 +1,10 @@
-//! Guest cells onto host nodes, each on one of its own: a matching problem with an order of merit.
+//! Guest cells placed on host nodes, each on one of its own: a matching problem with an order of
+//! preference.
 //!
-//! Whether a matching exists is decided exactly (augmenting paths). The best one is found by branch
-//! and bound: cells in order of their first vCPU, nodes in order of the CPUs they would give, a
-//! branch cut as soon as the best it could become is no better than what is known, and of nodes
-//! that are alike only the first is tried.
+//! Augmenting paths decide exactly if a matching exists. The best one is found by branch and bound:
+//! cells in order of their first vCPU, nodes in order of the CPUs they would give. A branch is cut
+//! as soon as the best it could reach does not beat the best known, and of nodes that are twins
+//! only the first is tried.
 
 use std::cmp::Reverse;
 
@@ -16,7 +17,7 @@ use crate::placement::threading::Level;
 use crate::placement::{CellDemand, Placed};
 use crate::types::ids::{HostCpu, KiB};
 
-/// The best matching of the demand's cells and the host's nodes.
+/// Returns the best matching of the demand's cells and the host's nodes.
 pub fn place(site: &Site<'_>) -> Option<Placed> {
     let mut best: Option<Placed> = None;
     let mut rounds = site.kinds.len() * site.levels.len() * site.demand.pages.len();
@@ -52,9 +53,10 @@ pub fn place(site: &Site<'_>) -> Option<Placed> {
     })
 }
 
-/// What each node would give each cell, memory not counted. Equal cells share one.
+/// Choices of CPUs that each node has for each cell, memory not counted. Equal cells have equal
+/// ones.
 struct Offers {
-    /// By cell, by node: none, or one for each number of caches that makes a difference.
+    /// By cell, by node: empty, or one for each number of caches that makes a difference.
     by_cell: Vec<Vec<Vec<Offer>>>,
     /// Better ones may exist.
     bounded: bool,
@@ -69,6 +71,7 @@ struct Offer {
 impl Offers {
     fn new(site: &Site<'_>, kind: u32, level: Level) -> Self {
         let threads = level.threads() as usize;
+        // Cells that need as many units and floating vCPUs get equal offers.
         let needs: Vec<(usize, usize)> = site
             .demand
             .cells
@@ -85,6 +88,7 @@ impl Offers {
         let counts = units().min().unwrap_or(0)..=units().max().unwrap_or(0);
         let mut bounded = false;
         let mut by_cell = vec![Vec::with_capacity(site.nodes.len()); needs.len()];
+        // One table a node serves all cells, so the tables are outside the loop over cells.
         for node in &site.nodes {
             let table = NodeTable::new(site, node, kind, level, counts.clone());
             bounded |= table.bounded;
@@ -120,16 +124,16 @@ struct Search<'s, 'a> {
     page: Option<KiB>,
     /// Cells in order of their first dedicated vCPU.
     order: Vec<usize>,
-    /// By position in `order`: one before it whose cell is no different.
+    /// By position in `order`: an earlier position whose cell has equal needs.
     equals: Vec<Option<usize>>,
-    /// By cell: nodes that fit it, in order of the CPUs they give.
+    /// By cell: nodes on which it fits, in order of the CPUs they give.
     fitting: Vec<Vec<usize>>,
-    /// By position in `order`: the least all cells from there on can cost.
+    /// By position in `order`: lower bound of the cost of all cells from there on.
     least: Vec<Cost>,
-    /// By cell: the node it is on in this branch, and which of its offers.
+    /// By cell: the node in this branch, and the number of its offer.
     chosen: Vec<Option<(usize, usize)>>,
     taken: Vec<bool>,
-    /// By node: its distance to all that are taken.
+    /// By node: sum of its distances to all nodes that are taken.
     to_taken: Vec<u64>,
     cost: Cost,
     distance: u64,
@@ -148,6 +152,7 @@ impl<'s, 'a> Search<'s, 'a> {
         best: Option<Placed>,
     ) -> Self {
         let cells = &site.demand.cells;
+        // A cell fits a node if one of the node's offers leaves room for its other threads.
         let fits = |cell: usize, node: usize| {
             let id = site.nodes[node].id;
             let demand = &cells[cell];
@@ -176,9 +181,12 @@ impl<'s, 'a> Search<'s, 'a> {
                 nodes
             })
             .collect();
+        // Cells in order of their vCPUs and nodes in order of their CPUs: branches then come in the
+        // order of their CPU lists.
         let mut order: Vec<usize> = (0..cells.len()).collect();
         let first = |cell: &usize| cells[*cell].vcpus.intersection(&site.demand.dedicated).first();
         order.sort_by_key(|cell| (first(cell).is_none(), first(cell)));
+        // The bound of a branch: the cheapest offer of each cell that is still to come.
         let mut least = vec![Cost::default(); cells.len() + 1];
         for (position, cell) in order.iter().enumerate().rev() {
             let costs = fitting[*cell]
@@ -222,7 +230,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 if done || !self.site.spend(8 + self.taken.len()) {
                     return;
                 }
-                // Equal cells go on their nodes in the order of CPUs: any other way costs the same.
+                // Equal cells go to their nodes in the order of CPUs: any other way costs as much.
                 let before = self.equals[position].and_then(|equal| self.chosen[self.order[equal]]);
                 let first = |(node, offer): (usize, usize)| {
                     (self.offers.by_cell[cell][node][offer].cpus.first().copied(), node)
@@ -260,7 +268,7 @@ impl<'s, 'a> Search<'s, 'a> {
             .map(|(node, _)| &self.site.nodes[*node])
     }
 
-    /// Whether the best this branch could become beats the best known. Branches come in order of
+    /// Tells if the best this branch could reach beats the best known. Branches come in order of
     /// their CPU lists, so a tie does not.
     fn promising(&self, position: usize) -> bool {
         let far = self.least_far(position);
@@ -321,7 +329,7 @@ impl<'s, 'a> Search<'s, 'a> {
             .map(|(node, _)| node)
     }
 
-    /// Chosen nodes' distances, and the least those to come can add.
+    /// Returns the distances of the chosen nodes, with the least that the nodes to come can add.
     fn least_distance(&self, position: usize) -> u64 {
         let open = (0..self.taken.len()).filter(|node| !self.taken[*node]);
         let open = open.map(|node| (node, self.to_taken[node]));
@@ -329,8 +337,8 @@ impl<'s, 'a> Search<'s, 'a> {
         self.distance + self.site.distances().least_more(open, more)
     }
 
-    /// Free CPUs left on the chosen nodes, and on those to come the least (or under spread the
-    /// most) there may be.
+    /// Returns a lower bound of [`crate::placement::Key::left`] for this branch: the free CPUs left
+    /// on the chosen nodes and on the best nodes to come.
     fn least_left(&self, position: usize) -> i64 {
         let rest = self.order.len() - position;
         let demand = self.site.demand;
@@ -339,7 +347,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let mut open: Vec<i64> = self.untaken().map(|node| sign * i64::from(node.free)).collect();
         open.sort_unstable();
         let used = (demand.dedicated.len() + demand.extra_max as usize) as i64;
-        // Withheld siblings are not known here: with them the bound is only looser.
+        // Withheld siblings are unknown here: counting all of them only loosens the bound.
         let withheld = match demand.withhold_siblings || self.level == Level::Isolate {
             true => chosen.clone().sum::<i64>() + open.iter().take(rest).map(|free| free.abs()).sum::<i64>(),
             false => 0,
@@ -351,7 +359,7 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Whether the cells from here on can still each have a node of their own (Kuhn's augmenting
+    /// Tells if the cells from here on can still each have a node of their own (Kuhn's augmenting
     /// paths).
     fn can_match(&self, position: usize) -> bool {
         let mut owner: Vec<Option<usize>> = vec![None; self.taken.len()];
@@ -413,7 +421,7 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 }
 
-/// By position in `order`: the last one before it whose cell needs the same of a node.
+/// Returns, by position in `order`, the last earlier position whose cell has equal needs.
 fn equals(site: &Site<'_>, order: &[usize]) -> Vec<Option<usize>> {
     let needs = |position: usize| {
         let cell = &site.demand.cells[order[position]];

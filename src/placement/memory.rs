@@ -1,14 +1,14 @@
-//! Does the memory fit, and in pages of which size.
+//! Check that memory fits on nodes in pages of a given size.
 
 use crate::placement::cores::Site;
 use crate::types::ids::{KiB, NodeId};
 
-/// Cells of small pages are cut at this size: what libvirt rounds a cell up to on x86
-/// (`qemuDomainAlignMemorySizes`), so that the guest's memory stays what its definition says.
+/// Size to which cells in small pages are rounded down: libvirt rounds a cell up to it on x86
+/// (`qemuDomainAlignMemorySizes`), and the guest's memory has to stay what its definition says.
 const SMALL_CUT: KiB = KiB::MIB;
 
 impl Site<'_> {
-    /// Memory in such pages on a node, in KiB; `None`: not known, so not checked.
+    /// Returns a node's free memory in such pages, in KiB; `None`: unknown, so not checked.
     pub fn available(&self, node: NodeId, page: Option<KiB>) -> Option<u64> {
         match page {
             Some(size) => Some(
@@ -21,7 +21,7 @@ impl Site<'_> {
         }
     }
 
-    /// Whether a piece of memory fits a node in such pages.
+    /// Tells if a piece of memory fits on a node in such pages.
     pub fn memory_fits(&self, node: NodeId, memory: KiB, page: Option<KiB>) -> bool {
         if !self.demand.bind {
             return self.memory_fits_host(page);
@@ -29,7 +29,7 @@ impl Site<'_> {
         divides(page, memory) && self.available(node, page).is_none_or(|free| memory.0 <= free)
     }
 
-    /// Whether the guest's memory fits these nodes together.
+    /// Tells if the guest's memory fits on these nodes together.
     pub fn memory_fits_together(&self, nodes: &[NodeId], page: Option<KiB>) -> bool {
         if !self.demand.bind {
             return self.memory_fits_host(page);
@@ -38,8 +38,8 @@ impl Site<'_> {
         divides(page, self.demand.memory) && free.is_none_or(|free| self.demand.memory.0 <= free)
     }
 
-    /// Unbound memory comes from anywhere: huge pages have to be somewhere, small pages are the
-    /// kernel's matter.
+    /// Tells if unbound memory fits on the host: huge pages must be free on some nodes, small pages
+    /// are the kernel's business.
     fn memory_fits_host(&self, page: Option<KiB>) -> bool {
         page.is_none() || {
             let nodes = self
@@ -52,20 +52,20 @@ impl Site<'_> {
     }
 }
 
-/// Whether memory is a whole number of such pages.
+/// Tells if memory is a whole number of such pages.
 pub fn divides(page: Option<KiB>, memory: KiB) -> bool {
     page.is_none_or(|size| size.0 > 0 && memory.0.is_multiple_of(size.0))
 }
 
-/// The memory of a cell with `vcpus` of the guest's `all` vCPUs: in proportion, rounded down to the
-/// page. What is left over goes to cell 0.
+/// Returns the memory of a cell with `vcpus` of the guest's `all` vCPUs: in proportion, rounded
+/// down to the page. Cell 0 gets the remainder.
 pub fn share(memory: KiB, vcpus: u32, all: u32, page: Option<KiB>) -> KiB {
     let cut = u128::from(cut(page).0);
     let exact = u128::from(memory.0) * u128::from(vcpus) / u128::from(all.max(1));
     KiB((exact / cut * cut) as u64)
 }
 
-/// What cells' memory is rounded to: the page, at least 1 KiB.
+/// Returns the unit to which the memory of cells is rounded: the page, at least 1 KiB.
 pub fn cut(page: Option<KiB>) -> KiB {
     KiB(page.unwrap_or(SMALL_CUT).0.max(1))
 }

@@ -1,18 +1,18 @@
-//! Placement: which CPU, node and page each part of a guest gets. `docs/placement.md` section 2 has
-//! the rules.
+//! Placement: the choice of a CPU, a node and a page size for each part of a guest. The rules are
+//! section 2 of `docs/placement.md`.
 //!
-//! Exact: if a placement that satisfies the demand exists, one is found, and of all that do the
-//! best by [`Key`]'s order. Deterministic and pure: a [`Demand`] and a [`Supply`] in, a [`Placed`]
-//! out. The way through the files:
+//! The search is exact: it finds a placement if one satisfies the demand, and of all that do the
+//! best by [`Key`]'s order. It is deterministic and pure: a [`Demand`] and a [`Supply`] go in, a
+//! [`Placed`] comes out. The files:
 //!
 //! ```text
-//! cores   what a node has left, core by core            memory   does the memory fit, in which pages
-//! level   threads a guest core, and what a core costs   table    the best x guest cores of one node
-//! one     a guest without cells: one node, or several   sets     which several nodes
-//! division the vCPUs in order over several nodes        cells    guest cells onto nodes of their own
-//! distance how far nodes are apart                      twins    nodes that are alike
-//! shape   extra CPUs, floating vCPUs, the finished place kept    pins that are given
-//! explain why nothing fits
+//! cores       the host's free CPUs, core by core     memory       which nodes and pages hold the memory
+//! threading   threads per guest core, cost per core  node_table   the best x guest cores of one node
+//! one_node    a guest without cells                  node_sets    sets of several nodes for such a guest
+//! division    its vCPUs in order over such a set     guest_cells  guest cells, each on its own node
+//! distance    distances between nodes                twins        interchangeable nodes
+//! finish      extra CPUs, floating vCPUs, the key    given_pins   vCPUs whose pins are given
+//! rank        the order of preference                explain      reasons why nothing fits
 //! ```
 
 pub mod cores;
@@ -42,58 +42,59 @@ use cores::{Effort, Site};
 pub use rank::Key;
 pub use threading::Level;
 
-/// What a guest needs, with every policy word resolved to data.
+/// Needs of one guest, with every key of its profile resolved to data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// How many vCPUs, offline ones included.
+    /// Number of vCPUs, offline ones included.
     pub vcpus: u32,
-    /// Those that get a CPU of their own; the others float.
+    /// vCPUs that get a CPU of their own; the others float.
     pub dedicated: VcpuSet,
-    /// What siblings are for.
+    /// Use of sibling CPUs.
     pub smt: SmtRule,
-    /// Guest cells that exist: each goes to a host node of its own. Empty: the guest is placed as
-    /// one.
+    /// Cells of the guest, each to be placed on a host node of its own. Empty: the guest is placed
+    /// as one.
     pub cells: Vec<CellDemand>,
-    /// Cells the guest shows though it is placed as one: a guest core does not reach over two.
+    /// vCPUs of each cell that the guest sees although it is placed as one. No guest core spans two
+    /// of them.
     pub shown_cells: Vec<VcpuSet>,
-    /// All of the guest's memory.
+    /// Memory of the whole guest.
     pub memory: KiB,
-    /// Over several nodes, one cell a node is made, with memory of its own.
+    /// Over several nodes, one guest cell per node is made, with memory of its own.
     pub make_cells: bool,
-    /// Memory is bound to the guest's nodes, so it has to be there.
+    /// Memory is bound to the guest's nodes, so it must be free there.
     pub bind: bool,
-    /// At most so many nodes; `None`: as few as an empty host allows.
+    /// Largest number of nodes; `None`: as few as an empty host allows.
     pub max_nodes: Option<u32>,
-    /// At most so many last-level caches; 0: any.
+    /// Largest number of last-level caches; 0: no limit.
     pub max_llcs: u32,
-    /// Page sizes that will do, best first; `None` in it stands for small pages.
+    /// Page sizes that are allowed, best first; `None` as an element stands for small pages.
     pub pages: Vec<Option<KiB>>,
-    /// Only these nodes.
+    /// Nodes that are allowed; `None`: all.
     pub nodes: Option<NodeSet>,
-    /// Dedicated vCPUs only on these CPUs (a `vcpu@cpuset` that is kept).
+    /// CPUs to which dedicated vCPUs are limited (a `vcpu@cpuset` that is kept).
     pub within: Option<CpuSet>,
     /// Pins that are given and stay.
     pub kept: BTreeMap<VcpuId, CpuSet>,
-    /// vCPUs that have their place already and neither float nor need a CPU.
+    /// vCPUs that are already placed: they neither float nor need a CPU.
     pub settled: VcpuSet,
-    /// Threads a guest core must have: the shape the guest was given before, or one that is kept.
+    /// Threads each guest core must have, from the recorded shape or from a topology that is kept.
     pub threads: Option<u32>,
-    /// Extra dedicated CPUs on the node of cell 0 without which nothing fits: isolated emulator and
-    /// iothreads.
+    /// Fewest extra dedicated CPUs (isolated emulator and iothreads), on the node of cell 0. With
+    /// fewer, nothing fits.
     pub extra_min: u32,
-    /// As many of them as are wanted.
+    /// Extra dedicated CPUs that are wanted, `extra_min` included.
     pub extra_max: u32,
-    /// Node of each passed-through device that is on one.
+    /// Node of each passed-through device that is attached to one.
     pub devices: Vec<NodeId>,
-    /// All devices have to be local.
+    /// Every passed-through device must be on one of the guest's nodes.
     pub devices_required: bool,
-    /// Siblings are withheld from other guests even without `smt = isolate`.
+    /// Siblings are withheld from other guests even without `smt = "isolate"`.
     pub withhold_siblings: bool,
-    /// Which of equal places.
+    /// Equal placements are decided as `strategy = "spread"` says; false: as `pack` says.
     pub spread: bool,
 }
 
-/// [`Smt`] with a default, so that demands are easy to write.
+/// Use of sibling CPUs: [`Smt`] with a default value, which keeps demands short to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SmtRule {
     /// Whole cores where the shape allows.
@@ -101,7 +102,7 @@ pub enum SmtRule {
     Prefer,
     /// Whole cores or no fit.
     Require,
-    /// One vCPU a core, siblings withheld.
+    /// One vCPU per core, siblings withheld.
     Isolate,
 }
 
@@ -116,12 +117,12 @@ impl From<Smt> for SmtRule {
 }
 
 impl Demand {
-    /// Whether equal places are spread over nodes.
+    /// Sets how equal placements are decided.
     pub fn set_strategy(&mut self, strategy: Strategy) {
         self.spread = strategy == Strategy::Spread;
     }
 
-    /// vCPUs that float.
+    /// Returns the vCPUs that float.
     pub fn floating(&self) -> VcpuSet {
         VcpuSet::first_n(self.vcpus)
             .difference(&self.dedicated)
@@ -129,95 +130,95 @@ impl Demand {
     }
 }
 
-/// A guest cell to be put on a node.
+/// Guest cell to be put on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellDemand {
-    /// Its number.
+    /// Cell number.
     pub id: CellId,
-    /// Its vCPUs.
+    /// vCPUs of the cell.
     pub vcpus: VcpuSet,
-    /// Its memory.
+    /// Memory of the cell.
     pub memory: KiB,
-    /// Only these nodes (a `memnode` that is kept).
+    /// Nodes that are allowed (a `memnode` that is kept); `None`: all.
     pub nodes: Option<NodeSet>,
 }
 
-/// What the host has to give.
+/// CPUs and memory of the host that a guest can be given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Supply {
-    /// All dedicated CPUs, held or not.
+    /// Dedicated CPUs, held or not.
     pub dedicated: CpuSet,
-    /// Dedicated CPUs nobody holds.
+    /// Dedicated CPUs that no guest holds.
     pub free: CpuSet,
-    /// CPUs floating vCPUs may use.
+    /// CPUs that floating vCPUs may use.
     pub shared: CpuSet,
-    /// CPUs that may be withheld from other guests: nobody holds them and they keep no house.
+    /// CPUs that may be withheld from other guests: no guest holds them and they are not
+    /// housekeeping.
     pub isolable: CpuSet,
-    /// CPUs that somebody else holds, with the name; for messages and kept pins.
+    /// Name of the holder of each CPU that another guest holds; for messages and for given pins.
     pub held: BTreeMap<HostCpu, String>,
-    /// CPUs autostart definitions claim.
+    /// CPUs that definitions on autostart claim.
     pub claimed_autostart: CpuSet,
-    /// CPUs other definitions claim.
+    /// CPUs that other definitions claim.
     pub claimed_other: CpuSet,
-    /// Huge pages by node and size.
+    /// Free huge pages, by node and page size.
     pub pages: BTreeMap<(NodeId, KiB), u64>,
-    /// Small-page memory by node; a node that is absent is not checked.
+    /// Free memory in small pages, by node; the memory of an absent node is not checked.
     pub memory: BTreeMap<NodeId, KiB>,
 }
 
-/// A place for every vCPU and page.
+/// Placement of every vCPU and of the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// CPUs of each vCPU: one, or all a floating one may use.
+    /// CPUs of each vCPU: one, or all that a floating vCPU may use.
     pub vcpus: BTreeMap<VcpuId, CpuSet>,
-    /// Cells with their nodes, by cell number; one for a guest placed as one (its node: that of its
-    /// first vCPU).
+    /// Cells with their nodes, by cell number. A guest placed as one has one, with the node of its
+    /// first vCPU.
     pub cells: Vec<CellPlace>,
     /// Host nodes in cell order; several for a guest without cells that spans them. Empty: bound to
-    /// none.
+    /// no node.
     pub nodes: Vec<NodeId>,
-    /// Page size; `None`: small pages.
+    /// Huge page size; `None`: small pages.
     pub page: Option<KiB>,
-    /// Threads of a guest core.
+    /// Threads of a guest core; 0 where pins are taken as they are.
     pub threads: u32,
-    /// Whether each guest core has a host core of its own; false only by `prefer`, as the last
+    /// Each guest core has a host core of its own. False only for `smt = "prefer"`, as the last
     /// resort.
     pub own_cores: bool,
-    /// The extra dedicated CPUs, in the order they were found best.
+    /// Extra dedicated CPUs, best first.
     pub extra: Vec<HostCpu>,
     /// Siblings withheld from every other guest.
     pub withheld: CpuSet,
-    /// The search was cut short: a better place may exist.
+    /// The search was cut short: a better placement may exist.
     pub bounded: bool,
-    /// How good it is.
+    /// Rank among placements.
     pub key: Key,
 }
 
-/// One cell on its node.
+/// Guest cell on its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellPlace {
-    /// Its number.
+    /// Cell number.
     pub id: CellId,
-    /// Its vCPUs.
+    /// vCPUs of the cell.
     pub vcpus: VcpuSet,
-    /// Its memory.
+    /// Memory of the cell.
     pub memory: KiB,
-    /// Its node.
+    /// Node of the cell.
     pub node: NodeId,
 }
 
 /// Places a guest.
 ///
-/// `empty` is the same host with no other guest on it: it decides how many nodes `max_nodes =
-/// "auto"` allows.
+/// `empty` is the host without other guests: it decides how many nodes `max_nodes = "auto"` allows.
 ///
 /// # Errors
-/// Nothing fits: the reasons, for people, most telling first.
+/// Nothing fits: the reasons, for people, the most informative first.
 pub fn place(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Result<Placed, Vec<String>> {
     search(host, demand, now, empty, Effort::BEST).ok_or_else(|| explain::reasons(host, demand, now, empty))
 }
 
-/// As [`place`] without the reasons.
+/// Places a guest as [`place`] does, without working out reasons.
 pub(crate) fn search(
     host: &Host,
     demand: &Demand,
@@ -245,9 +246,9 @@ pub(crate) fn search(
     if !plain.can_be_thrifty() || (found.is_some() && (plain.first || demand.extra_max > 0)) {
         return found;
     }
-    // The CPUs chosen first may be those that floating vCPUs or extra CPUs need: choose again with
-    // that in mind. As that can take other extra CPUs than the rule has it, with them only where
-    // nothing else fits.
+    // CPUs that the first search chose may be the ones floating vCPUs or extra CPUs need: search
+    // again and leave those until last. The second search may choose other extra CPUs than section
+    // 2.4 says, so with extra CPUs it counts only where the first found nothing.
     let thrifty = attempt(&Site::new(host, demand, now, effort).thrifty());
     match (found, thrifty) {
         (Some(found), Some(thrifty)) if found.key <= thrifty.key => Some(found),

@@ -1,5 +1,5 @@
-//! Which nodes a guest without cells is spread over: every set of so many, near ones first, cut
-//! short where it cannot become better than what is known.
+//! Sets of nodes for a guest without cells: every set of a given size, near nodes first, cut short
+//! where a set cannot beat the best placement known.
 
 use std::cell::OnceCell;
 
@@ -10,33 +10,33 @@ use crate::placement::division::{Candidate, Division};
 use crate::placement::node_table::NodeTable;
 use crate::placement::one_node::better;
 
-/// Up to so many nodes, all orders are tried behind cell 0; of more, the one by first CPU.
+/// Largest set for which all orders behind cell 0 are tried; larger sets are ordered by first CPU.
 const MOST_ORDERED: usize = 4;
 
-/// A search over sets of nodes of one size.
+/// Search over the sets of nodes of one size.
 pub struct Sets<'d, 's, 'a> {
     site: &'s Site<'a>,
     division: &'d Division<'s, 'a>,
     count: usize,
     candidates: Vec<Candidate<'s>>,
     tables: Vec<OnceCell<NodeTable>>,
-    /// By candidate: another that has to be in a set if this one is.
+    /// By candidate: another candidate that must be in a set if this one is.
     twins: Vec<Option<usize>>,
     best: Option<Placed>,
-    /// Not every order was tried.
+    /// Some orders were not tried.
     bounded: bool,
 }
 
-/// A set being put together.
+/// Set being put together.
 #[derive(Default)]
 struct Set {
-    /// Candidates.
+    /// Positions in [`Sets::candidates`].
     chosen: Vec<usize>,
     distance: u64,
 }
 
 impl<'d, 's, 'a> Sets<'d, 's, 'a> {
-    /// Sets of so many nodes for this division.
+    /// Prepares the search of sets of `count` nodes.
     pub fn new(division: &'d Division<'s, 'a>, count: usize) -> Self {
         let site = division.site;
         let candidates: Vec<Candidate<'s>> = (0..site.nodes.len())
@@ -61,13 +61,13 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         }
     }
 
-    /// Whether, by numbers alone, there could be something as good as the best known.
+    /// Tells if, by numbers alone, a set could be as good as the best placement known.
     pub fn is_possible(&self, best: Option<&Placed>) -> bool {
         let all: Vec<usize> = (0..self.candidates.len()).collect();
         all.len() >= self.count && self.enough(&[], &all) && self.promising(&Set::default(), &all, best)
     }
 
-    /// The best of `best` and all places on such sets.
+    /// Returns the best of `best` and of all placements on such sets.
     pub fn search(mut self, best: Option<Placed>) -> Option<Placed> {
         if !self.is_possible(best.as_ref()) {
             return best;
@@ -103,7 +103,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             .between(self.candidates[a].index, self.candidates[b].index)
     }
 
-    /// Completes a set from these, each of which is taken or not.
+    /// Completes a set from the open candidates, each of which is taken or not.
     fn visit(&mut self, set: Set, open: &[usize]) {
         if set.chosen.len() == self.count {
             self.lay(set);
@@ -131,7 +131,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         }
     }
 
-    /// Whether those chosen and the roomiest of those open have room for the guest.
+    /// Tells if the chosen candidates and the roomiest of the open ones have room for the guest.
     fn enough(&self, chosen: &[usize], open: &[usize]) -> bool {
         let more = self.count - chosen.len();
         let division = self.division;
@@ -151,7 +151,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             && most(&|candidate| candidate.memory) + leftover >= division.memory()
     }
 
-    /// Whether a set that has these, and more of those open, could be better than what is known.
+    /// Tells if the chosen candidates, with more of the open ones, could beat the best known.
     fn promising(&self, set: &Set, open: &[usize], best: Option<&Placed>) -> bool {
         let more = self.count - set.chosen.len();
         let here: u32 = set
@@ -180,7 +180,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         division::bar(self.division, self.count, far, distance, claimed as u32) <= best.key.bar()
     }
 
-    /// Lays the guest on a set in every order that matters.
+    /// Lays the guest on a set in every order that can make a difference.
     fn lay(&mut self, mut set: Set) {
         let (site, division) = (self.site, self.division);
         let here: u32 = set
@@ -203,7 +203,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
                 };
                 let nodes: Vec<_> = order.iter().map(node).collect();
                 let found = division.lay(&nodes, bar, self.best.as_ref().map(|best| &best.key));
-                // Behind cell 0 an order changes no cost, unless vCPUs differ.
+                // Behind cell 0 the order changes the cost only where vCPUs differ.
                 more =
                     (found.is_some() || floats) && order.len() <= MOST_ORDERED && next_order(&mut order[1..]);
                 self.best = better(self.best.take(), found);
@@ -221,7 +221,8 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
     }
 }
 
-/// The next of all orders of some numbers, the first being the ascending one; false after the last.
+/// Steps to the next order of some numbers, the first being the ascending one; false after the
+/// last.
 fn next_order(order: &mut [usize]) -> bool {
     let Some(at) = (1..order.len()).rev().find(|at| order[at - 1] < order[*at]) else {
         return false;

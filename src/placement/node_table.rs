@@ -1,11 +1,12 @@
 //! The best `x` guest cores of one node, for every `x`: exact, over cores and last-level caches.
 //!
-//! Costs add up, except that each cache touched counts once and that a core's first CPU can cost
-//! more or less than its second. So cores are added one after the other to the table of their cache
-//! ("the best x units of what was seen so far"), and caches one after the other to the table of the
-//! node. Of choices that cost the same, the smallest CPU list is kept: of two sets of as many units
-//! that is the one which has the smallest unit they do not share, an order that stays when the same
-//! units are added to both, so the best of the parts make the best of the whole.
+//! Costs add up, with two exceptions: each cache that is touched counts once, and a core's first
+//! CPU can cost more or less than its second. Therefore cores are added one by one to the table of
+//! their cache ("the best x units of the cores added up to now"), and caches one by one to the
+//! table of the node. Of choices with equal cost the one with the smallest CPU list is kept: of two
+//! sets of as many units, the one with the smallest unit that is not in both. That order does not
+//! change when equal units are added to both sets, so the best of the parts make the best of the
+//! whole.
 
 use std::cell::OnceCell;
 use std::ops::RangeInclusive;
@@ -15,26 +16,26 @@ use crate::placement::rank::Cost;
 use crate::placement::threading::Level;
 use crate::types::ids::HostCpu;
 
-/// Steps a table may take before caches are chosen by room alone. No host known comes near.
+/// Steps a table may take before caches are chosen by room alone. No known host comes near.
 const MOST_STEPS: usize = 20_000_000;
 
 /// Best choices on one node, for one kind of core and one level.
 pub struct NodeTable {
-    /// Each unit's CPUs; units in ascending order of their first.
+    /// CPUs of each unit; the units ascend by their first CPU.
     units: Vec<Vec<HostCpu>>,
-    /// By caches allowed; a single row where any number will do.
+    /// Best choices by number of caches allowed; a single row where there is no limit.
     rows: Vec<Row>,
-    /// By row and number of units, as asked for.
+    /// CPU lists by row and number of units, filled on demand.
     lists: Vec<Vec<OnceCell<Vec<HostCpu>>>>,
     /// Caches were chosen by room alone: a better choice may exist.
     pub bounded: bool,
 }
 
-/// A unit on its core: what it costs after those before it, and its number.
+/// Unit on its core: its cost after the units before it, and its number.
 type Item = (Cost, usize);
 
 impl NodeTable {
-    /// Builds the table for numbers of units in `counts`.
+    /// Builds the table for the numbers of units in `counts`.
     pub fn new(
         site: &Site<'_>,
         node: &NodeView,
@@ -42,6 +43,7 @@ impl NodeTable {
         level: Level,
         counts: RangeInclusive<usize>,
     ) -> Self {
+        // Units are numbered by first CPU: a bitmap of units then compares as a CPU list does.
         let mut units = Vec::new();
         let mut cores: Vec<(usize, Vec<(Cost, HostCpu)>)> = Vec::new();
         for core in node.cores.iter().filter(|core| core.kind == kind) {
@@ -52,6 +54,7 @@ impl NodeTable {
         }
         units.sort_unstable();
         let number = |cpu: HostCpu| units.partition_point(|unit: &Vec<HostCpu>| unit[0] < cpu);
+        // A cache counts once however many of its cores are used, so cores are grouped by cache.
         let mut caches: Vec<(usize, Vec<Vec<Item>>)> = Vec::new();
         for (llc, items) in cores.into_iter().filter(|(_, items)| !items.is_empty()) {
             let items = items.into_iter().map(|(cost, cpu)| (cost, number(cpu))).collect();
@@ -61,6 +64,8 @@ impl NodeTable {
             }
         }
         let mut caches: Vec<Vec<Vec<Item>>> = caches.into_iter().map(|(_, cores)| cores).collect();
+        // On a host of absurd size caches are chosen by room alone, and the result is marked as
+        // bounded.
         let largest = units.len().min(*counts.end());
         let mut limit = site.max_llcs.min(caches.len()).min(largest);
         let bounded = limit > 0 && (limit + 1) * (largest + 1) * units.len() > MOST_STEPS;
@@ -88,7 +93,8 @@ impl NodeTable {
         let mut scratch = self.rows[0].scratch();
         for cache in caches {
             let here = room(cache);
-            // With fewer of this cache, or of those seen so far, it can not become enough.
+            // With fewer units of this cache, or of the caches added up to now, `least` is out of
+            // reach.
             let inner = Row::of_cache(cache, &self.rows[0], least.saturating_sub(all - here));
             rest -= here;
             let low = least.saturating_sub(rest).max(1);
@@ -115,18 +121,18 @@ impl NodeTable {
         }
     }
 
-    /// The smallest CPU it could give.
+    /// Returns the smallest CPU of all units.
     pub fn first(&self) -> Option<HostCpu> {
         self.units.first().map(|unit| unit[0])
     }
 
-    /// What the best `count` units cost; `None` where there are not so many.
+    /// Returns the cost of the best `count` units; `None` where there are fewer units.
     pub fn cost(&self, count: usize) -> Option<Cost> {
         self.rows.last()?.costs.get(count).copied().flatten()
     }
 
-    /// Every cost of `count` units that is worth knowing, with its row: without a limit of caches
-    /// one, with a limit also those of fewer caches.
+    /// Returns every useful cost of `count` units with its row: one without a limit of caches, with
+    /// a limit also those of choices on fewer caches.
     pub fn choices(&self, count: usize) -> impl Iterator<Item = (usize, Cost)> + '_ {
         let cost = move |row: usize| self.rows[row].costs.get(count).copied().flatten();
         (0..self.rows.len()).filter_map(move |row| {
@@ -136,12 +142,12 @@ impl NodeTable {
         })
     }
 
-    /// The CPUs of the best `count` units in vCPU order. Empty where there are not so many.
+    /// Returns the CPUs of the best `count` units in vCPU order; empty where there are fewer units.
     pub fn cpus(&self, count: usize) -> &[HostCpu] {
         self.cpus_of(self.rows.len() - 1, count)
     }
 
-    /// As [`Self::cpus`] for one of [`Self::choices`].
+    /// Returns the CPUs as [`Self::cpus`] does, for one of [`Self::choices`].
     pub fn cpus_of(&self, row: usize, count: usize) -> &[HostCpu] {
         let Some(list) = self.lists[row].get(count) else {
             return &[];
@@ -157,17 +163,17 @@ impl NodeTable {
     }
 }
 
-/// For each number of units the best choice of so many: its cost, and which units as a bitmap.
+/// Best choice for each number of units: its cost, and its units as a bitmap.
 #[derive(Clone)]
 struct Row {
     costs: Vec<Option<Cost>>,
-    /// `width` words each.
+    /// Bitmaps of `width` words each.
     sets: Vec<u64>,
     width: usize,
 }
 
 impl Row {
-    /// Nothing is chosen from yet.
+    /// Makes the row of a table without units.
     fn new(largest: usize, units: usize) -> Self {
         let width = units.div_ceil(64).max(1);
         let mut costs = vec![None; largest + 1];
@@ -179,7 +185,7 @@ impl Row {
         }
     }
 
-    /// The best of one cache's cores. `like` gives the size.
+    /// Works out the best choices among one cache's cores. `like` gives the size.
     fn of_cache(cores: &[Vec<Item>], like: &Self, least: usize) -> Self {
         let all: usize = cores.iter().map(Vec::len).sum();
         let mut row = Self::new(all.min(like.costs.len() - 1), like.width * 64);
@@ -207,7 +213,7 @@ impl Row {
                 }
             }
         }
-        // The cache itself.
+        // The cache itself counts once.
         for cost in row.costs.iter_mut().skip(1).flatten() {
             cost.llcs += 1;
         }
@@ -222,7 +228,7 @@ impl Row {
         &self.sets[count * self.width..(count + 1) * self.width]
     }
 
-    /// Takes a choice of `count` units if it is better than what is known.
+    /// Takes a choice of `count` units if it is better than the known one.
     fn offer(&mut self, count: usize, cost: Cost, set: &[u64]) {
         let better = match self.costs[count] {
             None => true,
@@ -235,7 +241,7 @@ impl Row {
     }
 }
 
-/// Whether of two sets the first has the smallest unit that only one of them has.
+/// Tells if the smallest unit that is in only one of two sets is in the first.
 fn comes_first(a: &[u64], b: &[u64]) -> bool {
     let apart = a.iter().zip(b).find(|(a, b)| a != b);
     apart.is_some_and(|(a, b)| a >> (a ^ b).trailing_zeros() & 1 == 1)

@@ -1,4 +1,4 @@
-//! A guest without cells of its own: on one node, or over several with the vCPUs in order.
+//! Guest without cells of its own: on one node, or over several with the vCPUs in order.
 
 use std::cmp::Reverse;
 
@@ -13,7 +13,8 @@ use crate::placement::threading::Level;
 use crate::types::ids::{KiB, NodeId};
 use crate::types::idset::VcpuSet;
 
-/// The best place on as few nodes as the demand allows; `fewest` are those an empty host needs.
+/// Returns the best placement on as few nodes as the demand allows; `fewest` returns the number of
+/// nodes needed on an empty host.
 pub fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<Placed> {
     if site.demand.dedicated.is_empty() && site.demand.max_nodes.is_none() {
         return finish::floating_anywhere(site);
@@ -21,7 +22,7 @@ pub fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<
     let mut best = on_one_node(site);
     let most = match site.demand.max_nodes {
         Some(most) => most as usize,
-        // It fits a node as things are, so it fits an empty one.
+        // What fits one node now fits one node of an empty host too.
         None if best.is_some() => 1,
         None => fewest()?,
     };
@@ -31,7 +32,8 @@ pub fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<
         if best.as_ref().is_some_and(enough) {
             break;
         }
-        // Half of what is left for each number of nodes: more nodes have more room.
+        // The last number of nodes gets all remaining steps, every other number half of them: more
+        // nodes have more room.
         best = on_nodes(site, count, if count == most { 1 } else { 2 }, best);
     }
     best.map(|mut placed| {
@@ -40,7 +42,7 @@ pub fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<
     })
 }
 
-/// The fewest nodes this guest needs; `None` where it never fits.
+/// Returns the smallest number of nodes this guest needs; `None` where it never fits.
 pub fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
     if on_one_node(site).is_some() {
         return Some(1);
@@ -50,7 +52,7 @@ pub fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
     (2..=most).find(|count| on_nodes(site, *count, rations(*count), None).is_some())
 }
 
-/// The better of two places.
+/// Returns the better of two placements.
 pub fn better(a: Option<Placed>, b: Option<Placed>) -> Option<Placed> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if b.key < a.key { b } else { a }),
@@ -123,13 +125,13 @@ fn on_node(
     })
 }
 
-/// How many units a node has, caches not counted.
+/// Returns the number of units a node has, caches not counted.
 fn room(node: &NodeView, kind: u32, level: Level) -> usize {
     let cores = node.cores.iter().filter(|core| core.kind == kind);
     cores.map(|core| level.units_of(core) as usize).sum()
 }
 
-/// On `count` nodes, with one of so many rations of what steps are left.
+/// Places the guest on `count` nodes, with one of `rations` rations of the remaining steps.
 fn on_nodes(site: &Site<'_>, count: usize, rations: usize, mut best: Option<Placed>) -> Option<Placed> {
     let mut divisions = Vec::new();
     for &kind in &site.kinds {
@@ -151,7 +153,7 @@ fn on_nodes(site: &Site<'_>, count: usize, rations: usize, mut best: Option<Plac
     best
 }
 
-/// For messages: whether such a level has room on some one node.
+/// Returns the room of each node at one level, for messages.
 pub fn roomiest(site: &Site<'_>, level: Level) -> Vec<(NodeId, usize)> {
     site.nodes
         .iter()

@@ -1,45 +1,44 @@
-//! The order in which placements are compared: `docs/placement.md` section 3, one field a
-//! criterion.
+//! Order of preference among placements: `docs/placement.md` section 3, one field a criterion.
 
 use std::cmp::Reverse;
 use std::ops::{Add, AddAssign};
 
 use crate::types::ids::HostCpu;
 
-/// The part of a [`Key`] that is known, or bounded, before CPUs are chosen: autostart, nodes, far
+/// Fields of a [`Key`] that are known, or bounded, before CPUs are chosen: autostart, nodes, far
 /// devices, threads, page, distance.
 pub type Bar = (u32, u32, u32, Reverse<u32>, Reverse<u64>, u64);
 
-/// How good a placement is; smaller is better. Compared field by field in this order.
+/// Rank of a placement; the smaller is better. Fields are compared in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Key {
-    /// CPUs claimed by autostart definitions.
+    /// CPUs claimed by definitions on autostart.
     pub autostart: u32,
     /// Nodes used.
     pub nodes: u32,
-    /// Passed-through devices that are not local.
+    /// Passed-through devices that are off the guest's nodes.
     pub far_devices: u32,
     /// Threads of a guest core, times two; 1 where guest cores share host cores (the last resort).
     pub threads: Reverse<u32>,
     /// Page size in KiB; 0: small pages.
     pub page: Reverse<u64>,
-    /// Sum of the distances between each two of its nodes.
+    /// Sum of the distances between each two of the nodes, both ways.
     pub distance: u64,
     /// Last-level caches used.
     pub llcs: u32,
     /// CPUs claimed by other definitions.
     pub other: u32,
-    /// Threads > 1: free siblings left over. Threads = 1: under pack cores used that were not
-    /// broken, under spread cores that were.
+    /// With more than one thread: free siblings left over. With one: under `pack` the used cores
+    /// that were not broken, under `spread` those that were.
     pub siblings: u32,
-    /// Free dedicated CPUs left on its nodes; under spread their negative.
+    /// Free dedicated CPUs left on the nodes; under `spread` their negative.
     pub left: i64,
     /// CPUs in vCPU order.
     pub cpus: Vec<HostCpu>,
 }
 
 impl Key {
-    /// Its first fields, down to the distance.
+    /// Returns the first fields, down to the distance.
     pub fn bar(&self) -> Bar {
         (
             self.autostart,
@@ -51,17 +50,18 @@ impl Key {
         )
     }
 
-    /// Its fields that are a [`Cost`] and come after the [`Bar`].
+    /// Returns the fields after the [`Bar`] that are also in a [`Cost`].
     pub fn tail(&self) -> (u32, u32, u32) {
         (self.llcs, self.other, self.siblings)
     }
 }
 
-/// The part of a [`Key`] that adds up over cores.
+/// Cost of some CPUs: the part of a [`Key`] that adds up over cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cost {
-    /// What others of the guest's parts may lack then: CPUs for floating vCPUs and extra CPUs in a
-    /// thrifty search, memory of cell 0 in a careful division. Not counted otherwise.
+    /// Amount of a scarce thing that is used up: in a thrifty search CPUs that floating vCPUs or
+    /// extra CPUs need, in a careful division memory that cell 0 needs (negative there: pages that
+    /// other cells take off it). 0 otherwise.
     pub scarce: i64,
     /// See [`Key::autostart`].
     pub autostart: u32,
@@ -71,13 +71,13 @@ pub struct Cost {
     pub other: u32,
     /// See [`Key::siblings`].
     pub siblings: u32,
-    /// What it changes in [`Key::left`] against other choices of as many CPUs: free siblings that
-    /// are withheld.
+    /// Difference in [`Key::left`] against other choices of as many CPUs: free siblings that are
+    /// withheld.
     pub left: i32,
 }
 
 impl Cost {
-    /// Its fields that come after the [`Bar`] in a key.
+    /// Returns the fields that come after the [`Bar`] in a key.
     pub fn tail(&self) -> (u32, u32, u32) {
         (self.llcs, self.other, self.siblings)
     }

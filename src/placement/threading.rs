@@ -1,5 +1,5 @@
-//! Threads a guest core: the ways to lay vCPUs on cores, best first, and what each core costs that
-//! way.
+//! Threads of a guest core: the ways to lay vCPUs on cores, best first, and the cost of each core
+//! under each of them.
 
 use crate::placement::cores::{CoreView, Site};
 use crate::placement::rank::Cost;
@@ -7,29 +7,28 @@ use crate::placement::{Demand, SmtRule};
 use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::VcpuSet;
 
-/// One way to lay vCPUs on cores.
+/// Way to lay vCPUs on cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Guest cores of so many threads, each on a host core of its own.
     Own(u32),
-    /// One vCPU a core, all its siblings withheld.
+    /// One vCPU per core, all siblings withheld.
     Isolate,
     /// Any free CPUs: guest cores of one thread that may share a host core.
     Any,
 }
 
-/// Some CPUs of one core that one guest core may use, and what that costs.
+/// CPUs of one host core that one guest core may use, with their cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// What it costs when the units before it on its core are taken already. `llcs` is always 0
-    /// here.
+    /// Cost when the earlier units of the core are taken already. `llcs` is always 0 here.
     pub cost: Cost,
-    /// Ascending.
+    /// CPUs, ascending.
     pub cpus: Vec<HostCpu>,
 }
 
 impl Level {
-    /// vCPUs a unit carries.
+    /// Returns the number of vCPUs in a unit.
     pub fn threads(self) -> u32 {
         match self {
             Self::Own(threads) => threads,
@@ -37,7 +36,7 @@ impl Level {
         }
     }
 
-    /// For [`crate::placement::Key::threads`]: larger is better.
+    /// Returns the rank for [`crate::placement::Key::threads`]: the larger is better.
     pub fn rank(self) -> u32 {
         match self {
             Self::Own(threads) => threads * 2,
@@ -46,7 +45,7 @@ impl Level {
         }
     }
 
-    /// How many units a core gives.
+    /// Returns the number of units a core gives.
     pub fn units_of(self, core: &CoreView) -> u32 {
         match self {
             Self::Own(threads) => u32::from(core.free.len() >= threads as usize),
@@ -55,8 +54,8 @@ impl Level {
         }
     }
 
-    /// The units of a core in the order in which they are taken. The first `n` of them are the best
-    /// `n`.
+    /// Returns the units of a core in the order in which they are taken: the first `n` of them are
+    /// the best `n`.
     pub fn units(self, core: &CoreView, site: &Site<'_>) -> Vec<Unit> {
         let count = self.units_of(core) as usize;
         let threads = self.threads() as usize;
@@ -103,7 +102,7 @@ impl Level {
             };
             let shared = gone.iter().filter(|cpu| site.supply.shared.contains(**cpu));
             cost.scarce = match isolate && demand.extra_min > 0 {
-                true => core.spare.len() as i64, // its siblings are lost to extra CPUs
+                true => core.spare.len() as i64, // the siblings are lost to extra CPUs
                 false => shared.count() as i64,
             };
         }
@@ -111,8 +110,8 @@ impl Level {
     }
 }
 
-/// The levels a demand allows, best first. `widest` is the largest number of threads a core of the
-/// host has.
+/// Returns the levels a demand allows, best first. `widest` is the largest number of threads of any
+/// core of the host.
 pub fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
     if demand.dedicated.is_empty() {
         return vec![Level::Own(1)];
@@ -139,7 +138,7 @@ pub fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
     }
 }
 
-/// The largest power of two no larger than `widest` that divides every cell's dedicated vCPUs and
+/// Returns the largest power of two up to `widest` that divides every cell's dedicated vCPUs and
 /// keeps each guest core (vCPUs `kt … kt+t-1`, as QEMU numbers them) inside one cell.
 fn largest_threads(demand: &Demand, widest: u32) -> u32 {
     let whole = VcpuSet::first_n(demand.vcpus);

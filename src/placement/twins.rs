@@ -1,14 +1,14 @@
-//! Nodes that are the same in every way: a search needs to look at the first of them only.
+//! Nodes that are equal in every way: a search needs to try only the first of them.
 //!
-//! If two nodes look alike, are as far from all others, and each CPU of the first comes before its
-//! counterpart of the second, then a place that uses the second and not the first is beaten by the
-//! one that has them exchanged.
+//! If two nodes look alike, are equally far from all others, and each CPU of the first comes before
+//! its counterpart on the second, then a placement that uses the second node without the first is
+//! beaten by the one with the two exchanged.
 
 use crate::placement::cores::{NodeView, Site};
 use crate::placement::rank::Cost;
 use crate::types::ids::HostCpu;
 
-/// By position in [`Site::nodes`]: the last node before it that is its twin.
+/// Returns, by position in [`Site::nodes`], the last earlier node that is a twin.
 pub fn find(site: &Site<'_>) -> Vec<Option<usize>> {
     let faces: Vec<Face> = site.nodes.iter().map(|node| Face::new(site, node)).collect();
     let count = faces.len();
@@ -27,13 +27,13 @@ pub fn find(site: &Site<'_>) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// All that placement sees of a node's CPUs.
+/// Everything about a node's CPUs that placement depends on.
 struct Face {
-    /// Ascending.
+    /// CPUs, ascending.
     cpus: Vec<HostCpu>,
-    /// For each: its core, what it may be used for, and what it costs.
+    /// For each CPU: its core, its uses (free, spare, shared, isolable), and its cost.
     looks: Vec<(usize, [bool; 4], Cost)>,
-    /// For each core: its kind, its cache (counted in the node), whether it may be isolated.
+    /// For each core: its kind, its cache (counted in the node), and whether it may be isolated.
     cores: Vec<(u32, usize, bool)>,
     devices: u32,
 }
