@@ -1,5 +1,5 @@
-//! What of virtfit's own is not what it was any more: changed by an administrator or by libvirt, or
-//! for a guest with another number of vCPUs.
+//! Comparison with what virtfit wrote at an earlier time: values changed by an administrator or by
+//! libvirt since, and shapes of a guest that had another number of vCPUs.
 
 use std::collections::BTreeSet;
 
@@ -9,15 +9,17 @@ use crate::types::idset::VcpuSet;
 use crate::types::plan::Scope;
 use crate::types::setting::{Target, Value};
 
-/// What somebody changed since virtfit wrote it. What they took out is asked for again, except on
-/// the way in, where nothing that is in force may change.
+/// Returns the settings that were changed by hand since virtfit wrote them. A setting that was
+/// taken out by hand is asked for again, except in scope `incoming`, where nothing that is in force
+/// may change.
 pub fn changed_by_hand(reverted: &Reverted, scope: Scope) -> BTreeSet<Target> {
     let there = |target: &&Target| scope == Scope::Incoming || !reverted.gone.contains(target);
     let targets = reverted.left.iter().map(|(target, _)| target);
     targets.filter(there).cloned().collect()
 }
 
-/// The shape is one of a guest with so many vCPUs; libvirt takes no topology of another number.
+/// Returns whether the shape is one of a guest with this many vCPUs; libvirt accepts no topology
+/// for another number.
 pub fn is_for(shape: &Shape, domain: &Domain) -> bool {
     let shown = shape.topology.is_none_or(|shown| {
         let parts = [
@@ -40,10 +42,12 @@ pub fn is_for(shape: &Shape, domain: &Domain) -> bool {
     shown && (vcpus.is_empty() || vcpus == domain.all_vcpus())
 }
 
-/// At start libvirt puts the model and features it found in place of a `host-model` (virCPUUpdate
-/// in cpu/cpu.c): so it stands in the XML of a running guest, and of one that comes in. That CPU is
-/// part of the guest's ABI, the order of its features included, and the `host-model` virtfit wrote
-/// is no longer there.
+/// Returns whether libvirt resolved a `host-model` that virtfit wrote.
+///
+/// At a start libvirt puts the model and features it found in place of `host-model` (virCPUUpdate
+/// in cpu/cpu.c), and that CPU is then in the XML of a running guest and of one that comes in. It
+/// is part of the guest's ABI, with the order of its features, and the `host-model` virtfit wrote
+/// is gone.
 pub fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
     let wrote = provenance.is_some_and(|provenance| {
         provenance

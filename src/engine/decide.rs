@@ -1,4 +1,4 @@
-//! One decision, step by step: what is asked, where it fits, what that comes to in XML.
+//! One decision, step by step: the demand, the placement, the settings, the XML.
 
 use std::collections::BTreeSet;
 
@@ -18,28 +18,28 @@ use crate::types::plural;
 use crate::types::setting::Target;
 use crate::xml::Document;
 
-/// One decision being made.
+/// Decision while it is made.
 pub(crate) struct DecisionMaker<'a> {
     pub inputs: &'a Inputs<'a>,
-    /// The XML as it came.
+    /// XML as it was given.
     pub document: &'a Document<'a>,
     pub current: &'a Domain,
-    /// The XML before virtfit: what an administrator wrote.
+    /// XML as it was before virtfit changed it: an administrator's.
     pub base: &'a Document<'a>,
-    /// What that says.
+    /// Domain that `base` describes.
     pub came: &'a Domain,
-    /// The same without what is another host's.
+    /// Domain of `came` without what belongs to another host.
     pub domain: &'a Domain,
     pub provenance: Option<Provenance>,
-    /// What virtfit wrote and somebody changed since: it is theirs.
+    /// Settings that virtfit wrote and that were changed by hand since: an administrator's.
     pub changed: BTreeSet<Target>,
-    /// Its shape was one of another number of vCPUs: all is decided afresh.
+    /// The recorded shape was for another number of vCPUs, so everything is decided afresh.
     pub reshaped: bool,
     pub profile: Profile,
 }
 
 impl DecisionMaker<'_> {
-    /// Works it out.
+    /// Makes the decision.
     ///
     /// # Errors
     /// The policy contradicts itself for this guest.
@@ -52,6 +52,7 @@ impl DecisionMaker<'_> {
             scope,
             ..
         } = *self.inputs;
+        // What the host can give: its CPU sets, less what other guests hold.
         let sets = cpu_sets::resolve(&policy.host, host);
         let taken = ledger::taken::taken(
             ledger,
@@ -61,6 +62,7 @@ impl DecisionMaker<'_> {
             &sets.dedicated,
             &policy.host,
         );
+        // What the guest asks for, as far as this guest, scope and host allow.
         let given = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         let given = given.into_iter().any(|owned| owned.target == Target::CpuMode);
         let wishes = EffectiveProfile::new(&self.profile, self.domain, host, scope, given);
@@ -80,8 +82,11 @@ impl DecisionMaker<'_> {
             bound: self.inputs.bound,
         });
         plan.notes.on_no_fit = Some(wishes.on_no_fit);
+        // Floating vCPUs stay within a `vcpu@cpuset` that is kept; checks of kept pins above needed
+        // the whole set.
         plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         let supplies = supplies.floating_within(demanded.demand.within.as_ref());
+        // A demand that is broken from the start needs no search.
         plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
             true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
@@ -92,6 +97,8 @@ impl DecisionMaker<'_> {
             self.keep_pins(&mut placed, &demanded);
             placed
         });
+        // What the host does not allow is a refusal under `refuse`; otherwise that part is left
+        // out.
         let not_allowed = wishes.not_allowed(host, self.domain)?;
         let (placed, fits) = match placed {
             Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
@@ -126,6 +133,7 @@ impl DecisionMaker<'_> {
                 }
             }
         };
+        // A placement that is not the best, or not what one would expect, says so.
         if placed.bounded {
             plan.reasons
                 .push("the search was cut short: a better place may exist".into());
@@ -134,6 +142,8 @@ impl DecisionMaker<'_> {
             plan.reasons
                 .push("some of its vCPUs share a core: too few cores are free for one each".into());
         }
+        // Emulator threads and iothreads go beside vCPUs that are placed, and settings follow from
+        // both.
         let support = support::place(&support::Context {
             wishes: &wishes,
             domain: self.domain,
@@ -159,6 +169,8 @@ impl DecisionMaker<'_> {
             changed: &self.changed,
             shaped: self.shape().is_some(),
         });
+        // Pins of another host that no setting replaces are removed; those of an administrator that
+        // this host cannot honour are named.
         let removals = incoming::removals(self.came, self.domain, &list.settings);
         list.settings.extend(removals);
         let stale = obsolete::reasons(self.domain, host, &list.settings);
@@ -174,6 +186,7 @@ impl DecisionMaker<'_> {
         }
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
+        // The plan shows the placement, and the provenance records it.
         let mut placement = shown::show(&placed, &support, list.shown, fits, self.domain);
         placement.dedicated = shown::dedicated(&placed, &demanded, fits);
         plan.placement = Some(placement);
@@ -199,7 +212,7 @@ impl DecisionMaker<'_> {
     ) -> Result<Decision, EngineError> {
         let settled = match &self.provenance {
             Some(provenance) => {
-                // Another policy that asks for the same is no difference.
+                // Another policy that asks for equal settings is no difference.
                 let head = Head {
                     policy_digest: provenance.head.policy_digest.clone(),
                     ..head.clone()
@@ -209,7 +222,7 @@ impl DecisionMaker<'_> {
             None => settings.is_empty(),
         };
         if settled {
-            // A reason that is there already says why; this one would only contradict it.
+            // A reason that is there already is enough; this one would only contradict it.
             if plan.reasons.is_empty() {
                 let why = match self.provenance.is_some() {
                     true => "it is tuned already",
@@ -235,7 +248,7 @@ impl DecisionMaker<'_> {
     }
 }
 
-/// Says which vCPUs have no CPU of their own, though the profile asks for one, because an
+/// Names the vCPUs that have no CPU of their own, though the profile asks for one, because an
 /// administrator pinned them elsewhere.
 fn without_own(demanded: &Demanded, wishes: &EffectiveProfile, dedicated: &CpuSet) -> Option<String> {
     let (mut vcpus, mut cpus) = (VcpuSet::new(), CpuSet::new());

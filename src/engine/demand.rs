@@ -1,4 +1,4 @@
-//! From a profile and a domain to what placement has to find.
+//! Demand of a guest for placement, made from its profile and its domain.
 
 use std::collections::BTreeMap;
 
@@ -17,45 +17,45 @@ use crate::types::ids::{CellId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::Scope;
 
-/// What a demand is made from.
+/// Input from which a demand is made.
 pub struct Context<'a> {
-    /// What is asked for.
+    /// Profile as far as it applies.
     pub wishes: &'a EffectiveProfile,
-    /// What an administrator wrote.
+    /// Domain as an administrator wrote it.
     pub domain: &'a Domain,
-    /// The XML as it came.
+    /// Domain as it was given, with virtfit's settings.
     pub current: &'a Domain,
-    /// The host.
+    /// Host the guest runs on.
     pub host: &'a Host,
-    /// Devices.
+    /// Devices and images of the guest.
     pub facts: &'a GuestFacts,
-    /// `[host]`.
+    /// Section `[host]` of the policy.
     pub policy: &'a HostPolicy,
-    /// The shape virtfit gave the guest before.
+    /// Shape virtfit gave the guest before.
     pub shape: Option<&'a Shape>,
-    /// What there is, for checks of kept values.
+    /// CPUs and memory there are, to check kept values against.
     pub supplies: &'a Supplies,
-    /// The door.
+    /// Scope: what the plan may change.
     pub scope: Scope,
-    /// Strict memory of the XML as it came stays on its nodes.
+    /// Strict memory in the XML as it was given stays on its nodes.
     pub bound: bool,
 }
 
-/// A demand, and what of the domain it rests on.
+/// Demand, with the parts of the domain it is based on.
 pub struct Demanded {
-    /// For placement.
+    /// Input of the placement search.
     pub demand: Demand,
     /// vCPU pins an administrator wrote that stay.
     pub kept_pins: BTreeMap<VcpuId, CpuSet>,
-    /// Memory is bound by an administrator's numatune, which stays.
+    /// Memory is bound by an administrator's `<numatune>`, which stays.
     pub numatune_kept: bool,
-    /// Huge pages are an administrator's, who keeps them.
+    /// Huge pages are as an administrator wrote them, and stay.
     pub hugepages_kept: bool,
-    /// What makes the demand impossible from the start.
+    /// Reasons why no placement can satisfy the demand.
     pub broken: Vec<String>,
 }
 
-/// Works the demand out.
+/// Works out the demand.
 pub fn demand(context: &Context<'_>) -> Demanded {
     let Context {
         wishes,
@@ -69,6 +69,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     let kept_pins = kept_pins(context);
     let mut broken = Vec::new();
 
+    // What an administrator wrote and keeps limits the search: numatune, page size, pins.
     let numatune_kept = wishes.keep && (domain.numatune.is_some() || !domain.memnodes.is_empty());
     let hugepages_kept = match context.scope {
         Scope::Boot => wishes.keep && domain.hugepages.is_some(),
@@ -76,6 +77,8 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     };
     let pages = pages(context, hugepages_kept, &mut broken);
 
+    // A guest without cells of its own may have cells virtfit made before: they are part of its
+    // shape.
     let made = shape.map(|shape| shape.cells.clone()).unwrap_or_default();
     let matched = profile.numa == Numa::Match && profile.cpus != Cpus::Shared && profile.cpus != Cpus::Keep;
     let cells = match matched {
@@ -92,6 +95,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
             .collect(),
         false => Vec::new(),
     };
+    // A kept binding of the whole guest is a limit of nodes; `own_cells` reads those of cells.
     let kept_nodes = domain
         .numatune
         .as_ref()
@@ -162,7 +166,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
 }
 
 impl Demanded {
-    /// The guest on the shared set: what `run-shared` gives.
+    /// Places the guest on the shared set, as `run-shared` does.
     pub fn floating(&self, host: &Host, supplies: &Supplies) -> Option<Placed> {
         let demand = Demand {
             vcpus: self.demand.vcpus,
@@ -174,7 +178,7 @@ impl Demanded {
     }
 }
 
-/// Strict memory cannot move once the guest starts: its vCPUs go to the same nodes, cell by cell.
+/// Limits each cell to the nodes of its strict memory, which cannot move once the guest starts.
 fn stay_with_memory(demand: &mut Demand, current: &Domain) {
     let strict = |memory: &NumaMemory| match memory.mode.as_str() {
         "strict" => memory.nodeset.clone(),
@@ -197,7 +201,7 @@ fn stay_with_memory(demand: &mut Demand, current: &Domain) {
         return;
     }
     for cell in &mut demand.cells {
-        // As libvirt does it: a cell without a memnode of its own follows the memory of all.
+        // As in libvirt, a cell without a memnode of its own follows the memory of the whole guest.
         let bound = match current.memnodes.get(&cell.id) {
             Some(memory) => strict(memory),
             None => overall.clone(),
@@ -206,8 +210,8 @@ fn stay_with_memory(demand: &mut Demand, current: &Domain) {
     }
 }
 
-/// Pins an administrator wrote. What came from another host without provenance counts only if it is
-/// valid here.
+/// Returns the pins an administrator wrote. On the way in they count only if none of them collides
+/// with another guest.
 fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
     let Context {
         wishes,
@@ -245,7 +249,7 @@ fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
         .collect()
 }
 
-/// Threads a guest core must have, where that is decided: by the shape given before, or by a
+/// Returns the threads a guest core must have, where that is decided by the recorded shape or by a
 /// topology that stays.
 fn threads(context: &Context<'_>) -> Option<u32> {
     let Context {
@@ -257,7 +261,7 @@ fn threads(context: &Context<'_>) -> Option<u32> {
     if wishes.dedicated.is_empty() {
         return None;
     }
-    // A guest that is shown all its vCPUs as cores has the same shape whatever its pins share.
+    // A guest that is shown all its vCPUs as cores keeps its shape whatever its pins share.
     let mirrors = |shape: &&Shape| shape.topology.is_some_and(|shown| shown.threads == shape.threads);
     if let Some(shape) = shape.filter(|shape| shape.threads > 0 && shape.topology.is_some()) {
         let bound = wishes.profile.topology != TopologyRule::Cores;
@@ -271,7 +275,7 @@ fn threads(context: &Context<'_>) -> Option<u32> {
     (topology.threads > 1 && domain.vcpus.is_multiple_of(topology.threads)).then_some(topology.threads)
 }
 
-/// Page sizes that will do, best first.
+/// Returns the page sizes that are allowed, best first.
 fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Option<KiB>> {
     let Context {
         wishes,
@@ -290,6 +294,7 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
             host,
         );
     }
+    // Only mounted sizes that every memory device is a whole number of can be used.
     let mut mounted: Vec<KiB> = host.hugetlbfs.clone();
     mounted.sort_unstable_by(|a, b| b.cmp(a));
     mounted.dedup();
@@ -299,10 +304,12 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
     };
     mounted.retain(suits);
     let large = || mounted.iter().copied().map(Some).collect::<Vec<_>>();
+    // A guest on the way in gets the pages this host has, large or small.
     let rule = match scope {
         Scope::Boot => wishes.profile.hugepages,
         Scope::Incoming => Hugepages::Any,
     };
+    // Some memory backings rule huge pages out.
     let excluded = match (
         domain.memory_allocation.as_deref(),
         domain.memory_source.as_deref(),
@@ -326,9 +333,11 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
     }
 }
 
-/// What comes in with huge pages of a size this host has no mount for would fail to start. Its page
-/// size may change, but never with guest cells: that would change the migration stream (RAM block
-/// names depend on it).
+/// Returns whether the page size of an incoming guest may change.
+///
+/// A guest that comes in with huge pages of a size this host has no mount for would fail to start.
+/// The size may change then, but never with guest cells: that would change the migration stream
+/// (RAM block names depend on it).
 fn page_size_changes(context: &Context<'_>) -> bool {
     let listed = context
         .current
@@ -343,7 +352,7 @@ fn page_size_changes(context: &Context<'_>) -> bool {
     }
 }
 
-/// The page size a kept `<hugepages>` stands for, where it is one.
+/// Returns the page size a kept `<hugepages>` stands for, where it is a single one.
 fn kept_pages(domain: &Domain, host: &Host) -> Vec<Option<KiB>> {
     let listed = domain
         .hugepages
@@ -359,12 +368,13 @@ fn kept_pages(domain: &Domain, host: &Host) -> Vec<Option<KiB>> {
             .min()
             .map(|size| vec![Some(*size)])
             .unwrap_or_else(|| vec![None]),
-        // Several sizes: libvirt checks them; they are not counted here.
+        // libvirt checks several sizes; they are not counted here.
         _ => vec![None],
     }
 }
 
-/// Extra dedicated CPUs: without which nothing fits, and wanted.
+/// Returns the number of extra dedicated CPUs: the fewest that are needed, and those that are
+/// wanted.
 fn extra(wishes: &EffectiveProfile, domain: &Domain) -> (u32, u32) {
     let profile = &wishes.profile;
     let emulator_stays = wishes.keep && domain.emulatorpin.is_some();

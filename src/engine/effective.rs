@@ -1,4 +1,4 @@
-//! A profile as far as this guest, door and host can follow it.
+//! Effective profile: what this guest, scope and host can follow of a profile.
 
 use crate::domain::Domain;
 use crate::engine::EngineError;
@@ -8,31 +8,33 @@ use crate::policy::profile::{CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, N
 use crate::types::idset::VcpuSet;
 use crate::types::plan::Scope;
 
-/// What is asked for, with what does not apply taken out.
+/// Profile with everything taken out that does not apply.
 pub struct EffectiveProfile {
-    /// The profile, changed where the guest or the door demands it.
+    /// Profile, changed where the guest or the scope demands it.
     pub profile: Profile,
     /// vCPUs that get a CPU of their own.
     pub dedicated: VcpuSet,
-    /// vCPUs that shall run in real time.
+    /// vCPUs that get real-time scheduling.
     pub realtime: VcpuSet,
-    /// What the guest can see may be changed.
+    /// Settings the guest can see may be changed.
     pub visible: bool,
-    /// Emulated by TCG: nothing that only KVM knows.
+    /// The guest is emulated by TCG: nothing that only KVM knows is written.
     pub tcg: bool,
-    /// Another architecture than the host's: pins, numatune, iothreads and disks only.
+    /// The guest's architecture is not the host's: only pins, numatune, iothreads and disk settings
+    /// are written.
     pub foreign: bool,
     /// The guest is an x86 one.
     pub x86: bool,
-    /// A start with the CPU mode asked for failed: what virtfit wrote of the guest's CPU goes.
+    /// A start with the CPU mode asked for failed: what virtfit wrote of the guest's CPU is taken
+    /// out.
     pub cpu_fails: bool,
-    /// What an administrator wrote stays.
+    /// Settings an administrator wrote stay (`on_existing = "keep"`).
     pub keep: bool,
-    /// What happens when nothing fits.
+    /// Course to take when nothing fits.
     pub on_no_fit: OnNoFit,
-    /// What the profile asks for and this guest cannot have: (what, why).
+    /// Parts of the profile that this guest cannot have: (what, why).
     pub left_out: Vec<(String, String)>,
-    /// The policy contradicts itself for this guest.
+    /// Text on how the policy contradicts itself for this guest.
     broken: Option<String>,
 }
 
@@ -46,6 +48,7 @@ impl EffectiveProfile {
         let foreign = is_foreign(&domain.arch, &host.arch);
         let tcg = domain.is_tcg();
         let incoming = scope == Scope::Incoming;
+        // An emulated guest has neither the host's CPU nor, if it is foreign, its huge pages.
         if foreign {
             left_out.push((
                 "what the guest sees, huge pages, real time".into(),
@@ -60,6 +63,8 @@ impl EffectiveProfile {
                 "type='qemu' is emulated, not run by KVM".into(),
             ));
         }
+        // What the guest sees stays for several reasons, and a topology that stays decides the
+        // shape.
         if domain.launch_security && !profile.keep_guest_visible {
             left_out.push((
                 "what the guest sees".into(),
@@ -77,6 +82,7 @@ impl EffectiveProfile {
             ));
             profile.cpus = Cpus::Keep;
         }
+        // A CPU mode with which QEMU failed before would only fail again.
         let tried = visible && !tcg && profile.cpu_mode != CpuMode::Keep;
         let cpu_fails = match tried {
             true => host.failed.cpu_mode(domain, profile.cpu_mode, given),
@@ -86,6 +92,7 @@ impl EffectiveProfile {
             left_out.push(("CPU mode".into(), why.clone()));
             profile.cpu_mode = CpuMode::Keep;
         }
+        // Lists of vCPUs depend on the guest's number of vCPUs, so they can be wrong for one guest.
         let mut list = |list: &crate::policy::profile::VcpuList, key: &str| {
             list.resolve(domain.vcpus).unwrap_or_else(|error| {
                 broken = Some(format!("profile {}: {key}: {error}", profile.name));
@@ -98,6 +105,8 @@ impl EffectiveProfile {
             Cpus::Shared | Cpus::Keep => VcpuSet::new(),
         };
         let realtime = list(&profile.realtime.vcpus, "realtime.vcpus");
+        // Emulator threads may not run on real-time vCPUs' CPUs: with nothing else left, the policy
+        // is in error.
         let guest_threads =
             profile.emulator == Emulator::Guest || profile.iothread_cpus == IothreadCpus::Guest;
         if broken.is_none() && guest_threads && !all.is_empty() && all.is_subset(&realtime) {
@@ -123,12 +132,12 @@ impl EffectiveProfile {
         }
     }
 
-    /// Guest cells are made where the guest spans nodes.
+    /// Returns whether guest cells are made where the guest spans nodes.
     pub fn makes_cells(&self) -> bool {
         self.visible && self.profile.numa == Numa::Match
     }
 
-    /// What is asked for that this host does not allow: (what, why).
+    /// Lists what is asked for and not allowed on this host: (what, why).
     ///
     /// # Errors
     /// The policy contradicts itself for this guest.
@@ -156,8 +165,8 @@ impl EffectiveProfile {
     }
 }
 
-/// Whether the guest's instructions are not the host's. 32-bit guests of the same family are run,
-/// not emulated.
+/// Returns whether the guest's instructions are not the host's. 32-bit guests of the host's family
+/// run without emulation.
 fn is_foreign(guest: &str, host: &str) -> bool {
     let family = |arch: &str| match arch {
         "i386" | "i486" | "i586" | "i686" | "x86_64" => "x86".to_string(),

@@ -1,5 +1,5 @@
-//! What comes in by migration or restore carries another host's pins: those that are not valid here
-//! would make the start fail, so they do not count as an administrator's.
+//! Pins of another host in a guest that comes in by migration or restore. Those that are not valid
+//! here would make the start fail, so they do not count as an administrator's.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::policy::cpu_sets;
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::setting::{Setting, Target, Value};
 
-/// The domain without pins and bindings this host does not have.
+/// Returns the domain without pins and bindings that this host cannot honour.
 pub fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
     let usable = cpu_sets::usable(host);
     let here = |cpus: &CpuSet| cpus.is_subset(&usable);
@@ -36,7 +36,7 @@ pub fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
     domain
 }
 
-/// What of `came` is gone from `valid` and nothing in `settings` takes the place of: it is removed.
+/// Returns a removal for each value of `came` that is not in `valid` and that no setting replaces.
 pub fn removals(came: &Domain, valid: &Domain, settings: &[Setting]) -> Vec<Setting> {
     let mut gone: Vec<Target> = Vec::new();
     gone.extend(

@@ -1,4 +1,4 @@
-//! Settings of virtfit's in a guest that has no profile.
+//! Leftover settings of virtfit in a guest that has no profile.
 
 use crate::engine::{Decision, EngineError, incoming};
 use crate::host::Host;
@@ -8,14 +8,14 @@ use crate::types::plan::{Plan, Verdict};
 use crate::types::setting::Target;
 use crate::xml::Document;
 
-/// Says that a guest carries such settings, and the way out.
+/// Returns the reason that names the leftover and the command that takes it out.
 pub fn reason(guest: &str) -> String {
     format!("carries virtfit's settings though no rule matches: virtfit revert {guest}")
 }
 
-/// Takes pins, scheduling and memory binding out of XML that comes in, where they name CPUs or
-/// nodes that this host does not have: the guest would not start. Valid ones stay, for `prepare` to
-/// move the guest off them; so does all the guest sees.
+/// Takes pins, scheduling and memory binding out of incoming XML that names CPUs or nodes this host
+/// does not have: the guest would not start. Where all are valid they stay, and `prepare` moves the
+/// guest off them; everything the guest sees stays too.
 pub(super) fn without_foreign(
     text: &GuestText<'_>,
     host: &Host,
@@ -43,7 +43,7 @@ pub(super) fn without_foreign(
     })
 }
 
-/// Returns whether a setting says where a guest is on the host.
+/// Returns whether a setting is about the guest's place on the host.
 fn is_place(target: &Target) -> bool {
     matches!(
         target,

@@ -1,24 +1,24 @@
-//! The engine: a domain's XML and plain data in, a decision out. No clock, environment, file or
-//! libvirt.
+//! Engine: a domain's XML and plain data go in, a decision comes out. It uses no clock, no
+//! environment, no file and no libvirt.
 //!
-//! The way of a decision, file by file:
+//! A decision passes through the files in this order:
 //!
 //! ```text
 //! mod       XML → what an administrator wrote and what virtfit wrote → profile → placement → settings → XML
-//! before    what of virtfit's own is not what it was any more
+//! before    what was changed since virtfit wrote it
 //! incoming  pins of another host do not count
-//! leftover  settings of virtfit's in a guest that no rule matches
-//! wishes    the profile as far as this guest, door and host can follow it
-//! job       from here on, step by step
-//! demand    profile and domain → what placement has to find
-//! supply    host and ledger → what there is to give
-//! place     where it goes: what stays, what is searched
+//! leftover  settings of virtfit in a guest that no rule matches
+//! effective the profile as far as this guest, scope and host can follow it
+//! decide    from here on, step by step
+//! demand    profile and domain → the demand for placement
+//! supply    host and ledger → the CPUs and memory there are
+//! place     the placement: what stays, what is searched
 //! support   emulator threads and iothreads
-//! mirror    the topology that shows the CPUs chosen
-//! same      places that look as it says, for a guest that has its shape
+//! topology  the topology that mirrors the chosen CPUs
+//! same      placements that mirror a topology the guest has already
 //! settings/ every value to write, each with its reason
-//! stale     what stays and libvirt will not start with
-//! shown     the place, as plans and reservations have it
+//! obsolete  values that stay and with which libvirt will not start the guest
+//! shown     the placement as plans and reservations show it
 //! ```
 
 pub mod before;
@@ -54,60 +54,60 @@ use crate::xml::{Document, XmlError};
 
 use decide::DecisionMaker;
 
-/// Everything a decision is made from, beside the XML.
+/// Input of a decision beside the XML.
 pub struct Inputs<'a> {
-    /// The host as it is now.
+    /// Host as it is now.
     pub host: &'a Host,
-    /// The merged policy.
+    /// Merged policy.
     pub policy: &'a Policy,
-    /// The ledger; the guest itself may be in it.
+    /// Ledger; the guest itself may be in it.
     pub ledger: &'a Ledger,
-    /// The guest's devices and images.
+    /// Devices and images of the guest.
     pub facts: &'a GuestFacts,
-    /// The door.
+    /// Scope: what the plan may change.
     pub scope: Scope,
-    /// `--profile`: beats rules and requests.
+    /// Profile named with `--profile`: it beats rules and requests.
     pub profile: Option<&'a str>,
-    /// What of its earlier place stays.
+    /// Part of the guest's earlier placement that stays.
     pub keep: Keep,
-    /// The pins it had before somebody redefined it without them; they count where it carries none
-    /// of ours.
+    /// Pins the guest had before it was redefined without them. They count where it carries no
+    /// settings of virtfit.
     pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
-    /// It is starting from this very XML: strict memory in it is on its nodes already, and its CPUs
-    /// have to be there too.
+    /// The guest is starting from this very XML: strict memory in it is on its nodes already, and
+    /// the CPUs must be there too.
     pub bound: bool,
 }
 
-/// What of a guest's earlier place stays.
+/// Part of a guest's earlier placement that stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Keep {
-    /// Its CPUs while they are valid, and its shape.
+    /// CPUs, while they are valid, and the shape.
     #[default]
     Place,
-    /// Its shape (`apply --improve`).
+    /// Shape only (`apply --improve`).
     Shape,
     /// Nothing (`apply --reshape`).
     Nothing,
 }
 
-/// What came of it.
+/// Answer of the engine for one XML.
 #[derive(Debug)]
 pub enum Decision {
     /// The XML stays as it is, byte for byte.
     Unchanged(Plan),
-    /// The XML to use instead.
+    /// Another XML takes its place.
     Tuned {
-        /// The whole new text.
+        /// Complete new text.
         xml: String,
-        /// Why it looks like that.
+        /// Plan that the text carries out.
         plan: Plan,
     },
-    /// Policy or host say no; [`Plan::reasons`] tell why.
+    /// Policy or host say no; [`Plan::reasons`] has the reasons.
     Refused(Plan),
 }
 
 impl Decision {
-    /// The whole new text, where there is one.
+    /// Returns the complete new text, where there is one.
     pub fn xml(&self) -> Option<&str> {
         match self {
             Self::Tuned { xml, .. } => Some(xml),
@@ -115,7 +115,7 @@ impl Decision {
         }
     }
 
-    /// The whole new text, where there is one.
+    /// Returns the complete new text, where there is one.
     pub fn into_xml(self) -> Option<String> {
         match self {
             Self::Tuned { xml, .. } => Some(xml),
@@ -123,7 +123,7 @@ impl Decision {
         }
     }
 
-    /// The plan of any decision.
+    /// Returns the plan, which every decision has.
     pub fn plan(&self) -> &Plan {
         match self {
             Self::Unchanged(plan) | Self::Refused(plan) | Self::Tuned { plan, .. } => plan,
@@ -131,7 +131,7 @@ impl Decision {
     }
 }
 
-/// Why there is no decision: the input is broken.
+/// Failure to decide: the input is broken, or virtfit is.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The XML cannot be read.
@@ -140,7 +140,7 @@ pub enum EngineError {
     /// The policy cannot be followed on this host or for this guest.
     #[error("{0}")]
     Policy(String),
-    /// Deciding panicked.
+    /// The code that decides panicked.
     #[error("failed: {0}")]
     Bug(#[from] Bug),
 }
@@ -156,27 +156,28 @@ impl EngineError {
     }
 }
 
-/// Decides what becomes of a domain.
+/// Decides for one XML.
 ///
 /// # Errors
-/// The XML is broken, or the policy asks for what contradicts itself for this guest.
+/// The XML is broken, or the policy contradicts itself for this guest.
 pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     decide_read(&GuestText::read(xml.into())?, inputs)
 }
 
-/// As [`decide`], for XML that was read before.
+/// Decides as [`decide`] does, for XML that was read before.
 ///
 /// # Errors
-/// As there.
+/// As of [`decide`].
 pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let (document, current) = (&text.document, &text.guest.domain);
     panics::fault_point("decide", &current.name);
-    // What is virtfit's own cannot be told from an administrator's: the guest stays as it is, and
-    // its pins count as theirs.
+    // Without a readable provenance virtfit's settings cannot be distinguished from an
+    // administrator's: the guest stays as it is, and its pins count as an administrator's.
     let mut provenance = match &text.provenance {
         Ok(provenance) => provenance.clone(),
         Err(error) => return left_alone(error, current, inputs),
     };
+    // Every decision starts with a revert: it works on what an administrator wrote.
     let resolved = before::has_resolved_cpu(provenance.as_ref(), current, inputs.scope);
     let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));
     if let Some(provenance) = &mut provenance {
@@ -184,6 +185,8 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     }
     let reverted = rewrite::revert_but(document, stays)?;
     let changed = before::changed_by_hand(&reverted, inputs.scope);
+    // A shape is dropped where the number of vCPUs changed, and the parts of it an administrator
+    // changed are theirs.
     let mut reshaped = false;
     if let Some(provenance) = &mut provenance {
         let shape = &mut provenance.head.shape;
@@ -203,6 +206,8 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
         Scope::Incoming => incoming::without_foreign(came.clone(), inputs.host),
     };
 
+    // A guest without a profile stays as it is, but for leftover pins that would keep an incoming
+    // guest from starting.
     let mut plan = blank(current, inputs.scope);
     let selection = selection(&domain, inputs)?;
     plan.notes.chosen_by = selection.chosen_by.clone();
@@ -224,7 +229,8 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     if profile.off {
         plan.reasons
             .push(format!("profile {} leaves it alone", profile.name));
-        // `virtfit revert` leaves that request behind, also for whoever installs virtfit again.
+        // `virtfit revert` leaves that request behind, also for an administrator who installs
+        // virtfit again.
         if inputs.profile.is_none() && domain.request.is_some() {
             let guest = &plan.guest;
             plan.reasons.push(format!(
@@ -263,7 +269,7 @@ fn selection(domain: &Domain, inputs: &Inputs<'_>) -> Result<select::Selection, 
     }
 }
 
-/// Decides for a guest whose provenance cannot be read: nothing, with the reason.
+/// Decides to change nothing in a guest whose provenance cannot be read, with the reason.
 fn left_alone(error: &XmlError, current: &Domain, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let selection = selection(current, inputs)?;
     let mut plan = blank(current, inputs.scope);

@@ -1,5 +1,5 @@
-//! What stays of an administrator's and this host has not: libvirt finds it only when the guest
-//! starts, and refuses.
+//! An administrator's values that stay though this host cannot honour them: libvirt finds that out
+//! only when the guest starts, and refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,12 @@ use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plural;
 use crate::types::setting::{Setting, Target, Value};
 
-/// A reason for each pin and binding that names CPUs or nodes guests cannot have here and that
-/// nothing in `settings` takes the place of.
+/// Returns a reason for each pin and binding that names CPUs or nodes guests cannot have here and
+/// that no setting replaces.
 pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String> {
     let written: BTreeSet<&Target> = settings.iter().map(|setting| &setting.target).collect();
     let stays = |target: &Target| !written.contains(target);
+    // All pins are listed with a name first; those that a setting replaces are dropped below.
     let mut pins: Vec<(Target, String, &CpuSet)> = Vec::new();
     for (vcpu, cpus) in &domain.vcpupins {
         pins.push((
@@ -40,11 +41,12 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
             cpus,
         ));
     }
+    // An offline CPU fails the start; so does a mask that guests' cpuset excludes as a whole.
     let pins = pins.iter().filter(|(target, ..)| stays(target));
     let mut reasons: Vec<String> = pins
         .filter_map(|(_, what, cpus)| {
             let offline = cpus.difference(&host.online);
-            // Of a mask that is partly outside the kernel uses the rest.
+            // Of a mask that is partly outside, the kernel uses the rest.
             let allowed = host.guest_cpus.as_ref();
             let outside = match allowed.filter(|allowed| cpus.is_disjoint(allowed)) {
                 Some(_) => (*cpus).clone(),
@@ -64,6 +66,7 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
             }
         })
         .collect();
+    // A binding to a node that is not there fails the start too.
     let mut bindings = Vec::new();
     if let Some(memory) = &domain.numatune {
         bindings.push((Target::NumaMemory, "its numatune".to_string(), memory));
@@ -89,7 +92,8 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
     reasons
 }
 
-/// Some thread has no pin of its own: only those run in the `cpuset=` of `<vcpu>`.
+/// Returns whether a thread has no pin of its own: only such threads run in the `cpuset=` of
+/// `<vcpu>`.
 fn uses_cpuset(domain: &Domain, settings: &[Setting]) -> bool {
     let written: BTreeMap<&Target, bool> = settings
         .iter()

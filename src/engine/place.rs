@@ -1,5 +1,5 @@
-//! Where a guest's vCPUs and memory go: what stays of an earlier place and of an administrator's
-//! pins, the search, and what it is searched again with where that finds nothing.
+//! Placement of vCPUs and memory: what stays of an earlier placement and of an administrator's
+//! pins, the search, and the second search where the first finds nothing that mirrors the topology.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ use crate::types::plural::counted;
 use crate::types::setting::{Target, Value};
 
 impl DecisionMaker<'_> {
-    /// The shape the guest was given by this profile. Another profile is another wish: it decides
-    /// afresh, except on the way in, where what the guest sees cannot change.
+    /// Returns the shape this profile gave the guest. Under another profile it is decided afresh,
+    /// except in scope `incoming`, where nothing the guest sees can change.
     pub(super) fn shape(&self) -> Option<&rewrite::Shape> {
         let head = &self.provenance.as_ref()?.head;
         let same = head.profile == self.profile.name || self.inputs.scope == Scope::Incoming;
@@ -30,8 +30,8 @@ impl DecisionMaker<'_> {
         Some(&head.shape).filter(|shape| same && shape.threads > 0)
     }
 
-    /// The pins virtfit wrote and nobody changed since; for a guest without provenance those it had
-    /// earlier.
+    /// Returns the pins virtfit wrote that were not changed since; for a guest without provenance
+    /// the pins it had earlier.
     pub(super) fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
         if self.reshaped || self.inputs.keep != Keep::Place {
             return BTreeMap::new();
@@ -52,8 +52,8 @@ impl DecisionMaker<'_> {
             .collect()
     }
 
-    /// Where an administrator said where vCPUs run, they run there: by their own pin, or floating
-    /// in `vcpu@cpuset`.
+    /// Puts vCPUs where an administrator wants them: on their own pins, or floating in
+    /// `vcpu@cpuset`.
     pub(super) fn keep_pins(&self, placed: &mut Placed, demanded: &Demanded) {
         if let Some(cpuset) = &demanded.demand.within {
             placed
@@ -65,7 +65,8 @@ impl DecisionMaker<'_> {
         placed.vcpus.extend(demanded.kept_pins.clone());
     }
 
-    /// vCPUs are left alone (`cpus = "keep"`): memory goes where their pins are, if they have any.
+    /// Places memory where vCPUs are left alone (`cpus = "keep"`): on the nodes of their pins, if
+    /// they have any.
     pub(super) fn as_it_is(
         &self,
         demanded: &Demanded,
@@ -85,7 +86,7 @@ impl DecisionMaker<'_> {
         Ok(placed)
     }
 
-    /// The place the guest has, if it is still good; else the best there is.
+    /// Returns the placement the guest has, if it is still good; otherwise the best there is.
     pub(super) fn place(
         &self,
         wishes: &EffectiveProfile,
@@ -96,6 +97,8 @@ impl DecisionMaker<'_> {
         let demand = &demanded.demand;
         let host = self.inputs.host;
         let shown = self.mirrored(wishes, demand);
+        // Earlier pins count for dedicated vCPUs only, and an administrator's pin comes before
+        // them.
         let pins: BTreeMap<VcpuId, CpuSet> = previous
             .iter()
             .filter(|(vcpu, _)| demand.dedicated.contains(**vcpu) && !demand.kept.contains_key(vcpu))
@@ -104,6 +107,7 @@ impl DecisionMaker<'_> {
             .collect();
         let whole =
             !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
+        // First choice: all earlier pins are valid and still mirror the topology.
         let as_it_runs = self.with_its_pages(demand);
         if whole
             && !previous.is_empty()
@@ -117,19 +121,22 @@ impl DecisionMaker<'_> {
         {
             return Ok(placed);
         }
+        // Second choice for a running guest: a search with the page size it runs with.
         if let Some(demand) = as_it_runs
             && let Ok(placed) = placement::place(host, &demand, &supplies.now, &supplies.empty)
             && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
         {
             return Ok(placed);
         }
+        // Then the best placement, and if that mirrors another topology, the best that mirrors this
+        // one.
         let placed = placement::place(host, demand, &supplies.now, &supplies.empty)?;
         let Some(shown) = shown.filter(|shown| !same::mirrors(host, &placed, *shown, wishes.x86)) else {
             return Ok(placed);
         };
         match same::place(host, demand, supplies, shown, wishes.x86) {
             Some(placed) => Ok(placed),
-            // What comes in runs already; what it sees cannot be mended here.
+            // A guest that comes in runs already, and the topology it sees cannot be mended here.
             None if self.inputs.scope == Scope::Incoming => Ok(placed),
             None => Err(vec![format!(
                 "no place has the shape the guest sees ({}, {}, {}, {}); virtfit apply --reshape gives it another",
@@ -141,8 +148,8 @@ impl DecisionMaker<'_> {
         }
     }
 
-    /// The topology that mirrored the CPUs chosen when the guest got its shape, which a place has
-    /// to mirror again.
+    /// Returns the topology that mirrored the chosen CPUs when the guest got its shape, which
+    /// another placement has to mirror again.
     fn mirrored(&self, wishes: &EffectiveProfile, demand: &Demand) -> Option<Topology> {
         let shape = self.shape()?;
         let mirrored = wishes.profile.topology == TopologyRule::Match
@@ -153,9 +160,9 @@ impl DecisionMaker<'_> {
             .filter(|shown| mirrored && shown.threads == shape.threads)
     }
 
-    /// For a running guest that virtfit fitted: only the page size it runs with. While it runs
-    /// libvirt shows other amounts of memory (rounded up to whole MiB) than the definition has, and
-    /// other pages may be free than at its start.
+    /// Limits the demand of a running guest that virtfit fitted to the page size it runs with. For
+    /// a running guest libvirt shows other amounts of memory (rounded up to whole MiB) than the
+    /// definition has, and other pages may be free than at its start.
     fn with_its_pages(&self, demand: &Demand) -> Option<Demand> {
         if self.provenance.is_none() || !(self.current.running || self.inputs.facts.running) {
             return None;
@@ -174,7 +181,7 @@ impl DecisionMaker<'_> {
     }
 }
 
-/// The demand with each cell that has no dedicated vCPU on the node its vCPUs float on.
+/// Limits each cell without dedicated vCPUs to the node its vCPUs float on.
 fn where_they_float(demand: &Demand, host: &Host, previous: &BTreeMap<VcpuId, CpuSet>) -> Demand {
     let mut demand = demand.clone();
     for cell in &mut demand.cells {

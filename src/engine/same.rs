@@ -1,5 +1,5 @@
-//! Places that look to a guest as its topology says: the shape is decided once, so a later place
-//! has to mirror it.
+//! Placements that mirror the topology a guest has: its shape is decided once, so every later
+//! placement has to mirror it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,18 @@ use crate::placement::{self, Demand, Placed, SmtRule};
 use crate::types::ids::NodeId;
 use crate::types::idset::{CpuSet, NodeSet};
 
-/// Most choices of one node a package that are tried.
+/// Largest number of sets tried that have one node from each package.
 const MOST_CHOICES: usize = 64;
 
-/// Whether a placement mirrors the topology a guest was given. One die is also what a guest is
-/// shown whose caches cannot be shown.
+/// Returns whether a placement mirrors the topology a guest was given. One die is also shown to a
+/// guest whose caches cannot be shown.
 pub fn mirrors(host: &Host, placed: &Placed, shown: Topology, x86: bool) -> bool {
     let fresh = topology::topology(host, placed, x86);
     fresh.sockets == shown.sockets && (shown.dies == 1 || fresh.dies == shown.dies)
 }
 
-/// The best place that mirrors the topology, found by leaving of each last-level cache as many
-/// cores as a die has, and of the nodes those of one package, or one of each.
+/// Returns the best placement that mirrors the topology. The search is given, of each last-level
+/// cache, as many cores as a die has, and the nodes of one package, or one node of each package.
 pub fn place(
     host: &Host,
     demand: &Demand,
@@ -45,8 +45,8 @@ pub fn place(
         .min_by(|a, b| a.key.cmp(&b.key))
 }
 
-/// Of each cache that has them the free CPUs of as many cores as a die has: a guest fills such
-/// caches whole.
+/// Returns, of each cache that has enough of them, the free CPUs of as many cores as a die has: a
+/// guest fills such caches completely.
 fn whole_dies(host: &Host, demand: &Demand, supplies: &Supplies, shown: Topology) -> CpuSet {
     let supply = &supplies.now;
     let open = |core: &Core| -> Vec<_> {
@@ -84,7 +84,7 @@ fn whole_dies(host: &Host, demand: &Demand, supplies: &Supplies, shown: Topology
     within
 }
 
-/// Sets of nodes on which the guest has so many sockets; `None` among them: any.
+/// Returns the sets of nodes on which the guest would have that many sockets; `None`: any node.
 fn node_choices(host: &Host, demand: &Demand, shown: Topology) -> Vec<Option<NodeSet>> {
     let allowed = |node: &NodeId| demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(*node));
     let mut packages: BTreeMap<u32, BTreeSet<NodeId>> = BTreeMap::new();

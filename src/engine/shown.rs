@@ -1,4 +1,4 @@
-//! A place as plans and reservations have it.
+//! Placements as plans and reservations show them.
 
 use crate::domain::Domain;
 use crate::engine::demand::Demanded;
@@ -8,7 +8,7 @@ use crate::types::ids::{CellId, VcpuId};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{PlacedCell, Placement};
 
-/// A placement as plans show it.
+/// Converts a placement into the form plans show.
 pub(super) fn show(
     placed: &Placed,
     support: &support::Support,
@@ -48,7 +48,8 @@ pub(super) fn show(
     }
 }
 
-/// What a place takes for itself: nothing where it floats, but for pins an administrator wrote.
+/// Returns the CPUs a placement takes for the guest alone: none where the guest floats, except
+/// those of pins an administrator wrote.
 pub(super) fn dedicated(placed: &Placed, demanded: &Demanded, fits: bool) -> CpuSet {
     let kept = |vcpu: &VcpuId| demanded.kept_pins.contains_key(vcpu);
     let own = |vcpu: &VcpuId| fits && demanded.demand.dedicated.contains(*vcpu);

@@ -1,4 +1,4 @@
-//! What a host has to give: now, and if no guest were on it.
+//! CPUs and memory a host has to give: now, and with no guest on it.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,20 @@ use crate::types::idset::CpuSet;
 
 /// Both supplies of one host under one policy.
 pub struct Supplies {
-    /// With what other guests hold taken out.
+    /// Supply less what other guests hold.
     pub now: Supply,
-    /// With nobody on it.
+    /// Supply of the host without guests.
     pub empty: Supply,
 }
 
 impl Supplies {
-    /// Works both out.
+    /// Works out both supplies.
     pub fn new(host: &Host, sets: &Sets, taken: &Taken, policy: &HostPolicy) -> Self {
         let held = taken.cpus.keys().copied().collect();
         let dedicated = sets.dedicated.intersection(&host.online);
         let allowed = host.online.difference(&sets.housekeeping);
         let usable = |node: NodeId| host.guest_nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        // Memory guests may not use (`machine.slice`'s nodes) and reserved pages are no supply.
         let mut pages = BTreeMap::new();
         for node in host.nodes.iter().filter(|node| usable(node.id)) {
             for pool in node
@@ -51,6 +52,7 @@ impl Supplies {
             memory,
             ..Supply::default()
         };
+        // What other guests hold comes off the supply of the empty host, never below zero.
         let mut now = Supply {
             free: dedicated.difference(&held),
             shared: sets.shared_now(host, &held),
@@ -71,8 +73,8 @@ impl Supplies {
         Self { now, empty }
     }
 
-    /// With floating vCPUs only in a `vcpu@cpuset` that is kept. Where nobody can float in it, it
-    /// is left to itself.
+    /// Limits floating vCPUs to a `vcpu@cpuset` that is kept. A cpuset in which no vCPU can float
+    /// is no limit.
     pub fn floating_within(mut self, cpuset: Option<&CpuSet>) -> Self {
         let Some(cpuset) = cpuset else { return self };
         for supply in [&mut self.now, &mut self.empty] {

@@ -1,4 +1,4 @@
-//! Emulator threads and iothreads: how many, and where they run.
+//! Emulator threads and iothreads: their number, and the CPUs they run on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,38 +12,38 @@ use crate::policy::profile::{Emulator, IothreadCount, IothreadCpus};
 use crate::types::ids::{HostCpu, IothreadId};
 use crate::types::idset::CpuSet;
 
-/// What is known when the vCPUs have their places.
+/// Input: everything known once the vCPUs are placed.
 pub struct Context<'a> {
-    /// What is asked for.
+    /// Profile as far as it applies.
     pub wishes: &'a EffectiveProfile,
-    /// What an administrator wrote.
+    /// Domain as an administrator wrote it.
     pub domain: &'a Domain,
-    /// The host.
+    /// Host the guest runs on.
     pub host: &'a Host,
-    /// The policy's sets.
+    /// CPU sets of the policy.
     pub sets: &'a Sets,
-    /// Where the vCPUs are.
+    /// Placement of the vCPUs.
     pub placed: &'a Placed,
-    /// It is the place asked for, not the shared set as a way out.
+    /// The placement is what the profile asks for, not the `run-shared` fallback.
     pub fits: bool,
 }
 
-/// Where a guest's other threads run.
+/// CPUs of a guest's threads other than vCPUs.
 #[derive(Debug, Default)]
 pub struct Support {
     /// CPUs of the emulator threads; `None`: left alone.
     pub emulator: Option<CpuSet>,
-    /// Why there.
+    /// Reason for the emulator threads' CPUs.
     pub emulator_why: String,
-    /// iothreads to have; `None`: left alone.
+    /// Number of iothreads the guest gets; `None`: left alone.
     pub iothread_count: Option<u32>,
     /// CPUs of each iothread; those left alone are absent.
     pub iothreads: BTreeMap<IothreadId, CpuSet>,
-    /// Why there.
+    /// Reason for the iothreads' CPUs.
     pub iothreads_why: String,
-    /// All iothread ids the guest has then.
+    /// Ids of all iothreads the guest then has.
     pub iothread_ids: Vec<IothreadId>,
-    /// For the plan.
+    /// Reasons for the plan.
     pub reasons: Vec<String>,
 }
 
@@ -63,6 +63,8 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
     let mut extra: Vec<HostCpu> = if fits { placed.extra.clone() } else { Vec::new() };
     let mut support = Support::default();
 
+    // The emulator threads take the first extra CPU; without one, isolation falls back to
+    // housekeeping.
     if wishes.keep && domain.emulatorpin.is_some() {
         support.emulator = domain.emulatorpin.clone();
         support.emulator_why = "written by hand".into();
@@ -89,6 +91,7 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         }
     }
 
+    // Iothreads share one pool of CPUs, or have one extra CPU each.
     let devices = iothread_devices(domain);
     let rule = match profile.iothread_cpus {
         IothreadCpus::Isolate if extra.is_empty() => IothreadCpus::Housekeeping,
@@ -102,6 +105,7 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         IothreadCpus::Housekeeping => housekeeping(context)?,
         IothreadCpus::Guest => (own(context)?, "the guest's own CPUs".to_string()),
     };
+    // The number of iothreads: the profile's, but never fewer than the XML names.
     let wanted = match (profile.iothread_count, domain.iothreads) {
         (IothreadCount::Keep, count) => count.unwrap_or(0),
         (_, Some(count)) if wishes.keep => count,
@@ -130,8 +134,8 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
     Ok(support)
 }
 
-/// The fewest iothreads a guest can have: all that are listed, scheduled or in a mapping, none of
-/// which virtfit takes out.
+/// Returns the fewest iothreads a guest can have: all that are listed, scheduled or in a mapping,
+/// none of which virtfit takes out.
 pub fn least_iothreads(domain: &Domain) -> u32 {
     let disks = domain
         .disks
@@ -154,8 +158,8 @@ pub fn least_iothreads(domain: &Domain) -> u32 {
     last.map_or(0, |index| index as u32 + 1)
 }
 
-/// Ids of so many iothreads: those that are listed, then the lowest free ones, as libvirt gives
-/// them.
+/// Returns the ids of so many iothreads: those that are listed, then the lowest free ones, as
+/// libvirt assigns them.
 fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
     let mut ids: Vec<IothreadId> = domain.iothread_ids.iter().copied().take(count as usize).collect();
     let mut taken: BTreeSet<IothreadId> = ids.iter().copied().collect();
@@ -170,7 +174,8 @@ fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
     ids
 }
 
-/// Housekeeping CPUs of the guest's nodes, else all of them; where there are none the guest's own.
+/// Returns the housekeeping CPUs of the guest's nodes, otherwise all of them; where there are none,
+/// the guest's own CPUs.
 fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> {
     let Context {
         host, sets, placed, ..
@@ -201,7 +206,7 @@ fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> 
     }
 }
 
-/// The guest's own CPUs less real-time ones.
+/// Returns the guest's own CPUs without those of real-time vCPUs.
 fn own(context: &Context<'_>) -> Result<CpuSet, EngineError> {
     let Context {
         wishes,
@@ -229,8 +234,8 @@ fn own(context: &Context<'_>) -> Result<CpuSet, EngineError> {
     Ok(unisolated(host, cpus))
 }
 
-/// A mask of several CPUs has no isolated one in it: the kernel does not balance there. Only
-/// isolated ones: the first.
+/// Takes isolated CPUs out of a mask of several, because the kernel does not balance on them. Of a
+/// mask of isolated CPUs alone the first one remains.
 fn unisolated(host: &Host, cpus: CpuSet) -> CpuSet {
     if cpus.len() <= 1 {
         return cpus;
@@ -242,12 +247,13 @@ fn unisolated(host: &Host, cpus: CpuSet) -> CpuSet {
     }
 }
 
-/// Disks and controllers an iothread can serve.
+/// Returns the number of disks and controllers that an iothread can serve.
 pub fn iothread_devices(domain: &Domain) -> u32 {
     (domain.disks.iter().filter(|disk| takes_iothread(disk)).count() + domain.scsi_controllers.len()) as u32
 }
 
-/// virtio-blk disks that QEMU itself serves; vhost-user and vdpa ones are served elsewhere.
+/// Returns whether an iothread can serve a disk: virtio-blk disks that QEMU itself serves;
+/// vhost-user and vdpa disks are served elsewhere.
 pub fn takes_iothread(disk: &Disk) -> bool {
     disk.bus == "virtio"
         && !matches!(disk.kind.as_str(), "vhostuser" | "vhostvdpa")

@@ -1,10 +1,11 @@
-//! The guest topology that shows the CPUs chosen: what the guest sees is what it runs on.
+//! Guest topology that mirrors the chosen CPUs: the guest sees what it runs on.
 
 use crate::domain::Topology;
 use crate::host::Host;
 use crate::placement::Placed;
 
-/// Sockets, dies, cores and threads that mirror a placement in which every vCPU has one CPU.
+/// Returns the sockets, dies, cores and threads that mirror a placement in which every vCPU has one
+/// CPU.
 ///
 /// Sockets mirror host packages when all cells are equal; dies mirror last-level caches (that is
 /// how QEMU shows an L3, x86 only) when each holds equally many cores. What cannot be shown
@@ -29,7 +30,7 @@ pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
         true => equal_runs(&llcs).unwrap_or(1),
         false => 1,
     };
-    // Dies are per socket: a cache must not reach over two.
+    // Dies are counted per socket: a cache must not span two sockets.
     let dies = if caches.is_multiple_of(sockets) {
         caches / sockets
     } else {
@@ -44,8 +45,8 @@ pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
     }
 }
 
-/// The same for a placement in which some vCPUs float: only packages can be shown, as siblings and
-/// caches change.
+/// Returns the topology for a placement in which some vCPUs float: only packages can be shown, as
+/// siblings and caches change.
 pub fn packages(host: &Host, placed: &Placed) -> Topology {
     let all = placed.vcpus.len() as u32;
     let packages: Vec<u32> = placed
@@ -68,7 +69,8 @@ pub fn packages(host: &Host, placed: &Placed) -> Topology {
     }
 }
 
-/// One for each host package in a row, when all cells that have vCPUs are equal; else one.
+/// Returns one socket for each host package in a row, if all cells that have vCPUs are equal;
+/// otherwise one.
 fn sockets(placed: &Placed, packages: &[u32]) -> u32 {
     let mut sizes = placed
         .cells
@@ -82,7 +84,7 @@ fn sockets(placed: &Placed, packages: &[u32]) -> u32 {
     }
 }
 
-/// All vCPUs as cores of one socket.
+/// Returns all vCPUs as cores of one socket.
 pub fn flat(vcpus: u32) -> Topology {
     Topology {
         sockets: 1,
@@ -93,7 +95,8 @@ pub fn flat(vcpus: u32) -> Topology {
     }
 }
 
-/// How many runs of equal length a sequence has, each of another value; `None` where it has not.
+/// Returns the number of runs of equal length in a sequence, each with a value of its own; `None`
+/// where runs differ in length or a value comes back.
 fn equal_runs<T: PartialEq + Ord + Copy>(sequence: &[T]) -> Option<u32> {
     let runs: Vec<&[T]> = sequence.chunk_by(|a, b| a == b).collect();
     let mut values: Vec<T> = runs.iter().map(|run| run[0]).collect();

@@ -7,7 +7,7 @@ use crate::types::devices::ImageFacts;
 use crate::types::plan::Scope;
 use crate::types::setting::{DiskAttribute, Target, Value};
 
-/// Every disk.
+/// Decides the settings of every disk.
 pub fn all(context: &Context<'_>, list: &mut List) {
     let Context { domain, wishes, .. } = *context;
     for disk in &domain.disks {
@@ -41,7 +41,8 @@ pub fn all(context: &Context<'_>, list: &mut List) {
     }
 }
 
-/// Not CD-ROMs and floppies, and only what QEMU itself reads from this host.
+/// Returns whether cache and io apply to a disk: not to CD-ROMs and floppies, and only to what QEMU
+/// itself reads from this host.
 fn is_disk(disk: &Disk) -> bool {
     !matches!(disk.device.as_str(), "cdrom" | "floppy")
         && !matches!(
@@ -73,7 +74,8 @@ fn fixed(
     }
 }
 
-/// A block device, or a raw file with all its blocks on a filesystem that takes `O_DIRECT`.
+/// Returns whether a disk is a block device, or a raw file with all its blocks allocated on a
+/// filesystem that takes `O_DIRECT`.
 fn direct(context: &Context<'_>, disk: &Disk) -> bool {
     match context.facts.disks.get(&disk.target) {
         Some(ImageFacts::Block) => true,
@@ -119,12 +121,14 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     if !is_disk(disk) {
         return;
     }
+    // The rule's value, where `auto` means direct I/O if the image allows it.
     let direct = direct(context, disk);
     let wanted = |rule: &DiskRule, auto: &str| match rule {
         DiskRule::Auto => direct.then(|| auto.to_string()),
         DiskRule::Keep => None,
         DiskRule::Value(value) => Some(value.clone()),
     };
+    // What an administrator wrote stays, and is named where the profile asked for another value.
     let stays =
         |now: &Option<String>, rule: &DiskRule| now.is_some() && (wishes.keep || *rule == DiskRule::Keep);
     let cache_stays = stays(&disk.cache, &rules.cache);
@@ -143,8 +147,8 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
             list.keep(format!("{} {attribute}={value}", disk.target));
         }
     }
-    // A kept io=native rules out any other cache, and native needs a cache mode that leaves the
-    // page cache out.
+    // A kept io=native rules out any other cache mode, and native needs a cache mode that bypasses
+    // the page cache.
     let uncached = |mode: Option<&str>| matches!(mode, Some("none" | "directsync"));
     let refused = |facts: Option<&ImageFacts>| matches!(facts, Some(ImageFacts::File { direct: false, .. }));
     if refused(context.facts.disks.get(&disk.target)) {
@@ -169,6 +173,7 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         );
         cache = None;
     }
+    // io=native needs a cache mode without page cache, whether that is new or was there.
     let final_cache = cache.as_deref().or(disk.cache.as_deref());
     if io.as_deref() == Some("native") && !uncached(final_cache) {
         let now = final_cache.unwrap_or("unset");
@@ -178,9 +183,10 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         );
         io = None;
     }
-    // What is there of io=native under override cannot stay beside such a cache.
+    // An io=native that is there under `on_existing = "override"` cannot stay beside such a cache.
     let stays_native = io.is_none() && !io_stays && disk.io.as_deref() == Some("native");
     let gone = stays_native && !uncached(final_cache);
+    // Only values that differ from what is there are settings.
     let why = |rule: &DiskRule| match (rule, context.facts.disks.get(&disk.target)) {
         (DiskRule::Auto, Some(ImageFacts::Block)) => "a block device",
         (DiskRule::Auto, _) => "a pre-allocated raw file",

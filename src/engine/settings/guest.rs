@@ -1,5 +1,5 @@
-//! What the guest can see: cells, topology, CPU, features, balloon. Decided once, at the first
-//! tuning.
+//! Settings the guest can see: cells, topology, CPU, features, balloon. They are decided once, at
+//! the first tuning.
 
 use crate::domain::{Cpu, Topology};
 use crate::engine::settings::{Context, List};
@@ -12,7 +12,7 @@ use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::setting::{Target, Value};
 
-/// Decides it afresh.
+/// Decides the shape and the other visible settings afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes, domain, fits, ..
@@ -36,7 +36,7 @@ pub fn shape(context: &Context<'_>, list: &mut List) {
     }
 }
 
-/// What libvirt shows without a `<topology>`: each vCPU a socket.
+/// Returns the topology libvirt shows without a `<topology>`: each vCPU a socket.
 fn default_topology(context: &Context<'_>) -> Option<Topology> {
     let floating = context.wishes.dedicated.is_empty() || !context.fits;
     (!floating).then_some(Topology {
@@ -48,8 +48,8 @@ fn default_topology(context: &Context<'_>) -> Option<Topology> {
     })
 }
 
-/// Leaves it as virtfit wrote it before. On the way in that includes memory backing: only what
-/// migration allows moves.
+/// Leaves visible settings as virtfit wrote them before. In scope `incoming` that includes memory
+/// backing: only what migration allows may change.
 pub fn as_before(context: &Context<'_>, list: &mut List) {
     list.shown = context
         .current
@@ -61,6 +61,7 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         return;
     };
     list.shape = provenance.head.shape.clone();
+    // Settings decided above come before those of the record.
     let decided: BTreeSet<Target> = list
         .settings
         .iter()
@@ -74,7 +75,8 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         );
         let stale_hint =
             owned.target == Target::HintDedicated && !context.fits && context.scope == Scope::Boot;
-        // The administrator's now, but for what the profile rules, or overrides.
+        // A setting changed by hand is the administrator's, except where the profile decides or
+        // overrides.
         let theirs = context.changed.contains(&owned.target);
         let ruled = owned.target == Target::CpuMode && context.wishes.profile.cpu_mode != CpuMode::Keep;
         if theirs && (context.scope == Scope::Incoming || (context.wishes.keep && !ruled)) {
@@ -98,7 +100,7 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
     }
 }
 
-/// What a plan calls a value that stays.
+/// Returns the name by which a plan calls a value that stays.
 fn name(target: &Target) -> String {
     match target {
         Target::Topology => "topology".into(),
@@ -114,12 +116,12 @@ fn name(target: &Target) -> String {
     }
 }
 
-/// Whether a value is one of the guest's CPU model.
+/// Returns whether a value is part of the guest's CPU model.
 fn is_cpu(target: &Target) -> bool {
     matches!(target, Target::CpuMode | Target::CpuFeature(_) | Target::CpuCache)
 }
 
-/// Whether a guest can see such a value.
+/// Returns whether a guest can see such a value.
 pub fn is_visible(target: &Target) -> bool {
     use crate::types::setting::DiskAttribute;
     matches!(
@@ -170,6 +172,8 @@ fn topology(context: &Context<'_>, list: &mut List) {
         ..
     } = *context;
     let written = domain.cpu.as_ref().and_then(|cpu| cpu.topology);
+    // Only a placement with CPUs of vCPUs' own has something to mirror, and an administrator's
+    // topology stays.
     let rule = wishes.profile.topology;
     let one_each = !wishes.dedicated.is_empty() && placed.vcpus.values().any(|pin| pin.len() == 1);
     if rule == TopologyRule::Keep || !one_each || wishes.profile.cpus == Cpus::Keep {
@@ -184,6 +188,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
             "the pins written by hand put guest cores on shared or split cores",
         );
     }
+    // The fewer vCPUs have a CPU of their own, the less can be shown.
     let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
     let (topology, why) = match rule {
         TopologyRule::Cores => (topology::flat(domain.vcpus), "profile".to_string()),
@@ -195,12 +200,14 @@ fn topology(context: &Context<'_>, list: &mut List) {
     };
     list.shown = Some(topology);
     list.shape.topology = Some(topology);
-    // One vCPU looks like this without a <topology>, too; what virtfit wrote before stays.
+    // A guest of one vCPU has this topology without a `<topology>` too; what virtfit wrote before
+    // stays.
     let unchanged =
         written.is_none() && topology.sockets == domain.vcpus && topology.cores * topology.threads == 1;
     if written.map(plain) != Some(topology) && !(unchanged && context.provenance.is_none()) {
         list.guest(Target::Topology, Value::Topology(topology), why);
     }
+    // QEMU shows threads to an AMD guest only with the feature topoext.
     let amd = matches!(host.cpu_vendor.as_str(), "AuthenticAMD" | "HygonGenuine");
     let feature = domain
         .cpu
@@ -215,7 +222,8 @@ fn topology(context: &Context<'_>, list: &mut List) {
     }
 }
 
-/// `clusters` is not written; a 1 there is no difference.
+/// Returns a topology with one cluster: `clusters` is not written, so another number is no
+/// difference.
 fn plain(topology: Topology) -> Topology {
     Topology {
         clusters: 1,
@@ -228,7 +236,7 @@ fn mirrors(context: &Context<'_>) -> String {
     if !placed.own_cores {
         return "shown as cores, though some share one: there are too few free".into();
     }
-    // As the picture numbers them: from 0 on each node.
+    // Cores are numbered as in the picture: from 0 on each node.
     let mut by_node: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
     for cpu in placed.vcpus.values().filter_map(|pin| pin.first()) {
         if let Some(core) = host.core_of(cpu) {
@@ -252,7 +260,7 @@ fn mirrors(context: &Context<'_>) -> String {
     format!("mirrors {}", parts.join(", "))
 }
 
-/// Whether the guest will have a CPU mode that features can be added to.
+/// Returns whether the guest will have a CPU mode that features can be added to.
 fn has_cpu_mode(context: &Context<'_>) -> bool {
     let cpu = context.domain.cpu.as_ref();
     context.wishes.profile.cpu_mode != CpuMode::Keep
@@ -282,7 +290,8 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
     list.guest(Target::CpuMode, Value::CpuMode(mode), "profile");
 }
 
-/// A cache mode that libvirt takes only with the host's whole CPU (`virCPUDefParseXML`).
+/// Returns whether the cache mode is one that libvirt takes only with the host's whole CPU
+/// (`virCPUDefParseXML`).
 fn needs_whole(cpu: &Cpu) -> bool {
     cpu.cache.as_ref().is_some_and(|(mode, _)| mode == "passthrough")
 }
@@ -297,7 +306,7 @@ fn features(context: &Context<'_>, list: &mut List) {
         ..
     } = *context;
     let profile = &wishes.profile;
-    // A pin written by hand may be a mask, or on a CPU that is nobody's own.
+    // A pin written by hand may be a mask, or a CPU outside the dedicated set.
     let own = |pin: &CpuSet| pin.len() == 1 && pin.is_subset(context.dedicated);
     let all_dedicated =
         fits && wishes.dedicated.len() == domain.vcpus as usize && placed.vcpus.values().all(own);
@@ -305,6 +314,7 @@ fn features(context: &Context<'_>, list: &mut List) {
         .vcpus
         .values()
         .all(|pin| pin.len() == 1 && pin.is_subset(&host.isolated));
+    // Hints, polling, tsc-deadline and caches exist for x86 guests only.
     let on_off = |on: bool| Value::Text(if on { "on" } else { "off" }.into());
     if wishes.x86 {
         let hint = match profile.hint_dedicated {

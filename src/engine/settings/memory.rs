@@ -10,7 +10,7 @@ use crate::types::plan::Scope;
 use crate::types::plural;
 use crate::types::setting::{Target, Value};
 
-/// `<numatune>`.
+/// Decides `<numatune>`.
 pub fn numatune(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
@@ -32,8 +32,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         return;
     }
     if off || !fits || placed.nodes.is_empty() {
-        // What an administrator wrote is left or overridden as a whole: a binding that is not kept
-        // goes.
+        // An administrator's binding is kept or overridden as a whole: one that is not kept goes.
         let why = if off {
             "profile"
         } else {
@@ -47,6 +46,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         }
         return;
     }
+    // Huge pages are bound strictly by default: QEMU could not take them from another node anyway.
     let huge = placed.page.is_some();
     let mode = match profile.memory_mode {
         MemoryMode::Strict => "strict",
@@ -55,13 +55,14 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         MemoryMode::Auto | MemoryMode::Off if huge => "strict",
         MemoryMode::Auto | MemoryMode::Off => "preferred",
     };
+    // Cells, given or made, are bound one by one; a guest without is bound as one.
     let nodes: NodeSet = placed.nodes.iter().copied().collect();
     let given = demanded.demand.cells.len();
     let made = demanded.demand.make_cells && placed.cells.len() > 1;
     let celled = made || (given > 0 && placed.cells.len() == given);
-    // A memnode that was not there when the guest was started turns its cells into memory backends:
-    // with old machine types that changes the migration stream. So what comes in keeps to the form
-    // it has.
+    // A memnode that was not there when the guest was started turns its cells into memory backends,
+    // which with old machine types changes the migration stream. Therefore an incoming guest keeps
+    // its form of binding.
     let per_cell = celled && (scope == Scope::Boot || !current.memnodes.is_empty());
     let only_one = mode == "preferred" && nodes.len() > 1;
     if !only_one {
@@ -89,6 +90,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
             list.host(Target::MemNode(cell.id), value, "a node a cell");
         }
     }
+    // A memnode that is not written now was of an earlier placement.
     let written: BTreeSet<CellId> = match per_cell {
         true => placed.cells.iter().map(|cell| cell.id).collect(),
         false => BTreeSet::new(),
@@ -98,7 +100,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     }
 }
 
-/// `<memoryBacking>`.
+/// Decides `<memoryBacking>`.
 pub fn backing(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
@@ -111,6 +113,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
         ..
     } = *context;
     let profile = &wishes.profile;
+    // An incoming guest may only change its page size, and only where this host lacks it.
     if scope == Scope::Incoming {
         if !demanded.hugepages_kept {
             match placed.page.filter(|_| fits) {
@@ -128,6 +131,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
         }
         return;
     }
+    // Page size: an administrator's, the placement's, or none.
     if demanded.hugepages_kept {
         list.keep("hugepages");
     } else if let Some(page) = placed.page.filter(|_| fits) {
@@ -142,6 +146,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
     if fits && placed.page.is_none() && profile.hugepages == Hugepages::Any && !demanded.hugepages_kept {
         list.not_done("huge pages", missing_pages(context, None));
     }
+    // Locked memory that libvirt could not lock would fail the start.
     if profile.locked && fits {
         if domain.locked {
             list.keep("locked");
@@ -156,6 +161,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
             );
         }
     }
+    // A vhost-user device maps the guest's huge pages, which needs shared access.
     let huge = (placed.page.is_some() && fits) || demanded.hugepages_kept;
     let shared = current.memory_access.as_deref() == Some("shared");
     if domain.vhost_user && huge {
@@ -180,7 +186,7 @@ fn page_reason(context: &Context<'_>, page: KiB) -> String {
     }
 }
 
-/// Why pages of this size (or any) were not to be had.
+/// Returns the reason why pages of this size (or of any) could not be had.
 fn missing_pages(context: &Context<'_>, size: Option<KiB>) -> String {
     let Context {
         host, placed, domain, ..

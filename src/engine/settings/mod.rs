@@ -1,5 +1,5 @@
-//! Every value to write into a domain, each with its reason; and what is kept or cannot be done,
-//! each with its own.
+//! Settings: every value to write into a domain, with its reason; and what is kept or cannot be
+//! done, with the reason too.
 
 mod disks;
 mod guest;
@@ -20,50 +20,50 @@ use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::setting::{Setting, Target, Value};
 
-/// All that is known when the values are decided.
+/// Input: everything known when the values are decided.
 pub struct Context<'a> {
-    /// What is asked for.
+    /// Profile as far as it applies.
     pub wishes: &'a EffectiveProfile,
-    /// What an administrator wrote.
+    /// Domain as an administrator wrote it.
     pub domain: &'a Domain,
-    /// The XML as it came.
+    /// Domain as it was given, with virtfit's settings.
     pub current: &'a Domain,
-    /// The host.
+    /// Host the guest runs on.
     pub host: &'a Host,
-    /// Images.
+    /// Devices and images of the guest.
     pub facts: &'a GuestFacts,
-    /// The policy's dedicated CPUs.
+    /// Dedicated CPUs of the policy.
     pub dedicated: &'a CpuSet,
-    /// Where vCPUs and memory go.
+    /// Placement of vCPUs and memory.
     pub placed: &'a Placed,
-    /// What that rests on.
+    /// Demand the placement satisfies.
     pub demanded: &'a Demanded,
-    /// Where the other threads go.
+    /// CPUs of emulator threads and iothreads.
     pub support: &'a Support,
-    /// It is the place asked for, not the shared set as a way out.
+    /// The placement is what the profile asks for, not the `run-shared` fallback.
     pub fits: bool,
-    /// The door.
+    /// Scope: what the plan may change.
     pub scope: Scope,
-    /// What virtfit wrote before.
+    /// Provenance: what virtfit wrote before.
     pub provenance: Option<&'a Provenance>,
-    /// What virtfit wrote and somebody changed since.
+    /// Settings virtfit wrote that were changed by hand since.
     pub changed: &'a BTreeSet<Target>,
     /// The guest has its shape: what it can see stays as virtfit wrote it.
     pub shaped: bool,
 }
 
-/// What came of it.
+/// Settings, with what is left out of them.
 #[derive(Default)]
 pub struct List {
-    /// In no particular order.
+    /// Values to write, in no particular order.
     pub settings: Vec<Setting>,
-    /// Left as an administrator wrote it: (what, why).
+    /// Values left as an administrator wrote them: (what, why).
     pub kept: Vec<(String, String)>,
-    /// Asked for and not done: (what, why).
+    /// Values asked for and not written: (what, why).
     pub not_done: Vec<(String, String)>,
-    /// The topology the guest sees.
+    /// Topology the guest sees.
     pub shown: Option<Topology>,
-    /// The shape to record.
+    /// Shape to record.
     pub shape: Shape,
 }
 
@@ -115,7 +115,7 @@ pub fn list(context: &Context<'_>) -> List {
         .provenance
         .map_or(0, |provenance| provenance.head.shape.threads);
     let chosen = context.fits && !context.wishes.dedicated.is_empty() && context.scope == Scope::Boot;
-    // What comes in was given its shape where it was started, or not at all.
+    // An incoming guest was given its shape where it was started, or not at all.
     list.shape.threads = if chosen { context.placed.threads } else { before };
     list
 }

@@ -10,7 +10,7 @@ use crate::types::ids::IothreadId;
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::setting::{DiskAttribute, Target, Value};
 
-/// `<vcpupin>`, and what would contradict it.
+/// Decides `<vcpupin>`, and takes out what would contradict it.
 pub fn vcpus(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
@@ -24,7 +24,7 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
         return;
     }
     if !demanded.kept_pins.is_empty() {
-        // vCPUs with one pin in common are one line.
+        // vCPUs with equal pins are named in one line.
         let mut kept: Vec<(VcpuSet, &CpuSet)> = Vec::new();
         for (vcpu, pin) in &demanded.kept_pins {
             match kept.iter_mut().find(|(_, known)| *known == pin) {
@@ -55,10 +55,11 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
             "pins take its place",
         );
     }
-    // With placement='auto' a cpuset is not looked at; without it would be.
+    // libvirt ignores a cpuset beside placement='auto', and would use it without.
     if wishes.profile.override_existing && (domain.vcpu_cpuset.is_some() || domain.vcpu_placement_auto) {
         list.host(Target::VcpuCpuset, Value::Absent, "pins take its place");
     }
+    // The reason of a pin says how the vCPU got its CPU.
     for (vcpu, cpus) in &placed.vcpus {
         let in_cpuset = demanded.demand.within.as_ref() == Some(cpus);
         if demanded.kept_pins.contains_key(vcpu) || in_cpuset {
@@ -79,7 +80,7 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
     }
 }
 
-/// `<emulatorpin>`.
+/// Decides `<emulatorpin>`.
 pub fn emulator(context: &Context<'_>, list: &mut List) {
     if let Some(pin) = context
         .domain
@@ -97,7 +98,7 @@ pub fn emulator(context: &Context<'_>, list: &mut List) {
     }
 }
 
-/// `<iothreads>`, `<iothreadpin>`, and the disks and controllers they serve.
+/// Decides `<iothreads>`, `<iothreadpin>`, and the iothreads of disks and controllers.
 pub fn iothreads(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
@@ -123,6 +124,7 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
             );
         }
     }
+    // A pin of an iothread that is no longer there would fail the start.
     if !wishes.keep {
         let left: BTreeSet<IothreadId> = support.iothread_ids.iter().copied().collect();
         let gone = |id: &&IothreadId| !left.contains(id);
@@ -131,8 +133,9 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         }
     }
     let mut next = support.iothread_ids.iter().cycle();
-    // In the order libvirt stores them (virDomainDiskInsert, virDomainControllerInsert in
-    // conf/domain_conf.c), or a definition libvirt has stored would get other iothreads.
+    // Disks and controllers are served in the order in which libvirt stores them
+    // (virDomainDiskInsert, virDomainControllerInsert in conf/domain_conf.c), or a definition that
+    // libvirt stored would get other iothreads.
     let mut disks: Vec<&Disk> = domain
         .disks
         .iter()
@@ -167,7 +170,7 @@ fn iothread(id: IothreadId) -> Value {
     Value::Text(id.to_string())
 }
 
-/// `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
+/// Decides `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
 pub fn realtime(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes, domain, host, ..
@@ -180,7 +183,7 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
     }
     let vcpus = match host.rt_allowed && host.rt_runtime_us != Some(0) {
         true => on_dedicated(context, list),
-        false => VcpuSet::new(), // said already
+        false => VcpuSet::new(), // the plan says so already
     };
     if vcpus.is_empty() {
         if !domain.vcpuscheds.is_empty() {
@@ -201,7 +204,7 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
     list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
 }
 
-/// The real-time vCPUs that are alone on a dedicated CPU.
+/// Returns the real-time vCPUs that are alone on a dedicated CPU.
 fn on_dedicated(context: &Context<'_>, list: &mut List) -> VcpuSet {
     let Context {
         wishes,
