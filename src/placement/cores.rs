@@ -97,7 +97,7 @@ pub struct CoreView {
 }
 
 impl CoreView {
-    /// Tells if at least one CPU of the core is not free.
+    /// Returns whether at least one CPU of the core is not free.
     pub fn is_broken(&self) -> bool {
         self.spare.len() < self.all.len()
     }
@@ -233,13 +233,13 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Tells if some possibilities were not tried.
+    /// Returns whether some possibilities were not tried.
     pub fn is_cut_short(&self) -> bool {
         self.cut_short.get()
     }
 
-    /// Tells if one choice of CPUs can leave too few for floating vCPUs or extra CPUs where another
-    /// would not.
+    /// Returns whether one choice of CPUs can leave too few for floating vCPUs or extra CPUs where
+    /// another would not.
     pub fn can_be_thrifty(&self) -> bool {
         let isolates = self.levels.contains(&Level::Isolate);
         let withholds = isolates || self.demand.withhold_siblings;

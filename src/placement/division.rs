@@ -228,7 +228,7 @@ impl<'s, 'a> Division<'s, 'a> {
         memory::share(self.site.demand.memory, vcpus, self.site.demand.vcpus, self.page)
     }
 
-    /// Tells if each node's memory is for its own vCPUs, so that it counts node by node.
+    /// Returns whether each node's memory is for its own vCPUs, so that it counts node by node.
     fn each_has_memory(&self) -> bool {
         self.site.demand.make_cells
     }
@@ -242,15 +242,15 @@ impl<'s, 'a> Division<'s, 'a> {
                 .memory_fits(node.id, KiB(memory.0 - memory.0 % page), self.page)
     }
 
-    /// Tells if a node with so many units has enough CPUs left for the extra ones, by numbers
-    /// alone.
+    /// Returns whether a node with so many units has enough CPUs left for the extra ones, by
+    /// numbers alone.
     fn leaves_extra(&self, node: &NodeView, units: usize) -> bool {
         let used = units * self.level.threads() as usize;
         used + self.site.demand.extra_min as usize <= node.free as usize
     }
 
-    /// Tells if units of this cost leave a node enough CPUs for floating vCPUs and, on the node of
-    /// cell 0, for extra CPUs. Only a thrifty search knows: any other gets true.
+    /// Returns whether units of this cost leave a node enough CPUs for floating vCPUs and, on the
+    /// node of cell 0, for extra CPUs. Only a thrifty search knows: any other gets true.
     fn leaves_room(&self, node: &NodeView, first: bool, floating: usize, units: usize, cost: Cost) -> bool {
         let demand = self.site.demand;
         if !self.site.thrifty {

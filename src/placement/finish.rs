@@ -176,8 +176,8 @@ pub fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
     })
 }
 
-/// Tells if one piece, taken alone, leaves room for its floating vCPUs and, if it is cell 0, for
-/// the extra CPUs.
+/// Returns whether one piece, taken alone, leaves room for its floating vCPUs and, if it is cell 0,
+/// for the extra CPUs.
 pub fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first: bool) -> bool {
     let isolate = level == Level::Isolate;
     let used: CpuSet = piece.cpus.iter().copied().collect();

@@ -169,8 +169,8 @@ pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     found
 }
 
-/// Tells if every CPU of every pin is online and in the cpuset of guests; a mask that floats need
-/// only have some CPUs in the cpuset.
+/// Returns whether every CPU of every pin is online and in the cpuset of guests; a mask that floats
+/// need only have some CPUs in the cpuset.
 fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
     pins.values().all(|pin| {
         !pin.is_empty()
@@ -179,7 +179,8 @@ fn valid(host: &Host, supply: &Supply, pins: &Pins) -> bool {
     })
 }
 
-/// Tells if `machine.slice`'s cpuset has every CPU of a pin; otherwise setting the pin would fail.
+/// Returns whether `machine.slice`'s cpuset has every CPU of a pin; otherwise setting the pin would
+/// fail.
 pub(crate) fn allowed(host: &Host, pin: &CpuSet) -> bool {
     host.guest_cpus.as_ref().is_none_or(|cpus| pin.is_subset(cpus))
 }

@@ -268,8 +268,8 @@ impl<'s, 'a> Search<'s, 'a> {
             .map(|(node, _)| &self.site.nodes[*node])
     }
 
-    /// Tells if the best this branch could reach beats the best known. Branches come in order of
-    /// their CPU lists, so a tie does not.
+    /// Returns whether the best this branch could reach beats the best known. Branches come in
+    /// order of their CPU lists, so a tie does not.
     fn promising(&self, position: usize) -> bool {
         let far = self.least_far(position);
         let rest = &self.order[position..];
@@ -359,8 +359,8 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Tells if the cells from here on can still each have a node of their own (Kuhn's augmenting
-    /// paths).
+    /// Returns whether the cells from here on can still each have a node of their own (Kuhn's
+    /// augmenting paths).
     fn can_match(&self, position: usize) -> bool {
         let mut owner: Vec<Option<usize>> = vec![None; self.taken.len()];
         (position..self.order.len()).all(|position| {

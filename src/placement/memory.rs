@@ -21,7 +21,7 @@ impl Site<'_> {
         }
     }
 
-    /// Tells if a piece of memory fits on a node in such pages.
+    /// Returns whether a piece of memory fits on a node in such pages.
     pub fn memory_fits(&self, node: NodeId, memory: KiB, page: Option<KiB>) -> bool {
         if !self.demand.bind {
             return self.memory_fits_host(page);
@@ -29,7 +29,7 @@ impl Site<'_> {
         divides(page, memory) && self.available(node, page).is_none_or(|free| memory.0 <= free)
     }
 
-    /// Tells if the guest's memory fits on these nodes together.
+    /// Returns whether the guest's memory fits on these nodes together.
     pub fn memory_fits_together(&self, nodes: &[NodeId], page: Option<KiB>) -> bool {
         if !self.demand.bind {
             return self.memory_fits_host(page);
@@ -38,8 +38,8 @@ impl Site<'_> {
         divides(page, self.demand.memory) && free.is_none_or(|free| self.demand.memory.0 <= free)
     }
 
-    /// Tells if unbound memory fits on the host: huge pages must be free on some nodes, small pages
-    /// are the kernel's business.
+    /// Returns whether unbound memory fits on the host: huge pages must be free on some nodes,
+    /// small pages are the kernel's business.
     fn memory_fits_host(&self, page: Option<KiB>) -> bool {
         page.is_none() || {
             let nodes = self
@@ -52,7 +52,7 @@ impl Site<'_> {
     }
 }
 
-/// Tells if memory is a whole number of such pages.
+/// Returns whether memory is a whole number of such pages.
 pub fn divides(page: Option<KiB>, memory: KiB) -> bool {
     page.is_none_or(|size| size.0 > 0 && memory.0.is_multiple_of(size.0))
 }

@@ -61,7 +61,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         }
     }
 
-    /// Tells if, by numbers alone, a set could be as good as the best placement known.
+    /// Returns whether, by numbers alone, a set could be as good as the best placement known.
     pub fn is_possible(&self, best: Option<&Placed>) -> bool {
         let all: Vec<usize> = (0..self.candidates.len()).collect();
         all.len() >= self.count && self.enough(&[], &all) && self.promising(&Set::default(), &all, best)
@@ -131,7 +131,8 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         }
     }
 
-    /// Tells if the chosen candidates and the roomiest of the open ones have room for the guest.
+    /// Returns whether the chosen candidates and the roomiest of the open ones have room for the
+    /// guest.
     fn enough(&self, chosen: &[usize], open: &[usize]) -> bool {
         let more = self.count - chosen.len();
         let division = self.division;
@@ -151,7 +152,8 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             && most(&|candidate| candidate.memory) + leftover >= division.memory()
     }
 
-    /// Tells if the chosen candidates, with more of the open ones, could beat the best known.
+    /// Returns whether the chosen candidates, with more of the open ones, could beat the best
+    /// known.
     fn promising(&self, set: &Set, open: &[usize], best: Option<&Placed>) -> bool {
         let more = self.count - set.chosen.len();
         let here: u32 = set

@@ -241,7 +241,7 @@ impl Row {
     }
 }
 
-/// Tells if the smallest unit that is in only one of two sets is in the first.
+/// Returns whether the smallest unit that is in only one of two sets is in the first.
 fn comes_first(a: &[u64], b: &[u64]) -> bool {
     let apart = a.iter().zip(b).find(|(a, b)| a != b);
     apart.is_some_and(|(a, b)| a >> (a ^ b).trailing_zeros() & 1 == 1)
