@@ -1,5 +1,5 @@
 //! Pins that an administrator wrote in a guest that has a profile: with `on_existing = "keep"` they
-//! stay and bind its place.
+//! stay and limit its placement.
 
 use crate::domain::Domain;
 use crate::ledger::live_pins::{Pinned, Thread};
@@ -9,14 +9,14 @@ use crate::status::note::{Code, Note};
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::setting::Value;
 
-/// Whether a pin of a running guest's thread is one that virtfit wrote, in the definition or live.
+/// Returns whether virtfit wrote a pin of a running guest's thread, in the definition or live.
 pub fn is_ours(running: &Running, record: Option<&Pinned>, thread: Thread, pin: &CpuSet) -> bool {
     running.wrote(thread) == Some(pin)
         || running.guest.floating.contains(&thread.target())
         || record.is_some_and(|record| record.wrote(thread, pin))
 }
 
-/// The pins of a running guest that virtfit did not write.
+/// Returns the pins of a running guest that virtfit did not write.
 pub fn of_running(running: &Running, record: Option<&Pinned>) -> Vec<(Thread, CpuSet)> {
     let pinned = |thread: Thread| Some((thread, thread.pin(running.domain())?.clone()));
     let all = running.threads().into_iter().filter_map(pinned);
@@ -24,7 +24,7 @@ pub fn of_running(running: &Running, record: Option<&Pinned>) -> Vec<(Thread, Cp
         .collect()
 }
 
-/// The pins of a definition that virtfit did not write.
+/// Returns the pins of a definition that virtfit did not write.
 pub fn of_definition(domain: &Domain, provenance: Option<&Provenance>) -> Vec<(Thread, CpuSet)> {
     let wrote = |thread: Thread, pin: &CpuSet| {
         let mut owned = provenance.iter().flat_map(|provenance| &provenance.owned);
@@ -43,7 +43,7 @@ pub fn of_definition(domain: &Domain, provenance: Option<&Provenance>) -> Vec<(T
         .collect()
 }
 
-/// One note on all of them: `set by hand: vCPU 0-1 on 4-5, emulator on 0`.
+/// Makes one note of all of them: `set by hand: vCPU 0-1 on 4-5, emulator on 0`.
 pub fn note(pins: &[(Thread, CpuSet)]) -> Option<Note> {
     let mut vcpus = (VcpuSet::new(), CpuSet::new());
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! CPUs that one guest holds and another may run on, whoever pinned either.
+//! CPUs that one guest holds and another may run on, by virtfit's pins or an administrator's.
 
 use crate::ledger::taken::same_guest;
 use crate::snapshot::Snapshot;
@@ -7,17 +7,17 @@ use crate::status::{Guest, guests};
 use crate::types::idset::CpuSet;
 use crate::types::plural::cpus;
 
-/// A guest and the CPUs it holds.
+/// Guest with the CPUs it holds.
 pub struct Held<'v> {
-    /// Its UUID.
+    /// Guest's UUID.
     pub uuid: &'v str,
-    /// Its name.
+    /// Guest's name.
     pub name: &'v str,
-    /// What it holds under the policy's sets.
+    /// CPUs the guest holds under the policy's sets.
     pub cpus: CpuSet,
 }
 
-/// All guests of the ledger that hold something.
+/// Returns all guests of the ledger that hold at least one CPU.
 pub fn holders(view: &Snapshot) -> Vec<Held<'_>> {
     let holders = view.reading.ledger.holders.iter();
     holders
@@ -30,8 +30,8 @@ pub fn holders(view: &Snapshot) -> Vec<Held<'_>> {
         .collect()
 }
 
-/// Returns what is not exclusive of others' CPUs. `may_run`: the CPUs the guest's own threads may
-/// use.
+/// Returns a note for each kind of overlap with CPUs that other guests hold. `may_run`: the CPUs on
+/// which the guest's own threads may run.
 pub fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>]) -> Vec<Note> {
     let (mut twice, mut twice_with) = (CpuSet::new(), Vec::new());
     let (mut shared, mut shared_with) = (CpuSet::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! All guests of a host: those that run, those that are promised their CPUs, those that are only
+//! Guests of a host: those that run, those that have a reservation, and those that are only
 //! defined.
 
 use std::collections::BTreeMap;
@@ -18,8 +18,9 @@ use crate::status::{Guest, by_hand, exclusive, overlaps, pending, running};
 use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
 
-/// All guests by name, and those of them whose status file could be read.
+/// Returns all guests by name, and those of them that run with a readable status file.
 pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Running>) {
+    // Running guests first: a definition is only shown for a guest that does not run.
     let mut pinned_warnings = Vec::new();
     let records = Records::read(&view.root, &mut pinned_warnings);
     let mut guests: BTreeMap<String, Guest> = BTreeMap::new();
@@ -44,7 +45,7 @@ pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Runn
                 guest
             }
             Err(error) if error.is_bug() => failed(&name, "unknown", error.to_string()),
-            // The view's own warning says what is wrong with the file.
+            // The snapshot's own warning says what is wrong with the file.
             Err(error) => {
                 let mut guest = Guest {
                     state: "unknown".into(),
@@ -67,6 +68,7 @@ pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Runn
             guests.insert(name.clone(), guest);
         }
     }
+    // A guest with a reservation is promised its CPUs though libvirt may not show it yet.
     for holder in view
         .reading
         .ledger
@@ -90,6 +92,7 @@ pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Runn
         guest.page_kib = holder.memory.iter().find_map(|uses| uses.page);
         guest.nodes = running::nodes_of(view, &guest.held);
     }
+    // Marks and failed starts are notes on guests that are known by now.
     for (_, text) in json(view) {
         if let Ok(mark) = Undecided::from_json(&text)
             && let Some(guest) = guests.get_mut(&mark.name)
@@ -107,6 +110,7 @@ pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Runn
             guest.failed_start = Some(failed.said.clone());
         }
     }
+    // Overlaps and the order of notes need all guests and all their notes.
     let mut guests: Vec<Guest> = guests.into_values().collect();
     overlaps::note(view, &mut guests);
     for guest in &mut guests {
@@ -121,14 +125,14 @@ pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Runn
     (guests, all_running)
 }
 
-/// Something of a guest cannot be read.
+/// Notes on a guest that something of it cannot be read.
 fn problem(guest: &mut Guest, text: String, runs: bool) {
     let note = Note::new(Code::Unreadable, text.clone());
     guest.notes.push(if runs { note.wrong() } else { note });
     guest.problem = Some(text);
 }
 
-/// What a holder of the ledger holds under the policy's sets.
+/// Returns the CPUs a holder of the ledger holds under the policy's sets.
 pub fn held(view: &Snapshot, holder: &crate::ledger::Holder) -> CpuSet {
     taken::held(
         holder,
@@ -145,7 +149,7 @@ fn blank(name: &str) -> Guest {
     }
 }
 
-/// A guest that virtfit itself fails on.
+/// Makes the entry of a guest for which virtfit itself fails.
 fn failed(name: &str, state: &str, problem: String) -> Guest {
     Guest {
         state: state.into(),
@@ -154,7 +158,7 @@ fn failed(name: &str, state: &str, problem: String) -> Guest {
     }
 }
 
-/// A guest that does not run.
+/// Makes the entry of a guest that does not run.
 fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
     let mut guest = Guest {
         state: "shut off".into(),
@@ -172,6 +176,8 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
             return guest;
         }
     };
+    // A definition claims what virtfit wrote into it, withheld siblings only as far as they are
+    // real.
     let parsed = &read.guest;
     let provenance = read.provenance.as_ref().ok().and_then(Option::as_ref);
     guest.uuid.clone_from(&parsed.domain.uuid);
@@ -187,6 +193,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
     let withheld = taken::confirmed(&parsed.withheld, &parsed.wrote, host, dedicated);
     guest.claims = parsed.wrote.union(&withheld);
     guest.nodes = running::nodes_of(view, &guest.claims);
+    // Notes: what cannot be read, what is set by hand or left over, and what waits for a start.
     if let Some(error) = &parsed.unreadable {
         problem(&mut guest, error.to_string(), false);
     }
@@ -201,7 +208,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
     guest
 }
 
-/// The texts of a folder's XML files, by guest.
+/// Reads the XML files of a folder, by guest.
 fn texts(view: &Snapshot, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     for stem in stems(&view.root, folder, "xml").unwrap_or_default() {

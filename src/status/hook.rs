@@ -1,10 +1,10 @@
-//! libvirt's side of the hook: whether a file of virtfit's is where libvirt looks, and whether
+//! libvirt's side of the hook: whether a file of virtfit is where libvirt looks, and whether
 //! libvirt calls it.
 //!
-//! libvirt executes `hooks/qemu` and every executable file in `hooks/qemu.d`. Whether there is any
-//! it looks up when it starts and at a reload, so a hook that was installed later may be in its
-//! place and is not called. Whoever answers the hook leaves a mark ([`hook_calls`]); a guest that
-//! started without one is the proof that it is not called.
+//! libvirt executes `hooks/qemu` and every executable file in `hooks/qemu.d`. It looks for them
+//! when it starts and at a reload, so a hook that was installed later may be in its place without
+//! being called. The process that answers the hook leaves a mark ([`hook_calls`]); a guest that
+//! started without one proves that the hook is not called.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -16,29 +16,29 @@ use crate::ledger::running::Running;
 use crate::ledger::{hook_calls, reservation};
 use crate::status::note::{Code, Note};
 
-/// Where libvirt's configuration is on the host. Without it there is no libvirt to be called by.
+/// Folder of libvirt's configuration. Without it the host has no libvirt that could call a hook.
 const LIBVIRT: &str = "/etc/libvirt";
-/// The hook that is one file.
+/// Hook that is a single file.
 const MAIN: &str = "/etc/libvirt/hooks/qemu";
-/// The folder of hooks.
+/// Folder of hooks.
 const FOLDER: &str = "/etc/libvirt/hooks/qemu.d";
-/// What files of virtfit's, and scripts that call them, are known by.
+/// Word by which virtfit's files, and scripts that call them, are recognised.
 const WORD: &str = "virtfit";
-/// How exactly times of files and of processes can be compared.
+/// Accuracy with which times of files and of processes can be compared.
 const SLACK: Duration = Duration::from_secs(2);
-/// How long a libvirt that started may take to tell of the guests it finds running.
+/// Time a libvirt that started may take to call the hook for guests it finds running.
 const RECONNECT: Duration = Duration::from_secs(10);
 
-/// A file of virtfit's where libvirt looks.
+/// File of virtfit where libvirt looks.
 struct Installed {
     path: String,
     executable: bool,
-    /// When it was put there.
+    /// Time at which the file was put there.
     since: SystemTime,
 }
 
-/// Returns what keeps libvirt from calling the hook; `None`: nothing that is known. `guests`: those
-/// that run.
+/// Returns a note on what keeps libvirt from calling the hook; `None` if nothing is known to.
+/// `guests`: those that run.
 pub fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option<Note> {
     if !root.exists(LIBVIRT) {
         return None;
@@ -62,7 +62,7 @@ pub fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option<Note> 
     called(root, hook, guests, now)
 }
 
-/// Files of virtfit's in libvirt's two places.
+/// Lists virtfit's files in libvirt's two places.
 fn installed(root: &HostFs) -> Vec<Installed> {
     let names = root.list(FOLDER).unwrap_or_default();
     let all = names.iter().map(|name| format!("{FOLDER}/{name}"));
@@ -74,7 +74,7 @@ fn installed(root: &HostFs) -> Vec<Installed> {
             let meta = root.metadata(&path).ok();
             let executable =
                 meta.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-            // The entry's own time: a link may lead to a file that is years old.
+            // The time of the directory entry counts: a link may lead to a file that is years old.
             let entry = std::fs::symlink_metadata(root.path(&path)).ok();
             let seconds = entry.map_or(0, |entry| entry.ctime()).try_into().unwrap_or(0);
             Installed {
@@ -86,7 +86,8 @@ fn installed(root: &HostFs) -> Vec<Installed> {
         .collect()
 }
 
-/// Known by the entry's name, by the file it leads to, or by its text, where it is a script.
+/// Recognises a file of virtfit by the entry's name, by the file it leads to, or by its text, where
+/// it is a script.
 fn is_ours(root: &HostFs, path: &str) -> bool {
     let named = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -99,8 +100,9 @@ fn is_ours(root: &HostFs, path: &str) -> bool {
     named(Path::new(path)) || root.resolve(path).is_ok_and(|target| named(&target)) || script()
 }
 
-/// A hook that is in its place, and is or is not called.
+/// Finds out if libvirt calls a hook that is in its place.
 fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) -> Option<Note> {
+    // A mark is proof enough that the hook is called; without a daemon there is nothing to prove.
     let daemons = libvirt_daemon::running(root);
     let daemon = daemons.first()?;
     if daemons
@@ -109,10 +111,11 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     {
         return None;
     }
+    // Only a guest that started well after the hook was installed proves that it is not called.
     let clock = Clock::read(root)?;
     let up = clock.started(root, daemon.pid)?;
-    // A guest that started while this libvirt ran was started by it; one from before was found by
-    // it again.
+    // A guest that started while this libvirt ran was started by it; a guest from before was found
+    // running by it.
     let due = |guest: &&Running| {
         let began = clock.started(root, guest.pid);
         match began {
@@ -133,6 +136,7 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
         );
         return Some(Note::new(Code::HookNotCalled, text));
     }
+    // libvirt did not look for hooks since this one was installed.
     (up < hook.since).then(|| {
         let text = format!(
             "the hook was installed after {} started, and was not called yet: systemctl reload {}",
@@ -142,14 +146,14 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     })
 }
 
-/// What turns the kernel's clock ticks into times.
+/// Conversion of the kernel's clock ticks to times.
 struct Clock {
     boot: SystemTime,
     ticks_a_second: u64,
 }
 
 impl Clock {
-    /// Reads when the host was booted; `None` where it does not tell.
+    /// Reads the time at which the host was booted; `None` where it is unknown.
     fn read(root: &HostFs) -> Option<Self> {
         let stat = root.read("/proc/stat").ok()?;
         let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
@@ -164,7 +168,7 @@ impl Clock {
         })
     }
 
-    /// When a process started.
+    /// Returns the time at which a process started.
     fn started(&self, root: &HostFs, pid: u32) -> Option<SystemTime> {
         let stat = root.read(format!("/proc/{pid}/stat")).ok()?;
         let ticks = reservation::start_time(&stat)?;

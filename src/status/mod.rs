@@ -1,8 +1,8 @@
-//! What `virtfit status` tells: every guest, what it holds, where its threads really run, what is
+//! Status of a host: every guest, the CPUs it holds, where its threads really run, and what is
 //! pending; and what is free.
 //!
-//! Gathered through the one root path, so that a fixture host has a status, too. [`Status`] is both
-//! the JSON of `status --json` (`docs/status.md` has its keys) and what the daemon answers an
+//! All of it is read through the one root path, so a fixture host has a status too. [`Status`] is
+//! both the JSON of `status --json` (`docs/status.md` has its keys) and the daemon's answer to an
 //! ordinary user who asks.
 
 mod by_hand;
@@ -30,50 +30,50 @@ use crate::types::idset::CpuSet;
 pub use note::{Code, Note};
 pub use service::{Found, PolicyRead};
 
-/// The only format there is.
+/// Version of the format; there is only one.
 pub const VERSION: u32 = 1;
 
-/// A host's guests and what is left of it.
+/// Status of a host: its guests, and what is left of its nodes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// [`VERSION`].
+    /// Version of the format, [`VERSION`].
     pub version: u32,
     /// `mode = "observe"`: virtfit changes nothing.
     pub observe: bool,
-    /// `/run/virtfit/disabled` exists: every door is a no-op.
+    /// `/run/virtfit/disabled` exists: every hook event is a no-op.
     pub disabled: bool,
     /// Nothing is wrong: no note is, neither here nor with a guest.
     #[serde(default)]
     pub ok: bool,
-    /// On virtfit itself, what is wrong first.
+    /// Notes on virtfit itself, wrong ones first.
     #[serde(default)]
     pub notes: Vec<Note>,
-    /// By name.
+    /// Guests, by name.
     pub guests: Vec<Guest>,
-    /// By number.
+    /// Nodes, by number.
     pub nodes: Vec<Node>,
-    /// What could not be taken into account, for people.
+    /// Texts on what could not be taken into account.
     pub warnings: Vec<String>,
 }
 
-/// One guest.
+/// Guest with the CPUs it holds and its threads.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Guest {
-    /// Its name.
+    /// Guest's name.
     pub name: String,
-    /// Its UUID.
+    /// Guest's UUID.
     pub uuid: String,
-    /// `running`, `paused`, …, as libvirt calls it; `starting`; `reserved`: promised its CPUs and
-    /// not seen by libvirt yet; `shut off`.
+    /// State as libvirt calls it (`running`, `paused`, …); `starting`; `reserved`: promised its
+    /// CPUs and not known to libvirt as running yet; `shut off`.
     pub state: String,
-    /// It runs and has no definition.
+    /// The guest runs and has no definition.
     pub transient: bool,
-    /// The profile by rule or request; null: none.
+    /// Profile by rule or request; null: none.
     pub profile: Option<String>,
-    /// CPUs it holds: nobody else gets them. As a cpulist.
+    /// CPUs the guest holds: no other guest gets them. As a cpulist.
     #[serde(with = "text")]
     pub held: CpuSet,
-    /// CPUs its vCPUs float on; empty: none floats.
+    /// CPUs on which its vCPUs float; empty: none floats.
     #[serde(with = "text")]
     pub floating: CpuSet,
     /// CPUs its definition claims while it does not run.
@@ -81,41 +81,41 @@ pub struct Guest {
     pub claims: CpuSet,
     /// Scheduler of its real-time vCPU threads as the kernel has it: `fifo`, `rr`; null: none.
     pub realtime: Option<String>,
-    /// Nodes it is bound to, else those of its CPUs.
+    /// Nodes it is bound to, otherwise those of its CPUs.
     pub nodes: Vec<NodeId>,
-    /// `<memory>`.
+    /// Memory of the guest (`<memory>`).
     pub memory_kib: KiB,
     /// Huge page size; null: small pages.
     pub page_kib: Option<KiB>,
-    /// Of the time its vCPU threads wanted a CPU since they started, how much they waited for one,
-    /// in per cent; null: not known.
+    /// Share of the time its vCPU threads wanted a CPU, since they started, that they waited for
+    /// one, in per cent; null: unknown.
     pub wait_percent: Option<f64>,
-    /// Its threads, vhost kernel threads included.
+    /// Threads of the guest, vhost kernel threads included.
     pub threads: Vec<Thread>,
-    /// What waits, and until when.
+    /// Texts on changes that wait, and until when.
     pub pending: Vec<String>,
-    /// It started undecided: why; its CPUs may not be its own.
+    /// Reason why the guest started undecided: other guests may have its CPUs too.
     pub undecided: Option<String>,
-    /// It failed to start right after virtfit changed it, and has not started since: what, and the
-    /// way back.
+    /// Text on a start that failed right after virtfit changed the guest, with the way back; null
+    /// once the guest has started.
     #[serde(default)]
     pub failed_start: Option<String>,
-    /// What could not be read.
+    /// Text on what could not be read.
     pub problem: Option<String>,
-    /// What is not as it should be or worth knowing, what is wrong first. The three above are in
-    /// it, too.
+    /// Notes on what is wrong or worth knowing, wrong ones first. They include `pending`,
+    /// `undecided`, `failed_start` and `problem`.
     #[serde(default)]
     pub notes: Vec<Note>,
 }
 
-/// One thread.
+/// Thread of a guest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Thread {
-    /// Its id.
+    /// Thread id.
     pub tid: u32,
-    /// Its name.
+    /// Thread name.
     pub name: String,
-    /// Whose it is: `vcpu 0`, `emulator`, `iothread 1`, `vhost`, `kvm`.
+    /// Role of the thread: `vcpu 0`, `emulator`, `iothread 1`, `vhost`, `kvm`.
     pub role: String,
     /// CPUs the kernel lets it run on. As a cpulist.
     #[serde(with = "text")]
@@ -123,50 +123,50 @@ pub struct Thread {
     /// CPUs its guest's XML lets it run on; empty: any.
     #[serde(with = "text")]
     pub expected: CpuSet,
-    /// The CPU it ran on last.
+    /// CPU it ran on last.
     pub cpu: Option<HostCpu>,
-    /// `other`, `fifo`, `rr`, ….
+    /// Scheduling policy: `other`, `fifo`, `rr`, ….
     pub scheduler: String,
     /// Real-time priority.
     pub priority: u32,
-    /// Nanoseconds it ran since it started; null: the kernel does not tell.
+    /// Nanoseconds it ran since it started; null: the kernel does not say.
     pub run_ns: Option<u64>,
     /// Nanoseconds it waited for a CPU since it started.
     pub wait_ns: Option<u64>,
-    /// Where it is though it should not be; null: it is where it should be.
+    /// Text on the CPUs where it is though it should not be; null: it is where it should be.
     pub wrong: Option<String>,
 }
 
-/// One node.
+/// NUMA node with what is left of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
-    /// Its number.
+    /// Node number.
     pub id: NodeId,
-    /// Its online CPUs.
+    /// Online CPUs.
     #[serde(with = "text")]
     pub cpus: CpuSet,
-    /// Those that guests hold or that are withheld.
+    /// CPUs that guests hold or that are withheld.
     #[serde(with = "text")]
     pub held: CpuSet,
-    /// Dedicated CPUs that nobody holds.
+    /// Dedicated CPUs that no guest holds.
     #[serde(with = "text")]
     pub free: CpuSet,
-    /// Cores all of whose CPUs are free.
+    /// Number of cores all of whose CPUs are free.
     pub whole_cores: usize,
-    /// Small-page memory that may still be given out; null: not known.
+    /// Small-page memory that may still be given out; null: unknown.
     pub memory_free_kib: Option<KiB>,
     /// Huge pages that may still be given out, by size in KiB.
     pub pages_free: BTreeMap<KiB, u64>,
 }
 
 impl Status {
-    /// Whether nothing is wrong by the notes.
+    /// Returns whether no note is wrong.
     pub fn nothing_is_wrong(&self) -> bool {
         let guests = self.guests.iter().flat_map(|guest| &guest.notes);
         self.notes.iter().chain(guests).all(|note| !note.wrong)
     }
 
-    /// One line of JSON.
+    /// Returns the status as one line of JSON.
     ///
     /// # Errors
     /// None that is known; serialisation is fallible by type.
@@ -176,7 +176,7 @@ impl Status {
 }
 
 impl Guest {
-    /// Threads that are elsewhere than they should be.
+    /// Returns the number of threads that are where they should not be.
     pub fn wrong(&self) -> usize {
         self.threads
             .iter()
@@ -184,13 +184,13 @@ impl Guest {
             .count()
     }
 
-    /// Whether anything is wrong with it.
+    /// Returns whether a note of the guest is wrong.
     pub fn is_wrong(&self) -> bool {
         self.notes.iter().any(|note| note.wrong)
     }
 }
 
-/// The status of the host a view was read from.
+/// Makes the status of the host a snapshot was read from.
 pub fn answer(view: &Snapshot, found: Found) -> Status {
     let mut warnings = view.policy.warnings.clone();
     warnings.extend(view.reading.warnings.iter().cloned());
@@ -209,7 +209,7 @@ pub fn answer(view: &Snapshot, found: Found) -> Status {
     status
 }
 
-/// What is left of each node.
+/// Works out what is left of each node.
 fn nodes(view: &Snapshot) -> Vec<Node> {
     let Ledger { holders, .. } = &view.reading.ledger;
     let host = &view.host;

@@ -1,4 +1,4 @@
-//! Notes of a status: what is not as it should be, or worth knowing, of the host and of each guest.
+//! Notes of a status: what is wrong, or worth knowing, on the host and with each guest.
 //!
 //! `docs/status.md` has the table of all codes. A code, once published, keeps its meaning; texts
 //! may change.
@@ -23,7 +23,7 @@ pub enum Code {
     HookNotCalledYet,
     /// The policy's files have errors; the last good policy, if there is one, is used.
     PolicyBroken,
-    /// The policy's CPU sets name what this host does not have or cannot give.
+    /// The policy's CPU sets name CPUs this host does not have or cannot give.
     CpuSets,
     /// A thread runs, or may run, where its guest's XML does not let it.
     ThreadElsewhere,
@@ -37,11 +37,11 @@ pub enum Code {
     NotPinned,
     /// A guest holds CPUs, and its profile asks for none.
     HoldsTooMuch,
-    /// A vCPU that is to have a CPU of its own was pinned elsewhere by hand.
+    /// A vCPU that should have a CPU of its own was pinned elsewhere by hand.
     PinnedAway,
     /// A bug in virtfit was met with a guest.
     Failed,
-    /// A guest whose place cannot be worked out.
+    /// The placement of a guest cannot be worked out.
     Undecidable,
     /// A guest started without a decision.
     Undecided,
@@ -49,46 +49,46 @@ pub enum Code {
     FailedStart,
     /// A status file or definition cannot be read.
     Unreadable,
-    /// Observe mode: what a guest would have.
+    /// In observe mode: what a guest would be given.
     Observe,
     /// Definitions that start together at host boot claim the same CPUs.
     BootClaimsOverlap,
     /// Definitions claim the same CPUs.
     ClaimsOverlap,
-    /// A guest has settings of virtfit's, and no profile.
+    /// A guest has virtfit's settings, and no profile.
     LeftOver,
     /// Pins that an administrator wrote, and that stay.
     SetByHand,
-    /// A guest without definition.
+    /// A guest has no definition.
     Transient,
-    /// The definition has what the guest does not run with.
+    /// The definition differs from what the guest runs with.
     Restart,
     /// `virtfit apply` would change the definition.
     Apply,
     /// Running guests hold what the definition claims.
     ClaimHeld,
-    /// A guest would run without the CPUs its profile asks for, if it was started now.
+    /// A guest would run without the CPUs its profile asks for, if it started now.
     NoPlaceNow,
-    /// A guest would be refused, if it was started now.
+    /// A guest would be refused, if it started now.
     RefusedNow,
     /// Code of a later version.
     #[serde(other)]
     Other,
 }
 
-/// One note.
+/// Note on the host or a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// Its code.
+    /// Code, for programs.
     pub code: Code,
-    /// The same for people.
+    /// Text, for people.
     pub text: String,
-    /// Something is not as it should be: `virtfit status` ends with 3.
+    /// Something is not as it should be: `virtfit status` exits with 3.
     pub wrong: bool,
 }
 
 impl Code {
-    /// Whether `virtfit status` ends with 3 for it.
+    /// Returns whether `virtfit status` exits with 3 for the code.
     pub fn is_wrong(self) -> bool {
         match self {
             Self::Disabled
@@ -126,7 +126,7 @@ impl Code {
         }
     }
 
-    /// Whether the note says what waits for a start, or would come of one.
+    /// Returns whether the note is about what waits for a start, or what a start would lead to.
     pub fn is_pending(self) -> bool {
         matches!(
             self,
@@ -136,7 +136,7 @@ impl Code {
 }
 
 impl Note {
-    /// A note that is as wrong as its code.
+    /// Makes a note that is as wrong as its code.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
         Self {
             code,
@@ -145,14 +145,14 @@ impl Note {
         }
     }
 
-    /// The same note where something is not as it should be, whatever its code says.
+    /// Returns the note as a wrong one, whatever its code says.
     #[must_use]
     pub fn wrong(self) -> Self {
         Self { wrong: true, ..self }
     }
 }
 
-/// `db`, `db and web`, `db, web and 3 more`.
+/// Joins names: `db`, `db and web`, `db, web and 3 more`.
 pub fn names(mut names: Vec<&str>) -> String {
     names.sort_unstable();
     names.dedup();

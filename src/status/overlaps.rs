@@ -1,4 +1,4 @@
-//! Definitions of guests that do not run and claim the same CPUs: at most one of them gets what its
+//! Claims of several definitions on one CPU: at most one of their guests can get what its
 //! definition says.
 
 use crate::snapshot::Snapshot;
@@ -7,8 +7,8 @@ use crate::status::note::{Code, Note, names};
 use crate::types::idset::CpuSet;
 use crate::types::plural::cpus;
 
-/// Notes for each guest which others claim its CPUs too. Guests that libvirt starts by itself start
-/// together: among them it is wrong.
+/// Adds a note to each guest whose CPUs others claim too. Guests that libvirt starts by itself
+/// start together: among them an overlap is wrong.
 pub fn note(view: &Snapshot, guests: &mut [Guest]) {
     let starts_itself = |guest: &Guest| view.reading.autostart.contains(&guest.name);
     let claims: Vec<(String, CpuSet, bool)> = guests

@@ -1,4 +1,4 @@
-//! What is not in force yet, and until when.
+//! Changes that are not in force yet, and what they wait for.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,14 @@ use crate::types::plan::{Plan, Scope};
 use crate::types::plural::cpus;
 use crate::xml::Document;
 
-/// A running guest: its definition has what it does not run with, or would get it.
+/// Returns what is pending for a running guest: its definition differs from what it runs with, or
+/// `virtfit apply` would change it.
 pub fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> Vec<Note> {
     let Some(text) = definition.filter(|_| !running.starting) else {
         return Vec::new();
     };
-    // What virtfit wrote there and here, pins as they were written.
+    // Settings virtfit wrote into the definition and into the running XML, pins as they were
+    // written.
     let written = |provenance: Option<&rewrite::Provenance>| -> BTreeSet<String> {
         let owned = provenance.iter().flat_map(|provenance| &provenance.owned);
         owned
@@ -46,8 +48,7 @@ pub fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> 
     }
 }
 
-/// A guest that does not run: it would be refused, would not get what its profile wants, or would
-/// be moved.
+/// Returns what would happen to a guest that does not run: a refusal, no placement, or a new one.
 pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<Note> {
     let mut out = Vec::new();
     let taken = view.taken(&guest.domain);
@@ -82,7 +83,7 @@ pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) 
     out
 }
 
-/// What a definition would get if virtfit was not only looking.
+/// Words what a definition would be given if virtfit did not only observe.
 fn observed(plan: &Plan) -> String {
     let profile = plan.profile.as_deref().unwrap_or_default();
     let dedicated = plan.placement.as_ref().map(|placement| &placement.dedicated);

@@ -1,5 +1,5 @@
-//! A running guest beside what its profile asks for: some vCPUs each have a CPU of their own, the
-//! others float.
+//! Comparison of a running guest with what its profile asks for: some vCPUs each have a CPU of
+//! their own, the others float.
 
 use crate::engine::Decision;
 use crate::engine::effective::EffectiveProfile;
@@ -18,36 +18,37 @@ use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::plural::cpus;
 
-/// One running guest.
+/// Running guest to be compared.
 pub struct Place<'a> {
     /// Policy, host and ledger.
     pub view: &'a Snapshot,
-    /// Its status file, parsed.
+    /// Status file, parsed.
     pub running: &'a Running,
-    /// The text of its status file.
+    /// Text of the status file.
     pub status: &'a str,
-    /// The text of its definition.
+    /// Text of the definition.
     pub definition: Option<&'a str>,
-    /// What was pinned live.
+    /// Live records of all guests.
     pub records: &'a Records,
-    /// CPUs it holds.
+    /// CPUs the guest holds.
     pub held: &'a CpuSet,
-    /// The profile it runs by; `None`: no rule matches, or it is left alone.
+    /// Profile by which the guest runs; `None`: no rule matches, or the guest is left alone.
     pub profile: Option<&'a Profile>,
 }
 
-/// vCPUs that are not where they are to be.
+/// vCPUs that are not where they should be.
 #[derive(Default)]
 struct Lacking {
-    /// CPUs on which those float that are to have one CPU each.
+    /// CPUs on which vCPUs float that should have one CPU each.
     floating: CpuSet,
-    /// Those an administrator pinned to CPUs that the guest does not hold.
+    /// vCPUs an administrator pinned to CPUs that the guest does not hold.
     away: Vec<(VcpuId, CpuSet)>,
-    /// CPUs that virtfit gave to vCPUs that are to float.
+    /// CPUs that virtfit gave to vCPUs that should float.
     too_much: CpuSet,
 }
 
-/// Returns what is not where the guest's profile wants it, and which pins are an administrator's.
+/// Returns notes on vCPUs that are not where the guest's profile wants them, and on pins that are
+/// an administrator's.
 pub fn notes(place: &Place<'_>) -> Vec<Note> {
     let Some(profile) = place.profile else {
         return Vec::new();
@@ -60,8 +61,8 @@ pub fn notes(place: &Place<'_>) -> Vec<Note> {
         .iter()
         .map(|(vcpu, mask)| away(*vcpu, mask))
         .collect();
-    // Without a record or provenance nobody ever pinned it: a profile that lets all vCPUs float
-    // still says where.
+    // Without a record or provenance the guest was never pinned by virtfit: a profile that lets all
+    // vCPUs float still says where.
     let untouched = record.is_none() && place.running.provenance.is_none();
     if !lacking.floating.is_empty() || (untouched && profile.cpus != Cpus::Keep) {
         out.extend(why(place, &lacking.floating));
@@ -92,8 +93,8 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
             .filter(|pin| !by_hand::is_ours(running, record, thread, pin));
         match (wishes.dedicated.contains(vcpu), own, by_hand) {
             (true, Some(_), _) => {}
-            // Several CPUs, all of which it holds: that is what was written by hand, and nobody
-            // else is there.
+            // Several CPUs, all of which the guest holds: the pin was written by hand, and no other
+            // guest runs there.
             (true, None, Some(pin)) if pin.is_subset(place.held) => {}
             (true, None, Some(pin)) => out.away.push((vcpu, pin.clone())),
             (true, None, None) => match mask {
@@ -115,9 +116,10 @@ fn away(vcpu: VcpuId, mask: &CpuSet) -> Note {
     Note::new(Code::PinnedAway, text)
 }
 
-/// Says why vCPUs that float (on `floating`, where they are to have CPUs of their own) are not
-/// where the profile wants them.
+/// Returns a note on why vCPUs are not where the profile wants them. `floating` are the CPUs on
+/// which they float though they should have CPUs of their own.
 fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
+    // The live plan is what the daemon would do now.
     let own = &place.running.domain().name;
     let reservations = &place.view.reading.reservations;
     let case = Case {
@@ -136,6 +138,8 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
             return Some(Note::new(Code::Undecidable, text));
         }
     };
+    // The first of these that applies is the note: no placement, observe mode, not pinned yet, or
+    // pins that only a new start can give.
     let wanted = vcpus(&live);
     let at = cpus(floating);
     let reason = || live.reasons.first().cloned().or_else(|| cause(place));
@@ -158,8 +162,8 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     Some(Note::new(Code::NoPlace, text))
 }
 
-/// Returns why a start would give it no place now, by its definition. What was pinned live looks
-/// like an administrator's pins in its live XML.
+/// Returns the reason why a start would give the guest no placement now, by its definition: live
+/// pins look like an administrator's in the running XML.
 fn cause(place: &Place<'_>) -> Option<String> {
     let decision = place
         .view
@@ -170,7 +174,7 @@ fn cause(place: &Place<'_>) -> Option<String> {
     without.then(|| plan.causes().first().map(ToString::to_string))?
 }
 
-/// CPUs to which the daemon would pin vCPUs.
+/// Returns the CPUs to which the daemon would pin vCPUs.
 fn vcpus(live: &Live) -> CpuSet {
     let mut all = CpuSet::new();
     for change in &live.changes {

@@ -1,4 +1,4 @@
-//! A running guest: what it holds, and where the kernel runs its threads.
+//! Running guests: the CPUs each holds, and where the kernel runs its threads.
 
 use std::collections::BTreeMap;
 
@@ -20,21 +20,22 @@ use crate::status::{Guest, Thread, pending};
 use crate::types::ids::{KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 
-/// What all running guests are looked at with.
+/// Data shared by the entries of all running guests.
 pub struct Look<'a> {
     /// Policy, host and ledger.
     pub view: &'a Snapshot,
-    /// What was pinned live.
+    /// Live records of all guests.
     pub records: &'a Records,
     /// Kernel threads that serve guests, each with the process it serves.
     pub vhost: &'a [(u32, ProcThread)],
-    /// Who holds what.
+    /// Guests with the CPUs they hold.
     pub holders: &'a [Held<'a>],
 }
 
-/// What is known of a running guest. `status`: the text of its status file; `definition`: that of
+/// Makes the entry of a running guest. `status`: the text of its status file; `definition`: that of
 /// its definition.
 pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Option<&str>) -> Guest {
+    // The ledger says what the guest holds; a guest it does not know holds nothing.
     let view = look_at.view;
     let domain = running.domain();
     let autostart = view.reading.autostart.contains(&domain.name);
@@ -44,6 +45,7 @@ pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Op
     };
     let holder = view.reading.ledger.holders.iter().map(AsRef::as_ref).find(own);
     let held = holder.map_or_else(CpuSet::new, |holder| crate::status::guests::held(view, holder));
+    // Threads show what the kernel does, the XML what it should do.
     let floating = floating(view, running, &held);
     let memory = holder.map_or_else(
         || crate::ledger::guest_xml::memory(domain, None, || KiB(2048)),
@@ -83,6 +85,7 @@ pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Op
         threads,
         ..Guest::default()
     };
+    // Notes compare the two, so they come last.
     guest.notes = notes(
         look_at,
         status,
@@ -94,7 +97,7 @@ pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Op
     guest
 }
 
-/// What is to be said of it, what is wrong first.
+/// Returns the notes on a guest, except those that need other guests' entries.
 fn notes(
     look_at: &Look<'_>,
     status: &str,
@@ -106,7 +109,7 @@ fn notes(
     let view = look_at.view;
     let wrong = guest.threads.iter().filter_map(|thread| thread.wrong.as_ref());
     let mut out: Vec<Note> = wrong.map(|text| Note::new(Code::ThreadElsewhere, text)).collect();
-    // While it starts its threads are being put in their places.
+    // The threads of a starting guest are still being moved to their CPUs.
     if !running.starting {
         out.extend(exclusive::notes(
             guest,
@@ -133,7 +136,7 @@ fn notes(
     out
 }
 
-/// Settings of virtfit's in a guest that no profile is for.
+/// Returns a note on virtfit's settings in a guest that has no profile.
 pub fn left_over(name: &str, provenance: Option<&Provenance>, profile: Option<&Profile>) -> Option<Note> {
     let carries = provenance.is_some_and(|provenance| !provenance.owned.is_empty());
     let why = match profile {
@@ -145,7 +148,8 @@ pub fn left_over(name: &str, provenance: Option<&Provenance>, profile: Option<&P
     carries.then(|| Note::new(Code::LeftOver, text))
 }
 
-/// CPUs its own threads may run on: by the kernel, or by its XML where no thread can be looked at.
+/// Returns the CPUs its own threads may run on: by the kernel, or by the XML where no thread can be
+/// read.
 fn may_run(view: &Snapshot, running: &Running, guest: &Guest) -> CpuSet {
     let mut all = CpuSet::new();
     let own = guest.threads.iter().filter(|thread| !is_kernels(&thread.role));
@@ -161,18 +165,19 @@ fn may_run(view: &Snapshot, running: &Running, guest: &Guest) -> CpuSet {
     all
 }
 
-/// Threads of the kernel's that count by where they ran last, as no pin moves them.
+/// Returns whether a thread is the kernel's: no pin moves it, so it counts by where it ran last.
 fn is_kernels(role: &str) -> bool {
     matches!(role, "vhost" | "kvm")
 }
 
-/// The nodes of these CPUs.
+/// Returns the nodes of these CPUs.
 pub fn nodes_of(view: &Snapshot, cpus: &CpuSet) -> Vec<NodeId> {
     let node = |cpu| Some(view.host.core_of(cpu)?.node);
     cpus.iter().filter_map(node).collect::<NodeSet>().iter().collect()
 }
 
-/// Where its vCPUs float: masks of several CPUs that hold nothing, or no pin at all.
+/// Returns the CPUs on which its vCPUs float: masks of several CPUs that hold nothing, or no pin at
+/// all.
 fn floating(view: &Snapshot, running: &Running, held: &CpuSet) -> CpuSet {
     let vcpus = running.domain().all_vcpus();
     let mut all = CpuSet::new();
@@ -187,7 +192,7 @@ fn floating(view: &Snapshot, running: &Running, held: &CpuSet) -> CpuSet {
     all
 }
 
-/// How long they waited, of the time they wanted a CPU.
+/// Returns how much of the time in which they wanted a CPU the threads waited for one, in per cent.
 fn wait_percent<'t>(threads: impl Iterator<Item = &'t Thread>) -> Option<f64> {
     let (mut run, mut wait, mut known) = (0u128, 0u128, false);
     for thread in threads {
@@ -200,7 +205,7 @@ fn wait_percent<'t>(threads: impl Iterator<Item = &'t Thread>) -> Option<f64> {
     known.then_some(tenths as f64 / 10.0)
 }
 
-/// Its threads, each beside what the XML says.
+/// Lists the guest's threads, each with the CPUs its XML allows.
 fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -> Vec<Thread> {
     let vcpus: BTreeMap<u32, VcpuId> = running.tids.iter().map(|(vcpu, tid)| (*tid, *vcpu)).collect();
     let mut out = Vec::new();
@@ -223,8 +228,7 @@ fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, ProcThread)
         };
         out.push(thread(found, role, expected, wrong));
     }
-    // Of a kernel that runs them outside of QEMU: they have no pins, so they count by where they
-    // are.
+    // Kernel threads outside of QEMU have no pins, so they count by where they ran last.
     let emulator = running.allowed(live_pins::Thread::Emulator);
     for (_, found) in vhost.iter().filter(|(serves, _)| *serves == pid) {
         let expected = emulator.cloned().unwrap_or_default();
@@ -238,8 +242,8 @@ fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, ProcThread)
     out
 }
 
-/// The kernel starts it in a vCPU's thread: it may run where any of the guest's own may, and counts
-/// elsewhere where it last ran on another guest's CPU.
+/// Makes the entry of a thread that the kernel starts from a vCPU's thread. It may run where any of
+/// the guest's own threads may, and is wrong only where it last ran on another guest's CPU.
 fn kernels(view: &Snapshot, running: &Running, found: ProcThread) -> Thread {
     let mut expected = CpuSet::new();
     for own in running.threads() {
@@ -270,7 +274,7 @@ fn thread(found: ProcThread, role: String, expected: CpuSet, wrong: Option<Strin
     }
 }
 
-/// Where a thread is, or may come to be, though it should not.
+/// Words where a thread is, or may run, though it should not.
 fn elsewhere(found: &ProcThread, expected: &CpuSet) -> String {
     match found.last.filter(|last| !expected.contains(*last)) {
         Some(last) => format!("{} on CPU {last}", found.name),
@@ -278,7 +282,7 @@ fn elsewhere(found: &ProcThread, expected: &CpuSet) -> String {
     }
 }
 
-/// The guest that holds a CPU.
+/// Returns the guest that holds a CPU.
 fn who_holds(view: &Snapshot, cpu: crate::types::ids::HostCpu) -> Option<&str> {
     let holders = view.reading.ledger.holders.iter();
     holders
@@ -287,7 +291,7 @@ fn who_holds(view: &Snapshot, cpu: crate::types::ids::HostCpu) -> Option<&str> {
         .next()
 }
 
-/// The name of a scheduling policy (`sched.h`).
+/// Returns the name of a scheduling policy (`sched.h`).
 fn scheduler(policy: u32) -> &'static str {
     match policy {
         0 => "other",

@@ -1,5 +1,5 @@
-//! virtfit itself: whether its daemon answers, its hook is called, its policy can be read, and
-//! whether it is switched off.
+//! Notes on virtfit itself: whether its daemon answers, its hook is called and its policy can be
+//! read, and whether it is switched off.
 
 use std::time::SystemTime;
 
@@ -9,28 +9,28 @@ use crate::status::hook;
 use crate::status::note::{Code, Note};
 use virtfit_hook::wire::DISABLED;
 
-/// What whoever asks for a status has found out about the daemon and the policy.
+/// State of the daemon and the policy, as found by the process that asks for a status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Found {
     /// No daemon answers.
     pub no_daemon: bool,
-    /// How the policy was read.
+    /// Result of reading the policy.
     pub policy: PolicyRead,
 }
 
-/// How the policy was read.
+/// Result of reading the policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PolicyRead {
-    /// Its files are without errors.
+    /// The files are without errors.
     #[default]
     Whole,
-    /// They have errors; the last policy without any is used.
+    /// The files have errors; the last policy without any is used.
     LastGood,
-    /// They have errors, and no earlier policy is known.
+    /// The files have errors, and no earlier policy is known.
     None,
 }
 
-/// Returns what of virtfit does not work. `guests`: those that run.
+/// Returns notes on the parts of virtfit that do not work. `guests`: those that run.
 pub fn notes(view: &Snapshot, guests: &[Running], found: Found, now: SystemTime) -> Vec<Note> {
     let root = &view.root;
     let disabled = root.exists(DISABLED);

@@ -1,16 +1,16 @@
-//! CPUs as cpulists in JSON: what a person reads and `taskset` takes.
+//! CPUs as cpulists in JSON, the form people read and `taskset` takes.
 
 use serde::{Deserialize as _, Deserializer, Serializer};
 
 use crate::types::cpulist;
 use crate::types::idset::CpuSet;
 
-/// Writes `0-3,16`.
+/// Writes a cpulist, `0-3,16`.
 pub fn serialize<S: Serializer>(cpus: &CpuSet, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(cpus)
 }
 
-/// Reads it.
+/// Reads a cpulist.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<CpuSet, D::Error> {
     let text = String::deserialize(from)?;
     cpulist::parse(&text).map_err(serde::de::Error::custom)
