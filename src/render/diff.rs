@@ -1,4 +1,4 @@
-//! The unified diff of `plan --diff`.
+//! Unified diff of `plan --diff`.
 
 use similar::{ChangeTag, TextDiff};
 
@@ -6,10 +6,11 @@ use crate::render::Style;
 use crate::render::escape;
 use crate::render::layout::{Paint, paint_into};
 
-/// Lines of context around a change, as `diff -u` has them.
+/// Lines of context around a change, as in `diff -u`.
 const CONTEXT: usize = 3;
 
-/// The unified diff from `old` to `new`; empty where they are equal. `name` stands in its headers.
+/// Returns the unified diff from `old` to `new`; empty where they are equal. `name` goes into the
+/// headers.
 ///
 /// Lines are not cut to the width. Control characters are escaped (a tab stays), so text with such
 /// characters does not make a patch that applies.
@@ -51,7 +52,7 @@ pub fn unified(old: &str, new: &str, name: &str, style: &Style) -> String {
     out
 }
 
-/// A range of lines as `diff -u` writes it (POSIX `diff`, "Diff -u Output Format").
+/// Words a range of lines as `diff -u` does (POSIX `diff`, "Diff -u Output Format").
 fn span(start: usize, end: usize) -> String {
     match end - start {
         0 => format!("{start},0"),

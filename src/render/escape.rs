@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-/// A text without control characters: each becomes its escape (`\n`, `\u{1b}`). So do the invisible
-/// characters that reorder or hide text (bidirectional controls, zero-width ones, variation
-/// selectors, tags; Unicode Technical Report 36, section 2.5). Without `unicode`, so does
-/// everything beyond ASCII, save a few signs that have an ASCII twin.
+/// Returns a text without control characters: each becomes its escape (`\n`, `\u{1b}`). The
+/// invisible characters that reorder or hide text become escapes too (bidirectional controls,
+/// zero-width ones, variation selectors, tags; Unicode Technical Report 36, section 2.5). Without
+/// `unicode`, everything beyond ASCII does, except a few signs that have an ASCII twin.
 pub fn clean(text: &str, unicode: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -14,7 +14,7 @@ pub fn clean(text: &str, unicode: bool) -> String {
     out
 }
 
-/// As [`clean`], but a tab stays: for lines of a file that are shown as they are.
+/// Cleans a text as [`clean`] does, but keeps tabs: for lines of a file that are shown as they are.
 pub fn clean_line(text: &str, unicode: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -27,8 +27,8 @@ pub fn clean_line(text: &str, unicode: bool) -> String {
     out
 }
 
-/// A word a shell reads as one argument, cleaned; `None` where cleaning changes it, so that it
-/// could not be typed.
+/// Quotes a text so that a shell reads it as one argument; `None` where the reader could not type
+/// it as shown.
 pub fn shell_word(text: &str, unicode: bool) -> Option<String> {
     let cleaned = clean(text, unicode);
     if cleaned != text {

@@ -1,15 +1,15 @@
-//! Values of changes in words, and what follows from them.
+//! Values of changes in words, and their consequences.
 
 use crate::types::ids::KiB;
 
-/// A value for people. A topology (`sockets=1 dies=1 cores=2 threads=2`, with or without quotes)
-/// becomes `1 socket, 2 cores, 2 threads`; amounts of memory are told in their largest unit;
-/// everything else stays.
+/// Words a value for people. A topology (`sockets=1 dies=1 cores=2 threads=2`, with or without
+/// quotes) becomes `1 socket, 2 cores, 2 threads`; amounts of memory are given in their largest
+/// unit; everything else stays.
 pub(crate) fn value(text: &str) -> String {
     topology(text).unwrap_or_else(|| amounts(text))
 }
 
-/// `2048 KiB` becomes `2 MiB`, wherever it stands.
+/// Changes `2048 KiB` to `2 MiB`, at every place in a text.
 fn amounts(text: &str) -> String {
     let mut pieces = text.split(" KiB").peekable();
     let mut out = String::with_capacity(text.len());
@@ -28,7 +28,7 @@ fn amounts(text: &str) -> String {
     out
 }
 
-/// The topology libvirt gives a guest that asks for none: a socket a vCPU.
+/// Returns the topology libvirt gives a guest that asks for none: a socket per vCPU.
 pub(crate) fn default_topology(vcpus: usize) -> String {
     crate::types::plural::counted(vcpus, "socket")
 }
@@ -47,7 +47,7 @@ fn topology(text: &str) -> Option<String> {
             "threads" => "thread",
             _ => return None,
         };
-        // One die or cluster is how every guest looks that has none.
+        // Every guest without dies or clusters is shown with one.
         if number != 1 || !matches!(noun, "die" | "cluster") {
             parts.push(crate::types::plural::counted(number, noun));
         }
@@ -59,7 +59,7 @@ fn topology(text: &str) -> Option<String> {
     }
 }
 
-/// What whoever runs the guest should know of a change, beyond what it is.
+/// Returns a consequence of a change that an administrator should know of.
 pub(crate) fn consequence(kind: &str, to: Option<&str>) -> Option<&'static str> {
     match (kind, to) {
         ("cpu mode", Some(to)) if to.contains("host-passthrough") => {

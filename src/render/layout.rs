@@ -4,17 +4,17 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::render::Style;
 
-/// How a piece of text looks where colour is asked for. The text says the same without it.
+/// Look of a piece of text where colour is asked for. Without colour the text has the same meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Paint {
     Plain,
     /// Headings.
     Strong,
-    /// What is the planned guest's.
+    /// CPUs and values of the planned guest.
     Own,
-    /// What is other guests'.
+    /// CPUs of other guests.
     Other,
-    /// What is of no interest here.
+    /// Parts of no interest here.
     Dim,
     /// Bad news.
     Bad,
@@ -25,7 +25,7 @@ pub(crate) enum Paint {
 }
 
 impl Paint {
-    /// The ANSI "select graphic rendition" parameters (ECMA-48, 8.3.117).
+    /// Returns the ANSI "select graphic rendition" parameters (ECMA-48, 8.3.117).
     fn sgr(self) -> Option<&'static str> {
         Some(match self {
             Self::Plain => return None,
@@ -40,7 +40,7 @@ impl Paint {
     }
 }
 
-/// Columns a text takes.
+/// Returns the number of columns a text takes.
 pub(crate) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
@@ -49,7 +49,7 @@ fn char_width(c: char) -> usize {
     c.width().unwrap_or(0)
 }
 
-/// One line.
+/// Line of styled pieces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     spans: Vec<(String, Paint)>,
@@ -61,7 +61,7 @@ impl Line {
         Self::default()
     }
 
-    /// A line of one piece.
+    /// Makes a line of one piece.
     pub fn of(text: impl Into<String>, paint: Paint) -> Self {
         let mut line = Self::new();
         line.push(text, paint);
@@ -85,18 +85,18 @@ impl Line {
         self
     }
 
-    /// Fills up with blanks to a column.
+    /// Fills a line with blanks up to a column.
     pub fn pad_to(&mut self, column: usize) -> &mut Self {
         let missing = column.saturating_sub(self.columns);
         self.push(" ".repeat(missing), Paint::Plain)
     }
 
-    /// Columns so far.
+    /// Returns the number of columns filled.
     pub fn width(&self) -> usize {
         self.columns
     }
 
-    /// The line as text with a line feed: no blanks at its end, cut off at the width.
+    /// Writes the line as text with a line feed: no blanks at its end, cut off at the width.
     pub fn finish(&self, style: &Style, out: &mut String) {
         let limit = style.columns();
         let mut left = if self.columns > limit {
@@ -122,7 +122,7 @@ impl Line {
     }
 }
 
-/// Appends a text in its colour. Blanks at its ends stay without, so that they can be trimmed.
+/// Appends a text in its colour. Blanks at its ends are not coloured, so that they can be trimmed.
 pub(crate) fn paint_into(out: &mut String, text: &str, paint: Paint, style: &Style) {
     match paint.sgr() {
         Some(sgr) if style.color && !text.trim_matches(' ').is_empty() => {
@@ -140,7 +140,8 @@ pub(crate) fn paint_into(out: &mut String, text: &str, paint: Paint, style: &Sty
     }
 }
 
-/// The longest beginning of a text that takes at most so many columns, and the columns it takes.
+/// Returns the longest beginning of a text that takes at most so many columns, and the columns it
+/// takes.
 fn fitting(text: &str, columns: usize) -> (&str, usize) {
     let mut used = 0;
     for (at, c) in text.char_indices() {
@@ -153,7 +154,7 @@ fn fitting(text: &str, columns: usize) -> (&str, usize) {
     (text, used)
 }
 
-/// A text cut to at most so many columns, with an ellipsis where it was.
+/// Cuts a text to at most so many columns, with an ellipsis where it was cut.
 pub(crate) fn cut(text: &str, columns: usize, style: &Style) -> String {
     if width(text) <= columns {
         return text.to_string();
@@ -163,8 +164,8 @@ pub(crate) fn cut(text: &str, columns: usize, style: &Style) -> String {
     format!("{}{dots}", fitting(text, room).0)
 }
 
-/// Breaks a text into lines of at most `columns` columns, between words where it can. At least one
-/// line.
+/// Breaks a text into lines of at most `columns` columns, between words where possible. Returns at
+/// least one line.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     // A character is at most two columns wide.
     let columns = columns.max(2);
@@ -203,7 +204,7 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// A text with a first indent and a hanging one, wrapped to the style's width.
+/// Appends a text with a first indent and a hanging one, wrapped to the style's width.
 pub(crate) fn paragraph(
     out: &mut Vec<Line>,
     first: &str,
@@ -224,7 +225,7 @@ pub(crate) fn paragraph(
     }
 }
 
-/// All lines as one text.
+/// Joins lines into one text.
 pub(crate) fn finish(lines: &[Line], style: &Style) -> String {
     let mut out = String::new();
     for line in lines {

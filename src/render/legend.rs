@@ -1,4 +1,4 @@
-//! Which sign each CPU of the host gets in the picture, and what the signs mean.
+//! Signs: which one each CPU of the host gets in the picture, and what each means.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,31 +10,31 @@ use crate::types::plan::Placement;
 
 use crate::render::layout::Paint;
 
-/// Letters for guests that hold CPUs, in order of use; the small letters the planned guest uses
-/// (`e`, `i`, `v`) are not among them.
+/// Letters for guests that hold CPUs, in order of use. The small letters that the planned guest
+/// uses (`e`, `i`, `v`) are not among them.
 const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdfghjklmnopqrstuwxyz";
-/// The sign of guests beyond the last letter.
+/// Sign of guests beyond the last letter.
 const MANY: char = '*';
 
-/// The sign of one CPU.
+/// Sign of one CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sign {
     pub text: String,
     pub paint: Paint,
 }
 
-/// The signs of all CPUs.
+/// Signs of all CPUs.
 #[derive(Debug)]
 pub(crate) struct Signs {
     by_cpu: BTreeMap<HostCpu, Sign>,
-    /// Columns of the widest one, at least 2.
+    /// Columns of the widest sign, at least 2.
     pub columns: usize,
     /// Guests that hold CPUs: sign and name, in the order of their first CPU.
     pub guests: Vec<(char, String)>,
     used: BTreeSet<Meaning>,
 }
 
-/// What a sign can mean, in the order of the legend.
+/// Meaning of a sign, in the order of the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Meaning {
     Free,
@@ -71,7 +71,7 @@ impl Meaning {
 }
 
 impl Signs {
-    /// Decides all signs. `placement` is what is planned, if anything is.
+    /// Decides all signs. `placement` is the planned one, `None` where nothing is planned.
     pub fn new(host: &Host, housekeeping: &CpuSet, taken: &Taken, placement: Option<&Placement>) -> Self {
         let mut signs = Self {
             by_cpu: BTreeMap::new(),
@@ -79,6 +79,7 @@ impl Signs {
             guests: Vec::new(),
             used: BTreeSet::new(),
         };
+        // Letters first: they go to guests in the order of their CPUs.
         let mut letters = LETTERS.chars();
         let mut letter_of: BTreeMap<&str, char> = BTreeMap::new();
         for name in taken.cpus.values() {
@@ -92,6 +93,8 @@ impl Signs {
             .map(|placement| threads(placement, housekeeping))
             .unwrap_or_default();
         let floats = placement.map(floating).unwrap_or_default();
+        // The first meaning that applies is shown: the planned guest before holders, holders before
+        // sets.
         for cpu in host.cores.iter().flat_map(|core| core.cpus.iter().copied()) {
             let letter = taken
                 .cpus
@@ -150,12 +153,12 @@ impl Signs {
         signs
     }
 
-    /// The sign of a CPU; `None` for one the host does not list.
+    /// Returns the sign of a CPU; `None` for one the host does not list.
     pub fn get(&self, cpu: HostCpu) -> Option<&Sign> {
         self.by_cpu.get(&cpu)
     }
 
-    /// Sign and meaning of all that is used, then the guests.
+    /// Lists sign and meaning of all that is used, then the guests.
     pub fn legend(&self) -> Vec<(String, String)> {
         let mut out: Vec<(String, String)> = self
             .used
@@ -178,15 +181,15 @@ impl Signs {
     }
 }
 
-/// A thread of the planned guest on a CPU of its own.
+/// Thread of the planned guest on a CPU of its own.
 struct Thread {
     kind: Meaning,
     text: String,
     more: bool,
 }
 
-/// The planned guest's threads that have one CPU: all vCPUs, and emulator and iothreads outside
-/// housekeeping.
+/// Lists the planned guest's threads that have a single CPU: all vCPUs, and emulator threads and
+/// iothreads outside housekeeping.
 fn threads(placement: &Placement, housekeeping: &CpuSet) -> BTreeMap<HostCpu, Thread> {
     let mut out: BTreeMap<HostCpu, Thread> = BTreeMap::new();
     let mut put = |cpus: &CpuSet, kind: Meaning, text: String| {
@@ -215,7 +218,7 @@ fn threads(placement: &Placement, housekeeping: &CpuSet) -> BTreeMap<HostCpu, Th
     out
 }
 
-/// All CPUs on which a vCPU of the planned guest floats.
+/// Returns all CPUs on which a vCPU of the planned guest floats.
 fn floating(placement: &Placement) -> CpuSet {
     let mut out = CpuSet::new();
     for cpus in placement.vcpus.values().filter(|cpus| cpus.len() > 1) {

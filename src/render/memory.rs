@@ -1,4 +1,4 @@
-//! Memory of a node as a bar: what the planned guest takes, what stays free, what is taken.
+//! Memory of a node as a bar: the planned guest's part, the free part, the rest.
 
 use crate::host::{Host, Node};
 use crate::ledger::Taken;
@@ -10,14 +10,14 @@ use crate::render::layout::{Line, Paint};
 /// Columns of a bar between its brackets.
 pub(crate) const BAR: usize = 10;
 
-/// One bar's numbers, in KiB: `own + free <= total`.
+/// Numbers of one bar, in KiB: `own + free <= total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Amounts {
-    /// What the planned guest takes.
+    /// Memory the planned guest takes.
     pub own: u64,
-    /// What may still be given out after that.
+    /// Memory that may still be given out after that.
     pub free: u64,
-    /// All there is.
+    /// All memory there is.
     pub total: u64,
 }
 
@@ -32,7 +32,7 @@ impl Amounts {
     }
 }
 
-/// A node's whole memory; `None` where the host does not tell.
+/// Returns the amounts of a node's whole memory; `None` where it is unknown.
 pub(crate) fn of_node(
     host: &Host,
     node: &Node,
@@ -52,7 +52,7 @@ pub(crate) fn of_node(
     Some(Amounts::new(own(node, placement), available, node.memory.0))
 }
 
-/// A node's pool of one page size; `None` where it has none.
+/// Returns the amounts of a node's pool of one page size; `None` where it has none.
 pub(crate) fn of_pool(
     node: &Node,
     size: KiB,
@@ -71,14 +71,14 @@ pub(crate) fn of_pool(
     Some(Amounts::new(own, free_pages(node, size, pool.free, taken), total))
 }
 
-/// KiB in free pages of one size, before the plan. Where the ledger does not say, what the kernel
-/// counts.
+/// Returns the KiB in free pages of one size, before the plan: by the ledger, otherwise by the
+/// kernel's count.
 fn free_pages(node: &Node, size: KiB, counted: u64, taken: &Taken) -> u64 {
     let pages = taken.pages_free.get(&(node.id, size)).copied().unwrap_or(counted);
     pages.saturating_mul(size.0)
 }
 
-/// KiB of the planned guest on a node.
+/// Returns the KiB the planned guest takes on a node.
 fn own(node: &Node, placement: Option<&Placement>) -> u64 {
     placement.map_or(0, |placement| {
         placement
@@ -89,7 +89,7 @@ fn own(node: &Node, placement: Option<&Placement>) -> u64 {
     })
 }
 
-/// `[vvvvvv...###] 3 of 16 GiB free`.
+/// Draws a bar: `[vvvvvv...###] 3 of 16 GiB free`.
 pub(crate) fn bar(amounts: Amounts) -> Line {
     let cells = |kib: u64, up: bool| -> usize {
         let exact = u128::from(kib) * BAR as u128;
@@ -117,7 +117,7 @@ pub(crate) fn bar(amounts: Amounts) -> Line {
     line
 }
 
-/// `3 of 16 GiB`: both in the unit of the second.
+/// Words a part of a total, `3 of 16 GiB`, both in the unit of the total.
 pub(crate) fn of_total(part: u64, total: u64) -> String {
     let (unit, name) = unit(total);
     format!("{} of {} {name}", decimal(part, unit), decimal(total, unit))
@@ -132,8 +132,8 @@ fn unit(kib: u64) -> (u64, &'static str) {
     }
 }
 
-/// Below 100 with one decimal where it is not a whole number; rounded down: what is shown as free
-/// is there.
+/// Words an amount, below 100 with one decimal where it is not a whole number. It is rounded down,
+/// so that what is shown as free is there.
 fn decimal(kib: u64, unit: u64) -> String {
     let tenths = u128::from(kib) * 10 / u128::from(unit);
     match tenths % 10 {
@@ -142,7 +142,7 @@ fn decimal(kib: u64, unit: u64) -> String {
     }
 }
 
-/// A page size as policies write it: `2M`, `1G`.
+/// Words a page size as policies do: `2M`, `1G`.
 pub(crate) fn page(size: KiB) -> String {
     match size.0 {
         k if k >= 1 << 20 && k % (1 << 20) == 0 => format!("{}G", k >> 20),

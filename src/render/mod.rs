@@ -1,5 +1,5 @@
-//! Text for people: what a plan does, drawn on the host it is made for. Pure functions; nothing
-//! here prints.
+//! Text for people: a plan in words, drawn on the host it is made for. Pure functions; nothing here
+//! prints.
 //!
 //! Every text from outside (names, XML values, reasons that quote them) goes through
 //! [`escape::clean`], so that no control character of a domain XML reaches a terminal. No line is
@@ -17,23 +17,23 @@ pub mod status;
 mod subject;
 mod table;
 
-/// The narrowest page text is laid out for, in columns; narrower ones get this.
+/// Narrowest page text is laid out for, in columns; a narrower one is treated as this wide.
 pub const MIN_WIDTH: usize = 40;
 
-/// What the reader's screen can show.
+/// Properties of the reader's screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// Columns: 80 when not on a terminal, up to 100 on one. Less than [`MIN_WIDTH`] counts as
     /// that.
     pub width: usize,
-    /// Whether it shows more than ASCII (a UTF-8 locale).
+    /// The screen shows more than ASCII (a UTF-8 locale).
     pub unicode: bool,
-    /// Whether to write ANSI colours. Colour repeats what the text says and never says more.
+    /// ANSI colours are written. A colour repeats what the text says and never adds to it.
     pub color: bool,
 }
 
 impl Default for Style {
-    /// A pipe or a file: 80 columns, ASCII, no colour.
+    /// Returns the style of a pipe or a file: 80 columns, ASCII, no colour.
     fn default() -> Self {
         Self {
             width: 80,
@@ -44,17 +44,17 @@ impl Default for Style {
 }
 
 impl Style {
-    /// The columns to lay out for.
+    /// Returns the columns to lay out for.
     pub(crate) fn columns(&self) -> usize {
         self.width.max(MIN_WIDTH)
     }
 
-    /// An arrow: what follows from a change.
+    /// Returns the arrow before a consequence of a change.
     pub(crate) fn arrow(&self) -> &'static str {
         if self.unicode { "→" } else { "->" }
     }
 
-    /// What stands for a text that was cut off.
+    /// Returns the sign for text that was cut off.
     pub(crate) fn ellipsis(&self) -> &'static str {
         if self.unicode { "…" } else { "..." }
     }

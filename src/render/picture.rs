@@ -1,4 +1,5 @@
-//! The host drawn: nodes side by side, cores as columns, SMT siblings as rows, one sign a CPU.
+//! Picture of the host: nodes side by side, cores as columns, SMT siblings as rows, one sign per
+//! CPU.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +15,17 @@ use crate::render::layout::{Line, Paint, cut, paragraph, width};
 use crate::render::legend::Signs;
 use crate::render::memory;
 
-/// A host with more CPUs is not drawn whole: only the nodes a plan uses.
+/// Largest number of CPUs of a host that is drawn whole; of a larger one only the nodes a plan uses
+/// are drawn.
 pub(crate) const DRAW_WHOLE: usize = 128;
 /// Columns left of the nodes, for `core`, `mem`, page sizes.
 const GUTTER: usize = 8;
-/// Columns between two nodes, at least.
+/// Fewest columns between two nodes.
 const GAP: usize = 3;
-/// The widest list of CPUs at the end of a row.
+/// Widest list of CPUs at the end of a row.
 const RANGE: usize = 12;
 
-/// Everything the picture shows.
+/// Input of the picture.
 pub(crate) struct Scene<'a> {
     pub host: &'a Host,
     pub housekeeping: &'a CpuSet,
@@ -31,12 +33,13 @@ pub(crate) struct Scene<'a> {
     pub placement: Option<&'a Placement>,
 }
 
-/// One line of a node's block: what stands in the gutter, and the line.
+/// Line of a node's block: the text in the gutter, and the line.
 type Row = (String, Line);
 
-/// The picture with its legend.
+/// Draws the picture with its legend.
 pub(crate) fn draw(scene: &Scene<'_>, style: &Style) -> Vec<Line> {
     let signs = Signs::new(scene.host, scene.housekeeping, scene.taken, scene.placement);
+    // Cores that share a cache stand together, in the order of their CPUs.
     let mut by_node: BTreeMap<NodeId, Vec<&Core>> = BTreeMap::new();
     for core in &scene.host.cores {
         by_node.entry(core.node).or_default().push(core);
@@ -45,6 +48,7 @@ pub(crate) fn draw(scene: &Scene<'_>, style: &Style) -> Vec<Line> {
         cores.sort_by_key(|core| (core.kind, core.llc, core.cpus.first().copied()));
     }
     let (drawn, summed) = choose(scene, &by_node);
+    // Nodes stand side by side as long as the page is wide enough and their rows match.
     let mut out = Vec::new();
     let mut band: Vec<Vec<Row>> = Vec::new();
     let mut band_width = GUTTER;
@@ -65,7 +69,7 @@ pub(crate) fn draw(scene: &Scene<'_>, style: &Style) -> Vec<Line> {
         band.push(block);
     }
     flush(&mut band, &mut out);
-    // Nothing is planned: how much is free where is what the reader looks for.
+    // Where nothing is planned, the reader looks for how much is free, and where.
     let counted = if scene.placement.is_none() {
         drawn.as_slice()
     } else {
@@ -84,6 +88,7 @@ pub(crate) fn draw(scene: &Scene<'_>, style: &Style) -> Vec<Line> {
             style,
         );
     }
+    // Offline CPUs are in no node, so they get a line of their own.
     if !scene.host.offline.is_empty() {
         let text = format!("CPU {}", scene.host.offline);
         paragraph(&mut out, "  offline", GUTTER + 2, &text, Paint::Dim, style);
@@ -95,7 +100,7 @@ pub(crate) fn draw(scene: &Scene<'_>, style: &Style) -> Vec<Line> {
     out
 }
 
-/// Which nodes are drawn and which get one line.
+/// Divides the nodes into those that are drawn and those that get one line.
 fn choose(scene: &Scene<'_>, by_node: &BTreeMap<NodeId, Vec<&Core>>) -> (Vec<NodeId>, Vec<NodeId>) {
     let mut all: BTreeSet<NodeId> = scene.host.nodes.iter().map(|node| node.id).collect();
     all.extend(by_node.keys().copied());
@@ -109,13 +114,13 @@ fn choose(scene: &Scene<'_>, by_node: &BTreeMap<NodeId, Vec<&Core>>) -> (Vec<Nod
         .partition(|node| by_node.contains_key(node) && (cpus <= DRAW_WHOLE || used.contains(node)))
 }
 
-/// What all drawn nodes' blocks have in common, so that their rows stand side by side.
+/// Rows that all drawn nodes' blocks have in common, so that they stand side by side.
 struct Shape {
     /// Threads of the core that has most.
     threads: usize,
-    /// Page sizes of which a node has a pool.
+    /// Page sizes of which at least one node has a pool.
     pages: Vec<KiB>,
-    /// Whether a node's memory is known.
+    /// The memory of at least one node is known.
     memory: bool,
 }
 
@@ -140,7 +145,7 @@ impl Shape {
     }
 }
 
-/// A node's lines.
+/// Draws the lines of a node.
 fn block(
     scene: &Scene<'_>,
     id: NodeId,
@@ -152,6 +157,7 @@ fn block(
     let cell = signs.columns.max(cores.len().saturating_sub(1).to_string().len());
     let room = style.columns().saturating_sub(GUTTER + 2 + "CPU ".len() + RANGE);
     let mut rows = vec![(String::new(), title(scene.host, id, cores))];
+    // A node with many cores takes several rows of cores; each row has a line per thread.
     for chunk in chunks(cores, cell, room) {
         let mut head = Line::new();
         let mut lines = vec![Line::new(); shape.threads];
@@ -189,6 +195,7 @@ fn block(
             rows.push((String::new(), line));
         }
     }
+    // Bars stand below the cores, also empty ones, so that rows of nodes side by side match.
     let node = scene.host.node(id);
     let mut bar = |label: String, amounts: Option<memory::Amounts>| {
         rows.push((label, amounts.map(memory::bar).unwrap_or_default()));
@@ -204,7 +211,7 @@ fn block(
     rows
 }
 
-/// `node 0  L3 11 MiB`.
+/// Draws the title of a node: `node 0  L3 11 MiB`.
 fn title(host: &Host, id: NodeId, cores: &[&Core]) -> Line {
     let mut line = Line::of(format!("node {id}"), Paint::Strong);
     if let Some(text) = caches(host, cores) {
@@ -213,7 +220,7 @@ fn title(host: &Host, id: NodeId, cores: &[&Core]) -> Line {
     line
 }
 
-/// The last-level caches of some cores: `L3 11 MiB`, `8 x L3 32 MiB`.
+/// Words the last-level caches of some cores: `L3 11 MiB`, `8 x L3 32 MiB`.
 fn caches(host: &Host, cores: &[&Core]) -> Option<String> {
     let ids: BTreeSet<usize> = cores.iter().map(|core| core.llc).collect();
     let llcs: Vec<_> = ids.iter().filter_map(|id| host.llcs.get(*id)).collect();
@@ -237,8 +244,8 @@ fn caches(host: &Host, cores: &[&Core]) -> Option<String> {
     Some(format!("{count}L{}{size}", first.level))
 }
 
-/// Cores that share a last-level cache and a kind, in order. Cores without a known cache count as
-/// sharing one.
+/// Groups the cores that share a last-level cache and a kind, in order. Cores without a known cache
+/// count as sharing one.
 fn groups<'a>(cores: &[&'a Core]) -> Vec<Vec<&'a Core>> {
     let mut out: Vec<Vec<&Core>> = Vec::new();
     for &core in cores {
@@ -256,22 +263,21 @@ fn groups<'a>(cores: &[&'a Core]) -> Vec<Vec<&'a Core>> {
     out
 }
 
-/// The part of a node that stands on one line.
+/// Part of a node that stands on one line.
 struct Chunk<'a> {
-    /// Number of its first core in the node.
+    /// Number of the chunk's first core in the node.
     first: usize,
     groups: Vec<Vec<&'a Core>>,
 }
 
-/// Breaks a node's cores into lines of at most `room` columns, between caches where that is
-/// possible.
+/// Breaks a node's cores into lines of at most `room` columns, between caches where possible.
 fn chunks<'a>(cores: &[&'a Core], cell: usize, room: usize) -> Vec<Chunk<'a>> {
     let mut out: Vec<Chunk<'a>> = Vec::new();
     let mut used = 0;
     let mut number = 0;
     let needs = |count: usize| count * (cell + 1) - 1;
     for group in groups(cores) {
-        // " | " before the group, on a line that has one already.
+        // " | " goes before the group, on a line that has one already.
         let fits = used > 0 && used + 3 + needs(group.len()) <= room;
         if used == 0 || !fits {
             out.push(Chunk {
@@ -303,7 +309,7 @@ fn chunks<'a>(cores: &[&'a Core], cell: usize, room: usize) -> Vec<Chunk<'a>> {
     out
 }
 
-/// CPUs of a row: `0-7`, `0-14:2` (taskset's stride), else a cpulist.
+/// Words the CPUs of a row: `0-7`, `0-14:2` (taskset's stride), otherwise a cpulist.
 fn list(cpus: &[HostCpu]) -> String {
     let steps: BTreeSet<i64> = cpus
         .windows(2)
@@ -342,14 +348,15 @@ fn flush(band: &mut Vec<Vec<Row>>, out: &mut Vec<Line>) {
     band.clear();
 }
 
-/// One line for a node that is not drawn: `32 CPUs: 20 free (10 whole cores), 2 housekeeping, db 8;
-/// 12 of 64 GiB free`.
+/// Words a node that is not drawn in one line: `32 CPUs: 20 free (10 whole cores), 2 housekeeping,
+/// db 8; 12 of 64 GiB free`.
 fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style: &Style) -> String {
     let mut parts = Vec::new();
     let cpus: Vec<HostCpu> = cores.iter().flat_map(|core| core.cpus.iter().copied()).collect();
     if cpus.is_empty() {
         parts.push("no CPUs".to_string());
     } else {
+        // The picture's own signs say what is free, so that line and picture agree.
         let free = |cpu: &HostCpu| {
             signs
                 .get(*cpu)
@@ -376,6 +383,7 @@ fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style:
         );
         parts.push(format!("{}: {}", counted(cpus.len(), "CPU"), pieces.join(", ")));
     }
+    // Memory and huge pages follow where they are known.
     if let Some(node) = scene.host.node(id) {
         if let Some(amounts) = memory::of_node(scene.host, node, scene.taken, scene.placement) {
             parts.push(format!("{} free", memory::of_total(amounts.free, amounts.total)));
@@ -390,7 +398,7 @@ fn summary(scene: &Scene<'_>, id: NodeId, cores: &[&Core], signs: &Signs, style:
     parts.join("; ")
 }
 
-/// What the signs mean, in as few lines as it takes.
+/// Draws the meaning of the signs, in as few lines as possible.
 fn legend(scene: &Scene<'_>, signs: &Signs, separators: bool, style: &Style, out: &mut Vec<Line>) {
     let mut entries = signs.legend();
     if separators {

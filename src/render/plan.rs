@@ -1,4 +1,4 @@
-//! A plan as text: what `virtfit plan` shows (`plan --json` is the same for programs).
+//! Plan as text, as `virtfit plan` shows it (`plan --json` has the same content for programs).
 
 use crate::host::Host;
 use crate::ledger::Taken;
@@ -16,9 +16,9 @@ use crate::render::subject;
 use crate::render::table;
 use crate::render::table::Widths;
 
-/// The whole text of one guest's plan, as made for this host.
+/// Returns the text of one guest's plan for this host.
 ///
-/// `housekeeping` and `taken` are what the plan was made with.
+/// `housekeeping` and `taken` are the ones the plan was made with.
 pub fn text(plan: &Plan, host: &Host, housekeeping: &CpuSet, taken: &Taken, style: &Style) -> String {
     let word = shell_word(&plan.guest, style.unicode).filter(|word| word != "''");
     let next: Vec<String> = word
@@ -28,7 +28,7 @@ pub fn text(plan: &Plan, host: &Host, housekeeping: &CpuSet, taken: &Taken, styl
     text_with(&next, plan, host, housekeeping, taken, style)
 }
 
-/// As [`text`], with these commands as what comes next.
+/// Returns the text as [`text`] does, with these commands at its end.
 pub fn text_with(
     next: &[String],
     plan: &Plan,
@@ -61,7 +61,7 @@ pub fn text_with(
             .iter()
             .filter(|(what, _)| pins.contains(&what.as_str()));
         table::pairs("kept", &kept.cloned().collect::<Vec<_>>(), style, &mut out);
-        // A guest that has all it can have still lacks what it cannot.
+        // A guest that has all it can have still lacks what is not possible.
         table::pairs("not done", &plan.notes.not_done, style, &mut out);
         return finish(&out, style);
     }
@@ -79,14 +79,13 @@ pub fn text_with(
     finish(&out, style) + &closing(next, plan)
 }
 
-/// One line a guest, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80 columns
-/// of ASCII.
+/// Words a plan in one line, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80
+/// columns of ASCII.
 pub fn line(plan: &Plan) -> String {
     list(std::slice::from_ref(plan), &Style::default())
 }
 
-/// One line a guest, with the columns under one another and a line of titles above when there are
-/// several.
+/// Words each plan in one line, with aligned columns and, for several plans, a line of titles.
 pub fn list(plans: &[Plan], style: &Style) -> String {
     let page = style.columns();
     let mut rows: Vec<[String; 4]> = plans
@@ -113,6 +112,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
             .map(|cell| width(cell))
             .max()
     };
+    // The last column is not measured: nothing follows it.
     let stops = [0, 1, 2].map(|index| column(index).unwrap_or(0) + 2);
     let mut out = Vec::new();
     for [guest, verdict, profile, gist] in &rows {
@@ -132,10 +132,10 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
     finish(&out, style)
 }
 
-/// Verdict of a plan that lets a guest run without the place its profile asks for.
+/// Verdict of a plan that lets a guest run without the placement its profile asks for.
 const NO_PLACE: &str = "no place";
 
-/// The verdict in a word.
+/// Returns the verdict in a word.
 fn word(plan: &Plan) -> &'static str {
     match plan.verdict {
         Verdict::Refused => plan.verdict.word(),
@@ -144,7 +144,7 @@ fn word(plan: &Plan) -> &'static str {
     }
 }
 
-/// What came of it, in a few words.
+/// Words the result of a plan briefly.
 fn gist(plan: &Plan) -> String {
     if plan.verdict != Verdict::Tuned {
         return reasons(plan).into_iter().next().unwrap_or_default();
@@ -178,7 +178,7 @@ fn paint(verdict: Verdict) -> Paint {
     }
 }
 
-/// `def: tuned by fit (rule 1, /etc/virtfit/policy.toml:4)`.
+/// Writes the headline: `def: tuned by fit (rule 1, /etc/virtfit/policy.toml:4)`.
 fn headline(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     let profile = plan.profile.as_deref().unwrap_or("-");
     let what = match plan.verdict {
@@ -201,7 +201,7 @@ fn headline(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     paragraph(out, "", 0, &clean(&text, style.unicode), Paint::Strong, style);
 }
 
-/// Why; never empty for a guest that is not tuned.
+/// Returns the reasons; never empty for a guest that is not tuned.
 fn reasons(plan: &Plan) -> Vec<String> {
     if !plan.reasons.is_empty() || plan.verdict == Verdict::Tuned {
         return plan.reasons.clone();
@@ -249,8 +249,8 @@ fn changes(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     table::draw(HOST, &unseen, widths, style, out);
 }
 
-/// Says that nothing was written, and which commands come next, each on a line of its own and
-/// whole, so that it can be pasted.
+/// Says that nothing was written, and which commands come next, each complete and on a line of its
+/// own, so that it can be pasted.
 fn closing(next: &[String], plan: &Plan) -> String {
     if plan.verdict != Verdict::Tuned {
         return String::new();

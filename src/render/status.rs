@@ -1,4 +1,4 @@
-//! `virtfit status` as a table. Columns are as wide as what is in them; the last one wraps.
+//! `virtfit status` as a table. Columns are as wide as their contents; the last one wraps.
 
 use crate::render::Style;
 use crate::render::escape::clean;
@@ -7,16 +7,16 @@ use crate::status::{Guest, Node, Note, Status};
 use crate::types::ids::KiB;
 use crate::types::idset::NodeSet;
 
-/// The widest name that is shown whole.
+/// Widest name that is shown whole.
 const NAME: usize = 24;
-/// The widest list of CPUs on one line.
+/// Widest list of CPUs on one line.
 const CPUS: usize = 21;
-/// A note that would have to be narrower goes below its row.
+/// Narrowest note that stands beside its row; a narrower one goes below.
 const NARROWEST_NOTE: usize = 18;
-/// A note that would have to be higher, in lines, goes below its row.
+/// Highest note, in lines, that stands beside its row; a higher one goes below.
 const HIGHEST_NOTE: usize = 4;
 
-/// The whole text.
+/// Returns the whole text.
 pub fn text(status: &Status, style: &Style) -> String {
     let mut out = Vec::new();
     for note in &status.notes {
@@ -36,6 +36,7 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
         out.push(Line::of("no guest is defined or runs on this host", Paint::Plain));
         return;
     }
+    // Columns are as wide as their contents, within limits.
     let rows: Vec<[String; 8]> = guests.iter().map(|guest| cells(guest, style)).collect();
     let mut widths = TITLES.map(width);
     for row in &rows {
@@ -44,7 +45,7 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
         }
     }
     widths[3] = widths[3].min(CPUS);
-    // Where the page is too narrow for all, lists wrap and words are cut.
+    // On a page that is too narrow for all, lists wrap and words are cut.
     let page = style.columns() + 1;
     for (column, least) in [(3, 9), (0, 8), (2, 8), (1, 8)] {
         let all: usize = widths.iter().map(|columns| columns + 1).sum();
@@ -58,7 +59,7 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
         let few = || wrap(note, room).len() <= HIGHEST_NOTE;
         room >= NARROWEST_NOTE && !note.is_empty() && few()
     };
-    // A note that is long goes below its row, where it has the whole width.
+    // A long note goes below its row, where it has the whole width.
     let beside: Vec<bool> = notes.iter().map(|note| fits(note)).collect();
     let mut head = Line::new();
     row(&mut head, &TITLES.map(String::from), &widths, Paint::Strong);
@@ -128,8 +129,8 @@ fn cells(guest: &Guest, style: &Style) -> [String; 8] {
     ]
 }
 
-/// Held CPUs, those its vCPUs float on behind `~`, and the real-time class; in brackets those that
-/// a guest which does not run claims.
+/// Words the CPUs of a guest: held ones, those its vCPUs float on behind `~`, and the real-time
+/// class; in brackets those that the definition of a guest that does not run claims.
 fn cpus(guest: &Guest) -> String {
     let mut parts = Vec::new();
     if !guest.held.is_empty() {
@@ -156,7 +157,7 @@ fn memory(guest: &Guest) -> String {
     }
 }
 
-/// `8G`, `512M`, `4K`; the largest unit that divides it.
+/// Words an amount of memory as `8G`, `512M`, `4K`, in the largest unit that divides it.
 fn size(amount: KiB) -> String {
     match amount.0 {
         0 => "-".into(),
@@ -204,6 +205,7 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
         }));
         rows.push(row);
     }
+    // Nothing wraps in this table, so each column is as wide as its widest cell.
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|at| {
@@ -224,7 +226,7 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
     }
 }
 
-/// GiB with one decimal.
+/// Words an amount in GiB with one decimal.
 fn gib(amount: KiB) -> String {
     let tenths = amount.0 * 10 / (1 << 20);
     format!("{}.{} GiB", tenths / 10, tenths % 10)
@@ -291,7 +293,7 @@ mod tests {
                 assert!(width(line) <= columns, "{columns}: {line}");
             }
             assert!(!text.contains('\u{1b}'), "{text}");
-            // However narrow, the news are there.
+            // The important words are there however narrow the page is.
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(words.contains("vhost-4711"), "{columns}:\n{text}");
         }

@@ -1,30 +1,30 @@
-//! What a change is about, in words: the XPath of a [`Change`] turned into a row of a table, equal
-//! rows folded.
+//! Subjects of changes in words: the XPath of each [`Change`] becomes a row of a table, and rows
+//! that are alike are folded.
 
 use crate::types::plan::Change;
 
 use crate::render::explain;
 
-/// One row: several changes of one kind may share it.
+/// Row of a table; several changes of one kind may share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// `vcpupin 0-3`, `disk vda,vdb cache`.
+    /// Label: `vcpupin 0-3`, `disk vda,vdb cache`.
     pub label: String,
     pub was: String,
     pub becomes: String,
     pub why: String,
-    /// What follows from it for whoever runs the guest.
+    /// Consequence an administrator should know of.
     pub consequence: Option<&'static str>,
 }
 
-/// What a path names.
+/// Subject that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Subject {
-    /// Before the keys: `vcpupin`, `disk`.
+    /// Word before the keys: `vcpupin`, `disk`.
     kind: String,
-    /// Which one: `0`, `vda`.
+    /// Key: `0`, `vda`.
     key: Option<String>,
-    /// After the keys: `cache`.
+    /// Word after the keys: `cache`.
     detail: String,
 }
 
@@ -37,17 +37,18 @@ impl Subject {
             .join(" ")
     }
 
-    /// Pins of different threads differ in their values and still share a row.
+    /// Returns whether changes share a row though their values differ, as pins of different threads
+    /// do.
     fn lists_values(&self) -> bool {
         matches!(self.kind.as_str(), "vcpupin" | "iothreadpin" | "memnode")
     }
 }
 
-/// A change in a row, with its key.
+/// Change in a row, with its key.
 type Member<'a> = (Option<String>, &'a Change);
 
-/// The rows of some changes, in order. `vcpus` is how many the guest has, for libvirt's default
-/// topology; 0: not known.
+/// Makes the rows of some changes, in order. `vcpus` is the guest's number of vCPUs, for libvirt's
+/// default topology; 0: unknown.
 pub(crate) fn rows<'a>(changes: impl Iterator<Item = &'a Change>, vcpus: usize) -> Vec<Row> {
     let mut folded: Vec<(Subject, Vec<Member<'_>>)> = Vec::new();
     for change in changes {
@@ -86,7 +87,7 @@ fn row(subject: &Subject, mut members: Vec<Member<'_>>, vcpus: usize) -> Option<
         let all: Vec<String> = members.iter().map(|(_, change)| shown(change)).collect();
         match all.split_first() {
             Some((one, rest)) if rest.iter().all(|other| other == one) => one.clone(),
-            // Masks of several CPUs hold commas themselves.
+            // Masks of several CPUs contain commas themselves.
             _ if all.iter().any(|value| value.contains([',', ' '])) => all.join(" | "),
             _ => all.join(","),
         }
@@ -105,12 +106,12 @@ fn row(subject: &Subject, mut members: Vec<Member<'_>>, vcpus: usize) -> Option<
     })
 }
 
-/// Numbers sort as numbers, names after them as they come.
+/// Returns the sort key of a key: numbers sort as numbers, names after them in their order.
 fn number(key: Option<&str>) -> u64 {
     key.and_then(|key| key.parse().ok()).unwrap_or(u64::MAX)
 }
 
-/// Keys as a list: numbers as ranges, names as they are.
+/// Joins keys: numbers as ranges, names as they are.
 fn ranges(keys: &[&str]) -> String {
     let numbers: Option<Vec<u32>> = keys.iter().map(|key| key.parse().ok()).collect();
     let Some(numbers) = numbers else {
@@ -140,6 +141,7 @@ fn subject(path: &str) -> Subject {
         .rev()
         .find_map(|(_, key)| key.as_deref())
         .map(str::to_string);
+    // Each path virtfit can write has words of its own; any other is shown as its steps.
     let (kind, keyed, detail) = match names.as_slice() {
         ["vcpu", "@cpuset"] => ("vcpu cpuset", false, ""),
         ["vcpu", "@placement"] => ("vcpu placement", false, ""),
@@ -182,7 +184,7 @@ fn subject(path: &str) -> Subject {
     }
 }
 
-/// The steps of a path below `/domain`: name, and the value of the step's last predicate.
+/// Splits a path below `/domain` into its steps: name, and the value of the step's last predicate.
 fn steps(path: &str) -> Vec<(&str, Option<String>)> {
     let mut out = Vec::new();
     let mut rest = path.trim_start_matches('/');
@@ -202,7 +204,7 @@ fn steps(path: &str) -> Vec<(&str, Option<String>)> {
     out
 }
 
-/// Where a step ends: at a slash outside brackets and quotes.
+/// Returns the end of a step: a slash outside brackets and quotes.
 fn step_end(text: &str) -> usize {
     let mut depth = 0usize;
     let mut quote = None;
@@ -220,7 +222,7 @@ fn step_end(text: &str) -> usize {
     text.len()
 }
 
-/// The last quoted text.
+/// Returns the last quoted text.
 fn quoted(predicates: &str) -> Option<String> {
     let end = predicates.rfind(['\'', '"'])?;
     let quote = predicates[end..].chars().next()?;

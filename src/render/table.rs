@@ -7,14 +7,14 @@ use crate::render::subject::Row;
 
 /// Columns between two cells.
 const GAP: usize = 2;
-/// Where rows begin.
+/// Column at which rows begin.
 const INDENT: usize = 4;
-/// The narrowest last column that is not moved below its row.
+/// Narrowest last column that is not moved below its row.
 const NARROWEST_WHY: usize = 16;
-/// Pages narrower than this give `was` less.
+/// Width below which a page gives `was` less room.
 const NARROW: usize = 60;
 
-/// Widths of the first three columns, shared by several tables.
+/// Widths of the columns, shared by several tables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Widths {
     label: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Widths {
 }
 
 impl Widths {
-    /// For these rows and titles.
+    /// Measures the widths for these rows and titles.
     pub fn of(rows: &[&Row], titles: &[&str], style: &Style) -> Self {
         let page = style.columns().saturating_sub(INDENT);
         let widest = |pick: fn(&Row) -> &str, least: usize, most: usize| {
@@ -60,7 +60,7 @@ impl Widths {
     }
 }
 
-/// A titled table.
+/// Draws a table with a title.
 pub(crate) fn draw(title: &str, rows: &[Row], widths: Widths, style: &Style, out: &mut Vec<Line>) {
     if rows.is_empty() {
         return;
@@ -115,7 +115,7 @@ fn draw_row(row: &Row, widths: Widths, style: &Style, out: &mut Vec<Line>) {
     }
 }
 
-/// A list of (what, why) under a word in the margin.
+/// Draws a list of (what, why) with a word in the margin.
 pub(crate) fn pairs(word: &str, pairs: &[(String, String)], style: &Style, out: &mut Vec<Line>) {
     const MARGIN: usize = 12;
     let what: Vec<String> = pairs.iter().map(|(what, _)| clean(what, style.unicode)).collect();
