@@ -1,16 +1,16 @@
-//! Whether the definition libvirt has is the one that was read from its file: only that one may be
-//! replaced.
+//! Comparison of libvirt's definition with the one that was read from its file: only if they are
+//! one may it be replaced.
 
 use crate::domain::{self, Domain};
 use crate::panics::guarded;
 use crate::rewrite::{self, Provenance};
 use crate::xml::Document;
 
-/// Returns what tells the definition in the file from the one libvirt has; `None` where they are
-/// one and the same.
+/// Returns the first difference between the definition in the file and the one libvirt has; `None`
+/// where they are the same definition.
 ///
-/// Compared is what libvirt stores as it was given. It may write the rest differently after an
-/// update (defaults it fills in).
+/// Only values that libvirt stores as it was given them are compared. It may write the rest
+/// differently after an update (defaults it fills in).
 pub fn difference(file: &str, libvirt: &str) -> Option<&'static str> {
     let read = |text| guarded(|| read(text)).ok().flatten();
     let (Some((a, ours)), Some((b, theirs))) = (read(file), read(libvirt)) else {
@@ -41,7 +41,7 @@ pub fn difference(file: &str, libvirt: &str) -> Option<&'static str> {
 fn read(text: &str) -> Option<(Domain, Option<Provenance>)> {
     let document = Document::parse(text).ok()?;
     let domain = domain::parse::parse(&document).ok()?;
-    // A record that is broken is compared with the rest of the text only.
+    // A broken record is compared only as part of the text.
     Some((domain, rewrite::provenance(&document).ok().flatten()))
 }
 

@@ -1,13 +1,13 @@
-//! Definitions brought in line with policy and host: by `virtfit apply` through libvirt, and before
-//! libvirt loads them by `virtfit apply --offline` in their files.
+//! Definitions brought in line with policy and host: by `virtfit apply` through libvirt, and by
+//! `virtfit apply --offline` in their files before libvirt loads them.
 //!
 //! ```text
-//! definitions  what is defined, what runs, what libvirt starts by itself
-//! lookup       which of them is meant
-//! joint        a decision for each, so that autostart guests do not overlap where that is possible
-//! identity     whether libvirt's definition is the one that was read
-//! offline      writing their files before libvirt loads them
+//! together     decisions for many guests, so that autostart guests do not overlap if possible
+//! identity     comparison of libvirt's definition with the one that was read
+//! offline      files written before libvirt loads them
 //! ```
+//!
+//! Definitions are read and looked up in `libvirt::definitions` and `libvirt::lookup`.
 
 pub mod identity;
 pub mod offline;

@@ -1,11 +1,11 @@
-//! Definitions written in their files, before libvirt loads them. Afterwards they are libvirt's
-//! alone.
+//! Definitions written in their files, before libvirt loads them. Afterwards the files are
+//! libvirt's alone.
 //!
-//! A file is replaced as libvirt itself does it: written whole beside the old one under a name
-//! libvirt does not load, flushed, renamed ([`atomic::replace()`]). Owner, mode and security label
-//! are those of the old one; libvirt's comment at its head stays, as all that is not ours. The
-//! folder is locked for the whole run, from before the first definition is read: of two runs at
-//! once the second sees what the first wrote.
+//! A file is replaced as libvirt itself does it: the new one is written beside the old under a name
+//! libvirt does not load, flushed, and renamed ([`atomic::replace()`]). Owner, mode and security
+//! label are the old one's; libvirt's comment at its head stays, like everything that is not
+//! virtfit's. The folder is locked for the whole run, from before the first definition is read: of
+//! two runs at once, the second sees what the first wrote.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -18,12 +18,12 @@ use crate::hostfs::atomic::{Lock, Whose};
 use crate::ledger::claims;
 use crate::libvirt::definitions::Definition;
 
-/// How long another run is waited for: less than the 30 seconds systemd gives the unit.
+/// Time to wait for another run: less than the 30 seconds systemd gives the unit.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Keeps other offline runs out, and removes what runs left behind that were killed. `None`: there
-/// are no definitions, or their file system has no locks; then each file is still replaced only
-/// while it is as it was read.
+/// Keeps other offline runs out, and removes files that killed runs left. `None`: there are no
+/// definitions, or their file system has no locks; each file is then still replaced only if it is
+/// as it was read.
 ///
 /// # Errors
 /// Another run holds the lock all the time, or the folder may not be read.
@@ -48,7 +48,7 @@ pub fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
     Ok(Some(lock))
 }
 
-/// Removes what earlier versions left behind that were killed: `.NAME.xml.virtfit`.
+/// Removes the files that killed runs of earlier versions left: `.NAME.xml.virtfit`.
 fn sweep_earlier(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -62,7 +62,7 @@ fn sweep_earlier(folder: &Path) {
 /// Replaces the file of a definition that has not changed since it was read.
 ///
 /// # Errors
-/// It changed or vanished meanwhile, or cannot be written; then it is as it was.
+/// The file was changed or removed in between, or cannot be written; it is then as it was.
 pub fn write(root: &HostFs, definition: &Definition, xml: &str) -> io::Result<()> {
     let file = root
         .resolve(claims::path(&definition.name))
@@ -97,7 +97,7 @@ mod tests {
     fn writes_whole_with_the_mode_of_the_old_one() {
         let (folder, root) = host();
         let file = folder.path().join("etc/libvirt/qemu/a.xml");
-        // Not every filesystem takes one; then there is none before and none after.
+        // A file system without labels has none before and none after.
         let _ = xattr::set(&file, "user.virtfit-test", b"label");
         let label = xattr::get(&file, "user.virtfit-test").unwrap_or_default();
         let definition = read(&root, "a", &Reading::default()).unwrap();

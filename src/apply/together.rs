@@ -1,10 +1,11 @@
-//! A decision for each of many definitions, made one after the other so that each sees what those
-//! before it were given.
+//! Decisions for many definitions, made one after the other so that each takes the earlier ones
+//! into account.
 //!
-//! Autostart guests come first and treat each other's CPUs and pages as held, for they will all run
-//! at once; where that leaves no place for one, other orders are tried (the biggest first, those
-//! that found no place before all others), and in the end it may overlap, which only means that the
-//! policy decides at its start. The others only claim: they may never run together.
+//! Guests on autostart come first and treat each other's CPUs and pages as held, since all of them
+//! will run at once. Where that leaves no placement for one, other orders are tried: the biggest
+//! first, then guests without a placement before all others. In the end such a guest may overlap,
+//! which only means that the policy decides at its start. All other guests only claim: they may
+//! never run together.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -18,17 +19,17 @@ use crate::libvirt::definitions::Definition;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::Plan;
 
-/// How many orders of the autostart guests are tried.
+/// Largest number of orders of the autostart guests that are tried.
 const ORDERS: usize = 12;
 
-/// The huge page size `<hugepages/>` means is not looked up here: what virtfit writes names its
-/// size.
+/// Huge page size a bare `<hugepages/>` stands for. The host's is not looked up: what virtfit
+/// writes names its size.
 const DEFAULT_PAGE: crate::types::ids::KiB = crate::types::ids::KiB(2048);
 
-/// What became of one definition.
+/// Decision for one definition.
 pub type Decided = Result<Decision, EngineError>;
 
-/// Decides for all, in the order given, each as this asks.
+/// Decides for all definitions, in the order given; `ask` is the question for each.
 pub fn decide(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Vec<Decided> {
     let (together, others): (Vec<usize>, Vec<usize>) =
         (0..definitions.len()).partition(|index| is_together(&definitions[*index]));
@@ -41,7 +42,7 @@ pub fn decide(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) ->
             break;
         }
         let mut attempt = Attempt::new(view, definitions);
-        // All may move: what stood where it stood was in somebody's way.
+        // All of them may move: one that stayed in place was in another's way.
         attempt.run(&order, movable(ask));
         let without = attempt.without.clone();
         if without.len() < best.without.len() {
@@ -60,18 +61,18 @@ pub fn decide(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) ->
         .collect()
 }
 
-/// How many of several guests can run at once.
+/// Number of guests that can run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Together {
-    /// Guests that find a place of their own beside each other and beside what runs.
+    /// Guests that find a placement beside each other and beside those that run.
     pub fit: usize,
-    /// Guests that are to have CPUs of their own.
+    /// Guests that should have CPUs of their own.
     pub of: usize,
 }
 
-/// Counts how many of the guests find a place of their own at once, the running ones first; the
-/// best of a few orders, so the count is one that can be reached. `None` where fewer than two
-/// guests are to have CPUs of their own.
+/// Counts how many of the guests find a placement at once, the running ones first. It is the best
+/// of a few orders, so the count can be reached. `None` where fewer than two guests should have
+/// CPUs of their own.
 pub fn together(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Option<Together> {
     let wants_cpus = |definition: &Definition| {
         let decided = view.decide(&definition.text, ask);
@@ -92,7 +93,7 @@ pub fn together(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) 
     let mut fit = 0;
     for attempt in 0..2 {
         if attempt == 1 {
-            // Small guests first: more of them fit.
+            // With small guests first, more of them fit.
             order.sort_by_key(|index| (rank(index), definitions[*index].domain.vcpus));
         }
         let mut run = Attempt::new(view, definitions);
@@ -105,7 +106,7 @@ pub fn together(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) 
     Some(Together { fit, of })
 }
 
-/// The same question about a guest whose place is not bound to the one it has.
+/// Returns the question without the wish that the guest keeps its CPUs.
 fn movable(ask: Question<'_>) -> Question<'_> {
     Question {
         keep: if ask.keep == Keep::Place {
@@ -117,19 +118,19 @@ fn movable(ask: Question<'_>) -> Question<'_> {
     }
 }
 
-/// Whether it will run together with all others like it.
+/// Returns whether the guest is started by libvirt itself, together with all others like it.
 fn is_together(definition: &Definition) -> bool {
     definition.autostart && !definition.running
 }
 
-/// One order tried.
+/// Attempt to decide in one order.
 struct Attempt<'a> {
     definitions: &'a [Definition],
     view: Snapshot,
     decided: Vec<Option<Decided>>,
-    /// What autostart guests were given so far.
+    /// Holdings of the autostart guests decided up to now.
     given: Vec<Arc<Holder>>,
-    /// Autostart guests that found no place of their own.
+    /// Autostart guests that found no placement.
     without: Vec<usize>,
 }
 
@@ -144,7 +145,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Autostart guests, in this order.
+    /// Decides for autostart guests, in this order.
     fn run(&mut self, order: &[usize], ask: Question<'_>) {
         for index in order {
             let apart = self.ask(*index, ask, true);
@@ -159,7 +160,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The others, one after the other.
+    /// Decides for the other guests, one after the other.
     fn beside(&mut self, order: &[usize], ask: Question<'_>) {
         for index in order {
             let decided = self.ask(*index, ask, false);
@@ -182,7 +183,7 @@ impl<'a> Attempt<'a> {
         decided
     }
 
-    /// Lets those that come later see what this one was given.
+    /// Records a decision, so that the later ones take it into account.
     fn take(&mut self, index: usize, decided: Decided, together: bool) {
         let definition = &self.definitions[index];
         if let Ok(decision) = &decided {
@@ -224,7 +225,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Whether a guest got what its profile asks for; one that is left alone lacks nothing.
+/// Returns whether a guest got what its profile asks for; one that is left alone lacks nothing.
 fn has_place(plan: &Plan) -> bool {
     match (&plan.placement, &plan.profile) {
         (Some(placement), _) => placement.fits,
