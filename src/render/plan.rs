@@ -52,8 +52,8 @@ pub fn text_with(
         );
     }
     if plan.verdict == Verdict::Unchanged {
-        // Of a guest that has what its profile asks for, the pins that are not virtfit's are all
-        // there is to tell.
+        // For a guest that has what its profile asks for, the pins that are not virtfit's are all
+        // there is to say.
         let pins = plan.kept_pins();
         let kept = plan
             .notes
