@@ -1,5 +1,5 @@
-//! The commands that a plan advises: they do what it showed, with the same options, and can be
-//! pasted into a shell.
+//! Commands that a plan advises: they do what it showed, with its options, and can be pasted into a
+//! shell.
 
 use crate::cli::args::{Global, Options};
 use crate::cli::input::Source;
@@ -10,8 +10,8 @@ use crate::render::Style;
 use crate::render::escape::shell_word;
 use crate::types::plan::{Plan, Scope, Verdict};
 
-/// Returns the commands that come next, each a line; none where nothing would change, or no shell
-/// could be given the words.
+/// Returns the commands that come next, one per line; none where nothing would change, or where the
+/// words cannot be given to a shell.
 pub fn commands(
     global: &Global,
     options: &Options,
@@ -36,7 +36,7 @@ fn lines(
 ) -> Option<Vec<String>> {
     let quoted = |text: &str| shell_word(text, style.unicode).filter(|word| word != "''");
     let guest = quoted(word)?;
-    // Where the host is read: the same for each command.
+    // Options that say where the host is read; every command gets them.
     let mut place = String::new();
     let mut add = |option: &str, value: &str| {
         place.push_str(&format!(" --{option} {}", quoted(value)?));
@@ -54,6 +54,7 @@ fn lines(
     if global.assume_empty {
         place.push_str(" --assume-empty");
     }
+    // Options that change the plan itself; the daemon and `apply` do not take them.
     let mut chosen = String::new();
     if let Some(profile) = &options.profile {
         chosen.push_str(&format!(" --profile {}", quoted(profile)?));
@@ -62,14 +63,16 @@ fn lines(
         chosen.push_str(" --scope incoming");
     }
     let is_guest = matches!(Source::of(word.as_ref()), Source::Guest(_));
-    // Only what is read on this host, as it is, can be written to its libvirt.
+    // Only a plan made from this host as it is can be written to its libvirt.
     let real = session::root(global).is_real() && global.topology.is_none() && !global.assume_empty;
+    // The first command brings the plan into force, as far as this host and these options allow.
     let mut lines = Vec::new();
     match (&options.profile, plan.scope) {
         (_, Scope::Incoming) => {}
         (None, _) if is_guest && real => lines.push(format!("virtfit apply {guest}{place}")),
         (Some(profile), _) if is_guest && real && global.policy.is_none() => {
-            // Else the daemon would not follow the request, and a rule is what is missing.
+            // Without permission the daemon would not follow the request: a rule is what is
+            // missing.
             if is_permitted(session, &plan.guest, profile) {
                 lines.push(format!("virtfit profile set {guest} {}", quoted(profile)?));
             }
@@ -85,7 +88,7 @@ fn lines(
     Some(lines)
 }
 
-/// `true` if the policy lets this guest ask for the profile.
+/// Returns whether the policy lets this guest ask for the profile.
 fn is_permitted(session: &Session, guest: &str, profile: &str) -> bool {
     let view = &session.view;
     definitions::read(&view.root, guest, &view.reading)

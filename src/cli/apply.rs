@@ -1,5 +1,5 @@
-//! `virtfit apply`: definitions in line with policy and host, through libvirt, or in their files
-//! before libvirt loads them.
+//! `virtfit apply`: definitions brought in line with policy and host, through libvirt, or in their
+//! files before libvirt loads them.
 
 use crate::apply::{offline, together};
 use crate::cli::args::{ApplyArgs, Global};
@@ -20,12 +20,13 @@ use crate::snapshot::Question;
 use crate::types::plan::{Plan, Scope, Verdict};
 use virtfit_hook::wire::DISABLED;
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// Host or policy is broken, a guest is not there, or libvirt has loaded what shall be changed
-/// behind its back.
+/// Host or policy is broken, a named guest does not exist, or libvirt has already loaded the files
+/// that `--offline` would change.
 pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
+    // Wrong usage, missing rights and the switch are found before anything is read.
     if args.guests.is_empty() && !args.all && !args.offline {
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
     }
@@ -51,7 +52,8 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
             "{name} (pid {pid}) has loaded the definitions: leave --offline out, or stop it first"
         )));
     }
-    // From before anything is read: a second run at once works with what this one leaves.
+    // The lock is taken before anything is read: a second run at once works with what this one
+    // leaves.
     let _lock = match args.offline && !args.dry_run {
         true => offline::lock(&root).map_err(|error| Failure::Broken(without_errno(&error.to_string())))?,
         false => None,
@@ -59,6 +61,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     let session = Session::open(global)?;
     let mut outcome = Outcome::default();
     let chosen = choose(&root, &session, args, &mut outcome)?;
+    // Definitions are decided together, so that autostart guests do not overlap.
     let keep = match (args.reshape, args.improve) {
         (true, _) => Keep::Nothing,
         (false, true) => Keep::Shape,
@@ -94,6 +97,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
             }
         }
     }
+    // The list is shown before the question, so that the answer can depend on it.
     outcome.stdout = render::plan::list(&plans, &output::style(global.color));
     outcome.stdout.push_str(&plan::together(&session, &chosen, ask));
     if !left.is_empty() {
@@ -132,7 +136,8 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// The definitions asked for. One that cannot be read does not hide the others where all are meant.
+/// Reads the definitions asked for. Where all are meant, one that cannot be read does not hide the
+/// others.
 fn choose(
     root: &HostFs,
     session: &Session,
@@ -146,7 +151,7 @@ fn choose(
     }
     let mut all = found.definitions;
     if args.offline && args.guests.is_empty() {
-        // What runs keeps what it has; its definition is looked at when it ends.
+        // A running guest keeps its placement; its definition is decided when it stops.
         let running: Vec<&str> = all
             .iter()
             .filter(|definition| definition.running)
@@ -160,9 +165,9 @@ fn choose(
     Ok(all)
 }
 
-/// Whether the offline run changes a definition without being asked for it: autostart guests, and
-/// those virtfit tuned before. A policy that changed since the definition was written or tuned
-/// counts only where `on_policy_change` says so.
+/// Returns whether the offline run changes a definition without being asked to: those of autostart
+/// guests, and those virtfit tuned before. A policy that changed since the definition was written
+/// or tuned counts only where `on_policy_change` says so.
 fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
     let view = &session.view;
     let digest = crate::xml::Document::parse(&definition.text)
@@ -184,7 +189,7 @@ fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
     answer
 }
 
-/// Writes the changes; how many were.
+/// Writes the changes; returns how many were written.
 fn carry_out(
     global: &Global,
     root: &HostFs,
@@ -198,8 +203,7 @@ fn carry_out(
         let result = if let (true, Some(libvirt_daemon::Process { name, pid })) =
             (offline, libvirt_daemon::running(root).first())
         {
-            // libvirt loads a file once: what is written behind its back would be neither seen nor
-            // safe.
+            // libvirt loads a file once: a change behind its back would be neither seen nor safe.
             Err(format!("{name} (pid {pid}) started meanwhile: not written"))
         } else if offline {
             offline::write(root, definition, xml).map_err(|error| without_errno(&error.to_string()))

@@ -20,7 +20,7 @@ pub struct Args {
     /// Options every command has.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -131,7 +131,7 @@ pub enum Names {
     Profiles,
 }
 
-/// What `plan` and `rewrite` share.
+/// Options that `plan` and `rewrite` share.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Print the plan as JSON: an object for one named guest or file, else an array
@@ -176,7 +176,7 @@ pub struct PlanArgs {
     /// Names, patterns (db-*) or UUIDs of guests, XML files, or - for stdin; none: all guests
     #[arg(value_name = "GUEST|FILE|-")]
     pub inputs: Vec<OsString>,
-    /// How.
+    /// Options of the plan.
     #[command(flatten)]
     pub options: Options,
 }
@@ -187,7 +187,7 @@ pub struct RewriteArgs {
     /// A guest's name or UUID, an XML file, or - for stdin
     #[arg(value_name = "GUEST|FILE|-")]
     pub input: Option<OsString>,
-    /// How.
+    /// Options of the plan.
     #[command(flatten)]
     pub options: Options,
 }
@@ -266,14 +266,14 @@ pub struct HookArgs {
     /// The process libvirt's hook was run by, where it is not the parent of this one.
     #[arg(long, hide = true, value_name = "PID")]
     pub parent: Option<u32>,
-    /// What a later libvirt may say.
+    /// Words that a later libvirt may add.
     #[arg(hide = true)]
     pub rest: Vec<OsString>,
 }
 
-/// Guests may be called `-v` or `--help`: where the word after the guest of `virtfit hook` is an
-/// operation, the guest is a guest. (libvirt gives the words alone; options come before `hook` or
-/// after.)
+/// Puts `--` before a guest whose name looks like an option (`-v`, `--help`): where the word after
+/// the guest of `virtfit hook` is an operation, the guest's word is a name. (libvirt gives the
+/// words without options; those come before `hook` or after it.)
 pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
     let is_operation = |at: usize| OPERATIONS.iter().any(|row| is(at, row.operation));
@@ -286,7 +286,7 @@ pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
-/// Whether these are the words of a hook: what makes no sense in them must not keep a guest from
+/// Returns whether these are the words of a hook: an error in them must not keep a guest from
 /// starting.
 pub fn is_hook(words: &[OsString]) -> bool {
     let mut words = words.iter().skip_while(|word| *word != "hook").skip(1);

@@ -1,5 +1,5 @@
-//! The definitions a command works on: of the guests that were named, of those that match a
-//! pattern, or of all.
+//! Definitions a command works on: of the guests that are named, of those that match a pattern, or
+//! of all.
 
 use std::ffi::OsString;
 
@@ -14,25 +14,25 @@ use crate::libvirt::definitions::Definition;
 use crate::policy::glob::Glob;
 use crate::status::Status;
 
-/// Definitions, and what was wrong with others.
+/// Definitions, and errors of those that could not be read.
 #[derive(Debug, Default)]
 pub struct Chosen {
-    /// Those that could be read.
+    /// Definitions that could be read.
     pub definitions: Vec<Definition>,
-    /// Why others could not.
+    /// Errors of the others.
     pub problems: Vec<String>,
 }
 
-/// Returns `true` for a word that is a pattern, so that it may mean several guests.
+/// Returns whether a word is a pattern, so that it may mean several guests.
 pub fn is_pattern(word: &str) -> bool {
     word.contains(['*', '?', '['])
 }
 
-/// Reads the definitions of the guests these words name; no word: all guests of the host.
+/// Reads the definitions of the guests these words name; without words, of all guests of the host.
 ///
 /// # Errors
-/// The one guest that is named is not there or broken, a pattern matches none, or the definitions
-/// may not be read.
+/// The only guest that is named does not exist or is broken, a pattern matches none, or the
+/// definitions may not be read.
 pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
     let mut chosen = Chosen::default();
     if words.is_empty() {
@@ -46,7 +46,7 @@ pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chos
         let Some(names) = matching(root, &word)? else {
             match one(root, &word, reading) {
                 Err(error) if words.len() == 1 => return Err(error),
-                // One of several that is broken does not hide the others.
+                // A broken one of several does not hide the others.
                 read => chosen.add(read),
             }
             continue;
@@ -62,9 +62,9 @@ pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chos
 /// guest.
 ///
 /// # Errors
-/// The word is no pattern that can be read, or none matches.
+/// The pattern cannot be read, or no guest's name matches.
 pub fn matching(root: &HostFs, word: &str) -> Result<Option<Vec<String>>, Failure> {
-    // A guest may be called like a pattern.
+    // A guest's name may look like a pattern.
     if !is_pattern(word) || names(root)?.iter().any(|name| name == word) {
         return Ok(None);
     }
@@ -87,7 +87,7 @@ impl Chosen {
         }
     }
 
-    /// A guest that is named twice is meant once.
+    /// Adds a definition; a guest that is named twice is meant once.
     fn push(&mut self, definition: Definition) {
         if self.definitions.iter().all(|other| other.name != definition.name) {
             self.definitions.push(definition);
@@ -95,7 +95,7 @@ impl Chosen {
     }
 }
 
-/// Reads one definition, by name or UUID; from the daemon where the file may not be read.
+/// Reads one definition, by name or UUID; from the daemon where its file may not be read.
 fn one(root: &HostFs, word: &str, reading: &Reading) -> Result<Definition, Failure> {
     if !daemon_client::has_to(root) {
         let name = guest::name(root, word)?;
@@ -133,7 +133,7 @@ pub fn names(root: &HostFs) -> Result<Vec<String>, Failure> {
 /// Refuses to change definitions as an ordinary user, before anything is read.
 ///
 /// # Errors
-/// This user is not root.
+/// The user is not root.
 pub fn may_write(root: &HostFs) -> Result<(), Failure> {
     match daemon_client::has_to(root) {
         true => Err(Failure::Broken(

@@ -1,12 +1,12 @@
-//! `virtfit complete`: names for the completions of shells, one a line (`packaging/generate` writes
-//! the scripts that ask).
+//! `virtfit complete`: names for the completions of shells, one per line (`packaging/generate`
+//! writes the scripts that ask).
 
 use crate::cli::args::{Global, Names};
 use crate::cli::{Failure, Outcome, chosen, session};
 use crate::policy::Policy;
 
-/// Lists these names. Neither libvirt nor the host's topology is asked: a shell waits for the
-/// answer.
+/// Lists names of one kind. Neither libvirt nor the host's topology is asked, because a shell waits
+/// for the answer.
 ///
 /// # Errors
 /// The definitions may not be read, and no daemon answers in their place.
@@ -17,13 +17,13 @@ pub fn run(global: &Global, names: Names) -> Result<Outcome, Failure> {
     };
     let lines = names
         .iter()
-        // A name with a line break in it would be two other names.
+        // A name with a line break in it would become two names.
         .filter(|name| !name.contains(char::is_control))
         .map(|name| format!("{name}\n"));
     Ok(Outcome::answer(lines.collect::<String>()))
 }
 
-/// Returns the names of all profiles; of a broken policy those that are built in.
+/// Returns the names of all profiles; where the policy is broken, of the built-in ones.
 fn profiles(global: &Global) -> Vec<String> {
     let policy = session::load_policy(global).unwrap_or_else(|_| Policy::builtin());
     policy.profiles.into_keys().collect()

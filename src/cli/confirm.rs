@@ -1,4 +1,4 @@
-//! The question before much is written.
+//! Question before many guests are changed.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -6,17 +6,17 @@ use crate::cli::Failure;
 use crate::types::plural::counted;
 use crate::types::printable::visible;
 
-/// How a command that writes was called.
+/// Options and words with which a command that writes was called.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking {
     /// `--yes` was given.
     pub yes: bool,
-    /// One guest was named, so that it is clear what changes.
+    /// One guest was named, so it is clear what changes.
     pub one: bool,
 }
 
-/// Asks on a terminal whether so many guests are to change, with the list of what is to be done
-/// before the question; anything but `y` or `yes` is no. With `--yes` nothing is asked.
+/// Asks on a terminal whether so many guests should change, with `list` before the question;
+/// anything but `y` or `yes` is no. With `--yes` nothing is asked.
 ///
 /// # Errors
 /// There is no terminal to ask on, several guests may change, and `--yes` was not given.
@@ -28,7 +28,7 @@ pub fn confirmed(asking: Asking, list: &str, verb: &str, count: usize) -> Result
     let guests = counted(count, "guest");
     if !stdin.is_terminal() {
         return match asking.one {
-            // A script that names a guest says what it means.
+            // A script that names a guest has decided already.
             true => Ok(true),
             false => Err(Failure::Usage(format!(
                 "{verb} {guests}? There is no terminal to ask on: nothing was written; --yes goes ahead"

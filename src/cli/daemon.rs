@@ -1,5 +1,5 @@
-//! `virtfit daemon`: the daemon in a program that does not link libvirt. Not for people: `virtfitd`
-//! goes on as this.
+//! `virtfit daemon`: the daemon in a program that does not link libvirt. `virtfitd` executes it; it
+//! is not meant to be typed.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::hostfs::HostFs;
 use crate::libvirt::child::ChildHypervisor;
 use crate::snapshot::Sources;
 
-/// Runs it until a signal ends it; `program` is the `virtfitd` to call libvirt with.
+/// Runs the daemon until a signal ends it; `program` is the `virtfitd` that calls libvirt.
 ///
 /// # Errors
 /// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
 pub fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
-    // The name `ps` and `pgrep` know it by.
+    // Name by which `ps` and `pgrep` show the process.
     let _ = nix::sys::prctl::set_name(c"virtfitd");
     let place = Sources {
         root: session::named_root(global).map_or_else(HostFs::default, HostFs::new),

@@ -1,4 +1,4 @@
-//! Asking the daemon: what an ordinary user may not read for himself.
+//! Questions to the daemon, for data an ordinary user may not read.
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
@@ -11,18 +11,18 @@ use crate::cli::outcome::io_text;
 use crate::hostfs::HostFs;
 use virtfit_hook::wire::{Kind, Question, Reply, SOCKET, Timed};
 
-/// How long the daemon may take.
+/// Time the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether this user has to ask: only root can read what guests hold and their definitions.
+/// Returns whether this user has to ask: only root can read definitions and what guests hold.
 pub fn has_to(root: &HostFs) -> bool {
     root.is_real() && !geteuid().is_root()
 }
 
-/// How long a daemon may take to say that it is there.
+/// Time a daemon may take to say that it is there.
 const ALIVE: Duration = Duration::from_millis(500);
 
-/// Whether a daemon answers. One that is stopped or hangs does not.
+/// Returns whether a daemon answers. One that is stopped or hangs does not.
 pub fn is_answered(root: &HostFs) -> bool {
     let question = Question {
         kind: Kind::Ask,
@@ -38,10 +38,10 @@ pub fn is_answered(root: &HostFs) -> bool {
     asked().is_ok()
 }
 
-/// The daemon's answer.
+/// Returns the daemon's answer.
 ///
 /// # Errors
-/// It does not answer, or says no.
+/// The daemon does not answer, or refuses.
 pub fn ask(root: &HostFs, words: &[&str]) -> Result<Vec<u8>, Failure> {
     let path = root.path(SOCKET);
     let broken = |error: io::Error| {

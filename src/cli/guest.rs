@@ -1,4 +1,4 @@
-//! Finding a guest's definition by name or UUID.
+//! Look-up of a guest's definition by name or UUID.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use crate::libvirt::definitions::names;
 use crate::libvirt::lookup;
 use crate::libvirt::lookup::LookupError;
 
-/// The definition of the guest of this name, else of this UUID.
+/// Returns the file of the definition of the guest with this name, otherwise with this UUID.
 ///
 /// # Errors
-/// There is none (with a guess at what was meant), or definitions may not be read.
+/// There is none (with a guess at the name that was meant), or definitions may not be read.
 pub fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
     let name = lookup::name(root, word).map_err(|error| match error {
         LookupError::Transient(_) => Failure::Broken(format!(
@@ -25,10 +25,10 @@ pub fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
     Ok(root.path(claims::path(&name)))
 }
 
-/// The name of the guest of this name, else of this UUID, that has a definition.
+/// Returns the name of the guest with this name, otherwise with this UUID, that has a definition.
 ///
 /// # Errors
-/// As [`find`].
+/// As of [`find`].
 pub fn name(root: &HostFs, word: &str) -> Result<String, Failure> {
     lookup::name(root, word).map_err(told)
 }
@@ -44,7 +44,7 @@ fn told(error: LookupError) -> Failure {
     }
 }
 
-/// Names of all definitions, sorted. A host without the folder has none.
+/// Returns the names of all definitions, sorted. A host without the folder has none.
 ///
 /// # Errors
 /// The folder may not be read.
@@ -52,7 +52,7 @@ pub fn definitions(root: &HostFs) -> Result<Vec<String>, Failure> {
     names(root).map_err(|error| failure(&error))
 }
 
-/// Errors of [`HostFs`] name the path already.
+/// Converts an I/O error. Errors of [`HostFs`] name the path already.
 fn failure(error: &io::Error) -> Failure {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied => ROOT_ONLY,

@@ -1,14 +1,14 @@
-//! `virtfit hook GUEST OP SUBOP EXTRA`: what libvirt's hook does when no daemon answers, in this
-//! process.
+//! `virtfit hook GUEST OP SUBOP EXTRA`: the answer to libvirt's hook where no daemon answers, made
+//! in this process.
 //!
 //! Rules that come before all others (`docs/design.md` sections 1 and 7):
-//! - libvirt waits for the hook with a lock held and without a limit: after 900 ms this gives up by
-//!   itself.
-//! - What is broken never stops a guest: one line on stderr, nothing on stdout, exit 0. The one
-//!   exception is a guest about to start whose own provenance says that it shall not run without
-//!   its placement: exit 1.
-//! - A refusal is told first on stderr, in one line: it reaches the user of `virsh start`. Exit 3.
-//! - The XML may hold passwords: nothing of it is logged but names, and positions.
+//! - libvirt waits for the hook with a lock held and without a limit: after 900 ms this process
+//!   gives up by itself.
+//! - Nothing that is broken stops a guest: one line on stderr, nothing on stdout, exit 0. The one
+//!   exception is a guest about to start whose own provenance says that it must not run without its
+//!   placement: exit 1.
+//! - A refusal is the first line on stderr: it reaches the user of `virsh start`. Exit 3.
+//! - The XML may contain passwords: nothing of it is logged but names, and positions.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -48,45 +48,46 @@ use crate::xml::tree::MAX_BYTES;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire;
 
-/// All a hook may take, from its start, the time another process spent on it included.
+/// Longest time a hook may take, from its start, with the time another process spent on it.
 const DEADLINE: Duration = Duration::from_millis(900);
-/// Nothing is written after this: the answer has to be on its way before the deadline.
+/// Time after which nothing is written: the answer must be on its way before the deadline.
 const WRITE_DEADLINE: Duration = Duration::from_millis(800);
-/// How long a mark for `virtfit status` may take when nothing else did in time.
+/// Time that writing the mark for `virtfit status` may take after the deadline.
 const MARK: Duration = Duration::from_millis(50);
 
-/// As much stack as a main thread has, in bytes.
+/// Size of a main thread's stack, in bytes.
 const STACK: usize = 8 << 20;
 
-/// What the thread that decides tells.
+/// News from the thread that decides.
 enum News {
-    /// The XML is read.
+    /// The XML was read.
     Read(Box<GuestXml>),
-    /// It is decided, or broken.
+    /// The decision was made, or failed.
     Done(Result<hook_events::Outcome, Failure>),
 }
 
-/// What the words said.
+/// Job that the words describe.
 #[derive(Clone)]
 struct Job {
     global: Global,
     root: HostFs,
     action: HookAction,
-    /// Without the XML.
+    /// Hook event, without the XML.
     call: Call,
     started: Instant,
     /// Set once the host is read.
     has_host: Arc<AtomicBool>,
 }
 
-/// Runs it. `started` is when the program began.
+/// Runs the command. `started` is the time at which the program began.
 pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let text = |word: Option<&OsString>| word.map_or("".into(), |word| word.to_string_lossy().into_owned());
     let root = session::named_root(global).map_or_else(HostFs::default, HostFs::new);
     if root.is_real() && !nix::unistd::geteuid().is_root() {
-        // A guest of an ordinary user's own libvirt (qemu:///session): not ours.
+        // A guest of an ordinary user's own libvirt (qemu:///session) is not virtfit's.
         return Outcome::default();
     }
+    // Another hook started this process to keep the host for later ones: no guest is concerned.
     if args.keep_host {
         keep_host(&root);
         return Outcome::default();
@@ -114,6 +115,7 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
             .unwrap_or(started),
         has_host: Arc::default(),
     };
+    // The decision is made in a thread, so that the deadline holds whatever that thread does.
     let kept = logging::to_memory(global.verbose);
     let news = spawn(job.clone());
     let outcome = wait(&news, &job);
@@ -127,7 +129,7 @@ pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
             _ => Exit::Broken,
         },
     };
-    // A failure's stderr reaches the user of virsh: the reason alone, but for somebody who debugs.
+    // stderr of a failure reaches the user of virsh: the reason alone, except for developers.
     if outcome.exit == Exit::Done || global.verbose > 0 {
         outcome.stderr.extend(kept.take());
     }
@@ -158,8 +160,8 @@ fn wait(news: &Receiver<News>, job: &Job) -> hook_events::Outcome {
     give_up(job.clone(), guest, why)
 }
 
-/// Starts a process that reads the host to its end and keeps it, for the next hook. Nothing is
-/// waited for, and none of libvirt's pipes stays open in it.
+/// Starts a process that reads the host completely and keeps it for the next hook. Nothing waits
+/// for that process, and none of libvirt's pipes stays open in it.
 fn have_host_kept(job: &Job) {
     if job.global.topology.is_some() || job.root.is_none() {
         return;
@@ -197,8 +199,7 @@ fn keep_host(root: &HostFs) {
     }
 }
 
-/// Leaves the guest undecided. The mark is written by a thread that is not waited for any longer
-/// than for the rest.
+/// Leaves the guest undecided. A thread writes the mark and is waited for no longer than [`MARK`].
 fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> hook_events::Outcome {
     let refuses = guest.as_ref().is_some_and(|guest| guest.refuses);
     let (sender, receiver) = mpsc::channel();
@@ -206,7 +207,7 @@ fn give_up(job: Job, guest: Option<GuestXml>, why: String) -> hook_events::Outco
     let spawned = thread::Builder::new().name("mark".into()).spawn(move || {
         let store = Store::new(&job.root);
         let outcome = hook_events::undecided(&job.call, guest.as_ref(), &why, &store, SystemTime::now());
-        // Nobody may listen any more.
+        // The receiver may be gone already.
         let _ = sender.send(outcome);
     });
     let marked = spawned.ok().and_then(|_| receiver.recv_timeout(MARK).ok());
@@ -229,7 +230,7 @@ fn spawn(job: Job) -> Receiver<News> {
         .spawn(move || {
             let done = guarded(|| decide(&job, &sender));
             let done = done.unwrap_or_else(|bug| Err(Failure::Broken(format!("failed: {bug}"))));
-            // Nobody listens any more after the deadline.
+            // After the deadline there is no receiver any more.
             let _ = sender.send(News::Done(done));
         });
     if let Err(error) = spawned {
@@ -245,24 +246,26 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<hook_events::Outcome, Failur
         .lock()
         .take(MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes);
+    // Operations that need no XML never fail for its sake.
     let xml = match job.action {
         HookAction::Started | HookAction::Nothing => return Ok(hook_events::Outcome::default()),
-        // Where the XML cannot be read the name will do.
+        // Where the XML cannot be read the name is enough.
         HookAction::Release | HookAction::Reconnect => String::from_utf8(bytes).unwrap_or_default(),
         HookAction::Prepare | HookAction::Filter => {
             read.map_err(|error| Failure::io("stdin", &error))?;
             let in_stdin = |error| Failure::at("stdin", error);
             let text = input::text_of(bytes).map_err(in_stdin)?;
             let guest = GuestXml::parse(&text).map_err(in_stdin)?;
-            // The deadline may have passed already; then it does not matter any more.
+            // After the deadline there is no receiver any more.
             let _ = news.send(News::Read(Box::new(guest)));
             text
         }
     };
+    // The answer itself is made as in the daemon, with files read afresh.
     let source = Fresh {
         place: session::place(&job.global),
         view: RefCell::default(),
-        // Of two readings only what changed between them is read again.
+        // Of two readings, the second only reads again what changed.
         ledger: RefCell::new(Cache::watching()),
         has_host: Arc::clone(&job.has_host),
     };
@@ -284,11 +287,11 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<hook_events::Outcome, Failur
     Ok(outcome)
 }
 
-/// Read when it is first asked for; where it is asked for again, what changed in the ledger.
+/// Source that reads when it is first asked; later it reads again what changed in the ledger.
 struct Fresh {
     place: Sources,
     view: RefCell<Option<Arc<Snapshot>>>,
-    /// What the ledger's files said.
+    /// Contents of the ledger's files.
     ledger: RefCell<Cache>,
     /// Set once the host is read.
     has_host: Arc<AtomicBool>,

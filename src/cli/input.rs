@@ -1,4 +1,4 @@
-//! What a command works on: stdin, a file, or a guest's definition.
+//! Input of a command: stdin, a file, or a guest's definition.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,37 +12,37 @@ use crate::ledger::{claims, status};
 use crate::xml::tree::MAX_BYTES;
 use crate::xml::{Document, XmlError};
 
-/// Where an input comes from.
+/// Source of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// `-`.
     Stdin,
-    /// A word with `/`, or the name of an existing file.
+    /// Word with `/`, or the name of an existing file.
     File(PathBuf),
     /// Any other word: a name or UUID.
     Guest(String),
 }
 
-/// A text, and what messages call it.
+/// Text with the label that messages use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// `stdin`, or the file's path.
+    /// Label: `stdin`, or the file's path.
     pub label: String,
-    /// The text.
+    /// Content.
     pub text: String,
-    /// It came from stdin.
+    /// The text came from stdin.
     pub stdin: bool,
 }
 
 impl Source {
-    /// What a word means.
+    /// Returns the source that a word means.
     pub fn of(word: &OsStr) -> Self {
         if word == "-" {
             return Self::Stdin;
         }
         let path = Path::new(word);
         let has_slash = word.as_encoded_bytes().contains(&b'/');
-        // A folder that happens to be called like a guest is not meant.
+        // A folder with a guest's name is not meant.
         let is_file = || fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir());
         if has_slash || is_file() {
             return Self::File(path.to_path_buf());
@@ -59,10 +59,10 @@ impl Source {
         }
     }
 
-    /// Reads it. `root` is where definitions are, if anywhere.
+    /// Reads the input. Definitions are looked up below `root`, unless there is none.
     ///
     /// # Errors
-    /// It is not there, may not be read, is larger than [`MAX_BYTES`] or not UTF-8.
+    /// The input does not exist, may not be read, is larger than [`MAX_BYTES`] or not UTF-8.
     pub fn read(&self, root: &HostFs) -> Result<Input, Failure> {
         match self {
             Self::Stdin => {
@@ -110,7 +110,7 @@ fn shadowed<'p>(path: &'p Path, root: &HostFs) -> Option<&'p str> {
 /// Reads a file of XML.
 ///
 /// # Errors
-/// As [`Source::read`].
+/// As of [`Source::read`].
 pub fn read_file(path: &Path) -> Result<Input, Failure> {
     let label = path.display().to_string();
     let file = fs::File::open(path).map_err(|error| Failure::io(&label, &error))?;
@@ -122,7 +122,7 @@ pub fn read_file(path: &Path) -> Result<Input, Failure> {
     })
 }
 
-/// At most [`MAX_BYTES`] of UTF-8.
+/// Reads at most [`MAX_BYTES`] of UTF-8.
 fn bounded(label: &str, from: impl Read) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1;
@@ -132,7 +132,7 @@ fn bounded(label: &str, from: impl Read) -> Result<String, Failure> {
     text_of(bytes).map_err(|error| Failure::at(label, error))
 }
 
-/// A text of bounded bytes.
+/// Converts bytes to text.
 ///
 /// # Errors
 /// There are more than [`MAX_BYTES`], or they are not UTF-8.

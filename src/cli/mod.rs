@@ -1,8 +1,8 @@
-//! The command line: argv and streams at the edge, one file a command. The pages of `docs/man/`
-//! describe them.
+//! Command line: arguments and streams at the edge, one file per command. The pages of `docs/man/`
+//! describe the commands.
 //!
-//! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. So stdout holds a whole
-//! answer or nothing.
+//! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. Therefore stdout has a
+//! complete answer or nothing.
 
 pub mod advice;
 pub mod apply;
@@ -39,7 +39,8 @@ use args::{Args, Command};
 
 use crate::panics;
 
-/// Runs the program: parses argv, runs one command, writes its answer, tells the exit code.
+/// Runs the program: parses the arguments, runs one command, writes its answer, returns the exit
+/// code.
 pub fn main() -> ExitCode {
     let started = Instant::now();
     panics::quiet();
@@ -76,7 +77,8 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
             return output::write(&told).into();
         }
         Err(error) => {
-            // --help and --version are answers (stdout, 0), all else is a usage error (stderr, 2).
+            // --help and --version are answers (stdout, 0); all others are usage errors (stderr,
+            // 2).
             let code = if error.use_stderr() {
                 Exit::Usage
             } else {
@@ -86,11 +88,12 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
             return code.into();
         }
     };
+    // The hook sets up its own logging, and its outcome is never a failure.
     if let Command::Hook(words) = &args.command {
         return output::write(&hook::run(&args.global, words, started)).into();
     }
     if let Command::Daemon { caller } = &args.command {
-        // One line a decision is what a daemon's log is for.
+        // The log of a daemon has one line per decision.
         logging::to_stderr("virtfitd", args.global.verbose.saturating_add(1));
         let result = daemon::run(&args.global, caller);
         return output::write(&result.unwrap_or_else(Failure::into_outcome)).into();

@@ -1,4 +1,4 @@
-//! What a command comes to.
+//! Outcome of a command.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 /// Exit codes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// Done.
+    /// The command did what was asked.
     #[default]
     Done = 0,
     /// Input, host, or virtfit itself is broken.
@@ -23,26 +23,26 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What a command that worked wants written.
+/// Outcome of a command that worked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The whole answer.
+    /// Complete answer.
     pub stdout: String,
-    /// Lines for stderr; the first comes first.
+    /// Lines for stderr, in order.
     pub stderr: Vec<String>,
-    /// How it ends.
+    /// Exit code.
     pub exit: Exit,
 }
 
 impl Outcome {
-    /// Ends with this exit code where nothing was broken before.
+    /// Sets the exit code, unless a worse one is set.
     pub fn worsen(&mut self, exit: Exit) {
         if self.exit == Exit::Done {
             self.exit = exit;
         }
     }
 
-    /// An answer.
+    /// Makes an outcome that has an answer and exit code 0.
     pub fn answer(stdout: impl Into<String>) -> Self {
         Self {
             stdout: stdout.into(),
@@ -51,26 +51,26 @@ impl Outcome {
     }
 }
 
-/// What is added to an error that only root does not get.
+/// Hint after an error that root would not get.
 pub const ROOT_ONLY: &str =
     ": run it as root; members of group libvirt may only look (virtfit plan GUEST, virtfit status)";
 
-/// Why there is no answer.
+/// Failure of a command: there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Broken: exit 1. Several lines only where several errors are told at once.
+    /// Exit 1. Several lines only where several errors are reported at once.
     Broken(String),
-    /// Usage: exit 2.
+    /// Exit 2: wrong usage.
     Usage(String),
 }
 
 impl Failure {
-    /// Something about a file or other input.
+    /// Makes a failure about a file or another input.
     pub fn at(label: impl std::fmt::Display, problem: impl std::fmt::Display) -> Self {
         Self::Broken(format!("{label}: {problem}"))
     }
 
-    /// What the operating system said about a file.
+    /// Makes a failure from the operating system's error about a file.
     pub fn io(label: impl std::fmt::Display, error: &io::Error) -> Self {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => ROOT_ONLY,
@@ -79,14 +79,14 @@ impl Failure {
         Self::Broken(format!("{label}: {}{hint}", io_text(error)))
     }
 
-    /// The text, without the program's name.
+    /// Returns the text, without the program's name.
     pub fn message(&self) -> &str {
         match self {
             Self::Broken(text) | Self::Usage(text) => text,
         }
     }
 
-    /// As it is written: nothing on stdout.
+    /// Converts the failure to an outcome: nothing on stdout.
     pub fn into_outcome(self) -> Outcome {
         let exit = match self {
             Self::Broken(_) => Exit::Broken,
@@ -100,12 +100,12 @@ impl Failure {
     }
 }
 
-/// An I/O error without `(os error 2)`.
+/// Words an I/O error without `(os error 2)`.
 pub fn io_text(error: &io::Error) -> String {
     without_errno(&error.to_string())
 }
 
-/// A message without `(os error 2)` anywhere in it.
+/// Takes `(os error 2)` out of a message, at every place.
 pub fn without_errno(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

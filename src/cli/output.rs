@@ -1,4 +1,4 @@
-//! Writing: once, at the end, and what the reader's screen can show.
+//! Output: written once, at the end, in the form the reader's screen can show.
 
 use crate::types::printable::visible;
 use std::env;
@@ -9,12 +9,12 @@ use crate::cli::outcome::io_text;
 use crate::cli::{Exit, Outcome};
 use crate::render::Style;
 
-/// The width of text that is not for a terminal, and of a terminal that does not tell its own.
+/// Width of text that is not for a terminal, and of a terminal whose width is unknown.
 const PLAIN_WIDTH: usize = 80;
-/// The widest text on a terminal.
+/// Greatest width of text on a terminal.
 const MAX_WIDTH: usize = 100;
 
-/// Writes stderr, then stdout, and tells how the program ends. A reader that went away is no error.
+/// Writes stderr, then stdout, and returns the exit code. A reader that went away is no error.
 pub fn write(outcome: &Outcome) -> Exit {
     let mut stderr = io::stderr().lock();
     for line in &outcome.stderr {
@@ -33,7 +33,7 @@ pub fn write(outcome: &Outcome) -> Exit {
     }
 }
 
-/// How wide text for stdout is.
+/// Returns the width of text for stdout.
 pub fn columns() -> usize {
     let columns = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
     match columns {
@@ -42,7 +42,7 @@ pub fn columns() -> usize {
     }
 }
 
-/// How to write for who reads stdout.
+/// Returns the style for the reader of stdout.
 pub fn style(color: ColorWhen) -> Style {
     let terminal = io::stdout().is_terminal();
     let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -58,7 +58,7 @@ pub fn style(color: ColorWhen) -> Style {
     }
 }
 
-/// Whether the locale's character set is UTF-8: the first of these variables that says anything
+/// Returns whether the locale's character set is UTF-8: the first of these variables that is set
 /// decides (`locale(7)`).
 fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]

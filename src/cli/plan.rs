@@ -16,8 +16,8 @@ use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
 use crate::types::plural::counted;
 
-/// Runs the command: one guest or file in full, several in full too, all or those of a pattern in a
-/// line each.
+/// Runs the command. Plans of guests or files that are named are shown in full; those of all guests
+/// or of a pattern in one line each.
 ///
 /// # Errors
 /// An input, the host or the policy is broken.
@@ -25,7 +25,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     let mut sources: Vec<Source> = args.inputs.iter().map(|word| Source::of(word)).collect();
     let pattern = |source: &Source| matches!(source, Source::Guest(word) if chosen::is_pattern(word));
     let patterns = sources.iter().any(pattern);
-    // Guests alone are planned together; with files, which are no guests of the host yet, each is
+    // Guests are planned together. Files are no guests of the host yet, so with files each input is
     // planned by itself.
     let only_guests = sources.iter().all(|source| matches!(source, Source::Guest(_)));
     if only_guests && (patterns || sources.len() != 1) {
@@ -38,8 +38,8 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     if patterns {
         sources = without_patterns(&sources, &root)?;
     }
-    // One of several that is broken does not hide the others; one alone is told before policy and
-    // host are read.
+    // A broken one of several inputs does not hide the others; an only one is reported before
+    // policy and host are read.
     let alone = sources.len() == 1;
     let mut failed = Vec::new();
     let mut loaded = Vec::new();
@@ -50,6 +50,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
             Err(error) => failed.push(error),
         }
     }
+    // Policy and host are read once for all inputs.
     let session = Session::open_to_show(global, false)?;
     let options = &args.options;
     let mut guests = Vec::new();
@@ -64,6 +65,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
             Err(error) => failed.push(error),
         }
     }
+    // Errors go first, and do not hide the plans there are.
     let mut outcome = with_policy(&session, &args.options);
     for error in &failed {
         outcome.stderr.push(format!("virtfit: {}", error.message()));
@@ -75,9 +77,9 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// The beginning of an answer: where the policy has errors, these, and that plans are made by the
-/// last policy without. It is not done then. Beside text also what of the policy's CPU sets this
-/// host does not have.
+/// Begins an answer. Where the policy has errors it starts with these, and says that plans are made
+/// by the last policy without errors; the exit code is 1 then. Beside plain text it also warns of
+/// CPU sets that this host lacks.
 fn with_policy(session: &Session, options: &Options) -> Outcome {
     let mut outcome = Outcome::default();
     if session.policy == PolicyRead::LastGood {
@@ -130,11 +132,12 @@ fn on_a_host(root: &HostFs) -> Result<(), Failure> {
     }
 }
 
-/// Plans for several guests of the host, made together as `virtfit apply` makes them.
+/// Plans several guests of the host together, as `virtfit apply` does.
 fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failure> {
     let root = session::root(global);
     on_a_host(&root)?;
     let options = &args.options;
+    // Definitions that cannot be read are named, and the others planned.
     let session = Session::open_to_show(global, false)?;
     let found = chosen::read(&root, &args.inputs, &session.view.reading)?;
     let mut outcome = with_policy(&session, &args.options);
@@ -172,6 +175,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
             }
         }
     }
+    // A list has no room for pictures; a plan that was asked for by name does.
     if list && !options.json && !options.diff {
         let plans: Vec<Plan> = guests.iter().map(|(_, guest)| guest.plan().clone()).collect();
         outcome.stdout = render::plan::list(&plans, &output::style(global.color));
@@ -191,8 +195,8 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
     Ok(outcome)
 }
 
-/// Returns a line that says how many of these guests can run at once; empty where that is no
-/// question.
+/// Returns a line that says how many of these guests can run at once; empty where the question does
+/// not arise.
 pub fn together(session: &Session, definitions: &[Definition], ask: Question<'_>) -> String {
     match together::together(&session.view, definitions, ask) {
         None => String::new(),
@@ -206,9 +210,9 @@ pub fn together(session: &Session, definitions: &[Definition], ask: Question<'_>
     }
 }
 
-/// Writes these plans in the form that was asked for; `words` are what each guest is called on the
-/// command line. As JSON one that was named is an object; all, a pattern and several names are an
-/// `array`, however many there are.
+/// Writes these plans in the form that was asked for; `words` are the guests' words on the command
+/// line. As JSON, a single named guest is an object; all guests, a pattern and several words are an
+/// `array`, however many guests there are.
 fn show(
     array: bool,
     global: &Global,
@@ -228,6 +232,7 @@ fn show(
         };
         return Ok(());
     }
+    // Text and diffs come one after the other, with a blank line between pictures.
     for (index, (text, guest)) in guests.iter().enumerate() {
         if options.diff {
             outcome.stdout.push_str(&diff(text, guest, &style));
@@ -253,11 +258,11 @@ fn show(
     Ok(())
 }
 
-/// Reads an input, checks that it is a domain, and warns where it is the XML of a running guest:
-/// that has what libvirt made of the definition, not the definition.
+/// Reads an input, checks that it is a domain, and warns of the XML of a running guest: that is
+/// what libvirt made of the definition, not the definition.
 ///
 /// # Errors
-/// As [`Source::read`] and [`session::parse`].
+/// As of [`Source::read`] and [`session::parse`].
 pub fn load(source: &Source, root: &HostFs) -> Result<Input, Failure> {
     let input = source.read(root)?;
     let domain: Domain = session::parse(&input)?;
@@ -270,7 +275,7 @@ pub fn load(source: &Source, root: &HostFs) -> Result<Input, Failure> {
     Ok(input)
 }
 
-/// Says that a topology alone has no rules, where a plan came out empty for that.
+/// Says that a topology alone has no rules, where a plan came out empty for that reason.
 pub fn ruleless<'a>(
     global: &Global,
     options: &Options,
@@ -282,7 +287,8 @@ pub fn ruleless<'a>(
     })
 }
 
-/// Refused is always no; a change is with `--exit-code`.
+/// Returns the exit code: 3 where a guest is refused, and with `--exit-code` where one would
+/// change.
 pub fn exit(plans: &[&Plan], options: &Options) -> Exit {
     let any = |verdict: Verdict| plans.iter().any(|plan| plan.verdict == verdict);
     if any(Verdict::Refused) || (options.exit_code && any(Verdict::Tuned)) {
@@ -292,7 +298,7 @@ pub fn exit(plans: &[&Plan], options: &Options) -> Exit {
     }
 }
 
-/// One line of JSON.
+/// Returns a value as one line of JSON.
 ///
 /// # Errors
 /// None that is known; serialisation is fallible by type.
@@ -301,7 +307,7 @@ pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> 
     Ok(text + "\n")
 }
 
-/// The change as a unified diff; empty where nothing changes.
+/// Returns the change as a unified diff; empty where nothing changes.
 pub fn diff(text: &str, guest: &Decided, style: &Style) -> String {
     match guest.xml() {
         Some(xml) => unified(text, xml, &guest.domain.name, style),
@@ -309,7 +315,7 @@ pub fn diff(text: &str, guest: &Decided, style: &Style) -> String {
     }
 }
 
-/// Why the answer is no, for stderr.
+/// Words the reasons of a refusal, for stderr.
 pub fn refusal(plan: &Plan) -> Vec<String> {
     if plan.verdict != Verdict::Refused {
         return Vec::new();

@@ -5,7 +5,7 @@ use crate::cli::{Failure, Outcome, session};
 use crate::host::load;
 use crate::policy::{Files, advice, show};
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
 /// The policy is broken: every error at once.

@@ -14,10 +14,10 @@ use crate::policy::{select, show};
 use crate::rewrite;
 use crate::xml::Document;
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// The policy is broken, there is no such profile or guest, or libvirt cannot be asked.
+/// The policy is broken, the profile or guest does not exist, or libvirt cannot be asked.
 pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure> {
     let policy = session::load_policy(global)?;
     match command {
@@ -28,7 +28,7 @@ pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure
         ProfileCommand::Set { guest, name } => {
             select::by_name(&policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
             let (mut outcome, definition) = request(global, guest, Some(name))?;
-            // Which rule the guest falls under decides what it may ask for.
+            // The rule that matches the guest decides what it may ask for.
             let link = format!("{AUTOSTART_FOLDER}/{}.xml", definition.name);
             let autostart = session::host(global)?.exists(link);
             if let Err(why) = select::permitted(&policy, &definition.domain, autostart, name) {
@@ -42,7 +42,7 @@ pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure
     }
 }
 
-/// Changes a guest's own request in its definition; gives the definition as it was before, too.
+/// Changes a guest's own request in its definition; returns the definition as it was before, too.
 fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outcome, Definition), Failure> {
     let root = session::host(global)?;
     chosen::may_write(&root)?;

@@ -1,5 +1,5 @@
-//! libvirt, for commands that change definitions. `virtfit` itself does not link it, as that would
-//! slow the hook down: it asks `virtfitd call`, a child process.
+//! libvirt, for commands that change definitions. `virtfit` itself does not link it, because that
+//! would slow the hook down: it asks `virtfitd call`, a child process.
 
 use std::time::{Duration, Instant};
 
@@ -11,21 +11,21 @@ use crate::libvirt::Hypervisor;
 use crate::libvirt::child::ChildHypervisor;
 use crate::libvirt::definitions::Definition;
 
-/// libvirt behind a child that is started with the first request.
+/// Returns libvirt behind a child that is started with the first request.
 pub fn connect(global: &Global) -> Box<dyn Hypervisor> {
     Box::new(ChildHypervisor::new(Some(&global.connect)))
 }
 
-/// How long a guest that libvirt is busy with is waited for.
+/// Longest wait for a guest that libvirt is busy with.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long between two looks.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Redefines a guest that was read as `definition`, unless libvirt stays busy with it or somebody
-/// was quicker.
+/// Redefines a guest that was read as `definition`, unless libvirt stays busy with it or its
+/// definition was changed since.
 ///
 /// # Errors
-/// Why not, for the user.
+/// The reason, for the user.
 pub fn redefine(
     root: &HostFs,
     libvirt: &mut dyn Hypervisor,
@@ -45,9 +45,9 @@ pub fn redefine(
         .map_err(|error| error.to_string())
 }
 
-/// What libvirt is doing with a guest that must not be touched now: it would wait for that with all
-/// of its list locked. A guest that is being started has a reservation, and no status file yet; one
-/// that a hook runs for may have both.
+/// Returns what libvirt is doing with a guest in flight: a call for that guest would wait with all
+/// of libvirt's list locked. A guest that is being started has a reservation, and no status file
+/// yet; one that a hook runs for may have both.
 fn in_flight(root: &HostFs, uuid: &str, name: &str) -> Option<&'static str> {
     let reserved = !uuid.is_empty() && root.exists(reservation::path(uuid));
     if reserved && !root.exists(status::path(name)) {
@@ -60,10 +60,11 @@ fn in_flight(root: &HostFs, uuid: &str, name: &str) -> Option<&'static str> {
     hooked.then_some("is what libvirt runs a hook for")
 }
 
-/// libvirt can only replace a definition, whatever it is by then: look right before.
+/// Checks that the definition is unchanged, right before it is replaced: libvirt replaces whatever
+/// definition there is then.
 ///
 /// # Errors
-/// Its file is gone or says something else now.
+/// The definition's file is gone or has another text now.
 fn unchanged(root: &HostFs, definition: &Definition) -> Result<(), String> {
     match root.read(claims::path(&definition.name)) {
         Ok(now) if now == definition.text => Ok(()),

@@ -1,5 +1,5 @@
-//! `virtfit revert`: the XML as it was before virtfit; for a guest, its definition. Needs neither
-//! host nor policy: all is in the XML.
+//! `virtfit revert`: the XML as it was before virtfit; for a guest, its definition. It needs
+//! neither host nor policy: everything is in the XML.
 
 use crate::cli::args::{Global, RevertArgs};
 use crate::cli::confirm::{Asking, confirmed};
@@ -16,7 +16,7 @@ use crate::panics::guarded;
 use crate::rewrite;
 use crate::xml::{Document, XmlError};
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
 /// The input is broken, or libvirt cannot be asked.
@@ -46,7 +46,7 @@ pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     Ok(Outcome::answer(reverted))
 }
 
-/// A text before virtfit; what others changed since stays, which is told.
+/// Returns a text as it was before virtfit. Settings that were changed since stay, with a warning.
 fn reverted(text: &str) -> Result<String, XmlError> {
     let document = Document::parse(text)?;
     let reverted = rewrite::revert(&document)?;
@@ -56,8 +56,8 @@ fn reverted(text: &str) -> Result<String, XmlError> {
     Ok(reverted.xml)
 }
 
-/// Redefines guests as they were before virtfit, with the request `off`, or the daemon would tune
-/// them again.
+/// Redefines guests as they were before virtfit, with the request `off`: otherwise the daemon would
+/// tune them again.
 fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let mut outcome = Outcome::default();
@@ -97,8 +97,8 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     Ok(outcome)
 }
 
-/// A guest's definition and what it is to become; `None`: it stays as it is, as those do that
-/// virtfit never touched, unless they are named.
+/// Returns a guest's definition with the text that replaces it; `None`: the definition stays. One
+/// that virtfit never touched stays unless its guest is named.
 fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<(Definition, String)>, String> {
     let definition = definitions::read(root, name, &Reading::default())
         .map_err(|error| without_errno(&error.to_string()))?;

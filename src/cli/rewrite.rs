@@ -7,7 +7,7 @@ use crate::cli::session::{self, Session};
 use crate::cli::{Failure, Outcome, output};
 use crate::engine::Decision;
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
 /// The input, the host or the policy is broken.
@@ -37,8 +37,8 @@ pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
     })
 }
 
-/// Returns the one input of a command that takes one. stdin is `-` alone: an open pipe that nobody
-/// writes to would be waited for.
+/// Returns the one input of a command that takes one. Only `-` is stdin: a command without a word
+/// would wait for a pipe that has no writer.
 ///
 /// # Errors
 /// There is no word.

@@ -1,4 +1,4 @@
-//! The host, policy and ledger of one run, read once, and decisions made with them.
+//! Host, policy and ledger of one run, read once, and decisions made with them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::snapshot::{Question, Snapshot, SnapshotError, Sources};
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Scope};
 
-/// Where the host is read; [`HostFs::none`] where only a topology is given: an empty host without
-/// folders.
+/// Returns the root the host is read through; [`HostFs::none`] where only a topology is given: an
+/// empty host without folders.
 pub fn root(global: &Global) -> HostFs {
     match named_root(global) {
         Some(root) => HostFs::new(root),
@@ -29,7 +29,7 @@ pub fn root(global: &Global) -> HostFs {
     }
 }
 
-/// As [`root`], for commands about the guests of a host.
+/// Returns the root as [`root`] does, for commands about the guests of a host.
 ///
 /// # Errors
 /// There is no host, only a topology.
@@ -43,7 +43,7 @@ pub fn host(global: &Global) -> Result<HostFs, Failure> {
     Ok(root)
 }
 
-/// The root that was asked for, by `--root` or `VIRTFIT_ROOT`.
+/// Returns the root that was asked for, by `--root` or `VIRTFIT_ROOT`.
 pub fn named_root(global: &Global) -> Option<PathBuf> {
     let from_environment = || std::env::var_os("VIRTFIT_ROOT").map(PathBuf::from);
     global
@@ -53,33 +53,33 @@ pub fn named_root(global: &Global) -> Option<PathBuf> {
         .filter(|root| !root.as_os_str().is_empty())
 }
 
-/// Everything decisions of one run share.
+/// Data that all decisions of one run share.
 #[derive(Debug)]
 pub struct Session {
     /// Policy, host and ledger.
     pub view: Snapshot,
-    /// How the policy was read.
+    /// Result of reading the policy.
     pub policy: PolicyRead,
-    /// What is wrong with its files, as a failure says it; empty: nothing.
+    /// Errors of the policy's files, as a failure words them; empty: none.
     pub policy_errors: Vec<String>,
 }
 
-/// A decision, and what it was made from.
+/// Decision, with the domain it was made for.
 #[derive(Debug)]
 pub struct Decided {
-    /// The guest's facts.
+    /// Domain of the guest.
     pub domain: Domain,
-    /// What came of it.
+    /// Decision of the engine.
     pub decision: Decision,
 }
 
 impl Decided {
-    /// The plan.
+    /// Returns the plan.
     pub fn plan(&self) -> &Plan {
         self.decision.plan()
     }
 
-    /// The new text, where there is one.
+    /// Returns the new text, where there is one.
     pub fn xml(&self) -> Option<&str> {
         self.decision.xml()
     }
@@ -97,18 +97,18 @@ impl Session {
         Self::with(&place, policy)
     }
 
-    /// As [`Session::open`], to show and not to change something: where the policy of the host has
-    /// errors, the last one without is used, else, where `without` lets it, none.
+    /// Reads as [`Session::open`] does, for commands that only show. Where the host's policy has
+    /// errors, the last one without errors is used, otherwise, where `without` allows it, none.
     ///
     /// # Errors
-    /// As there, but for the policy of the host.
+    /// As of [`Session::open`], except errors of the host's policy where another one is used.
     pub fn open_to_show(global: &Global, without: bool) -> Result<Self, Failure> {
         let place = place(global);
         let errors = match place.policy_files().policy() {
             Ok(policy) => return Self::with(&place, policy),
             Err(errors) => errors,
         };
-        // A policy that was named is the one that is asked about.
+        // A policy that was named is the one the user asks about.
         let last_good = match place.policy {
             Some(_) => None,
             None => last_good::load(&place.root),
@@ -167,7 +167,7 @@ impl Session {
     }
 }
 
-/// Who holds what, from the daemon.
+/// Asks the daemon for the ledger.
 fn ledger(root: &HostFs) -> Result<Reading, Failure> {
     let said = daemon_client::ask(root, &["ledger"]).map_err(|error| {
         Failure::Broken(format!(
@@ -178,14 +178,14 @@ fn ledger(root: &HostFs) -> Result<Reading, Failure> {
     serde_json::from_slice(&said).map_err(|error| Failure::at("virtfitd", format!("not a ledger: {error}")))
 }
 
-/// Starts that failed, from the daemon; none where it does not tell.
+/// Asks the daemon for failed starts; none where it does not answer.
 fn failed_starts(root: &HostFs) -> FailedStarts {
     let said = daemon_client::ask(root, &["failed-starts"]).ok();
     said.and_then(|said| serde_json::from_slice(&said).ok())
         .unwrap_or_default()
 }
 
-/// Where a run reads its host and policy.
+/// Returns the sources from which a run reads its host and policy.
 pub fn place(global: &Global) -> Sources {
     Sources {
         root: root(global),
@@ -195,10 +195,10 @@ pub fn place(global: &Global) -> Sources {
     }
 }
 
-/// The policy of a run. A topology alone has no policy folders.
+/// Loads the policy of a run. A topology alone has no policy folders.
 ///
 /// # Errors
-/// Everything wrong in any file.
+/// Every error in any file.
 pub fn load_policy(global: &Global) -> Result<Policy, Failure> {
     place(global)
         .policy_files()
@@ -206,13 +206,13 @@ pub fn load_policy(global: &Global) -> Result<Policy, Failure> {
         .map_err(|errors| Failure::Broken(policy_errors(&errors)))
 }
 
-/// Every error with the program's name before it (the first gets it when it is written).
+/// Joins all errors with the program's name before each (the first gets it when it is written).
 pub fn policy_errors(errors: &PolicyErrors) -> String {
     let all: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
     all.join("\nvirtfit: ")
 }
 
-/// The guest's facts.
+/// Parses the domain of an input.
 ///
 /// # Errors
 /// The text is no domain.

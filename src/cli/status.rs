@@ -7,7 +7,7 @@ use crate::hostfs::HostFs;
 use crate::render;
 use crate::status::{self, Found, Status};
 
-/// Runs it. Exit 3: something is not as it should be (`docs/status.md`).
+/// Runs the command. Exit 3: something is wrong (`docs/status.md`).
 ///
 /// # Errors
 /// Host or policy cannot be read, or an ordinary user cannot ask the daemon.
@@ -37,7 +37,7 @@ pub fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
     Ok(Outcome { stdout, stderr, exit })
 }
 
-/// The daemon's answer.
+/// Asks the daemon for the status.
 fn ask(root: &HostFs) -> Result<Status, Failure> {
     let said = daemon_client::ask(root, &["status"])?;
     let status: Status = serde_json::from_slice(&said)
