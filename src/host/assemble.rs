@@ -1,9 +1,10 @@
-//! One host out of two tellers: hwloc's structure, and the kernel's own word on state. Pure.
+//! Assembly of one host from two sources: hwloc's structure and the kernel's account of state.
+//! Pure.
 //!
 //! hwloc decides what is a core, package, die and cache: it knows the quirks of dozens of machines
-//! (AMD modules whose "siblings" are cores, POWER, s390). The kernel decides what is state or
-//! accounting: which CPUs are online, which node a CPU is counted to, sizes, pools; where both
-//! speak of these, the kernel's word is taken.
+//! (AMD modules whose "siblings" are cores, POWER, s390). The kernel decides state and accounting:
+//! the online CPUs, the node that a CPU is counted to, sizes, pools. Where both report these, the
+//! kernel's values are taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +20,12 @@ use crate::host::memory::NodeState;
 use crate::host::structure::{Structure, Thread};
 use crate::host::{Core, Host, Llc, Node};
 
-/// Everything a root tells besides structure.
+/// Facts of a root besides structure.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub cpus: CpuState,
     pub nodes: BTreeMap<NodeId, NodeState>,
-    /// Mounted huge page sizes; `None`: there is no mount table.
+    /// Huge page sizes with a mount; `None`: there is no mount table.
     pub hugetlbfs: Option<Vec<KiB>>,
     pub limits: GuestLimits,
     pub rt_runtime_us: Option<i64>,
@@ -33,12 +34,12 @@ pub(super) struct Told {
     pub failed: FailedStarts,
 }
 
-/// Whose CPUs and nodes the host has.
+/// Source of the host's CPUs and nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// The root's: both tellers speak of one machine.
+    /// The root: both sources describe one machine.
     SameMachine,
-    /// The topology's (`--topology`); the root adds what it has for them.
+    /// The topology (`--topology`); the root adds its facts about these CPUs and nodes.
     Overlay,
 }
 
@@ -59,6 +60,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
     }
     let fallback = known.first().copied().unwrap_or(NodeId(0));
     known.insert(fallback);
+    // hwloc may report no kinds at all; then the kernel's are taken.
     if threads.iter().all(|thread| thread.kind.is_none()) {
         for thread in &mut threads {
             thread.kind = told.cpus.kinds.get(&thread.cpu).copied();
@@ -67,6 +69,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
     let (cores, llcs) = cores(&threads, fallback);
     let online: CpuSet = threads.iter().map(|thread| thread.cpu).collect();
 
+    // The kernel's memory and pools are newer; distances in an overlay are those of the topology.
     let mut host_nodes: Vec<Node> = Vec::new();
     for id in &known {
         let hwloc = nodes.iter().find(|node| node.id == *id);
@@ -93,6 +96,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         });
     }
     let memory_known = host_nodes.iter().any(|node| node.memory > KiB(0));
+    // Without a mount table, every size that has a pool counts as mounted.
     let hugetlbfs = told.hugetlbfs.unwrap_or_else(|| {
         let sizes = host_nodes
             .iter()
@@ -100,6 +104,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         sizes.collect::<BTreeSet<_>>().into_iter().collect()
     });
     let here = online.union(&offline);
+    // The machine that the CPUs come from names architecture and vendor first.
     let first_told = |words: [String; 2]| words.into_iter().find(|word| !word.is_empty());
     let (archs, vendors) = match frame {
         Frame::SameMachine => ([told.identity.arch, arch], [told.identity.vendor, cpu_vendor]),
@@ -132,8 +137,8 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
 
 /// Leaves online threads only; returns the CPUs that are present but offline.
 ///
-/// An overlay takes CPUs away that the root says are offline, but not those it does not have at
-/// all.
+/// An overlay loses the CPUs that the root reports as offline, but not those that the root does not
+/// have at all.
 fn keep_online(threads: &mut Vec<Thread>, unseen: &CpuSet, cpus: &CpuState, frame: Frame) -> CpuSet {
     let all: CpuSet = threads.iter().map(|thread| thread.cpu).collect();
     let told_offline = cpus.present_offline();
@@ -142,7 +147,7 @@ fn keep_online(threads: &mut Vec<Thread>, unseen: &CpuSet, cpus: &CpuState, fram
         (Frame::Overlay, _, Some(offline)) => all.difference(offline),
         _ => all.clone(),
     };
-    // A root that contradicts itself: better hwloc's CPUs than none.
+    // A root that contradicts itself: hwloc's CPUs are better than none.
     let online = if online.is_empty() { all.clone() } else { online };
     threads.retain(|thread| online.contains(thread.cpu));
     let offline = match (frame, told_offline) {
@@ -153,7 +158,7 @@ fn keep_online(threads: &mut Vec<Thread>, unseen: &CpuSet, cpus: &CpuState, fram
     offline.difference(&online)
 }
 
-/// Gives each thread the node that the kernel counts it to.
+/// Gives each thread the node that the kernel counts its CPU to.
 fn settle_nodes(threads: &mut [Thread], known: &mut BTreeSet<NodeId>, nodes: &BTreeMap<NodeId, NodeState>) {
     let mut of: BTreeMap<HostCpu, NodeId> = BTreeMap::new();
     for (id, node) in nodes {
@@ -169,10 +174,9 @@ fn settle_nodes(threads: &mut [Thread], known: &mut BTreeSet<NodeId>, nodes: &BT
     }
 }
 
-/// Groups threads into cores, and cores into last-level caches. All numbering follows the lowest
-/// CPU.
+/// Groups threads into cores, and cores into last-level caches. All numbers follow the lowest CPU.
 fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
-    // A core over two nodes (fake NUMA, broken firmware) is two: a core has one node.
+    // A core over two nodes (fake NUMA, broken firmware) becomes two, because a core has one node.
     let mut groups: BTreeMap<(usize, NodeId), Vec<&Thread>> = BTreeMap::new();
     for thread in threads {
         let node = thread.node.unwrap_or(fallback);
@@ -187,6 +191,7 @@ fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
     }
     groups.sort_by_key(|(_, group)| group.first().map(|thread| thread.cpu));
 
+    // A cache counts as a last level only if cores share it, so its users are counted first.
     let mut users: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
     for thread in threads {
         for cache in &thread.caches {
@@ -195,6 +200,7 @@ fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
     }
     let shared = |id: u64| users.get(&id).is_some_and(|cores| cores.len() > 1);
 
+    // Numbers are given in the order of the cores' first CPUs.
     let mut llcs = Vec::new();
     let mut llc_index: BTreeMap<LlcKey, usize> = BTreeMap::new();
     let mut dies: BTreeMap<(u32, Option<usize>), u32> = BTreeMap::new();
@@ -229,12 +235,12 @@ fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
     (cores, llcs)
 }
 
-/// What tells last-level caches apart.
+/// Identity of a last-level cache.
 ///
-/// The highest data or unified cache of a core counts if it is a level 3 or shared by cores. A
-/// private L2 as the highest one (virtual machines, arm64 servers whose system cache the kernel
-/// does not know) says nothing of which cores are near each other; such cores share one of their
-/// own node and package.
+/// The highest data or unified cache of a core counts if it is of level 3 or shared by cores. A
+/// private L2 as the highest cache (virtual machines, arm64 servers whose system cache the kernel
+/// does not know) does not show which cores are near each other; such cores share a pseudo cache of
+/// their node and package.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum LlcKey {
     Cache(u64),

@@ -1,4 +1,4 @@
-//! What libvirt and the cgroup it puts guests in allow: CPUs, memory nodes, real-time scheduling,
+//! Limits that libvirt's default cgroup sets for guests: CPUs, memory nodes, real-time scheduling,
 //! locked memory.
 //!
 //! libvirt's default partition is `/machine` (`machine.slice` under systemd). Kernel:
@@ -14,7 +14,7 @@ use crate::host::{kernel, memlock};
 
 const BASE: &str = "/sys/fs/cgroup";
 
-/// What guests may use. `None`: no limit known.
+/// CPUs, nodes and scheduling that guests may use. `None`: no limit known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct GuestLimits {
     pub cpus: Option<CpuSet>,
@@ -33,14 +33,15 @@ pub(super) fn read(root: &HostFs) -> Result<GuestLimits, HostError> {
     })
 }
 
-/// How long real-time tasks may run. Not to be read often: on a recent kernel (seen on 6.18,
-/// `kernel/sched/rt.c`, `sched_rt_handler`) a mere reader has it build all scheduling domains anew.
+/// Reads the time that real-time tasks may run, in µs. It must not be read often: on a recent
+/// kernel (seen on 6.18, `kernel/sched/rt.c`, `sched_rt_handler`) a mere read makes the kernel
+/// rebuild all scheduling domains.
 pub(super) fn rt_runtime_us(root: &HostFs) -> Result<Option<i64>, HostError> {
     kernel::number(root, "/proc/sys/kernel/sched_rt_runtime_us")
 }
 
-/// The groups that may limit guests, the nearest first, with the names of their files around `cpus`
-/// or `mems`.
+/// Lists the groups that may limit guests, the nearest first, with the parts of their files' names
+/// before and after `cpus` or `mems`.
 fn groups(root: &HostFs) -> Vec<(String, &'static [(&'static str, &'static str)])> {
     let unified: &[_] = &[("cpuset.", ".effective")];
     let old: &[_] = &[("cpuset.effective_", ""), ("cpuset.", "")];
@@ -54,18 +55,18 @@ fn groups(root: &HostFs) -> Vec<(String, &'static [(&'static str, &'static str)]
     if has_old {
         groups.extend(["/machine.slice", "/machine", ""].map(|group| (format!("{controller}{group}"), old)));
     }
-    // What is not there is asked for once, not once a file.
+    // A missing group costs one look instead of one for each file.
     groups.retain(|(group, _)| root.exists(group));
     groups
 }
 
-/// Whether a hierarchy is there. Hierarchies come with mounts: whoever keeps what was read looks at
-/// those.
+/// Returns whether a hierarchy is there. Hierarchies come with mounts, and callers that keep what
+/// was read watch the mounts.
 fn is_mounted(root: &HostFs, path: &str) -> bool {
     root.unnoted().exists(path)
 }
 
-/// The nearest cpuset that says something; an empty one inherits and says nothing.
+/// Returns the set of the nearest cpuset that is not empty; an empty one inherits.
 fn cpuset<T: Id>(
     root: &HostFs,
     groups: &[(String, &[(&str, &str)])],
@@ -82,8 +83,9 @@ fn cpuset<T: Id>(
     Ok(None)
 }
 
-/// With cgroup v1 and `CONFIG_RT_GROUP_SCHED` a group has real-time time only if it was given some;
-/// a new one (also `machine.slice` before the first guest) has none.
+/// Returns `false` if guests have no real-time time. With cgroup v1 and `CONFIG_RT_GROUP_SCHED` a
+/// group has such time only if it was given some; a new one (also `machine.slice` before the first
+/// guest) has none.
 fn rt_allowed(root: &HostFs) -> Result<bool, HostError> {
     for controller in ["cpu,cpuacct", "cpu"] {
         if !is_mounted(root, &format!("{BASE}/{controller}")) {

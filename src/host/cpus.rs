@@ -1,5 +1,4 @@
-//! The state of the CPUs: online, present, isolated, tickless, and of which kind. From
-//! `/sys/devices`.
+//! State of the CPUs from `/sys/devices`: online, present, isolated, tickless, and their kind.
 //!
 //! Kernel: `Documentation/ABI/testing/sysfs-devices-system-cpu`,
 //! `Documentation/admin-guide/cputopology.rst`.
@@ -15,16 +14,16 @@ use crate::host::kernel;
 
 const DIR: &str = "/sys/devices/system/cpu";
 
-/// What the kernel says of CPUs. `None`: it does not say.
+/// State of the CPUs as the kernel reports it. `None`: not reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CpuState {
     pub online: Option<CpuSet>,
     pub present: Option<CpuSet>,
-    /// Present or not: a kernel lists here also CPUs that could be plugged in.
+    /// Offline CPUs, present or not: a kernel lists here also CPUs that could be plugged in.
     pub offline: Option<CpuSet>,
     pub isolated: CpuSet,
     pub nohz_full: CpuSet,
-    /// Rank of kinds, 0 the fastest; empty where all are alike.
+    /// Rank of each CPU's kind, 0 the fastest; empty if all are alike.
     pub kinds: BTreeMap<HostCpu, u32>,
 }
 
@@ -46,7 +45,7 @@ pub(super) fn read(root: &HostFs) -> Result<CpuState, HostError> {
 }
 
 impl CpuState {
-    /// CPUs that are there but cannot run anything.
+    /// Returns the CPUs that are present but offline.
     pub(super) fn present_offline(&self) -> Option<CpuSet> {
         match (&self.present, &self.online, &self.offline) {
             (Some(present), Some(online), _) => Some(present.difference(online)),
@@ -57,7 +56,7 @@ impl CpuState {
     }
 }
 
-/// Whether the root tells of any CPU; without one hwloc would invent one.
+/// Returns `true` if the root has any CPU; without one hwloc would invent one.
 pub(super) fn any(root: &HostFs) -> Result<bool, HostError> {
     let numbered = root
         .list(DIR)?
@@ -70,8 +69,8 @@ pub(super) fn any(root: &HostFs) -> Result<bool, HostError> {
     Ok(cpuinfo.is_some_and(|text| text.lines().any(|line| line.starts_with("processor"))))
 }
 
-/// Hybrid kinds: x86's perf devices name them (`cpu_core` is the fast one), arm64 gives each CPU a
-/// capacity.
+/// Reads the kinds of a hybrid processor: x86's perf devices name them (`cpu_core` is the fast
+/// one), arm64 gives each CPU a capacity.
 fn kinds(root: &HostFs) -> Result<BTreeMap<HostCpu, u32>, HostError> {
     let mut kinds = BTreeMap::new();
     let mut rank = 0;

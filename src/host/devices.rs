@@ -1,4 +1,4 @@
-//! Which node a guest's passed-through devices are on.
+//! NUMA nodes of a guest's passed-through devices.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::xml::tree::{Document, Element};
 
 use crate::host::{Host, pci};
 
-/// Each passed-through device by what a person calls it, and its node; `None`: on no node, or not
+/// Lists the passed-through devices, named for people, with their nodes; `None`: on no node, or not
 /// known. Interfaces of networks that hand out no host devices are not listed.
 pub fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
     let mut nodes = Vec::new();
@@ -29,20 +29,22 @@ pub fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(String,
     nodes
 }
 
-/// One that was plugged in since the host was read is looked at itself.
+/// Returns the node of a PCI device. A device that was plugged in since the host was read is looked
+/// up in sysfs.
 fn pci_node(root: &HostFs, host: &Host, address: &str) -> Option<NodeId> {
     let address = address.to_ascii_lowercase();
     let known = host.pci_nodes.get(&address).copied();
     known.or_else(|| pci::node_of(root, &address).filter(|node| host.node(*node).is_some()))
 }
 
-/// An mdev's place in sysfs is below its parent device: `…/0000:3b:00.0/<uuid>`.
+/// Returns the node of an mdev. Its place in sysfs is below its parent device:
+/// `…/0000:3b:00.0/<uuid>`.
 fn mdev_node(root: &HostFs, host: &Host, uuid: &str) -> Option<NodeId> {
     if !file_name(uuid) {
         return None;
     }
     let link = format!("/sys/bus/mdev/devices/{uuid}");
-    // By the link's own text: below a small root what it names may not exist.
+    // The link's own text comes first: in a small fixture its target may not exist.
     let place = root.read_link(&link).or_else(|_| root.resolve(&link)).ok()?;
     let parent = place
         .iter()
@@ -55,8 +57,9 @@ fn mdev_node(root: &HostFs, host: &Host, uuid: &str) -> Option<NodeId> {
     })
 }
 
-/// The node of a network's host devices: the outer `None` is a network without them. A pool over
-/// several nodes has no node: which device the guest gets is only known when it starts.
+/// Returns the node of a network's host devices; the outer `None` is a network without host
+/// devices. A pool over several nodes has no node: the device that the guest gets is known only at
+/// its start.
 fn network_node(root: &HostFs, host: &Host, name: &str) -> Option<Option<NodeId>> {
     if !file_name(name) {
         return None;
@@ -88,8 +91,8 @@ fn interface_node(root: &HostFs, pf: Element<'_>) -> Option<NodeId> {
     pci::numa_node(root, &format!("/sys/class/net/{name}/device"))
 }
 
-/// `<address type='pci' domain='0x0000' bus='0x3b' slot='0x00' function='0x0'/>` as sysfs writes
-/// it.
+/// Returns the address of `<address type='pci' domain='0x0000' bus='0x3b' slot='0x00'
+/// function='0x0'/>` in sysfs's form.
 fn address_of(address: Element<'_>) -> Option<String> {
     let part = |name: &str| {
         let value = address.attr(name)?;
@@ -107,7 +110,7 @@ fn address_of(address: Element<'_>) -> Option<String> {
     ))
 }
 
-/// Whether a name from a guest's XML may become part of a path: one plain component.
+/// Returns whether a name from a guest's XML may become part of a path: one plain component.
 pub(super) fn file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let plain = matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == name);

@@ -1,32 +1,32 @@
-//! What can be wrong with a host's files.
+//! Errors in a host's files.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::types::cpulist::CpulistError;
 
-/// Why a host could not be read.
+/// Reason for which a host could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// A file could not be read; the message has its path.
     #[error("cannot read the host: {0}")]
     Read(#[from] io::Error),
-    /// A file of the kernel holds no cpulist where it should.
+    /// A file of the kernel has no cpulist where it should.
     #[error("{}: {problem}", .path.display())]
     Cpulist {
-        /// The file.
+        /// File with the error.
         path: PathBuf,
-        /// What is wrong in it.
+        /// Error in the cpulist.
         problem: CpulistError,
     },
-    /// A file of the kernel holds no number where it should.
+    /// A file of the kernel has no number where it should.
     #[error("{}: '{value}' is not {wanted}", .path.display())]
     Value {
-        /// The file.
+        /// File with the error.
         path: PathBuf,
-        /// What it holds.
+        /// Text of the file.
         value: String,
-        /// What was wanted.
+        /// Expected value, in words.
         wanted: &'static str,
     },
     /// The root has no CPUs and there is no topology to take them from.
@@ -38,17 +38,17 @@ pub enum HostError {
     /// `--topology` names something hwloc cannot use.
     #[error("topology '{given}': {problem}")]
     Topology {
-        /// What was given.
+        /// Argument of `--topology`.
         given: String,
-        /// What is wrong with it.
+        /// Error in it.
         problem: String,
     },
-    /// hwloc cannot make sense of the root.
+    /// hwloc finds no topology in the root.
     #[error("hwloc cannot read the topology below {}: {problem}", .root.display())]
     Hwloc {
-        /// The root.
+        /// Folder of the root.
         root: PathBuf,
-        /// What hwloc said.
+        /// Error of hwloc.
         problem: String,
     },
     /// A number is larger than libvirt's masks hold.
@@ -59,7 +59,7 @@ pub enum HostError {
     TooLarge {
         /// "CPU" or "node".
         noun: &'static str,
-        /// The number.
+        /// Number that is too large.
         number: usize,
     },
 }

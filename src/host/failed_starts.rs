@@ -1,8 +1,8 @@
 //! Starts that failed right after virtfit changed a guest, as the daemon remembers them. Only
 //! `daemon/starts.rs` writes the file.
 //!
-//! Part of the host, because decisions are made from the file's text: what did not start with the
-//! host's CPU is not given that CPU again.
+//! Part of the host, because decisions depend on the file: a guest that did not start with the
+//! host's CPU mode is not given that mode again.
 
 use std::collections::BTreeMap;
 
@@ -12,47 +12,49 @@ use crate::domain::Domain;
 use crate::hostfs::HostFs;
 use crate::types::cpu_mode::CpuMode;
 
-/// The folder of the file on the host.
+/// Folder of the file on the host.
 pub const FOLDER: &str = "/var/lib/virtfit";
-/// The file's name in that folder.
+/// File's name in that folder.
 pub const NAME: &str = "failed-starts.json";
 
-/// Everything remembered of failed starts.
+/// Failed starts of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailedStarts {
     /// Kernel, CPU, QEMU and libvirt that the starts failed with. The daemon forgets all failures
-    /// once any of them is another.
+    /// once any of these is another one.
     pub with: String,
-    /// QEMU's program, which `with` tells the size and time of.
+    /// Path of QEMU's program, whose size and time are part of `with`.
     pub emulator: String,
-    /// Why KVM guests with the host's CPU do not start on this host; `None`: not known.
+    /// Reason for which KVM guests with the host's CPU do not start on this host; `None`: not
+    /// known.
     pub host_cpu: Option<String>,
-    /// Guests, by UUID.
+    /// Guests with a failed start, by UUID.
     pub guests: BTreeMap<String, FailedStart>,
 }
 
-/// One guest whose start failed.
+/// Failed start of a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailedStart {
-    /// The guest's name.
+    /// Guest's name.
     pub name: String,
     /// Digest of the definition, as libvirt stored it after virtfit's last change.
     pub text: String,
-    /// One line for the log and `status`, without the guest's name.
+    /// Line for the log and `status`, without the guest's name.
     pub said: String,
-    /// Why the guest's CPU mode is left as it was; `None`: the CPU mode is not suspected.
+    /// Reason for which the guest's CPU mode is left as it was; `None`: the CPU mode is not
+    /// suspected.
     pub cpu: Option<String>,
-    /// Cleared once the guest has started.
+    /// `true` until the guest has started.
     pub open: bool,
 }
 
 impl FailedStarts {
-    /// Reads the file; nothing where there is none, or where it cannot be read.
+    /// Reads the file; a missing or unreadable file counts as empty.
     pub fn read(root: &HostFs) -> Self {
         let path = format!("{FOLDER}/{NAME}");
-        // Noted by its stamp: the file is replaced by another one at each change.
+        // The stamp alone is recorded: the file is replaced by another one at each change.
         if !matches!(root.metadata_opt(&path), Ok(Some(_))) {
             return Self::default();
         }
@@ -60,10 +62,11 @@ impl FailedStarts {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// Tells why a guest is not given this CPU mode. `given`: virtfit gave it one before.
+    /// Returns the reason for which a guest is not given this CPU mode. `given`: virtfit gave it
+    /// one before.
     ///
-    /// What is known of the host counts only for guests that get the mode anew and list no CPU
-    /// features of their own, as with a feature less the same host may start them.
+    /// The host's own reason counts only for guests that get the mode for the first time and list
+    /// no CPU features of their own, because with a feature less the same host may start them.
     pub fn cpu_mode(&self, domain: &Domain, mode: CpuMode, given: bool) -> Option<String> {
         let own = self.guests.get(&domain.uuid.to_ascii_lowercase());
         if let Some(why) = own.and_then(|guest| guest.cpu.as_ref()) {

@@ -1,4 +1,4 @@
-//! The facts of one guest on this host, for the engine.
+//! Facts of one guest on this host, for the engine.
 
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
@@ -8,8 +8,8 @@ use crate::host::Host;
 use crate::host::devices::{device_nodes, file_name};
 use crate::host::images::image_facts;
 
-/// Looks at a guest's devices, images, autostart link and status file. What cannot be looked at
-/// counts as absent.
+/// Reads a guest's devices, images, autostart link and status file. Files that cannot be read count
+/// as absent.
 pub fn gather(root: &HostFs, host: &Host, domain: &Domain) -> GuestFacts {
     let named = file_name(&domain.name);
     let exists = |dir: &str| named && root.exists(format!("{dir}/{}.xml", domain.name));

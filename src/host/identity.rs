@@ -1,12 +1,12 @@
-//! CPU vendor and architecture, from the shape of `/proc/cpuinfo`: each architecture's kernel
-//! prints its own.
+//! CPU vendor and architecture, from the form of `/proc/cpuinfo`: each architecture's kernel prints
+//! its own.
 
 use crate::hostfs::HostFs;
 
 use crate::host::error::HostError;
 use crate::host::kernel;
 
-/// Vendor and architecture; empty where not told.
+/// Vendor and architecture; empty if unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub vendor: String,
@@ -17,7 +17,7 @@ pub(super) fn read(root: &HostFs) -> Result<Identity, HostError> {
     let mut identity = kernel::text(root, "/proc/cpuinfo")?
         .map(|text| of_cpuinfo(&text))
         .unwrap_or_default();
-    // Since Linux 6.1 the kernel says it itself.
+    // Since Linux 6.1 the kernel reports the architecture itself.
     if let Some(arch) = kernel::text(root, "/proc/sys/kernel/arch")?.filter(|arch| !arch.is_empty()) {
         identity.arch = arch;
     } else if root.is_real() {
@@ -26,7 +26,7 @@ pub(super) fn read(root: &HostFs) -> Result<Identity, HostError> {
     Ok(identity)
 }
 
-/// The architecture this program was built for, as `uname -m` names it.
+/// Returns the architecture this program was built for, as `uname -m` names it.
 pub(super) fn own_arch() -> &'static str {
     match std::env::consts::ARCH {
         "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
@@ -48,6 +48,7 @@ fn of_cpuinfo(text: &str) -> Identity {
         vendor,
         arch: arch.to_string(),
     };
+    // The kernels of x86 and s390x print `vendor_id`.
     if let Some(vendor) = field("vendor_id") {
         if vendor.contains("S390") {
             return of(vendor, "s390x");
@@ -67,7 +68,7 @@ fn of_cpuinfo(text: &str) -> Identity {
     }
     let cpu = field("cpu").unwrap_or_default();
     if cpu.starts_with("POWER") || cpu.starts_with("PPC") {
-        // Little endian since POWER8 practically everywhere guests run.
+        // Since POWER8, practically all hosts of guests are little endian.
         let after = cpu.strip_prefix("POWER").unwrap_or_default();
         let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let little = after[..digits]
@@ -90,8 +91,9 @@ fn of_cpuinfo(text: &str) -> Identity {
     Identity::default()
 }
 
-/// The vendor of an arm64 CPU by its implementer code (kernel: `arch/arm64/include/asm/cputype.h`),
-/// named as libvirt names it; another code is given as it is.
+/// Returns the vendor of an arm64 CPU by its implementer code (kernel:
+/// `arch/arm64/include/asm/cputype.h`), named as libvirt names it; an unknown code is returned
+/// unchanged.
 pub(super) fn arm_vendor(implementer: &str) -> String {
     match implementer {
         "0x41" => "ARM",

@@ -1,4 +1,4 @@
-//! What a guest's disk images are, by `stat` and the mount table. No image is ever opened.
+//! Facts of a guest's disk images, from `stat` and the mount table. No image is ever opened.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -12,8 +12,8 @@ use crate::host::kernel;
 use crate::host::mounts;
 use crate::host::mounts::Mount;
 
-/// The images of a guest's file and block disks, by target name. Other disks (network, volume,
-/// nvme, vhost-user, vdpa) and drives without a medium are absent.
+/// Returns the facts of a guest's file and block disks, by target name. Other disks (network,
+/// volume, nvme, vhost-user, vdpa) and drives without a medium are absent.
 pub fn image_facts(root: &HostFs, domain: &Domain) -> BTreeMap<String, ImageFacts> {
     let mounts = match mounts::read(root) {
         Ok(mounts) => mounts.unwrap_or_default(),
@@ -32,10 +32,9 @@ pub fn image_facts(root: &HostFs, domain: &Domain) -> BTreeMap<String, ImageFact
 fn facts(root: &HostFs, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
     let source = disk.source.as_deref().filter(|source| !source.is_empty())?;
     match disk.kind.as_str() {
-        // Also where it is not there now (an inactive volume): QEMU takes nothing but a device for
-        // it.
+        // An inactive volume may be missing now, but QEMU accepts only a device for it.
         "block" => Some(ImageFacts::Block),
-        // libvirt's default.
+        // libvirt's default is a file.
         "file" | "" => Some(file(root, mounts, source)),
         _ => None,
     }
@@ -67,18 +66,19 @@ fn file(root: &HostFs, mounts: &[Mount], source: &str) -> ImageFacts {
     ImageFacts::File {
         fstype: fstype.to_string(),
         direct: takes_o_direct(root, fstype),
-        // st_blocks counts 512 bytes whatever the filesystem's block size (stat(2)).
+        // st_blocks counts units of 512 bytes whatever the filesystem's block size is (stat(2)).
         preallocated: meta.blocks().saturating_mul(512) >= meta.len(),
     }
 }
 
-/// Whether a filesystem type is known to do `O_DIRECT` itself, so that `io=native` is really
-/// asynchronous.
+/// Returns whether a filesystem type is known to do `O_DIRECT` itself, so that `io=native` is
+/// really asynchronous.
 ///
-/// Those of the kernel with a direct I/O path of their own, and the cluster filesystems that
-/// document one. Not: tmpfs (takes the flag since 6.6, but caches all the same; refuses it before),
-/// overlay, ecryptfs, 9p, fuse and cifs (depends on what is below or on mount options). ZFS does it
-/// since 2.3; before, it takes the flag and ignores it, or refuses.
+/// These are the kernel's filesystems with a direct I/O path of their own, and the cluster
+/// filesystems that document one. Not among them: tmpfs (since 6.6 it accepts the flag but caches
+/// all the same; before, it refuses it), overlay, ecryptfs, 9p, fuse and cifs (they depend on the
+/// filesystem below or on mount options). ZFS does it since 2.3; before, it accepts the flag and
+/// ignores it, or refuses it.
 fn takes_o_direct(root: &HostFs, fstype: &str) -> bool {
     const DIRECT: [&str; 18] = [
         "bcachefs", "btrfs", "ceph", "exfat", "ext2", "ext3", "ext4", "f2fs", "gfs2", "gpfs", "jfs",
@@ -94,7 +94,7 @@ fn takes_o_direct(root: &HostFs, fstype: &str) -> bool {
     DIRECT.contains(&fstype)
 }
 
-/// `2.3.1-1` and later.
+/// Returns `true` for `2.3.1-1` and later.
 fn zfs_has_direct_io(version: &str) -> bool {
     let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {

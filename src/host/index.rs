@@ -1,25 +1,25 @@
-//! Quick answers about a host of a thousand CPUs.
+//! Index from CPUs to cores, for quick answers on hosts of a thousand CPUs.
 
 use crate::types::ids::HostCpu;
 
 use crate::host::{Core, Host, PagePool};
 
-/// Which core each CPU is on, in constant time. Made once by [`Host::core_index`].
+/// Core of each CPU, found in constant time. Made once by [`Host::core_index`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CoreIndex {
-    /// By CPU number.
+    /// Position of the core in [`Host::cores`], by CPU number.
     core: Vec<Option<usize>>,
 }
 
 impl CoreIndex {
-    /// Position in [`Host::cores`]; `None` for an offline or unknown CPU.
+    /// Returns the position in [`Host::cores`]; `None` for an offline or unknown CPU.
     pub fn get(&self, cpu: HostCpu) -> Option<usize> {
         self.core.get(cpu.0 as usize).copied().flatten()
     }
 }
 
 impl Host {
-    /// An index from CPUs to cores. It does not follow later changes of `cores`.
+    /// Makes an index from CPUs to cores. It does not follow later changes of `cores`.
     pub fn core_index(&self) -> CoreIndex {
         let mut core = Vec::new();
         for (position, Core { cpus, .. }) in self.cores.iter().enumerate() {
@@ -37,7 +37,7 @@ impl Host {
     }
 }
 
-/// Orders pools by size and makes those of one size one.
+/// Sorts pools by size and merges those of equal size.
 pub(crate) fn merge_pools(pools: &mut Vec<PagePool>) {
     pools.sort_by_key(|pool| pool.size);
     pools.dedup_by(|next, kept| {

@@ -1,13 +1,13 @@
-//! The host's structure in a file, for hooks that find no daemon: hwloc reads a host of 4,096 CPUs
-//! in seconds, and a hook has one.
+//! Structure of the host in a file, for hooks that find no daemon: hwloc takes seconds for a host
+//! of 4,096 CPUs, and a hook has one second.
 //!
 //! ```text
-//! /run/virtfit/host   virtfit-host 1 PROGRAM BOOT DIGEST\n, then JSON: what tells that the host is another one now, and the host
+//! /run/virtfit/host   virtfit-host 1 PROGRAM BOOT DIGEST\n, then JSON: the mark by which a change of the host is seen, and the host
 //! ```
-//! Written whole, 0600, by whoever read the host as root: the daemon, `virtfit`, a hook. What is
-//! not exactly so is absent: a file of another user or that others may write, of another version or
-//! program, of an earlier boot, cut off, changed, or of a host that contradicts itself. What may
-//! have changed since is for [`crate::host::cached`] to look at.
+//! The file is written completely, with mode 0600, by the process that read the host as root: the
+//! daemon, `virtfit`, a hook. It counts as absent if another user owns it or may write it, if it is
+//! of another version or program or of an earlier boot, if it is truncated or changed, and if its
+//! host contradicts itself. Changes of the host since are found by [`crate::host::cached`].
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
@@ -25,15 +25,14 @@ use crate::types::digest;
 use crate::types::idset::CpuSet;
 use crate::version::VERSION;
 
-/// The folder it is in.
+/// Folder of the file.
 const FOLDER: &str = "/run/virtfit";
-/// Its name there.
+/// File's name in that folder.
 const NAME: &str = "host";
-/// The largest that is read, in bytes: a host of 16,384 CPUs takes about 2 MiB.
+/// Largest size that is read, in bytes: a host of 16,384 CPUs takes about 2 MiB.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Writes a host and what tells that it is another one; what cannot be written is left out, with a
-/// word in the debug log.
+/// Writes a host and its mark; a failure is only a line in the debug log.
 pub fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
     let Some(head) = head(root) else {
         return;
@@ -49,7 +48,7 @@ pub fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
     }
 }
 
-/// Reads what was written; `None`: there is none that can be believed.
+/// Reads host and mark; `None`: there is no file that can be trusted.
 pub fn read<M: DeserializeOwned>(root: &HostFs) -> Option<(M, Host)> {
     let text = text(root)?;
     let (first, body) = text.split_once('\n')?;
@@ -60,14 +59,14 @@ pub fn read<M: DeserializeOwned>(root: &HostFs) -> Option<(M, Host)> {
     is_sound(&host).then_some((mark, host))
 }
 
-/// The first line without the digest; `None` where nothing tells of boots.
+/// Returns the first line without the digest; `None` if the host has no boot id.
 fn head(root: &HostFs) -> Option<String> {
     let boot = libvirt_process::boot_id(root).filter(|boot| !boot.is_empty())?;
     let program = VERSION.replace(char::is_whitespace, "_");
     Some(format!("virtfit-host 1 {program} {boot}"))
 }
 
-/// The file's text, if nobody but root, or the user this runs as, can have written it.
+/// Reads the file's text, if only root, or the user this process runs as, can have written it.
 fn text(root: &HostFs) -> Option<String> {
     let file = OpenOptions::new()
         .read(true)
@@ -84,8 +83,8 @@ fn text(root: &HostFs) -> Option<String> {
     Some(text)
 }
 
-/// `true` for a host that placement can work with: indices exist, each CPU is in one core, each
-/// core on a node.
+/// Returns `true` for a host that placement can work with: indices exist, each CPU is in one core,
+/// each core on a node.
 fn is_sound(host: &Host) -> bool {
     let mut seen = CpuSet::new();
     let mut count = 0;

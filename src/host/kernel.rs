@@ -1,4 +1,4 @@
-//! Reading the small files of sysfs and procfs: cpulists, numbers, `Key: value` tables.
+//! Reading of the small files of sysfs and procfs: cpulists, numbers, `Key: value` tables.
 
 use crate::hostfs::{HostFs, optional};
 use crate::types::cpulist;
@@ -7,8 +7,8 @@ use crate::types::idset::IdSet;
 
 use crate::host::error::HostError;
 
-/// The text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them) are
-/// replaced.
+/// Reads the text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them)
+/// are replaced.
 pub(super) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostError> {
     let bytes = optional(root.read_bytes(path))?;
     Ok(bytes.map(|bytes| {
@@ -18,9 +18,9 @@ pub(super) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostErro
     }))
 }
 
-/// A cpulist; `None` where there is no such file.
+/// Reads a cpulist; `None` if the file is absent.
 ///
-/// `(null)` is the empty list: `nohz_full` says so on kernels before 6.2 where the option is not
+/// `(null)` is the empty list: kernels before 6.2 have that in `nohz_full` if the option is not
 /// set.
 pub(super) fn list<T: Id>(root: &HostFs, path: &str) -> Result<Option<IdSet<T>>, HostError> {
     match text(root, path)? {
@@ -36,7 +36,7 @@ pub(super) fn list<T: Id>(root: &HostFs, path: &str) -> Result<Option<IdSet<T>>,
     }
 }
 
-/// A whole number; `None` where there is no such file.
+/// Reads a whole number; `None` if the file is absent.
 pub(super) fn number<N: std::str::FromStr>(root: &HostFs, path: &str) -> Result<Option<N>, HostError> {
     let Some(text) = text(root, path)? else {
         return Ok(None);
@@ -51,7 +51,7 @@ pub(super) fn number<N: std::str::FromStr>(root: &HostFs, path: &str) -> Result<
     }
 }
 
-/// The amount after `key:` in a table like `/proc/meminfo`, or
+/// Returns the amount after `key:` in a table like `/proc/meminfo`, or
 /// `/sys/devices/system/node/node0/meminfo` with its `Node 0` before each key. In KiB, as the
 /// kernel prints it.
 pub(super) fn meminfo(text: &str, key: &str) -> Option<KiB> {
@@ -64,7 +64,7 @@ pub(super) fn meminfo(text: &str, key: &str) -> Option<KiB> {
     })
 }
 
-/// The number in a name like `node12`; `None` for any other name.
+/// Returns the number in a name like `node12`; `None` for any other name.
 pub(super) fn suffix(name: &str, prefix: &str) -> Option<u32> {
     let digits = name.strip_prefix(prefix)?;
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

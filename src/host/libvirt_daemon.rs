@@ -1,17 +1,17 @@
-//! libvirt's daemon, seen from outside: whether it runs, and in which process. Nothing here talks
-//! to it.
+//! Daemon of libvirt, seen from outside: whether it runs, and in which process. No function here
+//! talks to it.
 //!
 //! ```text
 //! /run/libvirt/qemu/driver.pid                       the QEMU driver's own; written before it loads any definition
 //! /run/virtqemud.pid, /run/libvirtd.pid              the daemon's, written when it starts
-//! /run/libvirt/virtqemud.pid, …/libvirtd.pid         the same, where it is started with -p
+//! /run/libvirt/virtqemud.pid, …/libvirtd.pid         the daemon's, if it is started with -p
 //! ```
 //! Two questions, two answers:
-//! - **Does the driver run?** It holds a write lock (`fcntl`) on its pid file as long as it lives
-//!   (`virPidFileAcquirePath`). The lock tells, whatever number stands in the file and in whichever
-//!   PID namespace it was written: [`driver_runs`].
-//! - **Which process is it?** The numbers in the pid files tell. A file may be left over, its
-//!   number another program's by now: it counts only where the process has a daemon's name:
+//! - **Does the driver run?** The driver holds a write lock (`fcntl`) on its pid file as long as it
+//!   lives (`virPidFileAcquirePath`). The lock decides, whatever number is in the file and in
+//!   whichever PID namespace it was written: [`driver_runs`].
+//! - **Which process is it?** The numbers in the pid files decide. A file may be left over, and its
+//!   number another program's by now, so it counts only if the process has a daemon's name:
 //!   [`running`].
 
 use std::fs::File;
@@ -21,10 +21,10 @@ use nix::libc;
 
 use crate::hostfs::HostFs;
 
-/// The QEMU driver's pid file on the host.
+/// Path of the QEMU driver's pid file on the host.
 pub const DRIVER_PID_FILE: &str = "/run/libvirt/qemu/driver.pid";
 
-/// All files in which the daemons note their process.
+/// Files in which the daemons note their process.
 const PID_FILES: [&str; 5] = [
     DRIVER_PID_FILE,
     "/run/virtqemud.pid",
@@ -33,24 +33,25 @@ const PID_FILES: [&str; 5] = [
     "/run/libvirt/libvirtd.pid",
 ];
 
-/// The names of the daemons that run QEMU guests: the modular one, and the old one for all drivers.
+/// Names of the daemons that run QEMU guests: the modular one, and the old one for all drivers.
 const NAMES: [&str; 2] = ["virtqemud", "libvirtd"];
 
-/// A daemon that runs.
+/// Running daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// `virtqemud` or `libvirtd`.
     pub name: String,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
 }
 
-/// Whether a process of this name (`comm`) is a daemon that runs QEMU guests.
+/// Returns whether a process of this name (`comm`) is a daemon that runs QEMU guests.
 pub fn is_daemon(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// The daemons that run, by their pid files; each once. A process that cannot be looked at is none.
+/// Lists the running daemons by their pid files, each once. Processes that cannot be read are left
+/// out.
 pub fn running(root: &HostFs) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     for file in PID_FILES {
@@ -65,8 +66,8 @@ pub fn running(root: &HostFs) -> Vec<Process> {
     found
 }
 
-/// A process's name. The kernel has it in both files; a host that was copied may have one of them
-/// alone.
+/// Returns a process's name. The kernel has it in both files, but the copy of a host may have only
+/// one of them.
 fn name_of(root: &HostFs, pid: u32) -> Option<String> {
     if let Ok(comm) = root.read(format!("/proc/{pid}/comm")) {
         return Some(comm.trim().to_string());
@@ -76,7 +77,7 @@ fn name_of(root: &HostFs, pid: u32) -> Option<String> {
     Some(name.trim().to_string())
 }
 
-/// Whether a QEMU driver runs. False where its pid file may not be opened.
+/// Returns `true` if a QEMU driver runs; `false` also if its pid file may not be opened.
 pub fn driver_runs(root: &HostFs) -> bool {
     let Ok(file) = File::open(root.path(DRIVER_PID_FILE)) else {
         return false;
@@ -86,13 +87,13 @@ pub fn driver_runs(root: &HostFs) -> bool {
     asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
-/// The text of the driver's pid file, whether it runs or not: another one where it is another
-/// driver. Empty without one.
+/// Returns the text of the driver's pid file, whether the driver runs or not; another driver has
+/// another text. Empty without a file.
 pub fn driver_text(root: &HostFs) -> String {
     root.read(DRIVER_PID_FILE).unwrap_or_default()
 }
 
-/// A lock of this type on a whole file.
+/// Makes a lock of this type on a whole file.
 fn lock(kind: libc::c_int) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
@@ -128,7 +129,7 @@ mod tests {
         }
     }
 
-    /// Name and process of each.
+    /// Name and process of each daemon.
     type Found = &'static [(&'static str, u32)];
 
     #[test]
@@ -192,7 +193,7 @@ mod tests {
             .write(true)
             .open(host.root().path(DRIVER_PID_FILE))
             .unwrap();
-        // One of the open file: such a lock shows in the process that holds it, too.
+        // A lock of the open file description: it shows in the process that holds it, too.
         fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
         assert!(driver_runs(&host.root()));
         lock.l_type = libc::F_UNLCK as libc::c_short;

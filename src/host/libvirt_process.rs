@@ -1,4 +1,4 @@
-//! Which libvirt daemon ran a hook, and whether it still does.
+//! Process of libvirt's daemon that ran a hook, and whether it still runs.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -8,35 +8,35 @@ use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use virtfit_hook::operation::OPERATIONS;
 
-/// How many shells and wrappers may stand between libvirt and the hook.
+/// Largest number of shells and wrappers between libvirt and the hook.
 const GENERATIONS: u32 = 8;
 
-/// `/proc/sys/kernel/random/boot_id`; `None` where the root has none.
+/// Reads `/proc/sys/kernel/random/boot_id`; `None` if the root has none.
 pub fn boot_id(root: &HostFs) -> Option<String> {
     let text = root.read("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_string())
 }
 
-/// What became of the process that ran the hook.
+/// State of the process that ran the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Daemon {
-    /// There is no `/proc` to ask: it is taken to be alive.
+    /// Not known, as there is no `/proc`: the process counts as alive.
     Unknown,
-    /// No such process.
+    /// There is no such process.
     Gone,
-    /// A process with this pid, started then (clock ticks since boot).
+    /// A process with this pid runs, started then (clock ticks since boot).
     StartedAt(u64),
 }
 
-/// Field 22 of `/proc/PID/stat` (`proc(5)`): when the process started, in clock ticks since boot.
-/// The command name in field 2 may contain spaces and parentheses, so fields are counted from its
-/// last `)`.
+/// Returns field 22 of `/proc/PID/stat` (`proc(5)`): the start of the process, in clock ticks since
+/// boot. The command name in field 2 may contain spaces and parentheses, so fields are counted from
+/// its last `)`.
 pub fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// What is known of the process that ran the hook. A host without `/proc`: nothing.
+/// Reads the state of the process that ran the hook; unknown on a host without `/proc`.
 pub fn daemon(root: &HostFs, pid: u32) -> Daemon {
     match root.read(format!("/proc/{pid}/stat")) {
         Ok(stat) => start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
@@ -45,7 +45,7 @@ pub fn daemon(root: &HostFs, pid: u32) -> Daemon {
     }
 }
 
-/// The process that ran a hook: libvirt's daemon, or a script between the two.
+/// Process that ran a hook: libvirt's daemon, or a script between the two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
     pid: u32,
@@ -53,7 +53,7 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// By its number.
+    /// Names the process by its id.
     pub fn new(pid: u32) -> Self {
         Self {
             pid,
@@ -61,20 +61,21 @@ impl Parent {
         }
     }
 
-    /// Its number.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// libvirt's daemon, as [`libvirt_of`]. The first answer stays: the hook still ran then.
+    /// Returns libvirt's daemon, as [`libvirt_of`] finds it. The first answer is kept, because the
+    /// hook still ran then.
     pub fn libvirt(&self, root: &HostFs) -> (u32, u64) {
         *self.libvirt.get_or_init(|| libvirt_of(root, self.pid))
     }
 }
 
-/// The libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot (0:
-/// not known). A wrapper script ends with the hook, so it must not be taken for the daemon; where
-/// none is found it is the parent all the same.
+/// Finds the libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot
+/// (0: not known). A wrapper script ends with the hook, so it must not be taken for the daemon; but
+/// if no daemon is found, the parent is returned.
 pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
     let mut pid = parent;
     let mut first = None;
@@ -87,7 +88,7 @@ pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
             first = Some((pid, start));
         }
         if name(&stat).is_some_and(libvirt_daemon::is_daemon) {
-            // It is asked for at each hook.
+            // This file is read at each hook.
             root.keep_open(format!("/proc/{pid}/stat"));
             return (pid, start);
         }
@@ -99,14 +100,15 @@ pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
     first.unwrap_or((parent, 0))
 }
 
-/// Whether a process is one of libvirt's daemons that run QEMU guests.
+/// Returns whether a process is one of libvirt's daemons that run QEMU guests.
 pub fn is_libvirt(root: &HostFs, pid: u32) -> bool {
     let stat = root.read(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| name(&stat).is_some_and(libvirt_daemon::is_daemon))
 }
 
-/// The guests for which the daemon runs a hook now, anybody's: children whose arguments are a name,
-/// an operation and its half, be it a program or a script with its interpreter before them.
+/// Lists the guests for which the daemon runs a hook now, any program's: children with the
+/// arguments name, operation and suboperation, after a program, or after an interpreter and its
+/// script.
 pub fn hooked(root: &HostFs, daemon: u32) -> BTreeSet<String> {
     let guest = |pid: u32| {
         let line = root.read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -124,7 +126,7 @@ fn is_operation(word: &str) -> bool {
     OPERATIONS.iter().any(|row| row.operation == word)
 }
 
-/// The processes whose parent this is.
+/// Lists the children of a process.
 fn children(root: &HostFs, parent: u32) -> Vec<u32> {
     let threads = root.list(format!("/proc/{parent}/task")).unwrap_or_default();
     let by_thread = |thread: &String| root.read(format!("/proc/{parent}/task/{thread}/children")).ok();
@@ -145,13 +147,13 @@ fn children(root: &HostFs, parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Field 2 of `/proc/PID/stat` (`proc(5)`), without its parentheses.
+/// Returns field 2 of `/proc/PID/stat` (`proc(5)`), without its parentheses.
 fn name(stat: &str) -> Option<&str> {
     let (before, _) = stat.rsplit_once(')')?;
     before.split_once('(').map(|(_, name)| name)
 }
 
-/// Field 4: the parent.
+/// Returns field 4 of `/proc/PID/stat`, the parent.
 fn parent_of(stat: &str) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
@@ -208,7 +210,7 @@ mod tests {
             (10, "d", false),
             (10, "prepare", false),
             (10, "shut", false),
-            // The wrapper's child, not the daemon's.
+            // A child of the wrapper, not of the daemon.
             (10, "other", false),
             (1, "db", false),
             (11, "db", false),
@@ -219,7 +221,7 @@ mod tests {
                 "{daemon} {guest}"
             );
         }
-        // Where the kernel lists children, they are not looked for.
+        // If the kernel lists children, no other process is looked at.
         let task = folder.path().join("proc/11/task/11");
         std::fs::create_dir_all(&task).unwrap();
         std::fs::write(task.join("children"), "20 31 ").unwrap();

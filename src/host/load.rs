@@ -1,4 +1,4 @@
-//! Reads a host: structure from hwloc, state from the root.
+//! Reading of a host: structure from hwloc, state from the root.
 
 use crate::hostfs::HostFs;
 
@@ -9,14 +9,14 @@ use crate::host::failed_starts::FailedStarts;
 use crate::host::hwloc::{TopologySource, discover};
 use crate::host::{cgroup, cpus, identity, kernel, memory, mounts, pci};
 
-/// The host below `root`; with `topology` (an hwloc XML file or a synthetic line) that one's
-/// structure, and from the root what it has of the rest: huge pages, mounts, isolated CPUs, cgroup
-/// limits. [`HostFs::none`] with a topology is an empty host: its huge pages are those in the XML,
-/// all free and mounted.
+/// Reads the host below `root`. With `topology` (an hwloc XML file or a synthetic line) the
+/// structure is that of the topology, and the root gives huge pages, mounts, isolated CPUs and
+/// cgroup limits, as far as it has them. [`HostFs::none`] with a topology is an empty host: its
+/// huge pages are those in the XML, all free and mounted.
 ///
 /// # Errors
-/// There is neither a host nor a topology, hwloc does not accept it, or a file of the kernel does
-/// not hold what it should.
+/// There is neither a host nor a topology, hwloc does not accept it, or a file of the kernel has an
+/// unexpected text.
 pub fn load(root: &HostFs, topology: Option<&str>) -> Result<Host, HostError> {
     let told = told(root)?;
     match topology {
@@ -26,7 +26,7 @@ pub fn load(root: &HostFs, topology: Option<&str>) -> Result<Host, HostError> {
         }
         None => {
             if let Some(base) = root.base().filter(|_| !root.is_real()) {
-                // A root that is missing should say so, rather than that it has no CPUs.
+                // A missing root gets its own message, rather than one about missing CPUs.
                 root.metadata("/")?;
                 if !cpus::any(root)? {
                     return Err(HostError::NoCpus(base.to_path_buf()));

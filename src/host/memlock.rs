@@ -1,19 +1,19 @@
-//! Whether libvirt can start a guest with locked memory: it lifts RLIMIT_MEMLOCK of the new QEMU
-//! (`virProcessSetMaxMemLock` in util/virprocess.c), which the kernel allows up to the daemon's own
-//! hard limit, and beyond it only with CAP_SYS_RESOURCE.
+//! Limits on locked memory: libvirt lifts RLIMIT_MEMLOCK of the new QEMU (`virProcessSetMaxMemLock`
+//! in util/virprocess.c). The kernel allows that up to the daemon's own hard limit, and beyond it
+//! only with CAP_SYS_RESOURCE.
 
 use crate::hostfs::HostFs;
 
 use crate::host::libvirt_daemon::DRIVER_PID_FILE;
 use crate::host::{kernel, libvirt_daemon};
 
-/// CAP_SYS_RESOURCE in `include/uapi/linux/capability.h`.
+/// Bit of CAP_SYS_RESOURCE in `include/uapi/linux/capability.h`.
 const CAP_SYS_RESOURCE: u32 = 24;
 
-/// The running daemon may not lift the limit. False where no daemon runs, or it cannot be looked
-/// at.
+/// Returns `true` if the running daemon may not lift the limit; `false` if no daemon runs, or it
+/// cannot be read.
 ///
-/// While the driver's pid file is the same, so is the daemon, and what it may.
+/// While the driver's pid file is unchanged, so are the daemon and its rights.
 pub(super) fn limited(root: &HostFs) -> bool {
     match root.metadata(DRIVER_PID_FILE) {
         Ok(_) => looked_at(&root.unnoted()),
@@ -34,7 +34,7 @@ fn lacks_capability(status: &str) -> bool {
     effective.is_some_and(|capabilities| capabilities >> CAP_SYS_RESOURCE & 1 == 0)
 }
 
-/// `Max locked memory  SOFT  HARD  bytes`.
+/// Reads the hard limit in `Max locked memory  SOFT  HARD  bytes`; `true` unless it is unlimited.
 fn has_limit(limits: &str) -> bool {
     let line = limits
         .lines()

@@ -1,5 +1,5 @@
-//! Memory nodes: size, huge-page pools, distances, CPUs. From `/sys/devices/system/node`, or where
-//! the kernel has no NUMA, from `/proc/meminfo` and `/sys/kernel/mm/hugepages` as node 0.
+//! Memory nodes: size, huge-page pools, distances, CPUs. From `/sys/devices/system/node`; if the
+//! kernel has no NUMA, from `/proc/meminfo` and `/sys/kernel/mm/hugepages` as node 0.
 //!
 //! Kernel: `Documentation/ABI/stable/sysfs-devices-node`,
 //! `Documentation/admin-guide/mm/hugetlbpage.rst`.
@@ -15,7 +15,7 @@ use crate::host::{PagePool, index, kernel};
 
 const DIR: &str = "/sys/devices/system/node";
 
-/// What the kernel says of one node. `None`: it does not say.
+/// State of one node as the kernel reports it. `None`: not reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct NodeState {
     pub cpus: Option<CpuSet>,
@@ -60,17 +60,18 @@ pub(super) fn read(root: &HostFs) -> Result<BTreeMap<NodeId, NodeState>, HostErr
     Ok(nodes)
 }
 
-/// The root for what changes only with the nodes that are online or have memory, which is noted
-/// here: distances are the firmware's, page sizes the kernel's, and which CPUs of a node are online
-/// is in the list of all that are. All the root, where the kernel does not tell of nodes.
+/// Returns the root for facts that change only with the list of nodes that are online or have
+/// memory. Only that list is recorded here: distances are the firmware's, page sizes the kernel's,
+/// and the online CPUs of a node follow from the list of all online CPUs. If the kernel has no such
+/// lists, everything is recorded.
 fn fixed(root: &HostFs) -> Result<HostFs, HostError> {
     let tells = |name: &str| kernel::text(root, &format!("{DIR}/{name}"));
     let told = tells("online")?.is_some() && tells("has_memory")?.is_some();
     Ok(if told { root.unnoted() } else { root.clone() })
 }
 
-/// All of a node's memory. The kernel has it in the first line (`fs/proc/meminfo.c`,
-/// `drivers/base/node.c`); what is free, further below, changes all the time.
+/// Reads all of a node's memory. The kernel prints it in the first line (`fs/proc/meminfo.c`,
+/// `drivers/base/node.c`); free memory, further below, changes all the time.
 fn memory(root: &HostFs, path: &str) -> Result<Option<KiB>, HostError> {
     let total = |text: &str| kernel::meminfo(text, "MemTotal");
     let line = optional(root.first_line(path))?;
@@ -80,7 +81,7 @@ fn memory(root: &HostFs, path: &str) -> Result<Option<KiB>, HostError> {
     }
 }
 
-/// `cpulist`, or the mask of kernels that have none (before 2.6.27).
+/// Reads `cpulist`, or the mask of kernels without a cpulist (before 2.6.27).
 fn node_cpus(root: &HostFs, dir: &str) -> Result<Option<CpuSet>, HostError> {
     if let Some(cpus) = kernel::list(root, &format!("{dir}/cpulist"))? {
         return Ok(Some(cpus));
@@ -88,7 +89,7 @@ fn node_cpus(root: &HostFs, dir: &str) -> Result<Option<CpuSet>, HostError> {
     Ok(kernel::text(root, &format!("{dir}/cpumap"))?.and_then(|mask| cpumask(&mask)))
 }
 
-/// A mask as the kernel prints it: 32 bits a group in hexadecimal, the highest first,
+/// Parses a mask as the kernel prints it: groups of 32 bits in hexadecimal, the highest first,
 /// `00000000,00ff00ff`.
 fn cpumask(mask: &str) -> Option<CpuSet> {
     let mut cpus = CpuSet::new();
@@ -107,8 +108,8 @@ fn cpumask(mask: &str) -> Option<CpuSet> {
     Some(cpus)
 }
 
-/// The pools of a folder with one `hugepages-<size>kB` a size; `None` where there is no such
-/// folder.
+/// Reads the pools of a folder with one `hugepages-<size>kB` for each size; `None` if there is no
+/// such folder.
 fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool>>, HostError> {
     let mut pools = Vec::new();
     for name in fixed.list(dir)? {
@@ -126,7 +127,7 @@ fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool
         pools.push(PagePool {
             size: KiB(size),
             total,
-            // A tree without it is a host without guests.
+            // Without this file the tree counts as a host without guests.
             free: free.unwrap_or(total),
         });
     }
@@ -134,8 +135,8 @@ fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool
     Ok((!pools.is_empty()).then_some(pools))
 }
 
-/// One row of the SLIT: a number for each online node, ascending. A row of another length says
-/// nothing.
+/// Reads one row of the SLIT: a number for each online node, ascending. A row of another length is
+/// ignored.
 fn distances(root: &HostFs, dir: &str, ids: &[NodeId]) -> Result<BTreeMap<NodeId, u32>, HostError> {
     let Some(text) = kernel::text(root, &format!("{dir}/distance"))? else {
         return Ok(BTreeMap::new());

@@ -1,5 +1,4 @@
-//! The host as plain data: what placement needs to know of it, and nothing that has to be read
-//! again.
+//! Host as plain data: all facts that placement needs, so that it reads no file.
 
 mod assemble;
 pub mod cached;
@@ -38,7 +37,7 @@ use std::collections::BTreeMap;
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet};
 
-/// A host: its cores, nodes and what the kernel allows on them. CPU and node numbers may have
+/// Cores and nodes of a host, with the kernel's limits on them. CPU and node numbers may have
 /// holes.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Host {
@@ -51,12 +50,12 @@ pub struct Host {
     pub cores: Vec<Core>,
     /// NUMA nodes, by id, also those without CPUs or without memory. Never empty.
     pub nodes: Vec<Node>,
-    /// Last-level caches; [`Core::llc`] indexes this. Cores without a shared or level 3 cache have
-    /// one a node and package, of level 0.
+    /// Last-level caches; [`Core::llc`] indexes this. Cores without a shared or level 3 cache share
+    /// one of level 0 for each node and package.
     pub llcs: Vec<Llc>,
-    /// CPUs that can run something now.
+    /// CPUs that are online.
     pub online: CpuSet,
-    /// Present but offline.
+    /// CPUs that are present but offline.
     pub offline: CpuSet,
     /// CPUs the scheduler does not balance over (`isolcpus=`, isolated cpuset partitions).
     pub isolated: CpuSet,
@@ -68,30 +67,28 @@ pub struct Host {
     pub guest_nodes: Option<NodeSet>,
     /// Huge page sizes with a hugetlbfs mount.
     pub hugetlbfs: Vec<KiB>,
-    /// Whether each node's memory size is known. Not for a synthetic topology that names none:
-    /// memory is then not checked.
+    /// `true` if the nodes' memory sizes are known. They are not for a synthetic topology that
+    /// names none; memory is then not checked.
     pub memory_known: bool,
-    /// Passed-through devices' nodes, by PCI address `0000:3b:00.0`. Devices on no node (−1) are
-    /// not listed.
+    /// Nodes of PCI devices, by address `0000:3b:00.0`. Devices on no node (−1) are not listed.
     pub pci_nodes: BTreeMap<String, NodeId>,
-    /// `kernel.sched_rt_runtime_us`; −1: no throttling. `None`: not known.
+    /// Value of `kernel.sched_rt_runtime_us`; −1: no throttling. `None`: not known.
     pub rt_runtime_us: Option<i64>,
-    /// `machine`-wide real-time allowed: false where a cgroup v1 `cpu.rt_runtime_us` of 0 forbids
-    /// FIFO there.
+    /// `false` if a cgroup v1 `cpu.rt_runtime_us` of 0 forbids FIFO in `machine`.
     pub rt_allowed: bool,
-    /// libvirt's daemon may not lift the limit on locked memory: guests with `<locked/>` do not
-    /// start.
+    /// `true` if libvirt's daemon may not lift the limit on locked memory: guests with `<locked/>`
+    /// do not start.
     pub memlock_limited: bool,
     /// Starts that failed right after virtfit changed a guest.
     pub failed: FailedStarts,
 }
 
-/// One physical core.
+/// Physical core.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Core {
-    /// Its online CPUs (SMT siblings), ascending. Never empty.
+    /// Online CPUs of the core (SMT siblings), ascending. Never empty.
     pub cpus: Vec<HostCpu>,
-    /// The node it belongs to.
+    /// Node of the core.
     pub node: NodeId,
     /// Index into [`Host::llcs`].
     pub llc: usize,
@@ -99,56 +96,56 @@ pub struct Core {
     pub package: u32,
     /// Die, unique over the host (not only in its package).
     pub die: u32,
-    /// Kind of a hybrid CPU's core: 0 is the fastest; all 0 where the cores are alike.
+    /// Kind of a hybrid CPU's core: 0 is the fastest; all 0 if the cores are alike.
     pub kind: u32,
 }
 
-/// One last-level cache.
+/// Last-level cache.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Llc {
-    /// Cache level: 3 mostly; 0 where the host tells of no cache that cores could share.
+    /// Cache level: 3 mostly; 0 if the host has no cache that cores could share.
     pub level: u32,
-    /// Size; 0 where unknown.
+    /// Size of the cache; 0 if unknown.
     pub size: KiB,
 }
 
-/// One NUMA node.
+/// NUMA node.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Node {
-    /// Its number.
+    /// Node's number.
     pub id: NodeId,
-    /// MemTotal, huge-page pools included.
+    /// MemTotal of the node, huge-page pools included.
     pub memory: KiB,
     /// Huge-page pools, by size ascending.
     pub pools: Vec<PagePool>,
-    /// SLIT distance to each node of the host, by node id; itself 10. May miss nodes; see
+    /// SLIT distance to each node of the host, by node id; 10 to itself. May lack nodes; see
     /// [`Host::distance`].
     pub distances: BTreeMap<NodeId, u32>,
 }
 
-/// The huge pages of one size on one node.
+/// Huge pages of one size on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PagePool {
     /// Page size.
     pub size: KiB,
-    /// `nr_hugepages`.
+    /// Value of `nr_hugepages`.
     pub total: u64,
-    /// `free_hugepages`.
+    /// Value of `free_hugepages`.
     pub free: u64,
 }
 
 impl Host {
-    /// The node with this number.
+    /// Returns the node with this number.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == id)
     }
 
-    /// The core a CPU is on; `None` for an offline or unknown CPU.
+    /// Returns the core of a CPU; `None` for an offline or unknown CPU.
     pub fn core_of(&self, cpu: HostCpu) -> Option<&Core> {
         self.cores.iter().find(|core| core.cpus.contains(&cpu))
     }
 
-    /// All online CPUs of a node.
+    /// Returns all online CPUs of a node.
     pub fn cpus_of(&self, node: NodeId) -> CpuSet {
         self.cores
             .iter()
@@ -157,7 +154,7 @@ impl Host {
             .collect()
     }
 
-    /// SLIT distance; 10 to itself, 20 where the host does not say (the kernel's own default).
+    /// Returns the SLIT distance; 10 to itself, 20 if it is not known (the kernel's own default).
     pub fn distance(&self, from: NodeId, to: NodeId) -> u32 {
         let told = self.node(from).and_then(|node| node.distances.get(&to)).copied();
         told.unwrap_or(if from == to { 10 } else { 20 })

@@ -1,4 +1,4 @@
-//! The mount table: which huge page sizes are mounted, and which filesystem a path is on.
+//! Mount table: mounted huge page sizes, and the filesystem that a path is on.
 //!
 //! `proc_pid_mounts(5)`: one mount a line, device, mount point, type, options; space, tab, newline
 //! and backslash as `\040` and the like.
@@ -11,10 +11,10 @@ use crate::types::ids::KiB;
 use crate::host::error::HostError;
 use crate::host::kernel;
 
-/// One mount.
+/// Mount of a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Mount {
-    /// Where.
+    /// Mount point.
     pub point: PathBuf,
     /// Filesystem type.
     pub fstype: String,
@@ -22,10 +22,10 @@ pub struct Mount {
     pub options: String,
 }
 
-/// The host's mount table; `None` where the root has none.
+/// Reads the host's mount table; `None` if the root has none.
 ///
 /// # Errors
-/// It is there but cannot be read.
+/// The table is there but cannot be read.
 pub fn read(root: &HostFs) -> Result<Option<Vec<Mount>>, HostError> {
     for path in ["/proc/mounts", "/proc/self/mounts"] {
         if let Some(text) = kernel::text(root, path)? {
@@ -35,7 +35,7 @@ pub fn read(root: &HostFs) -> Result<Option<Vec<Mount>>, HostError> {
     Ok(None)
 }
 
-/// Reads a mount table; lines with fewer than four fields are left out.
+/// Parses a mount table; lines with fewer than four fields are left out.
 pub fn parse(text: &str) -> Vec<Mount> {
     text.lines()
         .filter_map(|line| {
@@ -51,7 +51,7 @@ pub fn parse(text: &str) -> Vec<Mount> {
         .collect()
 }
 
-/// Undoes the kernel's `\ooo`; anything else after a backslash stays as it is.
+/// Decodes the kernel's `\ooo`; any other text after a backslash stays.
 fn unescape(field: &str) -> String {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
@@ -78,8 +78,8 @@ fn unescape(field: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Huge page sizes with a hugetlbfs mount, ascending. A mount without `pagesize=` has the default
-/// size.
+/// Returns the huge page sizes with a hugetlbfs mount, ascending. A mount without `pagesize=` has
+/// the default size.
 pub fn hugetlbfs_sizes(mounts: &[Mount], default: Option<KiB>) -> Vec<KiB> {
     let mut sizes: Vec<KiB> = mounts
         .iter()
@@ -100,7 +100,7 @@ pub fn hugetlbfs_sizes(mounts: &[Mount], default: Option<KiB>) -> Vec<KiB> {
     sizes
 }
 
-/// `2M`, `1024M` (as the kernel prints 1 GiB), `1G`, `64K`, or bytes.
+/// Parses `2M`, `1024M` (as the kernel prints 1 GiB), `1G`, `64K`, or bytes.
 fn page_size(text: &str) -> Option<KiB> {
     let text = text.strip_suffix(['B', 'b']).unwrap_or(text);
     let (digits, shift) = match text.char_indices().last()? {
@@ -113,8 +113,8 @@ fn page_size(text: &str) -> Option<KiB> {
     (bytes >= 1024 && bytes % 1024 == 0).then_some(KiB(bytes / 1024))
 }
 
-/// The filesystem type at an absolute path without links: that of the longest mount point above it,
-/// the last mounted where several are on one point.
+/// Returns the filesystem type at an absolute path without links: that of the longest mount point
+/// above it, and of several mounts on one point that of the last.
 pub fn fstype_of<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m str> {
     mounts
         .iter()

@@ -1,4 +1,4 @@
-//! The nodes of PCI devices: `/sys/bus/pci/devices/*/numa_node`.
+//! Nodes of PCI devices: `/sys/bus/pci/devices/*/numa_node`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::host::kernel;
 
 const DIR: &str = "/sys/bus/pci/devices";
 
-/// Each device's node by address; devices on no node (−1) are not listed.
+/// Reads each device's node by address; devices on no node (−1) are not listed.
 pub(super) fn read(root: &HostFs) -> Result<BTreeMap<String, NodeId>, HostError> {
     let mut nodes = BTreeMap::new();
     for address in root.list(DIR)? {
@@ -21,8 +21,8 @@ pub(super) fn read(root: &HostFs) -> Result<BTreeMap<String, NodeId>, HostError>
     Ok(nodes)
 }
 
-/// The node of the device in this folder of sysfs. A device that vanishes or does not say is on no
-/// node.
+/// Reads the node of the device in this folder of sysfs. A device that vanishes or reports no node
+/// is on none.
 pub(super) fn numa_node(root: &HostFs, device: &str) -> Option<NodeId> {
     let node: i64 = kernel::number(root, &format!("{device}/numa_node")).ok()??;
     u32::try_from(node)
@@ -31,15 +31,15 @@ pub(super) fn numa_node(root: &HostFs, device: &str) -> Option<NodeId> {
         .map(NodeId)
 }
 
-/// The node of the device at an address.
+/// Reads the node of the device at an address.
 pub(super) fn node_of(root: &HostFs, address: &str) -> Option<NodeId> {
     is_address(address)
         .then(|| numa_node(root, &format!("{DIR}/{address}")))
         .flatten()
 }
 
-/// Whether a name is a PCI address as sysfs writes it: `0000:3b:00.0`, domain of four digits or
-/// more.
+/// Returns whether a name is a PCI address as sysfs writes it: `0000:3b:00.0`, domain of four
+/// digits or more.
 pub(super) fn is_address(name: &str) -> bool {
     let hex = |text: &str, digits: std::ops::RangeInclusive<usize>| {
         digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -1,4 +1,4 @@
-//! What hwloc tells of a host, as plain data, before the kernel's own word is added.
+//! Structure of a host as plain data, as hwloc reports it, before the kernel's state is added.
 
 use std::collections::BTreeMap;
 
@@ -7,65 +7,65 @@ use crate::types::idset::CpuSet;
 
 use crate::host::PagePool;
 
-/// From node, to node, distance.
+/// Distances by the node they are from and the node they are to.
 pub type Distances = BTreeMap<NodeId, BTreeMap<NodeId, u32>>;
 
-/// A topology: its hardware threads and its memory nodes.
+/// Hardware threads and memory nodes of a topology.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Structure {
     /// Hardware threads, by CPU number. Never empty.
     pub threads: Vec<Thread>,
     /// Memory nodes, by number.
     pub nodes: Vec<MemoryNode>,
-    /// SLIT-like distances, itself 10; empty where there are none.
+    /// Distances on the scale of the SLIT, 10 to itself; empty if there are none.
     pub distances: Distances,
-    /// `uname -m`; empty: unknown.
+    /// Machine type as `uname -m` prints it; empty: unknown.
     pub arch: String,
     /// CPU vendor; empty: unknown.
     pub cpu_vendor: String,
-    /// CPUs that are known of but not among `threads`.
+    /// CPUs that are known but not among `threads`.
     pub offline: CpuSet,
     /// PCI devices near exactly one node, by address.
     pub pci_nodes: BTreeMap<String, NodeId>,
 }
 
-/// A hardware thread.
+/// Hardware thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thread {
-    /// Its CPU number.
+    /// CPU number.
     pub cpu: HostCpu,
-    /// Which core: equal numbers, same core.
+    /// Number of the core: threads of one core have equal numbers.
     pub core: usize,
     /// Package number, unique on the host.
     pub package: u32,
-    /// Which die; `None`: its package is one die.
+    /// Number of the die; `None`: the package is one die.
     pub die: Option<usize>,
-    /// Data and unified caches it uses, last level first.
+    /// Data and unified caches of the thread, last level first.
     pub caches: Vec<Cache>,
-    /// Rank of its core's kind, 0 the fastest; `None`: not told.
+    /// Rank of the core's kind, 0 the fastest; `None`: not known.
     pub kind: Option<u32>,
-    /// The node its memory comes from by default; `None`: none covers it.
+    /// Node that the thread's memory comes from by default; `None`: no node covers the thread.
     pub node: Option<NodeId>,
 }
 
-/// A cache as one thread sees it.
+/// Cache of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cache {
-    /// Which cache: equal numbers, same cache.
+    /// Number of the cache: threads that share a cache have equal numbers.
     pub id: u64,
-    /// Its level.
+    /// Cache level.
     pub level: u32,
-    /// Its size; 0: unknown.
+    /// Size of the cache; 0: unknown.
     pub size: KiB,
 }
 
-/// A memory node.
+/// Memory node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryNode {
-    /// Its number.
+    /// Node's number.
     pub id: NodeId,
-    /// Its size, huge pages included; 0: none or unknown.
+    /// Size of the node's memory, huge pages included; 0: none or unknown.
     pub memory: KiB,
-    /// Huge pages; free = total.
+    /// Pools of huge pages; all pages count as free.
     pub pools: Vec<PagePool>,
 }

@@ -1,28 +1,27 @@
-//! What has to be known of an hwloc synthetic line before hwloc gets it.
+//! Checks of an hwloc synthetic line before hwloc gets it.
 //!
-//! The line is levels from the machine down, each `type:count(attributes)`, e.g. `pack:2
-//! [numa(memory=16GB)] l3:1 core:8 pu:2`; what is in brackets hangs beside the tree (hwloc manual,
+//! The line lists levels from the machine down, each `type:count(attributes)`, e.g. `pack:2
+//! [numa(memory=16GB)] l3:1 core:8 pu:2`; levels in brackets hang beside the tree (hwloc manual,
 //! "Synthetic topologies").
 
 use crate::types::cpulist::MAX_ID;
 
-/// Whether the line says how much memory a node has. Where it does not, hwloc invents 1 GiB.
+/// Returns whether the line gives the memory of a node. If it does not, hwloc invents 1 GiB.
 pub(super) fn names_memory(line: &str) -> bool {
     line.to_ascii_lowercase().contains("memory=")
 }
 
-/// hwloc builds whatever it is asked for, for hours: refuses lines with more CPUs than libvirt can
-/// name.
+/// Refuses lines with more CPUs than libvirt can name: hwloc would build even these, for hours.
 ///
 /// # Errors
-/// What is wrong with the line, for people.
+/// The problem of the line, for people.
 pub(super) fn check_size(line: &str) -> Result<(), String> {
     let mut depth = 0usize;
     let mut outside = String::new();
     for character in line.chars() {
         match character {
             '(' | '[' => depth += 1,
-            // An attribute list ends its level: `core:2(x)pu:2` is two.
+            // An attribute list ends its level: `core:2(x)pu:2` is two levels.
             ')' | ']' => {
                 depth = depth.saturating_sub(1);
                 outside.push(' ');
@@ -33,7 +32,7 @@ pub(super) fn check_size(line: &str) -> Result<(), String> {
     }
     let cpus = outside.split_whitespace().fold(1u64, |cpus, level| {
         let count = level.rsplit(':').next().unwrap_or(level);
-        // hwloc takes any of C's notations; what is no number it will refuse itself.
+        // hwloc accepts all of C's notations; it refuses by itself a text that is no number.
         let count = match count.strip_prefix("0x").or(count.strip_prefix("0X")) {
             Some(digits) => u64::from_str_radix(digits, 16),
             None => count.parse(),

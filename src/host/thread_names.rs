@@ -1,10 +1,10 @@
-//! Whose the threads of a QEMU are.
+//! Names of QEMU's threads, and the kind of thread each stands for.
 
 use crate::types::guest_thread::Thread;
 use crate::types::ids::{IothreadId, VcpuId};
 
-/// Whose a thread of QEMU is by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`, all else the
-/// emulator's.
+/// Returns the kind of a QEMU thread by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`; all
+/// other threads are the emulator's.
 pub fn of_name(name: &str) -> Thread {
     let vcpu = name
         .strip_prefix("CPU ")
@@ -19,9 +19,10 @@ pub fn of_name(name: &str) -> Thread {
     }
 }
 
-/// A thread of QEMU's that is the kernel's own: `kvm-nx-lpage-recovery` (`arch/x86/kvm/mmu/mmu.c`),
-/// which older kernels run outside of QEMU. The first vCPU that runs starts it and hands down its
-/// mask; libvirt does not know it, and no pin moves it.
+/// Returns whether a thread of QEMU's is the kernel's own: `kvm-nx-lpage-recovery`
+/// (`arch/x86/kvm/mmu/mmu.c`), which older kernels run outside of QEMU. The first vCPU that runs
+/// starts the thread and passes its mask on to it; libvirt does not know the thread, and no pin
+/// moves it.
 pub fn is_kernels(name: &str) -> bool {
     name.starts_with("kvm-")
 }

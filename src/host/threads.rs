@@ -1,53 +1,52 @@
-//! The threads of a process as the kernel runs them:
-//! `/proc/PID/task/TID/{comm,status,stat,schedstat}` (`proc(5)`; schedstat: kernel
-//! `Documentation/scheduler/sched-stats.rst`).
+//! Threads of a process as the kernel runs them: `/proc/PID/task/TID/{comm,status,stat,schedstat}`
+//! (`proc(5)`; schedstat: kernel `Documentation/scheduler/sched-stats.rst`).
 
 use crate::hostfs::HostFs;
 use crate::types::cpulist;
 use crate::types::ids::HostCpu;
 use crate::types::idset::CpuSet;
 
-/// A thread.
+/// Thread of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcThread {
-    /// Its id.
+    /// Thread id.
     pub tid: u32,
-    /// Its name: `CPU 0/KVM`, `IO iothread1`, `qemu-system-x86`, `vhost-4711`.
+    /// Thread's name: `CPU 0/KVM`, `IO iothread1`, `qemu-system-x86`, `vhost-4711`.
     pub name: String,
-    /// CPUs it may run on.
+    /// CPUs that the thread may run on.
     pub allowed: CpuSet,
-    /// The CPU it ran on last.
+    /// CPU that the thread ran on last.
     pub last: Option<HostCpu>,
     /// Scheduling policy (`sched.h`): 0 other, 1 fifo, 2 rr.
     pub policy: u32,
-    /// Real-time priority; 0 where it has none.
+    /// Real-time priority; 0 if the thread has none.
     pub priority: u32,
-    /// Nanoseconds it ran since it started; `None` where the kernel does not tell (no
-    /// `CONFIG_SCHED_INFO`).
+    /// Nanoseconds that the thread has run since its start; `None` if the kernel does not count
+    /// them (no `CONFIG_SCHED_INFO`).
     pub run_ns: Option<u64>,
-    /// Nanoseconds it was ready to run and waited for a CPU since it started.
+    /// Nanoseconds since its start that the thread was ready to run and waited for a CPU.
     pub wait_ns: Option<u64>,
 }
 
-/// All threads of a process, by id; none where it is gone.
+/// Lists all threads of a process, by id; none if the process is gone.
 pub fn of(root: &HostFs, pid: u32) -> Vec<ProcThread> {
     let folder = format!("/proc/{pid}/task");
     let names = root.list(&folder).unwrap_or_default();
     let mut tids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     tids.sort_unstable();
-    // One that ends meanwhile never was.
+    // A thread that ends before it is read is left out.
     tids.iter()
         .filter_map(|tid| read(root, &format!("{folder}/{tid}"), *tid))
         .collect()
 }
 
-/// One thread of a process; `None` where it is no thread of that process (any more).
+/// Reads one thread of a process; `None` if the process has no such thread (any more).
 pub fn one(root: &HostFs, pid: u32, tid: u32) -> Option<ProcThread> {
     read(root, &format!("/proc/{pid}/task/{tid}"), tid)
 }
 
-/// The kernel threads that serve guests' network and disk queues, `vhost-PID`: with old kernels
-/// they are no threads of QEMU. Each with the process it serves.
+/// Lists the kernel threads `vhost-PID`, which serve guests' network and disk queues, each with the
+/// process that it serves. On old kernels they are not threads of QEMU.
 pub fn vhost(root: &HostFs) -> Vec<(u32, ProcThread)> {
     let names = root.list("/proc").unwrap_or_default();
     let mut out = Vec::new();
@@ -74,8 +73,8 @@ fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
     let times = root.read(format!("{folder}/schedstat")).unwrap_or_default();
     let mut times = times.split_ascii_whitespace().map(|word| word.parse().ok());
     let comm = root.read(format!("{folder}/comm")).ok();
-    // After the name in brackets, which may hold anything, come state (field 3) and so on:
-    // processor is 39, rt_priority 40, policy 41.
+    // The name in brackets may contain any text. After it come state (field 3) and so on: processor
+    // is 39, rt_priority 40, policy 41.
     let rest: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let number = |field: usize| rest.get(field - 3).and_then(|word| word.parse::<u32>().ok());
     let name = comm.map(|comm| comm.trim_end_matches('\n').to_string());

@@ -1,9 +1,9 @@
-//! Reads of a host again what changes without a word: sysfs and procfs send no inotify events.
+//! Repeated reading of a host whose changes send no events: sysfs and procfs have no inotify.
 //!
-//! The structure (hwloc) costs milliseconds and changes only with CPUs, nodes and pools that come
-//! and go. So a host that is kept has a mark of all of these; while it stays the same only the
-//! pools' page counts are read. And while every file that the mark was read from says the same,
-//! byte for byte, it is not even put together.
+//! The structure (hwloc) costs milliseconds and changes only when CPUs, nodes or pools come or go.
+//! So a kept host has a mark of all of these; while the mark is unchanged, only the pools' page
+//! counts are read. While every file behind the mark is unchanged, byte for byte, not even the mark
+//! is made.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,29 +19,29 @@ use crate::host::memory::NodeState;
 use crate::host::mounts::Mount;
 use crate::host::{Host, PagePool, cgroup, kept_file, kernel, load, memory, mounts};
 
-/// A host that is kept, and what tells that it is still the same.
+/// Host that is kept, with the mark that shows whether it changed.
 #[derive(Debug)]
 pub struct CachedHost {
     root: HostFs,
-    /// The same, with the files of the mark kept open.
+    /// Host for repeated reads, with the mark's files kept open.
     watched: HostFs,
     host: Arc<Host>,
-    /// `None`: something changed while the host was read; it is read again.
+    /// Mark of the host; `None`: something changed while the host was read, so it is read again.
     mark: Option<Mark>,
-    /// What mark and page counts were read from.
+    /// Record of the reads for mark and page counts.
     trail: ReadSet,
-    /// When [`cgroup::rt_runtime_us`] was read.
+    /// Time at which [`cgroup::rt_runtime_us`] was read.
     rt_runtime_at: Instant,
 }
 
-/// How old [`cgroup::rt_runtime_us`] may be: reading it costs the whole machine something.
+/// Largest age of [`cgroup::rt_runtime_us`]: reading it costs time on the whole machine.
 const RT_RUNTIME_AGE: Duration = Duration::from_secs(60);
 
-/// CPUs of isolated partitions.
+/// File with the CPUs of isolated partitions.
 const PARTITIONS: &str = "/sys/fs/cgroup/cpuset.cpus.isolated";
 
-/// Everything that can change silently but the pools' page counts; and devices, which are looked at
-/// when a guest has one.
+/// Everything that can change without an event except the pools' page counts. Devices are not part
+/// of it, as they are looked up when a guest has one.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Mark {
     online: Option<CpuSet>,
@@ -54,14 +54,13 @@ struct Mark {
     failed: FailedStarts,
 }
 
-/// The pools of each node, taken out of the mark.
+/// Pools of each node, taken out of the mark.
 type Pools = Vec<(NodeId, Option<Vec<PagePool>>)>;
 
-/// Reads the host for a hook: as whoever read it last wrote it down, if nothing that tells of
-/// changes says otherwise, else as a whole.
+/// Reads the host for a hook: from the kept file if the mark shows no change, else completely.
 ///
 /// # Errors
-/// As [`load::load`].
+/// The errors of [`load::load`].
 pub fn load_kept(root: &HostFs) -> Result<Host, HostError> {
     match from_file(root)? {
         Some(host) => Ok(host),
@@ -69,17 +68,17 @@ pub fn load_kept(root: &HostFs) -> Result<Host, HostError> {
     }
 }
 
-/// Reads the whole host and writes it down for hooks.
+/// Reads the whole host and keeps it in a file for hooks.
 ///
 /// # Errors
-/// As [`load::load`].
+/// The errors of [`load::load`].
 pub fn load_and_keep(root: &HostFs) -> Result<Host, HostError> {
     let kept = CachedHost::load(root, root)?;
     Ok(Arc::unwrap_or_clone(kept.host))
 }
 
-/// The host of the file, with what may change as it is now; `None`: there is none, or the host is
-/// another one.
+/// Reads the host from the kept file, with page counts and real-time limit as they are now; `None`:
+/// there is no file, or the host has changed.
 fn from_file(root: &HostFs) -> Result<Option<Host>, HostError> {
     let Some((written, host)) = kept_file::read::<Mark>(root) else {
         return Ok(None);
@@ -97,18 +96,18 @@ fn from_file(root: &HostFs) -> Result<Option<Host>, HostError> {
 }
 
 impl CachedHost {
-    /// Reads the whole host, as [`load::load`] does. `watched` is the same host for what is looked
-    /// at again and again: with its files kept open ([`HostFs::keeping_files_open`]). What is read
-    /// once a change is not to stay open.
+    /// Reads the whole host, as [`load::load`] does. `watched` is the same host for repeated reads,
+    /// with its files kept open ([`HostFs::keeping_files_open`]). Files that are read only after a
+    /// change should not stay open.
     ///
     /// # Errors
-    /// As [`load::load`].
+    /// The errors of [`load::load`].
     pub fn load(root: &HostFs, watched: &HostFs) -> Result<Self, HostError> {
         let (before, _) = Mark::read(watched)?;
         Self::load_since(root, watched, &before)
     }
 
-    /// Reads the whole host, of which this was the mark just before.
+    /// Reads the whole host; `before` is the mark from just before.
     fn load_since(root: &HostFs, watched: &HostFs, before: &Mark) -> Result<Self, HostError> {
         let mut host = Arc::new(load::load(root, None)?);
         let (read, trail) = watched.trace(Mark::read);
@@ -128,16 +127,16 @@ impl CachedHost {
         })
     }
 
-    /// The host.
+    /// Returns the host as last read.
     pub fn host(&self) -> &Arc<Host> {
         &self.host
     }
 
-    /// The host as it is now: itself while nothing changed, with new page counts, or read again as
-    /// a whole. But the time that real-time tasks may run can be a minute old.
+    /// Returns the host as it is now: unchanged, with new page counts, or read again completely.
+    /// Only the time that real-time tasks may run can be a minute old.
     ///
     /// # Errors
-    /// As [`load::load`]; what was kept stays then.
+    /// The errors of [`load::load`]; the kept host stays then.
     pub fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
         if self.rt_runtime_at.elapsed() >= RT_RUNTIME_AGE {
             if cgroup::rt_runtime_us(&self.watched)? != self.host.rt_runtime_us {
@@ -148,12 +147,13 @@ impl CachedHost {
         self.refresh_quickly()
     }
 
-    /// As [`CachedHost::refresh`], for somebody who waits: the time that real-time tasks may run is
-    /// that of the last refresh. It is slow to read and counts only where it is 0, and libvirt
-    /// starts a guest with what its definition says of that in any case.
+    /// Refreshes as [`CachedHost::refresh`] does, for callers that must answer quickly: the time
+    /// that real-time tasks may run is that of the last refresh. Reading it is slow, it matters
+    /// only if it is 0, and libvirt starts a guest with the scheduling in its definition in any
+    /// case.
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`CachedHost::refresh`].
     pub fn refresh_quickly(&mut self) -> Result<&Arc<Host>, HostError> {
         if self.mark.is_some() && self.trail.is_same(&self.watched) {
             return Ok(&self.host);
@@ -170,7 +170,7 @@ impl CachedHost {
     }
 }
 
-/// Gives a host the page counts of now, where they are others.
+/// Gives a host the present page counts, if they differ.
 fn count(host: &mut Arc<Host>, pools: Pools) {
     let other = |(id, pools): &(NodeId, Option<Vec<PagePool>>)| is_other(host, *id, pools.as_deref());
     if !pools.iter().any(other) {
@@ -185,7 +185,7 @@ fn count(host: &mut Arc<Host>, pools: Pools) {
     }
 }
 
-/// Whether a node's pools have other counts than the host knows.
+/// Returns `true` if a node's pools have other counts than in the host.
 fn is_other(host: &Host, id: NodeId, pools: Option<&[PagePool]>) -> bool {
     match (host.node(id), pools) {
         (Some(node), Some(pools)) => node.pools != pools,
@@ -210,7 +210,7 @@ impl Mark {
             isolated: cpus("isolated")?,
             partitions: match root.unnoted().exists(PARTITIONS) {
                 true => kernel::list(root, PARTITIONS)?,
-                // Kernels before 6.7: it comes with another kernel, or a mount.
+                // Kernels before 6.7; the file comes only with another kernel or a mount.
                 false => None,
             },
             nodes,

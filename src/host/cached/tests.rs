@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::*;
 
-/// A copy of a fixture that may be changed.
+/// Copy of a fixture that may be changed.
 fn copy(name: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,7 +29,7 @@ fn a_refreshed_host_is_the_one_that_is_there() {
     let root = HostFs::new(&base);
     let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
     let mut kept = CachedHost::load(&root, &root.clone().keeping_files_open()).unwrap();
-    // what changes, and whether that changes the mark
+    // change, and whether it changes the mark
     let steps: [(&str, &dyn Fn(), bool); 9] = [
         ("nothing", &|| {}, false),
         (
@@ -120,7 +120,7 @@ fn what_costs_all_of_the_machine_is_read_once_a_minute() {
     assert_ne!(before, Some(0));
     write(&base, "proc/sys/kernel/sched_rt_runtime_us", "0\n");
     assert_eq!(kept.refresh().unwrap().rt_runtime_us, before);
-    // Neither does another change have it read early, as long as the host is the same.
+    // Another change does not cause an early read either, as long as the host is the same.
     let free = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages";
     write(&base, free, "17\n");
     assert_eq!(kept.refresh().unwrap().rt_runtime_us, before);
@@ -173,7 +173,7 @@ fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
     for text in texts {
         fs::write(&file, &text).unwrap();
         assert_eq!(from_file(&root).unwrap(), None, "{:.200}", text);
-        // What is not believed is read and written anew.
+        // A file that is not accepted is read and written again.
         assert_eq!(load_kept(&root).unwrap(), fresh);
         assert_eq!(fs::read_to_string(&file).unwrap(), good);
     }
@@ -185,7 +185,7 @@ fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
     assert_eq!(from_file(&root).unwrap(), None, "a link");
     fs::rename(base.join("elsewhere"), &file).unwrap();
     assert!(from_file(&root).unwrap().is_some());
-    // Page counts are those of now; another online CPU or boot is another host.
+    // Page counts are the present ones; with another online CPU or boot it is another host.
     let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages";
     write(&base, pool, "17\n");
     assert_eq!(from_file(&root).unwrap(), Some(load::load(&root, None).unwrap()));
@@ -195,7 +195,7 @@ fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
     write(&base, "sys/devices/system/cpu/online", "0-2,4-14\n");
     assert_eq!(from_file(&root).unwrap(), None, "another CPU is offline");
     assert_eq!(load_kept(&root).unwrap(), load::load(&root, None).unwrap());
-    // A host whose boots nothing tells apart keeps nothing.
+    // A host without a boot id keeps no file.
     fs::remove_file(&file).unwrap();
     fs::remove_file(base.join(boot)).unwrap();
     load_and_keep(&root).unwrap();

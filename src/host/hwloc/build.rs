@@ -1,4 +1,4 @@
-//! Has hwloc build a topology, with its environment and its messages under control.
+//! Building of a topology by hwloc, with its environment and its messages under control.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,14 +14,14 @@ use crate::host::hwloc::TopologySource;
 use crate::host::synthetic;
 use crate::hostfs::{HostFs, MAX_BYTES};
 
-/// hwloc reads its environment while it builds; one build at a time, so that no other sees our
-/// `HWLOC_FSROOT`.
+/// Lock for one build at a time: hwloc reads its environment while it builds, and no other build
+/// may see our `HWLOC_FSROOT`.
 static BUILDING: Mutex<()> = Mutex::new(());
 
 pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    // 2 also hides what hwloc calls critical; it would come before our own first line on a hook's
-    // stderr.
+    // The value 2 also hides hwloc's critical messages, which would come before virtfit's first
+    // line on a hook's stderr.
     if std::env::var_os("HWLOC_HIDE_ERRORS").is_none() {
         set_environment("HWLOC_HIDE_ERRORS", Some(OsStr::new("2")));
     }
@@ -40,6 +40,8 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
         },
     };
     let failed = |error: &dyn std::fmt::Display| wrong(format!("hwloc fails: {error}"));
+    // Each kind of source needs its own preparation; a root other than `/` needs hwloc's
+    // environment.
     let mut foreign = None;
     let mut builder = TopologyBuilder::new();
     match source {
@@ -61,6 +63,8 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
             })?;
         }
     }
+    // No cpuid, and CPUs outside this process's cgroup included: the module's documentation says
+    // why.
     let topology = builder
         .without_component("x86")
         .map_err(|error| failed(&error))?
@@ -71,13 +75,15 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
             TopologySource::Xml(_) => wrong(NO_XML.into()),
             _ => failed(&error),
         });
+    // The environment gets its old value back as soon as hwloc has read it.
     drop(foreign);
     topology
 }
 
 const NO_XML: &str = "hwloc does not accept this file as hwloc XML (lstopo --of xml writes it)";
 
-/// The text of an XML file. hwloc gets it from us: given a path, it takes a folder for a fatal bug.
+/// Reads the text of an XML file. hwloc gets the text rather than the path, because for a folder it
+/// would abort with a fatal bug.
 fn xml_text(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut text = String::new();
@@ -94,7 +100,7 @@ fn base_of(root: &HostFs) -> PathBuf {
     root.base().unwrap_or(Path::new("/")).to_path_buf()
 }
 
-/// An environment variable that gets its old value back on drop.
+/// Environment variable that gets its old value back on drop.
 struct Scoped {
     name: &'static str,
     was: Option<OsString>,
@@ -114,14 +120,14 @@ impl Drop for Scoped {
     }
 }
 
-/// Sets or removes a variable of our own environment; hwloc takes another root no other way.
+/// Sets or removes a variable of this process's environment; hwloc takes another root no other way.
 #[allow(unsafe_code)]
 fn set_environment(name: &str, value: Option<&OsStr>) {
     // SAFETY: changing the environment is unsound only while other code reads it around Rust's own
-    // lock, which is C code in another thread. Our callers hold BUILDING, so hwloc is not running.
-    // For the real root nothing but HWLOC_HIDE_ERRORS is ever set, once, by the first build, which
-    // every binary does before it starts threads that run C code (libvirt's); other roots are for
-    // trying out, where no such thread exists.
+    // lock, which is C code in another thread. The callers hold BUILDING, so hwloc is not running.
+    // For the real root only HWLOC_HIDE_ERRORS is ever set, once, by the first build, which every
+    // binary does before it starts threads that run C code (libvirt's); other roots are for trials,
+    // where no such thread exists.
     unsafe {
         match value {
             Some(value) => std::env::set_var(name, value),

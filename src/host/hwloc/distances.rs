@@ -11,13 +11,14 @@ use crate::host::hwloc::text;
 use crate::host::structure::Distances;
 use crate::types::ids::NodeId;
 
-/// The latencies between nodes, scaled so that a node is 10 from itself, as ACPI's SLIT has it.
+/// Returns the latencies between nodes, scaled so that a node is 10 from itself, as ACPI's SLIT has
+/// it.
 pub(super) fn distances(topology: &Topology) -> Distances {
     let from_os = DistancesKind::FROM_OS | DistancesKind::MEANS_LATENCY;
     let Ok(found) = topology.distances(Some(from_os)) else {
         return BTreeMap::new();
     };
-    // XML may hold several: what the kernel told is named NUMALatency since hwloc 2.1 and has no
+    // XML may hold several matrices: the kernel's is named NUMALatency since hwloc 2.1 and has no
     // name before.
     let rank = |name: &str| ["NUMALatency", ""].iter().position(|wanted| *wanted == name);
     let mut best: Option<(usize, Distances)> = None;

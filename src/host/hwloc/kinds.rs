@@ -6,18 +6,18 @@ use hwlocality::Topology;
 
 use crate::types::cpulist::MAX_ID;
 
-/// Rank of each CPU's kind, by CPU number: 0 the fastest. Empty where hwloc knows of one kind at
-/// most.
+/// Returns the rank of each CPU's kind, by CPU number: 0 is the fastest. Empty if hwloc reports one
+/// kind at most.
 ///
-/// Kinds that differ in nothing but frequencies are one: favoured cores (Turbo Boost Max, Speed
-/// Select) are the same core, and a guest may well span both.
+/// Kinds that differ only in their frequencies count as one: favoured cores (Turbo Boost Max, Speed
+/// Select) are cores of one design, and a guest may well span both.
 pub(super) fn kinds(topology: &Topology) -> BTreeMap<usize, u32> {
     let mut ranks = BTreeMap::new();
     let Ok(kinds) = topology.cpu_kinds() else {
         return ranks;
     };
     let mut signatures: Vec<String> = Vec::new();
-    // hwloc lists the most efficient first, which is the slowest.
+    // hwloc lists the most efficient kind first, which is the slowest.
     for (order, kind) in kinds.enumerate().collect::<Vec<_>>().into_iter().rev() {
         let mut told: Vec<String> = kind
             .infos
@@ -32,6 +32,8 @@ pub(super) fn kinds(topology: &Topology) -> BTreeMap<usize, u32> {
             })
             .collect();
         told.sort();
+        // Kinds without any facts differ by efficiency; kinds whose only facts are frequencies are
+        // alike.
         let signature = match (told.is_empty(), kind.infos.is_empty()) {
             (true, true) => format!("#{}", kind.efficiency.unwrap_or(order)),
             (true, false) => String::new(),
@@ -45,7 +47,7 @@ pub(super) fn kinds(topology: &Topology) -> BTreeMap<usize, u32> {
             }
         };
         for cpu in kind.cpuset.iter_set().map(usize::from) {
-            // A set may have no end.
+            // A set may be infinite.
             if cpu > MAX_ID as usize {
                 break;
             }

@@ -1,10 +1,10 @@
-//! The only module that names hwloc: a tree of sysfs, an hwloc XML file or a synthetic line in,
-//! [`Structure`] out.
+//! Access to hwloc, which no other module names: it turns a tree of sysfs, an hwloc XML file or a
+//! synthetic line into a [`Structure`].
 //!
-//! Two of hwloc's habits are switched off. Its `x86` component asks the processor itself (cpuid)
-//! and to that end moves the calling thread over every CPU: wrong for a root that is another
-//! machine's, and on this machine it would wait for CPUs that belong to guests' real-time threads.
-//! And what this process may use (its own cgroup) is of no interest: disallowed CPUs are included.
+//! Two habits of hwloc are switched off. Its `x86` component asks the processor itself (cpuid) and
+//! to that end moves the calling thread over every CPU: wrong for a root that describes another
+//! machine, and on this machine it would wait for CPUs that belong to guests' real-time threads.
+//! hwloc also leaves out CPUs that this process's own cgroup disallows; here they are included.
 
 mod build;
 mod distances;
@@ -23,19 +23,20 @@ use crate::host::synthetic;
 use crate::hostfs::HostFs;
 use crate::types::ids::KiB;
 
-/// Where a topology comes from.
+/// Source of a topology.
 #[derive(Debug, Clone)]
 pub enum TopologySource<'a> {
     /// sysfs and procfs below a root.
     Root(&'a HostFs),
-    /// A file that hwloc (`lstopo --of xml`) wrote.
+    /// File that hwloc (`lstopo --of xml`) wrote.
     Xml(&'a Path),
-    /// An hwloc synthetic line, e.g. `pack:2 numa:1(memory=16GB) l3:1 core:8 pu:2`.
+    /// Synthetic line of hwloc's, e.g. `pack:2 numa:1(memory=16GB) l3:1 core:8 pu:2`.
     Synthetic(&'a str),
 }
 
 impl<'a> TopologySource<'a> {
-    /// Tells a file from a synthetic line: what exists, or looks like a path, is a file.
+    /// Distinguishes a file from a synthetic line: an argument that exists, or looks like a path,
+    /// is a file.
     pub fn from_argument(given: &'a str) -> Self {
         let path = Path::new(given);
         let looks_like_path = !given.contains(':') && (given.contains('/') || given.ends_with(".xml"));

@@ -1,4 +1,4 @@
-//! PCI devices of an XML topology; for a root sysfs says it itself.
+//! PCI devices of an XML topology; for a root they are read from sysfs.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use hwlocality::object::attributes::ObjectAttributes;
 use crate::host::structure::Thread;
 use crate::types::ids::NodeId;
 
-/// PCI devices whose locality is CPUs of one node only.
+/// Returns the PCI devices whose locality is CPUs of one node only.
 pub(super) fn pci_nodes(topology: &Topology, threads: &[Thread]) -> BTreeMap<String, NodeId> {
     let node_of: BTreeMap<usize, Option<NodeId>> = threads
         .iter()

@@ -1,4 +1,4 @@
-//! A topology's objects as [`Structure`].
+//! Objects of a topology as a [`Structure`].
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,7 @@ pub(super) fn read(topology: &Topology) -> Result<Structure, HostError> {
             .nodes
             .push(memory_node(node, NodeId(bounded(id, "node")?)));
     }
+    // Placement finds nodes and CPUs by number, so each number must be there once.
     structure.nodes.sort_by_key(|node| node.id);
     structure.nodes.dedup_by_key(|node| node.id);
     let homes = homes(topology);
@@ -35,7 +36,7 @@ pub(super) fn read(topology: &Topology) -> Result<Structure, HostError> {
     structure.threads.sort_by_key(|thread| thread.cpu);
     structure.threads.dedup_by_key(|thread| thread.cpu);
     let here: CpuSet = structure.threads.iter().map(|thread| thread.cpu).collect();
-    // A set without end: no CPU is known.
+    // An infinite set has no weight; then no further CPU is known.
     let complete = topology.complete_cpuset();
     for index in complete.iter_set().take(complete.weight().unwrap_or(0)) {
         let known = u32::try_from(usize::from(index))
@@ -65,8 +66,8 @@ fn bounded(number: usize, noun: &'static str) -> Result<u32, HostError> {
         .ok_or(HostError::TooLarge { noun, number })
 }
 
-/// By vendor, arm64's implementer, or the model's name (all that an XML of hwloc before 2.0 may
-/// have).
+/// Returns the CPU vendor by hwloc's vendor, arm64's implementer, or the model's name (which may be
+/// all that an XML of hwloc before 2.0 has).
 fn vendor(object: &TopologyObject) -> String {
     let told = info(object, "CPUVendor");
     if !told.is_empty() {
@@ -101,12 +102,13 @@ fn memory_node(node: &TopologyObject, id: NodeId) -> MemoryNode {
     MemoryNode { id, memory, pools }
 }
 
-/// Base pages are at most this large on any architecture (arm64 and ppc64: 64 KiB, ia64: up to 64
-/// KiB); huge pages begin above it, but for arm64's 64 KiB contiguous ones, which no one gives to
-/// guests.
+/// Largest size of base pages on any architecture (arm64 and ppc64: 64 KiB, ia64: up to 64 KiB).
+/// Larger pages are huge pages. arm64's contiguous ones of 64 KiB are lost by this, but guests do
+/// not get those.
 const LARGEST_BASE_PAGE: KiB = KiB(64);
 
-/// Package numbers by hwloc's own index; the kernel's where each package has one of its own.
+/// Returns the package numbers by hwloc's own index: the kernel's numbers if they are all
+/// different.
 fn packages(topology: &Topology) -> BTreeMap<usize, u32> {
     let told: Vec<(usize, Option<u32>)> = topology
         .objects_with_type(ObjectType::Package)
@@ -139,8 +141,8 @@ fn thread(
     let os_index = pu.os_index().unwrap_or(cpu as usize);
     Thread {
         cpu: HostCpu(cpu),
-        // hwloc has no core object where the kernel tells of none: each thread is then one. Their
-        // numbers must not meet those of cores.
+        // If the kernel reports no cores, hwloc has no core object and each thread counts as one.
+        // Even and odd numbers keep the two kinds apart.
         core: match above(ObjectType::Core) {
             Some(core) => core.logical_index() * 2,
             None => pu.logical_index() * 2 + 1,
@@ -176,14 +178,14 @@ fn cache(object: &TopologyObject) -> Option<Cache> {
     Some(Cache { id, level, size })
 }
 
-/// The node each CPU's memory comes from by default.
+/// Returns the node that each CPU's memory comes from by default.
 ///
 /// Several nodes can be local to one CPU: DRAM and MCDRAM, HBM, CXL or persistent memory. Linux
-/// counts a CPU to the node the firmware put it in, which is the one of ordinary DRAM. XML does not
-/// keep that, so: special memory only where there is nothing else (by hwloc's subtype, or a DAX
-/// device behind it), then the node that covers the fewest CPUs, then the lowest number (Linux
-/// numbers nodes with CPUs before those without). Not the largest: CXL memory may well be larger
-/// than DRAM.
+/// counts a CPU to the node that the firmware put it in, which is the one of ordinary DRAM. XML
+/// does not keep that, so special memory (by hwloc's subtype, or with a DAX device behind it)
+/// counts only without any other; then comes the node that covers the fewest CPUs, then the lowest
+/// number (Linux numbers nodes with CPUs before those without). The size does not decide: CXL
+/// memory may well be larger than DRAM.
 fn homes(topology: &Topology) -> BTreeMap<usize, NodeId> {
     let mut nodes: Vec<(bool, usize, u32, &TopologyObject)> = topology
         .objects_with_type(ObjectType::NUMANode)
