@@ -65,8 +65,8 @@ impl HookAction {
             .map_or(Self::Nothing, |row| row.action)
     }
 
-    /// Tells whether a hook may end with this exit code: one of virtfit's own codes, or only 0 if a
-    /// failure would do harm.
+    /// Returns whether a hook may end with this exit code: one of virtfit's own codes, or only 0 if
+    /// a failure would do harm.
     pub fn may_end_with(self, exit: u8) -> bool {
         match self {
             Self::Prepare | Self::Filter => matches!(exit, 0 | 1 | 3),
@@ -74,7 +74,8 @@ impl HookAction {
         }
     }
 
-    /// Tells whether the hook may print to stdout: libvirt uses the text, or throws it away unread.
+    /// Returns whether the hook may print to stdout: libvirt uses the text, or throws it away
+    /// unread.
     pub fn may_print(self) -> bool {
         matches!(self, Self::Prepare | Self::Filter)
     }

@@ -41,7 +41,7 @@ impl<'a> Step<'a> {
         self.action == HookAction::Started
     }
 
-    /// Tells whether this step may end with an exit code.
+    /// Returns whether this step may end with an exit code.
     pub fn may_end_with(&self, exit: u8) -> bool {
         self.action.may_end_with(exit)
     }
@@ -75,7 +75,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Tells whether the XML has a provenance that says refuse. This is a search for bytes, because
+/// Returns whether the XML has a provenance that says refuse. This is a search for bytes, because
 /// there may be no time to parse, and the XML may be incomplete.
 fn refuses(xml: &[u8]) -> bool {
     REFUSES

@@ -146,9 +146,9 @@ impl OwnClaims {
     }
 }
 
-/// Tells whether the huge pages and strictly bound memory that an XML asks for are free. QEMU takes
-/// them as the XML says, whatever the policy asks for, and would fail without them. Pieces that
-/// share nodes are added up before they are compared with those nodes.
+/// Returns whether the huge pages and strictly bound memory that an XML asks for are free. QEMU
+/// takes them as the XML says, whatever the policy asks for, and would fail without them. Pieces
+/// that share nodes are added up before they are compared with those nodes.
 pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
     // Only strictly bound pieces must come from their nodes; the others may come from any.
     let domain = &guest.domain;

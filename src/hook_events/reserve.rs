@@ -121,7 +121,7 @@ pub fn reserve<'s>(
     Ok(Reserved::Done)
 }
 
-/// Tells whether a guest or reservation that is new since the decision is in the way. Anything
+/// Returns whether a guest or reservation that is new since the decision is in the way. Anything
 /// freed since is not.
 fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) -> bool {
     let reading = &view.reading;
@@ -169,7 +169,7 @@ fn somebody_was_quicker(view: &Snapshot, glance: &Promises, ours: &Reservation) 
         .any(|other| !known(other) && in_the_way(other))
 }
 
-/// Tells whether two pieces of memory may come from one pool.
+/// Returns whether two pieces of memory may come from one pool.
 fn same_place(a: &ReservedMemory, b: &ReservedMemory) -> bool {
     a.page_kib == b.page_kib && (a.node.is_none() || b.node.is_none() || a.node == b.node)
 }

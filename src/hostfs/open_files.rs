@@ -163,7 +163,7 @@ impl Kind {
     }
 }
 
-/// Tells whether a path is in one of [`FOLDERS`] and about the host: processes come and go.
+/// Returns whether a path is in one of [`FOLDERS`] and about the host: processes come and go.
 fn may_be_kept(path: &Path) -> bool {
     let of_a_process = |name: &OsStr| {
         let name = name.as_encoded_bytes();

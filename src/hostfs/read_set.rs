@@ -88,7 +88,7 @@ fn stamp_of(root: &HostFs, path: &Path) -> io::Result<Option<Stamp>> {
     Ok(meta.as_ref().map(Stamp::of))
 }
 
-/// Tells whether a part of a file's text is still `said`.
+/// Returns whether a part of a file's text is still `said`.
 fn reads(root: &HostFs, path: &Path, said: Option<&[u8]>, part: fn(&[u8]) -> &[u8]) -> bool {
     let same = |text: &[u8]| said == Some(part(text));
     if let Some(same) = root
@@ -124,7 +124,7 @@ pub(crate) fn of_file(
     }
 }
 
-/// Tells whether an error of the kernel means that the file is absent.
+/// Returns whether an error of the kernel means that the file is absent.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }

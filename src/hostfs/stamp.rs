@@ -35,9 +35,9 @@ impl Stamp {
         self.size
     }
 
-    /// Returns `true` if the file had not changed for [`RESTED`] at `now`: a file with an equal
-    /// stamp later is unchanged. When the clock was set, files look younger or older than they are;
-    /// an old file that is taken for a young one is only read once more.
+    /// Returns `true` if the file had not changed for `RESTED` at `now`: a file with an equal stamp
+    /// later is unchanged. When the clock was set, files look younger or older than they are; an
+    /// old file that is taken for a young one is only read once more.
     pub fn rested(&self, now: SystemTime) -> bool {
         let Some(changed) = moment(self.changed) else {
             return false;

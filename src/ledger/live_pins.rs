@@ -131,7 +131,7 @@ impl Pinned {
         at.ok().map(|at| &self.threads[at])
     }
 
-    /// Tells whether this pin of the thread is one that virtfit set.
+    /// Returns whether this pin of the thread is one that virtfit set.
     pub fn wrote(&self, thread: Thread, pin: &CpuSet) -> bool {
         self.mask(thread)
             .is_some_and(|mask| mask.cpus == *pin || mask.before.as_ref() == Some(pin))

@@ -44,7 +44,7 @@ pub struct Holder {
     pub name: String,
     /// CPUs of each pinned thread: vCPUs (their own pin, else `vcpu@cpuset`), emulator, iothreads.
     pub pins: Vec<CpuSet>,
-    /// Withheld siblings. A guest's XML may claim any CPUs here: [`taken::held`] accepts only those
+    /// Withheld siblings. A guest's XML may name any CPUs here: [`taken::held`] accepts only those
     /// that its pins confirm, but all those of a reservation.
     pub withheld: CpuSet,
     /// Siblings that the guest's reservation withholds while it runs.

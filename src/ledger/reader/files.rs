@@ -42,7 +42,8 @@ pub(crate) fn files<'l, T: Clone>(
     known: &'l mut Folder<T>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<Found<'l, T>>, LedgerError> {
-    // First forget what may have changed, so that every remembered file may be used below.
+    // Files that may have changed are forgotten first, so that every remembered file may be used
+    // below.
     known.keep_listed();
     let watched = known.listing.is_watched();
     let Folder { listing, known } = known;

@@ -161,12 +161,12 @@ fn to_come(holder: &Holder) -> bool {
     holder.starting || holder.reservation
 }
 
-/// Tells whether the memory may be on this node; with no node named, it may be on any.
+/// Returns whether the memory may be on this node; with no node named, it may be on any.
 fn may_use(uses: &MemoryUse, node: NodeId) -> bool {
     uses.nodes.is_empty() || uses.nodes.contains(node)
 }
 
-/// Tells whether the memory must be on this node, because no other is allowed.
+/// Returns whether the memory must be on this node, because no other is allowed.
 fn only_on(host: &Host, uses: &MemoryUse, node: NodeId) -> bool {
     let other = |other: &Node| other.id != node && may_use(uses, other.id);
     may_use(uses, node) && !host.nodes.iter().any(other)
