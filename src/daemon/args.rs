@@ -1,5 +1,5 @@
-//! The words of `virtfitd`'s command line. Here and not with its `main`, as its manual page is made
-//! from them.
+//! Command line of `virtfitd`. The arguments are here and not beside `main`, as the manual page is
+//! made from them.
 
 use std::path::PathBuf;
 
@@ -26,12 +26,12 @@ pub struct Args {
     /// Log each hook and what is put off; twice: each event
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
-    /// Without one: the daemon, in the foreground.
+    /// Job of the program; without one: the daemon, in the foreground.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What else it can be.
+/// Jobs of the program besides the daemon.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Call libvirt for another program: JSON lines in, JSON lines out

@@ -1,5 +1,5 @@
-//! The pins of guests, for the day when somebody defines one again without them (Ansible,
-//! Terraform): it gets the same CPUs.
+//! Earlier pins of guests: a guest that is defined again without its pins (by Ansible or Terraform)
+//! gets back its CPUs.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::Placement;
 
-/// Where they are on the host.
+/// Folder of these records on the host.
 pub const FOLDER: &str = "/var/lib/virtfit/earlier";
 
-/// All of them.
+/// Earlier pins of all guests, by UUID.
 pub type PreviousPinsRecords = Records<PreviousPins>;
 
-/// A guest's pins.
+/// Pins that a guest had.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousPins {
-    /// The guest's name: one that is created anew has another UUID.
+    /// Guest's name: a guest that is created again has another UUID.
     pub name: String,
-    /// Each vCPU's pin.
+    /// CPUs of each vCPU's pin.
     pub pins: BTreeMap<VcpuId, CpuSet>,
 }
 
 impl PreviousPins {
-    /// Those of a placement; `None` where it is no place of its own.
+    /// Returns the pins of a placement; `None` where it does not fit or has no CPUs of its own.
     pub fn of(name: &str, placement: &Placement) -> Option<Self> {
         let own = placement.fits && !placement.dedicated.is_empty();
         own.then(|| Self {
@@ -36,7 +36,7 @@ impl PreviousPins {
     }
 }
 
-/// The pins a guest had, by its UUID, else by its name.
+/// Returns the pins a guest had, found by its UUID, else by its name.
 pub fn pins<'r>(
     records: &'r PreviousPinsRecords,
     uuid: &str,

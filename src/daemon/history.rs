@@ -1,5 +1,5 @@
-//! What became of each definition when it was last looked at: whether it is new, changed, or only
-//! the policy or the host is.
+//! Outcome of each definition's last examination, with digests of its inputs: they show whether the
+//! definition is new or changed, or only the policy or the host is.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,63 +9,64 @@ use crate::snapshot::Snapshot;
 use crate::types::digest;
 use crate::types::plan::{Plan, RUNS_UNTUNED, Verdict};
 
-/// Where it is remembered on the host.
+/// Folder of these records on the host.
 pub const FOLDER: &str = "/var/lib/virtfit/seen";
 
-/// All that was seen.
+/// Outcomes of all definitions, by UUID.
 pub type LastOutcomes = Records<LastOutcome>;
 
-/// A definition as it was seen last.
+/// Last examination of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastOutcome {
-    /// The guest's name.
+    /// Guest's name.
     pub name: String,
-    /// Digest of the file's text, as libvirt stored it after a define of ours.
+    /// Digest of the file's text; after a define by virtfit, of the text as libvirt stored it.
     pub text: String,
-    /// [`Policy::digest`](crate::policy::Policy::digest) it was decided by.
+    /// [`Policy::digest`](crate::policy::Policy::digest) of the policy at that time.
     pub policy: String,
-    /// Digest of what the host was.
+    /// Digest of the host at that time ([`host_digest`]).
     pub host: String,
-    /// What came of it.
+    /// Outcome of the examination.
     pub outcome: Outcome,
 }
 
-/// What came of a definition.
+/// Outcome of a definition's examination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It is as policy and host ask, or virtfit has nothing to do with it.
+    /// The definition is as policy and host ask, or virtfit has nothing to do with it.
     Settled,
-    /// It runs on shared CPUs, as there was no place for it (`on_no_fit = "run-shared"`).
+    /// The guest runs on shared CPUs, as no placement fits (`on_no_fit = "run-shared"`).
     Degraded,
-    /// There is no place for it (`refuse` and `run-untuned`).
+    /// No placement fits (`refuse` and `run-untuned`).
     Refused,
-    /// libvirt did not take the tuned definition.
+    /// virtfit could not decide, libvirt did not take the tuned definition, or redefining settled
+    /// nothing.
     Failed,
-    /// It was only told what would be done (`mode = "observe"`, `on_policy_change = "report"`).
+    /// The change was only logged (`mode = "observe"`, `on_policy_change = "report"`).
     Told,
 }
 
 impl Outcome {
-    /// What a plan comes to, once it is carried out.
+    /// Returns the outcome of a plan that is carried out.
     pub fn of(plan: &Plan) -> Self {
         let placed = plan.placement.as_ref();
         match plan.verdict {
             Verdict::Refused => Self::Refused,
             _ if placed.is_some_and(|placement| !placement.fits) => Self::Degraded,
-            // run-untuned: there is a profile, and no place.
+            // `run-untuned`: the guest has a profile and no placement.
             Verdict::Unchanged if plan.reasons.iter().any(|reason| reason == RUNS_UNTUNED) => Self::Refused,
             Verdict::Unchanged | Verdict::Tuned => Self::Settled,
         }
     }
 
-    /// It is worth another try when CPUs or pages become free.
+    /// Returns whether another try is worth while when CPUs or pages become free.
     pub fn is_poor(self) -> bool {
         matches!(self, Self::Degraded | Self::Refused)
     }
 }
 
-/// What a host is, without what changes all the time: free pages.
+/// Returns a digest of the host without its free pages, which change all the time.
 pub fn host_digest(view: &Snapshot) -> String {
     let mut host = Host::clone(&view.host);
     for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {

@@ -1,4 +1,4 @@
-//! Answers hooks from the warm view.
+//! Answers to hooks, decided from the daemon's cached snapshot.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -21,22 +21,22 @@ use crate::xml::XmlError;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::DISABLED;
 
-/// How long the lock is waited for to sweep.
+/// Longest wait for the lock to sweep.
 const SWEEP: Duration = Duration::from_millis(100);
 
-/// The doors, with what the daemon knows.
+/// Decision maker for hooks, with the daemon's caches.
 #[derive(Debug)]
 pub struct Hooks {
     memory: Arc<SnapshotCache>,
     memo: DecisionCache,
     store: Store,
-    /// The libvirt daemon that was marked last as calling the hook.
+    /// Libvirt daemon that was last marked as calling the hook.
     caller: Mutex<Option<Caller>>,
     turns: Turns,
 }
 
 impl Hooks {
-    /// Reservations are kept where `memory` reads.
+    /// Creates the decision maker; reservations are kept below the root that `memory` reads.
     pub fn new(memory: Arc<SnapshotCache>) -> Self {
         let store = Store::new(&memory.place().root);
         Self {
@@ -87,11 +87,11 @@ impl Source for Hooks {
 
 impl HookAnswerer for Hooks {
     fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String> {
-        // The hook looks too; the file may have come meanwhile.
+        // The hook checks this too; the file may have come since then.
         if self.is_disabled() {
             return Ok(Answer::default());
         }
-        // One start is decided on at a time, in the order in which they came.
+        // One start is decided at a time, in the order in which their hooks asked.
         let reserves = matches!(call.action(), HookAction::Prepare | HookAction::Filter);
         let turn = reserves.then(|| self.turns.take(deadline));
         if matches!(turn, Some(None)) {
@@ -109,10 +109,10 @@ impl HookAnswerer for Hooks {
         };
         let outcome = hook_events::answer(call, &context);
         match outcome.undecided {
-            // In-process there is more time.
+            // The hook, which then decides by itself, has more time.
             Some(why) if Instant::now() >= deadline => Err(why),
             Some(_) => {
-                // libvirt throws away what a hook says that ends well.
+                // libvirt throws away the stderr of a hook that ends well.
                 for line in &outcome.answer.stderr {
                     log::warn!("{}", line.strip_prefix("virtfit: ").unwrap_or(line));
                 }
@@ -122,8 +122,8 @@ impl HookAnswerer for Hooks {
         }
     }
 
-    /// What means nothing any more is taken away here, as it was found under the lock: nobody waits
-    /// for it.
+    /// Marks libvirt as a caller of the hook, and after a `release` removes void records: they are
+    /// found under the lock, and no hook waits now.
     fn afterwards(&self, call: &Call) {
         if !self.is_disabled() {
             self.mark_called(call);

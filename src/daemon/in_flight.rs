@@ -1,10 +1,10 @@
-//! Guests that libvirt is starting or taking over now: between `prepare` and the end of `started`
-//! or `release`, in `reconnect`, arriving by migration or restore. libvirt holds their lock
-//! meanwhile; a call that locks such a guest, or lists domains, would wait, and could freeze the
-//! whole driver (`docs/design.md` section 5.3).
+//! Guests in flight: between `prepare` and the end of `started` or `release`, in `reconnect`, or
+//! arriving by migration or restore. libvirt holds the guest's lock during that time; a call that
+//! locks such a guest, or lists domains, would wait, and could freeze the whole driver
+//! (`docs/design.md` section 5.3).
 //!
-//! Marks are kept in memory only. A daemon that was restarted knows them again from the files: see
-//! [`in_ledger`].
+//! Marks are kept in memory only. A daemon that was restarted finds guests in flight by the files:
+//! see [`in_ledger`].
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,49 +16,50 @@ use crate::hostfs::HostFs;
 use crate::ledger::Ledger;
 use crate::ledger::reservation::{self, Daemon};
 
-/// A guest whose `migrate` or `restore` is followed by no `prepare` in this time does not come.
+/// Age at which the mark of `migrate` or `restore` falls: without a `prepare` by then, the guest
+/// does not come.
 const INCOMING: Duration = Duration::from_secs(reservation::TENTATIVE_SECONDS);
-/// After this it is doubted that libvirt is still at it: the end of it may have been missed (the
-/// hook found no daemon, or virtfit was disabled meanwhile).
+/// Age at which other marks are doubted: the end may have been missed, because the hook found no
+/// daemon or virtfit was disabled.
 pub const UNSEEN: Duration = Duration::from_secs(600);
 
-/// What libvirt does with a guest.
+/// Work of libvirt on a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// `migrate` or `restore begin` was called.
     Incoming,
     /// `prepare begin` was called.
     Starting,
-    /// A hook that ends it runs: `started`, `release`, `reconnect`.
+    /// A last hook of the work runs: `started`, `release` or `reconnect`.
     Ending,
 }
 
-/// One mark.
+/// Mark of one guest in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// What libvirt does.
+    /// Work that libvirt does.
     pub phase: Phase,
-    /// Since when.
+    /// Start of the work, or the last time a hook was seen to run for the guest.
     pub since: Instant,
-    /// The libvirt daemon.
+    /// Process id of the libvirt daemon.
     pub daemon: u32,
-    /// When that process started, in clock ticks since boot; `None`: there is no `/proc` to ask.
+    /// Start time of that process, in clock ticks since boot; `None`: there is no `/proc` to ask.
     pub daemon_start: Option<u64>,
 }
 
-/// What becomes of a mark.
+/// Result of checking a mark.
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
-    /// It is what it was.
+    /// The mark stays as it is.
     Stays,
-    /// A hook of libvirt's still runs for the guest: it counts from now on.
+    /// A hook of libvirt's still runs for the guest: the mark's age counts from now on.
     Again(Mark),
-    /// It is over.
+    /// The work is over.
     Falls,
 }
 
-/// The guests in flight, by name: a name is one guest's at a time. Shared by the threads that
-/// answer hooks and the one that calls libvirt; the lock is never held over I/O.
+/// Guests in flight, by name: one guest has a name at a time. Shared by the threads that answer
+/// hooks and the thread that calls libvirt; the lock is never held over I/O.
 #[derive(Debug)]
 pub struct Inflight {
     root: HostFs,
@@ -67,12 +68,12 @@ pub struct Inflight {
 }
 
 impl Inflight {
-    /// Nobody yet; `/proc` is read below `root`.
+    /// Creates an empty set of marks; `/proc` is read below `root`.
     pub fn new(root: HostFs) -> Self {
         Self::with_limit(root, UNSEEN)
     }
 
-    /// The same with another time after which the end of a start counts as missed.
+    /// Creates an empty set with another age at which the end of a start counts as missed.
     pub fn with_limit(root: HostFs, unseen: Duration) -> Self {
         Self {
             root,
@@ -81,7 +82,7 @@ impl Inflight {
         }
     }
 
-    /// libvirt began something, or goes on with it.
+    /// Marks a guest: libvirt began work on it, or goes on with the next hook.
     pub fn begin(&self, name: &str, phase: Phase, parent: &Parent) {
         // A wrapper script between libvirt and the hook ends with the hook.
         let (daemon, start) = parent.libvirt(&self.root);
@@ -94,20 +95,20 @@ impl Inflight {
         self.marks().insert(name.to_string(), mark);
     }
 
-    /// It is over: libvirt's next call for this guest does not wait for a hook.
+    /// Removes a guest's mark: libvirt's next call for the guest does not wait for a hook.
     pub fn end(&self, name: &str) {
         self.marks().remove(name);
     }
 
-    /// Whether libvirt must not be asked about this guest now. Marks whose libvirt daemon is gone,
-    /// or that were never ended, fall.
+    /// Returns whether libvirt must not be asked about this guest now. Marks whose libvirt daemon
+    /// is gone, or that were never ended, fall.
     pub fn contains(&self, name: &str) -> bool {
         let Some(mark) = self.marks().get(name).cloned() else {
             return false;
         };
         let fate = self.fate(name, &mark, Instant::now());
         let mut marks = self.marks();
-        // Whoever changed it meanwhile knows better.
+        // A mark that another thread changed in between is newer.
         if marks.get(name) == Some(&mark) {
             match &fate {
                 Fate::Stays => {}
@@ -122,14 +123,14 @@ impl Inflight {
         !matches!(fate, Fate::Falls)
     }
 
-    /// All names in flight, sorted.
+    /// Returns all names in flight, sorted.
     pub fn names(&self) -> Vec<String> {
         let all: Vec<String> = self.marks().keys().cloned().collect();
         all.into_iter().filter(|name| self.contains(name)).collect()
     }
 
-    /// When the next mark may fall by its age: nothing else tells that to whoever waits for its
-    /// end.
+    /// Returns the time at which the next mark may fall by its age: no event reports that to the
+    /// worker.
     pub fn deadline(&self) -> Option<Instant> {
         let marks = self.marks();
         let ends = marks
@@ -178,9 +179,9 @@ impl Inflight {
     }
 }
 
-/// What the files say: the guest has a reservation and no status file yet, or a status file that
-/// says that it is starting. That is how a daemon that was not there at `prepare` knows. `name` as
-/// libvirt has it.
+/// Returns whether the files show the guest in flight: it has a reservation and no status file yet,
+/// or its status file says that it is starting. A daemon that did not run at `prepare` learns it
+/// this way. `name` is spelled as libvirt has it.
 pub fn in_ledger(ledger: &Ledger, name: &str) -> bool {
     ledger
         .holders

@@ -1,4 +1,5 @@
-//! QEMU's own log of a guest, as libvirt keeps it: how the last launch ended, and what QEMU said.
+//! QEMU's log of a guest, as libvirt keeps it: shows how the last launch ended, and the errors of
+//! QEMU.
 //!
 //! ```text
 //! 2026-01-01 10:00:00.000+0000: starting up libvirt version: 9.0.0, …
@@ -10,29 +11,31 @@
 //! 2026-01-01 10:00:01.000+0000: shutting down, reason=failed
 //! ```
 //! libvirt writes the first line just before QEMU is run (`qemuProcessLaunch`): a start that fails
-//! earlier, as of a missing disk or by a hook's veto, leaves nothing here. The last line names the
-//! reason before the hook's `release` is called (`qemuProcessStop`).
+//! earlier, for example by a missing disk or a hook's veto, leaves nothing here. The last line
+//! names the reason before the hook's `release` is called (`qemuProcessStop`).
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::hostfs::HostFs;
 
-/// libvirt's folder of these logs.
+/// Folder of libvirt's logs of guests.
 const FOLDER: &str = "/var/log/libvirt/qemu";
-/// The longest end of a log that is read, in bytes: a long command line and much that QEMU said.
+/// Longest end of a log that is read, in bytes: room for a long command line and for many lines of
+/// QEMU.
 const TAIL: u64 = 64 << 10;
-/// The longest reason that is told, in characters.
+/// Longest reason that is logged, in characters.
 const LONGEST: usize = 160;
 
-/// A launch of QEMU that came to nothing.
+/// Launch of QEMU that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The first thing QEMU complained of; `None`: it ended without a word.
+    /// First complaint of QEMU; `None`: QEMU ended without one.
     pub said: Option<String>,
 }
 
-/// The failure of a guest's last launch; `None`: the launch did not fail, or nothing tells.
+/// Returns the failure of a guest's last launch; `None`: the launch did not fail, or there is no
+/// log of it.
 pub fn last_failure(root: &HostFs, guest: &str) -> Option<Failure> {
     match tail(root, guest) {
         Ok(text) => failure(&text),
@@ -57,7 +60,8 @@ fn tail(root: &HostFs, guest: &str) -> io::Result<String> {
 
 fn failure(log: &str) -> Option<Failure> {
     let (_, launch) = log.rsplit_once(": starting up ")?;
-    // The rest of the line, and the command: all its lines but the last end in a backslash.
+    // Skipped: the rest of this line, and the command, of which all lines but the last end in a
+    // backslash.
     let mut lines = launch
         .lines()
         .skip(1)
@@ -76,8 +80,8 @@ fn failure(log: &str) -> Option<Failure> {
     })
 }
 
-/// The first line in which QEMU complains, without the time and its own name; else the first line
-/// that is there.
+/// Returns the first line that explains an end, without the time and the program's name, and cut at
+/// [`LONGEST`].
 fn complaint(lines: &[&str]) -> Option<String> {
     let mut rest = lines.iter().filter_map(|line| words(line));
     let first = rest.next()?;
@@ -89,7 +93,7 @@ fn complaint(lines: &[&str]) -> Option<String> {
     })
 }
 
-/// What a line says; `None`: nothing that explains an end.
+/// Returns the words of a line without time and program; `None`: the line explains no end.
 fn words(line: &str) -> Option<&str> {
     // `-msg timestamp=on`: 2026-01-01T10:00:00.000000Z.
     let line = match line.split_once("Z ") {
@@ -102,7 +106,7 @@ fn words(line: &str) -> Option<&str> {
         _ => line,
     };
     let line = line.strip_prefix("error: ").unwrap_or(line).trim();
-    // libvirt's own lines begin with a time in UTC, e.g. those of tainted domains.
+    // Lines of libvirt itself begin with a time in UTC, for example those about tainted domains.
     let by_libvirt = line.get(..31).is_some_and(|time| time.contains("+0000: "));
     let means_nothing = by_libvirt
         || line.is_empty()
@@ -112,8 +116,8 @@ fn words(line: &str) -> Option<&str> {
     (!means_nothing).then_some(line)
 }
 
-/// Whether a complaint is of something that virtfit never changes: an image that is missing,
-/// locked, or not to be opened.
+/// Returns whether a complaint is about a thing that virtfit never changes: an image that is
+/// missing, locked, or may not be opened.
 pub fn is_of_an_image(said: &str) -> bool {
     let images = [
         "Could not open ",
@@ -122,12 +126,13 @@ pub fn is_of_an_image(said: &str) -> bool {
         "could not open ",
     ];
     let told = |part: &&str| said.contains(*part);
-    // Without O_DIRECT or with io=native an image is there, and is opened in vain all the same.
+    // `Invalid argument` is different: without O_DIRECT, or with io=native, opening an image fails
+    // though it is there.
     images.iter().any(told) && !said.contains("Invalid argument")
 }
 
-/// Whether a complaint is of KVM or the CPU: only then a CPU mode is suspected. A device that is
-/// busy may be free the next time.
+/// Returns whether a complaint is about KVM or the CPU: only then is a CPU mode suspected. A device
+/// that is busy may be free the next time.
 pub fn is_of_cpu(said: &str) -> bool {
     let cpu = ["MSR", "KVM", "kvm", "CPU", "cpu"];
     cpu.iter().any(|part| said.contains(part))

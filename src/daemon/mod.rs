@@ -1,4 +1,4 @@
-//! The daemon's work, without libvirt in it: what the binary `virtfitd` drives. `docs/design.md`
+//! Work of the daemon, without libvirt in it; the binary `virtfitd` drives it. `docs/design.md`
 //! section 5 describes it.
 
 pub mod args;

@@ -1,9 +1,9 @@
-//! The definitions to look at: why, and when.
+//! Definitions to examine: for which reason, and when.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Why a definition is looked at, the weakest reason first.
+/// Reason to examine a definition, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
     /// CPUs or pages became free, or the host may have changed.
@@ -12,33 +12,33 @@ pub enum Why {
     Policy,
     /// The daemon or libvirt started, or events were lost.
     Rescan,
-    /// Its autostart link came or went.
+    /// The definition's autostart link came or went.
     Autostart,
-    /// It failed to start.
+    /// The guest failed to start.
     FailedStart,
-    /// Its file changed.
+    /// The definition's file changed.
     Changed,
 }
 
-/// What has to come before it can go on.
+/// Event that has to come before a definition can be examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waits {
-    /// Nothing.
+    /// No event.
     No,
-    /// Until then.
+    /// This time.
     Until(Instant),
     /// The end of a hook: libvirt is starting or stopping the guest.
     Hook,
-    /// libvirt's driver; with a time where it runs and did not answer.
+    /// The start of libvirt's driver; or a time, where the driver runs and did not answer.
     Libvirt(Option<Instant>),
 }
 
-/// One definition that is looked at.
+/// Reason and wait of one definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Why.
+    /// Reason to examine the definition.
     pub why: Why,
-    /// What it waits for.
+    /// Event that it waits for.
     pub waits: Waits,
 }
 
@@ -52,20 +52,20 @@ impl Entry {
     }
 }
 
-/// All of them, by name.
+/// Definitions to examine, by name.
 #[derive(Debug, Default)]
 pub struct Pending {
     entries: BTreeMap<String, Entry>,
 }
 
 impl Pending {
-    /// Looks at a definition as soon as it can be. A stronger reason takes the place of a weaker
-    /// one, and what made it wait is looked at again.
+    /// Adds a definition to examine as soon as possible. A stronger reason replaces a weaker one,
+    /// and an earlier wait ends.
     pub fn add(&mut self, name: &str, why: Why) {
         self.put(name, why, Waits::No);
     }
 
-    /// The same, not before something.
+    /// Adds a definition to examine after a wait, which replaces an earlier one.
     pub fn put(&mut self, name: &str, why: Why, waits: Waits) {
         let entry = self
             .entries
@@ -75,12 +75,12 @@ impl Pending {
         entry.waits = waits;
     }
 
-    /// It is not looked at any more.
+    /// Removes a definition.
     pub fn remove(&mut self, name: &str) {
         self.entries.remove(name);
     }
 
-    /// The hook of this guest may have ended.
+    /// Ends the wait of this guest's definition for a hook.
     pub fn hook_ended(&mut self, name: &str) {
         if let Some(entry) = self
             .entries
@@ -91,12 +91,13 @@ impl Pending {
         }
     }
 
-    /// Whether one waits for nothing.
+    /// Returns whether any definition can be examined now.
     pub fn is_ready(&self, now: Instant) -> bool {
         self.entries.values().any(|entry| entry.is_ready(now))
     }
 
-    /// Takes the next that waits for nothing: autostarted guests choose first, then by name.
+    /// Takes the next definition that can be examined: autostart guests first, as they choose
+    /// first, then by name.
     pub fn next(&mut self, now: Instant, is_autostart: impl Fn(&str) -> bool) -> Option<(String, Why)> {
         let mut all = self.entries.iter().filter(|(_, entry)| entry.is_ready(now));
         let first = all.next().map(|(name, _)| name.clone())?;
@@ -112,12 +113,12 @@ impl Pending {
         Some((name, entry.why))
     }
 
-    /// Those that wait for libvirt may go on.
+    /// Ends all waits for libvirt.
     pub fn libvirt_is_up(&mut self) {
         self.free(|waits| matches!(waits, Waits::Libvirt(_)));
     }
 
-    /// Those that wait for a hook may be looked at again.
+    /// Ends all waits for a hook.
     pub fn hooks_ended(&mut self) {
         self.free(|waits| waits == Waits::Hook);
     }
@@ -128,7 +129,7 @@ impl Pending {
         }
     }
 
-    /// When the next one that waits for a time may go on.
+    /// Returns the time at which the next wait ends by itself.
     pub fn deadline(&self) -> Option<Instant> {
         let times = self.entries.values().filter_map(|entry| match entry.waits {
             Waits::Until(time) | Waits::Libvirt(Some(time)) => Some(time),

@@ -1,6 +1,5 @@
-//! What others than hooks may ask the daemon: who holds what, how guests fare, and what a
-//! definition says. Nothing of it changes anything, and passwords are left out: root and group
-//! `libvirt` may ask.
+//! Questions of programs other than hooks: about the ledger, the state of guests, and definitions.
+//! No question changes anything, and passwords are left out: root and group `libvirt` may ask.
 //!
 //! | question | words | answer |
 //! |---|---|---|
@@ -23,7 +22,7 @@ use crate::status::{self, Found, PolicyRead};
 use crate::xml::Document;
 use virtfit_hook::wire::Reply;
 
-/// Lets a server answer them.
+/// Registers the answers to all these questions.
 pub fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
     let view = |memory: &SnapshotCache| memory.view(SystemTime::now()).map_err(|error| error.to_string());
     let known = Arc::clone(memory);
@@ -77,7 +76,7 @@ fn reply(answer: Result<String, String>) -> Reply {
     }
 }
 
-/// A guest's definition without passwords.
+/// Returns a guest's definition without passwords.
 fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, String> {
     let word = words
         .first()
@@ -88,7 +87,7 @@ fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, String> {
     without_passwords(&found.text).map_err(text)
 }
 
-/// The text without `passwd` and when it ends, the only secrets libvirt leaves out itself
+/// Removes `passwd` and the time at which it ends, the only secrets that libvirt itself leaves out
 /// (`virDomainGraphicsAuthDefFormatAttr`).
 fn without_passwords(xml: &str) -> Result<String, crate::xml::XmlError> {
     let document = Document::parse(xml)?;

@@ -1,4 +1,4 @@
-//! How the other threads hand tasks to the worker and wake it.
+//! Queue through which the other threads hand events to the worker and wake it.
 //!
 //! The worker sleeps in `poll` on its inotify and on [`Queue::fd`]; it has no timer while there is
 //! nothing to wait for.
@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::daemon::tasks::WorkerEvent;
 
-/// Tasks in the order in which they came; equal ones that still wait are one.
+/// Events in the order in which they came; equal ones that still wait are merged.
 #[derive(Debug)]
 pub struct Queue {
     tasks: Mutex<VecDeque<WorkerEvent>>,
@@ -20,7 +20,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty one.
+    /// Creates an empty queue.
     ///
     /// # Errors
     /// The kernel gives no eventfd.
@@ -35,25 +35,25 @@ impl Queue {
         })
     }
 
-    /// Adds a task and wakes the worker. Never waits for it.
+    /// Adds an event and wakes the worker, without waiting for it.
     pub fn push(&self, task: WorkerEvent) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if !tasks.contains(&task) {
             tasks.push_back(task);
         }
-        // Full means that the worker is woken already.
+        // An error means that the counter is full: the worker is awake already.
         let _ = self.wake.write(1);
     }
 
-    /// Takes all that waits.
+    /// Takes all events that wait.
     pub fn take(&self) -> Vec<WorkerEvent> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        // Empty means that nobody woke us since.
+        // An error means that the counter is empty: no event came since the last time.
         let _ = self.wake.read();
         tasks.drain(..).collect()
     }
 
-    /// Readable while something waits.
+    /// Returns a descriptor that is readable while events wait.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }

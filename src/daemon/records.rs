@@ -1,8 +1,9 @@
-//! What the daemon remembers of guests: a folder with one small JSON file a guest, `UUID.json`.
+//! Records about guests that outlive the daemon: a folder with one small JSON file a guest,
+//! `UUID.json`.
 //!
 //! Protocol: only the daemon writes; a file is whole or absent ([`crate::hostfs::atomic`]). A file
-//! that cannot be read is no record, one that cannot be written is kept in memory until the daemon
-//! ends. Removing twice is fine.
+//! that cannot be read does not count as a record; a record that cannot be written is kept in
+//! memory until the daemon ends. Removing a record twice is no error.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,12 +20,12 @@ use crate::types::uuid;
 pub struct Records<T> {
     folder: AtomicDir,
     entries: BTreeMap<String, T>,
-    /// It was said already that the folder cannot be written.
+    /// A warning that the folder cannot be written was logged already.
     said: bool,
 }
 
 impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
-    /// Reads the folder, given as the host's own path.
+    /// Reads all records of a folder, given as a path of the host.
     pub fn load(root: &HostFs, folder: &str) -> Self {
         let on_host = AtomicDir::new(root.path(folder), 0o700);
         on_host.sweep();
@@ -50,17 +51,17 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
         }
     }
 
-    /// A guest's record.
+    /// Returns a guest's record.
     pub fn get(&self, uuid: &str) -> Option<&T> {
         self.entries.get(uuid)
     }
 
-    /// All records.
+    /// Returns all records with their UUIDs.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
         self.entries.iter()
     }
 
-    /// Puts a record in the place of an earlier one.
+    /// Writes a guest's record, which replaces an earlier one.
     pub fn put(&mut self, uuid: &str, entry: T) {
         if !is_uuid(uuid) || self.entries.get(uuid) == Some(&entry) {
             return;
@@ -77,7 +78,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
         self.entries.insert(uuid.into(), entry);
     }
 
-    /// Forgets a guest.
+    /// Removes a guest's record.
     pub fn remove(&mut self, uuid: &str) {
         if self.entries.remove(uuid).is_some()
             && let Err(error) = self.folder.remove(&format!("{uuid}.json"))
@@ -92,7 +93,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     }
 }
 
-/// Only then it may be a file's name.
+/// Returns whether a text is a UUID in its normal form: only such a text becomes a file's name.
 fn is_uuid(text: &str) -> bool {
     uuid::normal(text).is_some_and(|normal| normal == text)
 }
@@ -117,7 +118,7 @@ mod tests {
         let folder = dir.path().join("var/lib/virtfit/x");
         fs::write(folder.join("8c1f6f0e-0000-4000-8000-000000000002.json"), "{").unwrap();
         fs::write(folder.join("notes.json"), "1").unwrap();
-        // Of a daemon that was killed: no process has a number as large.
+        // Left by a daemon that was killed: no process has a number as large.
         let half = folder.join(format!(".{UUID}.json.{}.0", i32::MAX));
         fs::write(&half, "").unwrap();
         let mut again: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");

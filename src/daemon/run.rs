@@ -1,9 +1,9 @@
-//! The daemon's threads put together.
+//! Start and end of the daemon's threads.
 //!
 //! ```text
-//! main      waits for signals; its end is the process's end, whatever libvirt does
-//! worker    inotify, tasks, libvirt: the only one that calls it
-//! server    hooks and questions, a thread a connection
+//! main      waits for signals; when it ends, the process ends, whatever libvirt does
+//! worker    inotify, events, libvirt: the only thread that calls libvirt
+//! server    hooks and questions, one thread a connection
 //! ```
 
 use std::io;
@@ -26,13 +26,13 @@ use crate::panics::guarded;
 use crate::snapshot::Sources;
 use crate::snapshot::cache::SnapshotCache;
 
-/// A worker that panicked (a bug) begins anew after this.
+/// Wait before a worker that failed or panicked (a bug) is started again.
 const AFTER_PANIC: Duration = Duration::from_secs(10);
 
-/// Makes what calls libvirt, in the worker's thread.
+/// Function that connects the worker to libvirt, called in the worker's thread.
 pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
 
-/// Runs until a signal ends it.
+/// Runs the daemon until a signal ends it.
 ///
 /// # Errors
 /// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
@@ -41,11 +41,11 @@ pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
     }
-    // Before there are threads: they inherit it.
+    // Blocked before there are threads, as these inherit the mask.
     signals.thread_block()?;
     let memory = Arc::new(SnapshotCache::new(place.clone()));
-    // Also before: the first look at a host sets an environment variable. What is wrong with it,
-    // the worker tells.
+    // Before there are threads, too: the first reading of a host sets an environment variable. The
+    // worker logs the errors of a reading.
     let _ = memory.view(SystemTime::now());
     let queue = Arc::new(Queue::new()?);
     let inflight = Arc::new(Inflight::new(memory.root().clone()));
@@ -64,14 +64,14 @@ pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     }
     tell(&[NotifyState::Stopping]);
     log::info!("stopped");
-    // The worker may be inside a libvirt call for long; what it does is safe to be cut off
-    // anywhere.
+    // The worker may be inside a libvirt call for long; its work can be cut off anywhere without
+    // harm.
     stopper.stop();
     let _ = server.join();
     Ok(())
 }
 
-/// The worker, for ever.
+/// Runs the worker, and starts it again whenever it fails.
 fn work(
     place: &Sources,
     hypervisor: &NewHypervisor,
@@ -107,7 +107,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::
     thread::Builder::new().name(name.into()).spawn(run)
 }
 
-/// systemd, where it is there.
+/// Reports a state to systemd, where the daemon was started by it.
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         log::debug!("sd_notify: {error}");

@@ -1,4 +1,5 @@
-//! The daemon's socket as a file: made, admitted to, and taken over from a daemon that died.
+//! File of the daemon's socket: its creation, owner and mode, and replacing the socket of a daemon
+//! that died.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -17,28 +18,28 @@ use crate::hostfs::atomic;
 use crate::hostfs::atomic::{Temporary, Whose};
 use virtfit_hook::wire::SOCKET;
 
-/// Whose members may ask.
+/// Group whose members may ask.
 const GROUP: &str = "libvirt";
-/// How long another daemon that starts is waited for.
+/// Longest wait for another daemon that is starting.
 const LOCK: Duration = Duration::from_secs(5);
 
-/// Why there is no server.
+/// Reason why the daemon cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Another daemon answers.
     #[error("{}: another virtfitd answers here: stop it first", .0.display())]
     Taken(PathBuf),
-    /// The kernel said no.
+    /// The kernel refused.
     #[error("{}: cannot listen: {}", .path.display(), why(.error))]
     Io {
-        /// The socket or its folder.
+        /// Path of the socket or its folder.
         path: PathBuf,
-        /// What it said.
+        /// Error of the kernel.
         error: io::Error,
     },
 }
 
-/// What the kernel said, and what to do about it.
+/// Describes an error of the kernel, with advice where there is some.
 fn why(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or(&text);
@@ -50,10 +51,10 @@ fn why(error: &io::Error) -> String {
     }
 }
 
-/// Listens at [`SOCKET`] below `root`: makes the folder, takes a dead daemon's socket away.
+/// Listens at [`SOCKET`] below `root`: makes the folder, removes a dead daemon's socket.
 ///
 /// # Errors
-/// A living daemon has it, or the kernel says no.
+/// Another daemon answers at the socket, or the kernel refuses.
 pub fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
     let path = root.path(SOCKET);
     let fail = |path: &Path| {
@@ -62,7 +63,7 @@ pub fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
     };
     if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
         fs::create_dir_all(folder).map_err(fail(folder))?;
-        // Whatever the umask is: who is in the group has to get there.
+        // Set whatever the umask is: members of the group have to reach the socket.
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(fail(folder))?;
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -73,7 +74,8 @@ pub fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
     if path.symlink_metadata().is_ok() {
         return Err(ServerError::Taken(path));
     }
-    // Nobody may connect before the socket has its owner and mode: it is made under another name.
+    // No peer may connect before the socket has its owner and mode, so it is made under another
+    // name.
     let (new, listener) = Temporary::make(folder, |path| UnixListener::bind(path)).map_err(fail(folder))?;
     if let Err(error) = admit(new.path()) {
         log::warn!("{}: only root may ask: {error}", path.display());
@@ -82,7 +84,7 @@ pub fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
     Ok((listener, path))
 }
 
-/// Takes away what a dead daemon left; a living one's socket stays.
+/// Removes the socket of a dead daemon; the socket of a living one stays.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -101,8 +103,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether somebody listens on a socket; also somebody who is stopped and has his backlog full.
-/// Does not wait.
+/// Returns, without waiting, whether a process listens on a socket; also a process that is stopped
+/// and has a full backlog.
 fn is_answered(path: &Path) -> io::Result<bool> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -113,7 +115,7 @@ fn is_answered(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Mode and owner of the socket: 0660 root:libvirt where there is such a group, else 0600.
+/// Sets mode and owner of the socket: 0660 root:libvirt where there is such a group, else 0600.
 fn admit(path: &Path) -> io::Result<()> {
     let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
     mode(0o600)?;
@@ -124,7 +126,7 @@ fn admit(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The group, where the host has it.
+/// Returns the id of the group; `None` where the host has no such group.
 pub(super) fn group() -> Option<Gid> {
     Group::from_name(GROUP).ok().flatten().map(|group| group.gid)
 }
@@ -159,7 +161,7 @@ mod tests {
             );
             let folder = good[0].1.parent().unwrap();
             assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
-            // It dies: the next takes over.
+            // The daemon dies: the next takes over.
             drop(listened);
         }
     }

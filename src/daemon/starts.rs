@@ -1,10 +1,10 @@
-//! Notices starts that fail right after virtfit changed a guest, and what follows from them.
+//! Starts that fail right after virtfit changed a guest, and what follows from such a failure.
 //!
 //! ```text
 //! virtfit defines a guest ───────────► the definition is untried
-//! the guest starts ──────────────────► tried: nothing to blame later
-//! somebody else defines the guest ───► theirs: nothing to blame, and what failed before may be tried again
-//! QEMU's launch fails while untried ─► told once, kept for `status`; a CPU mode among the changes is taken back, unless QEMU
+//! the guest starts ──────────────────► tried: no later failure is blamed on virtfit
+//! others define the guest ───────────► theirs: no blame, and what failed before may be tried again
+//! QEMU's launch fails while untried ─► logged once, kept for `status`; a CPU mode among the changes is taken back, unless QEMU
 //!                                      complains of something else
 //! the guest starts without that mode ► the host's CPU does not start here: other guests do not get it either
 //! kernel, QEMU or libvirt is another ► all of it is forgotten
@@ -24,12 +24,12 @@ use crate::libvirt::definition_file::Definition;
 use crate::types::plan::Plan;
 use crate::xml::Document;
 
-/// Where untried definitions are remembered on the host.
+/// Folder of the untried definitions on the host.
 pub const UNTRIED: &str = "/var/lib/virtfit/untried";
-/// QEMU where a definition names none.
+/// Path of QEMU where a definition names none.
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-/// Paths of changes, and what people call what is there: the first that fits counts. Sorted by how
-/// soon each is suspected.
+/// Kinds of changes by the beginning of their paths, where the first that fits counts, in the order
+/// in which they are suspected.
 const KINDS: [(&str, &str); 11] = [
     ("/domain/cpu/@mode", CPU_MODE),
     ("/domain/cpu/feature", CPU_FEATURES),
@@ -43,28 +43,28 @@ const KINDS: [(&str, &str); 11] = [
     ("/domain/devices", "devices"),
     ("/domain/", "pins"),
 ];
-/// The kind that is suspected first, and those that go with it.
+/// Kind that is suspected first, and the kinds that go with it.
 const CPU_MODE: &str = "cpu mode";
 const CPU_FEATURES: &str = "cpu features";
 const CPU_CACHE: &str = "cpu cache";
-/// So many kinds are named.
+/// Number of kinds that a log line names.
 const MOST: usize = 3;
 
-/// A definition that virtfit wrote and that was not started since.
+/// Definition that virtfit wrote and with which the guest has not started since.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Untried {
-    /// The guest's name.
+    /// Guest's name.
     pub name: String,
     /// Digest of the definition as libvirt stored it.
     pub text: String,
-    /// Kinds of what virtfit changed since the guest started last.
+    /// Kinds of virtfit's changes since the guest's last start.
     pub kinds: Vec<String>,
-    /// The guest lists no CPU features of its own.
+    /// The guest's own XML lists no CPU features.
     pub plain: bool,
 }
 
-/// All that is remembered of starts.
+/// Untried definitions and failed starts.
 #[derive(Debug)]
 pub struct Starts {
     root: HostFs,
@@ -73,7 +73,8 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Reads what was remembered before, and forgets what another host's state was the reason of.
+    /// Reads the records, and forgets failures that happened with another kernel, CPU, QEMU or
+    /// libvirt.
     pub fn load(root: &HostFs) -> Self {
         let mut starts = Self {
             root: root.clone(),
@@ -96,13 +97,13 @@ impl Starts {
         self.save();
     }
 
-    /// virtfit defined a guest; `stored` is what became of it.
+    /// Notes that virtfit defined a guest; `stored` is the definition as libvirt keeps it.
     pub fn defined(&mut self, stored: &Definition, domain: &Domain, plan: &Plan) {
         let uuid = domain.uuid.to_ascii_lowercase();
         let before = self.untried.get(&uuid);
         let mut kinds = before.map(|untried| untried.kinds.clone()).unwrap_or_default();
         kinds.extend(plan.changes.iter().map(|change| kind(&change.path).to_string()));
-        // What was taken back is a change, too, and none that a start can fail for.
+        // Taking a change back is a change, too, but not one that can make a start fail.
         let taken_back = plan.notes.not_done.iter().any(|(what, _)| what == "CPU mode");
         let of_cpu = |kind: &String| [CPU_MODE, CPU_FEATURES, CPU_CACHE].contains(&kind.as_str());
         kinds.retain(|kind| !(taken_back && of_cpu(kind)));
@@ -121,7 +122,7 @@ impl Starts {
         }
     }
 
-    /// Somebody else wrote a guest's definition.
+    /// Notes that another program wrote a guest's definition.
     pub fn written_by_others(&mut self, uuid: &str) {
         let uuid = uuid.to_ascii_lowercase();
         self.untried.remove(&uuid);
@@ -130,7 +131,7 @@ impl Starts {
         }
     }
 
-    /// A definition is gone.
+    /// Forgets a definition that is gone.
     pub fn forget(&mut self, name: &str) {
         let gone = self.untried.iter().filter(|(_, untried)| untried.name == name);
         let gone: Vec<String> = gone.map(|(uuid, _)| uuid.clone()).collect();
@@ -142,8 +143,8 @@ impl Starts {
         }
     }
 
-    /// A guest started. True where other definitions follow from that: the host's CPU was the
-    /// reason that it did not start before.
+    /// Notes that a guest started. Returns true where other definitions have to be examined: the
+    /// host's CPU was the reason why the guest did not start before.
     pub fn started(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let tried = self.untried.get(&uuid).cloned();
@@ -153,7 +154,7 @@ impl Starts {
         };
         failed.open = false;
         let why = failed.cpu.clone();
-        // It runs with all the rest of what virtfit wrote.
+        // The guest now runs with everything else that virtfit wrote.
         let without = tried.filter(|tried| tried.plain && tried.text == failed.text);
         let known = self.failed.host_cpu.is_some();
         let found = why.filter(|_| without.is_some() && !known);
@@ -179,19 +180,21 @@ impl Starts {
         found.is_some()
     }
 
-    /// A guest is released by libvirt. True where its start failed and its definition is to be
-    /// looked at again.
+    /// Notes that libvirt released a guest. Returns true where its start failed and its definition
+    /// is to be examined again.
     pub fn released(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let Some(untried) = self.untried.get(&uuid).cloned() else {
             return false;
         };
+        // Only a launch of exactly the text that virtfit wrote is blamed on virtfit.
         let Ok(Some(definition)) = Definition::read(&self.root, &untried.name) else {
             return false;
         };
         if definition.digest != untried.text {
             return false;
         }
+        // An image that cannot be opened is not virtfit's doing.
         let Some(failure) = launch::last_failure(&self.root, &untried.name) else {
             return false;
         };
@@ -203,6 +206,8 @@ impl Starts {
             );
             return false;
         }
+        // The CPU mode is taken back if it was among the changes and QEMU complains of nothing
+        // else.
         let told = failure.said.is_none() || launch::is_of_cpu(qemu);
         let cpu = told && untried.kinds.first().is_some_and(|kind| kind == CPU_MODE);
         let said = said(&untried, failure.said.as_deref(), cpu);
@@ -211,6 +216,8 @@ impl Starts {
         if news {
             log::warn!("{}: {said}", untried.name);
         }
+        // All failures are kept with the state of the host they happened on, as another state may
+        // end them.
         if self.failed.with.is_empty() {
             self.failed.emulator = emulator(&definition.text);
             self.failed.with = state(&self.root, &self.failed.emulator);
@@ -247,13 +254,13 @@ impl Starts {
     }
 }
 
-/// What a path is about.
+/// Names the kind of a change by its path.
 fn kind(path: &str) -> &'static str {
     let found = KINDS.iter().find(|(prefix, _)| path.starts_with(prefix));
     found.map_or("settings", |(_, kind)| kind)
 }
 
-/// The line for log and status, without the guest's name.
+/// Builds the line for the log and for `status`, without the guest's name.
 fn said(untried: &Untried, qemu: Option<&str>, cpu: bool) -> String {
     let mut kinds: Vec<&str> = untried.kinds.iter().map(String::as_str).collect();
     let more = kinds.len().saturating_sub(MOST);
@@ -273,7 +280,7 @@ fn said(untried: &Untried, qemu: Option<&str>, cpu: bool) -> String {
     )
 }
 
-/// The emulator a definition names.
+/// Returns the path of the emulator that a definition names.
 fn emulator(definition: &str) -> String {
     let document = Document::parse(definition).ok();
     let named = document.as_ref().and_then(|document| {
@@ -283,7 +290,7 @@ fn emulator(definition: &str) -> String {
     named.unwrap_or_else(|| QEMU.into())
 }
 
-/// Kernel, CPU, QEMU and libvirt: what decides whether a guest starts with the host's CPU.
+/// Describes kernel, CPU, QEMU and libvirt: they decide whether a guest starts with the host's CPU.
 fn state(root: &HostFs, emulator: &str) -> String {
     let text = |path: &str| root.read(path).unwrap_or_default().trim().to_string();
     let cpuinfo = text("/proc/cpuinfo");

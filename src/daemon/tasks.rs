@@ -1,68 +1,67 @@
-//! What the daemon's threads tell the one thread that calls libvirt: something happened, look at
-//! it.
+//! Events that the daemon's threads pass to the one thread that calls libvirt.
 //!
-//! A task carries names, no contents: whoever takes it reads the files as they are then, so that a
-//! task that comes late, twice or out of order is harmless.
+//! An event carries names and no contents: the worker reads the files as they are when it takes the
+//! event, so that one that comes late, twice or out of order is harmless.
 
-/// Something that happened.
+/// Event for the worker.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerEvent {
     /// A definition appeared or changed: `/etc/libvirt/qemu/NAME.xml`.
     Defined {
-        /// The guest's name, which is the file's.
+        /// Guest's name, which is the file's.
         name: String,
     },
     /// A definition is gone.
     Undefined {
-        /// The guest's name.
+        /// Guest's name.
         name: String,
     },
     /// The hook of `prepare begin` ended: the guest is about to start, or was refused.
     Prepared {
-        /// UUID, lower case; empty where the XML told none.
+        /// UUID in lower case; empty where the XML has none.
         uuid: String,
-        /// The guest's name.
+        /// Guest's name.
         name: String,
     },
     /// The hook of `started begin` ended: the guest runs, and libvirt may be asked about it again.
     Started {
-        /// UUID, lower case; empty where the XML told none.
+        /// UUID in lower case; empty where the XML has none.
         uuid: String,
-        /// The guest's name.
+        /// Guest's name.
         name: String,
     },
     /// The hook of `release end` ended: what the guest held is free.
     Released {
-        /// UUID, lower case; empty where the XML told none.
+        /// UUID in lower case; empty where the XML has none.
         uuid: String,
-        /// The guest's name.
+        /// Guest's name.
         name: String,
     },
     /// The hook of `reconnect begin` ended: a libvirt daemon that was restarted found the guest
     /// running.
     Reconnected {
-        /// UUID, lower case; empty where the XML told none.
+        /// UUID in lower case; empty where the XML has none.
         uuid: String,
-        /// The guest's name.
+        /// Guest's name.
         name: String,
     },
     /// The hook of `migrate begin` or `restore begin` ended: the guest may arrive.
     Incoming {
-        /// UUID, lower case; empty where the XML told none.
+        /// UUID in lower case; empty where the XML has none.
         uuid: String,
-        /// The guest's name.
+        /// Guest's name.
         name: String,
     },
     /// A file of the policy changed.
     PolicyChanged,
     /// The host changed: CPUs, huge page pools, mounts.
     HostChanged,
-    /// A libvirt daemon with the qemu driver runs (again).
+    /// A libvirt daemon with the qemu driver runs, or runs again.
     LibvirtUp,
-    /// It ended.
+    /// The libvirt daemon with the qemu driver ended.
     LibvirtDown,
-    /// Look at everything.
+    /// Everything has to be read again (`SIGHUP`).
     Rescan,
-    /// Finish what is begun and end.
+    /// The worker has to finish the work it began, and end.
     Stop,
 }

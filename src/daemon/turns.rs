@@ -1,7 +1,7 @@
-//! A lock that is given in the order of arrival, with a deadline for who waits.
+//! Lock that is given in the order of arrival, with a deadline for each thread that waits.
 //!
-//! The daemon decides one start at a time: two that decide at once choose the same CPUs, and the
-//! slower one has to decide again.
+//! The daemon decides one start at a time: two starts decided at once would choose the same CPUs,
+//! and the slower one would have to be decided again.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -20,13 +20,12 @@ struct State {
     next: u64,
 }
 
-/// One thread's turn; ends when this is dropped.
+/// Turn of one thread; ends when this is dropped.
 #[derive(Debug)]
 pub struct Turn<'t>(&'t Turns);
 
 impl Turns {
-    /// Waits until all threads that came before had their turns; `None`: they did not until the
-    /// deadline.
+    /// Waits until all threads that came before had their turns; `None`: the deadline came first.
     pub fn take(&self, deadline: Instant) -> Option<Turn<'_>> {
         let (number, mine) = {
             let mut state = self.state();
@@ -46,20 +45,20 @@ impl Turns {
         self.leave(number, &mine)
     }
 
-    /// Number of threads that wait.
+    /// Returns the number of threads that wait.
     pub fn waiting(&self) -> usize {
         self.state().waiting.len()
     }
 
-    /// Leaves the queue; the turn may have come meanwhile.
+    /// Leaves the queue. Returns the turn if it came in the last moment.
     fn leave(&self, number: u64, mine: &Receiver<()>) -> Option<Turn<'_>> {
         let mut state = self.state();
         state.waiting.retain(|(waiting, _)| *waiting != number);
-        // Turns are handed over under this lock: what has not come now will not come.
+        // Turns are handed over under this lock: a turn that has not come now will not come.
         mine.try_recv().ok().map(|()| Turn(self))
     }
 
-    /// Nothing between two steps of the state can panic.
+    /// Locks the state, also after a panic: nothing between two steps of a change to it can panic.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,24 +1,24 @@
-//! Notices that guests start without libvirt's hook: the link is missing, or libvirt was not
-//! reloaded since it was made.
+//! Detection of guests that start without libvirt's hook: its link is missing, or libvirt was not
+//! reloaded since the link was made.
 //!
-//! Every start has a hook's `prepare` before libvirt writes the guest's status, and a daemon that
-//! answers hooks has been told by then.
+//! At every start the hook's `prepare` comes before libvirt writes the guest's status, so a daemon
+//! that answers hooks knows of the start by then.
 
 use std::collections::BTreeSet;
 
-/// What hooks told of.
+/// Starts as reported by hooks, and as seen in the status files.
 #[derive(Debug, Default)]
 pub struct Unhooked {
-    /// Guests whose start a hook told of, and those that ran when the daemon started.
+    /// Guests whose start a hook reported, and those that ran when the daemon started.
     told: BTreeSet<String>,
-    /// Guests whose status was written lately.
+    /// Guests whose status was written since the last [`Unhooked::take`].
     written: BTreeSet<String>,
-    /// It was said, and no hook came since.
+    /// A warning was given, and no hook came since.
     said: bool,
 }
 
 impl Unhooked {
-    /// Of guests that run already nobody can tell any more.
+    /// Creates the state; for guests that run already it cannot be found out any more.
     pub fn new(running: Vec<String>) -> Self {
         Self {
             told: running.into_iter().collect(),
@@ -26,25 +26,25 @@ impl Unhooked {
         }
     }
 
-    /// A hook told of a guest.
+    /// Notes that a hook reported a guest.
     pub fn told(&mut self, name: &str) {
         self.told.insert(name.into());
         self.said = false;
     }
 
-    /// A guest's status was written.
+    /// Notes that a guest's status was written.
     pub fn written(&mut self, name: &str) {
         self.written.insert(name.into());
     }
 
-    /// A guest ended.
+    /// Forgets a guest that ended.
     pub fn ended(&mut self, name: &str) {
         self.told.remove(name);
         self.written.remove(name);
     }
 
-    /// Takes the guest that was started without a hook, where that is to be said. `is_starting`: a
-    /// hook runs for it.
+    /// Takes the guest that was started without a hook, where a warning is due. `is_starting`
+    /// returns whether a hook runs for a guest.
     pub fn take(&mut self, is_starting: impl Fn(&str) -> bool) -> Option<String> {
         let mut first = None;
         for name in std::mem::take(&mut self.written) {

@@ -1,70 +1,72 @@
-//! What the daemon did with one definition lately, and what it must not do again yet.
+//! Recent writes of one definition, and the waits that follow from them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// `virsh edit` reads, lets edit, and reads again to compare: so long after an administrator's
-/// change nothing unasked is done.
+/// Time after an administrator's change in which nothing unasked is done: `virsh edit` reads the
+/// definition, lets the administrator edit it, and reads it again to compare.
 pub(crate) const ADMIN_WAIT: Duration = Duration::from_secs(60);
-/// More defines of one guest than this within [`ADMIN_WAIT`] are a quarrel with another program.
+/// Most defines of one guest within [`ADMIN_WAIT`]; more are a quarrel with another program.
 pub(crate) const MOST_DEFINES: usize = 20;
-/// Redefines in a row without a change from outside: one that settles nothing is tried once more.
+/// Most redefines in a row without a change from outside: one that settles nothing is tried once
+/// more.
 pub(crate) const MOST_IN_A_ROW: u32 = 2;
 
-/// What the daemon knows of a guest, beside what it remembers on disk.
+/// State of one definition, beside the records on disk.
 #[derive(Debug, Default)]
 pub(crate) struct Track {
-    /// Its UUID.
+    /// Guest's UUID.
     pub uuid: String,
-    /// When somebody else wrote its definition last.
+    /// Time of the last write by another program.
     changed: Option<Instant>,
-    /// When we did.
+    /// Times of virtfit's own defines within [`ADMIN_WAIT`].
     defines: VecDeque<Instant>,
     /// Redefines since the last change from outside.
     in_a_row: u32,
-    /// The last line logged, so that it is logged once.
+    /// Last line logged, so that a line is logged once.
     said: String,
 }
 
 impl Track {
-    /// Something outside changed: what was tried in vain may be tried again.
+    /// Allows new tries, as something outside changed.
     pub fn fresh_start(&mut self) {
         self.in_a_row = 0;
     }
 
-    /// Somebody else wrote the definition, so long ago; `None`: when is not known.
+    /// Notes a write by another program, `age` ago; `None`: the time is not known.
     pub fn written_by_others(&mut self, age: Option<Duration>, now: Instant) {
         self.fresh_start();
         let written = age.and_then(|age| now.checked_sub(age));
         self.changed = self.changed.max(written);
     }
 
-    /// We defined it.
+    /// Notes a define by virtfit.
     pub fn written_by_us(&mut self, now: Instant) {
         self.defines.push_back(now);
         self.in_a_row += 1;
     }
 
-    /// Until when an administrator may be editing it; `None`: nobody is.
+    /// Returns the time until which an administrator may be editing the definition; `None`: no edit
+    /// is likely now.
     pub fn edited_until(&self, now: Instant) -> Option<Instant> {
         let until = self.changed? + ADMIN_WAIT;
         (until > now).then_some(until)
     }
 
-    /// Whether redefining it settled nothing, [`MOST_IN_A_ROW`] times.
+    /// Returns whether [`MOST_IN_A_ROW`] redefines in a row settled nothing.
     pub fn never_settles(&self) -> bool {
         self.in_a_row >= MOST_IN_A_ROW
     }
 
-    /// Until when it is left alone because it was defined [`MOST_DEFINES`] times within
-    /// [`ADMIN_WAIT`].
+    /// Returns the time until which the definition is left alone, as virtfit defined it
+    /// [`MOST_DEFINES`] times within [`ADMIN_WAIT`].
     pub fn quarrels_until(&mut self, now: Instant) -> Option<Instant> {
         self.defines.retain(|time| now.duration_since(*time) < ADMIN_WAIT);
         let first = self.defines.front()?;
         (self.defines.len() >= MOST_DEFINES).then(|| *first + ADMIN_WAIT)
     }
 
-    /// Whether a line is another than the last one, which it becomes.
+    /// Returns whether a line differs from the last one, and takes its place.
     pub fn is_news(&mut self, line: &str) -> bool {
         let news = self.said != line;
         if news {
@@ -88,7 +90,7 @@ mod tests {
         track.written_by_others(Some(10 * SECOND), start);
         let until = start + 50 * SECOND;
         assert_eq!(track.edited_until(start), Some(until));
-        // An older one, and one of unknown age, take nothing back.
+        // An older write, and one of unknown age, take nothing back.
         track.written_by_others(Some(30 * SECOND), start);
         track.written_by_others(None, start);
         assert_eq!(track.edited_until(start), Some(until));

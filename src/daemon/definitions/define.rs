@@ -1,4 +1,4 @@
-//! A tuned definition given to libvirt, with a last look before and one after.
+//! Handing a tuned definition to libvirt, with checks right before and right after the call.
 
 use crate::libvirt;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::libvirt::HypervisorError;
 use crate::libvirt::definition_file::Definition;
 use crate::types::plan::Plan;
 
-/// How long after libvirt was seen to write a definition it is looked at again.
+/// Wait before another examination of a definition that libvirt is writing.
 const BEING_WRITTEN: Duration = Duration::from_millis(50);
 
 impl Definitions {
-    /// Defines it, with a last look before and one after.
+    /// Defines a tuned text through libvirt, with checks right before and right after the call.
     pub(crate) fn define(
         &mut self,
         definition: &Definition,
@@ -32,16 +32,18 @@ impl Definitions {
         let name = &definition.name;
         let view = around.view;
         let root = &view.root;
-        // The last look comes right before the call: no connection is made in between.
+        // The checks come right before the call: no connection is made in between.
         if let Err(error) = around.hypervisor.open() {
             log::debug!("{name}: {error}");
             return Next::Wait(Waits::Libvirt(Some(Instant::now() + libvirt::RETRY)));
         }
+        // A guest whose hook runs, virtfit's or another program's, is locked by libvirt: a call
+        // would wait.
         if running_hooks::guests(root).contains(name) {
             log::debug!("{name}: another program's hook runs for it: later");
             return Next::Wait(Waits::Until(Instant::now() + running_hooks::AGAIN));
         }
-        // What happened up to here is in the file that is compared now.
+        // Everything that happened up to here is in the file that is compared now.
         (around.drain)();
         if Definition::is_being_written(root, name) {
             return Next::Wait(Waits::Until(Instant::now() + BEING_WRITTEN));
@@ -52,8 +54,11 @@ impl Definitions {
         if is_busy(around, domain) {
             return Next::Wait(Waits::Hook);
         }
+        // The events right after the call show what else happened to the file at that moment.
         let result = around.hypervisor.redefine(&definition.text, xml);
         let changes = (around.drain)();
+        // Where libvirt said no, a file that changed is the likely reason; otherwise the outcome is
+        // failed.
         match result {
             Err(HypervisorError::Gone(why)) => {
                 log::debug!("{name}: libvirt does not answer: {why}");
@@ -70,6 +75,8 @@ impl Definitions {
             }
             Ok(()) => {}
         }
+        // A file that was removed just before the call must not come back; one that was written
+        // twice may have lost an administrator's change.
         if went_away(&changes, name) {
             return self.undo(name, domain, around);
         }
@@ -81,10 +88,12 @@ impl Definitions {
         }
         let track = self.tracks.entry(name.clone()).or_default();
         track.written_by_us(Instant::now());
-        // Each time it is done it is told, also with the same words.
+        // Each define is logged, also where the line repeats the last one.
         let line = summary_with_causes(plan);
         track.is_news(&line);
         log::info!("{line}");
+        // Records for later: the pins, the text as libvirt stored it, and that it has not been
+        // started yet.
         if let Some(earlier) = plan.placement.as_ref().and_then(|p| PreviousPins::of(name, p)) {
             self.earlier.put(&domain.uuid, earlier);
         }
@@ -95,18 +104,18 @@ impl Definitions {
         Next::Done
     }
 
-    /// The definition was taken away between the last look and ours: that is what shall be.
+    /// Takes a define back, as the definition was removed between the last check and the call.
     ///
-    /// An administrator may be defining it anew at this very moment, and libvirt undefines whatever
-    /// is there. So it is given a name that nobody knows first: from then on a definition of its
-    /// old name or UUID is refused. What happened to its file up to there tells whether it is still
-    /// ours; if not, it gets its name back.
+    /// An administrator may be defining the guest again at this very moment, and libvirt undefines
+    /// whatever is there. Therefore the guest is first given a name that is in use nowhere: from
+    /// then on libvirt refuses a definition of its UUID under the old name. The events of its file
+    /// up to there show whether the definition is still virtfit's; if not, it gets its name back.
     fn undo(&mut self, name: &str, domain: &Domain, around: &mut DefineContext<'_>) -> Next {
         let aside = format!("virtfit-undo-{}", domain.uuid);
         self.forget(name);
         let by_hand = format!("{name}: undefined while virtfit tuned it, so that it is defined again");
         if let Err(error) = around.hypervisor.rename(&domain.uuid, &aside) {
-            // Undefined again, or it cannot be renamed: it runs by now, say.
+            // Undefined again by now, or it cannot be renamed, for example because it runs.
             if !matches!(Definition::read(&around.view.root, name), Ok(None)) {
                 log::warn!("{by_hand}: {error}: if it shall not be, virsh undefine {name}");
             }
@@ -129,7 +138,7 @@ impl Definitions {
     }
 }
 
-/// What happened to one definition's file, in order: written (true) or gone (false).
+/// Returns the events of one definition's file, in order: written (true) or gone (false).
 fn of_file(changes: &[Change], guest: &str) -> Vec<bool> {
     let of = |change: &Change| match change {
         Change::Defined(name) if name == guest => Some(true),
@@ -139,13 +148,13 @@ fn of_file(changes: &[Change], guest: &str) -> Vec<bool> {
     changes.iter().filter_map(of).collect()
 }
 
-/// Gone, and then written once: by us. Where events were lost, somebody else may have written it,
-/// too.
+/// Returns whether the file went away and was then written once, by virtfit. False where events
+/// were lost, as another program may have written the file too.
 fn went_away(changes: &[Change], guest: &str) -> bool {
     of_file(changes, guest) == [false, true] && !changes.contains(&Change::Lost)
 }
 
-/// Nothing happened to it since but that our rename took the file away.
+/// Returns whether nothing happened to the file but that virtfit's own rename took it away.
 fn is_only_renamed(changes: &[Change], guest: &str) -> bool {
     of_file(changes, guest) == [false] && !changes.contains(&Change::Lost)
 }
@@ -167,7 +176,7 @@ mod tests {
     use crate::libvirt::{Hypervisor, LiveChange};
     use crate::snapshot::{Snapshot, Sources};
 
-    /// Notes what it is asked to do. What an administrator does while it renames is told as events.
+    /// Hypervisor that records its calls. An administrator's acts during a rename come as events.
     #[derive(Default)]
     struct Fake {
         calls: Vec<String>,
@@ -220,7 +229,7 @@ mod tests {
         let defined = || Change::Defined("a".into());
         let gone = || Change::Undefined("a".into());
         let (aside, back, off) = ("rename virtfit-undo-u", "rename a", "undefine u");
-        // What happens between our define and the rename, whether libvirt renames, the calls
+        // Events between virtfit's define and the rename, whether libvirt renames, the calls
         let rows: [(Vec<Change>, bool, &[&str]); 6] = [
             (vec![], true, &[aside, off]),
             (
@@ -269,7 +278,7 @@ mod tests {
             (vec![gone("a"), Change::Lost, defined("a")], false),
             (vec![gone("b"), defined("a")], false),
             (vec![defined("a"), gone("a")], false),
-            // Somebody defined it again: it shall be.
+            // Defined again by another program: it stays.
             (vec![gone("a"), defined("a"), defined("a")], false),
         ] {
             let what = format!("{changes:?}");

@@ -1,17 +1,17 @@
-//! What becomes of one definition. `docs/design.md` section 5.4 has the rules; this is the order of
-//! the questions:
+//! Examination of one definition. `docs/design.md` section 5.4 has the rules; the questions are
+//! asked in this order:
 //!
 //! ```text
 //! file gone ────────────────────────────────► forgotten
-//! its hook runs, it starts or stops ────────► looked at when that ended
-//! seen as it is, policy and host alike ─────► left alone, but for what is worth another try
+//! a hook runs, the guest starts or stops ───► examined when that has ended
+//! text, policy and host as last seen ───────► left alone, unless another try may help
 //! decided: unchanged, refused ──────────────► remembered
 //! decided: tuned
-//!   observe, on_policy_change = report ─────► told, remembered
+//!   observe, on_policy_change = report ─────► logged, remembered
 //!   an administrator changed it just now ───► later, unless it would collide at its start
-//!   libvirt's driver does not run ──────────► when it does
-//!   file changed meanwhile ─────────────────► looked at again
-//!   define ── the file went away meanwhile ─► undone
+//!   libvirt's driver does not run ──────────► when it runs
+//!   file changed since it was read ─────────► examined again
+//!   define ── the file had gone away ───────► undone
 //!          └─ taken ────────────────────────► remembered as libvirt stored it
 //! ```
 
@@ -43,47 +43,48 @@ use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::{Plan, Scope};
 use backoff::{MOST_DEFINES, MOST_IN_A_ROW, Track};
 
-/// What has to happen next for a definition.
+/// Next step for a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing.
+    /// No step.
     Done,
-    /// It waits.
+    /// Another examination, after a wait.
     Wait(Waits),
 }
 
-/// Everything that is remembered of definitions.
+/// Records about all definitions, on disk and in memory.
 #[derive(Debug)]
 pub struct Definitions {
-    /// What became of each.
+    /// Outcome of each definition's last examination.
     pub seen: LastOutcomes,
-    /// Pins they had.
+    /// Pins that the guests had earlier.
     pub earlier: PreviousPinsRecords,
-    /// How they started.
+    /// Definitions that were not started since virtfit wrote them, and starts that failed.
     pub starts: Starts,
     tracks: BTreeMap<String, Track>,
     /// UUID and name of the definition that went away last.
     gone: Option<(String, String)>,
-    /// UUIDs of those that libvirt did not take, and that another libvirt may take.
+    /// UUIDs of definitions that failed and get one more try, as libvirt's driver started since
+    /// then.
     again: BTreeSet<String>,
-    /// Those that virtfit itself failed on.
+    /// Definitions that virtfit itself failed on.
     bugs: Bugs,
 }
 
-/// What a look at a definition needs from outside.
+/// Inputs of an examination, and its way to libvirt.
 pub struct DefineContext<'a> {
     /// Policy, host and ledger as they are now.
     pub view: &'a Snapshot,
-    /// libvirt.
+    /// Calls to libvirt.
     pub hypervisor: &'a mut dyn Hypervisor,
-    /// Whether libvirt must not be asked about this guest now.
+    /// Test by guest name: true where libvirt must not be asked about the guest now.
     pub busy: &'a dyn Fn(&str) -> bool,
-    /// What happened in the folders since it was asked last.
+    /// Source of the events in the watched folders since its last call.
     pub drain: &'a mut dyn FnMut() -> Vec<Change>,
 }
 
 impl Definitions {
-    /// What was remembered before.
+    /// Creates the state from the records on disk.
     pub fn new(seen: LastOutcomes, earlier: PreviousPinsRecords, starts: Starts) -> Self {
         Self {
             seen,
@@ -96,7 +97,8 @@ impl Definitions {
         }
     }
 
-    /// Whether the file is as it was seen last: what was told of it was our own define.
+    /// Returns whether the file is as it was last seen: its event came from virtfit's own define
+    /// then.
     pub fn is_ours(&self, root: &HostFs, name: &str) -> bool {
         let uuid = self.tracks.get(name).map(|track| track.uuid.as_str());
         let seen = uuid.and_then(|uuid| self.seen.get(uuid));
@@ -106,7 +108,7 @@ impl Definitions {
         matches!(Definition::read(root, name), Ok(Some(now)) if now.digest == seen.text)
     }
 
-    /// Forgets all definitions but these.
+    /// Forgets all definitions but these; `names` is sorted.
     pub fn keep_only(&mut self, names: &[String]) {
         let gone = |name: &String| names.binary_search(name).is_err();
         let seen = self.seen.iter().map(|(_, seen)| &seen.name);
@@ -118,7 +120,7 @@ impl Definitions {
         gone.iter().for_each(|name| self.forget(name));
     }
 
-    /// A definition is gone.
+    /// Forgets a definition that is gone.
     pub fn forget(&mut self, name: &str) {
         self.tracks.remove(name);
         self.bugs.forget(name);
@@ -135,13 +137,13 @@ impl Definitions {
         }
     }
 
-    /// Something outside changed: what was tried in vain may be tried again.
+    /// Allows new tries for every definition, as something outside changed.
     pub fn fresh_start(&mut self) {
         self.tracks.values_mut().for_each(Track::fresh_start);
     }
 
-    /// libvirt's driver started: it, or the QEMU it has looked at, may be a newer one. What it did
-    /// not take is tried once more.
+    /// Gives failed definitions one more try, as libvirt's driver started: libvirt, or the QEMU it
+    /// examined, may be a newer version.
     pub fn libvirt_is_new(&mut self) {
         let failed = self
             .seen
@@ -150,8 +152,9 @@ impl Definitions {
         self.again = failed.map(|(uuid, _)| uuid.clone()).collect();
     }
 
-    /// Names of the definitions that are worth another look when CPUs became free or the host
-    /// changed: refused, degraded, on CPUs that others hold, or tuned for another host.
+    /// Returns the names of the definitions that deserve another examination when CPUs became free
+    /// or the host changed: refused, degraded, decided for another host, or on CPUs that other
+    /// guests hold. Guests that run are left out.
     pub fn to_reconsider(&self, view: &Snapshot) -> Vec<String> {
         let nobody = Domain {
             name: "/".into(),
@@ -176,7 +179,7 @@ impl Definitions {
         names
     }
 
-    /// Looks at one definition and does what has to be done.
+    /// Examines one definition and does what follows from it.
     pub fn look(&mut self, name: &str, why: Why, around: &mut DefineContext<'_>) -> Next {
         let root = &around.view.root;
         let definition = match Definition::read(root, name) {
@@ -207,15 +210,15 @@ impl Definitions {
         self.decide(&definition, &domain, why, around)
     }
 
-    /// Remembers that virtfit failed on a definition, as far as that can be read.
+    /// Remembers that virtfit failed on a definition, as far as its file can be read.
     pub fn failed(&mut self, root: &HostFs, name: &str, bug: Bug) {
         let read = Definition::read(root, name).ok().flatten();
         let digest = read.map_or_else(String::new, |definition| definition.digest);
         self.bugs.note(name, &digest, &bug.into());
     }
 
-    /// Tells that a definition goes on under another name. libvirt writes the new file first and
-    /// takes the old one away then, so the old name may be forgotten already.
+    /// Logs that a definition goes on under another name. libvirt writes the new file first and
+    /// removes the old one then, so the old name may be forgotten already.
     fn note_name(&mut self, name: &str, uuid: &str) {
         let seen = self.seen.get(uuid).map(|seen| seen.name.clone());
         let gone = self.gone.take_if(|(gone, _)| gone == uuid).map(|(_, name)| name);
@@ -225,7 +228,8 @@ impl Definitions {
         }
     }
 
-    /// Told once; the next change of its file is looked at again.
+    /// Logs that a definition cannot be read. The next change of its file leads to another
+    /// examination.
     fn unreadable(&mut self, name: &str, error: &dyn std::fmt::Display) -> Next {
         self.say(
             name,
@@ -235,7 +239,8 @@ impl Definitions {
         Next::Done
     }
 
-    /// Whether somebody else wrote the definition since it was seen last, and when.
+    /// Notes a write by another program since the definition was last seen, and the time of the
+    /// write.
     fn note_change(&mut self, definition: &Definition, domain: &Domain, why: Why) {
         let seen = self.seen.get(&domain.uuid);
         let outside = seen.is_none_or(|seen| seen.text != definition.digest);
@@ -261,6 +266,7 @@ impl Definitions {
         why: Why,
         around: &mut DefineContext<'_>,
     ) -> Next {
+        // Text, policy and host are compared with those of the last examination.
         let view = around.view;
         let name = &definition.name;
         let host = history::host_digest(view);
@@ -274,6 +280,7 @@ impl Definitions {
         let same = same_text && same_policy && same_host;
         let collides = collides(view, definition, domain);
         let running = view.reading.running.contains(name);
+        // Nothing new, and no hope for a better outcome: left alone.
         let worth = match outcome {
             _ if !same || matches!(why, Why::Autostart | Why::FailedStart) => true,
             Some(Outcome::Failed) => self.again.remove(&domain.uuid),
@@ -283,12 +290,13 @@ impl Definitions {
         if !worth {
             return Next::Done;
         }
-        // What an administrator did is answered at once; all else is unasked for. Where nobody saw
-        // when a definition came or changed, or the policy changed as well, their files tell which
-        // was last.
+        // A change by an administrator is answered at once; everything else is unasked for. Where
+        // the change was not seen happening, or the policy changed as well, the times of the files
+        // show which was last.
         let seen_to_change = why == Why::Changed || same_policy;
         let newer = seen_to_change || view.policy.is_older_than(definition.modified);
         let asked = (!same_text && newer) || matches!(why, Why::Autostart | Why::FailedStart);
+        // A guest that was defined again without its pins gets the earlier ones if they are free.
         let earlier = earlier_pins::pins(&self.earlier, &domain.uuid, name).cloned();
         let ask = Question {
             earlier: earlier.as_ref(),
@@ -306,6 +314,7 @@ impl Definitions {
                 return Next::Done;
             }
         };
+        // Without a tuned text, or in observe mode, the outcome is only logged and remembered.
         let plan = decision.plan();
         let outcome = Outcome::of(plan);
         let Decision::Tuned { xml, .. } = &decision else {
@@ -318,7 +327,7 @@ impl Definitions {
             self.remember(definition, domain, view, &host, Outcome::Told);
             return Next::Done;
         }
-        // What waits for an administrator goes on waiting, also when the host changes.
+        // A definition that waits for an administrator goes on waiting, also when the host changes.
         let waits = !same_policy || seen.as_ref().is_some_and(|seen| seen.outcome == Outcome::Told);
         if waits && !asked && !collides && !view.policy.host.apply_policy_change {
             let hint = format!(" (not done: on_policy_change = report): virtfit apply {name}");
@@ -326,6 +335,8 @@ impl Definitions {
             self.remember(definition, domain, view, &host, Outcome::Told);
             return Next::Done;
         }
+        // An administrator may have the definition open in `virsh edit`, which an unasked define
+        // would make fail.
         let track = self.tracks.entry(name.clone()).or_default();
         let now = Instant::now();
         if !asked
@@ -335,6 +346,7 @@ impl Definitions {
             log::debug!("{name}: an administrator changed it just now: later");
             return Next::Wait(Waits::Until(until));
         }
+        // Another program may write the definition too: virtfit gives way to it.
         if track.never_settles() {
             let line = format!(
                 "{name}: redefined {MOST_IN_A_ROW} times in a row and still not settled: left alone until it, the policy or the \
@@ -351,6 +363,7 @@ impl Definitions {
             self.say(name, log::Level::Warn, &line);
             return Next::Wait(Waits::Until(until));
         }
+        // Only now is libvirt needed.
         if !libvirt_daemon::driver_runs(&view.root) {
             return Next::Wait(Waits::Libvirt(None));
         }
@@ -375,13 +388,13 @@ impl Definitions {
         self.seen.put(&domain.uuid, seen);
     }
 
-    /// One line a decision.
+    /// Logs one line about a decision.
     fn tell(&mut self, plan: &Plan, tail: &str) {
         let line = format!("{}{tail}", summary_with_causes(plan));
         self.say(&plan.guest, log::Level::Info, &line);
     }
 
-    /// Logs a line about a guest that is not the last one again.
+    /// Logs a line about a guest, unless it is the last line about that guest.
     fn say(&mut self, name: &str, level: log::Level, line: &str) {
         let track = self.tracks.entry(name.to_string()).or_default();
         if track.is_news(line) {
@@ -390,8 +403,8 @@ impl Definitions {
     }
 }
 
-/// Whether libvirt is between `prepare` and `started` or `release` for this guest, by hooks and by
-/// files.
+/// Returns whether libvirt is between `prepare` and `started` or `release` for the guest, by hooks
+/// or by files.
 fn is_busy(around: &DefineContext<'_>, domain: &Domain) -> bool {
     let holders = &around.view.reading.ledger.holders;
     let by_files = holders
@@ -401,7 +414,7 @@ fn is_busy(around: &DefineContext<'_>, domain: &Domain) -> bool {
     by_files || (around.busy)(&domain.name)
 }
 
-/// Whether the CPUs virtfit wrote into a definition are others' now.
+/// Returns whether other guests hold CPUs that virtfit wrote into a definition.
 fn collides(view: &Snapshot, definition: &Definition, domain: &Domain) -> bool {
     let Ok(claim) = claims::parse(&definition.text, false) else {
         return false;

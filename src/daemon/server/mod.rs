@@ -1,17 +1,19 @@
-//! Answers on `/run/virtfit/virtfitd.sock`: libvirt's hooks, and what people ask. `wire` is the
-//! language.
+//! Server on `/run/virtfit/virtfitd.sock`: answers libvirt's hooks and people's questions, in the
+//! language of [`virtfit_hook::wire`].
 //!
 //! Rules:
 //! - Nothing here calls libvirt or waits for a thread that does: libvirt waits for these answers
 //!   with locks held.
-//! - A thread a connection, at most 128 of them, and at most 8 of those for who is not root;
-//!   further ones are closed at once, so that the hook decides by itself.
-//! - Who asks is looked at before anything is read. Nothing is read of a question that this peer
-//!   may not ask, nor of a body that is larger than the question has: who may only look costs the
-//!   daemon 8 times [`READERS_WORDS`] at most.
-//! - A peer that has not asked within a second is dropped, also one that sends byte by byte. One
-//!   that panics a thread gets no answer; the daemon goes on.
-//! - Hooks are taken from root alone; questions by what each of them says.
+//! - Each connection has a thread. At most 128 connections are served at once, at most 8 of them
+//!   for peers that are not root; further ones are closed at once, so that the hook decides by
+//!   itself.
+//! - The peer's user is checked before anything is read. For a peer that is not root, nothing is
+//!   read of a hook's question; of other questions at most [`READERS_WORDS`] of words, and no body
+//!   that the peer may not send or that is larger than the question allows. Such peers cost the
+//!   daemon at most 8 times [`READERS_WORDS`].
+//! - A peer that has not asked within a second is dropped, also one that sends byte by byte. A peer
+//!   whose question makes a thread panic gets no answer; the daemon goes on.
+//! - Hooks' questions are taken from root alone; each other question has its own [`Rights`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,92 +42,92 @@ use crate::xml::Document;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::{Announced, Kind, Question, Reply, Timed};
 
-/// The most connections at once. libvirt runs 20 hooks at once by default (`max_workers`), and as
-/// many again for who has priority.
+/// Most connections at once. libvirt runs 20 hooks at once by default (`max_workers`), and more for
+/// calls with priority.
 const MOST: usize = 128;
-/// The most connections at once of peers that are not root.
+/// Most connections at once of peers that are not root.
 const MOST_READERS: usize = 8;
-/// The longest words of a question by a peer that is not root, in bytes: a question's name and a
-/// guest's.
+/// Longest words of a question by a peer that is not root, in bytes: enough for the names of a
+/// question and of a guest.
 const READERS_WORDS: usize = 4 << 10;
-/// How many threads wait for connections when there are none.
+/// Number of threads that wait for connections while there are none.
 const READY: usize = 2;
-/// How long a peer may be silent before it has asked.
+/// Longest time for a peer to send its question.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How long a hook's question may take to decide. The hook waits 300 ms from its own start.
+/// Longest time for a decision on a hook's question. The hook waits 300 ms from its own start.
 const DECIDE: Duration = Duration::from_millis(280);
-/// How long a peer may take to read its answer.
+/// Longest time for a peer to read its answer.
 const READ: Duration = Duration::from_secs(1);
-/// How long the end of a hook is waited for once it has its answer.
+/// Longest wait for the end of a hook once it has its answer.
 const END: Duration = Duration::from_secs(2);
-/// Stack of a connection's thread, in bytes: as much as a main thread has. Only what is used takes
-/// memory.
+/// Stack of a connection's thread, in bytes: as much as a main thread has. Only the part in use
+/// takes memory.
 const STACK: usize = 8 << 20;
 
-/// What whoever may connect can bring about as often as he likes.
+/// Log lines that any peer can cause as often as it likes.
 static NO_THREAD: Repeats = Repeats::new();
 static NO_CONNECTION: Repeats = Repeats::new();
 static BUG: Repeats = Repeats::new();
 static TOO_MANY: Repeats = Repeats::new();
 static TOO_MANY_READERS: Repeats = Repeats::new();
 
-/// Decides what a hook is answered.
+/// Decision maker for hooks' questions.
 pub trait HookAnswerer: Send + Sync {
     /// Decides by `deadline`. Never calls libvirt.
     ///
     /// # Errors
-    /// Why there is no answer: the hook then decides by itself.
+    /// A reason why there is no answer: the hook then decides by itself.
     fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String>;
 
-    /// What has time until the answer is given.
+    /// Does the work that can wait until the answer is given.
     fn afterwards(&self, _call: &Call) {}
 }
 
-/// Who asks.
+/// Process at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Its user, at the time it connected.
+    /// User id of the peer at the time it connected.
     pub uid: u32,
-    /// Its process; another one may have this number by now.
+    /// Process id of the peer; another process may have this number by now.
     pub pid: i32,
 }
 
 impl Peer {
-    /// HostFs, or whoever the daemon runs as (which is root on a host).
+    /// Returns whether the peer is root, or the user the daemon runs as (which is root on a host).
     pub fn is_trusted(&self) -> bool {
         self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw()
     }
 }
 
-/// A question that is no hook's.
+/// Question that does not come from a hook.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// Who asks.
+    /// Peer that asks.
     pub peer: Peer,
-    /// The words after the question's own.
+    /// Words after the question's name.
     pub words: &'a [Vec<u8>],
-    /// What the question says of its body.
+    /// Body of the question.
     pub body: &'a [u8],
 }
 
-/// Answers one kind of question; the reply's stdout is the answer. Never calls libvirt and does not
-/// wait for those who do.
+/// Handler of one kind of question; the reply's stdout is the answer. Never calls libvirt and does
+/// not wait for a thread that does.
 pub type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
 
-/// Takes a task, for another thread to do.
+/// Function that passes an event on to the worker; must not wait.
 pub type Tell = Box<dyn Fn(WorkerEvent) + Send + Sync>;
 
-/// Who may ask.
+/// Peers that may ask a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
-    /// Everybody who may connect: root and the group `libvirt`. For questions that change nothing
-    /// and tell no secrets.
+    /// Every peer that may connect: root and the group `libvirt`. For questions that change nothing
+    /// and reveal no secrets.
     Readers,
-    /// HostFs.
+    /// Root alone.
     Root,
 }
 
-/// A question that is known.
+/// Question that the server can answer.
 struct Known {
     rights: Rights,
     /// Longest body, in bytes.
@@ -133,19 +135,19 @@ struct Known {
     handler: Handler,
 }
 
-/// What the server knows to answer.
+/// Answers that the server can give.
 pub struct Services {
-    /// Hooks.
+    /// Decision maker for hooks' questions.
     pub hooks: Box<dyn HookAnswerer>,
-    /// Guests in flight: marked here, asked for by whoever calls libvirt.
+    /// Guests in flight: marked by the server, checked by the thread that calls libvirt.
     pub inflight: Arc<Inflight>,
-    /// Told what happened; must not wait.
+    /// Way to the worker for hooks that ended.
     pub tell: Tell,
     questions: BTreeMap<String, Known>,
 }
 
 impl Services {
-    /// Without questions yet.
+    /// Creates services without questions.
     pub fn new(hooks: Box<dyn HookAnswerer>, inflight: Arc<Inflight>, tell: Tell) -> Self {
         Self {
             hooks,
@@ -155,13 +157,13 @@ impl Services {
         }
     }
 
-    /// Answers the question `name` (`ledger`, `status`, `definition`), which has no body, from now
-    /// on.
+    /// Registers the answer to the question `name` (`ledger`, `status`, `definition`), which has no
+    /// body.
     pub fn on(&mut self, name: &str, rights: Rights, handler: Handler) {
         self.on_body(name, rights, 0, handler);
     }
 
-    /// Answers a question that has a body of at most `most` bytes from now on.
+    /// Registers the answer to a question that has a body of at most `most` bytes.
     pub fn on_body(&mut self, name: &str, rights: Rights, most: usize, handler: Handler) {
         let known = Known {
             rights,
@@ -171,7 +173,7 @@ impl Services {
         self.questions.insert(name.to_string(), known);
     }
 
-    /// `true` if this peer may ask a question with a body of so many bytes.
+    /// Returns whether this peer may ask a question with a body of `bytes` bytes.
     fn takes_body(&self, name: &str, bytes: usize, peer: Peer) -> bool {
         self.questions.get(name).is_some_and(|known| {
             bytes <= known.most && (known.rights == Rights::Readers || peer.is_trusted())
@@ -179,7 +181,7 @@ impl Services {
     }
 }
 
-/// A socket that is listened on, and not answered yet: peers wait.
+/// Socket that listens; until [`Server::run`], peers wait for their answers.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -187,23 +189,23 @@ pub struct Server {
     wake: (UnixStream, UnixStream),
 }
 
-/// Ends a server that runs.
+/// Handle that ends a running server.
 #[derive(Debug)]
 pub struct Stopper(UnixStream);
 
 impl Stopper {
-    /// It takes no more connections and returns; those it has are answered by their threads.
+    /// Makes [`Server::run`] return; open connections are still answered by their threads.
     pub fn stop(&self) {
         let _ = self.0.shutdown(std::net::Shutdown::Both);
     }
 }
 
 impl Server {
-    /// Listens at [`SOCKET`](virtfit_hook::wire::SOCKET) below `root`: makes the folder, takes a
-    /// dead daemon's socket away.
+    /// Listens at [`SOCKET`](virtfit_hook::wire::SOCKET) below `root`: makes the folder, removes a
+    /// dead daemon's socket.
     ///
     /// # Errors
-    /// A living daemon has it, or the kernel says no.
+    /// Another daemon answers at the socket, or the kernel refuses.
     pub fn listen(root: &HostFs) -> Result<Self, ServerError> {
         let (listener, path) = socket::listen(root)?;
         let wake = UnixStream::pair().map_err(|error| ServerError::Io {
@@ -213,15 +215,15 @@ impl Server {
         Ok(Self { listener, path, wake })
     }
 
-    /// What ends [`Server::run`], for another thread.
+    /// Returns a handle for another thread to end [`Server::run`].
     ///
     /// # Errors
-    /// No more file descriptors.
+    /// The process has no more file descriptors.
     pub fn stopper(&self) -> io::Result<Stopper> {
         self.wake.1.try_clone().map(Stopper)
     }
 
-    /// Answers until it is stopped. Without peers all its threads sleep.
+    /// Answers until it is stopped. All its threads sleep while there are no peers.
     pub fn run(self, services: Services) {
         let pool = Arc::new(Pool {
             listener: self.listener,
@@ -234,27 +236,27 @@ impl Server {
             pool.spawn();
         }
         while let Err(ErrorKind::Interrupted) = (&self.wake.0).read(&mut [0]).map_err(|error| error.kind()) {}
-        // All who wait in accept(2) return: there is nothing to take any more.
+        // All threads in accept(2) return: no connection can come any more.
         let _ = shutdown(pool.listener.as_raw_fd(), Shutdown::Both);
-        // Whoever is in the backlog sees at once that nobody answers.
+        // Peers in the backlog see at once that they get no answer.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The threads that take connections. Each takes one and answers it by itself: a hook waits for no
-/// handing over, nor mostly for a thread to be made.
+/// Threads that take connections. Each takes one and answers it by itself: a hook does not wait for
+/// a handover, and seldom for a new thread.
 struct Pool {
     listener: UnixListener,
     services: Services,
-    /// Threads that wait for a connection.
+    /// Number of threads that wait for a connection.
     waiting: AtomicUsize,
-    /// Threads that answer one.
+    /// Number of threads that answer one.
     busy: AtomicUsize,
-    /// Of these, those that answer a peer that is not root.
+    /// Number of busy threads that answer a peer that is not root.
     readers: AtomicUsize,
 }
 
-/// One more in a number, as long as this lives.
+/// Increment of a number, undone when this is dropped.
 struct Counted<'n> {
     number: &'n AtomicUsize,
     before: usize,
@@ -274,7 +276,7 @@ impl Drop for Counted<'_> {
 }
 
 impl Pool {
-    /// Serves a connection, if it is root's or few others are.
+    /// Serves a connection, if its peer is root or few other peers are not.
     fn admit(&self, stream: &UnixStream) {
         let credentials = match getsockopt(stream, PeerCredentials) {
             Ok(credentials) => credentials,
@@ -287,7 +289,7 @@ impl Pool {
         if peer.is_trusted() {
             return serve(stream, &self.services, peer);
         }
-        // Counted down by dropping it, also after a panic.
+        // Counted down by the drop, also after a panic.
         let reader = Counted::one_more(&self.readers);
         if reader.before < MOST_READERS {
             serve(stream, &self.services, peer);
@@ -299,10 +301,11 @@ impl Pool {
         }
     }
 
-    /// One thread more.
+    /// Starts one more thread.
     fn spawn(self: &Arc<Self>) {
         let pool = Arc::clone(self);
-        // From now on, so that two who take connections at once do not both make one.
+        // Counted from now on, so that of two threads that take connections at once only one makes
+        // another.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let builder = std::thread::Builder::new()
             .name("answer".into())
@@ -316,18 +319,18 @@ impl Pool {
         }
     }
 
-    /// What a thread does: until the server is stopped, or enough others wait. It is counted as
-    /// waiting when it begins.
+    /// Takes and answers connections until the server is stopped, or enough other threads wait. The
+    /// thread is counted as waiting when it begins.
     fn take_and_answer(self: Arc<Self>) {
         loop {
             let taken = self.listener.accept();
             if let Err(error) = &taken {
                 match error.kind() {
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => continue,
-                    // The socket was shut down: see `run`.
+                    // The socket was shut down by `run`.
                     ErrorKind::InvalidInput => return,
                     _ => {
-                        // Out of descriptors or memory: what is connected ends soon and gives some
+                        // Out of descriptors or memory: open connections end soon and give some
                         // back.
                         NO_CONNECTION.say(Level::Warn, &format!("cannot take a connection: {error}"));
                         std::thread::sleep(Duration::from_millis(20));
@@ -360,7 +363,7 @@ impl Pool {
     }
 }
 
-/// One connection.
+/// Serves one connection.
 fn serve(stream: &UnixStream, services: &Services, peer: Peer) {
     let began = Instant::now();
     let served = (|| {
@@ -372,7 +375,8 @@ fn serve(stream: &UnixStream, services: &Services, peer: Peer) {
         }
     })();
     if let Err(error) = served {
-        // Somebody connected to see whether the daemon is there, or does not wait for the answer.
+        // The peer connected only to see whether the daemon is there, or does not wait for the
+        // answer.
         log::debug!("a connection ended early: {error}");
     }
 }
@@ -390,7 +394,7 @@ fn read(from: &mut impl BufRead, services: &Services, peer: Peer) -> io::Result<
         }
     }
     let words = announced.words(from)?;
-    // A question that is not known and has no body gets an answer that says so.
+    // A question that is not known and has no body gets an answer that says this.
     if announced.kind == Kind::Ask && announced.body > 0 {
         let name = words.first().map(|name| String::from_utf8_lossy(name));
         if name.is_none_or(|name| !services.takes_body(&name, announced.body, peer)) {
@@ -404,7 +408,7 @@ fn write(stream: &UnixStream, reply: &Reply) -> io::Result<()> {
     reply.write(&mut Timed::new(stream, Instant::now() + READ))
 }
 
-/// A question that is no hook's.
+/// Answers a question that does not come from a hook.
 fn ask(services: &Services, peer: Peer, question: &Question) -> Reply {
     let no = |exit, line: String| Reply {
         exit,
@@ -434,7 +438,8 @@ fn ask(services: &Services, peer: Peer, question: &Question) -> Reply {
     }
 }
 
-/// libvirt's hook: mark, decide, answer; then wait for its end and tell.
+/// Answers a hook: marks its guest, decides, answers; then waits for the hook's end and passes it
+/// on to the worker.
 fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question) -> io::Result<()> {
     let deadline = Instant::now() + DECIDE;
     if !peer.is_trusted() {
@@ -449,6 +454,8 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
             "a hook's question without its words",
         ));
     };
+    // The mark comes first: from here on the worker makes no call for the guest. Log lines wait
+    // until the hook has its answer.
     let passing = Passing::of(&call, services);
     let held = deferred::hold();
     let began = Instant::now();
@@ -460,15 +467,17 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
         call.operation,
         call.suboperation
     );
+    // A hook without an answer decides by itself.
     let answered = match decided {
         Ok(answer) => write(stream, &reply(answer)),
         Err(why) => {
             log::warn!("{}: {}: left to the hook: {why}", call.guest, call.operation);
-            // Closed one way: the hook sees at once that there is no answer, and its own end is
-            // still seen here.
+            // Only one direction is closed: the hook sees at once that there is no answer, and its
+            // end is still seen here.
             stream.shutdown(std::net::Shutdown::Write)
         }
     };
+    // The hook no longer waits: log lines, cleaning up, and then its end.
     drop(held);
     services.hooks.afterwards(&call);
     if let Some(passing) = passing {
@@ -478,16 +487,17 @@ fn hook(stream: &UnixStream, services: &Services, peer: Peer, question: Question
     answered
 }
 
-/// What passes through with a hook: the mark of a guest in flight, and the task that follows.
+/// State from a hook's question to its end: the mark of a guest in flight, and the event that
+/// follows.
 struct Passing<'a> {
     services: &'a Services,
     task: fn(String, String) -> WorkerEvent,
-    /// The guest is out of flight when the hook has ended.
+    /// The guest is no longer in flight once the hook has ended.
     ends: bool,
 }
 
 impl<'a> Passing<'a> {
-    /// Marks the guest; `None` for operations that mean nothing.
+    /// Marks the guest as in flight; `None` for operations that mean nothing to virtfit.
     fn of(call: &Call, services: &'a Services) -> Option<Self> {
         type Make = fn(String, String) -> WorkerEvent;
         let (phase, task): (Phase, Make) = match call.action() {
@@ -517,14 +527,14 @@ impl<'a> Passing<'a> {
     }
 }
 
-/// Until the peer closes the connection, or the time is over.
+/// Waits until the peer closes the connection, or the time is over.
 fn wait_for_end(stream: &UnixStream) {
     let mut timed = Timed::new(stream, Instant::now() + END);
     let mut nothing = [0; 64];
     while let Ok(1..) = timed.read(&mut nothing) {}
 }
 
-/// The UUID in a domain's XML, lower case; empty where it tells none.
+/// Returns the UUID in a domain's XML, in lower case; empty where there is none.
 fn uuid(xml: &str) -> String {
     let document = Document::parse(xml).ok();
     let found = document
@@ -533,7 +543,8 @@ fn uuid(xml: &str) -> String {
     found.map_or_else(String::new, |uuid| uuid.text().trim().to_ascii_lowercase())
 }
 
-/// A hook's question as a call. XML that is not UTF-8 is no XML of libvirt's: it cannot be decided.
+/// Turns a hook's question into a call. XML that is not UTF-8 is not libvirt's and cannot be
+/// decided on.
 fn call(question: Question) -> Option<Call> {
     let word = |at: usize| {
         let word = question.words.get(at)?;

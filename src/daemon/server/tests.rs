@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use super::*;
 
-/// Answers by the guest's name.
+/// Decision maker that answers by the guest's name.
 struct ByName;
 
 impl HookAnswerer for ByName {
@@ -26,7 +26,7 @@ impl HookAnswerer for ByName {
     }
 }
 
-/// A server on a root of its own.
+/// Server on a root of its own.
 struct Running {
     dir: tempfile::TempDir,
     tasks: Receiver<WorkerEvent>,
@@ -74,7 +74,7 @@ impl Running {
         stream
     }
 
-    /// The connection stays open until it is dropped.
+    /// Sends a question and reads the answer. The connection stays open until it is dropped.
     fn ask(&self, kind: Kind, words: &[&str], body: &str) -> (UnixStream, io::Result<Reply>) {
         let mut stream = self.connect();
         let question = Question {
@@ -233,7 +233,7 @@ fn garbage_and_silence_are_dropped() {
         let started = Instant::now();
         stream.write_all(bytes).unwrap();
         let mut answer = Vec::new();
-        // Reset rather than closed where not all of it was read.
+        // Reset rather than closed where the server did not read everything.
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty(), "{shown:?}");
         assert!(started.elapsed() < Duration::from_secs(5), "{shown:?}");

@@ -1,4 +1,4 @@
-//! What changes in the folders the daemon cares for, from one inotify.
+//! Changes in the folders that concern the daemon, from one inotify.
 //!
 //! ```text
 //! /etc/libvirt/qemu             NAME.xml renamed in or gone      a definition
@@ -6,12 +6,13 @@
 //! /run/libvirt/qemu             NAME.xml, driver.pid             a guest's status; libvirt's driver
 //! policy files and folders      anything                         the policy
 //! /run/virtfit                  disabled                         the switch
-//! /run/virtfit/reservations     UUID.json                        what was promised
+//! /run/virtfit/reservations     UUID.json                        reservations
 //! ```
 //! libvirt writes definitions and status as `NAME.xml.new` and renames them (`virFileRewrite`), so
-//! a rename is a whole file. A folder that does not exist is waited for in its nearest parent; one
-//! that is moved or removed, with any folder above it, is watched anew, and then, as after an
-//! overflow of the kernel's queue, [`Change::Lost`] says that anything may have changed.
+//! a file is complete when its rename is seen. A folder that does not exist is waited for in its
+//! nearest parent. When a folder is moved or removed, or any folder above it, all watches are set
+//! up again; then, as after an overflow of the kernel's queue, [`Change::Lost`] says that anything
+//! may have changed.
 
 mod role;
 
@@ -30,14 +31,14 @@ use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::snapshot::Sources;
 use role::{News, Role};
 
-/// What comes again with each event while the kernel has no room for watches.
+/// Log lines that would come with each event while the kernel has no room for watches.
 static BROKEN: Repeats = Repeats::new();
 static UNWATCHED: Repeats = Repeats::new();
 
-/// Room for the events of one read.
+/// Room for the events of one read, in bytes.
 const BUFFER: usize = 16 << 10;
 
-/// What happened; names are guests'. In the order in which it happened.
+/// Change in a watched folder; names are guests'. Changes come in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A definition was written.
@@ -64,7 +65,7 @@ pub enum Change {
     Lost,
 }
 
-/// The watches.
+/// Watches of the daemon.
 pub struct Watch {
     place: Sources,
     inotify: Inotify,
@@ -73,7 +74,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches all there is to watch.
+    /// Watches all folders that exist.
     ///
     /// # Errors
     /// The kernel gives no inotify (`fs.inotify.max_user_instances`).
@@ -89,16 +90,18 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Readable while something is there to [`drain`](Self::drain).
+    /// Returns a descriptor that is readable while there are events to [`drain`](Self::drain).
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
 
-    /// What happened since the last time. Never waits.
+    /// Returns the changes since the last call, without waiting.
     pub fn drain(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut appeared = false;
         let mut broken = false;
+        // The kernel's queue is read until it is empty, and each event is given to the roles of its
+        // watch.
         loop {
             let mut buffer = std::mem::take(&mut self.buffer);
             let read = self.inotify.read_events(&mut buffer).map(|events| {
@@ -134,6 +137,8 @@ impl Watch {
                 }
             }
         }
+        // Watches follow what happened: all are set up again after a loss, and a folder or file
+        // that appeared gets its own.
         let driver_came = changes.contains(&Change::Driver);
         if broken {
             self.renew();
@@ -163,10 +168,12 @@ impl Watch {
         }
     }
 
-    /// Watches what is not watched yet; what came with it.
+    /// Watches all folders and files that are not watched yet. Returns the changes that may have
+    /// been missed in these.
     fn arm(&mut self) -> Vec<Change> {
         let root = self.place.root.clone();
         let base = root.base().unwrap_or(Path::new("/")).to_path_buf();
+        // Each folder has a role, and a change to report when its watch begins.
         let mut targets = vec![
             (root.path(claims::FOLDER), Role::Definitions, Change::Lost),
             (root.path(claims::AUTOSTART_FOLDER), Role::Autostart, Change::Lost),
@@ -178,6 +185,7 @@ impl Watch {
                 Change::Reservation,
             ),
         ];
+        // The policy is one named file, or the main file and all files of two folders.
         match &self.place.policy {
             Some(file) => {
                 let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
@@ -197,6 +205,7 @@ impl Watch {
                 }
             }
         }
+        // The way from the root to each folder is watched too, as far as it exists.
         let mut came = Vec::new();
         for (folder, role, change) in targets {
             let below = folder.strip_prefix(&base).map(Path::to_path_buf);
@@ -214,8 +223,8 @@ impl Watch {
         came
     }
 
-    /// Watches a folder and those above it, as far as they exist; whether it is watched now and was
-    /// not before.
+    /// Watches a folder and those above it, as far as they exist. Returns whether the folder is
+    /// watched now and was not before.
     fn arm_one(&mut self, start: &Path, rest: &Path, role: Role) -> bool {
         let names: Vec<_> = rest
             .components()
@@ -235,7 +244,7 @@ impl Watch {
             };
             let mut added = self.add(&at, this.clone());
             if added == Added::Missing {
-                // Again after it is waited for: it may have come in between.
+                // Tried again, as the folder may have come before its parent was watched.
                 self.add(&above, Role::Awaits(name.into()));
                 added = self.add(&at, this.clone());
             }

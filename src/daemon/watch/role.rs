@@ -1,4 +1,4 @@
-//! What a folder is watched for, and what its events mean.
+//! Roles of watched folders, and the meaning of their events.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,29 +9,29 @@ use crate::daemon::watch::Change;
 use crate::host::libvirt_daemon;
 use virtfit_hook::wire::DISABLED;
 
-/// What a folder is watched for.
+/// Role of a watched folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Role {
     Definitions,
     Autostart,
     Status,
     DriverFile,
-    /// Any file, or the one of this name.
+    /// Any file, or only the file of this name.
     Policy(Option<PathBuf>),
     Switch,
     Reservations,
-    /// A folder above: only its own fate counts.
+    /// A folder above a watched one: only its own removal or move counts.
     Above,
-    /// The folder of this name is waited for in it.
+    /// A folder in which the folder of this name is awaited.
     Awaits(PathBuf),
 }
 
-/// What an event means to a role.
+/// Meaning of an event for a role.
 pub(super) enum News {
     Change(Change),
-    /// A folder that was waited for.
+    /// A folder that was awaited is there.
     Appeared,
-    /// A watched folder is not what its path names any more.
+    /// A watched folder is no longer the one that its path names.
     Broken,
     Nothing,
 }
@@ -89,13 +89,13 @@ impl Role {
     }
 }
 
-/// Not one that is being written.
+/// Returns whether a file is a reservation, and not one that is still being written.
 fn is_reservation(file: &OsStr) -> bool {
     let name = file.as_encoded_bytes();
     name.ends_with(b".json") && !name.starts_with(b".")
 }
 
-/// `NAME` of `NAME.xml`.
+/// Returns `NAME` of `NAME.xml`.
 fn guest(file: &OsStr) -> Option<String> {
     let name = file.to_str()?.strip_suffix(".xml")?;
     (!name.is_empty()).then(|| name.to_string())

@@ -1,4 +1,4 @@
-//! What wakes the worker, and what each of these things asks of it.
+//! Events that wake the worker, and the work that follows from each.
 
 use std::io;
 use std::thread;
@@ -19,16 +19,16 @@ use crate::live;
 use crate::panics::guarded;
 use virtfit_hook::wire::DISABLED;
 
-/// How long the worker waits after something happened, before it looks.
+/// Wait of the worker after an event, before it acts.
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// How long after a reservation those that run are looked at, which may be on its CPUs, and after a
-/// guest's end those that could have what it had: libvirt is not through with that guest yet. Its
-/// next hooks, or those of guests beside it, go first.
+/// Wait after a reservation, before the running guests are visited that may be on its CPUs; and
+/// after the end of a guest, before definitions are examined that could use its CPUs. libvirt is
+/// not through with that guest yet: its next hooks, or those of other guests, go first.
 pub(crate) const SOON: Duration = Duration::from_millis(30);
 
 impl Worker {
-    /// Until something happens, or something that waits may go on.
+    /// Waits until an event comes, or a wait of a guest or definition is over.
     pub(crate) fn sleep(&self) -> io::Result<()> {
         if !self.backlog.is_empty() {
             return Ok(());
@@ -45,7 +45,7 @@ impl Worker {
             None => PollTimeout::NONE,
             Some(time) => {
                 let wait = time.saturating_duration_since(Instant::now());
-                // Rounded up, so that it is over when we wake.
+                // Rounded up, so that the time is over when the worker wakes.
                 let milliseconds = wait.as_millis().saturating_add(1);
                 PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
             }
@@ -58,7 +58,7 @@ impl Worker {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // Mostly the end of a hook, or more of the same, comes right behind what happened: that
+        // The end of a hook, or another event of the kind, mostly comes right behind the first: it
         // goes first.
         if fds.iter().any(|fd| fd.any() == Some(true)) {
             thread::sleep(MOMENT);
@@ -66,11 +66,11 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes in all that happened.
+    /// Takes in all events since the last time.
     pub(crate) fn absorb(&mut self) {
         let mut changes = std::mem::take(&mut self.backlog);
         changes.extend(self.watch.drain());
-        // A burst on one folder is one look.
+        // Many events of one folder are one event.
         let mut once = Vec::new();
         for change in changes {
             match change {
@@ -88,12 +88,14 @@ impl Worker {
             }
         }
         once.into_iter().for_each(|change| self.changed(change));
+        // Tasks come after the changes in the folders that their hooks caused.
         for task in self.queue.take() {
-            // Each is one guest's: what goes wrong with it stops nothing that concerns others.
+            // Each task concerns one guest: a bug met with it stops nothing for others.
             if let Err(bug) = guarded(|| self.task(task)) {
                 log::error!("a hook's end was not followed up: {bug}");
             }
         }
+        // Waits that are over make their definitions and guests due.
         self.look_for_hooks();
         let is_over = |time: &mut Instant| *time <= Instant::now();
         if self.freed.take_if(is_over).is_some() {
@@ -111,7 +113,7 @@ impl Worker {
         self.let_marks_fall();
     }
 
-    /// Says it where guests start and no hook tells of them.
+    /// Logs a warning where guests start and no hook reports them.
     fn look_for_hooks(&mut self) {
         let inflight = &self.inflight;
         let found = self.unhooked.take(|name| inflight.contains(name));
@@ -123,7 +125,8 @@ impl Worker {
         }
     }
 
-    /// A mark that falls because nobody ended it, is no event for those that wait for its end.
+    /// Drops marks that were never ended, and ends the waits for them: no event reports such an
+    /// end.
     fn let_marks_fall(&mut self) {
         if self.inflight.deadline().is_none_or(|time| time > Instant::now()) {
             return;
@@ -136,6 +139,7 @@ impl Worker {
     fn changed(&mut self, change: Change) {
         log::trace!("{change:?}");
         match change {
+            // An event of virtfit's own define needs no examination.
             Change::Defined(name) => {
                 if !self.definitions.is_ours(&self.root, &name) {
                     self.pending.add(&name, Why::Changed);
@@ -146,6 +150,7 @@ impl Worker {
                 self.definitions.forget(&name);
             }
             Change::Autostart(name) => self.pending.add(&name, Why::Autostart),
+            // A written status file shows that a hook ended; its removal, that the guest ended.
             Change::Status(name) => {
                 self.pending.hook_ended(&name);
                 self.unhooked.written(&name);
@@ -156,6 +161,7 @@ impl Worker {
                 self.running.remove(&name);
                 self.freed_soon();
             }
+            // Driver, policy and switch concern every guest.
             Change::Driver => self.look_at_driver(),
             Change::Policy => self.look_at_policy(),
             Change::Switch => {
@@ -168,12 +174,14 @@ impl Worker {
                     self.rescan();
                 }
             }
+            // Reservations concern guests on their CPUs, and guests that find no place.
             Change::Reservation => self.promised_soon(),
             Change::ReservationGone => {
                 self.pending.hooks_ended();
                 self.freed_soon();
                 self.promised_soon();
             }
+            // After a loss of events, everything is read again.
             Change::Lost => {
                 self.look_at_driver();
                 self.disabled = self.root.exists(DISABLED);
@@ -189,6 +197,7 @@ impl Worker {
         match task {
             WorkerEvent::Defined { name } => self.changed(Change::Defined(name)),
             WorkerEvent::Undefined { name } => self.changed(Change::Undefined(name)),
+            // A hook of a guest that is about to start, or to arrive, shows that hooks are called.
             WorkerEvent::Prepared { name, .. } => {
                 self.pending.hook_ended(&name);
                 self.unhooked.told(&name);
@@ -196,11 +205,12 @@ impl Worker {
             WorkerEvent::Incoming { name, .. } => {
                 self.unhooked.told(&name);
                 self.look_at_reservations();
-                // Also one that nothing was reserved for does not come for ever.
+                // A guest that was announced may never come, also one with no reservation.
                 let wait = Duration::from_secs(reservation::TENTATIVE_SECONDS + 1);
                 let end = Instant::now().checked_add(wait);
                 self.tentative = self.tentative.or(end);
             }
+            // A guest that runs may lack pins, and its definition is no longer untried.
             WorkerEvent::Started { uuid, name } => {
                 self.unhooked.told(&name);
                 self.pending.hook_ended(&name);
@@ -213,6 +223,7 @@ impl Worker {
                 self.running.add_found(&name);
                 self.reconsider |= self.definitions.starts.started(&uuid);
             }
+            // A guest that ended leaves CPUs to others, or shows that its definition cannot start.
             WorkerEvent::Released { uuid, name } => {
                 self.pending.hook_ended(&name);
                 self.definitions.starts.check_host();
@@ -226,6 +237,7 @@ impl Worker {
                     log::debug!("records of live pins: {error}");
                 }
             }
+            // The rest concerns every guest.
             WorkerEvent::PolicyChanged => self.look_at_policy(),
             WorkerEvent::HostChanged => self.reconsider = true,
             WorkerEvent::LibvirtUp | WorkerEvent::LibvirtDown => self.look_at_driver(),
@@ -238,7 +250,8 @@ impl Worker {
         }
     }
 
-    /// All definitions, and what is remembered of those that are gone.
+    /// Examines all definitions and running guests, and forgets records of definitions that are
+    /// gone.
     pub(crate) fn rescan(&mut self) {
         let names = match stems(&self.root, claims::FOLDER, "xml") {
             Ok(names) => names,
@@ -272,7 +285,7 @@ impl Worker {
         }
     }
 
-    /// A policy that changed concerns every guest.
+    /// Examines every guest if the policy changed.
     fn look_at_policy(&mut self) {
         let Some(view) = self.view() else { return };
         if self.policy.as_ref() == Some(&view.policy.digest) {
@@ -289,7 +302,7 @@ impl Worker {
     }
 
     fn promised_soon(&mut self) {
-        // Read now that nobody waits, so that the next hook need not.
+        // Read now that no hook waits, so that the next hook need not read it.
         self.view();
         self.promised = self.promised.or_else(|| Instant::now().checked_add(SOON));
     }
@@ -303,12 +316,12 @@ impl Worker {
     }
 }
 
-/// Which driver runs, by what it wrote into its pid file.
+/// Identifies the driver that runs by the content of its pid file.
 pub(crate) fn driver_id(root: &HostFs) -> Option<String> {
     libvirt_daemon::driver_runs(root).then(|| libvirt_daemon::driver_text(root))
 }
 
-/// When the next tentative reservation ends.
+/// Returns the time at which the next tentative reservation ends.
 fn next_end(root: &HostFs, now: SystemTime) -> Option<Instant> {
     let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
     let ends = stems(root, reservation::FOLDER, "json").ok()?;
@@ -316,7 +329,8 @@ fn next_end(root: &HostFs, now: SystemTime) -> Option<Instant> {
         let text = root.read(reservation::path(uuid)).ok()?;
         Reservation::from_json(&text).ok()?.tentative_until
     });
-    // One that is over already was counted when it was read; one far away is void.
+    // A reservation that ended was counted when it was read; one that ends far in the future is
+    // void.
     let left = ends
         .filter_map(|end| end.checked_sub(now))
         .filter(|left| (1..=reservation::TENTATIVE_SECONDS).contains(left));

@@ -1,6 +1,6 @@
-//! The one thread that calls libvirt: it sleeps until a folder changes or a hook has ended, looks
-//! at what that concerns, and sleeps again. It connects only when there is something to call and
-//! leaves the connection when there is nothing more.
+//! Worker: the one thread that calls libvirt. It sleeps until a folder changes or a hook has ended,
+//! examines the guests that this concerns, and sleeps again. It connects to libvirt only when there
+//! is something to call, and disconnects when there is nothing more.
 
 mod events;
 
@@ -27,20 +27,20 @@ use crate::snapshot::cache::SnapshotCache;
 use crate::snapshot::{Snapshot, SnapshotError, Sources};
 use virtfit_hook::wire::DISABLED;
 
-/// How often in a row guests that run are looked at again because the ledger changed meanwhile,
-/// before there is a pause.
+/// Most rounds over the running guests in a row that the ledger's changes made necessary; after
+/// these there is a pause.
 const MOST_AGAIN: u32 = 10;
 
-/// Where the worker gets policy, host and ledger from.
+/// Source of the worker's snapshots.
 pub trait Snapshots: Send {
-    /// As they are now.
+    /// Returns policy, host and ledger as they are now.
     ///
     /// # Errors
     /// There never was a good policy, or host or ledger cannot be read.
     fn view(&mut self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError>;
-    /// What is wrong with the policy's files, while the last good policy is used.
+    /// Returns the errors in the policy's files, while the last good policy is used.
     fn policy_problem(&self) -> Option<String>;
-    /// Reads all of it again for the next view.
+    /// Makes the next snapshot read everything again.
     fn forget(&mut self);
 }
 
@@ -61,42 +61,43 @@ impl Snapshots for Arc<SnapshotCache> {
     }
 }
 
-/// The worker.
+/// Worker with its queues and records.
 pub struct Worker {
     root: HostFs,
     watch: Watch,
     queue: Arc<Queue>,
     views: Box<dyn Snapshots>,
     hypervisor: Box<dyn Hypervisor>,
-    /// The guests libvirt is starting or stopping.
+    /// Guests that libvirt is starting or stopping.
     inflight: Arc<Inflight>,
     definitions: Definitions,
     pending: Pending,
     running: Running,
-    /// What came while libvirt was called.
+    /// Changes that came while libvirt was called.
     backlog: Vec<Change>,
-    /// Inactive definitions are to be looked at: CPUs or pages became free.
+    /// Definitions of guests that do not run are to be examined, as CPUs or pages became free.
     reconsider: bool,
-    /// The driver's pid file when it was looked at last; `None`: it did not run.
+    /// Content of the driver's pid file when it was last read; `None`: the driver did not run.
     driver: Option<String>,
     disabled: bool,
-    /// The policy that was looked at last.
+    /// Digest of the last policy read.
     policy: Option<String>,
-    /// What was said last about policy, host or ledger.
+    /// Last error logged about policy, host or ledger.
     said: String,
-    /// Starts that no hook told of.
+    /// Starts that no hook reported.
     unhooked: Unhooked,
-    /// When the next tentative reservation ends.
+    /// Time at which the next tentative reservation ends.
     tentative: Option<Instant>,
-    /// When those that run are looked at, as reservations changed.
+    /// Time of the next round over running guests, as reservations changed.
     promised: Option<Instant>,
-    /// When inactive definitions are to be looked at, as a guest ended.
+    /// Time at which definitions of guests that do not run are to be examined, as a guest ended.
     freed: Option<Instant>,
     stop: bool,
 }
 
 impl Worker {
-    /// Watches the folders from now on. No call is made for a guest that is in `inflight`.
+    /// Creates a worker that watches the folders from now on. No call is made for a guest that is
+    /// in `inflight`.
     ///
     /// # Errors
     /// The kernel gives no inotify.
@@ -136,10 +137,10 @@ impl Worker {
         })
     }
 
-    /// Works until [`Task::Stop`](crate::daemon::tasks::WorkerEvent::Stop).
+    /// Works until [`WorkerEvent::Stop`](crate::daemon::tasks::WorkerEvent::Stop).
     ///
     /// # Errors
-    /// `poll` fails, which it does not.
+    /// `poll` fails, which does not happen.
     pub fn run(&mut self) -> io::Result<()> {
         self.rescan();
         self.look_at_reservations();
@@ -152,7 +153,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Policy, host and ledger; what is wrong with them is said once.
+    /// Returns the present snapshot. An error in policy, host or ledger is logged once.
     fn view(&mut self) -> Option<Arc<Snapshot>> {
         let view = self.views.view(SystemTime::now());
         let (view, problem) = match view {
@@ -171,18 +172,19 @@ impl Worker {
         view
     }
 
-    /// Looks at all definitions that wait for nothing, one after the other: each sees what the one
-    /// before it claims.
+    /// Works on running guests, and on all definitions that can be examined now, one after the
+    /// other: each sees the claims of the one before it.
     fn work(&mut self) {
         let mut again = 0;
         loop {
             if self.disabled {
-                // When the switch goes, all of them are looked at.
+                // When the switch is removed, all guests are examined again.
                 self.pending = Pending::default();
                 self.running = Running::default();
                 self.reconsider = false;
                 return;
             }
+            // Refused and degraded definitions get another try when something became free.
             if std::mem::take(&mut self.reconsider) {
                 let Some(view) = self.view() else { return };
                 for name in self.definitions.to_reconsider(&view) {
@@ -191,7 +193,7 @@ impl Worker {
                 self.definitions.fresh_start();
             }
             let now = Instant::now();
-            // Guests that run come first: they may be on others' CPUs.
+            // Running guests come first: they may be on CPUs that others hold.
             if self.running.is_ready(now) {
                 let Some(view) = self.view() else { return };
                 let inflight = Arc::clone(&self.inflight);
@@ -209,10 +211,12 @@ impl Worker {
                 }
             }
             let now = Instant::now();
-            // What came while libvirt was called wakes nobody later.
+            // Changes that came while libvirt was called do not wake the worker later.
             if self.reconsider || self.running.is_ready(now) {
                 continue;
             }
+            // Then one definition, with a new snapshot, so that it sees what the one before it
+            // claims.
             if !self.pending.is_ready(now) {
                 return;
             }
@@ -224,6 +228,7 @@ impl Worker {
             let Some((name, why)) = self.pending.next(now, autostart) else {
                 return;
             };
+            // Events that come during the call are seen by it, and kept for afterwards.
             let (watch, backlog) = (&mut self.watch, &mut self.backlog);
             let inflight = &self.inflight;
             let mut around = DefineContext {
@@ -236,6 +241,7 @@ impl Worker {
                     changes
                 },
             };
+            // A bug met with one definition is remembered and stops no other.
             match guarded(|| self.definitions.look(&name, why, &mut around)) {
                 Ok(Next::Wait(waits)) => self.pending.put(&name, why, waits),
                 Ok(Next::Done) => {}

@@ -8,7 +8,7 @@ use crate::daemon::pending::Waits;
 use crate::host::libvirt_process::Parent;
 use crate::libvirt::Absent;
 
-/// On a host below `dir`.
+/// Creates a worker on a host below `dir`.
 fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
     let place = Sources {
         root: HostFs::new(dir),
@@ -28,7 +28,7 @@ fn worker(dir: &Path, inflight: &Arc<Inflight>) -> Worker {
     .unwrap()
 }
 
-/// Its `started` was missed: nothing tells that it is over.
+/// A guest's `started` was missed: no event reports the end of the mark.
 #[test]
 fn who_waits_for_a_hook_that_never_ends_goes_on_when_the_mark_falls() {
     let dir = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn who_waits_for_a_hook_that_never_ends_goes_on_when_the_mark_falls() {
     assert_eq!(inflight.deadline(), None, "it is waited for once");
 }
 
-/// Its `stopped` and `release` are still to come.
+/// A guest's `stopped` and `release` are still to come when its status file goes.
 #[test]
 fn what_an_ended_guest_had_is_given_to_others_when_its_hooks_are_through() {
     let dir = tempfile::tempdir().unwrap();
