@@ -1,6 +1,7 @@
-//! A guest as virtfit sees it: the facts of its domain XML that placement and rewriting look at.
+//! Facts of a guest's domain XML that placement and rewriting use.
 //!
-//! Plain data. `parse` makes it from XML text; nothing here knows of files or hosts.
+//! The types are plain data. `parse` reads them from XML text; nothing here depends on files or
+//! hosts.
 
 pub mod parse;
 
@@ -10,258 +11,263 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 
-/// The facts of one domain XML. Absent elements are `None` or empty; libvirt's defaults are filled
-/// in by the methods.
+/// Facts of one domain XML. Absent elements are `None` or empty; methods fill in libvirt's
+/// defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domain {
-    /// `<name>`.
+    /// Guest's name (`<name>`).
     pub name: String,
-    /// `<uuid>`, lower case with dashes; empty where the XML has none.
+    /// UUID, lower case with dashes; empty where the XML has none.
     pub uuid: String,
-    /// `<title>`.
+    /// Title (`<title>`); empty where the XML has none.
     pub title: String,
-    /// `type=`: `kvm`, `qemu`, ….
+    /// Kind of the hypervisor (`type=`): `kvm`, `qemu`, ….
     pub kind: String,
-    /// `<os><type arch=>`; empty: the host's.
+    /// Architecture (`<os><type arch=>`); empty: the host's.
     pub arch: String,
-    /// `<os><type machine=>`.
+    /// Machine type (`<os><type machine=>`).
     pub machine: String,
     /// libosinfo id from `<metadata>`, e.g. `http://microsoft.com/win/11`.
     pub os_id: String,
-    /// `id=`: the XML of a running guest.
+    /// True for the XML of a running guest (`id=`).
     pub running: bool,
-    /// `<memory>` in KiB (units converted; bytes rounded up). With cells their sum.
+    /// Memory in KiB (`<memory>`; units converted, bytes rounded up). With guest cells it is their
+    /// sum.
     pub memory: KiB,
-    /// `<vcpu>`: the maximum.
+    /// Maximum number of vCPUs (`<vcpu>`).
     pub vcpus: u32,
-    /// `<vcpu placement='auto'>`.
+    /// True if numad places the vCPUs (`<vcpu placement='auto'>`).
     pub vcpu_placement_auto: bool,
-    /// `<vcpu cpuset=>`.
+    /// CPUs of all vCPUs without a pin (`<vcpu cpuset=>`).
     pub vcpu_cpuset: Option<CpuSet>,
-    /// `<vcpupin>`; those beyond `vcpus` are left out (libvirt drops them).
+    /// Pins of vCPUs (`<vcpupin>`); those beyond `vcpus` are left out, as libvirt drops them.
     pub vcpupins: BTreeMap<VcpuId, CpuSet>,
-    /// `<emulatorpin>`.
+    /// Pin of the emulator threads (`<emulatorpin>`).
     pub emulatorpin: Option<CpuSet>,
-    /// `<iothreads>`; `None` where absent and no `<iothreadids>` either.
+    /// Number of iothreads; `None` where there is neither `<iothreads>` nor `<iothreadids>`.
     pub iothreads: Option<u32>,
-    /// All iothread ids the guest has once libvirt filled in the missing ones.
+    /// Ids of all iothreads, including those that libvirt fills in.
     pub iothread_ids: Vec<IothreadId>,
-    /// Those that `<iothreadids>` lists or an `<iothreadsched>` names: the guest cannot be without
-    /// them.
+    /// Iothreads that `<iothreadids>` lists or an `<iothreadsched>` names: the guest cannot be
+    /// without them.
     pub iothreads_named: BTreeSet<IothreadId>,
-    /// `<iothreadpin>`.
+    /// Pins of iothreads (`<iothreadpin>`).
     pub iothreadpins: BTreeMap<IothreadId, CpuSet>,
-    /// `<vcpusched>` elements.
+    /// Scheduling of vCPUs (`<vcpusched>` elements).
     pub vcpuscheds: Vec<VcpuSched>,
-    /// `<numatune><memory>`.
+    /// Memory binding of the guest (`<numatune><memory>`).
     pub numatune: Option<NumaMemory>,
-    /// `<numatune><memnode>`.
+    /// Memory binding of guest cells (`<numatune><memnode>`).
     pub memnodes: BTreeMap<CellId, NumaMemory>,
-    /// `<cpu><numa><cell>`; vCPUs in no cell are in cell 0, as libvirt does it.
+    /// Guest cells (`<cpu><numa><cell>`). vCPUs in no cell are in cell 0, as in libvirt.
     pub cells: Vec<Cell>,
-    /// `<cpu>`.
+    /// CPU definition (`<cpu>`).
     pub cpu: Option<Cpu>,
-    /// `<memoryBacking><hugepages>`.
+    /// Huge pages (`<memoryBacking><hugepages>`).
     pub hugepages: Option<HugepagesElement>,
-    /// `<memoryBacking><locked/>`.
+    /// True if the memory is locked (`<memoryBacking><locked/>`).
     pub locked: bool,
-    /// `<memoryBacking><nosharepages/>`.
+    /// True if pages are not merged (`<memoryBacking><nosharepages/>`).
     pub nosharepages: bool,
-    /// `<memoryBacking><source type=>`.
+    /// Source of the memory (`<memoryBacking><source type=>`).
     pub memory_source: Option<String>,
-    /// `<memoryBacking><access mode=>`.
+    /// Access to the memory (`<memoryBacking><access mode=>`).
     pub memory_access: Option<String>,
-    /// `<memoryBacking><allocation mode=>`.
+    /// Time of allocation (`<memoryBacking><allocation mode=>`).
     pub memory_allocation: Option<String>,
-    /// `<maxMemory>` or memory devices (`dimm`, `nvdimm`, `virtio-mem`) exist.
+    /// True if there is `<maxMemory>` or any memory device (`dimm`, `nvdimm`, `virtio-mem`, …).
     pub memory_hotplug: bool,
     /// Memory devices that take the guest's pages: `dimm` and `virtio-mem` without a page size of
     /// their own.
     pub memory_devices: Vec<MemoryDevice>,
-    /// `<features><pmu state=>`.
+    /// Virtual PMU (`<features><pmu state=>`).
     pub pmu: Option<bool>,
-    /// `<features><kvm><hint-dedicated state=>`.
+    /// KVM's hint of dedicated CPUs (`<features><kvm><hint-dedicated state=>`).
     pub hint_dedicated: Option<bool>,
-    /// `<features><kvm><poll-control state=>`.
+    /// KVM's control of polling (`<features><kvm><poll-control state=>`).
     pub poll_control: Option<bool>,
-    /// `<launchSecurity>` exists.
+    /// True if there is `<launchSecurity>`.
     pub launch_security: bool,
-    /// `<memballoon model=>`.
+    /// Model of the memory balloon (`<memballoon model=>`).
     pub memballoon: Option<String>,
-    /// `<disk>`s in document order.
+    /// Disks in document order.
     pub disks: Vec<Disk>,
-    /// `<controller type='scsi'>` with a virtio-scsi model, in document order.
+    /// SCSI controllers with a virtio-scsi model, in document order.
     pub scsi_controllers: Vec<ScsiController>,
-    /// Passed-through devices, for locality.
+    /// Devices passed through to the guest.
     pub passthrough: Vec<Passthrough>,
-    /// A vhost-user device (interface, disk, filesystem) exists: guest memory has to be shared.
+    /// True if a vhost-user device (interface, disk, filesystem, video) needs shared guest memory.
     pub vhost_user: bool,
-    /// `<request>` in virtfit's request namespace: the profile asked for.
+    /// Profile that the guest asks for: `<request>` in virtfit's request namespace.
     pub request: Option<String>,
 }
 
-/// `<vcpusched>`.
+/// Scheduling of some vCPUs (`<vcpusched>`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VcpuSched {
-    /// `vcpus=`.
+    /// vCPUs with this scheduling (`vcpus=`).
     pub vcpus: VcpuSet,
-    /// `scheduler=`: fifo, rr, batch, idle.
+    /// Scheduler: `fifo`, `rr`, `batch` or `idle`.
     pub scheduler: String,
-    /// `priority=`.
+    /// Priority; only with `fifo` and `rr`.
     pub priority: Option<u32>,
 }
 
-/// `<numatune>`'s `<memory>` or `<memnode>`.
+/// Memory binding: `<memory>` or `<memnode>` of `<numatune>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumaMemory {
-    /// `mode=`; libvirt's default is strict.
+    /// Mode (`mode=`); libvirt's default is `strict`.
     pub mode: String,
-    /// `nodeset=`.
+    /// Host nodes (`nodeset=`).
     pub nodeset: Option<NodeSet>,
-    /// `placement='auto'`.
+    /// True if numad chooses the nodes (`placement='auto'`).
     pub auto: bool,
 }
 
-/// A guest NUMA cell.
+/// Guest cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
-    /// `id=`, or its position.
+    /// Cell's id (`id=`), or its position.
     pub id: CellId,
-    /// `cpus=`; may be empty.
+    /// Cell's vCPUs (`cpus=`); may be empty.
     pub vcpus: VcpuSet,
-    /// `memory=`.
+    /// Cell's memory (`memory=`), in KiB.
     pub memory: KiB,
 }
 
-/// `<memory>` among the devices: memory beside that of the cells, in the same pages.
+/// Memory device: memory beside that of the cells, in pages of the same size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryDevice {
-    /// `<target><node>`: its cell.
+    /// Guest cell of the device (`<target><node>`).
     pub cell: CellId,
-    /// `<target><size>`; of a `virtio-mem` what it is to have at start, `<requested>`.
+    /// Size of the device (`<target><size>`); for `virtio-mem` the size it has at start,
+    /// `<requested>`.
     pub amount: KiB,
-    /// What has to be a whole number of pages: the size, or a `virtio-mem`'s `<block>`.
+    /// Amount that has to be a whole number of pages: the size, or a `virtio-mem`'s `<block>`.
     pub unit: KiB,
 }
 
-/// `<cpu>`.
+/// CPU definition (`<cpu>`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// `mode=`; empty where absent (libvirt: custom).
+    /// Mode (`mode=`); empty where absent (libvirt: custom).
     pub mode: String,
-    /// `check=`.
+    /// Check of the CPU at start (`check=`).
     pub check: Option<String>,
-    /// `migratable=`.
+    /// Restriction to migratable features (`migratable=`).
     pub migratable: Option<String>,
-    /// Text of `<model>`.
+    /// CPU model (text of `<model>`).
     pub model: Option<String>,
-    /// `<topology>`.
+    /// Topology that the guest sees.
     pub topology: Option<Topology>,
-    /// `<feature>`: name to policy.
+    /// Policies of CPU features, by name (`<feature>`).
     pub features: BTreeMap<String, String>,
-    /// `<cache mode= level=>`.
+    /// CPU caches that the guest sees: mode and level (`<cache mode= level=>`).
     pub cache: Option<(String, Option<u32>)>,
 }
 
-/// `<memoryBacking><hugepages>`.
+/// Huge pages (`<memoryBacking><hugepages>`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HugepagesElement {
-    /// `<page size= nodeset=>`; empty: the host's default size for all.
+    /// Page sizes, each with its guest cells (`<page size= nodeset=>`). Empty: the host's default
+    /// size for all memory.
     pub pages: Vec<(KiB, Option<NodeSet>)>,
 }
 
-/// A disk.
+/// Disk of the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// `<target dev=>`: its name in plans and paths.
+    /// Target name (`<target dev=>`), the disk's name in plans and paths.
     pub target: String,
-    /// `type=`: file, block, network, volume, nvme, vhostuser, vhostvdpa, dir.
+    /// Kind of the source (`type=`): file, block, network, volume, nvme, vhostuser, vhostvdpa, dir.
     pub kind: String,
-    /// `device=`: disk, lun, cdrom, floppy.
+    /// Kind of the device (`device=`): disk, lun, cdrom, floppy.
     pub device: String,
-    /// `<target bus=>`: virtio, scsi, sata, ….
+    /// Bus (`<target bus=>`): virtio, scsi, sata, ….
     pub bus: String,
-    /// `<source file=|dev=>`.
+    /// Path of the image (`<source file=>` or `<source dev=>`).
     pub source: Option<String>,
-    /// `<driver type=>`: raw, qcow2, ….
+    /// Image format (`<driver type=>`): raw, qcow2, ….
     pub format: Option<String>,
-    /// `<driver cache=>`.
+    /// Cache mode (`<driver cache=>`).
     pub cache: Option<String>,
-    /// `<driver io=>`.
+    /// I/O mode (`<driver io=>`).
     pub io: Option<String>,
-    /// `<driver discard=>`.
+    /// Discard mode (`<driver discard=>`).
     pub discard: Option<String>,
-    /// `<driver queues=>`.
+    /// Number of queues (`<driver queues=>`).
     pub queues: Option<String>,
-    /// `<driver iothread=>`, or a `<iothreads>` mapping below it (libvirt 10+) which counts as
-    /// written by hand.
+    /// Iothread of the disk (`<driver iothread=>`), or the ids of an `<iothreads>` mapping below
+    /// the driver (libvirt 10+), which counts as an administrator's.
     pub iothread: Option<String>,
-    /// It is such a mapping; an `iothread=` beside it is an error.
+    /// True for such a mapping; libvirt refuses `iothread=` beside a mapping.
     pub iothread_mapping: bool,
-    /// `<address type='drive' controller=>` for SCSI disks.
+    /// Controller of a SCSI disk (`<address type='drive' controller=>`).
     pub controller: Option<u32>,
-    /// Read-only, shareable or transient: not for cache changes that alter semantics.
+    /// True for a read-only, shareable or transient disk, whose cache mode must not change in
+    /// meaning.
     pub shareable: bool,
 }
 
-/// A virtio-scsi controller.
+/// virtio-scsi controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScsiController {
-    /// `index=`.
+    /// Index of the controller (`index=`).
     pub index: u32,
-    /// `<driver queues=>`.
+    /// Number of queues (`<driver queues=>`).
     pub queues: Option<String>,
-    /// `<driver iothread=>` (or an `<iothreads>` mapping).
+    /// Iothread of the controller (`<driver iothread=>`), or the ids of an `<iothreads>` mapping.
     pub iothread: Option<String>,
-    /// It is such a mapping; an `iothread=` beside it is an error.
+    /// True for such a mapping; libvirt refuses `iothread=` beside a mapping.
     pub iothread_mapping: bool,
 }
 
-/// A device of the host given to the guest.
+/// Host device passed through to the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passthrough {
-    /// hostdev or interface hostdev, by PCI address `0000:3b:00.0`.
+    /// PCI device of a `<hostdev>` or `<interface type='hostdev'>`, by address (`0000:3b:00.0`).
     Pci(String),
-    /// mdev, by UUID.
+    /// Mediated device (mdev), by UUID.
     Mdev(String),
-    /// `<interface type='network'>`, by network name: counts where the network is a hostdev pool.
+    /// Interface of a network, by the network's name; a passed-through device where the network is
+    /// a pool of host devices.
     Network(String),
 }
 
 impl Domain {
-    /// The guest's cells, or none where it has no guest NUMA.
+    /// Returns true if the guest has NUMA cells.
     pub fn has_cells(&self) -> bool {
         !self.cells.is_empty()
     }
 
-    /// Memory of the devices that belong to a cell.
+    /// Returns the memory of the devices that belong to a cell.
     pub fn device_memory(&self, cell: CellId) -> KiB {
         let devices = self.memory_devices.iter().filter(|device| device.cell == cell);
         KiB(devices.fold(0, |sum, device| sum.saturating_add(device.amount.0)))
     }
 
-    /// A cell's memory with that of its devices.
+    /// Returns a cell's memory, with that of its devices.
     pub fn memory_of(&self, cell: &Cell) -> KiB {
         KiB(cell.memory.0.saturating_add(self.device_memory(cell.id).0))
     }
 
-    /// All memory, with that of the devices.
+    /// Returns the guest's memory, with that of all devices.
     pub fn all_memory(&self) -> KiB {
         let devices = self.memory_devices.iter();
         KiB(devices.fold(self.memory.0, |sum, device| sum.saturating_add(device.amount.0)))
     }
 
-    /// Emulated by TCG rather than run by KVM.
+    /// Returns true if TCG emulates the guest's CPUs, rather than KVM running them.
     pub fn is_tcg(&self) -> bool {
         self.kind == "qemu"
     }
 
-    /// All vCPUs, also those that are offline until plugged.
+    /// Returns all vCPUs, including those that are offline until they are plugged in.
     pub fn all_vcpus(&self) -> VcpuSet {
         VcpuSet::first_n(self.vcpus)
     }
 
-    /// The CPUs a vCPU may use by the XML: its pin, else `vcpu@cpuset`.
+    /// Returns the CPUs that a vCPU may use by the XML: its pin, else `vcpu@cpuset`.
     pub fn pin_of(&self, vcpu: VcpuId) -> Option<&CpuSet> {
         self.vcpupins.get(&vcpu).or(self.vcpu_cpuset.as_ref())
     }

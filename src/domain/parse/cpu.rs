@@ -1,4 +1,4 @@
-//! `<cpu>` with its topology and NUMA cells, and `<features>`.
+//! Reader of `<cpu>`, with topology and NUMA cells, and of `<features>`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::types::ids::{CellId, Id};
 use crate::types::idset::VcpuSet;
 use crate::xml::{Element, XmlError};
 
-/// Needs the vCPU count.
+/// Reads `<cpu>`. The vCPU count has to be read before.
 pub(super) fn cpu(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     let Some(element) = plain_child(root, "cpu") else {
         return Ok(());
@@ -29,6 +29,7 @@ pub(super) fn cpu(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErro
     if let Some(topology_element) = plain_child(&element, "topology") {
         cpu.topology = Some(topology(&topology_element)?);
     }
+    // A repeated feature or cache makes libvirt refuse the domain, so it is an error here, too.
     for feature in plain_children(&element, "feature") {
         let name = required(&feature, "name")?.into_owned();
         if name.is_empty() {
@@ -52,13 +53,14 @@ pub(super) fn cpu(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErro
         return Err(second.error("a second <cache> in <cpu>"));
     }
     domain.cpu = Some(cpu);
+    // Cells last: their vCPUs are checked against the vCPU count.
     if let Some(numa) = plain_child(&element, "numa") {
         domain.cells = cells(&numa, domain.vcpus)?;
     }
     Ok(())
 }
 
-/// What is absent is 1.
+/// Reads a `<topology>`; an absent level is 1.
 pub(crate) fn topology(element: &Element<'_>) -> Result<Topology, XmlError> {
     let level = |name: &str| -> Result<u32, XmlError> {
         match number_attr(element, name)? {
@@ -76,8 +78,8 @@ pub(crate) fn topology(element: &Element<'_>) -> Result<Topology, XmlError> {
     })
 }
 
-/// In order of id. vCPUs in no cell are in cell 0 (`virDomainNumaFillCPUsInNode`, as the QEMU
-/// driver calls it).
+/// Reads the cells of a `<numa>`, in the order of their ids. vCPUs in no cell are in cell 0
+/// (`virDomainNumaFillCPUsInNode`, as the QEMU driver calls it).
 pub(crate) fn cells(numa: &Element<'_>, vcpus: u32) -> Result<Vec<Cell>, XmlError> {
     let elements: Vec<Element<'_>> = plain_children(numa, "cell").collect();
     if elements.is_empty() {
@@ -86,6 +88,7 @@ pub(crate) fn cells(numa: &Element<'_>, vcpus: u32) -> Result<Vec<Cell>, XmlErro
     if elements.len() > MAX_CELLS {
         return Err(numa.error(format!("{} cells; QEMU knows 128", elements.len())));
     }
+    // libvirt refuses ids with a gap and a vCPU in two cells.
     let mut cells: BTreeMap<u32, Cell> = BTreeMap::new();
     let mut named = VcpuSet::new();
     for (position, element) in elements.iter().enumerate() {
@@ -121,6 +124,7 @@ pub(crate) fn cells(numa: &Element<'_>, vcpus: u32) -> Result<Vec<Cell>, XmlErro
         }
     }
     let mut cells: Vec<Cell> = cells.into_values().collect();
+    // A vCPU in no cell is in cell 0.
     let rest = VcpuSet::first_n(vcpus).difference(&named);
     if let Some(first) = cells.first_mut() {
         first.vcpus.extend_from(&rest);
@@ -130,7 +134,7 @@ pub(crate) fn cells(numa: &Element<'_>, vcpus: u32) -> Result<Vec<Cell>, XmlErro
 
 pub(super) fn features(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     if let Some(pmu) = nested(root, &["features", "pmu"]).next() {
-        // `<pmu/>` is on.
+        // `<pmu/>` without a state means on.
         domain.pmu = Some(switch(&pmu, "state")?.unwrap_or(true));
     }
     if let Some(hint) = nested(root, &["features", "kvm", "hint-dedicated"]).next() {

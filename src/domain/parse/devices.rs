@@ -1,5 +1,5 @@
-//! `<devices>`: disks, virtio-scsi controllers, the balloon, and what is passed through from the
-//! host.
+//! Reader of `<devices>`: disks, virtio-scsi controllers, the balloon, and devices passed through
+//! from the host.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::domain::{Disk, Domain, MemoryDevice, Passthrough, ScsiController};
 use crate::types::ids::CellId;
 use crate::xml::{Element, XmlError};
 
-/// A memory device that takes pages as the guest's cells do. libvirt gives it the page size of its
-/// cell where it has none of its own (`qemuBuildMemoryBackendProps` in qemu/qemu_command.c).
+/// Reads a memory device that takes pages as the guest's cells do. libvirt gives it the page size
+/// of its cell where it has none of its own (`qemuBuildMemoryBackendProps` in qemu/qemu_command.c).
 /// `nvdimm` and `virtio-pmem` are files.
 pub(super) fn memory_device(element: &Element<'_>) -> Option<MemoryDevice> {
     let model = element.attr("model")?;
@@ -37,6 +37,7 @@ pub(super) fn memory_device(element: &Element<'_>) -> Option<MemoryDevice> {
 }
 
 pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    // Disks with a target name each: settings address a disk by its target.
     let mut targets = BTreeSet::new();
     for element in nested(root, &["devices", "disk"]) {
         let disk = disk(&element)?;
@@ -46,6 +47,7 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
         domain.vhost_user |= disk.kind == "vhostuser";
         domain.disks.push(disk);
     }
+    // Only virtio-scsi controllers have iothreads and queues.
     for (element, index) in scsi_indices(root)? {
         let model = element.attr("model").unwrap_or_default();
         if !matches!(
@@ -64,6 +66,7 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
             iothread_mapping: driver.as_ref().is_some_and(is_mapping),
         });
     }
+    // libvirt allows one balloon.
     let mut balloons = nested(root, &["devices", "memballoon"]);
     if let Some(balloon) = balloons.next() {
         domain.memballoon = Some(balloon.attr("model").unwrap_or_default().into_owned());
@@ -71,6 +74,7 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
     if let Some(second) = balloons.next() {
         return Err(second.error("a second <memballoon>"));
     }
+    // Passed-through devices, for their nodes, and vhost-user devices, for shared memory.
     for element in nested(root, &["devices", "hostdev"]) {
         hostdev(&element, domain)?;
     }
@@ -130,8 +134,8 @@ fn disk(element: &Element<'_>) -> Result<Disk, XmlError> {
     })
 }
 
-/// The bus libvirt assumes from a disk's target name (`virDomainDiskDefParseXML` and its post-parse
-/// step).
+/// Returns the bus that libvirt assumes from a disk's target name (`virDomainDiskDefParseXML` and
+/// its post-parse step).
 fn bus_of(target: &str, device: &str) -> &'static str {
     if device == "floppy" {
         return "fdc";
@@ -150,7 +154,7 @@ fn is_mapping(driver: &Element<'_>) -> bool {
     driver.attr("iothread").is_none() && plain_child(driver, "iothreads").is_some()
 }
 
-/// `iothread=`, or the ids of an `<iothreads>` mapping (libvirt 10).
+/// Reads `iothread=`, or the ids of an `<iothreads>` mapping (libvirt 10).
 fn iothread(driver: &Element<'_>) -> Option<String> {
     if let Some(id) = driver.attr("iothread") {
         return Some(id.into_owned());
@@ -162,13 +166,14 @@ fn iothread(driver: &Element<'_>) -> Option<String> {
     Some(ids.join(","))
 }
 
-/// SCSI controllers with their index; those without get the lowest free one, as libvirt does.
+/// Returns the SCSI controllers with their indices; a controller without an index gets the lowest
+/// free one, as in libvirt.
 pub(crate) fn scsi_indices<'d>(root: &Element<'d>) -> Result<Vec<(Element<'d>, u32)>, XmlError> {
     let mut given = Vec::new();
     let mut used = BTreeSet::new();
     for element in nested(root, &["devices", "controller"]) {
         if element.attr("type").is_some_and(|kind| kind == "scsi") {
-            // libvirt takes a negative index for none.
+            // libvirt treats index -1 as absent.
             let negative = element.attr("index").is_some_and(|text| text.trim() == "-1");
             let index = if negative {
                 None
@@ -221,7 +226,7 @@ fn interface(element: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError>
             }
         }
         Some("network") => {
-            // A status file also tells which device of the pool it got.
+            // A status file also names the device of the pool that the guest got.
             let actual = plain_child(element, "actual");
             let device = actual.filter(|actual| actual.attr("type").is_some_and(|kind| kind == "hostdev"));
             if let Some(address) = device
@@ -240,7 +245,7 @@ fn interface(element: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError>
     Ok(())
 }
 
-/// `0000:3b:00.0`.
+/// Returns an address as `0000:3b:00.0`.
 fn pci(address: &Element<'_>) -> Result<String, XmlError> {
     let part = |name: &str, max: u32| -> Result<u32, XmlError> {
         match c_number_attr(address, name)?.unwrap_or(0) {
@@ -248,7 +253,7 @@ fn pci(address: &Element<'_>) -> Result<String, XmlError> {
             value => Err(address.error(format!("{name}={value:#x} is no part of a PCI address"))),
         }
     };
-    // Linux knows domains beyond 16 bits (VMD), libvirt takes 32.
+    // Linux has PCI domains beyond 16 bits (VMD); libvirt accepts 32 bits.
     Ok(format!(
         "{:04x}:{:02x}:{:02x}.{:x}",
         part("domain", u32::MAX)?,

@@ -1,10 +1,10 @@
-//! What a guest says of itself in `<metadata>`: its operating system and the profile it asks for.
+//! Reader of `<metadata>`: the guest's operating system and the profile it asks for.
 
 use crate::domain::Domain;
 use crate::domain::parse::{REQUEST_NAMESPACE, plain_children};
 use crate::xml::Element;
 
-/// The namespace of libosinfo's note, which virt-install writes.
+/// Namespace of libosinfo's element, which virt-install writes.
 const LIBOSINFO_NAMESPACE: &str = "http://libosinfo.org/xmlns/libvirt/domain/1.0";
 
 pub(super) fn read(root: &Element<'_>, domain: &mut Domain) {

@@ -1,10 +1,10 @@
-//! Domain XML to [`Domain`]: what libvirt's own parser (`virDomainDefParseXML`) makes of the parts
-//! virtfit looks at.
+//! Reader of domain XML into [`Domain`]: the parts that virtfit uses, as libvirt's own parser
+//! (`virDomainDefParseXML`) reads them.
 //!
-//! Lenient where libvirt is (unknown elements, repeated containers, missing values with a default)
-//! and strict where it is and virtfit's decision hangs on the value. Elements are followed by
-//! direct path and never inside another namespace, so a look-alike in `<metadata>` or
-//! `qemu:commandline` is not mistaken for the real one.
+//! The reader is lenient where libvirt is (unknown elements, repeated containers, missing values
+//! with a default), and strict where libvirt is and virtfit's decision depends on the value.
+//! Elements are followed by direct path and never inside another namespace, so a look-alike in
+//! `<metadata>` or `qemu:commandline` is not mistaken for the real element.
 
 mod cpu;
 mod devices;
@@ -23,20 +23,20 @@ pub(crate) use cpu::{cells as cells_of, topology as topology_of};
 pub(crate) use devices::scsi_indices;
 pub(crate) use scalar::{MAX_MEMORY_KIB, amount, c_number_attr, short};
 
-/// The most NUMA cells a guest may have: QEMU knows 128 (`MAX_NODES`).
+/// Limit of a guest's NUMA cells; QEMU knows 128 (`MAX_NODES`).
 pub const MAX_CELLS: usize = 512;
-/// The most `<memory>` devices a guest may have: QEMU has 256 slots (`ACPI_MAX_RAM_SLOTS`).
+/// Limit of a guest's `<memory>` devices; QEMU has 256 slots (`ACPI_MAX_RAM_SLOTS`).
 pub const MAX_MEMORY_DEVICES: usize = 1024;
-/// The most `<page>` elements a guest may have: one a cell will do.
+/// Limit of a guest's `<page>` elements: more than one for each cell.
 pub const MAX_PAGES: usize = 1024;
 
-/// The namespace of the `<request>` element by which a guest asks for a profile.
+/// Namespace of the `<request>` element by which a guest asks for a profile.
 pub const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";
 
 /// Reads a domain from a text.
 ///
 /// # Errors
-/// It is not XML, or as [`parse`].
+/// The text is not XML, or [`parse`] fails.
 pub fn from_text(text: &str) -> Result<Domain, XmlError> {
     panics::guarded(|| parse(&Document::parse(text)?))?
 }
@@ -44,7 +44,7 @@ pub fn from_text(text: &str) -> Result<Domain, XmlError> {
 /// Reads a domain from a document.
 ///
 /// # Errors
-/// The root element is not `<domain>`, or as [`parse_element`].
+/// The root element is not `<domain>`, or [`parse_element`] fails.
 pub fn parse(document: &Document<'_>) -> Result<Domain, XmlError> {
     parse_element(document.root())
 }
@@ -52,8 +52,8 @@ pub fn parse(document: &Document<'_>) -> Result<Domain, XmlError> {
 /// Reads a domain from its `<domain>` element, which may stand inside a status file.
 ///
 /// # Errors
-/// It is another element, or a value is missing, malformed, out of range or there twice where
-/// libvirt refuses that. The error points at the offending element.
+/// The element is another one, or a value is missing, malformed, out of range or repeated where
+/// libvirt refuses that. The error points at the wrong element.
 pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
     if root.name() != "domain" {
         return Err(root.error(format!("this is <{}>, not a domain", root.name())));
@@ -88,10 +88,10 @@ pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
     Ok(domain)
 }
 
-/// The ids of all iothreads a `<domain>` has.
+/// Reads the ids of all iothreads that a `<domain>` has.
 ///
 /// # Errors
-/// The count or an id is no number libvirt takes.
+/// The count or an id is a number that libvirt does not accept.
 pub(crate) fn iothread_ids(root: &Element<'_>) -> Result<Vec<IothreadId>, XmlError> {
     let mut domain = Domain::default();
     tuning::iothreads(root, &mut domain)?;
@@ -113,7 +113,8 @@ fn name(root: &Element<'_>) -> Result<String, XmlError> {
     Ok(name)
 }
 
-/// Lower case with dashes; libvirt also takes 32 digits with dashes anywhere between the pairs.
+/// Reads the UUID into lower case with dashes; libvirt also accepts 32 digits with dashes between
+/// any two pairs.
 fn uuid(root: &Element<'_>) -> Result<String, XmlError> {
     let Some(element) = plain_child(root, "uuid") else {
         return Ok(String::new());
@@ -157,14 +158,15 @@ fn vcpu(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
             )));
         }
     };
-    // With placement='auto' libvirt drops the cpuset without looking at it.
+    // With `placement='auto'` libvirt drops the cpuset without reading it.
     if let Some(list) = element.attr("cpuset").filter(|_| !domain.vcpu_placement_auto) {
         domain.vcpu_cpuset = Some(scalar::list(&element, "cpuset of <vcpu>", &list)?);
     }
     Ok(())
 }
 
-/// Needs the cells: their sum replaces `<memory>`.
+/// Reads memory and memory devices. The cells have to be read before: their sum replaces
+/// `<memory>`.
 fn memory(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     let amount = |name: &'static str| -> Result<Option<KiB>, XmlError> {
         let Some(element) = plain_child(root, name) else {
@@ -197,12 +199,12 @@ fn memory(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     Ok(())
 }
 
-/// Whether an element declares no default namespace of its own.
+/// Returns true if an element declares no default namespace of its own.
 pub(crate) fn is_plain(element: &Element<'_>) -> bool {
     element.attr("xmlns").is_none_or(|uri| uri.is_empty())
 }
 
-/// Child elements of this name that are libvirt's own.
+/// Returns the child elements of this name that are libvirt's own.
 pub(crate) fn plain_children<'d>(
     parent: &Element<'d>,
     name: &'static str,
@@ -210,12 +212,13 @@ pub(crate) fn plain_children<'d>(
     parent.children_named(name).filter(is_plain)
 }
 
-/// The first child element of this name that is libvirt's own.
+/// Returns the first child element of this name that is libvirt's own.
 pub(crate) fn plain_child<'d>(parent: &Element<'d>, name: &'static str) -> Option<Element<'d>> {
     plain_children(parent, name).next()
 }
 
-/// All elements on a path below `root`, over repeated containers, as libvirt's XPaths find them.
+/// Returns all elements on a path below `root`, through repeated containers, as libvirt's XPaths
+/// find them.
 pub(crate) fn nested<'d>(
     root: &Element<'d>,
     path: &[&'static str],

@@ -1,4 +1,5 @@
-//! The small values of domain XML as libvirt reads them: numbers, amounts of memory, lists, on/off.
+//! Reader of the small values of domain XML, as libvirt reads them: numbers, amounts of memory,
+//! lists, on and off.
 
 use crate::types::cpulist;
 use crate::types::ids::{Id, KiB};
@@ -6,10 +7,10 @@ use crate::types::idset::IdSet;
 pub(crate) use crate::xml::error::short;
 use crate::xml::{Element, XmlError};
 
-/// The largest amount libvirt takes, in KiB (`VIR_DOMAIN_MEMORY_PARAM_UNLIMITED`).
+/// Largest amount of memory that libvirt accepts, in KiB (`VIR_DOMAIN_MEMORY_PARAM_UNLIMITED`).
 pub(crate) const MAX_MEMORY_KIB: u64 = (1 << 53) - 1;
 
-/// A decimal number from 0 to 2^32 - 1. White space around it is ignored.
+/// Reads a decimal number from 0 to 2^32 - 1. White space around it is ignored.
 pub(super) fn number(element: &Element<'_>, what: &str, text: &str) -> Result<u32, XmlError> {
     let digits = digits(element, what, text)?;
     digits
@@ -17,8 +18,8 @@ pub(super) fn number(element: &Element<'_>, what: &str, text: &str) -> Result<u3
         .map_err(|_| element.error(format!("{what} is '{}', too large a number", short(text))))
 }
 
-/// An amount as [`memory`] reads it, for where what is wrong does not matter: an error knows its
-/// line, which takes a look at all of the text before it.
+/// Reads an amount like [`memory`], where the reason of a failure does not matter: an error has its
+/// line, and finding the line reads all of the text before it.
 pub(crate) fn amount(text: &str, unit: Option<&str>) -> Option<KiB> {
     let digits = text.trim();
     let digits = digits.strip_prefix('+').unwrap_or(digits);
@@ -28,7 +29,7 @@ pub(crate) fn amount(text: &str, unit: Option<&str>) -> Option<KiB> {
     (bytes <= u128::from(MAX_MEMORY_KIB) * 1024).then(|| KiB(bytes.div_ceil(1024) as u64))
 }
 
-/// The digits of a whole number, without white space and sign.
+/// Returns the digits of a whole number, without white space and sign.
 fn digits<'t>(element: &Element<'_>, what: &str, text: &'t str) -> Result<&'t str, XmlError> {
     let digits = text.trim();
     let digits = digits.strip_prefix('+').unwrap_or(digits);
@@ -38,7 +39,7 @@ fn digits<'t>(element: &Element<'_>, what: &str, text: &'t str) -> Result<&'t st
     Ok(digits)
 }
 
-/// An attribute that is a decimal number.
+/// Reads an attribute that is a decimal number.
 pub(super) fn number_attr(element: &Element<'_>, name: &str) -> Result<Option<u32>, XmlError> {
     match element.attr(name) {
         Some(text) => Ok(Some(number(
@@ -50,8 +51,8 @@ pub(super) fn number_attr(element: &Element<'_>, name: &str) -> Result<Option<u3
     }
 }
 
-/// An attribute that is a number as C writes it: `0x1f` hexadecimal, `017` octal, else decimal
-/// (`virXMLPropUInt` with base 0, as PCI addresses are read).
+/// Reads an attribute that is a number as C writes it: `0x1f` hexadecimal, `017` octal, else
+/// decimal (`virXMLPropUInt` with base 0, as PCI addresses are read).
 pub(crate) fn c_number_attr(element: &Element<'_>, name: &str) -> Result<Option<u32>, XmlError> {
     let Some(text) = element.attr(name) else {
         return Ok(None);
@@ -73,15 +74,15 @@ pub(crate) fn c_number_attr(element: &Element<'_>, name: &str) -> Result<Option<
     })
 }
 
-/// A required attribute.
+/// Reads a required attribute.
 pub(super) fn required<'e>(element: &Element<'e>, name: &str) -> Result<std::borrow::Cow<'e, str>, XmlError> {
     element
         .attr(name)
         .ok_or_else(|| element.error(format!("<{}> has no {name}=", element.name())))
 }
 
-/// An amount of memory, rounded up to KiB. Units as in `virScaleInteger`: none is KiB, `b`/`bytes`,
-/// `K`/`KiB` … `E`/ `EiB` powers of 1024, `KB` … `EB` powers of 1000, in any case.
+/// Reads an amount of memory, rounded up to KiB. Units as in `virScaleInteger`: none is KiB,
+/// `b`/`bytes`, `K`/`KiB` … `E`/`EiB` powers of 1024, `KB` … `EB` powers of 1000, in any case.
 pub(super) fn memory(
     element: &Element<'_>,
     what: &str,
@@ -124,8 +125,8 @@ fn scale(unit: &str) -> Option<u128> {
     Some(base.pow(power))
 }
 
-/// A list as libvirt's `virBitmapParse` takes it: numbers, ranges, `^N`; a comma may end it. Never
-/// empty: libvirt refuses a list that leaves nothing.
+/// Reads a list as libvirt's `virBitmapParse` does: numbers, ranges, `^N`; a comma may end it. The
+/// set is never empty: libvirt refuses a list that leaves nothing.
 pub(super) fn list<T: Id>(element: &Element<'_>, what: &str, text: &str) -> Result<IdSet<T>, XmlError> {
     let set = any_list(element, what, text)?;
     if set.is_empty() {
@@ -134,7 +135,7 @@ pub(super) fn list<T: Id>(element: &Element<'_>, what: &str, text: &str) -> Resu
     Ok(set)
 }
 
-/// As [`list`], but may be empty once exclusions are applied.
+/// Reads a list like [`list`], which may leave nothing after its exclusions.
 pub(super) fn any_list<T: Id>(element: &Element<'_>, what: &str, text: &str) -> Result<IdSet<T>, XmlError> {
     let fail = |problem: String| Err(element.error(format!("{what} '{}': {problem}", short(text))));
     let trimmed = text.trim();
@@ -151,14 +152,14 @@ pub(super) fn any_list<T: Id>(element: &Element<'_>, what: &str, text: &str) -> 
         return fail("libvirt excludes single numbers only, not ranges".into());
     }
     let body = trimmed.strip_suffix(',').unwrap_or(trimmed);
-    // libvirt takes an exclusion at the start: it takes nothing out of nothing.
+    // libvirt accepts an exclusion at the beginning, where it has no effect.
     match cpulist::parse_within(body, &IdSet::new()) {
         Ok(set) => Ok(set),
         Err(error) => fail(error.problem),
     }
 }
 
-/// `on`/`off` (`virTristateSwitch`).
+/// Reads `on` or `off` (`virTristateSwitch`).
 pub(super) fn switch(element: &Element<'_>, name: &str) -> Result<Option<bool>, XmlError> {
     match element.attr(name).as_deref() {
         None => Ok(None),

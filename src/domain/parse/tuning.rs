@@ -1,5 +1,4 @@
-//! `<iothreads>`, `<cputune>`, `<memoryBacking>`, `<numatune>`: what an administrator tuned by
-//! hand.
+//! Reader of `<iothreads>`, `<cputune>`, `<memoryBacking>` and `<numatune>`: the tuning in the XML.
 
 use crate::domain::parse::scalar;
 use crate::domain::parse::scalar::{any_list, list, number, required, short};
@@ -10,10 +9,11 @@ use crate::types::ids::{CellId, Id, IothreadId, VcpuId};
 use crate::types::idset::VcpuSet;
 use crate::xml::{Element, XmlError};
 
-/// `<iothreads>` and `<iothreadids>`: given ids first, missing ones filled with the lowest free, as
-/// `virDomainIOThreadIDDefArrayInit` does.
+/// Reads `<iothreads>` and `<iothreadids>`: listed ids first, missing ones filled in with the
+/// lowest free ids, as `virDomainIOThreadIDDefArrayInit` does.
 pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     let element = plain_child(root, "iothreads");
+    // The ids are filled in below, so the count has to have a limit.
     let mut count = match element {
         Some(element) if !element.text().trim().is_empty() => {
             number(&element, "<iothreads>", &element.text())?
@@ -43,6 +43,7 @@ pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), X
         return Ok(());
     }
     count = count.max(ids.len() as u32);
+    // Ids that are filled in below may change with the count; listed ids may not.
     domain.iothreads_named = ids.iter().copied().collect();
     let mut next = 1;
     while (ids.len() as u32) < count {
@@ -56,8 +57,9 @@ pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), X
     Ok(())
 }
 
-/// Needs the vCPU count and the iothreads.
+/// Reads `<cputune>`. The vCPU count and the iothreads have to be read before.
 pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    // libvirt drops pins of vCPUs beyond the maximum, so they are skipped.
     for pin in nested(root, &["cputune", "vcpupin"]) {
         let vcpu = number(&pin, "vcpu= of <vcpupin>", &required(&pin, "vcpu")?)?;
         if vcpu >= domain.vcpus {
@@ -74,6 +76,7 @@ pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xml
             return Err(pin.error("a second <emulatorpin>"));
         }
     }
+    // A pin of an iothread that does not exist makes libvirt refuse the domain.
     let known: std::collections::BTreeSet<IothreadId> = domain.iothread_ids.iter().copied().collect();
     for pin in nested(root, &["cputune", "iothreadpin"]) {
         let thread = number(&pin, "iothread= of <iothreadpin>", &required(&pin, "iothread")?)?;
@@ -88,11 +91,13 @@ pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xml
             return Err(pin.error(format!("a second <iothreadpin> for iothread {thread}")));
         }
     }
+    // A scheduler needs its iothreads, so they count as named.
     for element in nested(root, &["cputune", "iothreadsched"]) {
         let threads = element.attr("iothreads").unwrap_or_default();
         let threads = crate::types::cpulist::parse_plain::<IothreadId>(&threads).unwrap_or_default();
         domain.iothreads_named.extend(threads.iter());
     }
+    // Two schedulers for one vCPU, or one for a missing vCPU, make libvirt refuse the domain.
     let mut scheduled = VcpuSet::new();
     for element in nested(root, &["cputune", "vcpusched"]) {
         let sched = vcpusched(&element)?;
@@ -178,7 +183,7 @@ fn hugepages(root: &Element<'_>) -> Result<HugepagesElement, XmlError> {
     Ok(HugepagesElement { pages })
 }
 
-/// Needs vCPU placement, pins and cells.
+/// Reads `<numatune>`. vCPU placement, pins and cells have to be read before.
 pub(super) fn numatune(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     let mut containers = plain_children(root, "numatune");
     let Some(numatune) = containers.next() else {
@@ -187,6 +192,7 @@ pub(super) fn numatune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xm
     if let Some(second) = containers.next() {
         return Err(second.error("a second <numatune>"));
     }
+    // Binding of the whole guest, and below it that of single cells, which must not contradict it.
     if let Some(element) = plain_child(&numatune, "memory") {
         domain.numatune = numa_memory(&element, domain)?;
     }
@@ -217,7 +223,7 @@ pub(super) fn numatune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xm
             return Err(element.error(format!("a second <memnode> for cell {cell}")));
         }
     }
-    // libvirt: memory placed by numad and nothing pinned means the vCPUs are, too.
+    // libvirt: where numad places the memory and nothing is pinned, numad places the vCPUs, too.
     let pinned = domain.vcpu_cpuset.is_some()
         || domain.emulatorpin.is_some()
         || !domain.vcpupins.is_empty()
@@ -228,7 +234,7 @@ pub(super) fn numatune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xm
     Ok(())
 }
 
-/// `None` for an element that says nothing, as libvirt treats it.
+/// Reads a binding of the whole guest; `None` for an element that has no effect in libvirt.
 fn numa_memory(element: &Element<'_>, domain: &Domain) -> Result<Option<NumaMemory>, XmlError> {
     let mode = mode(element)?;
     let nodeset = match element.attr("nodeset") {
@@ -270,7 +276,7 @@ fn mode(element: &Element<'_>) -> Result<Option<&'static str>, XmlError> {
     }
 }
 
-/// The vCPUs a `<cell>` lists; may be empty.
+/// Returns the vCPUs that a `<cell>` lists; may be empty.
 pub(super) fn cell_vcpus(cell: &Element<'_>) -> Result<VcpuSet, XmlError> {
     match cell.attr("cpus") {
         Some(text) => any_list(cell, "cpus of <cell>", &text),
