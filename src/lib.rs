@@ -1,9 +1,9 @@
 //! virtfit fits each libvirt guest to the host it runs on: pins that match the topology the guest
 //! sees, huge pages, NUMA binding, and emulator threads and iothreads off the CPUs of vCPUs.
 //!
-//! One engine has many callers. The engine ([`engine::decide`]) is pure: a domain's XML and plain data
-//! in, a decision with its reasons out. Everything that touches the host stands around the engine
-//! and goes through one root path ([`hostfs::HostFs`]).
+//! One engine has many callers. The engine ([`engine::decide`]) is pure: a domain's XML and plain
+//! data in, a decision with its reasons out. Everything that touches the host stands around the
+//! engine and goes through one root path ([`hostfs::HostFs`]).
 //!
 //! ```text
 //!  libvirt's hook ─┐                                                             ┌─ stdout (migrate, restore, prepare)

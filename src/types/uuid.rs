@@ -1,8 +1,8 @@
 //! UUIDs in canonical form.
 
 /// Returns a UUID in lower case with dashes, as libvirt prints it; `None` for any other text. The
-/// text may have 32 hexadecimal digits in any case, with dashes anywhere (libvirt accepts as much,
-/// `virUUIDParse`), but no white space.
+/// text may have 32 hexadecimal digits in any case, with dashes anywhere (libvirt's `virUUIDParse`
+/// accepts them between any two pairs), but no white space.
 pub fn normal(text: &str) -> Option<String> {
     let digits: String = text
         .chars()
