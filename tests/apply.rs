@@ -29,6 +29,8 @@ impl Host {
                 .success()
         );
         host.put("etc/virtfit/policy.toml", policy);
+        // Definitions are written after the policy, in another tick of the file system's clock.
+        std::thread::sleep(std::time::Duration::from_millis(20));
         host
     }
 

@@ -25,7 +25,7 @@ impl Host {
     }
 
     fn rewrite(&self, keys: &str, domain: &str) -> Output {
-        self.run(&["rewrite", "-"], keys, domain)
+        self.run(&["rewrite"], keys, domain)
     }
 
     fn run(&self, command: &[&str], keys: &str, domain: &str) -> Output {
@@ -201,7 +201,7 @@ fn pins_on_cpus_the_host_lacks_are_said() {
         (
             "<cputune><emulatorpin cpuset='0,99'/></cputune>",
             "",
-            Some("its emulatorpin names CPUs 99"),
+            Some("its emulatorpin names CPU 99"),
         ),
         ("<cputune><emulatorpin cpuset='0-1'/></cputune>", "", None),
         (
@@ -212,7 +212,7 @@ fn pins_on_cpus_the_host_lacks_are_said() {
         (
             "<cputune><emulatorpin cpuset='0,99'/></cputune>",
             "on_existing = \"override\"\nemulator = \"keep\"",
-            Some("its emulatorpin names CPUs 99"),
+            Some("its emulatorpin names CPU 99"),
         ),
         (
             "<iothreads>2</iothreads><cputune><iothreadpin iothread='2' cpuset='8-9'/></cputune>",
@@ -222,24 +222,24 @@ fn pins_on_cpus_the_host_lacks_are_said() {
         (
             "<cputune><vcpupin vcpu='1' cpuset='7-8'/></cputune>",
             "cpus = \"keep\"",
-            Some("the vcpupin of vCPU 1 names CPUs 8"),
+            Some("the vcpupin of vCPU 1 names CPU 8"),
         ),
         (
             "<numatune><memory mode='interleave' nodeset='0-1'/></numatune>",
             "",
-            Some("its numatune names nodes 1"),
+            Some("its numatune names node 1"),
         ),
         // Only threads without a pin of their own run in it.
         (
             "<vcpu cpuset='0-3,99'>2</vcpu>",
             "emulator = \"keep\"",
-            Some("cpuset= of <vcpu> names CPUs 99"),
+            Some("cpuset= of <vcpu> names CPU 99"),
         ),
         ("<vcpu cpuset='0-3,99'>2</vcpu>", "", None),
         (
             "<vcpu cpuset='0-3,99'>2</vcpu>",
             "cpus = \"keep\"",
-            Some("cpuset= of <vcpu> names CPUs 99"),
+            Some("cpuset= of <vcpu> names CPU 99"),
         ),
     ];
     for (elements, keys, said) in rows {
@@ -248,7 +248,7 @@ fn pins_on_cpus_the_host_lacks_are_said() {
             true => text.replace("<vcpu>2</vcpu>\n", ""),
             false => text,
         };
-        let output = host.run(&["plan", "-", "--json"], keys, &text);
+        let output = host.run(&["plan", "--json"], keys, &text);
         assert!(output.status.success(), "{elements}, {keys}: {output:?}");
         let plan = String::from_utf8(output.stdout).unwrap();
         match said {

@@ -99,15 +99,15 @@ impl Policy {
         Files::text(path, text).policy()
     }
 
-    /// Returns true if the policy last changed at `moment` or before it. Definitions written and
-    /// guests started after the change follow the policy at once; `on_policy_change` governs the
-    /// older ones. An unknown moment counts as one before the change; a policy without files is
-    /// older than any moment.
+    /// Returns true if the policy last changed before `moment`. Definitions written and guests
+    /// started after the change follow the policy at once; `on_policy_change` governs the older
+    /// ones. An unknown moment, and one within the same tick of the file system's clock, count as
+    /// before the change; a policy without files is older than any moment.
     pub fn is_older_than(&self, moment: Option<SystemTime>) -> bool {
         match (self.changed_at, moment) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(changed), Some(moment)) => changed <= moment,
+            (Some(changed), Some(moment)) => changed < moment,
         }
     }
 
