@@ -174,8 +174,8 @@ impl Start<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
         panics::fault_point("start", &self.guest.domain.name);
         let notes = &self.plan.notes;
-        // First the guests without a rule or with an unreadable provenance: virtfit has no say in
-        // their pins.
+        // First the guests without a rule or with an unreadable provenance: no place is decided for
+        // them.
         if let Some(error) = &self.guest.unreadable {
             return Ok(self.as_it_is(&format!("left as it is: {error}; ")));
         }

@@ -191,7 +191,7 @@ fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
     }
     groups.sort_by_key(|(_, group)| group.first().map(|thread| thread.cpu));
 
-    // A cache counts as a last level only if cores share it, so its users are counted first.
+    // Below level 3 a cache counts only if cores share it, so its users are counted first.
     let mut users: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
     for thread in threads {
         for cache in &thread.caches {
