@@ -1,5 +1,6 @@
-//! `virtfitd call`: libvirt for programs that do not link it. One [`Request`] as JSON a line on
-//! stdin, one [`Response`] a line on stdout, in order, until stdin ends.
+//! `virtfitd call`: libvirt for programs that do not link it. Requests come as JSON on stdin, one
+//! [`Request`] a line; each is answered in order by one [`Response`], a line on stdout, until stdin
+//! ends.
 //!
 //! ```text
 //! {"call":"define","xml":"<domain>…"}                        {"ok":true}
@@ -7,8 +8,8 @@
 //! {"call":"lookup","guest":"db"}                             {"ok":true,"domain":{"name":"db","uuid":"…","active":true,…}}
 //! {"call":"nonsense"}                                        {"said":"what libvirt, or `call` itself, said"}
 //! ```
-//! The connection is made with the first request that needs it, or `open`, and lives until `close`
-//! or as long as the child. XML may hold passwords: neither side logs it.
+//! The connection is made by `open` or by the first request that needs it, and lasts until `close`
+//! or the end of the child. XML may contain passwords: neither side logs it.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -19,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use crate::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use crate::panics::guarded;
 
-/// Where the program is when it is not beside the one that asks.
+/// Path of the program where there is none beside the running program.
 const INSTALLED: &str = "/usr/bin/virtfitd";
 
-/// A request.
+/// Request to `virtfitd call`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
@@ -32,78 +33,78 @@ pub enum Request {
     Close,
     /// [`Hypervisor::define`], or, with `before`, [`Hypervisor::redefine`].
     Define {
-        /// The whole `<domain>`.
+        /// Whole `<domain>` to define.
         xml: String,
-        /// The definition as it was read from its file.
+        /// Definition as it was read from its file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<String>,
     },
     /// [`Hypervisor::undefine`].
     Undefine {
-        /// The domain's UUID.
+        /// UUID of the domain.
         uuid: String,
     },
     /// [`Hypervisor::rename`].
     Rename {
-        /// The domain's UUID.
+        /// UUID of the domain.
         uuid: String,
-        /// Its new name.
+        /// New name of the domain.
         name: String,
     },
     /// [`Hypervisor::live`].
     Live {
-        /// The domain's UUID.
+        /// UUID of the domain.
         uuid: String,
-        /// What to change.
+        /// Change to the running guest.
         change: LiveChange,
     },
-    /// `virDomainSetMetadata` for an element: in the definition and, where the guest runs, in the
-    /// running one too.
+    /// Sets an element by `virDomainSetMetadata`: in the definition and, where the guest runs, in
+    /// its live XML too.
     SetMetadata {
-        /// The domain's UUID.
+        /// UUID of the domain.
         uuid: String,
-        /// The prefix libvirt stores the element with.
+        /// Prefix with which libvirt stores the element.
         key: String,
-        /// The namespace.
+        /// Namespace of the element.
         uri: String,
-        /// The element without a prefix and without its namespace; absent or null: it is taken
-        /// away.
+        /// Element without a prefix and without its namespace; absent or null: the element is
+        /// removed.
         #[serde(default)]
         xml: Option<String>,
     },
-    /// Whether there is such a domain.
+    /// Asks for a domain by name, else by UUID.
     Lookup {
-        /// Its name, else its UUID.
+        /// Name or UUID of the domain.
         guest: String,
     },
 }
 
-/// A domain that [`Request::Lookup`] found.
+/// Domain that [`Request::Lookup`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// Its name.
+    /// Name of the domain.
     pub name: String,
-    /// Its UUID, lower case with dashes.
+    /// UUID in lower case with dashes.
     pub uuid: String,
-    /// It runs.
+    /// The guest runs.
     pub active: bool,
-    /// It has a definition.
+    /// The guest has a definition.
     pub persistent: bool,
 }
 
-/// The answer to one request: exactly one of `ok`, `gone`, `said`.
+/// Answer to one request: exactly one of `ok`, `gone`, `said`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// It is done.
+    /// The request was carried out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ok: bool,
-    /// There is no libvirt to talk to.
+    /// There is no libvirt to call; with the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<String>,
-    /// libvirt said no.
+    /// libvirt, or `virtfitd call` itself, refused; with the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<String>,
-    /// What [`Request::Lookup`] found; with `ok` and without this: there is none.
+    /// Domain that [`Request::Lookup`] found; absent beside `ok`: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Found>,
 }
@@ -140,10 +141,10 @@ impl From<Response> for Result<Option<Found>, HypervisorError> {
     }
 }
 
-/// Answers requests until `from` ends; `answer` does one.
+/// Answers requests with `answer` until `from` ends.
 ///
 /// # Errors
-/// A stream that breaks.
+/// One of the streams breaks.
 pub fn serve(
     from: impl BufRead,
     mut to: impl Write,
@@ -155,14 +156,14 @@ pub fn serve(
             continue;
         }
         let response = match serde_json::from_str(&line) {
-            // A bug met with one request is its answer: the child goes on, and nobody asks the same
-            // again and again.
+            // A bug met with one request is its answer: the child goes on, and the request is not
+            // repeated without end.
             Ok(request) => guarded(|| answer(request)).unwrap_or_else(|bug| Response {
                 said: Some(bug.to_string()),
                 ..Response::default()
             }),
-            // serde quotes unknown names and wrong types, which are ours, but never a text's
-            // content.
+            // serde quotes unknown names and wrong types, which are virtfit's own, but never the
+            // content of a text.
             Err(error) => Response {
                 said: Some(format!("not a request: {error}")),
                 ..Response::default()
@@ -175,7 +176,7 @@ pub fn serve(
     Ok(())
 }
 
-/// libvirt by way of a `virtfitd call` child, started with the first call.
+/// libvirt by way of a `virtfitd call` child, which is started with the first call.
 #[derive(Debug)]
 pub struct ChildHypervisor {
     program: PathBuf,
@@ -191,8 +192,8 @@ struct Running {
 }
 
 impl ChildHypervisor {
-    /// libvirt at this URI (`None`: `qemu:///system`), by the program beside the running one, else
-    /// the installed one.
+    /// Prepares calls to the libvirt at this URI (`None`: `qemu:///system`), by the program beside
+    /// the running one, else by the installed one.
     pub fn new(uri: Option<&str>) -> Self {
         let beside = std::env::current_exe()
             .ok()
@@ -201,7 +202,7 @@ impl ChildHypervisor {
         Self::with_program(beside.as_deref().unwrap_or(Path::new(INSTALLED)), uri)
     }
 
-    /// The same by a program given.
+    /// Prepares calls by a given program.
     pub fn with_program(program: &Path, uri: Option<&str>) -> Self {
         Self {
             program: program.to_path_buf(),
@@ -210,7 +211,7 @@ impl ChildHypervisor {
         }
     }
 
-    /// Starts the child, without a connection yet.
+    /// Starts the child, without a connection to libvirt.
     ///
     /// # Errors
     /// There is no such program.
@@ -218,10 +219,10 @@ impl ChildHypervisor {
         self.call(&Request::Close).map(drop)
     }
 
-    /// Sets or takes away a metadata element, as [`Request::SetMetadata`] tells.
+    /// Sets or removes a metadata element, as described at [`Request::SetMetadata`].
     ///
     /// # Errors
-    /// What libvirt said.
+    /// libvirt refuses, or does not answer.
     pub fn set_metadata(
         &mut self,
         uuid: &str,
@@ -238,18 +239,19 @@ impl ChildHypervisor {
         .map(drop)
     }
 
-    /// The domain of this name, else of this UUID; `None`: there is none.
+    /// Returns the domain of this name, else of this UUID; `None`: there is none.
     ///
     /// # Errors
-    /// What libvirt said.
+    /// libvirt refuses, or does not answer.
     pub fn lookup(&mut self, guest: &str) -> Result<Option<Found>, HypervisorError> {
         self.call(&Request::Lookup { guest: guest.into() })
     }
 
-    /// One request and its answer. A child that ended is started again with the next call.
+    /// Sends one request and returns its answer. A child that ended is started again with the next
+    /// call.
     ///
     /// # Errors
-    /// What libvirt said, or why there is no child to ask.
+    /// libvirt refuses or does not answer, or there is no child to ask.
     pub fn call(&mut self, request: &Request) -> Result<Option<Found>, HypervisorError> {
         let gone = |error: &dyn std::fmt::Display| {
             HypervisorError::Gone(format!("{} call: {error}", self.program.display()))
@@ -313,10 +315,11 @@ impl Hypervisor for ChildHypervisor {
         self.call(&Request::Open).map(drop)
     }
 
-    /// The child stays: to start it again takes longer than a client needs from define to start.
+    /// Disconnects from libvirt and keeps the child: starting it again takes longer than a client
+    /// needs from define to start.
     fn close(&mut self) {
         if self.child.is_some() {
-            // One that does not answer is ended by that.
+            // A child that does not answer is ended by the failed call.
             let _ = self.call(&Request::Close);
         }
     }
@@ -356,8 +359,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its stdin ends only when all fields are dropped, so it is not waited for by that; it
-        // holds nothing to lose.
+        // The child's stdin ends only when all fields are dropped, so a wait for the child would
+        // not end; the child holds nothing that could be lost.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,13 +1,13 @@
-//! Which libvirt URIs name this host's system libvirt. Definitions, topology and ledger are read on
-//! this host, so nothing may be written to any other.
+//! libvirt URIs that name the system libvirt of this host. Definitions, topology and ledger are
+//! read on this host, so nothing may be written to another one.
 
 /// The URI of this host's system libvirt.
 pub const SYSTEM: &str = "qemu:///system";
 
-/// Query parameters that only say which local socket is used, and how.
+/// Query parameters that choose only the local socket and how it is used.
 const LOCAL: &[&str] = &["socket", "mode", "authfile"];
 
-/// Reports a URI that is not this host's system libvirt.
+/// Error about a URI that is not the system libvirt of this host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}: virtfit reads and changes the host it runs on, through {SYSTEM}; leave --connect out, or run virtfit on the host \
@@ -15,7 +15,7 @@ const LOCAL: &[&str] = &["socket", "mode", "authfile"];
 )]
 pub struct Foreign(String);
 
-/// Checks the value of `--connect` and returns it; for clap.
+/// Checks the value of `--connect` and returns it, as a value parser for clap.
 ///
 /// # Errors
 /// The URI names another host, another user's libvirt, another hypervisor, or leaves the choice to
@@ -23,7 +23,7 @@ pub struct Foreign(String);
 pub fn this_host(uri: &str) -> Result<String, Foreign> {
     let no = |why: &str| Err(Foreign(why.into()));
     let Some((scheme, rest)) = uri.split_once("://") else {
-        // Empty, or an alias of libvirt.conf: libvirt would choose.
+        // Empty, or an alias from libvirt.conf: libvirt would choose the host.
         return no("not a libvirt URI");
     };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -36,7 +36,7 @@ pub fn this_host(uri: &str) -> Result<String, Foreign> {
         _ => return no("not the libvirt of QEMU guests"),
     }
     if !host.is_empty() {
-        // `localhost` may be the end of a tunnel, and names resolve as they like.
+        // `localhost` may be the end of a tunnel, and a name may resolve to any host.
         return no("a libvirt reached over the network");
     }
     match path {

@@ -1,4 +1,4 @@
-//! A definition as its file has it now.
+//! Definition as its file has it at one moment.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,31 +10,31 @@ use crate::hostfs::{HostFs, MAX_BYTES};
 use crate::ledger::claims;
 use crate::types::digest;
 
-/// How long libvirt may take to write a file.
+/// Longest time that libvirt takes to write a file; a temporary file that is older was left behind.
 const REWRITE: Duration = Duration::from_secs(5);
 
-/// The file of a definition, read at one moment.
+/// File of a definition, read at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
-    /// The guest's name by the file's name.
+    /// Guest's name, from the file's name.
     pub name: String,
-    /// All of it, passwords included: it is never logged.
+    /// Whole text, passwords included: it is never logged.
     pub text: String,
     /// Digest of the text.
     pub digest: String,
-    /// The file's inode: libvirt writes a new file each time.
+    /// Inode of the file: libvirt writes a new file each time.
     inode: u64,
-    /// When it was written.
+    /// Time of the last write; `None`: it cannot be read.
     pub modified: Option<SystemTime>,
 }
 
 impl Definition {
-    /// Reads it; `None`: there is none.
+    /// Reads a guest's definition; `None`: there is none.
     ///
     /// # Errors
-    /// It cannot be read, is larger than [`MAX_BYTES`], or is not UTF-8.
+    /// The file cannot be read, is larger than [`MAX_BYTES`], or is not UTF-8.
     pub fn read(root: &HostFs, name: &str) -> io::Result<Option<Self>> {
-        // A name is one component of a path.
+        // A name must be one component of a path.
         if name.is_empty() || name.contains('/') {
             return Ok(None);
         }
@@ -46,7 +46,7 @@ impl Definition {
     }
 
     fn read_file(root: &HostFs, name: &str) -> io::Result<Self> {
-        // Inode and text are one file's, whatever is renamed meanwhile.
+        // Both inode and text come from the one open file, even if another is renamed over it.
         let mut file = File::open(root.path(claims::path(name)))?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -68,16 +68,16 @@ impl Definition {
         })
     }
 
-    /// Returns whether libvirt is writing another version: it has that in its memory by then, and
-    /// its file is the old one still. To be asked before [`Definition::is_current`].
+    /// Returns whether libvirt is writing another version: libvirt has that version in memory by
+    /// then, while the file is still the old one. To be checked before [`Definition::is_current`].
     pub fn is_being_written(root: &HostFs, name: &str) -> bool {
         let written = |path: String| root.metadata(path).ok()?.modified().ok();
-        // `virFileRewrite`; what a libvirt left that was killed is older.
+        // Temporary file of `virFileRewrite`; one that a killed libvirt left behind is older.
         let age = written(claims::path(name) + ".new").map(|time| time.elapsed().unwrap_or_default());
         age.is_some_and(|age| age < REWRITE)
     }
 
-    /// Whether the file is still this one, to the byte.
+    /// Returns whether the file is still this one, to the byte.
     pub fn is_current(&self, root: &HostFs) -> bool {
         let now = Self::read(root, &self.name);
         matches!(now, Ok(Some(now)) if now.inode == self.inode && now.text == self.text)

@@ -1,4 +1,4 @@
-//! The definitions of a host, as their files have them.
+//! Definitions of a host, as their files have them.
 
 use std::io;
 use std::time::SystemTime;
@@ -10,43 +10,43 @@ use crate::ledger::reader::Reading;
 use crate::ledger::reader::files::stems;
 use crate::xml::XmlError;
 
-/// A definition.
+/// Definition with the state of its guest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
-    /// The guest's name, which is the file's.
+    /// Guest's name, which is the file's.
     pub name: String,
-    /// The file's text, passwords included.
+    /// Text of the file, passwords included.
     pub text: String,
-    /// What it says.
+    /// Domain that the text describes.
     pub domain: Domain,
-    /// libvirt starts it by itself.
+    /// libvirt starts the guest by itself.
     pub autostart: bool,
-    /// It runs, or starts.
+    /// The guest runs, or is starting.
     pub running: bool,
-    /// Last write of the file.
+    /// Time of the last write of the file.
     pub modified: Option<SystemTime>,
 }
 
-/// Why a definition cannot be used.
+/// Reason why a definition cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
     /// The file cannot be read; the error names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is no domain.
+    /// The file is not the XML of a domain.
     #[error("{path}: {error}")]
     Xml {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What is wrong.
+        /// Error in the XML.
         error: XmlError,
     },
 }
 
-/// Names of all definitions, sorted. A host without the folder has none.
+/// Returns the names of all definitions, sorted. A host without the folder has none.
 ///
 /// # Errors
-/// The folder may not be read.
+/// The folder cannot be read.
 pub fn names(root: &HostFs) -> io::Result<Vec<String>> {
     let mut names = stems(root, claims::FOLDER, "xml")?;
     names.retain(|name| {
@@ -56,10 +56,10 @@ pub fn names(root: &HostFs) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Reads one. `reading` tells what runs and what is on autostart.
+/// Reads a guest's definition. `reading` has the guests that run and those on autostart.
 ///
 /// # Errors
-/// It is not there, may not be read, or is no domain.
+/// The file does not exist, cannot be read, or is no domain.
 pub fn read(root: &HostFs, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
     let modified = root
         .metadata(claims::path(name))

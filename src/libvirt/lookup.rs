@@ -1,4 +1,4 @@
-//! Which guest is meant: a name or a UUID, and the definition it has.
+//! Search for the guest that a name or a UUID means.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,34 +11,34 @@ use crate::policy::suggest::did_you_mean;
 use crate::types::uuid;
 use crate::xml::Document;
 
-/// Why no guest was found.
+/// Reason why no guest was found.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// No word was given.
+    /// The word is empty.
     #[error("'' is no guest")]
     Nothing,
-    /// It runs without a definition.
+    /// The guest runs without a definition.
     #[error("{0}: runs but has no definition (transient)")]
     Transient(String),
-    /// There is none of this name or UUID.
+    /// There is no guest of this name or UUID.
     #[error("{word}: no such file, and no such guest in {}{guess}", folder.display())]
     Unknown {
-        /// What was asked for.
+        /// Word that was searched for.
         word: String,
-        /// Where definitions are.
+        /// Folder of the definitions.
         folder: PathBuf,
-        /// A guess at what was meant; may be empty.
+        /// Names that are similar, as the end of a sentence; may be empty.
         guess: String,
     },
-    /// Definitions may not be read; the error names the path.
+    /// Definitions cannot be read; the error names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The name of the guest of this name, else of this UUID, that has a definition.
+/// Returns the name of the guest with this name, else with this UUID, that has a definition.
 ///
 /// # Errors
-/// There is none, or definitions may not be read.
+/// There is no such guest, or definitions cannot be read.
 pub fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
     if word.is_empty() {
         return Err(LookupError::Nothing);
@@ -65,7 +65,8 @@ pub fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
     })
 }
 
-/// The UUID in a definition, in its one form; a definition that is broken or vanished has none.
+/// Returns the UUID in a definition, in its normal form; a definition that is broken or vanished
+/// has none.
 fn uuid_of(root: &HostFs, name: &str) -> io::Result<Option<String>> {
     let text = match root.read(claims::path(name)) {
         Ok(text) => text,
@@ -100,14 +101,14 @@ mod tests {
             &format!("<domain><uuid> {uuid}\n</uuid></domain>"),
         );
         put("etc/libvirt/qemu/broken.xml", "<domain");
-        // A guest that is called like the UUID of another.
+        // A guest whose name is the UUID of another.
         put(&format!("etc/libvirt/qemu/{named}.xml"), "<domain/>");
         put(
             "etc/libvirt/qemu/other.xml",
             &format!("<domain><uuid>{named}</uuid></domain>"),
         );
         put("run/libvirt/qemu/moves.xml", "<domstatus/>");
-        // word, name found, else what is said
+        // word, name found, else part of the error
         for (word, expected) in [
             ("db-1", Ok("db-1")),
             ("broken", Ok("broken")),

@@ -1,4 +1,4 @@
-//! What virtfit asks of libvirt, and what may come of it; without libvirt in it. The binary
+//! Calls that virtfit makes to libvirt, and their errors, without libvirt in them. The binary
 //! `virtfitd` has the implementation that calls the library, [`crate::libvirt::child`] the one that
 //! asks that binary.
 
@@ -12,64 +12,68 @@ use std::time::Duration;
 
 pub use crate::types::live_change::LiveChange;
 
-/// What virtfit calls libvirt for. Only the daemon's one libvirt thread does, and `virtfit`'s
-/// commands through `virtfitd call`; never a hook, nor a thread that answers hooks.
+/// Connection to libvirt. Only the daemon's one libvirt thread calls it, and the commands of
+/// `virtfit` through `virtfitd call`; never a hook, nor a thread that answers hooks.
 pub trait Hypervisor {
-    /// Defines a persistent domain; replaces one of the same UUID.
+    /// Defines a persistent domain, or replaces the one with that UUID.
     ///
     /// # Errors
-    /// What libvirt said.
+    /// libvirt refuses the definition, or does not answer.
     fn define(&mut self, xml: &str) -> Result<(), HypervisorError>;
-    /// Replaces a definition that was read as `before`, where libvirt still has that one, by UUID.
+    /// Replaces a definition that was read as `before`, provided that libvirt still has that one
+    /// under its UUID.
     ///
     /// # Errors
-    /// libvirt has no such guest, or another definition of it; or what libvirt said.
+    /// libvirt has no such guest or another definition of it, refuses the new one, or does not
+    /// answer.
     fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
         let _ = before;
         self.define(xml)
     }
-    /// Takes a definition out, keeping NVRAM, TPM state and managed save.
+    /// Removes a definition; NVRAM, TPM state and managed save stay.
     ///
     /// # Errors
-    /// What libvirt said.
+    /// libvirt refuses, or does not answer.
     fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError>;
-    /// Gives a guest that does not run another name, its definition with it.
+    /// Renames a guest that does not run, together with its definition.
     ///
     /// # Errors
-    /// What libvirt said: it runs, say, or the name is taken.
+    /// libvirt refuses, for example because the guest runs or the name is taken, or does not
+    /// answer.
     fn rename(&mut self, uuid: &str, name: &str) -> Result<(), HypervisorError>;
-    /// Changes a running guest, not its definition.
+    /// Changes a running guest, but not its definition.
     ///
     /// # Errors
-    /// What libvirt said.
+    /// libvirt refuses the change, or does not answer.
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError>;
-    /// Makes the connection, so that the next call takes no longer than libvirt does.
+    /// Connects, so that the next call takes only the time that libvirt needs.
     ///
     /// # Errors
-    /// There is no libvirt.
+    /// There is no libvirt to connect to.
     fn open(&mut self) -> Result<(), HypervisorError> {
         Ok(())
     }
-    /// Leaves the connection, so that libvirt may end when it has nothing to do. The next call
-    /// connects again.
+    /// Disconnects, so that libvirt may end when it has nothing to do. The next call connects
+    /// again.
     fn close(&mut self) {}
 }
 
-/// libvirt's driver runs and does not answer: tried again after this.
+/// Time between two attempts while libvirt's driver runs and does not answer.
 pub const RETRY: Duration = Duration::from_secs(5);
 
-/// Why libvirt did not do it.
+/// Reason why libvirt did not carry out a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HypervisorError {
-    /// There is no libvirt to talk to now.
+    /// There is no libvirt to call at this time.
     #[error("libvirt does not answer: {0}")]
     Gone(String),
-    /// It said no.
+    /// libvirt refused.
     #[error("libvirt: {0}")]
     Said(String),
 }
 
-/// Where there is no libvirt, as in measurements of all the rest: each call says so.
+/// Connection to no libvirt, for measurements of everything else: each call fails as
+/// [`HypervisorError::Gone`].
 #[derive(Debug, Clone, Copy)]
 pub struct Absent;
 
