@@ -1,4 +1,5 @@
-//! Policy, host and ledger, read once: everything decisions are made from but the guest itself.
+//! Snapshots: policy, host and ledger as read at one moment. Decisions are made from a snapshot and
+//! from the guest itself.
 
 pub mod cache;
 pub mod decisions;
@@ -24,65 +25,67 @@ use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 
-/// Where a view is read.
+/// Sources of a snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The host.
+    /// Root below which the host is read.
     pub root: HostFs,
-    /// A policy file instead of the host's folders.
+    /// Policy file instead of those in the host's folders.
     pub policy: Option<PathBuf>,
-    /// An hwloc XML file or a synthetic line instead of the host's own topology.
+    /// hwloc XML file or synthetic line instead of the host's own topology.
     pub topology: Option<String>,
-    /// Nobody holds anything.
+    /// The ledger is taken as empty.
     pub assume_empty: bool,
 }
 
-/// Everything decisions share.
+/// Everything that decisions have in common.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Where the host is read.
+    /// Root below which the host is read.
     pub root: HostFs,
-    /// The policy.
+    /// Policy at that moment.
     pub policy: Arc<Policy>,
-    /// The host.
+    /// Host at that moment.
     pub host: Arc<Host>,
-    /// The policy's sets on it.
+    /// CPU sets of the policy on this host.
     pub sets: Arc<Sets>,
-    /// Who holds what.
+    /// Ledger at that moment, with the guests that run or are on autostart.
     pub reading: Arc<Reading>,
 }
 
-/// Why there is no view.
+/// Reason why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Everything wrong in the policy.
+    /// All errors of the policy.
     #[error(transparent)]
     Policy(#[from] PolicyErrors),
-    /// The host.
+    /// The host cannot be read.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The ledger.
+    /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// How a decision is meant.
+/// Parameters of one decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'a> {
-    /// The door.
+    /// Scope of the plan.
     pub scope: Scope,
-    /// A profile that beats rules and requests.
+    /// Profile that overrides rules and requests.
     pub profile: Option<&'a str>,
-    /// What of the guest's earlier place stays.
+    /// Part of the guest's earlier placement that is kept.
     pub keep: Keep,
-    /// Pins it had before it was redefined without them.
+    /// Pins that the guest had before it was defined again without them.
     pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
-    /// It is starting from this very XML: strict memory in it binds its CPUs to the same nodes.
+    /// The guest is starting from this very XML: its strict memory binds its CPUs to the memory's
+    /// nodes.
     pub bound: bool,
 }
 
 impl Question<'_> {
-    /// By rules and requests, keeping what is valid.
+    /// Creates an ordinary question: by rules and requests, keeping the placement where it is
+    /// valid.
     pub fn of(scope: Scope) -> Self {
         Self {
             scope,
@@ -95,7 +98,7 @@ impl Question<'_> {
 }
 
 impl Sources {
-    /// The policy's files. A topology alone has none.
+    /// Returns the files of the policy. A topology alone has none.
     pub fn policy_files(&self) -> Files {
         match (&self.policy, self.root.base()) {
             (Some(file), _) => Files::named(&[file]),
@@ -104,10 +107,10 @@ impl Sources {
         }
     }
 
-    /// Who holds what.
+    /// Reads the ledger.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The ledger cannot be read.
     pub fn ledger(&self, now: SystemTime) -> Result<Reading, LedgerError> {
         if self.root.is_none() || self.assume_empty {
             Ok(Reading::default())
@@ -121,18 +124,18 @@ impl Snapshot {
     /// Reads policy, host and ledger.
     ///
     /// # Errors
-    /// Any of them cannot be read.
+    /// One of them cannot be read.
     pub fn read(place: &Sources, now: SystemTime) -> Result<Self, SnapshotError> {
         let policy = place.policy_files().policy()?;
         Self::read_with(place, policy, now)
     }
 
-    /// As [`Snapshot::read`], with this policy.
+    /// Reads host and ledger for a given policy.
     ///
     /// # Errors
     /// Host or ledger cannot be read.
     pub fn read_with(place: &Sources, policy: Policy, now: SystemTime) -> Result<Self, SnapshotError> {
-        // For hooks, should no daemon run. A folder that stands for a host is left as it is.
+        // Kept for hooks that find no daemon. A folder that stands for a host is left as it is.
         let keeps = place.topology.is_none() && place.root.is_real() && nix::unistd::geteuid().is_root();
         let host = match keeps {
             true => load_and_keep(&place.root)?,
@@ -142,7 +145,7 @@ impl Snapshot {
         Ok(Self::new(place.root.clone(), policy, host, reading))
     }
 
-    /// Puts what was read together.
+    /// Builds a snapshot from its parts.
     pub fn new(root: HostFs, policy: Policy, host: Host, reading: Reading) -> Self {
         let sets = cpu_sets::resolve(&policy.host, &host);
         Self {
@@ -154,7 +157,7 @@ impl Snapshot {
         }
     }
 
-    /// Decides for one guest.
+    /// Decides for one guest, given its XML.
     ///
     /// # Errors
     /// The text is no domain, or the policy cannot be followed for it.
@@ -164,11 +167,10 @@ impl Snapshot {
         self.decide_from(&text, &facts, ask)
     }
 
-    /// As [`Snapshot::decide`], where the guest's XML was read, and its devices and images are
-    /// known.
+    /// Decides for one guest, given its parsed XML and the facts about its devices and images.
     ///
     /// # Errors
-    /// As there.
+    /// The policy cannot be followed for the guest.
     pub fn decide_from(
         &self,
         text: &GuestText<'_>,
@@ -189,7 +191,7 @@ impl Snapshot {
         guarded(|| engine::decide_read(text, &inputs))?
     }
 
-    /// What others than this guest hold of the host.
+    /// Returns the part of the host that guests other than this one hold.
     pub fn taken(&self, domain: &Domain) -> Taken {
         taken(
             &self.reading.ledger,

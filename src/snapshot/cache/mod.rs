@@ -1,14 +1,14 @@
-//! The daemon's warm [`Snapshot`]: policy, host and ledger as they are now, read again only where
+//! The daemon's cached [`Snapshot`]: policy, host and ledger as they are now, read again only where
 //! something changed.
 //!
-//! - **Policy**: its files are looked at when something happened in their folders, and read again
-//!   when any of them changed. One that does not parse is kept as an error for `status`; the last
-//!   good one stays.
+//! - **Policy**: its files are checked when something happened in their folders, and read again
+//!   when one of them changed. The errors of a policy that cannot be parsed are kept for `status`;
+//!   the last good one stays in force.
 //! - **Host**: see [`crate::host::cached`].
 //! - **Ledger**: see [`crate::ledger::reader::cache`].
 //!
-//! A view is a snapshot that nobody changes. The locks are held while local files are read, and
-//! never while anything waits for libvirt.
+//! A snapshot never changes. The locks are held while local files are read, and never while a
+//! thread waits for libvirt.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,50 +25,50 @@ use crate::policy::load::{DROP_IN_DIR, MAIN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::policy::{Files, Policy, PolicyErrors, Sets, cpu_sets, last_good};
 use crate::snapshot::{Snapshot, SnapshotError, Sources};
 
-/// The folders of the policy's files.
+/// Folders of the policy's files.
 const FOLDERS: [&str; 3] = [VENDOR_DIR, MAIN_DIR, DROP_IN_DIR];
 
-/// How the host is looked at again.
+/// Function that brings the cached host up to date.
 type Refresh = fn(&mut CachedHost) -> Result<&Arc<Host>, HostError>;
 
-/// Reads and remembers.
+/// Cache for snapshots of one host.
 #[derive(Debug)]
 pub struct SnapshotCache {
     place: Sources,
-    /// The same host, read again and again.
+    /// Root below which the host is read, with files that are read often kept open.
     root: HostFs,
     state: Mutex<State>,
 }
 
-/// What is remembered.
+/// Cached inputs of a snapshot.
 #[derive(Debug, Default)]
 struct State {
     policy: PolicyState,
     host: Option<CachedHost>,
     ledger: Cache,
-    /// The sets, with the policy and the host they are of.
+    /// CPU sets, with the policy and the host they belong to.
     sets: Option<(Arc<Policy>, Arc<Host>, Arc<Sets>)>,
-    /// The last view: given again while nothing changed.
+    /// Last snapshot: returned again while nothing changed.
     last: Option<Arc<Snapshot>>,
 }
 
-/// The policy, and what it was read from.
+/// Policy, with the state of its files when it was read.
 #[derive(Debug, Default)]
 struct PolicyState {
-    /// `None`: it must be read.
+    /// State of the files; `None`: they must be read.
     mark: Option<Vec<Seen>>,
-    /// The folders its files are in.
+    /// Folders of the files.
     folders: [Listing; 3],
-    /// [`Listing::times`] of when the mark was taken.
+    /// [`Listing::times`] when the mark was taken.
     times: Option<[u64; 3]>,
     good: Option<Arc<Policy>>,
-    /// The files that [`PolicyState::good`] was read from, until they are kept for others
+    /// Files that [`PolicyState::good`] was read from, until they are kept for other processes
     /// ([`SnapshotCache::keep_policy`]).
     files: Option<Files>,
     problem: Option<PolicyErrors>,
 }
 
-/// A name in a policy folder: the entry itself and what it leads to.
+/// State of a name in a policy folder: of the entry itself and of the file it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     path: String,
@@ -77,7 +77,7 @@ struct Seen {
 }
 
 impl SnapshotCache {
-    /// Nothing is read yet.
+    /// Creates an empty cache.
     pub fn new(place: Sources) -> Self {
         Self {
             root: place.root.clone().keeping_files_open(),
@@ -86,17 +86,17 @@ impl SnapshotCache {
         }
     }
 
-    /// Where it reads.
+    /// Returns the sources of the snapshots.
     pub fn place(&self) -> &Sources {
         &self.place
     }
 
-    /// The host it reads, with the files that are read again and again kept open.
+    /// Returns the root below which the host is read, with files that are read often kept open.
     pub fn root(&self) -> &HostFs {
         &self.root
     }
 
-    /// Policy, host and ledger as they are now.
+    /// Returns policy, host and ledger as they are now.
     ///
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
@@ -104,10 +104,10 @@ impl SnapshotCache {
         self.view_of(now, CachedHost::refresh)
     }
 
-    /// As [`SnapshotCache::view`], for a hook: somebody waits ([`CachedHost::refresh_quickly`]).
+    /// Returns the snapshot for a hook that waits ([`CachedHost::refresh_quickly`]).
     ///
     /// # Errors
-    /// As there.
+    /// There is no good policy yet, or host or ledger cannot be read.
     pub fn view_for_hook(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
         self.view_of(now, CachedHost::refresh_quickly)
     }
@@ -144,28 +144,28 @@ impl SnapshotCache {
         Ok(view)
     }
 
-    /// What can have changed within moments, as it is now.
+    /// Returns the part of the ledger that can change within moments, as it is now.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The ledger cannot be read.
     pub fn glance(&self, now: SystemTime) -> Result<Promises, LedgerError> {
         glance_with(&self.root, now, &mut self.state().ledger)
     }
 
-    /// Whether nobody runs or was promised anything but those the view knows: nothing happened
-    /// since it was read.
+    /// Returns whether no guest runs and no reservation exists but those that the snapshot has:
+    /// nothing happened since it was read.
     pub fn is_as_it_was(&self, view: &Snapshot) -> bool {
         self.state().ledger.is_as_it_was(&self.root, &view.reading)
     }
 
-    /// What is wrong with the policy's files now, while the last good policy is used; `None`:
-    /// nothing. As of the last view.
+    /// Returns the errors in the policy's files while the last good policy is used; `None`: there
+    /// are none. As of the last snapshot.
     pub fn policy_problem(&self) -> Option<PolicyErrors> {
         self.state().policy.problem.clone()
     }
 
-    /// Keeps the policy as it was read last, for whoever finds errors in its files later. Not for
-    /// hooks: it writes a file.
+    /// Keeps the last good policy on disk, for processes that later find errors in the policy's
+    /// files. Not for hooks: it writes a file.
     pub fn keep_policy(&self) {
         let files = self.state().policy.files.take();
         let Some(files) = files.filter(|_| self.place.policy.is_none()) else {
@@ -176,15 +176,15 @@ impl SnapshotCache {
         }
     }
 
-    /// Forgets the policy and the host: both are read as a whole for the next view (`SIGHUP`).
+    /// Forgets the policy and the host: both are read completely for the next snapshot (`SIGHUP`).
     pub fn forget(&self) {
         let mut state = self.state();
         state.policy.mark = None;
         state.host = None;
     }
 
-    /// A thread that panicked while it read may have left something half done: all of it is read
-    /// again.
+    /// Locks the cache. A thread that panicked while it read may have left a part half done:
+    /// everything is read again then, and only the last good policy is kept.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
             self.state.clear_poison();
@@ -205,8 +205,8 @@ impl State {
         }
     }
 
-    /// The policy's sets on the host. Page counts do not matter for them, so a host that differs
-    /// only there keeps them.
+    /// Returns the policy's CPU sets on the host, computed again whenever policy or host was read
+    /// again.
     fn sets(&mut self, policy: &Arc<Policy>, host: &Arc<Host>) -> Arc<Sets> {
         if let Some((of_policy, of_host, sets)) = &self.sets
             && Arc::ptr_eq(of_policy, policy)
@@ -221,18 +221,20 @@ impl State {
 }
 
 impl PolicyState {
-    /// The policy by its files as they are, or the last good one.
+    /// Returns the policy by its files as they are now, or the last good one.
     fn refresh(
         &mut self,
         place: &Sources,
         now: SystemTime,
         folders: &mut Folders,
     ) -> Result<Arc<Policy>, PolicyErrors> {
+        // While nothing happened in the folders, their files are as before.
         let times = self.listed(place, folders);
         if times.is_some() && self.times == times && self.mark.is_some() {
             return self.last();
         }
         self.times = times;
+        // Files whose inode, size and times are as before are not read again.
         let mark = mark(place);
         if self.mark.as_ref() != Some(&mark) {
             let files = place.policy_files();
@@ -252,20 +254,20 @@ impl PolicyState {
                 }
                 Err(problem) => {
                     self.problem = Some(problem);
-                    // A daemon that was restarted goes on with what the one before it had.
+                    // A restarted daemon goes on with the policy of the one before it.
                     if self.good.is_none() && place.policy.is_none() {
                         self.good = last_good::load(&place.root).map(Arc::new);
                     }
                 }
             }
-            // Files that are being written are looked at again.
+            // Files that are being written are checked again the next time.
             self.mark = mark.iter().all(|seen| seen.rested(now)).then_some(mark);
         }
         self.last()
     }
 
-    /// What tells that something may have changed in the policy's folders; `None`: look at its
-    /// files.
+    /// Returns a mark that changes whenever something may have changed in the policy's folders;
+    /// `None`: the files have to be checked.
     fn listed(&mut self, place: &Sources, folders: &mut Folders) -> Option<[u64; 3]> {
         if place.policy.is_some() {
             return None;
@@ -279,7 +281,7 @@ impl PolicyState {
         Some(self.folders.each_ref().map(Listing::times))
     }
 
-    /// As it was read last.
+    /// Returns the last good policy, else the errors of the last reading.
     fn last(&self) -> Result<Arc<Policy>, PolicyErrors> {
         match (&self.good, &self.problem) {
             (Some(good), _) => Ok(Arc::clone(good)),
@@ -305,7 +307,7 @@ impl Seen {
     }
 }
 
-/// All files that the policy is made of.
+/// Returns the state of all files of the policy.
 fn mark(place: &Sources) -> Vec<Seen> {
     if let Some(file) = &place.policy {
         return vec![Seen::at(&HostFs::default(), absolute(file))];

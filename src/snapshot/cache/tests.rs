@@ -48,7 +48,7 @@ impl Warm {
         self
     }
 
-    /// As if so much later than all files were written that they have rested.
+    /// Returns a snapshot an hour after all files were written, so that they count as rested.
     fn view(&self) -> Arc<Snapshot> {
         self.memory.view(self.now + Duration::from_secs(3600)).unwrap()
     }
@@ -146,7 +146,7 @@ fn beside_200_guests_it_costs_little() {
         })
         .collect();
     took.sort();
-    // A build without optimisation, on a machine that does much else: the bench has the real
+    // The limit suits a build without optimisation on a busy machine; the bench has the real
     // numbers.
     assert!(took[0] < Duration::from_millis(60), "{took:?}");
 }

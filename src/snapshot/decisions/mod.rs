@@ -1,10 +1,10 @@
-//! Guests that were decided on lately, and what came of it: the same again is not worked out again.
+//! Cache of the last decisions, so that a decision is not made twice from equal inputs.
 //!
-//! libvirt tells the same XML of a guest at each of its starts, but for the start's number
+//! At each of a guest's starts libvirt passes equal XML, except for the number of the start
 //! (`<domain type='kvm' id='7'>`). A decision is a pure function of that XML, the policy, the host,
-//! what others hold and the guest's devices and images ([`crate::engine`]); one is given again only
-//! where all of these are equal. The number itself means nothing to it: each guest is decided on as
-//! if it were the first that starts.
+//! the CPUs and memory that other guests hold, and the guest's devices and images
+//! ([`crate::engine`]); a cached one is returned only where all of these are equal. The number
+//! itself does not matter: each guest is decided on as if it were the first that starts.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -23,35 +23,35 @@ use crate::types::devices::GuestFacts;
 use crate::types::plan::Scope;
 use crate::xml::XmlError;
 
-/// How many guests are remembered; the one that was worked out longest ago is forgotten first.
+/// Number of cached guests; the one that was worked out longest ago is forgotten first.
 const MOST: usize = 16;
-/// XML longer than this is not remembered, in bytes.
+/// Longest XML that is cached, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// What is remembered, the latest first.
+/// Cached guests, the latest first.
 #[derive(Debug, Default)]
 pub struct DecisionCache(Mutex<VecDeque<Known>>);
 
-/// One guest.
+/// Cached decisions on one guest.
 #[derive(Debug)]
 struct Known {
-    /// Its XML, and what that says.
+    /// XML of the guest with its first number, as text and parsed.
     text: Arc<GuestText<'static>>,
-    /// One a way of asking.
+    /// Decisions, one for each way of asking.
     made: Vec<Arc<Made>>,
 }
 
-/// One decision.
+/// Cached decision with its inputs.
 #[derive(Debug)]
 struct Made {
     from: Basis,
-    /// What was known of the guest's devices and images, and by which look at them.
+    /// Facts about the guest's devices and images; `looked` has the files they were read from.
     facts: GuestFacts,
     looked: ReadSet,
     decision: Arc<Decision>,
 }
 
-/// All that a decision is made from beside the XML and the guest's devices and images.
+/// Inputs of a decision besides the XML and the guest's devices and images.
 #[derive(Debug)]
 struct Basis {
     scope: Scope,
@@ -62,16 +62,16 @@ struct Basis {
 }
 
 impl DecisionCache {
-    /// What a domain's XML says.
+    /// Returns the guest that a domain's XML describes.
     ///
     /// # Errors
-    /// It is not XML, or not a domain.
+    /// The text is not XML, or not a domain.
     pub fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
         let text = self.first_text(&as_first(xml).0)?;
         Ok(Arc::clone(&text.guest))
     }
 
-    /// XML with the first number, read.
+    /// Parses XML that has the first number, or returns it from the cache.
     fn first_text(&self, xml: &str) -> Result<Arc<GuestText<'static>>, XmlError> {
         if let Some(known) = self.known().iter().find(|known| known.is(xml)) {
             return Ok(Arc::clone(&known.text));
@@ -81,10 +81,10 @@ impl DecisionCache {
         Ok(text)
     }
 
-    /// As [`Snapshot::decide`].
+    /// Decides as [`Snapshot::decide`] does, or returns the cached decision.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Snapshot::decide`].
     pub fn decide(
         &self,
         view: &Snapshot,
@@ -109,13 +109,14 @@ impl DecisionCache {
         })
     }
 
-    /// As [`DecisionCache::decide`], of XML with the first number and asked in the usual way.
+    /// Decides on XML that has the first number, for a question of the usual kind.
     fn decide_first(
         &self,
         view: &Snapshot,
         xml: &str,
         ask: Question<'_>,
     ) -> Result<Arc<Decision>, EngineError> {
+        // A cached decision counts while the files of devices and images read as before.
         let text = self.first_text(xml)?;
         let domain = &text.guest.domain;
         let from = Basis::of(view, domain, ask);
@@ -132,9 +133,10 @@ impl DecisionCache {
         {
             return Ok(Arc::clone(&made.decision));
         }
+        // Otherwise these facts are gathered again: where they are equal, so is the decision.
         let (facts, looked) = view.root.trace(|root| gather::gather(root, &view.host, domain));
         let decision = match made {
-            // A disk that was written to is no other disk.
+            // Writing to a disk image does not make it another image.
             Some(made) if made.facts == facts => Arc::clone(&made.decision),
             _ => Arc::new(view.decide_from(&text, &facts, ask)?),
         };
@@ -179,7 +181,7 @@ impl Known {
 }
 
 impl Basis {
-    /// What a decision would be made from now.
+    /// Returns the inputs that a decision would have now.
     fn of(view: &Snapshot, domain: &Domain, ask: Question<'_>) -> Self {
         Self {
             scope: ask.scope,
@@ -204,10 +206,11 @@ impl PartialEq for Basis {
     }
 }
 
-/// The number each guest is decided on with.
+/// Number with which every guest is decided on.
 const FIRST: &str = "1";
 
-/// XML as if the guest were the first that starts; and its own number, where it has another one.
+/// Returns XML as if the guest were the first that starts, and its own number where that is another
+/// one.
 fn as_first(xml: &str) -> (Cow<'_, str>, Option<&str>) {
     match number(xml) {
         Some(at) if xml.get(at.clone()) != Some(FIRST) => {
@@ -218,7 +221,7 @@ fn as_first(xml: &str) -> (Cow<'_, str>, Option<&str>) {
     }
 }
 
-/// XML with this number in the place of the one it has.
+/// Returns XML with `number_now` in the place of its number.
 fn numbered(xml: &str, number_now: &str) -> String {
     let mut out = xml.to_string();
     if let Some(at) = number(xml) {
@@ -227,7 +230,7 @@ fn numbered(xml: &str, number_now: &str) -> String {
     out
 }
 
-/// Where the number of a running guest stands, in XML as libvirt writes it.
+/// Returns the position of a running guest's number in XML as libvirt writes it.
 fn number(xml: &str) -> Option<Range<usize>> {
     const BEFORE: &str = " id='";
     let tag = xml

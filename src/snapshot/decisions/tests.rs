@@ -38,7 +38,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
              <cputune><vcpupin vcpu='0' cpuset='{pin}'/></cputune></domain></domstatus>"
         )
     };
-    // what changes, and whether it is decided anew
+    // what changes, and whether the decision is made again
     let steps: [(&str, &dyn Fn(), bool); 8] = [
         ("nothing", &|| {}, false),
         (
@@ -82,7 +82,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
             true,
         ),
     ];
-    // Much later than all was written, so that files that were read have rested.
+    // Much later than the last write, so that the files count as rested.
     let view = || {
         memory
             .view(SystemTime::now() + Duration::from_secs(3600))
@@ -109,7 +109,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
         assert_eq!(memo.decide(&view, &other, ask).unwrap().plan().guest, "other");
         before = now;
     }
-    // What is asked in a special way is no answer to the usual question.
+    // The answer to a special question is no answer to the usual one.
     let special = Question {
         profile: Some("off"),
         ..ask
