@@ -1,7 +1,7 @@
-//! Log lines that wait: whoever answers somebody who waits logs once the answer is given, as a log
-//! may be slow (the journal wakes).
+//! Log lines that wait: a thread that answers a hook or a program writes its log lines after the
+//! answer, as writing them may be slow (the journal wakes up).
 //!
-//! Lines of other threads are not held. Nothing is lost: what is held goes out when the hold ends,
+//! Lines of other threads are not held. No line is lost: held lines are written when the hold ends,
 //! also by a panic.
 
 use std::cell::RefCell;
@@ -9,18 +9,18 @@ use std::io::{self, Write};
 use std::marker::PhantomData;
 
 thread_local! {
-    /// What this thread holds; `None`: nothing is held.
+    /// Lines held by this thread; `None`: no hold is active.
     static HELD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Holds this thread's lines as long as it lives.
+/// Hold on the log lines of this thread, until this is dropped.
 #[derive(Debug)]
 pub struct Hold {
-    /// It is one thread's.
+    /// Makes the hold stay on its thread: the type is not `Send`.
     here: PhantomData<*const ()>,
 }
 
-/// Holds what this thread logs from now on. A hold inside another one ends it.
+/// Starts to hold this thread's log lines. A hold inside another one ends both when it is dropped.
 #[must_use]
 pub fn hold() -> Hold {
     HELD.with_borrow_mut(|held| {
@@ -33,13 +33,13 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let held = HELD.with_borrow_mut(Option::take).unwrap_or_default();
         if !held.is_empty() {
-            // Nobody is left to tell that nothing can be told.
+            // An error cannot be reported, as stderr itself failed.
             let _ = io::stderr().write_all(&held);
         }
     }
 }
 
-/// Standard error, but for what is held.
+/// Standard error, or the buffer of this thread's hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Stderr;
 

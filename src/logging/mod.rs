@@ -1,5 +1,6 @@
-//! The log: stderr, no timestamps (the journal has them). error: your action failed; warn: odd, but
-//! it went on; info: one line a decision; debug and trace: for developers.
+//! The log: lines on stderr without timestamps, which the journal adds. Levels: error, an action
+//! failed; warn, odd but virtfit went on; info, one line about each decision; debug and trace, for
+//! developers.
 
 pub mod deferred;
 pub mod repeats;
@@ -9,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::LevelFilter;
 
-/// Logs to stderr as `program`: warnings, with `-v` decisions, with more of it all.
+/// Logs to stderr as `program`. `verbose` is 0 for warnings, 1 for decisions too, 2 for debugging,
+/// 3 for everything.
 pub fn to_stderr(program: &'static str, verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::Warn,
@@ -26,17 +28,17 @@ pub fn to_stderr(program: &'static str, verbose: u8) {
     );
 }
 
-/// How lines look.
+/// Form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// For people, as they are.
+    /// Plain lines, for people.
     Plain,
-    /// For systemd's journal: one entry each, with its priority (`sd-daemon(3)`), so that
+    /// Lines for systemd's journal: one entry each, with its priority (`sd-daemon(3)`), so that
     /// `journalctl -p warning` finds it.
     Journal,
 }
 
-/// Whether stderr is the journal's stream, by its device and inode (`systemd.exec(5)`,
+/// Returns whether stderr is the journal's stream, by its device and inode (`systemd.exec(5)`,
 /// `JOURNAL_STREAM`).
 fn is_journal() -> bool {
     let Some(named) = std::env::var("JOURNAL_STREAM").ok() else {
@@ -46,7 +48,7 @@ fn is_journal() -> bool {
     stat.is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// One line of the log, as it is written.
+/// Returns one line of the log as it is written.
 fn line(program: &str, level: log::Level, text: &str, form: Form) -> String {
     let text = crate::types::printable::visible(text);
     let (priority, word) = match level {
@@ -62,12 +64,12 @@ fn line(program: &str, level: log::Level, text: &str, form: Form) -> String {
     }
 }
 
-/// Lines kept until it is known what has to come before them.
+/// Log lines kept in memory until it is known which line has to come first.
 #[derive(Debug, Clone, Default)]
 pub struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl Kept {
-    /// Takes the lines so far.
+    /// Takes the lines logged up to now.
     pub fn take(&self) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         String::from_utf8_lossy(&bytes)
@@ -91,7 +93,8 @@ impl Write for Kept {
     }
 }
 
-/// Log to memory: a hook's first line on stderr is its reason, whatever was logged before.
+/// Logs to memory: the first line of a hook on stderr has to be its reason, whatever was logged
+/// before.
 pub fn to_memory(verbose: u8) -> Kept {
     let kept = Kept::default();
     let level = match verbose {
@@ -113,7 +116,7 @@ fn start(program: &'static str, level: LevelFilter, form: Form, target: env_logg
             writeln!(out, "{}", line(program, record.level(), &text, form))
         })
         .try_init();
-    // Only a second logger in one process fails, and then the first one does.
+    // Only a second logger in one process fails; the first one then stays.
     drop(logger);
 }
 

@@ -1,7 +1,8 @@
-//! Log lines that others can bring about as often as they like: said once, then counted.
+//! Log lines that other programs can cause as often as they like: written once, then counted.
 //!
-//! After a line no other of its kind is said for a minute. A thread that lives as long as that
-//! minute then says how many there were: it is there only while there is something to count.
+//! The first line of a kind is written at once. The second, however late it comes, starts a thread
+//! that counts for a minute and then logs the number of lines: the thread exists only while there
+//! is something to count.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,12 +10,12 @@ use std::time::Duration;
 
 use log::Level;
 
-/// How long lines of one kind are counted after the first.
+/// Time for which lines of one kind are counted, from the second line on.
 const WHILE: Duration = Duration::from_secs(60);
-/// Stack of the thread that tells the count, in bytes.
+/// Stack of the thread that logs the count, in bytes.
 const STACK: usize = 64 << 10;
 
-/// One kind of lines.
+/// One kind of log lines.
 #[derive(Debug)]
 pub struct Repeats {
     counted_for: Duration,
@@ -23,23 +24,23 @@ pub struct Repeats {
 
 #[derive(Debug)]
 struct State {
-    /// A line was said and its time is not over.
+    /// A line was written, and no count has ended since then.
     said: bool,
-    /// Lines left out since.
+    /// Number of lines counted since then.
     left_out: u64,
 }
 
-/// What becomes of a line.
+/// Treatment of a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     Said,
-    /// The first one to be counted.
+    /// First line to be counted.
     First,
     Counted,
 }
 
 impl Repeats {
-    /// A kind of which nothing was said yet.
+    /// Creates a kind of which no line was written yet.
     pub const fn new() -> Self {
         Self::counting_for(WHILE)
     }
@@ -55,7 +56,8 @@ impl Repeats {
         }
     }
 
-    /// Logs a line, or counts it where one of its kind was logged within the last minute.
+    /// Logs a line if it is the first of its kind, also the first after a count. Otherwise counts
+    /// it; the count is logged a minute after it began.
     pub fn say(&'static self, level: Level, line: &str) {
         match self.take() {
             Fate::Said => log::log!(level, "{line}"),
@@ -73,7 +75,7 @@ impl Repeats {
                 };
                 let builder = thread::Builder::new().name("count".into()).stack_size(STACK);
                 if builder.spawn(tell).is_err() {
-                    // Out of threads: the next line is said at once.
+                    // No thread can be started: the next line is written at once.
                     self.end();
                 }
             }
@@ -93,7 +95,7 @@ impl Repeats {
         }
     }
 
-    /// Ends the time of the line that was said; how many were left out.
+    /// Ends a count. Returns the number of lines that were counted.
     fn end(&self) -> u64 {
         let mut state = self.state();
         state.said = false;
