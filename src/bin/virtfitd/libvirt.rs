@@ -1,4 +1,4 @@
-//! libvirt through its own client library.
+//! Calls to libvirt through its client library.
 
 use virt::connect::Connect;
 use virt::domain::{Domain, NUMAParameters};
@@ -11,16 +11,17 @@ use virtfit::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::panics;
 use virtfit::types::idset::CpuSet;
 
-/// One connection, made with the first call and made again after it broke.
+/// Connection to libvirt, made with the first call and made again after it broke.
 pub struct Libvirt {
     uri: String,
     connection: Option<Connect>,
 }
 
 impl Libvirt {
-    /// Nothing is connected yet.
+    /// Creates the state without a connection.
     pub fn new(uri: &str) -> Self {
-        // It prints every error on stderr, XML included, before anybody can look at it.
+        // libvirt's default callback prints every error on stderr, XML included, before it can be
+        // filtered.
         virt::error::clear_error_callback();
         Self {
             uri: uri.into(),
@@ -28,7 +29,7 @@ impl Libvirt {
         }
     }
 
-    /// Runs a call; a connection that broke is left, so that the next call makes a new one.
+    /// Makes a call. A connection that broke is dropped, so that the next call makes a new one.
     fn with<T>(&mut self, call: impl FnOnce(&Connect) -> Result<T, Error>) -> Result<T, HypervisorError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
@@ -46,7 +47,7 @@ impl Libvirt {
         }
     }
 
-    /// One request of `virtfitd call`.
+    /// Answers one request of `virtfitd call`.
     pub fn answer(&mut self, request: Request) -> Response {
         match request {
             Request::Open => self.open().into(),
@@ -89,7 +90,7 @@ impl Libvirt {
             let key = xml.is_some().then_some(key);
             let result = domain.set_metadata(element, xml, key, Some(uri), flags);
             match result {
-                // Taken away already.
+                // The element was removed already.
                 Err(error) if xml.is_none() && error.code() == known(ErrorNumber::NoDomainMetadata) => Ok(()),
                 result => result.map(drop),
             }
@@ -105,7 +106,7 @@ impl Libvirt {
             let domain = match found {
                 Ok(domain) => domain,
                 Err(error) if error.code() == known(ErrorNumber::NoDomain) => return Ok(None),
-                // A word that is no UUID either.
+                // The word is not a UUID either.
                 Err(error) if error.code() == known(ErrorNumber::InvalidArg) => return Ok(None),
                 Err(error) => return Err(error),
             };
@@ -120,14 +121,14 @@ impl Libvirt {
 }
 
 impl Hypervisor for Libvirt {
-    /// Without `VIR_DOMAIN_DEFINE_VALIDATE`: a definition that libvirt took before must be taken
-    /// again.
+    /// Defines without `VIR_DOMAIN_DEFINE_VALIDATE`: a definition that libvirt took before must be
+    /// taken again.
     fn define(&mut self, xml: &str) -> Result<(), HypervisorError> {
         self.with(|connection| connection.define_domain_xml(xml).map(drop))
     }
 
-    /// The look and the define are two calls: what changes in between is noticed by the file, which
-    /// libvirt writes first.
+    /// Checks and defines in two calls: a change between them is noticed by its file, which libvirt
+    /// writes first.
     fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
         let uuid = domain::parse::from_text(before)
             .map(|domain| domain.uuid)
@@ -136,7 +137,7 @@ impl Hypervisor for Libvirt {
         let there = self.with(|connection| {
             let found = connection.lookup_domain_by_uuid_string(&uuid);
             match found {
-                // Without secrets: they are not compared, and stay where they are.
+                // Read without secrets: these are not compared, and stay as they are.
                 Ok(domain) if domain.is_persistent()? => {
                     domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).map(Some)
                 }
@@ -163,7 +164,7 @@ impl Hypervisor for Libvirt {
             let domain = connection.lookup_domain_by_uuid_string(uuid)?;
             let keep = sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
             match domain.undefine_flags(keep | sys::VIR_DOMAIN_UNDEFINE_KEEP_TPM) {
-                // libvirt before 8.9 does not know of TPM state.
+                // libvirt before 8.9 does not know the flag for TPM state.
                 Err(error) if error.code() == known(ErrorNumber::InvalidArg) => domain.undefine_flags(keep),
                 result => result,
             }
@@ -206,12 +207,12 @@ impl Hypervisor for Libvirt {
     }
 }
 
-/// `virDomainPinIOThread`, which the `virt` crate (0.5) does not have.
+/// Pins an iothread by `virDomainPinIOThread`, which the `virt` crate (0.5) does not have.
 fn pin_iothread(domain: &Domain, iothread: u32, cpumap: &mut [u8], flags: u32) -> Result<(), Error> {
-    // A list is at most 2 KiB long: cpulists end at CPU 16,383.
+    // A map is at most 2 KiB long: cpulists end at CPU 16,383.
     let length = i32::try_from(cpumap.len()).unwrap_or(i32::MAX);
     // SAFETY: the domain is alive as long as it is borrowed; libvirt reads `length` bytes of the
-    // map and keeps nothing.
+    // map and keeps no pointer to it.
     #[allow(unsafe_code)]
     let result =
         unsafe { sys::virDomainPinIOThread(domain.as_ptr(), iothread, cpumap.as_mut_ptr(), length, flags) };
@@ -221,7 +222,7 @@ fn pin_iothread(domain: &Domain, iothread: u32, cpumap: &mut [u8], flags: u32) -
     }
 }
 
-/// libvirt's bit map: CPU n is bit n % 8 of byte n / 8.
+/// Builds libvirt's bit map: CPU n is bit n % 8 of byte n / 8.
 fn cpumap(cpus: &CpuSet) -> Vec<u8> {
     let mut map = Vec::new();
     for cpu in cpus.iter() {
@@ -240,18 +241,17 @@ fn known(number: ErrorNumber) -> ErrorNumberEnum {
     ErrorNumberEnum::from(number)
 }
 
-/// The wire broke, rather than that the driver said no.
+/// Returns whether the connection broke, rather than that the driver refused.
 fn is_transport(error: &Error) -> bool {
     let domain = error.domain();
     domain == ErrorDomainEnum::from(ErrorDomain::Rpc) || domain == ErrorDomainEnum::from(ErrorDomain::Remote)
 }
 
-/// The longest line of libvirt's that is passed on, in characters: it may quote what a definition
-/// says.
+/// Longest line of libvirt's that is passed on, in characters: the line may quote a definition.
 const LONGEST: usize = 400;
 
-/// What libvirt said, without the codes. Further lines of a parser's error quote the XML, which may
-/// hold passwords.
+/// Returns libvirt's error without its codes. Only the first line is kept: further lines of a
+/// parser's error quote the XML, which may contain passwords.
 fn text(error: &Error) -> String {
     let line = error.message().lines().next().unwrap_or_default();
     line.chars().take(LONGEST).collect()

@@ -1,4 +1,4 @@
-//! `virtfitd`: the daemon, and libvirt for the other programs (`virtfitd call`).
+//! `virtfitd`: the daemon, and libvirt for other programs (`virtfitd call`).
 
 use std::io::{self, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -34,7 +34,7 @@ fn run() -> ExitCode {
             })
         }
         None => {
-            // One line a decision is what a daemon's log is for.
+            // A daemon's log has one line about each decision.
             logging::to_stderr("virtfitd", args.verbose.saturating_add(1));
             light();
             let place = Sources {
@@ -56,16 +56,17 @@ fn run() -> ExitCode {
     }
 }
 
-/// Ends with a line on stderr, also where there is no logger yet.
+/// Ends the program with a line on stderr, also while there is no logger yet.
 fn fail(text: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "virtfitd: {text}");
     ExitCode::FAILURE
 }
 
-/// Goes on as `virtfit daemon`, the same daemon in a program that does not link libvirt: libvirt's
-/// client library brings some fifty others, more memory than all the rest. There libvirt is called
-/// by a child, `virtfitd call`, without a connection while there is nothing to call. Where that
-/// program is not to be found, this one does.
+/// Replaces this process by `virtfit daemon`, the same daemon in a program that does not link
+/// libvirt: libvirt's client library brings some fifty others with it, and takes more memory than
+/// everything else. That daemon calls libvirt through a child, `virtfitd call`, without a
+/// connection while there is nothing to call. Where the program is not found, this process is the
+/// daemon.
 fn light() {
     let Ok(own) = std::env::current_exe() else {
         return;
