@@ -114,7 +114,7 @@ pub static BUILTINS: &[Builtin] = &[
 ];
 
 impl Default for Profile {
-    /// Returns the defaults of all keys: the profile `fit`.
+    /// Returns the profile `fit`, which has the default of every key.
     fn default() -> Self {
         Self {
             name: BASE.into(),

@@ -15,6 +15,7 @@ pub fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {
     const PATTERN: &str = "a pattern such as \"db-*\", or a list of them";
     // Conditions that fail stay empty: the problem refuses the whole policy in any case.
     let mut out = Match::default();
+    // Each key has its own kind of value; an unknown key may be a typing error and is refused.
     for (name, item) in table.iter() {
         let pattern = |text: &str| {
             Glob::parse(text).map_err(|(offset, problem)| Fault {

@@ -124,7 +124,7 @@ pub enum SetRule {
     Auto,
     /// Number of whole cores of each node.
     CoresPerNode(u32),
-    /// These CPUs; empty for `"none"`.
+    /// List of CPUs; empty for `"none"`.
     Cpus(CpuSet),
 }
 
@@ -133,7 +133,7 @@ pub enum SetRule {
 pub enum ReservedMemory {
     /// max(1 GiB, 5 %) of each node.
     Auto,
-    /// This size on each node.
+    /// Fixed size on each node.
     At(crate::types::ids::KiB),
 }
 

@@ -59,7 +59,7 @@ pub enum MaxNodes {
     /// One node where the guest would fit one node of an empty host, else the fewest on which an
     /// empty host could run it.
     Auto,
-    /// This number of nodes, at least 1.
+    /// Fixed number of nodes, at least 1.
     At(u32),
 }
 
@@ -74,7 +74,7 @@ pub enum Hugepages {
     Large,
     /// Small pages; to the engine no different from [`Hugepages::Off`].
     Small,
-    /// This huge page size, or no fit.
+    /// Fixed huge page size, or no fit.
     Size(KiB),
 }
 
@@ -111,7 +111,7 @@ pub enum Emulator {
 pub enum IothreadCount {
     /// One for each virtio disk and virtio-scsi controller, no more than there are CPUs for them.
     Auto,
-    /// This number.
+    /// Fixed number.
     At(u32),
     /// Iothreads stay as they are.
     Keep,

@@ -21,7 +21,7 @@ pub enum Requests {
     All,
     /// Profiles that leave the guest alone, such as `off`.
     None,
-    /// These profiles, whatever the rules give; never empty. An alias counts as its profile.
+    /// Listed profiles, whatever the rules give; never empty. An alias counts as its profile.
     Named(BTreeSet<String>),
 }
 

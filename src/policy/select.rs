@@ -126,6 +126,7 @@ mod tests {
     #[test]
     fn first_rule_wins_and_requests_beat_rules() {
         let rules = "[[rule]]\nmatch = { name = \"db-*\" }\nprofile = \"isolated\"\n\n[[rule]]\nprofile = \"vtune\"\n";
+        // requests, guest, its request, profile chosen, reason of the choice, a piece of the note
         for (requests, name, request, profile, by, noted) in [
             ("safe", "db-1", None, "isolated", "rule 1, /p.toml:3", ""),
             ("safe", "web", None, "fit", "rule 2, /p.toml:7", ""),

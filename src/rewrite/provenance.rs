@@ -143,6 +143,7 @@ pub(crate) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlErro
             .ok_or_else(|| malformed(&child, "at= is missing"))?;
         let unknown = || malformed(&child, &format!("at='{}' names nothing known", short(&at)));
         match child.local_name() {
+            // A container that is recorded twice would have two former states.
             "container" => {
                 let container = Container::from_label(&at).ok_or_else(unknown)?;
                 if !made.insert(container.clone()) {
@@ -156,6 +157,7 @@ pub(crate) fn read<'d>(root: &Element<'d>) -> Result<Option<Record<'d>>, XmlErro
                 };
                 containers.push((container, before));
             }
+            // The number of pieces is limited before they are read: each is parsed as XML.
             "set" => {
                 let target = target::from_label(&at).ok_or_else(unknown)?;
                 let wrote = match child.attr("wrote") {

@@ -8,10 +8,10 @@ use crate::types::ids::{IothreadId, VcpuId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Thread {
-    /// Thread of this vCPU.
+    /// Thread of one vCPU.
     Vcpu(VcpuId),
     /// Emulator threads: all threads that are neither a vCPU's nor an iothread's.
     Emulator,
-    /// This iothread.
+    /// One iothread.
     Iothread(IothreadId),
 }

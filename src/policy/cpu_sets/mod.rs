@@ -11,14 +11,14 @@ use crate::types::idset::CpuSet;
 /// use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sets {
-    /// CPUs for the host, emulator threads and iothreads. Isolated CPUs are in it only where it is
-    /// one single CPU.
+    /// CPUs for the host, emulator threads and iothreads. An isolated CPU is in the set only where
+    /// the set is that CPU alone.
     pub housekeeping: CpuSet,
     /// CPUs that may be handed out to one vCPU alone.
     pub dedicated: CpuSet,
     /// CPUs for floating threads where the policy gives them. `None` (`"auto"`): every CPU that is
-    /// not isolated and that no guest holds. Isolated CPUs are in it only where it is one single
-    /// CPU.
+    /// not isolated and that no guest holds. An isolated CPU is in the set only where the set is
+    /// that CPU alone.
     pub shared: Option<CpuSet>,
     /// Notes on what the policy asks for and this host does not allow, for people.
     pub notes: Vec<String>,
@@ -37,7 +37,7 @@ impl Sets {
 
 /// Works out the CPU sets of a policy on a host.
 pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
-    // CPUs that guests can use at all, so that no set contains another one.
+    // No set may contain a CPU that guests cannot use.
     let usable = usable(host);
     let isolated = host.isolated.intersection(&usable);
     let mut notes = Vec::new();
@@ -224,8 +224,8 @@ fn auto_housekeeping(host: &Host, usable: &CpuSet, dedicated: &CpuSet) -> CpuSet
     if !out.is_empty() {
         return out;
     }
-    // All nodes are too small for a core of their own: one core for the host. Where every core has
-    // a dedicated CPU: the rest of the first core that has any.
+    // No node is large enough to give a core: one core for the whole host. Where every core has a
+    // dedicated CPU: the other CPUs of the first core that has any.
     first.unwrap_or_else(|| {
         host.cores
             .iter()

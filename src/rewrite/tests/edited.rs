@@ -36,6 +36,7 @@ fn what_an_administrator_did_stays() {
     let original = fixture("web");
     let tuned = tuned(&original);
     let cputune = |inside: &str| format!("<vcpu>4</vcpu>\n  <cputune>\n    {inside}\n  </cputune>");
+    // name, text that is edited, its replacement, expected text, setting that is left
     let cases: &[(&str, &str, &str, String, Option<Target>)] = &[
         (
             "a pin changed",
@@ -432,6 +433,7 @@ fn after_libvirt_stored_it() {
 #[test]
 fn provenance_that_cannot_be_read_says_what_to_do() {
     let text = tuned(&fixture("web"));
+    // text that is edited, its replacement, a piece of the error
     let cases: &[(&str, &str, &str)] = &[
         ("version='1'", "version='2'", "another version of virtfit"),
         (
