@@ -24,7 +24,7 @@ impl Bugs {
         self.0.insert(name.into(), digest.into());
     }
 
-    /// Forgets a guest.
+    /// Forgets the text of a guest, so that it may be tried again.
     pub fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }

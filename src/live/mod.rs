@@ -55,7 +55,7 @@ enum Came {
 /// Running guests to visit.
 #[derive(Debug, Default)]
 pub struct Running {
-    /// Names of guests that may lack something, and the reason for looking at each.
+    /// Names of guests that may lack something, and the reason for each visit.
     guests: BTreeMap<String, Came>,
     /// Last log line about each guest, so that a line is not repeated.
     said: BTreeMap<String, String>,
@@ -222,7 +222,7 @@ impl Running {
     /// Brings one guest in line, given the text of its status file.
     ///
     /// # Errors
-    /// virtfit itself fails on the guest.
+    /// virtfit itself fails on the guest ([`EngineError::is_bug`]).
     fn bring_up(
         &mut self,
         name: &str,

@@ -57,7 +57,7 @@ impl Definitions {
         // The events right after the call show what else happened to the file at that moment.
         let result = around.hypervisor.redefine(&definition.text, xml);
         let changes = (around.drain)();
-        // Where libvirt said no, a file that changed is the likely reason; otherwise the outcome is
+        // Where libvirt refused, a file that changed is the likely reason; otherwise the outcome is
         // failed.
         match result {
             Err(HypervisorError::Gone(why)) => {

@@ -73,7 +73,7 @@ static TOO_MANY_READERS: Repeats = Repeats::new();
 
 /// Decision maker for hooks' questions.
 pub trait HookAnswerer: Send + Sync {
-    /// Decides by `deadline`. Never calls libvirt.
+    /// Decides on the answer to a hook by `deadline`, without calling libvirt.
     ///
     /// # Errors
     /// A reason why there is no answer: the hook then decides by itself.

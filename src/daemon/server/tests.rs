@@ -126,6 +126,7 @@ fn a_hook_is_answered_and_its_end_is_told() {
 fn what_follows_each_operation() {
     let running = Running::new();
     type Make = fn(String, String) -> WorkerEvent;
+    // Each operation, the event it causes, and whether the guest is in flight after the hook's end.
     let rows: [(&str, &str, Option<Make>, bool); 8] = [
         (
             "prepare",
@@ -166,6 +167,7 @@ fn what_follows_each_operation() {
         ),
         ("levitate", "begin", None, false),
     ];
+    // The mark and the event are checked while the hook is connected and after it has closed.
     for (operation, suboperation, task, flies) in rows {
         let (stream, reply) = running.hook("db", operation, suboperation);
         reply.unwrap_or_else(|error| panic!("{operation}: {error}"));

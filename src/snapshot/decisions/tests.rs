@@ -12,6 +12,7 @@ const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
 #[test]
 fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
+    // A copy of a host and one guest's XML are the inputs of every decision.
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("host");
@@ -131,6 +132,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
 
 #[test]
 fn the_number_of_a_start_is_not_what_a_decision_is_made_from() {
+    // Only the number of the `<domain>` itself is replaced, and it comes back.
     for (xml, first, own) in [
         (
             "<domain type='kvm' id='7'><name/>",
@@ -160,6 +162,7 @@ fn the_number_of_a_start_is_not_what_a_decision_is_made_from() {
             assert_eq!(numbered(&text, number), xml);
         }
     }
+    // Guests that differ in their number alone share one entry of the cache.
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let place = Sources {
         root: HostFs::new(fixtures.join("hosts/paper")),
