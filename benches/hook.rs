@@ -1,18 +1,19 @@
 //! Whole processes side by side, as libvirt runs them: XML in on a pipe, stdout and stderr read to
-//! their ends, then waited for.
+//! their ends, then the exit awaited.
 //!
-//! `virtfit-hook` with the daemon (all of it but libvirt), against a statically linked C program
-//! that copies stdin to stdout and a Python hook that parses the XML; and without the daemon. Each
-//! round runs every command once, in another order, so that a machine whose speed drifts treats all
-//! alike, and caches too; medians count. Fails when a target is missed.
+//! `virtfit-hook` with the daemon (all of it except libvirt) is compared with a statically linked C
+//! program that copies stdin to stdout and with a Python hook that parses the XML; and without the
+//! daemon. Each round runs every command once, in another order, so that a machine whose speed
+//! drifts, and its caches, treat all alike; medians count. The program fails when a target is
+//! missed.
 //!
-//! The daemon's part runs in processes of their own, below `chroot(2)`: to them a copy of a fixture
-//! is the host itself, as `/` is to the daemon, so that what following paths below a folder costs
-//! is not counted. One of them has the `/sys` and `/proc` of the machine it runs on, whose files
-//! the kernel makes as they are read.
+//! The daemon's part runs in processes of their own, below `chroot(2)`: for them a copy of a
+//! fixture is the host itself, as `/` is for the daemon, so the cost of following paths below a
+//! folder is not counted. One of them has the `/sys` and `/proc` of the machine it runs on, whose
+//! files the kernel makes as they are read.
 //!
 //! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically).
-//! `ROUNDS`: how many.
+//! `ROUNDS`: the number of rounds.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fs;
@@ -38,24 +39,24 @@ use virtfit::types::plan::Scope;
 mod installed;
 mod reference;
 
-/// Where the guest's XML is below a root, for the processes that see nothing else.
+/// Path of the guest's XML below a root, for the processes that see nothing else.
 const GUEST: &str = "guest.xml";
 /// libvirt's daemon is this process, which runs the hooks.
 const DRIVER_PID: &str = "run/libvirt/qemu/driver.pid";
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
-/// One command of a round.
+/// Command of a round.
 struct Row {
     name: &'static str,
     command: Vec<String>,
     root: PathBuf,
     xml: String,
-    /// Each round it gets XML that the daemon has not seen before.
+    /// The guest's XML is new to the daemon in each round.
     unseen: bool,
-    /// The most it may take of the copying program's time, and what a Python hook must take at
-    /// least of its time.
+    /// Largest ratio to the copying program's time, and smallest ratio of a Python hook's time to
+    /// this command's.
     ratios: Option<(f64, f64)>,
-    /// The most it may take.
+    /// Longest time the command may take.
     most: Option<Duration>,
     took: Vec<Duration>,
 }
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
         tempfile::tempdir()
     };
     let dir = dir.unwrap();
-    // Programs elsewhere: shared memory is often mounted noexec.
+    // Programs are put elsewhere, because shared memory is often mounted noexec.
     let programs = tempfile::tempdir().unwrap();
     let hook = programs.path().join("virtfit-hook");
     fs::copy(installed::hook(), &hook).unwrap();
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
 
     let copier = reference::copier(programs.path());
 
-    // What runs hooks is libvirt's daemon, and is looked for by its name.
+    // Hooks are run by libvirt's daemon, which is looked for by its name.
     nix::sys::prctl::set_name(c"libvirtd").unwrap();
     let alone = host(dir.path(), "alone", 0);
     let few = host(dir.path(), "few", 3);
@@ -119,7 +120,8 @@ fn main() -> ExitCode {
         most,
         took: Vec::new(),
     };
-    // What all are held to; what looks at more guests' files; and what is worked out from nothing.
+    // Ratios for most rows, for rows that read more guests' files, and for rows that work
+    // everything out.
     let (all, beside, anew) = (Some((1.5, 20.0)), Some((1.7, 20.0)), Some((3.0, 20.0)));
     let mut rows = vec![
         row(
@@ -206,13 +208,13 @@ fn main() -> ExitCode {
         shuffle(&mut order, &mut dice);
         for at in &order {
             let row = &mut rows[*at];
-            // Each start has another number.
+            // Each start has another id.
             let mut xml = row.xml.replacen(">", &format!(" id='{}'>", round + 1), 1);
             if row.unseen {
                 xml.push_str(&format!("<!-- {round} -->"));
             }
             let took = once(row, &xml);
-            // The first warms up.
+            // The first round warms up.
             if round > 0 {
                 row.took.push(took);
             }
@@ -221,7 +223,7 @@ fn main() -> ExitCode {
     tell(&mut rows, measure)
 }
 
-/// A copy of a fixture with a policy and guests that run.
+/// Makes a copy of a fixture with a policy and guests that run.
 fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
     let root = dir.join(name);
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper");
@@ -260,8 +262,8 @@ fn host(dir: &Path, name: &str, guests: u32) -> PathBuf {
     root
 }
 
-/// What a daemon needs beside the `/sys` and `/proc` of the machine it runs on, and a guest that
-/// fits there.
+/// Makes a host with all a daemon needs beside the `/sys` and `/proc` of the machine it runs on,
+/// and a guest that fits there.
 fn this_machine(dir: &Path) -> PathBuf {
     let root = dir.join("own");
     for folder in [
@@ -293,18 +295,18 @@ fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
-/// This program with other words.
+/// Returns a command that runs this program with other words.
 fn myself(words: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(words);
     command
 }
 
-/// A process that answers as the daemon does.
+/// Process that answers as the daemon does.
 struct Served(std::process::Child);
 
 impl Served {
-    /// On a root's socket.
+    /// Starts the process on a root's socket.
     fn by(root: &Path) -> Self {
         let child = myself(&["--serve", root.to_str().unwrap()]).spawn().unwrap();
         let socket = root.join("run/virtfit/virtfitd.sock");
@@ -324,7 +326,7 @@ impl Drop for Served {
     }
 }
 
-/// Makes a folder this process's host; one without files of the kernel gets those of this machine.
+/// Makes a folder this process's host; one without files of the kernel gets this machine's.
 fn enter(root: &str) -> Sources {
     use nix::mount::{MsFlags, mount};
     let none = None::<&str>;
@@ -357,7 +359,7 @@ fn serve(root: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What the daemon's part of it takes, in this process.
+/// Measures the daemon's part, in this process.
 fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
     let place = enter(root);
     let xml = fs::read_to_string(Path::new("/").join(GUEST)).unwrap();
@@ -372,7 +374,7 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
         xml: xml.clone(),
     };
     let (prepare, release) = (call("prepare", "begin"), call("release", "end"));
-    // What was just written is read again until it has rested.
+    // A file that was just written is read again until it has rested.
     std::thread::sleep(Duration::from_millis(200));
     let mut took = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..=rounds {
@@ -395,8 +397,8 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The guest as the daemon defines it on a host, by the policy below a folder; the one of that
-/// folder, where it has one.
+/// Returns the guest as the daemon defines it on a host, by the policy below a folder; the guest is
+/// that folder's, where it has one.
 fn tuned(host: &HostFs, folder: &Path) -> String {
     let place = Sources {
         root: host.clone(),
@@ -413,8 +415,8 @@ fn tuned(host: &HostFs, folder: &Path) -> String {
     }
 }
 
-/// Another order each round: what a command finds in the CPU's caches depends on the one before.
-/// Knuth's generator.
+/// Shuffles the order of a round (Knuth's generator): the contents of the CPU's caches depend on
+/// the command before.
 fn shuffle(order: &mut [usize], dice: &mut u64) {
     for last in (1..order.len()).rev() {
         *dice = dice
@@ -438,7 +440,7 @@ fn once(row: &Row, xml: &str) -> Duration {
         .stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = command.spawn().unwrap();
-    // Some read none of it.
+    // Some commands read none of it.
     let _ = child.stdin.take().unwrap().write_all(xml.as_bytes());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
@@ -460,7 +462,7 @@ fn tell(rows: &mut [Row], measure: bool) -> ExitCode {
         row.took.sort();
     }
     let median = |row: &Row| row.took[row.took.len() / 2].as_secs_f64();
-    // What they take when nothing else gets in between.
+    // Shortest times: nothing else got in between.
     let best = |row: &Row| row.took[0].as_secs_f64();
     let (copy, python, best_copy) = (median(&rows[0]), median(&rows[1]), best(&rows[0]));
     println!(
@@ -491,7 +493,7 @@ fn tell(rows: &mut [Row], measure: bool) -> ExitCode {
             best(row) / best_copy
         );
     }
-    // What libvirt runs for a guest from its start to its end: prepare, start, started, stopped,
+    // Calls libvirt makes for a guest from its start to its end: prepare, start, started, stopped,
     // release.
     for (name, prepare) in [
         ("start to end of a guest", "hook prepare"),

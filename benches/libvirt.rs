@@ -1,14 +1,14 @@
-//! What libvirt itself waits for each of its hooks: a guest starts and ends on the real libvirtd
-//! and QEMU, with virtfit's hook (and its daemon) installed, with a statically linked program that
-//! copies stdin to stdout, and with a Python hook that parses the XML. One after the other in turn,
-//! so that a machine whose speed drifts treats all alike; medians count.
+//! Time that libvirt itself waits for each of its hooks. A guest starts and ends on the real
+//! libvirtd and QEMU with virtfit's hook (and its daemon) installed, with a statically linked
+//! program that copies stdin to stdout, and with a Python hook that parses the XML. The three take
+//! turns, so that a machine whose speed drifts treats all alike; medians count.
 //!
-//! What is timed is `virHookCall` in libvirtd, by a library that is loaded before libvirt's: making
-//! the process, the XML in, both output streams to their ends, and the process waited for. Needs
+//! The measured time is that of `virHookCall` in libvirtd, by a library loaded before libvirt's:
+//! making the process, the XML in, both output streams to their ends, and the exit awaited. Needs
 //! root, libvirt, QEMU and a C compiler. Fails when a target is missed.
 //!
 //! `VIRTFIT_HOOK`: the hook's binary (default: the one of this build, which is linked dynamically).
-//! `STARTS`: how many of each.
+//! `STARTS`: the number of starts with each hook.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -24,7 +24,8 @@ mod reference;
 
 use real::{Libvirt, Setup, small};
 
-/// Told as `OPERATION NANOSECONDS`. Only libvirtd has it, not what it runs.
+/// Source of the library, which writes `OPERATION NANOSECONDS`. Only libvirtd loads it, not the
+/// programs that libvirtd runs.
 const TIMER: &str = r#"#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -51,8 +52,8 @@ int virHookCall(int driver, const char *id, int op, int sub, const char *extra, 
     return got;
 }
 "#;
-/// libvirt's numbers for what it runs for a guest (`virHookQemuOpType`), in the order in which it
-/// does.
+/// Operations libvirt calls the hook for in a guest's life, with libvirt's numbers
+/// (`virHookQemuOpType`), in that order.
 const OPERATIONS: [(u32, &str); 5] = [
     (2, "prepare"),
     (0, "start"),
@@ -61,16 +62,16 @@ const OPERATIONS: [(u32, &str); 5] = [
     (3, "release"),
 ];
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n[host]\nhousekeeping = \"0\"\n";
-/// Until libvirt, QEMU and the daemon are through with what came before.
+/// Time in which libvirt, QEMU and the daemon finish earlier work.
 const REST: Duration = Duration::from_millis(150);
-/// The most a hook may take of the copying program's time.
+/// Largest ratio of a hook's time to the copying program's.
 const MOST: f64 = 1.5;
 
-/// What is installed as the hook.
+/// Program that is installed as the hook.
 struct Candidate {
     name: &'static str,
     program: PathBuf,
-    /// By libvirt's number of the operation.
+    /// Times by libvirt's number of the operation.
     took: BTreeMap<u32, Vec<f64>>,
 }
 
@@ -110,7 +111,7 @@ fn main() -> ExitCode {
     for start in 0..=starts {
         for candidate in &mut candidates {
             let took = once(&libvirt, &candidate.program);
-            // The first warms up.
+            // The first start warms up.
             if start > 0 {
                 for (operation, seconds) in took {
                     candidate.took.entry(operation).or_default().push(seconds);
@@ -126,7 +127,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A guest starts and ends; what libvirt waited for each hook, in seconds.
+/// Starts and ends a guest; returns libvirt's wait for each hook, in seconds.
 fn once(libvirt: &Libvirt, program: &Path) -> Vec<(u32, f64)> {
     let place = libvirt.folder().join("etc/hooks/qemu.d/50-virtfit");
     let new = place.with_file_name(".new");
@@ -152,7 +153,7 @@ fn once(libvirt: &Libvirt, program: &Path) -> Vec<(u32, f64)> {
     told
 }
 
-/// Prints the table; whether a target is missed.
+/// Prints the table; returns whether a target is missed.
 fn tell(candidates: &[Candidate; 3]) -> bool {
     let [copy, python, hook] = candidates.each_ref().map(|candidate| {
         OPERATIONS.map(|(number, _)| {

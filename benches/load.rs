@@ -1,8 +1,8 @@
-//! 64 guests that start at once, of 500 different ones: how long their hooks take, how many are
-//! undecided.
+//! Load of 64 guests that start at once, of 500 different ones: the time their hooks take, and the
+//! number of undecided guests.
 //!
-//! `cargo bench --bench load`. `ROUNDS`: how often each load is tried (3); the round with the
-//! median time is told.
+//! `cargo bench --bench load`. `ROUNDS`: the number of tries of each load (3); the round with the
+//! median time is printed.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../tests/common/load.rs"]

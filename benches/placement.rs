@@ -1,9 +1,8 @@
-//! Placement: what one decision costs, how that grows with the host and the guest, and the hardest
-//! questions.
+//! Placement: the cost of one decision, its growth with host and guest, and the hardest questions.
 //!
 //! Targets: 8 vCPUs with huge pages on 16 nodes and 1,024 CPUs beside 200 guests in less than 1 ms,
-//! the ledger's arithmetic included; 8 cells on such a host in less than 5 ms; nothing whatever in
-//! more than 1 s.
+//! the ledger's arithmetic included; 8 cells on such a host in less than 5 ms; no question at all
+//! in more than 1 s.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../tests/common/mod.rs"]
@@ -23,7 +22,8 @@ use virtfit::policy::{HostPolicy, Policy, cpu_sets};
 use virtfit::types::ids::{HostCpu, KiB, NodeId};
 use virtfit::types::idset::CpuSet;
 
-/// 200 guests of two CPUs and two 1-GiB pages each, a claim for every second of them.
+/// Makes a ledger of 200 guests with two CPUs and two 1-GiB pages each, and a claim for every
+/// second one.
 fn ledger(host: &Host) -> Ledger {
     let cpus: Vec<HostCpu> = host.online.iter().collect();
     let holder = |number: usize| {
@@ -53,7 +53,7 @@ fn ledger(host: &Host) -> Ledger {
     }
 }
 
-/// The target: one guest beside 200.
+/// Measures the first target: one guest beside 200.
 fn beside_200(c: &mut Criterion) {
     let mut host = host(16, 4, 8, 2);
     boards(&mut host, 4);
@@ -94,7 +94,7 @@ fn beside_200(c: &mut Criterion) {
     black_box(Policy::builtin());
 }
 
-/// The other target: guest cells on a half-taken host with near and far nodes.
+/// Measures the second target: guest cells on a half-taken host with near and far nodes.
 fn cells(c: &mut Criterion) {
     let mut host = host(16, 4, 8, 2);
     boards(&mut host, 4);
@@ -151,7 +151,7 @@ fn growth(c: &mut Criterion) {
     }
 }
 
-/// Each once more than once only where that is quick.
+/// Measures the hardest questions; slow ones run once.
 fn hardest(c: &mut Criterion) {
     let mut group = c.benchmark_group("hardest");
     group

@@ -1,5 +1,5 @@
-//! Reading and rewriting domain XML: what each step of a decision costs by the byte, and how that
-//! grows with the text.
+//! Reading and rewriting domain XML: the cost of each step of a decision by the byte, and its
+//! growth with the text.
 //!
 //! Target: parse and apply together above 50 MB/s on 100 KB.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -25,7 +25,8 @@ use virtfit::types::plan::Scope;
 use virtfit::types::setting::{DiskAttribute, Setting, Target, Value};
 use virtfit::xml::Document;
 
-/// A guest of 8 vCPUs with so many disks and as many interfaces: about 900 bytes each pair.
+/// Makes a guest of 8 vCPUs with so many disks and as many interfaces: about 900 bytes for each
+/// pair.
 fn guest(devices: usize) -> String {
     let mut xml = String::from(
         "<domain type='kvm'>\n  <name>bench</name>\n  <uuid>11111111-2222-4333-8444-555555555555</uuid>\n  \
@@ -54,7 +55,7 @@ fn guest(devices: usize) -> String {
     xml + "    <memballoon model='virtio'/>\n  </devices>\n</domain>\n"
 }
 
-/// `vda` … `vdz`, `vdaa` ….
+/// Returns a disk's name: `vda` … `vdz`, `vdaa` ….
 fn disk(number: usize) -> String {
     let letter = |n: usize| char::from(b'a' + (n % 26) as u8);
     let mut name = letter(number).to_string();

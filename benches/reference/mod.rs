@@ -1,4 +1,4 @@
-//! What hooks are measured against.
+//! Programs that hooks are compared with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ int main(void) {
     return got < 0;
 }
 "#;
-/// Parses the XML on stdin, and no more.
+/// Hook that parses the XML on stdin, and does no more.
 pub const PYTHON: &str = "import sys, xml.etree.ElementTree as tree\ntree.fromstring(sys.stdin.read())\n";
 
-/// A statically linked program that copies stdin to stdout.
+/// Builds a statically linked program that copies stdin to stdout.
 pub fn copier(folder: &Path) -> PathBuf {
     compile(folder, "copy", COPY, &["-static"])
 }
 
-/// C made into a file of this name.
+/// Compiles C into a file of this name.
 pub fn compile(folder: &Path, name: &str, text: &str, options: &[&str]) -> PathBuf {
     let (source, made) = (folder.join(format!("{name}.c")), folder.join(name));
     fs::write(&source, text).unwrap();
