@@ -1,12 +1,12 @@
-//! The completion script for bash. clap's own expands every candidate as a command line (`compgen
-//! -W`), so that a guest's name could run a program, and offers the same words for each argument of
-//! a command.
+//! Completion script for bash. clap's own expands every candidate as a command line (`compgen -W`),
+//! so that a guest's name could run a program, and offers the same words for each argument of a
+//! command.
 
 use clap::{Arg, Command};
 
 use crate::completions::{Named, takes_several};
 
-/// The script up to the words of virtfit's commands.
+/// Beginning of the script, up to the words of virtfit's commands.
 const HEAD: &str = r#"# Completion of virtfit's commands, options, guests and profiles in bash.
 
 # Adds the names that begin as $2 does. Names are data, quoted here and never expanded.
@@ -44,7 +44,7 @@ _virtfit() {
 /// Returns the script.
 pub fn script(virtfit: &Command) -> String {
     let mut commands = Vec::new();
-    // Options every command has are in each then.
+    // Building copies the options of every command into each.
     let mut virtfit = virtfit.clone();
     virtfit.build();
     collect(&virtfit, "", &mut commands);
@@ -71,7 +71,7 @@ pub fn script(virtfit: &Command) -> String {
         below.join(" | ")
     ));
     out.push_str("                    *) given=$((given + 1)) ;;\n                esac\n                ;;\n        esac\n    done\n");
-    // The value of an option, else an option, else a command or an argument.
+    // Candidates: the value of an option, otherwise an option, otherwise a command or an argument.
     out.push_str("    case $prev in\n");
     for option in with_value {
         let Some(name) = long(option) else { continue };

@@ -1,25 +1,25 @@
-//! Completions of virtfit's words: clap's scripts for zsh and fish, and in each the names of guests
-//! and profiles, which only the host knows. The scripts ask `virtfit complete` for them and wait a
-//! second at the most.
+//! Completions of virtfit's words: clap's scripts for zsh and fish, with the names of guests and
+//! profiles, which only the host knows. The scripts ask `virtfit complete` for names and wait one
+//! second at most.
 
 use std::io;
 
 use clap::{Arg, ArgAction, Command};
 use clap_complete::{Shell, generate};
 
-/// A word of the command line that names something of the host.
+/// Kind of name that a word of the command line stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// A guest.
+    /// Name of a guest.
     Guest,
-    /// A guest, or a file of XML.
+    /// Name of a guest, or a file of XML.
     GuestOrFile,
-    /// A profile.
+    /// Name of a profile.
     Profile,
 }
 
 impl Named {
-    /// Returns what the value of this argument names, as its help says.
+    /// Returns the kind of names this argument takes, as its help says.
     pub fn of(argument: &Arg) -> Option<Self> {
         match argument.get_value_names()?.first()?.as_str() {
             "GUEST" => Some(Self::Guest),
@@ -29,7 +29,7 @@ impl Named {
         }
     }
 
-    /// The word that stands for the names in clap's script.
+    /// Returns the word that stands for the names in clap's script.
     fn mark(self) -> &'static str {
         match self {
             Self::Guest => "@guest@",
@@ -39,7 +39,7 @@ impl Named {
     }
 }
 
-/// Functions of the zsh script; names are given to `compadd` as they are, nothing in them is
+/// Functions of the zsh script. Names are given to `compadd` as they are; nothing in them is
 /// expanded.
 const ZSH: &str = r#"
 _virtfit_guests() {
@@ -114,9 +114,9 @@ pub fn zsh(virtfit: &Command) -> io::Result<String> {
     ] {
         text = replaced(&text, &format!("({})", named.mark()), action)?;
     }
-    // With two colons no option is known after the first guest.
+    // With two colons no option would be known after the first guest.
     text = replaced(&text, "\n'*::", "\n'*:")?;
-    // The script ends with what runs it: functions have to be there before.
+    // The last line of the script runs it: functions have to stand before.
     replaced(
         &text,
         "autoload -U is-at-least\n",
@@ -149,7 +149,7 @@ pub fn fish(virtfit: &Command) -> io::Result<String> {
     Ok(text)
 }
 
-/// clap's script for fish knows options alone: these are the arguments of a command.
+/// Completes the arguments of a command in fish, where clap's script knows options only.
 fn fish_arguments(command: &Command, is: &str) -> String {
     let name = command.get_name();
     let mut out = String::new();
@@ -177,7 +177,7 @@ pub fn takes_several(argument: &Arg) -> bool {
     matches!(argument.get_action(), ArgAction::Append)
 }
 
-/// clap's script, with a mark wherever names belong.
+/// Returns clap's script, with a mark at every place for names.
 fn clap_script(shell: Shell, virtfit: &Command) -> io::Result<String> {
     let mut text = Vec::new();
     generate(shell, &mut marked(virtfit.clone()), "virtfit", &mut text);
@@ -192,7 +192,7 @@ fn marked(command: Command) -> Command {
     command.mut_subcommands(marked)
 }
 
-/// Replaces what has to be there.
+/// Replaces a text that has to be there.
 fn replaced(text: &str, what: &str, by: &str) -> io::Result<String> {
     match text.contains(what) {
         true => Ok(text.replace(what, by)),

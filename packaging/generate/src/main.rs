@@ -1,9 +1,9 @@
-//! Writes manual pages and shell completions: `virtfit-generate DIR` fills `DIR/man` and
+//! Generator of manual pages and shell completions: `virtfit-generate DIR` fills `DIR/man` and
 //! `DIR/completions`.
 //!
-//! One source each: options from the definitions that parse them, the policy's keys from
-//! `docs/policy.md` (a test of virtfit holds that against the table that reads them), all else of a
-//! page from `docs/man/PAGE.md`.
+//! Each part has one source: options come from the definitions that parse them, the policy's keys
+//! from `docs/policy.md` (a test of virtfit compares it with the table that reads them), all other
+//! parts of a page from `docs/man/PAGE.md`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// virtfit(1) and a page for each of its commands, virtfitd(8), virtfit-policy(5).
+/// Writes virtfit(1) and a page for each of its commands, virtfitd(8), virtfit-policy(5).
 fn man(to: &Path) -> io::Result<()> {
     fresh(to)?;
     let mut virtfit = virtfit::cli::args::Args::command();
@@ -63,7 +63,7 @@ fn man(to: &Path) -> io::Result<()> {
     )
 }
 
-/// A script for each shell.
+/// Writes a script for each shell.
 fn completions(to: &Path) -> io::Result<()> {
     fresh(to)?;
     let virtfit = completions::offered(&virtfit::cli::args::Args::command());
@@ -72,7 +72,7 @@ fn completions(to: &Path) -> io::Result<()> {
     fs::write(to.join("virtfit.fish"), completions::fish(&virtfit)?)
 }
 
-/// An empty folder, so that a command that is gone leaves no page.
+/// Makes an empty folder, so that a command that was removed leaves no page.
 fn fresh(folder: &Path) -> io::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;

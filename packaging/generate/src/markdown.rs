@@ -1,21 +1,21 @@
-//! The part of Markdown that virtfit's documentation uses, as man(7): headings, paragraphs, lists,
-//! tables, code, emphasis.
+//! Markdown to man(7), for the part of Markdown that virtfit's documentation uses: headings,
+//! paragraphs, lists, tables, code, emphasis.
 //!
-//! A table becomes a list: its first column the tag, the last the text, those between in
+//! A table becomes a list: its first column is the tag, the last the text, those between stand in
 //! parentheses behind the tag.
 
-/// The text as man(7) macros. The title (`# `) is left out: a page has its own.
+/// Converts a text to man(7) macros. The title (`# `) is left out: a page has its own.
 pub fn to_man(text: &str) -> String {
     let mut out = String::new();
     let mut lines = text.lines().peekable();
-    // Whether the next paragraph needs a macro to be one: not right below a heading.
+    // A paragraph right below a heading needs no macro.
     let mut fresh = true;
     while let Some(line) = lines.next() {
         if line.is_empty() || line.starts_with("# ") || line.starts_with("<!--") {
             continue;
         }
         if let Some(heading) = line.strip_prefix("## ") {
-            // Keys are not upper case.
+            // Keys are not written in upper case.
             let title = plain(heading);
             let title = if heading.contains('`') {
                 title
@@ -63,13 +63,13 @@ pub fn to_man(text: &str) -> String {
     out
 }
 
-/// Whether a line belongs to the paragraph or list item before it.
+/// Returns whether a line belongs to the paragraph or list item before it.
 fn continues(line: &str) -> bool {
     !line.is_empty() && !line.starts_with(['#', '|', '`']) && item(line).is_none()
         || line.starts_with('`') && !line.starts_with("```")
 }
 
-/// The mark and the text of a list item.
+/// Splits a list item into its mark and its text.
 fn item(line: &str) -> Option<(&str, &str)> {
     if let Some(text) = line.strip_prefix("- ") {
         return Some(("\\(bu", text));
@@ -113,7 +113,7 @@ fn table(rows: &[&str]) -> String {
     out
 }
 
-/// The cells of a row; `\|` is a bar within one.
+/// Splits a row into cells; `\|` is a bar within one.
 fn cells(row: &str) -> Vec<String> {
     row.trim()
         .trim_start_matches('|')
@@ -124,7 +124,7 @@ fn cells(row: &str) -> Vec<String> {
         .collect()
 }
 
-/// Code and bold text in bold, links as their text.
+/// Converts code and bold text to bold, links to their text.
 fn inline(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -159,12 +159,12 @@ fn link(from: &str) -> Option<(String, &str)> {
     Some((inline(text), after))
 }
 
-/// A heading's text, without fonts.
+/// Returns a heading's text, without fonts.
 fn plain(text: &str) -> String {
     escaped(&text.replace(['`', '*'], "")).replace('"', "\\(dq")
 }
 
-/// What roff would read as its own, made text.
+/// Escapes characters that roff would interpret.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\e")
         .replace('-', "\\-")
@@ -174,7 +174,7 @@ fn escaped(text: &str) -> String {
         .replace('~', "\\(ti")
 }
 
-/// A line that starts as a macro would.
+/// Guards a line that starts as a macro would.
 fn guarded(line: &str) -> String {
     if line.starts_with(['.', '\'']) {
         format!("\\&{line}")

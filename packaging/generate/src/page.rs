@@ -1,4 +1,4 @@
-//! One manual page: what clap knows, and what `docs/man/` says beyond that.
+//! Manual page: the parts clap knows, and the text `docs/man/` adds.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use clap_mangen::Man;
 use crate::markdown;
 use crate::tidy::tidy;
 
-/// What follows the options, by page; `## ` headings become sections.
+/// Text after the options, by page; `## ` headings become sections.
 const MORE: [(&str, &str); 5] = [
     ("virtfit", include_str!("../../../docs/man/virtfit.md")),
     (
@@ -22,10 +22,10 @@ const MORE: [(&str, &str); 5] = [
     ("virtfitd", include_str!("../../../docs/man/virtfitd.md")),
 ];
 
-/// A page for this command and for each below it.
+/// Writes a page for this command and for each below it.
 ///
 /// # Errors
-/// What the filesystem said.
+/// As of the filesystem.
 pub fn write_all(to: &Path, command: &Command, section: &str, see: &str) -> io::Result<()> {
     write_one(to, command, section, see)?;
     for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {
@@ -35,10 +35,10 @@ pub fn write_all(to: &Path, command: &Command, section: &str, see: &str) -> io::
     Ok(())
 }
 
-/// The page of this command alone; `see` names its relations.
+/// Writes the page of this command alone; `see` names related pages.
 ///
 /// # Errors
-/// What the filesystem said.
+/// As of the filesystem.
 pub fn write_one(to: &Path, command: &Command, section: &str, see: &str) -> io::Result<()> {
     let name = command
         .get_display_name()
@@ -83,10 +83,10 @@ pub fn write_one(to: &Path, command: &Command, section: &str, see: &str) -> io::
     fs::write(to.join(format!("{name}.{section}")), tidy(&page))
 }
 
-/// A page made of a text alone.
+/// Writes a page that is made of a text alone.
 ///
 /// # Errors
-/// What the filesystem said.
+/// As of the filesystem.
 pub fn write_text(
     to: &Path,
     name: &str,
@@ -104,7 +104,8 @@ pub fn write_text(
     fs::write(to.join(format!("{name}.{section}")), tidy(&page))
 }
 
-/// What every page begins with: straight quotes stay straight (`\(aq`), words are not hyphenated.
+/// Returns the beginning of every page: straight quotes stay straight (`\(aq`), words are not
+/// hyphenated.
 fn head(name: &str, section: &str) -> String {
     format!(
         ".\\\" Made by virtfit-generate; do not edit.\n.TH {} {section} \"{}\" \"virtfit {}\" virtfit\n.nh\n",
@@ -114,7 +115,7 @@ fn head(name: &str, section: &str) -> String {
     )
 }
 
-/// The usage line of `--help`; its first words, the command, in bold.
+/// Returns the usage line of `--help`, with its first words, the command, in bold.
 fn synopsis(command: &Command) -> String {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim().replace('-', "\\-");

@@ -1,11 +1,11 @@
-//! A page as one would write it by hand: what `mandoc -Tlint` finds in clap's pages is mended here.
+//! Corrections of clap's pages: whatever `mandoc -Tlint` complains of is corrected here.
 
-/// Text lines are broken here.
+/// Width at which text lines are broken.
 const WIDTH: usize = 80;
 
-/// The same page: no paragraph macro where there is space anyway, no trailing blanks, no long
-/// lines; straight quotes by their name, as the string clap uses for them is defined by a preamble
-/// that is not there.
+/// Corrects a page: no paragraph macro where there is space anyway, no trailing blanks, no long
+/// lines; straight quotes by their name, because the preamble that defines clap's string for them
+/// is missing.
 pub fn tidy(page: &str) -> String {
     let page = page.replace("\\*(Aq", "\\(aq");
     let lines: Vec<&str> = page.lines().map(str::trim_end).collect();
