@@ -13,7 +13,8 @@ use virtfit::xml::Document;
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 
-/// A server of 2 nodes x 8 cores x 2 threads, with a rule for all guests; goes when it is dropped.
+/// Server of 2 nodes x 8 cores x 2 threads, with a rule for all guests; removed when the value is
+/// dropped.
 struct Host(tempfile::TempDir);
 
 impl Host {
@@ -85,7 +86,7 @@ impl Host {
         String::from_utf8(done.stdout).unwrap()
     }
 
-    /// The CPUs of a guest's vCPU pins.
+    /// Returns the CPUs of a guest's vCPU pins.
     fn pins(&self, name: &str) -> Vec<String> {
         let text = self.text(name);
         let pins = text.lines().filter(|line| line.contains("<vcpupin "));
@@ -107,7 +108,7 @@ const FIT_ALL: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 #[test]
 fn autostart_guests_get_places_of_their_own() {
     let host = Host::new(FIT_ALL);
-    // 7 dedicated cores a node. One after the other 1 and 4 would go to one node and 6 to the
+    // A node has 7 dedicated cores. One after the other, 1 and 4 would go to one node and 6 to the
     // other, and 3 would find none.
     for (name, vcpus) in [("a", 2), ("b", 8), ("c", 12), ("d", 6)] {
         host.define(name, vcpus, 1024, true);
@@ -121,7 +122,7 @@ fn autostart_guests_get_places_of_their_own() {
         .collect();
     let different: BTreeSet<&String> = all.iter().collect();
     assert_eq!((all.len(), different.len()), (28, 28), "{all:?}");
-    // The header stays, the mode too, and nothing is left beside.
+    // Header and mode stay, and no file is left beside it.
     assert!(
         host.text("a")
             .starts_with(&before[..before.find("<domain").unwrap()])
@@ -148,7 +149,7 @@ fn what_runs_is_respected_and_left_alone() {
     }
     host.apply(&[]);
     let (a, b) = (host.pins("a"), host.text("b"));
-    // "a" runs on what "b" has: by hand, say.
+    // "a" runs on CPUs of "b": by hand, for example.
     let running = host
         .text("b")
         .replace("<name>b<", "<name>a<")
@@ -191,7 +192,7 @@ fn only_autostart_guests_and_those_that_lost_their_place() {
     host.apply(&["--all"]);
     let tuned = host.pins("plain");
     assert_eq!(tuned.len(), 4);
-    // Two of its CPUs went offline: the next run mends it.
+    // Two of its CPUs went offline: the next run gives it others.
     let online = host.0.path().join("sys/devices/system/cpu/online");
     let gone: BTreeSet<&str> = tuned.iter().take(2).map(String::as_str).collect();
     let left: Vec<String> = (0..32)
@@ -237,8 +238,8 @@ fn a_definition_older_than_the_policy_waits_at_boot_too() {
     let host = Host::new("");
     host.define("a", 4, 1024, true);
     let before = host.text("a");
-    // Written after the definition, as a host is set up before the service: its first boot with
-    // virtfit.
+    // The policy is written after the definition, as when a host is set up before the service: its
+    // first boot with virtfit.
     std::thread::sleep(std::time::Duration::from_millis(20));
     host.put("etc/virtfit/policy.toml", FIT_ALL);
     host.apply(&[]);
@@ -264,7 +265,7 @@ fn never_behind_libvirts_back() {
         "{stderr}"
     );
     assert_eq!(host.text("a"), before);
-    // Looking is allowed.
+    // A dry run is allowed.
     assert!(
         host.apply(&["--dry-run"])
             .contains("Nothing was written: 1 of 1 would be redefined")
@@ -357,10 +358,10 @@ fn a_full_disk_loses_nothing() {
 
 /// Guests in [`runs_at_once_that_are_killed_lose_and_tear_nothing`].
 const MANY: usize = 200;
-/// Guests that one run there is for: most of its time it writes.
+/// Guests for which a single run is started: most of its time it writes.
 const EACH: usize = 8;
 
-/// A linear congruential generator: each run of the tests tries other moments.
+/// Linear congruential generator: each run of the tests tries other moments.
 struct Random(u64);
 
 impl Random {
@@ -388,14 +389,14 @@ impl Host {
             .unwrap()
     }
 
-    /// All in the definitions' folder that is no definition.
+    /// Lists all files in the definitions' folder that are no definition.
     fn beside(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path().join("etc/libvirt/qemu")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| !name.ends_with(".xml")).collect()
     }
 
-    /// The next policy: all definitions have to be written.
+    /// Writes the next policy: all definitions have to be written.
     fn next_policy(&self, round: usize) {
         let profile = ["local", "fit", "shared", "isolated"][round % 4];
         let rule = format!("[[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"{profile}\"\n");
@@ -406,7 +407,7 @@ impl Host {
 #[test]
 fn runs_at_once_that_are_killed_lose_and_tear_nothing() {
     let host = Host::new(FIT_ALL);
-    // Among them names as long as they can be.
+    // Some names are as long as they can be.
     let name = |number: usize| match number % 4 {
         0 => format!("{number:03}{}", "n".repeat(240 + number % 9)),
         _ => format!("g{number}"),
@@ -422,7 +423,7 @@ fn runs_at_once_that_are_killed_lose_and_tear_nothing() {
             let document = Document::parse(&text).unwrap_or_else(|error| {
                 panic!("round {round}: {name}: {error}:\n{text}");
             });
-            // Every byte that is not virtfit's is there still.
+            // Every byte that is not virtfit's is still there.
             assert_eq!(revert(&document).unwrap().xml, *before, "round {round}: {name}");
         }
     };

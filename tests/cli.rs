@@ -1,4 +1,4 @@
-//! The program as it is run: words and stdin in; stdout, stderr and exit code out.
+//! The program as users run it: words and stdin in; stdout, stderr and exit code out.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// What came out.
+/// Result of one run.
 struct Ran {
     stdout: String,
     stderr: String,
@@ -29,7 +29,7 @@ impl Ran {
         self
     }
 
-    /// Broken: exit 1, one line on stderr, nothing on stdout.
+    /// Checks a failure: exit 1, one line on stderr, nothing on stdout.
     #[track_caller]
     fn broken(self, stderr: &str) {
         let ran = self.expect(1, "", stderr);
@@ -38,7 +38,7 @@ impl Ran {
         assert!(ran.stderr.starts_with("virtfit: "), "{}", ran.stderr);
     }
 
-    /// Exit 0 and not a byte on stdout.
+    /// Checks for exit 0 and not a byte on stdout.
     #[track_caller]
     fn silent(self) -> Self {
         let ran = self.expect(0, "", "");
@@ -60,14 +60,14 @@ fn run_with(mut command: Command, stdin: &[u8]) -> Ran {
         .stderr(Stdio::piped());
     let mut child = loop {
         match command.spawn() {
-            // A copy of the program that another test's child still has open for writing.
+            // The copy of the program may still be open for writing in another test's child.
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             child => break child.unwrap(),
         }
     };
-    // It need not read all of it.
+    // The program need not read all of it.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     let output = child.wait_with_output().unwrap();
     Ran {
@@ -81,7 +81,7 @@ fn run(words: &[&str], stdin: &str) -> Ran {
     run_with(program(words), stdin.as_bytes())
 }
 
-/// A synthetic host: one node, four cores of two threads.
+/// Synthetic host: one node, four cores of two threads.
 const HOST: &str = "node:1 core:4 pu:2";
 
 fn domain(name: &str, more: &str) -> String {
@@ -92,13 +92,13 @@ fn domain(name: &str, more: &str) -> String {
     )
 }
 
-/// A UUID that is the name's alone.
+/// Returns a UUID made from the name.
 fn uuid(name: &str) -> String {
     let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("8c1f6f0e-0000-4000-8000-{digits:0>12}")
 }
 
-/// A host root: what is written below it, and `--root` for it.
+/// Root of a host: files written below it, and `--root` for it.
 struct Root(TempDir);
 
 impl Root {
@@ -147,7 +147,7 @@ fn words_that_make_no_sense_are_usage_errors() {
         &["hook"],
         &["apply"],
         &["plan", "-", "-"],
-        // Without a word nothing is read: an open pipe would be waited for.
+        // Without a word nothing is read: the program would wait for an open pipe.
         &["rewrite"],
         &["revert"],
         &["--connect", "qemu+ssh://other/system", "status"],
@@ -343,7 +343,7 @@ fn a_reader_that_went_away_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// The program as an ordinary user runs it. It is copied, as its own folder may be closed to
+/// Runs the program as an ordinary user. It is copied, because its own folder may be closed to
 /// others.
 fn as_nobody(folder: &Path, words: &[&str]) -> Command {
     use std::os::unix::fs::PermissionsExt;
@@ -495,7 +495,7 @@ fn the_hook_gives_up_in_time() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A caller that never closes stdin.
+    // The caller never closes stdin.
     let stdin = child.stdin.take();
     let start = Instant::now();
     let output = child.wait_with_output().unwrap();
@@ -518,7 +518,7 @@ fn the_hook_leaves_an_ordinary_users_guests_alone() {
     assert_eq!(ran.stderr, "");
 }
 
-/// A synthetic host of two nodes, each of eight cores of two threads.
+/// Synthetic host of two nodes, each of eight cores of two threads.
 const SERVER: &str = "pack:2 numa:1(memory=64GB) l3:1 core:8 pu:2";
 
 const POLICY: &str = r#"
@@ -533,7 +533,7 @@ match = { name = "off*" }
 profile = "off"
 "#;
 
-/// A server with a policy in its own folder.
+/// Server with a policy in its own folder.
 fn server() -> Root {
     let root = Root::new();
     root.write("etc/virtfit/policy.toml", POLICY);
@@ -548,7 +548,7 @@ impl Root {
     }
 }
 
-/// No host of ours has a node of so many CPUs.
+/// Number of CPUs that no node of the test hosts has.
 fn too_large(name: &str) -> String {
     domain(name, "").replace("<vcpu>2</vcpu>", "<vcpu>40</vcpu>")
 }
@@ -612,7 +612,7 @@ fn refused_is_three_with_the_reason() {
         .expect(3, "needs 40 CPUs", "");
     root.serve(&["plan", "-", "--json"], &too_large("iso"))
         .expect(3, r#""verdict":"refused""#, "");
-    // One that is refused among others decides the exit code.
+    // A refused guest among others decides the exit code.
     let path = root.write("iso.xml", &too_large("iso"));
     root.serve(&["plan", path.to_str().unwrap(), "-"], &domain("db", ""))
         .expect(3, "db: tuned", "");
@@ -704,9 +704,9 @@ fn running_guests_hold_and_definitions_claim() {
     root.write("etc/libvirt/qemu/dbx.xml", &tuned);
     let second = plan("db");
     assert_ne!(second, first);
-    // Its own claim is none.
+    // A guest's own claim does not count.
     assert_eq!(plan("dbx"), first);
-    // Now it runs, elsewhere than its definition says: the status file rules.
+    // The guest runs now, elsewhere than its definition says: the status file decides.
     let live = tuned.replace("<domain type='kvm'>", "<domain type='kvm' id='1'>");
     let live = live
         .replace("cpuset='2'", "cpuset='4'")
@@ -716,7 +716,7 @@ fn running_guests_hold_and_definitions_claim() {
         &format!("<domstatus state='running' reason='booted' pid='1'>{live}</domstatus>"),
     );
     assert_eq!(plan("db"), first);
-    // And on an empty host nobody does.
+    // On an empty host no guest holds them.
     let empty = root.serve(&["plan", "-", "--json", "--assume-empty"], &domain("db", ""));
     assert_eq!(pins(empty), first);
 }
@@ -816,6 +816,6 @@ fn names_for_the_completion_of_shells() {
         profiles.contains("fit\n") && !profiles.contains("mine"),
         "{profiles}"
     );
-    // Nobody is meant to type it.
+    // The command is not meant to be typed.
     assert!(!run(&["--help"], "").stdout.contains("complete"));
 }

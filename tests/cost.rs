@@ -1,7 +1,7 @@
-//! Time and memory that a guest's XML costs grow no faster than its length, whatever is in it, and
+//! Cost of a guest's XML: time and memory grow no faster than its length, whatever it contains, and
 //! one guest's file never costs another guest's start more than a moment.
 //!
-//! Each family of hostile texts is made with `n` and with `4 n` pieces and worked through as hook,
+//! Each family of hostile texts is made with `n` and with `4 n` pieces and processed as hook,
 //! daemon and commands do. Time is the thread's own CPU time, so other work on the machine does not
 //! count; memory is the most that was allocated at once. `VIRTFIT_COST_PIECES` makes the texts
 //! longer (`make fuzz`).
@@ -30,10 +30,9 @@ use virtfit::types::plan::Scope;
 use virtfit::xml::Document;
 use virtfit::xml::tree::MAX_BYTES;
 
-/// Four times as much text may take this many times as long: what is linear takes 4, what is
-/// quadratic 16.
+/// Largest growth with four times as much text: linear cost takes 4 times as long, quadratic 16.
 const GROWTH: u32 = 9;
-/// Times and amounts below these tell nothing about growth.
+/// Times and amounts below these say nothing about growth.
 const SHORT: Duration = Duration::from_millis(40);
 const SMALL: usize = 2 << 20;
 
@@ -58,13 +57,13 @@ fn running(domain: &str) -> String {
     )
 }
 
-/// All that another guest's start reads of this one: its definition and its status file.
+/// Reads all that another guest's start reads of this one: its definition and its status file.
 fn beside_it(text: &str) {
     let _ = claims::parse(text, false);
     let _ = status::parse(&running(text), KiB(2048));
 }
 
-/// All that is ever worked out for it.
+/// Does all that is ever worked out for the guest.
 fn worked_out(text: &str, views: &[Snapshot]) {
     beside_it(text);
     if let Ok(document) = Document::parse(text) {
@@ -105,7 +104,7 @@ fn four_times_the_text_costs_four_times_as_much() {
         let (short, mut one) = grown(pieces());
         let (long, mut four) = grown(4 * pieces());
         println!("{name}: {short} bytes {one}, {long} bytes {four}");
-        // A machine that does much else: once more, and the least of both counts.
+        // The machine may do much else: measure once more, and take the smaller of both counts.
         if too_much(one, four) {
             one = one.least(grown(pieces()).1);
             four = four.least(grown(4 * pieces()).1);
@@ -119,7 +118,7 @@ fn four_times_the_text_costs_four_times_as_much() {
 
 #[test]
 fn another_guests_file_costs_a_start_no_more_than_a_moment() {
-    // The hook has 0.9 s. What is not optimised is about 15 times slower.
+    // The hook has 0.9 s. A build without optimisation is about 15 times slower.
     let most = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 100 });
     for (name, family) in FAMILIES {
         let mut text = family(MAX_BYTES / family(1_000).len() * 1_000);

@@ -16,21 +16,21 @@ const OURS: &str = "https://virtfit.dev/ns/domain/1";
 const RULE: &str =
     "[host]\nreserved_memory = \"0\"\n\n[[rule]]\nmatch = { name = \"rd-*\" }\nprofile = \"fit\"\n";
 
-/// A libvirt with the daemon beside it.
+/// libvirt with the daemon beside it.
 struct Stage {
     daemon: Option<Daemon>,
     libvirt: Libvirt,
-    /// Where in its log the daemon that runs began.
+    /// Position in the log at which the running daemon began.
     began: usize,
 }
 
 impl Stage {
-    /// On the paper's server of 32 CPUs: guests can be defined, not started.
+    /// Starts on the paper's server of 32 CPUs: guests can be defined, not started.
     fn server(policy: &str) -> Self {
         Self::new(policy, Some("paper"))
     }
 
-    /// On this machine.
+    /// Starts on this machine.
     fn here(policy: &str) -> Self {
         Self::new(policy, None)
     }
@@ -49,7 +49,7 @@ impl Stage {
         stage
     }
 
-    /// As editors write it: renamed into its place.
+    /// Writes the policy as editors do: renamed into its place.
     fn policy(&self, text: &str) {
         let file = self.libvirt.on_host("/etc/virtfit/policy.toml");
         let new = file.with_extension("new");
@@ -71,7 +71,7 @@ impl Stage {
         self.daemon.as_ref().unwrap()
     }
 
-    /// What the daemon that runs said.
+    /// Returns the log of the running daemon.
     fn said(&self) -> String {
         self.libvirt.log().split_off(self.began)
     }
@@ -92,7 +92,7 @@ impl Stage {
         }
     }
 
-    /// Nothing happens for a while.
+    /// Waits while nothing happens.
     fn rest(&self) {
         std::thread::sleep(Duration::from_millis(400));
     }
@@ -109,7 +109,7 @@ impl Stage {
         self.libvirt.define(xml).unwrap();
     }
 
-    /// Defines and waits until it is tuned: at most two seconds.
+    /// Defines a guest and waits until it is tuned: at most two seconds.
     fn tuned(&self, name: &str, xml: &str) {
         self.define(xml);
         let begin = Instant::now();
@@ -127,7 +127,7 @@ impl Stage {
             .unwrap_or_else(|error| panic!("virsh {words:?}: {error}\n{}", self.said()))
     }
 
-    /// The CPUs its vCPUs are pinned to, in order.
+    /// Returns the CPUs its vCPUs are pinned to, in order.
     fn pins(&self, guest: &str) -> Vec<String> {
         let text = self.file(guest).unwrap();
         text.split("<vcpupin ")
@@ -139,8 +139,7 @@ impl Stage {
             .collect()
     }
 
-    /// What the kernel counts: times it went to sleep by itself and was put aside, over all its
-    /// threads.
+    /// Returns the kernel's counts of voluntary and involuntary context switches, over all threads.
     fn wake_ups(&self) -> u64 {
         let tasks = format!("/proc/{}/task", self.daemon().pid);
         let mut sum = 0;
@@ -159,7 +158,7 @@ impl Stage {
         value.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// User and system time, in seconds.
+    /// Returns the user and system time, in seconds.
     fn cpu_seconds(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon().pid)).unwrap();
         let rest: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -220,13 +219,13 @@ fn definitions_are_tuned_as_they_appear_and_stay_what_they_were() {
     stage.define(&guest("other", 1, ""));
     stage.rest();
     assert!(!stage.is_tuned("other"));
-    // Nothing is left open, and nobody is woken while nothing happens.
+    // Nothing is left open, and no thread is woken while nothing happens.
     stage.rest();
     let before = stage.wake_ups();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(stage.wake_ups(), before, "wake-ups while idle");
     eprintln!("resident: {} KiB", stage.kib("VmRSS"));
-    // Without the program itself, which is several times as large before it is optimised.
+    // The code of the program does not count: it is several times as large before it is optimised.
     let own = stage.kib("RssAnon");
     assert!(own < 6 << 10, "{own} KiB of its own memory");
 }
@@ -240,7 +239,7 @@ fn what_an_administrator_changes_is_tuned_anew_and_what_goes_stays_gone() {
     stage.virsh(&["vcpupin", "rd-a", "--config", "0", "1"]);
     stage.rest();
     assert_eq!(stage.pins("rd-a").first().map(String::as_str), Some("1"));
-    // On a CPU for housekeeping it has none of its own any more.
+    // On a housekeeping CPU the guest has none of its own any more.
     stage.virsh(&["vcpupin", "rd-a", "--config", "0", "0"]);
     stage.wait("the word on it", || {
         stage
@@ -256,7 +255,7 @@ fn what_an_administrator_changes_is_tuned_anew_and_what_goes_stays_gone() {
         text.contains("current='1'>2</vcpu>") && stage.is_tuned("rd-a"),
         "{text}"
     );
-    // virsh edit compares before it writes: nobody else may write meanwhile.
+    // virsh edit compares before it writes: no other client may write in between.
     let editor = "sh -c 'sleep 1; sed -i s,hvm,hvm,\\;s,64,64,\\;s,q35,q35, \"$1\"; echo \"<!-- seen -->\" >>/tmp/virtfit-edit; \
                   sed -i \"s,<on_crash>destroy,<on_crash>restart,\" \"$1\"' sh";
     let edited = stage.libvirt.run(
@@ -311,7 +310,7 @@ fn what_is_undefined_at_once_is_not_brought_back() {
     for round in 0..100 {
         let name = format!("rd-{}", round % 7);
         stage.define(&guest(&name, 2, ""));
-        // All the moments between the event and the daemon's define.
+        // All moments between the event and the daemon's define are tried.
         std::thread::sleep(Duration::from_micros(300 * (round % 30)));
         stage.virsh(&["undefine", &name]);
     }
@@ -377,12 +376,12 @@ fn what_is_undefined_and_defined_anew_at_once_stays() {
             path
         };
         let (first, anew) = (put("first", 0), put("anew", round));
-        // One client, which needs no time to start: it meets all the moments between the event and
+        // A single client, which needs no time to start, tries all moments between the event and
         // the daemon's define.
         let pause = "nodeinfo\n".repeat((round * 7 % 400) as usize);
         let script = format!("define {first}\n{pause}undefine {name}\ndefine {anew}\n");
         let said = stage.libvirt.run("virsh", &["-q", "-c", &uri], script.as_bytes());
-        // While virtfit takes its own definition back, another is refused aloud.
+        // While virtfit takes its own definition back, another one is refused with a message.
         if String::from_utf8_lossy(&said.stderr).contains("already") {
             refused += 1;
             stage.rest();
@@ -419,13 +418,13 @@ fn restarts_change_nothing_and_lose_nothing() {
     stage.rest();
     assert_eq!(stage.count("tuned by"), 1, "{}", stage.said());
     assert_eq!(stage.file("rd-a").unwrap(), before);
-    // The guest cannot start on a host that is not there; that it is autostarted must not matter.
+    // The guest cannot start on a host that is not there; its autostart must not matter.
     stage.virsh(&["autostart", "--disable", "rd-a"]);
     stage.libvirt.restart_libvirtd();
     stage.rest();
     assert_eq!(stage.file("rd-a").unwrap(), before);
     stage.tuned("rd-new", &guest("rd-new", 2, ""));
-    // SIGHUP looks at everything and finds nothing; SIGTERM ends it.
+    // SIGHUP makes it read everything and find nothing; SIGTERM ends it.
     stage.daemon().signal("HUP");
     stage.rest();
     assert_eq!(stage.count("tuned by"), 2, "{}", stage.said());
@@ -448,7 +447,7 @@ fn the_policy_rules_and_its_changes_touch_only_what_they_may() {
     });
     stage.rest();
     assert!(!stage.is_tuned("rd-a"));
-    // One that does not parse is told once; the last good one stays.
+    // A policy that does not parse is reported once; the last good one stays.
     stage.policy("[host\n");
     stage.tuned("rd-b", &guest("rd-b", 2, ""));
     stage.tuned("rd-c", &guest("rd-c", 2, ""));
@@ -459,7 +458,7 @@ fn the_policy_rules_and_its_changes_touch_only_what_they_may() {
     let apply = RULE.replace("[host]\n", "[host]\non_policy_change = \"apply\"\n");
     stage.policy(&apply);
     stage.rest();
-    // It was defined less than a minute ago, and nobody asked.
+    // The guest was defined less than a minute ago, and no one asked for a change.
     assert!(!stage.is_tuned("rd-a"), "{}", stage.said());
     stage.policy(&apply.replace("[host]\n", "[host]\nmode = \"observe\"\n"));
     stage.define(&guest("rd-d", 2, ""));
@@ -491,7 +490,7 @@ fn guests_that_run_keep_running_and_transient_ones_stay_transient() {
         .find(|thread| thread.name.starts_with("CPU 0"))
         .unwrap();
     assert_eq!(vcpu.cpus, "1", "{}", stage.said());
-    // libvirt and the daemon come and go; the guest runs on.
+    // libvirt and the daemon are restarted; the guest runs on.
     stage.libvirt.restart_libvirtd();
     stage.rest();
     assert_eq!(stage.virsh(&["domstate", "rd-a"]).trim(), "running");

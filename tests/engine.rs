@@ -1,5 +1,4 @@
-//! The engine against its contract, a sentence a table: what is asked for, and what the plan must
-//! say.
+//! The engine against its contract, a sentence per table: the wishes, and what the plan must say.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/engine.rs"]
@@ -12,7 +11,7 @@ use virtfit::policy::Policy;
 use virtfit::types::devices::GuestFacts;
 use virtfit::types::plan::Scope;
 
-/// A disk of a file that is not there, with these attributes of its driver.
+/// Makes a disk of a file that is not there, with these attributes of its driver.
 fn disk(target: &str, driver: &str) -> String {
     format!(
         "<disk type='file' device='disk'><driver name='qemu' type='raw' {driver}/>\
@@ -174,7 +173,8 @@ fn off_overrides_too() {
     }
 }
 
-/// `io=native` beside a cache mode of the page cache is an error to libvirt, whoever wrote which.
+/// `io=native` beside a cache mode of the page cache is an error to libvirt, even if both are an
+/// administrator's.
 #[test]
 fn no_native_io_beside_the_page_cache() {
     let table: [(&str, &str, &[&str]); 4] = [
@@ -210,8 +210,7 @@ fn no_native_io_beside_the_page_cache() {
     }
 }
 
-/// Floating vCPUs stay in a `vcpu@cpuset` written by hand, off the CPUs somebody holds, with their
-/// memory near.
+/// Floating vCPUs stay in a `vcpu@cpuset` written by hand, off held CPUs, with their memory near.
 #[test]
 fn floating_vcpus_keep_a_cpuset() {
     let xml = |cpuset: &str| {
@@ -234,7 +233,7 @@ fn floating_vcpus_keep_a_cpuset() {
         ),
         ("2-6", "", mixed, &["pins 5-6 2 3 4", "nodes 0"]),
         ("2-6", "5", mixed, &["pins 6 2 3 4"]),
-        // Nothing of it is free: it is the administrator's.
+        // Nothing of the cpuset is free: it is the administrator's.
         ("9-10", "9-10", near, &["!set cputune/vcpupin"]),
     ];
     for (cpuset, held, keys, wanted) in table {
@@ -245,7 +244,7 @@ fn floating_vcpus_keep_a_cpuset() {
     }
 }
 
-/// What `machine.slice`'s cpuset leaves out cannot be pinned to.
+/// CPUs outside `machine.slice`'s cpuset cannot be pinned to.
 #[test]
 fn pins_outside_the_slice_do_not_fit() {
     let mut asked = Asked::on("paper");
@@ -278,8 +277,8 @@ fn pins_outside_the_slice_do_not_fit() {
     answer.expect("incoming", &["pins 3 19", "set cputune/emulatorpin 2,18"]);
 }
 
-/// `hint-dedicated` is for guests whose every vCPU has a dedicated CPU of its own, whoever pinned
-/// it.
+/// `hint-dedicated` is for guests whose every vCPU has a dedicated CPU of its own, also by an
+/// administrator's pin.
 #[test]
 fn no_hint_for_pins_that_are_shared() {
     let on = "kvm = { hint_dedicated = \"on\" }";
@@ -360,8 +359,8 @@ fn sockets_mirror_packages() {
     answer.expect("memory-only", &["topology 2 1 1 2"]);
 }
 
-/// The shape is decided once: what only another shape could hold does not fit, and a policy that
-/// asks for the same changes nothing.
+/// The shape is decided once: a guest that needs another shape does not fit, and a policy with
+/// equal wishes changes nothing.
 #[test]
 fn the_shape_stays() {
     let half = "1-7,9-15"; // a thread of each core
@@ -373,7 +372,8 @@ fn the_shape_stays() {
             &["because needs 2 cores with 2 free CPUs each…", "topology 1 1 2 2"],
         ),
         ("", "1,17", &["pins 2 18 3 19", "topology 1 1 2 2", "!because"]),
-        // All cores is one shape, whatever they share; so is what the guest was defined with.
+        // All vCPUs as cores is one shape, whatever they share; so is the topology the guest was
+        // defined with.
         (
             "topology = \"cores\"",
             half,
@@ -403,7 +403,7 @@ fn the_shape_stays() {
     other.expect("another policy", &["unchanged"]);
 }
 
-/// What the hand-written pins rule out is said of the pins.
+/// The reason names hand-written pins where they exclude a setting.
 #[test]
 fn reasons_name_hand_written_pins() {
     let table: [(&str, &str, &[&str]); 3] = [
@@ -434,7 +434,8 @@ fn reasons_name_hand_written_pins() {
 fn a_later_place_has_the_same_caches_and_packages() {
     let amd = || Asked::on("amd-ccd");
     let xml = |vcpus: u32| guest(vcpus, 1024, "", "", "");
-    // 4 cores a cache, two of the first keep house: CPUs 4 to 7 and 36 to 39 are the second.
+    // A cache has 4 cores, two cores of the first are housekeeping: CPUs 4 to 7 and 36 to 39 are
+    // the second cache.
     let first = amd().decide("", &xml(16));
     first.expect(
         "16",
@@ -484,8 +485,8 @@ fn a_later_place_has_the_same_caches_and_packages() {
     );
 }
 
-/// What failed to start with a CPU mode is not given it again; what it was given of the CPU before
-/// goes.
+/// A CPU mode with which a start failed is not given again; CPU settings that were given before are
+/// taken out.
 #[test]
 fn a_cpu_mode_that_does_not_start_is_left_out() {
     use virtfit::host::failed_starts::FailedStart;
@@ -514,8 +515,8 @@ fn a_cpu_mode_that_does_not_start_is_left_out() {
     assert!(after.text().contains("<topology"), "{}", after.text());
 }
 
-/// libvirt takes `<cache mode='passthrough'/>` only beside the host's whole CPU, whoever wrote
-/// which.
+/// libvirt takes `<cache mode='passthrough'/>` only beside the host's whole CPU, even if both are
+/// an administrator's.
 #[test]
 fn cache_passthrough_and_the_cpu_mode_go_together() {
     let host = Asked::on("paper");
@@ -587,8 +588,8 @@ fn cache_passthrough_and_the_cpu_mode_go_together() {
     }
 }
 
-/// Where no rule matches, what virtfit wrote is named; from another host, what would keep the guest
-/// from starting is taken out.
+/// Leftovers are named where no rule matches; in a guest from another host, those that would keep
+/// it from starting are taken out.
 #[test]
 fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
     let large = Asked::on("paper");
@@ -635,7 +636,7 @@ fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
     }
 }
 
-/// Pins of an administrator's are kept and said, and where they leave a vCPU without a CPU of its
+/// An administrator's pins are kept and named, and where they leave a vCPU without a CPU of its
 /// own, that is said, too.
 #[test]
 fn pins_that_are_kept_are_said() {

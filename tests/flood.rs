@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use load::{Host, guest};
 
 const SMALL: &str = "--packages 2 --cores 8 --threads 2 --memory 16 --pages 2M=6144";
-/// More than this the daemon may not grow, whatever a reader sends, in KiB. One body alone is 16
-/// MiB.
+/// Growth the daemon may not exceed, in KiB, whatever a reader sends. One body alone is 16 MiB.
 const MORE: u64 = 12 << 10;
 
-/// What a user who is not root does, given the socket: 64 connections, again and again, for four
-/// seconds.
+/// Script of an unprivileged user who was given the socket: 64 connections, again and again, for
+/// four seconds.
 const FLOOD: &str = r#"
 import os, socket, sys, threading, time
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -55,7 +54,7 @@ fn flood(host: &Host, what: &str) -> Child {
         .unwrap()
 }
 
-/// A number of the daemon's in KiB, as the kernel counts.
+/// Returns one of the daemon's sizes in KiB, as the kernel counts.
 fn kib(host: &Host, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", host.daemon_pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(what)).unwrap();
@@ -66,8 +65,8 @@ fn kib(host: &Host, what: &str) -> u64 {
 #[ignore = "needs root; run by make test"]
 fn a_reader_that_floods_the_socket_costs_little_memory_and_no_hook() {
     let host = Host::made(SMALL).with_daemon();
-    // Everybody on the way to the socket is let in, and to the socket as a member of its group
-    // would be.
+    // Every user may pass the folders on the way to the socket, and the socket itself as a member
+    // of its group would.
     fs::set_permissions(host.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let socket = host.path().join("run/virtfit/virtfitd.sock");
     fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
@@ -108,7 +107,7 @@ fn a_reader_that_floods_the_socket_costs_little_memory_and_no_hook() {
             "{what}: {before}, {peak}, {after} KiB"
         );
     }
-    // What was closed is told once a minute, and what a reader may ask is answered.
+    // Closed connections are reported once a minute, and a reader's questions are answered.
     assert!(
         host.log().matches("closed without an answer").count() <= 2,
         "{}",

@@ -1,10 +1,10 @@
-//! Inputs that are almost right, by the thousand: whatever they are, nothing panics, nothing hangs,
-//! and what is written can be taken back.
+//! Inputs that are almost right, by the thousand: none may cause a panic or a hang, and everything
+//! written can be taken back.
 //!
-//! Starting from the fixtures, inputs are cut, doubled, exchanged and nested; one that brings a new
-//! answer joins those to start from. The seed is fixed, so a run repeats itself as far as its time
+//! Starting from the fixtures, inputs are cut, doubled, exchanged and nested; an input with a new
+//! answer joins the starting ones. The seed is fixed, so a run repeats itself as far as its time
 //! allows. `VIRTFIT_FUZZ_SECONDS` is the time a target gets (default 2), `VIRTFIT_FUZZ_SEED`
-//! another seed. An input that fails is made smaller, printed, and kept below `target/fuzz/`.
+//! another seed. A failing input is made smaller, printed, and kept below `target/fuzz/`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 
 use mutate::{Random, mutate};
 
-/// What an input may cost of this thread's time: so much, and so much a byte, unless something is
-/// worse than linear. What is not optimised is about 15 times slower.
+/// Time of this thread that an input may cost: a fixed part, and a part for each byte, unless
+/// something is worse than linear. A build without optimisation is about 15 times slower.
 const COST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 150 });
 const COST_OF_BYTE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 75 } else { 5 });
-/// Most inputs to start from.
+/// Largest number of inputs to start from.
 const MOST: usize = 3_000;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -38,7 +38,7 @@ fn setting(name: &str, default: u64) -> u64 {
     })
 }
 
-/// Below `fixtures/`, the files with these endings.
+/// Reads the files with these endings below `fixtures/`.
 fn fixtures(endings: &[&str]) -> Vec<Vec<u8>> {
     fn walk(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
         let mut paths: Vec<PathBuf> = fs::read_dir(folder)
@@ -69,7 +69,7 @@ fn fixtures(endings: &[&str]) -> Vec<Vec<u8>> {
     texts.into_iter().filter(|text| text.len() <= 32 * 1024).collect()
 }
 
-/// What once failed.
+/// Inputs that once failed.
 const REGRESSIONS: &[&[u8]] = &[
     b"\xef\xbb\xbf\xef\xbb\xbf<domain/>",
     b"0^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^:1",
@@ -99,7 +99,7 @@ fn fuzz(name: &str, mut corpus: Vec<Vec<u8>>, words: &[&str], target: impl Fn(&[
     println!("{name}: {tried} inputs, {} kinds of answers", answers.len());
 }
 
-/// The target's answer, without numbers and names, so that alike answers are one.
+/// Returns the target's answer without numbers and names, so that alike answers are equal.
 fn answer(name: &str, input: &[u8], target: &impl Fn(&[u8]) -> String) -> String {
     virtfit::panics::let_through();
     let start = meter::now();
@@ -138,7 +138,7 @@ fn failed(name: &str, input: &[u8], target: &impl Fn(&[u8]) -> String) -> ! {
     panic!("{name}: {} fails, but not each time", path.display());
 }
 
-/// The input without what it fails without, too.
+/// Takes out of the input everything it also fails without.
 fn shrink(input: &[u8], fails: &dyn Fn(&[u8]) -> bool) -> Vec<u8> {
     let until = Instant::now() + Duration::from_secs(20);
     let mut small = input.to_vec();
@@ -313,7 +313,7 @@ fn ledger() {
     ]
     .concat();
     let mut corpus = fixtures(&[".xml"]);
-    // Each definition as a running guest, too.
+    // Each definition also counts as a running guest.
     let running: Vec<Vec<u8>> = corpus.iter().take(30).map(|domain| {
         let head = b"<domstatus state='running' reason='booted' pid='9'>\n<vcpus><vcpu id='0' pid='7'/></vcpus>\n";
         [head, &domain[..], b"</domstatus>\n"].concat()

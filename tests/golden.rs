@@ -1,7 +1,7 @@
-//! Goldens: each folder in `fixtures/cases` is a guest on a host, and everything virtfit says about
-//! it.
+//! Goldens: each folder in `fixtures/cases` is a guest on a host, with everything virtfit says
+//! about it.
 //!
-//! `fixtures/README.md` tells what a case is made of. `make bless` rewrites `expected/`; read the
+//! `fixtures/README.md` describes the parts of a case. `make bless` rewrites `expected/`; read the
 //! diff before it is committed.
 #![allow(clippy::unwrap_used)]
 
@@ -16,12 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Stage, cases, name_of, tree};
 
-/// What a case gives: file name below `expected/`, and its bytes.
+/// Output of a case: file name below `expected/`, and its bytes.
 type Outputs = BTreeMap<String, Vec<u8>>;
 
 const DOMAIN: &str = "./domain.xml";
 
-/// The commands of a case without a `command` file, and where each one's standard output goes.
+/// Commands of a case without a `command` file, each with the file for its standard output.
 const DEFAULT: [(&str, &[&str]); 3] = [
     ("rewrite.xml", &["rewrite", DOMAIN]),
     ("plan.json", &["plan", "--json", DOMAIN]),
@@ -87,8 +87,8 @@ fn outputs(case: &Path, stage: &Stage) -> Outputs {
     out
 }
 
-/// What the commands wrote below the root, by path; what is in it for the files of ours that are
-/// text.
+/// Lists the files that commands wrote below the root, by path, with the contents of virtfit's text
+/// files.
 fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>) -> String {
     let mut lines: Vec<String> = Vec::new();
     for (path, bytes) in after {
@@ -111,7 +111,7 @@ fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>
     lines.concat()
 }
 
-/// A JSON object, a line a key, without what differs from run to run.
+/// Prints a JSON object with one key per line, without parts that differ from run to run.
 fn shown(text: &str) -> Vec<String> {
     let Ok(serde_json::Value::Object(object)) = serde_json::from_str(text) else {
         return vec![format!("  (no JSON object) {text}\n")];
@@ -126,7 +126,7 @@ fn shown(text: &str) -> Vec<String> {
     object.iter().map(line).collect()
 }
 
-/// The differences for a reader; empty where there are none.
+/// Words the differences for a reader; empty where there are none.
 fn compare(case: &str, want: &Outputs, got: &Outputs) -> String {
     let mut out = String::new();
     for name in want
@@ -169,14 +169,14 @@ fn bless(case: &Path, got: &Outputs) {
     }
 }
 
-/// What must hold of a tuned XML whatever it looks like: rewriting it again changes nothing,
-/// reverting it gives the input's bytes.
+/// Checks the laws of every tuned XML: another rewrite changes nothing, and a revert gives the
+/// input's bytes.
 fn laws(case: &str, stage: &Stage, input: &[u8], got: &Outputs) -> String {
     let Some(tuned) = got.get("rewrite.xml").filter(|tuned| tuned.as_slice() != input) else {
         return String::new();
     };
     let again = stage.run(&["rewrite", "-"], tuned);
-    // An input that virtfit has tuned before goes back to what was there before that.
+    // An input that virtfit tuned earlier goes back to the text before that.
     let fresh = !String::from_utf8_lossy(input).contains("https://virtfit.dev/ns/domain/1");
     let back = stage.run_without_args(&["revert", "-"], tuned);
     let mut out = String::new();
@@ -198,7 +198,7 @@ fn laws(case: &str, stage: &Stage, input: &[u8], got: &Outputs) -> String {
     out
 }
 
-/// Everything wrong with one case; blessing writes what it gives instead of comparing.
+/// Lists everything wrong with one case; blessing writes the output instead of comparing it.
 fn judge(case: &Path, blessing: bool) -> String {
     let name = name_of(case);
     let stage = Stage::of(case);
@@ -248,7 +248,7 @@ fn every_case_gives_what_is_expected() {
     assert!(!blessing, "blessed: read the diff and commit");
 }
 
-/// Cases whose golden is a tuned XML.
+/// Lists the cases whose golden is a tuned XML.
 fn tuned() -> Vec<std::path::PathBuf> {
     let differs = |case: &std::path::PathBuf| {
         let output = fs::read(case.join("expected/rewrite.xml"));
@@ -257,8 +257,8 @@ fn tuned() -> Vec<std::path::PathBuf> {
     cases().into_iter().filter(differs).collect()
 }
 
-/// libvirt's schema takes what virtfit writes, and the inputs, so that a complaint is about our
-/// part.
+/// Checks that libvirt's schema accepts the tuned XML, and the input, so that a complaint is about
+/// virtfit's part.
 #[test]
 #[ignore = "needs xmllint and libvirt's schema; run by make test"]
 fn libvirts_schema_accepts_every_domain() {

@@ -1,5 +1,5 @@
-//! `virtfit-hook` as libvirt runs it, with daemons that answer, do not, or answer nonsense: exit
-//! code, streams, and the time it takes.
+//! `virtfit-hook` as libvirt runs it, with daemons that answer, do not answer, or answer nonsense:
+//! exit code, streams, and time.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -25,15 +25,14 @@ use virtfit_hook::wire::{Question, Reply};
 #[path = "common/installed.rs"]
 mod installed;
 
-/// What the hook gives the daemon, and what it may take in all; more where much else runs on the
-/// machine.
+/// Time the hook gives the daemon, and its longest time in all; more where the machine is busy.
 const DAEMON_MS: u64 = 300;
 const ALL_MS: u64 = 1000;
 const SLACK_MS: u64 = 500;
 
 const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";
 
-/// A guest that no rule matches and that no daemon has seen.
+/// Guest that no rule matches and that no daemon has seen.
 fn domain(more: &str) -> String {
     format!(
         "<domain type='kvm'>\n  <name>g</name>\n  <uuid>{UUID}</uuid>\n{more}  <memory unit='MiB'>64</memory>\n  \
@@ -41,10 +40,10 @@ fn domain(more: &str) -> String {
     )
 }
 
-/// Bytes that look as a guest's provenance does that refuses to run without its placement.
+/// Bytes that look like the provenance of a guest that refuses to run without its placement.
 const REFUSES: &str = "  <!-- on-no-fit='refuse' -->\n";
 
-/// A host that is a folder, with programs next to each other: the hook, and the `virtfit` it hands
+/// Host that is a folder, with programs next to each other: the hook, and the `virtfit` it hands
 /// over to.
 struct Host {
     root: TempDir,
@@ -73,11 +72,11 @@ impl Host {
         self.root.path().join("run/virtfit/virtfitd.sock")
     }
 
-    /// What stands in for `virtfit`: a script.
+    /// Puts a script in the place of `virtfit`.
     fn virtfit(self, script: &str) -> Self {
         let path = self.programs.path().join("virtfit");
-        // Renamed into place: a file that another test's child still has open for writing cannot be
-        // run.
+        // The script is renamed into place: a file that another test's child still has open for
+        // writing cannot be executed.
         let new = self.programs.path().join("new");
         fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
@@ -90,7 +89,8 @@ impl Host {
         self
     }
 
-    /// A daemon that does this with each connection, after it has read the question if `reads`.
+    /// Starts a daemon that does this with each connection, after it has read the question if
+    /// `reads`.
     fn daemon(self, reads: bool, does: impl Fn(UnixStream) + Send + 'static) -> Self {
         let listener = UnixListener::bind(self.socket()).unwrap();
         thread::spawn(move || {
@@ -132,7 +132,7 @@ impl Host {
     }
 }
 
-/// What came of it.
+/// Result of one hook.
 #[derive(Debug)]
 struct Ran {
     code: Option<i32>,
@@ -142,8 +142,8 @@ struct Ran {
 }
 
 impl Ran {
-    /// Exit code, whole stdout, a piece of stderr (empty: nothing may be there), and the most it
-    /// may take.
+    /// Checks exit code, whole stdout, a piece of stderr (empty: nothing may be there), and the
+    /// longest time allowed.
     #[track_caller]
     fn expect(&self, code: i32, stdout: &str, stderr: &str, within_ms: u64) -> &Self {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -169,7 +169,7 @@ impl Ran {
     }
 }
 
-/// Runs it. `None`: stdin stays open and nothing comes.
+/// Runs the hook. `None`: stdin stays open and nothing is sent.
 fn run(mut command: Command, stdin: Option<&[u8]>) -> Ran {
     let started = Instant::now();
     let mut child = command
@@ -182,7 +182,7 @@ fn run(mut command: Command, stdin: Option<&[u8]>) -> Ran {
     let bytes = stdin.map(<[u8]>::to_vec);
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let writer = thread::spawn(move || match bytes {
-        // It need not read all of it.
+        // The hook need not read all of it.
         Some(bytes) => drop(pipe.write_all(&bytes)),
         None => drop(ended.recv()),
     });
@@ -192,8 +192,8 @@ fn run(mut command: Command, stdin: Option<&[u8]>) -> Ran {
         pipe.read_to_end(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     };
-    // As libvirt does: to the end of both, so that a process that is left behind with them would be
-    // waited for.
+    // As libvirt does: both streams are read to their ends, so a process left behind with them
+    // would be waited for.
     let stdout = thread::scope(|scope| {
         let lines = scope.spawn(|| text(&mut stderr));
         (text(&mut stdout), lines.join().unwrap())
@@ -221,7 +221,7 @@ const MEANINGFUL: [&str; 6] = [
 
 #[test]
 fn what_means_nothing_ends_at_once() {
-    // Whatever the daemon would say.
+    // The daemon's answer does not matter.
     let host = Host::new().answers(3, "no", "no\n").virtfit("exit 3");
     for words in [
         "g start begin -",
@@ -236,10 +236,10 @@ fn what_means_nothing_ends_at_once() {
     ] {
         host.run(words, &domain("")).expect(0, "", "", 0);
     }
-    // 4 MiB that it need not read.
+    // The hook need not read these 4 MiB.
     host.run("g start begin -", &"x".repeat(1 << 20))
         .expect(0, "", "", 0);
-    // Nor wait for.
+    // It need not wait for them either.
     run(host.command(&["g", "stopped", "end", "-"]), None).expect(0, "", "", 0);
 }
 
@@ -298,8 +298,8 @@ fn the_question_holds_what_libvirt_said() {
     }
 }
 
-/// A daemon that is of no use: what is wrong, how it is made so, and how many milliseconds the hook
-/// waits for it.
+/// Daemon that is of no use: the fault, the way to cause it, and the milliseconds the hook waits
+/// for it.
 type Useless = (&'static str, fn(Host) -> Host, u64);
 
 fn useless() -> Vec<Useless> {
@@ -399,7 +399,7 @@ fn useless() -> Vec<Useless> {
     ]
 }
 
-/// Listens with no room, and fills what room there is.
+/// Listens without room for connections, and fills the room there is.
 fn full_backlog(path: &Path) -> (UnixListener, Vec<UnixStream>) {
     use nix::sys::socket::{Backlog, listen};
     let listener = UnixListener::bind(path).unwrap();
@@ -421,12 +421,12 @@ fn without_an_answer_virtfit_decides() {
             ran.expect(0, &format!("stdin:\n{}", domain("")), "hook", waits)
                 .at_least_ms(waits);
         }
-        // Nothing that it says can be taken for XML, or do harm.
+        // Nothing the daemon says can be taken for XML, or do harm.
         for words in ["g release end -", "g reconnect begin -"] {
             let ran = host.run(words, &domain(""));
             ran.expect(0, "", &format!("-- {words}\n"), waits);
         }
-        // Only the daemon could do something.
+        // Only the daemon could do anything.
         host.run("g started begin -", &domain(REFUSES))
             .expect(0, "", "virtfit: g: started: nothing was changed: virtfitd", waits)
             .one_line();
@@ -436,7 +436,7 @@ fn without_an_answer_virtfit_decides() {
 #[test]
 fn a_stopped_daemon_costs_its_time_and_no_more() {
     let host = Host::new();
-    // A process of its own, so that it can be stopped.
+    // The daemon is a process of its own, so that it can be stopped.
     let script = format!(
         "import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.bind({:?})\ns.listen(1)\nprint(flush=True)\ntime.sleep(60)\n",
         host.socket().to_str().unwrap()
@@ -449,14 +449,14 @@ fn a_stopped_daemon_costs_its_time_and_no_more() {
     daemon.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    // The first two find a place in its backlog, the others none.
+    // The first two fit into its backlog, the others do not.
     for _ in 0..4 {
         let ran = host.run("g prepare begin -", &domain(""));
         ran.expect(0, &format!("stdin:\n{}", domain("")), "hook --spent 3", DAEMON_MS);
     }
 }
 
-/// A process that does not outlive the test, also where that fails.
+/// Process that does not outlive the test, even if the test fails.
 struct Killed(std::process::Child);
 
 impl Drop for Killed {
@@ -492,7 +492,7 @@ fn what_virtfit_does_is_taken_with_care() {
             0,
         ),
         ("echo half; exit 3", "g restore begin -", &plain, 3, "", "", 0),
-        // It is broken.
+        // The program is broken.
         (
             "echo half; exit 2",
             "g restore begin -",
@@ -556,7 +556,7 @@ fn what_virtfit_does_is_taken_with_care() {
             "virtfit ended with exit 1",
             0,
         ),
-        // It hangs, with and without its streams closed.
+        // The program hangs, with its streams open or closed.
         (
             "exec sleep 20",
             "g prepare begin -",
@@ -593,7 +593,7 @@ fn what_virtfit_does_is_taken_with_care() {
             "virtfit hangs",
             ALL_MS,
         ),
-        // Something it started holds its streams.
+        // A process it started holds its streams.
         (
             "sleep 20 & echo x",
             "g prepare begin -",
@@ -614,14 +614,14 @@ fn what_virtfit_does_is_taken_with_care() {
 #[test]
 fn a_missing_virtfit_is_a_line() {
     if Path::new("/usr/bin/virtfit").exists() {
-        // It would be taken, as it should.
+        // An installed virtfit is run, as it should be.
         return;
     }
     let host = Host::new().without_virtfit();
     for words in MEANINGFUL {
         let ran = host.run(words, &domain(""));
         ran.expect(0, "", "nothing was changed: virtfitd", 0).one_line();
-        // Nothing holds the CPUs of a guest that comes to run here.
+        // No CPUs are reserved for a guest that comes to run here.
         let comes = ["prepare", "migrate", "restore"].contains(&words.split(' ').nth(1).unwrap());
         let unreserved = ran.stderr.ends_with("; other guests may run on its CPUs\n");
         assert_eq!(unreserved, comes, "{ran:?}");
@@ -695,7 +695,7 @@ fn an_ordinary_users_guests_are_not_ours() {
     }
 }
 
-/// A whole host with the daemon's own server.
+/// Complete host with the daemon's own server.
 struct Served {
     host: Host,
     stopper: Stopper,
@@ -737,7 +737,7 @@ impl Served {
 #[test]
 fn the_daemons_own_server_answers() {
     let served = Served::new();
-    // The first one warms up a build without optimisation.
+    // The first hook warms up a build without optimisation.
     served
         .host
         .run("g reconnect begin -", &domain(""))

@@ -33,7 +33,7 @@ fn cpus(host: &Host, core: usize) -> Vec<u32> {
     host.cores[core].cpus.iter().map(|cpu| cpu.0).collect()
 }
 
-/// What must hold on every host.
+/// Checks rules that hold on every host.
 fn assert_sane(host: &Host, name: &str) {
     let mut seen = virtfit::types::idset::CpuSet::new();
     for core in &host.cores {

@@ -1,5 +1,5 @@
-//! What whoever writes a guest's XML may try, through the real program: it stays that guest's
-//! affair.
+//! Attempts of a user who writes a guest's XML, through the real program: they harm that guest
+//! alone.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A small host below a folder: 16 cores with two threads each on two nodes, and guests.
+/// Makes a small host below a folder: 16 cores with two threads each on two nodes, and guests.
 struct Host(TempDir);
 
 impl Host {
@@ -41,7 +41,7 @@ impl Host {
         self.write(&format!("etc/libvirt/qemu/{name}.xml"), text);
     }
 
-    /// A guest that runs.
+    /// Makes a running guest.
     fn running(&self, name: &str, text: &str) {
         let status = format!(
             "<domstatus state='running' reason='booted' pid='9'>\n<vcpus><vcpu id='0' pid='7'/></vcpus>\n{text}\n</domstatus>\n"
@@ -64,7 +64,7 @@ impl Host {
         child.wait_with_output().unwrap()
     }
 
-    /// What a command says, stdout and stderr; it has to end with this code.
+    /// Runs a command, which has to end with this code; returns stdout and stderr.
     #[track_caller]
     fn says(&self, code: i32, words: &[&str], stdin: &str) -> String {
         let out = self.run(words, stdin);
@@ -99,7 +99,7 @@ fn domain(name: &str, metadata: &str, inner: &str) -> String {
     )
 }
 
-/// A record of what virtfit wrote.
+/// Makes a record of what virtfit wrote.
 fn record(attributes: &str, records: &str) -> String {
     format!(
         "<v:fit xmlns:v='https://virtfit.dev/ns/domain/1' version='1' profile='fit' policy='0' on-no-fit='run-shared' \
@@ -180,14 +180,14 @@ fn what_no_guest_has_is_refused_at_once() {
         let begin = Instant::now();
         let said = host.says(1, &["plan", "-"], &text);
         assert!(said.contains(why), "{why}: {said}");
-        // Not optimised, on a machine that does much else; quadratic it was 60 s.
+        // The build is not optimised and the machine busy; quadratic code took 60 s.
         assert!(
             begin.elapsed() < Duration::from_secs(10),
             "{why}: {:?}",
             begin.elapsed()
         );
-        // Others do not wait for it. What is not optimised on a busy machine may be late by itself,
-        // but not each time.
+        // Others do not wait for it. A build without optimisation on a busy machine may be late
+        // once, but not each time.
         host.define("bad", &text);
         let decided = (0..5).any(|_| {
             host.says(0, &["hook", "db", "prepare", "begin", "-"], &domain("db", "", ""));
@@ -210,13 +210,13 @@ fn withheld_cpus_are_siblings_of_pinned_ones() {
             "3,19",
         ),
         ("<cputune><vcpupin vcpu='0' cpuset='3'/></cputune>", "4,20", "3"),
-        // It floats, so it holds nothing.
+        // The guest floats, so it holds nothing.
         ("<cputune><vcpupin vcpu='0' cpuset='0-31'/></cputune>", "0-31", ""),
     ] {
         let text = domain("bad", &record(&format!("withheld='{withheld}'"), ""), pins);
         host.running("bad", &text);
         assert_eq!(host.held("bad"), held, "{pins} {withheld}");
-        // Nor is more of it written down when it starts, or claimed while it does not run.
+        // No more is recorded when it starts, or claimed while it does not run.
         fs::remove_file(host.0.path().join("run/libvirt/qemu/bad.xml")).unwrap();
         host.define("bad", &text);
         host.says(0, &["hook", "bad", "prepare", "begin", "-"], &text);
@@ -251,7 +251,8 @@ fn a_record_of_another_version_leaves_the_guest_to_itself() {
             said.contains("left as it is: line 4") && said.contains("another version"),
             "{said}"
         );
-        // It starts as one with pins by hand does: they are its own, and it is not undecided.
+        // The guest starts as one with hand-written pins does: they are its own, and it is not
+        // undecided.
         let out = host.run(&["hook", "db", "prepare", "begin", "-"], &text);
         assert_eq!((out.status.code(), &*out.stdout), (Some(0), &b""[..]));
         assert!(
@@ -303,7 +304,7 @@ fn a_file_that_is_called_like_a_guest_is_said() {
         said.contains("db: this is the file in the working folder") && said.contains("the guest db"),
         "{said}"
     );
-    // With a path it is no question.
+    // A word with a path in it is no question.
     assert_eq!(run("./db").1, "");
 }
 
@@ -349,13 +350,13 @@ fn a_policy_that_others_may_write_is_said() {
         }
         mode(name, if name == file { 0o644 } else { 0o755 });
     }
-    // A group that is not root's; who is not root cannot try it.
+    // The group is not root's; only root can try it.
     if chown(path(file), None, Some(1)).is_ok() {
         mode(file, 0o664);
         let check = host.says(0, &["policy", "check"], "");
         assert!(check.contains("policy.toml: group 1 may write it"), "{check}");
     }
-    // Through a link it is where that leads.
+    // Through a link, the target's rights count.
     let real = path("etc/elsewhere.toml");
     fs::rename(path(file), &real).unwrap();
     fs::set_permissions(&real, fs::Permissions::from_mode(0o666)).unwrap();

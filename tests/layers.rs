@@ -1,5 +1,5 @@
-//! The order of the rooms of `src/`: each takes only from rooms below it, and files
-//! form no circle but the named ones.
+//! Order of the rooms of `src/`: each uses only rooms below it, and files form no cycle but the
+//! named ones.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +32,7 @@ const LADDER: [&str; 22] = [
     "cli",
 ];
 
-/// Files that take from each other, with the reason. Each is one thing in several files.
+/// Files that use each other, with the reason. Each group is one thing in several files.
 const CIRCLES: [(&[&str], &str); 8] = [
     (
         &["types::cpulist", "types::idset"],
@@ -74,7 +74,7 @@ const CIRCLES: [(&[&str], &str); 8] = [
     ),
 ];
 
-/// The library's files by module path, tests aside: `hostfs::resolve`.
+/// Lists the library's files by module path, without tests: `hostfs::resolve`.
 fn modules() -> BTreeMap<String, PathBuf> {
     fn walk(folder: &Path, out: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -105,7 +105,7 @@ fn modules() -> BTreeMap<String, PathBuf> {
     out
 }
 
-/// A file's code, without comments and without its tests, which stand last.
+/// Returns a file's code without comments and without its tests, which stand last.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("\n#[cfg(test)]").next().unwrap();
@@ -113,7 +113,7 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every path behind `crate::` and behind `super::`, groups taken apart.
+/// Lists every path behind `crate::` and behind `super::`, with groups taken apart.
 fn paths(code: &str, module: &str) -> Vec<String> {
     let mut out = Vec::new();
     for (start, keyword) in ["crate::", "super::"]
@@ -143,7 +143,7 @@ fn paths(code: &str, module: &str) -> Vec<String> {
     out
 }
 
-/// One path, or each of a group: `a::{b, c::d}`.
+/// Splits a group into its paths: `a::{b, c::d}`.
 fn expand(prefix: &str, rest: &str, out: &mut Vec<String>) {
     let end = rest
         .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
@@ -174,7 +174,7 @@ fn expand(prefix: &str, rest: &str, out: &mut Vec<String>) {
     }
 }
 
-/// The module that a path leads into.
+/// Returns the module that a path leads into.
 fn owner<'m>(path: &str, modules: &'m BTreeMap<String, PathBuf>) -> Option<&'m str> {
     let mut path = path;
     loop {
@@ -185,8 +185,8 @@ fn owner<'m>(path: &str, modules: &'m BTreeMap<String, PathBuf>) -> Option<&'m s
     }
 }
 
-/// What each module takes from. A `mod.rs` that hands work down to the files of its own room is no
-/// arrow: it is the room's face.
+/// Lists the modules that each module uses. A `mod.rs` that hands work down to the files of its own
+/// room does not count: it is the room's face.
 fn arrows(modules: &BTreeMap<String, PathBuf>) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut out = BTreeMap::new();
     for (module, path) in modules {
@@ -230,7 +230,7 @@ fn each_room_takes_only_from_below() {
 fn files_form_no_circle_but_the_named_ones() {
     let modules = modules();
     let arrows = arrows(&modules);
-    // Everything that can be reached from each module.
+    // Every module that can be reached from each module.
     let mut reached: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for module in arrows.keys() {
         let mut seen = BTreeSet::new();

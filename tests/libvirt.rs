@@ -1,5 +1,4 @@
-//! What virtfit writes, given to a real libvirt and QEMU: defined, started, and read back from
-//! /proc.
+//! Output of virtfit, given to a real libvirt and QEMU: defined, started, and read back from /proc.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/case.rs"]
@@ -17,13 +16,13 @@ use daemon::{Libvirt, Thread};
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 
-/// A text between two others.
+/// Returns the text between two others.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).unwrap().1.split_once(to).unwrap().0
 }
 
-/// Without KVM libvirt takes no KVM guests, nor the host's CPU under emulation. With it libvirt
-/// does, whether they start or not.
+/// Converts a guest's XML for this machine: without KVM, libvirt accepts neither KVM guests nor the
+/// host's CPU under emulation; with KVM it does, even where such a guest does not start.
 fn for_this_machine(xml: &str) -> String {
     if kvm::kvm().is_ok() {
         return xml.to_string();
@@ -74,8 +73,8 @@ fn libvirt_takes_and_keeps_every_tuned_golden() {
     );
 }
 
-/// The golden is taken. Then, as in life, from what libvirt has stored: as it stores the tuned XML
-/// virtfit changes nothing in it, and reverted it is stored as before.
+/// Checks that the golden is accepted; then, as in life, from the text libvirt has stored: virtfit
+/// changes nothing in the stored tuned XML, and after a revert libvirt stores it as before.
 fn keeps(libvirt: &Libvirt, case: &Path, original: &str, tuned: &str) -> Result<(), String> {
     let guest = between(original, "<name>", "</name>").to_string();
     let stored = |what: &str, xml: &str| -> Result<String, String> {
@@ -85,7 +84,7 @@ fn keeps(libvirt: &Libvirt, case: &Path, original: &str, tuned: &str) -> Result<
         Ok(dump)
     };
     stored("the golden", tuned)?;
-    // Twice, as libvirt sorts the controllers it adds only when it reads them again.
+    // Two rounds, because libvirt sorts the controllers it adds only when it reads them again.
     let before = stored("the original", &stored("the original", original)?)?;
     let stage = Stage::of(case);
     let text = |got: std::process::Output| String::from_utf8_lossy(&got.stdout).into_owned();
@@ -118,7 +117,7 @@ fn same(what: &str, want: &str, got: &str) -> Result<(), String> {
     ))
 }
 
-/// A guest with one vCPU and a disk that holds nothing to boot: enough for its threads to be there.
+/// Makes a guest with one vCPU and a disk that holds nothing to boot: enough to have its threads.
 fn guest(name: &str, kind: &str) -> String {
     let images = Libvirt::images().display();
     format!(
@@ -146,7 +145,7 @@ fn guest(name: &str, kind: &str) -> String {
     )
 }
 
-/// Defines a guest, fits it with this policy, starts it; its threads.
+/// Defines a guest, fits it with this policy, starts it; returns its threads.
 fn start(libvirt: &Libvirt, name: &str, kind: &str, policy: &str) -> Vec<Thread> {
     libvirt.image(&format!("{name}.raw"), &vec![1; 1 << 20]);
     libvirt.define(&guest(name, kind)).unwrap();
@@ -171,7 +170,7 @@ fn stop(libvirt: &Libvirt, name: &str) {
     libvirt.virsh(&["undefine", name]).unwrap();
 }
 
-/// The one thread whose name begins like this.
+/// Returns the one thread whose name begins like this.
 fn thread<'a>(threads: &'a [Thread], name: &str) -> &'a Thread {
     let mut found = threads.iter().filter(|thread| thread.name.starts_with(name));
     match (found.next(), found.next()) {
@@ -231,7 +230,7 @@ fn a_real_time_guest_has_its_cpu_its_class_and_its_pages() {
     stop(&libvirt, "rd-rt");
 }
 
-/// What libvirt makes of a guest before virtfit, and after: taken, and started.
+/// Checks that libvirt accepts and starts a guest, for texts before virtfit and after.
 fn takes(libvirt: &Libvirt, xml: &str) -> Result<(), String> {
     let name = between(xml, "<name>", "</name>").to_string();
     libvirt.define(xml).map_err(|error| format!("define: {error}"))?;
@@ -243,7 +242,7 @@ fn takes(libvirt: &Libvirt, xml: &str) -> Result<(), String> {
     started.map_err(|error| format!("start: {error}"))
 }
 
-/// With memory devices, and room for them, a guest that libvirt starts is started fitted, too.
+/// A guest with memory devices, and room for them, that libvirt starts is also started when fitted.
 #[test]
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn a_guest_with_memory_devices_starts_as_before() {
@@ -295,7 +294,7 @@ fn a_guest_with_memory_devices_starts_as_before() {
                 .replace("  <memory unit", &format!("{room}  <memory unit"))
                 .replace("  <devices>\n", &format!("{cpu}  <devices>\n"))
                 .replace("  </devices>", &format!("{devices}  </devices>"));
-            // libvirt takes neither without cells, and nor do all versions take every device.
+            // libvirt accepts neither without cells, and not every version accepts every device.
             if takes(&libvirt, &text).is_err() {
                 continue;
             }
@@ -329,8 +328,8 @@ fn a_guest_with_memory_devices_starts_as_before() {
     );
 }
 
-/// What an administrator changes with virsh after virtfit is theirs, and what virtfit writes around
-/// it is taken.
+/// Changes an administrator makes with virsh after virtfit are theirs, and libvirt accepts what
+/// virtfit writes around them.
 #[test]
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn what_virsh_changes_stays() {
@@ -340,7 +339,7 @@ fn what_virsh_changes_stays() {
     fs::write(policy.path(), format!("{SETS}{rule}")).unwrap();
     let policy = policy.path().to_string_lossy().into_owned();
     let kind = kvm::kind();
-    // virsh's words after the guest's name, what has to be in the definition from then on
+    // virsh's words after the guest's name, what must be in the definition from then on
     let rows: [(&str, &[&str], &str); 6] = [
         ("vcpupin", &["0", "0"], "<vcpupin vcpu='0' cpuset='0'/>"),
         ("emulatorpin", &["0-1"], "<emulatorpin cpuset='0-1'/>"),

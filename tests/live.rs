@@ -1,8 +1,8 @@
-//! Live changes on a real libvirt and QEMU: pins, real-time classes, floats, and what `virtfit
-//! status` sees of them.
+//! Live changes on a real libvirt and QEMU: pins, real-time classes, floating threads, and `virtfit
+//! status` on them.
 //!
-//! What the daemon will do is done here by this very program, run again inside the daemons'
-//! namespace with virsh for libvirt's API.
+//! The daemon's part is done by this very program, run again inside the daemons' namespace with
+//! virsh for libvirt's API.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/libvirt.rs"]
@@ -24,7 +24,7 @@ use virtfit::snapshot::{Snapshot, Sources};
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 const SETS: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n";
 
-/// What the daemon does at `started` (`live GUEST`) and after it (`floats`); words in
+/// Does the daemon's part at `started` (`live GUEST`) and after it (`floats`); the words are in
 /// `VIRTFIT_LIVE`, the policy's file last.
 #[test]
 #[ignore = "run by the tests below, inside the daemons' namespace"]
@@ -109,7 +109,7 @@ impl Hypervisor for Virsh {
     }
 }
 
-/// The daemons, with a `/run/virtfit` of their own, and a policy.
+/// Daemons of libvirt with a `/run/virtfit` of their own, and a policy.
 struct Scene {
     libvirt: Libvirt,
     policy: tempfile::NamedTempFile,
@@ -130,7 +130,7 @@ impl Scene {
         fs::write(self.policy.path(), format!("{SETS}{rules}")).unwrap();
     }
 
-    /// Runs [`inside`]; what it said.
+    /// Runs [`inside`]; returns its output.
     fn act(&self, words: &str) -> String {
         let program = std::env::current_exe().unwrap();
         let words = format!("VIRTFIT_LIVE={words} {}", self.policy.path().display());
@@ -165,14 +165,14 @@ impl Scene {
         }
     }
 
-    /// Ends a guest, and does what the hook does then.
+    /// Ends a guest, and does the hook's part of it.
     fn stop(&self, name: &str) {
         self.libvirt.virsh(&["destroy", name]).unwrap();
         let release = "rm -f /run/virtfit/reservations/*.json";
         assert!(self.libvirt.run("sh", &["-c", release], &[]).status.success());
     }
 
-    /// Masks of the threads, by name (those of the emulator under `qemu`).
+    /// Returns the masks of the threads, by name (those of the emulator under `qemu`).
     fn masks(&self, name: &str) -> BTreeMap<String, String> {
         let key = |thread: &Thread| match thread.name.starts_with("qemu") {
             true => "qemu".to_string(),
@@ -185,8 +185,8 @@ impl Scene {
             .collect()
     }
 
-    /// What `virtfit status` says, and whether anything is wrong with a guest: that there is no
-    /// daemon here, nor a hook, is known.
+    /// Runs `virtfit status`; returns 3 where a guest is wrong, otherwise 0, and the output. The
+    /// missing daemon and hook do not count.
     fn status(&self) -> (Option<i32>, String) {
         let policy = self.policy.path().to_string_lossy().into_owned();
         let mut words = vec!["status", "--policy", &policy];
@@ -221,7 +221,7 @@ fn guests_that_started_without_pins_get_them_live() {
         assert_eq!(masks["IO iothread1"], "0", "{masks:?} {said}");
         let live = scene.libvirt.virsh(&["dumpxml", "lv-one"]).unwrap();
         assert!(live.contains("mode='restrictive'"), "{live}");
-        // Again: nothing.
+        // A second time nothing is done.
         assert_eq!(scene.act("live lv-one"), "");
         assert_eq!(scene.act("floats"), "");
         let (exit, text) = scene.status();
@@ -239,7 +239,7 @@ fn guests_that_started_without_pins_get_them_live() {
                 "only the running guest was changed:\n{stored}"
             );
         }
-        // Somebody moves a thread behind everybody's back.
+        // An administrator moves a thread, unknown to virtfit and libvirt.
         let tids = scene
             .libvirt
             .run("sh", &["-c", "cat /run/libvirt/qemu/lv-one.xml"], &[]);
@@ -251,7 +251,7 @@ fn guests_that_started_without_pins_get_them_live() {
             .split_once('\'')
             .unwrap()
             .0;
-        // Its cpuset has to let it, first.
+        // The guest's cpuset has to allow it first.
         let by_hand = "tid=$1; path=$(sed -n 's/^[0-9]*:\\(cpuset\\|\\):\\(.*\\)/\\2/p' /proc/$tid/cgroup | head -n 1)\n\
                        for root in /sys/fs/cgroup/cpuset /sys/fs/cgroup; do\n\
                        if [ -w $root$path/cpuset.cpus ]; then echo 0-1 > $root$path/cpuset.cpus; break; fi; done\n\
@@ -345,7 +345,7 @@ fn floats_give_way_and_come_back() {
         2,
         "one a guest that runs, none of lv-pinned: {records}"
     );
-    // What floats by live pins holds nothing: the CPU can be given out again.
+    // A thread that floats by live pins holds nothing: the CPU can be given out again.
     scene.libvirt.virsh(&["start", "lv-pinned"]).unwrap();
     scene.act("live lv-pinned");
     expect("lv-pinned", ["1", "0"], "");
@@ -357,7 +357,7 @@ fn a_vcpu_that_is_plugged_later_has_its_pin() {
     let scene = Scene::new(&rule("lv-*", "fit"));
     scene.start("lv-hot", "<vcpu current='1'>2</vcpu>", false);
     let said = scene.act("live lv-hot");
-    // Two vCPUs, one dedicated CPU: it floats.
+    // Two vCPUs, one dedicated CPU: the guest floats.
     assert!(said.contains("vCPU 1 on 0-1"), "{said}");
     let live = scene.libvirt.virsh(&["vcpupin", "lv-hot"]).unwrap();
     assert!(live.contains("0-1"), "{live}");

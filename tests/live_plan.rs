@@ -1,4 +1,5 @@
-//! What running guests get live: decided on the paper's server from status files, without libvirt.
+//! Live changes for running guests: decided on the paper's server from status files, without
+//! libvirt.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -32,8 +33,8 @@ fn cpus(list: &str) -> CpuSet {
     cpulist::parse(list).unwrap()
 }
 
-/// The paper's server (2 nodes, 8 cores of 2 threads each; CPU n and n + 16 are siblings) under
-/// this policy.
+/// Makes the paper's server (2 nodes, 8 cores of 2 threads each; CPU n and n + 16 are siblings)
+/// under this policy.
 fn view(policy: &str) -> Snapshot {
     let root = HostFs::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper"));
     let host = load(&root, None).unwrap();
@@ -45,7 +46,7 @@ fn rule(profile: &str) -> String {
     format!("[[rule]]\nmatch = {{ name = \"g*\" }}\nprofile = \"{profile}\"\n")
 }
 
-/// The same with others holding these CPUs.
+/// Makes that server with other guests holding these CPUs.
 fn with_held(policy: &str, held: &str) -> Snapshot {
     let mut view = view(policy);
     Arc::make_mut(&mut view.reading)
@@ -78,7 +79,7 @@ fn status_of(xml: &str) -> String {
     format!("<domstatus state='running' reason='booted' pid='900'><vcpus>{threads}</vcpus>{xml}</domstatus>")
 }
 
-/// What the definition of this guest becomes, running.
+/// Returns the tuned definition of this guest, running.
 fn tuned(view: &Snapshot, xml: &str) -> String {
     match view.decide(xml, Question::of(Scope::Boot)).unwrap() {
         Decision::Tuned { xml, .. } => xml,
@@ -103,7 +104,7 @@ fn reserved(list: &str) -> Reservation {
     }
 }
 
-/// The guest is in the ledger as it would be read.
+/// Puts the guest into the ledger as it would be read.
 fn plan(view: &mut Snapshot, status_text: &str, reservation: Option<&Reservation>, pinned: &Records) -> Live {
     let mut own = status::parse_with(status_text, KiB(2048), pinned).unwrap();
     if let Some(reservation) = reservation {
@@ -123,7 +124,7 @@ fn plan(view: &mut Snapshot, status_text: &str, reservation: Option<&Reservation
     plan::plan(case, view).unwrap()
 }
 
-/// The status file after these calls: what libvirt would have written.
+/// Returns the status file after these calls, as libvirt would have written it.
 fn pinned_xml(xml: &str, changes: &[LiveChange]) -> String {
     let (mut pins, mut numa) = (String::new(), String::new());
     for change in changes {
@@ -215,13 +216,13 @@ fn without_pins_it_gets_exactly_what_was_reserved() {
             waits.contains(&"huge pages") && waits.contains(&"disk vda"),
             "{waits:?}"
         );
-        // Once done there is nothing left, whether the note is there or not.
+        // Once done nothing is left to do, with or without the record.
         let after = status_of(&pinned_xml(&xml(4, ""), &live.changes));
         for records in [records(&live), Records::default()] {
             let again = plan(&mut view, &after, Some(&reservation), &records);
             assert_eq!(again.changes, [], "{list}");
         }
-        // Half done, the rest follows.
+        // Half of it is done: the rest follows.
         let half = status_of(&pinned_xml(&xml(4, ""), &live.changes[..2]));
         let again = plan(&mut view, &half, Some(&reservation), &records(&live));
         assert_eq!(again.changes, live.changes[2..5], "{list}");
@@ -295,7 +296,7 @@ fn pins_that_prepare_chose_are_set_as_they_are() {
 
 #[test]
 fn pins_that_were_reserved_as_they_are_stay() {
-    // Another policy than when it was tuned: its vCPUs stay all the same.
+    // The policy is not the one it was tuned under: its vCPUs stay where they are.
     let text = tuned(&view(&rule("fit")), &xml(4, ""));
     for profile in ["isolated", "realtime", "fit"] {
         let live = plan(
@@ -347,7 +348,7 @@ fn without_a_place_it_floats_and_holds_nothing() {
             0,
             "{pins}: {holder:?}"
         );
-        // Others go: it gets more to float on; others come: less; never nothing.
+        // Other guests stop: it gets more CPUs to float on; others start: fewer; never none.
         for (held, wanted) in [
             ("2-7,9-15,18-23,25-31", None),
             ("2", Some("0-1,3-31")),
@@ -407,7 +408,7 @@ fn real_time_only_on_a_cpu_of_its_own() {
         let pin = PinVcpu(class.vcpu, CpuSet::one(class.cpu.unwrap()));
         assert!(live.changes.contains(&pin), "{live:?}");
     }
-    // It came with real-time vCPUs, and now floats.
+    // The guest came with real-time vCPUs, and floats now.
     let text = tuned(&view(&policy), &xml(3, ""));
     let mut full = with_held(&policy, "1-7,9-15,17-23,25-31");
     let live = plan(&mut full, &status_of(&text), None, &Records::default());
@@ -559,7 +560,7 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
     let mut records = Records::default();
     records.insert(got[0].record.clone());
     let after = status_of(&pinned_xml(&xml(2, "<iothreads>1</iothreads>"), &wanted));
-    // It holds nothing, and nothing differs now.
+    // The guest holds nothing, and nothing differs now.
     assert_eq!(status::parse_with(&after, KiB(2048), &records).unwrap().pins, []);
     assert_eq!(changes(confine, "1-2", &after, &records), []);
     let full = cpus("0-31");

@@ -1,6 +1,6 @@
 //! Many guests that start at once: each is decided in time, and no CPU is given twice.
 //!
-//! What counts is time, so this is only there in release builds (`make test` makes one).
+//! Time is what counts, so the test is only in release builds (`make test` makes one).
 //! `benches/load.rs` has the figures.
 #![cfg(not(debug_assertions))]
 // Numbers are told with --nocapture.
@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use load::{Host, Report};
 
-/// Two packages of 32 cores: room for about 120 of the 500 guests; the others find no place, which
-/// takes longer to decide.
+/// Options of a host with two packages of 32 cores: room for about 120 of the 500 guests. The
+/// others find no placement, which takes longer to decide.
 const SERVER: &str = "--packages 2 --cores 32 --threads 2 --memory 64 --pages 2M=16384";
 const GUESTS: usize = 500;
 const AT_ONCE: usize = 64;
-/// How often a load is tried: other programs may take the machine for a second.
+/// Number of tries of a load: other programs may take the machine for a second.
 const TRIES: usize = 3;
 
-/// What has to hold however slow the machine is.
+/// Checks rules that hold however slow the machine is.
 fn is_sound(report: &Report) {
     assert_eq!(report.ran.len(), GUESTS);
     assert!(report.twice.is_empty(), "CPUs given twice: {:?}", report.twice);
@@ -50,7 +50,7 @@ fn without_a_daemon_none_gets_what_another_has() {
     let report = host.start(GUESTS, AT_ONCE);
     eprintln!("{}", report.line("without a daemon"));
     is_sound(&report);
-    // The hook leaves its child behind at 950 ms; more is the machine's.
+    // The hook leaves its child behind at 950 ms; more than that is the machine's fault.
     assert!(
         report.percentile(50) < Duration::from_millis(1200),
         "{}",
@@ -58,15 +58,14 @@ fn without_a_daemon_none_gets_what_another_has() {
     );
 }
 
-/// Two packages of 1,024 cores: hwloc alone takes longer than a hook has.
+/// Options of a host with two packages of 1,024 cores: hwloc alone takes longer than a hook has.
 const HUGE: &str = "--packages 2 --nodes-per-package 8 --cores 128 --threads 2 --memory 64 --pages 2M=16384";
 
 #[test]
 fn a_host_of_4096_cpus_is_decided_on_without_a_daemon() {
     let host = Host::made(HUGE);
     let file = host.path().join("run/virtfit/host");
-    // The first hook comes too late, and has the host read to its end by a process that nobody
-    // waits for.
+    // The first hook is too late, and a process that is not waited for reads the host to its end.
     let mut number = 0;
     let mut hook = || {
         let (name, xml) = load::guest(number);

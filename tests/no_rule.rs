@@ -1,4 +1,4 @@
-//! Guests that carry virtfit's settings though no rule matches them, on a real libvirt: nobody runs
+//! Guests that carry virtfit's settings though no rule matches them, on a real libvirt: none runs
 //! on a CPU that another holds.
 #![allow(clippy::unwrap_used)]
 
@@ -19,7 +19,7 @@ fn policy(name: &str) -> String {
     )
 }
 
-/// A libvirt with the daemon, and two guests that were both fitted to the one CPU there is.
+/// Starts a libvirt with the daemon, and two guests that were both fitted to the one dedicated CPU.
 fn two() -> (Libvirt, Daemon) {
     let libvirt = Libvirt::with(&Setup {
         policy: Some(&policy("db-*")),
@@ -45,7 +45,7 @@ fn out(libvirt: &Libvirt, words: &[&str]) -> String {
     String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr)
 }
 
-/// Every place that has to say it.
+/// Checks every place that has to name it.
 fn is_said(libvirt: &Libvirt, guest: &str) {
     let wanted = format!("{SAID} {guest}");
     let log = libvirt.log();
@@ -60,7 +60,8 @@ fn is_said(libvirt: &Libvirt, guest: &str) {
     );
 }
 
-/// Both run: `holds` alone on CPU 1, the other one on what is left, whoever came first.
+/// Checks that both run: `holds` alone on CPU 1, the other on the remaining CPU, in either order of
+/// start.
 fn apart(libvirt: &Libvirt, holds: &str, other: &str) {
     for [first, second] in [[holds, other], [other, holds]] {
         libvirt.virsh(&["start", first]).unwrap();
@@ -75,7 +76,7 @@ fn apart(libvirt: &Libvirt, holds: &str, other: &str) {
         }
         libvirt.is_clean();
     }
-    // virtfit's own way out of it.
+    // The command virtfit advises.
     let reverted = libvirt.virtfit(&["revert", other]);
     assert!(reverted.status.success(), "{}", out(libvirt, &["revert", other]));
     assert!(!libvirt.dump(other).contains("vcpupin"));
@@ -93,7 +94,7 @@ fn a_renamed_guest_does_not_run_on_the_cpu_another_holds() {
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn a_cloned_guest_does_not_run_on_the_cpu_another_holds() {
     let (libvirt, _daemon) = two();
-    // As virt-clone writes it: another name and UUID, all metadata.
+    // Cloned as virt-clone does: another name and UUID, all metadata.
     let text = libvirt.dump("db-1");
     let uuid = libvirt.virsh(&["domuuid", "db-1"]).unwrap();
     let clone = text
@@ -125,7 +126,7 @@ fn a_guest_that_runs_keeps_its_cpu_when_its_rule_goes() {
     assert_eq!(status.held.to_string(), "1");
     let plan = out(&libvirt, &["plan", "db-7"]);
     assert!(plan.contains("though no rule"), "{plan}");
-    // Its next start is one of a guest without a rule.
+    // Its next start is that of a guest without a rule.
     libvirt.virsh(&["destroy", "db-7"]).unwrap();
     libvirt.virsh(&["start", "db-7"]).unwrap();
     within(5, "it floats", || {
@@ -158,7 +159,7 @@ fn a_saved_guest_comes_back_beside_who_took_its_cpu() {
 fn one_that_started_unseen_on_a_held_cpu_is_moved_when_it_is_found() {
     let (libvirt, daemon) = two();
     libvirt.virsh(&["domrename", "db-7", "app"]).unwrap();
-    // No hook and no daemon looks: both start on the CPU their XML says.
+    // No hook and no daemon runs: both guests start on the CPU their XML names.
     drop(daemon);
     let disabled = libvirt.on_host("/run/virtfit/disabled");
     fs::write(&disabled, "").unwrap();
@@ -166,7 +167,7 @@ fn one_that_started_unseen_on_a_held_cpu_is_moved_when_it_is_found() {
         libvirt.virsh(&["start", guest]).unwrap();
         assert_eq!(libvirt.first_vcpu(guest), "1");
     }
-    // An older start than the policy's last change is no reason to leave them there.
+    // A start before the policy's last change is no reason to leave them there.
     write(&libvirt, &policy("db-1"));
     fs::remove_file(&disabled).unwrap();
     let _daemon = libvirt.virtfitd();

@@ -1,7 +1,7 @@
-//! A bug met with one guest is that guest's failure: the others go on, and nothing of the panic's
+//! A bug that one guest meets fails that guest alone: the others go on, and nothing of the panic's
 //! message is shown.
 //!
-//! The bug is a fault point that only builds with debug assertions have
+//! The bug is a fault point, which only builds with debug assertions have
 //! (`virtfit::panics::fault_point`).
 #![cfg(debug_assertions)]
 #![allow(clippy::unwrap_used)]
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 const VIRTFITD: &str = env!("CARGO_BIN_EXE_virtfitd");
 
-/// Where virtfit fails on a guest that is only defined.
+/// Fault points that a defined guest meets.
 const DEFINED: [&str; 2] = ["panic-at-parse", "panic-at-decide"];
 
-/// A server of 2 nodes x 8 cores x 2 threads with a rule for all guests.
+/// Makes a server of 2 nodes x 8 cores x 2 threads with a rule for all guests.
 struct Host(tempfile::TempDir);
 
-/// Ends a daemon with the test.
+/// Daemon that ends with the test.
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -93,13 +93,13 @@ impl Host {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // One that does not read its stdin closes it.
+        // A program that does not read its stdin closes it.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         child.wait_with_output().unwrap()
     }
 }
 
-/// Exit code, stdout, stderr; nothing of the panic's message is in them.
+/// Returns exit code, stdout, stderr; nothing of the panic's message is in them.
 fn told(ran: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let (stdout, stderr) = (text(&ran.stdout), text(&ran.stderr));
@@ -114,12 +114,12 @@ fn told(ran: &Output) -> (i32, String, String) {
     (ran.status.code().unwrap(), stdout, stderr)
 }
 
-/// The panic's own message.
+/// Message of the panic.
 const MESSAGE: &str = "quoted from the XML";
 
 const FAILED: &str = "failed: a bug in virtfit, please report (src/";
 
-/// The two guests are told of, a line each beside warnings, and no other.
+/// Checks that the two guests are named, one line each beside warnings, and no others.
 fn failed_alone(stderr: &str) {
     let lines = stderr.lines().filter(|line| !line.contains(": warning: "));
     let lines: Vec<&str> = lines.collect();
@@ -222,7 +222,7 @@ fn a_guest_that_virtfit_fails_on_starts_undecided() {
         let (code, ..) = told(&host.run(&["hook", &name, "release", "end", "-"], &domain(&name)));
         assert_eq!(code, 0);
     }
-    // One that says so itself does not.
+    // A guest whose own record refuses does not start.
     let tuned = told(&host.run(&["rewrite", "-"], &domain("db"))).1;
     let refuse = tuned.replace("on-no-fit='run-shared'", "on-no-fit='refuse'");
     assert_ne!(refuse, tuned);
@@ -239,7 +239,7 @@ fn a_panic_tells_its_place_alone_and_ends_with_1() {
         (&["rewrite", "-"][..], domain("panic-at-decide")),
         (&["rewrite", "-"], domain("panic-at-parse")),
         (&["plan", "-"], domain("panic-at-decide")),
-        // Beyond all that is guarded by guest.
+        // The bug is outside of all code that is guarded for each guest.
         (&["plan", "-"], domain("panic-at-show")),
     ] {
         let (code, stdout, stderr) = told(&host.run(words, &stdin));
@@ -293,7 +293,7 @@ fn the_daemon_looks_at_the_others_and_at_this_one_once() {
     };
     wait("web: tuned by fit");
     wait("db: tuned by fit");
-    // The policy changes: all are looked at again, but for those.
+    // The policy changes: all guests are decided again, except those two.
     host.put(
         "etc/virtfit/policy.toml",
         "[host]\nmode = \"observe\"\n[[rule]]\nmatch = { name = \"*\" }\nprofile = \"local\"\n",
@@ -309,7 +309,7 @@ fn the_daemon_looks_at_the_others_and_at_this_one_once() {
     }
     let log = said();
     assert!(!log.contains("s3cret") && !log.contains("panicked"), "{log}");
-    // Its XML changes: once more.
+    // Its XML changes: it is tried once more.
     let changed = domain(DEFINED[1]).replace("512", "600");
     host.put("etc/libvirt/qemu/new.tmp", &changed);
     let folder = host.0.path().join("etc/libvirt/qemu");

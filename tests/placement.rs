@@ -1,6 +1,5 @@
-//! Placement against brute force: on small random hosts every assignment of vCPUs to CPUs is tried,
-//! judged by the rules as the contract states them, and the best compared with what the engine
-//! found.
+//! Placement against brute force: on small random hosts every assignment of vCPUs to CPUs is tried
+//! and judged by the rules of the contract, and the best is compared with the engine's.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,7 +15,7 @@ use virtfit::placement::{CellDemand, Demand, Key, Placed, SmtRule, Supply, place
 use virtfit::types::ids::{CellId, HostCpu, KiB, NodeId, VcpuId};
 use virtfit::types::idset::{CpuSet, VcpuSet};
 
-/// One random question.
+/// Random question.
 #[derive(Debug, Clone)]
 struct Case {
     plan: Plan,
@@ -24,10 +23,10 @@ struct Case {
     autostart: Vec<bool>,
     other: Vec<bool>,
     house: Vec<bool>,
-    /// CPUs floating vCPUs may use; empty: all nobody holds.
+    /// CPUs floating vCPUs may use; empty: all that no guest holds.
     shared: Vec<bool>,
     vcpus: u32,
-    /// Which vCPUs float; empty: none.
+    /// vCPUs that float; empty: none.
     floats: Vec<bool>,
     smt: SmtRule,
     threads: Option<u32>,
@@ -43,7 +42,7 @@ struct Case {
     withhold_siblings: bool,
 }
 
-/// A guest cell: its part of the vCPUs, its memory in GiB, its nodes by number.
+/// Guest cell: its part of the vCPUs, its memory in GiB, its nodes by number.
 #[derive(Debug, Clone)]
 struct CellCase {
     vcpus: u32,
@@ -172,7 +171,7 @@ impl Case {
         let house = self.set(&self.house, host);
         let mut held = self.set(&self.held, host).difference(&house);
         if self.withhold_siblings {
-            // Then nobody ever holds a part of a core.
+            // No guest then holds only a part of a core.
             let cores = host
                 .cores
                 .iter()
@@ -265,7 +264,7 @@ impl Case {
 /// vCPUs and the node they are on, in cell order.
 type Layout = Vec<(VcpuSet, NodeId)>;
 
-/// The judge: what the contract says of one assignment, written without looking at the engine.
+/// Judge of one assignment by the contract, written without knowledge of the engine.
 struct Judge<'a> {
     host: &'a Host,
     demand: &'a Demand,
@@ -285,7 +284,7 @@ impl Judge<'_> {
         self.host.cores[self.core(cpu)].node
     }
 
-    /// Every way to lay the vCPUs on nodes: each cell on one of its own, or runs of vCPUs on
+    /// Lists every way to lay the vCPUs on nodes: each cell on one of its own, or runs of vCPUs on
     /// different nodes.
     fn layouts(&self, most: u32) -> Vec<Layout> {
         let all: Vec<NodeId> = self.host.nodes.iter().map(|node| node.id).collect();
@@ -325,7 +324,7 @@ impl Judge<'_> {
         done
     }
 
-    /// Keys of one CPU for each dedicated vCPU; none where that breaks a rule.
+    /// Returns the keys of one CPU for each dedicated vCPU; none where that breaks a rule.
     fn keys(&self, layout: &Layout, cpus: &[HostCpu]) -> Vec<Key> {
         let cores: Vec<usize> = cpus.iter().map(|cpu| self.core(*cpu)).collect();
         let kinds: BTreeSet<u32> = cores.iter().map(|core| self.host.cores[*core].kind).collect();
@@ -338,7 +337,7 @@ impl Judge<'_> {
         {
             return Vec::new();
         }
-        // By the rule, and if that leaves too little for floating vCPUs, sparing what they can use.
+        // The rule comes first; if it leaves too little for floating vCPUs, their CPUs are spared.
         let extras = [false, true].map(|sparing| self.extra(layout[0].1, cpus, &cores, sparing));
         let fitting = extras
             .into_iter()
@@ -356,7 +355,7 @@ impl Judge<'_> {
         keys
     }
 
-    /// Whether floating vCPUs find shared CPUs on their nodes.
+    /// Returns whether floating vCPUs find shared CPUs on their nodes.
     fn floats(&self, layout: &Layout, own: &CpuSet, withheld: &CpuSet) -> bool {
         let room = |(vcpus, node): &(VcpuSet, NodeId)| {
             let floating = vcpus.difference(&self.demand.dedicated).len();
@@ -367,7 +366,7 @@ impl Judge<'_> {
         layout.iter().all(room)
     }
 
-    /// The extra CPUs that go with these; `None` where there are too few.
+    /// Returns the extra CPUs that go with these; `None` where there are too few.
     fn extra(&self, node: NodeId, cpus: &[HostCpu], cores: &[usize], sparing: bool) -> Option<Vec<HostCpu>> {
         let isolate = self.demand.smt == SmtRule::Isolate;
         let mut extra: Vec<HostCpu> = Vec::new();
@@ -409,8 +408,8 @@ impl Judge<'_> {
         (extra.len() >= self.demand.extra_min as usize).then_some(extra)
     }
 
-    /// Siblings nobody else may have: those of isolated vCPUs, and where cores are not shared those
-    /// of all it has.
+    /// Returns the siblings no other guest may have: those of isolated vCPUs, and where cores are
+    /// not shared, those of all CPUs of the guest.
     fn withheld(&self, own: &CpuSet, cores: &[usize]) -> CpuSet {
         let whose: BTreeSet<usize> = match (self.demand.withhold_siblings, self.demand.smt) {
             (true, _) => own.iter().map(|cpu| self.core(cpu)).collect(),
@@ -461,7 +460,7 @@ impl Judge<'_> {
         ranks
     }
 
-    /// The page sizes that fit.
+    /// Lists the page sizes that fit.
     fn pages(&self, layout: &Layout) -> Vec<Option<KiB>> {
         let all = u64::from(self.demand.vcpus);
         let free = |node: &NodeId, page: Option<KiB>| match page {
@@ -562,7 +561,7 @@ impl Judge<'_> {
         }
     }
 
-    /// The best key over all assignments; a guest without cells on at most so many nodes.
+    /// Returns the best key over all assignments; a guest without cells on at most so many nodes.
     fn best(&self, most_nodes: u32) -> Option<Key> {
         let mut best: Option<Key> = None;
         for layout in self.layouts(most_nodes) {
@@ -602,7 +601,7 @@ fn fewest_nodes(host: &Host, demand: &Demand, empty: &Supply) -> u32 {
         .unwrap_or(0)
 }
 
-/// What no placement may ever do, whatever the demand.
+/// Checks rules that hold for every placement and demand.
 fn check_invariants(host: &Host, demand: &Demand, now: &Supply, placed: &Placed) {
     let mut seen: BTreeMap<HostCpu, VcpuId> = BTreeMap::new();
     assert_eq!(placed.vcpus.len() as u32, demand.vcpus, "every vCPU has a place");
@@ -676,7 +675,7 @@ proptest! {
                 check_invariants(&host, &demand, &now, &placed);
                 let again = place(&host, &demand, &now, &empty).unwrap();
                 prop_assert_eq!(&again, &placed);
-                // Extra CPUs are found when the others are chosen, not together with them.
+                // The search chooses extra CPUs after the others, not together with them.
                 match placed.bounded || demand.extra_max > 0 {
                     true if placed.extra.len() < demand.extra_max as usize => {}
                     true => prop_assert!(placed.key >= best, "{:?} better than {:?}", placed.key, best),
@@ -686,7 +685,7 @@ proptest! {
             (Err(_), None) => {}
             (Ok(placed), None) => prop_assert!(false, "nothing should fit, found {:?}", placed.key),
             // Where siblings are withheld, vCPUs compete with extra CPUs for cores and with
-            // floating vCPUs for shared CPUs: with all three, a place may be missed.
+            // floating vCPUs for shared CPUs: with all three, the search may miss a placement.
             (Err(_), Some(_))
                 if (demand.smt == SmtRule::Isolate || demand.withhold_siblings)
                     && demand.extra_min > 0

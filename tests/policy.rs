@@ -1,5 +1,5 @@
-//! The policy from outside: fixtures, precedence below a root, what the commands print, and text
-//! that is no policy.
+//! Policy as users meet it: fixtures, precedence below a root, the commands' output, and text that
+//! is no policy.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
@@ -48,7 +48,7 @@ fn good_policies_are_read_and_print_as_themselves() {
         for name in policy.profiles.keys() {
             let shown = show::profile(&policy, name).unwrap();
             let again = Policy::parse(&shown, "shown");
-            // A parent of this file is not in the text; everything else has to read back.
+            // A parent of this file is not in the text; everything else must read back.
             if let Ok(again) = again {
                 assert_eq!(again.profile(name), policy.profile(name), "{shown}");
             } else {
@@ -61,7 +61,7 @@ fn good_policies_are_read_and_print_as_themselves() {
     }
 }
 
-/// Set `VIRTFIT_BLESS` to write the expected texts anew.
+/// `VIRTFIT_BLESS` in the environment rewrites the expected texts.
 #[test]
 fn bad_policies_tell_every_error() {
     for path in fixtures("bad") {
@@ -129,7 +129,7 @@ fn the_shipped_defaults_are_the_built_in_ones() {
     assert_eq!(uncommented.host, HostPolicy::default());
     assert_eq!(uncommented.profiles, builtin.profiles);
     assert_eq!(uncommented.digest, builtin.digest);
-    // Every key there is stands in it.
+    // The file lists every key.
     for key in virtfit::policy::keys::HOST {
         assert!(uncommented.origins.host.contains_key(key.path), "{}", key.path);
     }
@@ -286,7 +286,7 @@ fn files_that_cannot_be_read_are_errors_that_name_them() {
     ] {
         assert!(errors.contains(piece), "{piece}\n{errors}");
     }
-    // The profile may well be in a file that could not be read.
+    // The profile may be in a file that could not be read.
     assert!(!errors.contains("from-another-file"), "{errors}");
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(
@@ -426,7 +426,7 @@ proptest! {
         }
     }
 
-    /// Lines out of the fixtures, cut, repeated and shuffled: much of it is nearly a policy.
+    /// Cuts, repeats and shuffles lines of the fixtures: much of the text is almost a policy.
     #[test]
     fn no_mix_of_lines_makes_the_parser_panic(picks in prop::collection::vec((0usize..200, 0usize..60), 0..40)) {
         static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -480,7 +480,7 @@ fn a_policy_is_as_old_as_the_last_change_of_its_files_and_folders() {
     let drop_in = "etc/virtfit/policy.d/10-a.toml";
     let root = root_with(&[("etc/virtfit/policy.toml", ""), (drop_in, "")]);
     let old = SystemTime::now() - Duration::from_secs(3600);
-    // As a package manager or rsync does it: the time of the contents is one of long ago.
+    // Written as a package manager or rsync does: the contents have an old time.
     let file = fs::File::options().append(true).open(root.path().join(drop_in));
     file.unwrap().set_modified(old).unwrap();
     let policy = Policy::load(root.path()).unwrap();

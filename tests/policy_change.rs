@@ -1,5 +1,5 @@
-//! A changed policy and the guests that exist, on a real libvirt: one rule in each of the moments
-//! in which a daemon meets it.
+//! Changed policy and the guests that exist, on a real libvirt: one rule at each of the moments in
+//! which a daemon meets it.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/libvirt.rs"]
@@ -12,18 +12,18 @@ use common::{Daemon, Libvirt, Setup, small, within};
 
 const OURS: &str = "https://virtfit.dev/ns/domain/1";
 
-/// When the policy comes into a daemon's sight.
+/// Moment at which a daemon meets the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
-    /// Its file is written while the daemon runs.
+    /// The file is written while the daemon runs.
     Written,
-    /// And the daemon is told to read it again.
+    /// The file is written, and the daemon is told to read it.
     Reloaded,
-    /// The daemon is started again after it was written.
+    /// The daemon is restarted after the file was written.
     Restarted,
-    /// The same, and what the daemon remembered is deleted.
+    /// The daemon is restarted, and its memory of earlier policies is deleted.
     Forgotten,
-    /// It is there before the first daemon is.
+    /// The file is there before the first daemon is.
     First,
 }
 
@@ -35,14 +35,14 @@ const MOMENTS: [Moment; 5] = [
     Moment::First,
 ];
 
-/// The policy with this line in `[host]` and these rules.
+/// Returns the policy with this line in `[host]` and these rules.
 fn policy(line: &str, rules: &str) -> String {
     format!("[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n{line}\n\n{rules}")
 }
 
 const RULE: &str = "[[rule]]\nmatch = { name = \"db-*\" }\nprofile = \"fit\"\n";
 
-/// A libvirt with a guest that runs and one that does not, defined and started some minutes ago: no
+/// libvirt with a guest that runs and one that does not, defined and started some minutes ago: no
 /// rule matched them.
 fn existing() -> Libvirt {
     let libvirt = Libvirt::with(&Setup {
@@ -70,7 +70,7 @@ fn rest() {
     std::thread::sleep(Duration::from_millis(700));
 }
 
-/// Lets the policy come in sight at this moment.
+/// Lets the daemon meet the policy at this moment.
 fn meet(libvirt: &Libvirt, moment: Moment, text: &str) -> Daemon {
     if moment == Moment::First {
         write(libvirt, text);
@@ -110,8 +110,8 @@ fn is_tuned(libvirt: &Libvirt, guest: &str) -> bool {
     libvirt.dump(guest).contains(OURS)
 }
 
-/// What is new follows at once, and another start of the daemon, as an upgrade of the package
-/// brings it, changes nothing.
+/// Checks that new guests are fitted at once, and that another start of the daemon, as after an
+/// upgrade of the package, changes nothing.
 fn goes_on(libvirt: &Libvirt, daemon: Daemon, row: &str) {
     libvirt.define(&small("db-new")).unwrap();
     libvirt.is_tuned("db-new");
@@ -182,7 +182,7 @@ fn what_came_while_no_daemon_ran_follows_where_it_is_newer_than_the_policy() {
     libvirt.is_tuned("db-late");
     libvirt.is_tuned("db-started");
     libvirt.runs_on("db-started", "1");
-    // libvirt's own restart tells of all guests that run, and changes none.
+    // libvirt's restart reports all running guests, and changes none.
     write(&libvirt, &policy("", &RULE.replace("fit", "local")));
     rest();
     libvirt.restart_libvirtd();

@@ -1,7 +1,7 @@
-//! What people see of a plan: goldens for known hosts, properties for any host.
+//! Pictures and texts of plans: goldens for known hosts, properties for any host.
 //!
-//! `VIRTFIT_BLESS=1` rewrites the goldens in `tests/render/` (and fails, so that nothing blesses by
-//! accident).
+//! `VIRTFIT_BLESS=1` rewrites the goldens in `tests/render/` (and fails, so that nothing is blessed
+//! by accident).
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -33,7 +33,8 @@ fn cpus(list: &str) -> CpuSet {
     virtfit::types::cpulist::parse(list).unwrap()
 }
 
-/// Nodes with so many cores of so many threads each; sibling t of core c is CPU c + t * all cores.
+/// Makes nodes with so many cores of so many threads each; sibling t of core c is CPU c + t * all
+/// cores.
 fn host(nodes: u32, cores: u32, threads: u32, cores_a_cache: u32, cache: KiB) -> Host {
     let all = nodes * cores;
     let core = |number: u32| Core {
@@ -74,7 +75,7 @@ fn host(nodes: u32, cores: u32, threads: u32, cores_a_cache: u32, cache: KiB) ->
     }
 }
 
-/// The paper's server.
+/// Makes the paper's server.
 fn paper() -> Host {
     host(2, 8, 2, 8, KiB(11 * 1024))
 }
@@ -426,7 +427,7 @@ fn what_a_guest_says_of_itself_cannot_steer_the_terminal() {
     }
 }
 
-/// A host with holes, unequal cores, nodes without CPUs or memory; up to a thousand CPUs.
+/// Makes a host with holes, unequal cores, nodes without CPUs or memory; up to a thousand CPUs.
 fn any_host() -> impl Strategy<Value = Host> {
     let core = (0u32..5, 1usize..5, 0usize..4, 0u32..3, 1u32..40);
     (proptest::collection::vec(core, 1..260), 1u32..6, any::<bool>()).prop_map(
@@ -490,7 +491,7 @@ proptest! {
         }
         let mut text = render::plan::text(&plan, &host, &cpus("0-9"), &taken, &style);
         text.push_str(&render::plan::list(&[plan.clone(), plan], &style));
-        // Commands are whole at any width, or they could not be pasted.
+        // Commands are complete at any width: they could not be pasted otherwise.
         for line in text.lines().filter(|line| !line.starts_with("  virtfit ")) {
             let columns: usize = line.chars().map(|c| c.width().unwrap_or(0)).sum();
             prop_assert!(columns <= width.max(render::MIN_WIDTH), "{columns} columns: {line}");

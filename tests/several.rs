@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 const POLICY: &str = "[[rule]]\nmatch = { name = \"g*\" }\nprofile = \"fit\"\n";
 
-/// A server of 2 nodes x 7 dedicated cores x 2 threads; goes when it is dropped.
+/// Server of 2 nodes x 7 dedicated cores x 2 threads; removed when the value is dropped.
 struct Host(tempfile::TempDir);
 
 impl Host {
@@ -38,7 +38,7 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    /// Runs it with an open pipe on stdin, as a script does; it may not wait for that.
+    /// Runs the program with an open pipe on stdin, as a script does; it must not wait for that.
     fn run(&self, words: &[&str]) -> Output {
         let child = Command::new("timeout")
             .args(["20", VIRTFIT, "--root"])
@@ -78,7 +78,7 @@ fn a_plan_of_all_is_what_apply_would_do() {
         ),
         "{plan}"
     );
-    // Four of them are apart; a fifth has nowhere else to go.
+    // Four of them have CPUs of their own; a fifth has to overlap.
     let places = |text: &str| -> Vec<String> {
         let cpus = |line: &str| {
             line.split("CPU ")
@@ -121,7 +121,7 @@ fn one_named_guest_is_an_object_and_all_else_an_array() {
     }
 }
 
-/// What is advised can be pasted: it parses, and means what was shown.
+/// Advised commands can be pasted: they parse, and do what was shown.
 #[test]
 fn advised_commands_are_lines_with_the_same_options() {
     let host = Host::with_guests(1, 2);
@@ -165,7 +165,7 @@ fn a_topology_that_changes_nothing_is_not_written() {
     assert!(!host.answer(&["rewrite", "g1"]).contains("<topology sockets"));
 }
 
-/// What hardly does what it was written for is said, and is no error.
+/// A rule or profile that hardly has an effect is named, and is no error.
 #[test]
 fn a_policy_check_warns_of_what_does_nothing() {
     let host = Host::with_guests(1, 1);

@@ -1,5 +1,5 @@
-//! What virtfit writes must start: what libvirt or QEMU would refuse at start is left out, or the
-//! guest is refused.
+//! Tuned guests must start: a setting that libvirt or QEMU would refuse at a start is left out, or
+//! the guest is refused.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A host: a topology, and files below a root.
+/// Host: a topology, and files below a root.
 struct Host(TempDir);
 
 const TOPOLOGY: &str = "numa:1(memory=64GB) core:8 pu:1";
@@ -91,7 +91,8 @@ fn memory_is_not_locked_where_libvirt_may_not() {
     );
 }
 
-/// Memory devices take pages beside the cells, and each has to be a whole number of them.
+/// Memory devices take pages beside the cells, and the size of each must be a whole number of
+/// pages.
 #[test]
 fn memory_devices_take_pages() {
     let pool = "sys/devices/system/node/node0/hugepages/hugepages-";
@@ -163,7 +164,7 @@ fn memory_devices_take_pages() {
     }
 }
 
-/// A page size somebody chose after virtfit did is theirs.
+/// A page size that was chosen by hand after virtfit is the administrator's.
 #[test]
 fn huge_pages_changed_by_hand_stay() {
     let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/";
@@ -191,8 +192,8 @@ fn huge_pages_changed_by_hand_stay() {
     assert!(host.tuned("on_existing = \"override\"", &edited).contains(ours));
 }
 
-/// What stays as an administrator wrote it and this host has not is said: libvirt finds it when the
-/// guest starts.
+/// An administrator's values that stay and that this host cannot honour are named: libvirt finds
+/// them when the guest starts.
 #[test]
 fn pins_on_cpus_the_host_lacks_are_said() {
     let host = Host::new(&[]);

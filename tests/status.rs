@@ -1,5 +1,5 @@
-//! `virtfit status` never says a false "ok": what it says of each trouble alone, and of hosts of
-//! any state.
+//! `virtfit status` never says a false "ok": its answer to each trouble alone, and on hosts in
+//! random states.
 #![allow(clippy::unwrap_used)]
 
 mod status {

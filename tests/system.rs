@@ -1,8 +1,8 @@
 //! The whole of virtfit, hook, daemon and commands, on a real libvirt and QEMU: races, faults,
 //! migration, many operations.
 //!
-//! All of it needs root and libvirt-daemon-system; `make test` runs it. The machine may have two
-//! CPUs: CPU 0 is for the host, CPU 1 is what guests fight for.
+//! All of it needs root and libvirt-daemon-system; `make test` runs it. Two CPUs are enough: CPU 0
+//! is for the host, CPU 1 is the one guests compete for.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/libvirt.rs"]

@@ -1,4 +1,4 @@
-//! What is asked on a terminal before definitions are written, and what no terminal is asked.
+//! Questions on a terminal before definitions are written, and behaviour without a terminal.
 //! libvirt is a script here.
 #![allow(clippy::unwrap_used)]
 
@@ -11,25 +11,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::pty::openpty;
 
-/// Notes each request, and takes whatever it is asked.
+/// Script in the place of `virtfitd call`: it records each request, and accepts every one.
 const LIBVIRT: &str = r#"#!/bin/sh
 while read -r line; do printf '%s\n' "$line" >>"$(dirname "$0")/asked"; echo '{"ok":true}'; done
 "#;
 const POLICY: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
-/// A program that is being written cannot be run, and a child of another thread has it open until
-/// it is one itself.
+/// Lock: a program that is still being written cannot be executed, and a child of another thread
+/// has it open until the child executes another program.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A host of eight CPUs, with the programs beside it.
+/// Host of eight CPUs, with the programs beside it.
 struct Host(tempfile::TempDir, #[allow(dead_code)] MutexGuard<'static, ()>);
 
 impl Host {
-    /// Two guests, as an administrator defined them.
+    /// Makes two guests, as an administrator defined them.
     fn new() -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let host = Self(tempfile::tempdir().unwrap(), alone);
-        // It looks for virtfitd beside itself.
+        // The program looks for virtfitd beside itself.
         fs::copy(env!("CARGO_BIN_EXE_virtfit"), host.path().join("virtfit")).unwrap();
         let libvirt = host.path().join("virtfitd");
         fs::write(&libvirt, LIBVIRT).unwrap();
@@ -46,7 +46,7 @@ impl Host {
         host
     }
 
-    /// As they are after virtfit.
+    /// Makes the two guests as virtfit leaves them.
     fn tuned() -> Self {
         let host = Self::new();
         for name in ["a", "b"] {
@@ -69,7 +69,7 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    /// Runs it with what is typed, or without a terminal.
+    /// Runs the program with what is typed, or without a terminal.
     fn run(&self, words: &[&str], typed: Option<&str>) -> Output {
         let terminal = openpty(None, None).unwrap();
         let stdin = match typed {
@@ -93,7 +93,7 @@ impl Host {
             .unwrap()
     }
 
-    /// How many definitions libvirt was given.
+    /// Counts the definitions libvirt was given.
     fn defines(&self) -> usize {
         let asked = fs::read_to_string(self.path().join("asked")).unwrap_or_default();
         asked.matches("\"call\":\"define\"").count()
@@ -132,7 +132,7 @@ fn all_guests_are_asked_for_and_one_is_not() {
             0,
             "Nothing was written.\n",
         ),
-        // The end of what is typed.
+        // The typed input ends here.
         (
             &["revert", "--all"],
             Some("\x04"),

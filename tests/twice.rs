@@ -102,7 +102,7 @@ fn the_order_of_disks_does_not_matter() {
     };
     let controller =
         |index: &str| format!("    <controller type='scsi' index='{index}' model='virtio-scsi'/>\n");
-    // What each device got, however they are ordered.
+    // Iothread of each device, in any order of the devices.
     let iothreads = |disks: &[&str], controllers: &[&str]| -> BTreeMap<String, String> {
         let devices: String = disks
             .iter()
@@ -124,7 +124,7 @@ fn the_order_of_disks_does_not_matter() {
     assert_eq!(iothreads(&["vdaa", "vdb", "vda"], &["10", "0", "2"]), sorted);
 }
 
-/// A policy file with one profile for every guest.
+/// Writes a policy file with one profile for every guest.
 fn policy(folder: &TempDir, keys: &str) -> String {
     let path = folder.path().join("policy.toml");
     let text = format!(
@@ -146,7 +146,7 @@ fn a_host_model_that_libvirt_resolved_stays() {
         &policy,
     ];
     let tuned = virtfit(&[&host[..], &["rewrite", "-"]].concat(), &domain(2, 2));
-    // What libvirt makes of it at start: its own order of features.
+    // libvirt resolves it at start, with its own order of features.
     let (head, rest) = tuned
         .split_once("<cpu mode='host-model' check='partial'>")
         .unwrap();
@@ -165,7 +165,7 @@ fn a_host_model_that_libvirt_resolved_stays() {
         running
     );
 
-    // On a host where its pins are not valid it gets others, and its CPU to the byte.
+    // On a host where its pins are not valid it gets others, and keeps its CPU to the byte.
     let moved = resolved
         .replace("cpuset='1'", "cpuset='77'")
         .replace("wrote='1'", "wrote='77'");
@@ -199,8 +199,7 @@ fn a_running_guest_keeps_its_pages() {
     }
 }
 
-/// libvirt does not store `<iothreads>0</iothreads>`: it cannot mean anything else than its
-/// absence.
+/// libvirt does not store `<iothreads>0</iothreads>`: it has the meaning of its absence.
 #[test]
 fn no_iothreads_by_hand_are_none() {
     let folder = TempDir::new().unwrap();
@@ -223,7 +222,7 @@ fn no_iothreads_by_hand_are_none() {
     assert_eq!(virtfit(&["revert", "-"], &tuned), by_hand);
 }
 
-/// What an administrator changes after virtfit is theirs: the guest keeps seeing it, and can be
+/// Changes an administrator makes after virtfit are theirs: the guest keeps seeing them, and can be
 /// restored.
 #[test]
 fn changes_by_hand_stay() {
@@ -239,7 +238,7 @@ fn changes_by_hand_stay() {
         &policy,
     ];
     let tuned = virtfit(&[&host[..], &["rewrite", "-"]].concat(), &domain(4, 2));
-    // What virtfit wrote, what an administrator made of it.
+    // virtfit's value, an administrator's value.
     let rows = [
         (
             "<topology sockets='1' dies='1' cores='4' threads='1'/>",
@@ -272,7 +271,8 @@ fn changes_by_hand_stay() {
             );
         }
     }
-    // Taken out, it is asked for again; but not on the way in, where the guest saw none.
+    // A setting that was taken out is asked for again; but not on the way in, where the guest saw
+    // none.
     let (ours, _) = rows[0];
     let without = tuned.replace(ours, "");
     assert!(virtfit(&[&host[..], &["rewrite", "-"]].concat(), &without).contains(ours));
@@ -280,8 +280,7 @@ fn changes_by_hand_stay() {
     assert!(!virtfit(&words, &without).contains(ours));
 }
 
-/// What an administrator changed of where a guest runs: (its policy, the guest, what virtfit wrote,
-/// what they made of it).
+/// Changes of an administrator to a guest's placement: (policy, guest, virtfit's value, theirs).
 #[test]
 fn places_changed_by_hand_stay() {
     let folder = TempDir::new().unwrap();
@@ -381,7 +380,7 @@ fn places_changed_by_hand_stay() {
     }
 }
 
-/// libvirt takes no topology of another number of vCPUs than the guest's: it is decided afresh.
+/// libvirt accepts no topology of another number of vCPUs than the guest's: it is decided afresh.
 #[test]
 fn another_number_of_vcpus_is_another_shape() {
     let folder = TempDir::new().unwrap();

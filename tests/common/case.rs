@@ -1,4 +1,4 @@
-//! What several test programs share: cases, throw-away host roots, trees as data.
+//! Parts that several test programs share: cases, throw-away host roots, trees as data.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The `fixtures` folder.
+/// Returns the `fixtures` folder.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// All cases' folders, by name.
+/// Lists the folders of all cases, by name.
 pub fn cases() -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = fs::read_dir(fixtures().join("cases"))
         .unwrap()
@@ -22,7 +22,7 @@ pub fn cases() -> Vec<PathBuf> {
     all
 }
 
-/// A folder's last name.
+/// Returns a folder's last name.
 pub fn name_of(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
@@ -49,7 +49,7 @@ pub fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// All files of a tree: path below it, and the bytes (of a link: where it points).
+/// Reads all files of a tree: path below it, and the bytes (of a link: its target).
 pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -75,13 +75,13 @@ pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     out
 }
 
-/// A case, set up in a folder of its own: `root` is the host, `work` the current folder with the
+/// Case set up in a folder of its own: `root` is the host, `work` the current folder with the
 /// case's files.
 pub struct Stage {
     folder: tempfile::TempDir,
-    /// `--root …`, `--topology …`: before a command's words.
+    /// Options before a command's words: `--root …`, `--topology …`.
     pub options: Vec<String>,
-    /// The case's own words: after them.
+    /// The case's own words, after the command's.
     pub args: Vec<String>,
 }
 
@@ -133,18 +133,18 @@ impl Stage {
         Self { options, ..stage }
     }
 
-    /// The host.
+    /// Returns the root of the host.
     pub fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
-    /// The current folder of the commands.
+    /// Returns the current folder of the commands.
     pub fn work(&self) -> PathBuf {
         self.folder.path().join("work")
     }
 
-    /// As [`Stage::run`], without the case's own words: for commands that do not have those
-    /// options.
+    /// Runs a command as [`Stage::run`] does, without the case's own words: for commands that do
+    /// not have those options.
     pub fn run_without_args(&self, words: &[&str], stdin: &[u8]) -> Output {
         let plain: Vec<&str> = self
             .options
@@ -177,8 +177,8 @@ impl Stage {
             .unwrap();
         let mut pipe = child.stdin.take().unwrap();
         let bytes = stdin.to_vec();
-        // In a thread, and without minding a reader that does not read: it may answer before it has
-        // read all.
+        // The thread ignores a reader that does not read: the program may answer before it has read
+        // all.
         let writer = std::thread::spawn(move || {
             let _ = pipe.write_all(&bytes);
         });
@@ -187,7 +187,7 @@ impl Stage {
         output
     }
 
-    /// Bytes in which this run's own paths are replaced by `ROOT` and `WORK`.
+    /// Replaces this run's own paths by `ROOT` and `WORK`.
     pub fn normalise(&self, bytes: &[u8]) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(bytes) else {
             return bytes.to_vec();
@@ -198,7 +198,7 @@ impl Stage {
     }
 }
 
-/// The words of a file, split at white space; none where there is no file.
+/// Splits a file into words at white space; none where there is no file.
 pub fn words(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().map(str::to_string).collect()

@@ -1,5 +1,5 @@
-//! The engine asked with a policy's text and a domain's text, and its answer as lines that a table
-//! can name.
+//! Questions to the engine from a policy's text and a domain's text, with the answer as lines that
+//! a table can name.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -16,18 +16,18 @@ use virtfit::types::ids::Id;
 use virtfit::types::plan::{Plan, Scope};
 use virtfit::xml::Document;
 
-/// A fixture host.
+/// Loads a fixture host.
 pub fn host(name: &str) -> Host {
     let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
     load::load(&HostFs::new(hosts.join(name)), None).unwrap()
 }
 
-/// A host of hwloc's synthetic lines.
+/// Makes a host from hwloc's synthetic description.
 pub fn synthetic(line: &str) -> Host {
     load::load(&HostFs::none(), Some(line)).unwrap()
 }
 
-/// A guest's XML. `inner` stands before `<os>`, `cpu` is the whole element.
+/// Makes a guest's XML. `inner` stands before `<os>`, `cpu` is the whole element.
 pub fn guest(vcpus: u32, mib: u64, inner: &str, cpu: &str, devices: &str) -> String {
     let kib = mib * 1024;
     format!(
@@ -38,7 +38,7 @@ pub fn guest(vcpus: u32, mib: u64, inner: &str, cpu: &str, devices: &str) -> Str
     )
 }
 
-/// `<cputune>` with a pin a word; `-` is none.
+/// Makes a `<cputune>` with a pin for each word; `-` is none.
 pub fn pins(list: &str) -> String {
     let pin = |(vcpu, cpuset): (usize, &str)| match cpuset {
         "-" => String::new(),
@@ -48,27 +48,27 @@ pub fn pins(list: &str) -> String {
     format!("<cputune>{all}</cputune>")
 }
 
-/// One question to the engine.
+/// Question to the engine.
 pub struct Asked {
-    /// The host.
+    /// Host the guest runs on.
     pub host: Host,
-    /// CPUs others hold, one guest an entry: its CPUs.
+    /// CPUs other guests hold, one entry for each guest.
     pub others: Vec<String>,
-    /// Images and devices.
+    /// Images and devices of the guest.
     pub facts: GuestFacts,
-    /// The door.
+    /// Scope of the plan.
     pub scope: Scope,
-    /// `[host]`.
+    /// Keys of `[host]`.
     pub host_keys: String,
 }
 
 impl Asked {
-    /// An empty fixture host at boot.
+    /// Asks about an empty fixture host at boot.
     pub fn on(name: &str) -> Self {
         Self::of(host(name))
     }
 
-    /// An empty host at boot.
+    /// Asks about an empty host at boot.
     pub fn of(host: Host) -> Self {
         Self {
             host,
@@ -79,19 +79,19 @@ impl Asked {
         }
     }
 
-    /// With another guest that holds these CPUs.
+    /// Adds another guest that holds these CPUs.
     pub fn held(mut self, cpus: &str) -> Self {
         self.others.push(cpus.into());
         self
     }
 
-    /// With a migration or restore coming in.
+    /// Asks about a migration or restore coming in.
     pub fn incoming(mut self) -> Self {
         self.scope = Scope::Incoming;
         self
     }
 
-    /// With keys of `[host]`.
+    /// Adds keys of `[host]`.
     pub fn host_keys(mut self, keys: &str) -> Self {
         self.host_keys = keys.into();
         self
@@ -120,7 +120,7 @@ impl Asked {
         }
     }
 
-    /// The answer for a profile with these keys over `fit`.
+    /// Decides by a profile with these keys over `fit`.
     pub fn decide(&self, keys: &str, xml: &str) -> Answer {
         let policy = format!(
             "[host]\n{}\n[profile.t]\ninherits = \"fit\"\n{keys}\n[[rule]]\nmatch = {{ name = \"*\" }}\nprofile = \"t\"\n",
@@ -156,20 +156,20 @@ impl Asked {
     }
 }
 
-/// What the engine said.
+/// Answer of the engine.
 pub struct Answer {
     before: String,
-    /// As it said it.
+    /// Decision as the engine returned it.
     pub decision: Decision,
 }
 
 impl Answer {
-    /// The plan.
+    /// Returns the plan.
     pub fn plan(&self) -> &Plan {
         self.decision.plan()
     }
 
-    /// The new text.
+    /// Returns the new text.
     pub fn xml(&self) -> Option<&str> {
         match &self.decision {
             Decision::Tuned { xml, .. } => Some(xml),
@@ -177,19 +177,19 @@ impl Answer {
         }
     }
 
-    /// The new text, else the old.
+    /// Returns the new text, otherwise the old one.
     pub fn text(&self) -> &str {
         self.xml().unwrap_or(&self.before)
     }
 
-    /// What virtfit takes back of it.
+    /// Returns the text after a revert.
     pub fn reverted(&self) -> String {
         rewrite::revert(&Document::parse(self.text()).unwrap())
             .unwrap()
             .xml
     }
 
-    /// Everything a table may name, a fact a line.
+    /// Lists everything a table may name, one fact per line.
     pub fn lines(&self) -> Vec<String> {
         let plan = self.plan();
         let mut lines = vec![format!("{:?}", plan.verdict).to_lowercase()];
@@ -238,8 +238,8 @@ impl Answer {
         lines
     }
 
-    /// Each of `wanted` is a line, or with `!` the beginning of none; with `…` at its end it is the
-    /// beginning of one.
+    /// Checks that each of `wanted` is a line, or with `!` the beginning of none; with `…` at its
+    /// end it is the beginning of a line.
     #[track_caller]
     pub fn expect(&self, row: &str, wanted: &[&str]) {
         let lines = self.lines();

@@ -1,5 +1,4 @@
-//! The hardest questions a policy and a domain can put to placement, on the largest and oddest
-//! hosts.
+//! Hardest questions a policy and a domain can put to placement, on the largest and oddest hosts.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use super::Plan;
@@ -8,21 +7,21 @@ use virtfit::placement::{CellDemand, Demand, SmtRule, Supply};
 use virtfit::types::ids::{CellId, KiB, NodeId, VcpuId};
 use virtfit::types::idset::{CpuSet, VcpuSet};
 
-/// One question.
+/// Question to placement.
 pub struct Hard {
     pub name: &'static str,
     pub host: Host,
     pub demand: Demand,
     pub now: Supply,
     pub empty: Supply,
-    /// Whether a place exists.
+    /// A placement exists.
     pub fits: bool,
 }
 
 /// 1 GiB, in KiB.
 const GIB: u64 = 1 << 20;
 
-/// A regular host with 64 GiB a node, all of it in 1-GiB pages but for 16 GiB.
+/// Makes a regular host with 64 GiB per node, in 1-GiB pages except for 16 GiB.
 pub fn host(nodes: u32, caches: u32, cores: u32, threads: u32) -> Host {
     let mut host = Plan {
         nodes,
@@ -48,7 +47,7 @@ pub fn host(nodes: u32, caches: u32, cores: u32, threads: u32) -> Host {
     host
 }
 
-/// Distances of boards: 12 inside a group of so many nodes, 32 between groups.
+/// Sets distances of boards: 12 inside a group of so many nodes, 32 between groups.
 pub fn boards(host: &mut Host, group: u32) {
     let ids: Vec<NodeId> = host.nodes.iter().map(|node| node.id).collect();
     for node in &mut host.nodes {
@@ -61,12 +60,12 @@ pub fn boards(host: &mut Host, group: u32) {
     }
 }
 
-/// The same distance between any two nodes.
+/// Sets one distance between any two nodes.
 pub fn flat(host: &mut Host) {
     boards(host, 1);
 }
 
-/// Distances without any order, and not symmetric.
+/// Sets distances without any order, and not symmetric.
 pub fn irregular(host: &mut Host) {
     let ids: Vec<NodeId> = host.nodes.iter().map(|node| node.id).collect();
     for node in &mut host.nodes {
@@ -78,7 +77,7 @@ pub fn irregular(host: &mut Host) {
     }
 }
 
-/// Every so-manieth CPU, mixed up a little so that no two nodes look alike.
+/// Returns one CPU in `one_in`, mixed up a little so that no two nodes look alike.
 pub fn some(host: &Host, one_in: u32, salt: u32) -> CpuSet {
     let pick = |cpu: &virtfit::types::ids::HostCpu| {
         (cpu.0.wrapping_mul(2_654_435_761) >> 7)
@@ -88,7 +87,8 @@ pub fn some(host: &Host, one_in: u32, salt: u32) -> CpuSet {
     host.online.iter().filter(pick).collect()
 }
 
-/// What a host gives with these CPUs held and the first core of each node kept for the host.
+/// Returns the supplies of a host with these CPUs held and the first core of each node kept for the
+/// host.
 pub fn supplies(host: &Host, held: &CpuSet) -> (Supply, Supply) {
     let mut house = CpuSet::new();
     for node in &host.nodes {
@@ -127,7 +127,7 @@ pub fn supplies(host: &Host, held: &CpuSet) -> (Supply, Supply) {
     (now, empty)
 }
 
-/// A guest without cells of its own.
+/// Makes a guest without cells of its own.
 pub fn guest(vcpus: u32, gib: u64) -> Demand {
     Demand {
         vcpus,
@@ -140,7 +140,7 @@ pub fn guest(vcpus: u32, gib: u64) -> Demand {
     }
 }
 
-/// A guest with cells of its own.
+/// Makes a guest with cells of its own.
 pub fn celled(cells: u32, vcpus_each: u32, gib_each: u64) -> Demand {
     let cell = |id: u32| CellDemand {
         id: CellId(id),
@@ -185,7 +185,7 @@ fn question(name: &'static str, fits: bool, host: Host, demand: Demand, one_in: 
     }
 }
 
-/// All of them.
+/// Returns all of these questions.
 pub fn all() -> Vec<Hard> {
     let shaped = |mut host: Host, shape: &dyn Fn(&mut Host)| {
         shape(&mut host);

@@ -1,10 +1,10 @@
-//! The hook that is tested and measured.
+//! Hook that is tested and measured.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Returns `VIRTFIT_HOOK`, a hook that is linked in another way, else the hook of this build.
+/// Returns `VIRTFIT_HOOK`, a hook that is linked in another way, otherwise the hook of this build.
 pub fn hook() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let given = std::env::var_os("VIRTFIT_HOOK").filter(|path| !path.is_empty());
@@ -14,8 +14,8 @@ pub fn hook() -> PathBuf {
     }
 }
 
-/// Builds the hook beside virtfit: cargo builds a test's own package before it, and the hook is
-/// another.
+/// Builds the hook beside virtfit: cargo builds a test's own package before the test, and the hook
+/// is another package.
 fn build() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_virtfit")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));

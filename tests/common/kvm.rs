@@ -1,9 +1,9 @@
-//! The kind of guests that start on the machine that runs the tests: with KVM and the host's CPU,
-//! or emulated.
+//! Kind of guests that start on the machine that runs the tests: with KVM and the host's CPU, or
+//! emulated.
 //!
-//! `/dev/kvm` alone does not tell: where the machine is a guest itself, QEMU may abort with the
-//! host's CPU (`failed to set MSR 0x10a`). So a QEMU is started once for each test program, paused
-//! and without a guest.
+//! `/dev/kvm` alone is no proof: where the machine is a guest itself, QEMU may abort with the
+//! host's CPU (`failed to set MSR 0x10a`). Therefore each test program starts one QEMU, paused and
+//! without a guest.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
@@ -31,8 +31,7 @@ pub fn host_cpu() -> Result<(), String> {
     ANSWER.get_or_init(|| kvm().and_then(|()| try_qemu())).clone()
 }
 
-/// The domain type to start guests with that are to have the host's CPU. Says once which way it
-/// goes.
+/// Returns the domain type for guests that should have the host's CPU. Prints once which one it is.
 pub fn kind() -> &'static str {
     static SAID: OnceLock<()> = OnceLock::new();
     let answer = host_cpu();
@@ -70,7 +69,7 @@ fn try_qemu() -> Result<(), String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{QEMU}: {error}"))?;
-    // A QEMU that has ended takes no more words; how it ended is what counts.
+    // A QEMU that has ended takes no more words; its exit is what counts.
     let _ = child
         .stdin
         .take()

@@ -1,6 +1,6 @@
-//! A libvirt of the tests' own: daemons in a private mount and PID namespace, with their own
+//! libvirt for the tests alone: daemons in a private mount and PID namespace, with their own
 //! configuration, state and images. The machine's libvirt and its guests are not touched; when the
-//! tests end, however they do, the kernel ends everything in the namespace.
+//! tests end, in whatever way, the kernel ends everything in the namespace.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
@@ -14,9 +14,9 @@ pub mod installed;
 
 const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
-/// What process 1 of the namespace does. It stays a shell, which reaps the QEMUs that libvirtd
-/// leaves to it. The `cpu` controller of cgroup v1 goes, as it gives new groups no real-time
-/// budget.
+/// Script of process 1 of the namespace. It stays a shell, which reaps the QEMUs that libvirtd
+/// leaves to it. The `cpu` controller of cgroup v1 is removed, because it gives new groups no
+/// real-time budget.
 ///
 /// `$d/root`, where there is one, becomes a host of its own below that folder: its CPUs, memory and
 /// nodes are a fixture's, its libvirt, its processes and virtfit's files the real ones.
@@ -51,7 +51,7 @@ while :; do
 done
 "#;
 
-/// The daemons; they end when this is dropped.
+/// Daemons of libvirt; they end when the value is dropped.
 pub struct Libvirt {
     unshare: Child,
     /// Process 1 of the namespace, by its number outside.
@@ -60,25 +60,25 @@ pub struct Libvirt {
     pages_before: String,
 }
 
-/// What a libvirt of the tests' own shall be.
+/// Properties of a libvirt for tests.
 #[derive(Debug, Clone, Default)]
 pub struct Setup<'a> {
-    /// So many more 2-MiB pages on the machine.
+    /// Number of additional 2-MiB pages on the machine.
     pub pages: u64,
-    /// Its host's name; empty: `virtfit-test`.
+    /// Name of its host; empty: `virtfit-test`.
     pub hostname: &'a str,
-    /// Images are in this folder instead of one of its own.
+    /// Folder of images, instead of one of its own.
     pub images: Option<&'a Path>,
-    /// virtfit's policy. With one the hook is installed.
+    /// Policy of virtfit. With a policy the hook is installed.
     pub policy: Option<&'a str>,
-    /// A library loaded before libvirtd's own. It finds a file to write to in `HOOK_TIMES`.
+    /// Library loaded before libvirtd's own. It finds a file to write to in `HOOK_TIMES`.
     pub preload: Option<&'a Path>,
-    /// virtfit sees the CPUs, memory and nodes of this fixture host, e.g. `paper`.
+    /// Fixture host whose CPUs, memory and nodes virtfit sees, e.g. `paper`.
     pub fixture: Option<&'a str>,
 }
 
 impl Libvirt {
-    /// Starts them, with so many more 2-MiB pages on the machine.
+    /// Starts the daemons, with so many more 2-MiB pages on the machine.
     pub fn start(pages: u64) -> Self {
         Self::with(&Setup {
             pages,
@@ -86,7 +86,7 @@ impl Libvirt {
         })
     }
 
-    /// Starts them.
+    /// Starts the daemons.
     pub fn with(setup: &Setup<'_>) -> Self {
         let pages = setup.pages;
         // On a real filesystem, as disk images live there; some machines' /tmp is in memory.
@@ -99,7 +99,7 @@ impl Libvirt {
         fs::create_dir_all(path.join("lib/images")).unwrap();
         let qemu = "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\n";
         fs::write(path.join("etc/qemu.conf"), qemu).unwrap();
-        // A host of its own: two of these can migrate guests to each other.
+        // With a host UUID of its own, two of these can migrate guests to each other.
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
         let daemon = format!("auth_unix_rw = \"none\"\nhost_uuid = \"{}\"\n", uuid.trim());
         fs::write(path.join("etc/libvirtd.conf"), daemon).unwrap();
@@ -170,7 +170,7 @@ impl Libvirt {
         panic!("libvirtd did not start (needs root, unshare and libvirt-daemon-system): {last}\n{log}");
     }
 
-    /// Where images go, as QEMU sees it.
+    /// Returns the folder of images, as QEMU sees it.
     pub fn images() -> &'static Path {
         Path::new("/var/lib/libvirt/images")
     }
@@ -201,7 +201,7 @@ impl Libvirt {
         output
     }
 
-    /// Runs a script inside; its output. It must succeed.
+    /// Runs a script inside, which must succeed; returns its output.
     pub fn sh(&self, script: &str, words: &[&str]) -> String {
         let mut all = vec!["-c", script, "sh"];
         all.extend(words);
@@ -217,23 +217,24 @@ impl Libvirt {
         self.release();
     }
 
-    /// Where its files are, seen from outside and inside alike.
+    /// Returns the folder of its files, equal seen from outside and inside.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Its connection URI, from anywhere on this machine.
+    /// Returns its connection URI, valid anywhere on this machine.
     pub fn uri(&self) -> String {
         let socket = self.folder.path().join("run/libvirt-sock");
         format!("qemu+unix:///system?socket={}", socket.display())
     }
 
-    /// A file of its host, as seen from outside: `run/virtfit`, `etc/libvirt/qemu`, …
+    /// Returns the path of a file of its host, as seen from outside: `run/virtfit`,
+    /// `etc/libvirt/qemu`, …
     pub fn on_host(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.init)).join(path.trim_start_matches('/'))
     }
 
-    /// Where virtfit finds its host, as seen from inside.
+    /// Returns the root at which virtfit finds its host, as seen from inside.
     pub fn root(&self) -> PathBuf {
         let root = self.folder.path().join("root");
         if root.is_dir() { root } else { PathBuf::from("/") }
@@ -283,17 +284,17 @@ impl Libvirt {
         panic!("virtfitd did not start:\n{}", self.log());
     }
 
-    /// What `virtfitd` said so far.
+    /// Returns the log of `virtfitd`.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("virtfitd.log")).unwrap_or_default()
     }
 
-    /// What libvirt's daemons said so far.
+    /// Returns the logs of libvirt's daemons.
     pub fn libvirt_log(&self) -> String {
         fs::read_to_string(self.folder.path().join("daemons.log")).unwrap_or_default()
     }
 
-    /// libvirtd's process, by its number outside.
+    /// Returns the number of libvirtd's process outside.
     pub fn libvirtd(&self) -> u32 {
         let id = self.init;
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
@@ -331,7 +332,7 @@ impl Libvirt {
         }
     }
 
-    /// Runs virsh; its output, or what it complained of.
+    /// Runs virsh; returns its output, or its complaint.
     pub fn virsh(&self, words: &[&str]) -> Result<String, String> {
         let uri = self.uri();
         let mut all = vec!["-q", "-c", &uri];
@@ -352,13 +353,13 @@ impl Libvirt {
             .map(drop)
     }
 
-    /// The definition as libvirt stores it, passwords included.
+    /// Returns the definition as libvirt stores it, passwords included.
     pub fn dump(&self, guest: &str) -> String {
         self.virsh(&["dumpxml", "--inactive", "--security-info", guest])
             .unwrap()
     }
 
-    /// The threads of a running guest.
+    /// Lists the threads of a running guest.
     pub fn threads(&self, guest: &str) -> Vec<Thread> {
         let root = PathBuf::from(format!("/proc/{}/root", self.init));
         let pid = fs::read_to_string(root.join("run/libvirt/qemu").join(format!("{guest}.pid"))).unwrap();
@@ -378,7 +379,8 @@ impl Libvirt {
         out
     }
 
-    /// What `virtfit status --json` says; exit 3 (a thread is elsewhere) is an answer, too.
+    /// Returns the answer of `virtfit status --json`; exit 3 (a thread is elsewhere) is an answer,
+    /// too.
     pub fn status(&self) -> virtfit::status::Status {
         let said = self.virtfit(&["status", "--json"]);
         serde_json::from_slice(&said.stdout).unwrap_or_else(|error| {
@@ -387,14 +389,14 @@ impl Libvirt {
         })
     }
 
-    /// What `virtfit status` says of one guest.
+    /// Returns one guest of `virtfit status`.
     pub fn guest(&self, name: &str) -> virtfit::status::Guest {
         let all = self.status().guests;
         let found = all.into_iter().find(|guest| guest.name == name);
         found.unwrap_or_else(|| panic!("{name} is not in the status"))
     }
 
-    /// The files of virtfit's reservations.
+    /// Lists the files of virtfit's reservations.
     pub fn reservations(&self) -> Vec<String> {
         fs::read_dir(self.on_host("run/virtfit/reservations")).map_or_else(
             |_| Vec::new(),
@@ -406,7 +408,7 @@ impl Libvirt {
         )
     }
 
-    /// Waits until nothing is reserved, nobody is in doubt and no CPU is held; no guest may run.
+    /// Waits until nothing is reserved, no guest is undecided and no CPU is held; no guest may run.
     pub fn is_clean(&self) {
         within(10, "nothing is held", || {
             let status = self.status();
@@ -425,7 +427,7 @@ impl Libvirt {
         });
     }
 
-    /// CPUs that a running guest's first vCPU may run on.
+    /// Returns the CPUs that a running guest's first vCPU may run on.
     pub fn first_vcpu(&self, guest: &str) -> String {
         let threads = self.threads(guest);
         threads
@@ -467,7 +469,7 @@ impl Libvirt {
         self.sh(r#"kill -s "$1" "$2""#, &[signal, pid.trim()]);
     }
 
-    /// KiB of huge pages a running guest has mapped.
+    /// Returns the KiB of huge pages a running guest has mapped.
     pub fn huge_kib(&self, guest: &str) -> u64 {
         let root = PathBuf::from(format!("/proc/{}/root", self.init));
         let pid = fs::read_to_string(root.join("run/libvirt/qemu").join(format!("{guest}.pid"))).unwrap();
@@ -481,10 +483,10 @@ impl Libvirt {
     }
 }
 
-/// A `virtfitd`; it ends when this is dropped.
+/// Running `virtfitd`; it ends when the value is dropped.
 pub struct Daemon {
     nsenter: Child,
-    /// Its process, by its number outside.
+    /// Process of the daemon, by the number outside.
     pub pid: u32,
 }
 
@@ -498,7 +500,7 @@ impl Daemon {
         }
     }
 
-    /// A line of its `/proc/PID/status`, e.g. `VmRSS`.
+    /// Returns a line of its `/proc/PID/status`, e.g. `VmRSS`.
     pub fn status(&self, name: &str) -> String {
         field(
             &fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap(),
@@ -525,7 +527,7 @@ pub fn kill(pid: u32, signal: &str) {
     }
 }
 
-/// A fixture host's files, without its processes and guests.
+/// Copies a fixture host's files, without its processes and guests.
 fn copy_host(fixture: &str, to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures/hosts")
@@ -539,8 +541,8 @@ fn copy_host(fixture: &str, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// The hook, as it is installed: a link where virtfit's host is `/`, a script that names the host
-/// where it is not.
+/// Installs the hook as packages do: a link where virtfit's host is `/`, otherwise a script that
+/// names the host.
 fn install_hook(path: &Path) {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let hooks = path.join("etc/hooks/qemu.d");
@@ -569,10 +571,10 @@ impl Drop for Libvirt {
     }
 }
 
-/// A thread as the kernel runs it.
+/// Thread as the kernel runs it.
 #[derive(Debug)]
 pub struct Thread {
-    /// `CPU 0/KVM`, `IO iothread1`, `qemu-system-x86`.
+    /// Name: `CPU 0/KVM`, `IO iothread1`, `qemu-system-x86`.
     pub name: String,
     /// CPUs it may run on, as a cpulist.
     pub cpus: String,
@@ -605,13 +607,13 @@ fn field(status: &str, name: &str) -> String {
         .to_string()
 }
 
-/// A guest of one vCPU that emulates its CPU and has nothing to boot: enough for its threads to be
-/// there.
+/// Makes a guest of one vCPU that emulates its CPU and has nothing to boot: enough to have its
+/// threads.
 pub fn small(name: &str) -> String {
     sized(name, 1, 32)
 }
 
-/// As [`small`], of so many vCPUs and MiB.
+/// Makes a guest as [`small`] does, of so many vCPUs and MiB.
 pub fn sized(name: &str, vcpus: u32, mib: u64) -> String {
     let number = name
         .bytes()
@@ -638,7 +640,8 @@ pub fn sized(name: &str, vcpus: u32, mib: u64) -> String {
     )
 }
 
-/// Guests whose vCPU threads may run on one and the same CPU alone: nobody else's may.
+/// Lists the vCPU threads that may run on a single CPU: the CPU, and the guest. No CPU may be there
+/// for two guests.
 pub fn alone_on(libvirt: &Libvirt, guests: &[&str]) -> Vec<(String, String)> {
     let mut pinned = Vec::new();
     for guest in guests {
@@ -652,7 +655,7 @@ pub fn alone_on(libvirt: &Libvirt, guests: &[&str]) -> Vec<(String, String)> {
     pinned
 }
 
-/// Waits until something is so; what it was last otherwise.
+/// Waits until a condition holds; fails with the last obstacle otherwise.
 pub fn within<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let begin = Instant::now();
     loop {

@@ -1,5 +1,5 @@
-//! Many guests that start at once, each through `virtfit-hook` as a process, beside a daemon or
-//! without one.
+//! Load of many guests that start at once, each through `virtfit-hook` as a process, beside a
+//! daemon or without one.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,8 @@ use virtfit::types::ids::HostCpu;
 #[path = "installed.rs"]
 mod installed;
 
-/// Room for all guests of a load: a host that has too few CPUs has nothing to hand out twice.
+/// Options of a host with room for all guests of a load: where CPUs are few, none can be handed out
+/// twice.
 pub const LARGE: &str =
     "--packages 2 --nodes-per-package 4 --cores 64 --threads 2 --memory 64 --pages 2M=16384";
 
@@ -44,7 +45,7 @@ pub struct Ran {
 /// Outcome of a whole load.
 pub struct Report {
     pub ran: Vec<Ran>,
-    /// From the first start to the last answer.
+    /// Time from the first start to the last answer.
     pub all: Duration,
     /// CPUs that more than one reservation has, with the guests.
     pub twice: Vec<(HostCpu, Vec<String>)>,
@@ -53,7 +54,7 @@ pub struct Report {
 }
 
 impl Host {
-    /// A host made by `fixtures/make-host` with these options.
+    /// Makes a host with `fixtures/make-host` and these options.
     pub fn made(options: &str) -> Self {
         let memory = Path::new("/dev/shm");
         let root = match memory.is_dir() {
@@ -107,7 +108,7 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    /// Starts the daemon below this root and waits until it answers. No libvirt is there for it.
+    /// Starts the daemon below this root and waits until it answers. It has no libvirt.
     pub fn with_daemon(mut self) -> Self {
         let log = fs::File::create(self.log_path()).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_virtfitd"))
@@ -128,7 +129,7 @@ impl Host {
         self
     }
 
-    /// Process number of the daemon.
+    /// Returns the process number of the daemon.
     pub fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()
     }
@@ -137,12 +138,12 @@ impl Host {
         self.programs.path().join("log")
     }
 
-    /// What the daemon said.
+    /// Returns the daemon's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// One hook, from before its start to its end.
+    /// Runs one hook, and measures it from before its start to its end.
     pub fn run(&self, guest: &str, operation: &str, xml: &str) -> Ran {
         let sub = match operation {
             "release" => "end",
@@ -227,31 +228,31 @@ impl Drop for Host {
 }
 
 impl Report {
-    /// Hooks that could not decide.
+    /// Counts the hooks that could not decide.
     pub fn undecided(&self) -> usize {
         let undecided = |ran: &&Ran| ran.stderr.contains("nothing was changed");
         self.ran.iter().filter(undecided).count()
     }
 
-    /// Hooks that did not end with 0.
+    /// Counts the hooks that did not end with 0.
     pub fn failed(&self) -> usize {
         self.ran.iter().filter(|ran| ran.code != Some(0)).count()
     }
 
-    /// Times of all hooks, the shortest first.
+    /// Returns the times of all hooks, the shortest first.
     pub fn times(&self) -> Vec<Duration> {
         let mut times: Vec<Duration> = self.ran.iter().map(|ran| ran.took).collect();
         times.sort();
         times
     }
 
-    /// The time that this part (of 100) of the hooks did not exceed.
+    /// Returns the time that this part (of 100) of the hooks did not exceed.
     pub fn percentile(&self, part: usize) -> Duration {
         let times = self.times();
         times[(times.len() - 1) * part / 100]
     }
 
-    /// One line a load, for people.
+    /// Words a load in one line, for people.
     pub fn line(&self, name: &str) -> String {
         let ms = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e3);
         format!(
@@ -269,7 +270,7 @@ impl Report {
     }
 }
 
-/// Guest of this number: of 1 or 2 vCPUs, with an XML of its own.
+/// Makes the guest of this number: of 1 or 2 vCPUs, with an XML of its own.
 pub fn guest(number: usize) -> (String, String) {
     let name = format!("load-{number:03}");
     let vcpus = 1 + number % 2;

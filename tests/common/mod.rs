@@ -9,7 +9,7 @@ use virtfit::host::{Core, Host, Llc, Node, PagePool};
 use virtfit::types::ids::{HostCpu, KiB, NodeId};
 use virtfit::types::idset::CpuSet;
 
-/// A regular host: all nodes alike.
+/// Regular host: all nodes alike.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub nodes: u32,
@@ -91,7 +91,7 @@ impl Plan {
     }
 }
 
-/// The paper's server.
+/// Returns the paper's server.
 pub fn paper() -> Host {
     Plan {
         nodes: 2,
@@ -106,7 +106,7 @@ pub fn paper() -> Host {
     .host()
 }
 
-/// A set from a cpulist.
+/// Parses a set from a cpulist.
 pub fn cpus(list: &str) -> CpuSet {
     virtfit::types::cpulist::parse(list).unwrap()
 }

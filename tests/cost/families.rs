@@ -1,9 +1,9 @@
 //! Families of hostile domains: each makes a text of `n` pieces of one kind.
 
-/// A family: its name, and what makes a text of `n` pieces.
+/// Family: its name, and the function that makes a text of `n` pieces.
 pub type Family = (&'static str, fn(usize) -> String);
 
-/// Everything that was once, or could be, worse than linear.
+/// Families of everything that was once, or could be, worse than linear.
 pub const FAMILIES: &[Family] = &[
     ("attributes of one element", attributes),
     ("attributes of many elements", wide_elements),
@@ -231,7 +231,7 @@ fn devices(n: usize, device: impl Fn(usize) -> String) -> String {
     domain("", &format!("<devices>{}</devices>", each(n, device)))
 }
 
-/// A guest with as many vCPUs as libvirt takes.
+/// Makes a guest with as many vCPUs as libvirt accepts.
 fn tune(n: usize, piece: impl Fn(usize) -> String) -> String {
     let n = n.min(16_384);
     domain("", &format!("<cputune>{}</cputune>", each(n, piece)))
@@ -268,7 +268,7 @@ fn cells(n: usize) -> String {
     )
 }
 
-/// A domain that says of itself what virtfit wrote into it.
+/// Makes a domain whose own record says what virtfit wrote into it.
 fn recorded(records: &str) -> String {
     let fit = format!(
         "<v:fit xmlns:v='https://virtfit.dev/ns/domain/1' version='1' profile='fit' policy='0' on-no-fit='run-shared' threads='1'>{records}</v:fit>"
@@ -276,7 +276,7 @@ fn recorded(records: &str) -> String {
     domain(&fit, "")
 }
 
-/// A domain in which schedulers are to be put back.
+/// Makes a domain in which schedulers have to be put back.
 fn gone(was: String, cputune: &str) -> String {
     let records = format!(
         "<v:container at='cputune' was=' '/><v:set at='vcpusched' wrote='fifo 1: 0-15'>{was}</v:set>"

@@ -1,4 +1,4 @@
-//! The CPU time of a thread, and the most memory it had allocated at once.
+//! CPU time of a thread, and the most memory it had allocated at once.
 #![allow(unsafe_code, dead_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -42,7 +42,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What some work took.
+/// Cost of some work.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     pub time: Duration,
@@ -64,7 +64,7 @@ impl fmt::Display for Cost {
     }
 }
 
-/// How long this thread ran (`sum_exec_runtime`, brought up to date by giving way).
+/// Returns the time this thread ran (`sum_exec_runtime`, brought up to date by giving way).
 pub fn now() -> Duration {
     std::thread::yield_now();
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();

@@ -1,4 +1,4 @@
-//! What a start is promised, vetoed and told: the cases of `docs/design.md` section 2.
+//! Starts: what each is promised, vetoed and told, by the cases of `docs/design.md` section 2.
 
 use std::cell::Cell;
 use std::fs;
@@ -13,7 +13,7 @@ use virtfit::types::plan::Scope;
 
 use crate::host::{DAEMON, Fresh, Host, NOW, cpus, domain, pinned, uuid};
 
-/// The XML as the daemon would define it.
+/// Returns the XML as the daemon would define it.
 fn tuned(host: &Host, xml: &str) -> String {
     let view = host.view(NOW);
     match view.decide(xml, Question::of(Scope::Boot)).unwrap() {
@@ -22,7 +22,7 @@ fn tuned(host: &Host, xml: &str) -> String {
     }
 }
 
-/// Somebody holds these CPUs.
+/// Lets another guest hold these CPUs.
 fn held(host: &Host, name: &str, list: &str) {
     let each: Vec<String> = cpus(list).iter().map(|cpu| cpu.to_string()).collect();
     let each: Vec<&str> = each.iter().map(String::as_str).collect();
@@ -51,7 +51,7 @@ fn a_its_own_pins_are_free() {
     let other = tuned(&host, &domain("run-b", 2, ""));
     host.hook("run-b", "prepare", &other);
     assert_eq!(host.promised("run-b").unwrap(), "4-5");
-    // Twice is once.
+    // A second call changes nothing.
     assert_eq!(host.hook("run-db", "prepare", &xml).reserved, Some(cpus("2-3")));
     assert_eq!(host.reading(NOW).reservations.len(), 2);
 }
@@ -134,7 +134,7 @@ fn c_nothing_fits() {
                 (0, None, false),
                 "{name}"
             );
-            // Where it floats may be noted; it holds nothing.
+            // The CPUs it floats on may be noted; it holds none of them.
             let noted = host.reservation(name);
             assert_eq!(noted.is_some(), name == "run-db", "{name}");
             let held = noted.map(|noted| noted.holder()).unwrap_or_default();
@@ -182,17 +182,17 @@ fn strict_memory_binds_the_cpus_to_its_nodes() {
     let host = Host::new();
     let xml = tuned(&host, &domain("strict-db", 2, ""));
     assert!(xml.contains("mode='strict' nodeset='0'"), "{xml}");
-    // Room on its node: there.
+    // There is room on its node.
     held(&host, "other", "2-3");
     assert_eq!(
         host.hook("strict-db", "prepare", &xml).reserved,
         Some(cpus("4-5"))
     );
-    // Only on the other node: not with this XML, whose memory is on node 0.
+    // Only the other node has room, which this XML excludes: its memory is on node 0.
     held(&host, "more", "4-7");
     let got = host.hook("strict-db", "prepare", &xml);
     assert_eq!((got.answer.exit, got.reserved), (0, None));
-    // What is only preferred there may go.
+    // Memory that only prefers its node may go elsewhere.
     let soft = domain("run-db", 2, "");
     let soft = {
         for name in ["other", "more"] {
@@ -209,7 +209,7 @@ fn strict_memory_binds_the_cpus_to_its_nodes() {
         Some(cpus("10-11"))
     );
     host.hook("run-db", "release", &soft);
-    // Who refuses is told where it goes when it is defined anew.
+    // A refused guest is told its CPUs after the next definition.
     let other = xml
         .replace("strict-db", "strictly-db")
         .replace(&uuid("strict-db"), &uuid("strictly-db"));
@@ -230,7 +230,7 @@ fn strict_memory_binds_cell_by_cell() {
         let bound = format!("<memnode cellid='{id}' mode='strict' nodeset='{id}'/>");
         assert!(xml.contains(&bound), "{xml}");
     }
-    // Room on both nodes: each cell on its own.
+    // Both nodes have room: each cell goes to its own.
     held(&host, "other", "2,10");
     let got = host.hook("strict-db", "prepare", &xml);
     assert_eq!(got.reserved.map(|cpus| cpus.len()), Some(6));
@@ -239,7 +239,7 @@ fn strict_memory_binds_cell_by_cell() {
     for (vcpu, pin) in &pins {
         assert_eq!(pin.is_subset(&node_1), vcpu.0 > 3, "{pins:?}");
     }
-    // It would fit the other way round, which its memory rules out.
+    // It would fit with the nodes exchanged, which its memory rules out.
     held(&host, "other", "2-4");
     let got = host.hook("strict-db", "prepare", &xml);
     assert_eq!((got.answer.exit, got.reserved), (0, None));
@@ -258,7 +258,7 @@ fn withheld_siblings_are_promised_too() {
     assert_eq!(host.reservation("iso-db").unwrap().withheld, cpus("3,5"));
     let got = host.hook("run-b", "prepare", &domain("run-b", 2, ""));
     assert_eq!(got.reserved, Some(cpus("6-7")));
-    // A sibling that somebody holds is as bad as a CPU.
+    // A held sibling is as bad as a held CPU.
     host.hook("iso-db", "release", &xml);
     held(&host, "other", "5");
     let got = host.hook("iso-db", "prepare", &xml);
@@ -303,7 +303,7 @@ fn huge_pages_are_promised_once() {
     assert_eq!(reservation.memory.len(), 1);
     assert_eq!(reservation.memory[0].kib, KiB(8 << 20));
     assert_eq!(reservation.memory[0].page_kib, Some(KiB(2048)));
-    // The same pages in its XML, other CPUs: QEMU would fail, so the reason is told.
+    // Its XML has the same pages and other CPUs: QEMU would fail, so the reason is given.
     let second = first
         .replace("refuse-a", "refuse-b")
         .replace(&uuid("refuse-a"), &uuid("refuse-b"))
@@ -333,7 +333,7 @@ fn what_comes_in_is_promised_for_half_a_minute() {
         let reservation = host.reservation("run-db").unwrap();
         assert_eq!(reservation.tentative_until, Some(NOW + 30));
         assert_eq!(host.reading(NOW + 29).reservations.len(), 1);
-        // Its time is over, or the clock was set back.
+        // The reservation's time is over, or the clock was set back.
         assert_eq!(host.reading(NOW + 30).reservations.len(), 0);
         assert_eq!(host.reading(NOW - 3600).reservations.len(), 0);
         // `prepare` makes it firm, on the same CPUs.
@@ -345,7 +345,7 @@ fn what_comes_in_is_promised_for_half_a_minute() {
         }
         host.hook("run-db", "release", &domain("run-db", 2, ""));
     }
-    // What has its place is passed through silently, and promised all the same.
+    // A guest with its placement is passed through silently, and still gets a reservation.
     let xml = host
         .hook("run-db", "migrate", &domain("run-db", 2, ""))
         .answer
@@ -373,7 +373,7 @@ fn released_by_uuid_or_name_and_as_often_as_it_likes() {
         }
         assert!(host.reservation("run-other").is_some());
     }
-    // With a policy that nobody can read, too.
+    // The same holds with a policy that cannot be read.
     host.write("etc/virtfit/policy.toml", "broken");
     host.hook("run-other", "release", &domain("run-other", 2, ""));
     assert_eq!(host.reading(NOW).reservations.len(), 0);
@@ -388,7 +388,7 @@ fn a_restarted_libvirt_adopts() {
     // libvirtd dies between prepare and its status file: void.
     fs::remove_dir_all(host.path().join("proc/77")).unwrap();
     assert_eq!(host.reading(NOW).reservations.len(), 0);
-    // It runs: not void, and the new daemon's from now on.
+    // The guest runs: the reservation is not void, and belongs to the new daemon from now on.
     host.runs("run-db", &xml);
     assert_eq!(host.reading(NOW).reservations.len(), 1);
     host.daemon(DAEMON.0, 99);
@@ -431,14 +431,14 @@ fn a_truncated_status_file_falls_back_to_the_promise() {
     let path = host.path().join("run/libvirt/qemu/run-db.xml");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, &text[..text.len() / 2]).unwrap();
-    // Even when libvirt was restarted meanwhile.
+    // The release works even if libvirt was restarted in between.
     fs::remove_dir_all(host.path().join("proc/77")).unwrap();
     host.daemon(DAEMON.0, 6);
     let got = host.hook("run-b", "prepare", &domain("run-b", 2, ""));
     assert_eq!(got.reserved, Some(cpus("4-5")));
 }
 
-/// A source that is one start behind: another guest starts right after it was read.
+/// Source that is one start behind: another guest starts right after it was read.
 struct Behind<'a> {
     host: &'a Host,
     quicker: Vec<(&'static str, String)>,
@@ -468,7 +468,7 @@ impl Source for Behind<'_> {
 
 #[test]
 fn who_is_late_decides_again() {
-    // name, vCPUs of guests that are quicker, exit, promised, how often it was decided
+    // name, vCPUs of the quicker guests, exit, promised, number of decisions
     for (name, quicker, exit, promised, asked) in [
         ("run-db", vec![2], 0, Some("4-5"), 2),
         ("run-db", vec![2, 2, 2], 0, Some("10-11"), 2),

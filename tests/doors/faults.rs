@@ -1,4 +1,4 @@
-//! What breaks under the hook never stops a guest, never waits, and leaves nothing half done.
+//! Faults under the hook: none ever stops a guest, waits, or leaves anything half done.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use virtfit::ledger::reservation::Reservation;
 
 use crate::host::{Host, NOW, domain, uuid};
 
-/// Somebody who has the lock and has been stopped.
+/// Process that has the lock and has been stopped.
 struct Holder(std::process::Child);
 
 impl Holder {
@@ -32,7 +32,7 @@ impl Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         let pid = self.0.id().to_string();
-        // Its shell is stopped: both go.
+        // The process's shell is stopped: both are killed.
         let _ = Command::new("pkill").args(["-KILL", "-P", &pid]).status();
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -55,14 +55,14 @@ fn a_stopped_holder_of_the_lock_is_not_waited_for() {
         ran.stderr
     );
     assert!(ran.took < IN_TIME, "{:?}", ran.took);
-    // `status` knows.
+    // `status` knows of it.
     let undecided = host.reading(NOW).undecided;
     assert_eq!(undecided.len(), 1);
     assert_eq!(
         (undecided[0].name.as_str(), undecided[0].uuid.clone()),
         ("run-db", uuid("run-db"))
     );
-    // What came in before it had another process's time spent on it: it gives up sooner.
+    // Another process has spent time on the call already, so the hook gives up sooner.
     let mut command = host.command(&[], &["run-b", "prepare", "begin", "-"]);
     let words: Vec<std::ffi::OsString> = command.get_args().map(Into::into).collect();
     let at = words.iter().position(|word| word == "--parent").unwrap();
@@ -90,8 +90,8 @@ fn a_stopped_holder_of_the_lock_is_not_waited_for() {
         "{:?}",
         start.elapsed()
     );
-    // One that says itself that it shall not run undecided does not; and it is not marked, as it
-    // does not run.
+    // A guest whose own record says that it must not run undecided does not start, and gets no
+    // mark.
     let refusing = virtfit_rewrite(&host, &domain("refuse-db", 2, ""));
     let ran = host.run("refuse-db", "prepare", &refusing);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
@@ -101,7 +101,7 @@ fn a_stopped_holder_of_the_lock_is_not_waited_for() {
         "{}",
         ran.stderr
     );
-    // Ends and restarts need no lock.
+    // Ends of guests and restarts of libvirt need no lock.
     for operation in ["release", "reconnect"] {
         let ran = host.run("run-db", operation, &domain("run-db", 2, ""));
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""));
@@ -127,7 +127,7 @@ fn virtfit_rewrite(host: &Host, xml: &str) -> String {
     String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
 
-/// Prepare, migrate, release and reconnect with a `/run/virtfit` that cannot be used.
+/// Runs prepare, migrate, release and reconnect with a `/run/virtfit` that cannot be used.
 fn goes_on(host: &Host, what: &str) {
     for operation in ["prepare", "migrate", "release", "reconnect"] {
         for name in ["run-db", "refuse-db", "nobody"] {
@@ -259,7 +259,7 @@ fn killed_at_any_moment_only_whole_files_are_left() {
         }
         assert!(host.reading(NOW).warnings.is_empty());
     }
-    // What a dead process left half written is swept by the next.
+    // A half-written file of a dead process is swept by the next.
     fs::write(folder.join(".x.json.999999999.0"), "{").unwrap();
     let ran = host.run("run-db", "prepare", &xml);
     assert!(
@@ -285,7 +285,7 @@ fn void_promises_are_nobodys() {
     );
     let other = domain("refuse-b", 6, "");
     assert_eq!(host.run("refuse-b", "prepare", &other).code, Some(3));
-    // libvirtd died before the guest ran: pid gone, pid of somebody else, another boot.
+    // libvirtd died before the guest ran: pid gone, pid of another process, another boot.
     for change in 0..3 {
         match change {
             0 => fs::remove_dir_all(host.path().join("proc/77")).unwrap(),
@@ -331,7 +331,7 @@ fn options_that_make_no_sense_stop_nobody() {
     }
 }
 
-/// A daemon that was stopped while it answered, and goes on when another process has decided.
+/// The daemon was stopped while it answered, and goes on when another process has decided.
 #[test]
 fn who_is_too_late_changes_nothing() {
     use std::sync::Arc;
@@ -347,7 +347,7 @@ fn who_is_too_late_changes_nothing() {
             Ok(Arc::new(view))
         }
     }
-    // operation, what it would come to, name, vCPUs
+    // operation, name, vCPUs
     for (operation, name, vcpus) in [
         ("prepare", "run-db", 2),
         ("prepare", "refuse-db", 40),
@@ -356,7 +356,7 @@ fn who_is_too_late_changes_nothing() {
         ("release", "run-db", 2),
     ] {
         let host = Host::new();
-        // What the other process decided.
+        // The other process's decision.
         let before = host.hook(name, "prepare", &domain(name, 2, ""));
         assert_eq!(before.answer.exit, 0);
         let promised = host.reservation(name);

@@ -1,4 +1,4 @@
-//! A throw-away host, and hooks called on it.
+//! Throw-away host, and hooks called on it.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,9 +21,9 @@ use virtfit::types::idset::CpuSet;
 /// Two nodes of four cores of two threads, siblings next to each other. Housekeeping is 0-1 and
 /// 8-9.
 pub const TOPOLOGY: &str = "node:2 core:4 pu:2";
-/// The libvirt daemon of these hosts: its pid and start.
+/// libvirt daemon of these hosts: its pid and start time.
 pub const DAEMON: (u32, u64) = (77, 5);
-/// The time of day, where it matters.
+/// Time of day, where it matters.
 pub const NOW: u64 = 1_000_000;
 
 pub const POLICY: &str = r#"
@@ -76,7 +76,7 @@ impl Host {
         host
     }
 
-    /// The paper's server, with huge pages.
+    /// Makes the paper's server, with huge pages.
     pub fn paper() -> Self {
         let host = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -115,7 +115,7 @@ impl Host {
         self.write(&format!("proc/{pid}/stat"), &stat);
     }
 
-    /// The guest of this XML runs.
+    /// Lets the guest of this XML run.
     pub fn runs(&self, name: &str, xml: &str) {
         let live = xml.replacen("<domain ", "<domain id='1' ", 1);
         let vcpus = "<vcpus><vcpu id='0' pid='1'/></vcpus>";
@@ -154,7 +154,7 @@ impl Host {
         Store::new(&self.root()).reservation(&uuid(name)).unwrap()
     }
 
-    /// The CPUs a guest was promised, as a list.
+    /// Returns the CPUs a guest was promised, as a list.
     pub fn promised(&self, name: &str) -> Option<String> {
         let cpus = self.reservation(name)?.cpus;
         (!cpus.is_empty()).then(|| cpus.to_string())
@@ -192,7 +192,7 @@ impl Host {
         hook_events::answer(&call(name, operation, xml), &context)
     }
 
-    /// `virtfit hook …` as libvirt runs it.
+    /// Returns `virtfit hook …` as libvirt runs it.
     pub fn command(&self, options: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_virtfit"));
         command.arg("--root").arg(self.path());
@@ -226,7 +226,7 @@ impl Host {
     }
 }
 
-/// A hook that runs.
+/// Hook that runs.
 pub struct Running {
     pub child: Child,
     since: Instant,
@@ -255,7 +255,7 @@ impl Running {
     }
 }
 
-/// Everything read afresh each time.
+/// Source that reads everything again each time.
 pub struct Fresh {
     pub place: Sources,
     pub now: u64,
@@ -290,7 +290,7 @@ pub fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// A UUID that is the name's alone; names of up to 18 letters that differ in the last six.
+/// Returns a UUID made from the name; for names of up to 18 letters that differ in the last six.
 pub fn uuid(name: &str) -> String {
     let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
     let digits = format!("{digits:0>32}");
@@ -305,7 +305,7 @@ pub fn uuid(name: &str) -> String {
     )
 }
 
-/// A guest's XML with this inside.
+/// Makes a guest's XML with this inside.
 pub fn domain(name: &str, vcpus: u32, inside: &str) -> String {
     format!(
         "<domain type='kvm'>\n  <name>{name}</name>\n  <uuid>{}</uuid>\n  <memory unit='MiB'>64</memory>\n  \
@@ -314,7 +314,7 @@ pub fn domain(name: &str, vcpus: u32, inside: &str) -> String {
     )
 }
 
-/// The same with pins an administrator wrote.
+/// Makes a guest's XML with pins an administrator wrote.
 pub fn pinned(name: &str, pins: &[&str]) -> String {
     let pins: String = pins
         .iter()

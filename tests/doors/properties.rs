@@ -7,11 +7,11 @@ use crate::host::{Host, NOW, domain, pinned};
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Guest, what kind it is, vCPUs, whether its status file appears.
+    /// Guest, its kind, vCPUs, whether its status file appears.
     Start(usize, usize, u32, bool),
     Incoming(usize, usize, u32),
     End(usize),
-    /// libvirtd was restarted: guests that run stay.
+    /// libvirtd was restarted: running guests stay.
     Restart,
 }
 
@@ -24,7 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A guest keeps its kind, or its name would tell lies.
+/// Returns the XML of a guest. A guest keeps its kind, which its name says.
 fn xml_of(guest: usize, kind: usize, vcpus: u32) -> (String, String) {
     let kinds = ["run", "refuse", "iso", "strict", "shared", "hand"];
     let name = format!("{}-g{guest}", kinds[(guest + kind / 3) % kinds.len()]);
@@ -55,12 +55,12 @@ fn nothing_twice(host: &Host) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    // A tenth of the usual: each case is dozens of decisions.
+    // A tenth of the usual number: each case is dozens of decisions.
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(10), ..ProptestConfig::default() })]
     #[test]
     fn no_cpu_is_promised_twice(steps in proptest::collection::vec(step(), 1..24)) {
         let host = Host::new();
-        // What each guest that runs was started with.
+        // XML with which each running guest was started.
         let mut running: Vec<Option<(String, String)>> = vec![None; 6];
         let mut start = 5;
         for step in steps {
@@ -78,7 +78,7 @@ proptest! {
                         host.hook(&name, "release", &xml);
                         continue;
                     }
-                    // What runs is its XML, pinned live as it was decided.
+                    // A running guest has its XML, pinned live as it was decided.
                     let live = if got.answer.stdout.is_empty() { xml } else { got.answer.stdout };
                     if appears {
                         host.runs(&name, &live);

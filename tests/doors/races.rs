@@ -4,15 +4,15 @@ use virtfit::types::idset::CpuSet;
 
 use crate::host::{Host, NOW, domain};
 
-/// How often.
+/// Number of rounds.
 const ROUNDS: usize = 100;
 
 #[test]
 fn of_two_that_refuse_one_wins() {
     let host = Host::new();
     let names = ["refuse-a", "refuse-b"];
-    // The host has twelve dedicated CPUs, six a node: one of them fits on each, so one node is
-    // taken.
+    // The host has twelve dedicated CPUs, six per node: one of the guests fits on each node, so one
+    // node is taken.
     host.runs(
         "big",
         &crate::host::pinned("big", &["10", "11", "12", "13", "14", "15"]),
@@ -53,7 +53,7 @@ fn of_four_that_run_shared_none_gets_what_another_has() {
         }
         let mut seen = CpuSet::new();
         let mut reservations = host.reading(NOW).reservations;
-        // The others' notes say where they float.
+        // The other guests' reservations say where they float.
         reservations.retain(|reservation| !reservation.cpus.is_empty());
         // Six CPUs a node: two guests fit.
         assert_eq!(reservations.len(), 2, "round {round}");
@@ -81,7 +81,7 @@ fn twenty_at_once_all_get_an_answer_in_time() {
     for running in running {
         let ran = running.wait();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        // On a busy machine, perhaps before its XML was read; what must never be is a CPU given
+        // On a busy machine the time may be over before the XML was read; a CPU must never be given
         // twice.
         late += usize::from(ran.stderr.contains("nothing was changed"));
     }

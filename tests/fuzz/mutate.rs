@@ -1,7 +1,7 @@
-//! Inputs that are almost right: pieces of good ones cut, doubled, exchanged, nested and sprinkled
-//! with words that matter.
+//! Mutations: inputs that are almost right, made of pieces of good ones that are cut, doubled,
+//! exchanged, nested and sprinkled with keywords.
 
-/// A small generator of random numbers (xorshift64*): the same seed, the same inputs.
+/// Small generator of random numbers (xorshift64*): equal seeds give equal inputs.
 pub struct Random(u64);
 
 impl Random {
@@ -16,7 +16,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Less than `end`; 0 where that is 0.
+    /// Returns a number less than `end`; 0 where `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         match end {
             0 => 0,
@@ -29,10 +29,10 @@ impl Random {
     }
 }
 
-/// No input grows beyond this: what is slow on 64 KB is slow.
+/// Largest size of an input: code that is slow on 64 KB is slow.
 const LARGEST: usize = 64 * 1024;
 
-/// Ends of every type of number, of what libvirt takes, and one beyond.
+/// Limits of every type of number and of libvirt's ranges, and one beyond each.
 const NUMBERS: [&str; 38] = [
     "0",
     "1",
@@ -74,7 +74,7 @@ const NUMBERS: [&str; 38] = [
     "00000000000000000000000000000000000000001",
 ];
 
-/// An input made from those known.
+/// Makes an input from the known ones.
 pub fn mutate(random: &mut Random, corpus: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     let mut input = random.pick(corpus).cloned().unwrap_or_default();
     for _ in 0..=random.below(5) {
@@ -107,7 +107,7 @@ fn step(random: &mut Random, input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&
             input.splice(piece, other[part].iter().copied());
         }
         6 => {
-            // The head of one, the tail of another.
+            // The beginning of one, the end of another.
             let other = random.pick(corpus).cloned().unwrap_or_default();
             let from = random.below(other.len() + 1);
             input.truncate(at);
@@ -129,7 +129,7 @@ fn step(random: &mut Random, input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&
     }
 }
 
-/// A part of the input, mostly short.
+/// Returns a part of the input, mostly a short one.
 fn piece(random: &mut Random, input: &[u8]) -> std::ops::Range<usize> {
     let longest = [1, 4, 16, 64, 512, input.len()][random.below(6)];
     let start = random.below(input.len());
@@ -137,7 +137,7 @@ fn piece(random: &mut Random, input: &[u8]) -> std::ops::Range<usize> {
     start..end
 }
 
-/// Another number in the place of one.
+/// Replaces a number by another one.
 fn number(random: &mut Random, input: &mut Vec<u8>) {
     let from = random.below(input.len());
     let Some(start) = (from..input.len()).find(|at| input[*at].is_ascii_digit()) else {
@@ -150,7 +150,7 @@ fn number(random: &mut Random, input: &mut Vec<u8>) {
     input.splice(start..end, number.bytes());
 }
 
-/// A whole tag gone or doubled: unbalanced.
+/// Removes or doubles a whole tag: unbalanced.
 fn tag(random: &mut Random, input: &mut Vec<u8>) {
     let from = random.below(input.len());
     let start = (from..input.len()).find(|at| input[*at] == b'<');
@@ -164,18 +164,18 @@ fn tag(random: &mut Random, input: &mut Vec<u8>) {
     }
 }
 
-/// One word very often.
+/// Repeats a word very often.
 fn many(random: &mut Random, input: &mut Vec<u8>, words: &[&str]) {
     let at = random.below(input.len() + 1);
     let word = random.pick(words).copied().unwrap_or_default();
     let times = [10, 300, LARGEST / word.len().max(1) / 2][random.below(3)];
-    // Numbered, where it has a number: alike ones are often refused.
+    // Numbers in the copies differ: equal ones are often refused.
     let piece = |number: usize| word.replacen("{}", &number.to_string(), 2);
     let text: String = (0..times).map(piece).collect();
     input.splice(at..at, text.bytes());
 }
 
-/// Many attributes in a tag.
+/// Puts many attributes into a tag.
 fn attributes(random: &mut Random, input: &mut Vec<u8>) {
     let from = random.below(input.len());
     let Some(end) = (from..input.len()).find(|at| matches!(input[*at], b'>' | b'/')) else {
@@ -186,7 +186,7 @@ fn attributes(random: &mut Random, input: &mut Vec<u8>) {
     input.splice(end..end, text.bytes());
 }
 
-/// Deep nesting, balanced or not.
+/// Nests deeply, balanced or not.
 fn nest(random: &mut Random, input: &mut Vec<u8>) {
     let depth = [1, 3, 40, 255, 300][random.below(5)];
     let (open, close) = [

@@ -1,5 +1,5 @@
-//! What is tried: each target reads bytes as one kind of input, checks what must hold whatever they
-//! are, and tells in a word what came of them. It panics where something does not hold.
+//! Targets: each reads bytes as one kind of input, checks what must hold for all inputs, and
+//! returns a word on the result. A target panics where a rule does not hold.
 #![allow(clippy::unwrap_used, dead_code)]
 
 use virtfit::domain::Domain;
@@ -18,7 +18,7 @@ use virtfit::types::plan::Scope;
 use virtfit::types::setting::{DiskAttribute, Setting, Target, Value};
 use virtfit::xml::{Document, Element};
 
-/// A document is read, and every element of it can be looked at.
+/// Reads a document and visits every element.
 pub fn xml(input: &[u8]) -> String {
     let document = match Document::parse_bytes(input) {
         Ok(document) => document,
@@ -40,7 +40,7 @@ pub fn xml(input: &[u8]) -> String {
     format!("{} elements", elements.min(4))
 }
 
-/// Settings go into a domain and out again, and nothing else changes.
+/// Puts settings into a domain and takes them out again: nothing else changes.
 pub fn rewriting(input: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
@@ -134,13 +134,13 @@ fn head() -> Head {
     }
 }
 
-/// A decision is made; decided again it stays, and reverted it is what it was.
+/// Makes a decision; a second one changes nothing, and a revert gives the input.
 pub fn decision(input: &[u8], host: &Host) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
     };
     let policy = Policy::builtin();
-    // Any input is tried in one way, the same each time.
+    // Each input is tried in one way, which depends on the input alone.
     let sum: usize = input.iter().map(|byte| usize::from(*byte)).sum();
     let profile = ["fit", "local", "isolated", "realtime", "shared", "pin"][sum % 6];
     let facts = GuestFacts::default();
@@ -190,7 +190,7 @@ pub fn decision(input: &[u8], host: &Host) -> String {
     format!("tuned by {profile}")
 }
 
-/// A policy is read; what it says can be used.
+/// Reads a policy and uses it.
 pub fn policy(input: &[u8], host: &Host) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
@@ -223,7 +223,7 @@ pub fn policy(input: &[u8], host: &Host) -> String {
     }
 }
 
-/// A cpulist that parses prints in one form, which means the same.
+/// Parses a cpulist: it prints in one form, with equal meaning.
 pub fn cpus(input: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
@@ -244,7 +244,7 @@ pub fn cpus(input: &[u8]) -> String {
     }
 }
 
-/// A status file or a definition is read as the ledger reads it.
+/// Reads a status file or a definition as the ledger does.
 pub fn ledger(input: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
@@ -258,9 +258,9 @@ pub fn ledger(input: &[u8]) -> String {
     }
 }
 
-/// A running guest whose record is forged takes no more from others than one with the same pins and
-/// no record, but for siblings of CPUs that these pins name; and beside both another guest is given
-/// the same.
+/// Compares a running guest whose record is forged with one that has equal pins and no record: it
+/// takes no more from others, except siblings of CPUs that these pins name; and beside both another
+/// guest gets an equal placement.
 pub fn forged(input: &[u8], host: &Host) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
@@ -333,11 +333,11 @@ pub fn forged(input: &[u8], host: &Host) -> String {
     format!("the same beside {held} pins")
 }
 
-/// The guest beside the forged one.
+/// Makes the guest beside the forged one.
 const OTHER: &str = "<domain type='kvm'><name>other</name><uuid>5b1f7a0c-0000-4000-8000-00000000000f</uuid>\
                      <memory unit='GiB'>2</memory><vcpu>4</vcpu><os><type arch='x86_64'>hvm</type></os></domain>";
 
-/// The text without what virtfit says in it that it did, be that readable or not.
+/// Returns the text without virtfit's record, readable or not.
 fn without_record(text: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let root = document.root();
@@ -358,7 +358,7 @@ fn without_record(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// A domain as virtfit leaves it on this host, for inputs to start from.
+/// Returns a domain as virtfit leaves it on this host, for inputs to start from.
 pub fn tuned(text: &str, host: &Host, profile: &str) -> Option<String> {
     let inputs = Inputs {
         host,
@@ -374,7 +374,7 @@ pub fn tuned(text: &str, host: &Host, profile: &str) -> Option<String> {
     decide(text, &inputs).ok()?.xml().map(str::to_string)
 }
 
-/// A reservation that parses is written and read again as it is.
+/// Writes a reservation that parses and reads it again: it is unchanged.
 pub fn reservation(input: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();

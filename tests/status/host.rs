@@ -1,5 +1,5 @@
-//! A host in a folder of its own: the paper's server with whatever guests, policy and files of
-//! virtfit's a test puts there.
+//! Host in a folder of its own: the paper's server with the guests, policy and files of virtfit
+//! that a test puts there.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -19,28 +19,28 @@ use virtfit_hook::wire::{Question, Reply};
 /// CPUs of the paper's server: `n` and `n + 16` are siblings; 0, 8, 16 and 24 are housekeeping.
 pub const SETS: &str = "[host]\nhousekeeping = \"0,8,16,24\"\ndedicated = \"1-7,9-15,17-23,25-31\"\n\n";
 
-/// Who wrote a pin.
+/// Author of a pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// virtfit, which recorded it.
+    /// virtfit, which recorded the pin.
     Virtfit,
     /// An administrator.
     Hand,
 }
 
-/// A guest as a test describes it.
+/// Guest as a test describes it.
 #[derive(Debug, Clone)]
 pub struct Made {
     pub name: String,
-    /// Of each vCPU: its pin in the XML, by whom; none: it has no pin.
+    /// Pin of each vCPU in the XML, with its author; `None`: no pin.
     pub pins: Vec<Option<(String, By)>>,
-    /// Of each vCPU: the mask the kernel has.
+    /// Mask of each vCPU's thread in the kernel.
     pub masks: Vec<String>,
     pub runs: bool,
 }
 
 impl Made {
-    /// A guest whose vCPUs are pinned by virtfit and are where their pins say.
+    /// Makes a guest whose vCPUs are pinned by virtfit and are where their pins say.
     pub fn pinned(name: &str, cpus: &[&str]) -> Self {
         Self {
             name: name.into(),
@@ -53,7 +53,7 @@ impl Made {
         }
     }
 
-    /// A guest of one vCPU without any pin.
+    /// Makes a guest of one vCPU without any pin.
     pub fn free(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -68,7 +68,7 @@ impl Made {
         bytes.fold(7u32, |sum, byte| (sum * 31 + u32::from(byte)) % 90_000) + 1000
     }
 
-    /// Its domain XML.
+    /// Returns its domain XML.
     pub fn xml(&self) -> String {
         let by_hand = self.pins.iter().enumerate().filter_map(|(vcpu, pin)| match pin {
             Some((cpus, By::Hand)) => Some(format!("<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>")),
@@ -111,13 +111,14 @@ impl Made {
     }
 }
 
-/// The host.
+/// Host of a test.
 pub struct Host {
     folder: tempfile::TempDir,
 }
 
 impl Host {
-    /// The paper's server: its hook is installed, its policy has these rules, nobody is defined.
+    /// Makes the paper's server: the hook is installed, the policy has these rules, no guest is
+    /// defined.
     pub fn new(rules: &str) -> Self {
         let host = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -154,7 +155,7 @@ impl Host {
         self.put("etc/virtfit/policy.toml", &format!("{SETS}{rules}"));
     }
 
-    /// Takes away everything but the machine: another host on the same CPUs.
+    /// Removes everything but the machine: another host on the CPUs of this one.
     pub fn reset(&self) {
         for folder in ["etc", "run", "usr"] {
             self.remove(folder);
@@ -174,7 +175,7 @@ impl Host {
         fs::set_permissions(self.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A guest's definition, and what it has while it runs: a status file and threads.
+    /// Writes a guest's definition, and what a running guest has: a status file and threads.
     pub fn guest(&self, made: &Made) {
         self.define(made);
         if made.runs {
@@ -236,8 +237,8 @@ impl Host {
         }
     }
 
-    /// Somebody who answers every question with an empty reply, as a daemon does that is asked
-    /// whether it is there.
+    /// Answers every question with an empty reply, as a daemon does that is asked whether it is
+    /// there.
     pub fn answer(&self) {
         let path = self.path().join("run/virtfit/virtfitd.sock");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -266,7 +267,7 @@ impl Host {
             .unwrap()
     }
 
-    /// What `virtfit status --json` says, and its exit code.
+    /// Runs `virtfit status --json`; returns its answer and exit code.
     pub fn status(&self) -> (Status, i32) {
         let output = self.virtfit(&["status", "--json"]);
         let status = serde_json::from_slice(&output.stdout)
@@ -275,14 +276,14 @@ impl Host {
     }
 }
 
-/// Codes of the notes that are wrong, sorted.
+/// Lists the codes of the notes that are wrong, sorted.
 pub fn wrong(notes: &[virtfit::status::Note]) -> Vec<String> {
     let mut codes: Vec<String> = notes.iter().filter(|note| note.wrong).map(code).collect();
     codes.sort();
     codes
 }
 
-/// A note's code as programs see it.
+/// Returns a note's code as programs see it.
 pub fn code(note: &virtfit::status::Note) -> String {
     serde_json::to_value(note).unwrap()["code"]
         .as_str()
@@ -290,7 +291,7 @@ pub fn code(note: &virtfit::status::Note) -> String {
         .into()
 }
 
-/// The guest of this name.
+/// Returns the guest of this name.
 pub fn of<'s>(status: &'s Status, name: &str) -> &'s Guest {
     let found = status.guests.iter().find(|guest| guest.name == name);
     found.unwrap_or_else(|| panic!("{name} is not in the status"))

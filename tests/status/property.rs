@@ -1,8 +1,8 @@
-//! Random states of guests, definitions, daemon, hook and policy: whenever two running guests may
+//! Random states of guests, definitions, daemon, hook and policy. Whenever two running guests may
 //! run on a CPU that one of them holds, or a guest is not where its profile wants it, `virtfit
-//! status` exits 3 and names it; and where nothing of the kind is so, it exits 0.
+//! status` exits 3 and names it; where nothing of the kind is true, it exits 0.
 //!
-//! What is so is worked out here from what was generated, by the definitions of the words alone,
+//! The truth is worked out here from the generated state, by the definitions of the glossary alone,
 //! without the code under test.
 
 use std::collections::BTreeSet;
@@ -13,13 +13,13 @@ use virtfit::status::Status;
 
 use super::host::{By, Host, Made, of};
 
-/// A set of CPUs as a test thinks of it.
+/// Set of CPUs, in a form of the test's own.
 type Cpus = BTreeSet<u32>;
 
-/// What the policy says of a guest.
+/// Wish of the policy for a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
-    /// No rule.
+    /// No rule matches.
     Nothing,
     /// `cpus = "dedicated"`.
     Own,
@@ -31,13 +31,13 @@ enum Wish {
 struct State {
     guests: Vec<(Made, Wish)>,
     daemon: bool,
-    /// The hook's mode; none: it is not there.
+    /// Mode of the hook's file; `None`: it is missing.
     hook: Option<u32>,
     broken_policy: bool,
     disabled: bool,
 }
 
-/// CPUs of which guests get some for themselves; few, so that they meet.
+/// CPUs of which guests get some for themselves; few, so that guests meet.
 const OWN: [u32; 5] = [1, 2, 3, 17, 18];
 /// Masks of several CPUs: housekeeping, shared with dedicated ones, dedicated alone.
 const WIDE: [&str; 4] = ["0,8,16,24", "0,3,18", "0-31", "2-3"];
@@ -51,11 +51,11 @@ fn mask() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A vCPU: its pin, and where the kernel has it.
+/// vCPU: its pin, and its mask in the kernel.
 fn vcpu() -> impl Strategy<Value = (Option<(String, By)>, String)> {
     let by = prop_oneof![4 => Just(By::Virtfit), 1 => Just(By::Hand)];
     let pin = prop_oneof![5 => (mask(), by).prop_map(Some), 1 => Just(None)];
-    // Mostly where its pin says.
+    // Mostly the mask is the pin.
     let moved = prop_oneof![9 => Just(None), 1 => mask().prop_map(Some)];
     (pin, moved).prop_map(|(pin, moved)| {
         let pinned = pin.as_ref().map_or("0-31".to_string(), |(cpus, _)| cpus.clone());
@@ -113,8 +113,8 @@ fn is_dedicated(cpu: u32) -> bool {
     !HOUSEKEEPING.contains(&cpu)
 }
 
-/// Dedicated CPUs a running guest's pins say are its own: each single one, and hand-written ones of
-/// several that are a choice. virtfit's own masks of several CPUs float.
+/// Returns the dedicated CPUs that are a running guest's own by its pins: each single one, and
+/// hand-written masks of several that are a choice. virtfit's own masks of several CPUs float.
 fn holds(guest: &Made) -> Cpus {
     let mut held = Cpus::new();
     for (list, by) in guest.pins.iter().flatten() {
@@ -131,8 +131,8 @@ fn may_run(guest: &Made) -> Cpus {
     guest.masks.iter().flat_map(|mask| cpus(mask)).collect()
 }
 
-/// Why a guest is not where its profile wants it; none: it is, or a hand-written pin of several
-/// CPUs makes it a matter of taste.
+/// Returns why a guest is not where its profile wants it; `None`: it is, or a hand-written pin of
+/// several CPUs leaves that open.
 fn misplaced(guest: &Made, wish: Wish) -> Option<String> {
     let held = holds(guest);
     for (vcpu, (pin, mask)) in guest.pins.iter().zip(&guest.masks).enumerate() {
@@ -190,7 +190,7 @@ fn set_up(host: &Host, state: &State) {
     }
 }
 
-/// Everything that is wrong and that the status does not say, or says of the wrong guest.
+/// Lists everything that is wrong and that the status does not report, or reports of another guest.
 fn unsaid(state: &State, status: &Status, exit: i32) -> Vec<String> {
     let mut out = Vec::new();
     let running: Vec<&(Made, Wish)> = state.guests.iter().filter(|(guest, _)| guest.runs).collect();
@@ -204,8 +204,7 @@ fn unsaid(state: &State, status: &Status, exit: i32) -> Vec<String> {
                 out.push(format!("{}: {why}", guest.name));
             }
         }
-        // Whether it is where a profile of shared CPUs wants it depends on more than is looked at
-        // here.
+        // A profile of shared CPUs may want it elsewhere for more reasons than are checked here.
         doubtful |= *wish == Wish::Shared || guest.pins.iter().flatten().any(|(_, by)| *by == By::Hand);
         for (other, other_wish) in running.iter().filter(|(other, _)| other.name != guest.name) {
             // virtfit's pins in a guest without a profile are no promise to that guest.
@@ -238,7 +237,7 @@ fn unsaid(state: &State, status: &Status, exit: i32) -> Vec<String> {
     out
 }
 
-/// The machine all states are set up on, one after the other.
+/// Machine on which all states are set up, one after the other.
 static HOST: LazyLock<Mutex<Host>> = LazyLock::new(|| Mutex::new(Host::new("")));
 
 proptest! {

@@ -1,4 +1,4 @@
-//! Each trouble alone, through the program: its code, whether it is wrong, and whom it names.
+//! Each trouble alone, through the program: its code, whether it is wrong, and the guest it names.
 
 use std::os::unix::fs::symlink;
 
@@ -15,7 +15,7 @@ fn host() -> Host {
     host
 }
 
-/// Somebody who has all of CPU 1-7, 9-15, 17-23 and 25-31 but these.
+/// Makes a guest that holds all of CPU 1-7, 9-15, 17-23 and 25-31 but these.
 fn all_but(free: &[u32]) -> Made {
     let dedicated = (0..32u32).filter(|cpu| cpu % 8 != 0 && !free.contains(cpu));
     let cpus: Vec<String> = dedicated.map(|cpu| cpu.to_string()).collect();
@@ -50,7 +50,7 @@ fn virtfits_own_troubles_are_said() {
         (exit, wrong(&status.notes)),
         (3, vec!["hook-missing".to_string()])
     );
-    // A link that leads to nothing, and one that leads to the hook.
+    // One link leads to nothing, another to the hook.
     let link = host.path().join("etc/libvirt/hooks/qemu.d/50-fit");
     symlink("/usr/bin/virtfit-hook", link).unwrap();
     assert_eq!(wrong(&host.status().0.notes), ["hook-not-executable"]);
@@ -78,7 +78,7 @@ fn cpus_that_the_policy_names_and_the_host_lacks_are_said() {
     assert_eq!(status.notes[0].text, said);
     let text = String::from_utf8(host.virtfit(&["status"]).stdout).unwrap();
     assert!(text.starts_with(said), "{text}");
-    // The plan says it once, whatever number of guests it is of, and not beside what programs read.
+    // The plan says it once for any number of guests, and not beside output for programs.
     for (words, lines) in [
         (&["plan"][..], 1),
         (&["plan", "f1"], 1),
@@ -96,8 +96,8 @@ fn a_hook_that_is_not_called_is_said() {
     let host = host();
     let stat =
         |start: u64| format!("77 (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n");
-    // Booted a day ago; the guests' QEMU started 50 seconds after that, the hook was installed just
-    // now.
+    // The host was booted a day ago; the guests' QEMU started 50 seconds after that, the hook was
+    // installed just now.
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -114,8 +114,8 @@ fn a_hook_that_is_not_called_is_said() {
         (0, vec!["hook-not-called-yet".to_string()]),
         "{status:?}"
     );
-    // The guest started after the hook was there: booted in the future, as far as the hook is
-    // concerned.
+    // The guest started after the hook was there: the boot is in the future, compared with the
+    // hook's time.
     host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now + 3600));
     let (status, exit) = host.status();
     assert_eq!(
@@ -125,7 +125,7 @@ fn a_hook_that_is_not_called_is_said() {
     assert!(status.notes[0].text.contains("f1"), "{status:?}");
     host.put("run/virtfit/hook.json", "{\"pid\":77,\"start_time\":4000}\n");
     assert_eq!(host.status().1, 0);
-    // Another libvirt by now.
+    // Another libvirt runs by now.
     host.put("proc/77/stat", &stat(4001));
     assert_eq!(wrong(&host.status().0.notes), ["hook-not-called"]);
 }
@@ -139,7 +139,7 @@ fn a_broken_policy_hides_nobody() {
         serde_json::to_string(&format!("{}{RULES}", super::host::SETS)).unwrap()
     );
     host.policy("[rule]\n");
-    // Nobody ever kept a good one.
+    // No good policy was ever kept.
     let (status, exit) = host.status();
     assert_eq!(
         (exit, wrong(&status.notes)),
@@ -166,8 +166,7 @@ fn a_broken_policy_hides_nobody() {
     let said = String::from_utf8_lossy(&plan.stderr).into_owned();
     assert!(said.contains("/etc/virtfit/policy.toml:"), "{said}");
     assert_eq!(plan.status.code(), Some(1), "{said}");
-    // A policy that is named is the one that is asked about; nothing is changed by one that is
-    // gone.
+    // A policy that is named is the one the user asks about; a missing one changes nothing.
     let file = host.path().join("etc/virtfit/policy.toml");
     for words in [
         &["status", "--policy", file.to_str().unwrap()][..],
@@ -226,13 +225,13 @@ fn a_guest_without_its_place_is_said() {
         "{text}"
     );
     assert!(text.contains("fbig"), "{text}");
-    // Shut off: it says so, and is not wrong.
+    // The guest is shut off: the note says so, and is not wrong.
     host.remove("run/libvirt/qemu/f2.xml");
     let (status, exit) = host.status();
     let guest = of(&status, "f2");
     let codes: Vec<String> = guest.notes.iter().map(code).collect();
     assert_eq!((exit, codes), (0, vec!["no-place-now".to_string()]), "{guest:?}");
-    // Never pinned, with a place that it could have: the daemon has not done its work.
+    // The guest was never pinned, and has a placement: the daemon has not done its work.
     let host = self::host();
     floats.pins = vec![None, None];
     floats.masks = vec!["0-31".into(), "0-31".into()];

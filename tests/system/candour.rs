@@ -1,5 +1,5 @@
-//! What `virtfit status` and `plan` say when something of virtfit is missing, or a guest is not
-//! where it should be.
+//! `virtfit status` and `plan` when a part of virtfit is missing, or a guest is not where it should
+//! be.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,7 +21,7 @@ fn host() -> Libvirt {
     libvirt
 }
 
-/// Status, exit code, and what was said on stderr.
+/// Runs status; returns its answer, exit code, and stderr.
 fn status(libvirt: &Libvirt) -> (Status, i32, String) {
     let said = libvirt.virtfit(&["status", "--json"]);
     let stderr = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -41,7 +41,7 @@ fn guest<'s>(status: &'s Status, name: &str) -> &'s Guest {
     status.guests.iter().find(|guest| guest.name == name).unwrap()
 }
 
-/// Waits until status exits so; then what it says.
+/// Waits until status exits with this code; returns its answer.
 fn exits(libvirt: &Libvirt, expected: i32) -> Status {
     within(10, "the exit code", || {
         let (status, exit, stderr) = status(libvirt);
@@ -64,8 +64,7 @@ fn a_dead_daemon_a_missing_hook_and_a_lost_place_are_said() {
     drop(daemon);
     let now = exits(&libvirt, 3);
     assert_eq!(wrong(&now.notes), [Code::NoDaemon]);
-    // Groups of processes may be left over from another guest of the same name that was killed,
-    // CPUs and all.
+    // A killed guest of an equal name may have left control groups, with their CPUs.
     let second = format!("db-{}", std::process::id());
     libvirt.define(&small(&second)).unwrap();
     libvirt.virsh(&["start", &second]).unwrap();
@@ -73,7 +72,7 @@ fn a_dead_daemon_a_missing_hook_and_a_lost_place_are_said() {
     let codes = wrong(&guest(&now, &second).notes);
     assert!(codes.contains(&Code::OnHeldCpu), "{now:?}");
     assert!(codes.contains(&Code::NoPlace), "{now:?}");
-    // With a daemon it makes room, and still has no place of its own.
+    // With a daemon it makes room, and still has no placement of its own.
     let daemon = libvirt.virtfitd();
     libvirt.runs_on(&second, "0");
     let now = exits(&libvirt, 3);
@@ -89,7 +88,7 @@ fn a_dead_daemon_a_missing_hook_and_a_lost_place_are_said() {
     let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
     let headline = plan.lines().next().unwrap();
     assert!(headline.contains("place of its own"), "{plan}");
-    // So it is after a restart of the guest.
+    // A restart of the guest does not change that.
     libvirt.virsh(&["destroy", &second]).unwrap();
     libvirt.is_tuned(&second);
     libvirt.virsh(&["start", &second]).unwrap();
@@ -104,7 +103,7 @@ fn a_dead_daemon_a_missing_hook_and_a_lost_place_are_said() {
     assert_eq!(wrong(&exits(&libvirt, 3).notes), [Code::HookMissing]);
     symlink(installed::hook(), &link).unwrap();
     exits(&libvirt, 0);
-    // A daemon that is stopped answers as little as one that is dead.
+    // A stopped daemon answers as little as a dead one.
     daemon.signal("STOP");
     assert_eq!(wrong(&exits(&libvirt, 3).notes), [Code::NoDaemon]);
     daemon.signal("CONT");
@@ -152,8 +151,7 @@ fn two_guests_on_one_held_cpu_are_never_ok() {
     let _daemon = libvirt.virtfitd();
     libvirt.is_tuned("db-1");
     libvirt.virsh(&["start", "db-1"]).unwrap();
-    // Groups of processes may be left over from another guest of the same name that was killed,
-    // CPUs and all.
+    // A killed guest of an equal name may have left control groups, with their CPUs.
     let web = format!("web-{}", std::process::id());
     libvirt.define(&small(&web)).unwrap();
     libvirt.virsh(&["start", &web]).unwrap();
@@ -167,11 +165,11 @@ fn two_guests_on_one_held_cpu_are_never_ok() {
     libvirt.virsh(&["vcpupin", &web, "0", "1", "--live"]).unwrap();
     libvirt.runs_on(&web, "1");
     named(&libvirt);
-    // Off the CPU, emulator and all, everything is in order.
+    // With all threads off the CPU, emulator included, everything is in order.
     libvirt.virsh(&["vcpupin", &web, "0", "0", "--live"]).unwrap();
     libvirt.virsh(&["emulatorpin", &web, "0", "--live"]).unwrap();
     exits(&libvirt, 0);
-    // The other one is moved to the housekeeping CPU by hand: it has no CPU of its own any more.
+    // The other guest is moved to the housekeeping CPU by hand: it has no CPU of its own any more.
     libvirt.virsh(&["vcpupin", "db-1", "0", "0", "--live"]).unwrap();
     let now = exits(&libvirt, 3);
     assert_eq!(wrong(&guest(&now, "db-1").notes), [Code::PinnedAway], "{now:?}");
@@ -183,7 +181,7 @@ fn a_hook_that_libvirt_does_not_call_is_said() {
     let libvirt = host();
     let _daemon = libvirt.virtfitd();
     libvirt.is_tuned("db-1");
-    // libvirt starts without any hook, and looks for one again only when it is told to.
+    // libvirt starts without any hook, and looks for one again only at a reload.
     libvirt.hold("TERM");
     let link = libvirt.on_host("etc/libvirt/hooks/qemu.d/50-virtfit");
     fs::remove_file(&link).unwrap();
@@ -202,7 +200,7 @@ fn a_hook_that_libvirt_does_not_call_is_said() {
     libvirt.virsh(&["destroy", "db-1"]).unwrap();
     libvirt.virsh(&["start", "db-1"]).unwrap();
     exits(&libvirt, 0);
-    // A libvirt that is restarted finds the guest again and calls the hook.
+    // A restarted libvirt finds the guest running and calls the hook.
     libvirt.restart_libvirtd();
     exits(&libvirt, 0);
 }

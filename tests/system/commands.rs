@@ -6,7 +6,7 @@ const POLICY: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_
                       [profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\n\n\
                       [[rule]]\nmatch = { name = \"*\" }\nprofile = \"plain\"\n";
 
-/// Runs `virtfit`, which has to work; its stdout.
+/// Runs `virtfit`, which must succeed; returns its stdout.
 fn virtfit(libvirt: &Libvirt, words: &[&str]) -> String {
     let done = libvirt.virtfit(words);
     let stderr = String::from_utf8_lossy(&done.stderr);
@@ -35,7 +35,7 @@ fn apply_revert_and_requests_go_through_libvirt() {
     assert!(is_tuned(&libvirt));
     assert!(virtfit(&libvirt, &["apply", "--all", "--yes"]).contains("0 of 1 redefined"));
 
-    // Back, and the daemon leaves it alone.
+    // The definition is reverted, and the daemon leaves it alone.
     let said = virtfit(&libvirt, &["revert", "g"]);
     assert!(said.contains("g: reverted"), "{said}");
     assert!(
@@ -65,7 +65,7 @@ fn apply_revert_and_requests_go_through_libvirt() {
     assert!(!is_tuned(&libvirt));
 }
 
-/// Another libvirt than this host's is refused before anything is read, and one that lacks the
+/// A libvirt other than this host's is refused before anything is read, and one that lacks the
 /// guest is not written to.
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
@@ -109,8 +109,8 @@ fn only_this_hosts_libvirt_is_written_to() {
     assert_eq!(done.status.code(), Some(2), "{done:?}");
     assert_eq!(libvirt.dump("g"), before);
 
-    // The files of another host, and this one's libvirt: it has no such guest, or another of the
-    // same UUID.
+    // The files are another host's, the libvirt is this one's: it has no such guest, or another of
+    // an equal UUID.
     let other = libvirt.folder().join("other");
     let file = other.join("etc/libvirt/qemu/g.xml");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -156,7 +156,7 @@ fn only_this_hosts_libvirt_is_written_to() {
 /// Runs `virtfit` as an ordinary user, whose one group is this.
 fn as_nobody(libvirt: &Libvirt, group: &str, words: &[&str]) -> std::process::Output {
     let group = format!("--regid={group}");
-    // Wherever the sources are, this user may not be let in there.
+    // This user may not be allowed into the folder of the sources.
     libvirt.sh(
         "cp \"$1\" /run/virtfit/test-virtfit && chmod 0755 /run/virtfit/test-virtfit",
         &[env!("CARGO_BIN_EXE_virtfit")],
@@ -198,7 +198,7 @@ fn ordinary_users_ask_the_daemon() {
             stdout.contains('g') && !stdout.contains("s3cret"),
             "{words:?}: {stdout}"
         );
-        // Outside the group there is nobody to ask, and no guess is made.
+        // Outside the group the daemon cannot be asked, and no guess is made.
         let said = as_nobody(&libvirt, "65534", words);
         assert_eq!(said.status.code(), Some(1), "{words:?}");
         assert!(

@@ -1,5 +1,5 @@
-//! Starts that fail right after virtfit changed the guest: said once, with the way back, and not
-//! repeated.
+//! Starts that fail right after virtfit changed the guest: reported once, with the way back, and
+//! not repeated.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,11 +10,11 @@ use crate::kvm;
 const POLICY: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\non_policy_change = \"apply\"\n\n\
      [profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\n\n[[rule]]\nmatch = { name = \"db-*\" }\nprofile = \"plain\"\n";
 
-/// What QEMU says on a host that does not start guests with its own CPU.
+/// QEMU's message on a host that does not start guests with its own CPU.
 const WRAPPER: &str = "#!/bin/sh\ncase \" $* \" in *' -cpu host'*)\n  echo 'qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69' >&2\n  \
      exit 1 ;;\nesac\nexec /usr/bin/qemu-system-x86_64 \"$@\"\n";
 
-/// A KVM guest as `virt-install` leaves it, with libvirt's default CPU.
+/// Makes a KVM guest as `virt-install` leaves it, with libvirt's default CPU.
 fn guest(name: &str, emulator: &str) -> String {
     sized(name, 1, 32)
         .replace("<domain type='qemu'>", "<domain type='kvm'>")
@@ -22,7 +22,7 @@ fn guest(name: &str, emulator: &str) -> String {
         .replace("/usr/bin/qemu-system-x86_64", emulator)
 }
 
-/// A QEMU that does not start with the host's CPU: the machine's own, or a script.
+/// Returns a QEMU that does not start with the host's CPU: the machine's own, or a script.
 fn emulator(libvirt: &Libvirt) -> String {
     if kvm::host_cpu().is_err() {
         return "/usr/bin/qemu-system-x86_64".into();
@@ -59,7 +59,7 @@ fn a_cpu_mode_that_does_not_start_is_told_taken_back_and_not_tried_again() {
     let passthrough = |name| libvirt.dump(name).contains("<cpu mode='host-passthrough'");
     assert!(passthrough("db-k") && passthrough("db-l"), "{}", libvirt.log());
     libvirt.virsh(&["start", "db-k"]).unwrap_err();
-    // One line in the log and in status, with the way back; the mode goes.
+    // The log and the status have one line each, with the way back; the mode is taken out.
     within(10, "the mode is taken back", || {
         (!passthrough("db-k")).then_some(()).ok_or_else(|| libvirt.log())
     });
@@ -90,7 +90,7 @@ fn a_cpu_mode_that_does_not_start_is_told_taken_back_and_not_tried_again() {
         "{}",
         plan("db-k")
     );
-    // It starts now, and by that the host is known: its brother is spared the same.
+    // It starts now, which shows what the host can do: its brother does not get the mode either.
     libvirt
         .virsh(&["start", "db-k"])
         .unwrap_or_else(|error| panic!("{error}\n{}", libvirt.log()));
@@ -103,7 +103,7 @@ fn a_cpu_mode_that_does_not_start_is_told_taken_back_and_not_tried_again() {
         .virsh(&["start", "db-l"])
         .unwrap_or_else(|error| panic!("{error}\n{}", libvirt.log()));
     libvirt.virsh(&["destroy", "db-l"]).unwrap();
-    // A third guest, after a restart of the daemon: not even tried.
+    // After a restart of the daemon, the mode is not even tried on a third guest.
     drop(daemon);
     let _daemon = libvirt.virtfitd();
     libvirt.define(&guest("db-m", &emulator)).unwrap();
@@ -146,12 +146,12 @@ fn a_start_that_fails_for_a_reason_of_its_own_is_not_blamed_on_virtfit() {
     libvirt.is_tuned("db-d");
     fs::remove_file(libvirt.on_host("var/lib/libvirt/images/db-d.raw")).unwrap();
     libvirt.virsh(&["start", "db-d"]).unwrap_err();
-    // Another program's hook says no.
+    // Another program's hook refuses.
     libvirt.other_hook("[ \"$1 $2\" = 'db-h prepare' ] && exit 1");
     libvirt.define(&sized("db-h", 1, 32)).unwrap();
     libvirt.is_tuned("db-h");
     libvirt.virsh(&["start", "db-h"]).unwrap_err();
-    // QEMU itself fails, of what an administrator wrote after virtfit.
+    // QEMU itself fails because of what an administrator wrote after virtfit.
     libvirt.define(&sized("db-a", 1, 32)).unwrap();
     libvirt.is_tuned("db-a");
     let argument = "</devices>\n  <qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n    \

@@ -1,4 +1,4 @@
-//! Whatever breaks in virtfit, libvirt goes on as if it were not there.
+//! Faults in virtfit: libvirt goes on as if virtfit were not there.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -11,7 +11,7 @@ const POLICY: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_
                       [profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\n\n\
                       [[rule]]\nmatch = { name = \"*\" }\nprofile = \"plain\"\n";
 
-/// The hook gives up after 0.9 s; a process' start and end come on top on a busy machine.
+/// The hook gives up after 0.9 s; on a busy machine, starting and ending a process adds to that.
 const HOOK_AT_MOST: Duration = Duration::from_millis(1500);
 
 fn host() -> Libvirt {
@@ -25,7 +25,7 @@ fn host() -> Libvirt {
     libvirt
 }
 
-/// Starts a guest, which has to work; how long it took.
+/// Starts a guest, which must succeed; returns the time it took.
 fn start(libvirt: &Libvirt, name: &str) -> Duration {
     let begin = Instant::now();
     libvirt
@@ -38,7 +38,7 @@ fn stop(libvirt: &Libvirt, name: &str) {
     libvirt.virsh(&["destroy", name]).unwrap();
 }
 
-/// As long as a start takes on this machine now, without anything of ours.
+/// Returns the time a start takes on this machine now, without virtfit.
 fn usual(libvirt: &Libvirt) -> Duration {
     fs::create_dir_all(libvirt.on_host("run/virtfit")).unwrap();
     let disabled = libvirt.on_host("run/virtfit/disabled");
@@ -97,7 +97,7 @@ fn a_daemon_that_is_stopped_delays_and_no_more() {
     let took = start(&libvirt, "a");
     // prepare, started.
     assert!(took < usual + 2 * HOOK_AT_MOST, "{took:?}, usually {usual:?}");
-    // In-process it is reserved all the same.
+    // Without the daemon the reservation is made in-process.
     let left = fs::read_dir(libvirt.on_host("run/virtfit/reservations")).map_or(0, Iterator::count);
     assert_eq!(left, 1, "{}", libvirt.log());
     daemon.signal("CONT");
@@ -143,7 +143,7 @@ fn sockets_that_refuse_lie_and_dawdle() {
             let listener = listener.try_clone().unwrap();
             let bytes = bytes.to_vec();
             thread::spawn(move || {
-                // prepare, started, release; then it is removed.
+                // After prepare, started and release the reservation is removed.
                 while let Ok((mut stream, _)) = listener.accept() {
                     use std::io::Write as _;
                     if bytes == b"over" {
@@ -175,8 +175,8 @@ fn sockets_that_refuse_lie_and_dawdle() {
 fn libvirtd_dies_between_prepare_and_its_status_file() {
     let libvirt = host();
     let _daemon = libvirt.virtfitd();
-    // A hook that runs after ours and is slow: libvirtd is killed in it, with "a" reserved and no
-    // status file.
+    // A slow hook runs after virtfit's: libvirtd is killed in it, with "a" reserved and no status
+    // file.
     let slow = libvirt.on_host("etc/libvirt/hooks/qemu.d/60-slow");
     fs::write(&slow, "#!/bin/sh\n[ \"$1/$2\" = a/prepare ] && sleep 3\nexit 0\n").unwrap();
     use std::os::unix::fs::PermissionsExt as _;
@@ -192,7 +192,7 @@ fn libvirtd_dies_between_prepare_and_its_status_file() {
     });
     fs::remove_file(&slow).unwrap();
     libvirt.release();
-    // What it was promised is void; another gets it.
+    // Its reservation is void; another guest gets the CPUs.
     start(&libvirt, "b");
     within(5, "b has CPU 1", || {
         let alone = alone_on(&libvirt, &["b"]);
@@ -232,7 +232,7 @@ fn libvirtd_restarts_with_guests_and_a_dead_daemon() {
 fn folders_that_are_missing_read_only_or_full() {
     let libvirt = host();
     let usual = usual(&libvirt);
-    // In a /run of its own, so that what is made there does not stay on this machine.
+    // It has a /run of its own, so that no file made there stays on this machine.
     let missing = format!(
         "mount -t tmpfs none /run && mkdir /run/libvirt && mount --bind {}/run /run/libvirt",
         libvirt.folder().display()
@@ -276,7 +276,7 @@ fn a_policy_that_breaks_while_running() {
         let log = libvirt.log();
         log.contains("policy.toml").then_some(()).ok_or(log)
     });
-    // Without the daemon there is no last good one: the guest starts all the same.
+    // Without the daemon there is no last good policy: the guest starts nevertheless.
     drop(daemon);
     start(&libvirt, "a");
     stop(&libvirt, "a");

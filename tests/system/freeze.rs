@@ -1,4 +1,4 @@
-//! While many guests start and clients list, define and dump, nobody waits for us.
+//! Many guests start while clients list, define and dump: no client waits for virtfit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use crate::daemon::{Libvirt, Setup, small};
 const POLICY: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n\
                       [[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
-/// The slowest of each kind of call while 20 guests start.
+/// Returns the slowest of each kind of call while 20 guests start.
 fn slowest(libvirt: &Libvirt) -> Vec<(&'static str, Duration)> {
     let over = AtomicBool::new(false);
     let over = &over;

@@ -1,4 +1,4 @@
-//! Other programs' hooks beside virtfit's: libvirt waits for them with the guest locked.
+//! Hooks of other programs beside virtfit's: libvirt waits for them with the guest locked.
 
 use std::fs;
 use std::thread;
@@ -21,14 +21,14 @@ fn host(guests: &[&str]) -> Libvirt {
     });
     for guest in guests {
         libvirt.define(&small(guest)).unwrap();
-        // Nobody is still editing it.
+        // An editor may still have the definition open.
         let file = format!("/etc/libvirt/qemu/{guest}.xml");
         libvirt.sh("touch -d '5 minutes ago' \"$1\"", &[&file]);
     }
     libvirt
 }
 
-/// From the file: libvirt does not answer while a hook runs.
+/// Reads the file: libvirt does not answer while a hook runs.
 fn profile_of(libvirt: &Libvirt, guest: &str) -> String {
     let text = fs::read_to_string(libvirt.on_host(&format!("etc/libvirt/qemu/{guest}.xml"))).unwrap();
     let head = text.split_once("<virtfit:fit ").map_or("", |(_, rest)| rest);
@@ -48,8 +48,8 @@ fn is_tuned_by(libvirt: &Libvirt, guest: &str, profile: &str) {
 }
 
 /// While a hook runs for a guest, libvirt is not asked about it, however long another program takes
-/// there: whoever asks waits with libvirt's list of guests locked, and everybody else behind. Then
-/// what waits is done.
+/// there: a client that asks waits with libvirt's list of guests locked, and all others wait behind
+/// it. Afterwards, pending changes are made.
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
 fn a_slow_hook_holds_up_its_own_guest_only() {
@@ -78,7 +78,7 @@ fn a_slow_hook_holds_up_its_own_guest_only() {
             fs::write(libvirt.on_host("etc/virtfit/policy.toml"), policy(profile)).unwrap();
             is_tuned_by(&libvirt, "b", profile);
             thread::sleep(Duration::from_millis(500));
-            // What a define locks, everybody needs.
+            // A define locks what every client needs.
             libvirt.define(&small("c")).unwrap();
             libvirt.virsh(&["dominfo", "b"]).unwrap();
             let took = begin.elapsed();
@@ -100,7 +100,7 @@ fn a_slow_hook_holds_up_its_own_guest_only() {
     libvirt.is_clean();
 }
 
-/// So do the commands: they wait for the hook's end, and nobody for them.
+/// The commands also wait for the hook's end, and no client waits for them.
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
 fn a_command_waits_for_the_hook_of_its_guest_alone() {

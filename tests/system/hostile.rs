@@ -1,5 +1,5 @@
-//! Definitions whose record of what virtfit wrote is forged: libvirt keeps it, and it stays their
-//! guests' affair.
+//! Definitions with a forged record of virtfit's: libvirt keeps it, and only their own guests are
+//! affected.
 
 use crate::daemon::{Libvirt, Setup, small, within};
 
@@ -7,7 +7,7 @@ const POLICY: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_
                       [profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\n\n\
                       [[rule]]\nmatch = { name = \"g*\" }\nprofile = \"plain\"\n";
 
-/// Each with what is forged in it; the first makes a position wrap around.
+/// Guests, each with its forged part; the first makes a position wrap around.
 const FORGED: [(&str, &str, &str); 4] = [
     (
         "g-position",
@@ -47,7 +47,7 @@ fn forged_records_stay_their_guests_affair() {
                 "libvirt keeps the record"
             );
         }
-        // Those that may forge run first, and stay.
+        // The forgers run first, and keep running.
         for (name, ..) in FORGED.iter().filter(|(name, ..)| !name.starts_with('g')) {
             libvirt.virsh(&["start", name]).unwrap();
             assert_eq!(libvirt.guest(name).held.to_string(), "", "{}", libvirt.log());
@@ -74,7 +74,7 @@ fn forged_records_stay_their_guests_affair() {
                 false => Err(format!("{:?}", libvirt.reservations())),
             }
         });
-        // The forged ones start, untuned, and nobody is undecided.
+        // The guests with forged records start, untuned, and none is undecided.
         for (name, ..) in FORGED.iter().filter(|(name, ..)| name.starts_with('g')) {
             libvirt.virsh(&["start", name]).unwrap();
             let guest = libvirt.guest(name);

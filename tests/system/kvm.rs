@@ -1,5 +1,5 @@
-//! KVM guests: the host's CPU, and vCPU threads of their own. They have no system to boot; their
-//! threads are there all the same.
+//! KVM guests: the host's CPU, and vCPU threads of their own. They have no system to boot, but
+//! their threads exist.
 
 use crate::daemon::{Libvirt, Setup, sized, within};
 use crate::kvm;
@@ -12,8 +12,7 @@ fn policy(keys: &str) -> String {
     )
 }
 
-/// Not every machine's CPU can be had as it is: this feature fails where the machine is a guest
-/// itself.
+/// Makes a KVM guest. Its CPU lacks one feature, which fails where the machine is a guest itself.
 fn guest(name: &str, mode: &str) -> String {
     let cpu = format!(
         "</features>\n  <cpu mode='{mode}'>\n    <feature policy='disable' name='arch-capabilities'/>\n  </cpu>"
@@ -95,7 +94,7 @@ fn kvm_guests_from_definition_to_end() {
         "{:#?}",
         now.threads
     );
-    // The other has no place; then it has.
+    // The other guest has no placement; later it has one.
     start("b");
     libvirt.runs_on("b", "0");
     for name in ["a", "b"] {

@@ -1,4 +1,4 @@
-//! Guests that do not just start and stop: started paused, reset, rebooted, killed.
+//! Guests that do more than start and stop: started paused, reset, rebooted, killed.
 
 use std::thread;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn a_guest_that_waits_or_begins_again_keeps_its_cpu() {
     virsh(&libvirt, &["start", "--paused", "a"]);
     assert_eq!(virsh(&libvirt, &["domstate", "a"]).trim(), "paused");
     is_as_it_was("paused", 1);
-    // It holds its CPU though it does nothing on it.
+    // The guest holds its CPU though it does nothing on it.
     virsh(&libvirt, &["start", "b"]);
     libvirt.runs_on("b", "0");
     virsh(&libvirt, &["resume", "a"]);
@@ -66,7 +66,7 @@ fn a_guest_that_waits_or_begins_again_keeps_its_cpu() {
     virsh(&libvirt, &["destroy", "a"]);
     libvirt.is_clean();
 
-    // For libvirt its reset is its end.
+    // For libvirt a reset of this guest is its end.
     let ends = "</features>\n  <on_reboot>destroy</on_reboot>";
     libvirt.define(&small("c").replace("</features>", ends)).unwrap();
     libvirt.is_tuned("c");
@@ -101,7 +101,7 @@ fn a_guest_that_is_killed_leaves_nothing() {
         next_has_it();
     }
 
-    // While it starts: in another hook between its first instruction and the end of its start.
+    // While it starts: in another hook, between its first instruction and the end of its start.
     let started = libvirt.on_host("run/virtfit/test-started");
     libvirt.other_hook("[ \"$1/$2\" = a/started ] && touch /run/virtfit/test-started && sleep 1");
     thread::scope(|scope| {
@@ -110,13 +110,13 @@ fn a_guest_that_is_killed_leaves_nothing() {
             started.exists().then_some(()).ok_or(libvirt.log())
         });
         libvirt.signal_qemu("a", "KILL");
-        // libvirt notices before or after it tells that it has started.
+        // libvirt notices before or after it reports the start.
         let _ = client.join().unwrap();
     });
     next_has_it();
     libvirt.other_hook("true");
 
-    // Nobody sees it: libvirt's daemon is not there, then neither is ours.
+    // libvirt's daemon is not there to see it; the second time virtfit's is stopped as well.
     for with_us in [true, false] {
         virsh(&libvirt, &["start", "a"]);
         libvirt.runs_on("a", "1");

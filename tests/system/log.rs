@@ -1,4 +1,5 @@
-//! The daemon's log: one entry a thing, the same once, and what others can bring about counted.
+//! The daemon's log: one entry for each thing, repeated ones once, and entries that users can cause
+//! counted.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -29,7 +30,7 @@ fn a_flood_of_connections_is_one_line() {
     });
     let _daemon = libvirt.virtfitd();
     let socket = libvirt.on_host("run/virtfit/virtfitd.sock");
-    // 64 are held, and some thousand are turned away.
+    // 64 connections are held, and some thousand are refused.
     let held: Vec<_> = (0..80).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     for _ in 0..3000 {
         let _ = UnixStream::connect(&socket);
@@ -53,7 +54,7 @@ fn the_same_is_said_once_and_each_thing_is_one_line() {
         ..Setup::default()
     });
     let _daemon = libvirt.virtfitd();
-    // There is no place for four vCPUs. Whatever else changes about it, that is said once.
+    // There is no placement for four vCPUs. Whatever else changes, that is logged once.
     libvirt.define(&sized("db-4", 4, 32)).unwrap();
     libvirt.is_tuned("db-4");
     says(&libvirt, "db-4: tuned by plain without a place of its own");
@@ -65,7 +66,7 @@ fn the_same_is_said_once_and_each_thing_is_one_line() {
     ];
     for words in changes {
         libvirt.virsh(words).unwrap();
-        // Long enough for the daemon to look at each of them.
+        // Long enough for the daemon to decide each of them.
         std::thread::sleep(std::time::Duration::from_millis(300));
     }
     let lines = count(&libvirt, "db-4: no place of its own");

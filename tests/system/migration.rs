@@ -13,8 +13,8 @@ fn policy(housekeeping: u32, dedicated: u32, hugepages: &str) -> String {
     )
 }
 
-/// Two hosts. What is for guests on the one is for the host on the other: no pin of the first is
-/// right on the second.
+/// Two hosts. CPUs for guests on the one are for the host on the other: no pin of the first is
+/// valid on the second.
 fn hosts(pages: u64, hugepages: &str) -> (Libvirt, Libvirt) {
     let host = |hostname, policy: String| {
         Libvirt::with(&Setup {
@@ -56,7 +56,7 @@ fn a_guest_that_migrates_is_fitted_to_its_new_host() {
     from.virsh(&["start", "mover"]).unwrap();
     assert_eq!(from.first_vcpu("mover"), "1", "{}", from.log());
     migrate(&from, &to);
-    // There it runs where it may from its first instant on, and its definition follows.
+    // There it runs on allowed CPUs from its first instant on, and its definition follows.
     assert_eq!(to.first_vcpu("mover"), "0", "{}", to.log());
     within(10, "its definition fits its new host", || {
         let dump = to.dump("mover");
@@ -74,7 +74,8 @@ fn a_guest_that_migrates_is_fitted_to_its_new_host() {
     to.virsh(&["destroy", "mover"]).unwrap();
 }
 
-/// Its memory is 32 MiB: 16 pages. The two share the machine's pool, as no other machine is there.
+/// The guest's memory is 32 MiB: 16 pages. Both hosts share the machine's pool, as no other machine
+/// is there.
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
 fn a_guest_with_huge_pages_takes_them_on_its_new_host() {
@@ -94,7 +95,7 @@ fn a_guest_with_huge_pages_takes_them_on_its_new_host() {
     assert_eq!(to.first_vcpu("mover"), "0", "{}", to.log());
     assert!(to.huge_kib("mover") >= 32 << 10, "{}", to.log());
 
-    // The ledger: by its status file, and before that by its reservation.
+    // The ledger has it by its status file, and before that by its reservation.
     let now = to.guest("mover");
     assert_eq!(
         (
@@ -138,7 +139,7 @@ fn a_guest_with_huge_pages_takes_them_on_its_new_host() {
     to.virsh(&["destroy", "mover"]).unwrap();
     to.is_clean();
     assert_eq!(free(&to), before);
-    // It starts there by itself, too.
+    // A cold start on that host works too.
     to.virsh(&["start", "mover"]).unwrap();
     assert_eq!(to.first_vcpu("mover"), "0", "{}", to.log());
     assert!(to.huge_kib("mover") >= 32 << 10, "{}", to.log());

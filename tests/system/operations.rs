@@ -1,4 +1,4 @@
-//! What administrators do all day, five hundred times, and what is left afterwards.
+//! Daily work of administrators, five hundred operations, and what is left afterwards.
 
 use std::fs;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn host() -> Libvirt {
     })
 }
 
-/// A guest with a password and a disk that can hold snapshots.
+/// Makes a guest with a password and a disk that can hold snapshots.
 fn guest(libvirt: &Libvirt, name: &str) -> String {
     let image = format!("{name}.qcow2");
     let place = Libvirt::images().join(&image);
@@ -112,7 +112,7 @@ fn each_operation_is_right() {
     virsh(&["snapshot-delete", "g", "one"]);
     clean(&libvirt);
 
-    // What an administrator writes is theirs.
+    // Pins an administrator writes are theirs.
     virsh(&["vcpupin", "g", "0", "0", "--config"]);
     std::thread::sleep(Duration::from_millis(500));
     assert!(libvirt.dump("g").contains("<vcpupin vcpu='0' cpuset='0'/>"));
@@ -125,8 +125,8 @@ fn each_operation_is_right() {
     virsh(&["domrename", "h", "g"]);
     tuned(&libvirt, "g");
 
-    // A restart of libvirt's daemon starts it by itself the first time, and leaves it alone the
-    // second.
+    // A restart of libvirt's daemon starts the guest by itself the first time, and leaves it alone
+    // the second.
     libvirt.hold("TERM");
     fs::remove_file(libvirt.on_host("run/libvirt/qemu/autostarted")).unwrap_or_default();
     libvirt.release();
@@ -159,7 +159,7 @@ fn nothing_is_left_after_five_hundred_operations() {
             .parse()
             .unwrap()
     };
-    // A small generator (Numerical Recipes): the same operations each time.
+    // A small generator (Numerical Recipes): every run has equal operations.
     let mut seed = 20_211_103u32;
     let mut next = |below: u32| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -185,7 +185,7 @@ fn nothing_is_left_after_five_hundred_operations() {
             6 => vec!["undefine", name],
             7 => vec!["dumpxml", name],
             _ => {
-                // Any error is libvirt's own: a guest that runs under another definition, say.
+                // Any error is libvirt's own: for example, a guest runs under another definition.
                 worked += usize::from(libvirt.define(&sized(name, 1 + next(2), 32)).is_ok());
                 continue;
             }

@@ -4,7 +4,7 @@ use std::thread;
 
 use crate::daemon::{Libvirt, Setup, alone_on, small};
 
-/// CPU 1 is all there is to give out.
+/// CPU 1 is the only one to give out.
 fn policy(on_no_fit: &str) -> String {
     format!(
         "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n\
@@ -13,7 +13,7 @@ fn policy(on_no_fit: &str) -> String {
     )
 }
 
-/// Starts both at once; what `virsh start` said of each.
+/// Starts both guests at once; returns the output of each `virsh start`.
 fn start_both(libvirt: &Libvirt) -> [Result<String, String>; 2] {
     thread::scope(|scope| {
         ["a", "b"]
@@ -34,7 +34,7 @@ fn host(on_no_fit: &str) -> Libvirt {
     libvirt
 }
 
-/// The loser's user reads who has the CPU; nobody else loses.
+/// Checks that the loser's user reads which guest has the CPU, and that no other guest loses.
 fn refuse(libvirt: &Libvirt, rounds: usize) {
     for round in 0..rounds {
         let said = start_both(libvirt);

@@ -1,5 +1,5 @@
-//! What libvirt does not take of virtfit: the definition stays as it was written, and that is told,
-//! once.
+//! Definitions that libvirt does not accept from virtfit: they stay as they were written, and that
+//! is reported once.
 
 use std::fs;
 use std::thread;
@@ -15,8 +15,8 @@ fn policy(io: &str) -> String {
     )
 }
 
-/// A QEMU with io_uring, or built without, as libvirt sees it: it remembers what a QEMU can do. Now
-/// and then it looks anew when it starts: then once more.
+/// Gives libvirt a QEMU with io_uring, or one built without. libvirt remembers what a QEMU can do,
+/// but sometimes tests it again at its start: the change is then repeated.
 fn io_uring(libvirt: &Libvirt, can: bool) {
     let (without, with) = ("<!-- no io_uring -->", "<flag name='aio.io_uring'/>");
     let (old, new) = if can { (without, with) } else { (with, without) };
@@ -75,7 +75,7 @@ fn a_setting_that_this_qemu_cannot_take() {
     let line = log.lines().find(|line| line.contains("does not take")).unwrap();
     assert!(line.contains("a: ") && line.contains("io uring"), "{line}");
 
-    // It starts, on a CPU of its own: that needs no definition.
+    // The guest starts, on a CPU of its own: that needs no definition.
     libvirt.virsh(&["start", "a"]).unwrap();
     libvirt.runs_on("a", "1");
     let now = libvirt.guest("a");
@@ -84,7 +84,7 @@ fn a_setting_that_this_qemu_cannot_take() {
     libvirt.is_clean();
     assert_eq!(libvirt.dump("a"), written);
 
-    // Nor is it tried again, whatever else happens: other guests, a signal, another daemon.
+    // The change is not tried again, whatever else happens: other guests, a signal, another daemon.
     libvirt.define(&small("b")).unwrap();
     libvirt.is_tuned("b");
     for words in [&["start", "b"][..], &["destroy", "b"]] {
@@ -97,7 +97,7 @@ fn a_setting_that_this_qemu_cannot_take() {
     thread::sleep(Duration::from_millis(500));
     assert_eq!(told(), 1, "{}", libvirt.log());
 
-    // Whoever looks is told what to do, and who does it, why it does not work.
+    // Status names the command to run, and the command says why it does not work.
     assert_eq!(libvirt.guest("a").pending, ["virtfit apply"]);
     let apply = libvirt.virtfit(&["apply", "a"]);
     let stderr = String::from_utf8_lossy(&apply.stderr).into_owned();
@@ -111,7 +111,7 @@ fn a_setting_that_this_qemu_cannot_take() {
     libvirt.is_tuned("a");
     let tuned = libvirt.dump("a");
 
-    // libvirt that starts again is asked again, as it may know a newer QEMU now.
+    // A restarted libvirt is asked again, as it may know a newer QEMU.
     set("io_uring");
     within(10, "it is told", || {
         (told() == 2).then_some(()).ok_or(libvirt.log())

@@ -1,4 +1,4 @@
-//! What a guest asks for itself, set with the administrator's own `virsh metadata`.
+//! Requests of guests, set with the administrator's own `virsh metadata`.
 
 use crate::daemon::{Libvirt, Setup, small, within};
 
@@ -21,7 +21,7 @@ fn ask(libvirt: &Libvirt, profile: &str, flags: &[&str]) {
     metadata(libvirt, &words);
 }
 
-/// The definition without what virtfit wrote in it.
+/// Returns the definition without what virtfit wrote in it.
 fn untouched(libvirt: &Libvirt) -> String {
     let root = libvirt.root();
     let got = libvirt.run(
@@ -68,7 +68,7 @@ fn virsh_metadata_asks_for_a_profile() {
     is_tuned_by(&libvirt, "plain");
     assert_eq!(untouched(&libvirt), never);
 
-    // It does not run.
+    // The guest does not run.
     ask(&libvirt, "local", &["--config"]);
     is_tuned_by(&libvirt, "local");
     assert_eq!(untouched(&libvirt), asked);
@@ -76,7 +76,7 @@ fn virsh_metadata_asks_for_a_profile() {
     is_tuned_by(&libvirt, "plain");
     assert_eq!(untouched(&libvirt), never);
 
-    // It runs: what runs stays where it is, and only a definition is fitted.
+    // The guest runs: it stays where it is, and only its definition is fitted.
     libvirt.virsh(&["start", "g"]).unwrap();
     libvirt.runs_on("g", "1");
     let before = libvirt.dump("g");
@@ -95,7 +95,7 @@ fn virsh_metadata_asks_for_a_profile() {
     assert_eq!(guest.held.to_string(), "1");
     assert_eq!(guest.pending, ["shut down, start"]);
 
-    // One it may not have, and nonsense: the rule counts, and it is told.
+    // A request that is not permitted, and nonsense: the rule decides, and the log says so.
     for (profile, why) in [("realtime", "requests"), ("locall", "local")] {
         ask(&libvirt, profile, &["--config"]);
         is_tuned_by(&libvirt, "plain");
