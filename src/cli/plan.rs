@@ -153,6 +153,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
         profile: options.profile.as_deref(),
         ..Question::of(options.scope.into())
     };
+    // One that cannot be decided is named too, and the others shown.
     let mut guests = Vec::new();
     for (definition, decided) in
         found
@@ -187,6 +188,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
             .collect();
         show(true, global, options, &session, &guests, &words, &mut outcome)?;
     }
+    // Programs get the number from the plans themselves.
     if !options.json && !options.diff {
         outcome
             .stdout
@@ -222,6 +224,7 @@ fn show(
     words: &[String],
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
+    // The exit code is that of the worst plan, in every form of output.
     let plans: Vec<&Plan> = guests.iter().map(|(_, guest)| guest.plan()).collect();
     outcome.worsen(exit(&plans, options));
     let style = output::style(global.color);

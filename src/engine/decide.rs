@@ -82,8 +82,7 @@ impl DecisionMaker<'_> {
             bound: self.inputs.bound,
         });
         plan.notes.on_no_fit = Some(wishes.on_no_fit);
-        // Floating vCPUs stay within a `vcpu@cpuset` that is kept; checks of kept pins above needed
-        // the whole set.
+        // Floating vCPUs stay within a `vcpu@cpuset` that is kept, which the demand knows.
         plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         let supplies = supplies.floating_within(demanded.demand.within.as_ref());
         // A demand that is broken from the start needs no search.

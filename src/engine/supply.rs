@@ -37,6 +37,7 @@ impl Supplies {
                 pages.insert((node.id, pool.size), pool.total.saturating_sub(reserved));
             }
         }
+        // Small pages come from the ledger's sums without any guest.
         let nobody = taken::taken(&Ledger::default(), "", "", host, &sets.dedicated, policy);
         let memory = nobody
             .memory_free

@@ -128,8 +128,7 @@ impl<'a> Site<'a> {
                 devices: demand.devices.iter().filter(|on| **on == node.id).count() as u32,
             })
             .collect();
-        // CPUs beside the guest's cores count too: floating vCPUs and isolated threads may use
-        // them.
+        // CPUs outside a `vcpu@cpuset` count too: isolated threads may use them.
         let mut kinds: Vec<u32> = Vec::new();
         let mut widest = 1;
         for core in &host.cores {

@@ -250,6 +250,7 @@ pub fn extra_cpus(
                 cpu,
             )
         };
+        // A core with a vCPU of an isolated guest takes no other thread of it.
         let open = |core: &&CoreView| !(isolate && core.all.iter().any(|cpu| used.contains(*cpu)));
         let best = node
             .cores

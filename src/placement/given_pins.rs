@@ -116,6 +116,7 @@ pub fn as_they_are(
     } else {
         Vec::new()
     };
+    // Cells play no part here: the memory of the whole guest is bound, or none.
     let demand = Demand {
         bind: demand.bind && !nodes.is_empty(),
         cells: Vec::new(),

@@ -84,6 +84,7 @@ impl Offers {
                 )
             })
             .collect();
+        // The tables need only the numbers of units between the fewest and the most.
         let units = || needs.iter().map(|(units, _)| *units);
         let counts = units().min().unwrap_or(0)..=units().max().unwrap_or(0);
         let mut bounded = false;

@@ -154,6 +154,7 @@ fn block(
     shape: &Shape,
     style: &Style,
 ) -> Vec<Row> {
+    // Every sign and core number takes the width of the widest one.
     let cell = signs.columns.max(cores.len().saturating_sub(1).to_string().len());
     let room = style.columns().saturating_sub(GUTTER + 2 + "CPU ".len() + RANGE);
     let mut rows = vec![(String::new(), title(scene.host, id, cores))];

@@ -103,6 +103,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
             ]
         })
         .collect();
+    // A single plan needs no titles.
     if rows.len() > 1 {
         rows.insert(0, ["GUEST", "PLAN", "PROFILE", "WHAT"].map(str::to_string));
     }
@@ -115,6 +116,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
     // The last column is not measured: nothing follows it.
     let stops = [0, 1, 2].map(|index| column(index).unwrap_or(0) + 2);
     let mut out = Vec::new();
+    // Refusals and missing placements stand out in colour.
     for [guest, verdict, profile, gist] in &rows {
         let mut line = Line::of(guest.clone(), Paint::Plain);
         let paint = if ["refused", NO_PLACE].contains(&verdict.as_str()) {

@@ -185,6 +185,7 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
         .collect();
     sizes.sort_unstable();
     sizes.dedup();
+    // A column for each page size that at least one node has.
     let mut titles: Vec<String> = ["NODE", "CPUS", "HELD", "FREE (WHOLE CORES)", "MEMORY FREE"]
         .map(String::from)
         .into();
@@ -213,6 +214,7 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
             rows.iter().map(cell).max().unwrap_or(0)
         })
         .collect();
+    // The first row has the titles.
     for (index, row) in rows.iter().enumerate() {
         let mut line = Line::new();
         let mut column = 0;

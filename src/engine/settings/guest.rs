@@ -341,6 +341,7 @@ fn features(context: &Context<'_>, list: &mut List) {
         deadline(context, list);
         cache(context, list);
     }
+    // A pmu exists for guests of other architectures too.
     if let Some(on) = switch(profile.pmu).filter(|on| domain.pmu != Some(*on)) {
         list.guest(Target::Pmu, on_off(on), "profile");
     }

@@ -46,7 +46,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         }
         return;
     }
-    // Huge pages are bound strictly by default: QEMU could not take them from another node anyway.
+    // `auto` is strict with huge pages and preferred without (docs/placement.md, section 2.3).
     let huge = placed.page.is_some();
     let mode = match profile.memory_mode {
         MemoryMode::Strict => "strict",
