@@ -1,12 +1,12 @@
 //! Log lines that other programs can cause as often as they like: written once, then counted.
 //!
-//! The first line of a kind is written at once. The second, however late it comes, starts a thread
-//! that counts for a minute and then logs the number of lines: the thread exists only while there
-//! is something to count.
+//! The first line of a kind within a minute is written at once. The second starts a thread that
+//! counts for a minute and then logs the number of lines: the thread exists only while there is
+//! something to count.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::Level;
 
@@ -24,8 +24,8 @@ pub struct Repeats {
 
 #[derive(Debug)]
 struct State {
-    /// A line was written, and no count has ended since then.
-    said: bool,
+    /// Time at which a line was written last, unless a count has ended since then.
+    said: Option<Instant>,
     /// Number of lines counted since then.
     left_out: u64,
 }
@@ -47,7 +47,7 @@ impl Repeats {
 
     const fn counting_for(counted_for: Duration) -> Self {
         let state = State {
-            said: false,
+            said: None,
             left_out: 0,
         };
         Self {
@@ -66,12 +66,15 @@ impl Repeats {
                 let line = line.to_string();
                 let tell = move || {
                     thread::sleep(self.counted_for);
-                    let left_out = self.end();
-                    log::log!(
-                        level,
-                        "{line} (and {left_out} more like it within {} s)",
-                        self.counted_for.as_secs()
-                    );
+                    // The line that is written now was counted, too.
+                    match self.end().saturating_sub(1) {
+                        0 => log::log!(level, "{line}"),
+                        more => log::log!(
+                            level,
+                            "{line} (and {more} more like it within {} s)",
+                            self.counted_for.as_secs()
+                        ),
+                    }
                 };
                 let builder = thread::Builder::new().name("count".into()).stack_size(STACK);
                 if builder.spawn(tell).is_err() {
@@ -84,8 +87,9 @@ impl Repeats {
 
     fn take(&self) -> Fate {
         let mut state = self.state();
-        if !state.said {
-            state.said = true;
+        let is_old = state.said.is_none_or(|said| said.elapsed() >= self.counted_for);
+        if state.left_out == 0 && is_old {
+            state.said = Some(Instant::now());
             return Fate::Said;
         }
         state.left_out = state.left_out.saturating_add(1);
@@ -98,7 +102,7 @@ impl Repeats {
     /// Ends a count. Returns the number of lines that were counted.
     fn end(&self) -> u64 {
         let mut state = self.state();
-        state.said = false;
+        state.said = None;
         std::mem::take(&mut state.left_out)
     }
 
@@ -119,17 +123,20 @@ mod tests {
 
     #[test]
     fn one_is_said_and_the_rest_is_counted_until_the_time_is_over() {
-        static KIND: Repeats = Repeats::counting_for(Duration::from_millis(30));
+        static KIND: Repeats = Repeats::counting_for(Duration::from_millis(300));
         assert_eq!(KIND.take(), Fate::Said);
         KIND.say(Level::Debug, "the first that is counted");
         for _ in 0..1000 {
             assert_eq!(KIND.take(), Fate::Counted);
         }
         let begin = std::time::Instant::now();
-        while KIND.state().said {
+        while KIND.state().said.is_some() {
             assert!(begin.elapsed() < Duration::from_secs(10));
             thread::sleep(Duration::from_millis(5));
         }
+        assert_eq!(KIND.take(), Fate::Said);
+        // A line that comes long after the last one is not held back.
+        thread::sleep(Duration::from_millis(310));
         assert_eq!(KIND.take(), Fate::Said);
     }
 }

@@ -108,8 +108,8 @@ fn the_lock_is_waited_for_and_not_for_long() {
     let took = start.elapsed();
     assert!((50..400).contains(&took.as_millis()), "{took:?}");
     drop(locked);
-    // The lock is free, so even no time left is enough.
-    store.lock(Instant::now()).unwrap();
+    // A child that another test is just starting may have the descriptor for a moment.
+    store.lock(soon()).unwrap();
 }
 
 #[test]
