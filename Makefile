@@ -74,12 +74,13 @@ test: ## Run all tests, also those that need root and libvirt
 	VIRTFIT_HOOK=$(HOOK_TESTED) $(CARGO) test --locked $(CARGO_FLAGS) --lib --bins --tests -- --ignored --test-threads=1
 	$(CARGO) test --locked $(CARGO_FLAGS) --release --test load -- --nocapture --test-threads=1
 
-check: ## Format, lints, documentation, fixtures
+check: ## Format, lints, documentation, prose, fixtures
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(CARGO_FLAGS) --no-deps
 	packaging/licenses --check
 	packaging/changes --check
+	.ci/prose
 	@if [ -x fixtures/make-host ]; then fixtures/make-host --check; fi
 
 bench: ## Measure: placement, rewriting, and whole processes against others, as ratios

@@ -58,7 +58,6 @@ fn kvm_guests_from_definition_to_end() {
                 "<cpu mode='host-passthrough'",
                 "<feature policy='disable' name='arch-capabilities'/>",
                 "<feature policy='require' name='tsc-deadline'/>",
-                "<topology sockets='1' dies='1' cores='1' threads='1'/>",
                 "<cache mode='passthrough'/>",
                 "<hint-dedicated state='on'/>",
                 "<poll-control state='on'/>",
