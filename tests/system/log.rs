@@ -30,15 +30,15 @@ fn a_flood_of_connections_is_one_line() {
     });
     let _daemon = libvirt.virtfitd();
     let socket = libvirt.on_host("run/virtfit/virtfitd.sock");
-    // 64 connections are held, and some thousand are refused.
-    let held: Vec<_> = (0..80).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    // 128 connections are held, and some thousand are refused.
+    let held: Vec<_> = (0..144).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     for _ in 0..3000 {
         let _ = UnixStream::connect(&socket);
     }
-    says(&libvirt, "more than 64 connections at once");
+    says(&libvirt, "more than 128 connections at once");
     drop(held);
     assert_eq!(
-        count(&libvirt, "more than 64 connections"),
+        count(&libvirt, "more than 128 connections"),
         1,
         "{}",
         libvirt.log()
