@@ -73,6 +73,11 @@ pub fn reserve<'s>(
     if root.is_none() {
         return Ok(Reserved::Done);
     }
+    // libvirt calls the hook for a restore or a migration before it refuses a guest that runs
+    // already: what that guest holds stays as it is.
+    if tentative && view.reading.running.contains(&domain.name) {
+        return Ok(Reserved::Done);
+    }
     // Removing an earlier reservation only frees, so it needs no lock.
     if want.is_empty() {
         if context.is_over() {

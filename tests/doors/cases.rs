@@ -522,3 +522,17 @@ fn guests_that_may_be_anywhere_do_not_wait_for_each_other() {
     }
     assert!(!host.path().join("run/virtfit/lock").exists());
 }
+
+#[test]
+fn a_refused_restore_leaves_a_running_guests_reservation() {
+    for operation in ["restore", "migrate"] {
+        let host = Host::new();
+        let xml = domain("run-db", 2, "");
+        assert_eq!(host.hook("run-db", "prepare", &xml).answer.exit, 0);
+        let before = host.reservation("run-db").unwrap();
+        host.runs("run-db", &xml);
+        // libvirt calls the hook before it says that the guest is active already.
+        assert_eq!(host.hook("run-db", operation, &xml).answer.exit, 0);
+        assert_eq!(host.reservation("run-db").unwrap(), before, "{operation}");
+    }
+}
