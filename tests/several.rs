@@ -200,3 +200,31 @@ fn a_policy_check_warns_of_what_does_nothing() {
     host.put("etc/virtfit/policy.toml", "[profile.fit]\nhugepages = \"off\"\n");
     assert!(host.answer(&["profile", "list"]).contains("* fit"));
 }
+
+#[test]
+fn guests_that_run_untuned_are_planned_beside_each_other() {
+    // Five of nine run as they were defined before virtfit came: on any CPU.
+    let host = Host::with_guests(9, 6);
+    for number in 1..=5 {
+        let text = fs::read_to_string(host.0.path().join(format!("etc/libvirt/qemu/g{number}.xml"))).unwrap();
+        let live = text.replace("type='kvm'", "type='kvm' id='1'");
+        host.put(
+            &format!("run/libvirt/qemu/g{number}.xml"),
+            &format!("<domstatus state='running' reason='booted' pid='{number}'>{live}</domstatus>"),
+        );
+    }
+    let plan = host.answer(&["plan"]);
+    assert!(
+        plan.contains("4 of 9 guests that want CPUs of their own fit together"),
+        "{plan}"
+    );
+    let places: Vec<&str> = plan
+        .lines()
+        .filter(|line| line.starts_with('g'))
+        .filter_map(|line| line.split("CPU ").nth(1)?.split(';').next())
+        .collect();
+    let mut apart: Vec<&str> = places.iter().copied().take(4).collect();
+    apart.sort_unstable();
+    apart.dedup();
+    assert_eq!(apart.len(), 4, "{plan}");
+}

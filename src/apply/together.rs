@@ -190,9 +190,7 @@ impl<'a> Attempt<'a> {
             let text = decision.xml().unwrap_or(&definition.text);
             self.claim(definition, text);
             let placement = decision.plan().placement.as_ref();
-            // A guest that runs is in the ledger with what it holds.
-            let starts = together && !definition.running;
-            if starts && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
+            if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
                 self.given.push(Arc::new(Holder {
                     uuid: definition.domain.uuid.clone(),
                     name: definition.name.clone(),
@@ -202,7 +200,12 @@ impl<'a> Attempt<'a> {
                         .map(crate::types::idset::CpuSet::one)
                         .collect(),
                     withheld: placement.withheld.clone(),
-                    memory: guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE),
+                    // The memory of a guest that runs is in the ledger; its CPUs are only if it
+                    // runs as its definition says.
+                    memory: match definition.running {
+                        true => Vec::new(),
+                        false => guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE),
+                    },
                     starting: true,
                     reservation: true,
                     ..Holder::default()
@@ -216,8 +219,8 @@ impl<'a> Attempt<'a> {
         let own = (definition.domain.uuid.as_str(), definition.name.as_str());
         let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
         all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
-        if !definition.running
-            && let Ok(claim) = claims::parse(text, definition.autostart)
+        // Also of a guest that runs: it may run without what its definition is given now.
+        if let Ok(claim) = claims::parse(text, definition.autostart)
             && !claim.cpus.is_empty()
         {
             all.push(claim);
