@@ -134,6 +134,12 @@ pub fn is_of_an_image(said: &str) -> bool {
 /// Returns whether a complaint is about KVM or the CPU: only then is a CPU mode suspected. A device
 /// that is busy may be free the next time.
 pub fn is_of_cpu(said: &str) -> bool {
+    // QEMU names the option of a device that it complains of, with texts from the guest's XML: an
+    // alias or a host's name may hold any word.
+    let of_a_device = said.starts_with('-') && !said.starts_with("-cpu ") && !said.starts_with("-accel ");
+    if of_a_device {
+        return false;
+    }
     let cpu = ["MSR", "KVM", "kvm", "CPU", "cpu"];
     cpu.iter().any(|part| said.contains(part))
 }
@@ -190,6 +196,12 @@ mod tests {
     fn complaints_of_images_and_cpus_are_known() {
         for (said, image, cpu) in [
             ("failed to set MSR 0x10a to 0x69", false, true),
+            ("-accel kvm: CPU model is not supported", false, true),
+            (
+                "-chardev socket,id=charua-cpu,host=kvm: Failed to connect to 'kvm:5599'",
+                false,
+                false,
+            ),
             (
                 "-blockdev …: Could not open '/x.raw': Permission denied",
                 true,

@@ -45,6 +45,8 @@ const KINDS: [(&str, &str); 11] = [
 ];
 /// Kind that is suspected first, and the kinds that go with it.
 const CPU_MODE: &str = "cpu mode";
+/// Reason of a failure that QEMU does not explain.
+const UNEXPLAINED: &str = "QEMU ended without a word";
 const CPU_FEATURES: &str = "cpu features";
 const CPU_CACHE: &str = "cpu cache";
 /// Number of kinds that a log line names.
@@ -157,7 +159,8 @@ impl Starts {
         // The guest now runs with everything else that virtfit wrote.
         let without = tried.filter(|tried| tried.plain && tried.text == failed.text);
         let known = self.failed.host_cpu.is_some();
-        let found = why.filter(|_| without.is_some() && !known);
+        // An end without a word may have any cause: it tells nothing about the host.
+        let found = why.filter(|why| without.is_some() && !known && why != UNEXPLAINED);
         if let Some(why) = &found {
             log::warn!(
                 "KVM with the host's CPU does not start on this host ({why}): guests keep their CPU mode until kernel, QEMU or \
@@ -222,9 +225,9 @@ impl Starts {
             self.failed.emulator = emulator(&definition.text);
             self.failed.with = state(&self.root, &self.failed.emulator);
         }
-        let why = match failure.said {
+        let why = match &failure.said {
             Some(said) => format!("QEMU: {said}"),
-            None => "QEMU ended without a word".into(),
+            None => UNEXPLAINED.into(),
         };
         let entry = FailedStart {
             name: untried.name.clone(),
