@@ -191,7 +191,8 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
     guest.profile = profile.map(|profile| profile.name.clone());
     let (host, dedicated) = (&view.host, &view.sets.dedicated);
     let withheld = taken::confirmed(&parsed.withheld, &parsed.wrote, host, dedicated);
-    guest.claims = parsed.wrote.union(&withheld);
+    // A pin of emulator threads on a single housekeeping CPU claims nothing.
+    guest.claims = parsed.wrote.union(&withheld).intersection(dedicated);
     guest.nodes = running::nodes_of(view, &guest.claims);
     // Notes: what cannot be read, what is set by hand or left over, and what waits for a start.
     if let Some(error) = &parsed.unreadable {

@@ -194,7 +194,14 @@ impl Guest {
 pub fn answer(view: &Snapshot, found: Found) -> Status {
     let mut warnings = view.policy.warnings.clone();
     warnings.extend(view.reading.warnings.iter().cloned());
-    let (guests, running) = guests::all(view, &mut warnings);
+    let (mut guests, running) = guests::all(view, &mut warnings);
+    if found.policy == PolicyRead::None {
+        // Without any policy no guest is known to be left over.
+        let left_over = |note: &note::Note| note.code == note::Code::LeftOver;
+        guests
+            .iter_mut()
+            .for_each(|guest| guest.notes.retain(|note| !left_over(note)));
+    }
     let mut status = Status {
         version: VERSION,
         ok: false,
