@@ -295,6 +295,36 @@ fn pins_that_prepare_chose_are_set_as_they_are() {
 }
 
 #[test]
+fn a_guest_that_runs_as_promised_owns_its_later_pins() {
+    // Promised to float on what its XML says already: there is nothing to pin.
+    let floats = "0-1,8";
+    let text = pinned_xml(
+        &xml(1, ""),
+        &[PinVcpu(VcpuId(0), cpus(floats)), PinEmulator(cpus("0"))],
+    );
+    let mut reservation = reserved("");
+    reservation.pins = Some(ReservedPins {
+        vcpus: [(VcpuId(0), cpus(floats))].into(),
+        emulator: cpus("0"),
+        ..ReservedPins::default()
+    });
+    let mut view = with_held(&rule("fit"), "1-7,9-15,17-23,25-31");
+    let live = plan(
+        &mut view,
+        &status_of(&text),
+        Some(&reservation),
+        &Records::default(),
+    );
+    assert!(live.is_done(), "{live:?}");
+    let record = live.record.as_ref().unwrap();
+    assert!(record.threads.is_empty(), "{record:?}");
+    // An administrator's pin counts as held then, although the reservation is still there.
+    let by_hand = pinned_xml(&xml(1, ""), &[PinVcpu(VcpuId(0), cpus("2"))]);
+    let holder = status::parse_with(&status_of(&by_hand), KiB(2048), &records(&live)).unwrap();
+    assert!(holder.set_live, "{holder:?}");
+}
+
+#[test]
 fn pins_that_were_reserved_as_they_are_stay() {
     // The policy is not the one it was tuned under: its vCPUs stay where they are.
     let text = tuned(&view(&rule("fit")), &xml(4, ""));

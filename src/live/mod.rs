@@ -254,6 +254,11 @@ impl Running {
             }
         };
         if live.is_done() {
+            // A record without threads says that nothing was left to be moved.
+            let record = live.record.as_ref().filter(|_| live.changes_something());
+            if let Some(Err(error)) = record.map(|record| live_pins::write(root, record)) {
+                warn_once(&mut self.said, name, &format!("{name}: {error}"));
+            }
             return Ok(Round::Done);
         }
         // CPUs that become the guest's own are reserved first, so that no start takes them before

@@ -147,6 +147,7 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
         (None, Some((promised, pins)), _) => {
             promise(&mut after, pins);
             threads(&mut live, &running, &after, &promised.cpus, view, |_| true);
+            is_where_promised(&mut live);
         }
         (None, None, Some(placement)) => {
             let kept = case.reservation.map(|promised| &promised.cpus);
@@ -201,6 +202,9 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
     if pinned.is_none() {
         // Every mask floats, also one of a single CPU: the guest holds none of them.
         threads(live, running, &after, &CpuSet::new(), view, |_| true);
+        if promised.is_some() {
+            is_where_promised(live);
+        }
     }
     live.reasons.push(engine::leftover::reason(&live.name));
     let record = pinned.or(live.record.as_ref());
@@ -335,6 +339,13 @@ fn threads(
         record.set(thread, &wanted.clone(), now, wanted, !holds);
     }
     live.record = Some(record).filter(|record| !record.threads.is_empty());
+}
+
+/// Notes, if nothing is to be pinned, that the guest has been moved to what `prepare` promised:
+/// from then on its pins are its own, also those that an administrator sets by hand.
+fn is_where_promised(live: &mut Live) {
+    let record = Pinned::new(&live.uuid, &live.name, live.pid);
+    live.record.get_or_insert(record);
 }
 
 /// Returns a mask without the CPUs that the kernel does not balance over; a mask of one CPU stays.
