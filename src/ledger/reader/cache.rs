@@ -368,6 +368,21 @@ pub struct Last {
 }
 
 impl Cache {
+    /// Lists the folders that each start changes: status files and reservations.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn list_starts(&mut self, root: &HostFs) -> io::Result<()> {
+        let folders = &mut self.folders;
+        self.status
+            .listing
+            .look(root, status::FOLDER, "xml", folders, List::Stamped)?;
+        self.reservations
+            .listing
+            .look(root, reservation::FOLDER, "json", folders, List::Stamped)?;
+        Ok(())
+    }
+
     /// Makes a cache that watches the folders, for callers that read them again and again.
     pub fn watching() -> Self {
         Self {

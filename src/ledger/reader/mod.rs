@@ -16,7 +16,7 @@ use crate::types::idset::CpuSet;
 use crate::hostfs::HostFs;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
-use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::reservation::Reservation;
 use crate::ledger::taken::same_guest;
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
@@ -88,14 +88,8 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
         .live
         .look(root, live_pins::FOLDER, "json", folders, List::Stamped)
         .ok();
-    cache
-        .status
-        .listing
-        .look(root, status::FOLDER, "xml", folders, List::Stamped)?;
-    cache
-        .reservations
-        .listing
-        .look(root, reservation::FOLDER, "json", folders, List::Stamped)?;
+    cache.list_starts(root)?;
+    let folders = &mut cache.folders;
     cache
         .undecided
         .listing

@@ -6,11 +6,10 @@ use std::time::SystemTime;
 
 use crate::host::libvirt_process;
 use crate::hostfs::HostFs;
-use crate::ledger::reader::cache::{Cache, List};
+use crate::ledger::reader::cache::Cache;
 use crate::ledger::reader::files::{files, shown};
 use crate::ledger::reader::{LedgerError, Reading, seconds};
 use crate::ledger::reservation::{self, Daemon, Reservation};
-use crate::ledger::status;
 
 /// Files of the ledger that change within moments, read without opening any guest's XML.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,15 +38,7 @@ pub fn glance(root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
 /// The errors of [`read`](crate::ledger::reader::read).
 pub fn glance_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Promises, LedgerError> {
     cache.folders.take_note();
-    let folders = &mut cache.folders;
-    cache
-        .status
-        .listing
-        .look(root, status::FOLDER, "xml", folders, List::Stamped)?;
-    cache
-        .reservations
-        .listing
-        .look(root, reservation::FOLDER, "json", folders, List::Stamped)?;
+    cache.list_starts(root)?;
     glance_at(root, now, cache)
 }
 
