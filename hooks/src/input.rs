@@ -19,7 +19,7 @@ pub struct Cut {
 }
 
 /// Size in bytes that the XML of most guests does not exceed; the buffer doubles when it is full.
-/// It is no larger because each page of it costs a fault, and faults are most of this program's
+/// A larger buffer would cost a page fault for each page, and faults are most of this program's
 /// time.
 const ROOM: usize = 16 << 10;
 

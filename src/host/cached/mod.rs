@@ -1,7 +1,7 @@
 //! Repeated reading of a host whose changes send no events: sysfs and procfs have no inotify.
 //!
 //! The structure (hwloc) costs milliseconds and changes only when CPUs, nodes or pools come or go.
-//! So a kept host has a mark of all of these; while the mark is unchanged, only the pools' page
+//! A kept host has a mark of all of these; while the mark is unchanged, only the pools' page
 //! counts are read. While every file behind the mark is unchanged, byte for byte, not even the mark
 //! is made.
 

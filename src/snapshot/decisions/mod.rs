@@ -84,7 +84,7 @@ impl DecisionCache {
     /// Decides as [`Snapshot::decide`] does, or returns the cached decision.
     ///
     /// # Errors
-    /// Those of [`Snapshot::decide`].
+    /// Errors of [`Snapshot::decide`].
     pub fn decide(
         &self,
         view: &Snapshot,
