@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 #[path = "installed.rs"]
 pub mod installed;
 
+/// A start that failed for the kernel's sake: the loading of a BPF program was interrupted by a
+/// signal (`bpf_check` returns EAGAIN then), and libvirt, unlike libbpf, does not load it again.
+const BPF_INTERRUPTED: &str = "failed to load cgroup BPF prog: Resource temporarily unavailable";
+/// libbpf's own number of attempts.
+const BPF_ATTEMPTS: usize = 5;
 const PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Script of process 1 of the namespace. It stays a shell, which reaps the QEMUs that libvirtd
@@ -332,12 +337,21 @@ impl Libvirt {
         }
     }
 
-    /// Runs virsh; returns its output, or its complaint.
+    /// Runs virsh; returns its output, or its complaint. A start whose BPF program was interrupted
+    /// is tried again, and says so.
     pub fn virsh(&self, words: &[&str]) -> Result<String, String> {
         let uri = self.uri();
         let mut all = vec!["-q", "-c", &uri];
         all.extend(words);
-        let got = self.run("virsh", &all, &[]);
+        let mut got = self.run("virsh", &all, &[]);
+        for _ in 1..BPF_ATTEMPTS {
+            let said = String::from_utf8_lossy(&got.stderr);
+            if got.status.success() || !said.contains(BPF_INTERRUPTED) {
+                break;
+            }
+            let _ = writeln!(std::io::stderr(), "virsh {words:?}, once more: {}", said.trim());
+            got = self.run("virsh", &all, &[]);
+        }
         if got.status.success() {
             Ok(String::from_utf8(got.stdout).unwrap())
         } else {
