@@ -66,13 +66,13 @@ pub enum MaxNodes {
 /// Page size of the guest's memory (`hugepages`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hugepages {
-    /// Small pages.
+    /// No huge pages.
     Off,
     /// Largest huge page size that fits, or small pages if none does.
     Any,
     /// Largest huge page size that fits, or no fit.
     Large,
-    /// Small pages; to the engine no different from [`Hugepages::Off`].
+    /// Small pages: another word for [`Hugepages::Off`].
     Small,
     /// Fixed huge page size, or no fit.
     Size(KiB),
