@@ -40,7 +40,9 @@ fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 #[test]
 fn good_policies_are_read_and_print_as_themselves() {
     for path in fixtures("good") {
-        let policy = Policy::load_file(&path).unwrap_or_else(|e| panic!("{}:\n{e}", path.display()));
+        let policy = Files::named(&[&path])
+            .policy()
+            .unwrap_or_else(|e| panic!("{}:\n{e}", path.display()));
         let shown = show::policy(&policy);
         let again =
             Policy::parse(&shown, "shown").unwrap_or_else(|e| panic!("{}:\n{e}\n{shown}", path.display()));

@@ -3,8 +3,9 @@
 //! locks such a guest, or lists domains, would wait, and could freeze the whole driver
 //! (`docs/design.md` section 5.3).
 //!
-//! Marks are kept in memory only. A daemon that was restarted finds guests in flight by the files:
-//! see [`in_ledger`].
+//! Marks are kept in memory only. Those that a daemon before this one had made show in the ledger:
+//! a guest that is starting has a reservation and no status file, or one that says so
+//! (`definitions::is_busy`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,6 @@ use std::time::{Duration, Instant};
 use crate::host::libvirt_process;
 use crate::host::libvirt_process::Parent;
 use crate::hostfs::HostFs;
-use crate::ledger::Ledger;
 use crate::ledger::reservation::{self, Daemon};
 
 /// Age at which the mark of `migrate` or `restore` falls: without a `prepare` by then, the guest
@@ -179,23 +179,12 @@ impl Inflight {
     }
 }
 
-/// Returns whether the files show the guest in flight: it has a reservation and no status file yet,
-/// or its status file says that it is starting. A daemon that did not run at `prepare` learns it
-/// this way. `name` is spelled as libvirt has it.
-pub fn in_ledger(ledger: &Ledger, name: &str) -> bool {
-    ledger
-        .holders
-        .iter()
-        .any(|holder| holder.name == name && holder.starting)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ledger::Holder;
 
     fn daemon(root: &std::path::Path, pid: u32, start: u64) {
         let text = format!("{pid} (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0");
@@ -287,21 +276,5 @@ mod tests {
         std::thread::sleep(limit);
         assert!(!inflight.contains("db"));
         assert_eq!(inflight.deadline(), None);
-    }
-
-    #[test]
-    fn the_files_tell_too() {
-        let holder = |name: &str, starting| Holder {
-            name: name.into(),
-            starting,
-            ..Holder::default()
-        };
-        let ledger = Ledger {
-            holders: vec![holder("new", true).into(), holder("db", false).into()],
-            claims: Vec::new(),
-        };
-        for (name, expected) in [("new", true), ("db", false), ("gone", false)] {
-            assert_eq!(in_ledger(&ledger, name), expected, "{name}");
-        }
     }
 }

@@ -75,11 +75,12 @@ mod tests {
     fn wakes_until_taken_and_keeps_the_order() {
         let queue = Queue::new().unwrap();
         assert!(!readable(&queue));
-        for task in [WorkerEvent::Rescan, WorkerEvent::HostChanged, WorkerEvent::Rescan] {
+        let prepared = WorkerEvent::Prepared { name: "db".into() };
+        for task in [WorkerEvent::Rescan, prepared.clone(), WorkerEvent::Rescan] {
             queue.push(task);
         }
         assert!(readable(&queue));
-        assert_eq!(queue.take(), [WorkerEvent::Rescan, WorkerEvent::HostChanged]);
+        assert_eq!(queue.take(), [WorkerEvent::Rescan, prepared]);
         assert!(!readable(&queue));
         assert!(queue.take().is_empty());
     }

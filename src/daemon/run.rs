@@ -86,7 +86,6 @@ fn work(
             Worker::new(place, Arc::clone(queue), views, hypervisor(), inflight)?.run()
         };
         match guarded(once) {
-            Ok(Ok(())) => return,
             Ok(Err(error)) => log::error!("the worker ended: {error}"),
             Err(bug) => log::error!("the worker ended: {bug}"),
         }

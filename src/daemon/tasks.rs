@@ -6,20 +6,8 @@
 /// Event for the worker.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerEvent {
-    /// A definition appeared or changed: `/etc/libvirt/qemu/NAME.xml`.
-    Defined {
-        /// Guest's name, which is the file's.
-        name: String,
-    },
-    /// A definition is gone.
-    Undefined {
-        /// Guest's name.
-        name: String,
-    },
     /// The hook of `prepare begin` ended: the guest is about to start, or was refused.
     Prepared {
-        /// UUID in lower case; empty where the XML has none.
-        uuid: String,
         /// Guest's name.
         name: String,
     },
@@ -47,21 +35,9 @@ pub enum WorkerEvent {
     },
     /// The hook of `migrate begin` or `restore begin` ended: the guest may arrive.
     Incoming {
-        /// UUID in lower case; empty where the XML has none.
-        uuid: String,
         /// Guest's name.
         name: String,
     },
-    /// A file of the policy changed.
-    PolicyChanged,
-    /// The host changed: CPUs, huge page pools, mounts.
-    HostChanged,
-    /// A libvirt daemon with the qemu driver runs, or runs again.
-    LibvirtUp,
-    /// The libvirt daemon with the qemu driver ended.
-    LibvirtDown,
     /// Everything has to be read again (`SIGHUP`).
     Rescan,
-    /// The worker has to finish the work it began, and end.
-    Stop,
 }

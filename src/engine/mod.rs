@@ -115,14 +115,6 @@ impl Decision {
         }
     }
 
-    /// Returns the complete new text, where there is one.
-    pub fn into_xml(self) -> Option<String> {
-        match self {
-            Self::Tuned { xml, .. } => Some(xml),
-            Self::Unchanged(_) | Self::Refused(_) => None,
-        }
-    }
-
     /// Returns the plan, which every decision has.
     pub fn plan(&self) -> &Plan {
         match self {

@@ -11,7 +11,7 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 use crate::host::error::HostError;
-use crate::host::{PagePool, index, kernel};
+use crate::host::{PagePool, kernel};
 
 const DIR: &str = "/sys/devices/system/node";
 
@@ -131,8 +131,21 @@ fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool
             free: free.unwrap_or(total),
         });
     }
-    index::merge_pools(&mut pools);
+    merge_pools(&mut pools);
     Ok((!pools.is_empty()).then_some(pools))
+}
+
+/// Sorts pools by size and merges those of equal size.
+pub(crate) fn merge_pools(pools: &mut Vec<PagePool>) {
+    pools.sort_by_key(|pool| pool.size);
+    pools.dedup_by(|next, kept| {
+        let same = next.size == kept.size;
+        if same {
+            kept.total = kept.total.saturating_add(next.total);
+            kept.free = kept.free.saturating_add(next.free);
+        }
+        same
+    });
 }
 
 /// Reads one row of the SLIT: a number for each online node, ascending. A row of another length is

@@ -11,7 +11,6 @@ pub mod gather;
 pub mod hwloc;
 mod identity;
 pub mod images;
-pub mod index;
 pub mod kept_file;
 mod kernel;
 pub mod libvirt_daemon;

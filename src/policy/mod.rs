@@ -82,15 +82,6 @@ impl Policy {
         Files::below(root).policy()
     }
 
-    /// Reads the policy of one file, as `--policy FILE` gives it. The file replaces all folders;
-    /// the built-in profiles stay.
-    ///
-    /// # Errors
-    /// All problems in the file, as for [`Policy::load`].
-    pub fn load_file(path: &Path) -> Result<Self, PolicyErrors> {
-        Files::named(&[path]).policy()
-    }
-
     /// Reads the policy from one text; `path` is the name in messages.
     ///
     /// # Errors

@@ -234,11 +234,6 @@ impl<'d> Element<'d> {
         self.children().find(|child| child.name() == name)
     }
 
-    /// Returns the first element found by following child names.
-    pub fn descend(&self, path: &[&str]) -> Option<Element<'d>> {
-        path.iter().try_fold(*self, |element, name| element.child(name))
-    }
-
     /// Returns an attribute's value, entities resolved.
     pub fn attr(&self, name: &str) -> Option<Cow<'d, str>> {
         let attribute = self.attribute(name)?;
@@ -342,7 +337,8 @@ mod tests {
         let root = document.root();
         assert_eq!(root.namespace(), None);
         assert_eq!(root.child("v:b").unwrap().namespace().unwrap(), "urn:v");
-        assert_eq!(root.descend(&["c", "d"]).unwrap().namespace().unwrap(), "urn:c");
+        let d = root.child("c").unwrap().child("d").unwrap();
+        assert_eq!(d.namespace().unwrap(), "urn:c");
     }
 
     #[test]

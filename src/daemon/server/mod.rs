@@ -501,8 +501,8 @@ impl<'a> Passing<'a> {
     fn of(call: &Call, services: &'a Services) -> Option<Self> {
         type Make = fn(String, String) -> WorkerEvent;
         let (phase, task): (Phase, Make) = match call.action() {
-            HookAction::Prepare => (Phase::Starting, |uuid, name| WorkerEvent::Prepared { uuid, name }),
-            HookAction::Filter => (Phase::Incoming, |uuid, name| WorkerEvent::Incoming { uuid, name }),
+            HookAction::Prepare => (Phase::Starting, |_, name| WorkerEvent::Prepared { name }),
+            HookAction::Filter => (Phase::Incoming, |_, name| WorkerEvent::Incoming { name }),
             HookAction::Started => (Phase::Ending, |uuid, name| WorkerEvent::Started { uuid, name }),
             HookAction::Release => (Phase::Ending, |uuid, name| WorkerEvent::Released { uuid, name }),
             HookAction::Reconnect => (Phase::Ending, |uuid, name| WorkerEvent::Reconnected {

@@ -117,8 +117,7 @@ fn a_hook_is_answered_and_its_end_is_told() {
     let early = running.tasks.recv_timeout(Duration::from_millis(50));
     assert!(early.is_err(), "the hook has not ended: {early:?}");
     drop(stream);
-    let (uuid, name) = (UUID.to_string(), "db".to_string());
-    assert_eq!(running.task(), WorkerEvent::Prepared { uuid, name });
+    assert_eq!(running.task(), WorkerEvent::Prepared { name: "db".into() });
     assert!(running.inflight.contains("db"), "libvirt starts it now");
 }
 
@@ -131,7 +130,7 @@ fn what_follows_each_operation() {
         (
             "prepare",
             "begin",
-            Some(|uuid, name| WorkerEvent::Prepared { uuid, name }),
+            Some(|_, name| WorkerEvent::Prepared { name }),
             true,
         ),
         (
@@ -143,13 +142,13 @@ fn what_follows_each_operation() {
         (
             "migrate",
             "begin",
-            Some(|uuid, name| WorkerEvent::Incoming { uuid, name }),
+            Some(|_, name| WorkerEvent::Incoming { name }),
             true,
         ),
         (
             "restore",
             "begin",
-            Some(|uuid, name| WorkerEvent::Incoming { uuid, name }),
+            Some(|_, name| WorkerEvent::Incoming { name }),
             true,
         ),
         (

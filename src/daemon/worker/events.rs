@@ -195,14 +195,12 @@ impl Worker {
     fn task(&mut self, task: WorkerEvent) {
         log::trace!("{task:?}");
         match task {
-            WorkerEvent::Defined { name } => self.changed(Change::Defined(name)),
-            WorkerEvent::Undefined { name } => self.changed(Change::Undefined(name)),
             // A hook of a guest that is about to start, or to arrive, shows that hooks are called.
-            WorkerEvent::Prepared { name, .. } => {
+            WorkerEvent::Prepared { name } => {
                 self.pending.hook_ended(&name);
                 self.unhooked.told(&name);
             }
-            WorkerEvent::Incoming { name, .. } => {
+            WorkerEvent::Incoming { name } => {
                 self.unhooked.told(&name);
                 self.look_at_reservations();
                 // A guest that was announced may never come, also one with no reservation.
@@ -237,16 +235,11 @@ impl Worker {
                     log::debug!("records of live pins: {error}");
                 }
             }
-            // The rest concerns every guest.
-            WorkerEvent::PolicyChanged => self.look_at_policy(),
-            WorkerEvent::HostChanged => self.reconsider = true,
-            WorkerEvent::LibvirtUp | WorkerEvent::LibvirtDown => self.look_at_driver(),
             WorkerEvent::Rescan => {
                 self.views.forget();
                 self.look_at_policy();
                 self.rescan();
             }
-            WorkerEvent::Stop => self.stop = true,
         }
     }
 

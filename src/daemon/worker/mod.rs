@@ -4,6 +4,7 @@
 
 mod events;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -92,7 +93,6 @@ pub struct Worker {
     promised: Option<Instant>,
     /// Time at which definitions of guests that do not run are to be examined, as a guest ended.
     freed: Option<Instant>,
-    stop: bool,
 }
 
 impl Worker {
@@ -133,24 +133,22 @@ impl Worker {
             tentative: None,
             promised: None,
             freed: None,
-            stop: false,
         })
     }
 
-    /// Works until [`WorkerEvent::Stop`](crate::daemon::tasks::WorkerEvent::Stop).
+    /// Works until the process ends.
     ///
     /// # Errors
     /// `poll` fails, which does not happen.
-    pub fn run(&mut self) -> io::Result<()> {
+    pub fn run(&mut self) -> io::Result<Infallible> {
         self.rescan();
         self.look_at_reservations();
-        while !self.stop {
+        loop {
             self.work();
             self.hypervisor.close();
             self.sleep()?;
             self.absorb();
         }
-        Ok(())
     }
 
     /// Returns the present snapshot. An error in policy, host or ledger is logged once.
@@ -200,9 +198,6 @@ impl Worker {
                 let busy = |name: &str| inflight.contains(name);
                 let round = self.running.round(&view, self.hypervisor.as_mut(), &busy);
                 self.absorb();
-                if self.stop {
-                    return;
-                }
                 if round == Round::Again {
                     again += 1;
                     if again >= MOST_AGAIN {
@@ -248,9 +243,6 @@ impl Worker {
                 Err(bug) => self.definitions.failed(&self.root, &name, bug),
             }
             self.absorb();
-            if self.stop {
-                return;
-            }
         }
     }
 }

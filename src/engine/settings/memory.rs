@@ -105,7 +105,6 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
         domain,
-        current,
         placed,
         demanded,
         fits,
@@ -163,7 +162,6 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
     }
     // A vhost-user device maps the guest's huge pages, which needs shared access.
     let huge = (placed.page.is_some() && fits) || demanded.hugepages_kept;
-    let shared = current.memory_access.as_deref() == Some("shared");
     if domain.vhost_user && huge {
         match &domain.memory_access {
             Some(mode) if wishes.keep && mode != "shared" => list.keep("memory access mode"),
@@ -175,7 +173,6 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
             ),
         }
     }
-    let _ = shared;
 }
 
 fn page_reason(context: &Context<'_>, page: KiB) -> String {

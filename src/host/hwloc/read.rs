@@ -9,8 +9,9 @@ use hwlocality::object::types::{CacheType, ObjectType};
 
 use crate::host::error::HostError;
 use crate::host::hwloc::{distances, info, kinds, pci, text};
+use crate::host::memory::merge_pools;
 use crate::host::structure::{Cache, MemoryNode, Structure, Thread};
-use crate::host::{PagePool, identity, index};
+use crate::host::{PagePool, identity};
 use crate::types::cpulist::MAX_ID;
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
@@ -97,7 +98,7 @@ fn memory_node(node: &TopologyObject, id: NodeId) -> MemoryNode {
                 free: count,
             })
             .collect();
-        index::merge_pools(&mut pools);
+        merge_pools(&mut pools);
     }
     MemoryNode { id, memory, pools }
 }

@@ -22,6 +22,12 @@ fn settings() -> Vec<Setting> {
     ]
 }
 
+/// Returns the record that virtfit left in the metadata.
+fn note_of<'d>(document: &'d Document<'_>) -> Element<'d> {
+    let metadata = document.root().child("metadata").unwrap();
+    metadata.child("virtfit:fit").unwrap()
+}
+
 fn tuned(text: &str) -> String {
     apply(&Document::parse(text).unwrap(), &settings(), &head()).unwrap()
 }
@@ -388,7 +394,7 @@ fn after_libvirt_stored_it() {
     ];
     let tuned = apply(&Document::parse(original).unwrap(), &settings, &head()).unwrap();
     let document = Document::parse(&tuned).unwrap();
-    let note = document.root().descend(&["metadata", "virtfit:fit"]).unwrap();
+    let note = note_of(&document);
     let note = double_quoted(&note);
     let stored = STORED.replace("PROVENANCE", &note);
     let document = Document::parse(&stored).unwrap();
@@ -497,12 +503,7 @@ fn provenance_that_cannot_be_read_says_what_to_do() {
         assert!(revert(&document).is_err());
     }
     let note = Document::parse(&text).unwrap();
-    let note = note
-        .root()
-        .descend(&["metadata", "virtfit:fit"])
-        .unwrap()
-        .raw()
-        .to_string();
+    let note = note_of(&note).raw().to_string();
     let twice = text.replace(&note, &format!("{note}{note}"));
     let error = provenance(&Document::parse(&twice).unwrap()).unwrap_err();
     assert!(error.problem.contains("there twice"), "{error}");
