@@ -10,6 +10,7 @@ use virtfit::ledger::Ledger;
 use virtfit::policy::Policy;
 use virtfit::types::devices::GuestFacts;
 use virtfit::types::plan::Scope;
+use virtfit::types::reason::Reason;
 
 /// Makes a disk of a file that is not there, with these attributes of its driver.
 fn disk(target: &str, driver: &str) -> String {
@@ -621,7 +622,8 @@ fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
             "carries virtfit's settings though no rule matches: virtfit revert {}",
             plan.guest
         );
-        assert_eq!(plan.reasons, [said], "{row}");
+        assert_eq!(plan.reasons_line(), said, "{row}");
+        assert_eq!(plan.reasons[0].code(), "leftover", "{row}");
         assert_eq!(plan.placement, None, "{row}");
         assert_eq!(decision.xml().is_some(), goes, "{row}");
         if let Some(xml) = decision.xml() {
@@ -663,16 +665,11 @@ fn pins_that_are_kept_are_said() {
         let answer = host.decide("", &guest(2, 1024, &written, "", ""));
         let plan = answer.plan();
         assert_eq!(plan.kept_pins(), kept, "{row}");
-        assert_eq!(
-            plan.notes.pinned_away.as_deref().unwrap_or_default(),
-            away,
-            "{row}"
-        );
-        assert_eq!(
-            plan.reasons.iter().any(|reason| reason == away),
-            !away.is_empty(),
-            "{row}"
-        );
+        let pinned_away = plan.notes.pinned_away.clone();
+        let said = pinned_away.as_ref().map(ToString::to_string);
+        assert_eq!(said.unwrap_or_default(), away, "{row}");
+        let reasons: Vec<Reason> = pinned_away.into_iter().map(Reason::from).collect();
+        assert!(plan.reasons.ends_with(&reasons), "{row}");
         let line = virtfit::hook_events::lines::summary(plan);
         for said in kept.iter().chain((!away.is_empty()).then_some(&away)) {
             assert!(line.contains(said), "{row}: {said} in {line}");

@@ -737,7 +737,9 @@ fn the_paper_s_reference() {
     );
     let reasons = place(&host, &guest(40), &supply, &supply).unwrap_err();
     assert!(
-        reasons[0].starts_with("needs 40 CPUs, but this host has only 28"),
+        reasons[0]
+            .to_string()
+            .starts_with("needs 40 CPUs, but this host has only 28"),
         "{reasons:?}"
     );
 }

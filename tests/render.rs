@@ -18,6 +18,7 @@ use virtfit::render::{self, Style};
 use virtfit::types::ids::{CellId, HostCpu, IothreadId, KiB, NodeId, VcpuId};
 use virtfit::types::idset::{CpuSet, VcpuSet};
 use virtfit::types::plan::{Change, Notes, PlacedCell, Placement, Plan, Scope, Verdict};
+use virtfit::types::reason::{Choice, NoPlace, Outcome};
 
 const TWO_MIB: KiB = KiB(2048);
 
@@ -294,10 +295,13 @@ fn goldens() {
 
     let mut refused = empty_plan(Verdict::Refused);
     refused.guest = "win 11".into();
-    refused.reasons = vec![
-        "needs 14 free CPUs on one node; 12 are free on node 0 and 10 on node 1 (db holds 4, web holds 2)"
-            .into(),
-    ];
+    let few = NoPlace::FewCpus {
+        need: 14,
+        nodes: 1,
+        free: vec![(NodeId(0), 12), (NodeId(1), 10)],
+        holders: vec![("db".into(), 4), ("web".into(), 2)],
+    };
+    refused.reasons = vec![few.into()];
     check("refused.txt", &show(&refused, &style()));
 
     let mut unchanged = empty_plan(Verdict::Unchanged);
@@ -309,8 +313,13 @@ fn goldens() {
     check("unchanged-no-rule.txt", &show(&unchanged, &style()));
 
     let mut shared = empty_plan(Verdict::Tuned);
-    shared.reasons =
-        vec!["6 whole cores needed on one node, 5 are free: floats (on_no_fit = run-shared)".into()];
+    let few = NoPlace::FewCores {
+        need: 6,
+        threads: 2,
+        free: vec![(NodeId(0), 5), (NodeId(1), 4)],
+        holders: Vec::new(),
+    };
+    shared.reasons = vec![few.into(), Outcome::RunsShared.into()];
     let mut floating = placement(&[0, 0, 0], "0,8,16,24", &[]);
     floating
         .vcpus
@@ -404,7 +413,7 @@ fn what_a_guest_says_of_itself_cannot_steer_the_terminal() {
     let mut plan = def_tuned();
     let evil = "x\x1b]0;owned\x07\r\nroot# \u{202e}\u{9b}31m";
     plan.guest = evil.into();
-    plan.reasons = vec![evil.into()];
+    plan.reasons = vec![Choice::LeftAlone { profile: evil.into() }.into()];
     plan.notes.kept = vec![(evil.into(), evil.into())];
     plan.notes.chosen_by = evil.into();
     for change in &mut plan.changes {
@@ -477,7 +486,7 @@ proptest! {
         let style = Style { width, unicode, color: false };
         let mut plan = def_tuned();
         plan.guest = name.clone();
-        plan.reasons = vec![name.repeat(4)];
+        plan.reasons = vec![Choice::LeftAlone { profile: name.repeat(4) }.into()];
         let mut placed = placement(&pins, "3", &[0, 7, 35]);
         placed.cells[0].memory_kib = KiB(memory);
         if floating {

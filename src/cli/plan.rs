@@ -328,26 +328,6 @@ pub fn refusal(plan: &Plan) -> Vec<String> {
     }
     plan.reasons
         .iter()
-        .map(|reason| format!("virtfit: {}", with_name(&plan.guest, reason)))
+        .map(|reason| format!("virtfit: {}", reason.with_guest(&plan.guest)))
         .collect()
-}
-
-pub use crate::types::plan::with_name;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_names_its_guest_once() {
-        for (guest, reason, expected) in [
-            ("db", "db needs 4 CPUs", "db needs 4 CPUs"),
-            ("db", "needs 4 CPUs", "db needs 4 CPUs"),
-            ("db", "no memory", "db: no memory"),
-            ("db", "dba holds 4 CPUs", "db: dba holds 4 CPUs"),
-            ("db", "db: no", "db: no"),
-        ] {
-            assert_eq!(with_name(guest, reason), expected);
-        }
-    }
 }

@@ -7,7 +7,8 @@ use crate::daemon::records::Records;
 use crate::host::Host;
 use crate::snapshot::Snapshot;
 use crate::types::digest;
-use crate::types::plan::{Plan, RUNS_UNTUNED, Verdict};
+use crate::types::plan::{Plan, Verdict};
+use crate::types::reason;
 
 /// Folder of these records on the host.
 pub const FOLDER: &str = "/var/lib/virtfit/seen";
@@ -55,7 +56,9 @@ impl Outcome {
             Verdict::Refused => Self::Refused,
             _ if placed.is_some_and(|placement| !placement.fits) => Self::Degraded,
             // `run-untuned`: the guest has a profile and no placement.
-            Verdict::Unchanged if plan.reasons.iter().any(|reason| reason == RUNS_UNTUNED) => Self::Refused,
+            Verdict::Unchanged if plan.reasons.contains(&reason::Outcome::RunsUntuned.into()) => {
+                Self::Refused
+            }
             Verdict::Unchanged | Verdict::Tuned => Self::Settled,
         }
     }

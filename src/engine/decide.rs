@@ -13,8 +13,8 @@ use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Profile, cpu_sets};
 use crate::rewrite::{self, Head, Provenance};
 use crate::types::idset::{CpuSet, VcpuSet};
-use crate::types::plan::{Plan, RUNS_SHARED, RUNS_UNTUNED, Scope, Verdict};
-use crate::types::plural;
+use crate::types::plan::{Plan, Scope, Verdict};
+use crate::types::reason::{Given, NoPlace, Outcome, Reason};
 use crate::types::setting::Target;
 use crate::xml::Document;
 
@@ -86,7 +86,8 @@ impl DecisionMaker<'_> {
         plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         let supplies = supplies.floating_within(demanded.demand.within.as_ref());
         // A demand that is broken from the start needs no search.
-        plan.reasons.extend(demanded.broken.iter().cloned());
+        plan.reasons
+            .extend(demanded.broken.iter().cloned().map(Reason::from));
         let placed = match demanded.broken.is_empty() {
             true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
             true => self.place(&wishes, &demanded, &supplies, &previous),
@@ -101,31 +102,33 @@ impl DecisionMaker<'_> {
         let not_allowed = wishes.not_allowed(host, self.domain)?;
         let (placed, fits) = match placed {
             Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
-                let left_out = not_allowed.into_iter().map(|(what, why)| (what.to_string(), why));
+                let left_out = not_allowed
+                    .into_iter()
+                    .map(|(what, why)| (what.to_string(), why.to_string()));
                 plan.notes.not_done.extend(left_out);
                 (placed, true)
             }
             placed => {
                 plan.reasons.extend(placed.err().unwrap_or_default());
-                plan.reasons.extend(not_allowed.into_iter().map(|(_, why)| why));
+                plan.reasons
+                    .extend(not_allowed.into_iter().map(|(_, why)| Reason::from(why)));
                 match wishes.on_no_fit {
                     OnNoFit::Refuse => {
                         plan.verdict = Verdict::Refused;
                         return Ok(Decision::Refused(plan));
                     }
                     OnNoFit::RunUntuned => {
-                        plan.reasons.push(RUNS_UNTUNED.into());
+                        plan.reasons.push(Outcome::RunsUntuned.into());
                         return Ok(Decision::Unchanged(plan));
                     }
                     OnNoFit::RunShared => match demanded.floating(host, &supplies) {
                         Some(mut placed) => {
-                            plan.reasons.push(RUNS_SHARED.into());
+                            plan.reasons.push(Outcome::RunsShared.into());
                             self.keep_pins(&mut placed, &demanded);
                             (placed, false)
                         }
                         None => {
-                            plan.reasons
-                                .push("it runs untuned: there are no shared CPUs to run on".into());
+                            plan.reasons.push(Outcome::RunsUntunedWithoutShared.into());
                             return Ok(Decision::Unchanged(plan));
                         }
                     },
@@ -134,12 +137,10 @@ impl DecisionMaker<'_> {
         };
         // A placement that is not the best, or not what one would expect, says so.
         if placed.bounded {
-            plan.reasons
-                .push("the search was cut short: a better place may exist".into());
+            plan.reasons.push(Outcome::SearchCutShort.into());
         }
         if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
-            plan.reasons
-                .push("some of its vCPUs share a core: too few cores are free for one each".into());
+            plan.reasons.push(Outcome::CoresShared.into());
         }
         // Emulator threads and iothreads go beside vCPUs that are placed, and settings follow from
         // both.
@@ -151,7 +152,6 @@ impl DecisionMaker<'_> {
             placed: &placed,
             fits,
         })?;
-        plan.reasons.extend(support.reasons.iter().cloned());
         let mut list = settings::list(&settings::Context {
             wishes: &wishes,
             domain: self.domain,
@@ -173,15 +173,14 @@ impl DecisionMaker<'_> {
         let removals = incoming::removals(self.came, self.domain, &list.settings);
         list.settings.extend(removals);
         let stale = obsolete::reasons(self.domain, host, &list.settings);
-        let said = plan
-            .reasons
-            .iter()
-            .any(|other| other.contains(" is pinned to CPU"));
-        let fresh = |reason: &String| !(said && reason.starts_with("the vcpupin"));
-        plan.reasons.extend(stale.into_iter().filter(fresh));
+        let said = plan.reasons.iter().any(names_a_pin);
+        let fresh = |reason: &Given| !(said && reason.is_of_vcpu_pin());
+        plan.reasons
+            .extend(stale.into_iter().filter(fresh).map(Reason::from));
         if fits {
             plan.notes.pinned_away = without_own(&demanded, &wishes, &sets.dedicated);
-            plan.reasons.extend(plan.notes.pinned_away.clone());
+            plan.reasons
+                .extend(plan.notes.pinned_away.clone().map(Reason::from));
         }
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
@@ -224,8 +223,8 @@ impl DecisionMaker<'_> {
             // A reason that is there already is enough; this one would only contradict it.
             if plan.reasons.is_empty() {
                 let why = match self.provenance.is_some() {
-                    true => "it is tuned already",
-                    false => "there is nothing to change",
+                    true => Outcome::TunedAlready,
+                    false => Outcome::NothingToChange,
                 };
                 plan.reasons.push(why.into());
             }
@@ -247,9 +246,17 @@ impl DecisionMaker<'_> {
     }
 }
 
+/// Returns whether a reason names a vCPU pin that is in the way.
+fn names_a_pin(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoPlace(NoPlace::PinHeld { .. } | NoPlace::PinOffline { .. } | NoPlace::PinNotAllowed { .. })
+    )
+}
+
 /// Names the vCPUs that have no CPU of their own, though the profile asks for one, because an
 /// administrator pinned them elsewhere.
-fn without_own(demanded: &Demanded, wishes: &EffectiveProfile, dedicated: &CpuSet) -> Option<String> {
+fn without_own(demanded: &Demanded, wishes: &EffectiveProfile, dedicated: &CpuSet) -> Option<Given> {
     let (mut vcpus, mut cpus) = (VcpuSet::new(), CpuSet::new());
     for (vcpu, pin) in &demanded.kept_pins {
         if wishes.dedicated.contains(*vcpu) && !pin.is_subset(dedicated) {
@@ -257,13 +264,5 @@ fn without_own(demanded: &Demanded, wishes: &EffectiveProfile, dedicated: &CpuSe
             cpus.extend_from(pin);
         }
     }
-    let (noun, has, own, pin) = match vcpus.len() {
-        0 => return None,
-        1 => ("vCPU", "has", "no CPU of its own", "your pin keeps it on"),
-        _ => ("vCPUs", "have", "no CPUs of their own", "your pins keep them on"),
-    };
-    let cpus = plural::cpus(&cpus);
-    Some(format!(
-        "{noun} {vcpus} {has} {own}: {pin} {cpus}, not within the dedicated CPUs"
-    ))
+    (!vcpus.is_empty()).then_some(Given::PinnedAway { vcpus, cpus })
 }

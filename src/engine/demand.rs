@@ -16,6 +16,7 @@ use crate::types::devices::GuestFacts;
 use crate::types::ids::{CellId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::Scope;
+use crate::types::reason::{Excludes, Outcome};
 
 /// Input from which a demand is made.
 pub struct Context<'a> {
@@ -52,7 +53,7 @@ pub struct Demanded {
     /// Huge pages are as an administrator wrote them, and stay.
     pub hugepages_kept: bool,
     /// Reasons why no placement can satisfy the demand.
-    pub broken: Vec<String>,
+    pub broken: Vec<Outcome>,
 }
 
 /// Works out the demand.
@@ -276,7 +277,7 @@ fn threads(context: &Context<'_>) -> Option<u32> {
 }
 
 /// Returns the page sizes that are allowed, best first.
-fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Option<KiB>> {
+fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<Outcome>) -> Vec<Option<KiB>> {
     let Context {
         wishes,
         domain,
@@ -314,17 +315,15 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<String>) -> Vec<Opt
         domain.memory_allocation.as_deref(),
         domain.memory_source.as_deref(),
     ) {
-        (Some("ondemand"), _) => Some("memoryBacking allocation mode='ondemand'"),
-        (_, Some("anonymous")) => Some("memoryBacking source type='anonymous'"),
+        (Some("ondemand"), _) => Some(Excludes::Ondemand),
+        (_, Some("anonymous")) => Some(Excludes::Anonymous),
         _ => None,
     };
     match (rule, excluded) {
         (Hugepages::Off | Hugepages::Small, _) => vec![None],
         (Hugepages::Any, Some(_)) => vec![None],
-        (_, Some(what)) => {
-            broken.push(format!(
-                "huge pages are required, but {what} in its XML rules them out"
-            ));
+        (_, Some(by)) => {
+            broken.push(Outcome::HugePagesExcluded { by });
             vec![None]
         }
         (Hugepages::Any, None) => large().into_iter().chain([None]).collect(),

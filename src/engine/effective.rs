@@ -7,6 +7,7 @@ use crate::policy::Profile;
 use crate::policy::profile::{CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, Numa, OnNoFit, TopologyRule};
 use crate::types::idset::VcpuSet;
 use crate::types::plan::Scope;
+use crate::types::reason::Outcome;
 
 /// Profile with everything taken out that does not apply.
 pub struct EffectiveProfile {
@@ -145,21 +146,17 @@ impl EffectiveProfile {
         &self,
         host: &Host,
         domain: &Domain,
-    ) -> Result<Vec<(&'static str, String)>, EngineError> {
+    ) -> Result<Vec<(&'static str, Outcome)>, EngineError> {
         if let Some(problem) = &self.broken {
             return Err(EngineError::Policy(problem.clone()));
         }
         let mut out = Vec::new();
         let realtime = !self.realtime.is_empty() && (!self.keep || domain.vcpuscheds.is_empty());
         if realtime && (!host.rt_allowed || host.rt_runtime_us == Some(0)) {
-            let why = "this host allows no real-time scheduling (kernel.sched_rt_runtime_us or the cgroup's \
-                       cpu.rt_runtime_us is 0)";
-            out.push(("real-time vCPUs", why.into()));
+            out.push(("real-time vCPUs", Outcome::NoRealtime));
         }
         if self.profile.locked && !domain.locked && host.memlock_limited {
-            let why = "libvirt's daemon has no CAP_SYS_RESOURCE and a limit on locked memory (LimitMEMLOCK= of its \
-                       unit): a guest with locked memory would not start";
-            out.push(("locked memory", why.into()));
+            out.push(("locked memory", Outcome::NoLockedMemory));
         }
         Ok(out)
     }

@@ -5,12 +5,15 @@ use crate::host::Host;
 use crate::ledger::guest_xml::GuestText;
 use crate::rewrite;
 use crate::types::plan::{Plan, Verdict};
+use crate::types::reason::Choice;
 use crate::types::setting::Target;
 use crate::xml::Document;
 
 /// Returns the reason that names the leftover and the command that takes it out.
-pub fn reason(guest: &str) -> String {
-    format!("carries virtfit's settings though no rule matches: virtfit revert {guest}")
+pub fn reason(guest: &str) -> Choice {
+    Choice::Leftover {
+        guest: guest.to_string(),
+    }
 }
 
 /// Takes pins, scheduling and memory binding out of incoming XML that names CPUs or nodes this host

@@ -49,6 +49,7 @@ use crate::types::devices::GuestFacts;
 use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Notes, Plan, Scope, Verdict};
+use crate::types::reason::{Choice, Reason};
 use crate::types::setting::Target;
 use crate::xml::{Document, XmlError};
 
@@ -203,15 +204,15 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     let mut plan = blank(current, inputs.scope);
     let selection = selection(&domain, inputs)?;
     plan.notes.chosen_by = selection.chosen_by.clone();
-    plan.reasons.extend(selection.notes.iter().cloned());
+    plan.reasons
+        .extend(selection.notes.iter().cloned().map(Reason::from));
     let Some(profile) = selection.profile else {
         plan.notes.leftover = text.guest.carries;
         if !text.guest.carries {
-            plan.reasons
-                .push("no rule matches and it asks for no profile".into());
+            plan.reasons.push(Choice::NoRule.into());
             return Ok(Decision::Unchanged(plan));
         }
-        plan.reasons.push(leftover::reason(&plan.guest));
+        plan.reasons.push(leftover::reason(&plan.guest).into());
         return match inputs.scope {
             Scope::Boot => Ok(Decision::Unchanged(plan)),
             Scope::Incoming => leftover::without_foreign(text, inputs.host, plan),
@@ -219,21 +220,19 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     };
     plan.profile = Some(profile.name.clone());
     if profile.off {
-        plan.reasons
-            .push(format!("profile {} leaves it alone", profile.name));
+        let profile = profile.name;
+        plan.reasons.push(Choice::LeftAlone { profile }.into());
         // `virtfit revert` leaves that request behind, also for an administrator who installs
         // virtfit again.
         if inputs.profile.is_none() && domain.request.is_some() {
-            let guest = &plan.guest;
-            plan.reasons.push(format!(
-                "the guest asks for that itself: virtfit profile unset {guest} lets the rules decide"
-            ));
+            let guest = plan.guest.clone();
+            plan.reasons.push(Choice::AskedForThat { guest }.into());
         }
         return Ok(Decision::Unchanged(plan));
     }
     if !matches!(domain.kind.as_str(), "kvm" | "qemu") {
-        plan.reasons
-            .push(format!("type '{}' is not run by QEMU", domain.kind));
+        let kind = domain.kind;
+        plan.reasons.push(Choice::NotQemu { kind }.into());
         return Ok(Decision::Unchanged(plan));
     }
     let job = DecisionMaker {
@@ -267,7 +266,8 @@ fn left_alone(error: &XmlError, current: &Domain, inputs: &Inputs<'_>) -> Result
     let mut plan = blank(current, inputs.scope);
     plan.profile = selection.profile.map(|profile| profile.name);
     plan.notes.chosen_by = selection.chosen_by;
-    plan.reasons.push(format!("left as it is: {error}"));
+    let error = error.to_string();
+    plan.reasons.push(Choice::RecordUnreadable { error }.into());
     Ok(Decision::Unchanged(plan))
 }
 

@@ -7,44 +7,37 @@ use crate::domain::Domain;
 use crate::host::Host;
 use crate::types::ids::IothreadId;
 use crate::types::idset::{CpuSet, NodeSet};
-use crate::types::plural;
+use crate::types::reason::{Given, GivenValue};
 use crate::types::setting::{Setting, Target, Value};
 
 /// Returns a reason for each pin and binding that names CPUs or nodes guests cannot have here and
 /// that no setting replaces.
-pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String> {
+pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<Given> {
     let written: BTreeSet<&Target> = settings.iter().map(|setting| &setting.target).collect();
     let stays = |target: &Target| !written.contains(target);
-    // All pins are listed with a name first; those that a setting replaces are dropped below.
-    let mut pins: Vec<(Target, String, &CpuSet)> = Vec::new();
+    // All pins are listed first; those that a setting replaces are dropped below.
+    let mut pins: Vec<(Target, GivenValue, &CpuSet)> = Vec::new();
     for (vcpu, cpus) in &domain.vcpupins {
-        pins.push((
-            Target::VcpuPin(*vcpu),
-            format!("the vcpupin of vCPU {vcpu}"),
-            cpus,
-        ));
+        pins.push((Target::VcpuPin(*vcpu), GivenValue::VcpuPin(*vcpu), cpus));
     }
     if let Some(cpus) = domain
         .vcpu_cpuset
         .as_ref()
         .filter(|_| uses_cpuset(domain, settings))
     {
-        pins.push((Target::VcpuCpuset, "cpuset= of <vcpu>".into(), cpus));
+        pins.push((Target::VcpuCpuset, GivenValue::VcpuCpuset, cpus));
     }
     if let Some(cpus) = &domain.emulatorpin {
-        pins.push((Target::EmulatorPin, "its emulatorpin".into(), cpus));
+        pins.push((Target::EmulatorPin, GivenValue::EmulatorPin, cpus));
     }
     for (id, cpus) in &domain.iothreadpins {
-        pins.push((
-            Target::IothreadPin(*id),
-            format!("the iothreadpin of iothread {id}"),
-            cpus,
-        ));
+        pins.push((Target::IothreadPin(*id), GivenValue::IothreadPin(*id), cpus));
     }
     // An offline CPU fails the start; so does a mask that guests' cpuset excludes as a whole.
     let pins = pins.iter().filter(|(target, ..)| stays(target));
-    let mut reasons: Vec<String> = pins
-        .filter_map(|(_, what, cpus)| {
+    let mut reasons: Vec<Given> = pins
+        .filter_map(|(_, value, cpus)| {
+            let value = *value;
             let offline = cpus.difference(&host.online);
             // Of a mask that is partly outside, the kernel uses the rest.
             let allowed = host.guest_cpus.as_ref();
@@ -53,15 +46,8 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
                 None => CpuSet::new(),
             };
             match (offline.is_empty(), outside.is_empty()) {
-                (false, _) => Some(format!(
-                    "{what} names {}, which {} not online on this host: libvirt will not start the guest",
-                    plural::cpus(&offline),
-                    plural::is_or_are(offline.len())
-                )),
-                (true, false) => Some(format!(
-                    "{what} names {}, which machine.slice's cpuset does not allow to guests: libvirt will not start the guest",
-                    plural::cpus(&outside)
-                )),
+                (false, _) => Some(Given::CpusOffline { value, cpus: offline }),
+                (true, false) => Some(Given::CpusNotAllowed { value, cpus: outside }),
                 (true, true) => None,
             }
         })
@@ -69,24 +55,20 @@ pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<String
     // A binding to a node that is not there fails the start too.
     let mut bindings = Vec::new();
     if let Some(memory) = &domain.numatune {
-        bindings.push((Target::NumaMemory, "its numatune".to_string(), memory));
+        bindings.push((Target::NumaMemory, GivenValue::Numatune, memory));
     }
     for (cell, memory) in &domain.memnodes {
-        bindings.push((
-            Target::MemNode(*cell),
-            format!("the memnode of cell {cell}"),
-            memory,
-        ));
+        bindings.push((Target::MemNode(*cell), GivenValue::MemNode(*cell), memory));
     }
     let known: NodeSet = host.nodes.iter().map(|node| node.id).collect();
-    for (_, what, memory) in bindings.iter().filter(|(target, ..)| stays(target)) {
+    for (_, value, memory) in bindings.iter().filter(|(target, ..)| stays(target)) {
         let named = memory.nodeset.clone().unwrap_or_default();
         let missing = named.difference(&known);
         if !missing.is_empty() {
-            reasons.push(format!(
-                "{what} names node{} {missing}, which this host does not have: libvirt will not start the guest",
-                if missing.len() == 1 { "" } else { "s" }
-            ));
+            reasons.push(Given::NodesMissing {
+                value: *value,
+                nodes: missing,
+            });
         }
     }
     reasons

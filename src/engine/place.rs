@@ -17,7 +17,7 @@ use crate::rewrite::{self};
 use crate::types::ids::{NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::Scope;
-use crate::types::plural::counted;
+use crate::types::reason::{NoPlace, Outcome, Reason};
 use crate::types::setting::{Target, Value};
 
 impl DecisionMaker<'_> {
@@ -71,7 +71,7 @@ impl DecisionMaker<'_> {
         &self,
         demanded: &Demanded,
         supplies: &supply::Supplies,
-    ) -> Result<Placed, Vec<String>> {
+    ) -> Result<Placed, Vec<Reason>> {
         let host = self.inputs.host;
         let pinned: BTreeMap<VcpuId, CpuSet> = self
             .domain
@@ -79,7 +79,8 @@ impl DecisionMaker<'_> {
             .iter()
             .filter_map(|vcpu| Some((vcpu, self.domain.pin_of(vcpu)?.clone())))
             .collect();
-        let mut placed = given_pins::as_they_are(host, &demanded.demand, &supplies.now, &pinned)?;
+        let mut placed =
+            given_pins::as_they_are(host, &demanded.demand, &supplies.now, &pinned).map_err(reasons)?;
         for vcpu in self.domain.all_vcpus().iter() {
             placed.vcpus.entry(vcpu).or_insert_with(|| cpu_sets::usable(host));
         }
@@ -93,7 +94,7 @@ impl DecisionMaker<'_> {
         demanded: &Demanded,
         supplies: &supply::Supplies,
         previous: &BTreeMap<VcpuId, CpuSet>,
-    ) -> Result<Placed, Vec<String>> {
+    ) -> Result<Placed, Vec<Reason>> {
         let demand = &demanded.demand;
         let host = self.inputs.host;
         let shown = self.mirrored(wishes, demand);
@@ -130,7 +131,7 @@ impl DecisionMaker<'_> {
         }
         // Then the best placement, and if that mirrors another topology, the best that mirrors this
         // one.
-        let placed = placement::place(host, demand, &supplies.now, &supplies.empty)?;
+        let placed = placement::place(host, demand, &supplies.now, &supplies.empty).map_err(reasons)?;
         let Some(shown) = shown.filter(|shown| !same::mirrors(host, &placed, *shown, wishes.x86)) else {
             return Ok(placed);
         };
@@ -138,13 +139,7 @@ impl DecisionMaker<'_> {
             Some(placed) => Ok(placed),
             // A guest that comes in runs already, and the topology it sees cannot be mended here.
             None if self.inputs.scope == Scope::Incoming => Ok(placed),
-            None => Err(vec![format!(
-                "no place has the shape the guest sees ({}, {}, {}, {}); virtfit apply --reshape gives it another",
-                counted(shown.sockets as usize, "socket"),
-                counted(shown.dies as usize, "die"),
-                counted(shown.cores as usize, "core"),
-                counted(shown.threads as usize, "thread")
-            )]),
+            None => Err(vec![Outcome::ShapeFitsNowhere { shown }.into()]),
         }
     }
 
@@ -179,6 +174,11 @@ impl DecisionMaker<'_> {
             ..demand.clone()
         })
     }
+}
+
+/// Converts the reasons of the search to reasons of a plan.
+fn reasons(found: Vec<NoPlace>) -> Vec<Reason> {
+    found.into_iter().map(Reason::from).collect()
 }
 
 /// Limits each cell without dedicated vCPUs to the node its vCPUs float on.

@@ -43,8 +43,6 @@ pub struct Support {
     pub iothreads_why: String,
     /// Ids of all iothreads the guest then has.
     pub iothread_ids: Vec<IothreadId>,
-    /// Reasons for the plan.
-    pub reasons: Vec<String>,
 }
 
 /// Works out both.

@@ -50,7 +50,7 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             log::info!("{summary}");
             return Outcome {
                 answer: Answer {
-                    stderr: vec![lines::veto(&plan.guest, &plan.reasons)],
+                    stderr: vec![format!("virtfit: {}", lines::veto(&plan.guest, &plan.reasons))],
                     exit: NO,
                     ..Answer::default()
                 },

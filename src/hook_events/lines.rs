@@ -1,8 +1,8 @@
 //! Lines about a decision, for the log and for the user of `virsh start`.
 
-use crate::types::plan;
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::plural::counted;
+use crate::types::reason::Reason;
 
 /// Returns a plan's result in one line: `db: tuned by fit, 12 changes`; with an administrator's
 /// pins that are kept.
@@ -25,7 +25,7 @@ fn verdict(plan: &Plan) -> String {
     let guest = &plan.guest;
     let profile = plan.profile.as_deref().unwrap_or("-");
     match plan.verdict {
-        Verdict::Refused => format!("{guest}: refused by {profile}: {}", plan.reasons.join("; ")),
+        Verdict::Refused => format!("{guest}: refused by {profile}: {}", plan.reasons_line()),
         Verdict::Tuned if plan.notes.leftover => {
             let reason = crate::engine::leftover::reason(guest);
             format!("{guest}: pins and memory binding taken out, {reason}")
@@ -60,20 +60,21 @@ fn verdict(plan: &Plan) -> String {
 pub fn summary_with_causes(plan: &Plan) -> String {
     let line = summary(plan);
     match plan.is_without_place() {
-        true => format!("{line}: {}", plan.reasons.join("; ")),
+        true => format!("{line}: {}", plan.reasons_line()),
         false => line,
     }
 }
 
-/// Returns all reasons of a refusal in one line, for the user of `virsh start`.
-pub fn veto(guest: &str, reasons: &[String]) -> String {
-    let reasons: Vec<String> = reasons.iter().map(|reason| one_line(reason)).collect();
-    let reasons = if reasons.is_empty() {
-        "refused".to_string()
-    } else {
-        reasons.join("; ")
-    };
-    format!("virtfit: {}", plan::with_name(guest, &reasons))
+/// Returns all reasons of a refusal in one line, which names the guest.
+pub fn veto(guest: &str, reasons: &[Reason]) -> String {
+    let mut words = reasons.iter().enumerate().map(|(index, reason)| match index {
+        0 => one_line(&reason.with_guest(guest)),
+        _ => one_line(&reason.to_string()),
+    });
+    match words.next() {
+        None => format!("{guest}: refused"),
+        Some(first) => words.fold(first, |line, reason| format!("{line}; {reason}")),
+    }
 }
 
 /// Returns the first of several lines, with the number of the others.

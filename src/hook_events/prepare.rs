@@ -19,7 +19,8 @@ use crate::policy::profile::OnNoFit;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan, Scope, Verdict};
-use crate::types::plural::{cpus as cpus_of, is_or_are};
+use crate::types::plural::cpus as cpus_of;
+use crate::types::reason::{Reason, Start};
 
 /// Outcome of the start.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ enum Fate {
         /// Text for the log.
         told: String,
     },
-    /// The guest does not start, for this reason.
+    /// The guest does not start, for the reason in this line.
     Veto(String),
 }
 
@@ -72,10 +73,10 @@ pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Fate::Veto(reason) => {
                 // A migration or an earlier run of this hook may have left a reservation.
                 forget(context, &guest);
-                log::info!("{}", reason.trim_start_matches("virtfit: "));
+                log::info!("{reason}");
                 return Outcome {
                     answer: Answer {
-                        stderr: vec![reason],
+                        stderr: vec![format!("virtfit: {reason}")],
                         exit: NO,
                         ..Answer::default()
                     },
@@ -137,7 +138,7 @@ fn consider(
         .source
         .decide(view, &call.xml, Question::of(Scope::Boot))?;
     let taken = view.taken(&guest.domain);
-    let case = Start {
+    let case = Case {
         view,
         call,
         guest,
@@ -151,7 +152,7 @@ fn consider(
 }
 
 /// Start that is decided.
-struct Start<'a> {
+struct Case<'a> {
     view: &'a Snapshot,
     call: &'a Call,
     guest: &'a GuestXml,
@@ -170,7 +171,7 @@ fn pins_of(place: &Placement) -> ReservedPins {
     }
 }
 
-impl Start<'_> {
+impl Case<'_> {
     fn fate(&self) -> Result<Fate, EngineError> {
         panics::fault_point("start", &self.guest.domain.name);
         let notes = &self.plan.notes;
@@ -200,7 +201,7 @@ impl Start<'_> {
                 // Its vCPUs are pinned as decided, but an isolated emulator or iothread may still
                 // lack its CPU.
                 Some(place) if !place.dedicated.is_subset(&self.own.cpus) => {
-                    self.place(place, "its XML lacks some of them")
+                    self.place(place, &Start::PinsMissing)
                 }
                 place => self.in_its_pins(place),
             });
@@ -210,14 +211,12 @@ impl Start<'_> {
         if let (PinState::Taken(cpus), true) = (&standing, refuse) {
             let held = self.taken.holders_of(cpus);
             return Ok(match place {
-                Some(place) if self.still_on(place, cpus) => {
-                    let guest = &self.guest.domain.name;
-                    self.veto(&[format!(
-                        "{guest}'s {held}, and its pins are not virtfit's to move"
-                    )])
-                }
-                Some(place) => self.veto(&[self.moved(&held, place)]),
-                None => self.veto(&refusal(self.plan, &held)),
+                Some(place) if self.still_on(place, cpus) => self.veto(&[Reason::from(Start::PinsStay {
+                    cpus: cpus.clone(),
+                    by: self.taken.names_of(cpus),
+                })]),
+                Some(place) => self.veto(&[self.moved(held, place)]),
+                None => self.veto(&refusal(self.plan, held)),
             });
         }
         // The guest starts with its memory bound by its XML, so only CPUs of those nodes are of
@@ -229,8 +228,8 @@ impl Start<'_> {
         let bound = self.context.source.decide(self.view, &self.call.xml, ask)?;
         let why = match &standing {
             PinState::Taken(cpus) => self.taken.holders_of(cpus),
-            PinState::Invalid(cpus) => format!("{} cannot be used on this host", cpus_of(cpus)),
-            PinState::Absent | PinState::Free => "its XML does not pin it yet".to_string(),
+            PinState::Invalid(cpus) => Start::CpusUnusable { cpus: cpus.clone() },
+            PinState::Absent | PinState::Free => Start::NotPinnedYet,
         };
         // A place on CPUs of another guest is no better than the pins of the XML.
         let admitted = fitting(bound.plan()).filter(|place| match &standing {
@@ -242,15 +241,13 @@ impl Start<'_> {
             (Some(place), _) => self.place(place, &why),
             (None, true) => match place {
                 Some(place) => {
-                    let why = match &standing {
-                        PinState::Invalid(cpus) => {
-                            format!("{} cannot be used on this host", cpus_of(cpus))
-                        }
-                        _ => "memory is bound by its XML to nodes that are full".to_string(),
+                    let why = match standing {
+                        PinState::Invalid(_) => why,
+                        _ => Start::MemoryBound,
                     };
-                    self.veto(&[self.moved(&why, place)])
+                    self.veto(&[self.moved(why, place)])
                 }
-                None => self.veto(&refusal(self.plan, &why)),
+                None => self.veto(&refusal(self.plan, why)),
             },
             (None, false) => self.floats(&bound, &why),
         })
@@ -318,7 +315,7 @@ impl Start<'_> {
     }
 
     /// Case (b): the guest is promised another place than its XML says.
-    fn place(&self, place: &Placement, why: &str) -> Fate {
+    fn place(&self, place: &Placement, why: &Start) -> Fate {
         let want = Want {
             cpus: place.dedicated.clone(),
             withheld: place.withheld.clone(),
@@ -333,7 +330,7 @@ impl Start<'_> {
     }
 
     /// Case (c): only an administrator's pins and huge pages are reserved, as nothing moves these.
-    fn floats(&self, bound: &Decision, why: &str) -> Fate {
+    fn floats(&self, bound: &Decision, why: &Start) -> Fate {
         let plan = bound.plan();
         let mut kept = self.own.cpus.difference(&self.guest.wrote);
         if let Some(placement) = &plan.placement {
@@ -348,7 +345,8 @@ impl Start<'_> {
             pins: plan.placement.as_ref().map(pins_of),
             ..Want::default()
         };
-        let causes: Vec<String> = plan.causes().into_iter().map(lines::one_line).collect();
+        let causes = plan.causes().map(|reason| lines::one_line(&reason.to_string()));
+        let causes: Vec<String> = causes.collect();
         let causes = match causes.is_empty() {
             true => String::new(),
             false => format!(": {}", causes.join("; ")),
@@ -390,17 +388,21 @@ impl Start<'_> {
     }
 
     /// Says that the guest cannot start on its pins, and that there is another place.
-    fn moved(&self, why: &str, place: &Placement) -> String {
-        let guest = &self.guest.domain.name;
-        let to = cpus_of(&place.dedicated);
-        let are = is_or_are(place.dedicated.len());
-        match self.context.daemon {
-            true => format!("{guest}'s {why}; moved to {to}, start it again"),
-            false => format!("{guest}'s {why}; {to} {are} free: virtfit apply {guest}, then start it again"),
-        }
+    fn moved(&self, why: Start, place: &Placement) -> Reason {
+        let why = Box::new(why);
+        let to = place.dedicated.clone();
+        let moved = match self.context.daemon {
+            true => Start::Moved { why, to },
+            false => Start::CouldMove {
+                why,
+                to,
+                guest: self.guest.domain.name.clone(),
+            },
+        };
+        moved.into()
     }
 
-    fn veto(&self, reasons: &[String]) -> Fate {
+    fn veto(&self, reasons: &[Reason]) -> Fate {
         Fate::Veto(lines::veto(&self.guest.domain.name, reasons))
     }
 }
@@ -411,9 +413,9 @@ fn fitting(plan: &Plan) -> Option<&Placement> {
 }
 
 /// Returns the plan's reasons for a refusal, or `otherwise` if it has none.
-fn refusal(plan: &Plan, otherwise: &str) -> Vec<String> {
+fn refusal(plan: &Plan, otherwise: Start) -> Vec<Reason> {
     match plan.verdict {
         Verdict::Refused if !plan.reasons.is_empty() => plan.reasons.clone(),
-        _ => vec![otherwise.to_string()],
+        _ => vec![otherwise.into()],
     }
 }

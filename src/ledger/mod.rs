@@ -23,7 +23,7 @@ pub use taken::taken;
 
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet};
-use crate::types::plural;
+use crate::types::reason::Start;
 
 /// Everything that is held, reserved or claimed on a host, as read; the guest being planned is
 /// still in it.
@@ -108,14 +108,17 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Names the guests that hold these CPUs: `CPUs 3-4 are held by db and web`.
-    pub fn holders_of(&self, cpus: &CpuSet) -> String {
-        let names: BTreeSet<&str> = cpus
-            .iter()
-            .filter_map(|cpu| self.cpus.get(&cpu).map(String::as_str))
-            .collect();
-        let names: Vec<String> = names.into_iter().map(str::to_string).collect();
-        let are = plural::is_or_are(cpus.len());
-        format!("{} {are} held by {}", plural::cpus(cpus), plural::list(&names))
+    /// Returns the names of the guests that hold these CPUs, each once.
+    pub fn names_of(&self, cpus: &CpuSet) -> Vec<String> {
+        let names: BTreeSet<&String> = cpus.iter().filter_map(|cpu| self.cpus.get(&cpu)).collect();
+        names.into_iter().cloned().collect()
+    }
+
+    /// Returns the reason that names the guests that hold these CPUs.
+    pub fn holders_of(&self, cpus: &CpuSet) -> Start {
+        Start::CpusHeld {
+            cpus: cpus.clone(),
+            by: self.names_of(cpus),
+        }
     }
 }

@@ -196,7 +196,7 @@ pub fn line(live: &Live, applied: &Applied) -> Option<String> {
         parts.push(format!("vCPU {} {class}", set.vcpu));
     }
     if let Some(reason) = live.reasons.first() {
-        parts.push(reason.clone());
+        parts.push(reason.to_string());
     }
     if !applied.failed.is_empty() {
         parts.push(format!("failed: {}", applied.failed.join(", ")));

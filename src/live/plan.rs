@@ -22,6 +22,7 @@ use crate::snapshot::{Question, Snapshot};
 use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::{Placement, Scope};
+use crate::types::reason::Reason;
 
 /// Inputs of a live plan, beside the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +63,7 @@ pub struct Live {
     /// Changes that only the next start brings, each with its reason.
     pub waits: Vec<(String, String)>,
     /// Reasons why the guest is not where its profile wants it.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Reason>,
     /// `mode = "observe"`: changes are logged, not made.
     pub observe: bool,
     /// The guest started before the policy changed (`on_policy_change = "report"`): changes are
@@ -206,7 +207,7 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
             is_where_promised(live);
         }
     }
-    live.reasons.push(engine::leftover::reason(&live.name));
+    live.reasons.push(engine::leftover::reason(&live.name).into());
     let record = pinned.or(live.record.as_ref());
     live.classes = classes(running, &after, record, None, view);
 }

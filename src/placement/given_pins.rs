@@ -16,6 +16,7 @@ use crate::placement::{CellPlace, Demand, Placed, SmtRule, Supply};
 use crate::policy::cpu_sets::floats;
 use crate::types::ids::{CellId, HostCpu, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::reason::NoPlace;
 
 type Pins = BTreeMap<VcpuId, CpuSet>;
 
@@ -103,7 +104,7 @@ pub fn as_they_are(
     demand: &Demand,
     supply: &Supply,
     pins: &Pins,
-) -> Result<Placed, Vec<String>> {
+) -> Result<Placed, Vec<NoPlace>> {
     // Pins that reach every one of several nodes bind the memory to none.
     let all_pinned = pins.len() as u32 == demand.vcpus;
     let nodes = if all_pinned {

@@ -37,6 +37,7 @@ use crate::policy::Strategy;
 use crate::policy::profile::Smt;
 use crate::types::ids::{CellId, HostCpu, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::reason::NoPlace;
 
 use cores::{Effort, Site};
 pub use rank::Key;
@@ -213,8 +214,8 @@ pub struct CellPlace {
 /// `empty` is the host without other guests: it decides how many nodes `max_nodes = "auto"` allows.
 ///
 /// # Errors
-/// Nothing fits: the reasons, for people, the most informative first.
-pub fn place(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Result<Placed, Vec<String>> {
+/// Nothing fits: the reasons, the most informative first.
+pub fn place(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Result<Placed, Vec<NoPlace>> {
     search(host, demand, now, empty, Effort::BEST).ok_or_else(|| explain::reasons(host, demand, now, empty))
 }
 

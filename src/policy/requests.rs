@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 
 use crate::policy::Policy;
-use crate::policy::builtin::OFF;
 use crate::policy::profile::{Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, OnNoFit, Profile, Smt};
 use crate::policy::source::printable;
+use crate::types::reason::Denied;
 
 /// Profiles that guests may ask for (`requests`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +29,19 @@ pub enum Requests {
 /// no rule matches). A profile that leaves the guest alone is always permitted.
 ///
 /// # Errors
-/// The reason why the request is not granted, as the end of a sentence.
-pub fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
+/// The reason why the request is not granted.
+pub fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Result<(), Denied> {
     if asked.off {
         return Ok(());
     }
     match &policy.host.requests {
         Requests::All => Ok(()),
-        Requests::None => Err("requests = \"none\"".into()),
+        Requests::None => Err(Denied::NoRequests),
         Requests::Named(names) => {
             let mut named = names.iter().filter_map(|name| policy.profile(name));
             match named.any(|profile| profile.name == asked.name) {
                 true => Ok(()),
-                false => Err("requests does not name it".into()),
+                false => Err(Denied::NotListed),
             }
         }
         Requests::Safe => safe(asked, ruled),
@@ -49,7 +49,7 @@ pub fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Resu
 }
 
 /// Permits a profile that takes no more than the one the rules give.
-fn safe(asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
+fn safe(asked: &Profile, ruled: Option<&Profile>) -> Result<(), Denied> {
     if ruled.is_some_and(|ruled| ruled.name == asked.name) {
         return Ok(());
     }
@@ -59,12 +59,10 @@ fn safe(asked: &Profile, ruled: Option<&Profile>) -> Result<(), String> {
     let Some(more) = more_than(asked, gives) else {
         return Ok(());
     };
-    let name = printable(ruled.map_or(OFF, |ruled| &ruled.name));
-    let but = match ruled {
-        Some(_) => format!("which the profile of its rule, '{name}', does not"),
-        None => "and no rule gives it a profile".to_string(),
-    };
-    Err(format!("it {more}, {but} (requests = \"safe\")"))
+    Err(Denied::TakesMore {
+        more,
+        ruled: ruled.map(|ruled| printable(&ruled.name)),
+    })
 }
 
 /// Names the first resource that `asked` takes and `ruled` does not.
@@ -190,7 +188,7 @@ mod tests {
             let got = permit(&policy, policy.profile(asked).unwrap(), ruled);
             match got {
                 Ok(()) => assert_eq!(why, "", "{asked} by {ruled:?}"),
-                Err(got) => assert!(!why.is_empty() && got.contains(why), "{asked}: {got}"),
+                Err(got) => assert!(!why.is_empty() && got.to_string().contains(why), "{asked}: {got}"),
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::policy::merge::names;
 use crate::policy::source::printable;
 use crate::policy::suggest::did_you_mean;
 use crate::policy::{Policy, Profile, Rule, requests};
+use crate::types::reason::{Choice, Denied};
 
 /// Profile chosen for a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Selection {
     /// in which they are tried), `its own request` or `--profile`; empty without a profile.
     pub chosen_by: String,
     /// Reason why the guest's request was not followed, where it was not.
-    pub notes: Vec<String>,
+    pub notes: Vec<Choice>,
 }
 
 /// Error of a profile name that the policy does not have.
@@ -65,10 +66,10 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
                     notes,
                 };
             }
-            Err(why) => notes.push(format!(
-                "its request for profile '{}' is not followed: {why}",
-                printable(asked)
-            )),
+            Err(why) => notes.push(Choice::RequestDenied {
+                asked: printable(asked),
+                why,
+            }),
         }
     }
     match ruled {
@@ -94,18 +95,17 @@ fn ruled<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<(us
 /// Checks that this guest may ask for this profile.
 ///
 /// # Errors
-/// The reason why it may not, as the end of a sentence.
-pub fn permitted(policy: &Policy, domain: &Domain, autostart: bool, name: &str) -> Result<(), String> {
+/// The reason why it may not.
+pub fn permitted(policy: &Policy, domain: &Domain, autostart: bool, name: &str) -> Result<(), Denied> {
     let ruled = ruled(policy, domain, autostart).map(|(_, _, profile)| profile);
     requested(policy, name, ruled).map(drop)
 }
 
-fn requested<'a>(policy: &'a Policy, asked: &str, ruled: Option<&Profile>) -> Result<&'a Profile, String> {
+fn requested<'a>(policy: &'a Policy, asked: &str, ruled: Option<&Profile>) -> Result<&'a Profile, Denied> {
     let Some(profile) = policy.profile(asked) else {
-        return Err(format!(
-            "there is no such profile{}",
-            did_you_mean(asked, names(&policy.profiles))
-        ));
+        return Err(Denied::NoSuchProfile {
+            hint: did_you_mean(asked, names(&policy.profiles)),
+        });
     };
     requests::permit(policy, profile, ruled).map(|()| profile)
 }
@@ -182,7 +182,10 @@ mod tests {
             assert_eq!(got.profile.as_ref().unwrap().name, profile, "{row}");
             assert_eq!(got.chosen_by, by, "{row}");
             assert_eq!(got.notes.is_empty(), noted.is_empty(), "{row}");
-            assert!(got.notes.iter().all(|note| note.contains(noted)), "{row}");
+            assert!(
+                got.notes.iter().all(|note| note.to_string().contains(noted)),
+                "{row}"
+            );
         }
     }
 
@@ -195,7 +198,7 @@ mod tests {
         // `fit` would give the guest dedicated CPUs, and no rule does.
         let refused = asked("pin");
         assert_eq!(refused.profile, None);
-        assert!(refused.notes[0].contains("no rule"), "{refused:?}");
+        assert!(refused.notes[0].to_string().contains("no rule"), "{refused:?}");
     }
 
     #[test]

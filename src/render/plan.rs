@@ -6,6 +6,7 @@ use crate::panics;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::plural::counted;
+use crate::types::reason::Reason;
 
 use crate::render::Style;
 use crate::render::escape::{clean, shell_word};
@@ -166,7 +167,7 @@ fn gist(plan: &Plan) -> String {
             parts.push(format!("node {}", nodes.join(",")));
         }
     }
-    parts.extend(plan.reasons.first().cloned());
+    parts.extend(plan.reasons.first().map(Reason::to_string));
     if parts.is_empty() {
         parts.push(counted(plan.changes.len(), "change"));
     }
@@ -206,7 +207,7 @@ fn headline(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
 /// Returns the reasons; never empty for a guest that is not tuned.
 fn reasons(plan: &Plan) -> Vec<String> {
     if !plan.reasons.is_empty() || plan.verdict == Verdict::Tuned {
-        return plan.reasons.clone();
+        return plan.reasons.iter().map(Reason::to_string).collect();
     }
     let text = match (plan.verdict, &plan.profile) {
         (Verdict::Refused, _) => "no reason was given",

@@ -11,6 +11,7 @@ use crate::status::note::{Code, Note};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope};
 use crate::types::plural::cpus;
+use crate::types::reason::Reason;
 use crate::xml::Document;
 
 /// Returns what is pending for a running guest: its definition differs from what it runs with, or
@@ -54,7 +55,7 @@ pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) 
     let taken = view.taken(&guest.domain);
     let lost: CpuSet = claims.iter().filter(|cpu| taken.cpus.contains_key(cpu)).collect();
     if !lost.is_empty() {
-        out.push(Note::new(Code::ClaimHeld, taken.holders_of(&lost)));
+        out.push(Note::new(Code::ClaimHeld, taken.holders_of(&lost).to_string()));
     }
     let decision = match view.decide(text, Question::of(Scope::Boot)) {
         Ok(decision) => decision,
@@ -68,7 +69,7 @@ pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) 
         }
     };
     let plan = decision.plan();
-    let reason = plan.reasons.first().cloned().unwrap_or_default();
+    let reason = plan.reasons.first().map(Reason::to_string).unwrap_or_default();
     match &decision {
         Decision::Refused(_) => out.push(Note::new(Code::RefusedNow, format!("refused: {reason}"))),
         _ if plan.is_without_place() => {

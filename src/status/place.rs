@@ -17,6 +17,7 @@ use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::plural::cpus;
+use crate::types::reason::Reason;
 
 /// Running guest to be compared.
 pub struct Place<'a> {
@@ -142,7 +143,12 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     // pins that only a new start can give.
     let wanted = vcpus(&live);
     let at = cpus(floating);
-    let reason = || live.reasons.first().cloned().or_else(|| cause(place));
+    let reason = || {
+        live.reasons
+            .first()
+            .map(Reason::to_string)
+            .or_else(|| cause(place))
+    };
     if let Some(reason) = Some(()).filter(|()| !floating.is_empty()).and_then(|()| reason()) {
         let text = format!("no place: floats on {at}: {reason}");
         return Some(Note::new(Code::NoPlace, text));
@@ -171,7 +177,7 @@ fn cause(place: &Place<'_>) -> Option<String> {
         .ok()?;
     let plan = decision.plan();
     let without = plan.is_without_place() || matches!(decision, Decision::Refused(_));
-    without.then(|| plan.causes().first().map(ToString::to_string))?
+    without.then(|| plan.causes().next().map(Reason::to_string))?
 }
 
 /// Returns the CPUs to which the daemon would pin vCPUs.

@@ -11,6 +11,7 @@ pub mod on_no_fit;
 pub mod plan;
 pub mod plural;
 pub mod printable;
+pub mod reason;
 pub mod setting;
 pub mod topology;
 pub mod uuid;

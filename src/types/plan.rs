@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::types::ids::{CellId, IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::on_no_fit::OnNoFit;
+use crate::types::reason::{Given, Reason};
 use crate::types::topology::Topology;
 
 /// Scope of a plan: the changes it may make.
@@ -58,9 +59,8 @@ pub struct Plan {
     pub scope: Scope,
     /// Outcome of the plan.
     pub verdict: Verdict,
-    /// Reasons, for people, why the guest is refused or floats, and notes on settings that were
-    /// left out.
-    pub reasons: Vec<String>,
+    /// Reasons why the guest is refused or floats, and notes on settings that were left out.
+    pub reasons: Vec<Reason>,
     /// Placement; null where there is none.
     pub placement: Option<Placement>,
     /// Changes in document order.
@@ -86,7 +86,7 @@ pub struct Notes {
     pub dedicated_vcpus: VcpuSet,
     /// Reason why vCPUs have no CPU of their own though there is a place for the guest: an
     /// administrator pinned them.
-    pub pinned_away: Option<String>,
+    pub pinned_away: Option<Given>,
     /// True if the guest carries virtfit's settings though it has no profile.
     pub leftover: bool,
 }
@@ -151,11 +151,6 @@ pub struct Change {
     pub takes_effect: &'static str,
 }
 
-/// Last reason in the plan of a guest that floats because nothing fits.
-pub const RUNS_SHARED: &str = "it runs on the shared CPUs (on_no_fit = run-shared)";
-/// Last reason in the plan of a guest that stays as it is because nothing fits.
-pub const RUNS_UNTUNED: &str = "it runs untuned (on_no_fit = run-untuned)";
-
 impl Plan {
     /// Returns true if the guest was to get a place of its own and got none: it floats, or stays as
     /// it is.
@@ -178,22 +173,14 @@ impl Plan {
     }
 
     /// Lists the reasons, except those that only name the fallback.
-    pub fn causes(&self) -> Vec<&str> {
-        let reasons = self.reasons.iter().map(String::as_str);
-        reasons
-            .filter(|reason| ![RUNS_SHARED, RUNS_UNTUNED].contains(reason))
-            .collect()
+    pub fn causes(&self) -> impl Iterator<Item = &Reason> {
+        let fallback = |reason: &&Reason| matches!(reason, Reason::Outcome(outcome) if outcome.is_fallback());
+        self.reasons.iter().filter(move |reason| !fallback(reason))
     }
-}
 
-/// Returns a reason as a line that names its guest once.
-pub fn with_name(guest: &str, reason: &str) -> String {
-    let named = reason
-        .strip_prefix(guest)
-        .is_some_and(|rest| !guest.is_empty() && rest.starts_with([' ', ':', '\'']));
-    match reason {
-        _ if named => reason.to_string(),
-        _ if reason.starts_with("needs ") => format!("{guest} {reason}"),
-        _ => format!("{guest}: {reason}"),
+    /// Joins the reasons in one line.
+    pub fn reasons_line(&self) -> String {
+        let reasons: Vec<String> = self.reasons.iter().map(Reason::to_string).collect();
+        reasons.join("; ")
     }
 }

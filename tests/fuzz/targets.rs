@@ -165,8 +165,8 @@ pub fn decision(input: &[u8], host: &Host) -> String {
     };
     let (tuned, scope) = match ask(text) {
         Err(error) => return error.to_string(),
-        Ok(Decision::Refused(plan)) => return plan.reasons.first().cloned().unwrap_or_default(),
-        Ok(Decision::Unchanged(plan)) => return plan.reasons.last().cloned().unwrap_or_default(),
+        Ok(Decision::Refused(plan)) => return plan.reasons_line(),
+        Ok(Decision::Unchanged(plan)) => return plan.reasons_line(),
         Ok(Decision::Tuned { xml, plan }) => (xml, plan.scope),
     };
     let fresh =

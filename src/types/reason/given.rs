@@ -1,0 +1,98 @@
+//! Reasons about values written by hand that this host cannot honour.
+
+use std::fmt;
+
+use crate::types::ids::{CellId, IothreadId, VcpuId};
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::plural;
+
+reasons! {
+    /// Value written by hand that stays, and that this host cannot honour.
+    Given {
+        /// Names CPUs that are offline or absent.
+        CpusOffline { value: GivenValue, cpus: CpuSet } = "given-cpus-offline",
+        /// Names only CPUs outside the cpuset of guests.
+        CpusNotAllowed { value: GivenValue, cpus: CpuSet } = "given-cpus-not-allowed",
+        /// Names nodes that the host does not have.
+        NodesMissing { value: GivenValue, nodes: NodeSet } = "given-nodes-missing",
+        /// vCPUs that have no CPU of their own, because of their pins.
+        PinnedAway { vcpus: VcpuSet, cpus: CpuSet } = "pinned-away",
+    }
+}
+
+/// Value in a guest's XML that names CPUs or nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenValue {
+    /// `<vcpupin>` of this vCPU.
+    VcpuPin(VcpuId),
+    /// `cpuset=` of `<vcpu>`.
+    VcpuCpuset,
+    /// `<emulatorpin>`.
+    EmulatorPin,
+    /// `<iothreadpin>` of this iothread.
+    IothreadPin(IothreadId),
+    /// `<memory>` of `<numatune>`.
+    Numatune,
+    /// `<memnode>` of this guest cell.
+    MemNode(CellId),
+}
+
+impl Given {
+    /// Returns whether the value is a `<vcpupin>`.
+    pub fn is_of_vcpu_pin(&self) -> bool {
+        match self {
+            Self::CpusOffline { value, .. }
+            | Self::CpusNotAllowed { value, .. }
+            | Self::NodesMissing { value, .. } => matches!(value, GivenValue::VcpuPin(_)),
+            Self::PinnedAway { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for GivenValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VcpuPin(vcpu) => write!(f, "the vcpupin of vCPU {vcpu}"),
+            Self::VcpuCpuset => f.write_str("cpuset= of <vcpu>"),
+            Self::EmulatorPin => f.write_str("its emulatorpin"),
+            Self::IothreadPin(id) => write!(f, "the iothreadpin of iothread {id}"),
+            Self::Numatune => f.write_str("its numatune"),
+            Self::MemNode(cell) => write!(f, "the memnode of cell {cell}"),
+        }
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FAILS: &str = "libvirt will not start the guest";
+        match self {
+            Self::CpusOffline { value, cpus } => write!(
+                f,
+                "{value} names {}, which {} not online on this host: {FAILS}",
+                plural::cpus(cpus),
+                plural::is_or_are(cpus.len())
+            ),
+            Self::CpusNotAllowed { value, cpus } => write!(
+                f,
+                "{value} names {}, which machine.slice's cpuset does not allow to guests: {FAILS}",
+                plural::cpus(cpus)
+            ),
+            Self::NodesMissing { value, nodes } => write!(
+                f,
+                "{value} names node{} {nodes}, which this host does not have: {FAILS}",
+                if nodes.len() == 1 { "" } else { "s" }
+            ),
+            Self::PinnedAway { vcpus, cpus } => {
+                let (noun, has, own, pin) = match vcpus.len() {
+                    1 => ("vCPU", "has", "no CPU of its own", "your pin keeps it on"),
+                    _ => ("vCPUs", "have", "no CPUs of their own", "your pins keep them on"),
+                };
+                let cpus = plural::cpus(cpus);
+                write!(
+                    f,
+                    "{noun} {vcpus} {has} {own}: {pin} {cpus}, not within the dedicated CPUs"
+                )
+            }
+        }
+    }
+}

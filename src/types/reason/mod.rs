@@ -1,0 +1,181 @@
+//! Reasons: why a plan is as it is. Each reason is data with a stable code, and its words are made
+//! here and nowhere else.
+//!
+//! ```text
+//! choice    the profile of a guest: which one, and why it changes nothing
+//! no_place  nothing fits: the wish that no CPU or memory of the host can meet
+//! given     values written by hand that this host cannot honour
+//! outcome   the course that is taken, and notes on the placement
+//! start     a guest that starts cannot have the CPUs of its XML
+//! ```
+//!
+//! A code, once published, keeps its meaning; words may change. No code decides by the words of a
+//! reason: it matches the variant.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Declares the reasons of one topic, each with its code.
+macro_rules! reasons {
+    (
+        $(#[$doc:meta])*
+        $name:ident {
+            $(
+                $(#[$about:meta])*
+                $variant:ident $({ $($(#[$part:meta])* $field:ident: $kind:ty),* $(,)? })? = $code:literal,
+            )*
+        }
+    ) => {
+        $(#[$doc])*
+        // A variant's doc names its fields.
+        #[allow(missing_docs)]
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum $name {
+            $(
+                $(#[$about])*
+                $variant $({ $($(#[$part])* $field: $kind),* })?,
+            )*
+        }
+
+        impl $name {
+            /// Codes of this topic, in the order of its variants.
+            pub const CODES: &'static [&'static str] = &[$($code),*];
+
+            /// Returns the reason's code.
+            pub fn code(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => $code,)*
+                }
+            }
+        }
+    };
+}
+
+mod amounts;
+mod choice;
+mod given;
+mod no_place;
+mod outcome;
+mod start;
+
+pub use amounts::{Holders, Rooms};
+pub use choice::{Choice, Denied};
+pub use given::{Given, GivenValue};
+pub use no_place::{NoPlace, WholeCores};
+pub use outcome::{Excludes, Outcome};
+pub use start::Start;
+
+/// Reason in a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// About the guest's profile.
+    Choice(Choice),
+    /// Nothing fits.
+    NoPlace(NoPlace),
+    /// About a value written by hand.
+    Given(Given),
+    /// About the course that is taken.
+    Outcome(Outcome),
+    /// About a guest that starts.
+    Start(Start),
+}
+
+impl Reason {
+    /// Returns the stable code, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Choice(reason) => reason.code(),
+            Self::NoPlace(reason) => reason.code(),
+            Self::Given(reason) => reason.code(),
+            Self::Outcome(reason) => reason.code(),
+            Self::Start(reason) => reason.code(),
+        }
+    }
+
+    /// Lists the codes of all reasons.
+    pub fn codes() -> impl Iterator<Item = &'static str> {
+        [
+            Choice::CODES,
+            Denied::CODES,
+            NoPlace::CODES,
+            Given::CODES,
+            Outcome::CODES,
+            Start::CODES,
+        ]
+        .into_iter()
+        .flatten()
+        .copied()
+    }
+
+    /// Returns the words as a line that names its guest once.
+    pub fn with_guest(&self, guest: &str) -> String {
+        match self {
+            Self::NoPlace(reason) if reason.is_need() => format!("{guest} {self}"),
+            Self::Start(reason) if reason.is_of_the_guests() => format!("{guest}'s {self}"),
+            _ => format!("{guest}: {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Choice(reason) => reason.fmt(f),
+            Self::NoPlace(reason) => reason.fmt(f),
+            Self::Given(reason) => reason.fmt(f),
+            Self::Outcome(reason) => reason.fmt(f),
+            Self::Start(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Reason {
+    /// Writes the words.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+macro_rules! topics {
+    ($($topic:ident),*) => {
+        $(impl From<$topic> for Reason {
+            fn from(reason: $topic) -> Self {
+                Self::$topic(reason)
+            }
+        })*
+    };
+}
+
+topics!(Choice, NoPlace, Given, Outcome, Start);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_kebab_case_and_each_is_one_reason() {
+        let codes: Vec<&str> = Reason::codes().collect();
+        let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        for code in &codes {
+            assert!(code.chars().all(kebab) && code.len() <= 32, "{code}");
+        }
+        let once: BTreeSet<&&str> = codes.iter().collect();
+        assert_eq!(once.len(), codes.len(), "{codes:?}");
+    }
+
+    #[test]
+    fn a_reason_names_its_guest_once() {
+        let few = NoPlace::HostTooSmall { need: 4, has: 2 };
+        assert_eq!(
+            Reason::from(few).with_guest("db"),
+            "db needs 4 CPUs, but this host has only 2 dedicated CPUs"
+        );
+        let none = Reason::from(NoPlace::NoDedicatedCpus);
+        assert_eq!(
+            none.with_guest("db"),
+            "db: this host has no dedicated CPUs (host.dedicated)"
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! Reasons about the course that is taken, and notes on the placement.
+
+use std::fmt;
+
+use crate::types::plural::counted;
+use crate::types::topology::Topology;
+
+reasons! {
+    /// Course that is taken, with notes on the placement.
+    Outcome {
+        /// The guest floats on the shared CPUs, as nothing fits.
+        RunsShared = "runs-shared",
+        /// The guest stays as it is, as nothing fits.
+        RunsUntuned = "runs-untuned",
+        /// The guest stays as it is: nothing fits, and there are no shared CPUs to float on.
+        RunsUntunedWithoutShared = "runs-untuned-without-shared",
+        /// The guest has virtfit's settings, and all are in force.
+        TunedAlready = "tuned-already",
+        /// Profile and XML agree.
+        NothingToChange = "nothing-to-change",
+        /// The search was cut short.
+        SearchCutShort = "search-cut-short",
+        /// Some vCPUs share a core.
+        CoresShared = "cores-shared",
+        /// No placement mirrors the topology that the guest was given.
+        ShapeFitsNowhere { shown: Topology } = "shape-fits-nowhere",
+        /// Huge pages are required, and the XML rules them out.
+        HugePagesExcluded { by: Excludes } = "huge-pages-excluded",
+        /// Real-time scheduling is asked for, and the host allows none.
+        NoRealtime = "no-realtime",
+        /// Locked memory is asked for, and libvirt's daemon could not lock it.
+        NoLockedMemory = "no-locked-memory",
+    }
+}
+
+/// Memory backing that rules huge pages out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excludes {
+    /// `<allocation mode='ondemand'/>`.
+    Ondemand,
+    /// `<source type='anonymous'/>`.
+    Anonymous,
+}
+
+impl Outcome {
+    /// Returns whether the reason only names what is done where nothing fits.
+    pub fn is_fallback(&self) -> bool {
+        matches!(self, Self::RunsShared | Self::RunsUntuned)
+    }
+}
+
+impl fmt::Display for Excludes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ondemand => "memoryBacking allocation mode='ondemand'",
+            Self::Anonymous => "memoryBacking source type='anonymous'",
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RunsShared => "it runs on the shared CPUs (on_no_fit = run-shared)",
+            Self::RunsUntuned => "it runs untuned (on_no_fit = run-untuned)",
+            Self::RunsUntunedWithoutShared => "it runs untuned: there are no shared CPUs to run on",
+            Self::TunedAlready => "it is tuned already",
+            Self::NothingToChange => "there is nothing to change",
+            Self::SearchCutShort => "the search was cut short: a better place may exist",
+            Self::CoresShared => "some of its vCPUs share a core: too few cores are free for one each",
+            Self::ShapeFitsNowhere { shown } => {
+                return write!(
+                    f,
+                    "no place has the shape the guest sees ({}, {}, {}, {}); virtfit apply --reshape gives it another",
+                    counted(shown.sockets as usize, "socket"),
+                    counted(shown.dies as usize, "die"),
+                    counted(shown.cores as usize, "core"),
+                    counted(shown.threads as usize, "thread")
+                );
+            }
+            Self::HugePagesExcluded { by } => {
+                return write!(f, "huge pages are required, but {by} in its XML rules them out");
+            }
+            Self::NoRealtime => {
+                "this host allows no real-time scheduling (kernel.sched_rt_runtime_us or the cgroup's \
+                 cpu.rt_runtime_us is 0)"
+            }
+            Self::NoLockedMemory => {
+                "libvirt's daemon has no CAP_SYS_RESOURCE and a limit on locked memory (LimitMEMLOCK= of its \
+                 unit): a guest with locked memory would not start"
+            }
+        })
+    }
+}
