@@ -19,8 +19,9 @@ use std::time::{Duration, SystemTime};
 use families::FAMILIES;
 use meter::{Cost, measured};
 use virtfit::hostfs::HostFs;
+use virtfit::ledger::claims::Written;
 use virtfit::ledger::live_pins::Records;
-use virtfit::ledger::{claims, status};
+use virtfit::ledger::status;
 use virtfit::live::plan;
 use virtfit::policy::Files;
 use virtfit::rewrite;
@@ -59,7 +60,7 @@ fn running(domain: &str) -> String {
 
 /// Reads all that another guest's start reads of this one: its definition and its status file.
 fn beside_it(text: &str) {
-    let _ = claims::parse(text, false);
+    let _ = Written::parse(text);
     let _ = status::parse(&running(text), KiB(2048));
 }
 

@@ -240,6 +240,111 @@ fn withheld_cpus_are_siblings_of_pinned_ones() {
 }
 
 #[test]
+fn a_definition_claims_no_more_than_its_rule_gives() {
+    let rules = format!("{POLICY}[[rule]]\nmatch = {{ name = \"web*\" }}\nprofile = \"local\"\n");
+    let host = Host::new(&rules);
+    let place = |host: &Host| {
+        let out = host.run(&["plan", "-", "--json"], &domain("db", "", ""));
+        let plan: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        plan["placement"].to_string()
+    };
+    let empty = place(&host);
+    // Node 0 but for its housekeeping: claims of it send another guest to node 1.
+    let node: Vec<u32> = (1..8).chain(17..24).collect();
+    let pins = |cpus: &[u32]| -> String {
+        let pin = |(vcpu, cpu): (usize, &u32)| format!("<vcpupin vcpu='{vcpu}' cpuset='{cpu}'/>");
+        cpus.iter().enumerate().map(pin).collect()
+    };
+    let wrote = |cpus: &[u32]| -> String {
+        let set = |(vcpu, cpu): (usize, &u32)| format!("<v:set at='vcpupin/{vcpu}' wrote='{cpu}'/>");
+        cpus.iter().enumerate().map(set).collect()
+    };
+    let forged = |name: &str, vcpus: usize, more: &str, records: &str| {
+        let tune = format!(
+            "<iothreads>14</iothreads><cputune>{}{more}</cputune>",
+            pins(&node)
+        );
+        let text = domain(name, &record("withheld='0-31'", &(wrote(&node) + records)), &tune);
+        text.replace("<vcpu>2</vcpu>", &format!("<vcpu>{vcpus}</vcpu>"))
+    };
+    let support: String = node[1..]
+        .iter()
+        .zip(1..)
+        .map(|(cpu, id)| format!("<iothreadpin iothread='{id}' cpuset='{cpu}'/>"))
+        .collect();
+    let of_support: String = node[1..]
+        .iter()
+        .zip(1..)
+        .map(|(cpu, id)| format!("<v:set at='iothreadpin/{id}' wrote='{cpu}'/>"))
+        .collect();
+    let rows = [
+        ("nobody", forged("nobody", 14, "", "")),
+        ("web1", forged("web1", 14, "", "")),
+        (
+            "nobody",
+            forged("nobody", 14, "", "").replace(
+                "</v:fit>",
+                "</v:fit><r:request xmlns:r='https://virtfit.dev/ns/request/1' profile='fit'/>",
+            ),
+        ),
+    ];
+    for (name, text) in rows {
+        for autostart in [false, true] {
+            host.define(name, &text);
+            if autostart {
+                host.write(&format!("etc/libvirt/qemu/autostart/{name}.xml"), "");
+            }
+            assert_eq!(place(&host), empty, "{name} {autostart}");
+            let status = host.status();
+            let guest = &status["guests"][0];
+            assert_eq!(guest["claims"], "", "{guest}");
+        }
+        fs::remove_dir_all(host.0.path().join("etc/libvirt")).unwrap();
+    }
+    // A rule gives this one a CPU for its one vCPU, and none to its iothreads.
+    host.define("db9", &forged("db9", 1, &support, &of_support));
+    let status = host.status();
+    assert_eq!(status["guests"][0]["claims"], "1", "{status}");
+    let out = host.run(&["plan", "-", "--json"], &domain("db", "", ""));
+    let plan: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(plan["placement"]["nodes"], serde_json::json!([0]), "{plan}");
+}
+
+#[test]
+fn memory_that_no_host_has_is_kept_from_no_other_guest() {
+    let host = Host::new(POLICY);
+    let autostart = |name: &str| host.write(&format!("etc/libvirt/qemu/autostart/{name}.xml"), "");
+    host.define("db2", &domain("db2", "", ""));
+    autostart("db2");
+    let page = |host: &Host| {
+        let out = host.run(&["plan", "--json"], "");
+        let plans: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let plans = plans.as_array().unwrap();
+        let plan = plans.iter().find(|plan| plan["guest"] == "db2").unwrap();
+        plan["placement"].to_string()
+    };
+    let alone = page(&host);
+    assert!(alone.contains("\"page_kib\":2048"), "{alone}");
+    // Guests that libvirt starts by itself are placed beside each other: this one comes first.
+    autostart("db1");
+    let much = "<memory unit='TiB'>512</memory>";
+    let cells = "<cpu><numa><cell id='0' cpus='0' memory='256' unit='TiB'/><cell id='1' cpus='1' memory='256' unit='TiB'/></numa></cpu>";
+    for inner in [
+        "<memoryBacking><hugepages/></memoryBacking>",
+        "<memoryBacking><hugepages/></memoryBacking><numatune><memory mode='strict' nodeset='0-1'/></numatune>",
+        "<numatune><memory mode='preferred' nodeset='0'/></numatune>",
+        &format!(
+            "{cells}<memoryBacking><hugepages><page size='2' unit='MiB' nodeset='0'/><page size='4' unit='KiB' nodeset='1'/>\
+             </hugepages></memoryBacking>"
+        ),
+    ] {
+        let text = domain("db1", "", inner).replace("<memory>1048576</memory>", much);
+        host.define("db1", &text);
+        assert_eq!(page(&host), alone, "{inner}");
+    }
+}
+
+#[test]
 fn a_record_of_another_version_leaves_the_guest_to_itself() {
     let host = Host::new(POLICY);
     let pins = "<cputune><vcpupin vcpu='0' cpuset='3'/><vcpupin vcpu='1' cpuset='4'/></cputune>";

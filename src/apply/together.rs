@@ -11,10 +11,12 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::engine::{Decision, EngineError, Keep};
+use crate::hook_events::claims::is_there;
+use crate::ledger::claims::Written;
 use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::taken::same_guest;
-use crate::ledger::{Claim, Holder, claims};
+use crate::ledger::{Claim, Holder};
 use crate::libvirt::definitions::Definition;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::Plan;
@@ -188,9 +190,11 @@ impl<'a> Attempt<'a> {
         let definition = &self.definitions[index];
         if let Ok(decision) = &decided {
             let text = decision.xml().unwrap_or(&definition.text);
-            self.claim(definition, text);
+            self.claim(definition, text, decision.plan());
             let placement = decision.plan().placement.as_ref();
             if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
+                let memory = guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE);
+                let taken = self.view.taken(&guest.domain);
                 self.given.push(Arc::new(Holder {
                     uuid: definition.domain.uuid.clone(),
                     name: definition.name.clone(),
@@ -201,10 +205,11 @@ impl<'a> Attempt<'a> {
                         .collect(),
                     withheld: placement.withheld.clone(),
                     // The memory of a guest that runs is in the ledger; its CPUs are only if it
-                    // runs as its definition says.
-                    memory: match definition.running {
+                    // runs as its definition says. A guest whose memory this host does not have
+                    // cannot start, and takes none from the others.
+                    memory: match definition.running || !is_there(&memory, &taken) {
                         true => Vec::new(),
-                        false => guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE),
+                        false => memory,
                     },
                     starting: true,
                     reservation: true,
@@ -215,15 +220,15 @@ impl<'a> Attempt<'a> {
         self.decided[index] = Some(decided);
     }
 
-    fn claim(&mut self, definition: &Definition, text: &str) {
+    fn claim(&mut self, definition: &Definition, text: &str, plan: &Plan) {
         let own = (definition.domain.uuid.as_str(), definition.name.as_str());
         let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
         all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
         // Also of a guest that runs: it may run without what its definition is given now.
-        if let Ok(claim) = claims::parse(text, definition.autostart)
-            && !claim.cpus.is_empty()
-        {
-            all.push(claim);
+        let policy = &self.view.policy;
+        let profile = plan.profile.as_deref().and_then(|name| policy.profile(name));
+        if let (Some(profile), Ok(written)) = (profile.filter(|profile| !profile.off), Written::parse(text)) {
+            all.extend(written.claim_by(profile, &policy.host, definition.autostart));
         }
     }
 }

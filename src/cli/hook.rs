@@ -43,6 +43,7 @@ use crate::ledger::reader::{LedgerError, Reading};
 use crate::ledger::store::Store;
 use crate::logging;
 use crate::panics::guarded;
+use crate::policy::Policy;
 use crate::snapshot::{Snapshot, SnapshotError, Sources};
 use crate::xml::tree::MAX_BYTES;
 use virtfit_hook::operation::HookAction;
@@ -298,11 +299,11 @@ struct Fresh {
 }
 
 impl Fresh {
-    fn reading(&self, now: SystemTime) -> Result<Arc<Reading>, LedgerError> {
+    fn reading(&self, now: SystemTime, policy: &Policy) -> Result<Arc<Reading>, LedgerError> {
         if self.place.root.is_none() || self.place.assume_empty {
             return Ok(Arc::default());
         }
-        reader::read_with(&self.place.root, now, &mut self.ledger.borrow_mut())
+        reader::read_with(&self.place.root, now, policy, &mut self.ledger.borrow_mut())
     }
 
     fn first(&self, now: SystemTime) -> Result<Snapshot, SnapshotError> {
@@ -312,7 +313,7 @@ impl Fresh {
             topology => load(&self.place.root, topology)?,
         };
         self.has_host.store(true, Ordering::SeqCst);
-        let reading = self.reading(now)?;
+        let reading = self.reading(now, &policy)?;
         let view = Snapshot::new(self.place.root.clone(), policy, host, Reading::default());
         Ok(Snapshot { reading, ..view })
     }
@@ -325,7 +326,7 @@ impl Source for Fresh {
         let view = match known {
             None => self.first(now),
             Some(known) => self
-                .reading(now)
+                .reading(now, &known.policy)
                 .map(|reading| Snapshot {
                     reading,
                     ..Snapshot::clone(&known)

@@ -5,6 +5,7 @@ use crate::engine::EngineError;
 use crate::host::Host;
 use crate::policy::Profile;
 use crate::policy::profile::{CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, Numa, OnNoFit, TopologyRule};
+use crate::types::cpulist::CpulistError;
 use crate::types::idset::VcpuSet;
 use crate::types::plan::Scope;
 use crate::types::reason::Outcome;
@@ -94,18 +95,14 @@ impl EffectiveProfile {
             profile.cpu_mode = CpuMode::Keep;
         }
         // Lists of vCPUs depend on the guest's number of vCPUs, so they can be wrong for one guest.
-        let mut list = |list: &crate::policy::profile::VcpuList, key: &str| {
-            list.resolve(domain.vcpus).unwrap_or_else(|error| {
+        let mut list = |vcpus: Result<VcpuSet, CpulistError>, key: &str| {
+            vcpus.unwrap_or_else(|error| {
                 broken = Some(format!("profile {}: {key}: {error}", profile.name));
                 VcpuSet::new()
             })
         };
-        let dedicated = match profile.cpus {
-            Cpus::Dedicated => all.clone(),
-            Cpus::Mixed => list(&profile.dedicated_vcpus, "dedicated_vcpus"),
-            Cpus::Shared | Cpus::Keep => VcpuSet::new(),
-        };
-        let realtime = list(&profile.realtime.vcpus, "realtime.vcpus");
+        let dedicated = list(profile.dedicated(domain.vcpus), "dedicated_vcpus");
+        let realtime = list(profile.realtime.vcpus.resolve(domain.vcpus), "realtime.vcpus");
         // Emulator threads may not run on real-time vCPUs' CPUs: with nothing else left, the policy
         // is in error.
         let guest_threads =

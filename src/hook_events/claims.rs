@@ -173,9 +173,17 @@ pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool
             }
         })
         .collect();
+    is_there(&hard, taken)
+}
+
+/// Returns whether these pieces of memory are free on the nodes they name; one that names none may
+/// come from any.
+pub fn is_there(pieces: &[MemoryUse], taken: &Taken) -> bool {
     // Each set of nodes is checked once for each page size, with all pieces that lie within it.
-    let kinds: BTreeSet<(Option<KiB>, NodeSet)> =
-        hard.iter().map(|uses| (uses.page, uses.nodes.clone())).collect();
+    let kinds: BTreeSet<(Option<KiB>, NodeSet)> = pieces
+        .iter()
+        .map(|uses| (uses.page, uses.nodes.clone()))
+        .collect();
     kinds.iter().all(|(page, nodes)| {
         let inside = |uses: &&MemoryUse| {
             uses.page == *page
@@ -184,7 +192,7 @@ pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool
         let here = |node: NodeId| nodes.is_empty() || nodes.contains(node);
         match page {
             Some(size) => {
-                let wanted: u64 = hard.iter().filter(inside).fold(0, |sum, uses| {
+                let wanted: u64 = pieces.iter().filter(inside).fold(0, |sum, uses| {
                     sum.saturating_add(uses.amount.0.div_ceil(size.0.max(1)))
                 });
                 let there = taken
@@ -198,7 +206,7 @@ pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool
                 true
             }
             None => {
-                let wanted: u64 = hard
+                let wanted: u64 = pieces
                     .iter()
                     .filter(inside)
                     .fold(0, |sum, uses| sum.saturating_add(uses.amount.0));

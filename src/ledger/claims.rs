@@ -2,8 +2,22 @@
 //!
 //! A claim is a preference, not a hold: placement avoids claimed CPUs where it can. It counts while
 //! the guest does not run; once it runs, its status file counts instead.
+//!
+//! The record of what virtfit wrote is in the definition, so its author can forge it. A claim
+//! therefore counts as far as the policy gives the guest CPUs of its own: those of the threads that
+//! its profile dedicates, one CPU each, and their withheld siblings where siblings are withheld.
+//! [`taken`](crate::ledger::taken) keeps of these the CPUs of the dedicated set.
 
-use crate::ledger::{Claim, guest_xml};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::domain::Domain;
+use crate::ledger::Claim;
+use crate::ledger::guest_xml::{self, GuestXml};
+use crate::policy::profile::{Emulator, IothreadCpus, Smt};
+use crate::policy::{HostPolicy, Policy, Profile, rule, select};
+use crate::types::idset::CpuSet;
+use crate::types::setting::Target;
 use crate::xml::XmlError;
 
 /// Folder of the definitions on the host.
@@ -16,20 +30,125 @@ pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}.xml")
 }
 
-/// Reads the claim of a definition; empty `cpus`: the definition claims nothing.
-///
-/// # Errors
-/// The text is not XML or not a domain, or its provenance cannot be read.
-pub fn parse(text: &str, autostart: bool) -> Result<Claim, XmlError> {
-    let guest = guest_xml::GuestXml::parse(text)?;
-    if let Some(error) = guest.unreadable {
-        return Err(error);
+/// CPUs that virtfit wrote into a definition, as its record says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Facts by which a policy chooses the guest's profile; empty if there are no pins.
+    facts: Domain,
+    /// Pins of one CPU that are unchanged since.
+    pins: BTreeMap<Target, CpuSet>,
+    /// Siblings that the record says are withheld.
+    withheld: CpuSet,
+}
+
+impl Written {
+    /// Reads the text of a definition.
+    ///
+    /// # Errors
+    /// The text is not XML or not a domain, or its provenance cannot be read.
+    pub fn parse(text: &str) -> Result<Self, XmlError> {
+        let guest = GuestXml::parse(text)?;
+        match guest.unreadable {
+            Some(error) => Err(error),
+            None => Ok(Self::of(&guest)),
+        }
     }
-    Ok(Claim {
-        uuid: guest.domain.uuid,
-        name: guest.domain.name,
-        autostart,
-        cpus: guest.wrote,
-        withheld: guest.withheld,
-    })
+
+    /// Takes the pins out of a definition that was read.
+    pub fn of(guest: &GuestXml) -> Self {
+        let pin = |target: &Target| guest_xml::pin(&guest.domain, target).filter(|pin| pin.len() == 1);
+        let pins: BTreeMap<Target, CpuSet> = guest
+            .ours
+            .iter()
+            .filter_map(|target| Some((target.clone(), pin(target)?.clone())))
+            .collect();
+        if pins.is_empty() {
+            return Self::default();
+        }
+        Self {
+            facts: rule::facts(&guest.domain),
+            pins,
+            withheld: guest.withheld.clone(),
+        }
+    }
+
+    /// Returns the claim under a policy; `None`: the definition claims nothing.
+    pub fn claim(&self, policy: &Policy, autostart: bool) -> Option<Claim> {
+        if self.pins.is_empty() {
+            return None;
+        }
+        let profile = select::tuning(policy, &self.facts, autostart)?;
+        self.claim_by(profile, &policy.host, autostart)
+    }
+
+    /// Returns the claim of a guest that has this profile; `None`: the definition claims nothing.
+    pub fn claim_by(&self, profile: &Profile, host: &HostPolicy, autostart: bool) -> Option<Claim> {
+        // numad places the vCPUs, unless the profile replaces that.
+        let by_numad = self.facts.vcpu_placement_auto && !profile.override_existing;
+        let dedicated = profile.dedicated(self.facts.vcpus).unwrap_or_default();
+        let has_own = |target: &Target| match target {
+            Target::VcpuPin(vcpu) => !by_numad && dedicated.contains(*vcpu),
+            Target::EmulatorPin => profile.emulator == Emulator::Isolate,
+            Target::IothreadPin(_) => profile.iothread_cpus == IothreadCpus::Isolate,
+            _ => false,
+        };
+        let own = self.pins.iter().filter(|(target, _)| has_own(target));
+        let cpus = own.fold(CpuSet::new(), |all, (_, pin)| all.union(pin));
+        let withholds = profile.smt == Smt::Isolate || !host.share_cores;
+        (!cpus.is_empty()).then(|| Claim {
+            uuid: self.facts.uuid.clone(),
+            name: self.facts.name.clone(),
+            autostart,
+            cpus,
+            withheld: match withholds {
+                true => self.withheld.clone(),
+                false => CpuSet::new(),
+            },
+        })
+    }
+}
+
+/// Claims of definitions under one policy: each is worked out again only if the definition, its
+/// autostart or the policy has changed.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Digest of the policy.
+    policy: String,
+    /// Definition, autostart and claim, by the file's stem.
+    known: HashMap<String, (Arc<Written>, bool, Option<Claim>)>,
+}
+
+impl Judged {
+    /// Forgets the claims under another policy than this one.
+    pub fn under(&mut self, policy: &Policy) {
+        if self.policy != policy.digest {
+            self.policy.clone_from(&policy.digest);
+            self.known.clear();
+        }
+    }
+
+    /// Returns the claim of a definition under the policy of [`Judged::under`].
+    pub fn claim(
+        &mut self,
+        stem: &str,
+        written: &Arc<Written>,
+        autostart: bool,
+        policy: &Policy,
+    ) -> Option<Claim> {
+        if let Some((known, then, claim)) = self.known.get(stem)
+            && Arc::ptr_eq(known, written)
+            && *then == autostart
+        {
+            return claim.clone();
+        }
+        let claim = written.claim(policy, autostart);
+        let known = (Arc::clone(written), autostart, claim.clone());
+        self.known.insert(stem.to_string(), known);
+        claim
+    }
+
+    /// Forgets the definitions that `is_there` does not have.
+    pub fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.known.retain(|stem, _| is_there(stem));
+    }
 }

@@ -110,7 +110,7 @@ impl<'t> GuestText<'t> {
 }
 
 /// Returns the mask of a pin; `None` for targets that are not pins.
-fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet> {
+pub(crate) fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet> {
     match target {
         Target::VcpuPin(vcpu) => domain.vcpupins.get(vcpu),
         Target::EmulatorPin => domain.emulatorpin.as_ref(),

@@ -303,3 +303,17 @@ pub struct Profile {
     /// True if settings of an administrator are replaced (`on_existing = "override"`).
     pub override_existing: bool,
 }
+
+impl Profile {
+    /// Returns the vCPUs that get a CPU of their own, of a guest with `count` vCPUs.
+    ///
+    /// # Errors
+    /// `dedicated_vcpus` is malformed.
+    pub fn dedicated(&self, count: u32) -> Result<VcpuSet, CpulistError> {
+        match self.cpus {
+            Cpus::Dedicated => Ok(VcpuSet::first_n(count)),
+            Cpus::Mixed => self.dedicated_vcpus.resolve(count),
+            Cpus::Shared | Cpus::Keep => Ok(VcpuSet::new()),
+        }
+    }
+}

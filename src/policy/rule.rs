@@ -81,6 +81,30 @@ impl Match {
     }
 }
 
+/// Returns the part of a guest's facts that chooses its profile: what conditions and requests look
+/// at, and what bounds its dedicated vCPUs.
+pub fn facts(domain: &Domain) -> Domain {
+    let device = |passed: &&Passthrough| matches!(passed, Passthrough::Pci(_) | Passthrough::Mdev(_));
+    Domain {
+        name: domain.name.clone(),
+        title: domain.title.clone(),
+        uuid: domain.uuid.clone(),
+        vcpus: domain.vcpus,
+        vcpu_placement_auto: domain.vcpu_placement_auto,
+        memory: domain.memory,
+        passthrough: domain
+            .passthrough
+            .iter()
+            .find(device)
+            .cloned()
+            .into_iter()
+            .collect(),
+        os_id: domain.os_id.clone(),
+        request: domain.request.clone(),
+        ..Domain::default()
+    }
+}
+
 fn any<T>(wanted: &[T], holds: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(holds)
 }
@@ -127,6 +151,17 @@ mod tests {
     }
 
     #[test]
+    fn facts_have_the_device_that_a_condition_asks_for() {
+        let mut guest = guest();
+        guest.passthrough.push(Passthrough::Mdev("0f".into()));
+        let hostdev = Match {
+            hostdev: Some(true),
+            ..Match::default()
+        };
+        assert!(hostdev.matches(&guest, false) && hostdev.matches(&facts(&guest), false));
+    }
+
+    #[test]
     fn conditions() {
         for (condition, expected) in [
             ("{}", true),
@@ -152,6 +187,7 @@ mod tests {
             assert!(problems.is_empty(), "{condition}: {problems:?}");
             let matches = &fragment.rules[0].matches;
             assert_eq!(matches.matches(&guest(), true), expected, "{condition}");
+            assert_eq!(matches.matches(&facts(&guest()), true), expected, "{condition}");
             let again = format!("[[rule]]\nmatch = {}\nprofile = \"fit\"\n", matches.to_toml());
             assert_eq!(
                 &crate::policy::fragment::parse(&again, "p").0.rules[0].matches,

@@ -85,6 +85,15 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
     }
 }
 
+/// Returns the profile by which virtfit tunes a guest; `None`: neither a rule nor a request that is
+/// granted gives it one, or its profile leaves the guest alone.
+pub fn tuning<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<&'a Profile> {
+    let ruled = ruled(policy, domain, autostart).map(|(_, _, profile)| profile);
+    let asked = domain.request.as_ref();
+    let granted = asked.and_then(|asked| requested(policy, asked, ruled).ok());
+    granted.or(ruled).filter(|profile| !profile.off)
+}
+
 /// Returns the first rule that matches a guest, with its index and profile.
 fn ruled<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<(usize, &'a Rule, &'a Profile)> {
     let mut rules = policy.rules.iter().enumerate();

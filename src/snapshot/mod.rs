@@ -107,15 +107,15 @@ impl Sources {
         }
     }
 
-    /// Reads the ledger.
+    /// Reads the ledger; the policy judges what definitions claim.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn ledger(&self, now: SystemTime) -> Result<Reading, LedgerError> {
+    pub fn ledger(&self, now: SystemTime, policy: &Policy) -> Result<Reading, LedgerError> {
         if self.root.is_none() || self.assume_empty {
             Ok(Reading::default())
         } else {
-            reader::read(&self.root, now)
+            reader::read(&self.root, now, policy)
         }
     }
 }
@@ -141,7 +141,7 @@ impl Snapshot {
             true => load_and_keep(&place.root)?,
             false => load::load(&place.root, place.topology.as_deref())?,
         };
-        let reading = place.ledger(now)?;
+        let reading = place.ledger(now, &policy)?;
         Ok(Self::new(place.root.clone(), policy, host, reading))
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::ledger::claims::Written;
 use crate::ledger::guest_xml::GuestText;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader::files::stems;
@@ -176,8 +177,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
             return guest;
         }
     };
-    // A definition claims what virtfit wrote into it, withheld siblings only as far as they are
-    // real.
+    // A definition claims what virtfit wrote into it, as far as its profile gives it that.
     let parsed = &read.guest;
     let provenance = read.provenance.as_ref().ok().and_then(Option::as_ref);
     guest.uuid.clone_from(&parsed.domain.uuid);
@@ -189,10 +189,11 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
     let selected = select::select(&view.policy, &parsed.domain, autostart);
     let profile = selected.profile.as_ref();
     guest.profile = profile.map(|profile| profile.name.clone());
-    let (host, dedicated) = (&view.host, &view.sets.dedicated);
-    let withheld = taken::confirmed(&parsed.withheld, &parsed.wrote, host, dedicated);
-    // A pin of emulator threads on a single housekeeping CPU claims nothing.
-    guest.claims = parsed.wrote.union(&withheld).intersection(dedicated);
+    let claim = select::tuning(&view.policy, &parsed.domain, autostart)
+        .and_then(|profile| Written::of(parsed).claim_by(profile, &view.policy.host, autostart));
+    guest.claims = claim.map_or_else(CpuSet::new, |claim| {
+        taken::claimed(&claim, &view.host, &view.sets.dedicated)
+    });
     guest.nodes = running::nodes_of(view, &guest.claims);
     // Notes: what cannot be read, what is set by hand or left over, and what waits for a start.
     if let Some(error) = &parsed.unreadable {

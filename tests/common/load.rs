@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use virtfit::hostfs::HostFs;
 use virtfit::ledger::reader;
+use virtfit::policy::Policy;
 use virtfit::types::ids::HostCpu;
 
 #[path = "installed.rs"]
@@ -199,7 +200,7 @@ impl Host {
         });
         let all = since.into_inner().unwrap().elapsed();
         let mut holders: BTreeMap<HostCpu, Vec<String>> = BTreeMap::new();
-        for reservation in reader::read(&HostFs::new(self.path()), SystemTime::now())
+        for reservation in reader::read(&HostFs::new(self.path()), SystemTime::now(), &Policy::builtin())
             .unwrap()
             .reservations
         {

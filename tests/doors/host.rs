@@ -15,6 +15,7 @@ use virtfit::ledger::reader;
 use virtfit::ledger::reader::Reading;
 use virtfit::ledger::reservation::Reservation;
 use virtfit::ledger::store::Store;
+use virtfit::policy::Policy;
 use virtfit::snapshot::{Snapshot, Sources};
 use virtfit::types::idset::CpuSet;
 
@@ -147,7 +148,7 @@ impl Host {
     }
 
     pub fn reading(&self, now: u64) -> Reading {
-        reader::read(&self.root(), at(now)).unwrap()
+        reader::read(&self.root(), at(now), &Policy::builtin()).unwrap()
     }
 
     pub fn reservation(&self, name: &str) -> Option<Reservation> {

@@ -5,8 +5,9 @@
 use virtfit::domain::Domain;
 use virtfit::engine::{Decision, Inputs, decide};
 use virtfit::host::Host;
+use virtfit::ledger::claims::Written;
 use virtfit::ledger::reservation::{Daemon, Reservation};
-use virtfit::ledger::{Holder, Ledger, claims, status, taken};
+use virtfit::ledger::{Holder, Ledger, status, taken};
 use virtfit::policy::profile::{OnNoFit, VcpuList};
 use virtfit::policy::{Policy, cpu_sets, select};
 use virtfit::rewrite::{self, Head, Shape};
@@ -249,8 +250,12 @@ pub fn ledger(input: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
     };
-    if let Ok(claim) = claims::parse(text, true) {
-        return format!("a claim of {}", claim.cpus.len().min(2));
+    if let Ok(written) = Written::parse(text) {
+        let policy = Policy::builtin();
+        assert_eq!(written.claim(&policy, true), None, "a claim without a rule");
+        let profile = policy.profile("isolated").unwrap();
+        let claim = written.claim_by(profile, &policy.host, true);
+        return format!("a claim of {}", claim.map_or(0, |claim| claim.cpus.len().min(2)));
     }
     match status::parse(text, KiB(2048)) {
         Err(error) => error.problem,
@@ -294,13 +299,14 @@ pub fn forged(input: &[u8], host: &Host) -> String {
         );
         same &= held[0] == held[1];
     }
-    if let Ok(claim) = claims::parse(text, false) {
+    if let Ok(written) = Written::parse(text) {
+        assert_eq!(written.claim(&policy, true), None, "a claim without a rule");
         let pins = honest.pins.iter().fold(CpuSet::new(), |all, pin| all.union(pin));
-        assert!(
-            claim.cpus.is_subset(&pins),
-            "claims {}, pinned to {pins}",
-            claim.cpus
-        );
+        for profile in policy.profiles.values() {
+            let claim = written.claim_by(profile, &policy.host, false);
+            let cpus = claim.unwrap_or_default().cpus;
+            assert!(cpus.is_subset(&pins), "claims {cpus}, pinned to {pins}");
+        }
     }
     if !same {
         return "holds less, or siblings".into();

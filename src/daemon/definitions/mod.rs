@@ -33,7 +33,7 @@ use crate::engine::Decision;
 use crate::hook_events::lines::summary_with_causes;
 use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
-use crate::ledger::claims;
+use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::taken::same_guest;
 use crate::libvirt::Hypervisor;
 use crate::libvirt::definition_file::Definition;
@@ -416,9 +416,9 @@ fn is_busy(around: &DefineContext<'_>, domain: &Domain) -> bool {
 
 /// Returns whether other guests hold CPUs that virtfit wrote into a definition.
 fn collides(view: &Snapshot, definition: &Definition, domain: &Domain) -> bool {
-    let Ok(claim) = claims::parse(&definition.text, false) else {
+    let Ok(guest) = GuestXml::parse(&definition.text) else {
         return false;
     };
     let held = view.taken(domain).cpus;
-    claim.cpus.iter().any(|cpu| held.contains_key(&cpu))
+    guest.wrote.iter().any(|cpu| held.contains_key(&cpu))
 }

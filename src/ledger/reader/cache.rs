@@ -14,13 +14,14 @@ use std::time::SystemTime;
 
 use crate::hostfs::changed_folders::{Folders, News};
 use crate::hostfs::{Entry, HostFs, Stamp};
+use crate::ledger::Holder;
+use crate::ledger::claims::{Judged, Written};
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader::Reading;
 use crate::ledger::reader::files;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::status;
 use crate::ledger::undecided::Undecided;
-use crate::ledger::{Claim, Holder};
 use crate::types::ids::KiB;
 
 /// Files of one folder, as of the last change that was seen in it.
@@ -266,6 +267,11 @@ impl<T> Known<T> {
         (known.stamp == stamp).then_some(&known.said)
     }
 
+    /// Returns whether a parsed file is remembered.
+    pub fn has(&self, stem: &str) -> bool {
+        self.0.contains_key(stem)
+    }
+
     /// Remembers a parsed file. A file that had not rested is remembered only if every later change
     /// of it is seen.
     pub fn put(&mut self, stem: &str, stamp: Stamp, now: SystemTime, watched: bool, said: Result<T, String>)
@@ -331,8 +337,10 @@ pub struct Cache {
     pub reservations: Folder<Reservation>,
     /// Marks of guests that started undecided.
     pub undecided: Folder<Undecided>,
-    /// Claims of definitions, all with `autostart` unset.
-    pub definitions: Folder<Arc<Claim>>,
+    /// Pins that virtfit wrote into definitions.
+    pub definitions: Folder<Arc<Written>>,
+    /// Claims that follow from these by the last policy.
+    pub claims: Judged,
     /// Links to the definitions that libvirt starts by itself.
     pub autostart: Listing,
     /// Files of live records.
@@ -363,6 +371,8 @@ pub struct Last {
     pub times: [u64; 6],
     /// Void reservations, by stem. A reservation becomes void without a change of its file.
     pub void: Vec<String>,
+    /// Digest of the policy that judged the claims.
+    pub policy: String,
     /// Reading itself.
     pub reading: Arc<Reading>,
 }

@@ -20,6 +20,7 @@ use crate::ledger::reservation::Reservation;
 use crate::ledger::taken::same_guest;
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
+use crate::policy::Policy;
 use crate::types::ids::KiB;
 
 /// Huge page size of `<hugepages/>` if `/proc/meminfo` does not have it: that of x86 and most arm64
@@ -65,22 +66,30 @@ impl From<io::Error> for LedgerError {
     }
 }
 
-/// Reads the ledger of a host. A missing folder is no error: there is no libvirt, or no reservation
-/// yet.
+/// Reads the ledger of a host; claims count as far as the policy gives them. A missing folder is no
+/// error: there is no libvirt, or no reservation yet.
 ///
 /// # Errors
 /// A folder cannot be read, or access to a file is denied. A malformed file is a warning.
-pub fn read(root: &HostFs, now: SystemTime) -> Result<Reading, LedgerError> {
-    read_with(root, now, &mut Cache::default()).map(Arc::unwrap_or_clone)
+pub fn read(root: &HostFs, now: SystemTime, policy: &Policy) -> Result<Reading, LedgerError> {
+    read_with(root, now, policy, &mut Cache::default()).map(Arc::unwrap_or_clone)
 }
 
 /// Reads the ledger as [`read`] does, with a cache: only files that changed since the last reading
-/// are read again, and if none did, the last reading is returned.
+/// are read again, and if none did and the policy is the same, the last reading is returned.
 ///
 /// # Errors
 /// The errors of [`read`].
-pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Arc<Reading>, LedgerError> {
+pub fn read_with(
+    root: &HostFs,
+    now: SystemTime,
+    policy: &Policy,
+    cache: &mut Cache,
+) -> Result<Arc<Reading>, LedgerError> {
     cache.folders.take_note();
+    // Another policy gives other claims.
+    cache.last.take_if(|last| last.policy != policy.digest);
+    cache.claims.under(policy);
     let default_page = *cache.default_page.get_or_insert_with(|| default_huge_page(root));
     // All folders are listed before any file is read, so a later change shows in the next listing.
     let folders = &mut cache.folders;
@@ -166,12 +175,13 @@ pub fn read_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Ar
     // Claims come last: a guest that holds CPUs claims none.
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
     reading.autostart = BTreeSet::clone(&cache.autostart.names());
-    left_over |= add_claims(root, now, &mut cache.definitions, &mut reading)?;
+    left_over |= add_claims(root, now, policy, cache, &mut reading)?;
     let reading = Arc::new(reading);
     // Files left over are read the next time, even if nothing changes until then.
     cache.last = (!left_over).then(|| cache::Last {
         times,
         void: glance.void,
+        policy: policy.digest.clone(),
         reading: Arc::clone(&reading),
     });
     Ok(reading)
@@ -267,7 +277,8 @@ impl Holders {
 fn add_claims(
     root: &HostFs,
     now: SystemTime,
-    known: &mut Folder<Arc<Claim>>,
+    policy: &Policy,
+    cache: &mut Cache,
     reading: &mut Reading,
 ) -> Result<bool, LedgerError> {
     let running: BTreeSet<&str> = reading
@@ -278,18 +289,19 @@ fn add_claims(
         .collect();
     let mut found: Vec<Claim> = Vec::new();
     let parse = |text: &str| {
-        let claim = claims::parse(text, false);
-        claim.map(Arc::new).map_err(|error| error.to_string())
+        let written = claims::Written::parse(text);
+        written.map(Arc::new).map_err(|error| error.to_string())
     };
     let mut left_over = false;
-    for file in files(root, claims::FOLDER, "xml", now, known, parse)? {
+    let judged = &mut cache.claims;
+    for file in files(root, claims::FOLDER, "xml", now, &mut cache.definitions, parse)? {
         left_over |= file.left_over;
         match file.said {
-            Ok(claim) if claim.cpus.is_empty() || running.contains(claim.uuid.as_str()) => {}
-            Ok(claim) => found.push(Claim {
-                autostart: reading.autostart.contains(file.stem),
-                ..Claim::clone(&claim)
-            }),
+            Ok(written) => {
+                let autostart = reading.autostart.contains(file.stem);
+                let claim = judged.claim(file.stem, &written, autostart, policy);
+                found.extend(claim.filter(|claim| !running.contains(claim.uuid.as_str())));
+            }
             Err(error) => {
                 let path = shown(root, claims::FOLDER, file.stem, "xml");
                 reading
@@ -298,6 +310,7 @@ fn add_claims(
             }
         }
     }
+    judged.keep(|stem| cache.definitions.known.has(stem));
     reading.ledger.claims = found;
     Ok(left_over)
 }

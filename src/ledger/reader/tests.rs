@@ -64,7 +64,8 @@ impl Host {
     }
 
     fn read(&self) -> Reading {
-        read(&HostFs::new(self.0.path()), UNIX_EPOCH + Duration::from_secs(NOW)).unwrap()
+        let at = HostFs::new(self.0.path());
+        read(&at, UNIX_EPOCH + Duration::from_secs(NOW), &Policy::builtin()).unwrap()
     }
 }
 
@@ -86,6 +87,19 @@ fn domain(name: &str, pins: &[&str], metadata: &str) -> String {
     )
 }
 
+/// Makes the `<metadata>` in which virtfit records that it pinned these vCPUs.
+fn record(attributes: &str, pins: &[&str]) -> String {
+    let records: String = pins
+        .iter()
+        .enumerate()
+        .map(|(vcpu, cpu)| format!("<v:set at='vcpupin/{vcpu}' wrote='{cpu}'/>"))
+        .collect();
+    format!(
+        "<metadata><v:fit xmlns:v='https://virtfit.dev/ns/domain/1' version='1' profile='fit' policy='0' \
+         on-no-fit='run-shared' threads='1' {attributes}>{records}</v:fit></metadata>"
+    )
+}
+
 fn pins(holder: &Holder) -> String {
     holder
         .pins
@@ -98,7 +112,7 @@ fn pins(holder: &Holder) -> String {
 #[test]
 fn no_libvirt_is_an_empty_ledger() {
     assert_eq!(Host::new().read(), Reading::default());
-    let nowhere = read(&HostFs::new("/nonexistent-root"), UNIX_EPOCH).unwrap();
+    let nowhere = read(&HostFs::new("/nonexistent-root"), UNIX_EPOCH, &Policy::builtin()).unwrap();
     assert_eq!(nowhere, Reading::default());
 }
 
@@ -134,6 +148,8 @@ fn what_was_read_before_changes_nothing() {
     // The huge page size that the kernel was started with stays.
     root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
     let mut caches = [Cache::default(), Cache::watching()];
+    let rule = "[[rule]]\nmatch = { name = \"web\", autostart = true }\nprofile = \"fit\"\n";
+    let policies = [Policy::builtin(), Policy::parse(rule, "p.toml").unwrap()];
     let steps: [(&str, &dyn Fn()); 16] = [
         ("a guest runs", &|| {
             root.status("db", &["2"]).daemon(77, 5);
@@ -148,7 +164,10 @@ fn what_was_read_before_changes_nothing() {
             root.write("etc/libvirt/qemu/db.xml", "<domain>");
         }),
         ("a definition", &|| {
-            root.write("etc/libvirt/qemu/web.xml", &domain("web", &["6"], ""));
+            root.write(
+                "etc/libvirt/qemu/web.xml",
+                &domain("web", &["6"], &record("", &["6"])),
+            );
         }),
         ("autostart", &|| {
             fs::create_dir_all(path("etc/libvirt/qemu/autostart")).unwrap();
@@ -197,14 +216,14 @@ fn what_was_read_before_changes_nothing() {
         // Now, when the files are young, and much later, when they have rested.
         for now in [SystemTime::now(), UNIX_EPOCH + Duration::from_secs(NOW)] {
             for cache in &mut caches {
-                for _ in 0..2 {
+                for policy in [0, 0, 1, 1].map(|number: usize| &policies[number]) {
                     assert_eq!(
                         glance_with(&at, now, cache).unwrap(),
                         glance(&at, now).unwrap(),
                         "{what}"
                     );
-                    let cached = read_with(&at, now, cache).unwrap();
-                    assert_eq!(*cached, read(&at, now).unwrap(), "{what}");
+                    let cached = read_with(&at, now, policy, cache).unwrap();
+                    assert_eq!(*cached, read(&at, now, policy).unwrap(), "{what}");
                 }
             }
         }
@@ -226,7 +245,7 @@ fn a_ledger_in_which_nothing_happened_is_the_same() {
     let at = HostFs::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut cache = Cache::watching();
-    let mut read = || read_with(&at, now, &mut cache).unwrap();
+    let mut read = || read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
     read();
     let first = read();
     assert!(Arc::ptr_eq(&first, &read()));
@@ -273,14 +292,14 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
         ),
     ];
     for (what, step, holds) in steps {
-        read_with(&at, now, &mut cache).unwrap();
-        let reading = read_with(&at, now, &mut cache).unwrap();
+        read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
+        let reading = read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
         step();
         assert_eq!(cache.is_as_it_was(&at, &reading), holds, "{what}");
-        let now = read_with(&at, now, &mut cache).unwrap();
+        let now = read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
         assert_eq!(
             *now,
-            read(&at, UNIX_EPOCH + Duration::from_secs(NOW)).unwrap(),
+            read(&at, UNIX_EPOCH + Duration::from_secs(NOW), &Policy::builtin()).unwrap(),
             "{what}"
         );
         assert_eq!(
@@ -290,7 +309,7 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
         );
     }
     let mut blind = Cache::default();
-    let reading = read_with(&at, now, &mut blind).unwrap();
+    let reading = read_with(&at, now, &Policy::builtin(), &mut blind).unwrap();
     assert!(!blind.is_as_it_was(&at, &reading), "nobody watches");
 }
 
@@ -383,4 +402,61 @@ fn five_hundred_guests_are_quick() {
     let start = std::time::Instant::now();
     assert_eq!(root.read().ledger.holders.len(), 500);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_claim_is_what_the_guests_profile_gives_it() {
+    let rules = |host: &str| {
+        let rule = |name: &str, profile: &str| {
+            format!("[[rule]]\nmatch = {{ name = \"{name}\" }}\nprofile = \"{profile}\"\n")
+        };
+        let half = "[profile.half]\ninherits = \"fit\"\ncpus = \"mixed\"\ndedicated_vcpus = \"1\"\n\
+                    [profile.apart]\ninherits = \"fit\"\nemulator = \"isolate\"\niothreads = { cpus = \"isolate\" }\n";
+        let names = ["fit", "half", "shared", "off", "apart"];
+        let rules: String = names.iter().map(|name| rule(name, name)).collect();
+        let text = format!("[host]\n{host}\n{half}{rules}{}", rule("iso", "isolated"));
+        Policy::parse(&text, "p.toml").unwrap()
+    };
+    let request = "<r:request xmlns:r='https://virtfit.dev/ns/request/1' profile='fit'/>";
+    let with = |name: &str, metadata: &str, vcpu: &str| {
+        let text = domain(name, &["2", "3"], metadata)
+            .replace("<vcpu>4</vcpu>", &format!("{vcpu}<iothreads>1</iothreads>"));
+        let support = "<emulatorpin cpuset='4'/><iothreadpin iothread='1' cpuset='5'/></cputune>";
+        text.replace("</cputune>", support)
+    };
+    let forged = record("withheld='0-31'", &["2", "3"]).replace(
+        "</v:fit>",
+        "<v:set at='emulatorpin' wrote='4'/><v:set at='iothreadpin/1' wrote='5'/></v:fit>",
+    );
+    let asks = forged.replace("</metadata>", &format!("{request}</metadata>"));
+    let four = "<vcpu>4</vcpu>";
+    // guest, metadata, vCPUs, [host] of the policy, claimed CPUs, withheld
+    let rows = [
+        ("fit", &forged, four, "", "2-3", ""),
+        ("fit", &forged, "<vcpu>1</vcpu>", "", "2", ""),
+        ("fit", &forged, "<vcpu placement='auto'>4</vcpu>", "", "", ""),
+        ("fit", &forged, four, "share_cores = false", "2-3", "0-31"),
+        ("iso", &forged, four, "", "2-3", "0-31"),
+        ("half", &forged, four, "", "3", ""),
+        ("apart", &forged, four, "", "2-5", ""),
+        ("shared", &forged, four, "", "", ""),
+        ("off", &forged, four, "", "", ""),
+        ("none", &forged, four, "", "", ""),
+        // A request claims nothing that it is not granted.
+        ("none", &asks, four, "", "", ""),
+        ("none", &asks, four, "requests = \"all\"", "2-3", ""),
+    ];
+    for (name, metadata, vcpu, host, cpus, withheld) in rows {
+        let root = Host::new();
+        root.write(
+            &format!("etc/libvirt/qemu/{name}.xml"),
+            &with(name, metadata, vcpu),
+        );
+        let at = HostFs::new(root.0.path());
+        let reading = read(&at, SystemTime::now(), &rules(host)).unwrap();
+        assert_eq!(reading.warnings, Vec::<String>::new());
+        let claim = reading.ledger.claims.first().cloned().unwrap_or_default();
+        let got = (claim.cpus.to_string(), claim.withheld.to_string());
+        assert_eq!(got, (cpus.into(), withheld.into()), "{name} {vcpu} {host}");
+    }
 }

@@ -7,7 +7,7 @@
 mod memory;
 
 use crate::host::Host;
-use crate::ledger::{Holder, Ledger, Taken};
+use crate::ledger::{Claim, Holder, Ledger, Taken};
 use crate::policy::HostPolicy;
 use crate::policy::cpu_sets::floats;
 use crate::types::idset::CpuSet;
@@ -39,13 +39,11 @@ pub fn taken(
         .iter()
         .filter(|claim| !own(&claim.uuid, &claim.name))
     {
-        let claimed = if claim.autostart {
-            &mut taken.claimed_autostart
-        } else {
-            &mut taken.claimed_other
+        let all = match claim.autostart {
+            true => &mut taken.claimed_autostart,
+            false => &mut taken.claimed_other,
         };
-        claimed.extend_from(&claim.cpus);
-        claimed.extend_from(&confirmed(&claim.withheld, &claim.cpus, host, dedicated));
+        all.extend_from(&claimed(claim, host, dedicated));
     }
     taken.pages_free = memory::pages_free(&mine, &others, host, host_policy);
     if host.memory_known {
@@ -81,6 +79,13 @@ pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool)
     held.extend_from(&withheld);
     held.extend_from(&holder.promised);
     held
+}
+
+/// Returns the CPUs that a claim covers on this host: those of the dedicated set, and withheld
+/// siblings of them.
+pub fn claimed(claim: &Claim, host: &Host, dedicated: &CpuSet) -> CpuSet {
+    let withheld = confirmed(&claim.withheld, &claim.cpus, host, dedicated);
+    claim.cpus.intersection(dedicated).union(&withheld)
 }
 
 /// Returns the CPUs of a guest's provenance that can be withheld: siblings, in the dedicated set,

@@ -125,7 +125,7 @@ impl SnapshotCache {
             empty => Arc::clone(empty.insert(CachedHost::load(&self.place.root, root)?).host()),
         };
         let sets = state.sets(&policy, &host);
-        let reading = read_with(root, now, &mut state.ledger)?;
+        let reading = read_with(root, now, &policy, &mut state.ledger)?;
         if let Some(last) = &state.last
             && Arc::ptr_eq(&last.sets, &sets)
             && Arc::ptr_eq(&last.host, &host)
