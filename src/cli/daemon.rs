@@ -23,9 +23,9 @@ pub fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
         topology: global.topology.clone(),
         assume_empty: false,
     };
-    let (program, uri) = (program.to_path_buf(), global.connect.clone());
+    let (program, root, uri) = (program.to_path_buf(), place.root.clone(), global.connect.clone());
     let hypervisor = move || -> Box<dyn crate::libvirt::Hypervisor> {
-        let mut child = ChildHypervisor::with_program(&program, Some(&uri));
+        let mut child = ChildHypervisor::with_program(&program, &root, Some(&uri));
         if let Err(error) = child.start() {
             log::error!("{error}: nothing can be tuned");
         }

@@ -59,7 +59,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     if asked == definition.text {
         return Ok((Outcome::answer(text), definition));
     }
-    let mut libvirt = redefine::connect(global);
+    let mut libvirt = redefine::connect(&root, global);
     redefine::redefine(&root, libvirt.as_mut(), &definition, &asked).map_err(at)?;
     Ok((Outcome::answer(text), definition))
 }

@@ -12,8 +12,8 @@ use crate::libvirt::child::ChildHypervisor;
 use crate::libvirt::definitions::Definition;
 
 /// Returns libvirt behind a child that is started with the first request.
-pub fn connect(global: &Global) -> Box<dyn Hypervisor> {
-    Box::new(ChildHypervisor::new(Some(&global.connect)))
+pub fn connect(root: &HostFs, global: &Global) -> Box<dyn Hypervisor> {
+    Box::new(ChildHypervisor::new(root, Some(&global.connect)))
 }
 
 /// Longest wait for a guest that libvirt is busy with.
@@ -32,6 +32,9 @@ pub fn redefine(
     definition: &Definition,
     xml: &str,
 ) -> Result<(), String> {
+    // Connecting may take seconds, as libvirt serves no client before all autostart guests are
+    // started; the checks have to come after that.
+    libvirt.open().map_err(|error| error.to_string())?;
     let until = Instant::now() + PATIENCE;
     while let Some(why) = in_flight(root, &definition.domain.uuid, &definition.name) {
         if Instant::now() >= until {

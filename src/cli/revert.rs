@@ -75,7 +75,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         outcome.stdout = "Nothing was written.\n".into();
         return Ok(outcome);
     }
-    let mut libvirt = redefine::connect(global);
+    let mut libvirt = redefine::connect(&root, global);
     for (definition, off) in &changes {
         let name = &definition.name;
         match redefine::redefine(&root, libvirt.as_mut(), definition, off) {

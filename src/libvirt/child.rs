@@ -6,6 +6,7 @@
 //! {"call":"define","xml":"<domain>…"}                        {"ok":true}
 //! {"call":"live","uuid":"…","change":{"pin-vcpu":[0,[1,17]]}}  {"gone":"why libvirt does not answer"}
 //! {"call":"lookup","guest":"db"}                             {"ok":true,"domain":{"name":"db","uuid":"…","active":true,…}}
+//! {"call":"define","xml":"…","before":"…"}                   {"other":"how libvirt's definition is another one"}
 //! {"call":"nonsense"}                                        {"said":"what libvirt, or `call` itself, said"}
 //! ```
 //! The connection is made by `open` or by the first request that needs it, and lasts until `close`
@@ -17,6 +18,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::hostfs::HostFs;
 use crate::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use crate::panics::guarded;
 
@@ -92,7 +94,7 @@ pub struct Found {
     pub persistent: bool,
 }
 
-/// Answer to one request: exactly one of `ok`, `gone`, `said`.
+/// Answer to one request: exactly one of `ok`, `gone`, `said`, `other`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The request was carried out.
@@ -104,6 +106,9 @@ pub struct Response {
     /// libvirt, or `virtfitd call` itself, refused; with the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<String>,
+    /// libvirt has another definition than the one that was read; with what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
     /// Domain that [`Request::Lookup`] found; absent beside `ok`: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Found>,
@@ -125,6 +130,7 @@ impl From<Result<Option<Found>, HypervisorError>> for Response {
             }
             Err(HypervisorError::Gone(why)) => response.gone = Some(why),
             Err(HypervisorError::Said(why)) => response.said = Some(why),
+            Err(HypervisorError::Other(why)) => response.other = Some(why),
         }
         response
     }
@@ -135,6 +141,7 @@ impl From<Response> for Result<Option<Found>, HypervisorError> {
         match response {
             Response { gone: Some(why), .. } => Err(HypervisorError::Gone(why)),
             Response { said: Some(why), .. } => Err(HypervisorError::Said(why)),
+            Response { other: Some(why), .. } => Err(HypervisorError::Other(why)),
             Response { ok: true, domain, .. } => Ok(domain),
             Response { .. } => Err(HypervisorError::Gone("virtfitd call gave an empty answer".into())),
         }
@@ -180,6 +187,7 @@ pub fn serve(
 #[derive(Debug)]
 pub struct ChildHypervisor {
     program: PathBuf,
+    root: Option<PathBuf>,
     uri: Option<String>,
     child: Option<Running>,
 }
@@ -192,20 +200,21 @@ struct Running {
 }
 
 impl ChildHypervisor {
-    /// Prepares calls to the libvirt at this URI (`None`: `qemu:///system`), by the program beside
-    /// the running one, else by the installed one.
-    pub fn new(uri: Option<&str>) -> Self {
+    /// Prepares calls to the libvirt at this URI (`None`: `qemu:///system`), which has this host's
+    /// guests, by the program beside the running one, else by the installed one.
+    pub fn new(root: &HostFs, uri: Option<&str>) -> Self {
         let beside = std::env::current_exe()
             .ok()
             .and_then(|own| Some(own.parent()?.join("virtfitd")))
             .filter(|path| path.is_file());
-        Self::with_program(beside.as_deref().unwrap_or(Path::new(INSTALLED)), uri)
+        Self::with_program(beside.as_deref().unwrap_or(Path::new(INSTALLED)), root, uri)
     }
 
     /// Prepares calls by a given program.
-    pub fn with_program(program: &Path, uri: Option<&str>) -> Self {
+    pub fn with_program(program: &Path, root: &HostFs, uri: Option<&str>) -> Self {
         Self {
             program: program.to_path_buf(),
+            root: root.base().map(Path::to_path_buf),
             uri: uri.map(str::to_string),
             child: None,
         }
@@ -257,7 +266,8 @@ impl ChildHypervisor {
             HypervisorError::Gone(format!("{} call: {error}", self.program.display()))
         };
         if self.child.is_none() {
-            let running = start(&self.program, self.uri.as_deref()).map_err(|error| gone(&error))?;
+            let running = start(&self.program, self.root.as_deref(), self.uri.as_deref())
+                .map_err(|error| gone(&error))?;
             self.child = Some(running);
         }
         let Some(running) = &mut self.child else {
@@ -325,8 +335,11 @@ impl Hypervisor for ChildHypervisor {
     }
 }
 
-fn start(program: &Path, uri: Option<&str>) -> io::Result<Running> {
+fn start(program: &Path, root: Option<&Path>, uri: Option<&str>) -> io::Result<Running> {
     let mut command = Command::new(program);
+    if let Some(root) = root {
+        command.arg("--root").arg(root);
+    }
     if let Some(uri) = uri {
         command.args(["--connect", uri]);
     }
@@ -403,7 +416,7 @@ mod tests {
     #[test]
     fn a_child_that_is_no_virtfitd_is_gone() {
         for program in ["/nonexistent", "/bin/false", "/bin/cat"] {
-            let mut child = ChildHypervisor::with_program(Path::new(program), None);
+            let mut child = ChildHypervisor::with_program(Path::new(program), &HostFs::none(), None);
             for _ in 0..2 {
                 let got = child.define("<domain/>");
                 assert!(matches!(got, Err(HypervisorError::Gone(_))), "{program}: {got:?}");

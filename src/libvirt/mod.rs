@@ -20,8 +20,8 @@ pub trait Hypervisor {
     /// # Errors
     /// libvirt refuses the definition, or does not answer.
     fn define(&mut self, xml: &str) -> Result<(), HypervisorError>;
-    /// Replaces a definition that was read as `before`, provided that libvirt still has that one
-    /// under its UUID.
+    /// Replaces a definition that was read from its file as `before`, provided that the file is
+    /// unchanged and libvirt has the same definition.
     ///
     /// # Errors
     /// libvirt has no such guest or another definition of it, refuses the new one, or does not
@@ -70,6 +70,10 @@ pub enum HypervisorError {
     /// libvirt refused.
     #[error("libvirt: {0}")]
     Said(String),
+    /// libvirt has another definition than the one that was read, so it was not asked to replace
+    /// it.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Connection to no libvirt, for measurements of everything else: each call fails as

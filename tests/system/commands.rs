@@ -1,6 +1,6 @@
 //! Commands that change definitions, with and without a daemon.
 
-use crate::daemon::{Libvirt, Setup, small, within};
+use crate::daemon::{Libvirt, Setup, kill, small, within};
 
 const POLICY: &str = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n\
                       [profile.plain]\ninherits = \"fit\"\nhugepages = \"off\"\n\n\
@@ -151,6 +151,129 @@ fn only_this_hosts_libvirt_is_written_to() {
         assert_eq!(libvirt.dump("g"), before);
         assert_eq!(libvirt.virsh(&["list", "--all", "--name"]).unwrap().trim(), "g");
     }
+}
+
+/// A file that was changed by hand behind libvirt's back is not carried over, by no command and not
+/// by the daemon, until libvirt has the same definition.
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn what_was_changed_behind_libvirts_back_is_not_carried_over() {
+    let libvirt = Libvirt::with(&Setup {
+        policy: Some(POLICY),
+        ..Setup::default()
+    });
+    let devices = "<interface type='user'><mac address='52:54:00:00:00:01'/></interface>\n    \
+                   <graphics type='vnc' port='-1' passwd='s3cret'/>\n    <memballoon";
+    let whole = small("g").replace("<memballoon", devices);
+    libvirt.define(&whole).unwrap();
+    let before = libvirt.dump("g");
+    let file = libvirt.on_host("etc/libvirt/qemu/g.xml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let mut daemon = None;
+    for (from, to, what) in [
+        ("<on_crash>destroy<", "<on_crash>restart<", "on_crash"),
+        (
+            "<interface type='user'>",
+            "<interface type='ethernet'>",
+            "devices/interface[52:54:00:00:00:01]/@type",
+        ),
+        ("passwd='s3cret'", "passwd='other!'", "devices/graphics/@passwd"),
+        (
+            "<memballoon model='virtio'>",
+            "<memballoon model='virtio' autodeflate='on'>",
+            "devices/memballoon/@autodeflate",
+        ),
+        ("<boot dev='hd'/>", "<boot dev='network'/>", "os/boot/@dev"),
+    ] {
+        let edited = good.replacen(from, to, 1);
+        assert_ne!(edited, good, "{from}:\n{good}");
+        // As an editor does it; the daemon waits for whole files.
+        std::fs::write(file.with_extension("tmp"), &edited).unwrap();
+        std::fs::rename(file.with_extension("tmp"), &file).unwrap();
+        for words in [
+            &["apply", "g"][..],
+            &["revert", "g"],
+            &["profile", "set", "g", "local"],
+        ] {
+            let done = libvirt.virtfit(words);
+            let stderr = String::from_utf8_lossy(&done.stderr);
+            assert_eq!(done.status.code(), Some(1), "{words:?}: {stderr}");
+            assert!(stderr.contains(what), "{words:?}: {stderr}");
+            assert!(stderr.contains("virsh define"), "{words:?}: {stderr}");
+            assert!(
+                !stderr.contains("s3cret") && !stderr.contains("other!"),
+                "{stderr}"
+            );
+            assert_eq!(libvirt.dump("g"), before, "{words:?}");
+        }
+        daemon.get_or_insert_with(|| libvirt.virtfitd());
+        within(10, "said", || {
+            libvirt.log().contains(what).then_some(()).ok_or(libvirt.log())
+        });
+        assert_eq!(libvirt.dump("g"), before);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), edited);
+    }
+    drop(daemon);
+    // The advice for libvirt's definition, and for the file's.
+    libvirt.sh(
+        "virsh -c \"$1\" dumpxml --inactive --security-info 'g' | virsh -c \"$1\" define /dev/stdin",
+        &[&libvirt.uri()],
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), good);
+    virtfit(&libvirt, &["apply", "g"]);
+    assert!(is_tuned(&libvirt));
+    let edited =
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .replacen("<on_crash>destroy<", "<on_crash>restart<", 1);
+    std::fs::write(&file, edited).unwrap();
+    libvirt.virsh(&["define", "/etc/libvirt/qemu/g.xml"]).unwrap();
+    virtfit(&libvirt, &["revert", "g"]);
+    assert!(libvirt.dump("g").contains("<on_crash>restart<"));
+    // A file that libvirt has loaded since is libvirt's own definition, however it is spelled; so
+    // is that of a guest that runs.
+    let edited = std::fs::read_to_string(&file)
+        .unwrap()
+        .replacen("<on_crash>restart</on_crash>", "", 1);
+    libvirt.hold("TERM");
+    std::fs::write(&file, edited).unwrap();
+    libvirt.release();
+    libvirt.virsh(&["start", "g"]).unwrap();
+    virtfit(&libvirt, &["profile", "unset", "g"]);
+    virtfit(&libvirt, &["apply", "g"]);
+    assert!(is_tuned(&libvirt));
+    virtfit(&libvirt, &["revert", "g"]);
+    libvirt.virsh(&["destroy", "g"]).unwrap();
+    virtfit(&libvirt, &["profile", "unset", "g"]);
+}
+
+/// A definition that changes while a command still connects to libvirt is not replaced.
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn what_changes_while_a_command_connects_stays() {
+    let libvirt = Libvirt::with(&Setup {
+        policy: Some(POLICY),
+        ..Setup::default()
+    });
+    libvirt.define(&small("g")).unwrap();
+    let file = libvirt.on_host("etc/libvirt/qemu/g.xml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let edited = good.replacen("<on_crash>destroy<", "<on_crash>restart<", 1);
+    kill(libvirt.libvirtd(), "STOP");
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| libvirt.virtfit(&["apply", "g"]));
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::fs::write(&file, &edited).unwrap();
+        kill(libvirt.libvirtd(), "CONT");
+        let done = command.join().unwrap();
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.contains("g: its definition changed meanwhile: try again"),
+            "{stderr}"
+        );
+    });
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), edited);
 }
 
 /// Runs `virtfit` as an ordinary user, whose one group is this.

@@ -6,24 +6,30 @@ use virt::error::{Error, ErrorDomain, ErrorDomainEnum, ErrorNumber, ErrorNumberE
 use virt::sys;
 use virtfit::apply::identity;
 use virtfit::domain;
+use virtfit::hostfs::HostFs;
+use virtfit::ledger::claims;
 use virtfit::libvirt::child::{Found, Request, Response};
+use virtfit::libvirt::definition_file::Definition;
 use virtfit::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::panics;
 use virtfit::types::idset::CpuSet;
 
 /// Connection to libvirt, made with the first call and made again after it broke.
 pub struct Libvirt {
+    /// Host whose guests this libvirt has.
+    root: HostFs,
     uri: String,
     connection: Option<Connect>,
 }
 
 impl Libvirt {
     /// Creates the state without a connection.
-    pub fn new(uri: &str) -> Self {
+    pub fn new(root: HostFs, uri: &str) -> Self {
         // libvirt's default callback prints every error on stderr, XML included, before it can be
         // filtered.
         virt::error::clear_error_callback();
         Self {
+            root,
             uri: uri.into(),
             connection: None,
         }
@@ -127,33 +133,48 @@ impl Hypervisor for Libvirt {
         self.with(|connection| connection.define_domain_xml(xml).map(drop))
     }
 
-    /// Checks and defines in two calls: a change between them is noticed by its file, which libvirt
-    /// writes first.
+    /// Checks and defines in two calls, with the file read in between: libvirt writes the file of
+    /// whatever it changes, so the file shows a change up to right before the second call. A change
+    /// between the two calls themselves is not noticed, as libvirt has no call for both.
     fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
-        let uuid = domain::parse::from_text(before)
-            .map(|domain| domain.uuid)
-            .map_err(|error| HypervisorError::Said(error.to_string()))?;
-        let uri = self.uri.clone();
+        let domain =
+            domain::parse::from_text(before).map_err(|error| HypervisorError::Said(error.to_string()))?;
         let there = self.with(|connection| {
-            let found = connection.lookup_domain_by_uuid_string(&uuid);
+            let found = connection.lookup_domain_by_uuid_string(&domain.uuid);
             match found {
-                // Read without secrets: these are not compared, and stay as they are.
+                // With its secrets, as the file has them.
                 Ok(domain) if domain.is_persistent()? => {
-                    domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE).map(Some)
+                    let whole = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+                    domain.xml_desc(whole).map(Some)
                 }
                 Ok(_) => Ok(None),
                 Err(error) if error.code() == known(ErrorNumber::NoDomain) => Ok(None),
                 Err(error) => Err(error),
             }
         })?;
+        let (uri, name) = (&self.uri, &domain.name);
         let Some(there) = there else {
-            return Err(HypervisorError::Said(format!(
+            let uuid = &domain.uuid;
+            return Err(HypervisorError::Other(format!(
                 "{uri} has no definition with UUID {uuid}: it is not the libvirt whose files were read"
             )));
         };
-        if let Some(what) = identity::difference(before, &there) {
-            return Err(HypervisorError::Said(format!(
-                "{uri} has another definition of this guest ({what} differs): nothing was written"
+        let loaded = identity::is_loaded(&self.root, name);
+        let difference = identity::difference(before, &there, loaded);
+        let file = Definition::read(&self.root, name);
+        let current = matches!(&file, Ok(Some(file)) if file.text == before);
+        if !current || Definition::is_being_written(&self.root, name) {
+            return Err(HypervisorError::Other(
+                "its definition changed meanwhile: try again".into(),
+            ));
+        }
+        if let Some(what) = difference {
+            let path = self.root.path(claims::path(name));
+            return Err(HypervisorError::Other(format!(
+                "its file was changed behind libvirt's back ({what} differs from the definition that {uri} has): nothing was \
+                 written; to take the file's: virsh define '{}'; to take libvirt's: virsh dumpxml --inactive --security-info \
+                 '{name}' | virsh define /dev/stdin",
+                path.display()
             )));
         }
         self.define(xml)

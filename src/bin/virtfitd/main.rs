@@ -28,7 +28,7 @@ fn run() -> ExitCode {
     let result = match args.command {
         Some(Command::Call) => {
             logging::to_stderr("virtfitd", args.verbose);
-            let mut libvirt = Libvirt::new(&args.connect);
+            let mut libvirt = Libvirt::new(HostFs::new(&args.root), &args.connect);
             child::serve(BufReader::new(io::stdin()), io::stdout(), |request| {
                 libvirt.answer(request)
             })
@@ -43,8 +43,11 @@ fn run() -> ExitCode {
                 topology: args.topology,
                 assume_empty: false,
             };
-            let uri = args.connect;
-            run::run(place, Box::new(move || Box::new(Libvirt::new(&uri))))
+            let (root, uri) = (place.root.clone(), args.connect);
+            run::run(
+                place,
+                Box::new(move || Box::new(Libvirt::new(root.clone(), &uri))),
+            )
         }
     };
     match result {

@@ -64,11 +64,16 @@ impl Definitions {
                 log::debug!("{name}: libvirt does not answer: {why}");
                 return Next::Wait(Waits::Libvirt(Some(Instant::now() + libvirt::RETRY)));
             }
-            Err(HypervisorError::Said(why)) => {
+            Err(error) => {
                 if !definition.is_current(root) {
                     return Next::Wait(Waits::No);
                 }
-                let line = format!("{name}: libvirt does not take the tuned definition: {why}");
+                let line = match error {
+                    HypervisorError::Other(why) => format!("{name}: left as it is: {why}"),
+                    HypervisorError::Said(why) | HypervisorError::Gone(why) => {
+                        format!("{name}: libvirt does not take the tuned definition: {why}")
+                    }
+                };
                 self.say(name, log::Level::Error, &line);
                 self.remember(definition, domain, view, host, Outcome::Failed);
                 return Next::Done;
