@@ -114,6 +114,11 @@ fn the_other_fixtures() {
     assert_eq!((cpus(&hybrid, 1), cpus(&hybrid, 8)), (vec![2, 3], vec![16]));
     assert_eq!(hybrid.llcs.len(), 1);
 
+    let dense = fixture("dense");
+    assert_sane(&dense, "dense");
+    let kinds: Vec<u32> = dense.cores.iter().map(|core| core.kind).collect();
+    assert_eq!(kinds, [0, 0, 1, 1, 1, 1]);
+
     let no_smt = fixture("no-smt");
     assert_sane(&no_smt, "no-smt");
     assert_eq!(

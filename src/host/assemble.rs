@@ -12,6 +12,7 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 use crate::host::cgroup::GuestLimits;
+use crate::host::core_kinds;
 use crate::host::cpus::CpuState;
 use crate::host::failed_starts::FailedStarts;
 use crate::host::identity;
@@ -51,6 +52,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         arch,
         cpu_vendor,
         offline,
+        kinds,
         pci_nodes,
     } = structure;
     let offline = keep_online(&mut threads, &offline, &told.cpus, frame);
@@ -60,13 +62,14 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
     }
     let fallback = known.first().copied().unwrap_or(NodeId(0));
     known.insert(fallback);
+    // Capacities are the kernel's word, and hwloc does not know which cores are of one design.
     // hwloc may report no kinds at all; then the kernel's are taken.
-    if threads.iter().all(|thread| thread.kind.is_none()) {
-        for thread in &mut threads {
-            thread.kind = told.cpus.kinds.get(&thread.cpu).copied();
-        }
-    }
-    let (cores, llcs) = cores(&threads, fallback);
+    let kinds = match told.cpus.kinds_by_capacity {
+        Some(by_capacity) if frame == Frame::SameMachine => by_capacity,
+        _ if kinds.is_empty() => told.cpus.kinds,
+        _ => core_kinds::ranks(&kinds),
+    };
+    let (cores, llcs) = cores(&threads, &kinds, fallback);
     let online: CpuSet = threads.iter().map(|thread| thread.cpu).collect();
 
     // The kernel's memory and pools are newer; distances in an overlay are those of the topology.
@@ -175,7 +178,7 @@ fn settle_nodes(threads: &mut [Thread], known: &mut BTreeSet<NodeId>, nodes: &BT
 }
 
 /// Groups threads into cores, and cores into last-level caches. All numbers follow the lowest CPU.
-fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
+fn cores(threads: &[Thread], kinds: &BTreeMap<HostCpu, u32>, fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
     // A core over two nodes (fake NUMA, broken firmware) becomes two, because a core has one node.
     let mut groups: BTreeMap<(usize, NodeId), Vec<&Thread>> = BTreeMap::new();
     for thread in threads {
@@ -229,7 +232,12 @@ fn cores(threads: &[Thread], fallback: NodeId) -> (Vec<Core>, Vec<Llc>) {
             llc,
             package: first.package,
             die: *dies.entry((first.package, first.die)).or_insert(next_die),
-            kind: group.iter().filter_map(|thread| thread.kind).min().unwrap_or(0),
+            kind: group
+                .iter()
+                .filter_map(|thread| kinds.get(&thread.cpu))
+                .min()
+                .copied()
+                .unwrap_or(0),
         });
     }
     (cores, llcs)
@@ -265,7 +273,6 @@ mod tests {
             package: 0,
             die: None,
             caches: caches.collect(),
-            kind: None,
             node: Some(NodeId(0)),
         }
     }

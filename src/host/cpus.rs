@@ -3,12 +3,13 @@
 //! Kernel: `Documentation/ABI/testing/sysfs-devices-system-cpu`,
 //! `Documentation/admin-guide/cputopology.rst`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::hostfs::HostFs;
 use crate::types::ids::HostCpu;
 use crate::types::idset::CpuSet;
 
+use crate::host::core_kinds::{self, Group};
 use crate::host::error::HostError;
 use crate::host::kernel;
 
@@ -23,8 +24,10 @@ pub(super) struct CpuState {
     pub offline: Option<CpuSet>,
     pub isolated: CpuSet,
     pub nohz_full: CpuSet,
-    /// Rank of each CPU's kind, 0 the fastest; empty if all are alike.
+    /// Rank of each CPU's kind by x86's perf devices, 0 the fastest; empty if all are alike.
     pub kinds: BTreeMap<HostCpu, u32>,
+    /// The same by capacity, where the kernel reports one.
+    pub kinds_by_capacity: Option<BTreeMap<HostCpu, u32>>,
 }
 
 pub(super) fn read(root: &HostFs) -> Result<CpuState, HostError> {
@@ -41,6 +44,7 @@ pub(super) fn read(root: &HostFs) -> Result<CpuState, HostError> {
         isolated,
         nohz_full: list("nohz_full")?.unwrap_or_default(),
         kinds: kinds(root)?,
+        kinds_by_capacity: kinds_by_capacity(root)?,
     })
 }
 
@@ -69,8 +73,21 @@ pub(super) fn any(root: &HostFs) -> Result<bool, HostError> {
     Ok(cpuinfo.is_some_and(|text| text.lines().any(|line| line.starts_with("processor"))))
 }
 
-/// Reads the kinds of a hybrid processor: x86's perf devices name them (`cpu_core` is the fast
-/// one), arm64 gives each CPU a capacity.
+/// Reads the base frequency of each group of which hwloc reports the maximum alone. Of some
+/// processors only ACPI has it; one CPU speaks for its group, as the kernel may ask that very CPU.
+pub(super) fn add_base_frequencies(root: &HostFs, groups: &mut [Group]) -> Result<(), HostError> {
+    if groups.len() < 2 {
+        return Ok(());
+    }
+    for group in groups.iter_mut().filter(|group| group.base.is_none()) {
+        if let Some(cpu) = group.cpus.first() {
+            group.base = kernel::number(root, &format!("{DIR}/cpu{cpu}/acpi_cppc/nominal_freq"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the kinds that x86's perf devices name; `cpu_core` is the fast one.
 fn kinds(root: &HostFs) -> Result<BTreeMap<HostCpu, u32>, HostError> {
     let mut kinds = BTreeMap::new();
     let mut rank = 0;
@@ -81,28 +98,59 @@ fn kinds(root: &HostFs) -> Result<BTreeMap<HostCpu, u32>, HostError> {
             rank += 1;
         }
     }
-    if rank == 0 {
-        let mut capacities = BTreeMap::new();
-        for name in root.list(DIR)? {
-            let Some(cpu) = kernel::suffix(&name, "cpu") else {
-                continue;
-            };
-            match kernel::number::<u64>(root, &format!("{DIR}/{name}/cpu_capacity"))? {
-                Some(capacity) => capacities.insert(HostCpu(cpu), capacity),
-                None => continue,
-            };
-        }
-        let distinct: BTreeSet<u64> = capacities.values().copied().collect();
-        rank = distinct.len() as u32;
-        for (cpu, capacity) in capacities {
-            let faster = distinct.range(capacity + 1..).count();
-            kinds.insert(cpu, faster as u32);
-        }
-    }
     if rank < 2 {
         kinds.clear();
     }
     Ok(kinds)
+}
+
+/// Reads the kinds by the capacity that arm64 gives each CPU. CPUs with one MIDR are of one kind
+/// whatever their capacity: cores of one design with another clock.
+fn kinds_by_capacity(root: &HostFs) -> Result<Option<BTreeMap<HostCpu, u32>>, HostError> {
+    let mut by_capacity: BTreeMap<u64, Vec<HostCpu>> = BTreeMap::new();
+    for name in root.list(DIR)? {
+        let Some(cpu) = kernel::suffix(&name, "cpu") else {
+            continue;
+        };
+        match kernel::number::<u64>(root, &format!("{DIR}/{name}/cpu_capacity"))? {
+            Some(capacity) => by_capacity.entry(capacity).or_default().push(HostCpu(cpu)),
+            None => continue,
+        }
+    }
+    if by_capacity.is_empty() {
+        return Ok(None);
+    }
+    let fastest_first = by_capacity.into_iter().rev();
+    let groups: Vec<Group> = fastest_first
+        .map(|(capacity, cpus)| Group {
+            cores: cpus.len(),
+            cpus,
+            capacity: Some(capacity),
+            ..Group::default()
+        })
+        .collect();
+    let mut kinds = core_kinds::ranks(&groups);
+    let mut of_design: BTreeMap<String, Vec<HostCpu>> = BTreeMap::new();
+    for cpu in kinds.keys() {
+        let path = format!("{DIR}/cpu{cpu}/regs/identification/midr_el1");
+        if let Some(midr) = kernel::text(root, &path)? {
+            of_design.entry(midr.trim().into()).or_default().push(*cpu);
+        }
+    }
+    for cpus in of_design.values() {
+        let fastest = cpus.iter().filter_map(|cpu| kinds.get(cpu)).min().copied();
+        kinds.extend(cpus.iter().filter_map(|cpu| Some((*cpu, fastest?))));
+    }
+    let mut left: Vec<u32> = kinds.values().copied().collect();
+    left.sort_unstable();
+    left.dedup();
+    if left.len() < 2 {
+        kinds.clear();
+    }
+    for rank in kinds.values_mut() {
+        *rank = left.partition_point(|other| other < rank) as u32;
+    }
+    Ok(Some(kinds))
 }
 
 #[cfg(test)]
@@ -167,15 +215,27 @@ mod tests {
         ]);
         let ranks: Vec<u32> = kinds(&x86).unwrap().into_values().collect();
         assert_eq!(ranks, [0, 0, 1, 1]);
-        let (_dir, arm) = root(&[
-            ("sys/devices/system/cpu/cpu0/cpu_capacity", "446\n"),
-            ("sys/devices/system/cpu/cpu1/cpu_capacity", "1024\n"),
-            ("sys/devices/system/cpu/cpu2/cpu_capacity", "871\n"),
-        ]);
-        let ranks: Vec<u32> = kinds(&arm).unwrap().into_values().collect();
-        assert_eq!(ranks, [2, 0, 1]);
+        let capacity = |cpu: u32| format!("sys/devices/system/cpu/cpu{cpu}/cpu_capacity");
+        let midr = |cpu: u32| format!("sys/devices/system/cpu/cpu{cpu}/regs/identification/midr_el1");
+        let ranks = |root: &HostFs| -> Vec<u32> {
+            let kinds = kinds_by_capacity(root).unwrap().unwrap();
+            kinds.into_values().collect()
+        };
+        let files = [446, 1024, 871].map(|capacity| format!("{capacity}\n"));
+        let paths = [0, 1, 2].map(capacity);
+        let each: Vec<(&str, &str)> = paths.iter().zip(&files).map(|(p, f)| (&p[..], &f[..])).collect();
+        let (_dir, arm) = root(&each);
+        assert_eq!(ranks(&arm), [2, 0, 1]);
+        // The two larger cores are of one design.
+        let midrs = [midr(0), midr(1), midr(2)];
+        let names = ["0x410fd050\n", "0x410fd0c0\n", "0x410fd0c0\n"];
+        let designs = midrs.iter().zip(names).map(|(p, f)| (&p[..], f));
+        let (_dir, arm) = root(&each.iter().copied().chain(designs).collect::<Vec<_>>());
+        assert_eq!(ranks(&arm), [1, 0, 0]);
         let (_dir, alike) = root(&[("sys/devices/system/cpu/cpu0/cpu_capacity", "1024\n")]);
         assert!(kinds(&alike).unwrap().is_empty());
+        assert_eq!(kinds_by_capacity(&alike).unwrap(), Some(BTreeMap::new()));
+        assert_eq!(kinds_by_capacity(&x86).unwrap(), None);
         assert!(any(&alike).unwrap() && !any(&x86).unwrap());
     }
 }

@@ -32,7 +32,8 @@ pub fn load(root: &HostFs, topology: Option<&str>) -> Result<Host, HostError> {
                     return Err(HostError::NoCpus(base.to_path_buf()));
                 }
             }
-            let structure = discover(&TopologySource::Root(root))?;
+            let mut structure = discover(&TopologySource::Root(root))?;
+            cpus::add_base_frequencies(root, &mut structure.kinds)?;
             Ok(assemble(structure, told, Frame::SameMachine))
         }
     }

@@ -3,6 +3,7 @@
 mod assemble;
 pub mod cached;
 mod cgroup;
+mod core_kinds;
 mod cpus;
 pub mod devices;
 mod error;

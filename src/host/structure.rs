@@ -6,6 +6,7 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 use crate::host::PagePool;
+use crate::host::core_kinds::Group;
 
 /// Distances by the node they are from and the node they are to.
 pub type Distances = BTreeMap<NodeId, BTreeMap<NodeId, u32>>;
@@ -25,6 +26,8 @@ pub struct Structure {
     pub cpu_vendor: String,
     /// CPUs that are known but not among `threads`.
     pub offline: CpuSet,
+    /// Groups of cores with equal facts on a processor that may be hybrid, fastest first.
+    pub kinds: Vec<Group>,
     /// PCI devices near exactly one node, by address.
     pub pci_nodes: BTreeMap<String, NodeId>,
 }
@@ -42,8 +45,6 @@ pub struct Thread {
     pub die: Option<usize>,
     /// Data and unified caches of the thread, last level first.
     pub caches: Vec<Cache>,
-    /// Rank of the core's kind, 0 the fastest; `None`: not known.
-    pub kind: Option<u32>,
     /// Node that the thread's memory comes from by default; `None`: no node covers the thread.
     pub node: Option<NodeId>,
 }

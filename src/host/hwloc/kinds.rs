@@ -1,61 +1,56 @@
-//! Kinds of cores on hybrid processors.
-
-use std::collections::BTreeMap;
+//! Groups of cores on hybrid processors, as hwloc reports them.
 
 use hwlocality::Topology;
+use hwlocality::cpu::kind::CpuKind;
+use hwlocality::object::types::ObjectType;
 
+use crate::host::core_kinds::Group;
 use crate::types::cpulist::MAX_ID;
+use crate::types::ids::HostCpu;
 
-/// Returns the rank of each CPU's kind, by CPU number: 0 is the fastest. Empty if hwloc reports one
-/// kind at most.
-///
-/// Kinds that differ only in their frequencies count as one: favoured cores (Turbo Boost Max, Speed
-/// Select) are cores of one design, and a guest may well span both.
-pub(super) fn kinds(topology: &Topology) -> BTreeMap<usize, u32> {
-    let mut ranks = BTreeMap::new();
+/// Lists the groups of cores with equal facts, fastest first; empty if hwloc reports none.
+pub(super) fn kinds(topology: &Topology) -> Vec<Group> {
     let Ok(kinds) = topology.cpu_kinds() else {
-        return ranks;
+        return Vec::new();
     };
-    let mut signatures: Vec<String> = Vec::new();
-    // hwloc lists the most efficient kind first, which is the slowest.
-    for (order, kind) in kinds.enumerate().collect::<Vec<_>>().into_iter().rev() {
-        let mut told: Vec<String> = kind
-            .infos
-            .iter()
-            .filter(|info| !info.name().to_string_lossy().starts_with("Frequency"))
-            .map(|info| {
-                format!(
-                    "{}={}",
-                    info.name().to_string_lossy(),
-                    info.value().to_string_lossy()
-                )
-            })
-            .collect();
-        told.sort();
-        // Kinds without any facts differ by efficiency; kinds whose only facts are frequencies are
-        // alike.
-        let signature = match (told.is_empty(), kind.infos.is_empty()) {
-            (true, true) => format!("#{}", kind.efficiency.unwrap_or(order)),
-            (true, false) => String::new(),
-            (false, _) => told.join(","),
-        };
-        let rank = match signatures.iter().position(|known| *known == signature) {
-            Some(rank) => rank,
-            None => {
-                signatures.push(signature);
-                signatures.len() - 1
-            }
-        };
-        for cpu in kind.cpuset.iter_set().map(usize::from) {
-            // A set may be infinite.
-            if cpu > MAX_ID as usize {
-                break;
-            }
-            ranks.insert(cpu, rank as u32);
+    // hwloc ranks the most efficient kind first, which is the slowest. Where it ranks nothing,
+    // capacity and frequencies do.
+    let mut groups: Vec<(Option<usize>, Group)> = kinds.map(|kind| group(topology, &kind)).collect();
+    groups.reverse();
+    groups.sort_by_key(|(efficiency, group)| {
+        let speed = (*efficiency, group.capacity, group.base, group.maximum);
+        std::cmp::Reverse(speed)
+    });
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+fn group(topology: &Topology, kind: &CpuKind<'_>) -> (Option<usize>, Group) {
+    // A set may be infinite.
+    let cpus = kind.cpuset.iter_set().map(usize::from);
+    let cpus = cpus.take_while(|cpu| *cpu <= MAX_ID as usize);
+    let mut group = Group {
+        cpus: cpus.map(|cpu| HostCpu(cpu as u32)).collect(),
+        ..Group::default()
+    };
+    let cores = topology.objects_with_type(ObjectType::Core);
+    let here = cores.filter(|core| core.cpuset().is_some_and(|cpus| cpus.intersects(&kind.cpuset)));
+    group.cores = here.count();
+    let mut design = Vec::new();
+    for info in kind.infos {
+        let value = info.value().to_string_lossy();
+        let number = value.trim().parse().ok();
+        match &*info.name().to_string_lossy() {
+            "FrequencyBaseMHz" => group.base = number,
+            "FrequencyMaxMHz" => group.maximum = number,
+            "LinuxCapacity" => group.capacity = number,
+            name => design.push(format!("{name}={value}")),
         }
     }
-    if signatures.len() < 2 {
-        ranks.clear();
-    }
-    ranks
+    design.sort();
+    // Kinds without any facts differ by efficiency.
+    group.design = match kind.infos.is_empty() {
+        true => kind.efficiency.map_or(String::new(), |rank| format!("#{rank}")),
+        false => design.join(","),
+    };
+    (kind.efficiency, group)
 }

@@ -17,7 +17,6 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 pub(super) fn read(topology: &Topology) -> Result<Structure, HostError> {
-    let kinds = kinds::kinds(topology);
     let packages = packages(topology);
     let mut structure = Structure::default();
     for node in topology.objects_with_type(ObjectType::NUMANode) {
@@ -32,7 +31,7 @@ pub(super) fn read(topology: &Topology) -> Result<Structure, HostError> {
     let homes = homes(topology);
     for (order, pu) in topology.objects_with_type(ObjectType::PU).enumerate() {
         let cpu = bounded(pu.os_index().unwrap_or(order), "CPU")?;
-        structure.threads.push(thread(pu, cpu, &packages, &kinds, &homes));
+        structure.threads.push(thread(pu, cpu, &packages, &homes));
     }
     structure.threads.sort_by_key(|thread| thread.cpu);
     structure.threads.dedup_by_key(|thread| thread.cpu);
@@ -47,6 +46,7 @@ pub(super) fn read(topology: &Topology) -> Result<Structure, HostError> {
             structure.offline.insert(cpu);
         }
     }
+    structure.kinds = kinds::kinds(topology);
     structure.distances = distances::distances(topology);
     structure.pci_nodes = pci::pci_nodes(topology, &structure.threads);
     let machine = topology.root_object();
@@ -132,7 +132,6 @@ fn thread(
     pu: &TopologyObject,
     cpu: u32,
     packages: &BTreeMap<usize, u32>,
-    kinds: &BTreeMap<usize, u32>,
     homes: &BTreeMap<usize, NodeId>,
 ) -> Thread {
     let above = |wanted: ObjectType| pu.ancestors().find(|object| object.object_type() == wanted);
@@ -154,7 +153,6 @@ fn thread(
             .unwrap_or(0),
         die: above(ObjectType::Die).map(TopologyObject::logical_index),
         caches,
-        kind: kinds.get(&os_index).copied(),
         node: homes.get(&os_index).copied(),
     }
 }

@@ -198,35 +198,42 @@ fn cores_per_node(name: &str, count: u32, host: &Host, free: &CpuSet, notes: &mu
     out
 }
 
-/// Returns the first ⌈cores/16⌉ cores of each node, at most a quarter of the node and at least one
-/// core on the host. CPUs that the policy lists as dedicated are avoided.
+/// Returns ⌈cores/16⌉ cores of each node, at most a quarter of the node and at least one core on
+/// the host: slow cores where there are some, then those of the smaller cache, then the first.
+/// CPUs that the policy lists as dedicated are avoided.
 fn auto_housekeeping(host: &Host, usable: &CpuSet, dedicated: &CpuSet) -> CpuSet {
     let free = usable.difference(dedicated);
+    let least_missed = |core: &&Core| {
+        let cache = host.llcs.get(core.llc).map(|llc| llc.size);
+        (std::cmp::Reverse(core.kind), cache)
+    };
     let mut out = CpuSet::new();
-    let mut first: Option<CpuSet> = None;
-    for cores in by_node(host).values() {
+    let mut first = None;
+    for mut cores in by_node(host).into_values() {
         let all = cores
             .iter()
             .filter(|core| !cpus_of(core).is_disjoint(usable))
             .count();
         let count = all.div_ceil(16).min(all / 4);
-        let mut whole = cores
-            .iter()
-            .map(|core| cpus_of(core).intersection(usable))
-            .filter(|cpus| !cpus.is_empty() && cpus.is_subset(&free));
-        for _ in 0..count {
-            out.extend_from(&whole.next().unwrap_or_default());
+        cores.sort_by_key(least_missed);
+        let mut whole = cores.iter().filter_map(|core| {
+            let cpus = cpus_of(core).intersection(usable);
+            (!cpus.is_empty() && cpus.is_subset(&free)).then_some((least_missed(core), cpus))
+        });
+        for (_, cpus) in whole.by_ref().take(count) {
+            out.extend_from(&cpus);
         }
-        if first.is_none() {
-            first = whole.next();
-        }
+        first = first
+            .into_iter()
+            .chain(whole.next())
+            .min_by_key(|(least_missed, _)| *least_missed);
     }
     if !out.is_empty() {
         return out;
     }
     // No node is large enough to give a core: one core for the whole host. Where every core has a
     // dedicated CPU: the other CPUs of the first core that has any.
-    first.unwrap_or_else(|| {
+    first.map(|(_, cpus)| cpus).unwrap_or_else(|| {
         host.cores
             .iter()
             .map(|core| cpus_of(core).intersection(&free))

@@ -48,6 +48,31 @@ fn sets(policy: &str, host: &Host) -> Sets {
 }
 
 #[test]
+fn automatic_housekeeping_takes_what_guests_miss_least() {
+    let mut hybrid = host(&[24], 1);
+    hybrid.cores[8..].iter_mut().for_each(|core| core.kind = 1);
+    assert_eq!(sets("", &hybrid).housekeeping, cpus("8-9"));
+    // The only slow core is not enough.
+    hybrid.cores[8..23].iter_mut().for_each(|core| core.kind = 0);
+    assert_eq!(sets("", &hybrid).housekeeping, cpus("0,23"));
+    assert_eq!(sets("dedicated = '23'", &hybrid).housekeeping, cpus("0-1"));
+
+    // One of the two caches is the larger one.
+    let mut stacked = host(&[16], 2);
+    let llc = |size| crate::host::Llc { level: 3, size };
+    stacked.llcs = vec![llc(KiB(96 << 10)), llc(KiB(32 << 10))];
+    stacked.cores[8..].iter_mut().for_each(|core| core.llc = 1);
+    assert_eq!(sets("", &stacked).housekeeping, cpus("8,24"));
+    stacked.llcs[1].size = stacked.llcs[0].size;
+    assert_eq!(sets("", &stacked).housekeeping, cpus("0,16"));
+
+    // One core for the whole host, which is too small for one a node.
+    let mut small = host(&[3, 3], 1);
+    small.cores[4].kind = 1;
+    assert_eq!(sets("", &small).housekeeping, cpus("4"));
+}
+
+#[test]
 fn automatic_sets() {
     for (nodes, threads, isolated, housekeeping, dedicated) in [
         (&[8, 8][..], 2, "", "0,8,16,24", "1-7,9-15,17-23,25-31"),
