@@ -96,6 +96,7 @@ fn settings(devices: usize) -> Vec<Setting> {
 
 fn head() -> Head {
     Head {
+        uuid: None,
         profile: "fit".into(),
         policy_digest: "0123456789ab".into(),
         shape: Shape::default(),

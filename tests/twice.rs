@@ -433,3 +433,154 @@ fn another_number_of_vcpus_is_another_shape() {
         assert_eq!(virtfit(&["revert", "-"], &again), domain(to, 8), "{from} to {to}");
     }
 }
+
+const OWN: &str = "8c1f6f0e-0000-4000-8000-000000000001";
+const OTHER: &str = "8c1f6f0e-0000-4000-8000-000000000002";
+
+/// Returns a domain as libvirt stores it: with a UUID.
+fn with_uuid(text: &str, uuid: &str) -> String {
+    text.replacen("</name>\n", &format!("</name>\n  <uuid>{uuid}</uuid>\n"), 1)
+}
+
+/// Lists the CPUs of the vCPUs' pins.
+fn pins(text: &str) -> Vec<&str> {
+    let pins = text.split("<vcpupin vcpu='").skip(1);
+    pins.filter_map(|pin| pin.split("cpuset='").nth(1)?.split('\'').next())
+        .collect()
+}
+
+/// A record names the guest it is of. One in a definition that has no UUID yet names none, and
+/// stays the guest's own when libvirt gives the definition one; so does the record of a first
+/// release.
+#[test]
+fn a_record_names_its_guest() {
+    let folder = TempDir::new().unwrap();
+    let host = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts/paper");
+    let policy = policy(&folder, "");
+    let words = ["--root", host, "--policy", &policy, "rewrite", "-"];
+    let rewrite = |text: &str| virtfit(&words, text);
+    let before = domain(4, 2);
+    let unnamed = rewrite(&before);
+    assert!(!unnamed.contains("uuid="), "{unnamed}");
+    assert_eq!(rewrite(&unnamed), unnamed);
+    // Defined, it keeps its place and its shape, and gets its UUID.
+    let defined = with_uuid(&unnamed, OWN);
+    let named = rewrite(&defined);
+    let own = format!("version='1' uuid='{OWN}' profile=");
+    assert_eq!(named, defined.replace("version='1' profile=", &own));
+    assert_eq!(rewrite(&named), named);
+    assert_eq!(named, rewrite(&with_uuid(&before, OWN)));
+    assert_eq!(virtfit(&["revert", "-"], &named), with_uuid(&before, OWN));
+    // On the way in a record without a UUID is no reason to answer.
+    let incoming = [&words[..5], &["--scope", "incoming", "-"]].concat();
+    assert_eq!(virtfit(&incoming, &defined), defined);
+    // A plan says that this is all.
+    let plan = virtfit(&[&words[..4], &["plan", "-"]].concat(), &defined);
+    assert!(
+        plan.contains("virtfit's record in it gets the guest's UUID"),
+        "{plan}"
+    );
+    // A later version may record more; another release left an attribute that is not known here.
+    let more = named.replace("version='1'", "version='1' moon='full'");
+    assert_eq!(rewrite(&more), more);
+    // libvirt takes UUIDs in other forms.
+    let upper = with_uuid(&unnamed, &OWN.to_uppercase().replace('-', ""));
+    assert!(rewrite(&upper).contains(&own));
+}
+
+/// A record that was copied with a definition says nothing of the copy: it is placed afresh, with
+/// another shape if need be, and what it inherited goes like virtfit's own.
+#[test]
+fn a_copied_record_is_another_guests() {
+    let folder = TempDir::new().unwrap();
+    let host = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts/paper");
+    let text = |keys: &str| policy(&folder, keys);
+    let before = with_uuid(&domain(4, 2), OWN)
+        .replace("</os>\n", "</os>\n  <cpu mode='host-model' check='partial'/>\n");
+    let policy = text("smt = \"isolate\"");
+    let words = ["--root", host, "--policy", &policy, "rewrite", "-"];
+    let template = virtfit(&words, &before);
+    assert!(template.contains("withheld='"), "{template}");
+    text("");
+    let fresh = virtfit(&words, &before);
+    let unnamed = |text: &str| {
+        text.replace(&format!(" uuid='{OWN}'"), "")
+            .replace(&format!(" uuid='{OTHER}'"), "")
+    };
+    // virt-clone gives it another UUID; other tools leave it out.
+    for (from, to) in [(OWN, OTHER), (&format!("  <uuid>{OWN}</uuid>\n"), "")] {
+        let copy = template.replacen(from, to, 1);
+        assert_ne!(copy, template);
+        let placed = virtfit(&words, &copy);
+        assert_eq!(unnamed(&placed), unnamed(&fresh).replacen(from, to, 1));
+        assert_eq!(virtfit(&words, &placed), placed);
+        assert_eq!(virtfit(&["revert", "-"], &placed), before.replacen(from, to, 1));
+        // The copy itself gives what the administrator wrote, too.
+        assert_eq!(virtfit(&["revert", "-"], &copy), before.replacen(from, to, 1));
+    }
+    // Where nothing fits and it is to run untuned, it is what the administrator wrote.
+    text("on_no_fit = \"run-untuned\"\nhugepages = \"1G\"");
+    let copy = template.replacen(OWN, OTHER, 1);
+    assert_eq!(virtfit(&words, &copy), before.replacen(OWN, OTHER, 1));
+    // A guest that comes in sees what it saw.
+    text("");
+    let incoming = [&words[..5], &["--scope", "incoming", "-"]].concat();
+    let came = virtfit(&incoming, &copy);
+    let topology = |text: &str| {
+        text.split("<topology")
+            .nth(1)
+            .map(|rest| rest.split('>').next().unwrap_or("").to_string())
+    };
+    assert!(topology(&came).is_some());
+    assert_eq!(topology(&came), topology(&copy));
+}
+
+/// Copies of definitions of the first releases, whose records name no guest: the CPUs tell.
+#[test]
+fn two_definitions_do_not_go_on_claiming_one_place() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("host");
+    let made = Command::new("cp")
+        .args([
+            "-a",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts/paper/."),
+        ])
+        .arg(&root)
+        .status();
+    assert!(made.unwrap().success());
+    let definitions = root.join("etc/libvirt/qemu");
+    std::fs::create_dir_all(&definitions).unwrap();
+    let policy = policy(&folder, "");
+    let words = [
+        "--root",
+        root.to_str().unwrap(),
+        "--policy",
+        &policy,
+        "rewrite",
+        "-",
+    ];
+    let template = with_uuid(&virtfit(&words, &domain(4, 2)), OWN);
+    let copy = template.replace(OWN, OTHER).replace("<name>g<", "<name>copy<");
+    std::fs::write(definitions.join("g.xml"), &template).unwrap();
+    std::fs::write(definitions.join("copy.xml"), &copy).unwrap();
+    let placed = virtfit(&words, &copy);
+    assert!(
+        pins(&placed).iter().all(|cpu| !pins(&template).contains(cpu)),
+        "{placed}"
+    );
+    // The one that is placed first goes; the other one stays.
+    std::fs::write(definitions.join("copy.xml"), &placed).unwrap();
+    assert_eq!(pins(&virtfit(&words, &template)), pins(&template));
+    // A guest that runs there stays too.
+    std::fs::write(definitions.join("copy.xml"), &copy).unwrap();
+    let running = copy.replacen("<domain type='kvm'>", "<domain type='kvm' id='1'>", 1);
+    assert_eq!(pins(&virtfit(&words, &running)), pins(&copy));
+    // A definition that names its guest claims nothing for another.
+    let named = virtfit(&words, &template);
+    let copied = named
+        .replace(&format!("<uuid>{OWN}"), &format!("<uuid>{OTHER}"))
+        .replace("<name>g<", "<name>copy<");
+    std::fs::write(definitions.join("g.xml"), &named).unwrap();
+    std::fs::write(definitions.join("copy.xml"), &copied).unwrap();
+    assert_eq!(virtfit(&words, &named), named);
+}

@@ -31,6 +31,11 @@ pub(crate) struct DecisionMaker<'a> {
     /// Domain of `came` without what belongs to another host.
     pub domain: &'a Domain,
     pub provenance: Option<Provenance>,
+    /// Record of another guest, from which the definition was copied: the values it names are
+    /// virtfit's to replace.
+    pub inherited: Option<Provenance>,
+    /// Guest whose definition claims the same CPUs, where the record names no guest.
+    pub twin: Option<&'a str>,
     /// Settings that virtfit wrote and that were changed by hand since: an administrator's.
     pub changed: BTreeSet<Target>,
     /// The recorded shape was for another number of vCPUs, so everything is decided afresh.
@@ -119,7 +124,7 @@ impl DecisionMaker<'_> {
                     }
                     OnNoFit::RunUntuned => {
                         plan.reasons.push(Outcome::RunsUntuned.into());
-                        return Ok(Decision::Unchanged(plan));
+                        return self.untuned(plan);
                     }
                     OnNoFit::RunShared => match demanded.floating(host, &supplies) {
                         Some(mut placed) => {
@@ -129,7 +134,7 @@ impl DecisionMaker<'_> {
                         }
                         None => {
                             plan.reasons.push(Outcome::RunsUntunedWithoutShared.into());
-                            return Ok(Decision::Unchanged(plan));
+                            return self.untuned(plan);
                         }
                     },
                 }
@@ -142,6 +147,7 @@ impl DecisionMaker<'_> {
         if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
             plan.reasons.push(Outcome::CoresShared.into());
         }
+        plan.reasons.extend(self.whose_place());
         // Emulator threads and iothreads go beside vCPUs that are placed, and settings follow from
         // both.
         let support = support::place(&support::Context {
@@ -189,6 +195,7 @@ impl DecisionMaker<'_> {
         placement.dedicated = shown::dedicated(&placed, &demanded, fits);
         plan.placement = Some(placement);
         let head = Head {
+            uuid: Some(self.current.uuid.clone()).filter(|uuid| !uuid.is_empty()),
             profile: self.profile.name.clone(),
             policy_digest: policy.digest.clone(),
             shape: list.shape,
@@ -202,6 +209,29 @@ impl DecisionMaker<'_> {
         self.write(plan, &list.settings, &head)
     }
 
+    /// Says that a place is not the one the definition names, as its record is not of this guest.
+    fn whose_place(&self) -> Option<Reason> {
+        if self.inherited.is_some() {
+            return Some(Outcome::CopiedRecord.into());
+        }
+        let guest = self.twin.map(str::to_string)?;
+        Some(Outcome::SameClaim { guest }.into())
+    }
+
+    /// Leaves the guest as an administrator wrote it: values of another guest's record go.
+    fn untuned(self, mut plan: Plan) -> Result<Decision, EngineError> {
+        let Some(inherited) = &self.inherited else {
+            return Ok(Decision::Unchanged(plan));
+        };
+        plan.changes = rewrite::changes(self.document, self.base, &[], Some(inherited))?;
+        plan.reasons.extend(self.whose_place());
+        plan.verdict = Verdict::Tuned;
+        Ok(Decision::Tuned {
+            xml: self.base.text().to_string(),
+            plan,
+        })
+    }
+
     fn write(
         self,
         mut plan: Plan,
@@ -210,14 +240,20 @@ impl DecisionMaker<'_> {
     ) -> Result<Decision, EngineError> {
         let settled = match &self.provenance {
             Some(provenance) => {
-                // Another policy that asks for equal settings is no difference.
-                let head = Head {
-                    policy_digest: provenance.head.policy_digest.clone(),
+                // Another policy that asks for equal settings is no difference. A record without
+                // the guest's UUID is one, except on the way in, where every answer taints.
+                let recorded = &provenance.head;
+                let wanted = Head {
+                    uuid: recorded.uuid.clone(),
+                    policy_digest: recorded.policy_digest.clone(),
                     ..head.clone()
                 };
-                rewrite::in_force(self.document, provenance, settings, &head)?
+                let named = recorded.uuid == head.uuid || self.inputs.scope == Scope::Incoming;
+                let same = rewrite::in_force(self.document, provenance, settings, &wanted)?;
+                plan.notes.only_named = same && !named;
+                same && named
             }
-            None => settings.is_empty(),
+            None => settings.is_empty() && self.inherited.is_none(),
         };
         if settled {
             // A reason that is there already is enough; this one would only contradict it.
@@ -235,7 +271,11 @@ impl DecisionMaker<'_> {
             false => rewrite::apply(self.base, settings, head)?,
         };
         let after = Document::parse(&xml)?;
-        plan.changes = rewrite::changes(self.document, &after, settings, self.provenance.as_ref())?;
+        let before = self.provenance.as_ref().or(self.inherited.as_ref());
+        plan.changes = rewrite::changes(self.document, &after, settings, before)?;
+        if plan.notes.only_named {
+            plan.reasons.push(Outcome::RecordNamed.into());
+        }
         if self.inputs.scope == Scope::Incoming {
             plan.changes
                 .iter_mut()

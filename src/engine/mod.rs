@@ -41,9 +41,11 @@ use std::collections::BTreeMap;
 use crate::domain::{self, Domain};
 use crate::host::Host;
 use crate::ledger::Ledger;
+use crate::ledger::claims::Written;
 use crate::ledger::guest_xml::GuestText;
+use crate::ledger::taken::same_guest;
 use crate::panics::{self, Bug};
-use crate::policy::{Policy, select};
+use crate::policy::{Policy, Profile, select};
 use crate::rewrite;
 use crate::types::devices::GuestFacts;
 use crate::types::ids::VcpuId;
@@ -192,6 +194,12 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
             shape.cells.clear();
         }
     }
+    // A record of another guest came with a copied definition. At a start it decides nothing; a
+    // guest that comes in sees what it says.
+    let (provenance, inherited) = match provenance {
+        Some(copied) if inputs.scope == Scope::Boot && !copied.is_of(&current.uuid) => (None, Some(copied)),
+        own => (own, None),
+    };
     let base = Document::parse(&reverted.xml)?;
     let came = domain::parse::parse(&base)?;
     let domain = match inputs.scope {
@@ -243,11 +251,28 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
         came: &came,
         domain: &domain,
         provenance,
+        inherited,
+        twin: twin(text, &profile, inputs),
         changed,
         reshaped,
         profile,
     };
     job.decide(plan)
+}
+
+/// Returns the name of another guest whose definition claims the very CPUs that this one claims, if
+/// the record does not name its guest: one of the two was copied from the other.
+fn twin<'a>(text: &GuestText<'_>, profile: &Profile, inputs: &Inputs<'a>) -> Option<&'a str> {
+    let provenance = text.provenance.as_ref().ok()?.as_ref()?;
+    if provenance.head.uuid.is_some() || text.guest.domain.running {
+        return None;
+    }
+    let own = Written::of(&text.guest).claim_by(profile, &inputs.policy.host, false)?;
+    let mut others = inputs.ledger.claims.iter();
+    let twin = others.find(|claim| {
+        claim.cpus == own.cpus && !same_guest((&claim.uuid, &claim.name), (&own.uuid, &own.name))
+    });
+    twin.map(|claim| claim.name.as_str())
 }
 
 /// Finds the profile for a guest.

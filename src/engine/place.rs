@@ -30,13 +30,14 @@ impl DecisionMaker<'_> {
         Some(&head.shape).filter(|shape| same && shape.threads > 0)
     }
 
-    /// Returns the pins virtfit wrote that were not changed since; for a guest without provenance
-    /// the pins it had earlier.
+    /// Returns the pins virtfit wrote that were not changed since; for a guest without a provenance
+    /// of its own the pins it had earlier.
     pub(super) fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
-        if self.reshaped || self.inputs.keep != Keep::Place {
+        if self.reshaped || self.twin.is_some() || self.inputs.keep != Keep::Place {
             return BTreeMap::new();
         }
-        if self.provenance.is_none() {
+        let own = self.provenance.as_ref();
+        if !own.is_some_and(|provenance| provenance.is_of(&self.current.uuid)) {
             return self.inputs.earlier.cloned().unwrap_or_default();
         }
         let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);

@@ -190,6 +190,11 @@ impl Case<'_> {
         let standing = self
             .own
             .standing(self.view, self.guest, &notes.dedicated_vcpus, self.taken);
+        // Free CPUs that a copied record names are those of the guest it was copied from.
+        let standing = match standing {
+            PinState::Free if self.guest.copied => PinState::Absent,
+            standing => standing,
+        };
         let place = fitting(self.plan);
         // Case (a): the guest has the pins it needs. Memory can still be missing.
         if standing == PinState::Free {
@@ -229,6 +234,7 @@ impl Case<'_> {
         let why = match &standing {
             PinState::Taken(cpus) => self.taken.holders_of(cpus),
             PinState::Invalid(cpus) => Start::CpusUnusable { cpus: cpus.clone() },
+            PinState::Absent | PinState::Free if self.guest.copied => Start::CopiedPins,
             PinState::Absent | PinState::Free => Start::NotPinnedYet,
         };
         // A place on CPUs of another guest is no better than the pins of the XML.

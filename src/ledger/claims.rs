@@ -54,8 +54,11 @@ impl Written {
         }
     }
 
-    /// Takes the pins out of a definition that was read.
+    /// Takes the pins out of a definition that was read; none where its record is another guest's.
     pub fn of(guest: &GuestXml) -> Self {
+        if guest.copied {
+            return Self::default();
+        }
         let pin = |target: &Target| guest_xml::pin(&guest.domain, target).filter(|pin| pin.len() == 1);
         let pins: BTreeMap<Target, CpuSet> = guest
             .ours

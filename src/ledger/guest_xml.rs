@@ -23,12 +23,14 @@ pub struct GuestXml {
     pub wrote: CpuSet,
     /// `true` if virtfit set something in the XML.
     pub carries: bool,
+    /// `true` if the provenance is of another guest, from which the XML was copied.
+    pub copied: bool,
     /// Pins of virtfit's: single-CPU pins that are unchanged since, and floating ones.
     pub ours: BTreeSet<Target>,
     /// Threads that virtfit pinned to several CPUs: floating threads, and support threads on shared
     /// or housekeeping CPUs.
     pub floating: BTreeSet<Target>,
-    /// CPUs that the provenance records as withheld.
+    /// CPUs that the provenance records as withheld; none where it is of another guest.
     pub withheld: CpuSet,
     /// `true` if the provenance says that the guest must not run without its placement.
     pub refuses: bool,
@@ -73,7 +75,10 @@ impl GuestXml {
                 guest.ours.insert(owned.target.clone());
             }
         }
-        guest.withheld = provenance.head.withheld.clone();
+        guest.copied = !provenance.is_of(&guest.domain.uuid);
+        if !guest.copied {
+            guest.withheld = provenance.head.withheld.clone();
+        }
         guest.refuses = provenance.head.on_no_fit == OnNoFit::Refuse;
         guest
     }
@@ -208,6 +213,7 @@ fn page_of(domain: &Domain, cell: NodeId, default_page: &dyn Fn() -> KiB) -> Opt
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::ledger::claims::Written;
     use crate::rewrite::Head;
     use crate::types::cpulist;
     use crate::types::ids::{IothreadId, VcpuId};
@@ -333,6 +339,7 @@ mod tests {
             })
             .collect();
         let head = Head {
+            uuid: None,
             profile: "fit".into(),
             policy_digest: "0".into(),
             shape: rewrite::Shape::default(),
@@ -403,6 +410,32 @@ mod tests {
         };
         assert!(refuses(OnNoFit::Refuse));
         assert!(!refuses(OnNoFit::RunShared));
+    }
+
+    #[test]
+    fn a_copied_provenance_claims_nothing() {
+        let text = tuned(OnNoFit::RunShared, &[(Target::VcpuPin(VcpuId(0)), "2")]);
+        let [own, other] = ["a", "b"].map(|last| format!("8c1f6f0e-0000-4000-8000-00000000000{last}"));
+        let recorded = text.replace("version='1'", &format!("version='1' uuid='{own}'"));
+        let with = |uuid: &str| recorded.replace("</name>", &format!("</name><uuid>{uuid}</uuid>"));
+        // text, copied
+        for (text, copied) in [
+            (text, false),
+            (with(&own), false),
+            (with(&other), true),
+            (recorded.clone(), true),
+        ] {
+            let guest = GuestXml::parse(&text).unwrap();
+            let withheld = if copied { "" } else { "3,11" };
+            assert_eq!(guest.withheld.to_string(), withheld, "{text}");
+            assert_eq!(guest.copied, copied);
+            assert_eq!(Written::of(&guest) == Written::default(), copied);
+            // While it runs, it is on that CPU.
+            assert_eq!(
+                (guest.wrote.to_string().as_str(), pins(&guest, None).len()),
+                ("2", 1)
+            );
+        }
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn reasons(plan: &Plan) -> Vec<String> {
 }
 
 fn takes_effect(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
-    if plan.verdict != Verdict::Tuned {
+    if plan.verdict != Verdict::Tuned || plan.notes.only_named {
         return;
     }
     let now = plan

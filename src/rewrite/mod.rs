@@ -43,6 +43,9 @@ pub use target::path;
 /// Head of the provenance: the facts of a fit as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
+    /// UUID of the guest that the record is of; `None` where the domain had none yet, and in
+    /// records of the first releases.
+    pub uuid: Option<String>,
     /// Profile of the fit.
     pub profile: String,
     /// Digest of the policy that the profile came from.
@@ -73,6 +76,14 @@ pub struct Provenance {
     pub head: Head,
     /// Settings that virtfit wrote, in the order of [`Target`].
     pub owned: Vec<Owned>,
+}
+
+impl Provenance {
+    /// Returns whether the record is of the guest with this UUID. A record without a UUID is of the
+    /// guest it is found in; one with another UUID, or in a domain that has none, was copied.
+    pub fn is_of(&self, uuid: &str) -> bool {
+        self.head.uuid.as_ref().is_none_or(|own| own == uuid)
+    }
 }
 
 /// Setting that virtfit wrote.

@@ -23,6 +23,7 @@ use crate::rewrite::{Head, Owned, Position, Provenance, Shape, Was, target};
 use crate::types::cpulist;
 use crate::types::on_no_fit::OnNoFit;
 use crate::types::setting::{Target, Value};
+use crate::types::uuid;
 use crate::xml::tree::{MAX_ATTRIBUTES, MAX_BYTES, MAX_ELEMENTS};
 use crate::xml::{Document, Element, XmlError};
 
@@ -48,7 +49,11 @@ pub(crate) struct Record<'d> {
 pub(crate) fn fragment(head: &Head, owned: &[Owned], containers: &[(Container, Before)]) -> Fragment {
     let mut fit = Fragment::new("virtfit:fit")
         .attr("xmlns:virtfit", NAMESPACE)
-        .attr("version", VERSION)
+        .attr("version", VERSION);
+    if let Some(uuid) = &head.uuid {
+        fit = fit.attr("uuid", uuid);
+    }
+    fit = fit
         .attr("profile", &head.profile)
         .attr("policy", &head.policy_digest)
         .attr("on-no-fit", head.on_no_fit.as_str())
@@ -226,7 +231,12 @@ fn head(element: &Element<'_>) -> Result<Head, XmlError> {
         Some(Some(Value::Cells(cells))) => cells,
         Some(_) => return Err(unreadable("cells")),
     };
+    let guest = match element.attr("uuid") {
+        None => None,
+        Some(text) => Some(uuid::normal(&text).ok_or_else(|| unreadable("uuid"))?),
+    };
     Ok(Head {
+        uuid: guest,
         profile: text("profile")?,
         policy_digest: text("policy")?,
         on_no_fit,

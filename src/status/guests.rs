@@ -203,6 +203,10 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
         guest
             .notes
             .extend(by_hand::note(&by_hand::of_definition(&parsed.domain, provenance)));
+        if parsed.copied {
+            let text = "copied from another guest, whose place it names";
+            guest.notes.push(Note::new(Code::Copied, text));
+        }
     }
     guest.notes.extend(running::left_over(name, provenance, profile));
     let pending = pending::inactive(view, text, parsed, &guest.claims);

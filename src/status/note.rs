@@ -57,6 +57,8 @@ pub enum Code {
     ClaimsOverlap,
     /// A guest has virtfit's settings, and no profile.
     LeftOver,
+    /// A definition was copied from another guest's, with virtfit's record of that guest.
+    Copied,
     /// Pins that an administrator wrote, and that stay.
     SetByHand,
     /// A guest has no definition.
@@ -115,6 +117,7 @@ impl Code {
             | Self::Observe
             | Self::ClaimsOverlap
             | Self::LeftOver
+            | Self::Copied
             | Self::SetByHand
             | Self::Transient
             | Self::Restart

@@ -37,6 +37,7 @@ pub fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> 
         return vec![Note::new(Code::Restart, "shut down, start")];
     }
     match view.decide(text, Question::of(Scope::Boot)) {
+        Ok(Decision::Tuned { plan, .. }) if plan.notes.only_named => Vec::new(),
         Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
             vec![Note::new(Code::Apply, "virtfit apply, shut down, start")]
         }
@@ -75,6 +76,7 @@ pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) 
         _ if plan.is_without_place() => {
             out.push(Note::new(Code::NoPlaceNow, format!("no place now: {reason}")))
         }
+        Decision::Tuned { .. } if plan.notes.only_named => {}
         Decision::Tuned { .. } if view.policy.host.observe => {
             out.push(Note::new(Code::Observe, observed(plan)))
         }

@@ -89,6 +89,8 @@ pub struct Notes {
     pub pinned_away: Option<Given>,
     /// True if the guest carries virtfit's settings though it has no profile.
     pub leftover: bool,
+    /// True if nothing changes but virtfit's record, which gets the guest's UUID.
+    pub only_named: bool,
 }
 
 /// CPUs, nodes and pages for one guest.
@@ -157,7 +159,7 @@ impl Plan {
     pub fn is_without_place(&self) -> bool {
         match &self.placement {
             Some(placement) => !placement.fits,
-            None => self.verdict == Verdict::Unchanged && self.notes.on_no_fit.is_some(),
+            None => self.verdict != Verdict::Refused && self.notes.on_no_fit.is_some(),
         }
     }
 

@@ -81,6 +81,40 @@ fn b_pins_absent_or_taken() {
     );
 }
 
+/// A copy of a definition starts while the guest it was copied from does not run.
+#[test]
+fn a_copied_record_gives_no_right_to_its_pins() {
+    let host = Host::new();
+    let template = tuned(&host, &domain("run-db", 2, ""));
+    host.write("etc/libvirt/qemu/run-db.xml", &template);
+    let own = format!("<uuid>{}</uuid>", uuid("run-db"));
+    let of_copy = |name: &str| {
+        let own_uuid = format!("<uuid>{}</uuid>", uuid(name));
+        template
+            .replace(&own, &own_uuid)
+            .replace(">run-db<", &format!(">{name}<"))
+    };
+    for (name, exit) in [("run-copy", 0), ("refuse-copy", 0), ("shared-copy", 0)] {
+        let got = host.hook(name, "prepare", &of_copy(name));
+        assert_eq!((got.answer.exit, got.vetoed), (exit, false), "{name}: {got:?}");
+        let pins = host.reservation(name).unwrap().pins.unwrap();
+        let taken = pins.vcpus.values().filter(|pin| !pin.is_disjoint(&cpus("2-3")));
+        assert!(taken.clone().all(|pin| pin.len() > 1), "{name}: {pins:?}");
+        assert!(host.promised(name).is_none_or(|cpus| cpus != "2-3"), "{name}");
+        host.hook(name, "release", &of_copy(name));
+    }
+    // The guest itself starts on its own CPUs beside the copy.
+    host.hook("run-copy", "prepare", &of_copy("run-copy"));
+    assert_eq!(host.promised("run-copy").unwrap(), "4-5");
+    let got = host.hook("run-db", "prepare", &template);
+    assert_eq!((got.moved, got.reserved), (false, Some(cpus("2-3"))));
+    // Under refuse the copy does not even begin on CPUs that run.
+    host.hook("run-db", "release", &template);
+    held(&host, "other", "2-3");
+    let got = host.hook("refuse-copy", "prepare", &of_copy("refuse-copy"));
+    assert_eq!(got.answer.exit, 3, "{got:?}");
+}
+
 #[test]
 fn a_refusing_guest_is_told_where_it_goes() {
     let host = Host::new();

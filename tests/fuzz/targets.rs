@@ -127,6 +127,7 @@ fn settings(domain: &Domain) -> Vec<Setting> {
 
 fn head() -> Head {
     Head {
+        uuid: None,
         profile: "fit".into(),
         policy_digest: "0123456789ab".into(),
         shape: Shape::default(),

@@ -101,6 +101,7 @@ impl Made {
             return text;
         }
         let head = Head {
+            uuid: None,
             profile: "fit".into(),
             policy_digest: "0".into(),
             shape: Shape::default(),

@@ -331,6 +331,37 @@ fn settings_without_a_profile_are_said() {
 }
 
 #[test]
+fn a_copied_definition_is_said() {
+    let host = host();
+    let made = Made {
+        runs: false,
+        ..Made::pinned("f1", &["1", "17"])
+    };
+    let record = "version='1' uuid='5a7e0000-0000-4000-8000-00000000ffff'";
+    let copied = made.xml().replacen("version='1'", record, 1);
+    host.put("etc/libvirt/qemu/f1.xml", &copied);
+    let (status, exit) = host.status();
+    let f1 = of(&status, "f1");
+    let codes: Vec<String> = f1.notes.iter().map(code).collect();
+    assert_eq!(
+        (exit, codes),
+        (0, vec!["copied".to_string(), "apply".to_string()])
+    );
+    assert_eq!(
+        f1.notes[0].text,
+        "copied from another guest, whose place it names"
+    );
+    assert!(f1.claims.is_empty());
+    // Without a rule it is a leftover.
+    let left = copied.replace("<name>f1<", "<name>x1<");
+    host.remove("etc/libvirt/qemu/f1.xml");
+    host.put("etc/libvirt/qemu/x1.xml", &left);
+    let (status, _) = host.status();
+    let codes: Vec<String> = of(&status, "x1").notes.iter().map(code).collect();
+    assert_eq!(codes, ["left-over"]);
+}
+
+#[test]
 fn overlapping_claims_are_said() {
     let host = host();
     for name in ["f1", "f2", "f3"] {

@@ -460,6 +460,11 @@ fn provenance_that_cannot_be_read_says_what_to_do() {
         ("at='vcpupin/0'", "", "at= is missing"),
         ("wrote='17'", "wrote='a'", "wrote= cannot be read"),
         ("on-no-fit='refuse'", "", "on-no-fit= is missing"),
+        (
+            "uuid='8c1f6f0e-0000-4000-8000-00000000000a'",
+            "uuid='8c1f6f0e'",
+            "uuid= cannot be read",
+        ),
         ("threads='2'", "threads='-2'", "threads= cannot be read"),
         (
             "topology='sockets=1",

@@ -61,6 +61,7 @@ pub(super) fn topology(cores: u32, threads: u32) -> Value {
 
 pub(super) fn head() -> Head {
     Head {
+        uuid: Some("8c1f6f0e-0000-4000-8000-00000000000a".into()),
         profile: "fit \"&'<>".into(),
         policy_digest: "sha256:00ff".into(),
         shape: Shape {

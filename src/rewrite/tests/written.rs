@@ -11,6 +11,7 @@ use crate::xml::Document;
 
 fn plain_head() -> Head {
     Head {
+        uuid: None,
         profile: "fit".into(),
         policy_digest: "d1".into(),
         shape: Shape::default(),

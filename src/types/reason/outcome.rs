@@ -16,6 +16,12 @@ reasons! {
         RunsUntunedWithoutShared = "runs-untuned-without-shared",
         /// The guest has virtfit's settings, and all are in force.
         TunedAlready = "tuned-already",
+        /// virtfit's record names no guest, and gets the guest's UUID.
+        RecordNamed = "record-named",
+        /// virtfit's record is of another guest, from which the definition was copied.
+        CopiedRecord = "copied-record",
+        /// The definition of `guest` claims the same CPUs, and the record names no guest.
+        SameClaim { guest: String } = "same-claim",
         /// Profile and XML agree.
         NothingToChange = "nothing-to-change",
         /// The search was cut short.
@@ -65,6 +71,14 @@ impl fmt::Display for Outcome {
             Self::RunsUntuned => "it runs untuned (on_no_fit = run-untuned)",
             Self::RunsUntunedWithoutShared => "it runs untuned: there are no shared CPUs to run on",
             Self::TunedAlready => "it is tuned already",
+            Self::RecordNamed => "virtfit's record in it gets the guest's UUID",
+            Self::CopiedRecord => "virtfit's record in it is of another guest, from which it was copied",
+            Self::SameClaim { guest } => {
+                return write!(
+                    f,
+                    "{guest} claims the same CPUs, and virtfit's record in it does not say which guest it is of"
+                );
+            }
             Self::NothingToChange => "there is nothing to change",
             Self::SearchCutShort => "the search was cut short: a better place may exist",
             Self::CoresShared => "some of its vCPUs share a core: too few cores are free for one each",

@@ -14,6 +14,8 @@ reasons! {
         CpusUnusable { cpus: CpuSet } = "cpus-unusable",
         /// The XML has no pins yet.
         NotPinnedYet = "not-pinned-yet",
+        /// The XML was copied, and its pins are another guest's.
+        CopiedPins = "copied-pins",
         /// The XML has pins, but not for every thread that gets a CPU of its own.
         PinsMissing = "pins-missing",
         /// The memory is bound to nodes that are full.
@@ -45,6 +47,7 @@ impl fmt::Display for Start {
                 write!(f, "{} cannot be used on this host", cpus(set))
             }
             Self::NotPinnedYet => f.write_str("its XML does not pin it yet"),
+            Self::CopiedPins => f.write_str("its XML was copied, with another guest's pins"),
             Self::PinsMissing => f.write_str("its XML lacks some of them"),
             Self::MemoryBound => f.write_str("memory is bound by its XML to nodes that are full"),
             Self::PinsStay { cpus, by } => {
