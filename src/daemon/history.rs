@@ -8,7 +8,6 @@ use crate::host::Host;
 use crate::snapshot::Snapshot;
 use crate::types::digest;
 use crate::types::plan::{Plan, Verdict};
-use crate::types::reason;
 
 /// Folder of these records on the host.
 pub const FOLDER: &str = "/var/lib/virtfit/seen";
@@ -39,7 +38,8 @@ pub enum Outcome {
     Settled,
     /// The guest runs on shared CPUs, as no placement fits (`on_no_fit = "run-shared"`).
     Degraded,
-    /// No placement fits (`refuse` and `run-untuned`).
+    /// No placement fits, and the guest does not float (`refuse`, `run-untuned`, or `run-shared`
+    /// on a host without shared CPUs).
     Refused,
     /// virtfit could not decide, libvirt did not take the tuned definition, or redefining settled
     /// nothing.
@@ -55,10 +55,7 @@ impl Outcome {
         match plan.verdict {
             Verdict::Refused => Self::Refused,
             _ if placed.is_some_and(|placement| !placement.fits) => Self::Degraded,
-            // `run-untuned`: the guest has a profile and no placement.
-            Verdict::Unchanged if plan.reasons.contains(&reason::Outcome::RunsUntuned.into()) => {
-                Self::Refused
-            }
+            _ if plan.is_without_place() => Self::Refused,
             Verdict::Unchanged | Verdict::Tuned => Self::Settled,
         }
     }
@@ -76,4 +73,36 @@ pub fn host_digest(view: &Snapshot) -> String {
         pool.free = 0;
     }
     digest::of(&format!("{host:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::on_no_fit::OnNoFit;
+    use crate::types::plan::{Notes, Scope};
+
+    #[test]
+    fn a_guest_without_a_place_is_tried_again() {
+        let mut plan = Plan {
+            version: 1,
+            guest: "db".into(),
+            uuid: None,
+            profile: Some("fit".into()),
+            scope: Scope::Boot,
+            verdict: Verdict::Unchanged,
+            reasons: Vec::new(),
+            placement: None,
+            changes: Vec::new(),
+            notes: Notes::default(),
+        };
+        assert_eq!(
+            Outcome::of(&plan),
+            Outcome::Settled,
+            "its profile leaves it alone"
+        );
+        for on_no_fit in [OnNoFit::RunUntuned, OnNoFit::RunShared] {
+            plan.notes.on_no_fit = Some(on_no_fit);
+            assert!(Outcome::of(&plan).is_poor(), "{on_no_fit:?}");
+        }
+    }
 }
