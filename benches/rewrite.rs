@@ -22,6 +22,7 @@ use virtfit::types::devices::{GuestFacts, ImageFacts};
 use virtfit::types::ids::{HostCpu, KiB, VcpuId};
 use virtfit::types::idset::CpuSet;
 use virtfit::types::plan::Scope;
+use virtfit::types::reason::Basis;
 use virtfit::types::setting::{DiskAttribute, Setting, Target, Value};
 use virtfit::xml::Document;
 
@@ -71,7 +72,7 @@ fn settings(devices: usize) -> Vec<Setting> {
     let setting = |target, value| Setting {
         target,
         value,
-        why: "a reason".into(),
+        why: Basis::ByProfile,
         guest_visible: false,
     };
     let cpu = |number: u32| CpuSet::one(HostCpu(number));

@@ -17,8 +17,10 @@ use virtfit::policy::profile::OnNoFit;
 use virtfit::render::{self, Style};
 use virtfit::types::ids::{CellId, HostCpu, IothreadId, KiB, NodeId, VcpuId};
 use virtfit::types::idset::{CpuSet, VcpuSet};
-use virtfit::types::plan::{Change, Notes, PlacedCell, Placement, Plan, Scope, Verdict};
-use virtfit::types::reason::{Choice, NoPlace, Outcome};
+use virtfit::types::plan::{Change, Note, Notes, PlacedCell, Placement, Plan, Scope, Verdict};
+use virtfit::types::reason::{Basis, Choice, LeftOut, NoPlace, Outcome};
+use virtfit::types::setting::DiskAttribute;
+use virtfit::types::subject::Subject;
 
 const TWO_MIB: KiB = KiB(2048);
 
@@ -95,12 +97,12 @@ fn taken(host: &Host, held: &[(&str, &str)]) -> Taken {
     taken
 }
 
-fn change(path: &str, from: Option<&str>, to: Option<&str>, why: &str, guest_visible: bool) -> Change {
+fn change(path: &str, from: Option<&str>, to: Option<&str>, why: Basis, guest_visible: bool) -> Change {
     Change {
         path: format!("/domain/{path}"),
         from: from.map(Into::into),
         to: to.map(Into::into),
-        why: why.into(),
+        why,
         guest_visible,
         takes_effect: "next start",
     }
@@ -161,59 +163,60 @@ fn def_tuned() -> Plan {
     plan.placement = Some(placement(&[1, 17, 2, 18], "0,16", &[0]));
     let pins = ["1", "17", "2", "18"];
     let mut changes = vec![
-        change("iothreads", None, Some("1"), "one a virtio disk", false),
+        change("iothreads", None, Some("1"), Basis::OneADisk, false),
         change(
             "memoryBacking/hugepages",
             None,
             Some("2 MiB"),
-            "largest that fits node 0",
+            Basis::LargestPage,
             false,
         ),
     ];
     for (vcpu, cpu) in pins.iter().enumerate() {
         let path = format!("cputune/vcpupin[@vcpu='{vcpu}']/@cpuset");
-        changes.push(change(
-            &path,
-            None,
-            Some(cpu),
-            "two whole cores, siblings together",
-            false,
-        ));
+        changes.push(change(&path, None, Some(cpu), Basis::SiblingsTogether, false));
     }
     changes.extend([
         change(
             "cputune/emulatorpin/@cpuset",
             None,
             Some("0,16"),
-            "housekeeping of node 0",
+            Basis::HousekeepingNear {
+                nodes: vec![NodeId(0)],
+            },
             false,
         ),
         change(
             "cputune/iothreadpin[@iothread='1']/@cpuset",
             None,
             Some("0,16"),
-            "housekeeping of node 0",
+            Basis::HousekeepingNear {
+                nodes: vec![NodeId(0)],
+            },
             false,
         ),
         change(
             "numatune/memory",
             None,
             Some("strict 0"),
-            "memory on the node of its CPUs",
+            Basis::WhereVcpusRun,
             false,
         ),
         change(
             "cpu",
             Some("host-model"),
             Some("host-passthrough"),
-            "profile",
+            Basis::ByProfile,
             true,
         ),
         change(
             "cpu/topology",
             None,
             Some("sockets=1 dies=1 clusters=1 cores=2 threads=2"),
-            "mirrors cores 1-2 of node 0",
+            Basis::Mirrors {
+                cores: vec![(NodeId(0), vec![1, 2])],
+                on_nodes: true,
+            },
             true,
         ),
     ]);
@@ -223,23 +226,26 @@ fn def_tuned() -> Plan {
             &format!("{path}@cache"),
             None,
             Some("none"),
-            "raw, pre-allocated",
+            Basis::PreallocatedFile,
             false,
         ));
         changes.push(change(
             &format!("{path}@io"),
             Some("threads"),
             Some("native"),
-            "raw, pre-allocated",
+            Basis::PreallocatedFile,
             false,
         ));
     }
     plan.changes = changes;
-    plan.notes.kept = vec![(
-        "vdc cache=writeback".into(),
-        "written by hand (on_existing = keep)".into(),
-    )];
-    plan.notes.not_done = vec![("1 GiB pages".into(), "8 needed, none on node 0 → 2 MiB".into())];
+    let writeback = Subject::DiskValue("vdc".into(), DiskAttribute::Cache, "writeback".into());
+    plan.notes.kept = vec![Note::new(writeback, Basis::ByHand)];
+    let few = LeftOut::FewPages {
+        need: 8,
+        page: KiB::GIB,
+        nodes: vec![NodeId(0)],
+    };
+    plan.notes.not_done = vec![Note::new(Subject::HugePages, few)];
     plan
 }
 
@@ -330,13 +336,7 @@ fn goldens() {
     shared.changes = (0..3)
         .map(|vcpu| {
             let path = format!("cputune/vcpupin[@vcpu='{vcpu}']/@cpuset");
-            change(
-                &path,
-                None,
-                Some("0-8,12-24,27-31"),
-                "every CPU nobody holds",
-                false,
-            )
+            change(&path, None, Some("0-8,12-24,27-31"), Basis::Floats, false)
         })
         .collect();
     check("run-shared.txt", &show(&shared, &style()));
@@ -414,7 +414,8 @@ fn what_a_guest_says_of_itself_cannot_steer_the_terminal() {
     let evil = "x\x1b]0;owned\x07\r\nroot# \u{202e}\u{9b}31m";
     plan.guest = evil.into();
     plan.reasons = vec![Choice::LeftAlone { profile: evil.into() }.into()];
-    plan.notes.kept = vec![(evil.into(), evil.into())];
+    let what = Subject::DiskCacheAndIo(evil.into());
+    plan.notes.kept = vec![Note::new(what, LeftOut::ImageMissing { path: evil.into() })];
     plan.notes.chosen_by = evil.into();
     for change in &mut plan.changes {
         change.from = Some(evil.into());

@@ -21,7 +21,8 @@ use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME};
 use crate::hostfs::HostFs;
 use crate::hostfs::atomic::AtomicDir;
 use crate::libvirt::definition_file::Definition;
-use crate::types::plan::Plan;
+use crate::types::plan::{Note, Plan};
+use crate::types::reason::{LeftOut, Reason};
 use crate::xml::Document;
 
 /// Folder of the untried definitions on the host.
@@ -106,7 +107,13 @@ impl Starts {
         let mut kinds = before.map(|untried| untried.kinds.clone()).unwrap_or_default();
         kinds.extend(plan.changes.iter().map(|change| kind(&change.path).to_string()));
         // Taking a change back is a change, too, but not one that can make a start fail.
-        let taken_back = plan.notes.not_done.iter().any(|(what, _)| what == "CPU mode");
+        let failed = |note: &Note| {
+            matches!(
+                note.why,
+                Reason::LeftOut(LeftOut::CpuModeFailed { .. } | LeftOut::HostCpuFails { .. })
+            )
+        };
+        let taken_back = plan.notes.not_done.iter().any(failed);
         let of_cpu = |kind: &String| [CPU_MODE, CPU_FEATURES, CPU_CACHE].contains(&kind.as_str());
         kinds.retain(|kind| !(taken_back && of_cpu(kind)));
         kinds.sort_by_key(|kind| KINDS.iter().position(|(_, name)| name == kind));

@@ -107,16 +107,12 @@ impl DecisionMaker<'_> {
         let not_allowed = wishes.not_allowed(host, self.domain)?;
         let (placed, fits) = match placed {
             Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
-                let left_out = not_allowed
-                    .into_iter()
-                    .map(|(what, why)| (what.to_string(), why.to_string()));
-                plan.notes.not_done.extend(left_out);
+                plan.notes.not_done.extend(not_allowed);
                 (placed, true)
             }
             placed => {
                 plan.reasons.extend(placed.err().unwrap_or_default());
-                plan.reasons
-                    .extend(not_allowed.into_iter().map(|(_, why)| Reason::from(why)));
+                plan.reasons.extend(not_allowed.into_iter().map(|note| note.why));
                 match wishes.on_no_fit {
                     OnNoFit::Refuse => {
                         plan.verdict = Verdict::Refused;

@@ -7,8 +7,10 @@ use crate::policy::Profile;
 use crate::policy::profile::{CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, Numa, OnNoFit, TopologyRule};
 use crate::types::cpulist::CpulistError;
 use crate::types::idset::VcpuSet;
-use crate::types::plan::Scope;
-use crate::types::reason::Outcome;
+use crate::types::plan::{Note, Scope};
+use crate::types::reason::{LeftOut, Outcome};
+use crate::types::setting::Target;
+use crate::types::subject::Subject;
 
 /// Profile with everything taken out that does not apply.
 pub struct EffectiveProfile {
@@ -34,8 +36,8 @@ pub struct EffectiveProfile {
     pub keep: bool,
     /// Course to take when nothing fits.
     pub on_no_fit: OnNoFit,
-    /// Parts of the profile that this guest cannot have: (what, why).
-    pub left_out: Vec<(String, String)>,
+    /// Parts of the profile that this guest cannot have.
+    pub left_out: Vec<Note>,
     /// Text on how the policy contradicts itself for this guest.
     broken: Option<String>,
 }
@@ -52,36 +54,28 @@ impl EffectiveProfile {
         let incoming = scope == Scope::Incoming;
         // An emulated guest has neither the host's CPU nor, if it is foreign, its huge pages.
         if foreign {
-            left_out.push((
-                "what the guest sees, huge pages, real time".into(),
-                format!("a {} guest on a {} host is emulated", domain.arch, host.arch),
-            ));
+            let why = LeftOut::Foreign {
+                guest: domain.arch.clone(),
+                host: host.arch.clone(),
+            };
+            left_out.push(Note::new(Subject::ForeignGuest, why));
             profile.hugepages = Hugepages::Off;
             profile.locked = false;
             profile.realtime.vcpus.0.clear();
         } else if tcg {
-            left_out.push((
-                "CPU mode, kvm and pmu settings".into(),
-                "type='qemu' is emulated, not run by KVM".into(),
-            ));
+            left_out.push(Note::new(Subject::KvmSettings, LeftOut::Emulated));
         }
         // What the guest sees stays for several reasons, and a topology that stays decides the
         // shape.
         if domain.launch_security && !profile.keep_guest_visible {
-            left_out.push((
-                "what the guest sees".into(),
-                "launchSecurity: the guest is measured".into(),
-            ));
+            left_out.push(Note::new(Subject::GuestVisible, LeftOut::Measured));
         }
         let visible = !(profile.keep_guest_visible || domain.launch_security || foreign || incoming);
         if !visible {
             profile.topology = TopologyRule::Keep;
         }
         if domain.vcpu_placement_auto && !profile.override_existing {
-            left_out.push((
-                "vCPU pins".into(),
-                "vcpu placement='auto' was written by hand: numad decides".into(),
-            ));
+            left_out.push(Note::new(Subject::AllPins, LeftOut::NumadDecides));
             profile.cpus = Cpus::Keep;
         }
         // A CPU mode with which QEMU failed before would only fail again.
@@ -91,7 +85,7 @@ impl EffectiveProfile {
             false => None,
         };
         if let Some(why) = &cpu_fails {
-            left_out.push(("CPU mode".into(), why.clone()));
+            left_out.push(Note::new(Subject::Value(Target::CpuMode), why.clone()));
             profile.cpu_mode = CpuMode::Keep;
         }
         // Lists of vCPUs depend on the guest's number of vCPUs, so they can be wrong for one guest.
@@ -135,25 +129,21 @@ impl EffectiveProfile {
         self.visible && self.profile.numa == Numa::Match
     }
 
-    /// Lists what is asked for and not allowed on this host: (what, why).
+    /// Lists what is asked for and not allowed on this host.
     ///
     /// # Errors
     /// The policy contradicts itself for this guest.
-    pub fn not_allowed(
-        &self,
-        host: &Host,
-        domain: &Domain,
-    ) -> Result<Vec<(&'static str, Outcome)>, EngineError> {
+    pub fn not_allowed(&self, host: &Host, domain: &Domain) -> Result<Vec<Note>, EngineError> {
         if let Some(problem) = &self.broken {
             return Err(EngineError::Policy(problem.clone()));
         }
         let mut out = Vec::new();
         let realtime = !self.realtime.is_empty() && (!self.keep || domain.vcpuscheds.is_empty());
         if realtime && (!host.rt_allowed || host.rt_runtime_us == Some(0)) {
-            out.push(("real-time vCPUs", Outcome::NoRealtime));
+            out.push(Note::new(Subject::RealtimeVcpus, Outcome::NoRealtime));
         }
         if self.profile.locked && !domain.locked && host.memlock_limited {
-            out.push(("locked memory", Outcome::NoLockedMemory));
+            out.push(Note::new(Subject::LockedMemory, Outcome::NoLockedMemory));
         }
         Ok(out)
     }

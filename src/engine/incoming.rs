@@ -7,6 +7,7 @@ use crate::domain::{Domain, NumaMemory};
 use crate::host::Host;
 use crate::policy::cpu_sets;
 use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::reason::Basis;
 use crate::types::setting::{Setting, Target, Value};
 
 /// Returns the domain without pins and bindings that this host cannot honour.
@@ -71,7 +72,7 @@ pub fn removals(came: &Domain, valid: &Domain, settings: &[Setting]) -> Vec<Sett
         .map(|target| Setting {
             target,
             value: Value::Absent,
-            why: "another host's CPUs or nodes; this one has no such".into(),
+            why: Basis::OfAnotherHost,
             guest_visible: false,
         })
         .collect()

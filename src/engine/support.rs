@@ -11,6 +11,7 @@ use crate::policy::cpu_sets::Sets;
 use crate::policy::profile::{Emulator, IothreadCount, IothreadCpus};
 use crate::types::ids::{HostCpu, IothreadId};
 use crate::types::idset::CpuSet;
+use crate::types::reason::Basis;
 
 /// Input: everything known once the vCPUs are placed.
 pub struct Context<'a> {
@@ -29,18 +30,18 @@ pub struct Context<'a> {
 }
 
 /// CPUs of a guest's threads other than vCPUs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Support {
     /// CPUs of the emulator threads; `None`: left alone.
     pub emulator: Option<CpuSet>,
     /// Reason for the emulator threads' CPUs.
-    pub emulator_why: String,
+    pub emulator_why: Basis,
     /// Number of iothreads the guest gets; `None`: left alone.
     pub iothread_count: Option<u32>,
     /// CPUs of each iothread; those left alone are absent.
     pub iothreads: BTreeMap<IothreadId, CpuSet>,
     /// Reason for the iothreads' CPUs.
-    pub iothreads_why: String,
+    pub iothreads_why: Basis,
     /// Ids of all iothreads the guest then has.
     pub iothread_ids: Vec<IothreadId>,
 }
@@ -59,13 +60,19 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
     } = *context;
     let profile = &wishes.profile;
     let mut extra: Vec<HostCpu> = if fits { placed.extra.clone() } else { Vec::new() };
-    let mut support = Support::default();
+    let mut support = Support {
+        emulator: None,
+        emulator_why: Basis::ByHand,
+        iothread_count: None,
+        iothreads: BTreeMap::new(),
+        iothreads_why: Basis::ByHand,
+        iothread_ids: Vec::new(),
+    };
 
     // The emulator threads take the first extra CPU; without one, isolation falls back to
     // housekeeping.
     if wishes.keep && domain.emulatorpin.is_some() {
         support.emulator = domain.emulatorpin.clone();
-        support.emulator_why = "written by hand".into();
     } else {
         let rule = match profile.emulator {
             Emulator::Isolate if extra.is_empty() => Emulator::Housekeeping,
@@ -75,7 +82,7 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
             Emulator::Keep => {}
             Emulator::Isolate => {
                 support.emulator = Some(CpuSet::one(extra.remove(0)));
-                support.emulator_why = "a dedicated CPU of its own".into();
+                support.emulator_why = Basis::OwnCpu;
             }
             Emulator::Housekeeping => {
                 let (cpus, why) = housekeeping(context)?;
@@ -84,7 +91,7 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
             }
             Emulator::Guest => {
                 support.emulator = Some(own(context)?);
-                support.emulator_why = "the guest's own CPUs".into();
+                support.emulator_why = Basis::GuestsCpus;
             }
         }
     }
@@ -96,12 +103,9 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         rule => rule,
     };
     let pool = match rule {
-        IothreadCpus::Isolate => (
-            extra.iter().copied().collect(),
-            "a dedicated CPU each".to_string(),
-        ),
+        IothreadCpus::Isolate => (extra.iter().copied().collect(), Basis::OwnCpuEach),
         IothreadCpus::Housekeeping => housekeeping(context)?,
-        IothreadCpus::Guest => (own(context)?, "the guest's own CPUs".to_string()),
+        IothreadCpus::Guest => (own(context)?, Basis::GuestsCpus),
     };
     // The number of iothreads: the profile's, but never fewer than the XML names.
     let wanted = match (profile.iothread_count, domain.iothreads) {
@@ -174,7 +178,7 @@ fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
 
 /// Returns the housekeeping CPUs of the guest's nodes, otherwise all of them; where there are none,
 /// the guest's own CPUs.
-fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> {
+fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, Basis), EngineError> {
     let Context {
         host, sets, placed, ..
     } = *context;
@@ -186,21 +190,12 @@ fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, String), EngineError> 
     for node in &placed.nodes {
         near.extend_from(&host.cpus_of(*node).intersection(&all));
     }
-    let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
+    let nodes = placed.nodes.clone();
     match (near.is_empty(), all.is_empty()) {
-        (false, _) => Ok((
-            unisolated(host, near),
-            format!("housekeeping of node {}", nodes.join(", ")),
-        )),
-        (true, false) if nodes.is_empty() => Ok((unisolated(host, all), "housekeeping".into())),
-        (true, false) => Ok((
-            unisolated(host, all),
-            "housekeeping; none of it on its nodes".into(),
-        )),
-        (true, true) => Ok((
-            own(context)?,
-            "the guest's own CPUs; the host has no housekeeping".into(),
-        )),
+        (false, _) => Ok((unisolated(host, near), Basis::HousekeepingNear { nodes })),
+        (true, false) if nodes.is_empty() => Ok((unisolated(host, all), Basis::Housekeeping)),
+        (true, false) => Ok((unisolated(host, all), Basis::HousekeepingFar)),
+        (true, true) => Ok((own(context)?, Basis::GuestsCpusForLack)),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::types::reason::Reason;
 /// pins that are kept.
 pub fn summary(plan: &Plan) -> String {
     let mut line = verdict(plan);
-    let pins = plan.kept_pins();
+    let pins: Vec<String> = plan.kept_pins().map(|note| note.what.to_string()).collect();
     // Pins of an incoming guest are those of another host.
     let told = plan.scope == Scope::Boot && plan.verdict != Verdict::Refused;
     if told && !pins.is_empty() {

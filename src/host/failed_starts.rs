@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
 use crate::types::cpu_mode::CpuMode;
+use crate::types::reason::LeftOut;
 
 /// Folder of the file on the host.
 pub const FOLDER: &str = "/var/lib/virtfit";
@@ -67,10 +68,10 @@ impl FailedStarts {
     ///
     /// The host's own reason counts only for guests that get the mode for the first time and list
     /// no CPU features of their own, because with a feature less the same host may start them.
-    pub fn cpu_mode(&self, domain: &Domain, mode: CpuMode, given: bool) -> Option<String> {
+    pub fn cpu_mode(&self, domain: &Domain, mode: CpuMode, given: bool) -> Option<LeftOut> {
         let own = self.guests.get(&domain.uuid.to_ascii_lowercase());
-        if let Some(why) = own.and_then(|guest| guest.cpu.as_ref()) {
-            return Some(format!("the guest did not start with it ({why})"));
+        if let Some(why) = own.and_then(|guest| guest.cpu.clone()) {
+            return Some(LeftOut::CpuModeFailed { why });
         }
         let plain = domain
             .cpu
@@ -78,7 +79,7 @@ impl FailedStarts {
             .is_none_or(|cpu| cpu.features.is_empty() && cpu.mode != "host-passthrough");
         let host = self.host_cpu.as_ref().filter(|_| plain && !given);
         host.filter(|_| mode == CpuMode::HostPassthrough)
-            .map(|why| format!("KVM with the host's CPU does not start here ({why})"))
+            .map(|why| LeftOut::HostCpuFails { why: why.clone() })
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
         let mode = CpuMode::HostPassthrough;
         assert_eq!(failed.cpu_mode(&guest, mode, false), None);
         failed.host_cpu = Some("MSR".into());
-        let host = Some("KVM with the host's CPU does not start here (MSR)".to_string());
+        let host = Some(LeftOut::HostCpuFails { why: "MSR".into() });
         assert_eq!(failed.cpu_mode(&guest, mode, false), host);
         assert_eq!(failed.cpu_mode(&guest, mode, true), None, "it had it before");
         assert_eq!(failed.cpu_mode(&guest, CpuMode::HostModel, false), None);
@@ -114,7 +115,7 @@ mod tests {
         failed.guests.insert("aa".into(), own);
         for mode in [mode, CpuMode::HostModel] {
             let why = failed.cpu_mode(&guest, mode, true);
-            assert_eq!(why.as_deref(), Some("the guest did not start with it (MSR)"));
+            assert_eq!(why, Some(LeftOut::CpuModeFailed { why: "MSR".into() }));
         }
     }
 

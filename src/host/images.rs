@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use crate::domain::{Disk, Domain};
 use crate::hostfs::HostFs;
 use crate::types::devices::ImageFacts;
+use crate::types::reason::LeftOut;
 
 use crate::host::kernel;
 use crate::host::mounts;
@@ -41,22 +42,26 @@ fn facts(root: &HostFs, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
 }
 
 fn file(root: &HostFs, mounts: &[Mount], source: &str) -> ImageFacts {
-    let unknown = |why: String| ImageFacts::Unknown { why };
+    let unknown = |why: LeftOut| ImageFacts::Unknown { why };
+    let path = source.to_string();
     if !source.starts_with('/') {
-        return unknown(format!("'{source}' is no absolute path"));
+        return unknown(LeftOut::ImagePathRelative { path });
     }
     let meta = match root.metadata(source) {
         Ok(meta) => meta,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return unknown(format!("{source} does not exist yet"));
+            return unknown(LeftOut::ImageMissing { path });
         }
-        Err(error) => return unknown(error.to_string()),
+        Err(error) => {
+            let error = error.to_string();
+            return unknown(LeftOut::ImageUnreadable { error });
+        }
     };
     if meta.file_type().is_block_device() {
         return ImageFacts::Block;
     }
     if !meta.is_file() {
-        return unknown(format!("{source} is neither a file nor a block device"));
+        return unknown(LeftOut::ImageOfOtherKind { path });
     }
     let fstype = root
         .resolve(source)
@@ -159,7 +164,7 @@ mod tests {
                 preallocated,
             })
         };
-        let unknown = |why: &str| Some(ImageFacts::Unknown { why: why.into() });
+        let unknown = |why: LeftOut| Some(ImageFacts::Unknown { why });
         let table = [
             (
                 disk("vda", "file", Some("/images/full.raw")),
@@ -179,19 +184,27 @@ mod tests {
             ),
             (
                 disk("vde", "file", Some("/images/none")),
-                unknown("/images/none does not exist yet"),
+                unknown(LeftOut::ImageMissing {
+                    path: "/images/none".into(),
+                }),
             ),
             (
                 disk("vdf", "file", Some("/images")),
-                unknown("/images is neither a file nor a block device"),
+                unknown(LeftOut::ImageOfOtherKind {
+                    path: "/images".into(),
+                }),
             ),
             (
                 disk("vdg", "file", Some("/images/escape.raw")),
-                unknown("/images/escape.raw does not exist yet"),
+                unknown(LeftOut::ImageMissing {
+                    path: "/images/escape.raw".into(),
+                }),
             ),
             (
                 disk("vdh", "file", Some("rel.raw")),
-                unknown("'rel.raw' is no absolute path"),
+                unknown(LeftOut::ImagePathRelative {
+                    path: "rel.raw".into(),
+                }),
             ),
             (disk("vdi", "block", Some("/dev/vg/lv")), Some(ImageFacts::Block)),
             (disk("sda", "file", None), None),

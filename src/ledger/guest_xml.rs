@@ -217,6 +217,7 @@ mod tests {
     use crate::rewrite::Head;
     use crate::types::cpulist;
     use crate::types::ids::{IothreadId, VcpuId};
+    use crate::types::reason::Basis;
     use crate::types::setting::Setting;
 
     fn guest(inner: &str) -> GuestXml {
@@ -334,7 +335,7 @@ mod tests {
             .map(|(target, cpus)| Setting {
                 target: target.clone(),
                 value: Value::Cpus(cpulist::parse(cpus).unwrap()),
-                why: String::new(),
+                why: Basis::ByProfile,
                 guest_visible: false,
             })
             .collect();

@@ -22,7 +22,8 @@ use crate::snapshot::{Question, Snapshot};
 use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::{Placement, Scope};
-use crate::types::reason::Reason;
+use crate::types::reason::{LeftOut, Reason};
+use crate::types::subject::Subject;
 
 /// Inputs of a live plan, beside the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +61,8 @@ pub struct Live {
     pub unreserved: CpuSet,
     /// Withheld CPUs among [`Live::unreserved`].
     pub withheld: CpuSet,
-    /// Changes that only the next start brings, each with its reason.
-    pub waits: Vec<(String, String)>,
+    /// Changes that only the next start brings.
+    pub waits: Vec<(String, Reason)>,
     /// Reasons why the guest is not where its profile wants it.
     pub reasons: Vec<Reason>,
     /// `mode = "observe"`: changes are logged, not made.
@@ -176,8 +177,8 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     // Changes that no call can make are listed for the log and for `virtfit status`.
     live.waits = waits(&running, view);
     if !decided.bound {
-        let why = "it does not fit where its vCPUs run, as it was started";
-        live.waits.push(("memory on their node".into(), why.into()));
+        let what = Subject::MemoryWithVcpus.to_string();
+        live.waits.push((what, LeftOut::MemoryStays.into()));
     }
     Ok(live)
 }
@@ -505,7 +506,7 @@ fn owns_class(running: &Running) -> bool {
 
 /// Lists the changes that only a start can bring, each with its reason: those a decision for a cold
 /// start would make.
-fn waits(running: &Running, view: &Snapshot) -> Vec<(String, String)> {
+fn waits(running: &Running, view: &Snapshot) -> Vec<(String, Reason)> {
     let ask = Question {
         earlier: Some(&running.domain().vcpupins),
         ..Question::of(Scope::Boot)
@@ -514,12 +515,12 @@ fn waits(running: &Running, view: &Snapshot) -> Vec<(String, String)> {
         return Vec::new();
     };
     let mut seen = BTreeSet::new();
-    let mut out: Vec<(String, String)> = Vec::new();
+    let mut out: Vec<(String, Reason)> = Vec::new();
     for change in &plan.changes {
         if let Some(what) = waiting(&change.path)
             && seen.insert(what.clone())
         {
-            out.push((what, change.why.clone()));
+            out.push((what, change.why.clone().into()));
         }
     }
     out

@@ -39,7 +39,8 @@ pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
         }
     }
     if let Some(host) = host {
-        out.extend(cpu_sets::resolve(&policy.host, host).notes);
+        let sets = cpu_sets::resolve(&policy.host, host);
+        out.extend(sets.notes.iter().map(ToString::to_string));
     }
     out
 }

@@ -55,15 +55,9 @@ pub fn text_with(
     if plan.verdict == Verdict::Unchanged {
         // For a guest that has what its profile asks for, the pins that are not virtfit's are all
         // there is to say.
-        let pins = plan.kept_pins();
-        let kept = plan
-            .notes
-            .kept
-            .iter()
-            .filter(|(what, _)| pins.contains(&what.as_str()));
-        table::pairs("kept", &kept.cloned().collect::<Vec<_>>(), style, &mut out);
+        table::notes("kept", plan.kept_pins(), style, &mut out);
         // A guest that has all it can have still lacks what is not possible.
-        table::pairs("not done", &plan.notes.not_done, style, &mut out);
+        table::notes("not done", &plan.notes.not_done, style, &mut out);
         return finish(&out, style);
     }
     takes_effect(plan, style, &mut out);
@@ -75,8 +69,8 @@ pub fn text_with(
     };
     out.extend(picture::draw(&scene, style));
     changes(plan, style, &mut out);
-    table::pairs("kept", &plan.notes.kept, style, &mut out);
-    table::pairs("not done", &plan.notes.not_done, style, &mut out);
+    table::notes("kept", &plan.notes.kept, style, &mut out);
+    table::notes("not done", &plan.notes.not_done, style, &mut out);
     finish(&out, style) + &closing(next, plan)
 }
 

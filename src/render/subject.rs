@@ -101,7 +101,7 @@ fn row(subject: &Subject, mut members: Vec<Member<'_>>, vcpus: usize) -> Option<
         label: subject.label(&ranges(&keys)),
         was: value(|change| change.from.as_deref(), default.clone()),
         becomes: value(|change| change.to.as_deref(), default),
-        why: first.why.clone(),
+        why: first.why.to_string(),
         consequence: explain::consequence(&subject.kind, first.to.as_deref()),
     })
 }
@@ -234,14 +234,15 @@ fn quoted(predicates: &str) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::types::reason::Basis;
     use proptest::prelude::*;
 
-    fn change(path: &str, from: Option<&str>, to: Option<&str>, why: &str) -> Change {
+    fn change(path: &str, from: Option<&str>, to: Option<&str>, why: Basis) -> Change {
         Change {
             path: path.to_string(),
             from: from.map(str::to_string),
             to: to.map(str::to_string),
-            why: why.to_string(),
+            why,
             guest_visible: false,
             takes_effect: "next start",
         }
@@ -277,7 +278,7 @@ mod tests {
             ("", ""),
             ("/domain/x[", "x"),
         ] {
-            let change = change(path, None, None, "");
+            let change = change(path, None, None, Basis::ByProfile);
             let rows = rows(std::iter::once(&change), 0);
             assert_eq!(rows[0].label, want, "{path}");
         }
@@ -290,7 +291,7 @@ mod tests {
                 &format!("/domain/cputune/vcpupin[@vcpu='{vcpu}']"),
                 None,
                 Some(cpu),
-                "two whole cores",
+                Basis::SiblingsTogether,
             )
         };
         let changes = [pin(10, "3"), pin(2, "5"), pin(0, "1"), pin(1, "17")];
@@ -311,7 +312,7 @@ mod tests {
     fn disks_share_a_row_only_when_they_change_alike() {
         let disk = |name: &str, attribute: &str, to: &str| {
             let path = format!("/domain/devices/disk[target/@dev='{name}']/driver/@{attribute}");
-            change(&path, None, Some(to), "raw, pre-allocated")
+            change(&path, None, Some(to), Basis::PreallocatedFile)
         };
         let changes = [
             disk("vda", "cache", "none"),
@@ -327,7 +328,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_path_has_a_row(path in "[/a-z@\\[\\]='\"é]{0,40}") {
-            let change = change(&path, None, None, "");
+            let change = change(&path, None, None, Basis::ByProfile);
             prop_assert_eq!(rows(std::iter::once(&change), 4).len(), 1);
         }
     }

@@ -4,6 +4,7 @@ use crate::render::Style;
 use crate::render::escape::clean;
 use crate::render::layout::{Line, Paint, paragraph, width, wrap};
 use crate::render::subject::Row;
+use crate::types::plan::Note;
 
 /// Columns between two cells.
 const GAP: usize = 2;
@@ -115,20 +116,29 @@ fn draw_row(row: &Row, widths: Widths, style: &Style, out: &mut Vec<Line>) {
     }
 }
 
-/// Draws a list of (what, why) with a word in the margin.
-pub(crate) fn pairs(word: &str, pairs: &[(String, String)], style: &Style, out: &mut Vec<Line>) {
+/// Draws a list of notes with a word in the margin.
+pub(crate) fn notes<'a>(
+    word: &str,
+    notes: impl IntoIterator<Item = &'a Note>,
+    style: &Style,
+    out: &mut Vec<Line>,
+) {
     const MARGIN: usize = 12;
-    let what: Vec<String> = pairs.iter().map(|(what, _)| clean(what, style.unicode)).collect();
+    let words = |text: &dyn ToString| clean(&text.to_string(), style.unicode);
+    let pairs: Vec<(String, String)> = notes
+        .into_iter()
+        .map(|note| (words(&note.what), words(&note.why)))
+        .collect();
     let room = style.columns().saturating_sub(MARGIN);
-    let column = what
+    let column = pairs
         .iter()
-        .map(|text| width(text))
+        .map(|(what, _)| width(what))
         .max()
         .unwrap_or(0)
         .min(room * 2 / 5);
-    for (index, ((_, why), what)) in pairs.iter().zip(&what).enumerate() {
+    for (index, (what, why)) in pairs.iter().enumerate() {
         let what = wrap(what, column);
-        let why = wrap(&clean(why, style.unicode), room.saturating_sub(column + GAP));
+        let why = wrap(why, room.saturating_sub(column + GAP));
         for at in 0..what.len().max(why.len()) {
             let mut line = Line::new();
             if index == 0 && at == 0 {

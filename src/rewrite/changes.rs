@@ -7,6 +7,7 @@ use crate::rewrite::target::{document_order, path};
 use crate::rewrite::value::{same, show};
 use crate::rewrite::{Head, Provenance};
 use crate::types::plan::Change;
+use crate::types::reason::Basis;
 use crate::types::setting::{Setting, Target};
 use crate::xml::{Document, XmlError};
 
@@ -40,9 +41,7 @@ pub fn changes(
             path: path(target),
             from,
             to,
-            why: setting.map_or("the profile no longer sets it".into(), |setting| {
-                setting.why.clone()
-            }),
+            why: setting.map_or(Basis::NoLongerSet, |setting| setting.why.clone()),
             guest_visible: setting.map_or(is_guest_visible(target), |setting| setting.guest_visible),
             takes_effect: "next start",
         });

@@ -55,7 +55,7 @@ pub fn notes(view: &Snapshot, guests: &[Running], found: Found, now: SystemTime)
         }
     }
     let sets = view.sets.notes.iter();
-    out.extend(sets.map(|note| Note::new(Code::CpuSets, note.as_str())));
+    out.extend(sets.map(|note| Note::new(Code::CpuSets, note.to_string())));
     if found.no_daemon {
         let text = "virtfitd does not answer: guests start by the hook alone, and nothing is pinned or moved while they run. \
                     Start it: systemctl start virtfitd";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::types::ids::NodeId;
+use crate::types::reason::LeftOut;
 
 /// Facts about one guest on one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum ImageFacts {
     },
     /// No image at that path yet, or no access to it.
     Unknown {
-        /// Reason, for people.
-        why: String,
+        /// Reason for that.
+        why: LeftOut,
     },
 }

@@ -13,5 +13,6 @@ pub mod plural;
 pub mod printable;
 pub mod reason;
 pub mod setting;
+pub mod subject;
 pub mod topology;
 pub mod uuid;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::types::ids::{CellId, IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::on_no_fit::OnNoFit;
-use crate::types::reason::{Given, Reason};
+use crate::types::reason::{Basis, Given, Reason};
+use crate::types::subject::Subject;
 use crate::types::topology::Topology;
 
 /// Scope of a plan: the changes it may make.
@@ -76,10 +77,10 @@ pub struct Notes {
     /// Source of the profile: `rule 1, /etc/virtfit/policy.toml:4`, `its own request` or
     /// `--profile`.
     pub chosen_by: String,
-    /// Settings of an administrator's that stay: (setting, reason).
-    pub kept: Vec<(String, String)>,
-    /// Wishes of the profile that could not be carried out: (setting, reason).
-    pub not_done: Vec<(String, String)>,
+    /// Settings of an administrator's that stay.
+    pub kept: Vec<Note>,
+    /// Wishes of the profile that could not be carried out.
+    pub not_done: Vec<Note>,
     /// Profile's decision where nothing fits; `None`: virtfit leaves the guest alone.
     pub on_no_fit: Option<OnNoFit>,
     /// Dedicated vCPUs of the profile.
@@ -91,6 +92,25 @@ pub struct Notes {
     pub leftover: bool,
     /// True if nothing changes but virtfit's record, which gets the guest's UUID.
     pub only_named: bool,
+}
+
+/// Note on a part of a guest or a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Part that stays as it is, or is left out.
+    pub what: Subject,
+    /// Reason for that.
+    pub why: Reason,
+}
+
+impl Note {
+    /// Makes a note.
+    pub fn new(what: Subject, why: impl Into<Reason>) -> Self {
+        Self {
+            what,
+            why: why.into(),
+        }
+    }
 }
 
 /// CPUs, nodes and pages for one guest.
@@ -145,8 +165,9 @@ pub struct Change {
     pub from: Option<String>,
     /// Value after; null: removed.
     pub to: Option<String>,
-    /// Reason, for people.
-    pub why: String,
+    /// Reason for the change.
+    #[serde(serialize_with = "as_words")]
+    pub why: Basis,
     /// True if the guest can see the change.
     pub guest_visible: bool,
     /// `next start` or `now`.
@@ -164,14 +185,8 @@ impl Plan {
     }
 
     /// Lists an administrator's pins that stay: `vcpupin 0: 4`.
-    pub fn kept_pins(&self) -> Vec<&str> {
-        let kept = self.notes.kept.iter().map(|(what, _)| what.as_str());
-        kept.filter(|what| {
-            ["vcpupin", "emulatorpin", "iothreadpin"]
-                .iter()
-                .any(|pin| what.starts_with(pin))
-        })
-        .collect()
+    pub fn kept_pins(&self) -> impl Iterator<Item = &Note> {
+        self.notes.kept.iter().filter(|note| note.what.is_pin())
     }
 
     /// Lists the reasons, except those that only name the fallback.
@@ -185,4 +200,9 @@ impl Plan {
         let reasons: Vec<String> = self.reasons.iter().map(Reason::to_string).collect();
         reasons.join("; ")
     }
+}
+
+/// Writes a reason's words.
+fn as_words<S: Serializer>(why: &Basis, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(why)
 }

@@ -1,5 +1,7 @@
 //! Counts and CPU lists in sentences: noun and verb agree with the count.
 
+use std::fmt;
+
 use crate::types::idset::CpuSet;
 
 /// Returns the count with its noun: `1 change`, `2 changes`.
@@ -27,6 +29,12 @@ pub fn list(items: &[String]) -> String {
         [only] => only.clone(),
         [front @ .., last] => format!("{} and {last}", front.join(", ")),
     }
+}
+
+/// Joins items with commas: `0, 1`.
+pub fn join<T: fmt::Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    items.join(", ")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::reason::Basis;
 use crate::types::topology::Topology;
 
 /// Place in the domain XML that holds one value.
@@ -147,8 +148,8 @@ pub struct Setting {
     pub target: Target,
     /// Value for that place.
     pub value: Value,
-    /// Reason, for people: a short clause without a full stop.
-    pub why: String,
+    /// Reason for the value.
+    pub why: Basis,
     /// True if the guest can see the setting (topology, CPU mode, cells, features, devices,
     /// queues).
     pub guest_visible: bool,

@@ -228,12 +228,12 @@ impl Answer {
             let to = change.to.as_deref().unwrap_or("nothing");
             lines.push(format!("set {path} {to}"));
         }
-        lines.extend(plan.notes.kept.iter().map(|(what, _)| format!("kept {what}")));
+        lines.extend(plan.notes.kept.iter().map(|note| format!("kept {}", note.what)));
         lines.extend(
             plan.notes
                 .not_done
                 .iter()
-                .map(|(what, why)| format!("not done {what}: {why}")),
+                .map(|note| format!("not done {}: {}", note.what, note.why)),
         );
         lines
     }

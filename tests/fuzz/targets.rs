@@ -16,6 +16,7 @@ use virtfit::types::devices::GuestFacts;
 use virtfit::types::ids::{HostCpu, KiB, NodeId, VcpuId};
 use virtfit::types::idset::{CpuSet, NodeSet, VcpuSet};
 use virtfit::types::plan::Scope;
+use virtfit::types::reason::Basis;
 use virtfit::types::setting::{DiskAttribute, Setting, Target, Value};
 use virtfit::xml::{Document, Element};
 
@@ -95,7 +96,7 @@ fn settings(domain: &Domain) -> Vec<Setting> {
     let setting = |target, value| Setting {
         target,
         value,
-        why: "fuzzed".into(),
+        why: Basis::ByProfile,
         guest_visible: false,
     };
     let cpus = |list: &str| Value::Cpus(cpulist::parse::<HostCpu>(list).unwrap());

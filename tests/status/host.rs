@@ -12,6 +12,7 @@ use virtfit::rewrite::{self, Head, Shape};
 use virtfit::status::{Guest, Status};
 use virtfit::types::cpulist;
 use virtfit::types::ids::VcpuId;
+use virtfit::types::reason::Basis;
 use virtfit::types::setting::{Setting, Target, Value};
 use virtfit::xml::Document;
 use virtfit_hook::wire::{Question, Reply};
@@ -91,7 +92,7 @@ impl Made {
             Some((cpus, By::Virtfit)) => Some(Setting {
                 target: Target::VcpuPin(VcpuId(vcpu as u32)),
                 value: Value::Cpus(cpulist::parse(cpus).unwrap()),
-                why: String::new(),
+                why: Basis::ByProfile,
                 guest_visible: false,
             }),
             _ => None,

@@ -5,14 +5,16 @@ use crate::engine::settings::{Context, List};
 use crate::policy::profile::DiskRule;
 use crate::types::devices::ImageFacts;
 use crate::types::plan::Scope;
+use crate::types::reason::{Basis, LeftOut};
 use crate::types::setting::{DiskAttribute, Target, Value};
+use crate::types::subject::Subject;
 
 /// Decides the settings of every disk.
 pub fn all(context: &Context<'_>, list: &mut List) {
     let Context { domain, wishes, .. } = *context;
     for disk in &domain.disks {
         if let Some(warning) = sparse(context, disk) {
-            list.not_done(format!("{} cache and io", disk.target), warning);
+            list.not_done(Subject::DiskCacheAndIo(disk.target.clone()), warning);
         }
         cache_and_io(context, disk, list);
         let rules = &wishes.profile.disk;
@@ -64,13 +66,13 @@ fn fixed(
         return;
     }
     if now.is_some() && context.wishes.keep {
-        return list.keep(format!("{} {}", disk.target, attribute.as_str()));
+        return list.keep(Subject::DiskAttribute(disk.target.clone(), attribute));
     }
     let target = Target::Disk(disk.target.clone(), attribute);
     let value = Value::Text(value.clone());
     match attribute {
-        DiskAttribute::Queues => list.guest(target, value, "profile"),
-        _ => list.host(target, value, "profile"),
+        DiskAttribute::Queues => list.guest(target, value, Basis::ByProfile),
+        _ => list.host(target, value, Basis::ByProfile),
     }
 }
 
@@ -90,7 +92,7 @@ fn is_raw(disk: &Disk) -> bool {
     disk.format.as_deref().is_none_or(|format| format == "raw")
 }
 
-fn sparse(context: &Context<'_>, disk: &Disk) -> Option<String> {
+fn sparse(context: &Context<'_>, disk: &Disk) -> Option<LeftOut> {
     let rules = &context.wishes.profile.disk;
     let asked = rules.cache == DiskRule::Auto || rules.io == DiskRule::Auto;
     let both_kept = disk.cache.is_some() && disk.io.is_some() && context.wishes.keep;
@@ -102,14 +104,14 @@ fn sparse(context: &Context<'_>, disk: &Disk) -> Option<String> {
             preallocated: false,
             direct: true,
             ..
-        } if is_raw(disk) => {
-            Some("the image is sparse: io=native stalls while it grows; allocate it (fallocate)".into())
-        }
+        } if is_raw(disk) => Some(LeftOut::ImageSparse),
         ImageFacts::File {
             direct: false,
             fstype,
             ..
-        } if is_raw(disk) => Some(format!("a {fstype} filesystem is not known to take O_DIRECT")),
+        } if is_raw(disk) => Some(LeftOut::NoDirectIo {
+            fstype: fstype.clone(),
+        }),
         ImageFacts::Unknown { why } => Some(why.clone()),
         _ => None,
     }
@@ -135,16 +137,17 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     let mut cache = wanted(&rules.cache, "none").filter(|_| !cache_stays);
     let io_stays = stays(&disk.io, &rules.io);
     let mut io = wanted(&rules.io, "native").filter(|_| !io_stays);
-    for (attribute, stays, now) in [("cache", cache_stays, &disk.cache), ("io", io_stays, &disk.io)] {
-        let wish = match attribute {
-            "cache" => wanted(&rules.cache, "none"),
-            _ => wanted(&rules.io, "native"),
-        };
+    let cache_wish = wanted(&rules.cache, "none");
+    let io_wish = wanted(&rules.io, "native");
+    for (attribute, stays, now, wish) in [
+        (DiskAttribute::Cache, cache_stays, &disk.cache, cache_wish),
+        (DiskAttribute::Io, io_stays, &disk.io, io_wish),
+    ] {
         if let Some(value) = now
             .as_ref()
             .filter(|now| stays && wish.as_ref().is_some_and(|wish| wish != *now))
         {
-            list.keep(format!("{} {attribute}={value}", disk.target));
+            list.keep(Subject::DiskValue(disk.target.clone(), attribute, value.clone()));
         }
     }
     // A kept io=native rules out any other cache mode, and native needs a cache mode that bypasses
@@ -155,8 +158,8 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         if cache.as_deref().is_some_and(|cache| uncached(Some(cache))) {
             cache = None;
             list.not_done(
-                format!("{} cache=none", disk.target),
-                "its filesystem is not known to take O_DIRECT",
+                Subject::DiskValue(disk.target.clone(), DiskAttribute::Cache, "none".into()),
+                LeftOut::CacheWantsDirectIo,
             );
         }
         if io.as_deref() == Some("native") && !uncached(disk.cache.as_deref()) {
@@ -168,8 +171,8 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         && cache.as_deref().is_some_and(|c| !uncached(Some(c)))
     {
         list.not_done(
-            format!("{} cache", disk.target),
-            "its io=native needs cache none or directsync",
+            Subject::DiskAttribute(disk.target.clone(), DiskAttribute::Cache),
+            LeftOut::NativeStays,
         );
         cache = None;
     }
@@ -178,8 +181,8 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     if io.as_deref() == Some("native") && !uncached(final_cache) {
         let now = final_cache.unwrap_or("unset");
         list.not_done(
-            format!("{} io=native", disk.target),
-            format!("it needs cache none or directsync, which is {now}"),
+            Subject::DiskValue(disk.target.clone(), DiskAttribute::Io, "native".into()),
+            LeftOut::NativeWantsCache { cache: now.into() },
         );
         io = None;
     }
@@ -188,9 +191,9 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     let gone = stays_native && !uncached(final_cache);
     // Only values that differ from what is there are settings.
     let why = |rule: &DiskRule| match (rule, context.facts.disks.get(&disk.target)) {
-        (DiskRule::Auto, Some(ImageFacts::Block)) => "a block device",
-        (DiskRule::Auto, _) => "a pre-allocated raw file",
-        _ => "profile",
+        (DiskRule::Auto, Some(ImageFacts::Block)) => Basis::BlockDevice,
+        (DiskRule::Auto, _) => Basis::PreallocatedFile,
+        _ => Basis::ByProfile,
     };
     if let Some(cache) = cache.filter(|cache| disk.cache.as_ref() != Some(cache)) {
         let target = Target::Disk(disk.target.clone(), DiskAttribute::Cache);
@@ -198,7 +201,7 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     }
     let target = Target::Disk(disk.target.clone(), DiskAttribute::Io);
     if gone {
-        list.host(target, Value::Absent, "native needs cache none or directsync");
+        list.host(target, Value::Absent, Basis::NativeNeedsDirect);
     } else if let Some(io) = io.filter(|io| disk.io.as_ref() != Some(io)) {
         list.host(target, Value::Text(io), why(&rules.io));
     }

@@ -7,10 +7,12 @@ use crate::engine::topology;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
-use crate::types::ids::{HostCpu, NodeId};
+use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
+use crate::types::reason::{Basis, LeftOut};
 use crate::types::setting::{Target, Value};
+use crate::types::subject::Subject;
 
 /// Decides the shape and the other visible settings afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
@@ -32,7 +34,7 @@ pub fn shape(context: &Context<'_>, list: &mut List) {
         features(context, list);
     }
     if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
-        list.guest(Target::Memballoon, Value::Text("none".into()), "profile");
+        list.guest(Target::Memballoon, Value::Text("none".into()), Basis::ByProfile);
     }
 }
 
@@ -81,7 +83,7 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         let ruled = owned.target == Target::CpuMode && context.wishes.profile.cpu_mode != CpuMode::Keep;
         if theirs && (context.scope == Scope::Incoming || (context.wishes.keep && !ruled)) {
             if visible && context.scope == Scope::Boot {
-                list.keep(name(&owned.target));
+                list.keep(Subject::Value(owned.target.clone()));
             }
             continue;
         }
@@ -93,26 +95,10 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
             list.settings.push(crate::types::setting::Setting {
                 target: owned.target.clone(),
                 value: owned.wrote.clone(),
-                why: "the shape it was given".into(),
+                why: Basis::ItsShape,
                 guest_visible: visible,
             });
         }
-    }
-}
-
-/// Returns the name by which a plan calls a value that stays.
-fn name(target: &Target) -> String {
-    match target {
-        Target::Topology => "topology".into(),
-        Target::Cells => "guest cells".into(),
-        Target::CpuFeature(name) => format!("CPU feature {name}"),
-        Target::CpuCache => "CPU cache".into(),
-        Target::Pmu => "pmu".into(),
-        Target::HintDedicated => "kvm hint-dedicated".into(),
-        Target::PollControl => "kvm poll-control".into(),
-        Target::Memballoon => "memballoon".into(),
-        Target::Disk(disk, attribute) => format!("{disk} {}", attribute.as_str()),
-        _ => "CPU mode".into(),
     }
 }
 
@@ -153,12 +139,8 @@ fn cells(context: &Context<'_>, list: &mut List) {
             .map(|cell| (cell.vcpus.clone(), cell.memory))
             .collect();
         list.shape.cells = cells.clone();
-        let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
-        list.guest(
-            Target::Cells,
-            Value::Cells(cells),
-            format!("one cell a node it runs on ({})", nodes.join(", ")),
-        );
+        let nodes = placed.nodes.clone();
+        list.guest(Target::Cells, Value::Cells(cells), Basis::CellANode { nodes });
     }
 }
 
@@ -180,22 +162,16 @@ fn topology(context: &Context<'_>, list: &mut List) {
         return;
     }
     if wishes.keep && written.is_some() {
-        return list.keep("topology");
+        return list.keep(Subject::Value(Target::Topology));
     }
     if !placed.own_cores && !demanded.kept_pins.is_empty() {
-        return list.not_done(
-            "topology",
-            "the pins written by hand put guest cores on shared or split cores",
-        );
+        return list.not_done(Subject::Value(Target::Topology), LeftOut::PinsSplitCores);
     }
     // The fewer vCPUs have a CPU of their own, the less can be shown.
     let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
     let (topology, why) = match rule {
-        TopologyRule::Cores => (topology::flat(domain.vcpus), "profile".to_string()),
-        _ if !all_pinned => (
-            topology::packages(host, placed),
-            "some vCPUs float: no siblings to show".to_string(),
-        ),
+        TopologyRule::Cores => (topology::flat(domain.vcpus), Basis::ByProfile),
+        _ if !all_pinned => (topology::packages(host, placed), Basis::NoSiblings),
         _ => (topology::topology(host, placed, wishes.x86), mirrors(context)),
     };
     list.shown = Some(topology);
@@ -217,7 +193,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
         list.guest(
             Target::CpuFeature("topoext".into()),
             Value::Text("require".into()),
-            "an AMD guest sees threads only with it",
+            Basis::AmdThreads,
         );
     }
 }
@@ -231,10 +207,10 @@ fn plain(topology: Topology) -> Topology {
     }
 }
 
-fn mirrors(context: &Context<'_>) -> String {
+fn mirrors(context: &Context<'_>) -> Basis {
     let Context { host, placed, .. } = *context;
     if !placed.own_cores {
-        return "shown as cores, though some share one: there are too few free".into();
+        return Basis::ShownAsCores;
     }
     // Cores are numbered as in the picture: from 0 on each node.
     let mut by_node: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
@@ -245,19 +221,10 @@ fn mirrors(context: &Context<'_>) -> String {
             by_node.entry(core.node).or_default().push(index as u32);
         }
     }
-    let cores = |indexes: &[u32]| {
-        let set: CpuSet = indexes.iter().map(|index| HostCpu(*index)).collect();
-        format!("core{} {set}", if set.len() == 1 { "" } else { "s" })
-    };
-    let single = host.nodes.len() == 1 || by_node.len() == 1;
-    let parts: Vec<String> = by_node
-        .iter()
-        .map(|(node, indexes)| match single {
-            true => cores(indexes),
-            false => format!("{} of node {node}", cores(indexes)),
-        })
-        .collect();
-    format!("mirrors {}", parts.join(", "))
+    Basis::Mirrors {
+        on_nodes: host.nodes.len() > 1 && by_node.len() > 1,
+        cores: by_node.into_iter().collect(),
+    }
 }
 
 /// Returns whether the guest will have a CPU mode that features can be added to.
@@ -282,12 +249,9 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
         return;
     }
     if cpu.is_some_and(needs_whole) && mode != "host-passthrough" {
-        return list.not_done(
-            format!("CPU mode {mode}"),
-            "its cache mode is passthrough, which only the host's own CPU has",
-        );
+        return list.not_done(Subject::CpuMode(mode), LeftOut::CacheWantsHostCpu);
     }
-    list.guest(Target::CpuMode, Value::CpuMode(mode), "profile");
+    list.guest(Target::CpuMode, Value::CpuMode(mode), Basis::ByProfile);
 }
 
 /// Returns whether the cache mode is one that libvirt takes only with the host's whole CPU
@@ -320,7 +284,7 @@ fn features(context: &Context<'_>, list: &mut List) {
         let hint = match profile.hint_dedicated {
             Switch::Auto => (all_dedicated && isolated).then_some(true),
             Switch::On if !all_dedicated => {
-                list.not_done("kvm hint-dedicated", "not every vCPU has a dedicated CPU");
+                list.not_done(Subject::Value(Target::HintDedicated), LeftOut::NotAllDedicated);
                 None
             }
             Switch::On => Some(true),
@@ -329,21 +293,21 @@ fn features(context: &Context<'_>, list: &mut List) {
         };
         if let Some(on) = hint.filter(|on| domain.hint_dedicated != Some(*on)) {
             let why = if isolated {
-                "every vCPU has an isolated CPU of its own"
+                Basis::IsolatedCpus
             } else {
-                "profile"
+                Basis::ByProfile
             };
             list.guest(Target::HintDedicated, on_off(on), why);
         }
         if let Some(on) = switch(profile.poll_control).filter(|on| domain.poll_control != Some(*on)) {
-            list.guest(Target::PollControl, on_off(on), "profile");
+            list.guest(Target::PollControl, on_off(on), Basis::ByProfile);
         }
         deadline(context, list);
         cache(context, list);
     }
     // A pmu exists for guests of other architectures too.
     if let Some(on) = switch(profile.pmu).filter(|on| domain.pmu != Some(*on)) {
-        list.guest(Target::Pmu, on_off(on), "profile");
+        list.guest(Target::Pmu, on_off(on), Basis::ByProfile);
     }
 }
 
@@ -370,15 +334,12 @@ fn deadline(context: &Context<'_>, list: &mut List) {
         return;
     }
     if !has_cpu_mode(context) {
-        return list.not_done(
-            "tsc-deadline",
-            "its <cpu> has no mode or model that a feature could be added to",
-        );
+        return list.not_done(Subject::TscDeadline, LeftOut::NoCpuForFeature);
     }
     list.guest(
         Target::CpuFeature("tsc-deadline".into()),
         Value::Text(policy.into()),
-        "profile",
+        Basis::ByProfile,
     );
 }
 
@@ -401,10 +362,10 @@ fn cache(context: &Context<'_>, list: &mut List) {
         CpuMode::Keep => is_whole(),
     };
     if mode == "passthrough" && !whole {
-        return list.not_done("cache passthrough", "it needs cpu_mode = host-passthrough");
+        return list.not_done(Subject::CachePassthrough, LeftOut::WantsPassthrough);
     }
     if !has_cpu_mode(context) {
-        return list.not_done("CPU cache", "its <cpu> has no mode or model");
+        return list.not_done(Subject::Value(Target::CpuCache), LeftOut::NoCpuModel);
     }
-    list.guest(Target::CpuCache, Value::Cache { mode, level }, "profile");
+    list.guest(Target::CpuCache, Value::Cache { mode, level }, Basis::ByProfile);
 }

@@ -7,8 +7,9 @@ use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
 use crate::types::ids::{CellId, KiB};
 use crate::types::idset::NodeSet;
 use crate::types::plan::Scope;
-use crate::types::plural;
+use crate::types::reason::{Basis, LeftOut};
 use crate::types::setting::{Target, Value};
+use crate::types::subject::Subject;
 
 /// Decides `<numatune>`.
 pub fn numatune(context: &Context<'_>, list: &mut List) {
@@ -24,7 +25,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     } = *context;
     let profile = &wishes.profile;
     if demanded.numatune_kept {
-        return list.keep("numatune");
+        return list.keep(Subject::Numatune);
     }
     let off = profile.numa == Numa::Off || profile.memory_mode == MemoryMode::Off;
     let untouched = profile.cpus == Cpus::Keep && fits;
@@ -34,15 +35,15 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     if off || !fits || placed.nodes.is_empty() {
         // An administrator's binding is kept or overridden as a whole: one that is not kept goes.
         let why = if off {
-            "profile"
+            Basis::ByProfile
         } else {
-            "it floats: bound to no node"
+            Basis::BoundToNoNode
         };
         if domain.numatune.is_some() {
-            list.host(Target::NumaMemory, Value::Absent, why);
+            list.host(Target::NumaMemory, Value::Absent, why.clone());
         }
         for id in domain.memnodes.keys() {
-            list.host(Target::MemNode(*id), Value::Absent, why);
+            list.host(Target::MemNode(*id), Value::Absent, why.clone());
         }
         return;
     }
@@ -66,7 +67,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     let per_cell = celled && (scope == Scope::Boot || !current.memnodes.is_empty());
     let only_one = mode == "preferred" && nodes.len() > 1;
     if !only_one {
-        let why = "where the vCPUs run";
+        let why = Basis::WhereVcpusRun;
         list.host(
             Target::NumaMemory,
             Value::Numa {
@@ -76,10 +77,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
             why,
         );
     } else if !per_cell {
-        list.not_done(
-            format!("memory preferred on nodes {nodes}"),
-            "libvirt prefers no more than one node",
-        );
+        list.not_done(Subject::PreferredNodes(nodes), LeftOut::OnePreferredNode);
     }
     if per_cell {
         for cell in &placed.cells {
@@ -87,7 +85,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
                 mode,
                 nodes: NodeSet::one(cell.node),
             };
-            list.host(Target::MemNode(cell.id), value, "a node a cell");
+            list.host(Target::MemNode(cell.id), value, Basis::NodeACell);
         }
     }
     // A memnode that is not written now was of an earlier placement.
@@ -96,7 +94,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         false => BTreeSet::new(),
     };
     for id in domain.memnodes.keys().filter(|id| !written.contains(id)) {
-        list.host(Target::MemNode(*id), Value::Absent, "numatune takes its place");
+        list.host(Target::MemNode(*id), Value::Absent, Basis::NumatuneInstead);
     }
 }
 
@@ -116,23 +114,15 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
     if scope == Scope::Incoming {
         if !demanded.hugepages_kept {
             match placed.page.filter(|_| fits) {
-                Some(page) => list.host(
-                    Target::Hugepages,
-                    Value::PageSize(page),
-                    "this host has no pages of the size it came with",
-                ),
-                None => list.host(
-                    Target::Hugepages,
-                    Value::Absent,
-                    "this host has no huge pages for it",
-                ),
+                Some(page) => list.host(Target::Hugepages, Value::PageSize(page), Basis::NoPagesOfItsSize),
+                None => list.host(Target::Hugepages, Value::Absent, Basis::NoPagesHere),
             }
         }
         return;
     }
     // Page size: an administrator's, the placement's, or none.
     if demanded.hugepages_kept {
-        list.keep("hugepages");
+        list.keep(Subject::HugepagesElement);
     } else if let Some(page) = placed.page.filter(|_| fits) {
         list.host(
             Target::Hugepages,
@@ -140,56 +130,54 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
             page_reason(context, page),
         );
     } else if domain.hugepages.is_some() {
-        list.host(Target::Hugepages, Value::Absent, "profile");
+        list.host(Target::Hugepages, Value::Absent, Basis::ByProfile);
     }
     if fits && placed.page.is_none() && profile.hugepages == Hugepages::Any && !demanded.hugepages_kept {
-        list.not_done("huge pages", missing_pages(context, None));
+        list.not_done(Subject::HugePages, missing_pages(context, None));
     }
     // Locked memory that libvirt could not lock would fail the start.
     if profile.locked && fits {
         if domain.locked {
-            list.keep("locked");
+            list.keep(Subject::LockedElement);
         } else if !context.host.memlock_limited {
-            list.host(Target::Locked, Value::Present, "memory is never swapped");
+            list.host(Target::Locked, Value::Present, Basis::NeverSwapped);
         }
         if !domain.nosharepages {
-            list.host(
-                Target::NoSharePages,
-                Value::Present,
-                "its pages are not merged with others",
-            );
+            list.host(Target::NoSharePages, Value::Present, Basis::NotMerged);
         }
     }
     // A vhost-user device maps the guest's huge pages, which needs shared access.
     let huge = (placed.page.is_some() && fits) || demanded.hugepages_kept;
     if domain.vhost_user && huge {
         match &domain.memory_access {
-            Some(mode) if wishes.keep && mode != "shared" => list.keep("memory access mode"),
+            Some(mode) if wishes.keep && mode != "shared" => list.keep(Subject::Value(Target::MemoryAccess)),
             Some(mode) if mode == "shared" => {}
             _ => list.host(
                 Target::MemoryAccess,
                 Value::Text("shared".into()),
-                "a vhost-user device reads the guest's memory",
+                Basis::VhostUser,
             ),
         }
     }
 }
 
-fn page_reason(context: &Context<'_>, page: KiB) -> String {
+fn page_reason(context: &Context<'_>, page: KiB) -> Basis {
     let larger = context.host.hugetlbfs.iter().filter(|size| **size > page).max();
     match larger {
-        None => "the largest mounted".into(),
-        Some(larger) => format!("the largest that fits; {}", missing_pages(context, Some(*larger))),
+        None => Basis::LargestPage,
+        Some(larger) => Basis::LargestPageThatFits {
+            larger: Box::new(missing_pages(context, Some(*larger))),
+        },
     }
 }
 
 /// Returns the reason why pages of this size (or of any) could not be had.
-fn missing_pages(context: &Context<'_>, size: Option<KiB>) -> String {
+fn missing_pages(context: &Context<'_>, size: Option<KiB>) -> LeftOut {
     let Context {
         host, placed, domain, ..
     } = *context;
     let Some(size) = size.or_else(|| host.hugetlbfs.iter().max().copied()) else {
-        return "no hugetlbfs is mounted on this host".into();
+        return LeftOut::NoHugetlbfs;
     };
     let memory = placed
         .cells
@@ -198,13 +186,11 @@ fn missing_pages(context: &Context<'_>, size: Option<KiB>) -> String {
         .max()
         .unwrap_or(domain.memory);
     if !memory.0.is_multiple_of(size.0.max(1)) {
-        return format!("{memory} is not a whole number of {size} pages");
+        return LeftOut::PageDividesNot { memory, page: size };
     }
-    let nodes: Vec<String> = placed.nodes.iter().map(ToString::to_string).collect();
-    format!(
-        "{} of {size} needed; too few are free on node{} {}",
-        memory.0 / size.0.max(1),
-        if nodes.len() == 1 { "" } else { "s" },
-        plural::list(&nodes)
-    )
+    LeftOut::FewPages {
+        need: memory.0 / size.0.max(1),
+        page: size,
+        nodes: placed.nodes.clone(),
+    }
 }

@@ -17,8 +17,10 @@ use crate::placement::Placed;
 use crate::rewrite::{Provenance, Shape};
 use crate::types::devices::GuestFacts;
 use crate::types::idset::CpuSet;
-use crate::types::plan::Scope;
+use crate::types::plan::{Note, Scope};
+use crate::types::reason::{Basis, LeftOut};
 use crate::types::setting::{Setting, Target, Value};
+use crate::types::subject::Subject;
 
 /// Input: everything known when the values are decided.
 pub struct Context<'a> {
@@ -57,10 +59,10 @@ pub struct Context<'a> {
 pub struct List {
     /// Values to write, in no particular order.
     pub settings: Vec<Setting>,
-    /// Values left as an administrator wrote them: (what, why).
-    pub kept: Vec<(String, String)>,
-    /// Values asked for and not written: (what, why).
-    pub not_done: Vec<(String, String)>,
+    /// Values left as an administrator wrote them.
+    pub kept: Vec<Note>,
+    /// Values asked for and not written.
+    pub not_done: Vec<Note>,
     /// Topology the guest sees.
     pub shown: Option<Topology>,
     /// Shape to record.
@@ -68,31 +70,30 @@ pub struct List {
 }
 
 impl List {
-    fn host(&mut self, target: Target, value: Value, why: impl Into<String>) {
+    fn host(&mut self, target: Target, value: Value, why: Basis) {
         self.settings.push(Setting {
             target,
             value,
-            why: why.into(),
+            why,
             guest_visible: false,
         });
     }
 
-    fn guest(&mut self, target: Target, value: Value, why: impl Into<String>) {
+    fn guest(&mut self, target: Target, value: Value, why: Basis) {
         self.settings.push(Setting {
             target,
             value,
-            why: why.into(),
+            why,
             guest_visible: true,
         });
     }
 
-    fn keep(&mut self, what: impl Into<String>) {
-        self.kept
-            .push((what.into(), "yours, kept (on_existing = keep)".into()));
+    fn keep(&mut self, what: Subject) {
+        self.kept.push(Note::new(what, Basis::ByHand));
     }
 
-    fn not_done(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        self.not_done.push((what.into(), why.into()));
+    fn not_done(&mut self, what: Subject, why: LeftOut) {
+        self.not_done.push(Note::new(what, why));
     }
 }
 

@@ -8,7 +8,9 @@ use crate::engine::support;
 use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
 use crate::types::ids::IothreadId;
 use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::reason::{Basis, LeftOut};
 use crate::types::setting::{DiskAttribute, Target, Value};
+use crate::types::subject::Subject;
 
 /// Decides `<vcpupin>`, and takes out what would contradict it.
 pub fn vcpus(context: &Context<'_>, list: &mut List) {
@@ -39,25 +41,25 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
             let vcpus: VcpuSet = demanded.kept_pins.keys().copied().collect();
             let cpus = kept.iter().fold(CpuSet::new(), |all, (_, pin)| all.union(pin));
             kept = Vec::new();
-            list.keep(format!("vcpupin {vcpus}: {cpus}"));
+            list.keep(Subject::VcpuPins(vcpus, cpus));
         }
         for (vcpus, pin) in kept {
-            list.keep(format!("vcpupin {vcpus}: {pin}"));
+            list.keep(Subject::VcpuPins(vcpus, pin.clone()));
         }
     }
     if domain.vcpu_cpuset.is_some() && wishes.keep {
-        list.keep("vcpu cpuset");
+        list.keep(Subject::Value(Target::VcpuCpuset));
     }
     if wishes.profile.override_existing && domain.vcpu_placement_auto {
         list.host(
             Target::VcpuPlacement,
             Value::Text("static".into()),
-            "pins take its place",
+            Basis::PinsInstead,
         );
     }
     // libvirt ignores a cpuset beside placement='auto', and would use it without.
     if wishes.profile.override_existing && (domain.vcpu_cpuset.is_some() || domain.vcpu_placement_auto) {
-        list.host(Target::VcpuCpuset, Value::Absent, "pins take its place");
+        list.host(Target::VcpuCpuset, Value::Absent, Basis::PinsInstead);
     }
     // The reason of a pin says how the vCPU got its CPU.
     for (vcpu, cpus) in &placed.vcpus {
@@ -70,11 +72,11 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
             placed.threads,
             placed.own_cores,
         ) {
-            (false, ..) => "floats on shared CPUs".to_string(),
-            (true, 1, true) if !placed.withheld.is_empty() => "a core each, siblings withheld".to_string(),
-            (true, 1, true) => "a core each".to_string(),
-            (true, _, false) => "any free CPU, cores shared".to_string(),
-            (true, _, true) => "whole cores, siblings together".to_string(),
+            (false, ..) => Basis::Floats,
+            (true, 1, true) if !placed.withheld.is_empty() => Basis::CoreEachWithheld,
+            (true, 1, true) => Basis::CoreEach,
+            (true, _, false) => Basis::AnyFreeCpu,
+            (true, _, true) => Basis::SiblingsTogether,
         };
         list.host(Target::VcpuPin(*vcpu), Value::Cpus(cpus.clone()), why);
     }
@@ -88,7 +90,7 @@ pub fn emulator(context: &Context<'_>, list: &mut List) {
         .as_ref()
         .filter(|_| context.wishes.keep)
     {
-        list.keep(format!("emulatorpin: {pin}"));
+        list.keep(Subject::EmulatorPin(pin.clone()));
     } else if let Some(cpus) = &context.support.emulator {
         list.host(
             Target::EmulatorPin,
@@ -108,14 +110,14 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
     } = *context;
     if let Some(count) = support.iothread_count {
         let why = match wishes.profile.iothread_count {
-            IothreadCount::At(_) => "profile",
-            _ => "one a disk, at most one a CPU",
+            IothreadCount::At(_) => Basis::ByProfile,
+            _ => Basis::OneADisk,
         };
         list.host(Target::Iothreads, Value::Number(count), why);
     }
     for (id, cpus) in &support.iothreads {
         if let Some(pin) = domain.iothreadpins.get(id).filter(|_| wishes.keep) {
-            list.keep(format!("iothreadpin {id}: {pin}"));
+            list.keep(Subject::IothreadPin(*id, pin.clone()));
         } else {
             list.host(
                 Target::IothreadPin(*id),
@@ -129,7 +131,7 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         let left: BTreeSet<IothreadId> = support.iothread_ids.iter().copied().collect();
         let gone = |id: &&IothreadId| !left.contains(id);
         for id in domain.iothreadpins.keys().filter(gone) {
-            list.host(Target::IothreadPin(*id), Value::Absent, "that iothread is gone");
+            list.host(Target::IothreadPin(*id), Value::Absent, Basis::IothreadGone);
         }
     }
     let mut next = support.iothread_ids.iter().cycle();
@@ -147,21 +149,24 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
     for disk in disks {
         let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
         if disk.iothread_mapping || (disk.iothread.is_some() && wishes.keep) {
-            list.keep(format!("{} iothread", disk.target));
+            list.keep(Subject::DiskAttribute(
+                disk.target.clone(),
+                DiskAttribute::Iothread,
+            ));
         } else if let Some(id) = next.next() {
-            list.host(target, iothread(*id), "off the emulator thread");
+            list.host(target, iothread(*id), Basis::OffTheEmulator);
         } else if disk.iothread.is_some() {
-            list.host(target, Value::Absent, "there are no iothreads");
+            list.host(target, Value::Absent, Basis::NoIothreads);
         }
     }
     for controller in controllers {
         let target = Target::ScsiIothread(controller.index);
         if controller.iothread_mapping || (controller.iothread.is_some() && wishes.keep) {
-            list.keep(format!("scsi controller {} iothread", controller.index));
+            list.keep(Subject::Value(target));
         } else if let Some(id) = next.next() {
-            list.host(target, iothread(*id), "its disks off the emulator thread");
+            list.host(target, iothread(*id), Basis::DisksOffTheEmulator);
         } else if controller.iothread.is_some() {
-            list.host(target, Value::Absent, "there are no iothreads");
+            list.host(target, Value::Absent, Basis::NoIothreads);
         }
     }
 }
@@ -177,7 +182,7 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
     } = *context;
     if wishes.keep && !domain.vcpuscheds.is_empty() {
         if !wishes.realtime.is_empty() {
-            list.keep("vcpusched");
+            list.keep(Subject::Value(Target::VcpuSched));
         }
         return;
     }
@@ -187,7 +192,7 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
     };
     if vcpus.is_empty() {
         if !domain.vcpuscheds.is_empty() {
-            list.host(Target::VcpuSched, Value::Absent, "profile");
+            list.host(Target::VcpuSched, Value::Absent, Basis::ByProfile);
         }
         return;
     }
@@ -201,7 +206,7 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
         scheduler,
         priority: realtime.priority,
     };
-    list.host(Target::VcpuSched, value, "real time on dedicated CPUs");
+    list.host(Target::VcpuSched, value, Basis::Realtime);
 }
 
 /// Returns the real-time vCPUs that are alone on a dedicated CPU.
@@ -223,10 +228,7 @@ fn on_dedicated(context: &Context<'_>, list: &mut List) -> VcpuSet {
     let vcpus: VcpuSet = wishes.realtime.iter().filter(alone).collect();
     let without = wishes.realtime.difference(&vcpus);
     if !without.is_empty() {
-        list.not_done(
-            format!("real time for vCPUs {without}"),
-            "they have no dedicated CPU of their own",
-        );
+        list.not_done(Subject::RealtimeFor(without), LeftOut::NoDedicatedCpu);
     }
     vcpus
 }

@@ -6,6 +6,7 @@ use crate::host::{Core, Host};
 use crate::policy::{HostPolicy, SetRule};
 use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
+use crate::types::reason::SetWarning;
 
 /// CPU sets of one policy on one host. They contain only CPUs that are online and that guests may
 /// use.
@@ -20,8 +21,8 @@ pub struct Sets {
     /// not isolated and that no guest holds. An isolated CPU is in the set only where the set is
     /// that CPU alone.
     pub shared: Option<CpuSet>,
-    /// Notes on what the policy asks for and this host does not allow, for people.
-    pub notes: Vec<String>,
+    /// Warnings of what the policy asks for and this host does not allow.
+    pub notes: Vec<SetWarning>,
 }
 
 impl Sets {
@@ -43,12 +44,10 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
     let mut notes = Vec::new();
     let kept_out = host.online.difference(&usable);
     if !kept_out.is_empty() {
-        notes.push(format!(
-            "CPUs {kept_out} are outside machine.slice's cpuset: no guest can use them"
-        ));
+        notes.push(SetWarning::CpusKeptOut { cpus: kept_out });
     }
     // CPUs that the policy lists, as far as this host has them.
-    let mut given = |name: &str, rule: &SetRule| explicit(name, rule, host, &usable, &mut notes);
+    let mut given = |name: &'static str, rule: &SetRule| explicit(name, rule, host, &usable, &mut notes);
     let housekeeping_given = given("housekeeping", &policy.housekeeping);
     let dedicated_given = given("dedicated", &policy.dedicated);
     let shared_given = given("shared", &policy.shared);
@@ -96,7 +95,7 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
     if host.cores.len() <= 1 && !dedicated.is_empty() {
         dedicated = CpuSet::new();
         if matches!(policy.dedicated, SetRule::Cpus(_)) {
-            notes.push("dedicated: this host has one core; nothing is handed out exclusively".into());
+            notes.push(SetWarning::OneCore);
         }
     }
     Sets {
@@ -123,38 +122,36 @@ pub fn floats(mask: &CpuSet, dedicated: &CpuSet) -> bool {
 
 /// Returns the CPUs of a list that guests can use on this host, with a note for CPUs that are
 /// missing or offline; empty for the other forms of a set.
-fn explicit(name: &str, rule: &SetRule, host: &Host, usable: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
+fn explicit(
+    set: &'static str,
+    rule: &SetRule,
+    host: &Host,
+    usable: &CpuSet,
+    notes: &mut Vec<SetWarning>,
+) -> CpuSet {
     let SetRule::Cpus(cpus) = rule else {
         return CpuSet::new();
     };
     let present = host.online.union(&host.offline);
-    for (gone, why) in [
-        (cpus.difference(&present), "this host does not have"),
-        (
-            cpus.intersection(&host.offline).difference(&host.online),
-            "are offline",
-        ),
-    ] {
-        if !gone.is_empty() {
-            notes.push(match why {
-                "are offline" => format!("{name}: CPUs {gone} {why}; left out"),
-                _ => format!("{name}: CPUs {gone}, which {why}; left out"),
-            });
-        }
+    let missing = cpus.difference(&present);
+    if !missing.is_empty() {
+        notes.push(SetWarning::CpusMissing { set, cpus: missing });
+    }
+    let offline = cpus.intersection(&host.offline).difference(&host.online);
+    if !offline.is_empty() {
+        notes.push(SetWarning::CpusOffline { set, cpus: offline });
     }
     cpus.intersection(usable)
 }
 
 /// Takes isolated CPUs out of a set of several CPUs, with a note. The kernel does not balance
 /// threads over isolated CPUs: threads with such a mask would pile up on one of them.
-fn masked(name: &str, cpus: CpuSet, isolated: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
+fn masked(set: &'static str, cpus: CpuSet, isolated: &CpuSet, notes: &mut Vec<SetWarning>) -> CpuSet {
     let both = cpus.intersection(isolated);
     if both.is_empty() || cpus.len() <= 1 {
         return cpus;
     }
-    notes.push(format!(
-        "{name}: CPUs {both} are isolated; the kernel would not balance threads there; left out"
-    ));
+    notes.push(SetWarning::CpusIsolated { set, cpus: both });
     cpus.difference(isolated)
 }
 
@@ -176,7 +173,13 @@ fn cpus_of(core: &Core) -> CpuSet {
 
 /// Returns the first `count` cores of each node whose CPUs are all in `free`, with a note for nodes
 /// that have fewer.
-fn cores_per_node(name: &str, count: u32, host: &Host, free: &CpuSet, notes: &mut Vec<String>) -> CpuSet {
+fn cores_per_node(
+    set: &'static str,
+    count: u32,
+    host: &Host,
+    free: &CpuSet,
+    notes: &mut Vec<SetWarning>,
+) -> CpuSet {
     let mut out = CpuSet::new();
     for (node, cores) in by_node(host) {
         let whole: Vec<CpuSet> = cores
@@ -185,10 +188,12 @@ fn cores_per_node(name: &str, count: u32, host: &Host, free: &CpuSet, notes: &mu
             .filter(|cpus| cpus.is_subset(free))
             .collect();
         if whole.len() < count as usize {
-            notes.push(format!(
-                "{name} = {count}: node {node} has {} whole cores for it",
-                whole.len()
-            ));
+            notes.push(SetWarning::FewCores {
+                set,
+                count,
+                node,
+                has: whole.len(),
+            });
         }
         whole
             .iter()

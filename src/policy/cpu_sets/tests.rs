@@ -218,7 +218,7 @@ fn given_sets() {
         assert_eq!(got.shared, shared.map(cpus), "{row}");
         assert_eq!(got.notes.is_empty(), noted.is_empty(), "{row}");
         assert!(
-            noted.is_empty() || got.notes.iter().any(|note| note.contains(noted)),
+            noted.is_empty() || got.notes.iter().any(|note| note.to_string().contains(noted)),
             "{row}"
         );
     }
@@ -228,7 +228,7 @@ fn given_sets() {
 fn one_core_gives_nothing_away() {
     let got = sets("dedicated = \"0-1\"", &host(&[1], 2));
     assert!(
-        got.dedicated.is_empty() && got.notes.iter().any(|note| note.contains("one core")),
+        got.dedicated.is_empty() && got.notes.iter().any(|note| *note == SetWarning::OneCore),
         "{got:?}"
     );
 }
@@ -246,7 +246,11 @@ fn offline_and_forbidden_cpus_are_left_out() {
         "{:?}",
         got.notes
     );
-    assert!(got.notes[0].contains("CPUs 6-7 are offline"), "{:?}", got.notes);
+    assert!(
+        got.notes[0].to_string().contains("CPUs 6-7 are offline"),
+        "{:?}",
+        got.notes
+    );
     host.guest_cpus = Some(cpus("2-5"));
     let got = sets("", &host);
     assert_eq!(
@@ -255,7 +259,11 @@ fn offline_and_forbidden_cpus_are_left_out() {
         "{got:?}"
     );
     assert_eq!(got.shared_now(&host, &cpus("3")), cpus("2,4-5"));
-    assert!(got.notes[0].contains("machine.slice"), "{:?}", got.notes);
+    assert!(
+        got.notes[0].to_string().contains("machine.slice"),
+        "{:?}",
+        got.notes
+    );
 }
 
 #[test]

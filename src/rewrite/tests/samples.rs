@@ -6,6 +6,7 @@ use crate::policy::profile::OnNoFit;
 use crate::rewrite::{Head, Shape};
 use crate::types::ids::{HostCpu, IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::reason::Basis;
 use crate::types::setting::{DiskAttribute, Setting, Target, Value};
 use crate::xml::Document;
 
@@ -36,7 +37,7 @@ pub(super) fn setting(target: Target, value: Value) -> Setting {
     Setting {
         target,
         value,
-        why: "a reason".into(),
+        why: Basis::ByProfile,
         guest_visible: false,
     }
 }

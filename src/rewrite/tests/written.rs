@@ -6,6 +6,7 @@ use crate::rewrite::tests::samples::{cpus, domain, fixture, head, pin, setting, 
 use crate::rewrite::{Head, Shape, apply, changes, provenance, revert};
 use crate::types::ids::{CellId, KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::reason::Basis;
 use crate::types::setting::{DiskAttribute, Setting, Target, Value};
 use crate::xml::Document;
 
@@ -376,10 +377,7 @@ fn changes_are_in_document_order() {
     let old = provenance(&after_document).unwrap().unwrap();
     let list = changes(&after_document, &before_document, &[], Some(&old)).unwrap();
     assert_eq!(list.len(), 7);
-    assert!(
-        list.iter()
-            .all(|change| change.why == "the profile no longer sets it")
-    );
+    assert!(list.iter().all(|change| change.why == Basis::NoLongerSet));
     assert_eq!(list[5].to, None);
     assert!(list[5].guest_visible && !list[1].guest_visible);
 }

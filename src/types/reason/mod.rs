@@ -7,6 +7,9 @@
 //! given     values written by hand that this host cannot honour
 //! outcome   the course that is taken, and notes on the placement
 //! start     a guest that starts cannot have the CPUs of its XML
+//! basis     a value is written, taken out or left
+//! left_out  a part of a profile is left out
+//! sets      the policy's CPU sets name what the host does not have
 //! ```
 //!
 //! A code, once published, keeps its meaning; words may change. No code decides by the words of a
@@ -53,17 +56,23 @@ macro_rules! reasons {
 }
 
 mod amounts;
+mod basis;
 mod choice;
 mod given;
+mod left_out;
 mod no_place;
 mod outcome;
+mod sets;
 mod start;
 
 pub use amounts::{Holders, Rooms};
+pub use basis::Basis;
 pub use choice::{Choice, Denied};
 pub use given::{Given, GivenValue};
+pub use left_out::LeftOut;
 pub use no_place::{NoPlace, WholeCores};
 pub use outcome::{Excludes, Outcome};
+pub use sets::SetWarning;
 pub use start::Start;
 
 /// Reason in a plan.
@@ -79,6 +88,12 @@ pub enum Reason {
     Outcome(Outcome),
     /// About a guest that starts.
     Start(Start),
+    /// About a value.
+    Basis(Basis),
+    /// About a part of a profile.
+    LeftOut(LeftOut),
+    /// About the policy's CPU sets.
+    SetWarning(SetWarning),
 }
 
 impl Reason {
@@ -90,6 +105,9 @@ impl Reason {
             Self::Given(reason) => reason.code(),
             Self::Outcome(reason) => reason.code(),
             Self::Start(reason) => reason.code(),
+            Self::Basis(reason) => reason.code(),
+            Self::LeftOut(reason) => reason.code(),
+            Self::SetWarning(reason) => reason.code(),
         }
     }
 
@@ -102,6 +120,9 @@ impl Reason {
             Given::CODES,
             Outcome::CODES,
             Start::CODES,
+            Basis::CODES,
+            LeftOut::CODES,
+            SetWarning::CODES,
         ]
         .into_iter()
         .flatten()
@@ -126,6 +147,9 @@ impl fmt::Display for Reason {
             Self::Given(reason) => reason.fmt(f),
             Self::Outcome(reason) => reason.fmt(f),
             Self::Start(reason) => reason.fmt(f),
+            Self::Basis(reason) => reason.fmt(f),
+            Self::LeftOut(reason) => reason.fmt(f),
+            Self::SetWarning(reason) => reason.fmt(f),
         }
     }
 }
@@ -147,7 +171,7 @@ macro_rules! topics {
     };
 }
 
-topics!(Choice, NoPlace, Given, Outcome, Start);
+topics!(Choice, NoPlace, Given, Outcome, Start, Basis, LeftOut, SetWarning);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,124 @@
+//! Reasons why a part of a profile is left out.
+
+use std::fmt;
+
+use crate::types::ids::{KiB, NodeId};
+use crate::types::plural::list;
+
+reasons! {
+    /// Reason why a part of a profile is left out.
+    LeftOut {
+        /// The guest's architecture is not the host's.
+        Foreign { guest: String, host: String } = "emulated-architecture",
+        /// The guest is run by TCG.
+        Emulated = "emulated-by-tcg",
+        /// The guest is measured at its start (`<launchSecurity>`).
+        Measured = "guest-is-measured",
+        /// numad chooses the CPUs (`placement='auto'`).
+        NumadDecides = "numad-decides",
+        /// The guest did not start with the CPU mode.
+        CpuModeFailed { why: String } = "cpu-mode-failed",
+        /// No guest starts with the host's CPU on this host.
+        HostCpuFails { why: String } = "host-cpu-fails",
+        /// Given pins put guest cores on shared or split cores.
+        PinsSplitCores = "pins-split-cores",
+        /// The CPU's cache mode wants the host's own CPU.
+        CacheWantsHostCpu = "cache-wants-host-cpu",
+        /// The cache mode wants `cpu_mode = "host-passthrough"`.
+        WantsPassthrough = "wants-host-passthrough",
+        /// `<cpu>` has no mode or model that a feature could be added to.
+        NoCpuForFeature = "no-cpu-for-feature",
+        /// `<cpu>` has no mode or model.
+        NoCpuModel = "no-cpu-model",
+        /// Not every vCPU has a dedicated CPU.
+        NotAllDedicated = "not-all-dedicated",
+        /// vCPUs have no dedicated CPU of their own.
+        NoDedicatedCpu = "no-dedicated-cpu",
+        /// libvirt takes no more than one preferred node.
+        OnePreferredNode = "one-preferred-node",
+        /// Running guest: its memory does not fit on the nodes of its vCPUs.
+        MemoryStays = "memory-stays",
+
+        /// No hugetlbfs is mounted.
+        NoHugetlbfs = "no-hugetlbfs",
+        /// The memory is not a whole number of such pages.
+        PageDividesNot { memory: KiB, page: KiB } = "page-size-divides-not",
+        /// Too few pages are free on the nodes.
+        FewPages { need: u64, page: KiB, nodes: Vec<NodeId> } = "few-pages",
+
+        /// The image has holes.
+        ImageSparse = "image-sparse",
+        /// The image's filesystem is not known to take `O_DIRECT`.
+        NoDirectIo { fstype: String } = "no-direct-io",
+        /// The cache mode wants `O_DIRECT`, which the image's filesystem is not known to take.
+        CacheWantsDirectIo = "cache-wants-direct-io",
+        /// The `io=native` that stays wants another cache mode.
+        NativeStays = "native-stays",
+        /// `io=native` wants another cache mode than this one.
+        NativeWantsCache { cache: String } = "native-wants-cache",
+        /// The image's path is relative.
+        ImagePathRelative { path: String } = "image-path-relative",
+        /// There is no image yet.
+        ImageMissing { path: String } = "image-missing",
+        /// The image is neither a file nor a block device.
+        ImageOfOtherKind { path: String } = "image-of-other-kind",
+        /// The image cannot be looked at, for the reason in `error`.
+        ImageUnreadable { error: String } = "image-unreadable",
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Foreign { guest, host } => {
+                return write!(f, "a {guest} guest on a {host} host is emulated");
+            }
+            Self::Emulated => "type='qemu' is emulated, not run by KVM",
+            Self::Measured => "launchSecurity: the guest is measured",
+            Self::NumadDecides => "vcpu placement='auto' was written by hand: numad decides",
+            Self::CpuModeFailed { why } => return write!(f, "the guest did not start with it ({why})"),
+            Self::HostCpuFails { why } => {
+                return write!(f, "KVM with the host's CPU does not start here ({why})");
+            }
+            Self::PinsSplitCores => "the pins written by hand put guest cores on shared or split cores",
+            Self::CacheWantsHostCpu => "its cache mode is passthrough, which only the host's own CPU has",
+            Self::WantsPassthrough => "it needs cpu_mode = host-passthrough",
+            Self::NoCpuForFeature => "its <cpu> has no mode or model that a feature could be added to",
+            Self::NoCpuModel => "its <cpu> has no mode or model",
+            Self::NotAllDedicated => "not every vCPU has a dedicated CPU",
+            Self::NoDedicatedCpu => "they have no dedicated CPU of their own",
+            Self::OnePreferredNode => "libvirt prefers no more than one node",
+            Self::MemoryStays => "it does not fit where its vCPUs run, as it was started",
+            Self::NoHugetlbfs => "no hugetlbfs is mounted on this host",
+            Self::PageDividesNot { memory, page } => {
+                return write!(f, "{memory} is not a whole number of {page} pages");
+            }
+            Self::FewPages { need, page, nodes } => {
+                let nodes: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+                return write!(
+                    f,
+                    "{need} of {page} needed; too few are free on node{} {}",
+                    if nodes.len() == 1 { "" } else { "s" },
+                    list(&nodes)
+                );
+            }
+            Self::ImageSparse => {
+                "the image is sparse: io=native stalls while it grows; allocate it (fallocate)"
+            }
+            Self::NoDirectIo { fstype } => {
+                return write!(f, "a {fstype} filesystem is not known to take O_DIRECT");
+            }
+            Self::CacheWantsDirectIo => "its filesystem is not known to take O_DIRECT",
+            Self::NativeStays => "its io=native needs cache none or directsync",
+            Self::NativeWantsCache { cache } => {
+                return write!(f, "it needs cache none or directsync, which is {cache}");
+            }
+            Self::ImagePathRelative { path } => return write!(f, "'{path}' is no absolute path"),
+            Self::ImageMissing { path } => return write!(f, "{path} does not exist yet"),
+            Self::ImageOfOtherKind { path } => {
+                return write!(f, "{path} is neither a file nor a block device");
+            }
+            Self::ImageUnreadable { error } => error,
+        })
+    }
+}

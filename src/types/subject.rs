@@ -1,0 +1,121 @@
+//! Subjects of a plan's notes: the part of a guest or a profile that stays as it is, or is left
+//! out.
+
+use std::fmt;
+
+use crate::types::ids::IothreadId;
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::setting::{DiskAttribute, Target};
+
+/// Part of a guest or a profile that a note is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// Pins of vCPUs.
+    VcpuPins(VcpuSet, CpuSet),
+    /// Pin of the emulator threads.
+    EmulatorPin(CpuSet),
+    /// Pin of an iothread.
+    IothreadPin(IothreadId, CpuSet),
+    /// `<numatune>` as a whole.
+    Numatune,
+    /// Huge pages, as an element of the XML.
+    HugepagesElement,
+    /// Huge pages, as a wish of the profile.
+    HugePages,
+    /// Locked memory, as an element of the XML.
+    LockedElement,
+    /// Locked memory, as a wish of the profile.
+    LockedMemory,
+    /// Memory preferred on several nodes.
+    PreferredNodes(NodeSet),
+    /// Memory on the node of its vCPUs.
+    MemoryWithVcpus,
+    /// Disk as the profile's `cache` and `io` see it.
+    DiskCacheAndIo(String),
+    /// Value of a disk's attribute: `vda cache=none`.
+    DiskValue(String, DiskAttribute, String),
+    /// Attribute of a disk.
+    DiskAttribute(String, DiskAttribute),
+    /// CPU mode of this name.
+    CpuMode(&'static str),
+    /// CPU cache of the mode `passthrough`.
+    CachePassthrough,
+    /// Feature `tsc-deadline`.
+    TscDeadline,
+    /// Real-time vCPUs, as a wish of the profile.
+    RealtimeVcpus,
+    /// Real time for these vCPUs.
+    RealtimeFor(VcpuSet),
+    /// vCPU pins as a whole.
+    AllPins,
+    /// Settings that the guest sees.
+    GuestVisible,
+    /// Settings that the guest sees, huge pages and real time.
+    ForeignGuest,
+    /// Settings that only KVM knows.
+    KvmSettings,
+    /// Value of a target.
+    Value(Target),
+}
+
+impl Subject {
+    /// Returns whether the subject is a pin.
+    pub fn is_pin(&self) -> bool {
+        matches!(
+            self,
+            Self::VcpuPins(..) | Self::EmulatorPin(_) | Self::IothreadPin(..)
+        )
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::VcpuPins(vcpus, cpus) => return write!(f, "vcpupin {vcpus}: {cpus}"),
+            Self::EmulatorPin(cpus) => return write!(f, "emulatorpin: {cpus}"),
+            Self::IothreadPin(id, cpus) => return write!(f, "iothreadpin {id}: {cpus}"),
+            Self::Numatune => "numatune",
+            Self::HugepagesElement => "hugepages",
+            Self::HugePages => "huge pages",
+            Self::LockedElement => "locked",
+            Self::LockedMemory => "locked memory",
+            Self::PreferredNodes(nodes) => return write!(f, "memory preferred on nodes {nodes}"),
+            Self::MemoryWithVcpus => "memory on their node",
+            Self::DiskCacheAndIo(disk) => return write!(f, "{disk} cache and io"),
+            Self::DiskValue(disk, attribute, value) => {
+                return write!(f, "{disk} {}={value}", attribute.as_str());
+            }
+            Self::DiskAttribute(disk, attribute) => return write!(f, "{disk} {}", attribute.as_str()),
+            Self::CpuMode(mode) => return write!(f, "CPU mode {mode}"),
+            Self::CachePassthrough => "cache passthrough",
+            Self::TscDeadline => "tsc-deadline",
+            Self::RealtimeVcpus => "real-time vCPUs",
+            Self::RealtimeFor(vcpus) => return write!(f, "real time for vCPUs {vcpus}"),
+            Self::AllPins => "vCPU pins",
+            Self::GuestVisible => "what the guest sees",
+            Self::ForeignGuest => "what the guest sees, huge pages, real time",
+            Self::KvmSettings => "CPU mode, kvm and pmu settings",
+            Self::Value(target) => return words(target, f),
+        })
+    }
+}
+
+/// Words a target.
+fn words(target: &Target, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(match target {
+        Target::VcpuCpuset => "vcpu cpuset",
+        Target::VcpuSched => "vcpusched",
+        Target::MemoryAccess => "memory access mode",
+        Target::Topology => "topology",
+        Target::Cells => "guest cells",
+        Target::CpuFeature(name) => return write!(f, "CPU feature {name}"),
+        Target::CpuCache => "CPU cache",
+        Target::Pmu => "pmu",
+        Target::HintDedicated => "kvm hint-dedicated",
+        Target::PollControl => "kvm poll-control",
+        Target::Memballoon => "memballoon",
+        Target::ScsiIothread(index) => return write!(f, "scsi controller {index} iothread"),
+        Target::Disk(disk, attribute) => return write!(f, "{disk} {}", attribute.as_str()),
+        _ => "CPU mode",
+    })
+}
