@@ -7,6 +7,7 @@ pub mod earlier_pins;
 pub mod history;
 pub mod hook_answers;
 pub mod in_flight;
+pub mod kept_records;
 pub mod launch;
 pub mod pending;
 pub mod questions;

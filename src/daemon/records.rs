@@ -66,16 +66,28 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
         if !is_uuid(uuid) || self.entries.get(uuid) == Some(&entry) {
             return;
         }
-        if let Err(error) = self.write(uuid, &entry)
-            && !self.said
-        {
-            self.said = true;
-            log::warn!(
-                "{}: {error}: what is remembered of guests is lost when the daemon ends",
-                self.folder.path().display()
-            );
+        if let Err(error) = self.write(uuid, &entry) {
+            self.said = warn_once(self.said, &self.folder, &error);
         }
         self.entries.insert(uuid.into(), entry);
+    }
+
+    /// Writes the records again whose files were removed by others; returns their number.
+    pub fn write_again(&mut self) -> usize {
+        let mut written = 0;
+        for (uuid, entry) in &self.entries {
+            if self.folder.path().join(format!("{uuid}.json")).exists() {
+                continue;
+            }
+            match self.write(uuid, entry) {
+                Ok(()) => written += 1,
+                Err(error) => {
+                    self.said = warn_once(self.said, &self.folder, &error);
+                    break;
+                }
+            }
+        }
+        written
     }
 
     /// Removes a guest's record.
@@ -91,6 +103,17 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
         let text = serde_json::to_string(entry)? + "\n";
         self.folder.write(&format!("{uuid}.json"), &text)
     }
+}
+
+/// Warns that a folder cannot be written, unless that was `said`; returns the next `said`.
+fn warn_once(said: bool, folder: &AtomicDir, error: &io::Error) -> bool {
+    if !said {
+        log::warn!(
+            "{}: {error}: what is remembered of guests is lost when the daemon ends",
+            folder.path().display()
+        );
+    }
+    true
 }
 
 /// Returns whether a text is a UUID in its normal form: only such a text becomes a file's name.

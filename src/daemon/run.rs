@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{self, SigSet, Signal};
+use nix::unistd::Pid;
 use sd_notify::NotifyState;
 
 use crate::daemon::hook_answers::Hooks;
@@ -35,7 +36,7 @@ pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
 /// Runs the daemon until a signal ends it.
 ///
 /// # Errors
-/// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
+/// There is no socket to listen on any more, or the kernel gives no inotify, eventfd or thread.
 pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -52,7 +53,14 @@ pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     let server = Server::listen(&place.root).map_err(io::Error::other)?;
     let stopper = server.stopper()?;
     let services = services(&memory, &inflight, &queue);
-    let server = spawn("server", move || server.run(services))?;
+    let server = thread::Builder::new().name("server".into()).spawn(move || {
+        let ended = server.run(services);
+        // A daemon that no hook can reach is of no use: its supervisor starts another.
+        if ended.is_err() {
+            let _ = signal::kill(Pid::this(), Signal::SIGTERM);
+        }
+        ended
+    })?;
     tell(&[NotifyState::Ready]);
     log::info!("ready");
     let worker_queue = Arc::clone(&queue);
@@ -67,8 +75,10 @@ pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     // The worker may be inside a libvirt call for long; its work can be cut off anywhere without
     // harm.
     stopper.stop();
-    let _ = server.join();
-    Ok(())
+    match server.join() {
+        Ok(ended) => ended.map_err(io::Error::other),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Runs the worker, and starts it again whenever it fails.

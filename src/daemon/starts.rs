@@ -88,6 +88,15 @@ impl Starts {
         starts
     }
 
+    /// Writes the records again whose files were removed by others; returns their number.
+    pub fn write_again(&mut self) -> usize {
+        let is_lost = self.failed != FailedStarts::default() && !self.root.exists(format!("{FOLDER}/{NAME}"));
+        if is_lost {
+            self.save();
+        }
+        self.untried.write_again() + usize::from(is_lost)
+    }
+
     /// Forgets all failures where kernel, CPU, QEMU or libvirt is not the one they happened with.
     pub fn check_host(&mut self) {
         if self.failed.with.is_empty() || self.failed.with == state(&self.root, &self.failed.emulator) {

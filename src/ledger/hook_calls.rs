@@ -42,14 +42,15 @@ pub fn was_called_by(root: &HostFs, pid: u32) -> bool {
 }
 
 /// Marks that the hook was called, if a libvirt daemon is among the hook's ancestors. `known` is
-/// the caller of the last mark: for the same caller nothing is read or written.
+/// the caller of the last mark: for the same caller nothing is written while the mark is there.
 ///
 /// # Errors
 /// The operating system's error.
 pub fn mark(root: &HostFs, parent: &Parent, known: Option<Caller>) -> io::Result<Option<Caller>> {
     let (pid, start_time) = parent.libvirt(root);
     let caller = Caller { pid, start_time };
-    if known == Some(caller) {
+    // A mark that was removed while its libvirt runs is made again.
+    if known == Some(caller) && is_there(root) {
         return Ok(known);
     }
     // An administrator who runs the hook by hand is not libvirt.
@@ -57,10 +58,23 @@ pub fn mark(root: &HostFs, parent: &Parent, known: Option<Caller>) -> io::Result
         return Ok(known);
     }
     if last(root) != Some(caller) {
-        let text = serde_json::to_string(&caller).map_err(io::Error::other)? + "\n";
-        AtomicDir::new(root.path(FOLDER), 0o755).write(NAME, &text)?;
+        write(root, caller)?;
     }
     Ok(Some(caller))
+}
+
+/// Returns whether there is a mark, readable or not.
+pub fn is_there(root: &HostFs) -> bool {
+    root.exists(format!("{FOLDER}/{NAME}"))
+}
+
+/// Writes the mark.
+///
+/// # Errors
+/// The operating system's error.
+pub fn write(root: &HostFs, caller: Caller) -> io::Result<()> {
+    let text = serde_json::to_string(&caller).map_err(io::Error::other)? + "\n";
+    AtomicDir::new(root.path(FOLDER), 0o755).write(NAME, &text)
 }
 
 #[cfg(test)]

@@ -201,6 +201,11 @@ impl Records {
         Self(all)
     }
 
+    /// Returns all records.
+    pub fn iter(&self) -> impl Iterator<Item = &Pinned> {
+        self.0.values()
+    }
+
     /// Adds or replaces a guest's record.
     pub fn insert(&mut self, record: Pinned) {
         self.0.insert(record.uuid.clone(), record);

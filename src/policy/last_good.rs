@@ -64,6 +64,11 @@ pub fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns whether a policy is kept.
+pub fn is_kept(root: &HostFs) -> bool {
+    root.exists(format!("{FOLDER}/{NAME}"))
+}
+
 /// Reads the policy that was kept. `None`: there is none, or this version of virtfit does not
 /// accept it.
 pub fn load(root: &HostFs) -> Option<Policy> {

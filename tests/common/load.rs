@@ -135,6 +135,18 @@ impl Host {
         self.daemon.as_ref().unwrap().id()
     }
 
+    /// Waits for the end of the daemon; `None`: it goes on.
+    pub fn daemon_ended(&mut self, most: Duration) -> Option<i32> {
+        let until = Instant::now() + most;
+        loop {
+            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
+            if ended.is_some() || Instant::now() >= until {
+                return ended.and_then(|status| status.code());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn log_path(&self) -> PathBuf {
         self.programs.path().join("log")
     }

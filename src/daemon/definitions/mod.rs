@@ -137,6 +137,11 @@ impl Definitions {
         }
     }
 
+    /// Writes the records again whose files were removed by others; returns their number.
+    pub fn write_again(&mut self) -> usize {
+        self.seen.write_again() + self.earlier.write_again() + self.starts.write_again()
+    }
+
     /// Allows new tries for every definition, as something outside changed.
     pub fn fresh_start(&mut self) {
         self.tracks.values_mut().for_each(Track::fresh_start);

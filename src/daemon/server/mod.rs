@@ -15,18 +15,15 @@
 //!   whose question makes a thread panic gets no answer; the daemon goes on.
 //! - Hooks' questions are taken from root alone; each other question has its own [`Rights`].
 
+mod pool;
+mod socket_file;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
-use log::Level;
-use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
 
 use crate::daemon::in_flight::{Inflight, Phase};
 use crate::daemon::socket;
@@ -36,22 +33,16 @@ use crate::hook_events::{Answer, Call};
 use crate::host::libvirt_process::Parent;
 use crate::hostfs::HostFs;
 use crate::logging::deferred;
-use crate::logging::repeats::Repeats;
 use crate::panics::guarded;
 use crate::xml::Document;
+use pool::{Pool, Shared};
+use socket_file::{SocketFile, Woken};
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::{Announced, Kind, Question, Reply, Timed};
 
-/// Most connections at once. libvirt runs 20 hooks at once by default (`max_workers`), and more for
-/// calls with priority.
-const MOST: usize = 128;
-/// Most connections at once of peers that are not root.
-const MOST_READERS: usize = 8;
 /// Longest words of a question by a peer that is not root, in bytes: enough for the names of a
 /// question and of a guest.
 const READERS_WORDS: usize = 4 << 10;
-/// Number of threads that wait for connections while there are none.
-const READY: usize = 2;
 /// Longest time for a peer to send its question.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Longest time for a decision on a hook's question. The hook waits 300 ms from its own start.
@@ -60,16 +51,8 @@ const DECIDE: Duration = Duration::from_millis(280);
 const READ: Duration = Duration::from_secs(1);
 /// Longest wait for the end of a hook once it has its answer.
 const END: Duration = Duration::from_secs(2);
-/// Stack of a connection's thread, in bytes: as much as a main thread has. Only the part in use
-/// takes memory.
-const STACK: usize = 8 << 20;
-
-/// Log lines that any peer can cause as often as it likes.
-static NO_THREAD: Repeats = Repeats::new();
-static NO_CONNECTION: Repeats = Repeats::new();
-static BUG: Repeats = Repeats::new();
-static TOO_MANY: Repeats = Repeats::new();
-static TOO_MANY_READERS: Repeats = Repeats::new();
+/// Longest time for attempts to make the socket's file again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Decision maker for hooks' questions.
 pub trait HookAnswerer: Send + Sync {
@@ -184,8 +167,9 @@ impl Services {
 /// Socket that listens; until [`Server::run`], peers wait for their answers.
 #[derive(Debug)]
 pub struct Server {
+    root: HostFs,
     listener: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
     wake: (UnixStream, UnixStream),
 }
 
@@ -208,11 +192,14 @@ impl Server {
     /// Another daemon answers at the socket, or the kernel refuses.
     pub fn listen(root: &HostFs) -> Result<Self, ServerError> {
         let (listener, path) = socket::listen(root)?;
-        let wake = UnixStream::pair().map_err(|error| ServerError::Io {
-            path: path.clone(),
-            error,
-        })?;
-        Ok(Self { listener, path, wake })
+        let file = SocketFile::of(&path);
+        let wake = UnixStream::pair().map_err(|error| ServerError::Io { path, error })?;
+        Ok(Self {
+            root: root.clone(),
+            listener,
+            file,
+            wake,
+        })
     }
 
     /// Returns a handle for another thread to end [`Server::run`].
@@ -223,142 +210,55 @@ impl Server {
         self.wake.1.try_clone().map(Stopper)
     }
 
-    /// Answers until it is stopped. All its threads sleep while there are no peers.
-    pub fn run(self, services: Services) {
-        let pool = Arc::new(Pool {
-            listener: self.listener,
-            services,
-            waiting: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
-            readers: AtomicUsize::new(0),
-        });
-        for _ in 0..READY {
-            pool.spawn();
-        }
-        while let Err(ErrorKind::Interrupted) = (&self.wake.0).read(&mut [0]).map_err(|error| error.kind()) {}
-        // All threads in accept(2) return: no connection can come any more.
-        let _ = shutdown(pool.listener.as_raw_fd(), Shutdown::Both);
-        // Peers in the backlog see at once that they get no answer.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Threads that take connections. Each takes one and answers it by itself: a hook does not wait for
-/// a handover, and seldom for a new thread.
-struct Pool {
-    listener: UnixListener,
-    services: Services,
-    /// Number of threads that wait for a connection.
-    waiting: AtomicUsize,
-    /// Number of threads that answer one.
-    busy: AtomicUsize,
-    /// Number of busy threads that answer a peer that is not root.
-    readers: AtomicUsize,
-}
-
-/// Increment of a number, undone when this is dropped.
-struct Counted<'n> {
-    number: &'n AtomicUsize,
-    before: usize,
-}
-
-impl<'n> Counted<'n> {
-    fn one_more(number: &'n AtomicUsize) -> Self {
-        let before = number.fetch_add(1, Ordering::SeqCst);
-        Self { number, before }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.number.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Pool {
-    /// Serves a connection, if its peer is root or few other peers are not.
-    fn admit(&self, stream: &UnixStream) {
-        let credentials = match getsockopt(stream, PeerCredentials) {
-            Ok(credentials) => credentials,
-            Err(error) => return log::debug!("a connection without a peer: {error}"),
-        };
-        let peer = Peer {
-            uid: credentials.uid(),
-            pid: credentials.pid(),
-        };
-        if peer.is_trusted() {
-            return serve(stream, &self.services, peer);
-        }
-        // Counted down by the drop, also after a panic.
-        let reader = Counted::one_more(&self.readers);
-        if reader.before < MOST_READERS {
-            serve(stream, &self.services, peer);
-        } else {
-            let line = format!(
-                "more than {MOST_READERS} connections at once that are not root's: one is closed unread"
-            );
-            TOO_MANY_READERS.say(Level::Warn, &line);
-        }
-    }
-
-    /// Starts one more thread.
-    fn spawn(self: &Arc<Self>) {
-        let pool = Arc::clone(self);
-        // Counted from now on, so that of two threads that take connections at once only one makes
-        // another.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let builder = std::thread::Builder::new()
-            .name("answer".into())
-            .stack_size(STACK);
-        if let Err(error) = builder.spawn(move || pool.take_and_answer()) {
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            NO_THREAD.say(
-                Level::Warn,
-                &format!("cannot start a thread to answer hooks: {error}"),
-            );
-        }
-    }
-
-    /// Takes and answers connections until the server is stopped, or enough other threads wait. The
-    /// thread is counted as waiting when it begins.
-    fn take_and_answer(self: Arc<Self>) {
-        loop {
-            let taken = self.listener.accept();
-            if let Err(error) = &taken {
-                match error.kind() {
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => continue,
-                    // The socket was shut down by `run`.
-                    ErrorKind::InvalidInput => return,
-                    _ => {
-                        // Out of descriptors or memory: open connections end soon and give some
-                        // back.
-                        NO_CONNECTION.say(Level::Warn, &format!("cannot take a connection: {error}"));
-                        std::thread::sleep(Duration::from_millis(20));
-                        continue;
-                    }
+    /// Answers until it is stopped. All its threads sleep while there are no peers. A socket whose
+    /// file was removed is made again: no peer could connect to it any more.
+    ///
+    /// # Errors
+    /// The file of the socket was removed and cannot be made again, or another daemon has its place
+    /// now.
+    pub fn run(self, services: Services) -> Result<(), ServerError> {
+        let Self {
+            root,
+            listener,
+            mut file,
+            wake,
+        } = self;
+        let shared = Shared::new(services);
+        let mut pool = Pool::open(listener, &shared);
+        let mut ended = Ok(());
+        while file.wait(&wake.0) == Woken::Gone {
+            match listen_again(&root) {
+                Ok((listener, path)) => {
+                    log::warn!(
+                        "{}: was removed while the daemon runs: made again",
+                        path.display()
+                    );
+                    file = SocketFile::of(&path);
+                    pool.close();
+                    pool = Pool::open(listener, &shared);
+                }
+                Err(error) => {
+                    ended = Err(error);
+                    break;
                 }
             }
-            let busy = self.busy.fetch_add(1, Ordering::SeqCst);
-            if self.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
-                self.spawn();
-            }
-            match taken {
-                Ok((stream, _)) if busy < MOST => {
-                    if let Err(bug) = guarded(|| self.admit(&stream)) {
-                        BUG.say(Level::Error, &format!("a connection got no answer: {bug}"));
-                    }
-                }
-                _ => {
-                    let line =
-                        format!("more than {MOST} connections at once: one is closed without an answer");
-                    TOO_MANY.say(Level::Warn, &line);
-                }
-            }
-            self.busy.fetch_sub(1, Ordering::SeqCst);
-            if self.waiting.fetch_add(1, Ordering::SeqCst) >= READY {
-                self.waiting.fetch_sub(1, Ordering::SeqCst);
-                return;
-            }
+        }
+        // No connection can come any more; peers in the backlog see at once that they get no
+        // answer.
+        pool.close();
+        file.remove();
+        ended
+    }
+}
+
+/// Listens again, with several attempts: the program that removed the file may be removing the
+/// folder.
+fn listen_again(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
+    let until = Instant::now() + AGAIN;
+    loop {
+        match socket::listen(root) {
+            Err(ServerError::Io { .. }) if Instant::now() < until => std::thread::sleep(AGAIN / 10),
+            done => return done,
         }
     }
 }

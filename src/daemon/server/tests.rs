@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 
+use super::pool::MOST;
 use super::*;
 
 /// Decision maker that answers by the guest's name.
@@ -32,7 +33,7 @@ struct Running {
     tasks: Receiver<WorkerEvent>,
     inflight: Arc<Inflight>,
     stopper: Stopper,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<std::thread::JoinHandle<Result<(), ServerError>>>,
 }
 
 impl Running {
@@ -99,7 +100,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stopper.stop();
-        self.thread.take().unwrap().join().unwrap();
+        self.thread.take().unwrap().join().unwrap().unwrap();
     }
 }
 

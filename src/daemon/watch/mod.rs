@@ -6,7 +6,10 @@
 //! /run/libvirt/qemu             NAME.xml, driver.pid             a guest's status; libvirt's driver
 //! policy files and folders      anything                         the policy
 //! /run/virtfit                  disabled                         the switch
+//!                               anything gone                    virtfit's own files, removed by others
 //! /run/virtfit/reservations     UUID.json                        reservations
+//! /run/virtfit/live, undecided  UUID.json                        records and marks
+//! /var/lib/virtfit              anything gone                    what the daemon remembers, removed by others
 //! ```
 //! libvirt writes definitions and status as `NAME.xml.new` and renames them (`virFileRewrite`), so
 //! a file is complete when its rename is seen. A folder that does not exist is waited for in its
@@ -24,8 +27,8 @@ use std::path::{Component, Path};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use log::Level;
 
-use crate::host::libvirt_daemon;
-use crate::ledger::{claims, reservation, status, store};
+use crate::host::{failed_starts, libvirt_daemon};
+use crate::ledger::{claims, live_pins, reservation, status, store, undecided};
 use crate::logging::repeats::Repeats;
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::snapshot::Sources;
@@ -61,6 +64,12 @@ pub enum Change {
     Reservation,
     /// A reservation went away.
     ReservationGone,
+    /// A live record or an undecided mark was written.
+    Record,
+    /// A file or folder went away from `/run/virtfit`, or a live record or an undecided mark.
+    Swept,
+    /// A file or folder went away from `/var/lib/virtfit`, or that folder came.
+    State,
     /// Anything may have changed.
     Lost,
 }
@@ -178,7 +187,10 @@ impl Watch {
             (root.path(claims::FOLDER), Role::Definitions, Change::Lost),
             (root.path(claims::AUTOSTART_FOLDER), Role::Autostart, Change::Lost),
             (root.path(status::FOLDER), Role::Status, Change::Lost),
-            (root.path(store::FOLDER), Role::Switch, Change::Switch),
+            (root.path(store::FOLDER), Role::Runtime, Change::Switch),
+            (root.path(live_pins::FOLDER), Role::Records, Change::Record),
+            (root.path(undecided::FOLDER), Role::Records, Change::Record),
+            (root.path(failed_starts::FOLDER), Role::State, Change::State),
             (
                 root.path(reservation::FOLDER),
                 Role::Reservations,

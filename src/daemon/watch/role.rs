@@ -18,8 +18,13 @@ pub(super) enum Role {
     DriverFile,
     /// Any file, or only the file of this name.
     Policy(Option<PathBuf>),
-    Switch,
+    /// `/run/virtfit`.
+    Runtime,
     Reservations,
+    /// Live records, or undecided marks.
+    Records,
+    /// `/var/lib/virtfit`.
+    State,
     /// A folder above a watched one: only its own removal or move counts.
     Above,
     /// A folder in which the folder of this name is awaited.
@@ -41,8 +46,8 @@ impl Role {
         let own = WatchMask::ONLYDIR | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF;
         let names = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
         match self {
-            Self::Definitions | Self::Reservations => own | names,
-            Self::Autostart | Self::Status | Self::Switch => own | names | WatchMask::CREATE,
+            Self::Definitions | Self::Reservations | Self::Records | Self::State => own | names,
+            Self::Autostart | Self::Status | Self::Runtime => own | names | WatchMask::CREATE,
             Self::Policy(_) => own | names | WatchMask::CREATE | WatchMask::CLOSE_WRITE,
             Self::DriverFile => WatchMask::MODIFY,
             Self::Above => own,
@@ -78,8 +83,12 @@ impl Role {
             Self::Status => guest().map(Change::StatusGone),
             Self::Policy(Some(file)) => (file.as_os_str() == name).then_some(Change::Policy),
             Self::Policy(None) => Some(Change::Policy),
-            Self::Switch => (Path::new(DISABLED).file_name() == Some(name)).then_some(Change::Switch),
-            Self::Reservations if !is_reservation(name) => None,
+            Self::Runtime if Path::new(DISABLED).file_name() == Some(name) => Some(Change::Switch),
+            Self::Runtime => (!came && !is_temporary(name)).then_some(Change::Swept),
+            Self::State => (!came && !is_temporary(name)).then_some(Change::State),
+            Self::Reservations | Self::Records if !is_record(name) => None,
+            Self::Records if came => Some(Change::Record),
+            Self::Records => Some(Change::Swept),
             Self::Reservations if came => Some(Change::Reservation),
             Self::Reservations => Some(Change::ReservationGone),
             Self::Awaits(awaited) if came && awaited.as_os_str() == name => return News::Appeared,
@@ -89,10 +98,15 @@ impl Role {
     }
 }
 
-/// Returns whether a file is a reservation, and not one that is still being written.
-fn is_reservation(file: &OsStr) -> bool {
-    let name = file.as_encoded_bytes();
-    name.ends_with(b".json") && !name.starts_with(b".")
+/// Returns whether a file is a reservation or another record, and not one that is still being
+/// written.
+fn is_record(file: &OsStr) -> bool {
+    file.as_encoded_bytes().ends_with(b".json") && !is_temporary(file)
+}
+
+/// Returns whether a file is one that is still being written: it goes away by its rename.
+fn is_temporary(file: &OsStr) -> bool {
+    file.as_encoded_bytes().starts_with(b".")
 }
 
 /// Returns `NAME` of `NAME.xml`.

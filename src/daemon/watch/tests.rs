@@ -43,6 +43,31 @@ fn defined(name: &str) -> Change {
 }
 
 #[test]
+fn tells_of_own_files_that_others_remove() {
+    let mut host = Host::new(&[
+        "run/virtfit/live",
+        "run/virtfit/undecided",
+        "var/lib/virtfit/seen",
+    ]);
+    host.watch.drain();
+    host.put("run/virtfit/live/u.json");
+    host.put("run/virtfit/host");
+    host.put("var/lib/virtfit/failed-starts.json");
+    assert_eq!(host.watch.drain(), [Change::Record, Change::Swept, Change::State]);
+    fs::write(host.path("run/virtfit/.virtfit.1.0"), "").unwrap();
+    fs::rename(
+        host.path("run/virtfit/.virtfit.1.0"),
+        host.path("run/virtfit/host"),
+    )
+    .unwrap();
+    assert_eq!(host.watch.drain(), []);
+    fs::remove_file(host.path("run/virtfit/live/u.json")).unwrap();
+    fs::remove_file(host.path("run/virtfit/host")).unwrap();
+    fs::remove_dir(host.path("var/lib/virtfit/seen")).unwrap();
+    assert_eq!(host.watch.drain(), [Change::Swept, Change::Swept, Change::State]);
+}
+
+#[test]
 fn tells_what_happened_in_order() {
     let mut host = Host::new(&[
         "etc/libvirt/qemu/autostart",

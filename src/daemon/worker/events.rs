@@ -10,13 +10,15 @@ use crate::daemon::pending::{Waits, Why};
 use crate::daemon::tasks::WorkerEvent;
 use crate::daemon::watch::Change;
 use crate::daemon::worker::Worker;
-use crate::host::libvirt_daemon;
+use crate::host::{failed_starts, libvirt_daemon};
 use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::ledger::reader::files::stems;
 use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::store::FOLDER;
 use crate::live;
 use crate::panics::guarded;
+use crate::types::plural::counted;
 use virtfit_hook::wire::DISABLED;
 
 /// Wait of the worker after an event, before it acts.
@@ -26,6 +28,10 @@ const MOMENT: Duration = Duration::from_millis(2);
 /// after the end of a guest, before definitions are examined that could use its CPUs. libvirt is
 /// not through with that guest yet: its next hooks, or those of other guests, go first.
 pub(crate) const SOON: Duration = Duration::from_millis(30);
+
+/// Wait after the removal of one of virtfit's own files, before those of running guests are written
+/// again: others are being removed, and the folder at last.
+const REST: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Waits until an event comes, or a wait of a guest or definition is over.
@@ -39,6 +45,7 @@ impl Worker {
             self.tentative,
             self.promised,
             self.freed,
+            self.removed,
             self.inflight.deadline(),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
@@ -79,6 +86,9 @@ impl Worker {
                 | Change::Switch
                 | Change::Reservation
                 | Change::ReservationGone
+                | Change::Record
+                | Change::Swept
+                | Change::State
                 | Change::Lost => {
                     if !once.contains(&change) {
                         once.push(change);
@@ -100,6 +110,10 @@ impl Worker {
         let is_over = |time: &mut Instant| *time <= Instant::now();
         if self.freed.take_if(is_over).is_some() {
             self.reconsider = true;
+        }
+        if self.removed.take_if(is_over).is_some() {
+            self.write_again();
+            self.remember_again();
         }
         if self.promised.take_if(is_over).is_some() {
             self.running.ledger_changed();
@@ -159,6 +173,7 @@ impl Worker {
                 self.unhooked.ended(&name);
                 self.pending.hook_ended(&name);
                 self.running.remove(&name);
+                self.kept.forget(&name);
                 self.freed_soon();
             }
             // Driver, policy and switch concern every guest.
@@ -177,12 +192,17 @@ impl Worker {
             // Reservations concern guests on their CPUs, and guests that find no place.
             Change::Reservation => self.promised_soon(),
             Change::ReservationGone => {
+                self.removed_soon();
                 self.pending.hooks_ended();
                 self.freed_soon();
                 self.promised_soon();
             }
-            // After a loss of events, everything is read again.
+            Change::Record => self.kept.live_changed(),
+            Change::Swept | Change::State => self.removed_soon(),
+            // After a loss of events, everything is read again. The removal of a folder is such a
+            // loss.
             Change::Lost => {
+                self.removed_soon();
                 self.look_at_driver();
                 self.disabled = self.root.exists(DISABLED);
                 self.look_at_policy();
@@ -261,6 +281,32 @@ impl Worker {
         self.running.add_all(&self.root);
     }
 
+    /// Writes the files in `/run/virtfit` again that were removed while the daemon runs.
+    fn write_again(&mut self) {
+        let again = self.kept.write_again(&self.root);
+        if again.policy {
+            // Read as after a SIGHUP, policy and host are kept in their files again.
+            self.views.forget();
+            self.look_at_policy();
+        }
+        if let Some(what) = again.what() {
+            log::warn!("{FOLDER}: files were removed while the daemon runs: written again: {what}");
+            self.running.add_all(&self.root);
+        }
+    }
+
+    /// Writes the files in `/var/lib/virtfit` again that were removed while the daemon runs.
+    fn remember_again(&mut self) {
+        let written = self.definitions.write_again();
+        if written > 0 {
+            log::warn!(
+                "{}: files were removed while the daemon runs: {} written again",
+                failed_starts::FOLDER,
+                counted(written, "record")
+            );
+        }
+    }
+
     fn look_at_driver(&mut self) {
         let driver = driver_id(&self.root);
         if driver == self.driver {
@@ -298,6 +344,10 @@ impl Worker {
         // Read now that no hook waits, so that the next hook need not read it.
         self.view();
         self.promised = self.promised.or_else(|| Instant::now().checked_add(SOON));
+    }
+
+    fn removed_soon(&mut self) {
+        self.removed = self.removed.or_else(|| Instant::now().checked_add(REST));
     }
 
     fn freed_soon(&mut self) {

@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::daemon::definitions::{DefineContext, Definitions, Next};
 use crate::daemon::in_flight::Inflight;
+use crate::daemon::kept_records::KeptRecords;
 use crate::daemon::pending::{Pending, Why};
 use crate::daemon::queue::Queue;
 use crate::daemon::starts::Starts;
@@ -72,6 +73,8 @@ pub struct Worker {
     /// Guests that libvirt is starting or stopping.
     inflight: Arc<Inflight>,
     definitions: Definitions,
+    /// Records of running guests in `/run/virtfit`.
+    kept: KeptRecords,
     pending: Pending,
     running: Running,
     /// Changes that came while libvirt was called.
@@ -93,6 +96,8 @@ pub struct Worker {
     promised: Option<Instant>,
     /// Time at which definitions of guests that do not run are to be examined, as a guest ended.
     freed: Option<Instant>,
+    /// Time at which removed files of virtfit's are written again.
+    removed: Option<Instant>,
 }
 
 impl Worker {
@@ -116,6 +121,7 @@ impl Worker {
                 earlier_pins::PreviousPinsRecords::load(&root, earlier_pins::FOLDER),
                 Starts::load(&root),
             ),
+            kept: KeptRecords::default(),
             driver: events::driver_id(&root),
             unhooked: Unhooked::new(stems(&root, status::FOLDER, "xml").unwrap_or_default()),
             disabled: root.exists(DISABLED),
@@ -133,6 +139,7 @@ impl Worker {
             tentative: None,
             promised: None,
             freed: None,
+            removed: None,
         })
     }
 
@@ -166,6 +173,9 @@ impl Worker {
                 (false, None) => log::error!("nothing can be decided: {problem}"),
             }
             self.said = problem;
+        }
+        if let Some(view) = &view {
+            self.kept.note(&self.root, &view.reading);
         }
         view
     }
