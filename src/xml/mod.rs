@@ -1,5 +1,6 @@
 //! XML that keeps its bytes: a tree of elements that know their positions in the text.
 
+mod encoding;
 pub mod error;
 mod read;
 mod text;

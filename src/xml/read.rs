@@ -95,16 +95,8 @@ impl<'t> Pieces<'t> {
                 }
                 Event::CData(_) if open.is_empty() => return fail("CDATA outside the root element"),
                 Event::DocType(_) => return fail("a document type declaration (DTD); domain XML has none"),
-                Event::Decl(declaration) => {
-                    if start != skip {
-                        return fail("an XML declaration that is not at the beginning");
-                    }
-                    if let Some(Ok(encoding)) = declaration.encoding()
-                        && !encoding.eq_ignore_ascii_case("utf-8")
-                        && !encoding.eq_ignore_ascii_case("us-ascii")
-                    {
-                        return fail("an encoding other than UTF-8");
-                    }
+                Event::Decl(_) if start != skip => {
+                    return fail("an XML declaration that is not at the beginning");
                 }
                 Event::Eof => break,
                 _ => {}

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::panics;
+use crate::xml::encoding;
 use crate::xml::error::XmlError;
 use crate::xml::read::{Pieces, check_characters};
 use crate::xml::text::{append_text, decode};
@@ -73,11 +74,15 @@ impl<'a> Document<'a> {
     /// Parses bytes that should be UTF-8.
     ///
     /// # Errors
-    /// The errors of [`Document::parse`], and bytes that are not UTF-8.
+    /// The errors of [`Document::parse`], and bytes that are not UTF-8; the error names another
+    /// encoding.
     pub fn parse_bytes(bytes: &'a [u8]) -> Result<Self, XmlError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
             Err(error) => {
+                if let Some(problem) = encoding::problem(bytes) {
+                    return Err(XmlError::at("", 0, problem));
+                }
                 let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
                 Err(XmlError::at(&good, good.len(), "not valid UTF-8"))
             }
@@ -112,6 +117,9 @@ impl<'a> Document<'a> {
                     text.len()
                 ),
             ));
+        }
+        if let Some(problem) = encoding::problem(text.as_bytes()) {
+            return Err(XmlError::at("", 0, problem));
         }
         check_characters(&text)?;
         let Pieces {
