@@ -3,6 +3,8 @@
 
 #[path = "common/engine.rs"]
 mod asked;
+#[path = "engine/options.rs"]
+mod options;
 
 use asked::{Asked, guest, pins};
 use virtfit::engine::{self, Inputs};

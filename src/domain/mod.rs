@@ -4,8 +4,10 @@
 //! hosts.
 
 pub mod parse;
+pub mod qemu;
 
 pub use crate::types::topology::Topology;
+use qemu::{QemuOptions, Ruled};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
@@ -98,6 +100,8 @@ pub struct Domain {
     pub passthrough: Vec<Passthrough>,
     /// True if a vhost-user device (interface, disk, filesystem, video) needs shared guest memory.
     pub vhost_user: bool,
+    /// Options that are passed to QEMU past libvirt.
+    pub qemu: QemuOptions,
     /// Profile that the guest asks for: `<request>` in virtfit's request namespace.
     pub request: Option<String>,
 }
@@ -195,6 +199,8 @@ pub struct Disk {
     pub io: Option<String>,
     /// Discard mode (`<driver discard=>`).
     pub discard: Option<String>,
+    /// Name of the device in QEMU: that of `<alias>`, else the one libvirt gives it.
+    pub alias: String,
     /// Number of queues (`<driver queues=>`).
     pub queues: Option<String>,
     /// Iothread of the disk (`<driver iothread=>`), or the ids of an `<iothreads>` mapping below
@@ -214,6 +220,8 @@ pub struct Disk {
 pub struct ScsiController {
     /// Index of the controller (`index=`).
     pub index: u32,
+    /// Name of the device in QEMU: that of `<alias>`, else the one libvirt gives it.
+    pub alias: String,
     /// Number of queues (`<driver queues=>`).
     pub queues: Option<String>,
     /// Iothread of the controller (`<driver iothread=>`), or the ids of an `<iothreads>` mapping.
@@ -240,6 +248,12 @@ impl Domain {
         !self.cells.is_empty()
     }
 
+    /// Returns the virtio-scsi controller of this index.
+    pub fn scsi_controller(&self, index: u32) -> Option<&ScsiController> {
+        let mut controllers = self.scsi_controllers.iter();
+        controllers.find(|controller| controller.index == index)
+    }
+
     /// Returns the memory of the devices that belong to a cell.
     pub fn device_memory(&self, cell: CellId) -> KiB {
         let devices = self.memory_devices.iter().filter(|device| device.cell == cell);
@@ -260,6 +274,15 @@ impl Domain {
     /// Returns true if TCG emulates the guest's CPUs, rather than KVM running them.
     pub fn is_tcg(&self) -> bool {
         self.kind == "qemu"
+    }
+
+    /// Returns the topology that the guest sees by its XML: that of `-smp`, else that of `<cpu>`;
+    /// `None` where there is neither, or `-smp` cannot be read.
+    pub fn shown_topology(&self) -> Option<Topology> {
+        match self.qemu.rules(&Ruled::Topology) {
+            Some(_) => self.qemu.topology,
+            None => self.cpu.as_ref().and_then(|cpu| cpu.topology),
+        }
     }
 
     /// Returns all vCPUs, including those that are offline until they are plugged in.

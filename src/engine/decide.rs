@@ -72,6 +72,7 @@ impl DecisionMaker<'_> {
         let given = given.into_iter().any(|owned| owned.target == Target::CpuMode);
         let wishes = EffectiveProfile::new(&self.profile, self.domain, host, scope, given);
         plan.notes.not_done.extend(wishes.left_out.iter().cloned());
+        plan.notes.kept.extend(wishes.ruled.iter().cloned());
         let supplies = supply::Supplies::new(host, &sets, &taken, &policy.host);
         let previous = self.previous_pins();
         let demanded = demand::demand(&demand::Context {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::qemu::Ruled;
 use crate::domain::{Domain, NumaMemory};
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::supply::Supplies;
@@ -52,6 +53,8 @@ pub struct Demanded {
     pub numatune_kept: bool,
     /// Huge pages are as an administrator wrote them, and stay.
     pub hugepages_kept: bool,
+    /// Part of the XML that rules huge pages out.
+    pub excluded: Option<Excludes>,
     /// Reasons why no placement can satisfy the demand.
     pub broken: Vec<Outcome>,
 }
@@ -76,7 +79,8 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         Scope::Boot => wishes.keep && domain.hugepages.is_some(),
         Scope::Incoming => !page_size_changes(context),
     };
-    let pages = pages(context, hugepages_kept, &mut broken);
+    let excluded = excluded(domain);
+    let pages = pages(context, hugepages_kept, excluded, &mut broken);
 
     // A guest without cells of its own may have cells virtfit made before: they are part of its
     // shape.
@@ -113,13 +117,15 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         dedicated: wishes.dedicated.clone(),
         smt: profile.smt.into(),
         shown_cells: match cells.is_empty() {
-            true => domain.cells.iter().map(|cell| cell.vcpus.clone()).collect(),
+            true if domain.has_cells() => domain.cells.iter().map(|cell| cell.vcpus.clone()).collect(),
+            true => domain.qemu.cells.clone(),
             false => Vec::new(),
         },
         cells,
         memory: domain.all_memory(),
         make_cells: wishes.makes_cells()
             && !domain.has_cells()
+            && domain.qemu.rules(&Ruled::Cells).is_none()
             && made.is_empty()
             && shape.is_none()
             && !numatune_kept,
@@ -162,6 +168,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         kept_pins,
         numatune_kept,
         hugepages_kept,
+        excluded,
         broken,
     }
 }
@@ -271,13 +278,34 @@ fn threads(context: &Context<'_>) -> Option<u32> {
             .filter(|_| bound)
             .map(|shape| shape.threads);
     }
-    let stays = wishes.keep || !wishes.visible;
-    let topology = domain.cpu.as_ref()?.topology.filter(|_| stays)?;
+    let ruled = domain.qemu.rules(&Ruled::Topology).is_some();
+    let stays = wishes.keep || !wishes.visible || ruled;
+    let topology = domain.shown_topology().filter(|_| stays)?;
     (topology.threads > 1 && domain.vcpus.is_multiple_of(topology.threads)).then_some(topology.threads)
 }
 
+/// Returns the part of the XML that rules huge pages out.
+fn excluded(domain: &Domain) -> Option<Excludes> {
+    if let Some(option) = domain.qemu.rules(&Ruled::Memory) {
+        return Some(Excludes::QemuOption(option));
+    }
+    match (
+        domain.memory_allocation.as_deref(),
+        domain.memory_source.as_deref(),
+    ) {
+        (Some("ondemand"), _) => Some(Excludes::Ondemand),
+        (_, Some("anonymous")) => Some(Excludes::Anonymous),
+        _ => None,
+    }
+}
+
 /// Returns the page sizes that are allowed, best first.
-fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<Outcome>) -> Vec<Option<KiB>> {
+fn pages(
+    context: &Context<'_>,
+    kept: bool,
+    excluded: Option<Excludes>,
+    broken: &mut Vec<Outcome>,
+) -> Vec<Option<KiB>> {
     let Context {
         wishes,
         domain,
@@ -309,15 +337,6 @@ fn pages(context: &Context<'_>, kept: bool, broken: &mut Vec<Outcome>) -> Vec<Op
     let rule = match scope {
         Scope::Boot => wishes.profile.hugepages,
         Scope::Incoming => Hugepages::Any,
-    };
-    // Some memory backings rule huge pages out.
-    let excluded = match (
-        domain.memory_allocation.as_deref(),
-        domain.memory_source.as_deref(),
-    ) {
-        (Some("ondemand"), _) => Some(Excludes::Ondemand),
-        (_, Some("anonymous")) => Some(Excludes::Anonymous),
-        _ => None,
     };
     match (rule, excluded) {
         (Hugepages::Off | Hugepages::Small, _) => vec![None],

@@ -1,14 +1,17 @@
 //! Effective profile: what this guest, scope and host can follow of a profile.
 
 use crate::domain::Domain;
+use crate::domain::qemu::Ruled;
 use crate::engine::EngineError;
 use crate::host::Host;
 use crate::policy::Profile;
-use crate::policy::profile::{CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, Numa, OnNoFit, TopologyRule};
+use crate::policy::profile::{
+    CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, MemoryMode, Numa, OnNoFit, TopologyRule,
+};
 use crate::types::cpulist::CpulistError;
 use crate::types::idset::VcpuSet;
 use crate::types::plan::{Note, Scope};
-use crate::types::reason::{LeftOut, Outcome};
+use crate::types::reason::{Basis, LeftOut, Outcome};
 use crate::types::setting::Target;
 use crate::types::subject::Subject;
 
@@ -38,6 +41,8 @@ pub struct EffectiveProfile {
     pub on_no_fit: OnNoFit,
     /// Parts of the profile that this guest cannot have.
     pub left_out: Vec<Note>,
+    /// Parts of the profile that options of QEMU rule.
+    pub ruled: Vec<Note>,
     /// Text on how the policy contradicts itself for this guest.
     broken: Option<String>,
 }
@@ -78,6 +83,7 @@ impl EffectiveProfile {
             left_out.push(Note::new(Subject::AllPins, LeftOut::NumadDecides));
             profile.cpus = Cpus::Keep;
         }
+        let ruled = ruled(domain, &mut profile);
         // A CPU mode with which QEMU failed before would only fail again.
         let tried = visible && !tcg && profile.cpu_mode != CpuMode::Keep;
         let cpu_fails = match tried {
@@ -119,6 +125,7 @@ impl EffectiveProfile {
             dedicated,
             realtime,
             left_out,
+            ruled,
             broken,
             profile,
         }
@@ -147,6 +154,31 @@ impl EffectiveProfile {
         }
         Ok(out)
     }
+}
+
+/// Takes out of a profile what options of QEMU rule, with a note for each.
+fn ruled(domain: &Domain, profile: &mut Profile) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut say = |part: Ruled, wanted: bool, what: Subject| {
+        let option = domain.qemu.rules(&part).filter(|_| wanted);
+        notes.extend(option.map(|option| Note::new(what, Basis::QemuOption { option })));
+        option.is_some()
+    };
+    let wanted = profile.topology != TopologyRule::Keep;
+    if say(Ruled::Topology, wanted, Subject::Value(Target::Topology)) {
+        profile.topology = TopologyRule::Keep;
+    }
+    let wanted = profile.cpu_mode != CpuMode::Keep;
+    if say(Ruled::CpuModel, wanted, Subject::CpuModel) {
+        profile.cpu_mode = CpuMode::Keep;
+    }
+    let wanted = profile.numa == Numa::Match && !domain.has_cells();
+    say(Ruled::Cells, wanted, Subject::Value(Target::Cells));
+    let wanted = profile.numa != Numa::Off && profile.memory_mode != MemoryMode::Off;
+    if say(Ruled::Memory, wanted, Subject::Memory) {
+        profile.memory_mode = MemoryMode::Off;
+    }
+    notes
 }
 
 /// Returns whether the guest's instructions are not the host's. 32-bit guests of the host's family

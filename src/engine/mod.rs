@@ -38,6 +38,7 @@ pub mod topology;
 
 use std::collections::BTreeMap;
 
+use crate::domain::qemu::Ruled;
 use crate::domain::{self, Domain};
 use crate::host::Host;
 use crate::ledger::Ledger;
@@ -180,8 +181,8 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
     }
     let reverted = rewrite::revert_but(document, stays)?;
     let changed = before::changed_by_hand(&reverted, inputs.scope);
-    // A shape is dropped where the number of vCPUs changed, and the parts of it an administrator
-    // changed are theirs.
+    // A shape is dropped where the number of vCPUs changed, and the parts of it that an
+    // administrator changed, or rules by options of QEMU, are theirs.
     let mut reshaped = false;
     if let Some(provenance) = &mut provenance {
         let shape = &mut provenance.head.shape;
@@ -189,8 +190,14 @@ pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision
             *shape = rewrite::Shape::default();
             reshaped = true;
         }
-        shape.topology = shape.topology.filter(|_| !changed.contains(&Target::Topology));
-        if changed.contains(&Target::Cells) {
+        let theirs = |target: &Target, part: &Ruled| {
+            let ruled = inputs.scope == Scope::Boot && current.qemu.rules(part).is_some();
+            ruled || changed.contains(target)
+        };
+        shape.topology = shape
+            .topology
+            .filter(|_| !theirs(&Target::Topology, &Ruled::Topology));
+        if theirs(&Target::Cells, &Ruled::Cells) {
             shape.cells.clear();
         }
     }

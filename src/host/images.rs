@@ -116,6 +116,7 @@ mod tests {
 
     fn disk(target: &str, kind: &str, source: Option<&str>) -> Disk {
         Disk {
+            alias: String::new(),
             target: target.into(),
             kind: kind.into(),
             device: "disk".into(),

@@ -54,6 +54,10 @@ pub enum Subject {
     ForeignGuest,
     /// Settings that only KVM knows.
     KvmSettings,
+    /// CPU model with its features.
+    CpuModel,
+    /// Memory: amount, source and nodes.
+    Memory,
     /// Value of a target.
     Value(Target),
 }
@@ -95,6 +99,8 @@ impl fmt::Display for Subject {
             Self::GuestVisible => "what the guest sees",
             Self::ForeignGuest => "what the guest sees, huge pages, real time",
             Self::KvmSettings => "CPU mode, kvm and pmu settings",
+            Self::CpuModel => "CPU mode and features",
+            Self::Memory => "memory",
             Self::Value(target) => return words(target, f),
         })
     }
@@ -105,6 +111,11 @@ fn words(target: &Target, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(match target {
         Target::VcpuCpuset => "vcpu cpuset",
         Target::VcpuSched => "vcpusched",
+        Target::NumaMemory => "numatune memory",
+        Target::MemNode(cell) => return write!(f, "memnode {cell}"),
+        Target::Hugepages => "huge pages",
+        Target::Locked => "locked memory",
+        Target::NoSharePages => "nosharepages",
         Target::MemoryAccess => "memory access mode",
         Target::Topology => "topology",
         Target::Cells => "guest cells",

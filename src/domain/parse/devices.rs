@@ -59,6 +59,7 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
         let driver = plain_child(&element, "driver");
         domain.scsi_controllers.push(ScsiController {
             index,
+            alias: alias(&element).unwrap_or_else(|| format!("scsi{index}")),
             queues: driver
                 .and_then(|driver| driver.attr("queues"))
                 .map(|q| q.into_owned()),
@@ -115,6 +116,7 @@ fn disk(element: &Element<'_>) -> Result<Disk, XmlError> {
         _ => None,
     };
     Ok(Disk {
+        alias: alias(element).unwrap_or_else(|| virtio_alias(&dev)),
         bus: text(target, "bus").unwrap_or_else(|| bus_of(&dev, &device).into()),
         target: dev.into_owned(),
         kind: text(Some(*element), "type").unwrap_or_else(|| "file".into()),
@@ -132,6 +134,25 @@ fn disk(element: &Element<'_>) -> Result<Disk, XmlError> {
             .iter()
             .any(|name| plain_child(element, name).is_some()),
     })
+}
+
+/// Reads the name a device has in QEMU, where its XML has one.
+fn alias(element: &Element<'_>) -> Option<String> {
+    let alias = plain_child(element, "alias")?.attr("name")?;
+    Some(alias.into_owned())
+}
+
+/// Returns the name libvirt gives a virtio disk: `virtio-disk0` for `vda` (`virDiskNameToIndex`,
+/// `qemuAssignDeviceDiskAlias`).
+fn virtio_alias(target: &str) -> String {
+    let letters = target.get(2..).unwrap_or_default().bytes();
+    let letters = letters.take_while(u8::is_ascii_lowercase);
+    let number = letters.fold(0usize, |number, letter| {
+        number
+            .saturating_mul(26)
+            .saturating_add(usize::from(letter - b'a') + 1)
+    });
+    format!("virtio-disk{}", number.saturating_sub(1))
 }
 
 /// Returns the bus that libvirt assumes from a disk's target name (`virDomainDiskDefParseXML` and

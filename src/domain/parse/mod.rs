@@ -9,6 +9,7 @@
 mod cpu;
 mod devices;
 mod metadata;
+mod qemu;
 mod scalar;
 mod tuning;
 
@@ -84,6 +85,7 @@ pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
     tuning::numatune(&root, &mut domain)?;
     cpu::features(&root, &mut domain)?;
     devices::read(&root, &mut domain)?;
+    qemu::read(&root, &mut domain);
     panics::fault_point("parse", &domain.name);
     Ok(domain)
 }

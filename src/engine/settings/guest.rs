@@ -1,7 +1,8 @@
 //! Settings the guest can see: cells, topology, CPU, features, balloon. They are decided once, at
 //! the first tuning.
 
-use crate::domain::{Cpu, Topology};
+use crate::domain::qemu::Ruled;
+use crate::domain::{Cpu, Domain, Topology};
 use crate::engine::settings::{Context, List};
 use crate::engine::topology;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +20,7 @@ pub fn shape(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes, domain, fits, ..
     } = *context;
-    list.shown = domain
-        .cpu
-        .as_ref()
-        .and_then(|cpu| cpu.topology)
-        .or(default_topology(context));
+    list.shown = shown(domain, context);
     if !wishes.visible || !fits {
         return;
     }
@@ -35,6 +32,15 @@ pub fn shape(context: &Context<'_>, list: &mut List) {
     }
     if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
         list.guest(Target::Memballoon, Value::Text("none".into()), Basis::ByProfile);
+    }
+}
+
+/// Returns the topology that a guest sees by its XML; `None`: it cannot be known, or all its vCPUs
+/// float.
+fn shown(domain: &Domain, context: &Context<'_>) -> Option<Topology> {
+    match domain.qemu.rules(&Ruled::Topology) {
+        Some(_) => domain.shown_topology(),
+        None => domain.shown_topology().or(default_topology(context)),
     }
 }
 
@@ -53,12 +59,7 @@ fn default_topology(context: &Context<'_>) -> Option<Topology> {
 /// Leaves visible settings as virtfit wrote them before. In scope `incoming` that includes memory
 /// backing: only what migration allows may change.
 pub fn as_before(context: &Context<'_>, list: &mut List) {
-    list.shown = context
-        .current
-        .cpu
-        .as_ref()
-        .and_then(|cpu| cpu.topology)
-        .or(default_topology(context));
+    list.shown = shown(context.current, context);
     let Some(provenance) = context.provenance else {
         return;
     };

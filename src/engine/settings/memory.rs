@@ -7,7 +7,7 @@ use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
 use crate::types::ids::{CellId, KiB};
 use crate::types::idset::NodeSet;
 use crate::types::plan::Scope;
-use crate::types::reason::{Basis, LeftOut};
+use crate::types::reason::{Basis, Excludes, LeftOut};
 use crate::types::setting::{Target, Value};
 use crate::types::subject::Subject;
 
@@ -133,7 +133,12 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
         list.host(Target::Hugepages, Value::Absent, Basis::ByProfile);
     }
     if fits && placed.page.is_none() && profile.hugepages == Hugepages::Any && !demanded.hugepages_kept {
-        list.not_done(Subject::HugePages, missing_pages(context, None));
+        match demanded.excluded {
+            // The plan names the option that rules all memory.
+            Some(Excludes::QemuOption(_)) => {}
+            Some(by) => list.not_done(Subject::HugePages, LeftOut::HugePagesExcluded { by }),
+            None => list.not_done(Subject::HugePages, missing_pages(context, None)),
+        }
     }
     // Locked memory that libvirt could not lock would fail the start.
     if profile.locked && fits {

@@ -5,6 +5,7 @@ mod disks;
 mod guest;
 mod memory;
 mod pins;
+mod ruled;
 
 use std::collections::BTreeSet;
 
@@ -112,6 +113,7 @@ pub fn list(context: &Context<'_>) -> List {
     } else {
         guest::shape(context, &mut list);
     }
+    ruled::leave(context, &mut list);
     let before = context
         .provenance
         .map_or(0, |provenance| provenance.head.shape.threads);

@@ -16,6 +16,8 @@ reasons! {
         NoLongerSet = "profile-no-longer-sets-it",
         /// An administrator wrote the value.
         ByHand = "kept",
+        /// An option of QEMU in the XML rules the value.
+        QemuOption { option: &'static str } = "qemu-option",
         /// The guest has its shape, and the value is part of it.
         ItsShape = "its-shape",
         /// The value names CPUs or nodes of another host.
@@ -112,6 +114,10 @@ impl fmt::Display for Basis {
             Self::ByProfile => "profile",
             Self::NoLongerSet => "the profile no longer sets it",
             Self::ByHand => "yours, kept (on_existing = keep)",
+            Self::QemuOption { option } if option.starts_with('-') => {
+                return write!(f, "yours, kept: {option} in qemu:commandline rules it");
+            }
+            Self::QemuOption { option } => return write!(f, "yours, kept: {option} rules it"),
             Self::ItsShape => "the shape it was given",
             Self::OfAnotherHost => "another host's CPUs or nodes; this one has no such",
             Self::PinsInstead => "pins take its place",

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::types::ids::{KiB, NodeId};
 use crate::types::plural::list;
+use crate::types::reason::outcome::Excludes;
 
 reasons! {
     /// Reason why a part of a profile is left out.
@@ -39,6 +40,8 @@ reasons! {
         /// Running guest: its memory does not fit on the nodes of its vCPUs.
         MemoryStays = "memory-stays",
 
+        /// The XML rules huge pages out.
+        HugePagesExcluded { by: Excludes } = "huge-pages-ruled-out",
         /// No hugetlbfs is mounted.
         NoHugetlbfs = "no-hugetlbfs",
         /// The memory is not a whole number of such pages.
@@ -89,6 +92,7 @@ impl fmt::Display for LeftOut {
             Self::NoDedicatedCpu => "they have no dedicated CPU of their own",
             Self::OnePreferredNode => "libvirt prefers no more than one node",
             Self::MemoryStays => "it does not fit where its vCPUs run, as it was started",
+            Self::HugePagesExcluded { by } => return write!(f, "{by} in its XML rules them out"),
             Self::NoHugetlbfs => "no hugetlbfs is mounted on this host",
             Self::PageDividesNot { memory, page } => {
                 return write!(f, "{memory} is not a whole number of {page} pages");

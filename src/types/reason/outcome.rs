@@ -46,6 +46,8 @@ pub enum Excludes {
     Ondemand,
     /// `<source type='anonymous'/>`.
     Anonymous,
+    /// Option of QEMU that rules the guest's memory.
+    QemuOption(&'static str),
 }
 
 impl Outcome {
@@ -58,6 +60,7 @@ impl Outcome {
 impl fmt::Display for Excludes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::QemuOption(option) => return write!(f, "{option} of qemu:commandline"),
             Self::Ondemand => "memoryBacking allocation mode='ondemand'",
             Self::Anonymous => "memoryBacking source type='anonymous'",
         })
