@@ -311,6 +311,118 @@ fn a_definition_claims_no_more_than_its_rule_gives() {
 }
 
 #[test]
+fn a_mask_holds_no_more_cpus_than_threads_are_behind_it() {
+    let host = Host::new(POLICY);
+    let place = |host: &Host| {
+        let out = host.run(&["plan", "-", "--json"], &domain("db", "", ""));
+        let plan: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        plan["placement"].to_string()
+    };
+    let empty = place(&host);
+    let tune = |pins: &str| format!("<cputune>{pins}</cputune>");
+    // guest, its <vcpu>, its pins, CPUs it holds, number of CPUs that a start promises it
+    for (name, vcpu, pins, held, promises) in [
+        ("app", "<vcpu cpuset='1-7,17-22'>1</vcpu>", String::new(), "", 0),
+        ("app", "<vcpu cpuset='1-7,17-22'>12</vcpu>", String::new(), "", 0),
+        (
+            "app",
+            "<vcpu cpuset='1-7,17-22'>13</vcpu>",
+            String::new(),
+            "1-7,17-22",
+            13,
+        ),
+        (
+            "app",
+            "<vcpu>1</vcpu>",
+            tune("<emulatorpin cpuset='1-7'/><vcpupin vcpu='0' cpuset='17-22'/>"),
+            "",
+            0,
+        ),
+        (
+            "app",
+            "<vcpu>1</vcpu>",
+            tune("<emulatorpin cpuset='1-7'/><vcpupin vcpu='0' cpuset='17'/>"),
+            "17",
+            1,
+        ),
+        // A rule matches this one, and an administrator's cpuset stays.
+        (
+            "db9",
+            "<vcpu cpuset='1-7,17-22'>1</vcpu>",
+            String::new(),
+            "1-7,17-22",
+            1,
+        ),
+    ] {
+        let text = domain(name, "", &pins).replace("<vcpu>2</vcpu>", vcpu);
+        host.running(name, &text);
+        assert_eq!(host.held(name), held, "{name} {vcpu} {pins}");
+        if held.is_empty() {
+            assert_eq!(place(&host), empty, "{name} {vcpu} {pins}");
+        }
+        // A start promises no more.
+        fs::remove_file(host.0.path().join(format!("run/libvirt/qemu/{name}.xml"))).unwrap();
+        host.says(0, &["hook", name, "prepare", "begin", "-"], &text);
+        let file = fs::read_dir(host.0.path().join("run/virtfit/reservations"))
+            .ok()
+            .and_then(|mut files| files.next());
+        let promised = file.map_or(0, |file| {
+            let text = fs::read(file.unwrap().path()).unwrap();
+            let promise: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            promise["cpus"].as_array().unwrap().len()
+        });
+        assert_eq!(promised, promises, "{name} {vcpu} {pins}");
+        let _ = fs::remove_dir_all(host.0.path().join("run/virtfit"));
+    }
+}
+
+#[test]
+fn nothing_of_other_guests_goes_where_a_guest_is_pinned_outside_the_dedicated_set() {
+    let rules = format!("{POLICY}[[rule]]\nmatch = {{ name = \"web*\" }}\nprofile = \"shared\"\n");
+    let host = Host::new(&rules);
+    let disk = "<devices><disk type='block' device='disk'><source dev='/dev/vg/x'/><target dev='vda' bus='virtio'/></disk></devices>";
+    let plan = |name: &str| {
+        let out = host.run(&["plan", "-", "--json"], &domain(name, "", disk));
+        let plan: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let list = |value: &serde_json::Value| value.to_string();
+        let placement = &plan["placement"];
+        (
+            list(&placement["emulator"]),
+            list(&placement["iothreads"]["1"]),
+            list(&placement["vcpus"]["0"]),
+        )
+    };
+    let pinned = |cpus: &[u32]| {
+        let pins: String = cpus
+            .iter()
+            .enumerate()
+            .map(|(vcpu, cpu)| format!("<vcpupin vcpu='{vcpu}' cpuset='{cpu}'/>"))
+            .collect();
+        let text = domain("by-hand", "", &format!("<cputune>{pins}</cputune>"))
+            .replace("<vcpu>2</vcpu>", &format!("<vcpu>{}</vcpu>", cpus.len()));
+        host.running("by-hand", &text);
+    };
+    // Housekeeping is 0 and 16 of node 0, 8 and 24 of node 1; the guest goes to node 0.
+    assert_eq!(plan("db"), ("[0,16]".into(), "[0,16]".into(), "[1]".into()));
+    pinned(&[0]);
+    assert_eq!(plan("db"), ("[16]".into(), "[16]".into(), "[1]".into()));
+    assert!(!plan("web").2.starts_with("[0,"), "{:?}", plan("web"));
+    assert!(plan("web").2.contains(",16,"), "{:?}", plan("web"));
+    // With both taken it goes to the other node's, and back where nothing is left.
+    pinned(&[0, 16]);
+    assert_eq!(plan("db"), ("[8,24]".into(), "[8,24]".into(), "[1]".into()));
+    pinned(&[0, 8, 16, 24]);
+    assert_eq!(plan("db"), ("[0,16]".into(), "[0,16]".into(), "[1]".into()));
+    // What was written before is not written again each time such a guest comes and goes.
+    fs::remove_file(host.0.path().join("run/libvirt/qemu/by-hand.xml")).unwrap();
+    let out = host.run(&["rewrite", "-"], &domain("db", "", disk));
+    let tuned = String::from_utf8(out.stdout).unwrap();
+    assert!(tuned.contains("<emulatorpin cpuset='0,16'/>"), "{tuned}");
+    pinned(&[0]);
+    assert_eq!(host.run(&["rewrite", "-"], &tuned).stdout, tuned.as_bytes());
+}
+
+#[test]
 fn memory_that_no_host_has_is_kept_from_no_other_guest() {
     let host = Host::new(POLICY);
     let autostart = |name: &str| host.write(&format!("etc/libvirt/qemu/autostart/{name}.xml"), "");

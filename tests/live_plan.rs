@@ -104,9 +104,15 @@ fn reserved(list: &str) -> Reservation {
     }
 }
 
+/// Reads a status file as the ledger does, of a guest without a profile.
+fn holder(status_text: &str, pinned: &Records) -> Holder {
+    let status = status::parse(status_text, KiB(2048), pinned).unwrap();
+    Holder::clone(&status.holder)
+}
+
 /// Puts the guest into the ledger as it would be read.
 fn plan(view: &mut Snapshot, status_text: &str, reservation: Option<&Reservation>, pinned: &Records) -> Live {
-    let mut own = status::parse_with(status_text, KiB(2048), pinned).unwrap();
+    let mut own = holder(status_text, pinned);
     if let Some(reservation) = reservation {
         own.pins.extend(reservation.holder().pins);
     }
@@ -320,7 +326,7 @@ fn a_guest_that_runs_as_promised_owns_its_later_pins() {
     assert!(record.threads.is_empty(), "{record:?}");
     // An administrator's pin counts as held then, although the reservation is still there.
     let by_hand = pinned_xml(&xml(1, ""), &[PinVcpu(VcpuId(0), cpus("2"))]);
-    let holder = status::parse_with(&status_of(&by_hand), KiB(2048), &records(&live)).unwrap();
+    let holder = holder(&status_of(&by_hand), &records(&live));
     assert!(holder.set_live, "{holder:?}");
 }
 
@@ -372,7 +378,7 @@ fn without_a_place_it_floats_and_holds_nothing() {
         }
         assert!(live.unreserved.is_empty() && !live.reasons.is_empty(), "{live:?}");
         let after = status_of(&pinned_xml(&text, &live.changes));
-        let holder = status::parse_with(&after, KiB(2048), &records(&live)).unwrap();
+        let holder = holder(&after, &records(&live));
         assert_eq!(
             holder.pins.iter().filter(|pin| **pin == floats).count(),
             0,
@@ -562,7 +568,7 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
     let plain = status_of(&xml(2, "<iothreads>1</iothreads>"));
     let changes = |policy: &str, held: &str, text: &str, records: &Records| -> Vec<LiveChange> {
         let mut view = with_held(policy, held);
-        let own = status::parse_with(text, KiB(2048), records).unwrap();
+        let own = holder(text, records);
         Arc::make_mut(&mut view.reading).ledger.holders.push(own.into());
         let got = floating::plan(&view, &[text.to_string()], records, |_| false);
         got.into_iter().flat_map(|float| float.changes).collect()
@@ -591,7 +597,7 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
     records.insert(got[0].record.clone());
     let after = status_of(&pinned_xml(&xml(2, "<iothreads>1</iothreads>"), &wanted));
     // The guest holds nothing, and nothing differs now.
-    assert_eq!(status::parse_with(&after, KiB(2048), &records).unwrap().pins, []);
+    assert_eq!(holder(&after, &records).pins, []);
     assert_eq!(changes(confine, "1-2", &after, &records), []);
     let full = cpus("0-31");
     for (policy, held) in [(confine, ""), ("", "1-2")] {
@@ -616,6 +622,70 @@ dedicated = \"0-31\"
     assert_eq!(running.guest.floating.len(), 4);
 }
 
+/// Makes that server with a running guest without a rule whose vCPUs are pinned one by one.
+fn with_pinned(policy: &str, list: &str) -> Snapshot {
+    let pins: String = cpus(list)
+        .iter()
+        .enumerate()
+        .map(|(vcpu, cpu)| format!("<vcpupin vcpu='{vcpu}' cpuset='{cpu}'/>"))
+        .collect();
+    let text = xml(cpus(list).len() as u32, &format!("<cputune>{pins}</cputune>"))
+        .replace("<name>g</name>", "<name>by-hand</name>")
+        .replace(UUID, "8c1f6f0e-0000-4000-8000-0000000000bb");
+    let mut view = view(policy);
+    let other = holder(&status_of(&text), &Records::default());
+    Arc::make_mut(&mut view.reading).ledger.holders.push(other.into());
+    view
+}
+
+#[test]
+fn floating_threads_leave_housekeeping_to_which_others_are_pinned() {
+    let confine = "[host]\nunmanaged = \"confine\"\n";
+    let text = status_of(&xml(2, ""));
+    for (policy, changes) in [(confine, 3), ("", 0)] {
+        let view = with_pinned(policy, "0");
+        let got = floating::plan(&view, std::slice::from_ref(&text), &Records::default(), |_| false);
+        let got: Vec<LiveChange> = got.into_iter().flat_map(|float| float.changes).collect();
+        assert_eq!(got.len(), changes, "{policy}");
+        assert!(
+            policy.is_empty() || got.contains(&PinEmulator(cpus("1-31"))),
+            "{got:?}"
+        );
+    }
+    let floats = |policy: &str, list: &str| -> Vec<LiveChange> {
+        // The guest was tuned before the other one ran.
+        let text = status_of(&tuned(&view(policy), &xml(2, "")));
+        let got = floating::plan(&with_pinned(policy, list), &[text], &Records::default(), |_| {
+            false
+        });
+        got.into_iter().flat_map(|float| float.changes).collect()
+    };
+    // profile, CPUs of the other guest, CPUs of the emulator, CPUs of vCPU 0
+    for (profile, list, emulator, vcpu) in [
+        ("fit", "0", Some("16"), None),
+        // No CPU is left: it stays on both.
+        ("fit", "0,16", None, None),
+        ("shared", "0", Some("8,16,24"), Some("1-31")),
+        ("shared", "8-9", Some("0,16,24"), Some("0-7,10-31")),
+    ] {
+        let got = floats(&rule(profile), list);
+        let of = |wanted: &dyn Fn(&LiveChange) -> Option<CpuSet>| got.iter().find_map(wanted);
+        let of_emulator = of(&|change| match change {
+            PinEmulator(mask) => Some(mask.clone()),
+            _ => None,
+        });
+        let of_vcpu = of(&|change| match change {
+            PinVcpu(VcpuId(0), mask) => Some(mask.clone()),
+            _ => None,
+        });
+        assert_eq!(
+            (of_emulator, of_vcpu),
+            (emulator.map(cpus), vcpu.map(cpus)),
+            "{profile} {list}"
+        );
+    }
+}
+
 #[test]
 fn no_mask_of_several_cpus_has_an_isolated_one() {
     let mut view = with_held("[host]\nunmanaged = \"confine\"\n", "2");
@@ -633,7 +703,7 @@ fn an_emulator_on_housekeeping_stays_there() {
         Arc::make_mut(&mut full.reading)
             .ledger
             .holders
-            .push(status::parse(&status_of(&text), KiB(2048)).unwrap().into());
+            .push(holder(&status_of(&text), &Records::default()).into());
         let got = floating::plan(&full, &[status_of(&text)], &Records::default(), |_| false);
         for change in got.iter().flat_map(|float| &float.changes) {
             let (PinVcpu(_, mask) | PinEmulator(mask) | PinIothread(_, mask)) = change else {

@@ -152,6 +152,8 @@ impl DecisionMaker<'_> {
             domain: self.domain,
             host,
             sets: &sets,
+            occupied: &taken.occupied,
+            provenance: self.provenance.as_ref(),
             placed: &placed,
             fits,
         })?;

@@ -58,6 +58,7 @@ impl Supplies {
             free: dedicated.difference(&held),
             shared: sets.shared_now(host, &held),
             isolable: allowed.difference(&held),
+            occupied: taken.occupied.clone(),
             held: taken.cpus.clone(),
             claimed_autostart: taken.claimed_autostart.clone(),
             claimed_other: taken.claimed_other.difference(&taken.claimed_autostart),

@@ -9,9 +9,11 @@ use crate::host::Host;
 use crate::placement::Placed;
 use crate::policy::cpu_sets::Sets;
 use crate::policy::profile::{Emulator, IothreadCount, IothreadCpus};
+use crate::rewrite::Provenance;
 use crate::types::ids::{HostCpu, IothreadId};
 use crate::types::idset::CpuSet;
 use crate::types::reason::Basis;
+use crate::types::setting::{Target, Value};
 
 /// Input: everything known once the vCPUs are placed.
 pub struct Context<'a> {
@@ -23,6 +25,11 @@ pub struct Context<'a> {
     pub host: &'a Host,
     /// CPU sets of the policy.
     pub sets: &'a Sets,
+    /// CPUs that threads keep off while there are others: other guests' threads are pinned to
+    /// them.
+    pub occupied: &'a CpuSet,
+    /// Record of what virtfit wrote before.
+    pub provenance: Option<&'a Provenance>,
     /// Placement of the vCPUs.
     pub placed: &'a Placed,
     /// The placement is what the profile asks for, not the `run-shared` fallback.
@@ -85,9 +92,9 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
                 support.emulator_why = Basis::OwnCpu;
             }
             Emulator::Housekeeping => {
-                let (cpus, why) = housekeeping(context)?;
-                support.emulator = Some(cpus);
-                support.emulator_why = why;
+                let pool = housekeeping(context)?;
+                support.emulator = Some(pool.mask(context, &Target::EmulatorPin));
+                support.emulator_why = pool.why;
             }
             Emulator::Guest => {
                 support.emulator = Some(own(context)?);
@@ -103,9 +110,9 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         rule => rule,
     };
     let pool = match rule {
-        IothreadCpus::Isolate => (extra.iter().copied().collect(), Basis::OwnCpuEach),
+        IothreadCpus::Isolate => Pool::of(extra.iter().copied().collect(), Basis::OwnCpuEach),
         IothreadCpus::Housekeeping => housekeeping(context)?,
-        IothreadCpus::Guest => (own(context)?, Basis::GuestsCpus),
+        IothreadCpus::Guest => Pool::of(own(context)?, Basis::GuestsCpus),
     };
     // The number of iothreads: the profile's, but never fewer than the XML names.
     let wanted = match (profile.iothread_count, domain.iothreads) {
@@ -113,7 +120,7 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         (_, Some(count)) if wishes.keep => count,
         (IothreadCount::At(count), _) => count.max(least_iothreads(domain)),
         (IothreadCount::Auto, _) => devices
-            .min(pool.0.len() as u32)
+            .min(pool.all.len() as u32)
             .max(devices.min(1))
             .max(least_iothreads(domain)),
     };
@@ -121,7 +128,6 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
         support.iothread_count = Some(wanted);
     }
     support.iothread_ids = ids(domain, wanted);
-    support.iothreads_why = pool.1;
     for (index, id) in support.iothread_ids.iter().enumerate() {
         let cpus = match (domain.iothreadpins.get(id), rule) {
             (Some(pin), _) if wishes.keep => pin.clone(),
@@ -129,10 +135,11 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
                 Some(cpu) => CpuSet::one(*cpu),
                 None => continue,
             },
-            _ => pool.0.clone(),
+            _ => pool.mask(context, &Target::IothreadPin(*id)),
         };
         support.iothreads.insert(*id, cpus);
     }
+    support.iothreads_why = pool.why;
     Ok(support)
 }
 
@@ -176,27 +183,87 @@ fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
     ids
 }
 
+/// CPUs for support threads.
+struct Pool {
+    /// CPUs to which no other guest's threads are pinned, unless there are no others.
+    cpus: CpuSet,
+    /// All CPUs of the pool.
+    all: CpuSet,
+    /// Reason for these CPUs.
+    why: Basis,
+}
+
+impl Pool {
+    fn of(cpus: CpuSet, why: Basis) -> Self {
+        Self {
+            all: cpus.clone(),
+            cpus,
+            why,
+        }
+    }
+
+    /// Returns the mask of a support thread: the one virtfit wrote, while it covers the pool but
+    /// for some CPUs that other guests' threads are pinned to. Such a mask need not be written
+    /// again each time one of these guests starts or ends; live, the thread is kept off its CPUs.
+    fn mask(&self, context: &Context<'_>, target: &Target) -> CpuSet {
+        let provenance = context.provenance.into_iter();
+        let wrote = provenance
+            .flat_map(|provenance| &provenance.owned)
+            .find_map(|owned| match &owned.wrote {
+                Value::Cpus(cpus) if owned.target == *target => Some(cpus),
+                _ => None,
+            });
+        let suits = |wrote: &&CpuSet| self.cpus.is_subset(wrote) && wrote.is_subset(&self.all);
+        wrote.filter(suits).unwrap_or(&self.cpus).clone()
+    }
+}
+
 /// Returns the housekeeping CPUs of the guest's nodes, otherwise all of them; where there are none,
-/// the guest's own CPUs.
-fn housekeeping(context: &Context<'_>) -> Result<(CpuSet, Basis), EngineError> {
+/// the guest's own CPUs. CPUs to which other guests' threads are pinned come last.
+fn housekeeping(context: &Context<'_>) -> Result<Pool, EngineError> {
     let Context {
-        host, sets, placed, ..
+        host,
+        sets,
+        placed,
+        occupied,
+        ..
     } = *context;
     let mut all = sets.housekeeping.intersection(&host.online);
     if let Some(allowed) = &host.guest_cpus {
         all = all.intersection(allowed);
     }
-    let mut near = CpuSet::new();
-    for node in &placed.nodes {
-        near.extend_from(&host.cpus_of(*node).intersection(&all));
-    }
+    let near = |cpus: &CpuSet| {
+        let nodes = placed.nodes.iter();
+        nodes.fold(CpuSet::new(), |near, node| {
+            near.union(&host.cpus_of(*node).intersection(cpus))
+        })
+    };
     let nodes = placed.nodes.clone();
-    match (near.is_empty(), all.is_empty()) {
-        (false, _) => Ok((unisolated(host, near), Basis::HousekeepingNear { nodes })),
-        (true, false) if nodes.is_empty() => Ok((unisolated(host, all), Basis::Housekeeping)),
-        (true, false) => Ok((unisolated(host, all), Basis::HousekeepingFar)),
-        (true, true) => Ok((own(context)?, Basis::GuestsCpusForLack)),
-    }
+    let of_all = match nodes.is_empty() {
+        true => Basis::Housekeeping,
+        false => Basis::HousekeepingFar,
+    };
+    let far = match near(&all).is_empty() {
+        true => of_all.clone(),
+        false => Basis::HousekeepingElsewhere,
+    };
+    let of_nodes = Basis::HousekeepingNear { nodes };
+    let open = all.difference(occupied);
+    let tries = [
+        (near(&open), near(&all), of_nodes.clone()),
+        (open, all.clone(), far),
+        (near(&all), near(&all), of_nodes),
+        (all.clone(), all, of_all),
+    ];
+    let found = tries.into_iter().find(|(cpus, ..)| !cpus.is_empty());
+    Ok(match found {
+        Some((cpus, all, why)) => Pool {
+            cpus: unisolated(host, cpus),
+            all: unisolated(host, all),
+            why,
+        },
+        None => Pool::of(own(context)?, Basis::GuestsCpusForLack),
+    })
 }
 
 /// Returns the guest's own CPUs without those of real-time vCPUs.

@@ -6,7 +6,7 @@ use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::ReservedMemory;
 use crate::ledger::{Holder, MemoryUse, Taken, reader, taken};
-use crate::policy::cpu_sets;
+use crate::policy::{cpu_sets, select};
 use crate::snapshot::Snapshot;
 use crate::types::ids::{KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
@@ -45,9 +45,11 @@ pub enum PinState {
 impl OwnClaims {
     /// Computes the holdings from a guest's XML.
     pub fn of(view: &Snapshot, guest: &GuestXml) -> Self {
+        let autostart = view.reading.autostart.contains(&guest.domain.name);
+        let dedicates = select::dedicates(&view.policy, &guest.domain, autostart);
         let holds = |guest: &GuestXml| {
             let holder = Holder {
-                pins: guest_xml::pins(guest, None),
+                pins: guest_xml::masks(guest, None).holding(dedicates),
                 ..Holder::default()
             };
             taken::held(&holder, &view.host, &view.sets.dedicated, true)

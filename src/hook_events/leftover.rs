@@ -49,7 +49,7 @@ pub fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
 }
 
 /// Returns the shared CPUs that are not held, near the guest's memory if there are such; else
-/// housekeeping CPUs.
+/// housekeeping CPUs. CPUs to which other guests' threads are pinned come last.
 fn open(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> CpuSet {
     let held: CpuSet = taken.cpus.keys().copied().collect();
     let shared = view.sets.shared_now(&view.host, &held);
@@ -58,7 +58,10 @@ fn open(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> CpuSet {
         .iter()
         .flat_map(|node| view.host.cpus_of(node).iter().collect::<Vec<_>>())
         .collect();
+    let apart = shared.difference(&taken.occupied);
     let tries = [
+        apart.intersection(&near),
+        apart,
         shared.intersection(&near),
         shared,
         usable.difference(&held),

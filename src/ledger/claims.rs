@@ -8,8 +8,7 @@
 //! its profile dedicates, one CPU each, and their withheld siblings where siblings are withheld.
 //! [`taken`](crate::ledger::taken) keeps of these the CPUs of the dedicated set.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use crate::domain::Domain;
 use crate::ledger::Claim;
@@ -108,50 +107,5 @@ impl Written {
                 false => CpuSet::new(),
             },
         })
-    }
-}
-
-/// Claims of definitions under one policy: each is worked out again only if the definition, its
-/// autostart or the policy has changed.
-#[derive(Debug, Default)]
-pub struct Judged {
-    /// Digest of the policy.
-    policy: String,
-    /// Definition, autostart and claim, by the file's stem.
-    known: HashMap<String, (Arc<Written>, bool, Option<Claim>)>,
-}
-
-impl Judged {
-    /// Forgets the claims under another policy than this one.
-    pub fn under(&mut self, policy: &Policy) {
-        if self.policy != policy.digest {
-            self.policy.clone_from(&policy.digest);
-            self.known.clear();
-        }
-    }
-
-    /// Returns the claim of a definition under the policy of [`Judged::under`].
-    pub fn claim(
-        &mut self,
-        stem: &str,
-        written: &Arc<Written>,
-        autostart: bool,
-        policy: &Policy,
-    ) -> Option<Claim> {
-        if let Some((known, then, claim)) = self.known.get(stem)
-            && Arc::ptr_eq(known, written)
-            && *then == autostart
-        {
-            return claim.clone();
-        }
-        let claim = written.claim(policy, autostart);
-        let known = (Arc::clone(written), autostart, claim.clone());
-        self.known.insert(stem.to_string(), known);
-        claim
-    }
-
-    /// Forgets the definitions that `is_there` does not have.
-    pub fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.known.retain(|stem, _| is_there(stem));
     }
 }

@@ -1,7 +1,7 @@
 //! Facts the ledger needs from one guest's XML, running or not.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::domain::{self, Cell, Domain, NumaMemory};
@@ -124,35 +124,90 @@ pub(crate) fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet>
     }
 }
 
-/// Lists the CPUs of each pinned thread, each mask once. A vCPU's own pin comes first, then numad's
-/// answer (for `placement='auto'`), then `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`.
-/// Offline vCPUs count. Masks of several CPUs that virtfit wrote are left out: their threads float,
-/// and the daemon moves them off CPUs that another guest gets.
-pub fn pins(guest: &GuestXml, numad: Option<&CpuSet>) -> Vec<CpuSet> {
+/// Masks of a guest's pinned threads, each mask once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Masks {
+    /// Masks that have no more CPUs than threads behind them.
+    pub pins: Vec<CpuSet>,
+    /// Wider masks. They hold CPUs only for a guest whose profile gives it CPUs of its own.
+    pub wide: Vec<CpuSet>,
+    /// CPUs of [`Masks::pins`] where threads are pinned one by one, without the CPUs to which
+    /// virtfit pinned support threads or several vCPUs.
+    pub occupies: CpuSet,
+}
+
+impl Masks {
+    /// Returns the masks that hold CPUs: all of a guest to which its profile `dedicates` CPUs, else
+    /// those that are not wider than the threads behind them.
+    pub fn holding(self, dedicates: bool) -> Vec<CpuSet> {
+        let mut pins = self.pins;
+        if dedicates {
+            pins.extend(self.wide);
+        }
+        pins
+    }
+}
+
+/// Lists the masks of the pinned threads. A vCPU's own pin comes first, then numad's answer (for
+/// `placement='auto'`), then `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`. Offline vCPUs
+/// count. Masks of several CPUs that virtfit wrote are left out: their threads float, and the
+/// daemon moves them off CPUs that another guest gets.
+pub fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
     let domain = &guest.domain;
     let common = if domain.vcpu_placement_auto {
         numad
     } else {
         domain.vcpu_cpuset.as_ref()
     };
-    let held =
-        |target: Target, pin: Option<&CpuSet>| pin.filter(|_| !guest.floating.contains(&target)).cloned();
     let vcpus = domain.all_vcpus();
-    let of_vcpus = vcpus.iter().filter_map(|vcpu| {
+    let of_vcpus = vcpus.iter().map(|vcpu| {
         let pin = domain.vcpupins.get(&vcpu).or(common);
-        held(Target::VcpuPin(vcpu), pin)
+        (Target::VcpuPin(vcpu), pin)
     });
-    let of_emulator = held(Target::EmulatorPin, domain.emulatorpin.as_ref());
-    let iothreads = &domain.iothreadpins;
-    let of_iothreads = iothreads
-        .iter()
-        .filter_map(|(id, pin)| held(Target::IothreadPin(*id), Some(pin)));
-    let mut seen = BTreeSet::new();
-    of_vcpus
-        .chain(of_emulator)
+    let of_emulator = (Target::EmulatorPin, domain.emulatorpin.as_ref());
+    let iothreads = domain.iothreadpins.iter();
+    let of_iothreads = iothreads.map(|(id, pin)| (Target::IothreadPin(*id), Some(pin)));
+    let threads = of_vcpus
+        .chain([of_emulator])
         .chain(of_iothreads)
-        .filter(|pin| !pin.is_empty() && seen.insert(pin.clone()))
-        .collect()
+        .filter_map(|(target, pin)| Some((target, pin.filter(|pin| !pin.is_empty())?)))
+        .filter(|(target, _)| !guest.floating.contains(target));
+    // Each mask once, with the number of its threads: thousands of threads may have large masks.
+    let mut all: Vec<(&CpuSet, usize)> = Vec::new();
+    let mut known: HashMap<&CpuSet, usize> = HashMap::new();
+    let mut of_threads: Vec<(Target, usize)> = Vec::new();
+    for (target, pin) in threads {
+        let at = *known.entry(pin).or_insert(all.len());
+        if at == all.len() {
+            all.push((pin, 0));
+        }
+        all[at].1 += 1;
+        of_threads.push((target, at));
+    }
+    // A thread that is pinned to one CPU stands behind every wider mask around that CPU.
+    let single: CpuSet = all
+        .iter()
+        .filter(|(pin, _)| pin.len() == 1)
+        .flat_map(|(pin, _)| pin.first())
+        .collect();
+    let wide: Vec<bool> = all
+        .iter()
+        .map(|(pin, count)| pin.len() > 1 && pin.len() > count + pin.intersection(&single).len())
+        .collect();
+    let mut masks = Masks::default();
+    for ((pin, _), wide) in all.iter().zip(&wide) {
+        let list = if *wide { &mut masks.wide } else { &mut masks.pins };
+        list.push((*pin).clone());
+    }
+    for (target, at) in &of_threads {
+        let (pin, count) = all[*at];
+        let shared = !matches!(target, Target::VcpuPin(_)) || count > 1;
+        let is_ours = shared && guest.ours.contains(target);
+        if !wide[*at] && !is_ours {
+            masks.occupies.extend_from(pin);
+        }
+    }
+    masks
 }
 
 /// Lists the guest's memory and its nodes: one piece for each cell, one piece for a guest without
@@ -227,39 +282,96 @@ mod tests {
 
     #[test]
     fn each_mask_of_a_thread_once() {
-        // XML, numad's CPUs, pins
-        let rows: &[(&str, Option<&str>, &[&str])] = &[
-            ("<vcpu>4</vcpu>", None, &[]),
-            ("<vcpu cpuset='4-7'>4</vcpu>", None, &["4-7"]),
+        // XML, numad's CPUs, pins, wide masks, occupied
+        let rows: &[(&str, Option<&str>, &[&str], &[&str], &str)] = &[
+            ("<vcpu>4</vcpu>", None, &[], &[], ""),
+            ("<vcpu cpuset='4-7'>4</vcpu>", None, &["4-7"], &[], "4-7"),
+            ("<vcpu cpuset='4-7'>3</vcpu>", None, &[], &["4-7"], ""),
+            (
+                "<vcpu cpuset='4-7' current='1'>4</vcpu>",
+                None,
+                &["4-7"],
+                &[],
+                "4-7",
+            ),
             (
                 "<vcpu cpuset='4-7'>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/></cputune>",
                 None,
-                &["1", "4-7"],
+                &["1"],
+                &["4-7"],
+                "1",
             ),
             (
                 "<vcpu cpuset='0-7'>1</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/></cputune>",
                 None,
                 &["1"],
+                &[],
+                "1",
             ),
             (
                 "<vcpu current='1'>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='9'/></cputune>",
                 None,
                 &["1", "9"],
+                &[],
+                "1,9",
+            ),
+            (
+                "<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='1-2'/></cputune>",
+                None,
+                &["1", "1-2"],
+                &[],
+                "1-2",
+            ),
+            (
+                "<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='1-3'/></cputune>",
+                None,
+                &["1"],
+                &["1-3"],
+                "1",
             ),
             (
                 "<vcpu>1</vcpu><iothreads>1</iothreads><cputune><emulatorpin cpuset='0,8'/><iothreadpin iothread='1' cpuset='3'/></cputune>",
                 None,
-                &["0,8", "3"],
+                &["3"],
+                &["0,8"],
+                "3",
             ),
-            ("<vcpu placement='auto'>2</vcpu>", Some("0-3"), &["0-3"]),
-            ("<vcpu placement='auto'>2</vcpu>", None, &[]),
-            ("<vcpu placement='static'>2</vcpu>", Some("0-3"), &[]),
+            ("<vcpu placement='auto'>2</vcpu>", Some("0-3"), &[], &["0-3"], ""),
+            ("<vcpu placement='auto'>2</vcpu>", None, &[], &[], ""),
+            ("<vcpu placement='static'>2</vcpu>", Some("0-3"), &[], &[], ""),
         ];
         for row in rows {
             let numad = row.1.map(|list| cpulist::parse(list).unwrap());
-            let expected: Vec<CpuSet> = row.2.iter().map(|list| cpulist::parse(list).unwrap()).collect();
-            assert_eq!(pins(&guest(row.0), numad.as_ref()), expected, "{row:?}");
+            let sets = |lists: &[&str]| -> Vec<CpuSet> {
+                lists.iter().map(|list| cpulist::parse(list).unwrap()).collect()
+            };
+            let expected = Masks {
+                pins: sets(row.2),
+                wide: sets(row.3),
+                occupies: cpulist::parse(row.4).unwrap(),
+            };
+            assert_eq!(masks(&guest(row.0), numad.as_ref()), expected, "{row:?}");
         }
+    }
+
+    #[test]
+    fn support_threads_occupy_what_an_administrator_pinned_them_to() {
+        let pins = "<vcpu>2</vcpu><cputune><emulatorpin cpuset='0'/><vcpupin vcpu='0' cpuset='1'/>\
+                    <vcpupin vcpu='1' cpuset='1'/></cputune>";
+        assert_eq!(masks(&guest(pins), None).occupies.to_string(), "0-1");
+        // virtfit's pins to one housekeeping CPU, or of two vCPUs that float on the one shared CPU.
+        let mut ours = guest(pins);
+        ours.ours = [
+            Target::EmulatorPin,
+            Target::VcpuPin(VcpuId(0)),
+            Target::VcpuPin(VcpuId(1)),
+        ]
+        .into();
+        assert_eq!(masks(&ours, None).occupies, CpuSet::new());
+        let own = pins.replace("vcpu='1' cpuset='1'", "vcpu='1' cpuset='2'");
+        let mut own = guest(&own);
+        own.ours = ours.ours;
+        assert_eq!(masks(&own, None).occupies.to_string(), "1-2");
     }
 
     #[test]
@@ -400,7 +512,8 @@ mod tests {
                 text.replace(from, to)
             };
             let guest = GuestXml::parse(&text).unwrap();
-            let pins: Vec<String> = pins(&guest, None).iter().map(CpuSet::to_string).collect();
+            let all = masks(&guest, None).holding(true);
+            let pins: Vec<String> = all.iter().map(CpuSet::to_string).collect();
             assert_eq!(guest.wrote.to_string(), claimed, "{what}");
             assert_eq!(pins.join(" "), held, "{what}");
         }
@@ -433,7 +546,7 @@ mod tests {
             assert_eq!(Written::of(&guest) == Written::default(), copied);
             // While it runs, it is on that CPU.
             assert_eq!(
-                (guest.wrote.to_string().as_str(), pins(&guest, None).len()),
+                (guest.wrote.to_string().as_str(), masks(&guest, None).pins.len()),
                 ("2", 1)
             );
         }
@@ -445,6 +558,6 @@ mod tests {
         let guest = GuestXml::parse(&text.replace("version='1'", "version='9'")).unwrap();
         assert_eq!(guest.wrote, CpuSet::new());
         assert!(guest.unreadable.is_some());
-        assert_eq!(pins(&guest, None).len(), 1);
+        assert_eq!(masks(&guest, None).pins.len(), 1);
     }
 }

@@ -44,6 +44,14 @@ pub struct Holder {
     pub name: String,
     /// CPUs of each pinned thread: vCPUs (their own pin, else `vcpu@cpuset`), emulator, iothreads.
     pub pins: Vec<CpuSet>,
+    /// Masks of more CPUs than there are threads behind them, of a guest to which no profile gives
+    /// CPUs of its own: they hold nothing.
+    #[serde(default)]
+    pub wide: Vec<CpuSet>,
+    /// CPUs to which threads are pinned one by one. Those outside the dedicated set are
+    /// [`Taken::occupied`] for other guests.
+    #[serde(default)]
+    pub occupies: CpuSet,
     /// Withheld siblings. A guest's XML may name any CPUs here: [`taken::held`] accepts only those
     /// that its pins confirm, but all those of a reservation.
     pub withheld: CpuSet,
@@ -96,6 +104,9 @@ pub struct Claim {
 pub struct Taken {
     /// Held CPUs and withheld siblings, with the guest that holds them.
     pub cpus: BTreeMap<HostCpu, String>,
+    /// CPUs outside the dedicated set to which other guests' threads are pinned one by one: threads
+    /// that float, emulators and iothreads keep off them while there are other CPUs.
+    pub occupied: CpuSet,
     /// CPUs that definitions with autostart claim.
     pub claimed_autostart: CpuSet,
     /// CPUs that other definitions claim.

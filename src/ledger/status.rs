@@ -6,11 +6,14 @@
 //! reason='starting up'` with no vCPU thread listed: at that time QEMU is allocating its memory.
 //! The thread ids follow with the answer to the first monitor commands, when all pages are taken.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::domain::Domain;
 use crate::hostfs::HostFs;
 use crate::ledger::live_pins::Records;
 use crate::ledger::{Holder, guest_xml};
+use crate::policy::{Policy, rule, select};
 use crate::types::cpulist;
 use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
@@ -32,20 +35,37 @@ pub fn started_at(root: &HostFs, name: &str) -> Option<SystemTime> {
         .ok()
 }
 
-/// Parses the text of a status file. `default_page` is the host's default huge page size.
+/// Status file as parsed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Guest without regard to its profile: masks that are wider than the threads behind them hold
+    /// nothing.
+    pub holder: Arc<Holder>,
+    /// Facts by which a policy chooses the guest's profile; empty where that changes nothing.
+    facts: Domain,
+}
+
+impl Status {
+    /// Returns the guest under a policy: with a profile that gives it CPUs of its own, its wide
+    /// masks hold CPUs too.
+    pub fn holder(&self, policy: &Policy, autostart: bool) -> Arc<Holder> {
+        if self.holder.wide.is_empty() || !select::dedicates(policy, &self.facts, autostart) {
+            return Arc::clone(&self.holder);
+        }
+        let mut holder = Holder::clone(&self.holder);
+        let wide = std::mem::take(&mut holder.wide);
+        holder.pins.extend(wide);
+        Arc::new(holder)
+    }
+}
+
+/// Parses the text of a status file. `default_page` is the host's default huge page size; threads
+/// that float by virtfit's live records hold nothing.
 ///
 /// # Errors
 /// The text is not complete XML (truncated), not a `<domstatus>`, or has no domain that can be
 /// read.
-pub fn parse(text: &str, default_page: KiB) -> Result<Holder, XmlError> {
-    parse_with(text, default_page, &Records::default())
-}
-
-/// Parses as [`parse`] does, with virtfit's live records: threads that float by them hold nothing.
-///
-/// # Errors
-/// The errors of [`parse`].
-pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Holder, XmlError> {
+pub fn parse(text: &str, default_page: KiB, pinned: &Records) -> Result<Status, XmlError> {
     let document = Document::parse(text)?;
     let root = document.root();
     if root.name() != "domstatus" {
@@ -62,8 +82,15 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
     let numad = root.child("numad");
     let numad_cpus: Option<CpuSet> = list_of(numad, "cpuset");
     let numad_nodes: Option<NodeSet> = list_of(numad, "nodeset");
-    Ok(Holder {
-        pins: guest_xml::pins(&guest, numad_cpus.as_ref()),
+    let masks = guest_xml::masks(&guest, numad_cpus.as_ref());
+    let facts = match masks.wide.is_empty() {
+        true => Domain::default(),
+        false => rule::facts(&guest.domain),
+    };
+    let holder = Holder {
+        pins: masks.pins,
+        wide: masks.wide,
+        occupies: masks.occupies,
         withheld: guest.withheld,
         promised: CpuSet::new(),
         memory: guest_xml::memory(&guest.domain, numad_nodes.as_ref(), || default_page),
@@ -72,6 +99,10 @@ pub fn parse_with(text: &str, default_page: KiB, pinned: &Records) -> Result<Hol
         set_live: record.is_some(),
         uuid: guest.domain.uuid,
         name: guest.domain.name,
+    };
+    Ok(Status {
+        holder: Arc::new(holder),
+        facts,
     })
 }
 
@@ -131,12 +162,16 @@ mod tests {
             "    <memoryBacking><hugepages><page size='2048' unit='KiB'/></hugepages></memoryBacking>\n    \
              <vcpu placement='auto'>2</vcpu>\n    <cputune>\n      <vcpupin vcpu='1' cpuset='9'/>\n    </cputune>\n",
         );
-        let holder = parse(&text, KiB(2048)).unwrap();
+        let holder = parse(&text, KiB(2048), &Records::default()).unwrap().holder;
         assert_eq!(holder.name, "db");
         assert_eq!(holder.uuid, "25f8072d-dacc-42c8-bb7a-973f3b84f4ef");
         assert_eq!(
             holder.pins.iter().map(CpuSet::to_string).collect::<Vec<_>>(),
-            ["0-3", "9"]
+            ["9"]
+        );
+        assert_eq!(
+            holder.wide.iter().map(CpuSet::to_string).collect::<Vec<_>>(),
+            ["0-3"]
         );
         assert_eq!(holder.memory.len(), 1);
         assert_eq!(holder.memory[0].page, Some(KiB(2048)));
@@ -160,7 +195,10 @@ mod tests {
         for (state, known, expected) in rows {
             let text = file(state, if known { THREAD } else { "" }, "", "    <vcpu>1</vcpu>\n");
             assert_eq!(
-                parse(&text, KiB(2048)).unwrap().starting,
+                parse(&text, KiB(2048), &Records::default())
+                    .unwrap()
+                    .holder
+                    .starting,
                 expected,
                 "{state} {known}"
             );
@@ -174,7 +212,9 @@ mod tests {
             ("<domain/>", "where <domstatus> should be"),
             ("<domstatus/>", "without a <domain>"),
         ] {
-            let error = parse(text, KiB(2048)).unwrap_err().to_string();
+            let error = parse(text, KiB(2048), &Records::default())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -183,7 +223,10 @@ mod tests {
     fn a_truncated_file_is_an_error_wherever_it_ends() {
         let good = file("state='running'", THREAD, "", "    <vcpu>1</vcpu>\n");
         for end in 0..good.trim_end().len() {
-            assert!(parse(&good[..end], KiB(2048)).is_err(), "cut at {end}");
+            assert!(
+                parse(&good[..end], KiB(2048), &Records::default()).is_err(),
+                "cut at {end}"
+            );
         }
     }
 }

@@ -74,18 +74,21 @@ fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
         view.reading.autostart.contains(&domain.name),
     );
     let profile = selected.profile.as_ref();
+    let taken = view.taken(domain);
     let mut ways = Ways {
         view,
         running,
         record,
         profile,
-        others: view.taken(domain).cpus.keys().copied().collect(),
+        others: taken.cpus.keys().copied().collect(),
+        occupied: taken.occupied,
         follows: follows(&domain.name, view),
     };
     if ways.is_confined() && !(view.policy.host.confine_unmanaged && profile.is_none()) {
         // A guest that is no longer to be confined gets back the CPUs that were taken from its
         // threads.
         ways.others = CpuSet::new();
+        ways.occupied = CpuSet::new();
     }
     // The record starts from the present one, so that earlier masks are kept.
     let mut float = Float {
@@ -111,7 +114,7 @@ fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
             continue;
         };
         // A thread without a pin runs anywhere: no call is needed while that is all it may do.
-        let free = now.is_none() && ways.others.is_empty();
+        let free = now.is_none() && ways.others.is_empty() && ways.occupied.is_empty();
         if free || now == Some(&wanted) {
             continue;
         }
@@ -131,6 +134,8 @@ struct Ways<'a> {
     profile: Option<&'a Profile>,
     /// CPUs that other guests hold.
     others: CpuSet,
+    /// CPUs outside the dedicated set to which other guests' threads are pinned.
+    occupied: CpuSet,
     /// The guest follows the present policy; otherwise its threads stay within the CPUs they were
     /// given.
     follows: bool,
@@ -234,7 +239,8 @@ impl Ways<'_> {
     }
 
     /// Returns the part of `widest` that no other guest holds; `None`: nothing is left. A vCPU also
-    /// keeps off CPUs that its own guest holds, as long as there are others.
+    /// keeps off CPUs that its own guest holds, as long as there are others, and each thread off
+    /// those to which other guests' threads are pinned.
     fn without_held(&self, thread: Thread, widest: &CpuSet) -> Option<CpuSet> {
         let open = balanced(&widest.difference(&self.others), self.view);
         let own = match thread {
@@ -242,7 +248,8 @@ impl Ways<'_> {
             _ => CpuSet::new(),
         };
         let apart = open.difference(&own);
-        [apart, open].into_iter().find(|cpus| !cpus.is_empty())
+        let tries = [apart.difference(&self.occupied), apart, open];
+        tries.into_iter().find(|cpus| !cpus.is_empty())
     }
 }
 

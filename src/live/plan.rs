@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::domain::{self, Domain};
 use crate::engine::{self, Decision, EngineError};
 use crate::hook_events::leftover;
+use crate::ledger::guest_xml;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
 use crate::ledger::reservation::{Reservation, ReservedPins};
 use crate::ledger::running::Running;
@@ -18,6 +19,7 @@ use crate::ledger::{Holder, taken};
 use crate::libvirt::LiveChange;
 use crate::panics;
 use crate::policy::profile::MemoryMode;
+use crate::policy::select;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
@@ -387,8 +389,11 @@ fn own_cpus(
 
 /// Returns the CPUs that a running guest holds by its live XML.
 pub(crate) fn held_by(running: &Running, view: &Snapshot) -> CpuSet {
+    let domain = running.domain();
+    let autostart = view.reading.autostart.contains(&domain.name);
+    let dedicates = select::dedicates(&view.policy, domain, autostart);
     let holder = Holder {
-        pins: crate::ledger::guest_xml::pins(&running.guest, running.numad.as_ref()),
+        pins: guest_xml::masks(&running.guest, running.numad.as_ref()).holding(dedicates),
         withheld: running.guest.withheld.clone(),
         ..Holder::default()
     };

@@ -181,6 +181,14 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Returns the CPUs of `room` on which this many vCPUs float: those that no other guest's
+    /// threads are pinned to, if there are enough of them; `None`: there are too few CPUs.
+    pub fn to_float(&self, room: CpuSet, vcpus: usize) -> Option<CpuSet> {
+        let apart = room.difference(&self.supply.occupied);
+        let mut rooms = [apart, room].into_iter();
+        rooms.find(|room| room.len() >= vcpus)
+    }
+
     /// Makes the search prefer CPUs that floating vCPUs and extra CPUs do not need.
     pub fn thrifty(mut self) -> Self {
         self.thrifty = true;

@@ -64,10 +64,10 @@ pub fn assemble(
         let floating = piece.vcpus.difference(&dedicated).difference(&demand.settled);
         if !floating.is_empty() {
             let room = piece.node.shared.difference(&own).difference(&withheld);
-            if floating.len() > room.len() {
+            let Some(room) = site.to_float(room, floating.len()) else {
                 site.give_up();
                 return None;
-            }
+            };
             vcpus.extend(floating.iter().map(|vcpu| (vcpu, room.clone())));
         }
         cost += piece.cost;
@@ -150,10 +150,7 @@ pub fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
         .iter()
         .find_map(|node| extra_cpus(node, &none, false, site))?;
     let own: CpuSet = extra.iter().copied().collect();
-    let room = site.supply.shared.difference(&own);
-    if room.is_empty() {
-        return None;
-    }
+    let room = site.to_float(site.supply.shared.difference(&own), 1)?;
     let vcpus = (0..demand.vcpus)
         .map(|vcpu| (VcpuId(vcpu), room.clone()))
         .collect();

@@ -378,10 +378,8 @@ fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Op
         .filter(|vcpu| !demand.kept.contains_key(vcpu))
     {
         let cell = cells.iter().find(|cell| cell.vcpus.contains(vcpu))?;
-        pins.insert(
-            vcpu,
-            site.node(cell.node).map(shared).filter(|room| !room.is_empty())?,
-        );
+        let room = site.node(cell.node).map(shared)?;
+        pins.insert(vcpu, site.to_float(room, 1)?);
     }
     // The key has no claims and no remainder: pins that are given compare with no other placement.
     let llcs: std::collections::BTreeSet<usize> = used

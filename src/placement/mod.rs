@@ -153,6 +153,9 @@ pub struct Supply {
     pub free: CpuSet,
     /// CPUs that floating vCPUs may use.
     pub shared: CpuSet,
+    /// CPUs that floating vCPUs keep off while there are others: other guests' threads are pinned
+    /// to them.
+    pub occupied: CpuSet,
     /// CPUs that may be withheld from other guests: no guest holds them and they are not
     /// housekeeping.
     pub isolable: CpuSet,

@@ -305,6 +305,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Returns whether vCPUs get CPUs of their own.
+    pub fn dedicates(&self) -> bool {
+        matches!(self.cpus, Cpus::Dedicated | Cpus::Mixed)
+    }
+
     /// Returns the vCPUs that get a CPU of their own, of a guest with `count` vCPUs.
     ///
     /// # Errors

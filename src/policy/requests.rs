@@ -76,9 +76,9 @@ fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
     }
     // Each row: a profile that takes this resource, and the words for it.
     let table: [(Takes, &'static str); 7] = [
-        (dedicates_any, "gives CPUs of its own"),
+        (Profile::dedicates, "gives CPUs of its own"),
         (
-            |profile| dedicates_any(profile) && profile.smt == Smt::Isolate,
+            |profile| profile.dedicates() && profile.smt == Smt::Isolate,
             "withholds CPUs from others",
         ),
         (
@@ -118,10 +118,6 @@ fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
     let more_iothreads =
         asked.iothread_cpus == IothreadCpus::Isolate && !fewer(asked.iothread_count, ruled.iothread_count);
     more_iothreads.then_some("may give more iothreads a CPU of their own")
-}
-
-fn dedicates_any(profile: &Profile) -> bool {
-    matches!(profile.cpus, Cpus::Dedicated | Cpus::Mixed)
 }
 
 /// Returns true if `asked` can never give more iothreads than `ruled`.

@@ -94,6 +94,11 @@ pub fn tuning<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Optio
     granted.or(ruled).filter(|profile| !profile.off)
 }
 
+/// Returns whether a guest's profile gives vCPUs CPUs of their own.
+pub fn dedicates(policy: &Policy, domain: &Domain, autostart: bool) -> bool {
+    tuning(policy, domain, autostart).is_some_and(Profile::dedicates)
+}
+
 /// Returns the first rule that matches a guest, with its index and profile.
 fn ruled<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<(usize, &'a Rule, &'a Profile)> {
     let mut rules = policy.rules.iter().enumerate();

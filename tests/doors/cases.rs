@@ -196,7 +196,8 @@ fn guests_no_rule_matches_are_never_vetoed_and_hold_their_pins() {
     for (name, pins, expected) in [
         ("free", &["4", "5"][..], Some("4-5")),
         ("taken", &["3", "6"], Some("6")),
-        ("wide", &["10-11", "10-11"], Some("10-11")),
+        ("pair", &["10-11", "10-11"], Some("10-11")),
+        ("wide", &["12-14", "12-14"], None),
         ("floats", &["0-15", "0-15"], None),
         ("housekeeping", &["0", "8"], None),
         ("nowhere", &["99", "100"], None),

@@ -6,6 +6,7 @@ use virtfit::domain::Domain;
 use virtfit::engine::{Decision, Inputs, decide};
 use virtfit::host::Host;
 use virtfit::ledger::claims::Written;
+use virtfit::ledger::live_pins::Records;
 use virtfit::ledger::reservation::{Daemon, Reservation};
 use virtfit::ledger::{Holder, Ledger, status, taken};
 use virtfit::policy::profile::{OnNoFit, VcpuList};
@@ -259,9 +260,12 @@ pub fn ledger(input: &[u8]) -> String {
         let claim = written.claim_by(profile, &policy.host, true);
         return format!("a claim of {}", claim.map_or(0, |claim| claim.cpus.len().min(2)));
     }
-    match status::parse(text, KiB(2048)) {
+    match status::parse(text, KiB(2048), &Records::default()) {
         Err(error) => error.problem,
-        Ok(holder) => format!("a holder of {} pins", holder.pins.len().min(4)),
+        Ok(read) => {
+            let (pins, wide) = (read.holder.pins.len().min(4), read.holder.wide.len().min(2));
+            format!("a holder of {pins} pins and {wide} wide masks")
+        }
     }
 }
 
@@ -280,17 +284,29 @@ pub fn forged(input: &[u8], host: &Host) -> String {
     let Some(honest) = without_record(text) else {
         return "not XML".into();
     };
-    let holders = [text, &honest].map(|text| status::parse(&running(text), KiB(2048)));
-    let [Ok(forged), Ok(honest)] = holders else {
+    let read = |text: &str| status::parse(&running(text), KiB(2048), &Records::default());
+    let [Ok(forged), Ok(honest)] = [text, &honest].map(read) else {
         return "no domain".into();
     };
+    // With a profile the wide masks count too.
+    let [forged, honest] = [forged, honest].map(|read| {
+        let mut holder = Holder::clone(&read.holder);
+        holder.pins.extend(std::mem::take(&mut holder.wide));
+        holder
+    });
     let policy = Policy::builtin();
     let dedicated = cpu_sets::resolve(&policy.host, host).dedicated;
     let siblings = |cpus: &CpuSet| -> CpuSet {
         let cores = cpus.iter().filter_map(|cpu| host.core_of(cpu));
         cores.flat_map(|core| core.cpus.iter().copied()).collect()
     };
-    let mut same = true;
+    assert!(
+        forged.occupies.is_subset(&honest.occupies),
+        "occupies {} by its record, {} by its pins",
+        forged.occupies,
+        honest.occupies
+    );
+    let mut same = forged.occupies == honest.occupies;
     for share_cores in [true, false] {
         let held = [&forged, &honest].map(|holder| taken::held(holder, host, &dedicated, share_cores));
         assert!(

@@ -14,14 +14,16 @@ use std::time::SystemTime;
 
 use crate::hostfs::changed_folders::{Folders, News};
 use crate::hostfs::{Entry, HostFs, Stamp};
-use crate::ledger::Holder;
-use crate::ledger::claims::{Judged, Written};
+use crate::ledger::claims::Written;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader::Reading;
 use crate::ledger::reader::files;
+use crate::ledger::reader::judged::Judged;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::status;
+use crate::ledger::status::Status;
 use crate::ledger::undecided::Undecided;
+use crate::ledger::{Claim, Holder};
 use crate::types::ids::KiB;
 
 /// Files of one folder, as of the last change that was seen in it.
@@ -332,7 +334,9 @@ pub struct Cache {
     /// Events in the ledger's folders.
     pub folders: Folders,
     /// Status files, as parsed with `default_page` and `pinned`.
-    pub status: Folder<Arc<Holder>>,
+    pub status: Folder<Arc<Status>>,
+    /// Holders that follow from these by the last policy.
+    pub holders: Judged<Status, Arc<Holder>>,
     /// Reservations, void ones included.
     pub reservations: Folder<Reservation>,
     /// Marks of guests that started undecided.
@@ -340,7 +344,7 @@ pub struct Cache {
     /// Pins that virtfit wrote into definitions.
     pub definitions: Folder<Arc<Written>>,
     /// Claims that follow from these by the last policy.
-    pub claims: Judged,
+    pub claims: Judged<Written, Option<Claim>>,
     /// Links to the definitions that libvirt starts by itself.
     pub autostart: Listing,
     /// Files of live records.

@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod files;
+pub mod judged;
 pub mod promises;
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,6 +18,7 @@ use crate::hostfs::HostFs;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reservation::Reservation;
+use crate::ledger::status::Status;
 use crate::ledger::taken::same_guest;
 use crate::ledger::undecided::{self, Undecided};
 use crate::ledger::{Claim, Holder, Ledger, claims, status};
@@ -90,6 +92,7 @@ pub fn read_with(
     // Another policy gives other claims.
     cache.last.take_if(|last| last.policy != policy.digest);
     cache.claims.under(policy);
+    cache.holders.under(policy);
     let default_page = *cache.default_page.get_or_insert_with(|| default_huge_page(root));
     // All folders are listed before any file is read, so a later change shows in the next listing.
     let folders = &mut cache.folders;
@@ -148,21 +151,29 @@ pub fn read_with(
     };
     let pinned = &cache.pinned.records;
     let parse = |text: &str| {
-        let holder = status::parse_with(text, default_page, pinned);
-        holder.map(Arc::new).map_err(|error| error.to_string())
+        let read = status::parse(text, default_page, pinned);
+        read.map(Arc::new).map_err(|error| error.to_string())
     };
+    reading.autostart = BTreeSet::clone(&cache.autostart.names());
     // Status files come first, as reservations are merged into the guests that run.
     let mut left_over = false;
+    let holders = &mut cache.holders;
     for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
         left_over |= file.left_over;
         match file.said {
-            Ok(holder) => reading.ledger.holders.push(holder),
+            Ok(status) => {
+                let autostart = reading.autostart.contains(file.stem);
+                let judge = |status: &Status| status.holder(policy, autostart);
+                let holder = holders.of(file.stem, &status, autostart, judge);
+                reading.ledger.holders.push(holder);
+            }
             Err(error) => reading.warnings.push(format!(
                 "{}: {error}: what this guest holds is known only from its reservation, if it has one",
                 shown(root, status::FOLDER, file.stem, "xml")
             )),
         }
     }
+    holders.keep(|stem| cache.status.known.has(stem));
     // A reservation adds to its running guest, or stands for a guest that does not run yet.
     let mut holders = Holders::of(std::mem::take(&mut reading.ledger.holders));
     for reservation in &glance.reservations {
@@ -174,7 +185,6 @@ pub fn read_with(
     reading.reservations = glance.reservations;
     // Claims come last: a guest that holds CPUs claims none.
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
-    reading.autostart = BTreeSet::clone(&cache.autostart.names());
     left_over |= add_claims(root, now, policy, cache, &mut reading)?;
     let reading = Arc::new(reading);
     // Files left over are read the next time, even if nothing changes until then.
@@ -265,6 +275,8 @@ impl Holders {
         let holder = Arc::make_mut(holder);
         if moves && !holder.set_live {
             holder.pins.clear();
+            holder.wide.clear();
+            holder.occupies = CpuSet::new();
         }
         let pinned = |pin: &CpuSet| holder.pins.contains(pin);
         let more: Vec<CpuSet> = reserved.pins.into_iter().filter(|pin| !pinned(pin)).collect();
@@ -299,7 +311,8 @@ fn add_claims(
         match file.said {
             Ok(written) => {
                 let autostart = reading.autostart.contains(file.stem);
-                let claim = judged.claim(file.stem, &written, autostart, policy);
+                let judge = |written: &claims::Written| written.claim(policy, autostart);
+                let claim = judged.of(file.stem, &written, autostart, judge);
                 found.extend(claim.filter(|claim| !running.contains(claim.uuid.as_str())));
             }
             Err(error) => {

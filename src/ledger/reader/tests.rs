@@ -120,7 +120,7 @@ fn no_libvirt_is_an_empty_ledger() {
 fn running_guests_and_reservations_are_one_entry_a_guest() {
     let root = Host::new();
     root.status("db", &["2", "3"])
-        .status("web", &["0-7"])
+        .status("web", &["0-3"; 4])
         .daemon(77, 5);
     root.reserve("db", "2,9", |_| {}).reserve("new", "4-5", |_| {});
     let reading = root.read();
@@ -132,7 +132,7 @@ fn running_guests_and_reservations_are_one_entry_a_guest() {
         .collect();
     let expected = [
         ("db", "2 3 9".to_string(), false),
-        ("web", "0-7".to_string(), false),
+        ("web", "0-3".to_string(), false),
         ("new", "4 5".to_string(), true),
     ];
     assert_eq!(shown, expected);
@@ -459,4 +459,25 @@ fn a_claim_is_what_the_guests_profile_gives_it() {
         let got = (claim.cpus.to_string(), claim.withheld.to_string());
         assert_eq!(got, (cpus.into(), withheld.into()), "{name} {vcpu} {host}");
     }
+}
+
+#[test]
+fn a_mask_wider_than_the_threads_behind_it_holds_only_with_dedicated_cpus() {
+    let rule = |profile: &str| {
+        let text = format!("[[rule]]\nmatch = {{ name = \"db\" }}\nprofile = \"{profile}\"\n");
+        Policy::parse(&text, "p.toml").unwrap()
+    };
+    let policies = [Policy::builtin(), rule("fit"), rule("off"), rule("shared")];
+    let root = Host::new();
+    let mut cache = Cache::default();
+    let mut held = |policy: usize| {
+        let at = HostFs::new(root.0.path());
+        let reading = read_with(&at, SystemTime::now(), &policies[policy], &mut cache).unwrap();
+        pins(&reading.ledger.holders[0])
+    };
+    root.status("db", &["2-9"]);
+    assert_eq!([0, 1, 2, 3, 0].map(&mut held), ["", "2-9", "", "", ""]);
+    // Four vCPUs stand behind four CPUs.
+    root.status("db", &["2-5"; 4]);
+    assert_eq!([0, 1, 2, 3].map(held), ["2-5"; 4]);
 }

@@ -33,7 +33,9 @@ pub fn taken(
         for cpu in held(holder, host, dedicated, host_policy.share_cores).iter() {
             taken.cpus.entry(cpu).or_insert_with(|| holder.name.clone());
         }
+        taken.occupied.extend_from(&holder.occupies);
     }
+    taken.occupied = taken.occupied.difference(dedicated);
     for claim in ledger
         .claims
         .iter()

@@ -32,25 +32,30 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
     let xml = fs::read_to_string(fixtures.join("domains/def.xml")).unwrap();
     let other = xml.replace("<name>def</name>", "<name>other</name>");
     let memo = DecisionCache::default();
-    let domain = |name: &str, pin: u32| {
+    let domain = |name: &str, number: u32, pin: &str| {
         format!(
             "<domstatus state='running' reason='booted' pid='1'><vcpus><vcpu id='0' pid='9'/></vcpus><domain type='kvm'>\
-             <name>{name}</name><uuid>8c1f6f0e-0000-4000-8000-00000000000{pin}</uuid><memory>1024</memory><vcpu>1</vcpu>\
+             <name>{name}</name><uuid>8c1f6f0e-0000-4000-8000-00000000000{number}</uuid><memory>1024</memory><vcpu>1</vcpu>\
              <cputune><vcpupin vcpu='0' cpuset='{pin}'/></cputune></domain></domstatus>"
         )
     };
     // what changes, and whether the decision is made again
-    let steps: [(&str, &dyn Fn(), bool); 8] = [
+    let steps: [(&str, &dyn Fn(), bool); 9] = [
         ("nothing", &|| {}, false),
         (
             "a guest takes a CPU",
-            &|| write("run/libvirt/qemu/db.xml", &domain("db", 3)),
+            &|| write("run/libvirt/qemu/db.xml", &domain("db", 3, "3")),
             true,
         ),
         (
             "another floats",
-            &|| write("run/libvirt/qemu/web.xml", &domain("web", 0)),
+            &|| write("run/libvirt/qemu/web.xml", &domain("web", 0, "0-31")),
             false,
+        ),
+        (
+            "a third is pinned to a housekeeping CPU",
+            &|| write("run/libvirt/qemu/app.xml", &domain("app", 1, "0")),
+            true,
         ),
         (
             "it ends",

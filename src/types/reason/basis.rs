@@ -50,6 +50,9 @@ reasons! {
         HousekeepingNear { nodes: Vec<NodeId> } = "housekeeping-near",
         /// Threads: on housekeeping CPUs of other nodes than the guest's.
         HousekeepingFar = "housekeeping-far",
+        /// Threads: on housekeeping CPUs of other nodes, as threads of other guests are pinned to
+        /// those of the guest's nodes.
+        HousekeepingElsewhere = "housekeeping-elsewhere",
         /// Threads: on housekeeping CPUs.
         Housekeeping = "housekeeping",
 
@@ -135,6 +138,9 @@ impl fmt::Display for Basis {
                 return write!(f, "housekeeping of node {}", join(nodes));
             }
             Self::HousekeepingFar => "housekeeping; none of it on its nodes",
+            Self::HousekeepingElsewhere => {
+                "housekeeping of other nodes; other guests are pinned to that of its own"
+            }
             Self::Housekeeping => "housekeeping",
             Self::OneADisk => "one a disk, at most one a CPU",
             Self::IothreadGone => "that iothread is gone",
