@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::records::Records;
 use crate::host::Host;
+use crate::host::failed_starts::FailedStarts;
 use crate::snapshot::Snapshot;
 use crate::types::digest;
 use crate::types::plan::{Plan, Verdict};
@@ -24,7 +25,7 @@ pub struct LastOutcome {
     pub text: String,
     /// [`Policy::digest`](crate::policy::Policy::digest) of the policy at that time.
     pub policy: String,
-    /// Digest of the host at that time ([`host_digest`]).
+    /// Digest of the host at that time ([`HostDigest`]).
     pub host: String,
     /// Outcome of the examination.
     pub outcome: Outcome,
@@ -66,20 +67,85 @@ impl Outcome {
     }
 }
 
-/// Returns a digest of the host without its free pages, which change all the time.
-pub fn host_digest(view: &Snapshot) -> String {
-    let mut host = Host::clone(&view.host);
-    for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
-        pool.free = 0;
+/// Digests of the host as far as it matters for a guest: without its free pages, which change all
+/// the time, and without the failed starts of other guests.
+#[derive(Debug)]
+pub struct HostDigest<'v> {
+    /// Digest of everything that is equal for all guests.
+    common: String,
+    failed: &'v FailedStarts,
+}
+
+impl<'v> HostDigest<'v> {
+    /// Makes the digest of a snapshot's host.
+    pub fn of(view: &'v Snapshot) -> Self {
+        let mut host = Host::clone(&view.host);
+        for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
+            pool.free = 0;
+        }
+        let host_cpu = std::mem::take(&mut host.failed).host_cpu;
+        Self {
+            common: digest::of(&format!("{host:?} {host_cpu:?}")),
+            failed: &view.host.failed,
+        }
     }
-    digest::of(&format!("{host:?}"))
+
+    /// Returns the digest for the guest of this UUID.
+    pub fn for_guest(&self, uuid: &str) -> String {
+        let own = self.failed.guests.get(&uuid.to_ascii_lowercase());
+        match own.and_then(|failed| failed.cpu.as_ref()) {
+            Some(why) => digest::of(&format!("{} {why}", self.common)),
+            None => self.common.clone(),
+        }
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::host::failed_starts::FailedStart;
+    use crate::hostfs::HostFs;
+    use crate::snapshot::Sources;
     use crate::types::on_no_fit::OnNoFit;
     use crate::types::plan::{Notes, Scope};
+
+    #[test]
+    fn a_failed_start_makes_the_host_another_one_for_its_guest_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Sources {
+            root: HostFs::new(dir.path()),
+            topology: Some("node:1 core:2 pu:1".into()),
+            ..Sources::default()
+        };
+        let mut view = Snapshot::read(&place, SystemTime::now()).unwrap();
+        let digests = |view: &Snapshot| ["a", "b"].map(|uuid| HostDigest::of(view).for_guest(uuid));
+        let before = digests(&view);
+        let fail = |view: &mut Snapshot, cpu: Option<&str>| {
+            let failed = FailedStart {
+                name: "a".into(),
+                cpu: cpu.map(str::to_string),
+                ..FailedStart::default()
+            };
+            Arc::make_mut(&mut view.host)
+                .failed
+                .guests
+                .insert("a".into(), failed);
+        };
+        // A failure that takes nothing back decides nothing.
+        fail(&mut view, None);
+        assert_eq!(digests(&view), before);
+        fail(&mut view, Some("MSR"));
+        let [a, b] = digests(&view);
+        assert!(a != before[0] && b == before[1]);
+        // The host's own reason concerns all guests.
+        Arc::make_mut(&mut view.host).failed.host_cpu = Some("MSR".into());
+        let [a_now, b_now] = digests(&view);
+        assert!(a_now != a && b_now != b);
+    }
 
     #[test]
     fn a_guest_without_a_place_is_tried_again() {

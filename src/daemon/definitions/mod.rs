@@ -23,8 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::daemon::earlier_pins;
 use crate::daemon::earlier_pins::PreviousPinsRecords;
-use crate::daemon::history;
-use crate::daemon::history::{LastOutcome, LastOutcomes, Outcome};
+use crate::daemon::history::{HostDigest, LastOutcome, LastOutcomes, Outcome};
 use crate::daemon::pending::{Waits, Why};
 use crate::daemon::starts::Starts;
 use crate::daemon::watch::Change;
@@ -166,14 +165,13 @@ impl Definitions {
             ..Domain::default()
         };
         let held = view.taken(&nobody).cpus;
-        let host = history::host_digest(view);
+        let host = HostDigest::of(view);
         let running = |name: &str| view.reading.running.contains(name);
         let poor = self
             .seen
             .iter()
-            .map(|(_, seen)| seen)
-            .filter(|seen| seen.outcome.is_poor() || seen.host != host)
-            .map(|seen| seen.name.clone());
+            .filter(|(uuid, seen)| seen.outcome.is_poor() || seen.host != host.for_guest(uuid))
+            .map(|(_, seen)| seen.name.clone());
         let colliding = view.reading.ledger.claims.iter().filter_map(|claim| {
             let collides = claim.cpus.iter().any(|cpu| held.contains_key(&cpu));
             collides.then(|| claim.name.clone())
@@ -274,7 +272,7 @@ impl Definitions {
         // Text, policy and host are compared with those of the last examination.
         let view = around.view;
         let name = &definition.name;
-        let host = history::host_digest(view);
+        let host = HostDigest::of(view).for_guest(&domain.uuid);
         let seen = self.seen.get(&domain.uuid).cloned();
         let same_text = seen.as_ref().is_some_and(|seen| seen.text == definition.digest);
         let same_policy = seen

@@ -2,8 +2,8 @@
 //!
 //! The structure (hwloc) costs milliseconds and changes only when CPUs, nodes or pools come or go.
 //! A kept host has a mark of all of these; while the mark is unchanged, only the pools' page
-//! counts are read. While every file behind the mark is unchanged, byte for byte, not even the mark
-//! is made.
+//! counts and the failed starts are read. While every file behind the mark is unchanged, byte for
+//! byte, not even the mark is made.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,8 @@ const RT_RUNTIME_AGE: Duration = Duration::from_secs(60);
 const PARTITIONS: &str = "/sys/fs/cgroup/cpuset.cpus.isolated";
 
 /// Everything that can change without an event except the pools' page counts. Devices are not part
-/// of it, as they are looked up when a guest has one.
+/// of it, as they are looked up when a guest has one; nor are failed starts, from which no other
+/// part of the host is derived.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Mark {
     online: Option<CpuSet>,
@@ -51,11 +52,15 @@ struct Mark {
     nodes: Vec<(NodeId, NodeState)>,
     hugetlbfs: Option<Vec<Mount>>,
     limits: GuestLimits,
-    failed: FailedStarts,
 }
 
-/// Pools of each node, taken out of the mark.
-type Pools = Vec<(NodeId, Option<Vec<PagePool>>)>;
+/// Parts of the host that change often and from which no other part is derived.
+#[derive(Debug)]
+struct Changing {
+    /// Pools of each node, taken out of the mark.
+    pools: Vec<(NodeId, Option<Vec<PagePool>>)>,
+    failed: FailedStarts,
+}
 
 /// Reads the host for a hook: from the kept file if the mark shows no change, else completely.
 ///
@@ -83,7 +88,7 @@ fn from_file(root: &HostFs) -> Result<Option<Host>, HostError> {
     let Some((written, host)) = kept_file::read::<Mark>(root) else {
         return Ok(None);
     };
-    let (mark, pools) = Mark::read(root)?;
+    let (mark, changing) = Mark::read(root)?;
     if mark != written {
         return Ok(None);
     }
@@ -91,7 +96,7 @@ fn from_file(root: &HostFs) -> Result<Option<Host>, HostError> {
         rt_runtime_us: cgroup::rt_runtime_us(root)?,
         ..host
     });
-    count(&mut host, pools);
+    update(&mut host, changing);
     Ok(Some(Arc::unwrap_or_clone(host)))
 }
 
@@ -111,8 +116,8 @@ impl CachedHost {
     fn load_since(root: &HostFs, watched: &HostFs, before: &Mark) -> Result<Self, HostError> {
         let mut host = Arc::new(load::load(root, None)?);
         let (read, trail) = watched.trace(Mark::read);
-        let (mark, pools) = read?;
-        count(&mut host, pools);
+        let (mark, changing) = read?;
+        update(&mut host, changing);
         let mark = (mark == *before).then_some(mark);
         if let Some(mark) = &mark {
             kept_file::write(root, mark, &host);
@@ -132,7 +137,8 @@ impl CachedHost {
         &self.host
     }
 
-    /// Returns the host as it is now: unchanged, with new page counts, or read again completely.
+    /// Returns the host as it is now: unchanged, with new page counts and failed starts, or read
+    /// again completely.
     /// Only the time that real-time tasks may run can be a minute old.
     ///
     /// # Errors
@@ -159,24 +165,25 @@ impl CachedHost {
             return Ok(&self.host);
         }
         let (read, trail) = self.watched.trace(Mark::read);
-        let (mark, pools) = read?;
+        let (mark, changing) = read?;
         if self.mark.as_ref() != Some(&mark) {
             *self = Self::load_since(&self.root, &self.watched, &mark)?;
             return Ok(&self.host);
         }
-        count(&mut self.host, pools);
+        update(&mut self.host, changing);
         self.trail = trail;
         Ok(&self.host)
     }
 }
 
-/// Gives a host the present page counts, if they differ.
-fn count(host: &mut Arc<Host>, pools: Pools) {
+/// Gives a host the present page counts and failed starts, if they differ.
+fn update(host: &mut Arc<Host>, Changing { pools, failed }: Changing) {
     let other = |(id, pools): &(NodeId, Option<Vec<PagePool>>)| is_other(host, *id, pools.as_deref());
-    if !pools.iter().any(other) {
+    if host.failed == failed && !pools.iter().any(other) {
         return;
     }
     let host = Arc::make_mut(host);
+    host.failed = failed;
     for (id, pools) in pools {
         let node = host.nodes.iter_mut().find(|node| node.id == id);
         if let (Some(node), Some(pools)) = (node, pools) {
@@ -194,9 +201,9 @@ fn is_other(host: &Host, id: NodeId, pools: Option<&[PagePool]>) -> bool {
 }
 
 impl Mark {
-    fn read(root: &HostFs) -> Result<(Self, Pools), HostError> {
+    fn read(root: &HostFs) -> Result<(Self, Changing), HostError> {
         let cpus = |name: &str| kernel::list(root, &format!("/sys/devices/system/cpu/{name}"));
-        let mut pools = Pools::new();
+        let mut pools = Vec::new();
         let mut nodes: Vec<(NodeId, NodeState)> = memory::read(root)?.into_iter().collect();
         for (id, node) in &mut nodes {
             pools.push((*id, node.pools.clone()));
@@ -219,9 +226,9 @@ impl Mark {
                 mounts
             }),
             limits: cgroup::read(root)?,
-            failed: FailedStarts::read(root),
         };
-        Ok((mark, pools))
+        let failed = FailedStarts::read(root);
+        Ok((mark, Changing { pools, failed }))
     }
 }
 

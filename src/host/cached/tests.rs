@@ -23,6 +23,8 @@ fn write(root: &Path, path: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+const FAILED: &str = "{\"host_cpu\":\"MSR\",\"guests\":{\"u\":{\"name\":\"g\",\"said\":\"failed\"}}}";
+
 #[test]
 fn a_refreshed_host_is_the_one_that_is_there() {
     let (_dir, base) = copy("paper");
@@ -30,7 +32,7 @@ fn a_refreshed_host_is_the_one_that_is_there() {
     let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
     let mut kept = CachedHost::load(&root, &root.clone().keeping_files_open()).unwrap();
     // change, and whether it changes the mark
-    let steps: [(&str, &dyn Fn(), bool); 9] = [
+    let steps: [(&str, &dyn Fn(), bool); 10] = [
         ("nothing", &|| {}, false),
         (
             "pages taken",
@@ -70,6 +72,11 @@ fn a_refreshed_host_is_the_one_that_is_there() {
         (
             "no time for real-time tasks",
             &|| write(&base, "proc/sys/kernel/sched_rt_runtime_us", "0\n"),
+            false,
+        ),
+        (
+            "a start failed",
+            &|| write(&base, "var/lib/virtfit/failed-starts.json", FAILED),
             false,
         ),
         (
@@ -189,6 +196,11 @@ fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
     let pool = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages";
     write(&base, pool, "17\n");
     assert_eq!(from_file(&root).unwrap(), Some(load::load(&root, None).unwrap()));
+    // Failed starts are the present ones too.
+    write(&base, "var/lib/virtfit/failed-starts.json", FAILED);
+    let now = from_file(&root).unwrap().unwrap();
+    assert_eq!(now.failed.host_cpu.as_deref(), Some("MSR"));
+    assert_eq!(now, load::load(&root, None).unwrap());
     write(&base, boot, "b1\n");
     assert_eq!(from_file(&root).unwrap(), None, "an earlier boot");
     write(&base, boot, "b0\n");
