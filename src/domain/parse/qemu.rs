@@ -373,8 +373,9 @@ mod tests {
         use Ruled::*;
         let feature = |name: &str| CpuFeature(name.into());
         let one = |id: &str, key: &str| Device(id.into(), key.into());
-        // options, what they rule
-        let rows: &[(&[&str], &[(Ruled, &str)])] = &[
+        /// Arguments, and what each of them rules with the words shown.
+        type Row<'a> = (&'a [&'a str], &'a [(Ruled, &'a str)]);
+        let rows: &[Row] = &[
             (&["-smp", "16,cores=16"], &[(Topology, "-smp")]),
             (&["--smp", "16"], &[(Topology, "-smp")]),
             (

@@ -228,7 +228,7 @@ fn given_sets() {
 fn one_core_gives_nothing_away() {
     let got = sets("dedicated = \"0-1\"", &host(&[1], 2));
     assert!(
-        got.dedicated.is_empty() && got.notes.iter().any(|note| *note == SetWarning::OneCore),
+        got.dedicated.is_empty() && got.notes.contains(&SetWarning::OneCore),
         "{got:?}"
     );
 }
