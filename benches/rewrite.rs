@@ -73,7 +73,6 @@ fn settings(devices: usize) -> Vec<Setting> {
         target,
         value,
         why: Basis::ByProfile,
-        guest_visible: false,
     };
     let cpu = |number: u32| CpuSet::one(HostCpu(number));
     let mut all: Vec<Setting> = (0..8)

@@ -11,7 +11,7 @@ use virtfit::engine::{self, Inputs};
 use virtfit::ledger::Ledger;
 use virtfit::policy::Policy;
 use virtfit::types::devices::GuestFacts;
-use virtfit::types::plan::Scope;
+use virtfit::types::plan::{Plan, Scope};
 use virtfit::types::reason::Reason;
 
 /// Makes a disk of a file that is not there, with these attributes of its driver.
@@ -678,4 +678,25 @@ fn pins_that_are_kept_are_said() {
             assert!(line.contains(said), "{row}: {said} in {line}");
         }
     }
+}
+
+/// The guest sees that a disk discards blocks, when that is set and when it is taken out, and a
+/// profile that keeps what the guest sees leaves it alone.
+#[test]
+fn discard_is_seen_by_the_guest() {
+    let host = Asked::on("paper");
+    let disk = &disk("vda", "");
+    let unmap = "disk = { discard = \"unmap\" }\n";
+    let seen = |plan: &Plan| -> Vec<bool> {
+        let changes = plan.changes.iter();
+        let discard = changes.filter(|change| change.path.ends_with("@discard"));
+        discard.map(|change| change.guest_visible).collect()
+    };
+    let set = host.decide(unmap, &guest(2, 1024, "", "", disk));
+    assert_eq!(seen(set.plan()), [true], "set");
+    let taken_out = host.decide("", set.xml().unwrap());
+    assert_eq!(seen(taken_out.plan()), [true], "taken out");
+    let keep = format!("guest_visible = \"keep\"\n{unmap}");
+    let kept = host.decide(&keep, &guest(2, 1024, "", "", disk));
+    assert!(seen(kept.plan()).is_empty(), "kept");
 }

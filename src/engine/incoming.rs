@@ -73,7 +73,6 @@ pub fn removals(came: &Domain, valid: &Domain, settings: &[Setting]) -> Vec<Sett
             target,
             value: Value::Absent,
             why: Basis::OfAnotherHost,
-            guest_visible: false,
         })
         .collect()
 }

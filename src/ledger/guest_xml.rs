@@ -448,7 +448,6 @@ mod tests {
                 target: target.clone(),
                 value: Value::Cpus(cpulist::parse(cpus).unwrap()),
                 why: Basis::ByProfile,
-                guest_visible: false,
             })
             .collect();
         let head = Head {

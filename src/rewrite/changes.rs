@@ -42,7 +42,7 @@ pub fn changes(
             from,
             to,
             why: setting.map_or(Basis::NoLongerSet, |setting| setting.why.clone()),
-            guest_visible: setting.map_or(is_guest_visible(target), |setting| setting.guest_visible),
+            guest_visible: target.is_guest_visible(),
             takes_effect: "next start",
         });
     }
@@ -76,21 +76,4 @@ pub fn in_force(
                 wrote.as_deref(),
             )
     }))
-}
-
-fn is_guest_visible(target: &Target) -> bool {
-    use crate::types::setting::DiskAttribute;
-    matches!(
-        target,
-        Target::CpuMode
-            | Target::Topology
-            | Target::Cells
-            | Target::CpuFeature(_)
-            | Target::CpuCache
-            | Target::Pmu
-            | Target::HintDedicated
-            | Target::PollControl
-            | Target::Memballoon
-            | Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Discard)
-    )
 }

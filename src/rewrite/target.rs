@@ -1,8 +1,10 @@
-//! Targets as labels, as XPath, and in document order.
+//! Targets as labels, as XPath, and in document order: all of it made from the rows of
+//! `types/target.rs`.
 
 use crate::rewrite::order::Container;
 use crate::types::ids::{CellId, IothreadId, VcpuId};
 use crate::types::setting::{DiskAttribute, Target};
+use crate::types::target::{Key, Within};
 
 /// Form of a target in the XML.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,170 +32,128 @@ pub(super) enum Holder {
 
 /// Returns the form of a target in the XML.
 pub(super) fn form(target: &Target) -> Form {
-    use Container as C;
-    match target {
-        Target::VcpuCpuset => Form::Attribute(Holder::Vcpu, "cpuset"),
-        Target::VcpuPlacement => Form::Attribute(Holder::Vcpu, "placement"),
-        Target::Iothreads => Form::Whole(C::Root, "iothreads"),
-        Target::VcpuPin(_) => Form::Keyed(C::Cputune, "vcpupin", "cpuset"),
-        Target::EmulatorPin => Form::Keyed(C::Cputune, "emulatorpin", "cpuset"),
-        Target::IothreadPin(_) => Form::Keyed(C::Cputune, "iothreadpin", "cpuset"),
-        Target::VcpuSched => Form::Sched,
-        Target::NumaMemory => Form::Whole(C::Numatune, "memory"),
-        Target::MemNode(_) => Form::Whole(C::Numatune, "memnode"),
-        Target::Hugepages => Form::Whole(C::MemoryBacking, "hugepages"),
-        Target::Locked => Form::Whole(C::MemoryBacking, "locked"),
-        Target::NoSharePages => Form::Whole(C::MemoryBacking, "nosharepages"),
-        Target::MemoryAccess => Form::Keyed(C::MemoryBacking, "access", "mode"),
-        Target::CpuMode => Form::CpuMode,
-        Target::Topology => Form::Whole(C::Cpu, "topology"),
-        Target::Cells => Form::Whole(C::Cpu, "numa"),
-        Target::CpuFeature(_) => Form::Keyed(C::Cpu, "feature", "policy"),
-        Target::CpuCache => Form::Whole(C::Cpu, "cache"),
-        Target::Pmu => Form::Keyed(C::Features, "pmu", "state"),
-        Target::HintDedicated => Form::Keyed(C::Kvm, "hint-dedicated", "state"),
-        Target::PollControl => Form::Keyed(C::Kvm, "poll-control", "state"),
-        Target::Memballoon => Form::Whole(C::Devices, "memballoon"),
-        Target::Disk(disk, attribute) => Form::Attribute(
-            Holder::Driver(C::DiskDriver(disk.clone())),
-            match attribute {
-                DiskAttribute::Cache => "cache",
-                DiskAttribute::Io => "io",
-                DiskAttribute::Discard => "discard",
-                DiskAttribute::Queues => "queues",
-                DiskAttribute::Iothread => "iothread",
-            },
-        ),
-        Target::ScsiIothread(index) => Form::Attribute(Holder::Driver(C::ScsiDriver(*index)), "iothread"),
+    let row = target.row();
+    let name = row.element;
+    match (target, row.within, row.attribute) {
+        (Target::CpuMode, ..) => Form::CpuMode,
+        (Target::VcpuSched, ..) => Form::Sched,
+        (_, Within::Domain, Some(attribute)) => Form::Attribute(Holder::Vcpu, attribute),
+        (_, Within::Disk | Within::Scsi, Some(attribute)) => {
+            Form::Attribute(Holder::Driver(container(target)), attribute)
+        }
+        (_, _, Some(attribute)) => Form::Keyed(container(target), name, attribute),
+        (_, _, None) => Form::Whole(container(target), name),
+    }
+}
+
+/// Returns the container around a target's element; of a device, its `<driver>`.
+fn container(target: &Target) -> Container {
+    match (target.row().within, target.key()) {
+        (Within::MemoryBacking, _) => Container::MemoryBacking,
+        (Within::Cputune, _) => Container::Cputune,
+        (Within::Numatune, _) => Container::Numatune,
+        (Within::Features, _) => Container::Features,
+        (Within::Kvm, _) => Container::Kvm,
+        (Within::Cpu, _) => Container::Cpu,
+        (Within::Devices, _) => Container::Devices,
+        (Within::Disk, Some(Key::Name(disk))) => Container::DiskDriver(disk.to_string()),
+        (Within::Scsi, Some(Key::Number(index))) => Container::ScsiDriver(index),
+        (Within::Domain | Within::Disk | Within::Scsi, _) => Container::Root,
     }
 }
 
 /// Returns the attribute that distinguishes elements of one name, with its value.
 pub(super) fn key(target: &Target) -> Option<(&'static str, String)> {
-    match target {
-        Target::VcpuPin(vcpu) => Some(("vcpu", vcpu.to_string())),
-        Target::IothreadPin(thread) => Some(("iothread", thread.to_string())),
-        Target::MemNode(cell) => Some(("cellid", cell.to_string())),
-        Target::CpuFeature(name) => Some(("name", name.clone())),
-        _ => None,
-    }
+    Some((target.row().key?, target.key()?.to_string()))
 }
 
 /// Returns the number that orders elements of one name.
 pub(super) fn number(target: &Target) -> u32 {
-    match target {
-        Target::VcpuPin(VcpuId(n)) | Target::IothreadPin(IothreadId(n)) | Target::MemNode(CellId(n)) => *n,
-        _ => 0,
+    match target.key() {
+        Some(Key::Number(number)) => number,
+        Some(Key::Name(_)) | None => 0,
     }
 }
 
 /// Returns the target's label in the provenance.
 pub(super) fn label(target: &Target) -> String {
-    match target {
-        Target::VcpuCpuset => "vcpu/cpuset".into(),
-        Target::VcpuPlacement => "vcpu/placement".into(),
-        Target::NumaMemory => "numatune".into(),
-        Target::MemoryAccess => "access".into(),
-        Target::CpuMode => "cpu".into(),
-        Target::Cells => "numa".into(),
-        Target::Disk(disk, attribute) => format!("disk/{disk}/{}", attribute.as_str()),
-        Target::ScsiIothread(index) => format!("controller/{index}/iothread"),
-        other => {
-            let name = match form(other) {
-                Form::Keyed(_, name, _) | Form::Whole(_, name) => name,
-                _ => "vcpusched",
-            };
-            match key(other) {
-                Some((_, value)) => format!("{name}/{value}"),
-                None => name.to_string(),
-            }
-        }
+    let row = target.row();
+    let mut label = row.label.to_string();
+    if let Some(key) = target.key() {
+        label.push_str(&format!("/{key}"));
     }
+    if let (Within::Disk | Within::Scsi, Some(attribute)) = (row.within, row.attribute) {
+        label.push_str(&format!("/{attribute}"));
+    }
+    label
 }
 
 /// Finds the target with this label in the provenance.
-pub(super) fn from_label(label: &str) -> Option<Target> {
-    let simple = match label {
-        "vcpu/cpuset" => Target::VcpuCpuset,
-        "vcpu/placement" => Target::VcpuPlacement,
-        "iothreads" => Target::Iothreads,
-        "emulatorpin" => Target::EmulatorPin,
-        "vcpusched" => Target::VcpuSched,
-        "numatune" => Target::NumaMemory,
-        "hugepages" => Target::Hugepages,
-        "locked" => Target::Locked,
-        "nosharepages" => Target::NoSharePages,
-        "access" => Target::MemoryAccess,
-        "cpu" => Target::CpuMode,
-        "topology" => Target::Topology,
-        "numa" => Target::Cells,
-        "cache" => Target::CpuCache,
-        "pmu" => Target::Pmu,
-        "hint-dedicated" => Target::HintDedicated,
-        "poll-control" => Target::PollControl,
-        "memballoon" => Target::Memballoon,
-        _ => {
-            let (kind, rest) = label.split_once('/')?;
-            return Some(match kind {
-                "vcpupin" => Target::VcpuPin(VcpuId(rest.parse().ok()?)),
-                "iothreadpin" => Target::IothreadPin(IothreadId(rest.parse().ok()?)),
-                "memnode" => Target::MemNode(CellId(rest.parse().ok()?)),
-                "feature" => Target::CpuFeature(rest.to_string()),
-                "controller" => Target::ScsiIothread(rest.strip_suffix("/iothread")?.parse().ok()?),
-                "disk" => {
-                    let (disk, name) = rest.rsplit_once('/')?;
-                    let attribute = [
-                        DiskAttribute::Cache,
-                        DiskAttribute::Io,
-                        DiskAttribute::Discard,
-                        DiskAttribute::Queues,
-                        DiskAttribute::Iothread,
-                    ]
-                    .into_iter()
-                    .find(|attribute| attribute.as_str() == name)?;
-                    Target::Disk(disk.to_string(), attribute)
-                }
-                _ => return None,
-            });
-        }
+pub(super) fn from_label(text: &str) -> Option<Target> {
+    const PLAIN: [Target; 18] = [
+        Target::VcpuCpuset,
+        Target::VcpuPlacement,
+        Target::Iothreads,
+        Target::EmulatorPin,
+        Target::VcpuSched,
+        Target::NumaMemory,
+        Target::Hugepages,
+        Target::Locked,
+        Target::NoSharePages,
+        Target::MemoryAccess,
+        Target::CpuMode,
+        Target::Topology,
+        Target::Cells,
+        Target::CpuCache,
+        Target::Pmu,
+        Target::HintDedicated,
+        Target::PollControl,
+        Target::Memballoon,
+    ];
+    if let Some(plain) = PLAIN.iter().find(|target| target.row().label == text) {
+        return Some(plain.clone());
+    }
+    // A label with a key: the target that each kind would be is the one if its label is this text.
+    let (_, rest) = text.split_once('/')?;
+    let number = || rest.split('/').next()?.parse().ok();
+    let disk = |attribute: DiskAttribute| {
+        let (disk, _) = rest.rsplit_once('/')?;
+        Some(Target::Disk(disk.to_string(), attribute))
     };
-    Some(simple)
+    let keyed = [
+        number().map(|id| Target::VcpuPin(VcpuId(id))),
+        number().map(|id| Target::IothreadPin(IothreadId(id))),
+        number().map(|id| Target::MemNode(CellId(id))),
+        number().map(Target::ScsiIothread),
+        Some(Target::CpuFeature(rest.to_string())),
+    ];
+    let disks = DiskAttribute::ALL.map(disk);
+    let mut all = keyed.into_iter().chain(disks).flatten();
+    all.find(|target| label(target) == text)
 }
 
 /// Returns the XPath that a plan shows.
 pub fn path(target: &Target) -> String {
-    match target {
-        Target::VcpuCpuset => "/domain/vcpu/@cpuset".into(),
-        Target::VcpuPlacement => "/domain/vcpu/@placement".into(),
-        Target::CpuMode => "/domain/cpu/@mode".into(),
-        Target::MemoryAccess => "/domain/memoryBacking/access/@mode".into(),
-        Target::VcpuSched => "/domain/cputune/vcpusched".into(),
-        Target::Disk(disk, attribute) => format!(
-            "/domain/devices/disk[target/@dev={}]/driver/@{}",
-            literal(disk),
-            attribute.as_str()
-        ),
-        Target::ScsiIothread(index) => {
-            format!("/domain/devices/controller[@type='scsi'][@index='{index}']/driver/@iothread")
-        }
-        other => {
-            let (container, name) = match form(other) {
-                Form::Keyed(container, name, _) | Form::Whole(container, name) => (container, name),
-                _ => (Container::Root, ""),
-            };
-            let mut path = match container {
-                Container::Root => "/domain".to_string(),
-                Container::Kvm => "/domain/features/kvm".to_string(),
-                other => format!("/domain/{}", other.name()),
-            };
-            path.push('/');
-            path.push_str(name);
-            if let Some((key, value)) = key(other) {
-                path.push_str(&format!("[@{key}={}]", literal(&value)));
-            }
-            path
-        }
+    let row = target.row();
+    let key = target.key().map(|key| key.to_string()).unwrap_or_default();
+    let mut path = match row.within {
+        Within::Domain => "/domain".to_string(),
+        Within::Kvm => "/domain/features/kvm".to_string(),
+        Within::Disk => format!("/domain/devices/disk[target/@dev={}]", literal(&key)),
+        Within::Scsi => format!("/domain/devices/controller[@type='scsi'][@index='{key}']"),
+        _ => format!("/domain/{}", container(target).name()),
+    };
+    path.push('/');
+    path.push_str(row.element);
+    if let Some(name) = row.key {
+        path.push_str(&format!("[@{name}={}]", literal(&key)));
     }
+    // An element that stands for its one attribute is shown as the element, except <access>.
+    let is_element = matches!(form(target), Form::Keyed(..)) && *target != Target::MemoryAccess;
+    if let Some(attribute) = row.attribute.filter(|_| !is_element) {
+        path.push_str(&format!("/@{attribute}"));
+    }
+    path
 }
 
 /// Writes an XPath string literal. XPath has no escapes, so the kind of quotes depends on the text.
@@ -237,5 +197,119 @@ pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) ->
             }
             _ => (u16::MAX, 0, 0, 0),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::target::Row;
+
+    /// Returns the variant after this one; a new variant has to be put into the row.
+    fn next(target: &Target) -> Option<Target> {
+        use DiskAttribute::{Cache, Discard, Io, Iothread, Queues};
+        let disk = |attribute| Some(Target::Disk("v/d a".into(), attribute));
+        match target {
+            Target::VcpuCpuset => Some(Target::VcpuPlacement),
+            Target::VcpuPlacement => Some(Target::Iothreads),
+            Target::Iothreads => Some(Target::VcpuPin(VcpuId(12))),
+            Target::VcpuPin(_) => Some(Target::EmulatorPin),
+            Target::EmulatorPin => Some(Target::IothreadPin(IothreadId(1))),
+            Target::IothreadPin(_) => Some(Target::VcpuSched),
+            Target::VcpuSched => Some(Target::NumaMemory),
+            Target::NumaMemory => Some(Target::MemNode(CellId(0))),
+            Target::MemNode(_) => Some(Target::Hugepages),
+            Target::Hugepages => Some(Target::Locked),
+            Target::Locked => Some(Target::NoSharePages),
+            Target::NoSharePages => Some(Target::MemoryAccess),
+            Target::MemoryAccess => Some(Target::CpuMode),
+            Target::CpuMode => Some(Target::Topology),
+            Target::Topology => Some(Target::Cells),
+            Target::Cells => Some(Target::CpuFeature("tsc/deadline".into())),
+            Target::CpuFeature(_) => Some(Target::CpuCache),
+            Target::CpuCache => Some(Target::Pmu),
+            Target::Pmu => Some(Target::HintDedicated),
+            Target::HintDedicated => Some(Target::PollControl),
+            Target::PollControl => Some(Target::Memballoon),
+            Target::Memballoon => disk(Cache),
+            Target::Disk(_, Cache) => disk(Io),
+            Target::Disk(_, Io) => disk(Discard),
+            Target::Disk(_, Discard) => disk(Queues),
+            Target::Disk(_, Queues) => disk(Iothread),
+            Target::Disk(_, Iothread) => Some(Target::ScsiIothread(3)),
+            Target::ScsiIothread(_) => None,
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Target> {
+        std::iter::successors(Some(Target::VcpuCpuset), next)
+    }
+
+    #[test]
+    fn every_label_leads_back_to_its_target() {
+        for target in all() {
+            assert_eq!(
+                from_label(&label(&target)),
+                Some(target.clone()),
+                "{}",
+                label(&target)
+            );
+        }
+        for none in [
+            "",
+            "vcpupin",
+            "vcpupin/",
+            "vcpupin/01",
+            "vcpupin/1/x",
+            "disk/a/b",
+            "memory",
+        ] {
+            assert_eq!(from_label(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn rows_are_distinct_and_shape_is_visible() {
+        let rows: Vec<Row> = all().map(|target| target.row()).collect();
+        for (index, row) in rows.iter().enumerate() {
+            assert!(!rows[index + 1..].contains(row), "{row:?}");
+            assert!(row.guest_visible || !row.is_of_shape, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_what_they_were() {
+        let paths: Vec<String> = all().map(|target| path(&target)).collect();
+        let expected = [
+            "/domain/vcpu/@cpuset",
+            "/domain/vcpu/@placement",
+            "/domain/iothreads",
+            "/domain/cputune/vcpupin[@vcpu='12']",
+            "/domain/cputune/emulatorpin",
+            "/domain/cputune/iothreadpin[@iothread='1']",
+            "/domain/cputune/vcpusched",
+            "/domain/numatune/memory",
+            "/domain/numatune/memnode[@cellid='0']",
+            "/domain/memoryBacking/hugepages",
+            "/domain/memoryBacking/locked",
+            "/domain/memoryBacking/nosharepages",
+            "/domain/memoryBacking/access/@mode",
+            "/domain/cpu/@mode",
+            "/domain/cpu/topology",
+            "/domain/cpu/numa",
+            "/domain/cpu/feature[@name='tsc/deadline']",
+            "/domain/cpu/cache",
+            "/domain/features/pmu",
+            "/domain/features/kvm/hint-dedicated",
+            "/domain/features/kvm/poll-control",
+            "/domain/devices/memballoon",
+            "/domain/devices/disk[target/@dev='v/d a']/driver/@cache",
+            "/domain/devices/disk[target/@dev='v/d a']/driver/@io",
+            "/domain/devices/disk[target/@dev='v/d a']/driver/@discard",
+            "/domain/devices/disk[target/@dev='v/d a']/driver/@queues",
+            "/domain/devices/disk[target/@dev='v/d a']/driver/@iothread",
+            "/domain/devices/controller[@type='scsi'][@index='3']/driver/@iothread",
+        ];
+        assert_eq!(paths, expected);
     }
 }

@@ -110,7 +110,16 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
                 level,
             })
         }
-        _ => attribute_text(),
+        Target::VcpuPlacement
+        | Target::MemoryAccess
+        | Target::CpuFeature(_)
+        | Target::Pmu
+        | Target::HintDedicated
+        | Target::PollControl
+        | Target::Memballoon
+        | Target::Disk(_, DiskAttribute::Cache | DiskAttribute::Io | DiskAttribute::Discard) => {
+            attribute_text()
+        }
     }
 }
 

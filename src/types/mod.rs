@@ -14,5 +14,6 @@ pub mod printable;
 pub mod reason;
 pub mod setting;
 pub mod subject;
+pub mod target;
 pub mod topology;
 pub mod uuid;

@@ -83,8 +83,11 @@ pub enum DiskAttribute {
 }
 
 impl DiskAttribute {
+    /// All attributes that virtfit writes.
+    pub const ALL: [Self; 5] = [Self::Cache, Self::Io, Self::Discard, Self::Queues, Self::Iothread];
+
     /// Returns the attribute's name in the XML.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cache => "cache",
             Self::Io => "io",
@@ -150,7 +153,4 @@ pub struct Setting {
     pub value: Value,
     /// Reason for the value.
     pub why: Basis,
-    /// True if the guest can see the setting (topology, CPU mode, cells, features, devices,
-    /// queues).
-    pub guest_visible: bool,
 }

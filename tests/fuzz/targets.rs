@@ -98,7 +98,6 @@ fn settings(domain: &Domain) -> Vec<Setting> {
         target,
         value,
         why: Basis::ByProfile,
-        guest_visible: false,
     };
     let cpus = |list: &str| Value::Cpus(cpulist::parse::<HostCpu>(list).unwrap());
     let vcpus = domain.vcpus.min(4);

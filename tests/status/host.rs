@@ -93,7 +93,6 @@ impl Made {
                 target: Target::VcpuPin(VcpuId(vcpu as u32)),
                 value: Value::Cpus(cpulist::parse(cpus).unwrap()),
                 why: Basis::ByProfile,
-                guest_visible: false,
             }),
             _ => None,
         });

@@ -18,7 +18,10 @@ pub fn all(context: &Context<'_>, list: &mut List) {
         }
         cache_and_io(context, disk, list);
         let rules = &wishes.profile.disk;
-        if is_disk(disk) {
+        // The guest sees that its disk takes discards, but libvirt lets a migration change that: it
+        // is decided in both scopes.
+        let may_see = !wishes.profile.keep_guest_visible && !domain.launch_security;
+        if is_disk(disk) && may_see {
             fixed(
                 context,
                 disk,
@@ -70,10 +73,7 @@ fn fixed(
     }
     let target = Target::Disk(disk.target.clone(), attribute);
     let value = Value::Text(value.clone());
-    match attribute {
-        DiskAttribute::Queues => list.guest(target, value, Basis::ByProfile),
-        _ => list.host(target, value, Basis::ByProfile),
-    }
+    list.set(target, value, Basis::ByProfile);
 }
 
 /// Returns whether a disk is a block device, or a raw file with all its blocks allocated on a
@@ -197,12 +197,12 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     };
     if let Some(cache) = cache.filter(|cache| disk.cache.as_ref() != Some(cache)) {
         let target = Target::Disk(disk.target.clone(), DiskAttribute::Cache);
-        list.host(target, Value::Text(cache), why(&rules.cache));
+        list.set(target, Value::Text(cache), why(&rules.cache));
     }
     let target = Target::Disk(disk.target.clone(), DiskAttribute::Io);
     if gone {
-        list.host(target, Value::Absent, Basis::NativeNeedsDirect);
+        list.set(target, Value::Absent, Basis::NativeNeedsDirect);
     } else if let Some(io) = io.filter(|io| disk.io.as_ref() != Some(io)) {
-        list.host(target, Value::Text(io), why(&rules.io));
+        list.set(target, Value::Text(io), why(&rules.io));
     }
 }

@@ -14,6 +14,7 @@ use crate::types::plan::Scope;
 use crate::types::reason::{Basis, LeftOut};
 use crate::types::setting::{Target, Value};
 use crate::types::subject::Subject;
+use crate::types::target::Family;
 
 /// Decides the shape and the other visible settings afresh.
 pub fn shape(context: &Context<'_>, list: &mut List) {
@@ -31,7 +32,7 @@ pub fn shape(context: &Context<'_>, list: &mut List) {
         features(context, list);
     }
     if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
-        list.guest(Target::Memballoon, Value::Text("none".into()), Basis::ByProfile);
+        list.set(Target::Memballoon, Value::Text("none".into()), Basis::ByProfile);
     }
 }
 
@@ -71,11 +72,8 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         .map(|setting| setting.target.clone())
         .collect();
     for owned in &provenance.owned {
-        let visible = is_visible(&owned.target);
-        let backing = matches!(
-            owned.target,
-            Target::Hugepages | Target::Locked | Target::NoSharePages | Target::MemoryAccess
-        );
+        let row = owned.target.row();
+        let backing = row.family == Family::MemoryBacking;
         let stale_hint =
             owned.target == Target::HintDedicated && !context.fits && context.scope == Scope::Boot;
         // A setting changed by hand is the administrator's, except where the profile decides or
@@ -83,47 +81,23 @@ pub fn as_before(context: &Context<'_>, list: &mut List) {
         let theirs = context.changed.contains(&owned.target);
         let ruled = owned.target == Target::CpuMode && context.wishes.profile.cpu_mode != CpuMode::Keep;
         if theirs && (context.scope == Scope::Incoming || (context.wishes.keep && !ruled)) {
-            if visible && context.scope == Scope::Boot {
+            if row.is_of_shape && context.scope == Scope::Boot {
                 list.keep(Subject::Value(owned.target.clone()));
             }
             continue;
         }
-        if context.wishes.cpu_fails && is_cpu(&owned.target) {
+        if context.wishes.cpu_fails && row.family.is_cpu() {
             continue;
         }
-        let stays = (visible && !stale_hint) || (backing && context.scope == Scope::Incoming);
+        let stays = (row.is_of_shape && !stale_hint) || (backing && context.scope == Scope::Incoming);
         if stays && !decided.contains(&owned.target) {
             list.settings.push(crate::types::setting::Setting {
                 target: owned.target.clone(),
                 value: owned.wrote.clone(),
                 why: Basis::ItsShape,
-                guest_visible: visible,
             });
         }
     }
-}
-
-/// Returns whether a value is part of the guest's CPU model.
-fn is_cpu(target: &Target) -> bool {
-    matches!(target, Target::CpuMode | Target::CpuFeature(_) | Target::CpuCache)
-}
-
-/// Returns whether a guest can see such a value.
-pub fn is_visible(target: &Target) -> bool {
-    use crate::types::setting::DiskAttribute;
-    matches!(
-        target,
-        Target::CpuMode
-            | Target::Topology
-            | Target::Cells
-            | Target::CpuFeature(_)
-            | Target::CpuCache
-            | Target::Pmu
-            | Target::HintDedicated
-            | Target::PollControl
-            | Target::Memballoon
-            | Target::Disk(_, DiskAttribute::Queues)
-    )
 }
 
 fn cells(context: &Context<'_>, list: &mut List) {
@@ -141,7 +115,7 @@ fn cells(context: &Context<'_>, list: &mut List) {
             .collect();
         list.shape.cells = cells.clone();
         let nodes = placed.nodes.clone();
-        list.guest(Target::Cells, Value::Cells(cells), Basis::CellANode { nodes });
+        list.set(Target::Cells, Value::Cells(cells), Basis::CellANode { nodes });
     }
 }
 
@@ -182,7 +156,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
     let unchanged =
         written.is_none() && topology.sockets == domain.vcpus && topology.cores * topology.threads == 1;
     if written.map(plain) != Some(topology) && !(unchanged && context.provenance.is_none()) {
-        list.guest(Target::Topology, Value::Topology(topology), why);
+        list.set(Target::Topology, Value::Topology(topology), why);
     }
     // QEMU shows threads to an AMD guest only with the feature topoext.
     let amd = matches!(host.cpu_vendor.as_str(), "AuthenticAMD" | "HygonGenuine");
@@ -191,7 +165,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
         .as_ref()
         .is_some_and(|cpu| cpu.features.contains_key("topoext"));
     if amd && wishes.x86 && !wishes.tcg && topology.threads > 1 && !feature && has_cpu_mode(context) {
-        list.guest(
+        list.set(
             Target::CpuFeature("topoext".into()),
             Value::Text("require".into()),
             Basis::AmdThreads,
@@ -252,7 +226,7 @@ fn cpu_mode(context: &Context<'_>, list: &mut List) {
     if cpu.is_some_and(needs_whole) && mode != "host-passthrough" {
         return list.not_done(Subject::CpuMode(mode), LeftOut::CacheWantsHostCpu);
     }
-    list.guest(Target::CpuMode, Value::CpuMode(mode), Basis::ByProfile);
+    list.set(Target::CpuMode, Value::CpuMode(mode), Basis::ByProfile);
 }
 
 /// Returns whether the cache mode is one that libvirt takes only with the host's whole CPU
@@ -298,17 +272,17 @@ fn features(context: &Context<'_>, list: &mut List) {
             } else {
                 Basis::ByProfile
             };
-            list.guest(Target::HintDedicated, on_off(on), why);
+            list.set(Target::HintDedicated, on_off(on), why);
         }
         if let Some(on) = switch(profile.poll_control).filter(|on| domain.poll_control != Some(*on)) {
-            list.guest(Target::PollControl, on_off(on), Basis::ByProfile);
+            list.set(Target::PollControl, on_off(on), Basis::ByProfile);
         }
         deadline(context, list);
         cache(context, list);
     }
     // A pmu exists for guests of other architectures too.
     if let Some(on) = switch(profile.pmu).filter(|on| domain.pmu != Some(*on)) {
-        list.guest(Target::Pmu, on_off(on), Basis::ByProfile);
+        list.set(Target::Pmu, on_off(on), Basis::ByProfile);
     }
 }
 
@@ -337,7 +311,7 @@ fn deadline(context: &Context<'_>, list: &mut List) {
     if !has_cpu_mode(context) {
         return list.not_done(Subject::TscDeadline, LeftOut::NoCpuForFeature);
     }
-    list.guest(
+    list.set(
         Target::CpuFeature("tsc-deadline".into()),
         Value::Text(policy.into()),
         Basis::ByProfile,
@@ -368,5 +342,5 @@ fn cache(context: &Context<'_>, list: &mut List) {
     if !has_cpu_mode(context) {
         return list.not_done(Subject::Value(Target::CpuCache), LeftOut::NoCpuModel);
     }
-    list.guest(Target::CpuCache, Value::Cache { mode, level }, Basis::ByProfile);
+    list.set(Target::CpuCache, Value::Cache { mode, level }, Basis::ByProfile);
 }

@@ -40,10 +40,10 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
             Basis::BoundToNoNode
         };
         if domain.numatune.is_some() {
-            list.host(Target::NumaMemory, Value::Absent, why.clone());
+            list.set(Target::NumaMemory, Value::Absent, why.clone());
         }
         for id in domain.memnodes.keys() {
-            list.host(Target::MemNode(*id), Value::Absent, why.clone());
+            list.set(Target::MemNode(*id), Value::Absent, why.clone());
         }
         return;
     }
@@ -68,7 +68,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
     let only_one = mode == "preferred" && nodes.len() > 1;
     if !only_one {
         let why = Basis::WhereVcpusRun;
-        list.host(
+        list.set(
             Target::NumaMemory,
             Value::Numa {
                 mode,
@@ -85,7 +85,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
                 mode,
                 nodes: NodeSet::one(cell.node),
             };
-            list.host(Target::MemNode(cell.id), value, Basis::NodeACell);
+            list.set(Target::MemNode(cell.id), value, Basis::NodeACell);
         }
     }
     // A memnode that is not written now was of an earlier placement.
@@ -94,7 +94,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
         false => BTreeSet::new(),
     };
     for id in domain.memnodes.keys().filter(|id| !written.contains(id)) {
-        list.host(Target::MemNode(*id), Value::Absent, Basis::NumatuneInstead);
+        list.set(Target::MemNode(*id), Value::Absent, Basis::NumatuneInstead);
     }
 }
 
@@ -114,8 +114,8 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
     if scope == Scope::Incoming {
         if !demanded.hugepages_kept {
             match placed.page.filter(|_| fits) {
-                Some(page) => list.host(Target::Hugepages, Value::PageSize(page), Basis::NoPagesOfItsSize),
-                None => list.host(Target::Hugepages, Value::Absent, Basis::NoPagesHere),
+                Some(page) => list.set(Target::Hugepages, Value::PageSize(page), Basis::NoPagesOfItsSize),
+                None => list.set(Target::Hugepages, Value::Absent, Basis::NoPagesHere),
             }
         }
         return;
@@ -124,13 +124,13 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
     if demanded.hugepages_kept {
         list.keep(Subject::HugepagesElement);
     } else if let Some(page) = placed.page.filter(|_| fits) {
-        list.host(
+        list.set(
             Target::Hugepages,
             Value::PageSize(page),
             page_reason(context, page),
         );
     } else if domain.hugepages.is_some() {
-        list.host(Target::Hugepages, Value::Absent, Basis::ByProfile);
+        list.set(Target::Hugepages, Value::Absent, Basis::ByProfile);
     }
     if fits && placed.page.is_none() && profile.hugepages == Hugepages::Any && !demanded.hugepages_kept {
         match demanded.excluded {
@@ -145,10 +145,10 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
         if domain.locked {
             list.keep(Subject::LockedElement);
         } else if !context.host.memlock_limited {
-            list.host(Target::Locked, Value::Present, Basis::NeverSwapped);
+            list.set(Target::Locked, Value::Present, Basis::NeverSwapped);
         }
         if !domain.nosharepages {
-            list.host(Target::NoSharePages, Value::Present, Basis::NotMerged);
+            list.set(Target::NoSharePages, Value::Present, Basis::NotMerged);
         }
     }
     // A vhost-user device maps the guest's huge pages, which needs shared access.
@@ -157,7 +157,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
         match &domain.memory_access {
             Some(mode) if wishes.keep && mode != "shared" => list.keep(Subject::Value(Target::MemoryAccess)),
             Some(mode) if mode == "shared" => {}
-            _ => list.host(
+            _ => list.set(
                 Target::MemoryAccess,
                 Value::Text("shared".into()),
                 Basis::VhostUser,

@@ -71,22 +71,8 @@ pub struct List {
 }
 
 impl List {
-    fn host(&mut self, target: Target, value: Value, why: Basis) {
-        self.settings.push(Setting {
-            target,
-            value,
-            why,
-            guest_visible: false,
-        });
-    }
-
-    fn guest(&mut self, target: Target, value: Value, why: Basis) {
-        self.settings.push(Setting {
-            target,
-            value,
-            why,
-            guest_visible: true,
-        });
+    fn set(&mut self, target: Target, value: Value, why: Basis) {
+        self.settings.push(Setting { target, value, why });
     }
 
     fn keep(&mut self, what: Subject) {

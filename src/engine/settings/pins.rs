@@ -51,7 +51,7 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
         list.keep(Subject::Value(Target::VcpuCpuset));
     }
     if wishes.profile.override_existing && domain.vcpu_placement_auto {
-        list.host(
+        list.set(
             Target::VcpuPlacement,
             Value::Text("static".into()),
             Basis::PinsInstead,
@@ -59,7 +59,7 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
     }
     // libvirt ignores a cpuset beside placement='auto', and would use it without.
     if wishes.profile.override_existing && (domain.vcpu_cpuset.is_some() || domain.vcpu_placement_auto) {
-        list.host(Target::VcpuCpuset, Value::Absent, Basis::PinsInstead);
+        list.set(Target::VcpuCpuset, Value::Absent, Basis::PinsInstead);
     }
     // The reason of a pin says how the vCPU got its CPU.
     for (vcpu, cpus) in &placed.vcpus {
@@ -78,7 +78,7 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
             (true, _, false) => Basis::AnyFreeCpu,
             (true, _, true) => Basis::SiblingsTogether,
         };
-        list.host(Target::VcpuPin(*vcpu), Value::Cpus(cpus.clone()), why);
+        list.set(Target::VcpuPin(*vcpu), Value::Cpus(cpus.clone()), why);
     }
 }
 
@@ -92,7 +92,7 @@ pub fn emulator(context: &Context<'_>, list: &mut List) {
     {
         list.keep(Subject::EmulatorPin(pin.clone()));
     } else if let Some(cpus) = &context.support.emulator {
-        list.host(
+        list.set(
             Target::EmulatorPin,
             Value::Cpus(cpus.clone()),
             context.support.emulator_why.clone(),
@@ -113,13 +113,13 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
             IothreadCount::At(_) => Basis::ByProfile,
             _ => Basis::OneADisk,
         };
-        list.host(Target::Iothreads, Value::Number(count), why);
+        list.set(Target::Iothreads, Value::Number(count), why);
     }
     for (id, cpus) in &support.iothreads {
         if let Some(pin) = domain.iothreadpins.get(id).filter(|_| wishes.keep) {
             list.keep(Subject::IothreadPin(*id, pin.clone()));
         } else {
-            list.host(
+            list.set(
                 Target::IothreadPin(*id),
                 Value::Cpus(cpus.clone()),
                 support.iothreads_why.clone(),
@@ -131,7 +131,7 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         let left: BTreeSet<IothreadId> = support.iothread_ids.iter().copied().collect();
         let gone = |id: &&IothreadId| !left.contains(id);
         for id in domain.iothreadpins.keys().filter(gone) {
-            list.host(Target::IothreadPin(*id), Value::Absent, Basis::IothreadGone);
+            list.set(Target::IothreadPin(*id), Value::Absent, Basis::IothreadGone);
         }
     }
     let mut next = support.iothread_ids.iter().cycle();
@@ -154,9 +154,9 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
                 DiskAttribute::Iothread,
             ));
         } else if let Some(id) = next.next() {
-            list.host(target, iothread(*id), Basis::OffTheEmulator);
+            list.set(target, iothread(*id), Basis::OffTheEmulator);
         } else if disk.iothread.is_some() {
-            list.host(target, Value::Absent, Basis::NoIothreads);
+            list.set(target, Value::Absent, Basis::NoIothreads);
         }
     }
     for controller in controllers {
@@ -164,9 +164,9 @@ pub fn iothreads(context: &Context<'_>, list: &mut List) {
         if controller.iothread_mapping || (controller.iothread.is_some() && wishes.keep) {
             list.keep(Subject::Value(target));
         } else if let Some(id) = next.next() {
-            list.host(target, iothread(*id), Basis::DisksOffTheEmulator);
+            list.set(target, iothread(*id), Basis::DisksOffTheEmulator);
         } else if controller.iothread.is_some() {
-            list.host(target, Value::Absent, Basis::NoIothreads);
+            list.set(target, Value::Absent, Basis::NoIothreads);
         }
     }
 }
@@ -192,7 +192,7 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
     };
     if vcpus.is_empty() {
         if !domain.vcpuscheds.is_empty() {
-            list.host(Target::VcpuSched, Value::Absent, Basis::ByProfile);
+            list.set(Target::VcpuSched, Value::Absent, Basis::ByProfile);
         }
         return;
     }
@@ -206,7 +206,7 @@ pub fn realtime(context: &Context<'_>, list: &mut List) {
         scheduler,
         priority: realtime.priority,
     };
-    list.host(Target::VcpuSched, value, Basis::Realtime);
+    list.set(Target::VcpuSched, value, Basis::Realtime);
 }
 
 /// Returns the real-time vCPUs that are alone on a dedicated CPU.

@@ -38,7 +38,6 @@ pub(super) fn setting(target: Target, value: Value) -> Setting {
         target,
         value,
         why: Basis::ByProfile,
-        guest_visible: false,
     }
 }
 
