@@ -243,7 +243,7 @@ fn def_tuned() -> Plan {
     let few = LeftOut::FewPages {
         need: 8,
         page: KiB::GIB,
-        nodes: vec![NodeId(0)],
+        free: vec![(NodeId(0), 3)],
     };
     plan.notes.not_done = vec![Note::new(Subject::HugePages, few)];
     plan

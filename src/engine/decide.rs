@@ -92,8 +92,7 @@ impl DecisionMaker<'_> {
         plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         let supplies = supplies.floating_within(demanded.demand.within.as_ref());
         // A demand that is broken from the start needs no search.
-        plan.reasons
-            .extend(demanded.broken.iter().cloned().map(Reason::from));
+        plan.reasons.extend(demanded.broken.iter().cloned());
         let placed = match demanded.broken.is_empty() {
             true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
             true => self.place(&wishes, &demanded, &supplies, &previous),
@@ -163,6 +162,7 @@ impl DecisionMaker<'_> {
             current: self.current,
             host,
             facts,
+            supply: &supplies.now,
             dedicated: &sets.dedicated,
             placed: &placed,
             demanded: &demanded,
@@ -187,10 +187,15 @@ impl DecisionMaker<'_> {
             plan.reasons
                 .extend(plan.notes.pinned_away.clone().map(Reason::from));
         }
+        if fits {
+            let apart = demanded.kept_memory.apart(host, &placed);
+            plan.reasons.extend(apart.into_iter().map(Reason::from));
+        }
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         // The plan shows the placement, and the provenance records it.
         let mut placement = shown::show(&placed, &support, list.shown, fits, self.domain);
+        demanded.kept_memory.show(&mut placement.cells);
         placement.dedicated = shown::dedicated(&placed, &demanded, fits);
         plan.placement = Some(placement);
         let head = Head {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::domain::qemu::Ruled;
-use crate::domain::{Domain, NumaMemory};
+use crate::domain::{Cell, Domain, NumaMemory};
 use crate::engine::effective::EffectiveProfile;
+use crate::engine::kept_memory::{self, KeptMemory, near_cpus};
 use crate::engine::supply::Supplies;
 use crate::host::Host;
 use crate::placement::{self, CellDemand, Demand, Placed};
@@ -17,7 +18,7 @@ use crate::types::devices::GuestFacts;
 use crate::types::ids::{CellId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::Scope;
-use crate::types::reason::{Excludes, Outcome};
+use crate::types::reason::{Excludes, Outcome, Reason};
 
 /// Input from which a demand is made.
 pub struct Context<'a> {
@@ -51,12 +52,14 @@ pub struct Demanded {
     pub kept_pins: BTreeMap<VcpuId, CpuSet>,
     /// Memory is bound by an administrator's `<numatune>`, which stays.
     pub numatune_kept: bool,
+    /// Pieces of that memory; none where the `<numatune>` does not stay.
+    pub kept_memory: KeptMemory,
     /// Huge pages are as an administrator wrote them, and stay.
     pub hugepages_kept: bool,
     /// Part of the XML that rules huge pages out.
     pub excluded: Option<Excludes>,
     /// Reasons why no placement can satisfy the demand.
-    pub broken: Vec<Outcome>,
+    pub broken: Vec<Reason>,
 }
 
 /// Works out the demand.
@@ -80,14 +83,20 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         Scope::Incoming => !page_size_changes(context),
     };
     let excluded = excluded(domain);
-    let pages = pages(context, hugepages_kept, excluded, &mut broken);
+    let mut pages = pages(context, hugepages_kept, excluded, &mut broken);
+    let kept_memory = match numatune_kept {
+        true => KeptMemory::of(domain),
+        false => KeptMemory::default(),
+    };
+    let misfit = kept_memory::fitting(&kept_memory, context.supplies, &mut pages);
+    broken.extend(misfit.map(Reason::from));
 
     // A guest without cells of its own may have cells virtfit made before: they are part of its
     // shape.
     let made = shape.map(|shape| shape.cells.clone()).unwrap_or_default();
     let matched = profile.numa == Numa::Match && profile.cpus != Cpus::Shared && profile.cpus != Cpus::Keep;
     let cells = match matched {
-        true if domain.has_cells() => own_cells(domain, numatune_kept),
+        true if domain.has_cells() => own_cells(context, numatune_kept),
         true => made
             .iter()
             .enumerate()
@@ -105,11 +114,12 @@ pub fn demand(context: &Context<'_>) -> Demanded {
         .numatune
         .as_ref()
         .filter(|_| numatune_kept && cells.is_empty());
-    let nodes = kept_nodes.and_then(|numatune| numatune.nodeset.clone());
+    let nodes = kept_nodes.and_then(|numatune| numatune.nodeset.as_ref());
+    let nodes = nodes.map(|nodes| near_cpus(context.host, nodes));
     let auto = domain.numatune.as_ref().is_some_and(|numatune| numatune.auto);
     let bind = profile.numa != Numa::Off
         && profile.memory_mode != MemoryMode::Off
-        && !(numatune_kept && auto)
+        && !(numatune_kept && (auto || kept_memory.is_bound()))
         && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto);
     let (extra_min, extra_max) = extra(wishes, domain);
     let mut demand = Demand {
@@ -161,12 +171,13 @@ pub fn demand(context: &Context<'_>) -> Demanded {
     };
     demand.set_strategy(policy.strategy);
     if context.bound {
-        stay_with_memory(&mut demand, context.current);
+        stay_with_memory(&mut demand, context.current, context.host);
     }
     Demanded {
         demand,
         kept_pins,
         numatune_kept,
+        kept_memory,
         hugepages_kept,
         excluded,
         broken,
@@ -187,9 +198,9 @@ impl Demanded {
 }
 
 /// Limits each cell to the nodes of its strict memory, which cannot move once the guest starts.
-fn stay_with_memory(demand: &mut Demand, current: &Domain) {
+fn stay_with_memory(demand: &mut Demand, current: &Domain, host: &Host) {
     let strict = |memory: &NumaMemory| match memory.mode.as_str() {
-        "strict" => memory.nodeset.clone(),
+        "strict" => memory.nodeset.as_ref().map(|nodes| near_cpus(host, nodes)),
         _ => None,
     };
     let overall = current.numatune.as_ref().and_then(strict);
@@ -238,12 +249,15 @@ fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
     }
 }
 
-fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
-    let nodes = |id: CellId| {
-        let memory = domain.memnodes.get(&id).or(domain.numatune.as_ref());
-        memory
-            .filter(|_| numatune_kept)
-            .and_then(|memory| memory.nodeset.clone())
+fn own_cells(context: &Context<'_>, numatune_kept: bool) -> Vec<CellDemand> {
+    let Context { domain, host, .. } = *context;
+    let nodes = |cell: &Cell| {
+        let memory = domain.memnodes.get(&cell.id).or(domain.numatune.as_ref());
+        let nodes = memory.filter(|_| numatune_kept)?.nodeset.as_ref()?;
+        Some(match cell.vcpus.is_empty() {
+            true => nodes.clone(),
+            false => near_cpus(host, nodes),
+        })
     };
     domain
         .cells
@@ -252,7 +266,7 @@ fn own_cells(domain: &Domain, numatune_kept: bool) -> Vec<CellDemand> {
             id: cell.id,
             vcpus: cell.vcpus.clone(),
             memory: domain.memory_of(cell),
-            nodes: nodes(cell.id),
+            nodes: nodes(cell),
         })
         .collect()
 }
@@ -304,7 +318,7 @@ fn pages(
     context: &Context<'_>,
     kept: bool,
     excluded: Option<Excludes>,
-    broken: &mut Vec<Outcome>,
+    broken: &mut Vec<Reason>,
 ) -> Vec<Option<KiB>> {
     let Context {
         wishes,
@@ -342,7 +356,7 @@ fn pages(
         (Hugepages::Off | Hugepages::Small, _) => vec![None],
         (Hugepages::Any, Some(_)) => vec![None],
         (_, Some(by)) => {
-            broken.push(Outcome::HugePagesExcluded { by });
+            broken.push(Outcome::HugePagesExcluded { by }.into());
             vec![None]
         }
         (Hugepages::Any, None) => large().into_iter().chain([None]).collect(),

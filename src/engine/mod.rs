@@ -11,6 +11,7 @@
 //! effective the profile as far as this guest, scope and host can follow it
 //! decide    from here on, step by step
 //! demand    profile and domain → the demand for placement
+//! kept_memory  memory that an administrator bound: it is counted where it is
 //! supply    host and ledger → the CPUs and memory there are
 //! place     the placement: what stays, what is searched
 //! support   emulator threads and iothreads
@@ -26,6 +27,7 @@ mod decide;
 pub mod demand;
 pub mod effective;
 pub mod incoming;
+pub mod kept_memory;
 pub mod leftover;
 pub mod obsolete;
 mod place;

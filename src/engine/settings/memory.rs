@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::settings::{Context, List};
+use crate::engine::settings::{Context, List, pages};
 use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
-use crate::types::ids::{CellId, KiB};
+use crate::types::ids::CellId;
 use crate::types::idset::NodeSet;
 use crate::types::plan::Scope;
 use crate::types::reason::{Basis, Excludes, LeftOut};
@@ -127,7 +127,7 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
         list.set(
             Target::Hugepages,
             Value::PageSize(page),
-            page_reason(context, page),
+            pages::chosen(context, page),
         );
     } else if domain.hugepages.is_some() {
         list.set(Target::Hugepages, Value::Absent, Basis::ByProfile);
@@ -137,7 +137,13 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
             // The plan names the option that rules all memory.
             Some(Excludes::QemuOption(_)) => {}
             Some(by) => list.not_done(Subject::HugePages, LeftOut::HugePagesExcluded { by }),
-            None => list.not_done(Subject::HugePages, missing_pages(context, None)),
+            None => {
+                let why = match context.host.hugetlbfs.iter().min() {
+                    None => LeftOut::NoHugetlbfs,
+                    Some(smallest) => pages::missing(context, *smallest),
+                };
+                list.not_done(Subject::HugePages, why);
+            }
         }
     }
     // Locked memory that libvirt could not lock would fail the start.
@@ -163,39 +169,5 @@ pub fn backing(context: &Context<'_>, list: &mut List) {
                 Basis::VhostUser,
             ),
         }
-    }
-}
-
-fn page_reason(context: &Context<'_>, page: KiB) -> Basis {
-    let larger = context.host.hugetlbfs.iter().filter(|size| **size > page).max();
-    match larger {
-        None => Basis::LargestPage,
-        Some(larger) => Basis::LargestPageThatFits {
-            larger: Box::new(missing_pages(context, Some(*larger))),
-        },
-    }
-}
-
-/// Returns the reason why pages of this size (or of any) could not be had.
-fn missing_pages(context: &Context<'_>, size: Option<KiB>) -> LeftOut {
-    let Context {
-        host, placed, domain, ..
-    } = *context;
-    let Some(size) = size.or_else(|| host.hugetlbfs.iter().max().copied()) else {
-        return LeftOut::NoHugetlbfs;
-    };
-    let memory = placed
-        .cells
-        .iter()
-        .map(|cell| cell.memory)
-        .max()
-        .unwrap_or(domain.memory);
-    if !memory.0.is_multiple_of(size.0.max(1)) {
-        return LeftOut::PageDividesNot { memory, page: size };
-    }
-    LeftOut::FewPages {
-        need: memory.0 / size.0.max(1),
-        page: size,
-        nodes: placed.nodes.clone(),
     }
 }

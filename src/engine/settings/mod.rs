@@ -4,6 +4,7 @@
 mod disks;
 mod guest;
 mod memory;
+mod pages;
 mod pins;
 mod ruled;
 
@@ -14,7 +15,7 @@ use crate::engine::demand::Demanded;
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::support::Support;
 use crate::host::Host;
-use crate::placement::Placed;
+use crate::placement::{Placed, Supply};
 use crate::rewrite::{Provenance, Shape};
 use crate::types::devices::GuestFacts;
 use crate::types::idset::CpuSet;
@@ -35,6 +36,8 @@ pub struct Context<'a> {
     pub host: &'a Host,
     /// Devices and images of the guest.
     pub facts: &'a GuestFacts,
+    /// CPUs and memory there are.
+    pub supply: &'a Supply,
     /// Dedicated CPUs of the policy.
     pub dedicated: &'a CpuSet,
     /// Placement of vCPUs and memory.

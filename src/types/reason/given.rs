@@ -15,6 +15,8 @@ reasons! {
         CpusNotAllowed { value: GivenValue, cpus: CpuSet } = "given-cpus-not-allowed",
         /// Names nodes that the host does not have.
         NodesMissing { value: GivenValue, nodes: NodeSet } = "given-nodes-missing",
+        /// vCPUs that run on other nodes than their memory is bound to.
+        MemoryApart { vcpus: VcpuSet, cpus: NodeSet, memory: NodeSet } = "memory-apart",
         /// vCPUs that have no CPU of their own, because of their pins.
         PinnedAway { vcpus: VcpuSet, cpus: CpuSet } = "pinned-away",
     }
@@ -44,7 +46,7 @@ impl Given {
             Self::CpusOffline { value, .. }
             | Self::CpusNotAllowed { value, .. }
             | Self::NodesMissing { value, .. } => matches!(value, GivenValue::VcpuPin(_)),
-            Self::PinnedAway { .. } => false,
+            Self::PinnedAway { .. } | Self::MemoryApart { .. } => false,
         }
     }
 }
@@ -82,6 +84,19 @@ impl fmt::Display for Given {
                 "{value} names node{} {nodes}, which this host does not have: {FAILS}",
                 if nodes.len() == 1 { "" } else { "s" }
             ),
+            Self::MemoryApart { vcpus, cpus, memory } => {
+                let (noun, run) = match vcpus.len() {
+                    1 => ("vCPU", "runs"),
+                    _ => ("vCPUs", "run"),
+                };
+                let node = |nodes: &NodeSet| if nodes.len() == 1 { "node" } else { "nodes" };
+                write!(
+                    f,
+                    "{noun} {vcpus} {run} on {} {cpus}, and your numatune binds the memory to {} {memory}",
+                    node(cpus),
+                    node(memory)
+                )
+            }
             Self::PinnedAway { vcpus, cpus } => {
                 let (noun, has, own, pin) = match vcpus.len() {
                     1 => ("vCPU", "has", "no CPU of its own", "your pin keeps it on"),

@@ -47,7 +47,11 @@ reasons! {
         /// The memory is not a whole number of such pages.
         PageDividesNot { memory: KiB, page: KiB } = "page-size-divides-not",
         /// Too few pages are free on the nodes.
-        FewPages { need: u64, page: KiB, nodes: Vec<NodeId> } = "few-pages",
+        FewPages { need: u64, page: KiB, free: Vec<(NodeId, u64)> } = "few-pages",
+        /// A memory device is not a whole number of such pages.
+        BlockDividesNot { unit: KiB, page: KiB } = "block-size-divides-not",
+        /// The guest runs, and keeps the pages it runs with.
+        RunsWithItsPages = "runs-with-its-pages",
 
         /// The image has holes.
         ImageSparse = "image-sparse",
@@ -97,15 +101,18 @@ impl fmt::Display for LeftOut {
             Self::PageDividesNot { memory, page } => {
                 return write!(f, "{memory} is not a whole number of {page} pages");
             }
-            Self::FewPages { need, page, nodes } => {
-                let nodes: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
-                return write!(
-                    f,
-                    "{need} of {page} needed; too few are free on node{} {}",
-                    if nodes.len() == 1 { "" } else { "s" },
-                    list(&nodes)
-                );
+            Self::FewPages { need, page, free } => {
+                let free = free.iter().enumerate().map(|(index, (node, pages))| match index {
+                    0 => format!("{pages} free on node {node}"),
+                    _ => format!("{pages} on node {node}"),
+                });
+                let free = list(&free.collect::<Vec<_>>());
+                return write!(f, "{need} of {page} needed, {free}");
             }
+            Self::BlockDividesNot { unit, page } => {
+                return write!(f, "a memory device's blocks of {unit} rule {page} pages out");
+            }
+            Self::RunsWithItsPages => "it runs, and keeps the pages it runs with",
             Self::ImageSparse => {
                 "the image is sparse: io=native stalls while it grows; allocate it (fallocate)"
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::types::ids::{HostCpu, KiB, NodeId, VcpuId};
-use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::plural::{counted, cpus, list};
 use crate::types::reason::amounts::{Holders, Rooms, held, memory, printable, rooms};
 
@@ -54,6 +54,8 @@ reasons! {
         FewExtraCpus { need: u32, holders: Holders } = "few-cpus-for-threads",
         /// Too little memory is free; by page size (`None`: small pages) and node.
         LittleMemory { need: Vec<KiB>, celled: bool, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)> } = "little-memory",
+        /// Too little memory is free on the nodes an administrator bound it to.
+        LittleMemoryThere { need: KiB, nodes: NodeSet, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)> } = "little-memory-there",
         /// No page size that the profile asks for is mounted.
         NoPageSize = "no-page-size",
     }
@@ -80,6 +82,7 @@ impl NoPlace {
                 | Self::FewLoneCores { .. }
                 | Self::FewCores { .. }
                 | Self::LittleMemory { .. }
+                | Self::LittleMemoryThere { .. }
         )
     }
 }
@@ -218,6 +221,15 @@ impl fmt::Display for NoPlace {
                 let free: Vec<String> = free.iter().map(|(page, free)| memory(*page, free)).collect();
                 let (need, free) = (list(&need), free.join("; "));
                 write!(f, "needs {need}{own} of memory where its CPUs are; {free}")
+            }
+            Self::LittleMemoryThere { need, nodes, free } => {
+                let free: Vec<String> = free.iter().map(|(page, free)| memory(*page, free)).collect();
+                let noun = if nodes.len() == 1 { "node" } else { "nodes" };
+                let free = free.join("; ");
+                write!(
+                    f,
+                    "needs {need} of memory on {noun} {nodes}, as its XML binds it; {free}"
+                )
             }
             Self::NoPageSize => {
                 f.write_str("no huge page size the profile asks for is mounted on this host (hugetlbfs)")
