@@ -103,6 +103,48 @@ impl Host {
     }
 }
 
+/// Files that killed runs left go; everything else beside the definitions may be an
+/// administrator's.
+#[test]
+fn backups_beside_the_definitions_stay() {
+    let host = Host::new(FIT_ALL);
+    host.define("db", 2, 1024, true);
+    let kept = [
+        ".db.xml.20261101.1",
+        ".db.xml.virtfit",
+        ".virtfit.backup.1",
+        ".virtfit.1.0.xml",
+        "db.xml.1.0",
+        "db.xml.orig",
+        ".backup.1.2",
+    ];
+    for name in kept {
+        host.put(&format!("etc/libvirt/qemu/{name}"), &host.text("db"));
+    }
+    for left in [".virtfit.1.0", ".virtfit.4000000.17"] {
+        host.put(&format!("etc/libvirt/qemu/{left}"), "half");
+    }
+    // A link of such a name is none of virtfit's files.
+    let folder = host.0.path().join("etc/libvirt/qemu");
+    symlink("db.xml", folder.join(".virtfit.1.1")).unwrap();
+    let before = host.text("db");
+    host.apply(&[]);
+    for name in kept {
+        assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), before, "{name}");
+    }
+    let mut there: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    there.sort();
+    let mut expected: Vec<&str> = kept
+        .into_iter()
+        .chain([".virtfit.1.1", "autostart", "db.xml"])
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(there, expected);
+}
+
 const FIT_ALL: &str = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 
 #[test]

@@ -7,9 +7,7 @@
 //! virtfit's. The folder is locked for the whole run, from before the first definition is read: of
 //! two runs at once, the second sees what the first wrote.
 
-use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::hostfs::HostFs;
@@ -44,19 +42,7 @@ pub fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
         }
     };
     atomic::sweep(&folder, Whose::Others);
-    sweep_earlier(&folder);
     Ok(Some(lock))
-}
-
-/// Removes the files that killed runs of earlier versions left: `.NAME.xml.virtfit`.
-fn sweep_earlier(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(".xml.virtfit") {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }
 
 /// Replaces the file of a definition that has not changed since it was read.
@@ -74,6 +60,7 @@ pub fn write(root: &HostFs, definition: &Definition, xml: &str) -> io::Result<()
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
@@ -127,9 +114,7 @@ mod tests {
     fn what_killed_runs_left_is_swept_and_a_second_run_waits() {
         let (folder, root) = host();
         let definitions = folder.path().join("etc/libvirt/qemu");
-        for left in [".virtfit.1.0", ".a.xml.virtfit"] {
-            fs::write(definitions.join(left), "half").unwrap();
-        }
+        fs::write(definitions.join(".virtfit.1.0"), "half").unwrap();
         let lock = lock(&root).unwrap();
         assert!(lock.is_some());
         assert_eq!(root.list("/etc/libvirt/qemu").unwrap(), ["a.xml"]);

@@ -142,7 +142,7 @@ mod tests {
         fs::write(folder.join("8c1f6f0e-0000-4000-8000-000000000002.json"), "{").unwrap();
         fs::write(folder.join("notes.json"), "1").unwrap();
         // Left by a daemon that was killed: no process has a number as large.
-        let half = folder.join(format!(".{UUID}.json.{}.0", i32::MAX));
+        let half = folder.join(format!(".virtfit.{}.0", i32::MAX));
         fs::write(&half, "").unwrap();
         let mut again: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");
         assert_eq!(again.iter().collect::<Vec<_>>(), [(&UUID.to_string(), &2)]);

@@ -260,7 +260,7 @@ fn killed_at_any_moment_only_whole_files_are_left() {
         assert!(host.reading(NOW).warnings.is_empty());
     }
     // A half-written file of a dead process is swept by the next.
-    fs::write(folder.join(".x.json.999999999.0"), "{").unwrap();
+    fs::write(folder.join(".virtfit.999999999.0"), "{").unwrap();
     let ran = host.run("run-db", "prepare", &xml);
     assert!(
         ran.code == Some(0) && ran.stderr.contains("reserved"),

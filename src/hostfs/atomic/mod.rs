@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use replace::replace;
-pub use temporary::{Lock, Temporary, Whose, is_left_over, lock, sweep};
+pub use temporary::{Lock, Temporary, Whose, lock, sweep};
 
 /// Folder of files that are complete or absent.
 #[derive(Debug, Clone, PartialEq, Eq)]

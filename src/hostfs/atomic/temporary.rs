@@ -8,9 +8,9 @@
 //! name may leave no room for a suffix. The name ends in none of the extensions that libvirt or
 //! virtfit load. The files of a killed process are swept by the next one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal;
 use nix::unistd::Pid;
 
+/// Beginning of each temporary file's name.
+const PREFIX: &str = ".virtfit.";
 /// Number of this process's next temporary file.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Number of names that may be taken before [`Temporary::make`] gives up: a process with the same
@@ -60,7 +62,7 @@ impl Temporary {
         let mut taken = 0;
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!(".virtfit.{}.{number}", process::id()));
+            let path = folder.join(format!("{PREFIX}{}.{number}", process::id()));
             match make(&path) {
                 Ok(made) => return Ok((Self { path }, made)),
                 Err(error) => {
@@ -106,8 +108,9 @@ pub enum Whose {
     Others,
 }
 
-/// Removes the temporary files that processes left in a folder. Files that cannot be removed stay
-/// and do no harm.
+/// Removes the temporary files that processes left in a folder: files of exactly the name that
+/// [`Temporary`] gives, which this user owns. Any other file may be an administrator's, however
+/// similar its name is. Files that cannot be removed stay and do no harm.
 pub fn sweep(folder: &Path, whose: Whose) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -118,24 +121,27 @@ pub fn sweep(folder: &Path, whose: Whose) {
             Whose::Dead => is_gone(owner),
             Whose::Others => u32::try_from(owner) != Ok(process::id()),
         };
-        if left {
+        if left && entry.metadata().is_ok_and(|meta| is_ours(&meta)) {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Returns whether a name is that of a temporary file whose process is gone.
-pub fn is_left_over(name: &str) -> bool {
-    owner(name).is_some_and(is_gone)
+/// Returns the process that writes a temporary file of this name.
+fn owner(name: &str) -> Option<i32> {
+    let (pid, number) = name.strip_prefix(PREFIX)?.split_once('.')?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(pid) || !is_number(number) {
+        return None;
+    }
+    number.parse::<u64>().ok()?;
+    pid.parse::<i32>().ok().filter(|pid| *pid > 0)
 }
 
-/// Returns the process that writes a temporary file of this name: `.virtfit.PID.N`, and
-/// `.NAME.PID.N` of earlier versions.
-fn owner(name: &str) -> Option<i32> {
-    let (rest, number) = name.strip_prefix('.')?.rsplit_once('.')?;
-    number.parse::<u64>().ok()?;
-    let pid = rest.rsplit_once('.')?.1.parse::<i32>().ok()?;
-    (pid > 0).then_some(pid)
+/// Returns whether a file is one that this user's processes make, no folder and no link.
+fn is_ours(meta: &Metadata) -> bool {
+    let made = meta.is_file() || meta.file_type().is_socket();
+    made && meta.uid() == nix::unistd::geteuid().as_raw()
 }
 
 fn is_gone(pid: i32) -> bool {
@@ -189,8 +195,15 @@ mod tests {
         let rows = [
             (format!(".virtfit.{dead}.0"), true, true),
             (format!(".virtfit.1.{}", u64::MAX), false, true),
-            (format!(".x.json.{dead}.0"), true, true),
-            (format!(".a b.{dead}.12"), true, true),
+            (format!(".virtfit.{dead}.0.1"), false, false),
+            (format!(".virtfit.{dead}.-1"), false, false),
+            (format!(".virtfit.{dead}."), false, false),
+            (format!(".virtfit.+{dead}.0"), false, false),
+            (format!(".virtfit.{dead}"), false, false),
+            // An administrator's backups.
+            (format!(".x.json.{dead}.0"), false, false),
+            (".db.xml.20261101.1".to_string(), false, false),
+            (format!(".a b.{dead}.12"), false, false),
             (format!(".virtfit.{mine}.0"), false, false),
             (format!("x.json.{dead}.0"), false, false),
             (format!(".x.json.{dead}"), false, false),

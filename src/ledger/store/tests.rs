@@ -157,9 +157,9 @@ fn sweeping_removes_what_means_nothing() {
         let path = folder.path().join("run/virtfit/reservations").join(name);
         fs::write(path, "").unwrap();
     };
-    let own = format!(".x.json.{}.0", std::process::id());
+    let own = format!(".virtfit.{}.99", std::process::id());
     temporary(&own);
-    temporary(".x.json.999999999.0");
+    temporary(".virtfit.999999999.0");
     store.mark(&mark(100)).unwrap();
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
     let nothing = Promises::default();
