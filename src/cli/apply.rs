@@ -9,6 +9,7 @@ use crate::cli::outcome::without_errno;
 use crate::cli::redefine;
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, output, plan};
+use crate::daemon::untried;
 use crate::engine::{Decision, Keep};
 use crate::hook_events::lines;
 use crate::host::libvirt_daemon;
@@ -74,7 +75,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     };
     let decided = together::decide(&session.view, &chosen, ask);
     let mut plans: Vec<Plan> = Vec::new();
-    let mut changes: Vec<(&Definition, String)> = Vec::new();
+    let mut changes: Vec<Change<'_>> = Vec::new();
     let mut left: Vec<&str> = Vec::new();
     for (definition, decided) in chosen.iter().zip(decided) {
         match decided {
@@ -84,7 +85,11 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
                 let plan = decision.plan().clone();
                 if let Decision::Tuned { xml, .. } = decision {
                     match !unasked || by_itself(&session, definition, &plan) {
-                        true => changes.push((definition, xml)),
+                        true => changes.push(Change {
+                            definition,
+                            plan: plan.clone(),
+                            xml,
+                        }),
                         false => left.push(&definition.name),
                     }
                 }
@@ -134,6 +139,13 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
         .stdout
         .push_str(&format!("{done} of {} redefined.\n", plans.len()));
     Ok(outcome)
+}
+
+/// Definition that is to be replaced.
+struct Change<'a> {
+    definition: &'a Definition,
+    plan: Plan,
+    xml: String,
 }
 
 /// Reads the definitions asked for. Where all are meant, one that cannot be read does not hide the
@@ -194,12 +206,20 @@ fn carry_out(
     global: &Global,
     root: &HostFs,
     offline: bool,
-    changes: &[(&Definition, String)],
+    changes: &[Change<'_>],
     outcome: &mut Outcome,
 ) -> Result<usize, Failure> {
     let mut done = 0;
     let mut libvirt = None;
-    for (definition, xml) in changes {
+    for Change {
+        definition,
+        plan,
+        xml,
+    } in changes
+    {
+        // If the guest does not start with its new definition, the daemon tells of it.
+        let announced = untried::announce(root, &definition.domain, plan, xml)
+            .map_err(|error| log::debug!("{}: a failed start would not be told: {error}", definition.name));
         let result = if let (true, Some(libvirt_daemon::Process { name, pid })) =
             (offline, libvirt_daemon::running(root).first())
         {
@@ -217,6 +237,9 @@ fn carry_out(
         match result {
             Ok(()) => done += 1,
             Err(error) => {
+                if let Ok(announced) = announced {
+                    announced.take_back();
+                }
                 outcome
                     .stderr
                     .push(format!("virtfit: {}: {error}", definition.name));

@@ -16,7 +16,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::time::SystemTime;
 
+use crate::daemon::untried::{
+    CPU_CACHE, CPU_FEATURES, CPU_MODE, DEVICES, GUEST_CELLS, IOTHREADS, KVM_FEATURES, MEMORY_BACKING,
+    MEMORY_NODES, TOPOLOGY,
+};
 use crate::hostfs::HostFs;
 
 /// Folder of libvirt's logs of guests.
@@ -28,16 +33,18 @@ const TAIL: u64 = 64 << 10;
 const LONGEST: usize = 160;
 
 /// Launch of QEMU that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failure {
     /// First complaint of QEMU; `None`: QEMU ended without one.
     pub said: Option<String>,
+    /// QEMU did not fail by itself: libvirt gave the launch up, before it let QEMU run or later.
+    pub given_up: bool,
 }
 
-/// Returns the failure of a guest's last launch; `None`: the launch did not fail, or there is no
-/// log of it.
-pub fn last_failure(root: &HostFs, guest: &str) -> Option<Failure> {
-    match tail(root, guest) {
+/// Returns the failure of a guest's last launch; `None`: the launch did not fail, there is no log
+/// of it, or it is not later than `since`.
+pub fn last_failure(root: &HostFs, guest: &str, since: Option<SystemTime>) -> Option<Failure> {
+    match tail(root, guest, since) {
         Ok(text) => failure(&text),
         Err(error) => {
             log::debug!("{guest}: QEMU's log: {error}");
@@ -46,12 +53,17 @@ pub fn last_failure(root: &HostFs, guest: &str) -> Option<Failure> {
     }
 }
 
-fn tail(root: &HostFs, guest: &str) -> io::Result<String> {
+/// Reads the end of a guest's log; empty if nothing was written to it after `since`.
+fn tail(root: &HostFs, guest: &str, since: Option<SystemTime>) -> io::Result<String> {
     if guest.contains('/') {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut file = File::open(root.path(format!("{FOLDER}/{guest}.log")))?;
-    let length = file.metadata()?.len();
+    let meta = file.metadata()?;
+    if since.is_some_and(|since| meta.modified().is_ok_and(|written| written <= since)) {
+        return Ok(String::new());
+    }
+    let length = meta.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;
@@ -68,16 +80,28 @@ fn failure(log: &str) -> Option<Failure> {
         .skip_while(|line| line.ends_with('\\'))
         .skip(1);
     let mut said = Vec::new();
+    let mut given_up = false;
     let failed = lines.any(|line| {
         let ended = line.contains(": shutting down, reason=");
-        if !ended {
+        if is_given_up(line) {
+            given_up = true;
+        } else if !ended {
             said.push(line.trim());
         }
         ended && line.ends_with("reason=failed")
     });
     failed.then(|| Failure {
         said: complaint(&said),
+        given_up,
     })
+}
+
+/// Returns whether a line shows that libvirt gave the launch up: its child that is to become QEMU
+/// complains (`libvirt: error : libvirtd quit during handshake`, where libvirt failed to set up
+/// control groups, the device filter or labels), or QEMU was told to end.
+fn is_given_up(line: &str) -> bool {
+    let line = without_program(line);
+    line.starts_with("libvirt: ") || line.starts_with("terminating on signal")
 }
 
 /// Returns the first line that explains an end, without the time and the program's name, and cut at
@@ -95,37 +119,109 @@ fn complaint(lines: &[&str]) -> Option<String> {
 
 /// Returns the words of a line without time and program; `None`: the line explains no end.
 fn words(line: &str) -> Option<&str> {
-    // `-msg timestamp=on`: 2026-01-01T10:00:00.000000Z.
-    let line = match line.split_once("Z ") {
-        Some((time, rest)) if time.starts_with(|c: char| c.is_ascii_digit()) && time.contains('T') => rest,
-        _ => line,
-    };
-    let by_qemu = |program: &str| program.contains("qemu") && !program.contains(' ');
-    let line = match line.split_once(": ") {
-        Some((program, rest)) if by_qemu(program) => rest,
-        _ => line,
-    };
+    let line = without_program(line);
     let line = line.strip_prefix("error: ").unwrap_or(line).trim();
     // Lines of libvirt itself begin with a time in UTC, for example those about tainted domains.
     let by_libvirt = line.get(..31).is_some_and(|time| time.contains("+0000: "));
     let means_nothing = by_libvirt
         || line.is_empty()
         || line.starts_with("warning: ")
-        || line.starts_with("char device redirected")
-        || line.starts_with("terminating on signal");
+        || line.starts_with("char device redirected");
     (!means_nothing).then_some(line)
+}
+
+/// Returns a line without the time and QEMU's name at its beginning.
+fn without_program(line: &str) -> &str {
+    // `-msg timestamp=on`: 2026-01-01T10:00:00.000000Z.
+    let line = match line.split_once("Z ") {
+        Some((time, rest)) if time.starts_with(|c: char| c.is_ascii_digit()) && time.contains('T') => rest,
+        _ => line,
+    };
+    let by_qemu = |program: &str| (program.contains("qemu") || program == "kvm") && !program.contains(' ');
+    match line.split_once(": ") {
+        Some((program, rest)) if by_qemu(program) => rest,
+        _ => line,
+    }
+}
+
+/// Kinds of changes that can make QEMU complain.
+type Kinds = &'static [&'static str];
+const CPU: Kinds = &[CPU_MODE, CPU_FEATURES, CPU_CACHE, KVM_FEATURES, TOPOLOGY];
+const MEMORY: Kinds = &[MEMORY_BACKING, MEMORY_NODES, GUEST_CELLS];
+const DISKS: Kinds = &[DEVICES, IOTHREADS];
+/// Options of QEMU, and the kinds that can make QEMU complain of each. `-device` is looked at more
+/// closely. An option that is not here has nothing that virtfit writes.
+const OPTIONS: [(&str, Kinds); 10] = [
+    ("-cpu ", CPU),
+    ("-accel ", CPU),
+    ("-machine ", &[CPU_MODE, KVM_FEATURES, MEMORY_BACKING]),
+    ("-smp ", &[TOPOLOGY, GUEST_CELLS]),
+    ("-numa ", &[GUEST_CELLS, TOPOLOGY, MEMORY_NODES, MEMORY_BACKING]),
+    ("-m ", MEMORY),
+    ("-mem-", MEMORY),
+    (
+        "-object ",
+        &[MEMORY_BACKING, GUEST_CELLS, MEMORY_NODES, IOTHREADS],
+    ),
+    ("-blockdev ", DISKS),
+    ("-drive ", DISKS),
+];
+/// Devices whose properties virtfit writes, and the kinds of these.
+const DRIVERS: [(&str, Kinds); 8] = [
+    ("virtio-blk", DISKS),
+    ("virtio-scsi", DISKS),
+    ("virtio-balloon", DISKS),
+    ("scsi-hd", DISKS),
+    ("scsi-cd", DISKS),
+    ("scsi-block", DISKS),
+    ("dimm", MEMORY),
+    ("virtio-mem", MEMORY),
+];
+/// Words of complaints without an option, and the kinds that can cause each.
+const WORDS: [(&str, Kinds); 12] = [
+    ("MSR", CPU),
+    ("KVM", CPU),
+    ("kvm", CPU),
+    ("CPU", CPU),
+    ("cpu", CPU),
+    ("guest RAM", MEMORY),
+    ("guest memory", MEMORY),
+    ("mlockall", MEMORY),
+    ("huge page", MEMORY),
+    ("hugepages", MEMORY),
+    ("allocate memory", MEMORY),
+    ("Address already in use", &[]),
+];
+
+/// Returns those of virtfit's changes, by kind, that can have caused a failure. A complaint of an
+/// unknown kind may have been caused by any of them.
+pub fn suspects(failure: &Failure, kinds: &[String]) -> Vec<String> {
+    let said = failure.said.as_deref().unwrap_or_default();
+    if failure.given_up || is_of_an_image(said) {
+        return Vec::new();
+    }
+    let containing = |table: &[(&str, Kinds)], text: &str| -> Option<Kinds> {
+        let found = table.iter().find(|(word, _)| text.contains(word));
+        found.map(|(_, kinds)| *kinds)
+    };
+    let possible: Option<Kinds> = match said.strip_prefix("-device ") {
+        Some(device) => Some(containing(&DRIVERS, device).unwrap_or_default()),
+        None if said.starts_with('-') => {
+            let option = OPTIONS.iter().find(|(option, _)| said.starts_with(option));
+            Some(option.map(|(_, kinds)| *kinds).unwrap_or_default())
+        }
+        None => containing(&WORDS, said),
+    };
+    let can = |kind: &&String| possible.is_none_or(|possible| possible.contains(&kind.as_str()));
+    kinds.iter().filter(can).cloned().collect()
 }
 
 /// Returns whether a complaint is about a thing that virtfit never changes: an image that is
 /// missing, locked, or may not be opened.
-pub fn is_of_an_image(said: &str) -> bool {
-    let images = [
-        "Could not open ",
-        "Failed to get ",
-        "Failed to lock ",
-        "could not open ",
-    ];
-    let told = |part: &&str| said.contains(*part);
+fn is_of_an_image(said: &str) -> bool {
+    let images = ["could not open ", "failed to get ", "failed to lock "];
+    let lower = said.to_ascii_lowercase();
+    let told = |part: &&str| lower.contains(*part);
     // `Invalid argument` is different: without O_DIRECT, or with io=native, opening an image fails
     // though it is there.
     images.iter().any(told) && !said.contains("Invalid argument")
@@ -161,13 +257,14 @@ mod tests {
         let said = |said: &str| {
             Some(Failure {
                 said: Some(said.into()),
+                given_up: false,
             })
         };
         for (log, want) in [
             (String::new(), None),
             (START.into(), None),
             (format!("{START}{stopped}"), None),
-            (format!("{START}{FAILED}"), Some(Failure { said: None })),
+            (format!("{START}{FAILED}"), Some(Failure::default())),
             (
                 format!("{START}{warning}{msr}{FAILED}"),
                 said("failed to set MSR 0x10a to 0x69"),
@@ -190,6 +287,95 @@ mod tests {
             .and_then(|failure| failure.said)
             .unwrap_or_default();
         assert_eq!(cut.chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn only_changes_that_can_be_the_cause_are_suspected() {
+        let all: Vec<String> = [
+            CPU_MODE,
+            MEMORY_BACKING,
+            TOPOLOGY,
+            MEMORY_NODES,
+            IOTHREADS,
+            DEVICES,
+            "pins",
+        ]
+        .map(String::from)
+        .to_vec();
+        let named = |kinds: &[&str]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
+        // lines of the log, kinds that are suspected
+        let rows: [(&str, &[&str]); 16] = [
+            (
+                "libvirt: error : libvirtd quit during handshake: Input/output error",
+                &[],
+            ),
+            (
+                "libvirt:  error : cannot execute binary /x/qemu: Permission denied",
+                &[],
+            ),
+            (
+                "2026-01-01T10:00:00.5Z qemu-system-x86_64: terminating on signal 15 from pid 77 (/usr/sbin/libvirtd)",
+                &[],
+            ),
+            (
+                "qemu-system-x86_64: -device vfio-pci,host=0000:01:00.0: vfio 0000:01:00.0: failed to open /dev/vfio/1: Device or resource busy",
+                &[],
+            ),
+            (
+                "qemu-system-x86_64: -netdev tap,fd=3: could not open /dev/vhost-net: No such file or directory",
+                &[],
+            ),
+            (
+                "qemu-system-x86_64: -vnc 127.0.0.1:0: Failed to find an available port: Address already in use",
+                &[],
+            ),
+            (
+                "qemu-system-x86_64: -blockdev {..}: Failed to get shared \"write\" lock",
+                &[],
+            ),
+            (
+                "qemu-system-x86_64: -device virtio-blk-pci,drive=x: failed to get shared lock",
+                &[],
+            ),
+            (
+                "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory",
+                &[MEMORY_BACKING, MEMORY_NODES],
+            ),
+            (
+                "qemu-system-x86_64: -object {\"qom-type\":\"memory-backend-file\"}: unable to map",
+                &[MEMORY_BACKING, MEMORY_NODES, IOTHREADS],
+            ),
+            (
+                "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69",
+                &[CPU_MODE, TOPOLOGY],
+            ),
+            (
+                "qemu-system-x86_64: -smp 4,sockets=1: Invalid CPU topology",
+                &[TOPOLOGY],
+            ),
+            (
+                "qemu-system-x86_64: -device {\"driver\":\"virtio-blk-pci\",\"num-queues\":999}: too many",
+                &[IOTHREADS, DEVICES],
+            ),
+            (
+                "qemu-system-x86_64: -blockdev {..}: Could not open '/x.raw': Invalid argument",
+                &[IOTHREADS, DEVICES],
+            ),
+            (
+                "kvm: terminating on signal 15 from pid 77 (/usr/sbin/virtqemud)",
+                &[],
+            ),
+            ("qemu-system-x86_64: -incoming defer: no", &[]),
+        ];
+        for (line, want) in rows {
+            let failure = failure(&format!("{START}{line}\n{FAILED}")).unwrap_or_default();
+            assert_eq!(suspects(&failure, &all), named(want), "{line}");
+        }
+        // No word, or one that is unknown: any of them.
+        for line in ["", "Segmentation fault\n"] {
+            let failure = failure(&format!("{START}{line}{FAILED}")).unwrap_or_default();
+            assert_eq!(suspects(&failure, &all), all, "{line}");
+        }
     }
 
     #[test]

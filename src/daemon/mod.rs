@@ -20,5 +20,6 @@ pub mod starts;
 pub mod tasks;
 pub mod turns;
 pub mod unhooked;
+pub mod untried;
 pub mod watch;
 pub mod worker;

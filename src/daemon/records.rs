@@ -1,11 +1,13 @@
 //! Records about guests that outlive the daemon: a folder with one small JSON file a guest,
 //! `UUID.json`.
 //!
-//! Protocol: only the daemon writes; a file is whole or absent ([`crate::hostfs::atomic`]). A file
+//! Protocol: only the daemon writes, but for what `virtfit apply` announces
+//! ([`crate::daemon::untried`]); a file is whole or absent ([`crate::hostfs::atomic`]). A file
 //! that cannot be read does not count as a record; a record that cannot be written is kept in
 //! memory until the daemon ends. Removing a record twice is no error.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 
 use serde::Serialize;
@@ -53,6 +55,17 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
 
     /// Returns a guest's record.
     pub fn get(&self, uuid: &str) -> Option<&T> {
+        self.entries.get(uuid)
+    }
+
+    /// Reads a guest's record again, which another program of virtfit may have written, and returns
+    /// it; without a file that can be read, the record stays as it is.
+    pub fn read_again(&mut self, uuid: &str) -> Option<&T> {
+        if is_uuid(uuid) {
+            let text = fs::read_to_string(self.folder.path().join(format!("{uuid}.json")));
+            let entry = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+            self.entries.extend(entry.map(|entry| (uuid.to_string(), entry)));
+        }
         self.entries.get(uuid)
     }
 
@@ -124,8 +137,6 @@ fn is_uuid(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";

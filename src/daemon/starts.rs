@@ -9,63 +9,32 @@
 //! the guest starts without that mode ► the host's CPU does not start here: other guests do not get it either
 //! kernel, QEMU or libvirt is another ► all of it is forgotten
 //! ```
-//! A start that fails before QEMU is run (a missing disk, a hook's veto) and an image that QEMU
-//! cannot open are never blamed on virtfit.
+//! A start that fails before QEMU is run (a missing disk, a hook's veto), one that libvirt itself
+//! gives up, and a complaint about a thing that none of virtfit's changes can cause are never
+//! blamed on virtfit ([`crate::daemon::launch`]).
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::daemon::launch;
 use crate::daemon::records::Records;
+use crate::daemon::untried::{self, CPU_MODE, Untried};
 use crate::domain::Domain;
 use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME};
 use crate::hostfs::HostFs;
 use crate::hostfs::atomic::AtomicDir;
+use crate::ledger::live_pins::Records as LiveRecords;
+use crate::ledger::status;
 use crate::libvirt::definition_file::Definition;
-use crate::types::plan::{Note, Plan};
-use crate::types::reason::{LeftOut, Reason};
+use crate::types::ids::KiB;
+use crate::types::plan::Plan;
 use crate::xml::Document;
 
-/// Folder of the untried definitions on the host.
-pub const UNTRIED: &str = "/var/lib/virtfit/untried";
 /// Path of QEMU where a definition names none.
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-/// Kinds of changes by the beginning of their paths, where the first that fits counts, in the order
-/// in which they are suspected.
-const KINDS: [(&str, &str); 11] = [
-    ("/domain/cpu/@mode", CPU_MODE),
-    ("/domain/cpu/feature", CPU_FEATURES),
-    ("/domain/cpu/cache", CPU_CACHE),
-    ("/domain/memoryBacking", "memory backing"),
-    ("/domain/cpu/topology", "topology"),
-    ("/domain/cpu/numa", "guest cells"),
-    ("/domain/numatune", "memory nodes"),
-    ("/domain/features", "KVM features"),
-    ("/domain/iothreads", "iothreads"),
-    ("/domain/devices", "devices"),
-    ("/domain/", "pins"),
-];
-/// Kind that is suspected first, and the kinds that go with it.
-const CPU_MODE: &str = "cpu mode";
 /// Reason of a failure that QEMU does not explain.
 const UNEXPLAINED: &str = "QEMU ended without a word";
-const CPU_FEATURES: &str = "cpu features";
-const CPU_CACHE: &str = "cpu cache";
 /// Number of kinds that a log line names.
 const MOST: usize = 3;
-
-/// Definition that virtfit wrote and with which the guest has not started since.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Untried {
-    /// Guest's name.
-    pub name: String,
-    /// Digest of the definition as libvirt stored it.
-    pub text: String,
-    /// Kinds of virtfit's changes since the guest's last start.
-    pub kinds: Vec<String>,
-    /// The guest's own XML lists no CPU features.
-    pub plain: bool,
-}
 
 /// Untried definitions and failed starts.
 #[derive(Debug)]
@@ -81,11 +50,41 @@ impl Starts {
     pub fn load(root: &HostFs) -> Self {
         let mut starts = Self {
             root: root.clone(),
-            untried: Records::load(root, UNTRIED),
+            untried: Records::load(root, untried::FOLDER),
             failed: FailedStarts::read(root),
         };
         starts.check_host();
+        starts.catch_up();
         starts
+    }
+
+    /// Follows up on what happened while no daemon ran: definitions that were announced, guests
+    /// that started, and starts that failed.
+    fn catch_up(&mut self) {
+        let untried = self.untried.iter().map(|(uuid, untried)| (uuid, &untried.name));
+        let failed = self.failed.guests.iter().filter(|(_, failed)| failed.open);
+        let failed = failed.map(|(uuid, failed)| (uuid, &failed.name));
+        let all: BTreeMap<String, String> = untried
+            .chain(failed)
+            .map(|(uuid, name)| (uuid.clone(), name.clone()))
+            .collect();
+        for (uuid, name) in all {
+            if let Ok(Some(definition)) = Definition::read(&self.root, &name) {
+                self.is_untried(&definition, &uuid);
+            }
+            let status = self.root.read(status::path(&name));
+            let status = status.map(|text| status::parse(&text, KiB(0), &LiveRecords::default()));
+            match status {
+                // Its hook tells of the end of its start.
+                Ok(Ok(found)) if found.holder.starting => {}
+                Ok(_) => {
+                    self.found_running(&uuid);
+                }
+                Err(_) => {
+                    self.released(&uuid);
+                }
+            }
+        }
     }
 
     /// Writes the records again whose files were removed by others; returns their number.
@@ -112,32 +111,42 @@ impl Starts {
     /// Notes that virtfit defined a guest; `stored` is the definition as libvirt keeps it.
     pub fn defined(&mut self, stored: &Definition, domain: &Domain, plan: &Plan) {
         let uuid = domain.uuid.to_ascii_lowercase();
-        let before = self.untried.get(&uuid);
-        let mut kinds = before.map(|untried| untried.kinds.clone()).unwrap_or_default();
-        kinds.extend(plan.changes.iter().map(|change| kind(&change.path).to_string()));
-        // Taking a change back is a change, too, but not one that can make a start fail.
-        let failed = |note: &Note| {
-            matches!(
-                note.why,
-                Reason::LeftOut(LeftOut::CpuModeFailed { .. } | LeftOut::HostCpuFails { .. })
-            )
-        };
-        let taken_back = plan.notes.not_done.iter().any(failed);
-        let of_cpu = |kind: &String| [CPU_MODE, CPU_FEATURES, CPU_CACHE].contains(&kind.as_str());
-        kinds.retain(|kind| !(taken_back && of_cpu(kind)));
-        kinds.sort_by_key(|kind| KINDS.iter().position(|(_, name)| name == kind));
-        kinds.dedup();
         let untried = Untried {
-            name: stored.name.clone(),
             text: stored.digest.clone(),
-            kinds,
-            plain: domain.cpu.as_ref().is_none_or(|cpu| cpu.features.is_empty()),
+            ..Untried::of(self.untried.get(&uuid), domain, plan)
         };
-        self.untried.put(&uuid, untried);
-        if let Some(failed) = self.failed.guests.get_mut(&uuid) {
-            failed.text.clone_from(&stored.digest);
+        self.is_written(&uuid, untried);
+    }
+
+    /// Returns whether a definition is virtfit's own and untried. One that `virtfit apply`
+    /// announced is noted.
+    pub fn is_untried(&mut self, definition: &Definition, uuid: &str) -> bool {
+        let uuid = uuid.to_ascii_lowercase();
+        let Some(announced) = self.untried.read_again(&uuid) else {
+            return false;
+        };
+        let record = match &announced.record {
+            Some(record) => record,
+            None => return announced.text == definition.digest,
+        };
+        if untried::record_of(&definition.text).as_ref() != Some(record) {
+            return false;
+        }
+        let untried = Untried {
+            text: definition.digest.clone(),
+            record: None,
+            ..announced.clone()
+        };
+        self.is_written(&uuid, untried);
+        true
+    }
+
+    fn is_written(&mut self, uuid: &str, untried: Untried) {
+        if let Some(failed) = self.failed.guests.get_mut(uuid) {
+            failed.text.clone_from(&untried.text);
             self.save();
         }
+        self.untried.put(uuid, untried);
     }
 
     /// Notes that another program wrote a guest's definition.
@@ -199,6 +208,28 @@ impl Starts {
         found.is_some()
     }
 
+    /// Notes that a guest was found running, with this definition or an earlier one. Returns true
+    /// as [`Starts::started`] does.
+    pub fn found_running(&mut self, uuid: &str) -> bool {
+        let uuid = uuid.to_ascii_lowercase();
+        let tried = |untried: &Untried| {
+            let definition = Definition::read(&self.root, &untried.name).ok().flatten();
+            let written = definition.filter(|definition| definition.digest == untried.text);
+            let written = written.and_then(|definition| definition.modified);
+            let started = status::started_at(&self.root, &untried.name);
+            matches!((written, started), (Some(written), Some(started)) if written < started)
+        };
+        if self.untried.get(&uuid).is_none_or(tried) {
+            return self.started(&uuid);
+        }
+        // It runs with an earlier definition; the failure of a later start would be open again.
+        if let Some(failed) = self.failed.guests.get_mut(&uuid).filter(|failed| failed.open) {
+            failed.open = false;
+            self.save();
+        }
+        false
+    }
+
     /// Notes that libvirt released a guest. Returns true where its start failed and its definition
     /// is to be examined again.
     pub fn released(&mut self, uuid: &str) -> bool {
@@ -213,12 +244,16 @@ impl Starts {
         if definition.digest != untried.text {
             return false;
         }
-        // An image that cannot be opened is not virtfit's doing.
-        let Some(failure) = launch::last_failure(&self.root, &untried.name) else {
+        let Some(failure) = launch::last_failure(&self.root, &untried.name, definition.modified) else {
             return false;
         };
+        // Changes that cannot be the cause are not named.
         let qemu = failure.said.as_deref().unwrap_or_default();
-        if launch::is_of_an_image(qemu) {
+        let untried = Untried {
+            kinds: launch::suspects(&failure, &untried.kinds),
+            ..untried
+        };
+        if untried.kinds.is_empty() {
             log::debug!(
                 "{}: failed to start for a reason of its own: {qemu}",
                 untried.name
@@ -271,12 +306,6 @@ impl Starts {
             log::warn!("{FOLDER}/{NAME}: {error}: failed starts are not remembered");
         }
     }
-}
-
-/// Names the kind of a change by its path.
-fn kind(path: &str) -> &'static str {
-    let found = KINDS.iter().find(|(prefix, _)| path.starts_with(prefix));
-    found.map_or("settings", |(_, kind)| kind)
 }
 
 /// Builds the line for the log and for `status`, without the guest's name.

@@ -130,6 +130,15 @@ impl Host {
         self
     }
 
+    /// Ends the daemon.
+    pub fn without_daemon(mut self) -> Self {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        self
+    }
+
     /// Returns the process number of the daemon.
     pub fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()

@@ -39,6 +39,33 @@ fn lines(libvirt: &Libvirt, part: &str) -> Vec<String> {
     lines.map(str::to_string).collect()
 }
 
+/// The daemon finds a definition of `virtfit apply` as libvirt stored it.
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn a_definition_of_an_apply_is_untried_until_its_guest_starts() {
+    let libvirt = Libvirt::with(&Setup {
+        policy: Some(POLICY),
+        ..Setup::default()
+    });
+    libvirt.define(&sized("db-a", 1, 32)).unwrap();
+    let applied = libvirt.virtfit(&["apply", "db-a"]);
+    assert!(applied.status.success(), "{applied:?}");
+    let untried = || libvirt.sh("cat /var/lib/virtfit/untried/*.json || true", &[]);
+    assert!(untried().contains("\"record\""), "{}", untried());
+    let _daemon = libvirt.virtfitd();
+    within(10, "found", || {
+        let text = untried();
+        (text.contains("db-a") && !text.contains("\"record\""))
+            .then_some(())
+            .ok_or(text)
+    });
+    libvirt.virsh(&["start", "db-a"]).unwrap();
+    within(10, "tried", || {
+        untried().is_empty().then_some(()).ok_or_else(untried)
+    });
+    libvirt.virsh(&["destroy", "db-a"]).unwrap();
+}
+
 #[test]
 #[ignore = "needs root, libvirtd and /dev/kvm; run by make test"]
 fn a_cpu_mode_that_does_not_start_is_told_taken_back_and_not_tried_again() {

@@ -4,7 +4,7 @@ use crate::libvirt;
 use std::time::{Duration, Instant};
 
 use crate::daemon::definitions::{DefineContext, Definitions, Next, is_busy};
-use crate::daemon::earlier_pins::PreviousPins;
+use crate::daemon::earlier_pins::{self, PreviousPins};
 use crate::daemon::history::Outcome;
 use crate::daemon::pending::Waits;
 use crate::daemon::watch::Change;
@@ -100,7 +100,7 @@ impl Definitions {
         // Records for later: the pins, the text as libvirt stored it, and that it has not been
         // started yet.
         if let Some(earlier) = plan.placement.as_ref().and_then(|p| PreviousPins::of(name, p)) {
-            self.earlier.put(&domain.uuid, earlier);
+            earlier_pins::keep(&mut self.earlier, &domain.uuid, earlier);
         }
         if let Ok(Some(stored)) = Definition::read(root, name) {
             self.starts.defined(&stored, domain, plan);
@@ -172,7 +172,6 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::daemon::earlier_pins;
     use crate::daemon::earlier_pins::PreviousPinsRecords;
     use crate::daemon::history;
     use crate::daemon::history::LastOutcomes;

@@ -33,6 +33,7 @@ use crate::hook_events::lines::summary_with_causes;
 use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
+use crate::ledger::reader;
 use crate::ledger::taken::same_guest;
 use crate::libvirt::Hypervisor;
 use crate::libvirt::definition_file::Definition;
@@ -107,8 +108,10 @@ impl Definitions {
         matches!(Definition::read(root, name), Ok(Some(now)) if now.digest == seen.text)
     }
 
-    /// Forgets all definitions but these; `names` is sorted.
-    pub fn keep_only(&mut self, names: &[String]) {
+    /// Forgets all definitions but these; `names` is sorted. Pins of guests that went long ago go,
+    /// too.
+    pub fn keep_only(&mut self, root: &HostFs, names: &[String]) {
+        self.sweep_earlier(root);
         let gone = |name: &String| names.binary_search(name).is_err();
         let seen = self.seen.iter().map(|(_, seen)| &seen.name);
         let gone: Vec<String> = seen
@@ -117,6 +120,11 @@ impl Definitions {
             .cloned()
             .collect();
         gone.iter().for_each(|name| self.forget(name));
+    }
+
+    /// Notes which guests are gone, and forgets the pins of those that went long ago.
+    pub fn sweep_earlier(&mut self, root: &HostFs) {
+        earlier_pins::sweep(&mut self.earlier, root, reader::seconds(SystemTime::now()));
     }
 
     /// Forgets a definition that is gone.
@@ -252,7 +260,9 @@ impl Definitions {
         if !outside {
             return;
         }
-        self.starts.written_by_others(&domain.uuid);
+        if !self.starts.is_untried(definition, &domain.uuid) {
+            self.starts.written_by_others(&domain.uuid);
+        }
         let age = match why {
             Why::Changed => Some(Duration::ZERO),
             _ => definition

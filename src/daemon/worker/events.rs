@@ -162,6 +162,7 @@ impl Worker {
             Change::Undefined(name) => {
                 self.pending.remove(&name);
                 self.definitions.forget(&name);
+                self.definitions.sweep_earlier(&self.root);
             }
             Change::Autostart(name) => self.pending.add(&name, Why::Autostart),
             // A written status file shows that a hook ended; its removal, that the guest ended.
@@ -239,7 +240,7 @@ impl Worker {
                 self.unhooked.told(&name);
                 self.pending.hook_ended(&name);
                 self.running.add_found(&name);
-                self.reconsider |= self.definitions.starts.started(&uuid);
+                self.reconsider |= self.definitions.starts.found_running(&uuid);
             }
             // A guest that ended leaves CPUs to others, or shows that its definition cannot start.
             WorkerEvent::Released { uuid, name } => {
@@ -276,7 +277,7 @@ impl Worker {
         for name in &names {
             self.pending.add(name, Why::Rescan);
         }
-        self.definitions.keep_only(&names);
+        self.definitions.keep_only(&self.root, &names);
         self.pending.hooks_ended();
         self.running.add_all(&self.root);
     }
