@@ -5,7 +5,7 @@
 //! daemon and commands do. Time is the thread's own CPU time, so other work on the machine does not
 //! count; memory is the most that was allocated at once. `VIRTFIT_COST_PIECES` makes the texts
 //! longer (`make fuzz`).
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
 #[path = "cost/families.rs"]
 mod families;

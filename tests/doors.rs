@@ -8,7 +8,7 @@
 //! races      processes against each other, 100 times
 //! faults     locks that are held, folders that cannot be written, processes that are killed
 //! ```
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "doors/cases.rs"]
 mod cases;

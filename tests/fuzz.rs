@@ -5,7 +5,12 @@
 //! answer joins the starting ones. The seed is fixed, so a run repeats itself as far as its time
 //! allows. `VIRTFIT_FUZZ_SECONDS` is the time a target gets (default 2), `VIRTFIT_FUZZ_SEED`
 //! another seed. A failing input is made smaller, printed, and kept below `target/fuzz/`.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub
+)]
 
 mod common;
 #[path = "cost/meter.rs"]

@@ -16,15 +16,16 @@ int main(void) {
 }
 "#;
 /// Hook that parses the XML on stdin, and does no more.
-pub const PYTHON: &str = "import sys, xml.etree.ElementTree as tree\ntree.fromstring(sys.stdin.read())\n";
+pub(crate) const PYTHON: &str =
+    "import sys, xml.etree.ElementTree as tree\ntree.fromstring(sys.stdin.read())\n";
 
 /// Builds a statically linked program that copies stdin to stdout.
-pub fn copier(folder: &Path) -> PathBuf {
+pub(crate) fn copier(folder: &Path) -> PathBuf {
     compile(folder, "copy", COPY, &["-static"])
 }
 
 /// Compiles C into a file of this name.
-pub fn compile(folder: &Path, name: &str, text: &str, options: &[&str]) -> PathBuf {
+pub(crate) fn compile(folder: &Path, name: &str, text: &str, options: &[&str]) -> PathBuf {
     let (source, made) = (folder.join(format!("{name}.c")), folder.join(name));
     fs::write(&source, text).unwrap();
     let built = Command::new("cc")

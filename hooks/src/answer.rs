@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Exit code and streams.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Exit code.
     pub exit: u8,
     /// Text that libvirt may take as the domain's XML.
@@ -17,7 +17,7 @@ pub struct Answer {
 
 impl Answer {
     /// Makes an answer of one line on stderr, with exit code 0.
-    pub fn line(text: &str) -> Self {
+    pub(crate) fn line(text: &str) -> Self {
         Self {
             stderr: format!("{text}\n").into_bytes(),
             ..Self::default()
@@ -25,7 +25,7 @@ impl Answer {
     }
 
     /// Writes the streams and returns the exit code. A closed pipe is no failure of the hook.
-    pub fn give(self) -> u8 {
+    pub(crate) fn give(self) -> u8 {
         write(std::io::stderr().as_fd(), &self.stderr);
         write(std::io::stdout().as_fd(), &self.stdout);
         self.exit

@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_micros(200);
 ///
 /// # Errors
 /// The reason for which there is no connection, for people.
-pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
+pub(crate) fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
     let left = clock.left(clock::DAEMON).max(Duration::from_millis(1));
     let tried = || -> io::Result<UnixStream> {
         let address = UnixAddr::new(path)?;
@@ -46,7 +46,7 @@ pub fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
 }
 
 /// Makes the question of a step.
-pub fn question(step: &Step<'_>, xml: Vec<u8>) -> Question {
+pub(crate) fn question(step: &Step<'_>, xml: Vec<u8>) -> Question {
     let mut words: Vec<Vec<u8>> = (0..4).map(|at| step.word(at).as_bytes().to_vec()).collect();
     words.push(std::os::unix::process::parent_id().to_string().into_bytes());
     Question {
@@ -60,7 +60,7 @@ pub fn question(step: &Step<'_>, xml: Vec<u8>) -> Question {
 ///
 /// # Errors
 /// The reason for which there is no answer, for people.
-pub fn ask(
+pub(crate) fn ask(
     stream: &UnixStream,
     step: &Step<'_>,
     question: &Question,

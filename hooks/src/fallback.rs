@@ -28,7 +28,7 @@ const LEAST: Duration = Duration::from_millis(20);
 const MAX_LINES: usize = 64 << 10;
 
 /// Runs `virtfit hook` and makes its answer the hook's.
-pub fn run(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Answer {
+pub(crate) fn run(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Answer {
     if clock.left(clock::END) < LEAST {
         return step.broken("there is no time left to decide", xml);
     }

@@ -11,7 +11,7 @@ use virtfit_hook::wire::MAX_BODY;
 
 /// Failure to read stdin to its end.
 #[derive(Debug)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// Reason of the failure.
     pub why: String,
     /// Part that was read until then.
@@ -27,7 +27,7 @@ const ROOM: usize = 16 << 10;
 ///
 /// # Errors
 /// stdin does not end in time, is larger than 16 MiB, or cannot be read.
-pub fn read(clock: &Clock) -> Result<Vec<u8>, Cut> {
+pub(crate) fn read(clock: &Clock) -> Result<Vec<u8>, Cut> {
     let stdin = io::stdin();
     let mut xml = vec![0; ROOM];
     let mut have = 0;

@@ -7,13 +7,13 @@ use virtfit_hook::wire;
 
 /// Root of the host's files.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     root: PathBuf,
 }
 
 impl Place {
     /// Takes the root from the environment.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let root = std::env::var_os("VIRTFIT_ROOT").filter(|root| !root.is_empty());
         Self {
             root: root.map_or_else(|| "/".into(), PathBuf::from),
@@ -22,18 +22,18 @@ impl Place {
 
     /// Returns `true` in an ordinary user's own libvirt (`qemu:///session`), whose guests virtfit
     /// leaves alone.
-    pub fn is_an_ordinary_users(&self) -> bool {
+    pub(crate) fn is_an_ordinary_users(&self) -> bool {
         let is_real = || fs::canonicalize(&self.root).is_ok_and(|root| root == Path::new("/"));
         !nix::unistd::geteuid().is_root() && is_real()
     }
 
     /// Returns `true` if the administrator switched virtfit off.
-    pub fn is_disabled(&self) -> bool {
+    pub(crate) fn is_disabled(&self) -> bool {
         fs::symlink_metadata(self.below(wire::DISABLED)).is_ok()
     }
 
     /// Returns the path of the daemon's socket.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.below(wire::SOCKET)
     }
 

@@ -13,41 +13,41 @@ const REFUSES: [&[u8]; 2] = [b"on-no-fit='refuse'", b"on-no-fit=\"refuse\""];
 
 /// Call of libvirt's hook that has an action.
 #[derive(Debug)]
-pub struct Step<'a> {
+pub(crate) struct Step<'a> {
     words: &'a [OsString],
     action: HookAction,
 }
 
 impl<'a> Step<'a> {
     /// Reads the command line; `None`: there is no action, also for operations of a later libvirt.
-    pub fn of(words: &'a [OsString]) -> Option<Self> {
+    pub(crate) fn of(words: &'a [OsString]) -> Option<Self> {
         let word = |at: usize| words.get(at).and_then(|word| word.to_str());
         let action = HookAction::of(word(1)?, word(2)?);
         (action != HookAction::Nothing).then_some(Self { words, action })
     }
 
     /// Returns guest, operation, suboperation and the further words of libvirt's call.
-    pub fn words(&self) -> &'a [OsString] {
+    pub(crate) fn words(&self) -> &'a [OsString] {
         self.words
     }
 
     /// Returns a word for the daemon; a missing word is `-`, as libvirt writes it.
-    pub fn word(&self, at: usize) -> &'a OsStr {
+    pub(crate) fn word(&self, at: usize) -> &'a OsStr {
         self.words.get(at).map_or(OsStr::new("-"), OsString::as_os_str)
     }
 
     /// Returns `true` if only the daemon can carry out the step.
-    pub fn needs_daemon(&self) -> bool {
+    pub(crate) fn needs_daemon(&self) -> bool {
         self.action == HookAction::Started
     }
 
     /// Returns whether this step may end with an exit code.
-    pub fn may_end_with(&self, exit: u8) -> bool {
+    pub(crate) fn may_end_with(&self, exit: u8) -> bool {
         self.action.may_end_with(exit)
     }
 
     /// Converts the reply to an answer, as far as this step may give it.
-    pub fn answer(&self, reply: Reply) -> Answer {
+    pub(crate) fn answer(&self, reply: Reply) -> Answer {
         let prints = self.action.may_print() && reply.exit == 0;
         Answer {
             exit: if self.may_end_with(reply.exit) {
@@ -62,7 +62,7 @@ impl<'a> Step<'a> {
 
     /// Answers if no decision was made: one line, and the guest goes on; but a guest that is about
     /// to start and whose own provenance says refuse is stopped.
-    pub fn broken(&self, why: &str, xml: &[u8]) -> Answer {
+    pub(crate) fn broken(&self, why: &str, xml: &[u8]) -> Answer {
         let shown = |at: usize| self.word(at).to_string_lossy().replace(char::is_control, "?");
         let (guest, operation) = (shown(0), shown(1));
         if self.action == HookAction::Prepare && refuses(xml) {

@@ -10,5 +10,5 @@
 //! Definitions are read and looked up in `libvirt::definitions` and `libvirt::lookup`.
 
 pub mod identity;
-pub mod offline;
-pub mod together;
+pub(crate) mod offline;
+pub(crate) mod together;

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// Another run holds the lock all the time, or the folder may not be read.
-pub fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
+pub(crate) fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
     let folder = root.resolve(claims::FOLDER).map(|on_host| root.path(on_host))?;
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
     let lock = match atomic::lock(&folder, Instant::now() + PATIENCE) {
@@ -49,7 +49,7 @@ pub fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
 ///
 /// # Errors
 /// The file was changed or removed in between, or cannot be written; it is then as it was.
-pub fn write(root: &HostFs, definition: &Definition, xml: &str) -> io::Result<()> {
+pub(crate) fn write(root: &HostFs, definition: &Definition, xml: &str) -> io::Result<()> {
     let file = root
         .resolve(claims::path(&definition.name))
         .map(|on_host| root.path(on_host))?;

@@ -29,10 +29,10 @@ const ORDERS: usize = 12;
 const DEFAULT_PAGE: crate::types::ids::KiB = crate::types::ids::KiB(2048);
 
 /// Decision for one definition.
-pub type Decided = Result<Decision, EngineError>;
+type Decided = Result<Decision, EngineError>;
 
 /// Decides for all definitions, in the order given; `ask` is the question for each.
-pub fn decide(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Vec<Decided> {
+pub(crate) fn decide(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Vec<Decided> {
     let (together, others): (Vec<usize>, Vec<usize>) =
         (0..definitions.len()).partition(|index| is_together(&definitions[*index]));
     let mut best = Attempt::new(view, definitions);
@@ -65,7 +65,7 @@ pub fn decide(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) ->
 
 /// Number of guests that can run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Together {
+pub(crate) struct Together {
     /// Guests that find a placement beside each other and beside those that run.
     pub fit: usize,
     /// Guests that should have CPUs of their own.
@@ -75,7 +75,7 @@ pub struct Together {
 /// Counts how many of the guests find a placement at once, the running ones first. It is the best
 /// of a few orders, so the count can be reached. `None` where fewer than two guests should have
 /// CPUs of their own.
-pub fn together(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Option<Together> {
+pub(crate) fn together(view: &Snapshot, definitions: &[Definition], ask: Question<'_>) -> Option<Together> {
     let wants_cpus = |definition: &Definition| {
         let decided = view.decide(&definition.text, ask);
         decided.is_ok_and(|decision| !decision.plan().notes.dedicated_vcpus.is_empty())

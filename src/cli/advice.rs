@@ -12,7 +12,7 @@ use crate::types::plan::{Plan, Scope, Verdict};
 
 /// Returns the commands that come next, one per line; none where nothing would change, or where the
 /// words cannot be given to a shell.
-pub fn commands(
+pub(crate) fn commands(
     global: &Global,
     options: &Options,
     session: &Session,

@@ -26,7 +26,7 @@ use virtfit_hook::wire::DISABLED;
 /// # Errors
 /// Host or policy is broken, a named guest does not exist, or libvirt has already loaded the files
 /// that `--offline` would change.
-pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
     // Wrong usage, missing rights and the switch are found before anything is read.
     if args.guests.is_empty() && !args.all && !args.offline {
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));

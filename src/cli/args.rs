@@ -274,7 +274,7 @@ pub struct HookArgs {
 /// Puts `--` before a guest whose name looks like an option (`-v`, `--help`): where the word after
 /// the guest of `virtfit hook` is an operation, the guest's word is a name. (libvirt gives the
 /// words without options; those come before `hook` or after it.)
-pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
+pub(crate) fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
     let is_operation = |at: usize| OPERATIONS.iter().any(|row| is(at, row.operation));
     let odd = words
@@ -288,7 +288,7 @@ pub fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
 
 /// Returns whether these are the words of a hook: an error in them must not keep a guest from
 /// starting.
-pub fn is_hook(words: &[OsString]) -> bool {
+pub(crate) fn is_hook(words: &[OsString]) -> bool {
     let mut words = words.iter().skip_while(|word| *word != "hook").skip(1);
     words.any(|word| OPERATIONS.iter().any(|row| word == row.operation))
 }

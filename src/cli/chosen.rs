@@ -16,7 +16,7 @@ use crate::status::Status;
 
 /// Definitions, and errors of those that could not be read.
 #[derive(Debug, Default)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// Definitions that could be read.
     pub definitions: Vec<Definition>,
     /// Errors of the others.
@@ -24,7 +24,7 @@ pub struct Chosen {
 }
 
 /// Returns whether a word is a pattern, so that it may mean several guests.
-pub fn is_pattern(word: &str) -> bool {
+pub(crate) fn is_pattern(word: &str) -> bool {
     word.contains(['*', '?', '['])
 }
 
@@ -33,7 +33,7 @@ pub fn is_pattern(word: &str) -> bool {
 /// # Errors
 /// The only guest that is named does not exist or is broken, a pattern matches none, or the
 /// definitions may not be read.
-pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
+pub(crate) fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
     let mut chosen = Chosen::default();
     if words.is_empty() {
         for name in names(root)? {
@@ -63,7 +63,7 @@ pub fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chos
 ///
 /// # Errors
 /// The pattern cannot be read, or no guest's name matches.
-pub fn matching(root: &HostFs, word: &str) -> Result<Option<Vec<String>>, Failure> {
+pub(crate) fn matching(root: &HostFs, word: &str) -> Result<Option<Vec<String>>, Failure> {
     // A guest's name may look like a pattern.
     if !is_pattern(word) || names(root)?.iter().any(|name| name == word) {
         return Ok(None);
@@ -119,7 +119,7 @@ fn one(root: &HostFs, word: &str, reading: &Reading) -> Result<Definition, Failu
 ///
 /// # Errors
 /// The folder of definitions may not be read; or an ordinary user cannot ask the daemon.
-pub fn names(root: &HostFs) -> Result<Vec<String>, Failure> {
+pub(crate) fn names(root: &HostFs) -> Result<Vec<String>, Failure> {
     if !daemon_client::has_to(root) {
         return guest::definitions(root);
     }
@@ -134,7 +134,7 @@ pub fn names(root: &HostFs) -> Result<Vec<String>, Failure> {
 ///
 /// # Errors
 /// The user is not root.
-pub fn may_write(root: &HostFs) -> Result<(), Failure> {
+pub(crate) fn may_write(root: &HostFs) -> Result<(), Failure> {
     match daemon_client::has_to(root) {
         true => Err(Failure::Broken(
             "only root may change definitions: run it as root; members of group libvirt may only look (virtfit plan, virtfit \

@@ -10,7 +10,7 @@ use crate::policy::Policy;
 ///
 /// # Errors
 /// The definitions may not be read, and no daemon answers in their place.
-pub fn run(global: &Global, names: Names) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, names: Names) -> Result<Outcome, Failure> {
     let names = match names {
         Names::Guests => chosen::names(&session::host(global)?)?,
         Names::Profiles => profiles(global),

@@ -8,7 +8,7 @@ use crate::types::printable::visible;
 
 /// Options and words with which a command that writes was called.
 #[derive(Debug, Clone, Copy)]
-pub struct Asking {
+pub(crate) struct Asking {
     /// `--yes` was given.
     pub yes: bool,
     /// One guest was named, so it is clear what changes.
@@ -20,7 +20,7 @@ pub struct Asking {
 ///
 /// # Errors
 /// There is no terminal to ask on, several guests may change, and `--yes` was not given.
-pub fn confirmed(asking: Asking, list: &str, verb: &str, count: usize) -> Result<bool, Failure> {
+pub(crate) fn confirmed(asking: Asking, list: &str, verb: &str, count: usize) -> Result<bool, Failure> {
     if asking.yes {
         return Ok(true);
     }

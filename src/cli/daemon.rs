@@ -14,7 +14,7 @@ use crate::snapshot::Sources;
 ///
 /// # Errors
 /// There is no socket to listen on, or the kernel gives no inotify, eventfd or thread.
-pub fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
     // Name by which `ps` and `pgrep` show the process.
     let _ = nix::sys::prctl::set_name(c"virtfitd");
     let place = Sources {

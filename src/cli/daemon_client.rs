@@ -15,7 +15,7 @@ use virtfit_hook::wire::{Kind, Question, Reply, SOCKET, Timed};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns whether this user has to ask: only root can read definitions and what guests hold.
-pub fn has_to(root: &HostFs) -> bool {
+pub(crate) fn has_to(root: &HostFs) -> bool {
     root.is_real() && !geteuid().is_root()
 }
 
@@ -23,7 +23,7 @@ pub fn has_to(root: &HostFs) -> bool {
 const ALIVE: Duration = Duration::from_millis(500);
 
 /// Returns whether a daemon answers. One that is stopped or hangs does not.
-pub fn is_answered(root: &HostFs) -> bool {
+pub(crate) fn is_answered(root: &HostFs) -> bool {
     let question = Question {
         kind: Kind::Ask,
         words: vec![b"alive".to_vec()],
@@ -42,7 +42,7 @@ pub fn is_answered(root: &HostFs) -> bool {
 ///
 /// # Errors
 /// The daemon does not answer, or refuses.
-pub fn ask(root: &HostFs, words: &[&str]) -> Result<Vec<u8>, Failure> {
+pub(crate) fn ask(root: &HostFs, words: &[&str]) -> Result<Vec<u8>, Failure> {
     let path = root.path(SOCKET);
     let broken = |error: io::Error| {
         Failure::Broken(format!(

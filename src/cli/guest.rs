@@ -15,7 +15,7 @@ use crate::libvirt::lookup::LookupError;
 ///
 /// # Errors
 /// There is none (with a guess at the name that was meant), or definitions may not be read.
-pub fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
     let name = lookup::name(root, word).map_err(|error| match error {
         LookupError::Transient(_) => Failure::Broken(format!(
             "{error}; virsh dumpxml --inactive {word} | virtfit plan -"
@@ -29,7 +29,7 @@ pub fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// As of [`find`].
-pub fn name(root: &HostFs, word: &str) -> Result<String, Failure> {
+pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, Failure> {
     lookup::name(root, word).map_err(told)
 }
 
@@ -48,7 +48,7 @@ fn told(error: LookupError) -> Failure {
 ///
 /// # Errors
 /// The folder may not be read.
-pub fn definitions(root: &HostFs) -> Result<Vec<String>, Failure> {
+pub(crate) fn definitions(root: &HostFs) -> Result<Vec<String>, Failure> {
     names(root).map_err(|error| failure(&error))
 }
 

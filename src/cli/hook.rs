@@ -81,7 +81,7 @@ struct Job {
 }
 
 /// Runs the command. `started` is the time at which the program began.
-pub fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
+pub(crate) fn run(global: &Global, args: &HookArgs, started: Instant) -> Outcome {
     let text = |word: Option<&OsString>| word.map_or("".into(), |word| word.to_string_lossy().into_owned());
     let root = session::named_root(global).map_or_else(HostFs::default, HostFs::new);
     if root.is_real() && !nix::unistd::geteuid().is_root() {

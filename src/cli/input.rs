@@ -14,7 +14,7 @@ use crate::xml::{Document, XmlError};
 
 /// Source of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// `-`.
     Stdin,
     /// Word with `/`, or the name of an existing file.
@@ -25,7 +25,7 @@ pub enum Source {
 
 /// Text with the label that messages use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
+pub(crate) struct Input {
     /// Label: `stdin`, or the file's path.
     pub label: String,
     /// Content.
@@ -36,7 +36,7 @@ pub struct Input {
 
 impl Source {
     /// Returns the source that a word means.
-    pub fn of(word: &OsStr) -> Self {
+    pub(crate) fn of(word: &OsStr) -> Self {
         if word == "-" {
             return Self::Stdin;
         }
@@ -51,7 +51,7 @@ impl Source {
     }
 
     /// Returns the word that means this source.
-    pub fn word(&self) -> String {
+    pub(crate) fn word(&self) -> String {
         match self {
             Self::Stdin => "-".into(),
             Self::File(path) => path.to_string_lossy().into_owned(),
@@ -63,7 +63,7 @@ impl Source {
     ///
     /// # Errors
     /// The input does not exist, may not be read, is larger than [`MAX_BYTES`] or not UTF-8.
-    pub fn read(&self, root: &HostFs) -> Result<Input, Failure> {
+    pub(crate) fn read(&self, root: &HostFs) -> Result<Input, Failure> {
         match self {
             Self::Stdin => {
                 let text = bounded("stdin", io::stdin().lock())?;
@@ -111,7 +111,7 @@ fn shadowed<'p>(path: &'p Path, root: &HostFs) -> Option<&'p str> {
 ///
 /// # Errors
 /// As of [`Source::read`].
-pub fn read_file(path: &Path) -> Result<Input, Failure> {
+fn read_file(path: &Path) -> Result<Input, Failure> {
     let label = path.display().to_string();
     let file = fs::File::open(path).map_err(|error| Failure::io(&label, &error))?;
     let text = bounded(&label, file)?;
@@ -136,7 +136,7 @@ fn bounded(label: &str, from: impl Read) -> Result<String, Failure> {
 ///
 /// # Errors
 /// There are more than [`MAX_BYTES`], or they are not UTF-8.
-pub fn text_of(bytes: Vec<u8>) -> Result<String, XmlError> {
+pub(crate) fn text_of(bytes: Vec<u8>) -> Result<String, XmlError> {
     if bytes.len() > MAX_BYTES {
         let problem = format!("more than {} MiB of XML; libvirt takes no more", MAX_BYTES >> 20);
         return Err(XmlError::at("", 0, problem));

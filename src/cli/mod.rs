@@ -4,27 +4,27 @@
 //! A command returns an [`Outcome`] or a [`Failure`]; only [`main`] writes. Therefore stdout has a
 //! complete answer or nothing.
 
-pub mod advice;
-pub mod apply;
+pub(crate) mod advice;
+pub(crate) mod apply;
 pub mod args;
-pub mod chosen;
-pub mod complete;
-pub mod confirm;
-pub mod daemon;
-pub mod daemon_client;
-pub mod guest;
-pub mod hook;
-pub mod input;
-pub mod outcome;
-pub mod output;
-pub mod plan;
-pub mod policy;
-pub mod profile;
-pub mod redefine;
-pub mod revert;
-pub mod rewrite;
-pub mod session;
-pub mod status;
+pub(crate) mod chosen;
+pub(crate) mod complete;
+pub(crate) mod confirm;
+pub(crate) mod daemon;
+pub(crate) mod daemon_client;
+pub(crate) mod guest;
+pub(crate) mod hook;
+pub(crate) mod input;
+pub(crate) mod outcome;
+pub(crate) mod output;
+pub(crate) mod plan;
+pub(crate) mod policy;
+pub(crate) mod profile;
+pub(crate) mod redefine;
+pub(crate) mod revert;
+pub(crate) mod rewrite;
+pub(crate) mod session;
+pub(crate) mod status;
 
 use crate::logging;
 use std::ffi::OsString;
@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches};
 
-pub use outcome::{Exit, Failure, Outcome};
+pub(crate) use outcome::{Exit, Failure, Outcome};
 
 use args::{Args, Command};
 

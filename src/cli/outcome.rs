@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// Exit codes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// The command did what was asked.
     #[default]
     Done = 0,
@@ -25,7 +25,7 @@ impl From<Exit> for ExitCode {
 
 /// Outcome of a command that worked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Complete answer.
     pub stdout: String,
     /// Lines for stderr, in order.
@@ -36,14 +36,14 @@ pub struct Outcome {
 
 impl Outcome {
     /// Sets the exit code, unless a worse one is set.
-    pub fn worsen(&mut self, exit: Exit) {
+    pub(crate) fn worsen(&mut self, exit: Exit) {
         if self.exit == Exit::Done {
             self.exit = exit;
         }
     }
 
     /// Makes an outcome that has an answer and exit code 0.
-    pub fn answer(stdout: impl Into<String>) -> Self {
+    pub(crate) fn answer(stdout: impl Into<String>) -> Self {
         Self {
             stdout: stdout.into(),
             ..Self::default()
@@ -52,12 +52,12 @@ impl Outcome {
 }
 
 /// Hint after an error that root would not get.
-pub const ROOT_ONLY: &str =
+pub(crate) const ROOT_ONLY: &str =
     ": run it as root; members of group libvirt may only look (virtfit plan GUEST, virtfit status)";
 
 /// Failure of a command: there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// Exit 1. Several lines only where several errors are reported at once.
     Broken(String),
     /// Exit 2: wrong usage.
@@ -66,12 +66,12 @@ pub enum Failure {
 
 impl Failure {
     /// Makes a failure about a file or another input.
-    pub fn at(label: impl std::fmt::Display, problem: impl std::fmt::Display) -> Self {
+    pub(crate) fn at(label: impl std::fmt::Display, problem: impl std::fmt::Display) -> Self {
         Self::Broken(format!("{label}: {problem}"))
     }
 
     /// Makes a failure from the operating system's error about a file.
-    pub fn io(label: impl std::fmt::Display, error: &io::Error) -> Self {
+    pub(crate) fn io(label: impl std::fmt::Display, error: &io::Error) -> Self {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => ROOT_ONLY,
             _ => "",
@@ -80,14 +80,14 @@ impl Failure {
     }
 
     /// Returns the text, without the program's name.
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         match self {
             Self::Broken(text) | Self::Usage(text) => text,
         }
     }
 
     /// Converts the failure to an outcome: nothing on stdout.
-    pub fn into_outcome(self) -> Outcome {
+    pub(crate) fn into_outcome(self) -> Outcome {
         let exit = match self {
             Self::Broken(_) => Exit::Broken,
             Self::Usage(_) => Exit::Usage,
@@ -101,12 +101,12 @@ impl Failure {
 }
 
 /// Words an I/O error without `(os error 2)`.
-pub fn io_text(error: &io::Error) -> String {
+pub(crate) fn io_text(error: &io::Error) -> String {
     without_errno(&error.to_string())
 }
 
 /// Takes `(os error 2)` out of a message, at every place.
-pub fn without_errno(text: &str) -> String {
+pub(crate) fn without_errno(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(" (os error ") {

@@ -15,7 +15,7 @@ const PLAIN_WIDTH: usize = 80;
 const MAX_WIDTH: usize = 100;
 
 /// Writes stderr, then stdout, and returns the exit code. A reader that went away is no error.
-pub fn write(outcome: &Outcome) -> Exit {
+pub(crate) fn write(outcome: &Outcome) -> Exit {
     let mut stderr = io::stderr().lock();
     for line in &outcome.stderr {
         let _ = writeln!(stderr, "{}", visible(line));
@@ -34,7 +34,7 @@ pub fn write(outcome: &Outcome) -> Exit {
 }
 
 /// Returns the width of text for stdout.
-pub fn columns() -> usize {
+pub(crate) fn columns() -> usize {
     let columns = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
     match columns {
         Some(columns) if columns > 0 => columns.min(MAX_WIDTH),
@@ -43,7 +43,7 @@ pub fn columns() -> usize {
 }
 
 /// Returns the style for the reader of stdout.
-pub fn style(color: ColorWhen) -> Style {
+pub(crate) fn style(color: ColorWhen) -> Style {
     let terminal = io::stdout().is_terminal();
     let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");

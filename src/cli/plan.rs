@@ -21,7 +21,7 @@ use crate::types::plural::counted;
 ///
 /// # Errors
 /// An input, the host or the policy is broken.
-pub fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> {
     let mut sources: Vec<Source> = args.inputs.iter().map(|word| Source::of(word)).collect();
     let pattern = |source: &Source| matches!(source, Source::Guest(word) if chosen::is_pattern(word));
     let patterns = sources.iter().any(pattern);
@@ -199,7 +199,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
 
 /// Returns a line that says how many of these guests can run at once; empty where the question does
 /// not arise.
-pub fn together(session: &Session, definitions: &[Definition], ask: Question<'_>) -> String {
+pub(crate) fn together(session: &Session, definitions: &[Definition], ask: Question<'_>) -> String {
     match together::together(&session.view, definitions, ask) {
         None => String::new(),
         Some(Together { fit, of }) if fit == of => {
@@ -266,7 +266,7 @@ fn show(
 ///
 /// # Errors
 /// As of [`Source::read`] and [`session::parse`].
-pub fn load(source: &Source, root: &HostFs) -> Result<Input, Failure> {
+pub(crate) fn load(source: &Source, root: &HostFs) -> Result<Input, Failure> {
     let input = source.read(root)?;
     let domain: Domain = session::parse(&input)?;
     if input.stdin && domain.running {
@@ -279,7 +279,7 @@ pub fn load(source: &Source, root: &HostFs) -> Result<Input, Failure> {
 }
 
 /// Says that a topology alone has no rules, where a plan came out empty for that reason.
-pub fn ruleless<'a>(
+pub(crate) fn ruleless<'a>(
     global: &Global,
     options: &Options,
     mut plans: impl Iterator<Item = &'a Plan>,
@@ -292,7 +292,7 @@ pub fn ruleless<'a>(
 
 /// Returns the exit code: 3 where a guest is refused, and with `--exit-code` where one would
 /// change.
-pub fn exit(plans: &[&Plan], options: &Options) -> Exit {
+pub(crate) fn exit(plans: &[&Plan], options: &Options) -> Exit {
     let any = |verdict: Verdict| plans.iter().any(|plan| plan.verdict == verdict);
     if any(Verdict::Refused) || (options.exit_code && any(Verdict::Tuned)) {
         Exit::No
@@ -305,13 +305,13 @@ pub fn exit(plans: &[&Plan], options: &Options) -> Exit {
 ///
 /// # Errors
 /// None that is known; serialisation is fallible by type.
-pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
+pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::at("plan", error))?;
     Ok(text + "\n")
 }
 
 /// Returns the change as a unified diff; empty where nothing changes.
-pub fn diff(text: &str, guest: &Decided, style: &Style) -> String {
+pub(crate) fn diff(text: &str, guest: &Decided, style: &Style) -> String {
     match guest.xml() {
         Some(xml) => unified(text, xml, &guest.domain.name, style),
         None => String::new(),
@@ -319,7 +319,7 @@ pub fn diff(text: &str, guest: &Decided, style: &Style) -> String {
 }
 
 /// Words the reasons of a refusal, for stderr.
-pub fn refusal(plan: &Plan) -> Vec<String> {
+pub(crate) fn refusal(plan: &Plan) -> Vec<String> {
     if plan.verdict != Verdict::Refused {
         return Vec::new();
     }

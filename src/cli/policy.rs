@@ -9,7 +9,7 @@ use crate::policy::{Files, advice, show};
 ///
 /// # Errors
 /// The policy is broken: every error at once.
-pub fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, command: &PolicyCommand) -> Result<Outcome, Failure> {
     match command {
         PolicyCommand::Check { files } => {
             let files = match files.as_slice() {

@@ -18,7 +18,7 @@ use crate::xml::Document;
 ///
 /// # Errors
 /// The policy is broken, the profile or guest does not exist, or libvirt cannot be asked.
-pub fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure> {
     let policy = session::load_policy(global)?;
     match command {
         ProfileCommand::List => Ok(Outcome::answer(show::profiles(&policy))),

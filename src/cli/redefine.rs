@@ -12,7 +12,7 @@ use crate::libvirt::child::ChildHypervisor;
 use crate::libvirt::definitions::Definition;
 
 /// Returns libvirt behind a child that is started with the first request.
-pub fn connect(root: &HostFs, global: &Global) -> Box<dyn Hypervisor> {
+pub(crate) fn connect(root: &HostFs, global: &Global) -> Box<dyn Hypervisor> {
     Box::new(ChildHypervisor::new(root, Some(&global.connect)))
 }
 
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The reason, for the user.
-pub fn redefine(
+pub(crate) fn redefine(
     root: &HostFs,
     libvirt: &mut dyn Hypervisor,
     definition: &Definition,

@@ -20,7 +20,7 @@ use crate::xml::{Document, XmlError};
 ///
 /// # Errors
 /// The input is broken, or libvirt cannot be asked.
-pub fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure> {
     if args.all {
         let root = session::host(global)?;
         chosen::may_write(&root)?;

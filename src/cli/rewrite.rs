@@ -11,7 +11,7 @@ use crate::engine::Decision;
 ///
 /// # Errors
 /// The input, the host or the policy is broken.
-pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
     let options = &args.options;
     let source = one_source(args.input.as_deref(), "rewrite")?;
     let input = plan::load(&source, &session::root(global))?;
@@ -42,7 +42,7 @@ pub fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failure> {
 ///
 /// # Errors
 /// There is no word.
-pub fn one_source(word: Option<&std::ffi::OsStr>, command: &str) -> Result<Source, Failure> {
+pub(crate) fn one_source(word: Option<&std::ffi::OsStr>, command: &str) -> Result<Source, Failure> {
     match word {
         Some(word) => Ok(Source::of(word)),
         None => Err(Failure::Usage(format!(

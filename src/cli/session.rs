@@ -21,7 +21,7 @@ use crate::types::plan::{Plan, Scope};
 
 /// Returns the root the host is read through; [`HostFs::none`] where only a topology is given: an
 /// empty host without folders.
-pub fn root(global: &Global) -> HostFs {
+pub(crate) fn root(global: &Global) -> HostFs {
     match named_root(global) {
         Some(root) => HostFs::new(root),
         None if global.topology.is_some() => HostFs::none(),
@@ -33,7 +33,7 @@ pub fn root(global: &Global) -> HostFs {
 ///
 /// # Errors
 /// There is no host, only a topology.
-pub fn host(global: &Global) -> Result<HostFs, Failure> {
+pub(crate) fn host(global: &Global) -> Result<HostFs, Failure> {
     let root = root(global);
     if root.is_none() {
         return Err(Failure::Usage(
@@ -44,7 +44,7 @@ pub fn host(global: &Global) -> Result<HostFs, Failure> {
 }
 
 /// Returns the root that was asked for, by `--root` or `VIRTFIT_ROOT`.
-pub fn named_root(global: &Global) -> Option<PathBuf> {
+pub(crate) fn named_root(global: &Global) -> Option<PathBuf> {
     let from_environment = || std::env::var_os("VIRTFIT_ROOT").map(PathBuf::from);
     global
         .root
@@ -55,7 +55,7 @@ pub fn named_root(global: &Global) -> Option<PathBuf> {
 
 /// Data that all decisions of one run share.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// Policy, host and ledger.
     pub view: Snapshot,
     /// Result of reading the policy.
@@ -66,7 +66,7 @@ pub struct Session {
 
 /// Decision, with the domain it was made for.
 #[derive(Debug)]
-pub struct Decided {
+pub(crate) struct Decided {
     /// Domain of the guest.
     pub domain: Domain,
     /// Decision of the engine.
@@ -75,12 +75,12 @@ pub struct Decided {
 
 impl Decided {
     /// Returns the plan.
-    pub fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &Plan {
         self.decision.plan()
     }
 
     /// Returns the new text, where there is one.
-    pub fn xml(&self) -> Option<&str> {
+    pub(crate) fn xml(&self) -> Option<&str> {
         self.decision.xml()
     }
 }
@@ -90,7 +90,7 @@ impl Session {
     ///
     /// # Errors
     /// Any of them cannot be read.
-    pub fn open(global: &Global) -> Result<Self, Failure> {
+    pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let place = place(global);
         let policy = place.policy_files().policy();
         let policy = policy.map_err(|errors| Failure::Broken(policy_errors(&errors)))?;
@@ -102,7 +102,7 @@ impl Session {
     ///
     /// # Errors
     /// As of [`Session::open`], except errors of the host's policy where another one is used.
-    pub fn open_to_show(global: &Global, without: bool) -> Result<Self, Failure> {
+    pub(crate) fn open_to_show(global: &Global, without: bool) -> Result<Self, Failure> {
         let place = place(global);
         let errors = match place.policy_files().policy() {
             Ok(policy) => return Self::with(&place, policy),
@@ -151,7 +151,12 @@ impl Session {
     ///
     /// # Errors
     /// The text is no domain, or the policy cannot be followed for it.
-    pub fn decide(&self, input: &Input, scope: Scope, profile: Option<&str>) -> Result<Decided, Failure> {
+    pub(crate) fn decide(
+        &self,
+        input: &Input,
+        scope: Scope,
+        profile: Option<&str>,
+    ) -> Result<Decided, Failure> {
         let ask = Question {
             profile,
             ..Question::of(scope)
@@ -186,7 +191,7 @@ fn failed_starts(root: &HostFs) -> FailedStarts {
 }
 
 /// Returns the sources from which a run reads its host and policy.
-pub fn place(global: &Global) -> Sources {
+pub(crate) fn place(global: &Global) -> Sources {
     Sources {
         root: root(global),
         policy: global.policy.clone(),
@@ -199,7 +204,7 @@ pub fn place(global: &Global) -> Sources {
 ///
 /// # Errors
 /// Every error in any file.
-pub fn load_policy(global: &Global) -> Result<Policy, Failure> {
+pub(crate) fn load_policy(global: &Global) -> Result<Policy, Failure> {
     place(global)
         .policy_files()
         .policy()
@@ -207,7 +212,7 @@ pub fn load_policy(global: &Global) -> Result<Policy, Failure> {
 }
 
 /// Joins all errors with the program's name before each (the first gets it when it is written).
-pub fn policy_errors(errors: &PolicyErrors) -> String {
+pub(crate) fn policy_errors(errors: &PolicyErrors) -> String {
     let all: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
     all.join("\nvirtfit: ")
 }
@@ -216,6 +221,6 @@ pub fn policy_errors(errors: &PolicyErrors) -> String {
 ///
 /// # Errors
 /// The text is no domain.
-pub fn parse(input: &Input) -> Result<Domain, Failure> {
+pub(crate) fn parse(input: &Input) -> Result<Domain, Failure> {
     domain::parse::from_text(&input.text).map_err(|error| Failure::at(&input.label, error))
 }

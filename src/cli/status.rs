@@ -11,7 +11,7 @@ use crate::status::{self, Found, Status};
 ///
 /// # Errors
 /// Host or policy cannot be read, or an ordinary user cannot ask the daemon.
-pub fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
+pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
     let root = session::host(global)?;
     let mut stderr = Vec::new();
     let status = match daemon_client::has_to(&root) {

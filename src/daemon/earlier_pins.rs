@@ -16,14 +16,14 @@ use crate::types::idset::CpuSet;
 use crate::types::plan::Placement;
 
 /// Folder of these records on the host.
-pub const FOLDER: &str = "/var/lib/virtfit/earlier";
+pub(crate) const FOLDER: &str = "/var/lib/virtfit/earlier";
 
 /// Earlier pins of all guests, by UUID.
-pub type PreviousPinsRecords = Records<PreviousPins>;
+pub(crate) type PreviousPinsRecords = Records<PreviousPins>;
 
 /// Pins that a guest had.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreviousPins {
+pub(crate) struct PreviousPins {
     /// Guest's name: a guest that is created again has another UUID.
     pub name: String,
     /// CPUs of each vCPU's pin.
@@ -37,11 +37,11 @@ pub struct PreviousPins {
 /// Time for which the pins of a guest that is gone are kept, in seconds.
 const KEPT_SECONDS: u64 = 24 * 60 * 60;
 /// Largest number of guests that are gone whose pins are kept; the oldest go first.
-pub const MOST_GONE: usize = 256;
+pub(crate) const MOST_GONE: usize = 256;
 
 impl PreviousPins {
     /// Returns the pins of a placement; `None` where it does not fit or has no CPUs of its own.
-    pub fn of(name: &str, placement: &Placement) -> Option<Self> {
+    pub(crate) fn of(name: &str, placement: &Placement) -> Option<Self> {
         let own = placement.fits && !placement.dedicated.is_empty();
         own.then(|| Self {
             name: name.into(),
@@ -53,7 +53,7 @@ impl PreviousPins {
 
 /// Notes which guests are gone, and removes the pins of those that went long ago, and of those of
 /// an earlier UUID. `now` is in seconds since the epoch.
-pub fn sweep(records: &mut PreviousPinsRecords, root: &HostFs, now: u64) {
+pub(crate) fn sweep(records: &mut PreviousPinsRecords, root: &HostFs, now: u64) {
     let mut gone: Vec<(u64, String)> = Vec::new();
     let mut noted: Vec<(String, PreviousPins)> = Vec::new();
     for (uuid, earlier) in records.iter() {
@@ -84,7 +84,7 @@ pub fn sweep(records: &mut PreviousPinsRecords, root: &HostFs, now: u64) {
 }
 
 /// Keeps a guest's pins, in the place of those of an earlier guest of its name.
-pub fn keep(records: &mut PreviousPinsRecords, uuid: &str, earlier: PreviousPins) {
+pub(crate) fn keep(records: &mut PreviousPinsRecords, uuid: &str, earlier: PreviousPins) {
     let others = records.iter();
     let others = others.filter(|(other, before)| *other != uuid && before.name == earlier.name);
     let others: Vec<String> = others.map(|(other, _)| other.clone()).collect();
@@ -93,7 +93,7 @@ pub fn keep(records: &mut PreviousPinsRecords, uuid: &str, earlier: PreviousPins
 }
 
 /// Returns the pins a guest had, found by its UUID, else by its name.
-pub fn pins<'r>(
+pub(crate) fn pins<'r>(
     records: &'r PreviousPinsRecords,
     uuid: &str,
     name: &str,

@@ -11,14 +11,14 @@ use crate::types::digest;
 use crate::types::plan::{Plan, Verdict};
 
 /// Folder of these records on the host.
-pub const FOLDER: &str = "/var/lib/virtfit/seen";
+pub(crate) const FOLDER: &str = "/var/lib/virtfit/seen";
 
 /// Outcomes of all definitions, by UUID.
-pub type LastOutcomes = Records<LastOutcome>;
+pub(crate) type LastOutcomes = Records<LastOutcome>;
 
 /// Last examination of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastOutcome {
+pub(crate) struct LastOutcome {
     /// Guest's name.
     pub name: String,
     /// Digest of the file's text; after a define by virtfit, of the text as libvirt stored it.
@@ -34,7 +34,7 @@ pub struct LastOutcome {
 /// Outcome of a definition's examination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The definition is as policy and host ask, or virtfit has nothing to do with it.
     Settled,
     /// The guest runs on shared CPUs, as no placement fits (`on_no_fit = "run-shared"`).
@@ -51,7 +51,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Returns the outcome of a plan that is carried out.
-    pub fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan) -> Self {
         let placed = plan.placement.as_ref();
         match plan.verdict {
             Verdict::Refused => Self::Refused,
@@ -62,7 +62,7 @@ impl Outcome {
     }
 
     /// Returns whether another try is worth while when CPUs or pages become free.
-    pub fn is_poor(self) -> bool {
+    pub(crate) fn is_poor(self) -> bool {
         matches!(self, Self::Degraded | Self::Refused)
     }
 }
@@ -70,7 +70,7 @@ impl Outcome {
 /// Digests of the host as far as it matters for a guest: without its free pages, which change all
 /// the time, and without the failed starts of other guests.
 #[derive(Debug)]
-pub struct HostDigest<'v> {
+pub(crate) struct HostDigest<'v> {
     /// Digest of everything that is equal for all guests.
     common: String,
     failed: &'v FailedStarts,
@@ -78,7 +78,7 @@ pub struct HostDigest<'v> {
 
 impl<'v> HostDigest<'v> {
     /// Makes the digest of a snapshot's host.
-    pub fn of(view: &'v Snapshot) -> Self {
+    pub(crate) fn of(view: &'v Snapshot) -> Self {
         let mut host = Host::clone(&view.host);
         for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
             pool.free = 0;
@@ -91,7 +91,7 @@ impl<'v> HostDigest<'v> {
     }
 
     /// Returns the digest for the guest of this UUID.
-    pub fn for_guest(&self, uuid: &str) -> String {
+    pub(crate) fn for_guest(&self, uuid: &str) -> String {
         let own = self.failed.guests.get(&uuid.to_ascii_lowercase());
         match own.and_then(|failed| failed.cpu.as_ref()) {
             Some(why) => digest::of(&format!("{} {why}", self.common)),

@@ -21,11 +21,11 @@ use crate::ledger::reservation::{self, Daemon};
 const INCOMING: Duration = Duration::from_secs(reservation::TENTATIVE_SECONDS);
 /// Age at which other marks are doubted: the end may have been missed, because the hook found no
 /// daemon or virtfit was disabled.
-pub const UNSEEN: Duration = Duration::from_secs(600);
+const UNSEEN: Duration = Duration::from_secs(600);
 
 /// Work of libvirt on a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// `migrate` or `restore begin` was called.
     Incoming,
     /// `prepare begin` was called.
@@ -36,7 +36,7 @@ pub enum Phase {
 
 /// Mark of one guest in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+struct Mark {
     /// Work that libvirt does.
     pub phase: Phase,
     /// Start of the work, or the last time a hook was seen to run for the guest.
@@ -74,7 +74,7 @@ impl Inflight {
     }
 
     /// Creates an empty set with another age at which the end of a start counts as missed.
-    pub fn with_limit(root: HostFs, unseen: Duration) -> Self {
+    pub(crate) fn with_limit(root: HostFs, unseen: Duration) -> Self {
         Self {
             root,
             unseen,
@@ -83,7 +83,7 @@ impl Inflight {
     }
 
     /// Marks a guest: libvirt began work on it, or goes on with the next hook.
-    pub fn begin(&self, name: &str, phase: Phase, parent: &Parent) {
+    pub(crate) fn begin(&self, name: &str, phase: Phase, parent: &Parent) {
         // A wrapper script between libvirt and the hook ends with the hook.
         let (daemon, start) = parent.libvirt(&self.root);
         let mark = Mark {
@@ -96,13 +96,13 @@ impl Inflight {
     }
 
     /// Removes a guest's mark: libvirt's next call for the guest does not wait for a hook.
-    pub fn end(&self, name: &str) {
+    pub(crate) fn end(&self, name: &str) {
         self.marks().remove(name);
     }
 
     /// Returns whether libvirt must not be asked about this guest now. Marks whose libvirt daemon
     /// is gone, or that were never ended, fall.
-    pub fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         let Some(mark) = self.marks().get(name).cloned() else {
             return false;
         };
@@ -124,14 +124,14 @@ impl Inflight {
     }
 
     /// Returns all names in flight, sorted.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let all: Vec<String> = self.marks().keys().cloned().collect();
         all.into_iter().filter(|name| self.contains(name)).collect()
     }
 
     /// Returns the time at which the next mark may fall by its age: no event reports that to the
     /// worker.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let marks = self.marks();
         let ends = marks
             .values()

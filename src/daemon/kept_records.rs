@@ -24,7 +24,7 @@ const LOCK: Duration = Duration::from_millis(500);
 
 /// Records in memory, by UUID.
 #[derive(Debug, Default)]
-pub struct KeptRecords {
+pub(crate) struct KeptRecords {
     reservations: BTreeMap<String, Reservation>,
     undecided: BTreeMap<String, Undecided>,
     live: BTreeMap<String, Pinned>,
@@ -40,7 +40,7 @@ pub struct KeptRecords {
 
 /// Records that were written again.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct WrittenAgain {
+pub(crate) struct WrittenAgain {
     reservations: usize,
     undecided: usize,
     live: usize,
@@ -51,7 +51,7 @@ pub struct WrittenAgain {
 
 impl KeptRecords {
     /// Notes the records of a reading. Those that are missing in it stay, until their guest ends.
-    pub fn note(&mut self, root: &HostFs, reading: &Arc<Reading>) {
+    pub(crate) fn note(&mut self, root: &HostFs, reading: &Arc<Reading>) {
         if !self.live_known {
             self.live_known = true;
             let records = Records::read(root, &mut Vec::new());
@@ -74,19 +74,19 @@ impl KeptRecords {
     }
 
     /// Notes that a live record was written: the next [`KeptRecords::note`] reads it.
-    pub fn live_changed(&mut self) {
+    pub(crate) fn live_changed(&mut self) {
         self.live_known = false;
     }
 
     /// Forgets the records of a guest that ended.
-    pub fn forget(&mut self, name: &str) {
+    pub(crate) fn forget(&mut self, name: &str) {
         self.reservations.retain(|_, record| record.name != name);
         self.undecided.retain(|_, record| record.name != name);
         self.live.retain(|_, record| record.name != name);
     }
 
     /// Writes the records of running guests again whose files are gone.
-    pub fn write_again(&mut self, root: &HostFs) -> WrittenAgain {
+    pub(crate) fn write_again(&mut self, root: &HostFs) -> WrittenAgain {
         let runs = |name: &str| root.exists(status::path(name));
         let lost = |folder: &str, uuid: &str, name: &str| {
             !root.exists(format!("{folder}/{uuid}.json")) && runs(name)
@@ -158,7 +158,7 @@ fn note_all<E: std::fmt::Display>(count: &mut usize, written: Result<usize, E>) 
 
 impl WrittenAgain {
     /// Lists what was written; `None`: nothing.
-    pub fn what(&self) -> Option<String> {
+    pub(crate) fn what(&self) -> Option<String> {
         let all = [
             (self.reservations, "reservation"),
             (self.live, "live record"),

@@ -34,7 +34,7 @@ const LONGEST: usize = 160;
 
 /// Launch of QEMU that failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// First complaint of QEMU; `None`: QEMU ended without one.
     pub said: Option<String>,
     /// QEMU did not fail by itself: libvirt gave the launch up, before it let QEMU run or later.
@@ -43,7 +43,7 @@ pub struct Failure {
 
 /// Returns the failure of a guest's last launch; `None`: the launch did not fail, there is no log
 /// of it, or it is not later than `since`.
-pub fn last_failure(root: &HostFs, guest: &str, since: Option<SystemTime>) -> Option<Failure> {
+pub(crate) fn last_failure(root: &HostFs, guest: &str, since: Option<SystemTime>) -> Option<Failure> {
     match tail(root, guest, since) {
         Ok(text) => failure(&text),
         Err(error) => {
@@ -195,7 +195,7 @@ const WORDS: [(&str, Kinds); 12] = [
 
 /// Returns those of virtfit's changes, by kind, that can have caused a failure. A complaint of an
 /// unknown kind may have been caused by any of them.
-pub fn suspects(failure: &Failure, kinds: &[String]) -> Vec<String> {
+pub(crate) fn suspects(failure: &Failure, kinds: &[String]) -> Vec<String> {
     let said = failure.said.as_deref().unwrap_or_default();
     if failure.given_up || is_of_an_image(said) {
         return Vec::new();
@@ -229,7 +229,7 @@ fn is_of_an_image(said: &str) -> bool {
 
 /// Returns whether a complaint is about KVM or the CPU: only then is a CPU mode suspected. A device
 /// that is busy may be free the next time.
-pub fn is_of_cpu(said: &str) -> bool {
+pub(crate) fn is_of_cpu(said: &str) -> bool {
     // QEMU names the option of a device that it complains of, with texts from the guest's XML: an
     // alias or a host's name may hold any word.
     let of_a_device = said.starts_with('-') && !said.starts_with("-cpu ") && !said.starts_with("-accel ");

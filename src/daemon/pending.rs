@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// Reason to examine a definition, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub(crate) enum Why {
     /// CPUs or pages became free, or the host may have changed.
     Reconsider,
     /// The policy changed.
@@ -22,7 +22,7 @@ pub enum Why {
 
 /// Event that has to come before a definition can be examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waits {
+pub(crate) enum Waits {
     /// No event.
     No,
     /// This time.
@@ -35,7 +35,7 @@ pub enum Waits {
 
 /// Reason and wait of one definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+struct Entry {
     /// Reason to examine the definition.
     pub why: Why,
     /// Event that it waits for.
@@ -54,19 +54,19 @@ impl Entry {
 
 /// Definitions to examine, by name.
 #[derive(Debug, Default)]
-pub struct Pending {
+pub(crate) struct Pending {
     entries: BTreeMap<String, Entry>,
 }
 
 impl Pending {
     /// Adds a definition to examine as soon as possible. A stronger reason replaces a weaker one,
     /// and an earlier wait ends.
-    pub fn add(&mut self, name: &str, why: Why) {
+    pub(crate) fn add(&mut self, name: &str, why: Why) {
         self.put(name, why, Waits::No);
     }
 
     /// Adds a definition to examine after a wait, which replaces an earlier one.
-    pub fn put(&mut self, name: &str, why: Why, waits: Waits) {
+    pub(crate) fn put(&mut self, name: &str, why: Why, waits: Waits) {
         let entry = self
             .entries
             .entry(name.to_string())
@@ -76,12 +76,12 @@ impl Pending {
     }
 
     /// Removes a definition.
-    pub fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         self.entries.remove(name);
     }
 
     /// Ends the wait of this guest's definition for a hook.
-    pub fn hook_ended(&mut self, name: &str) {
+    pub(crate) fn hook_ended(&mut self, name: &str) {
         if let Some(entry) = self
             .entries
             .get_mut(name)
@@ -92,13 +92,17 @@ impl Pending {
     }
 
     /// Returns whether any definition can be examined now.
-    pub fn is_ready(&self, now: Instant) -> bool {
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
         self.entries.values().any(|entry| entry.is_ready(now))
     }
 
     /// Takes the next definition that can be examined: autostart guests first, as they choose
     /// first, then by name.
-    pub fn next(&mut self, now: Instant, is_autostart: impl Fn(&str) -> bool) -> Option<(String, Why)> {
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        is_autostart: impl Fn(&str) -> bool,
+    ) -> Option<(String, Why)> {
         let mut all = self.entries.iter().filter(|(_, entry)| entry.is_ready(now));
         let first = all.next().map(|(name, _)| name.clone())?;
         let name = match is_autostart(&first) {
@@ -114,12 +118,12 @@ impl Pending {
     }
 
     /// Ends all waits for libvirt.
-    pub fn libvirt_is_up(&mut self) {
+    pub(crate) fn libvirt_is_up(&mut self) {
         self.free(|waits| matches!(waits, Waits::Libvirt(_)));
     }
 
     /// Ends all waits for a hook.
-    pub fn hooks_ended(&mut self) {
+    pub(crate) fn hooks_ended(&mut self) {
         self.free(|waits| waits == Waits::Hook);
     }
 
@@ -130,7 +134,7 @@ impl Pending {
     }
 
     /// Returns the time at which the next wait ends by itself.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let times = self.entries.values().filter_map(|entry| match entry.waits {
             Waits::Until(time) | Waits::Libvirt(Some(time)) => Some(time),
             Waits::No | Waits::Hook | Waits::Libvirt(None) => None,

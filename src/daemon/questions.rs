@@ -23,7 +23,7 @@ use crate::xml::Document;
 use virtfit_hook::wire::Reply;
 
 /// Registers the answers to all these questions.
-pub fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
+pub(crate) fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
     let view = |memory: &SnapshotCache| memory.view(SystemTime::now()).map_err(|error| error.to_string());
     let known = Arc::clone(memory);
     services.on(

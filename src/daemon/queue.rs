@@ -14,7 +14,7 @@ use crate::daemon::tasks::WorkerEvent;
 
 /// Events in the order in which they came; equal ones that still wait are merged.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     tasks: Mutex<VecDeque<WorkerEvent>>,
     wake: EventFd,
 }
@@ -24,7 +24,7 @@ impl Queue {
     ///
     /// # Errors
     /// The kernel gives no eventfd.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
         Ok(Self {
             tasks: Mutex::new(VecDeque::new()),
@@ -36,7 +36,7 @@ impl Queue {
     }
 
     /// Adds an event and wakes the worker, without waiting for it.
-    pub fn push(&self, task: WorkerEvent) {
+    pub(crate) fn push(&self, task: WorkerEvent) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if !tasks.contains(&task) {
             tasks.push_back(task);
@@ -46,7 +46,7 @@ impl Queue {
     }
 
     /// Takes all events that wait.
-    pub fn take(&self) -> Vec<WorkerEvent> {
+    pub(crate) fn take(&self) -> Vec<WorkerEvent> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         // An error means that the counter is empty: no event came since the last time.
         let _ = self.wake.read();
@@ -54,7 +54,7 @@ impl Queue {
     }
 
     /// Returns a descriptor that is readable while events wait.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 }

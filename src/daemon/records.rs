@@ -19,7 +19,7 @@ use crate::types::uuid;
 
 /// Records of one kind, by UUID.
 #[derive(Debug)]
-pub struct Records<T> {
+pub(crate) struct Records<T> {
     folder: AtomicDir,
     entries: BTreeMap<String, T>,
     /// A warning that the folder cannot be written was logged already.
@@ -28,7 +28,7 @@ pub struct Records<T> {
 
 impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     /// Reads all records of a folder, given as a path of the host.
-    pub fn load(root: &HostFs, folder: &str) -> Self {
+    pub(crate) fn load(root: &HostFs, folder: &str) -> Self {
         let on_host = AtomicDir::new(root.path(folder), 0o700);
         on_host.sweep();
         let mut entries = BTreeMap::new();
@@ -54,13 +54,13 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     }
 
     /// Returns a guest's record.
-    pub fn get(&self, uuid: &str) -> Option<&T> {
+    pub(crate) fn get(&self, uuid: &str) -> Option<&T> {
         self.entries.get(uuid)
     }
 
     /// Reads a guest's record again, which another program of virtfit may have written, and returns
     /// it; without a file that can be read, the record stays as it is.
-    pub fn read_again(&mut self, uuid: &str) -> Option<&T> {
+    pub(crate) fn read_again(&mut self, uuid: &str) -> Option<&T> {
         if is_uuid(uuid) {
             let text = fs::read_to_string(self.folder.path().join(format!("{uuid}.json")));
             let entry = text.ok().and_then(|text| serde_json::from_str(&text).ok());
@@ -70,12 +70,12 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     }
 
     /// Returns all records with their UUIDs.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
         self.entries.iter()
     }
 
     /// Writes a guest's record, which replaces an earlier one.
-    pub fn put(&mut self, uuid: &str, entry: T) {
+    pub(crate) fn put(&mut self, uuid: &str, entry: T) {
         if !is_uuid(uuid) || self.entries.get(uuid) == Some(&entry) {
             return;
         }
@@ -86,7 +86,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     }
 
     /// Writes the records again whose files were removed by others; returns their number.
-    pub fn write_again(&mut self) -> usize {
+    pub(crate) fn write_again(&mut self) -> usize {
         let mut written = 0;
         for (uuid, entry) in &self.entries {
             if self.folder.path().join(format!("{uuid}.json")).exists() {
@@ -104,7 +104,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     }
 
     /// Removes a guest's record.
-    pub fn remove(&mut self, uuid: &str) {
+    pub(crate) fn remove(&mut self, uuid: &str) {
         if self.entries.remove(uuid).is_some()
             && let Err(error) = self.folder.remove(&format!("{uuid}.json"))
         {

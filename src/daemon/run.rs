@@ -31,7 +31,7 @@ use crate::snapshot::cache::SnapshotCache;
 const AFTER_PANIC: Duration = Duration::from_secs(10);
 
 /// Function that connects the worker to libvirt, called in the worker's thread.
-pub type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
+type NewHypervisor = Box<dyn Fn() -> Box<dyn Hypervisor> + Send>;
 
 /// Runs the daemon until a signal ends it.
 ///

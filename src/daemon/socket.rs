@@ -55,7 +55,7 @@ fn why(error: &io::Error) -> String {
 ///
 /// # Errors
 /// Another daemon answers at the socket, or the kernel refuses.
-pub fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
+pub(crate) fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerError> {
     let path = root.path(SOCKET);
     let fail = |path: &Path| {
         let path = path.to_path_buf();

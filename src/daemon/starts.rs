@@ -38,7 +38,7 @@ const MOST: usize = 3;
 
 /// Untried definitions and failed starts.
 #[derive(Debug)]
-pub struct Starts {
+pub(crate) struct Starts {
     root: HostFs,
     untried: Records<Untried>,
     failed: FailedStarts,
@@ -47,7 +47,7 @@ pub struct Starts {
 impl Starts {
     /// Reads the records, and forgets failures that happened with another kernel, CPU, QEMU or
     /// libvirt.
-    pub fn load(root: &HostFs) -> Self {
+    pub(crate) fn load(root: &HostFs) -> Self {
         let mut starts = Self {
             root: root.clone(),
             untried: Records::load(root, untried::FOLDER),
@@ -88,7 +88,7 @@ impl Starts {
     }
 
     /// Writes the records again whose files were removed by others; returns their number.
-    pub fn write_again(&mut self) -> usize {
+    pub(crate) fn write_again(&mut self) -> usize {
         let is_lost = self.failed != FailedStarts::default() && !self.root.exists(format!("{FOLDER}/{NAME}"));
         if is_lost {
             self.save();
@@ -97,7 +97,7 @@ impl Starts {
     }
 
     /// Forgets all failures where kernel, CPU, QEMU or libvirt is not the one they happened with.
-    pub fn check_host(&mut self) {
+    pub(crate) fn check_host(&mut self) {
         if self.failed.with.is_empty() || self.failed.with == state(&self.root, &self.failed.emulator) {
             return;
         }
@@ -109,7 +109,7 @@ impl Starts {
     }
 
     /// Notes that virtfit defined a guest; `stored` is the definition as libvirt keeps it.
-    pub fn defined(&mut self, stored: &Definition, domain: &Domain, plan: &Plan) {
+    pub(crate) fn defined(&mut self, stored: &Definition, domain: &Domain, plan: &Plan) {
         let uuid = domain.uuid.to_ascii_lowercase();
         let untried = Untried {
             text: stored.digest.clone(),
@@ -120,7 +120,7 @@ impl Starts {
 
     /// Returns whether a definition is virtfit's own and untried. One that `virtfit apply`
     /// announced is noted.
-    pub fn is_untried(&mut self, definition: &Definition, uuid: &str) -> bool {
+    pub(crate) fn is_untried(&mut self, definition: &Definition, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let Some(announced) = self.untried.read_again(&uuid) else {
             return false;
@@ -150,7 +150,7 @@ impl Starts {
     }
 
     /// Notes that another program wrote a guest's definition.
-    pub fn written_by_others(&mut self, uuid: &str) {
+    pub(crate) fn written_by_others(&mut self, uuid: &str) {
         let uuid = uuid.to_ascii_lowercase();
         self.untried.remove(&uuid);
         if self.failed.guests.remove(&uuid).is_some() {
@@ -159,7 +159,7 @@ impl Starts {
     }
 
     /// Forgets a definition that is gone.
-    pub fn forget(&mut self, name: &str) {
+    pub(crate) fn forget(&mut self, name: &str) {
         let gone = self.untried.iter().filter(|(_, untried)| untried.name == name);
         let gone: Vec<String> = gone.map(|(uuid, _)| uuid.clone()).collect();
         gone.iter().for_each(|uuid| self.untried.remove(uuid));
@@ -172,7 +172,7 @@ impl Starts {
 
     /// Notes that a guest started. Returns true where other definitions have to be examined: the
     /// host's CPU was the reason why the guest did not start before.
-    pub fn started(&mut self, uuid: &str) -> bool {
+    pub(crate) fn started(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let tried = self.untried.get(&uuid).cloned();
         self.untried.remove(&uuid);
@@ -210,7 +210,7 @@ impl Starts {
 
     /// Notes that a guest was found running, with this definition or an earlier one. Returns true
     /// as [`Starts::started`] does.
-    pub fn found_running(&mut self, uuid: &str) -> bool {
+    pub(crate) fn found_running(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let tried = |untried: &Untried| {
             let definition = Definition::read(&self.root, &untried.name).ok().flatten();
@@ -232,7 +232,7 @@ impl Starts {
 
     /// Notes that libvirt released a guest. Returns true where its start failed and its definition
     /// is to be examined again.
-    pub fn released(&mut self, uuid: &str) -> bool {
+    pub(crate) fn released(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let Some(untried) = self.untried.get(&uuid).cloned() else {
             return false;

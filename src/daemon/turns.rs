@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// Order in which threads take their turns.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<State>);
+pub(crate) struct Turns(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -22,11 +22,11 @@ struct State {
 
 /// Turn of one thread; ends when this is dropped.
 #[derive(Debug)]
-pub struct Turn<'t>(&'t Turns);
+pub(crate) struct Turn<'t>(&'t Turns);
 
 impl Turns {
     /// Waits until all threads that came before had their turns; `None`: the deadline came first.
-    pub fn take(&self, deadline: Instant) -> Option<Turn<'_>> {
+    pub(crate) fn take(&self, deadline: Instant) -> Option<Turn<'_>> {
         let (number, mine) = {
             let mut state = self.state();
             if !std::mem::replace(&mut state.taken, true) {
@@ -46,7 +46,7 @@ impl Turns {
     }
 
     /// Returns the number of threads that wait.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.state().waiting.len()
     }
 

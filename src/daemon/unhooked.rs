@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// Starts as reported by hooks, and as seen in the status files.
 #[derive(Debug, Default)]
-pub struct Unhooked {
+pub(crate) struct Unhooked {
     /// Guests whose start a hook reported, and those that ran when the daemon started.
     told: BTreeSet<String>,
     /// Guests whose status was written since the last [`Unhooked::take`].
@@ -19,7 +19,7 @@ pub struct Unhooked {
 
 impl Unhooked {
     /// Creates the state; for guests that run already it cannot be found out any more.
-    pub fn new(running: Vec<String>) -> Self {
+    pub(crate) fn new(running: Vec<String>) -> Self {
         Self {
             told: running.into_iter().collect(),
             ..Self::default()
@@ -27,25 +27,25 @@ impl Unhooked {
     }
 
     /// Notes that a hook reported a guest.
-    pub fn told(&mut self, name: &str) {
+    pub(crate) fn told(&mut self, name: &str) {
         self.told.insert(name.into());
         self.said = false;
     }
 
     /// Notes that a guest's status was written.
-    pub fn written(&mut self, name: &str) {
+    pub(crate) fn written(&mut self, name: &str) {
         self.written.insert(name.into());
     }
 
     /// Forgets a guest that ended.
-    pub fn ended(&mut self, name: &str) {
+    pub(crate) fn ended(&mut self, name: &str) {
         self.told.remove(name);
         self.written.remove(name);
     }
 
     /// Takes the guest that was started without a hook, where a warning is due. `is_starting`
     /// returns whether a hook runs for a guest.
-    pub fn take(&mut self, is_starting: impl Fn(&str) -> bool) -> Option<String> {
+    pub(crate) fn take(&mut self, is_starting: impl Fn(&str) -> bool) -> Option<String> {
         let mut first = None;
         for name in std::mem::take(&mut self.written) {
             if self.told.contains(&name) || is_starting(&name) {

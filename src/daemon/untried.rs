@@ -21,7 +21,7 @@ use crate::types::uuid;
 use crate::xml::Document;
 
 /// Folder of the records on the host.
-pub const FOLDER: &str = "/var/lib/virtfit/untried";
+pub(crate) const FOLDER: &str = "/var/lib/virtfit/untried";
 /// Kinds of changes by the beginning of their paths, where the first that fits counts, in the order
 /// in which they are suspected.
 const KINDS: [(&str, &str); 11] = [
@@ -38,32 +38,32 @@ const KINDS: [(&str, &str); 11] = [
     ("/domain/", PINS),
 ];
 /// Kind that is suspected first, and the kinds that go with it.
-pub const CPU_MODE: &str = "cpu mode";
+pub(crate) const CPU_MODE: &str = "cpu mode";
 /// Features of the guest's CPU.
-pub const CPU_FEATURES: &str = "cpu features";
+pub(crate) const CPU_FEATURES: &str = "cpu features";
 /// Caches of the guest's CPU.
-pub const CPU_CACHE: &str = "cpu cache";
+pub(crate) const CPU_CACHE: &str = "cpu cache";
 /// Huge pages and the source of the memory.
-pub const MEMORY_BACKING: &str = "memory backing";
+pub(crate) const MEMORY_BACKING: &str = "memory backing";
 /// Topology of the guest's CPUs.
-pub const TOPOLOGY: &str = "topology";
+pub(crate) const TOPOLOGY: &str = "topology";
 /// Guest's own NUMA cells.
-pub const GUEST_CELLS: &str = "guest cells";
+pub(crate) const GUEST_CELLS: &str = "guest cells";
 /// Nodes of the memory.
-pub const MEMORY_NODES: &str = "memory nodes";
+pub(crate) const MEMORY_NODES: &str = "memory nodes";
 /// Features of KVM and the PMU.
-pub const KVM_FEATURES: &str = "KVM features";
+pub(crate) const KVM_FEATURES: &str = "KVM features";
 /// Iothreads.
-pub const IOTHREADS: &str = "iothreads";
+pub(crate) const IOTHREADS: &str = "iothreads";
 /// Drivers of disks and controllers, and the balloon.
-pub const DEVICES: &str = "devices";
+pub(crate) const DEVICES: &str = "devices";
 /// Pins and scheduling of threads.
-pub const PINS: &str = "pins";
+pub(crate) const PINS: &str = "pins";
 
 /// Definition that virtfit wrote and with which the guest has not started since.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Untried {
+pub(crate) struct Untried {
     /// Guest's name.
     pub name: String,
     /// Digest of the definition as libvirt stored it; empty while it is only announced.
@@ -80,7 +80,7 @@ pub struct Untried {
 impl Untried {
     /// Makes the record of a plan that is carried out, after the changes `before` that were not
     /// tried either. `domain` is the guest as it was.
-    pub fn of(before: Option<&Self>, domain: &Domain, plan: &Plan) -> Self {
+    pub(crate) fn of(before: Option<&Self>, domain: &Domain, plan: &Plan) -> Self {
         let mut kinds = before.map(|untried| untried.kinds.clone()).unwrap_or_default();
         kinds.extend(plan.changes.iter().map(|change| kind(&change.path).to_string()));
         // Taking a change back is a change, too, but not one that can make a start fail.
@@ -111,7 +111,7 @@ fn kind(path: &str) -> &'static str {
 }
 
 /// Returns a digest of virtfit's record in a definition; `None` where there is none.
-pub fn record_of(definition: &str) -> Option<String> {
+pub(crate) fn record_of(definition: &str) -> Option<String> {
     let read = || {
         let document = Document::parse(definition).ok()?;
         rewrite::provenance(&document).ok()?
@@ -122,7 +122,7 @@ pub fn record_of(definition: &str) -> Option<String> {
 
 /// Record that `virtfit apply` announced.
 #[derive(Debug)]
-pub struct Announced {
+pub(crate) struct Announced {
     folder: AtomicDir,
     file: String,
     before: Option<String>,
@@ -132,7 +132,7 @@ pub struct Announced {
 ///
 /// # Errors
 /// The guest has no UUID, or the record cannot be written.
-pub fn announce(root: &HostFs, domain: &Domain, plan: &Plan, xml: &str) -> io::Result<Announced> {
+pub(crate) fn announce(root: &HostFs, domain: &Domain, plan: &Plan, xml: &str) -> io::Result<Announced> {
     let uuid = uuid::normal(&domain.uuid).ok_or(io::ErrorKind::InvalidInput)?;
     let file = format!("{uuid}.json");
     let before = root.read_opt(format!("{FOLDER}/{file}"))?;
@@ -148,7 +148,7 @@ pub fn announce(root: &HostFs, domain: &Domain, plan: &Plan, xml: &str) -> io::R
 
 impl Announced {
     /// Takes the announcement back, as the guest was not defined.
-    pub fn take_back(&self) {
+    pub(crate) fn take_back(&self) {
         let done = match &self.before {
             Some(before) => self.folder.write(&self.file, before),
             None => self.folder.remove(&self.file).map(drop),

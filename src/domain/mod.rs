@@ -244,7 +244,7 @@ pub enum Passthrough {
 
 impl Domain {
     /// Returns true if the guest has NUMA cells.
-    pub fn has_cells(&self) -> bool {
+    pub(crate) fn has_cells(&self) -> bool {
         !self.cells.is_empty()
     }
 
@@ -255,24 +255,24 @@ impl Domain {
     }
 
     /// Returns the memory of the devices that belong to a cell.
-    pub fn device_memory(&self, cell: CellId) -> KiB {
+    fn device_memory(&self, cell: CellId) -> KiB {
         let devices = self.memory_devices.iter().filter(|device| device.cell == cell);
         KiB(devices.fold(0, |sum, device| sum.saturating_add(device.amount.0)))
     }
 
     /// Returns a cell's memory, with that of its devices.
-    pub fn memory_of(&self, cell: &Cell) -> KiB {
+    pub(crate) fn memory_of(&self, cell: &Cell) -> KiB {
         KiB(cell.memory.0.saturating_add(self.device_memory(cell.id).0))
     }
 
     /// Returns the guest's memory, with that of all devices.
-    pub fn all_memory(&self) -> KiB {
+    pub(crate) fn all_memory(&self) -> KiB {
         let devices = self.memory_devices.iter();
         KiB(devices.fold(self.memory.0, |sum, device| sum.saturating_add(device.amount.0)))
     }
 
     /// Returns true if TCG emulates the guest's CPUs, rather than KVM running them.
-    pub fn is_tcg(&self) -> bool {
+    pub(crate) fn is_tcg(&self) -> bool {
         self.kind == "qemu"
     }
 
@@ -286,12 +286,12 @@ impl Domain {
     }
 
     /// Returns all vCPUs, including those that are offline until they are plugged in.
-    pub fn all_vcpus(&self) -> VcpuSet {
+    pub(crate) fn all_vcpus(&self) -> VcpuSet {
         VcpuSet::first_n(self.vcpus)
     }
 
     /// Returns the CPUs that a vCPU may use by the XML: its pin, else `vcpu@cpuset`.
-    pub fn pin_of(&self, vcpu: VcpuId) -> Option<&CpuSet> {
+    pub(crate) fn pin_of(&self, vcpu: VcpuId) -> Option<&CpuSet> {
         self.vcpupins.get(&vcpu).or(self.vcpu_cpuset.as_ref())
     }
 }

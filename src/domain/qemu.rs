@@ -43,19 +43,19 @@ pub struct QemuOptions {
 
 impl QemuOptions {
     /// Returns the option that rules a part.
-    pub fn rules(&self, part: &Ruled) -> Option<&'static str> {
+    pub(crate) fn rules(&self, part: &Ruled) -> Option<&'static str> {
         self.ruled.get(part).copied()
     }
 
     /// Returns the option that sets a property of the CPU, alone or with the whole CPU.
-    pub fn rules_feature(&self, property: &str) -> Option<&'static str> {
+    pub(crate) fn rules_feature(&self, property: &str) -> Option<&'static str> {
         let feature = || self.rules(&Ruled::CpuFeature(property.into()));
         self.rules(&Ruled::CpuModel).or_else(feature)
     }
 
     /// Returns the option that sets a property of a device: for its alias, or for all devices of a
     /// driver whose name begins with `driver`.
-    pub fn rules_device(&self, alias: &str, driver: &str, property: &str) -> Option<&'static str> {
+    pub(crate) fn rules_device(&self, alias: &str, driver: &str, property: &str) -> Option<&'static str> {
         let same = |other: &String| other.replace('_', "-") == property;
         let mut all = self.ruled.iter();
         let found = all.find(|(part, _)| match part {

@@ -12,7 +12,7 @@ use crate::types::setting::{Target, Value};
 /// Returns the settings that were changed by hand since virtfit wrote them. A setting that was
 /// taken out by hand is asked for again, except in scope `incoming`, where nothing that is in force
 /// may change.
-pub fn changed_by_hand(reverted: &Reverted, scope: Scope) -> BTreeSet<Target> {
+pub(crate) fn changed_by_hand(reverted: &Reverted, scope: Scope) -> BTreeSet<Target> {
     let there = |target: &&Target| scope == Scope::Incoming || !reverted.gone.contains(target);
     let targets = reverted.left.iter().map(|(target, _)| target);
     targets.filter(there).cloned().collect()
@@ -20,7 +20,7 @@ pub fn changed_by_hand(reverted: &Reverted, scope: Scope) -> BTreeSet<Target> {
 
 /// Returns whether the shape is one of a guest with this many vCPUs; libvirt accepts no topology
 /// for another number.
-pub fn is_for(shape: &Shape, domain: &Domain) -> bool {
+pub(crate) fn is_for(shape: &Shape, domain: &Domain) -> bool {
     let shown = shape.topology.is_none_or(|shown| {
         let parts = [
             shown.sockets,
@@ -48,7 +48,7 @@ pub fn is_for(shape: &Shape, domain: &Domain) -> bool {
 /// in cpu/cpu.c), and that CPU is then in the XML of a running guest and of one that comes in. It
 /// is part of the guest's ABI, with the order of its features, and the `host-model` virtfit wrote
 /// is gone.
-pub fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
+pub(crate) fn has_resolved_cpu(provenance: Option<&Provenance>, current: &Domain, scope: Scope) -> bool {
     let wrote = provenance.is_some_and(|provenance| {
         provenance
             .owned

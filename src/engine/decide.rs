@@ -48,7 +48,7 @@ impl DecisionMaker<'_> {
     ///
     /// # Errors
     /// The policy contradicts itself for this guest.
-    pub fn decide(self, mut plan: Plan) -> Result<Decision, EngineError> {
+    pub(crate) fn decide(self, mut plan: Plan) -> Result<Decision, EngineError> {
         let Inputs {
             host,
             policy,

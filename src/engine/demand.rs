@@ -21,7 +21,7 @@ use crate::types::plan::Scope;
 use crate::types::reason::{Excludes, Outcome, Reason};
 
 /// Input from which a demand is made.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Profile as far as it applies.
     pub wishes: &'a EffectiveProfile,
     /// Domain as an administrator wrote it.
@@ -45,7 +45,7 @@ pub struct Context<'a> {
 }
 
 /// Demand, with the parts of the domain it is based on.
-pub struct Demanded {
+pub(crate) struct Demanded {
     /// Input of the placement search.
     pub demand: Demand,
     /// vCPU pins an administrator wrote that stay.
@@ -63,7 +63,7 @@ pub struct Demanded {
 }
 
 /// Works out the demand.
-pub fn demand(context: &Context<'_>) -> Demanded {
+pub(crate) fn demand(context: &Context<'_>) -> Demanded {
     let Context {
         wishes,
         domain,
@@ -186,7 +186,7 @@ pub fn demand(context: &Context<'_>) -> Demanded {
 
 impl Demanded {
     /// Places the guest on the shared set, as `run-shared` does.
-    pub fn floating(&self, host: &Host, supplies: &Supplies) -> Option<Placed> {
+    pub(crate) fn floating(&self, host: &Host, supplies: &Supplies) -> Option<Placed> {
         let demand = Demand {
             vcpus: self.demand.vcpus,
             memory: self.demand.memory,

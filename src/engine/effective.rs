@@ -16,7 +16,7 @@ use crate::types::setting::Target;
 use crate::types::subject::Subject;
 
 /// Profile with everything taken out that does not apply.
-pub struct EffectiveProfile {
+pub(crate) struct EffectiveProfile {
     /// Profile, changed where the guest or the scope demands it.
     pub profile: Profile,
     /// vCPUs that get a CPU of their own.
@@ -49,7 +49,7 @@ pub struct EffectiveProfile {
 
 impl EffectiveProfile {
     /// Works out what applies. `given`: virtfit gave the guest a CPU mode before.
-    pub fn new(profile: &Profile, domain: &Domain, host: &Host, scope: Scope, given: bool) -> Self {
+    pub(crate) fn new(profile: &Profile, domain: &Domain, host: &Host, scope: Scope, given: bool) -> Self {
         let mut profile = profile.clone();
         let mut left_out = Vec::new();
         let mut broken = None;
@@ -132,7 +132,7 @@ impl EffectiveProfile {
     }
 
     /// Returns whether guest cells are made where the guest spans nodes.
-    pub fn makes_cells(&self) -> bool {
+    pub(crate) fn makes_cells(&self) -> bool {
         self.visible && self.profile.numa == Numa::Match
     }
 
@@ -140,7 +140,7 @@ impl EffectiveProfile {
     ///
     /// # Errors
     /// The policy contradicts itself for this guest.
-    pub fn not_allowed(&self, host: &Host, domain: &Domain) -> Result<Vec<Note>, EngineError> {
+    pub(crate) fn not_allowed(&self, host: &Host, domain: &Domain) -> Result<Vec<Note>, EngineError> {
         if let Some(problem) = &self.broken {
             return Err(EngineError::Policy(problem.clone()));
         }

@@ -11,7 +11,7 @@ use crate::types::reason::Basis;
 use crate::types::setting::{Setting, Target, Value};
 
 /// Returns the domain without pins and bindings that this host cannot honour.
-pub fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
+pub(crate) fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
     let usable = cpu_sets::usable(host);
     let here = |cpus: &CpuSet| cpus.is_subset(&usable);
     if !domain.vcpupins.values().all(here) {
@@ -38,7 +38,7 @@ pub fn without_foreign(mut domain: Domain, host: &Host) -> Domain {
 }
 
 /// Returns a removal for each value of `came` that is not in `valid` and that no setting replaces.
-pub fn removals(came: &Domain, valid: &Domain, settings: &[Setting]) -> Vec<Setting> {
+pub(crate) fn removals(came: &Domain, valid: &Domain, settings: &[Setting]) -> Vec<Setting> {
     let mut gone: Vec<Target> = Vec::new();
     gone.extend(
         came.vcpupins

@@ -15,14 +15,14 @@ use crate::types::reason::{Given, NoPlace};
 
 /// Memory of a guest that stays where it is bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeptMemory {
+pub(crate) struct KeptMemory {
     /// Pieces: one for each guest cell, or one for a guest without.
     pub pieces: Vec<Piece>,
 }
 
 /// Piece of a guest's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Cell; 0 for a guest without.
     pub cell: CellId,
     /// vCPUs of the cell.
@@ -37,7 +37,7 @@ pub struct Piece {
 
 impl KeptMemory {
     /// Reads the pieces of a guest whose `<numatune>` stays.
-    pub fn of(domain: &Domain) -> Self {
+    pub(crate) fn of(domain: &Domain) -> Self {
         let uses = guest_xml::memory(domain, None, || KiB(0));
         let pieces = uses.into_iter().enumerate().map(|(index, uses)| {
             let cell = domain.cells.get(index);
@@ -57,13 +57,13 @@ impl KeptMemory {
     }
 
     /// Returns whether a piece is bound: otherwise there is nothing to count.
-    pub fn is_bound(&self) -> bool {
+    pub(crate) fn is_bound(&self) -> bool {
         self.pieces.iter().any(|piece| !piece.nodes.is_empty())
     }
 
     /// Returns the first piece that does not fit its nodes in such pages, with all pieces that
     /// share these nodes. Small pages that are only preferred there may be elsewhere.
-    pub fn misfit(&self, supply: &Supply, page: Option<KiB>) -> Option<&Piece> {
+    pub(crate) fn misfit(&self, supply: &Supply, page: Option<KiB>) -> Option<&Piece> {
         let bound = || self.pieces.iter().filter(|piece| !piece.nodes.is_empty());
         bound().find(|piece| {
             let counts = |other: &&Piece| page.is_some() || other.strict;
@@ -78,7 +78,7 @@ impl KeptMemory {
     }
 
     /// Returns the reason for which the memory fits its nodes in no page size of the demand.
-    pub fn reason(&self, supply: &Supply, pages: &[Option<KiB>]) -> Option<NoPlace> {
+    pub(crate) fn reason(&self, supply: &Supply, pages: &[Option<KiB>]) -> Option<NoPlace> {
         let piece = pages.iter().find_map(|page| self.misfit(supply, *page))?;
         let on = |page: &Option<KiB>| {
             let nodes = piece.nodes.iter();
@@ -93,7 +93,7 @@ impl KeptMemory {
     }
 
     /// Names the vCPUs that run on other nodes than their memory is on.
-    pub fn apart(&self, host: &Host, placed: &Placed) -> Vec<Given> {
+    pub(crate) fn apart(&self, host: &Host, placed: &Placed) -> Vec<Given> {
         let mut found: BTreeMap<(NodeSet, NodeSet), VcpuSet> = BTreeMap::new();
         for piece in self.pieces.iter().filter(|piece| !piece.nodes.is_empty()) {
             let near = near_cpus(host, &piece.nodes);
@@ -117,7 +117,7 @@ impl KeptMemory {
     }
 
     /// Puts the nodes of the memory into the cells of a plan, where each is on one node.
-    pub fn show(&self, cells: &mut [PlacedCell]) {
+    pub(crate) fn show(&self, cells: &mut [PlacedCell]) {
         if !self.is_bound() {
             return;
         }
@@ -154,7 +154,7 @@ fn free(supply: &Supply, nodes: &NodeSet, page: Option<KiB>) -> Option<u64> {
 
 /// Returns the nodes for the CPUs of a guest whose memory is on `nodes`: those of them that have
 /// CPUs, and for each other one the nearest that has some.
-pub fn near_cpus(host: &Host, nodes: &NodeSet) -> NodeSet {
+pub(crate) fn near_cpus(host: &Host, nodes: &NodeSet) -> NodeSet {
     let has_cpus = |node: NodeId| host.cores.iter().any(|core| core.node == node);
     let near = |node: NodeId| {
         let others = host
@@ -175,7 +175,11 @@ pub fn near_cpus(host: &Host, nodes: &NodeSet) -> NodeSet {
 
 /// Limits page sizes to those in which kept memory fits its nodes now; where there is none, the
 /// reason is returned.
-pub fn fitting(kept: &KeptMemory, supplies: &Supplies, pages: &mut Vec<Option<KiB>>) -> Option<NoPlace> {
+pub(crate) fn fitting(
+    kept: &KeptMemory,
+    supplies: &Supplies,
+    pages: &mut Vec<Option<KiB>>,
+) -> Option<NoPlace> {
     if !kept.is_bound() || pages.is_empty() {
         return None;
     }

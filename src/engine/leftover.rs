@@ -10,7 +10,7 @@ use crate::types::setting::Target;
 use crate::xml::Document;
 
 /// Returns the reason that names the leftover and the command that takes it out.
-pub fn reason(guest: &str) -> Choice {
+pub(crate) fn reason(guest: &str) -> Choice {
     Choice::Leftover {
         guest: guest.to_string(),
     }

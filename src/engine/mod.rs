@@ -24,19 +24,19 @@
 
 pub mod before;
 mod decide;
-pub mod demand;
-pub mod effective;
-pub mod incoming;
-pub mod kept_memory;
-pub mod leftover;
-pub mod obsolete;
+pub(crate) mod demand;
+pub(crate) mod effective;
+pub(crate) mod incoming;
+pub(crate) mod kept_memory;
+pub(crate) mod leftover;
+pub(crate) mod obsolete;
 mod place;
-pub mod same;
-pub mod settings;
+pub(crate) mod same;
+pub(crate) mod settings;
 mod shown;
 pub mod supply;
-pub mod support;
-pub mod topology;
+pub(crate) mod support;
+pub(crate) mod topology;
 
 use std::collections::BTreeMap;
 
@@ -145,7 +145,7 @@ pub enum EngineError {
 
 impl EngineError {
     /// Returns whether virtfit failed rather than the text or the policy.
-    pub fn is_bug(&self) -> bool {
+    pub(crate) fn is_bug(&self) -> bool {
         match self {
             Self::Xml(error) => error.is_bug(),
             Self::Policy(_) => false,
@@ -166,7 +166,7 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
 ///
 /// # Errors
 /// As of [`decide`].
-pub fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
+pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let (document, current) = (&text.document, &text.guest.domain);
     panics::fault_point("decide", &current.name);
     // Without a readable provenance virtfit's settings cannot be distinguished from an

@@ -12,7 +12,7 @@ use crate::types::setting::{Setting, Target, Value};
 
 /// Returns a reason for each pin and binding that names CPUs or nodes guests cannot have here and
 /// that no setting replaces.
-pub fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<Given> {
+pub(crate) fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec<Given> {
     let written: BTreeSet<&Target> = settings.iter().map(|setting| &setting.target).collect();
     let stays = |target: &Target| !written.contains(target);
     // All pins are listed first; those that a setting replaces are dropped below.

@@ -16,14 +16,14 @@ const MOST_CHOICES: usize = 64;
 
 /// Returns whether a placement mirrors the topology a guest was given. One die is also shown to a
 /// guest whose caches cannot be shown.
-pub fn mirrors(host: &Host, placed: &Placed, shown: Topology, x86: bool) -> bool {
+pub(crate) fn mirrors(host: &Host, placed: &Placed, shown: Topology, x86: bool) -> bool {
     let fresh = topology::topology(host, placed, x86);
     fresh.sockets == shown.sockets && (shown.dies == 1 || fresh.dies == shown.dies)
 }
 
 /// Returns the best placement that mirrors the topology. The search is given, of each last-level
 /// cache, as many cores as a die has, and the nodes of one package, or one node of each package.
-pub fn place(
+pub(crate) fn place(
     host: &Host,
     demand: &Demand,
     supplies: &Supplies,

@@ -77,7 +77,7 @@ impl Supplies {
 
     /// Limits floating vCPUs to a `vcpu@cpuset` that is kept. A cpuset in which no vCPU can float
     /// is no limit.
-    pub fn floating_within(mut self, cpuset: Option<&CpuSet>) -> Self {
+    pub(crate) fn floating_within(mut self, cpuset: Option<&CpuSet>) -> Self {
         let Some(cpuset) = cpuset else { return self };
         for supply in [&mut self.now, &mut self.empty] {
             let inside = supply.shared.intersection(cpuset);

@@ -16,7 +16,7 @@ use crate::types::reason::Basis;
 use crate::types::setting::{Target, Value};
 
 /// Input: everything known once the vCPUs are placed.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Profile as far as it applies.
     pub wishes: &'a EffectiveProfile,
     /// Domain as an administrator wrote it.
@@ -38,7 +38,7 @@ pub struct Context<'a> {
 
 /// CPUs of a guest's threads other than vCPUs.
 #[derive(Debug)]
-pub struct Support {
+pub(crate) struct Support {
     /// CPUs of the emulator threads; `None`: left alone.
     pub emulator: Option<CpuSet>,
     /// Reason for the emulator threads' CPUs.
@@ -57,7 +57,7 @@ pub struct Support {
 ///
 /// # Errors
 /// The policy leaves no CPU for them.
-pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
+pub(crate) fn place(context: &Context<'_>) -> Result<Support, EngineError> {
     let Context {
         wishes,
         domain,
@@ -145,7 +145,7 @@ pub fn place(context: &Context<'_>) -> Result<Support, EngineError> {
 
 /// Returns the fewest iothreads a guest can have: all that are listed, scheduled or in a mapping,
 /// none of which virtfit takes out.
-pub fn least_iothreads(domain: &Domain) -> u32 {
+pub(crate) fn least_iothreads(domain: &Domain) -> u32 {
     let disks = domain
         .disks
         .iter()
@@ -308,13 +308,13 @@ fn unisolated(host: &Host, cpus: CpuSet) -> CpuSet {
 }
 
 /// Returns the number of disks and controllers that an iothread can serve.
-pub fn iothread_devices(domain: &Domain) -> u32 {
+pub(crate) fn iothread_devices(domain: &Domain) -> u32 {
     (domain.disks.iter().filter(|disk| takes_iothread(disk)).count() + domain.scsi_controllers.len()) as u32
 }
 
 /// Returns whether an iothread can serve a disk: virtio-blk disks that QEMU itself serves;
 /// vhost-user and vdpa disks are served elsewhere.
-pub fn takes_iothread(disk: &Disk) -> bool {
+pub(crate) fn takes_iothread(disk: &Disk) -> bool {
     disk.bus == "virtio"
         && !matches!(disk.kind.as_str(), "vhostuser" | "vhostvdpa")
         && matches!(disk.device.as_str(), "disk" | "lun" | "")

@@ -10,7 +10,7 @@ use crate::placement::Placed;
 /// Sockets mirror host packages when all cells are equal; dies mirror last-level caches (that is
 /// how QEMU shows an L3, x86 only) when each holds equally many cores. What cannot be shown
 /// truthfully is shown as one.
-pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
+pub(crate) fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
     let threads = placed.threads.max(1);
     let cores: Vec<_> = placed
         .vcpus
@@ -47,7 +47,7 @@ pub fn topology(host: &Host, placed: &Placed, x86: bool) -> Topology {
 
 /// Returns the topology for a placement in which some vCPUs float: only packages can be shown, as
 /// siblings and caches change.
-pub fn packages(host: &Host, placed: &Placed) -> Topology {
+pub(crate) fn packages(host: &Host, placed: &Placed) -> Topology {
     let all = placed.vcpus.len() as u32;
     let packages: Vec<u32> = placed
         .vcpus
@@ -85,7 +85,7 @@ fn sockets(placed: &Placed, packages: &[u32]) -> u32 {
 }
 
 /// Returns all vCPUs as cores of one socket.
-pub fn flat(vcpus: u32) -> Topology {
+pub(crate) fn flat(vcpus: u32) -> Topology {
     Topology {
         sockets: 1,
         dies: 1,

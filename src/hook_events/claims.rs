@@ -14,7 +14,7 @@ use crate::types::setting::Target;
 
 /// Holdings of a guest, as libvirt's status file will show them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnClaims {
+pub(crate) struct OwnClaims {
     /// CPUs of its pins, as the ledger counts them.
     pub cpus: CpuSet,
     /// CPUs among these of its threads' own pins, without `vcpu@cpuset`, and the siblings withheld
@@ -30,7 +30,7 @@ pub struct OwnClaims {
 
 /// State of the pins that a guest's XML brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PinState {
+pub(crate) enum PinState {
     /// All needed pins are there, valid and free; also if none is needed.
     Free,
     /// These CPUs are held by other guests.
@@ -44,7 +44,7 @@ pub enum PinState {
 
 impl OwnClaims {
     /// Computes the holdings from a guest's XML.
-    pub fn of(view: &Snapshot, guest: &GuestXml) -> Self {
+    pub(crate) fn of(view: &Snapshot, guest: &GuestXml) -> Self {
         let autostart = view.reading.autostart.contains(&guest.domain.name);
         let dedicates = select::dedicates(&view.policy, &guest.domain, autostart);
         let holds = |guest: &GuestXml| {
@@ -68,13 +68,13 @@ impl OwnClaims {
     }
 
     /// Returns the CPUs that no other guest holds.
-    pub fn free(&self, taken: &Taken) -> CpuSet {
+    pub(crate) fn free(&self, taken: &Taken) -> CpuSet {
         let held = taken.cpus.keys().copied().collect();
         self.cpus.difference(&held)
     }
 
     /// Judges the guest's pins; `dedicated` are the vCPUs that need a CPU of their own.
-    pub fn standing(
+    pub(crate) fn standing(
         &self,
         view: &Snapshot,
         guest: &GuestXml,
@@ -118,7 +118,7 @@ impl OwnClaims {
     /// one piece for each node and page size. If memory may come from several nodes, huge pages
     /// count in full on each of them, like those of a starting guest, and small pages are split
     /// evenly. Nodes that the host does not have are left out: a short XML may name thousands.
-    pub fn reserved_memory(&self) -> Vec<ReservedMemory> {
+    pub(crate) fn reserved_memory(&self) -> Vec<ReservedMemory> {
         let mut reserved: BTreeMap<(Option<NodeId>, Option<KiB>), u64> = BTreeMap::new();
         let mut add = |node: Option<NodeId>, page: Option<KiB>, kib: u64| {
             let sum = reserved.entry((node, page)).or_default();
@@ -151,7 +151,7 @@ impl OwnClaims {
 /// Returns whether the huge pages and strictly bound memory that an XML asks for are free. QEMU
 /// takes them as the XML says, whatever the policy asks for, and would fail without them. Pieces
 /// that share nodes are added up before they are compared with those nodes.
-pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
+pub(crate) fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
     // Only strictly bound pieces must come from their nodes; the others may come from any.
     let domain = &guest.domain;
     let strict = |mode: &str| matches!(mode, "strict" | "restrictive");
@@ -180,7 +180,7 @@ pub fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool
 
 /// Returns whether these pieces of memory are free on the nodes they name; one that names none may
 /// come from any.
-pub fn is_there(pieces: &[MemoryUse], taken: &Taken) -> bool {
+pub(crate) fn is_there(pieces: &[MemoryUse], taken: &Taken) -> bool {
     // Each set of nodes is checked once for each page size, with all pieces that lie within it.
     let kinds: BTreeSet<(Option<KiB>, NodeSet)> = pieces
         .iter()

@@ -14,7 +14,7 @@ use crate::types::plan::Scope;
 use crate::types::plural;
 
 /// Answers `migrate begin` or `restore begin`.
-pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     let give_up = |guest: Option<&GuestXml>, why: &str| give_up(call, context, guest, why);
     let guest = match context.source.guest(&call.xml) {
         Ok(guest) => guest,

@@ -21,7 +21,7 @@ use crate::types::setting::Target;
 
 /// Returns new pins for the threads that virtfit pinned: vCPUs, and threads that share dedicated
 /// CPUs with them, go to shared CPUs that are not held. Pins of an administrator's stay.
-pub fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
+pub(crate) fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
     let mut pins = ReservedPins::default();
     let open = open(view, guest, taken);
     if open.is_empty() {
@@ -72,7 +72,7 @@ fn open(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> CpuSet {
 }
 
 /// Returns the nodes that a guest's memory is bound to; empty: not bound.
-pub fn nodes(guest: &GuestXml) -> NodeSet {
+pub(crate) fn nodes(guest: &GuestXml) -> NodeSet {
     // The page size does not matter here.
     let memory = guest_xml::memory(&guest.domain, None, || KiB(0));
     memory
@@ -81,7 +81,7 @@ pub fn nodes(guest: &GuestXml) -> NodeSet {
 }
 
 /// Returns the guest as if virtfit's pins floated: only an administrator's pins hold CPUs.
-pub fn without_ours(guest: &GuestXml) -> GuestXml {
+pub(crate) fn without_ours(guest: &GuestXml) -> GuestXml {
     let mut guest = guest.clone();
     guest.floating.extend(guest.ours.iter().cloned());
     guest.withheld = CpuSet::new();

@@ -57,7 +57,7 @@ fn verdict(plan: &Plan) -> String {
 }
 
 /// Returns the line of a plan, with the reasons if the guest has no place of its own.
-pub fn summary_with_causes(plan: &Plan) -> String {
+pub(crate) fn summary_with_causes(plan: &Plan) -> String {
     let line = summary(plan);
     match plan.is_without_place() {
         true => format!("{line}: {}", plan.reasons_line()),
@@ -66,7 +66,7 @@ pub fn summary_with_causes(plan: &Plan) -> String {
 }
 
 /// Returns all reasons of a refusal in one line, which names the guest.
-pub fn veto(guest: &str, reasons: &[Reason]) -> String {
+pub(crate) fn veto(guest: &str, reasons: &[Reason]) -> String {
     let mut words = reasons.iter().enumerate().map(|(index, reason)| match index {
         0 => one_line(&reason.with_guest(guest)),
         _ => one_line(&reason.to_string()),
@@ -78,7 +78,7 @@ pub fn veto(guest: &str, reasons: &[Reason]) -> String {
 }
 
 /// Returns the first of several lines, with the number of the others.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("no reason given").to_string();
     match lines.count() {

@@ -13,14 +13,14 @@
 //! a bug or a late decision is an [`Outcome`] that lets the guest go on (`docs/design.md` section
 //! 7).
 
-pub mod claims;
-pub mod incoming;
-pub mod leftover;
+pub(crate) mod claims;
+pub(crate) mod incoming;
+pub(crate) mod leftover;
 pub mod lines;
-pub mod prepare;
-pub mod reconnect;
-pub mod release;
-pub mod reserve;
+pub(crate) mod prepare;
+pub(crate) mod reconnect;
+pub(crate) mod release;
+pub(crate) mod reserve;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -62,7 +62,7 @@ pub struct Call {
 
 impl Call {
     /// Finds the action for this call.
-    pub fn action(&self) -> HookAction {
+    pub(crate) fn action(&self) -> HookAction {
         HookAction::of(&self.operation, &self.suboperation)
     }
 }
@@ -194,7 +194,7 @@ fn give_up(call: &Call, context: &Context<'_>, guest: Option<&GuestXml>, why: &s
 
 /// Answers if no decision was made: the guest goes on and is marked. A guest about to start whose
 /// provenance says refuse is stopped instead. `guest` is its XML, as far as that could be read.
-pub fn undecided(
+pub(crate) fn undecided(
     call: &Call,
     guest: Option<&GuestXml>,
     why: &str,

@@ -37,7 +37,7 @@ enum Fate {
 }
 
 /// Answers `prepare begin`.
-pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     let guest = match context.source.guest(&call.xml) {
         Ok(guest) => guest,
         Err(error) => return give_up(call, context, None, &format!("stdin: {error}")),

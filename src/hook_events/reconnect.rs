@@ -9,7 +9,7 @@ use crate::ledger::reservation::Reservation;
 use crate::ledger::store::StoreError;
 
 /// Answers `reconnect begin`.
-pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     match adopt(call, context) {
         Ok(None) => Outcome::default(),
         Ok(Some(reservation)) => {

@@ -5,7 +5,7 @@ use crate::hook_events::{Answer, Call, Context, Outcome};
 use crate::ledger::store::{Store, StoreError};
 
 /// Answers `release end`.
-pub fn answer(call: &Call, context: &Context<'_>) -> Outcome {
+pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     if context.is_over() {
         // The asker has released the guest by another process, and the guest may be starting again.
         return Outcome::default();

@@ -18,11 +18,11 @@ use crate::snapshot::Snapshot;
 use crate::types::idset::CpuSet;
 
 /// Reason for which a decision is given up after other guests were quicker.
-pub const OUTRUN: &str = "other guests took what it was to have until its time was over";
+pub(crate) const OUTRUN: &str = "other guests took what it was to have until its time was over";
 
 /// CPUs, memory and pins to reserve for a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Want {
+pub(crate) struct Want {
     /// CPUs for the guest alone.
     pub cpus: CpuSet,
     /// Siblings withheld from all other guests.
@@ -35,7 +35,7 @@ pub struct Want {
 
 /// Result of [`reserve`].
 #[derive(Debug)]
-pub enum Reserved<'s> {
+pub(crate) enum Reserved<'s> {
     /// The reservation is written.
     Done,
     /// Another guest was quicker: decide again, from a view that is read under this lock.
@@ -44,12 +44,12 @@ pub enum Reserved<'s> {
 
 impl Want {
     /// Returns `true` if the reservation takes CPUs or memory from other guests.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         !self.cpus.is_empty() || !self.withheld.is_empty() || !self.memory.is_empty()
     }
 
     /// Returns `true` if there is nothing to write.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.holds() && self.pins.is_none()
     }
 }
@@ -60,7 +60,7 @@ impl Want {
 ///
 /// # Errors
 /// The lock was not free before the deadline, or the file cannot be written.
-pub fn reserve<'s>(
+pub(crate) fn reserve<'s>(
     call: &Call,
     context: &Context<'s>,
     view: &Snapshot,

@@ -7,7 +7,7 @@ use crate::types::ids::HostCpu;
 
 /// Cores that a source describes with equal facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// CPUs of the cores.
     pub cpus: Vec<HostCpu>,
     /// Number of cores.
@@ -48,7 +48,7 @@ fn apart(a: u64, b: u64) -> bool {
 
 /// Returns the rank of each CPU's kind, 0 for the first group's; empty where all groups are alike.
 /// Groups are given fastest first. A group joins the first kind whose first group it is like.
-pub fn ranks(groups: &[Group]) -> BTreeMap<HostCpu, u32> {
+pub(crate) fn ranks(groups: &[Group]) -> BTreeMap<HostCpu, u32> {
     let mut heads: Vec<&Group> = Vec::new();
     let mut ranks = BTreeMap::new();
     for group in groups {

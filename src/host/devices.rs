@@ -11,7 +11,7 @@ use crate::host::{Host, pci};
 
 /// Lists the passed-through devices, named for people, with their nodes; `None`: on no node, or not
 /// known. Interfaces of networks that hand out no host devices are not listed.
-pub fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
+pub(crate) fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
     let mut nodes = Vec::new();
     for device in &domain.passthrough {
         match device {

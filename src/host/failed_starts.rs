@@ -14,9 +14,9 @@ use crate::types::cpu_mode::CpuMode;
 use crate::types::reason::LeftOut;
 
 /// Folder of the file on the host.
-pub const FOLDER: &str = "/var/lib/virtfit";
+pub(crate) const FOLDER: &str = "/var/lib/virtfit";
 /// File's name in that folder.
-pub const NAME: &str = "failed-starts.json";
+pub(crate) const NAME: &str = "failed-starts.json";
 
 /// Failed starts of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct FailedStart {
 
 impl FailedStarts {
     /// Reads the file; a missing or unreadable file counts as empty.
-    pub fn read(root: &HostFs) -> Self {
+    pub(crate) fn read(root: &HostFs) -> Self {
         let path = format!("{FOLDER}/{NAME}");
         // The stamp alone is recorded: the file is replaced by another one at each change.
         if !matches!(root.metadata_opt(&path), Ok(Some(_))) {
@@ -68,7 +68,7 @@ impl FailedStarts {
     ///
     /// The host's own reason counts only for guests that get the mode for the first time and list
     /// no CPU features of their own, because with a feature less the same host may start them.
-    pub fn cpu_mode(&self, domain: &Domain, mode: CpuMode, given: bool) -> Option<LeftOut> {
+    pub(crate) fn cpu_mode(&self, domain: &Domain, mode: CpuMode, given: bool) -> Option<LeftOut> {
         let own = self.guests.get(&domain.uuid.to_ascii_lowercase());
         if let Some(why) = own.and_then(|guest| guest.cpu.clone()) {
             return Some(LeftOut::CpuModeFailed { why });

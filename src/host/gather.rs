@@ -10,7 +10,7 @@ use crate::host::images::image_facts;
 
 /// Reads a guest's devices, images, autostart link and status file. Files that cannot be read count
 /// as absent.
-pub fn gather(root: &HostFs, host: &Host, domain: &Domain) -> GuestFacts {
+pub(crate) fn gather(root: &HostFs, host: &Host, domain: &Domain) -> GuestFacts {
     let named = file_name(&domain.name);
     let exists = |dir: &str| named && root.exists(format!("{dir}/{}.xml", domain.name));
     GuestFacts {

@@ -15,7 +15,7 @@ use crate::host::mounts::Mount;
 
 /// Returns the facts of a guest's file and block disks, by target name. Other disks (network,
 /// volume, nvme, vhost-user, vdpa) and drives without a medium are absent.
-pub fn image_facts(root: &HostFs, domain: &Domain) -> BTreeMap<String, ImageFacts> {
+pub(crate) fn image_facts(root: &HostFs, domain: &Domain) -> BTreeMap<String, ImageFacts> {
     let mounts = match mounts::read(root) {
         Ok(mounts) => mounts.unwrap_or_default(),
         Err(error) => {

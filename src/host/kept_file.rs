@@ -33,7 +33,7 @@ const NAME: &str = "host";
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Writes a host and its mark; a failure is only a line in the debug log.
-pub fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
+pub(crate) fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
     let Some(head) = head(root) else {
         return;
     };
@@ -49,7 +49,7 @@ pub fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
 }
 
 /// Reads host and mark; `None`: there is no file that can be trusted.
-pub fn read<M: DeserializeOwned>(root: &HostFs) -> Option<(M, Host)> {
+pub(crate) fn read<M: DeserializeOwned>(root: &HostFs) -> Option<(M, Host)> {
     let text = text(root)?;
     let (first, body) = text.split_once('\n')?;
     if first != format!("{} {}", head(root)?, digest::of(body)) {

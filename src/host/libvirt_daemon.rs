@@ -22,7 +22,7 @@ use nix::libc;
 use crate::hostfs::HostFs;
 
 /// Path of the QEMU driver's pid file on the host.
-pub const DRIVER_PID_FILE: &str = "/run/libvirt/qemu/driver.pid";
+pub(crate) const DRIVER_PID_FILE: &str = "/run/libvirt/qemu/driver.pid";
 
 /// Files in which the daemons note their process.
 const PID_FILES: [&str; 5] = [
@@ -38,7 +38,7 @@ const NAMES: [&str; 2] = ["virtqemud", "libvirtd"];
 
 /// Running daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
+pub(crate) struct Process {
     /// `virtqemud` or `libvirtd`.
     pub name: String,
     /// Process id.
@@ -46,13 +46,13 @@ pub struct Process {
 }
 
 /// Returns whether a process of this name (`comm`) is a daemon that runs QEMU guests.
-pub fn is_daemon(name: &str) -> bool {
+pub(crate) fn is_daemon(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
 /// Lists the running daemons by their pid files, each once. Processes that cannot be read are left
 /// out.
-pub fn running(root: &HostFs) -> Vec<Process> {
+pub(crate) fn running(root: &HostFs) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     for file in PID_FILES {
         let number = root.read(file).ok().and_then(|text| text.trim().parse().ok());
@@ -78,7 +78,7 @@ fn name_of(root: &HostFs, pid: u32) -> Option<String> {
 }
 
 /// Returns `true` if a QEMU driver runs; `false` also if its pid file may not be opened.
-pub fn driver_runs(root: &HostFs) -> bool {
+pub(crate) fn driver_runs(root: &HostFs) -> bool {
     let Ok(file) = File::open(root.path(DRIVER_PID_FILE)) else {
         return false;
     };
@@ -89,7 +89,7 @@ pub fn driver_runs(root: &HostFs) -> bool {
 
 /// Returns the text of the driver's pid file, whether the driver runs or not; another driver has
 /// another text. Empty without a file.
-pub fn driver_text(root: &HostFs) -> String {
+pub(crate) fn driver_text(root: &HostFs) -> String {
     root.read(DRIVER_PID_FILE).unwrap_or_default()
 }
 

@@ -12,7 +12,7 @@ use virtfit_hook::operation::OPERATIONS;
 const GENERATIONS: u32 = 8;
 
 /// Reads `/proc/sys/kernel/random/boot_id`; `None` if the root has none.
-pub fn boot_id(root: &HostFs) -> Option<String> {
+pub(crate) fn boot_id(root: &HostFs) -> Option<String> {
     let text = root.read("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_string())
 }
@@ -37,7 +37,7 @@ pub fn start_time(stat: &str) -> Option<u64> {
 }
 
 /// Reads the state of the process that ran the hook; unknown on a host without `/proc`.
-pub fn daemon(root: &HostFs, pid: u32) -> Daemon {
+pub(crate) fn daemon(root: &HostFs, pid: u32) -> Daemon {
     match root.read(format!("/proc/{pid}/stat")) {
         Ok(stat) => start_time(&stat).map_or(Daemon::Unknown, Daemon::StartedAt),
         Err(error) if error.kind() == ErrorKind::NotFound && root.exists("/proc") => Daemon::Gone,
@@ -62,13 +62,13 @@ impl Parent {
     }
 
     /// Returns the process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Returns libvirt's daemon, as [`libvirt_of`] finds it. The first answer is kept, because the
     /// hook still ran then.
-    pub fn libvirt(&self, root: &HostFs) -> (u32, u64) {
+    pub(crate) fn libvirt(&self, root: &HostFs) -> (u32, u64) {
         *self.libvirt.get_or_init(|| libvirt_of(root, self.pid))
     }
 }
@@ -76,7 +76,7 @@ impl Parent {
 /// Finds the libvirt daemon among a hook's ancestors, with its start time in clock ticks since boot
 /// (0: not known). A wrapper script ends with the hook, so it must not be taken for the daemon; but
 /// if no daemon is found, the parent is returned.
-pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
+pub(crate) fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
     let mut pid = parent;
     let mut first = None;
     for _ in 0..GENERATIONS {
@@ -101,7 +101,7 @@ pub fn libvirt_of(root: &HostFs, parent: u32) -> (u32, u64) {
 }
 
 /// Returns whether a process is one of libvirt's daemons that run QEMU guests.
-pub fn is_libvirt(root: &HostFs, pid: u32) -> bool {
+pub(crate) fn is_libvirt(root: &HostFs, pid: u32) -> bool {
     let stat = root.read(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| name(&stat).is_some_and(libvirt_daemon::is_daemon))
 }
@@ -109,7 +109,7 @@ pub fn is_libvirt(root: &HostFs, pid: u32) -> bool {
 /// Lists the guests for which the daemon runs a hook now, any program's: children with the
 /// arguments name, operation and suboperation, after a program, or after an interpreter and its
 /// script.
-pub fn hooked(root: &HostFs, daemon: u32) -> BTreeSet<String> {
+pub(crate) fn hooked(root: &HostFs, daemon: u32) -> BTreeSet<String> {
     let guest = |pid: u32| {
         let line = root.read(format!("/proc/{pid}/cmdline")).ok()?;
         let words: Vec<&str> = line.split('\0').collect();

@@ -1,35 +1,35 @@
 //! Host as plain data: all facts that placement needs, so that it reads no file.
 
 mod assemble;
-pub mod cached;
+pub(crate) mod cached;
 mod cgroup;
 mod core_kinds;
 mod cpus;
-pub mod devices;
+pub(crate) mod devices;
 mod error;
 pub mod failed_starts;
-pub mod gather;
-pub mod hwloc;
+pub(crate) mod gather;
+pub(crate) mod hwloc;
 mod identity;
-pub mod images;
-pub mod kept_file;
+pub(crate) mod images;
+pub(crate) mod kept_file;
 mod kernel;
-pub mod libvirt_daemon;
+pub(crate) mod libvirt_daemon;
 pub mod libvirt_process;
 pub mod load;
 mod memlock;
 mod memory;
-pub mod mounts;
+pub(crate) mod mounts;
 mod pci;
-pub mod running_hooks;
-pub mod structure;
+pub(crate) mod running_hooks;
+pub(crate) mod structure;
 mod synthetic;
-pub mod thread_names;
-pub mod threads;
+pub(crate) mod thread_names;
+pub(crate) mod threads;
 
 pub use error::HostError;
-pub use failed_starts::FailedStarts;
-pub use gather::gather;
+pub(crate) use failed_starts::FailedStarts;
+pub(crate) use gather::gather;
 pub use load::load;
 
 use std::collections::BTreeMap;

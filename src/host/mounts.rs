@@ -13,7 +13,7 @@ use crate::host::kernel;
 
 /// Mount of a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Mount point.
     pub point: PathBuf,
     /// Filesystem type.
@@ -26,7 +26,7 @@ pub struct Mount {
 ///
 /// # Errors
 /// The table is there but cannot be read.
-pub fn read(root: &HostFs) -> Result<Option<Vec<Mount>>, HostError> {
+pub(crate) fn read(root: &HostFs) -> Result<Option<Vec<Mount>>, HostError> {
     for path in ["/proc/mounts", "/proc/self/mounts"] {
         if let Some(text) = kernel::text(root, path)? {
             return Ok(Some(parse(&text)));
@@ -36,7 +36,7 @@ pub fn read(root: &HostFs) -> Result<Option<Vec<Mount>>, HostError> {
 }
 
 /// Parses a mount table; lines with fewer than four fields are left out.
-pub fn parse(text: &str) -> Vec<Mount> {
+fn parse(text: &str) -> Vec<Mount> {
     text.lines()
         .filter_map(|line| {
             let mut fields = line.split_ascii_whitespace();
@@ -80,7 +80,7 @@ fn unescape(field: &str) -> String {
 
 /// Returns the huge page sizes with a hugetlbfs mount, ascending. A mount without `pagesize=` has
 /// the default size.
-pub fn hugetlbfs_sizes(mounts: &[Mount], default: Option<KiB>) -> Vec<KiB> {
+pub(crate) fn hugetlbfs_sizes(mounts: &[Mount], default: Option<KiB>) -> Vec<KiB> {
     let mut sizes: Vec<KiB> = mounts
         .iter()
         .filter(|mount| mount.fstype == "hugetlbfs")
@@ -115,7 +115,7 @@ fn page_size(text: &str) -> Option<KiB> {
 
 /// Returns the filesystem type at an absolute path without links: that of the longest mount point
 /// above it, and of several mounts on one point that of the last.
-pub fn fstype_of<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m str> {
+pub(crate) fn fstype_of<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m str> {
     mounts
         .iter()
         .filter(|mount| path.starts_with(&mount.point))

@@ -10,10 +10,10 @@ use crate::host::libvirt_process;
 use crate::hostfs::HostFs;
 
 /// Time after which such a guest is tried again: no event reports the end of its hook.
-pub const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// Returns the names of these guests.
-pub fn guests(root: &HostFs) -> BTreeSet<String> {
+pub(crate) fn guests(root: &HostFs) -> BTreeSet<String> {
     let driver = libvirt_daemon::driver_text(root).trim().parse().ok();
     driver.map_or_else(BTreeSet::new, |pid| libvirt_process::hooked(root, pid))
 }

@@ -9,11 +9,11 @@ use crate::host::PagePool;
 use crate::host::core_kinds::Group;
 
 /// Distances by the node they are from and the node they are to.
-pub type Distances = BTreeMap<NodeId, BTreeMap<NodeId, u32>>;
+pub(crate) type Distances = BTreeMap<NodeId, BTreeMap<NodeId, u32>>;
 
 /// Hardware threads and memory nodes of a topology.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Structure {
+pub(crate) struct Structure {
     /// Hardware threads, by CPU number. Never empty.
     pub threads: Vec<Thread>,
     /// Memory nodes, by number.
@@ -34,7 +34,7 @@ pub struct Structure {
 
 /// Hardware thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thread {
+pub(crate) struct Thread {
     /// CPU number.
     pub cpu: HostCpu,
     /// Number of the core: threads of one core have equal numbers.
@@ -51,7 +51,7 @@ pub struct Thread {
 
 /// Cache of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// Number of the cache: threads that share a cache have equal numbers.
     pub id: u64,
     /// Cache level.
@@ -62,7 +62,7 @@ pub struct Cache {
 
 /// Memory node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryNode {
+pub(crate) struct MemoryNode {
     /// Node's number.
     pub id: NodeId,
     /// Size of the node's memory, huge pages included; 0: none or unknown.

@@ -5,7 +5,7 @@ use crate::types::ids::{IothreadId, VcpuId};
 
 /// Returns the kind of a QEMU thread by its name: `CPU 0/KVM` (or `/TCG`), `IO iothread1`; all
 /// other threads are the emulator's.
-pub fn of_name(name: &str) -> Thread {
+pub(crate) fn of_name(name: &str) -> Thread {
     let vcpu = name
         .strip_prefix("CPU ")
         .and_then(|rest| rest.split_once('/')?.0.parse().ok());
@@ -23,7 +23,7 @@ pub fn of_name(name: &str) -> Thread {
 /// (`arch/x86/kvm/mmu/mmu.c`), which older kernels run outside of QEMU. The first vCPU that runs
 /// starts the thread and passes its mask on to it; libvirt does not know the thread, and no pin
 /// moves it.
-pub fn is_kernels(name: &str) -> bool {
+pub(crate) fn is_kernels(name: &str) -> bool {
     name.starts_with("kvm-")
 }
 

@@ -8,7 +8,7 @@ use crate::types::idset::CpuSet;
 
 /// Thread of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProcThread {
+pub(crate) struct ProcThread {
     /// Thread id.
     pub tid: u32,
     /// Thread's name: `CPU 0/KVM`, `IO iothread1`, `qemu-system-x86`, `vhost-4711`.
@@ -29,7 +29,7 @@ pub struct ProcThread {
 }
 
 /// Lists all threads of a process, by id; none if the process is gone.
-pub fn of(root: &HostFs, pid: u32) -> Vec<ProcThread> {
+pub(crate) fn of(root: &HostFs, pid: u32) -> Vec<ProcThread> {
     let folder = format!("/proc/{pid}/task");
     let names = root.list(&folder).unwrap_or_default();
     let mut tids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -41,13 +41,13 @@ pub fn of(root: &HostFs, pid: u32) -> Vec<ProcThread> {
 }
 
 /// Reads one thread of a process; `None` if the process has no such thread (any more).
-pub fn one(root: &HostFs, pid: u32, tid: u32) -> Option<ProcThread> {
+pub(crate) fn one(root: &HostFs, pid: u32, tid: u32) -> Option<ProcThread> {
     read(root, &format!("/proc/{pid}/task/{tid}"), tid)
 }
 
 /// Lists the kernel threads `vhost-PID`, which serve guests' network and disk queues, each with the
 /// process that it serves. On old kernels they are not threads of QEMU.
-pub fn vhost(root: &HostFs) -> Vec<(u32, ProcThread)> {
+pub(crate) fn vhost(root: &HostFs) -> Vec<(u32, ProcThread)> {
     let names = root.list("/proc").unwrap_or_default();
     let mut out = Vec::new();
     for pid in names.iter().filter_map(|name| name.parse::<u32>().ok()) {

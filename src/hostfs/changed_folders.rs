@@ -19,7 +19,7 @@ const BUFFER: usize = 4 << 10;
 
 /// Watched folders. Without inotify, or by default, a folder never counts as quiet.
 #[derive(Debug, Default)]
-pub struct Folders {
+pub(crate) struct Folders {
     inotify: Option<Inotify>,
     watched: BTreeMap<String, Watched>,
 }
@@ -63,7 +63,7 @@ impl Happened {
 
 impl Folders {
     /// Starts an inotify for the folders that [`Folders::news`] will be asked about.
-    pub fn watching() -> Self {
+    pub(crate) fn watching() -> Self {
         let inotify = Inotify::init();
         if let Err(error) = &inotify {
             log::debug!("inotify: {error}: the ledger's folders are listed for each decision");
@@ -75,7 +75,7 @@ impl Folders {
     }
 
     /// Reads all events that have happened until now.
-    pub fn take_note(&mut self) {
+    pub(crate) fn take_note(&mut self) {
         let Some(inotify) = &mut self.inotify else {
             return;
         };
@@ -110,13 +110,13 @@ impl Folders {
 
     /// Returns `true` if all changes to a folder's entries are seen from the last [`Folders::news`]
     /// on.
-    pub fn watches(&self, folder: &str) -> bool {
+    pub(crate) fn watches(&self, folder: &str) -> bool {
         self.watched.contains_key(folder)
     }
 
     /// Returns the changes in a folder up to the last [`Folders::take_note`], since the last call
     /// for this folder.
-    pub fn news(&mut self, root: &HostFs, folder: &str) -> News {
+    pub(crate) fn news(&mut self, root: &HostFs, folder: &str) -> News {
         let Some(inotify) = &mut self.inotify else {
             return News::Some;
         };
@@ -171,7 +171,7 @@ impl Folders {
 
 /// News of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// Nothing changed.
     None,
     /// Entries of these names changed, and no others.

@@ -5,8 +5,8 @@
 //! behave as after a `chroot`: `..` stops at the folder, and an absolute symbolic link starts from
 //! it again, so that no path leads out of a fixture.
 
-pub mod atomic;
-pub mod changed_folders;
+pub(crate) mod atomic;
+pub(crate) mod changed_folders;
 mod open_files;
 mod read_set;
 mod resolve;
@@ -21,11 +21,11 @@ use open_files::OpenFiles;
 use read_set::{Notes, Step};
 use resolve::lexical;
 
-pub use read_set::ReadSet;
-pub use stamp::Stamp;
+pub(crate) use read_set::ReadSet;
+pub(crate) use stamp::Stamp;
 
 /// Size of the largest file that is read, in bytes. `/proc/cpuinfo` of 1,024 CPUs is about 2 MiB.
-pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Size in bytes that most files do not exceed.
 const USUAL_BYTES: u64 = 4095;
@@ -43,7 +43,7 @@ pub struct HostFs {
 
 /// Entry of a folder.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Entry's name.
     pub name: String,
     /// Result of `stat`, links followed.
@@ -94,7 +94,7 @@ impl HostFs {
     /// Keeps files of `/sys` and `/proc` open between reads, for callers that read the same files
     /// again and again: reading an open file costs less.
     #[must_use]
-    pub fn keeping_files_open(mut self) -> Self {
+    pub(crate) fn keeping_files_open(mut self) -> Self {
         self.open = Some(Arc::default());
         self
     }
@@ -102,7 +102,7 @@ impl HostFs {
     /// Keeps a file of a long-lived process open too, if this host keeps files open. When another
     /// process gets the number, the open file still belongs to the old process and never reports on
     /// the new one.
-    pub fn keep_open(&self, path: impl AsRef<Path>) {
+    pub(crate) fn keep_open(&self, path: impl AsRef<Path>) {
         let path = path.as_ref();
         if let Some(open) = &self.open
             && let Ok(file) = self.locate(path, true).and_then(fs::File::open)
@@ -117,12 +117,12 @@ impl HostFs {
     }
 
     /// Returns `true` if there is no host at all.
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.base.is_none()
     }
 
     /// Returns the folder that stands for the host's `/`; `None` for [`HostFs::none`].
-    pub fn base(&self) -> Option<&Path> {
+    pub(crate) fn base(&self) -> Option<&Path> {
         self.base.as_deref()
     }
 
@@ -141,7 +141,7 @@ impl HostFs {
     ///
     /// # Errors
     /// Too many links, or a component that cannot be looked at.
-    pub fn resolve(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+    pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         let path = path.as_ref();
         // While the path leads to the same file, everything made from its name stays the same.
         if self.notes.is_some() {
@@ -162,7 +162,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The file is absent, not a regular one, too large, not UTF-8, or cannot be read.
-    pub fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
+    pub(crate) fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
         let path = path.as_ref();
         let bytes = self.read_bytes(path)?;
         String::from_utf8(bytes).map_err(|error| {
@@ -178,7 +178,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The errors of [`HostFs::read`] but absence.
-    pub fn read_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<String>> {
+    pub(crate) fn read_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<String>> {
         optional(self.read(path))
     }
 
@@ -186,7 +186,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The file is absent, not a regular one, too large, or cannot be read.
-    pub fn read_bytes(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_bytes(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let path = path.as_ref();
         let read = self.read_bounded(path);
         self.note(|| read_set::of_file(Step::Text, path, read.as_deref()));
@@ -198,7 +198,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The errors of [`HostFs::read_bytes`].
-    pub fn first_line(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    pub(crate) fn first_line(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let path = path.as_ref();
         let read = self.read_bounded(path);
         let line = read.map(|bytes| read_set::first_line(&bytes).to_vec());
@@ -239,7 +239,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The path is not a folder, or the folder cannot be read.
-    pub fn list(&self, dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
+    pub(crate) fn list(&self, dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
         let dir = dir.as_ref();
         let names = self.names(dir);
         self.note(|| match &names {
@@ -272,7 +272,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The path is not a folder, or the folder cannot be read.
-    pub fn list_with_metadata(&self, dir: impl AsRef<Path>) -> io::Result<Vec<Entry>> {
+    pub(crate) fn list_with_metadata(&self, dir: impl AsRef<Path>) -> io::Result<Vec<Entry>> {
         let dir = dir.as_ref();
         self.note(|| Step::Unknown);
         let entries = match self.locate(dir, true).and_then(fs::read_dir) {
@@ -299,7 +299,7 @@ impl HostFs {
     }
 
     /// Reads one entry of a folder as [`HostFs::list_with_metadata`] does; `None` if it is absent.
-    pub fn entry(&self, path: impl AsRef<Path>) -> Option<Entry> {
+    pub(crate) fn entry(&self, path: impl AsRef<Path>) -> Option<Entry> {
         let path = path.as_ref();
         self.note(|| Step::Unknown);
         let name = path.file_name()?.to_str()?.to_string();
@@ -315,7 +315,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The path is absent or not a symbolic link.
-    pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+    pub(crate) fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         let path = path.as_ref();
         self.note(|| Step::Unknown);
         self.locate(path, false)
@@ -327,7 +327,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The file is absent, or access to it is denied.
-    pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
+    pub(crate) fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
         let path = path.as_ref();
         self.stat(path).map_err(|error| self.fail(path, error))
     }
@@ -336,7 +336,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The errors of [`HostFs::metadata`] but absence.
-    pub fn metadata_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<Metadata>> {
+    pub(crate) fn metadata_opt(&self, path: impl AsRef<Path>) -> io::Result<Option<Metadata>> {
         let path = path.as_ref();
         optional(self.stat(path)).map_err(|error| self.fail(path, error))
     }
@@ -352,7 +352,7 @@ impl HostFs {
     }
 
     /// Returns `true` if the path exists; a link counts even if its target is gone.
-    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+    pub(crate) fn exists(&self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
         let there = self
             .locate(path, false)

@@ -65,17 +65,17 @@ enum Kind {
 
 impl OpenFiles {
     /// Reads a file that is kept open; `None` if the file is not kept, or can no longer be read.
-    pub fn read(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
         self.open().look(path, most).map(<[u8]>::to_vec)
     }
 
     /// Passes the text of a file that is kept open to `make`; `None` as for [`OpenFiles::read`].
-    pub fn with<T>(&self, path: &Path, most: u64, make: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    pub(crate) fn with<T>(&self, path: &Path, most: u64, make: impl FnOnce(&[u8]) -> T) -> Option<T> {
         self.open().look(path, most).map(make)
     }
 
     /// Keeps a file open that was just read; `said` is its text.
-    pub fn keep(&self, path: &Path, file: File, said: &[u8]) {
+    pub(crate) fn keep(&self, path: &Path, file: File, said: &[u8]) {
         let mut open = self.open();
         if open.files.len() < MOST && may_be_kept(path) {
             let kind = Kind::of(&file, path, said);
@@ -84,7 +84,7 @@ impl OpenFiles {
     }
 
     /// Keeps a file of a process open.
-    pub fn keep_of_process(&self, path: &Path, file: File) {
+    pub(crate) fn keep_of_process(&self, path: &Path, file: File) {
         let mut open = self.open();
         if open.files.len() < MOST && !open.files.contains_key(path.as_os_str()) {
             let kind = Kind::of(&file, path, &[]);
@@ -94,7 +94,7 @@ impl OpenFiles {
 
     /// Lists the names in a folder in the folder's own order, each followed by a zero byte; `found`
     /// is the folder's path on this machine. `None` if the folder is not in [`FOLDERS`].
-    pub fn names(&self, path: &Path, found: &Path) -> Option<io::Result<Vec<u8>>> {
+    pub(crate) fn names(&self, path: &Path, found: &Path) -> Option<io::Result<Vec<u8>>> {
         if !may_be_kept(path) {
             return None;
         }

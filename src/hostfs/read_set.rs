@@ -10,7 +10,7 @@ use crate::hostfs::{HostFs, MAX_BYTES, Stamp, optional};
 
 /// All reads of a computation, in order.
 #[derive(Debug, Default)]
-pub struct ReadSet(Vec<Step>);
+pub(crate) struct ReadSet(Vec<Step>);
 
 /// Shared record that [`HostFs::note`] adds reads to.
 pub(crate) type Notes = Arc<Mutex<Vec<Step>>>;
@@ -34,7 +34,7 @@ pub(crate) enum Step {
 
 impl HostFs {
     /// Runs `work` with this host and records what it reads.
-    pub fn trace<T>(&self, work: impl FnOnce(&Self) -> T) -> (T, ReadSet) {
+    pub(crate) fn trace<T>(&self, work: impl FnOnce(&Self) -> T) -> (T, ReadSet) {
         let notes = Notes::default();
         let traced = Self {
             notes: Some(Arc::clone(&notes)),
@@ -48,7 +48,7 @@ impl HostFs {
     /// Reads the host without recording, for a file that changes only together with another file
     /// that is recorded.
     #[must_use]
-    pub fn unnoted(&self) -> Self {
+    pub(crate) fn unnoted(&self) -> Self {
         Self {
             notes: None,
             ..self.clone()
@@ -64,7 +64,7 @@ impl HostFs {
 
 impl ReadSet {
     /// Returns `true` if `work` would read equal inputs now.
-    pub fn is_same(&self, root: &HostFs) -> bool {
+    pub(crate) fn is_same(&self, root: &HostFs) -> bool {
         self.0.iter().all(|step| step.is_same(root))
     }
 }

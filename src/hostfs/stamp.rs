@@ -10,7 +10,7 @@ const RESTED: Duration = Duration::from_millis(100);
 
 /// Mark of a file's state: device, inode, size and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -20,7 +20,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// Takes the stamp of a file or folder.
-    pub fn of(meta: &Metadata) -> Self {
+    pub(crate) fn of(meta: &Metadata) -> Self {
         Self {
             device: meta.dev(),
             inode: meta.ino(),
@@ -31,14 +31,14 @@ impl Stamp {
     }
 
     /// Returns the file's length in bytes.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
     /// Returns `true` if the file had not changed for `RESTED` at `now`: a file with an equal stamp
     /// later is unchanged. When the clock was set, files look younger or older than they are; an
     /// old file that is taken for a young one is only read once more.
-    pub fn rested(&self, now: SystemTime) -> bool {
+    pub(crate) fn rested(&self, now: SystemTime) -> bool {
         let Some(changed) = moment(self.changed) else {
             return false;
         };
@@ -50,7 +50,7 @@ impl Stamp {
 
     /// Returns the later of two times: the last change of the content and the last change of the
     /// inode. Package managers set the first to the day of the build.
-    pub fn last_change(&self) -> Option<SystemTime> {
+    pub(crate) fn last_change(&self) -> Option<SystemTime> {
         moment(self.modified).max(moment(self.changed))
     }
 }

@@ -20,9 +20,9 @@ use crate::types::setting::Target;
 use crate::xml::XmlError;
 
 /// Folder of the definitions on the host.
-pub const FOLDER: &str = "/etc/libvirt/qemu";
+pub(crate) const FOLDER: &str = "/etc/libvirt/qemu";
 /// Folder of links to the definitions that libvirt starts by itself.
-pub const AUTOSTART_FOLDER: &str = "/etc/libvirt/qemu/autostart";
+pub(crate) const AUTOSTART_FOLDER: &str = "/etc/libvirt/qemu/autostart";
 
 /// Returns the path on the host of a guest's definition.
 pub fn path(name: &str) -> String {

@@ -44,7 +44,7 @@ impl GuestXml {
     ///
     /// # Errors
     /// The text is not XML, or not a domain.
-    pub fn parse(text: &str) -> Result<Self, XmlError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, XmlError> {
         let read = GuestText::read(text.into())?;
         Ok(Arc::unwrap_or_clone(read.guest))
     }
@@ -86,7 +86,7 @@ impl GuestXml {
 
 /// Guest's XML, read once for all its users.
 #[derive(Debug)]
-pub struct GuestText<'t> {
+pub(crate) struct GuestText<'t> {
     /// Text, element by element.
     pub document: Document<'t>,
     /// Provenance, or the reason for which it cannot be read.
@@ -100,7 +100,7 @@ impl<'t> GuestText<'t> {
     ///
     /// # Errors
     /// The errors of [`GuestXml::parse`].
-    pub fn read(text: Cow<'t, str>) -> Result<Self, XmlError> {
+    pub(crate) fn read(text: Cow<'t, str>) -> Result<Self, XmlError> {
         panics::guarded(|| {
             let document = Document::of(text)?;
             let domain = domain::parse::parse(&document)?;
@@ -126,7 +126,7 @@ pub(crate) fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet>
 
 /// Masks of a guest's pinned threads, each mask once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Masks {
+pub(crate) struct Masks {
     /// Masks that have no more CPUs than threads behind them.
     pub pins: Vec<CpuSet>,
     /// Wider masks. They hold CPUs only for a guest whose profile gives it CPUs of its own.
@@ -139,7 +139,7 @@ pub struct Masks {
 impl Masks {
     /// Returns the masks that hold CPUs: all of a guest to which its profile `dedicates` CPUs, else
     /// those that are not wider than the threads behind them.
-    pub fn holding(self, dedicates: bool) -> Vec<CpuSet> {
+    pub(crate) fn holding(self, dedicates: bool) -> Vec<CpuSet> {
         let mut pins = self.pins;
         if dedicates {
             pins.extend(self.wide);
@@ -152,7 +152,7 @@ impl Masks {
 /// `placement='auto'`), then `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`. Offline vCPUs
 /// count. Masks of several CPUs that virtfit wrote are left out: their threads float, and the
 /// daemon moves them off CPUs that another guest gets.
-pub fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
+pub(crate) fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
     let domain = &guest.domain;
     let common = if domain.vcpu_placement_auto {
         numad
@@ -213,7 +213,11 @@ pub fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
 /// Lists the guest's memory and its nodes: one piece for each cell, one piece for a guest without
 /// cells. Pages are taken for all of `<memory>`, whatever the balloon does. `default_page` returns
 /// the host's default huge page size, which `<hugepages/>` without a size means.
-pub fn memory(domain: &Domain, numad: Option<&NodeSet>, default_page: impl Fn() -> KiB) -> Vec<MemoryUse> {
+pub(crate) fn memory(
+    domain: &Domain,
+    numad: Option<&NodeSet>,
+    default_page: impl Fn() -> KiB,
+) -> Vec<MemoryUse> {
     let nodes_of = |memory: &NumaMemory| {
         let nodes = if memory.auto {
             numad

@@ -21,7 +21,7 @@ const NAME: &str = "hook.json";
 
 /// libvirt daemon that called the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Process id.
     pub pid: u32,
     /// Start time, in clock ticks since boot.
@@ -29,13 +29,13 @@ pub struct Caller {
 }
 
 /// Reads the mark; `None` if the hook was not called since boot, or the mark cannot be read.
-pub fn last(root: &HostFs) -> Option<Caller> {
+pub(crate) fn last(root: &HostFs) -> Option<Caller> {
     let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
     serde_json::from_str(&text).ok()
 }
 
 /// Returns `true` if this libvirt daemon has called the hook.
-pub fn was_called_by(root: &HostFs, pid: u32) -> bool {
+pub(crate) fn was_called_by(root: &HostFs, pid: u32) -> bool {
     last(root).is_some_and(|caller| {
         caller.pid == pid && libvirt_process::daemon(root, pid) == Daemon::StartedAt(caller.start_time)
     })
@@ -46,7 +46,7 @@ pub fn was_called_by(root: &HostFs, pid: u32) -> bool {
 ///
 /// # Errors
 /// The operating system's error.
-pub fn mark(root: &HostFs, parent: &Parent, known: Option<Caller>) -> io::Result<Option<Caller>> {
+pub(crate) fn mark(root: &HostFs, parent: &Parent, known: Option<Caller>) -> io::Result<Option<Caller>> {
     let (pid, start_time) = parent.libvirt(root);
     let caller = Caller { pid, start_time };
     // A mark that was removed while its libvirt runs is made again.
@@ -64,7 +64,7 @@ pub fn mark(root: &HostFs, parent: &Parent, known: Option<Caller>) -> io::Result
 }
 
 /// Returns whether there is a mark, readable or not.
-pub fn is_there(root: &HostFs) -> bool {
+pub(crate) fn is_there(root: &HostFs) -> bool {
     root.exists(format!("{FOLDER}/{NAME}"))
 }
 
@@ -72,7 +72,7 @@ pub fn is_there(root: &HostFs) -> bool {
 ///
 /// # Errors
 /// The operating system's error.
-pub fn write(root: &HostFs, caller: Caller) -> io::Result<()> {
+pub(crate) fn write(root: &HostFs, caller: Caller) -> io::Result<()> {
     let text = serde_json::to_string(&caller).map_err(io::Error::other)? + "\n";
     AtomicDir::new(root.path(FOLDER), 0o755).write(NAME, &text)
 }

@@ -14,7 +14,7 @@
 //! - **Void** if its QEMU process is not the one of the status file. The daemon removes the record
 //!   when the guest ends; a record that stays behind has no effect.
 
-pub use crate::types::guest_thread::Thread;
+pub(crate) use crate::types::guest_thread::Thread;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -32,9 +32,9 @@ use crate::types::live_change::LiveChange;
 use crate::types::setting::Target;
 
 /// Folder of the records on the host.
-pub const FOLDER: &str = "/run/virtfit/live";
+pub(crate) const FOLDER: &str = "/run/virtfit/live";
 /// Version of the records' format; only this one is read.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// Live record of one running guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub struct Records(BTreeMap<String, Pinned>);
 
 impl Thread {
     /// Returns the place of the thread's pin in the XML.
-    pub fn target(self) -> Target {
+    pub(crate) fn target(self) -> Target {
         match self {
             Self::Vcpu(id) => Target::VcpuPin(id),
             Self::Emulator => Target::EmulatorPin,
@@ -85,7 +85,7 @@ impl Thread {
     }
 
     /// Returns the thread's own pin in the XML.
-    pub fn pin(self, domain: &Domain) -> Option<&CpuSet> {
+    pub(crate) fn pin(self, domain: &Domain) -> Option<&CpuSet> {
         match self {
             Self::Vcpu(id) => domain.vcpupins.get(&id),
             Self::Emulator => domain.emulatorpin.as_ref(),
@@ -94,7 +94,7 @@ impl Thread {
     }
 
     /// Returns the call that pins the thread.
-    pub fn change(self, cpus: CpuSet) -> LiveChange {
+    pub(crate) fn change(self, cpus: CpuSet) -> LiveChange {
         match self {
             Self::Vcpu(id) => LiveChange::PinVcpu(id, cpus),
             Self::Emulator => LiveChange::PinEmulator(cpus),
@@ -115,7 +115,7 @@ impl fmt::Display for Thread {
 
 impl Pinned {
     /// Makes a record without threads.
-    pub fn new(uuid: &str, name: &str, pid: u32) -> Self {
+    pub(crate) fn new(uuid: &str, name: &str, pid: u32) -> Self {
         Self {
             version: VERSION,
             uuid: uuid.to_ascii_lowercase(),
@@ -126,20 +126,27 @@ impl Pinned {
     }
 
     /// Returns the masks of a thread.
-    pub fn mask(&self, thread: Thread) -> Option<&Mask> {
+    pub(crate) fn mask(&self, thread: Thread) -> Option<&Mask> {
         let at = self.threads.binary_search_by_key(&thread, |mask| mask.thread);
         at.ok().map(|at| &self.threads[at])
     }
 
     /// Returns whether this pin of the thread is one that virtfit set.
-    pub fn wrote(&self, thread: Thread, pin: &CpuSet) -> bool {
+    pub(crate) fn wrote(&self, thread: Thread, pin: &CpuSet) -> bool {
         self.mask(thread)
             .is_some_and(|mask| mask.cpus == *pin || mask.before.as_ref() == Some(pin))
     }
 
     /// Records that the thread gets the mask `cpus` while its live XML says `now`; `first` is kept
     /// as the thread's first mask if the record has none yet.
-    pub fn set(&mut self, thread: Thread, first: &CpuSet, now: Option<&CpuSet>, cpus: CpuSet, floats: bool) {
+    pub(crate) fn set(
+        &mut self,
+        thread: Thread,
+        first: &CpuSet,
+        now: Option<&CpuSet>,
+        cpus: CpuSet,
+        floats: bool,
+    ) {
         let mask = |first: CpuSet| Mask {
             thread,
             first,
@@ -154,7 +161,7 @@ impl Pinned {
     }
 
     /// Adds the threads that float by this record to the guest's floating threads.
-    pub fn mark(&self, guest: &mut GuestXml) {
+    pub(crate) fn mark(&self, guest: &mut GuestXml) {
         for mask in self.threads.iter().filter(|mask| mask.floats) {
             let ours = mask
                 .thread
@@ -170,7 +177,7 @@ impl Pinned {
 impl Records {
     /// Reads all live records; a malformed one is a warning. A missing or unreadable folder counts
     /// as an empty one.
-    pub fn read(root: &HostFs, warnings: &mut Vec<String>) -> Self {
+    pub(crate) fn read(root: &HostFs, warnings: &mut Vec<String>) -> Self {
         let mut all = BTreeMap::new();
         for stem in stems(root, FOLDER, "json").unwrap_or_default() {
             let path = format!("{FOLDER}/{stem}.json");
@@ -212,7 +219,7 @@ impl Records {
     }
 
     /// Returns the record of this guest's QEMU process.
-    pub fn of(&self, uuid: &str, pid: u32) -> Option<&Pinned> {
+    pub(crate) fn of(&self, uuid: &str, pid: u32) -> Option<&Pinned> {
         self.0
             .get(&uuid.to_ascii_lowercase())
             .filter(|record| record.pid == pid && pid != 0)
@@ -223,7 +230,7 @@ impl Records {
 ///
 /// # Errors
 /// The UUID is malformed, or the operating system's error.
-pub fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
+pub(crate) fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
     let text = serde_json::to_string(record).map_err(io::Error::other)? + "\n";
     let (folder, name) = (folder(root), format!("{}.json", named(&record.uuid)?));
     let written = folder.write(&name, &text);
@@ -231,7 +238,7 @@ pub fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
 }
 
 /// Returns the folder of all records.
-pub fn folder(root: &HostFs) -> AtomicDir {
+pub(crate) fn folder(root: &HostFs) -> AtomicDir {
     AtomicDir::new(root.path(FOLDER), 0o755)
 }
 
@@ -239,7 +246,7 @@ pub fn folder(root: &HostFs) -> AtomicDir {
 ///
 /// # Errors
 /// The UUID is malformed, or the operating system's error.
-pub fn forget(root: &HostFs, uuid: &str) -> io::Result<()> {
+pub(crate) fn forget(root: &HostFs, uuid: &str) -> io::Result<()> {
     let file = root.path(format!("{FOLDER}/{}.json", named(uuid)?));
     match std::fs::remove_file(&file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&file, &error)),

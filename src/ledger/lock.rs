@@ -30,7 +30,7 @@ static WAITING: AtomicUsize = AtomicUsize::new(0);
 ///
 /// # Errors
 /// The kernel's error, unless it says that the lock is held.
-pub fn exclusive(file: File, deadline: Instant) -> io::Result<Option<Flock<File>>> {
+pub(crate) fn exclusive(file: File, deadline: Instant) -> io::Result<Option<Flock<File>>> {
     // The lock is mostly free, and then needs no thread.
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => return Ok(Some(lock)),

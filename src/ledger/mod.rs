@@ -2,17 +2,17 @@
 //! `docs/design.md` section 3 has the rules.
 
 pub mod claims;
-pub mod guest_xml;
-pub mod hook_calls;
+pub(crate) mod guest_xml;
+pub(crate) mod hook_calls;
 pub mod live_pins;
-pub mod lock;
+pub(crate) mod lock;
 pub mod reader;
 pub mod reservation;
 pub mod running;
 pub mod status;
 pub mod store;
 pub mod taken;
-pub mod undecided;
+pub(crate) mod undecided;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -120,13 +120,13 @@ pub struct Taken {
 
 impl Taken {
     /// Returns the names of the guests that hold these CPUs, each once.
-    pub fn names_of(&self, cpus: &CpuSet) -> Vec<String> {
+    pub(crate) fn names_of(&self, cpus: &CpuSet) -> Vec<String> {
         let names: BTreeSet<&String> = cpus.iter().filter_map(|cpu| self.cpus.get(&cpu)).collect();
         names.into_iter().cloned().collect()
     }
 
     /// Returns the reason that names the guests that hold these CPUs.
-    pub fn holders_of(&self, cpus: &CpuSet) -> Start {
+    pub(crate) fn holders_of(&self, cpus: &CpuSet) -> Start {
         Start::CpusHeld {
             cpus: cpus.clone(),
             by: self.names_of(cpus),

@@ -31,15 +31,15 @@ use crate::types::ids::{IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 
 /// Folder of the reservations on the host.
-pub const FOLDER: &str = "/run/virtfit/reservations";
+pub(crate) const FOLDER: &str = "/run/virtfit/reservations";
 /// Lifetime of a tentative reservation, in seconds: `prepare` follows `migrate`/`restore begin`
 /// within moments or not at all.
-pub const TENTATIVE_SECONDS: u64 = 30;
+pub(crate) const TENTATIVE_SECONDS: u64 = 30;
 /// Version of the format; only this one is read.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Returns the path on the host of the reservation of a guest of this UUID (lower case).
-pub fn path(uuid: &str) -> String {
+pub(crate) fn path(uuid: &str) -> String {
     format!("{FOLDER}/{uuid}.json")
 }
 

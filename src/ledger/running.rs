@@ -80,12 +80,12 @@ impl Running {
     }
 
     /// Returns the facts of the live XML's domain.
-    pub fn domain(&self) -> &Domain {
+    pub(crate) fn domain(&self) -> &Domain {
         &self.guest.domain
     }
 
     /// Lists the guest's vCPUs, emulator and iothreads.
-    pub fn threads(&self) -> Vec<Thread> {
+    pub(crate) fn threads(&self) -> Vec<Thread> {
         let domain = self.domain();
         let vcpus = domain.all_vcpus();
         let iothreads = domain.iothread_ids.iter().copied().map(Thread::Iothread);
@@ -98,7 +98,7 @@ impl Running {
     }
 
     /// Returns the mask that virtfit wrote into the definition for this thread.
-    pub fn wrote(&self, thread: Thread) -> Option<&CpuSet> {
+    pub(crate) fn wrote(&self, thread: Thread) -> Option<&CpuSet> {
         let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         let target = thread.target();
         owned
@@ -111,7 +111,7 @@ impl Running {
 
     /// Returns the CPUs that the XML allows a thread: its own pin, else numad's answer or
     /// `vcpu@cpuset`; `None`: all CPUs (libvirt's order in `qemuProcessSetupPid`).
-    pub fn allowed(&self, thread: Thread) -> Option<&CpuSet> {
+    pub(crate) fn allowed(&self, thread: Thread) -> Option<&CpuSet> {
         let domain = self.domain();
         let common = match domain.vcpu_placement_auto {
             true => self.numad.as_ref(),

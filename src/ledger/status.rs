@@ -20,16 +20,16 @@ use crate::types::idset::{CpuSet, NodeSet};
 use crate::xml::{Document, Element, XmlError};
 
 /// Folder of the status files on the host.
-pub const FOLDER: &str = "/run/libvirt/qemu";
+pub(crate) const FOLDER: &str = "/run/libvirt/qemu";
 
 /// Returns the path on the host of a guest's status file.
-pub fn path(name: &str) -> String {
+pub(crate) fn path(name: &str) -> String {
     format!("{FOLDER}/{name}.xml")
 }
 
 /// Returns the time at which a guest's QEMU was started: libvirt writes `NAME.pid` only then, but
 /// the status file at every change.
-pub fn started_at(root: &HostFs, name: &str) -> Option<SystemTime> {
+pub(crate) fn started_at(root: &HostFs, name: &str) -> Option<SystemTime> {
     root.metadata(format!("{FOLDER}/{name}.pid"))
         .and_then(|meta| meta.modified())
         .ok()

@@ -8,13 +8,13 @@
 use serde::{Deserialize, Serialize};
 
 /// Folder of the marks on the host.
-pub const FOLDER: &str = "/run/virtfit/undecided";
+pub(crate) const FOLDER: &str = "/run/virtfit/undecided";
 /// Age in seconds at which the mark of a guest that does not run is forgotten: its start came to
 /// nothing.
-pub const FORGOTTEN_SECONDS: u64 = 60;
+const FORGOTTEN_SECONDS: u64 = 60;
 
 /// Returns the path on the host of the mark of a guest of this UUID (lower case).
-pub fn path(uuid: &str) -> String {
+pub(crate) fn path(uuid: &str) -> String {
     format!("{FOLDER}/{uuid}.json")
 }
 
@@ -36,7 +36,7 @@ impl Undecided {
     ///
     /// # Errors
     /// The text is not JSON of this form.
-    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+    pub(crate) fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
 
@@ -44,13 +44,13 @@ impl Undecided {
     ///
     /// # Errors
     /// None that is known; serialisation is fallible by type.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+    pub(crate) fn to_json(&self) -> Result<String, serde_json::Error> {
         Ok(serde_json::to_string(self)? + "\n")
     }
 
     /// Returns `true` if the mark counts no more. `now` is in seconds since the epoch; a mark from
     /// the future means that the clock was set back.
-    pub fn forgotten(&self, now: u64, has_status: bool) -> bool {
+    pub(crate) fn forgotten(&self, now: u64, has_status: bool) -> bool {
         !has_status && now.abs_diff(self.written_at) > FORGOTTEN_SECONDS
     }
 }

@@ -185,7 +185,7 @@ pub fn serve(
 
 /// libvirt by way of a `virtfitd call` child, which is started with the first call.
 #[derive(Debug)]
-pub struct ChildHypervisor {
+pub(crate) struct ChildHypervisor {
     program: PathBuf,
     root: Option<PathBuf>,
     uri: Option<String>,
@@ -202,7 +202,7 @@ struct Running {
 impl ChildHypervisor {
     /// Prepares calls to the libvirt at this URI (`None`: `qemu:///system`), which has this host's
     /// guests, by the program beside the running one, else by the installed one.
-    pub fn new(root: &HostFs, uri: Option<&str>) -> Self {
+    pub(crate) fn new(root: &HostFs, uri: Option<&str>) -> Self {
         let beside = std::env::current_exe()
             .ok()
             .and_then(|own| Some(own.parent()?.join("virtfitd")))
@@ -211,7 +211,7 @@ impl ChildHypervisor {
     }
 
     /// Prepares calls by a given program.
-    pub fn with_program(program: &Path, root: &HostFs, uri: Option<&str>) -> Self {
+    pub(crate) fn with_program(program: &Path, root: &HostFs, uri: Option<&str>) -> Self {
         Self {
             program: program.to_path_buf(),
             root: root.base().map(Path::to_path_buf),
@@ -224,7 +224,7 @@ impl ChildHypervisor {
     ///
     /// # Errors
     /// There is no such program.
-    pub fn start(&mut self) -> Result<(), HypervisorError> {
+    pub(crate) fn start(&mut self) -> Result<(), HypervisorError> {
         self.call(&Request::Close).map(drop)
     }
 
@@ -232,7 +232,7 @@ impl ChildHypervisor {
     ///
     /// # Errors
     /// libvirt refuses, or does not answer.
-    pub fn set_metadata(
+    fn set_metadata(
         &mut self,
         uuid: &str,
         key: &str,
@@ -252,7 +252,7 @@ impl ChildHypervisor {
     ///
     /// # Errors
     /// libvirt refuses, or does not answer.
-    pub fn lookup(&mut self, guest: &str) -> Result<Option<Found>, HypervisorError> {
+    fn lookup(&mut self, guest: &str) -> Result<Option<Found>, HypervisorError> {
         self.call(&Request::Lookup { guest: guest.into() })
     }
 
@@ -261,7 +261,7 @@ impl ChildHypervisor {
     ///
     /// # Errors
     /// libvirt refuses or does not answer, or there is no child to ask.
-    pub fn call(&mut self, request: &Request) -> Result<Option<Found>, HypervisorError> {
+    fn call(&mut self, request: &Request) -> Result<Option<Found>, HypervisorError> {
         let gone = |error: &dyn std::fmt::Display| {
             HypervisorError::Gone(format!("{} call: {error}", self.program.display()))
         };

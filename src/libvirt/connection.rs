@@ -2,7 +2,7 @@
 //! read on this host, so nothing may be written to another one.
 
 /// The URI of this host's system libvirt.
-pub const SYSTEM: &str = "qemu:///system";
+pub(crate) const SYSTEM: &str = "qemu:///system";
 
 /// Query parameters that choose only the local socket and how it is used.
 const LOCAL: &[&str] = &["socket", "mode", "authfile"];
@@ -13,14 +13,14 @@ const LOCAL: &[&str] = &["socket", "mode", "authfile"];
     "{0}: virtfit reads and changes the host it runs on, through {SYSTEM}; leave --connect out, or run virtfit on the host \
      that is meant (ssh HOST virtfit …)"
 )]
-pub struct Foreign(String);
+pub(crate) struct Foreign(String);
 
 /// Checks the value of `--connect` and returns it, as a value parser for clap.
 ///
 /// # Errors
 /// The URI names another host, another user's libvirt, another hypervisor, or leaves the choice to
 /// libvirt.
-pub fn this_host(uri: &str) -> Result<String, Foreign> {
+pub(crate) fn this_host(uri: &str) -> Result<String, Foreign> {
     let no = |why: &str| Err(Foreign(why.into()));
     let Some((scheme, rest)) = uri.split_once("://") else {
         // Empty, or an alias from libvirt.conf: libvirt would choose the host.

@@ -78,7 +78,7 @@ impl Definition {
     }
 
     /// Returns whether the file is still this one, to the byte.
-    pub fn is_current(&self, root: &HostFs) -> bool {
+    pub(crate) fn is_current(&self, root: &HostFs) -> bool {
         let now = Self::read(root, &self.name);
         matches!(now, Ok(Some(now)) if now.inode == self.inode && now.text == self.text)
     }

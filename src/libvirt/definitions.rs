@@ -12,7 +12,7 @@ use crate::xml::XmlError;
 
 /// Definition with the state of its guest.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Definition {
+pub(crate) struct Definition {
     /// Guest's name, which is the file's.
     pub name: String,
     /// Text of the file, passwords included.
@@ -29,7 +29,7 @@ pub struct Definition {
 
 /// Reason why a definition cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DefinitionError {
+pub(crate) enum DefinitionError {
     /// The file cannot be read; the error names it.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -47,7 +47,7 @@ pub enum DefinitionError {
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn names(root: &HostFs) -> io::Result<Vec<String>> {
+pub(crate) fn names(root: &HostFs) -> io::Result<Vec<String>> {
     let mut names = stems(root, claims::FOLDER, "xml")?;
     names.retain(|name| {
         root.metadata(claims::path(name))
@@ -60,7 +60,7 @@ pub fn names(root: &HostFs) -> io::Result<Vec<String>> {
 ///
 /// # Errors
 /// The file does not exist, cannot be read, or is no domain.
-pub fn read(root: &HostFs, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
+pub(crate) fn read(root: &HostFs, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
     let modified = root
         .metadata(claims::path(name))
         .and_then(|meta| meta.modified())

@@ -13,7 +13,7 @@ use crate::xml::Document;
 
 /// Reason why no guest was found.
 #[derive(Debug, thiserror::Error)]
-pub enum LookupError {
+pub(crate) enum LookupError {
     /// The word is empty.
     #[error("'' is no guest")]
     Nothing,
@@ -39,7 +39,7 @@ pub enum LookupError {
 ///
 /// # Errors
 /// There is no such guest, or definitions cannot be read.
-pub fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
+pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
     if word.is_empty() {
         return Err(LookupError::Nothing);
     }

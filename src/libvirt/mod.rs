@@ -3,10 +3,10 @@
 //! asks that binary.
 
 pub mod child;
-pub mod connection;
+pub(crate) mod connection;
 pub mod definition_file;
-pub mod definitions;
-pub mod lookup;
+pub(crate) mod definitions;
+pub(crate) mod lookup;
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub trait Hypervisor {
 }
 
 /// Time between two attempts while libvirt's driver runs and does not answer.
-pub const RETRY: Duration = Duration::from_secs(5);
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
 
 /// Reason why libvirt did not carry out a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,7 +13,7 @@ use virtfit_hook::wire;
 
 /// Result of carrying out a live plan.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// Calls that libvirt carried out.
     pub done: Vec<LiveChange>,
     /// Scheduling classes that were set.
@@ -26,7 +26,7 @@ pub struct Applied {
 
 /// Carries out a live plan. Does nothing in observe mode, for a guest that waits for an
 /// administrator, or while virtfit is disabled.
-pub fn apply(root: &HostFs, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
+pub(crate) fn apply(root: &HostFs, hypervisor: &mut dyn Hypervisor, live: &Live) -> Applied {
     if !live.changes_something() || root.exists(wire::DISABLED) {
         return Applied::default();
     }
@@ -169,7 +169,7 @@ pub fn show(change: &LiveChange) -> String {
 
 /// Builds the one line for the log: what was done, and what waits for the next start and why.
 /// `None`: there is nothing to report.
-pub fn line(live: &Live, applied: &Applied) -> Option<String> {
+pub(crate) fn line(live: &Live, applied: &Applied) -> Option<String> {
     if live.is_done() {
         return None;
     }

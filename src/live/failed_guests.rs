@@ -10,28 +10,28 @@ use crate::types::digest;
 /// Digests of the texts that virtfit failed on, by guest. Kept in memory: a daemon that was
 /// restarted, perhaps as a mended version, tries each text once more.
 #[derive(Debug, Default)]
-pub struct Bugs(BTreeMap<String, String>);
+pub(crate) struct Bugs(BTreeMap<String, String>);
 
 impl Bugs {
     /// Returns whether virtfit failed on this guest with a text of this digest.
-    pub fn has(&self, name: &str, digest: &str) -> bool {
+    pub(crate) fn has(&self, name: &str, digest: &str) -> bool {
         self.0.get(name).is_some_and(|failed| failed == digest)
     }
 
     /// Remembers a guest with its text, and logs the bug.
-    pub fn note(&mut self, name: &str, digest: &str, bug: &EngineError) {
+    pub(crate) fn note(&mut self, name: &str, digest: &str, bug: &EngineError) {
         log::error!("{name}: {bug}: left alone until its XML changes");
         self.0.insert(name.into(), digest.into());
     }
 
     /// Forgets the text of a guest, so that it may be tried again.
-    pub fn forget(&mut self, name: &str) {
+    pub(crate) fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }
 
     /// Does the work for one guest that has this text; `None`: virtfit failed on the guest, now or
     /// before. Every error of the work counts as a bug.
-    pub fn without<T>(
+    pub(crate) fn without<T>(
         &mut self,
         name: &str,
         text: &str,

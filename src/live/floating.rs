@@ -55,7 +55,12 @@ pub fn plan(
 }
 
 /// Makes the calls; makes none in observe mode or while virtfit is disabled.
-pub fn apply(root: &HostFs, view: &Snapshot, hypervisor: &mut dyn Hypervisor, float: &Float) -> Applied {
+pub(crate) fn apply(
+    root: &HostFs,
+    view: &Snapshot,
+    hypervisor: &mut dyn Hypervisor,
+    float: &Float,
+) -> Applied {
     if view.policy.host.observe || root.exists(wire::DISABLED) {
         return Applied::default();
     }

@@ -2,10 +2,10 @@
 //! widens floating threads.
 
 pub mod carry_out;
-pub mod failed_guests;
+pub(crate) mod failed_guests;
 pub mod floating;
 pub mod plan;
-pub mod scheduling;
+pub(crate) mod scheduling;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +80,7 @@ impl Running {
 
     /// Adds a guest that was found running: after another libvirt daemon took it over, or when all
     /// guests are visited.
-    pub fn add_found(&mut self, name: &str) {
+    pub(crate) fn add_found(&mut self, name: &str) {
         self.put(name, Came::Found);
     }
 
@@ -97,14 +97,14 @@ impl Running {
     }
 
     /// Adds all guests that run.
-    pub fn add_all(&mut self, root: &HostFs) {
+    pub(crate) fn add_all(&mut self, root: &HostFs) {
         for name in stems(root, status::FOLDER, "xml").unwrap_or_default() {
             self.add_found(&name);
         }
     }
 
     /// Forgets a guest that ended.
-    pub fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         self.guests.remove(name);
         self.said.remove(name);
         self.bugs.forget(name);
@@ -113,25 +113,25 @@ impl Running {
     }
 
     /// Ends the wait for libvirt, which is up again.
-    pub fn libvirt_is_up(&mut self) {
+    pub(crate) fn libvirt_is_up(&mut self) {
         self.fresh |= self.retry.take().is_some();
     }
 
     /// Puts the next round off: the ledger changed during each of the last rounds, or libvirt did
     /// not answer.
-    pub fn later(&mut self) {
+    pub(crate) fn later(&mut self) {
         self.retry = Instant::now().checked_add(crate::libvirt::RETRY);
     }
 
     /// Returns whether a round has something to do.
-    pub fn is_ready(&self, now: Instant) -> bool {
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
         let waits = self.retry.is_some_and(|time| time > now);
         let hooked = self.hooked.is_some_and(|time| time <= now);
         !waits && (self.fresh || hooked || self.retry.is_some())
     }
 
     /// Returns the time at which a round that was put off has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.retry.into_iter().chain(self.hooked).min()
     }
 
@@ -296,7 +296,7 @@ impl Running {
 
 /// Returns whether a running guest follows the present policy: it started after the policy's last
 /// change, or `on_policy_change = "apply"`.
-pub(crate) fn follows(name: &str, view: &Snapshot) -> bool {
+fn follows(name: &str, view: &Snapshot) -> bool {
     let policy = &view.policy;
     policy.host.apply_policy_change || policy.is_older_than(status::started_at(&view.root, name))
 }

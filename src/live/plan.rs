@@ -570,7 +570,7 @@ impl Live {
     }
 
     /// Returns whether changes are made, not only logged.
-    pub fn changes_something(&self) -> bool {
+    pub(crate) fn changes_something(&self) -> bool {
         !self.observe && !self.waits_for_start
     }
 }

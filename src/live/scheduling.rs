@@ -14,7 +14,7 @@ use crate::live::plan::Class;
 /// The kernel's error: `ESRCH` where there is no such thread, `EPERM` where its cgroup has no
 /// real-time budget or the caller has no right to set the class.
 #[allow(unsafe_code)]
-pub fn set(tid: u32, class: Class) -> io::Result<()> {
+pub(crate) fn set(tid: u32, class: Class) -> io::Result<()> {
     let (policy, priority) = match class {
         Class::Other => (libc::SCHED_OTHER, 0),
         Class::Fifo(priority) => (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority),

@@ -15,14 +15,14 @@ thread_local! {
 
 /// Hold on the log lines of this thread, until this is dropped.
 #[derive(Debug)]
-pub struct Hold {
+pub(crate) struct Hold {
     /// Makes the hold stay on its thread: the type is not `Send`.
     here: PhantomData<*const ()>,
 }
 
 /// Starts to hold this thread's log lines. A hold inside another one ends both when it is dropped.
 #[must_use]
-pub fn hold() -> Hold {
+pub(crate) fn hold() -> Hold {
     HELD.with_borrow_mut(|held| {
         held.get_or_insert_default();
     });
@@ -41,7 +41,7 @@ impl Drop for Hold {
 
 /// Standard error, or the buffer of this thread's hold.
 #[derive(Debug, Clone, Copy)]
-pub struct Stderr;
+pub(crate) struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

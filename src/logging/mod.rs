@@ -2,8 +2,8 @@
 //! failed; warn, odd but virtfit went on; info, one line about each decision; debug and trace, for
 //! developers.
 
-pub mod deferred;
-pub mod repeats;
+pub(crate) mod deferred;
+pub(crate) mod repeats;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,11 +66,11 @@ fn line(program: &str, level: log::Level, text: &str, form: Form) -> String {
 
 /// Log lines kept in memory until it is known which line has to come first.
 #[derive(Debug, Clone, Default)]
-pub struct Kept(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl Kept {
     /// Takes the lines logged up to now.
-    pub fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         String::from_utf8_lossy(&bytes)
             .lines()
@@ -95,7 +95,7 @@ impl Write for Kept {
 
 /// Logs to memory: the first line of a hook on stderr has to be its reason, whatever was logged
 /// before.
-pub fn to_memory(verbose: u8) -> Kept {
+pub(crate) fn to_memory(verbose: u8) -> Kept {
     let kept = Kept::default();
     let level = match verbose {
         0 => LevelFilter::Info,

@@ -17,7 +17,7 @@ const STACK: usize = 64 << 10;
 
 /// One kind of log lines.
 #[derive(Debug)]
-pub struct Repeats {
+pub(crate) struct Repeats {
     counted_for: Duration,
     state: Mutex<State>,
 }
@@ -41,7 +41,7 @@ enum Fate {
 
 impl Repeats {
     /// Creates a kind of which no line was written yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self::counting_for(WHILE)
     }
 
@@ -58,7 +58,7 @@ impl Repeats {
 
     /// Logs a line if it is the first of its kind, also the first after a count. Otherwise counts
     /// it; the count is logged a minute after it began.
-    pub fn say(&'static self, level: Level, line: &str) {
+    pub(crate) fn say(&'static self, level: Level, line: &str) {
         match self.take() {
             Fate::Said => log::log!(level, "{line}"),
             Fate::Counted => {}

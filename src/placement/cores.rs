@@ -13,7 +13,7 @@ use crate::types::ids::{HostCpu, NodeId};
 use crate::types::idset::CpuSet;
 
 /// Host as seen by one demand.
-pub struct Site<'a> {
+pub(crate) struct Site<'a> {
     /// Host that is searched.
     pub host: &'a Host,
     /// Needs of the guest.
@@ -44,7 +44,7 @@ pub struct Site<'a> {
 
 /// Limit of a search.
 #[derive(Debug, Clone, Copy)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// See [`Site::first`].
     pub first: bool,
     /// Steps (some tens of nanoseconds each) after which the search is cut short.
@@ -53,19 +53,19 @@ pub struct Effort {
 
 impl Effort {
     /// Finds the best placement.
-    pub const BEST: Self = Self {
+    pub(crate) const BEST: Self = Self {
         first: false,
         steps: 1_200_000,
     };
     /// Finds out if there is a placement at all.
-    pub const ANY: Self = Self {
+    pub(crate) const ANY: Self = Self {
         first: true,
         steps: 300_000,
     };
 }
 
 /// NUMA node as seen by one demand.
-pub struct NodeView {
+pub(crate) struct NodeView {
     /// Node number.
     pub id: NodeId,
     /// Cores, by first CPU.
@@ -79,7 +79,7 @@ pub struct NodeView {
 }
 
 /// Core as seen by one demand.
-pub struct CoreView {
+pub(crate) struct CoreView {
     /// All online CPUs.
     pub all: Vec<HostCpu>,
     /// CPUs a dedicated vCPU may have, least claimed first, then ascending.
@@ -98,12 +98,12 @@ pub struct CoreView {
 
 impl CoreView {
     /// Returns whether at least one CPU of the core is not free.
-    pub fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.spare.len() < self.all.len()
     }
 
     /// Returns the cost of taking a claimed CPU.
-    pub fn claim_cost(&self, cpu: HostCpu) -> Cost {
+    pub(crate) fn claim_cost(&self, cpu: HostCpu) -> Cost {
         self.claimed
             .iter()
             .find(|(claimed, _)| *claimed == cpu)
@@ -113,7 +113,7 @@ impl CoreView {
 
 impl<'a> Site<'a> {
     /// Collects the nodes and cores the demand may use.
-    pub fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply, effort: Effort) -> Self {
+    pub(crate) fn new(host: &'a Host, demand: &'a Demand, supply: &'a Supply, effort: Effort) -> Self {
         let allowed = |id: NodeId| demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(id));
         // Cores refer to nodes by number, so the nodes the demand allows come first.
         let mut nodes: Vec<NodeView> = host
@@ -183,14 +183,14 @@ impl<'a> Site<'a> {
 
     /// Returns the CPUs of `room` on which this many vCPUs float: those that no other guest's
     /// threads are pinned to, if there are enough of them; `None`: there are too few CPUs.
-    pub fn to_float(&self, room: CpuSet, vcpus: usize) -> Option<CpuSet> {
+    pub(crate) fn to_float(&self, room: CpuSet, vcpus: usize) -> Option<CpuSet> {
         let apart = room.difference(&self.supply.occupied);
         let mut rooms = [apart, room].into_iter();
         rooms.find(|room| room.len() >= vcpus)
     }
 
     /// Makes the search prefer CPUs that floating vCPUs and extra CPUs do not need.
-    pub fn thrifty(mut self) -> Self {
+    pub(crate) fn thrifty(mut self) -> Self {
         self.thrifty = true;
         if !self.demand.floating().is_empty() {
             let shared = &self.supply.shared;
@@ -204,7 +204,7 @@ impl<'a> Site<'a> {
     }
 
     /// Takes steps off the present ration; false when it is used up.
-    pub fn spend(&self, steps: usize) -> bool {
+    pub(crate) fn spend(&self, steps: usize) -> bool {
         let left = self.steps.get().saturating_sub(steps).max(self.reserve.get());
         self.steps.set(left);
         let enough = left > self.reserve.get();
@@ -216,7 +216,7 @@ impl<'a> Site<'a> {
 
     /// Takes steps as [`Self::spend`] does, for work that must be finished once begun: it may use
     /// later rations too. False when no step is left at all.
-    pub fn overspend(&self, steps: usize) -> bool {
+    pub(crate) fn overspend(&self, steps: usize) -> bool {
         let left = self.steps.get().saturating_sub(steps);
         self.steps.set(left);
         self.reserve.set(self.reserve.get().min(left));
@@ -227,27 +227,27 @@ impl<'a> Site<'a> {
     }
 
     /// Divides the remaining steps into `rations` equal rations and begins the first.
-    pub fn ration(&self, rations: usize) {
+    pub(crate) fn ration(&self, rations: usize) {
         let left = self.steps.get();
         self.reserve.set(left - left / rations.max(1));
     }
 
     /// Notes that a placement failed for want of CPUs beside the chosen ones: another choice of
     /// CPUs might have been possible.
-    pub fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         if self.can_be_thrifty() {
             self.cut_short.set(true);
         }
     }
 
     /// Returns whether some possibilities were not tried.
-    pub fn is_cut_short(&self) -> bool {
+    pub(crate) fn is_cut_short(&self) -> bool {
         self.cut_short.get()
     }
 
     /// Returns whether one choice of CPUs can leave too few for floating vCPUs or extra CPUs where
     /// another would not.
-    pub fn can_be_thrifty(&self) -> bool {
+    pub(crate) fn can_be_thrifty(&self) -> bool {
         let isolates = self.levels.contains(&Level::Isolate);
         let withholds = isolates || self.demand.withhold_siblings;
         let overlap = withholds || !self.supply.shared.is_disjoint(&self.supply.free);
@@ -255,7 +255,7 @@ impl<'a> Site<'a> {
     }
 
     /// Returns the distances by position in [`Site::nodes`].
-    pub fn distances(&self) -> &Distances {
+    pub(crate) fn distances(&self) -> &Distances {
         self.distances.get_or_init(|| {
             let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
             Distances::new(self.host, &ids)
@@ -263,12 +263,12 @@ impl<'a> Site<'a> {
     }
 
     /// Returns, by position in [`Site::nodes`], an earlier node that is equal in every way.
-    pub fn twins(&self) -> &[Option<usize>] {
+    pub(crate) fn twins(&self) -> &[Option<usize>] {
         self.twins.get_or_init(|| twins::find(self))
     }
 
     /// Returns the sum of the distances between each two of these nodes.
-    pub fn distance(&self, nodes: &[NodeId]) -> u64 {
+    pub(crate) fn distance(&self, nodes: &[NodeId]) -> u64 {
         let between = |a: NodeId, b: NodeId| u64::from(self.host.distance(a, b) + self.host.distance(b, a));
         let pairs = nodes
             .iter()
@@ -278,7 +278,7 @@ impl<'a> Site<'a> {
     }
 
     /// Returns the node with this number, `None` where the demand may not use it.
-    pub fn node(&self, id: NodeId) -> Option<&NodeView> {
+    pub(crate) fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes
             .binary_search_by_key(&id, |node| node.id)
             .ok()

@@ -6,7 +6,7 @@ use crate::types::ids::NodeId;
 /// Distances between nodes, by their position in a list. Both directions are added, because some
 /// hosts' tables are not symmetric.
 #[derive(Debug, Clone, Default)]
-pub struct Distances {
+pub(crate) struct Distances {
     between: Vec<Vec<u64>>,
     /// `nearest[a][n]`: the sum of the distances of node `a` to its `n` nearest others.
     nearest: Vec<Vec<u64>>,
@@ -14,7 +14,7 @@ pub struct Distances {
 
 impl Distances {
     /// Works out the distances between each two of these nodes.
-    pub fn new(host: &Host, nodes: &[NodeId]) -> Self {
+    pub(crate) fn new(host: &Host, nodes: &[NodeId]) -> Self {
         let one_way: Vec<Vec<u64>> = nodes
             .iter()
             .map(|from| {
@@ -44,7 +44,7 @@ impl Distances {
     }
 
     /// Returns the distance between two nodes, both directions added.
-    pub fn between(&self, a: usize, b: usize) -> u64 {
+    pub(crate) fn between(&self, a: usize, b: usize) -> u64 {
         self.between[a][b]
     }
 
@@ -53,7 +53,7 @@ impl Distances {
     ///
     /// Each pair among the new nodes is half of what both ends count, and a node's own part is at
     /// least the sum of the distances to its nearest others.
-    pub fn least_more(&self, open: impl Iterator<Item = (usize, u64)>, more: usize) -> u64 {
+    pub(crate) fn least_more(&self, open: impl Iterator<Item = (usize, u64)>, more: usize) -> u64 {
         if more == 0 {
             return 0;
         }

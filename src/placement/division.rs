@@ -14,7 +14,7 @@ use crate::placement::{Placed, memory};
 use crate::types::ids::{HostCpu, KiB, NodeId, VcpuId};
 
 /// Way to lay the guest on several nodes.
-pub struct Division<'s, 'a> {
+pub(crate) struct Division<'s, 'a> {
     /// Host as seen by the demand.
     pub site: &'s Site<'a>,
     /// Kind of cores that are used.
@@ -32,7 +32,7 @@ pub struct Division<'s, 'a> {
 }
 
 /// Node that may get a run of the guest's vCPUs.
-pub struct Candidate<'s> {
+pub(crate) struct Candidate<'s> {
     /// Node as seen by the demand.
     pub node: &'s NodeView,
     /// Position in [`Site::nodes`].
@@ -65,7 +65,7 @@ type Order<'n, 's> = [(&'n Candidate<'s>, &'n NodeTable)];
 
 impl<'s, 'a> Division<'s, 'a> {
     /// Prepares the division for one kind, level and page size.
-    pub fn new(site: &'s Site<'a>, kind: u32, level: Level, page: Option<KiB>) -> Self {
+    pub(crate) fn new(site: &'s Site<'a>, kind: u32, level: Level, page: Option<KiB>) -> Self {
         let all = site.demand.vcpus;
         let floats = site.demand.floating();
         // Runs begin and end with whole guest cores; a guest with floating vCPUs has none.
@@ -94,12 +94,12 @@ impl<'s, 'a> Division<'s, 'a> {
     }
 
     /// Returns the number of units of the whole guest.
-    pub fn all_units(&self) -> usize {
+    pub(crate) fn all_units(&self) -> usize {
         self.units(0, self.last())
     }
 
     /// Returns the memory that must fit node by node, in KiB; 0 where it is counted together.
-    pub fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u64 {
         if self.each_has_memory() {
             self.site.demand.memory.0
         } else {
@@ -108,12 +108,12 @@ impl<'s, 'a> Division<'s, 'a> {
     }
 
     /// Returns the number of the last cut, which is the largest number of runs.
-    pub fn last(&self) -> usize {
+    pub(crate) fn last(&self) -> usize {
         self.cuts.len() - 1
     }
 
     /// Works out how much of the guest a node can take.
-    pub fn candidate(&self, index: usize) -> Candidate<'s> {
+    pub(crate) fn candidate(&self, index: usize) -> Candidate<'s> {
         let site = self.site;
         let node = &site.nodes[index];
         // By CPUs: units for dedicated vCPUs, shared CPUs for floating ones.
@@ -163,7 +163,7 @@ impl<'s, 'a> Division<'s, 'a> {
 
     /// Lays the vCPUs on these nodes in this order, each node getting some. `None` where that is
     /// impossible or cannot beat `best`.
-    pub fn lay(&self, order: &Order<'_, 's>, bar: Bar, best: Option<&Key>) -> Option<Placed> {
+    pub(crate) fn lay(&self, order: &Order<'_, 's>, bar: Bar, best: Option<&Key>) -> Option<Placed> {
         let ids: Vec<NodeId> = order.iter().map(|(at, _)| at.node.id).collect();
         if !self.each_has_memory() && !self.site.memory_fits_together(&ids, self.page) {
             return None;
@@ -448,7 +448,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
 
 /// Returns the first fields of the keys of all placements on some nodes, with the best values that
 /// a choice of CPUs could give.
-pub fn bar(division: &Division<'_, '_>, count: usize, far: u32, distance: u64, autostart: u32) -> Bar {
+pub(crate) fn bar(division: &Division<'_, '_>, count: usize, far: u32, distance: u64, autostart: u32) -> Bar {
     (
         autostart,
         count as u32,

@@ -12,7 +12,7 @@ use crate::types::ids::{KiB, NodeId};
 use crate::types::reason::{Holders, NoPlace, WholeCores};
 
 /// Returns the reasons, the most informative first; never empty.
-pub fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Vec<NoPlace> {
+pub(crate) fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Vec<NoPlace> {
     // Given pins are checked first, because no wish that is dropped below makes a wrong pin right.
     if let Some((vcpu, cpu)) = given_pins::collisions(&demand.kept, now).first() {
         return vec![NoPlace::PinHeld {

@@ -12,7 +12,7 @@ use crate::types::ids::{CellId, HostCpu, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, VcpuSet};
 
 /// Part of the guest on one node: a cell, or a run of vCPUs.
-pub struct Piece<'s> {
+pub(crate) struct Piece<'s> {
     /// vCPUs of the part.
     pub vcpus: VcpuSet,
     /// Memory of the part.
@@ -27,7 +27,7 @@ pub struct Piece<'s> {
 
 /// Completes a placement whose dedicated CPUs are chosen. The first piece is cell 0. `None` where
 /// extra CPUs or floating vCPUs do not fit.
-pub fn assemble(
+pub(crate) fn assemble(
     site: &Site<'_>,
     level: Level,
     page: Option<KiB>,
@@ -138,7 +138,7 @@ pub fn assemble(
 }
 
 /// Lets all vCPUs float on the whole shared set, with memory bound to no node.
-pub fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
+pub(crate) fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
     let demand = site.demand;
     let page = *demand
         .pages
@@ -175,7 +175,7 @@ pub fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
 
 /// Returns whether one piece, taken alone, leaves room for its floating vCPUs and, if it is cell 0,
 /// for the extra CPUs.
-pub fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first: bool) -> bool {
+pub(crate) fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first: bool) -> bool {
     let isolate = level == Level::Isolate;
     let used: CpuSet = piece.cpus.iter().copied().collect();
     let mut own = used.clone();
@@ -212,7 +212,7 @@ fn on_cores_of_their_own(site: &Site<'_>, cpus: &[HostCpu]) -> bool {
 /// smallest. With `smt = "isolate"` none is on the guest's own cores. A thrifty search takes only
 /// `extra_min` of them, first those that leave most to floating vCPUs. `None` where there are fewer
 /// than `extra_min`.
-pub fn extra_cpus(
+pub(crate) fn extra_cpus(
     node: &NodeView,
     used: &CpuSet,
     isolate: bool,

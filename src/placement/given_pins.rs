@@ -21,7 +21,7 @@ use crate::types::reason::NoPlace;
 type Pins = BTreeMap<VcpuId, CpuSet>;
 
 /// Places a guest some or all of whose pins are given.
-pub fn place(host: &Host, demand: &Demand, supply: &Supply, effort: Effort) -> Option<Placed> {
+pub(crate) fn place(host: &Host, demand: &Demand, supply: &Supply, effort: Effort) -> Option<Placed> {
     if !collisions(&demand.kept, supply).is_empty() || !valid(host, supply, &demand.kept) {
         return None;
     }
@@ -41,7 +41,7 @@ pub fn place(host: &Host, demand: &Demand, supply: &Supply, effort: Effort) -> O
 }
 
 /// Returns the placement these pins make, if all of them still satisfy the demand.
-pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) -> Option<Placed> {
+pub(crate) fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) -> Option<Placed> {
     let given = Demand {
         kept: pins.clone(),
         ..demand.clone()
@@ -99,7 +99,7 @@ pub fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &Pins) ->
 ///
 /// # Errors
 /// The memory does not fit there in the pages asked for.
-pub fn as_they_are(
+pub(crate) fn as_they_are(
     host: &Host,
     demand: &Demand,
     supply: &Supply,
@@ -155,7 +155,7 @@ pub fn as_they_are(
 
 /// Lists the CPUs of given pins that another guest holds, or another vCPU of the guest. A mask that
 /// covers all dedicated CPUs floats, so it holds nothing.
-pub fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
+pub(crate) fn collisions(pins: &Pins, supply: &Supply) -> Vec<(VcpuId, HostCpu)> {
     let held = |pin: &CpuSet| pin.iter().find(|cpu| supply.held.contains_key(cpu));
     let mut found: Vec<(VcpuId, HostCpu)> = pins
         .iter()

@@ -18,7 +18,7 @@ use crate::placement::{CellDemand, Placed};
 use crate::types::ids::{HostCpu, KiB};
 
 /// Returns the best matching of the demand's cells and the host's nodes.
-pub fn place(site: &Site<'_>) -> Option<Placed> {
+pub(crate) fn place(site: &Site<'_>) -> Option<Placed> {
     let mut best: Option<Placed> = None;
     let mut rounds = site.kinds.len() * site.levels.len() * site.demand.pages.len();
     for &kind in &site.kinds {

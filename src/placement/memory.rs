@@ -9,7 +9,7 @@ const SMALL_CUT: KiB = KiB::MIB;
 
 impl Site<'_> {
     /// Returns a node's free memory in such pages, in KiB; `None`: unknown, so not checked.
-    pub fn available(&self, node: NodeId, page: Option<KiB>) -> Option<u64> {
+    pub(crate) fn available(&self, node: NodeId, page: Option<KiB>) -> Option<u64> {
         match page {
             Some(size) => Some(
                 self.supply
@@ -22,7 +22,7 @@ impl Site<'_> {
     }
 
     /// Returns whether a piece of memory fits on a node in such pages.
-    pub fn memory_fits(&self, node: NodeId, memory: KiB, page: Option<KiB>) -> bool {
+    pub(crate) fn memory_fits(&self, node: NodeId, memory: KiB, page: Option<KiB>) -> bool {
         if !self.demand.bind {
             return self.memory_fits_host(page);
         }
@@ -30,7 +30,7 @@ impl Site<'_> {
     }
 
     /// Returns whether the guest's memory fits on these nodes together.
-    pub fn memory_fits_together(&self, nodes: &[NodeId], page: Option<KiB>) -> bool {
+    pub(crate) fn memory_fits_together(&self, nodes: &[NodeId], page: Option<KiB>) -> bool {
         if !self.demand.bind {
             return self.memory_fits_host(page);
         }
@@ -53,19 +53,19 @@ impl Site<'_> {
 }
 
 /// Returns whether memory is a whole number of such pages.
-pub fn divides(page: Option<KiB>, memory: KiB) -> bool {
+pub(crate) fn divides(page: Option<KiB>, memory: KiB) -> bool {
     page.is_none_or(|size| size.0 > 0 && memory.0.is_multiple_of(size.0))
 }
 
 /// Returns the memory of a cell with `vcpus` of the guest's `all` vCPUs: in proportion, rounded
 /// down to the page. Cell 0 gets the remainder.
-pub fn share(memory: KiB, vcpus: u32, all: u32, page: Option<KiB>) -> KiB {
+pub(crate) fn share(memory: KiB, vcpus: u32, all: u32, page: Option<KiB>) -> KiB {
     let cut = u128::from(cut(page).0);
     let exact = u128::from(memory.0) * u128::from(vcpus) / u128::from(all.max(1));
     KiB((exact / cut * cut) as u64)
 }
 
 /// Returns the unit to which the memory of cells is rounded: the page, at least 1 KiB.
-pub fn cut(page: Option<KiB>) -> KiB {
+pub(crate) fn cut(page: Option<KiB>) -> KiB {
     KiB(page.unwrap_or(SMALL_CUT).0.max(1))
 }

@@ -15,20 +15,20 @@
 //! rank        the order of preference                explain      reasons why nothing fits
 //! ```
 
-pub mod cores;
-pub mod distance;
-pub mod division;
-pub mod explain;
-pub mod finish;
-pub mod given_pins;
-pub mod guest_cells;
-pub mod memory;
-pub mod node_sets;
-pub mod node_table;
-pub mod one_node;
-pub mod rank;
-pub mod threading;
-pub mod twins;
+pub(crate) mod cores;
+pub(crate) mod distance;
+pub(crate) mod division;
+pub(crate) mod explain;
+pub(crate) mod finish;
+pub(crate) mod given_pins;
+pub(crate) mod guest_cells;
+pub(crate) mod memory;
+pub(crate) mod node_sets;
+pub(crate) mod node_table;
+pub(crate) mod one_node;
+pub(crate) mod rank;
+pub(crate) mod threading;
+pub(crate) mod twins;
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,6 @@ use crate::types::reason::NoPlace;
 
 use cores::{Effort, Site};
 pub use rank::Key;
-pub use threading::Level;
 
 /// Needs of one guest, with every key of its profile resolved to data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,7 +118,7 @@ impl From<Smt> for SmtRule {
 
 impl Demand {
     /// Sets how equal placements are decided.
-    pub fn set_strategy(&mut self, strategy: Strategy) {
+    pub(crate) fn set_strategy(&mut self, strategy: Strategy) {
         self.spread = strategy == Strategy::Spread;
     }
 
@@ -223,13 +222,7 @@ pub fn place(host: &Host, demand: &Demand, now: &Supply, empty: &Supply) -> Resu
 }
 
 /// Places a guest as [`place`] does, without working out reasons.
-pub(crate) fn search(
-    host: &Host,
-    demand: &Demand,
-    now: &Supply,
-    empty: &Supply,
-    effort: Effort,
-) -> Option<Placed> {
+fn search(host: &Host, demand: &Demand, now: &Supply, empty: &Supply, effort: Effort) -> Option<Placed> {
     if !demand.kept.is_empty() {
         return given_pins::place(host, demand, now, effort);
     }

@@ -14,7 +14,7 @@ use crate::placement::one_node::better;
 const MOST_ORDERED: usize = 4;
 
 /// Search over the sets of nodes of one size.
-pub struct Sets<'d, 's, 'a> {
+pub(crate) struct Sets<'d, 's, 'a> {
     site: &'s Site<'a>,
     division: &'d Division<'s, 'a>,
     count: usize,
@@ -37,7 +37,7 @@ struct Set {
 
 impl<'d, 's, 'a> Sets<'d, 's, 'a> {
     /// Prepares the search of sets of `count` nodes.
-    pub fn new(division: &'d Division<'s, 'a>, count: usize) -> Self {
+    pub(crate) fn new(division: &'d Division<'s, 'a>, count: usize) -> Self {
         let site = division.site;
         let candidates: Vec<Candidate<'s>> = (0..site.nodes.len())
             .map(|index| division.candidate(index))
@@ -62,13 +62,13 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
     }
 
     /// Returns whether, by numbers alone, a set could be as good as the best placement known.
-    pub fn is_possible(&self, best: Option<&Placed>) -> bool {
+    pub(crate) fn is_possible(&self, best: Option<&Placed>) -> bool {
         let all: Vec<usize> = (0..self.candidates.len()).collect();
         all.len() >= self.count && self.enough(&[], &all) && self.promising(&Set::default(), &all, best)
     }
 
     /// Returns the best of `best` and of all placements on such sets.
-    pub fn search(mut self, best: Option<Placed>) -> Option<Placed> {
+    pub(crate) fn search(mut self, best: Option<Placed>) -> Option<Placed> {
         if !self.is_possible(best.as_ref()) {
             return best;
         }

@@ -20,7 +20,7 @@ use crate::types::ids::HostCpu;
 const MOST_STEPS: usize = 20_000_000;
 
 /// Best choices on one node, for one kind of core and one level.
-pub struct NodeTable {
+pub(crate) struct NodeTable {
     /// CPUs of each unit; the units ascend by their first CPU.
     units: Vec<Vec<HostCpu>>,
     /// Best choices by number of caches allowed; a single row where there is no limit.
@@ -36,7 +36,7 @@ type Item = (Cost, usize);
 
 impl NodeTable {
     /// Builds the table for the numbers of units in `counts`.
-    pub fn new(
+    pub(crate) fn new(
         site: &Site<'_>,
         node: &NodeView,
         kind: u32,
@@ -122,18 +122,18 @@ impl NodeTable {
     }
 
     /// Returns the smallest CPU of all units.
-    pub fn first(&self) -> Option<HostCpu> {
+    pub(crate) fn first(&self) -> Option<HostCpu> {
         self.units.first().map(|unit| unit[0])
     }
 
     /// Returns the cost of the best `count` units; `None` where there are fewer units.
-    pub fn cost(&self, count: usize) -> Option<Cost> {
+    pub(crate) fn cost(&self, count: usize) -> Option<Cost> {
         self.rows.last()?.costs.get(count).copied().flatten()
     }
 
     /// Returns every useful cost of `count` units with its row: one without a limit of caches, with
     /// a limit also those of choices on fewer caches.
-    pub fn choices(&self, count: usize) -> impl Iterator<Item = (usize, Cost)> + '_ {
+    pub(crate) fn choices(&self, count: usize) -> impl Iterator<Item = (usize, Cost)> + '_ {
         let cost = move |row: usize| self.rows[row].costs.get(count).copied().flatten();
         (0..self.rows.len()).filter_map(move |row| {
             let here = cost(row)?;
@@ -143,12 +143,12 @@ impl NodeTable {
     }
 
     /// Returns the CPUs of the best `count` units in vCPU order; empty where there are fewer units.
-    pub fn cpus(&self, count: usize) -> &[HostCpu] {
+    pub(crate) fn cpus(&self, count: usize) -> &[HostCpu] {
         self.cpus_of(self.rows.len() - 1, count)
     }
 
     /// Returns the CPUs as [`Self::cpus`] does, for one of [`Self::choices`].
-    pub fn cpus_of(&self, row: usize, count: usize) -> &[HostCpu] {
+    pub(crate) fn cpus_of(&self, row: usize, count: usize) -> &[HostCpu] {
         let Some(list) = self.lists[row].get(count) else {
             return &[];
         };

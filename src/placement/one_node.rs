@@ -15,7 +15,7 @@ use crate::types::idset::VcpuSet;
 
 /// Returns the best placement on as few nodes as the demand allows; `fewest` returns the number of
 /// nodes needed on an empty host.
-pub fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<Placed> {
+pub(crate) fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<Placed> {
     if site.demand.dedicated.is_empty() && site.demand.max_nodes.is_none() {
         return finish::floating_anywhere(site);
     }
@@ -43,7 +43,7 @@ pub fn place(site: &Site<'_>, fewest: impl FnOnce() -> Option<usize>) -> Option<
 }
 
 /// Returns the smallest number of nodes this guest needs; `None` where it never fits.
-pub fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
+pub(crate) fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
     if on_one_node(site).is_some() {
         return Some(1);
     }
@@ -53,7 +53,7 @@ pub fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
 }
 
 /// Returns the better of two placements.
-pub fn better(a: Option<Placed>, b: Option<Placed>) -> Option<Placed> {
+pub(crate) fn better(a: Option<Placed>, b: Option<Placed>) -> Option<Placed> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if b.key < a.key { b } else { a }),
         (a, b) => a.or(b),
@@ -154,7 +154,7 @@ fn on_nodes(site: &Site<'_>, count: usize, rations: usize, mut best: Option<Plac
 }
 
 /// Returns the room of each node at one level, for messages.
-pub fn roomiest(site: &Site<'_>, level: Level) -> Vec<(NodeId, usize)> {
+pub(crate) fn roomiest(site: &Site<'_>, level: Level) -> Vec<(NodeId, usize)> {
     site.nodes
         .iter()
         .map(|node| {

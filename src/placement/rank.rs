@@ -7,7 +7,7 @@ use crate::types::ids::HostCpu;
 
 /// Fields of a [`Key`] that are known, or bounded, before CPUs are chosen: autostart, nodes, far
 /// devices, threads, page, distance.
-pub type Bar = (u32, u32, u32, Reverse<u32>, Reverse<u64>, u64);
+pub(crate) type Bar = (u32, u32, u32, Reverse<u32>, Reverse<u64>, u64);
 
 /// Rank of a placement; the smaller is better. Fields are compared in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -39,7 +39,7 @@ pub struct Key {
 
 impl Key {
     /// Returns the first fields, down to the distance.
-    pub fn bar(&self) -> Bar {
+    pub(crate) fn bar(&self) -> Bar {
         (
             self.autostart,
             self.nodes,
@@ -51,14 +51,14 @@ impl Key {
     }
 
     /// Returns the fields after the [`Bar`] that are also in a [`Cost`].
-    pub fn tail(&self) -> (u32, u32, u32) {
+    pub(crate) fn tail(&self) -> (u32, u32, u32) {
         (self.llcs, self.other, self.siblings)
     }
 }
 
 /// Cost of some CPUs: the part of a [`Key`] that adds up over cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Amount of a scarce thing that is used up: in a thrifty search CPUs that floating vCPUs or
     /// extra CPUs need, in a careful division memory that cell 0 needs (negative there: pages that
     /// other cells take off it). 0 otherwise.
@@ -78,7 +78,7 @@ pub struct Cost {
 
 impl Cost {
     /// Returns the fields that come after the [`Bar`] in a key.
-    pub fn tail(&self) -> (u32, u32, u32) {
+    pub(crate) fn tail(&self) -> (u32, u32, u32) {
         (self.llcs, self.other, self.siblings)
     }
 }

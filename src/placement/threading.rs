@@ -9,7 +9,7 @@ use crate::types::idset::VcpuSet;
 
 /// Way to lay vCPUs on cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// Guest cores of so many threads, each on a host core of its own.
     Own(u32),
     /// One vCPU per core, all siblings withheld.
@@ -20,7 +20,7 @@ pub enum Level {
 
 /// CPUs of one host core that one guest core may use, with their cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// Cost when the earlier units of the core are taken already. `llcs` is always 0 here.
     pub cost: Cost,
     /// CPUs, ascending.
@@ -29,7 +29,7 @@ pub struct Unit {
 
 impl Level {
     /// Returns the number of vCPUs in a unit.
-    pub fn threads(self) -> u32 {
+    pub(crate) fn threads(self) -> u32 {
         match self {
             Self::Own(threads) => threads,
             Self::Isolate | Self::Any => 1,
@@ -37,7 +37,7 @@ impl Level {
     }
 
     /// Returns the rank for [`crate::placement::Key::threads`]: the larger is better.
-    pub fn rank(self) -> u32 {
+    pub(crate) fn rank(self) -> u32 {
         match self {
             Self::Own(threads) => threads * 2,
             Self::Isolate => 2,
@@ -46,7 +46,7 @@ impl Level {
     }
 
     /// Returns the number of units a core gives.
-    pub fn units_of(self, core: &CoreView) -> u32 {
+    pub(crate) fn units_of(self, core: &CoreView) -> u32 {
         match self {
             Self::Own(threads) => u32::from(core.free.len() >= threads as usize),
             Self::Isolate => u32::from(core.isolable && !core.free.is_empty()),
@@ -56,7 +56,7 @@ impl Level {
 
     /// Returns the units of a core in the order in which they are taken: the first `n` of them are
     /// the best `n`.
-    pub fn units(self, core: &CoreView, site: &Site<'_>) -> Vec<Unit> {
+    pub(crate) fn units(self, core: &CoreView, site: &Site<'_>) -> Vec<Unit> {
         let count = self.units_of(core) as usize;
         let threads = self.threads() as usize;
         (0..count)
@@ -112,7 +112,7 @@ impl Level {
 
 /// Returns the levels a demand allows, best first. `widest` is the largest number of threads of any
 /// core of the host.
-pub fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
+pub(crate) fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
     if demand.dedicated.is_empty() {
         return vec![Level::Own(1)];
     }

@@ -9,7 +9,7 @@ use crate::placement::rank::Cost;
 use crate::types::ids::HostCpu;
 
 /// Returns, by position in [`Site::nodes`], the last earlier node that is a twin.
-pub fn find(site: &Site<'_>) -> Vec<Option<usize>> {
+pub(crate) fn find(site: &Site<'_>) -> Vec<Option<usize>> {
     let faces: Vec<Face> = site.nodes.iter().map(|node| Face::new(site, node)).collect();
     let count = faces.len();
     (0..count)

@@ -7,7 +7,7 @@ use crate::policy::rule::Match;
 
 /// Returns one line for each weakness: no rule, a rule that no guest reaches, a regular expression
 /// where a shell pattern is read, CPUs in `[host]` that this host does not have.
-pub fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
+pub(crate) fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
     let mut out = Vec::new();
     if policy.rules.is_empty() {
         out.push("there is no rule: only guests that ask for a profile themselves are tuned".to_string());

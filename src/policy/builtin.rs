@@ -8,16 +8,16 @@ use crate::policy::profile::{
 use crate::policy::value::Scalar;
 
 /// Name of the profile from which every other profile inherits in the end.
-pub const BASE: &str = "fit";
+pub(crate) const BASE: &str = "fit";
 /// Name of the profile that leaves a guest alone.
-pub const OFF: &str = "off";
+pub(crate) const OFF: &str = "off";
 
 /// Aliases of built-in profiles, as the paper names them: (alias, profile). A profile of a policy
 /// file that has an alias as its own name takes precedence.
-pub const ALIASES: &[(&str, &str)] = &[("vtune", BASE), ("def", OFF)];
+pub(crate) const ALIASES: &[(&str, &str)] = &[("vtune", BASE), ("def", OFF)];
 
 /// Built-in profile: `fit` with some keys changed.
-pub struct Builtin {
+pub(crate) struct Builtin {
     /// Profile's name.
     pub name: &'static str,
     /// Description that `profile list` prints.
@@ -28,7 +28,7 @@ pub struct Builtin {
 
 /// Value in the table of built-in profiles.
 #[derive(Debug, Clone, Copy)]
-pub enum Value {
+pub(crate) enum Value {
     /// TOML string.
     Word(&'static str),
     /// TOML integer.
@@ -50,7 +50,7 @@ impl From<Value> for Scalar {
 use Value::{Count, Word, Yes};
 
 /// Built-in profiles, `fit` first.
-pub static BUILTINS: &[Builtin] = &[
+pub(crate) static BUILTINS: &[Builtin] = &[
     Builtin {
         name: BASE,
         description: "CPUs of its own, topology to match, huge pages",

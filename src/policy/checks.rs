@@ -11,7 +11,7 @@ use crate::types::idset::CpuSet;
 
 /// Reports CPUs that stand in two of the three sets of `[host]`. Only sets given as lists are
 /// compared; the other forms are chosen so that they do not overlap.
-pub fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {
+pub(crate) fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem>) {
     let explicit = [
         ("housekeeping", &host.housekeeping),
         ("dedicated", &host.dedicated),
@@ -39,7 +39,7 @@ pub fn overlaps(host: &HostPolicy, origins: &Origins, problems: &mut Vec<Problem
 }
 
 /// Reports profiles that inherit each other in a circle, one problem for each circle.
-pub fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) {
+pub(crate) fn cycles(drafts: &BTreeMap<String, Draft>, problems: &mut Vec<Problem>) {
     let mut done: BTreeSet<&str> = BTreeSet::new();
     for start in drafts.keys() {
         let mut path: Vec<&str> = Vec::new();
@@ -90,7 +90,7 @@ fn circle(members: &[&str], drafts: &BTreeMap<String, Draft>) -> Option<Problem>
 
 /// Reports keys of a profile that contradict each other or have no effect. Each is reported once,
 /// in the profile whose file gives it.
-pub fn contradictions(
+pub(crate) fn contradictions(
     profiles: &BTreeMap<String, Profile>,
     drafts: &BTreeMap<String, Draft>,
     problems: &mut Vec<Problem>,

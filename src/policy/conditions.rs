@@ -11,7 +11,7 @@ use crate::policy::value::{Fault, boolean};
 use crate::types::uuid;
 
 /// Reads the conditions of one rule. Problems go to `reader`.
-pub fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {
+pub(crate) fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {
     const PATTERN: &str = "a pattern such as \"db-*\", or a list of them";
     // Conditions that fail stay empty: the problem refuses the whole policy in any case.
     let mut out = Match::default();

@@ -14,11 +14,11 @@ use crate::policy::value::{Fault, number, page_size};
 use crate::types::ids::KiB;
 
 /// Size limit of a policy file, in bytes.
-pub const MAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 
 /// Settings of one file; keys that the file does not give are absent.
 #[derive(Debug, Clone, Default)]
-pub struct Fragment {
+pub(crate) struct Fragment {
     /// True if the text is not valid TOML, so that no setting of the file is known.
     pub broken: bool,
     /// Keys of `[host]`, without `reserved_hugepages`.
@@ -33,7 +33,7 @@ pub struct Fragment {
 
 /// One section `[profile.NAME]` of one file.
 #[derive(Debug, Clone)]
-pub struct ProfileFragment {
+pub(crate) struct ProfileFragment {
     /// Place of the section's header.
     pub place: Place,
     /// Value of `inherits`, with its place.
@@ -44,7 +44,7 @@ pub struct ProfileFragment {
 
 /// Rule before its profile is looked up.
 #[derive(Debug, Clone)]
-pub struct RuleFragment {
+pub(crate) struct RuleFragment {
     /// Place of the rule's header.
     pub place: Place,
     /// Conditions of `match`.
@@ -54,7 +54,7 @@ pub struct RuleFragment {
 }
 
 /// Reads a policy file's text. `path` is the name in messages. Never panics, whatever the text.
-pub fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
+pub(crate) fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
     let source = Arc::new(Source::new(path, text));
     let mut reader = Reader::new(Arc::clone(&source));
     let mut out = Fragment::default();
@@ -84,7 +84,7 @@ pub fn parse(text: &str, path: &str) -> (Fragment, Vec<Problem>) {
 }
 
 /// Returns the problem of a file larger than [`MAX_BYTES`].
-pub fn too_large(path: &str) -> Problem {
+pub(crate) fn too_large(path: &str) -> Problem {
     Problem::file(path, "the file is larger than 1 MiB")
         .next("a policy is a few lines; is this the right file?")
 }

@@ -38,7 +38,7 @@ impl Glob {
     ///
     /// # Errors
     /// A `[` without its `]`, or a range that runs backwards: the byte offset and the problem.
-    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut pieces = Vec::new();
         let mut rest = text.char_indices().peekable();
         while let Some((offset, c)) = rest.next() {
@@ -71,12 +71,12 @@ impl Glob {
     }
 
     /// Returns the pattern as it was written.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Returns true if the whole of `text` matches the pattern.
-    pub fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
         let (mut at, mut piece) = (0, 0);
         // Position to resume from after a mismatch: the last `*` takes one character more.

@@ -36,7 +36,7 @@ struct Kept {
 ///
 /// # Errors
 /// The operating system's error.
-pub fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
+pub(crate) fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
     let used = files.files.iter().filter_map(|file| match &file.state {
         State::Used(text) => Some(Kept {
             path: file.path.clone(),
@@ -65,13 +65,13 @@ pub fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
 }
 
 /// Returns whether a policy is kept.
-pub fn is_kept(root: &HostFs) -> bool {
+pub(crate) fn is_kept(root: &HostFs) -> bool {
     root.exists(format!("{FOLDER}/{NAME}"))
 }
 
 /// Reads the policy that was kept. `None`: there is none, or this version of virtfit does not
 /// accept it.
-pub fn load(root: &HostFs) -> Option<Policy> {
+pub(crate) fn load(root: &HostFs) -> Option<Policy> {
     let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
     let kept: Vec<Kept> = serde_json::from_str(&text).ok()?;
     let mut files = Files::default();

@@ -23,13 +23,13 @@ use crate::policy::merge::{Tier, merge};
 use crate::policy::source::{PolicyErrors, Problem};
 
 /// Vendor's folder.
-pub const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
+pub(crate) const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
 /// Administrator's file.
-pub const MAIN_FILE: &str = "/etc/virtfit/policy.toml";
+pub(crate) const MAIN_FILE: &str = "/etc/virtfit/policy.toml";
 /// Folder of [`MAIN_FILE`].
-pub const MAIN_DIR: &str = "/etc/virtfit";
+pub(crate) const MAIN_DIR: &str = "/etc/virtfit";
 /// Administrator's folder.
-pub const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
+pub(crate) const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
 
 /// Limit of symbolic links that are followed in a row.
 const MOST_LINKS: usize = 40;

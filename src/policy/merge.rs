@@ -79,7 +79,7 @@ pub struct Origins {
 /// # Errors
 /// All problems that only several files together show, after `problems`, those of the files
 /// themselves. A `problems` that is not empty fails the merge by itself.
-pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<Policy, Vec<Problem>> {
+pub(crate) fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<Policy, Vec<Problem>> {
     // A file that could not be read may define profiles, so a missing profile is not reported then.
     let all_known = !files.iter().any(|(_, fragment)| fragment.broken);
     let (host, mut origins) = merge_host(files);
@@ -114,7 +114,7 @@ pub fn merge(files: &[(Tier, Fragment)], mut problems: Vec<Problem>) -> Result<P
 
 /// Returns the profile a name stands for: the profile of that name, or else the target of the
 /// alias.
-pub fn canonical<'a, T>(name: &'a str, profiles: &BTreeMap<String, T>) -> Option<&'a str> {
+pub(crate) fn canonical<'a, T>(name: &'a str, profiles: &BTreeMap<String, T>) -> Option<&'a str> {
     if profiles.contains_key(name) {
         return Some(name);
     }
@@ -126,7 +126,7 @@ pub fn canonical<'a, T>(name: &'a str, profiles: &BTreeMap<String, T>) -> Option
 }
 
 /// Lists all names and aliases by which a profile can be given.
-pub fn names<T>(profiles: &BTreeMap<String, T>) -> impl Iterator<Item = &str> {
+pub(crate) fn names<T>(profiles: &BTreeMap<String, T>) -> impl Iterator<Item = &str> {
     profiles
         .keys()
         .map(String::as_str)
@@ -255,7 +255,7 @@ fn no_profile<T>(place: Place, said: &str, name: &str, profiles: &BTreeMap<Strin
 
 /// Returns a profile and the profiles it inherits from, itself first. The list ends at the base, or
 /// where a circle closes.
-pub fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a str, &'a Draft)> {
+pub(crate) fn chain<'a>(name: &'a str, drafts: &'a BTreeMap<String, Draft>) -> Vec<(&'a str, &'a Draft)> {
     let mut out = Vec::new();
     let mut next = Some(name);
     while let Some((name, draft)) = next.and_then(|name| drafts.get(name).map(|draft| (name, draft))) {

@@ -2,29 +2,29 @@
 //! explains its terms, `docs/policy.md` has every key.
 
 mod access;
-pub mod advice;
-pub mod builtin;
+pub(crate) mod advice;
+pub(crate) mod builtin;
 mod checks;
 mod conditions;
 pub mod cpu_sets;
-pub mod fragment;
-pub mod glob;
+pub(crate) mod fragment;
+pub(crate) mod glob;
 pub mod keys;
-pub mod last_good;
-pub mod load;
-pub mod merge;
-pub mod names;
+pub(crate) mod last_good;
+pub(crate) mod load;
+pub(crate) mod merge;
+pub(crate) mod names;
 pub mod profile;
-pub mod range;
-pub mod reader;
-pub mod requests;
-pub mod rule;
+pub(crate) mod range;
+pub(crate) mod reader;
+pub(crate) mod requests;
+pub(crate) mod rule;
 pub mod select;
 pub mod show;
-pub mod source;
-pub mod suggest;
+pub(crate) mod source;
+pub(crate) mod suggest;
 mod text;
-pub mod value;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,13 +32,12 @@ use std::time::SystemTime;
 
 use crate::types::idset::CpuSet;
 
-pub use cpu_sets::Sets;
+pub(crate) use cpu_sets::Sets;
 pub use load::Files;
-pub use profile::Profile;
+pub(crate) use profile::Profile;
 pub use requests::Requests;
-pub use rule::Rule;
-pub use select::{Selection, UnknownProfile};
-pub use source::PolicyErrors;
+pub(crate) use rule::Rule;
+pub(crate) use source::PolicyErrors;
 
 /// Policy of a host, checked and merged.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use crate::policy::profile::{
 };
 
 /// Setting whose value is one of a few words.
-pub trait Named: Copy + PartialEq + 'static {
+pub(crate) trait Named: Copy + PartialEq + 'static {
     /// Words with their values, in the order in which messages list them.
     const NAMES: &'static [(&'static str, Self)];
 

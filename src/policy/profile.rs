@@ -1,6 +1,6 @@
 //! Settings of a profile, checked and complete, as the engine and the commands see them.
 
-pub use crate::types::cpu_mode::CpuMode;
+pub(crate) use crate::types::cpu_mode::CpuMode;
 use crate::types::cpulist;
 use crate::types::cpulist::CpulistError;
 use crate::types::ids::KiB;

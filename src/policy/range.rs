@@ -12,7 +12,7 @@ pub struct Range {
 
 impl Range {
     /// Returns true if the number is in the range.
-    pub fn contains(&self, number: u64) -> bool {
+    pub(crate) fn contains(&self, number: u64) -> bool {
         self.least <= number && self.most.is_none_or(|most| number <= most)
     }
 
@@ -20,7 +20,7 @@ impl Range {
     ///
     /// # Errors
     /// A text in none of the forms above, or a range that runs backwards.
-    pub fn counts(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn counts(text: &str) -> Result<Self, Fault> {
         read(text, |word| {
             let digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
             word.parse::<u32>()
@@ -35,17 +35,17 @@ impl Range {
     ///
     /// # Errors
     /// The errors of [`Range::counts`], or a size without its unit.
-    pub fn sizes(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn sizes(text: &str) -> Result<Self, Fault> {
         read(text, |word| size(word).map(|size| size.0))
     }
 
     /// Writes a range of counts in canonical form.
-    pub fn counts_text(&self) -> String {
+    pub(crate) fn counts_text(&self) -> String {
         self.text(|number| number.to_string())
     }
 
     /// Writes a range of sizes in canonical form.
-    pub fn sizes_text(&self) -> String {
+    pub(crate) fn sizes_text(&self) -> String {
         self.text(|kib| size_text(KiB(kib)))
     }
 

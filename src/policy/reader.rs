@@ -14,11 +14,11 @@ use crate::policy::suggest::{did_you_mean, nearest};
 use crate::policy::value::{Fault, Scalar};
 
 /// Name of a rule in messages.
-pub const RULE: &str = "[[rule]]";
+pub(crate) const RULE: &str = "[[rule]]";
 
 /// Value that a file gives, in canonical form, with its place.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub(crate) struct Given {
     /// Value that the key's `set` accepts.
     pub value: Scalar,
     /// Place of the value.
@@ -26,7 +26,7 @@ pub struct Given {
 }
 
 /// Reader of one file's sections that collects the problems.
-pub struct Reader {
+pub(crate) struct Reader {
     /// File that is read.
     pub source: Arc<Source>,
     /// Problems found so far.
@@ -35,7 +35,7 @@ pub struct Reader {
 
 impl Reader {
     /// Starts without problems.
-    pub fn new(source: Arc<Source>) -> Self {
+    pub(crate) fn new(source: Arc<Source>) -> Self {
         Self {
             source,
             problems: Vec::new(),
@@ -43,17 +43,17 @@ impl Reader {
     }
 
     /// Returns the place of a span; the beginning of the file where TOML gives no span.
-    pub fn place(&self, span: Option<Range<usize>>) -> Place {
+    pub(crate) fn place(&self, span: Option<Range<usize>>) -> Place {
         Place::new(&self.source, span.unwrap_or(0..0))
     }
 
     /// Returns the place of a key in its table.
-    pub fn key_place(&self, table: &dyn TableLike, name: &str) -> Place {
+    pub(crate) fn key_place(&self, table: &dyn TableLike, name: &str) -> Place {
         self.place(table.key(name).and_then(toml_edit::Key::span))
     }
 
     /// Returns the place of a value; the key's where a dotted table has no place of its own.
-    pub fn value_place(&self, table: &dyn TableLike, name: &str, item: &Item) -> Place {
+    pub(crate) fn value_place(&self, table: &dyn TableLike, name: &str, item: &Item) -> Place {
         match item.span() {
             Some(span) => self.place(Some(span)),
             None => self.key_place(table, name),
@@ -61,7 +61,7 @@ impl Reader {
     }
 
     /// Returns a value as the file spells it, cut to one line of 48 characters, for a message.
-    pub fn raw(&self, item: &Item) -> String {
+    pub(crate) fn raw(&self, item: &Item) -> String {
         let text = item
             .span()
             .and_then(|span| self.source.text().get(span))
@@ -79,7 +79,7 @@ impl Reader {
     }
 
     /// Reports a value that its key does not accept.
-    pub fn refuse(&mut self, name: &str, item: &Item, fault: &Fault, expected: &str, fallback: Place) {
+    pub(crate) fn refuse(&mut self, name: &str, item: &Item, fault: &Fault, expected: &str, fallback: Place) {
         let raw = self.raw(item);
         let place = match (item.span(), fault.offset, item.as_str()) {
             (Some(span), Some(offset), Some(text)) => {
@@ -112,7 +112,7 @@ impl Reader {
     }
 
     /// Returns the entries of a table, or reports that a table was expected.
-    pub fn table<'a>(
+    pub(crate) fn table<'a>(
         &mut self,
         owner: &dyn TableLike,
         name: &str,
@@ -130,7 +130,7 @@ impl Reader {
     }
 
     /// Returns a string, or reports that one was expected.
-    pub fn string(
+    pub(crate) fn string(
         &mut self,
         owner: &dyn TableLike,
         name: &str,
@@ -148,7 +148,7 @@ impl Reader {
     }
 
     /// Reports a key that does not exist in its section: reserved, misplaced, misspelt or unknown.
-    pub fn unknown(&mut self, table: &dyn TableLike, name: &str, section: &str, known: &[&str]) {
+    pub(crate) fn unknown(&mut self, table: &dyn TableLike, name: &str, section: &str, known: &[&str]) {
         let place = self.key_place(table, name);
         let shown = printable(name);
         let problem = if RESERVED.contains(&name) {
@@ -178,7 +178,7 @@ impl Reader {
     }
 
     /// Reads the keys of a section, except `own`, which the caller reads.
-    pub fn keys<T: Default>(
+    pub(crate) fn keys<T: Default>(
         &mut self,
         table: &dyn TableLike,
         section: &str,
@@ -244,7 +244,7 @@ impl Reader {
 }
 
 /// Returns a plain value; `None` for tables, fractions, dates and lists of anything but strings.
-pub fn scalar(item: &Item) -> Option<Scalar> {
+pub(crate) fn scalar(item: &Item) -> Option<Scalar> {
     match item.as_value()? {
         Value::String(text) => Some(Scalar::Text(text.value().clone())),
         Value::Integer(number) => Some(Scalar::Int(*number.value())),

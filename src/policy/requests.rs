@@ -30,7 +30,7 @@ pub enum Requests {
 ///
 /// # Errors
 /// The reason why the request is not granted.
-pub fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Result<(), Denied> {
+pub(crate) fn permit(policy: &Policy, asked: &Profile, ruled: Option<&Profile>) -> Result<(), Denied> {
     if asked.off {
         return Ok(());
     }

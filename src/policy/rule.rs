@@ -7,7 +7,7 @@ use crate::policy::source::Place;
 use crate::policy::value::quoted;
 
 /// Keys of `match`, in the order in which messages list them.
-pub const MATCH_KEYS: [&str; 8] = [
+pub(crate) const MATCH_KEYS: [&str; 8] = [
     "name",
     "title",
     "uuid",
@@ -43,7 +43,7 @@ pub struct Match {
 
 impl Match {
     /// Returns true if a guest meets all conditions.
-    pub fn matches(&self, domain: &Domain, autostart: bool) -> bool {
+    pub(crate) fn matches(&self, domain: &Domain, autostart: bool) -> bool {
         let hostdev = domain
             .passthrough
             .iter()
@@ -59,7 +59,7 @@ impl Match {
     }
 
     /// Writes the conditions as TOML in canonical form: `{ name = "db-*", vcpus = ["2", "8-"] }`.
-    pub fn to_toml(&self) -> String {
+    pub(crate) fn to_toml(&self) -> String {
         let globs = |globs: &[Glob]| list(globs, |glob| glob.as_str().to_string());
         let given: Vec<String> = [
             ("name", globs(&self.name)),
@@ -83,7 +83,7 @@ impl Match {
 
 /// Returns the part of a guest's facts that chooses its profile: what conditions and requests look
 /// at, and what bounds its dedicated vCPUs.
-pub fn facts(domain: &Domain) -> Domain {
+pub(crate) fn facts(domain: &Domain) -> Domain {
     let device = |passed: &&Passthrough| matches!(passed, Passthrough::Pci(_) | Passthrough::Mdev(_));
     Domain {
         name: domain.name.clone(),

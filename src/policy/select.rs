@@ -33,7 +33,7 @@ pub struct UnknownProfile {
 ///
 /// # Errors
 /// No profile or alias has that name.
-pub fn by_name(policy: &Policy, name: &str) -> Result<Selection, UnknownProfile> {
+pub(crate) fn by_name(policy: &Policy, name: &str) -> Result<Selection, UnknownProfile> {
     match policy.profile(name) {
         Some(profile) => Ok(Selection {
             profile: Some(profile.clone()),
@@ -45,7 +45,7 @@ pub fn by_name(policy: &Policy, name: &str) -> Result<Selection, UnknownProfile>
 }
 
 /// Returns the error of a name that the policy does not have, with the nearest name.
-pub fn unknown(policy: &Policy, name: &str) -> UnknownProfile {
+pub(crate) fn unknown(policy: &Policy, name: &str) -> UnknownProfile {
     UnknownProfile {
         name: printable(name),
         hint: did_you_mean(name, names(&policy.profiles)),
@@ -87,7 +87,7 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
 
 /// Returns the profile by which virtfit tunes a guest; `None`: neither a rule nor a request that is
 /// granted gives it one, or its profile leaves the guest alone.
-pub fn tuning<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<&'a Profile> {
+pub(crate) fn tuning<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<&'a Profile> {
     let ruled = ruled(policy, domain, autostart).map(|(_, _, profile)| profile);
     let asked = domain.request.as_ref();
     let granted = asked.and_then(|asked| requested(policy, asked, ruled).ok());
@@ -110,7 +110,7 @@ fn ruled<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<(us
 ///
 /// # Errors
 /// The reason why it may not.
-pub fn permitted(policy: &Policy, domain: &Domain, autostart: bool, name: &str) -> Result<(), Denied> {
+pub(crate) fn permitted(policy: &Policy, domain: &Domain, autostart: bool, name: &str) -> Result<(), Denied> {
     let ruled = ruled(policy, domain, autostart).map(|(_, _, profile)| profile);
     requested(policy, name, ruled).map(drop)
 }

@@ -15,7 +15,7 @@ use crate::types::plural::counted;
 
 /// Prints `profile list`: name, alias, parent and description of each profile. Profiles that a file
 /// gives or changes are marked, with the places.
-pub fn profiles(policy: &Policy) -> String {
+pub(crate) fn profiles(policy: &Policy) -> String {
     // Column widths follow the longest name within limits, so that descriptions have room on 80
     // columns.
     let names = policy

@@ -12,7 +12,7 @@ const MOST_SHOWN: usize = 500;
 
 /// One policy file: its name in messages, and its text without a byte order mark.
 #[derive(Debug, Default)]
-pub struct Source {
+pub(crate) struct Source {
     path: String,
     text: String,
     line_starts: OnceLock<Vec<usize>>,
@@ -20,7 +20,7 @@ pub struct Source {
 
 impl Source {
     /// Takes a file's text under the name that messages use.
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         Self {
             path: printable(path),
             text: text.strip_prefix('\u{feff}').unwrap_or(text).to_string(),
@@ -29,12 +29,12 @@ impl Source {
     }
 
     /// Returns the file's name in messages.
-    pub fn path(&self) -> &str {
+    fn path(&self) -> &str {
         &self.path
     }
 
     /// Returns the file's text.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
@@ -73,7 +73,7 @@ pub struct Place {
 
 impl Place {
     /// Returns the place of the bytes `span` of a file, cut to the bytes there are.
-    pub fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
+    pub(crate) fn new(source: &Arc<Source>, span: Range<usize>) -> Self {
         let end = span.end.min(source.text.len());
         Self {
             source: Arc::clone(source),
@@ -82,24 +82,24 @@ impl Place {
     }
 
     /// Returns the file's name in messages.
-    pub fn path(&self) -> &str {
+    fn path(&self) -> &str {
         self.source.path()
     }
 
     /// Returns the line, from 1.
-    pub fn line(&self) -> usize {
+    fn line(&self) -> usize {
         self.source.line_at(self.span.start).0
     }
 
     /// Returns the column in characters, from 1.
-    pub fn column(&self) -> usize {
+    fn column(&self) -> usize {
         let (_, line) = self.source.line_at(self.span.start);
         let before = self.source.text.get(line.start..self.span.start);
         1 + before.map_or(0, |text| text.chars().count())
     }
 
     /// Returns the offset of the first byte.
-    pub fn start(&self) -> usize {
+    pub(crate) fn start(&self) -> usize {
         self.span.start
     }
 
@@ -151,7 +151,7 @@ fn visible(c: char) -> char {
 }
 
 /// Returns a text as it may go into a message: control characters replaced, cut to 200 characters.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     const MOST: usize = 200;
     let mut out: String = text
         .chars()
@@ -181,7 +181,7 @@ pub struct Problem {
 
 impl Problem {
     /// Makes a problem at a place.
-    pub fn at(place: Place, message: impl Into<String>) -> Self {
+    pub(crate) fn at(place: Place, message: impl Into<String>) -> Self {
         Self {
             path: place.path().to_string(),
             place: Some(place),
@@ -192,7 +192,7 @@ impl Problem {
     }
 
     /// Makes a problem of a whole file.
-    pub fn file(path: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn file(path: &str, message: impl Into<String>) -> Self {
         Self {
             path: printable(path),
             place: None,
@@ -204,14 +204,14 @@ impl Problem {
 
     /// Adds advice on the next step.
     #[must_use]
-    pub fn next(mut self, next: impl Into<String>) -> Self {
+    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 
     /// Adds a second place with its description.
     #[must_use]
-    pub fn also(mut self, what: impl Into<String>, place: Place) -> Self {
+    pub(crate) fn also(mut self, what: impl Into<String>, place: Place) -> Self {
         self.also = Some(Box::new((what.into(), place)));
         self
     }

@@ -1,12 +1,12 @@
 //! Text for people, kept to 80 columns.
 
 /// Line width in columns, also where stdout is no terminal.
-pub const WIDTH: usize = 80;
+const WIDTH: usize = 80;
 
 /// Breaks a text at blanks so that no line is longer than 80 columns. Lines after the first begin
 /// with `indent` blanks; the first one stands behind as many columns. Words that are longer than a
 /// line stay whole.
-pub fn wrapped(text: &str, indent: usize) -> String {
+pub(crate) fn wrapped(text: &str, indent: usize) -> String {
     let mut out = String::new();
     let mut column = indent;
     for (index, word) in text.split_whitespace().enumerate() {
@@ -26,7 +26,7 @@ pub fn wrapped(text: &str, indent: usize) -> String {
 }
 
 /// Writes a line of TOML with a comment: beside the line where that fits 80 columns, else above it.
-pub fn commented(line: &str, comment: &str) -> String {
+pub(crate) fn commented(line: &str, comment: &str) -> String {
     const COLUMN: usize = 39;
     let (width, beside) = (line.chars().count(), comment.chars().count() + 3);
     if width + beside > WIDTH || line.contains('\n') {

@@ -25,7 +25,7 @@ pub enum Scalar {
 
 impl Scalar {
     /// Makes a string value.
-    pub fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Scalar {
 }
 
 /// Writes a TOML basic string.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
@@ -76,7 +76,7 @@ pub struct Fault {
 
 impl Fault {
     /// Makes a fault with a description.
-    pub fn because(problem: impl Into<String>) -> Self {
+    pub(crate) fn because(problem: impl Into<String>) -> Self {
         Self {
             problem: Some(problem.into()),
             ..Self::default()
@@ -84,7 +84,7 @@ impl Fault {
     }
 
     /// Makes a fault with the value that was probably meant.
-    pub fn meant(suggestion: impl Into<String>) -> Self {
+    pub(crate) fn meant(suggestion: impl Into<String>) -> Self {
         Self {
             suggestion: Some(suggestion.into()),
             ..Self::default()
@@ -106,7 +106,7 @@ impl From<cpulist::CpulistError> for Fault {
 ///
 /// # Errors
 /// Any other value, with the nearest word as the suggestion.
-pub fn choice<E: Named>(value: &Scalar) -> Result<E, Fault> {
+pub(crate) fn choice<E: Named>(value: &Scalar) -> Result<E, Fault> {
     word(value, E::NAMES.iter().map(|(name, _)| *name))
         .and_then(|name| E::from_name(name).ok_or_else(Fault::default))
 }
@@ -115,7 +115,10 @@ pub fn choice<E: Named>(value: &Scalar) -> Result<E, Fault> {
 ///
 /// # Errors
 /// The errors of [`choice`].
-pub fn word<'a>(value: &Scalar, words: impl Iterator<Item = &'a str> + Clone) -> Result<&'a str, Fault> {
+pub(crate) fn word<'a>(
+    value: &Scalar,
+    words: impl Iterator<Item = &'a str> + Clone,
+) -> Result<&'a str, Fault> {
     match value {
         Scalar::Text(text) => words
             .clone()
@@ -139,7 +142,7 @@ pub fn word<'a>(value: &Scalar, words: impl Iterator<Item = &'a str> + Clone) ->
 ///
 /// # Errors
 /// Any other value.
-pub fn boolean(value: &Scalar) -> Result<bool, Fault> {
+pub(crate) fn boolean(value: &Scalar) -> Result<bool, Fault> {
     match value {
         Scalar::Bool(on) => Ok(*on),
         Scalar::Text(text) => match text.to_ascii_lowercase().as_str() {
@@ -155,7 +158,7 @@ pub fn boolean(value: &Scalar) -> Result<bool, Fault> {
 ///
 /// # Errors
 /// Any other value; for a number in quotes the suggestion is the number without them.
-pub fn number(value: &Scalar, least: u32, most: u32) -> Result<u32, Fault> {
+pub(crate) fn number(value: &Scalar, least: u32, most: u32) -> Result<u32, Fault> {
     let fits = |number: i64| u32::try_from(number).ok().filter(|n| (least..=most).contains(n));
     match value {
         Scalar::Int(raw) => fits(*raw).ok_or_else(Fault::default),
@@ -175,7 +178,7 @@ pub fn number(value: &Scalar, least: u32, most: u32) -> Result<u32, Fault> {
 ///
 /// # Errors
 /// Any other text, and 2^63 bytes or more.
-pub fn size(text: &str) -> Result<KiB, Fault> {
+pub(crate) fn size(text: &str) -> Result<KiB, Fault> {
     let trimmed = text.trim();
     let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = trimmed.split_at(digits);
@@ -215,7 +218,7 @@ pub fn size(text: &str) -> Result<KiB, Fault> {
 ///
 /// # Errors
 /// The errors of [`size`], and other sizes.
-pub fn page_size(text: &str) -> Result<KiB, Fault> {
+pub(crate) fn page_size(text: &str) -> Result<KiB, Fault> {
     let size = size(text)?;
     if size.0 > 4 && size.0.is_power_of_two() {
         return Ok(size);
@@ -224,7 +227,7 @@ pub fn page_size(text: &str) -> Result<KiB, Fault> {
 }
 
 /// Writes a size as the policy spells it: `2M`, `1536M`, `0`.
-pub fn size_text(size: KiB) -> String {
+pub(crate) fn size_text(size: KiB) -> String {
     match size.0 {
         0 => "0".into(),
         k if k % (1 << 30) == 0 => format!("{}T", k >> 30),
@@ -238,7 +241,7 @@ pub fn size_text(size: KiB) -> String {
 ///
 /// # Errors
 /// A list that [`cpulist::parse_within`] refuses, or a value that is no string.
-pub fn vcpu_list(value: &Scalar) -> Result<VcpuList, Fault> {
+pub(crate) fn vcpu_list(value: &Scalar) -> Result<VcpuList, Fault> {
     let Scalar::Text(text) = value else {
         return Err(match value {
             Scalar::Int(number) if *number >= 0 => Fault::meant(format!("\"{number}\"")),
@@ -260,7 +263,7 @@ pub fn vcpu_list(value: &Scalar) -> Result<VcpuList, Fault> {
 }
 
 /// Joins words as "a, b or c".
-pub fn either(words: &[String]) -> String {
+pub(crate) fn either(words: &[String]) -> String {
     match words {
         [] => String::new(),
         [one] => one.clone(),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// invisible characters that reorder or hide text become escapes too (bidirectional controls,
 /// zero-width ones, variation selectors, tags; Unicode Technical Report 36, section 2.5). Without
 /// `unicode`, everything beyond ASCII does, except a few signs that have an ASCII twin.
-pub fn clean(text: &str, unicode: bool) -> String {
+pub(crate) fn clean(text: &str, unicode: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         push(&mut out, c, unicode);
@@ -15,7 +15,7 @@ pub fn clean(text: &str, unicode: bool) -> String {
 }
 
 /// Cleans a text as [`clean`] does, but keeps tabs: for lines of a file that are shown as they are.
-pub fn clean_line(text: &str, unicode: bool) -> String {
+pub(crate) fn clean_line(text: &str, unicode: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c == '\t' {
@@ -29,7 +29,7 @@ pub fn clean_line(text: &str, unicode: bool) -> String {
 
 /// Quotes a text so that a shell reads it as one argument; `None` where the reader could not type
 /// it as shown.
-pub fn shell_word(text: &str, unicode: bool) -> Option<String> {
+pub(crate) fn shell_word(text: &str, unicode: bool) -> Option<String> {
     let cleaned = clean(text, unicode);
     if cleaned != text {
         return None;

@@ -57,19 +57,19 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Makes a line of one piece.
-    pub fn of(text: impl Into<String>, paint: Paint) -> Self {
+    pub(crate) fn of(text: impl Into<String>, paint: Paint) -> Self {
         let mut line = Self::new();
         line.push(text, paint);
         line
     }
 
     /// Appends a piece.
-    pub fn push(&mut self, text: impl Into<String>, paint: Paint) -> &mut Self {
+    pub(crate) fn push(&mut self, text: impl Into<String>, paint: Paint) -> &mut Self {
         let text = text.into();
         if !text.is_empty() {
             self.columns += width(&text);
@@ -79,25 +79,25 @@ impl Line {
     }
 
     /// Appends another line's pieces.
-    pub fn append(&mut self, other: &Line) -> &mut Self {
+    pub(crate) fn append(&mut self, other: &Line) -> &mut Self {
         self.columns += other.columns;
         self.spans.extend(other.spans.iter().cloned());
         self
     }
 
     /// Fills a line with blanks up to a column.
-    pub fn pad_to(&mut self, column: usize) -> &mut Self {
+    pub(crate) fn pad_to(&mut self, column: usize) -> &mut Self {
         let missing = column.saturating_sub(self.columns);
         self.push(" ".repeat(missing), Paint::Plain)
     }
 
     /// Returns the number of columns filled.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.columns
     }
 
     /// Writes the line as text with a line feed: no blanks at its end, cut off at the width.
-    pub fn finish(&self, style: &Style, out: &mut String) {
+    pub(crate) fn finish(&self, style: &Style, out: &mut String) {
         let limit = style.columns();
         let mut left = if self.columns > limit {
             limit.saturating_sub(width(style.ellipsis()))

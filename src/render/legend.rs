@@ -72,7 +72,12 @@ impl Meaning {
 
 impl Signs {
     /// Decides all signs. `placement` is the planned one, `None` where nothing is planned.
-    pub fn new(host: &Host, housekeeping: &CpuSet, taken: &Taken, placement: Option<&Placement>) -> Self {
+    pub(crate) fn new(
+        host: &Host,
+        housekeeping: &CpuSet,
+        taken: &Taken,
+        placement: Option<&Placement>,
+    ) -> Self {
         let mut signs = Self {
             by_cpu: BTreeMap::new(),
             columns: 2,
@@ -154,12 +159,12 @@ impl Signs {
     }
 
     /// Returns the sign of a CPU; `None` for one the host does not list.
-    pub fn get(&self, cpu: HostCpu) -> Option<&Sign> {
+    pub(crate) fn get(&self, cpu: HostCpu) -> Option<&Sign> {
         self.by_cpu.get(&cpu)
     }
 
     /// Lists sign and meaning of all that is used, then the guests.
-    pub fn legend(&self) -> Vec<(String, String)> {
+    pub(crate) fn legend(&self) -> Vec<(String, String)> {
         let mut out: Vec<(String, String)> = self
             .used
             .iter()

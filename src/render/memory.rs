@@ -8,7 +8,7 @@ use crate::types::plan::Placement;
 use crate::render::layout::{Line, Paint};
 
 /// Columns of a bar between its brackets.
-pub(crate) const BAR: usize = 10;
+const BAR: usize = 10;
 
 /// Numbers of one bar, in KiB: `own + free <= total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,14 +6,14 @@
 //! wider than [`Style::width`].
 
 pub mod diff;
-pub mod escape;
+pub(crate) mod escape;
 mod explain;
 mod layout;
 mod legend;
 mod memory;
 mod picture;
 pub mod plan;
-pub mod status;
+pub(crate) mod status;
 mod subject;
 mod table;
 
@@ -45,17 +45,17 @@ impl Default for Style {
 
 impl Style {
     /// Returns the columns to lay out for.
-    pub(crate) fn columns(&self) -> usize {
+    fn columns(&self) -> usize {
         self.width.max(MIN_WIDTH)
     }
 
     /// Returns the arrow before a consequence of a change.
-    pub(crate) fn arrow(&self) -> &'static str {
+    fn arrow(&self) -> &'static str {
         if self.unicode { "→" } else { "->" }
     }
 
     /// Returns the sign for text that was cut off.
-    pub(crate) fn ellipsis(&self) -> &'static str {
+    fn ellipsis(&self) -> &'static str {
         if self.unicode { "…" } else { "..." }
     }
 }

@@ -17,7 +17,7 @@ use crate::render::memory;
 
 /// Largest number of CPUs of a host that is drawn whole; of a larger one only the nodes a plan uses
 /// are drawn.
-pub(crate) const DRAW_WHOLE: usize = 128;
+const DRAW_WHOLE: usize = 128;
 /// Columns left of the nodes, for `core`, `mem`, page sizes.
 const GUTTER: usize = 8;
 /// Fewest columns between two nodes.

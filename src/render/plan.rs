@@ -30,7 +30,7 @@ pub fn text(plan: &Plan, host: &Host, housekeeping: &CpuSet, taken: &Taken, styl
 }
 
 /// Returns the text as [`text`] does, with these commands at its end.
-pub fn text_with(
+pub(crate) fn text_with(
     next: &[String],
     plan: &Plan,
     host: &Host,

@@ -17,7 +17,7 @@ const NARROWEST_NOTE: usize = 18;
 const HIGHEST_NOTE: usize = 4;
 
 /// Returns the whole text.
-pub fn text(status: &Status, style: &Style) -> String {
+pub(crate) fn text(status: &Status, style: &Style) -> String {
     let mut out = Vec::new();
     for note in &status.notes {
         let paint = if note.wrong { Paint::Bad } else { Paint::Strong };

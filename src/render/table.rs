@@ -26,7 +26,7 @@ pub(crate) struct Widths {
 
 impl Widths {
     /// Measures the widths for these rows and titles.
-    pub fn of(rows: &[&Row], titles: &[&str], style: &Style) -> Self {
+    pub(crate) fn of(rows: &[&Row], titles: &[&str], style: &Style) -> Self {
         let page = style.columns().saturating_sub(INDENT);
         let widest = |pick: fn(&Row) -> &str, least: usize, most: usize| {
             let found = rows

@@ -16,7 +16,7 @@ use crate::xml::{Document, XmlError};
 ///
 /// # Errors
 /// A root is not `<domain>`.
-pub fn changes(
+pub(crate) fn changes(
     before: &Document<'_>,
     after: &Document<'_>,
     settings: &[Setting],
@@ -55,7 +55,7 @@ pub fn changes(
 ///
 /// # Errors
 /// The root is not `<domain>`.
-pub fn in_force(
+pub(crate) fn in_force(
     document: &Document<'_>,
     provenance: &Provenance,
     settings: &[Setting],

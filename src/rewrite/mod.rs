@@ -35,10 +35,10 @@ use crate::types::setting::{Target, Value};
 use crate::xml::{Document, XmlError};
 
 pub use apply::apply;
-pub use changes::{changes, in_force};
+pub(crate) use changes::{changes, in_force};
 pub use request::request;
 pub use revert::{Reverted, revert, revert_but};
-pub use target::path;
+pub(crate) use target::path;
 
 /// Head of the provenance: the facts of a fit as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

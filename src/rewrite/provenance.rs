@@ -28,7 +28,7 @@ use crate::xml::tree::{MAX_ATTRIBUTES, MAX_BYTES, MAX_ELEMENTS};
 use crate::xml::{Document, Element, XmlError};
 
 /// Namespace of the provenance.
-pub(crate) const NAMESPACE: &str = "https://virtfit.dev/ns/domain/1";
+const NAMESPACE: &str = "https://virtfit.dev/ns/domain/1";
 /// Prefix of the namespaces of all versions.
 const FAMILY: &str = "https://virtfit.dev/ns/domain/";
 const VERSION: &str = "1";

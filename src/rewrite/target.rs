@@ -133,7 +133,7 @@ pub(super) fn from_label(text: &str) -> Option<Target> {
 }
 
 /// Returns the XPath that a plan shows.
-pub fn path(target: &Target) -> String {
+pub(crate) fn path(target: &Target) -> String {
     let row = target.row();
     let key = target.key().map(|key| key.to_string()).unwrap_or_default();
     let mut path = match row.within {

@@ -2,7 +2,7 @@
 //! from the guest itself.
 
 pub mod cache;
-pub mod decisions;
+pub(crate) mod decisions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -99,7 +99,7 @@ impl Question<'_> {
 
 impl Sources {
     /// Returns the files of the policy. A topology alone has none.
-    pub fn policy_files(&self) -> Files {
+    pub(crate) fn policy_files(&self) -> Files {
         match (&self.policy, self.root.base()) {
             (Some(file), _) => Files::named(&[file]),
             (None, Some(base)) => Files::below(base),
@@ -111,7 +111,7 @@ impl Sources {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn ledger(&self, now: SystemTime, policy: &Policy) -> Result<Reading, LedgerError> {
+    fn ledger(&self, now: SystemTime, policy: &Policy) -> Result<Reading, LedgerError> {
         if self.root.is_none() || self.assume_empty {
             Ok(Reading::default())
         } else {
@@ -134,7 +134,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Host or ledger cannot be read.
-    pub fn read_with(place: &Sources, policy: Policy, now: SystemTime) -> Result<Self, SnapshotError> {
+    pub(crate) fn read_with(place: &Sources, policy: Policy, now: SystemTime) -> Result<Self, SnapshotError> {
         // Kept for hooks that find no daemon. A folder that stands for a host is left as it is.
         let keeps = place.topology.is_none() && place.root.is_real() && nix::unistd::geteuid().is_root();
         let host = match keeps {
@@ -171,7 +171,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The policy cannot be followed for the guest.
-    pub fn decide_from(
+    fn decide_from(
         &self,
         text: &GuestText<'_>,
         facts: &GuestFacts,
@@ -192,7 +192,7 @@ impl Snapshot {
     }
 
     /// Returns the part of the host that guests other than this one hold.
-    pub fn taken(&self, domain: &Domain) -> Taken {
+    pub(crate) fn taken(&self, domain: &Domain) -> Taken {
         taken(
             &self.reading.ledger,
             &domain.uuid,

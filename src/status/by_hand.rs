@@ -10,14 +10,14 @@ use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::setting::Value;
 
 /// Returns whether virtfit wrote a pin of a running guest's thread, in the definition or live.
-pub fn is_ours(running: &Running, record: Option<&Pinned>, thread: Thread, pin: &CpuSet) -> bool {
+pub(crate) fn is_ours(running: &Running, record: Option<&Pinned>, thread: Thread, pin: &CpuSet) -> bool {
     running.wrote(thread) == Some(pin)
         || running.guest.floating.contains(&thread.target())
         || record.is_some_and(|record| record.wrote(thread, pin))
 }
 
 /// Returns the pins of a running guest that virtfit did not write.
-pub fn of_running(running: &Running, record: Option<&Pinned>) -> Vec<(Thread, CpuSet)> {
+pub(crate) fn of_running(running: &Running, record: Option<&Pinned>) -> Vec<(Thread, CpuSet)> {
     let pinned = |thread: Thread| Some((thread, thread.pin(running.domain())?.clone()));
     let all = running.threads().into_iter().filter_map(pinned);
     all.filter(|(thread, pin)| !is_ours(running, record, *thread, pin))
@@ -25,7 +25,7 @@ pub fn of_running(running: &Running, record: Option<&Pinned>) -> Vec<(Thread, Cp
 }
 
 /// Returns the pins of a definition that virtfit did not write.
-pub fn of_definition(domain: &Domain, provenance: Option<&Provenance>) -> Vec<(Thread, CpuSet)> {
+pub(crate) fn of_definition(domain: &Domain, provenance: Option<&Provenance>) -> Vec<(Thread, CpuSet)> {
     let wrote = |thread: Thread, pin: &CpuSet| {
         let mut owned = provenance.iter().flat_map(|provenance| &provenance.owned);
         let target = thread.target();
@@ -44,7 +44,7 @@ pub fn of_definition(domain: &Domain, provenance: Option<&Provenance>) -> Vec<(T
 }
 
 /// Makes one note of all of them: `set by hand: vCPU 0-1 on 4-5, emulator on 0`.
-pub fn note(pins: &[(Thread, CpuSet)]) -> Option<Note> {
+pub(crate) fn note(pins: &[(Thread, CpuSet)]) -> Option<Note> {
     let mut vcpus = (VcpuSet::new(), CpuSet::new());
     let mut parts = Vec::new();
     for (thread, pin) in pins {

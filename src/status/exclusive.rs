@@ -8,7 +8,7 @@ use crate::types::idset::CpuSet;
 use crate::types::plural::cpus;
 
 /// Guest with the CPUs it holds.
-pub struct Held<'v> {
+pub(crate) struct Held<'v> {
     /// Guest's UUID.
     pub uuid: &'v str,
     /// Guest's name.
@@ -18,7 +18,7 @@ pub struct Held<'v> {
 }
 
 /// Returns all guests of the ledger that hold at least one CPU.
-pub fn holders(view: &Snapshot) -> Vec<Held<'_>> {
+pub(crate) fn holders(view: &Snapshot) -> Vec<Held<'_>> {
     let holders = view.reading.ledger.holders.iter();
     holders
         .map(|holder| Held {
@@ -32,7 +32,7 @@ pub fn holders(view: &Snapshot) -> Vec<Held<'_>> {
 
 /// Returns a note for each kind of overlap with CPUs that other guests hold. `may_run`: the CPUs on
 /// which the guest's own threads may run.
-pub fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>]) -> Vec<Note> {
+pub(crate) fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>]) -> Vec<Note> {
     let (mut twice, mut twice_with) = (CpuSet::new(), Vec::new());
     let (mut shared, mut shared_with) = (CpuSet::new(), Vec::new());
     for holder in holders {

@@ -20,7 +20,7 @@ use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
 
 /// Returns all guests by name, and those of them that run with a readable status file.
-pub fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Running>) {
+pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, Vec<Running>) {
     // Running guests first: a definition is only shown for a guest that does not run.
     let mut pinned_warnings = Vec::new();
     let records = Records::read(&view.root, &mut pinned_warnings);
@@ -134,7 +134,7 @@ fn problem(guest: &mut Guest, text: String, runs: bool) {
 }
 
 /// Returns the CPUs a holder of the ledger holds under the policy's sets.
-pub fn held(view: &Snapshot, holder: &crate::ledger::Holder) -> CpuSet {
+pub(crate) fn held(view: &Snapshot, holder: &crate::ledger::Holder) -> CpuSet {
     taken::held(
         holder,
         &view.host,

@@ -39,7 +39,7 @@ struct Installed {
 
 /// Returns a note on what keeps libvirt from calling the hook; `None` if nothing is known to.
 /// `guests`: those that run.
-pub fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option<Note> {
+pub(crate) fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option<Note> {
     if !root.exists(LIBVIRT) {
         return None;
     }

@@ -9,7 +9,7 @@ mod by_hand;
 mod exclusive;
 mod guests;
 mod hook;
-pub mod note;
+pub(crate) mod note;
 mod overlaps;
 mod pending;
 mod place;
@@ -28,10 +28,10 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 pub use note::{Code, Note};
-pub use service::{Found, PolicyRead};
+pub(crate) use service::{Found, PolicyRead};
 
 /// Version of the format; there is only one.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// Status of a host: its guests, and what is left of its nodes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -161,7 +161,7 @@ pub struct Node {
 
 impl Status {
     /// Returns whether no note is wrong.
-    pub fn nothing_is_wrong(&self) -> bool {
+    fn nothing_is_wrong(&self) -> bool {
         let guests = self.guests.iter().flat_map(|guest| &guest.notes);
         self.notes.iter().chain(guests).all(|note| !note.wrong)
     }
@@ -170,7 +170,7 @@ impl Status {
     ///
     /// # Errors
     /// None that is known; serialisation is fallible by type.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+    pub(crate) fn to_json(&self) -> Result<String, serde_json::Error> {
         Ok(serde_json::to_string(self)? + "\n")
     }
 }
@@ -191,7 +191,7 @@ impl Guest {
 }
 
 /// Makes the status of the host a snapshot was read from.
-pub fn answer(view: &Snapshot, found: Found) -> Status {
+pub(crate) fn answer(view: &Snapshot, found: Found) -> Status {
     let mut warnings = view.policy.warnings.clone();
     warnings.extend(view.reading.warnings.iter().cloned());
     let (mut guests, running) = guests::all(view, &mut warnings);

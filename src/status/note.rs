@@ -91,7 +91,7 @@ pub struct Note {
 
 impl Code {
     /// Returns whether `virtfit status` exits with 3 for the code.
-    pub fn is_wrong(self) -> bool {
+    fn is_wrong(self) -> bool {
         match self {
             Self::Disabled
             | Self::NoDaemon
@@ -130,7 +130,7 @@ impl Code {
     }
 
     /// Returns whether the note is about what waits for a start, or what a start would lead to.
-    pub fn is_pending(self) -> bool {
+    pub(crate) fn is_pending(self) -> bool {
         matches!(
             self,
             Self::Restart | Self::Apply | Self::ClaimHeld | Self::NoPlaceNow | Self::RefusedNow
@@ -140,7 +140,7 @@ impl Code {
 
 impl Note {
     /// Makes a note that is as wrong as its code.
-    pub fn new(code: Code, text: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
         Self {
             code,
             text: text.into(),
@@ -150,13 +150,13 @@ impl Note {
 
     /// Returns the note as a wrong one, whatever its code says.
     #[must_use]
-    pub fn wrong(self) -> Self {
+    pub(crate) fn wrong(self) -> Self {
         Self { wrong: true, ..self }
     }
 }
 
 /// Joins names: `db`, `db and web`, `db, web and 3 more`.
-pub fn names(mut names: Vec<&str>) -> String {
+pub(crate) fn names(mut names: Vec<&str>) -> String {
     names.sort_unstable();
     names.dedup();
     match names.as_slice() {

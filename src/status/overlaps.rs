@@ -9,7 +9,7 @@ use crate::types::plural::cpus;
 
 /// Adds a note to each guest whose CPUs others claim too. Guests that libvirt starts by itself
 /// start together: among them an overlap is wrong.
-pub fn note(view: &Snapshot, guests: &mut [Guest]) {
+pub(crate) fn note(view: &Snapshot, guests: &mut [Guest]) {
     let starts_itself = |guest: &Guest| view.reading.autostart.contains(&guest.name);
     let claims: Vec<(String, CpuSet, bool)> = guests
         .iter()

@@ -16,7 +16,7 @@ use crate::xml::Document;
 
 /// Returns what is pending for a running guest: its definition differs from what it runs with, or
 /// `virtfit apply` would change it.
-pub fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> Vec<Note> {
+pub(crate) fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> Vec<Note> {
     let Some(text) = definition.filter(|_| !running.starting) else {
         return Vec::new();
     };
@@ -51,7 +51,7 @@ pub fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> 
 }
 
 /// Returns what would happen to a guest that does not run: a refusal, no placement, or a new one.
-pub fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<Note> {
+pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &CpuSet) -> Vec<Note> {
     let mut out = Vec::new();
     let taken = view.taken(&guest.domain);
     let lost: CpuSet = claims.iter().filter(|cpu| taken.cpus.contains_key(cpu)).collect();

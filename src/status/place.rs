@@ -20,7 +20,7 @@ use crate::types::plural::cpus;
 use crate::types::reason::Reason;
 
 /// Running guest to be compared.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// Policy, host and ledger.
     pub view: &'a Snapshot,
     /// Status file, parsed.
@@ -50,7 +50,7 @@ struct Lacking {
 
 /// Returns notes on vCPUs that are not where the guest's profile wants them, and on pins that are
 /// an administrator's.
-pub fn notes(place: &Place<'_>) -> Vec<Note> {
+pub(crate) fn notes(place: &Place<'_>) -> Vec<Note> {
     let Some(profile) = place.profile else {
         return Vec::new();
     };

@@ -21,7 +21,7 @@ use crate::types::ids::{KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 
 /// Data shared by the entries of all running guests.
-pub struct Look<'a> {
+pub(crate) struct Look<'a> {
     /// Policy, host and ledger.
     pub view: &'a Snapshot,
     /// Live records of all guests.
@@ -34,7 +34,7 @@ pub struct Look<'a> {
 
 /// Makes the entry of a running guest. `status`: the text of its status file; `definition`: that of
 /// its definition.
-pub fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Option<&str>) -> Guest {
+pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definition: Option<&str>) -> Guest {
     // The ledger says what the guest holds; a guest it does not know holds nothing.
     let view = look_at.view;
     let domain = running.domain();
@@ -137,7 +137,11 @@ fn notes(
 }
 
 /// Returns a note on virtfit's settings in a guest that has no profile.
-pub fn left_over(name: &str, provenance: Option<&Provenance>, profile: Option<&Profile>) -> Option<Note> {
+pub(crate) fn left_over(
+    name: &str,
+    provenance: Option<&Provenance>,
+    profile: Option<&Profile>,
+) -> Option<Note> {
     let carries = provenance.is_some_and(|provenance| !provenance.owned.is_empty());
     let why = match profile {
         None => "no rule matches".to_string(),
@@ -171,7 +175,7 @@ fn is_kernels(role: &str) -> bool {
 }
 
 /// Returns the nodes of these CPUs.
-pub fn nodes_of(view: &Snapshot, cpus: &CpuSet) -> Vec<NodeId> {
+pub(crate) fn nodes_of(view: &Snapshot, cpus: &CpuSet) -> Vec<NodeId> {
     let node = |cpu| Some(view.host.core_of(cpu)?.node);
     cpus.iter().filter_map(node).collect::<NodeSet>().iter().collect()
 }

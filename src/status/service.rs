@@ -11,7 +11,7 @@ use virtfit_hook::wire::DISABLED;
 
 /// State of the daemon and the policy, as found by the process that asks for a status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// No daemon answers.
     pub no_daemon: bool,
     /// Result of reading the policy.
@@ -20,7 +20,7 @@ pub struct Found {
 
 /// Result of reading the policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PolicyRead {
+pub(crate) enum PolicyRead {
     /// The files are without errors.
     #[default]
     Whole,
@@ -31,7 +31,7 @@ pub enum PolicyRead {
 }
 
 /// Returns notes on the parts of virtfit that do not work. `guests`: those that run.
-pub fn notes(view: &Snapshot, guests: &[Running], found: Found, now: SystemTime) -> Vec<Note> {
+pub(crate) fn notes(view: &Snapshot, guests: &[Running], found: Found, now: SystemTime) -> Vec<Note> {
     let root = &view.root;
     let disabled = root.exists(DISABLED);
     let mut out = Vec::new();

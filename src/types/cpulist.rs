@@ -9,7 +9,7 @@ use crate::types::idset::IdSet;
 
 /// Largest id that a cpulist may name: libvirt's mask length (`VIR_DOMAIN_CPUMASK_LEN`, 16384) less
 /// one.
-pub const MAX_ID: u32 = 16_383;
+pub(crate) const MAX_ID: u32 = 16_383;
 
 /// Error in a cpulist, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,7 @@ pub fn parse<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
 ///
 /// # Errors
 /// The errors of [`parse`], or a stride.
-pub fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
+pub(crate) fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
     match text.find(':') {
         None => read(text, None),
         Some(position) => Err(CpulistError {

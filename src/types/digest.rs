@@ -2,7 +2,7 @@
 
 /// Returns the FNV-1a hash of 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), folded to 48
 /// bits, as 12 hex digits. It serves to detect a changed policy, not for security.
-pub fn of(text: &str) -> String {
+pub(crate) fn of(text: &str) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in text.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -82,7 +82,7 @@ impl KiB {
     /// One GiB.
     pub const GIB: KiB = KiB(1024 * 1024);
     /// One MiB.
-    pub const MIB: KiB = KiB(1024);
+    pub(crate) const MIB: KiB = KiB(1024);
 }
 
 impl fmt::Display for KiB {

@@ -60,7 +60,7 @@ impl<T: Id> IdSet<T> {
 
     /// Adds all ids from `first` to `last`, word by word: a list of a few bytes may name thousands
     /// of ids.
-    pub fn insert_range(&mut self, first: u32, last: u32) {
+    pub(crate) fn insert_range(&mut self, first: u32, last: u32) {
         if first > last {
             return;
         }
@@ -92,7 +92,7 @@ impl<T: Id> IdSet<T> {
     }
 
     /// Removes an id and returns true if it was there.
-    pub fn remove(&mut self, id: T) -> bool {
+    pub(crate) fn remove(&mut self, id: T) -> bool {
         let (word, bit) = split(id);
         let Some(slot) = self.words.get_mut(word) else {
             return false;
@@ -125,7 +125,7 @@ impl<T: Id> IdSet<T> {
     }
 
     /// Returns the largest id.
-    pub fn last(&self) -> Option<T> {
+    pub(crate) fn last(&self) -> Option<T> {
         let word = self.words.last()?;
         Some(T::new((self.words.len() as u32) * 64 - 1 - word.leading_zeros()))
     }

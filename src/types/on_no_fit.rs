@@ -13,7 +13,7 @@ pub enum OnNoFit {
 
 impl OnNoFit {
     /// Returns the word of the policy.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::RunShared => "run-shared",
             Self::Refuse => "refuse",

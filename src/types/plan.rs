@@ -36,7 +36,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Returns the word of the JSON.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Tuned => "tuned",
             Self::Unchanged => "unchanged",
@@ -177,7 +177,7 @@ pub struct Change {
 impl Plan {
     /// Returns true if the guest was to get a place of its own and got none: it floats, or stays as
     /// it is.
-    pub fn is_without_place(&self) -> bool {
+    pub(crate) fn is_without_place(&self) -> bool {
         match &self.placement {
             Some(placement) => !placement.fits,
             None => self.verdict != Verdict::Refused && self.notes.on_no_fit.is_some(),
@@ -190,7 +190,7 @@ impl Plan {
     }
 
     /// Lists the reasons, except those that only name the fallback.
-    pub fn causes(&self) -> impl Iterator<Item = &Reason> {
+    pub(crate) fn causes(&self) -> impl Iterator<Item = &Reason> {
         let fallback = |reason: &&Reason| matches!(reason, Reason::Outcome(outcome) if outcome.is_fallback());
         self.reasons.iter().filter(move |reason| !fallback(reason))
     }

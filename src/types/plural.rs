@@ -5,17 +5,17 @@ use std::fmt;
 use crate::types::idset::CpuSet;
 
 /// Returns the count with its noun: `1 change`, `2 changes`.
-pub fn counted(count: usize, noun: &str) -> String {
+pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Returns the verb that agrees with `count` subjects: `is` or `are`.
-pub fn is_or_are(count: usize) -> &'static str {
+pub(crate) fn is_or_are(count: usize) -> &'static str {
     if count == 1 { "is" } else { "are" }
 }
 
 /// Returns a CPU set with its noun: `CPU 3`, `CPUs 3-4`.
-pub fn cpus(cpus: &CpuSet) -> String {
+pub(crate) fn cpus(cpus: &CpuSet) -> String {
     match cpus.len() {
         1 => format!("CPU {cpus}"),
         _ => format!("CPUs {cpus}"),
@@ -23,7 +23,7 @@ pub fn cpus(cpus: &CpuSet) -> String {
 }
 
 /// Returns the items as a list in prose: `a`, `a and b`, `a, b and c`; `none` without any.
-pub fn list(items: &[String]) -> String {
+pub(crate) fn list(items: &[String]) -> String {
     match items {
         [] => "none".to_string(),
         [only] => only.clone(),
@@ -32,7 +32,7 @@ pub fn list(items: &[String]) -> String {
 }
 
 /// Joins items with commas: `0, 1`.
-pub fn join<T: fmt::Display>(items: &[T]) -> String {
+pub(crate) fn join<T: fmt::Display>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(T::to_string).collect();
     items.join(", ")
 }

@@ -2,7 +2,7 @@
 
 /// Replaces control characters except line ends: names of guests and files may contain sequences
 /// that a terminal obeys.
-pub fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() && c != '\n' {

@@ -84,10 +84,10 @@ pub enum DiskAttribute {
 
 impl DiskAttribute {
     /// All attributes that virtfit writes.
-    pub const ALL: [Self; 5] = [Self::Cache, Self::Io, Self::Discard, Self::Queues, Self::Iothread];
+    pub(crate) const ALL: [Self; 5] = [Self::Cache, Self::Io, Self::Discard, Self::Queues, Self::Iothread];
 
     /// Returns the attribute's name in the XML.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Cache => "cache",
             Self::Io => "io",

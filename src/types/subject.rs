@@ -64,7 +64,7 @@ pub enum Subject {
 
 impl Subject {
     /// Returns whether the subject is a pin.
-    pub fn is_pin(&self) -> bool {
+    pub(crate) fn is_pin(&self) -> bool {
         matches!(
             self,
             Self::VcpuPins(..) | Self::EmulatorPin(_) | Self::IothreadPin(..)

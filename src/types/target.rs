@@ -10,7 +10,7 @@ use crate::types::setting::{DiskAttribute, Target};
 
 /// Facts of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Element around the target's.
     pub within: Within,
     /// Element that has the value.
@@ -35,7 +35,7 @@ pub struct Row {
 
 /// Element around a target's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Within {
+pub(crate) enum Within {
     /// `<domain>`.
     Domain,
     /// `<memoryBacking>`.
@@ -60,7 +60,7 @@ pub enum Within {
 
 /// Kind of change, in the order in which a failed start is blamed on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
+pub(crate) enum Family {
     /// CPU mode.
     CpuMode,
     /// CPU features.
@@ -87,7 +87,7 @@ pub enum Family {
 
 /// Moment at which a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// At once: libvirt's API makes the change to a running guest.
     AtOnce,
     /// At the next start.
@@ -96,7 +96,7 @@ pub enum Effect {
 
 /// Part of a target that distinguishes it from others of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key<'a> {
+pub(crate) enum Key<'a> {
     /// Number of a vCPU, an iothread, a cell or a controller.
     Number(u32),
     /// Name of a CPU feature, or a disk's target.
@@ -114,7 +114,7 @@ impl fmt::Display for Key<'_> {
 
 impl Family {
     /// Families in the order in which they are blamed.
-    pub const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::CpuMode,
         Self::CpuFeatures,
         Self::CpuCache,
@@ -129,7 +129,7 @@ impl Family {
     ];
 
     /// Returns the words, which records of starts use too.
-    pub fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::CpuMode => "cpu mode",
             Self::CpuFeatures => "cpu features",
@@ -146,7 +146,7 @@ impl Family {
     }
 
     /// Returns whether the change is to the guest's CPU model.
-    pub fn is_cpu(self) -> bool {
+    pub(crate) fn is_cpu(self) -> bool {
         matches!(self, Self::CpuMode | Self::CpuFeatures | Self::CpuCache)
     }
 }
@@ -255,17 +255,17 @@ const fn row(target: &Target) -> Row {
 
 impl Target {
     /// Returns the facts of the target.
-    pub const fn row(&self) -> Row {
+    pub(crate) const fn row(&self) -> Row {
         row(self)
     }
 
     /// Returns whether the guest can see the value.
-    pub fn is_guest_visible(&self) -> bool {
+    pub(crate) fn is_guest_visible(&self) -> bool {
         self.row().guest_visible
     }
 
     /// Returns the part that distinguishes the target from others of its kind.
-    pub fn key(&self) -> Option<Key<'_>> {
+    pub(crate) fn key(&self) -> Option<Key<'_>> {
         match self {
             Self::VcpuPin(id) => Some(Key::Number(id.get())),
             Self::IothreadPin(id) => Some(Key::Number(id.get())),

@@ -3,7 +3,7 @@
 /// Returns a UUID in lower case with dashes, as libvirt prints it; `None` for any other text. The
 /// text may have 32 hexadecimal digits in any case, with dashes anywhere (libvirt's `virUUIDParse`
 /// accepts them between any two pairs), but no white space.
-pub fn normal(text: &str) -> Option<String> {
+pub(crate) fn normal(text: &str) -> Option<String> {
     let digits: String = text
         .chars()
         .filter(|c| *c != '-')

@@ -59,12 +59,12 @@ fn limited(text: String, longest: usize) -> String {
 
 impl XmlError {
     /// Returns true if virtfit failed rather than the text.
-    pub fn is_bug(&self) -> bool {
+    pub(crate) fn is_bug(&self) -> bool {
         self.line == 0
     }
 
     /// Makes an error at a byte offset of `text`.
-    pub fn at(text: &str, offset: usize, problem: impl Into<String>) -> Self {
+    pub(crate) fn at(text: &str, offset: usize, problem: impl Into<String>) -> Self {
         let mut cut = offset.min(text.len());
         while !text.is_char_boundary(cut) {
             cut -= 1;

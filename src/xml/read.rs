@@ -21,7 +21,7 @@ pub(super) struct Pieces<'t> {
 
 impl<'t> Pieces<'t> {
     /// Reads the elements and attributes of a text.
-    pub fn of(text: &'t str) -> Result<Self, XmlError> {
+    pub(crate) fn of(text: &'t str) -> Result<Self, XmlError> {
         let mut pieces = Self {
             text,
             nodes: Vec::new(),

@@ -19,13 +19,13 @@ use crate::xml::text::{append_text, decode};
 /// (`REMOTE_STRING_MAX`), so no domain known to libvirt is larger.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Limit of nesting: libxml2's own (`xmlParserMaxDepth`).
-pub const MAX_DEPTH: usize = 256;
+pub(crate) const MAX_DEPTH: usize = 256;
 /// Limit of an element's attributes. libvirt's own elements have fewer than 30, and a look-up by
 /// name reads all of them.
-pub const MAX_ATTRIBUTES: usize = 256;
+pub(crate) const MAX_ATTRIBUTES: usize = 256;
 /// Limit of a text's elements. The status file of a guest with 16,384 vCPUs (libvirt's limit), each
 /// pinned and recorded, has about 100,000.
-pub const MAX_ELEMENTS: usize = 200_000;
+pub(crate) const MAX_ELEMENTS: usize = 200_000;
 
 /// Id of an element of one [`Document`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +103,7 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     /// The errors of [`Document::parse`].
-    pub fn of(text: Cow<'a, str>) -> Result<Self, XmlError> {
+    pub(crate) fn of(text: Cow<'a, str>) -> Result<Self, XmlError> {
         panics::guarded(|| Self::read(text))?
     }
 
@@ -143,7 +143,7 @@ impl<'a> Document<'a> {
     }
 
     /// Returns the element with this id.
-    pub fn element(&self, id: ElementId) -> Element<'_> {
+    pub(crate) fn element(&self, id: ElementId) -> Element<'_> {
         Element { document: self, id }
     }
 }
@@ -158,17 +158,17 @@ impl<'d> Element<'d> {
     }
 
     /// Returns the element's id in the document.
-    pub fn id(&self) -> ElementId {
+    pub(crate) fn id(&self) -> ElementId {
         self.id
     }
 
     /// Returns the element's name, with its prefix if it has one.
-    pub fn name(&self) -> &'d str {
+    pub(crate) fn name(&self) -> &'d str {
         self.slice(&self.node().name)
     }
 
     /// Returns the element's name without prefix.
-    pub fn local_name(&self) -> &'d str {
+    pub(crate) fn local_name(&self) -> &'d str {
         self.name().rsplit(':').next().unwrap_or_default()
     }
 
@@ -180,7 +180,9 @@ impl<'d> Element<'d> {
     /// Returns the child elements in order, each with its namespace. Declarations outside the
     /// children are resolved once for each prefix, so that many children cost no more than their
     /// own bytes.
-    pub fn children_with_namespaces(&self) -> impl Iterator<Item = (Element<'d>, Option<Rc<str>>)> + use<'d> {
+    pub(crate) fn children_with_namespaces(
+        &self,
+    ) -> impl Iterator<Item = (Element<'d>, Option<Rc<str>>)> + use<'d> {
         let parent = *self;
         let mut inherited: HashMap<String, Option<Rc<str>>> = HashMap::new();
         self.children().map(move |child| {
@@ -216,7 +218,7 @@ impl<'d> Element<'d> {
     }
 
     /// Returns the element around this one.
-    pub fn parent(&self) -> Option<Element<'d>> {
+    pub(crate) fn parent(&self) -> Option<Element<'d>> {
         self.node().parent.map(|id| self.document.element(id))
     }
 
@@ -238,7 +240,7 @@ impl<'d> Element<'d> {
     }
 
     /// Returns the first child element of this name.
-    pub fn child(&self, name: &str) -> Option<Element<'d>> {
+    pub(crate) fn child(&self, name: &str) -> Option<Element<'d>> {
         self.children().find(|child| child.name() == name)
     }
 
@@ -255,7 +257,7 @@ impl<'d> Element<'d> {
     }
 
     /// Returns the bytes between an attribute's quotes.
-    pub fn attr_value_span(&self, name: &str) -> Option<Range<usize>> {
+    pub(crate) fn attr_value_span(&self, name: &str) -> Option<Range<usize>> {
         self.attribute(name).map(|attribute| attribute.value.clone())
     }
 
@@ -296,27 +298,27 @@ impl<'d> Element<'d> {
     }
 
     /// Returns the bytes of the start tag, `<name …>` or `<name …/>`.
-    pub fn start_tag_span(&self) -> Range<usize> {
+    pub(crate) fn start_tag_span(&self) -> Range<usize> {
         self.node().start_tag.clone()
     }
 
     /// Returns the bytes of the name in the start tag.
-    pub fn name_span(&self) -> Range<usize> {
+    pub(crate) fn name_span(&self) -> Range<usize> {
         self.node().name.clone()
     }
 
     /// Returns the bytes between the tags; empty at the end of a self-closing tag.
-    pub fn inner_span(&self) -> Range<usize> {
+    pub(crate) fn inner_span(&self) -> Range<usize> {
         self.node().start_tag.end..self.node().end_tag.start
     }
 
     /// Returns true if the element is written `<name/>`.
-    pub fn is_self_closing(&self) -> bool {
+    pub(crate) fn is_self_closing(&self) -> bool {
         self.node().end_tag.is_empty()
     }
 
     /// Makes an error that points at this element.
-    pub fn error(&self, problem: impl Into<String>) -> XmlError {
+    pub(crate) fn error(&self, problem: impl Into<String>) -> XmlError {
         XmlError::at(&self.document.text, self.node().start_tag.start, problem)
     }
 }

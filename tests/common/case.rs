@@ -1,5 +1,5 @@
 //! Parts that several test programs share: cases, throw-away host roots, trees as data.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Questions to the engine from a policy's text and a domain's text, with the answer as lines that
 //! a table can name.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use std::path::Path;
 

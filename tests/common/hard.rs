@@ -1,5 +1,5 @@
 //! Hardest questions a policy and a domain can put to placement, on the largest and oddest hosts.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use super::Plan;
 use virtfit::host::Host;

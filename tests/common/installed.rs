@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// Returns `VIRTFIT_HOOK`, a hook that is linked in another way, otherwise the hook of this build.
-pub fn hook() -> PathBuf {
+pub(crate) fn hook() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let given = std::env::var_os("VIRTFIT_HOOK").filter(|path| !path.is_empty());
     match given {

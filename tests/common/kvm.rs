@@ -4,7 +4,7 @@
 //! `/dev/kvm` alone is no proof: where the machine is a guest itself, QEMU may abort with the
 //! host's CPU (`failed to set MSR 0x10a`). Therefore each test program starts one QEMU, paused and
 //! without a guest.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use std::fs;
 use std::io::Write as _;

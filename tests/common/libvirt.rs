@@ -1,7 +1,7 @@
 //! libvirt for the tests alone: daemons in a private mount and PID namespace, with their own
 //! configuration, state and images. The machine's libvirt and its guests are not touched; when the
 //! tests end, in whatever way, the kernel ends everything in the namespace.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use std::fs;
 use std::io::Write as _;

@@ -1,6 +1,6 @@
 //! Load of many guests that start at once, each through `virtfit-hook` as a process, beside a
 //! daemon or without one.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::fs;

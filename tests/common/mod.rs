@@ -1,5 +1,5 @@
 //! Small hosts for tests, made from numbers.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 pub mod hard;
 

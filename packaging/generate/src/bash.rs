@@ -42,7 +42,7 @@ _virtfit() {
 "#;
 
 /// Returns the script.
-pub fn script(virtfit: &Command) -> String {
+pub(crate) fn script(virtfit: &Command) -> String {
     let mut commands = Vec::new();
     // Building copies the options of every command into each.
     let mut virtfit = virtfit.clone();

@@ -9,7 +9,7 @@ use clap_complete::{Shell, generate};
 
 /// Kind of name that a word of the command line stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named {
+pub(crate) enum Named {
     /// Name of a guest.
     Guest,
     /// Name of a guest, or a file of XML.
@@ -20,7 +20,7 @@ pub enum Named {
 
 impl Named {
     /// Returns the kind of names this argument takes, as its help says.
-    pub fn of(argument: &Arg) -> Option<Self> {
+    pub(crate) fn of(argument: &Arg) -> Option<Self> {
         match argument.get_value_names()?.first()?.as_str() {
             "GUEST" => Some(Self::Guest),
             "GUEST|FILE|-" => Some(Self::GuestOrFile),
@@ -80,7 +80,7 @@ end
 ";
 
 /// Returns the command without the commands and options that its help hides.
-pub fn offered(command: &Command) -> Command {
+pub(crate) fn offered(command: &Command) -> Command {
     // clap keeps names as long as the program runs.
     let name: &'static str = command.get_name().to_string().leak();
     let mut out = Command::new(name)
@@ -105,7 +105,7 @@ pub fn offered(command: &Command) -> Command {
 ///
 /// # Errors
 /// clap's script has no place for the names any more.
-pub fn zsh(virtfit: &Command) -> io::Result<String> {
+pub(crate) fn zsh(virtfit: &Command) -> io::Result<String> {
     let mut text = clap_script(Shell::Zsh, virtfit)?;
     for (named, action) in [
         (Named::Guest, "_virtfit_guests"),
@@ -128,7 +128,7 @@ pub fn zsh(virtfit: &Command) -> io::Result<String> {
 ///
 /// # Errors
 /// clap's script has no place for the names any more.
-pub fn fish(virtfit: &Command) -> io::Result<String> {
+pub(crate) fn fish(virtfit: &Command) -> io::Result<String> {
     let text = clap_script(Shell::Fish, virtfit)?;
     let values = format!("\"{}\\t''\"", Named::Profile.mark());
     let mut text = replaced(&text, &values, "\"(__virtfit_names profiles)\"")?;
@@ -173,7 +173,7 @@ fn fish_arguments(command: &Command, is: &str) -> String {
 }
 
 /// Returns `true` for an argument that may be given more than once.
-pub fn takes_several(argument: &Arg) -> bool {
+pub(crate) fn takes_several(argument: &Arg) -> bool {
     matches!(argument.get_action(), ArgAction::Append)
 }
 

@@ -5,7 +5,7 @@
 //! parentheses behind the tag.
 
 /// Converts a text to man(7) macros. The title (`# `) is left out: a page has its own.
-pub fn to_man(text: &str) -> String {
+pub(crate) fn to_man(text: &str) -> String {
     let mut out = String::new();
     let mut lines = text.lines().peekable();
     // A paragraph right below a heading needs no macro.

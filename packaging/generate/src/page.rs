@@ -26,7 +26,7 @@ const MORE: [(&str, &str); 5] = [
 ///
 /// # Errors
 /// As of the filesystem.
-pub fn write_all(to: &Path, command: &Command, section: &str, see: &str) -> io::Result<()> {
+pub(crate) fn write_all(to: &Path, command: &Command, section: &str, see: &str) -> io::Result<()> {
     write_one(to, command, section, see)?;
     for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {
         let above = command.get_display_name().unwrap_or(command.get_name());
@@ -39,7 +39,7 @@ pub fn write_all(to: &Path, command: &Command, section: &str, see: &str) -> io::
 ///
 /// # Errors
 /// As of the filesystem.
-pub fn write_one(to: &Path, command: &Command, section: &str, see: &str) -> io::Result<()> {
+pub(crate) fn write_one(to: &Path, command: &Command, section: &str, see: &str) -> io::Result<()> {
     let name = command
         .get_display_name()
         .unwrap_or(command.get_name())
@@ -87,7 +87,7 @@ pub fn write_one(to: &Path, command: &Command, section: &str, see: &str) -> io::
 ///
 /// # Errors
 /// As of the filesystem.
-pub fn write_text(
+pub(crate) fn write_text(
     to: &Path,
     name: &str,
     section: &str,

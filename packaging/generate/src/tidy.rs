@@ -6,7 +6,7 @@ const WIDTH: usize = 80;
 /// Corrects a page: no paragraph macro where there is space anyway, no trailing blanks, no long
 /// lines; straight quotes by their name, because the preamble that defines clap's string for them
 /// is missing.
-pub fn tidy(page: &str) -> String {
+pub(crate) fn tidy(page: &str) -> String {
     let page = page.replace("\\*(Aq", "\\(aq");
     let lines: Vec<&str> = page.lines().map(str::trim_end).collect();
     let mut out = String::new();

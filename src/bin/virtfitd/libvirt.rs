@@ -15,7 +15,7 @@ use virtfit::panics;
 use virtfit::types::idset::CpuSet;
 
 /// Connection to libvirt, made with the first call and made again after it broke.
-pub struct Libvirt {
+pub(crate) struct Libvirt {
     /// Host whose guests this libvirt has.
     root: HostFs,
     uri: String,
@@ -24,7 +24,7 @@ pub struct Libvirt {
 
 impl Libvirt {
     /// Creates the state without a connection.
-    pub fn new(root: HostFs, uri: &str) -> Self {
+    pub(crate) fn new(root: HostFs, uri: &str) -> Self {
         // libvirt's default callback prints every error on stderr, XML included, before it can be
         // filtered.
         virt::error::clear_error_callback();
@@ -54,7 +54,7 @@ impl Libvirt {
     }
 
     /// Answers one request of `virtfitd call`.
-    pub fn answer(&mut self, request: Request) -> Response {
+    pub(crate) fn answer(&mut self, request: Request) -> Response {
         match request {
             Request::Open => self.open().into(),
             Request::Close => {

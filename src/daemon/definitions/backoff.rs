@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Time after an administrator's change in which nothing unasked is done: `virsh edit` reads the
 /// definition, lets the administrator edit it, and reads it again to compare.
-pub(crate) const ADMIN_WAIT: Duration = Duration::from_secs(60);
+const ADMIN_WAIT: Duration = Duration::from_secs(60);
 /// Most defines of one guest within [`ADMIN_WAIT`]; more are a quarrel with another program.
 pub(crate) const MOST_DEFINES: usize = 20;
 /// Most redefines in a row without a change from outside: one that settles nothing is tried once
@@ -29,45 +29,45 @@ pub(crate) struct Track {
 
 impl Track {
     /// Allows new tries, as something outside changed.
-    pub fn fresh_start(&mut self) {
+    pub(crate) fn fresh_start(&mut self) {
         self.in_a_row = 0;
     }
 
     /// Notes a write by another program, `age` ago; `None`: the time is not known.
-    pub fn written_by_others(&mut self, age: Option<Duration>, now: Instant) {
+    pub(crate) fn written_by_others(&mut self, age: Option<Duration>, now: Instant) {
         self.fresh_start();
         let written = age.and_then(|age| now.checked_sub(age));
         self.changed = self.changed.max(written);
     }
 
     /// Notes a define by virtfit.
-    pub fn written_by_us(&mut self, now: Instant) {
+    pub(crate) fn written_by_us(&mut self, now: Instant) {
         self.defines.push_back(now);
         self.in_a_row += 1;
     }
 
     /// Returns the time until which an administrator may be editing the definition; `None`: no edit
     /// is likely now.
-    pub fn edited_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn edited_until(&self, now: Instant) -> Option<Instant> {
         let until = self.changed? + ADMIN_WAIT;
         (until > now).then_some(until)
     }
 
     /// Returns whether [`MOST_IN_A_ROW`] redefines in a row settled nothing.
-    pub fn never_settles(&self) -> bool {
+    pub(crate) fn never_settles(&self) -> bool {
         self.in_a_row >= MOST_IN_A_ROW
     }
 
     /// Returns the time until which the definition is left alone, as virtfit defined it
     /// [`MOST_DEFINES`] times within [`ADMIN_WAIT`].
-    pub fn quarrels_until(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn quarrels_until(&mut self, now: Instant) -> Option<Instant> {
         self.defines.retain(|time| now.duration_since(*time) < ADMIN_WAIT);
         let first = self.defines.front()?;
         (self.defines.len() >= MOST_DEFINES).then(|| *first + ADMIN_WAIT)
     }
 
     /// Returns whether a line differs from the last one, and takes its place.
-    pub fn is_news(&mut self, line: &str) -> bool {
+    pub(crate) fn is_news(&mut self, line: &str) -> bool {
         let news = self.said != line;
         if news {
             self.said = line.into();

@@ -45,7 +45,7 @@ use backoff::{MOST_DEFINES, MOST_IN_A_ROW, Track};
 
 /// Next step for a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// No step.
     Done,
     /// Another examination, after a wait.
@@ -54,7 +54,7 @@ pub enum Next {
 
 /// Records about all definitions, on disk and in memory.
 #[derive(Debug)]
-pub struct Definitions {
+pub(crate) struct Definitions {
     /// Outcome of each definition's last examination.
     pub seen: LastOutcomes,
     /// Pins that the guests had earlier.
@@ -72,7 +72,7 @@ pub struct Definitions {
 }
 
 /// Inputs of an examination, and its way to libvirt.
-pub struct DefineContext<'a> {
+pub(crate) struct DefineContext<'a> {
     /// Policy, host and ledger as they are now.
     pub view: &'a Snapshot,
     /// Calls to libvirt.
@@ -85,7 +85,7 @@ pub struct DefineContext<'a> {
 
 impl Definitions {
     /// Creates the state from the records on disk.
-    pub fn new(seen: LastOutcomes, earlier: PreviousPinsRecords, starts: Starts) -> Self {
+    pub(crate) fn new(seen: LastOutcomes, earlier: PreviousPinsRecords, starts: Starts) -> Self {
         Self {
             seen,
             earlier,
@@ -99,7 +99,7 @@ impl Definitions {
 
     /// Returns whether the file is as it was last seen: its event came from virtfit's own define
     /// then.
-    pub fn is_ours(&self, root: &HostFs, name: &str) -> bool {
+    pub(crate) fn is_ours(&self, root: &HostFs, name: &str) -> bool {
         let uuid = self.tracks.get(name).map(|track| track.uuid.as_str());
         let seen = uuid.and_then(|uuid| self.seen.get(uuid));
         let Some(seen) = seen.filter(|seen| seen.name == name) else {
@@ -110,7 +110,7 @@ impl Definitions {
 
     /// Forgets all definitions but these; `names` is sorted. Pins of guests that went long ago go,
     /// too.
-    pub fn keep_only(&mut self, root: &HostFs, names: &[String]) {
+    pub(crate) fn keep_only(&mut self, root: &HostFs, names: &[String]) {
         self.sweep_earlier(root);
         let gone = |name: &String| names.binary_search(name).is_err();
         let seen = self.seen.iter().map(|(_, seen)| &seen.name);
@@ -123,12 +123,12 @@ impl Definitions {
     }
 
     /// Notes which guests are gone, and forgets the pins of those that went long ago.
-    pub fn sweep_earlier(&mut self, root: &HostFs) {
+    pub(crate) fn sweep_earlier(&mut self, root: &HostFs) {
         earlier_pins::sweep(&mut self.earlier, root, reader::seconds(SystemTime::now()));
     }
 
     /// Forgets a definition that is gone.
-    pub fn forget(&mut self, name: &str) {
+    pub(crate) fn forget(&mut self, name: &str) {
         self.tracks.remove(name);
         self.bugs.forget(name);
         self.starts.forget(name);
@@ -145,18 +145,18 @@ impl Definitions {
     }
 
     /// Writes the records again whose files were removed by others; returns their number.
-    pub fn write_again(&mut self) -> usize {
+    pub(crate) fn write_again(&mut self) -> usize {
         self.seen.write_again() + self.earlier.write_again() + self.starts.write_again()
     }
 
     /// Allows new tries for every definition, as something outside changed.
-    pub fn fresh_start(&mut self) {
+    pub(crate) fn fresh_start(&mut self) {
         self.tracks.values_mut().for_each(Track::fresh_start);
     }
 
     /// Gives failed definitions one more try, as libvirt's driver started: libvirt, or the QEMU it
     /// examined, may be a newer version.
-    pub fn libvirt_is_new(&mut self) {
+    pub(crate) fn libvirt_is_new(&mut self) {
         let failed = self
             .seen
             .iter()
@@ -167,7 +167,7 @@ impl Definitions {
     /// Returns the names of the definitions that deserve another examination when CPUs became free
     /// or the host changed: refused, degraded, decided for another host, or on CPUs that other
     /// guests hold. Guests that run are left out.
-    pub fn to_reconsider(&self, view: &Snapshot) -> Vec<String> {
+    pub(crate) fn to_reconsider(&self, view: &Snapshot) -> Vec<String> {
         let nobody = Domain {
             name: "/".into(),
             ..Domain::default()
@@ -191,7 +191,7 @@ impl Definitions {
     }
 
     /// Examines one definition and does what follows from it.
-    pub fn look(&mut self, name: &str, why: Why, around: &mut DefineContext<'_>) -> Next {
+    pub(crate) fn look(&mut self, name: &str, why: Why, around: &mut DefineContext<'_>) -> Next {
         let root = &around.view.root;
         let definition = match Definition::read(root, name) {
             Ok(Some(definition)) => definition,
@@ -222,7 +222,7 @@ impl Definitions {
     }
 
     /// Remembers that virtfit failed on a definition, as far as its file can be read.
-    pub fn failed(&mut self, root: &HostFs, name: &str, bug: Bug) {
+    pub(crate) fn failed(&mut self, root: &HostFs, name: &str, bug: Bug) {
         let read = Definition::read(root, name).ok().flatten();
         let digest = read.map_or_else(String::new, |definition| definition.digest);
         self.bugs.note(name, &digest, &bug.into());

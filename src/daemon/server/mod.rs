@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::in_flight::{Inflight, Phase};
 use crate::daemon::socket;
-pub use crate::daemon::socket::ServerError;
+pub(crate) use crate::daemon::socket::ServerError;
 use crate::daemon::tasks::WorkerEvent;
 use crate::hook_events::{Answer, Call};
 use crate::host::libvirt_process::Parent;
@@ -68,7 +68,7 @@ pub trait HookAnswerer: Send + Sync {
 
 /// Process at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// User id of the peer at the time it connected.
     pub uid: u32,
     /// Process id of the peer; another process may have this number by now.
@@ -77,14 +77,14 @@ pub struct Peer {
 
 impl Peer {
     /// Returns whether the peer is root, or the user the daemon runs as (which is root on a host).
-    pub fn is_trusted(&self) -> bool {
+    fn is_trusted(&self) -> bool {
         self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw()
     }
 }
 
 /// Question that does not come from a hook.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// Peer that asks.
     pub peer: Peer,
     /// Words after the question's name.
@@ -95,14 +95,14 @@ pub struct Asked<'a> {
 
 /// Handler of one kind of question; the reply's stdout is the answer. Never calls libvirt and does
 /// not wait for a thread that does.
-pub type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
+type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
 
 /// Function that passes an event on to the worker; must not wait.
-pub type Tell = Box<dyn Fn(WorkerEvent) + Send + Sync>;
+type Tell = Box<dyn Fn(WorkerEvent) + Send + Sync>;
 
 /// Peers that may ask a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rights {
+pub(crate) enum Rights {
     /// Every peer that may connect: root and the group `libvirt`. For questions that change nothing
     /// and reveal no secrets.
     Readers,
@@ -142,12 +142,12 @@ impl Services {
 
     /// Registers the answer to the question `name` (`ledger`, `status`, `definition`), which has no
     /// body.
-    pub fn on(&mut self, name: &str, rights: Rights, handler: Handler) {
+    pub(crate) fn on(&mut self, name: &str, rights: Rights, handler: Handler) {
         self.on_body(name, rights, 0, handler);
     }
 
     /// Registers the answer to a question that has a body of at most `most` bytes.
-    pub fn on_body(&mut self, name: &str, rights: Rights, most: usize, handler: Handler) {
+    fn on_body(&mut self, name: &str, rights: Rights, most: usize, handler: Handler) {
         let known = Known {
             rights,
             most,

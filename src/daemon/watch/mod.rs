@@ -43,7 +43,7 @@ const BUFFER: usize = 16 << 10;
 
 /// Change in a watched folder; names are guests'. Changes come in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// A definition was written.
     Defined(String),
     /// A definition went away.
@@ -75,7 +75,7 @@ pub enum Change {
 }
 
 /// Watches of the daemon.
-pub struct Watch {
+pub(crate) struct Watch {
     place: Sources,
     inotify: Inotify,
     roles: HashMap<WatchDescriptor, Vec<Role>>,
@@ -87,7 +87,7 @@ impl Watch {
     ///
     /// # Errors
     /// The kernel gives no inotify (`fs.inotify.max_user_instances`).
-    pub fn new(place: &Sources) -> io::Result<Self> {
+    pub(crate) fn new(place: &Sources) -> io::Result<Self> {
         let mut watch = Self {
             place: place.clone(),
             inotify: Inotify::init()
@@ -100,12 +100,12 @@ impl Watch {
     }
 
     /// Returns a descriptor that is readable while there are events to [`drain`](Self::drain).
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
 
     /// Returns the changes since the last call, without waiting.
-    pub fn drain(&mut self) -> Vec<Change> {
+    pub(crate) fn drain(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut appeared = false;
         let mut broken = false;

@@ -34,7 +34,7 @@ use virtfit_hook::wire::DISABLED;
 const MOST_AGAIN: u32 = 10;
 
 /// Source of the worker's snapshots.
-pub trait Snapshots: Send {
+pub(crate) trait Snapshots: Send {
     /// Returns policy, host and ledger as they are now.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Snapshots for Arc<SnapshotCache> {
 }
 
 /// Worker with its queues and records.
-pub struct Worker {
+pub(crate) struct Worker {
     root: HostFs,
     watch: Watch,
     queue: Arc<Queue>,
@@ -106,7 +106,7 @@ impl Worker {
     ///
     /// # Errors
     /// The kernel gives no inotify.
-    pub fn new(
+    pub(crate) fn new(
         place: &Sources,
         queue: Arc<Queue>,
         views: Box<dyn Snapshots>,
@@ -147,7 +147,7 @@ impl Worker {
     ///
     /// # Errors
     /// `poll` fails, which does not happen.
-    pub fn run(&mut self) -> io::Result<Infallible> {
+    pub(crate) fn run(&mut self) -> io::Result<Infallible> {
         self.rescan();
         self.look_at_reservations();
         loop {

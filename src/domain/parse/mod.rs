@@ -25,14 +25,14 @@ pub(crate) use devices::scsi_indices;
 pub(crate) use scalar::{MAX_MEMORY_KIB, amount, c_number_attr, short};
 
 /// Limit of a guest's NUMA cells; QEMU knows 128 (`MAX_NODES`).
-pub const MAX_CELLS: usize = 512;
+pub(crate) const MAX_CELLS: usize = 512;
 /// Limit of a guest's `<memory>` devices; QEMU has 256 slots (`ACPI_MAX_RAM_SLOTS`).
-pub const MAX_MEMORY_DEVICES: usize = 1024;
+const MAX_MEMORY_DEVICES: usize = 1024;
 /// Limit of a guest's `<page>` elements: more than one for each cell.
-pub const MAX_PAGES: usize = 1024;
+const MAX_PAGES: usize = 1024;
 
 /// Namespace of the `<request>` element by which a guest asks for a profile.
-pub const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";
+pub(crate) const REQUEST_NAMESPACE: &str = "https://virtfit.dev/ns/request/1";
 
 /// Reads a domain from a text.
 ///
@@ -55,7 +55,7 @@ pub fn parse(document: &Document<'_>) -> Result<Domain, XmlError> {
 /// # Errors
 /// The element is another one, or a value is missing, malformed, out of range or repeated where
 /// libvirt refuses that. The error points at the wrong element.
-pub fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
+fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
     if root.name() != "domain" {
         return Err(root.error(format!("this is <{}>, not a domain", root.name())));
     }

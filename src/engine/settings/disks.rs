@@ -10,7 +10,7 @@ use crate::types::setting::{DiskAttribute, Target, Value};
 use crate::types::subject::Subject;
 
 /// Decides the settings of every disk.
-pub fn all(context: &Context<'_>, list: &mut List) {
+pub(crate) fn all(context: &Context<'_>, list: &mut List) {
     let Context { domain, wishes, .. } = *context;
     for disk in &domain.disks {
         if let Some(warning) = sparse(context, disk) {

@@ -17,7 +17,7 @@ use crate::types::subject::Subject;
 use crate::types::target::Family;
 
 /// Decides the shape and the other visible settings afresh.
-pub fn shape(context: &Context<'_>, list: &mut List) {
+pub(crate) fn shape(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes, domain, fits, ..
     } = *context;
@@ -59,7 +59,7 @@ fn default_topology(context: &Context<'_>) -> Option<Topology> {
 
 /// Leaves visible settings as virtfit wrote them before. In scope `incoming` that includes memory
 /// backing: only what migration allows may change.
-pub fn as_before(context: &Context<'_>, list: &mut List) {
+pub(crate) fn as_before(context: &Context<'_>, list: &mut List) {
     list.shown = shown(context.current, context);
     let Some(provenance) = context.provenance else {
         return;

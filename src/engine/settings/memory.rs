@@ -12,7 +12,7 @@ use crate::types::setting::{Target, Value};
 use crate::types::subject::Subject;
 
 /// Decides `<numatune>`.
-pub fn numatune(context: &Context<'_>, list: &mut List) {
+pub(crate) fn numatune(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
         domain,
@@ -99,7 +99,7 @@ pub fn numatune(context: &Context<'_>, list: &mut List) {
 }
 
 /// Decides `<memoryBacking>`.
-pub fn backing(context: &Context<'_>, list: &mut List) {
+pub(crate) fn backing(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
         domain,

@@ -25,7 +25,7 @@ use crate::types::setting::{Setting, Target, Value};
 use crate::types::subject::Subject;
 
 /// Input: everything known when the values are decided.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Profile as far as it applies.
     pub wishes: &'a EffectiveProfile,
     /// Domain as an administrator wrote it.
@@ -60,7 +60,7 @@ pub struct Context<'a> {
 
 /// Settings, with what is left out of them.
 #[derive(Default)]
-pub struct List {
+pub(crate) struct List {
     /// Values to write, in no particular order.
     pub settings: Vec<Setting>,
     /// Values left as an administrator wrote them.
@@ -88,7 +88,7 @@ impl List {
 }
 
 /// Decides all values.
-pub fn list(context: &Context<'_>) -> List {
+pub(crate) fn list(context: &Context<'_>) -> List {
     let mut list = List::default();
     pins::vcpus(context, &mut list);
     pins::emulator(context, &mut list);

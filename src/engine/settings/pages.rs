@@ -6,7 +6,7 @@ use crate::types::ids::{KiB, NodeId};
 use crate::types::reason::{Basis, LeftOut};
 
 /// Returns the reason for the page size a guest gets.
-pub fn chosen(context: &Context<'_>, page: KiB) -> Basis {
+pub(crate) fn chosen(context: &Context<'_>, page: KiB) -> Basis {
     if let Hugepages::Size(_) = context.wishes.profile.hugepages {
         return Basis::ByProfile;
     }
@@ -20,7 +20,7 @@ pub fn chosen(context: &Context<'_>, page: KiB) -> Basis {
 }
 
 /// Returns the first cause against pages of this size, with its numbers.
-pub fn missing(context: &Context<'_>, page: KiB) -> LeftOut {
+pub(crate) fn missing(context: &Context<'_>, page: KiB) -> LeftOut {
     let Context { domain, .. } = *context;
     let divides = |amount: KiB| amount.0.is_multiple_of(page.0.max(1));
     // Devices in smaller units rule the size out, whatever is free.

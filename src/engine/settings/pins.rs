@@ -13,7 +13,7 @@ use crate::types::setting::{DiskAttribute, Target, Value};
 use crate::types::subject::Subject;
 
 /// Decides `<vcpupin>`, and takes out what would contradict it.
-pub fn vcpus(context: &Context<'_>, list: &mut List) {
+pub(crate) fn vcpus(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
         domain,
@@ -83,7 +83,7 @@ pub fn vcpus(context: &Context<'_>, list: &mut List) {
 }
 
 /// Decides `<emulatorpin>`.
-pub fn emulator(context: &Context<'_>, list: &mut List) {
+pub(crate) fn emulator(context: &Context<'_>, list: &mut List) {
     if let Some(pin) = context
         .domain
         .emulatorpin
@@ -101,7 +101,7 @@ pub fn emulator(context: &Context<'_>, list: &mut List) {
 }
 
 /// Decides `<iothreads>`, `<iothreadpin>`, and the iothreads of disks and controllers.
-pub fn iothreads(context: &Context<'_>, list: &mut List) {
+pub(crate) fn iothreads(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes,
         domain,
@@ -176,7 +176,7 @@ fn iothread(id: IothreadId) -> Value {
 }
 
 /// Decides `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
-pub fn realtime(context: &Context<'_>, list: &mut List) {
+pub(crate) fn realtime(context: &Context<'_>, list: &mut List) {
     let Context {
         wishes, domain, host, ..
     } = *context;

@@ -11,7 +11,7 @@ use crate::types::setting::{DiskAttribute, Target};
 use crate::types::subject::Subject;
 
 /// Takes out the settings that options of QEMU rule, with a note for each that is not named yet.
-pub fn leave(context: &Context<'_>, list: &mut List) {
+pub(crate) fn leave(context: &Context<'_>, list: &mut List) {
     let Context { domain, wishes, .. } = *context;
     if domain.qemu.ruled.is_empty() {
         return;

@@ -21,7 +21,7 @@ use crate::host::{Host, PagePool, cgroup, kept_file, kernel, load, memory, mount
 
 /// Host that is kept, with the mark that shows whether it changed.
 #[derive(Debug)]
-pub struct CachedHost {
+pub(crate) struct CachedHost {
     root: HostFs,
     /// Host for repeated reads, with the mark's files kept open.
     watched: HostFs,
@@ -66,7 +66,7 @@ struct Changing {
 ///
 /// # Errors
 /// The errors of [`load::load`].
-pub fn load_kept(root: &HostFs) -> Result<Host, HostError> {
+pub(crate) fn load_kept(root: &HostFs) -> Result<Host, HostError> {
     match from_file(root)? {
         Some(host) => Ok(host),
         None => load_and_keep(root),
@@ -77,7 +77,7 @@ pub fn load_kept(root: &HostFs) -> Result<Host, HostError> {
 ///
 /// # Errors
 /// The errors of [`load::load`].
-pub fn load_and_keep(root: &HostFs) -> Result<Host, HostError> {
+pub(crate) fn load_and_keep(root: &HostFs) -> Result<Host, HostError> {
     let kept = CachedHost::load(root, root)?;
     Ok(Arc::unwrap_or_clone(kept.host))
 }
@@ -107,7 +107,7 @@ impl CachedHost {
     ///
     /// # Errors
     /// The errors of [`load::load`].
-    pub fn load(root: &HostFs, watched: &HostFs) -> Result<Self, HostError> {
+    pub(crate) fn load(root: &HostFs, watched: &HostFs) -> Result<Self, HostError> {
         let (before, _) = Mark::read(watched)?;
         Self::load_since(root, watched, &before)
     }
@@ -133,7 +133,7 @@ impl CachedHost {
     }
 
     /// Returns the host as last read.
-    pub fn host(&self) -> &Arc<Host> {
+    pub(crate) fn host(&self) -> &Arc<Host> {
         &self.host
     }
 
@@ -143,7 +143,7 @@ impl CachedHost {
     ///
     /// # Errors
     /// The errors of [`load::load`]; the kept host stays then.
-    pub fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
+    pub(crate) fn refresh(&mut self) -> Result<&Arc<Host>, HostError> {
         if self.rt_runtime_at.elapsed() >= RT_RUNTIME_AGE {
             if cgroup::rt_runtime_us(&self.watched)? != self.host.rt_runtime_us {
                 self.mark = None;
@@ -160,7 +160,7 @@ impl CachedHost {
     ///
     /// # Errors
     /// The errors of [`CachedHost::refresh`].
-    pub fn refresh_quickly(&mut self) -> Result<&Arc<Host>, HostError> {
+    pub(crate) fn refresh_quickly(&mut self) -> Result<&Arc<Host>, HostError> {
         if self.mark.is_some() && self.trail.is_same(&self.watched) {
             return Ok(&self.host);
         }

@@ -25,7 +25,7 @@ use crate::types::ids::KiB;
 
 /// Source of a topology.
 #[derive(Debug, Clone)]
-pub enum TopologySource<'a> {
+pub(crate) enum TopologySource<'a> {
     /// sysfs and procfs below a root.
     Root(&'a HostFs),
     /// File that hwloc (`lstopo --of xml`) wrote.
@@ -37,7 +37,7 @@ pub enum TopologySource<'a> {
 impl<'a> TopologySource<'a> {
     /// Distinguishes a file from a synthetic line: an argument that exists, or looks like a path,
     /// is a file.
-    pub fn from_argument(given: &'a str) -> Self {
+    pub(crate) fn from_argument(given: &'a str) -> Self {
         let path = Path::new(given);
         let looks_like_path = !given.contains(':') && (given.contains('/') || given.ends_with(".xml"));
         match path.exists() || looks_like_path {
@@ -52,7 +52,7 @@ impl<'a> TopologySource<'a> {
 /// # Errors
 /// hwloc does not accept the source, or it has CPU or node numbers above
 /// [`crate::types::cpulist::MAX_ID`].
-pub fn discover(source: &TopologySource) -> Result<Structure, HostError> {
+pub(crate) fn discover(source: &TopologySource) -> Result<Structure, HostError> {
     let topology = build::build(source)?;
     let mut structure = read::read(&topology)?;
     if let TopologySource::Synthetic(line) = source

@@ -21,19 +21,19 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub use replace::replace;
-pub use temporary::{Lock, Temporary, Whose, lock, sweep};
+pub(crate) use replace::replace;
+pub(crate) use temporary::{Lock, Temporary, Whose, lock, sweep};
 
 /// Folder of files that are complete or absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AtomicDir {
+pub(crate) struct AtomicDir {
     path: PathBuf,
     mode: u32,
 }
 
 /// Reason for which a file was not written; the file is as it was, or absent.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub(crate) enum WriteError {
     /// The deadline passed before the file was in its place.
     #[error("too late to write it")]
     Late,
@@ -45,12 +45,12 @@ pub enum WriteError {
 impl AtomicDir {
     /// Names the folder at this path of this machine; `mode` is the mode it gets when virtfit makes
     /// it, e.g. 0o700.
-    pub fn new(path: PathBuf, mode: u32) -> Self {
+    pub(crate) fn new(path: PathBuf, mode: u32) -> Self {
         Self { path, mode }
     }
 
     /// Returns the folder's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -59,7 +59,7 @@ impl AtomicDir {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn make(&self) -> io::Result<()> {
+    pub(crate) fn make(&self) -> io::Result<()> {
         make(&self.path, self.mode)
     }
 
@@ -67,7 +67,7 @@ impl AtomicDir {
     ///
     /// # Errors
     /// The name is not one for a file, or the kernel's error.
-    pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<()> {
         match self.put(name, text, None) {
             Err(WriteError::Io(error)) => Err(error),
             Err(WriteError::Late) => Err(ErrorKind::TimedOut.into()),
@@ -80,7 +80,7 @@ impl AtomicDir {
     ///
     /// # Errors
     /// The deadline passed, or the errors of [`AtomicDir::write`].
-    pub fn write_before(&self, deadline: Instant, name: &str, text: &str) -> Result<(), WriteError> {
+    pub(crate) fn write_before(&self, deadline: Instant, name: &str, text: &str) -> Result<(), WriteError> {
         self.put(name, text, Some(deadline))
     }
 
@@ -114,7 +114,7 @@ impl AtomicDir {
     ///
     /// # Errors
     /// The name is not one for a file, or the file is there and cannot be removed.
-    pub fn remove(&self, name: &str) -> io::Result<bool> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<bool> {
         match fs::remove_file(self.file(name)?) {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
@@ -124,7 +124,7 @@ impl AtomicDir {
 
     /// Removes the temporary files of dead processes. Files that cannot be removed stay and do no
     /// harm.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         sweep(&self.path, Whose::Dead);
     }
 

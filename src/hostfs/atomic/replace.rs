@@ -21,7 +21,7 @@ use crate::hostfs::atomic::temporary::Temporary;
 ///
 /// # Errors
 /// The file has another text, is gone, or cannot be written; then the file is as it was.
-pub fn replace(file: &Path, old: &str, new: &str) -> io::Result<()> {
+pub(crate) fn replace(file: &Path, old: &str, new: &str) -> io::Result<()> {
     let folder = file.parent().ok_or(ErrorKind::InvalidInput)?;
     let before = look(file, old)?;
     let (temporary, to) = Temporary::file(folder)?;

@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Temporary file, removed when it is dropped unless it took its target's place.
 #[derive(Debug)]
-pub struct Temporary {
+pub(crate) struct Temporary {
     path: PathBuf,
 }
 
@@ -43,7 +43,7 @@ impl Temporary {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn file(folder: &Path) -> io::Result<(Self, File)> {
+    pub(crate) fn file(folder: &Path) -> io::Result<(Self, File)> {
         Self::make(folder, |path| {
             OpenOptions::new()
                 .write(true)
@@ -58,7 +58,7 @@ impl Temporary {
     ///
     /// # Errors
     /// The error of `make`.
-    pub fn make<T>(folder: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(Self, T)> {
+    pub(crate) fn make<T>(folder: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(Self, T)> {
         let mut taken = 0;
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Temporary {
     }
 
     /// Returns the temporary file's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -85,7 +85,7 @@ impl Temporary {
     ///
     /// # Errors
     /// The kernel's error; the target is as it was.
-    pub fn replace(self, target: &Path) -> io::Result<()> {
+    pub(crate) fn replace(self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         std::mem::forget(self);
         Ok(())
@@ -100,7 +100,7 @@ impl Drop for Temporary {
 
 /// Processes whose temporary files [`sweep`] removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
+pub(crate) enum Whose {
     /// Processes that are gone. If another process has the number by now, the file stays.
     Dead,
     /// All processes but this one: the holder of the folder's [`Lock`] is the only one that writes
@@ -111,7 +111,7 @@ pub enum Whose {
 /// Removes the temporary files that processes left in a folder: files of exactly the name that
 /// [`Temporary`] gives, which this user owns. Any other file may be an administrator's, however
 /// similar its name is. Files that cannot be removed stay and do no harm.
-pub fn sweep(folder: &Path, whose: Whose) {
+pub(crate) fn sweep(folder: &Path, whose: Whose) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(owner) = name.to_str().and_then(owner) else {
@@ -150,7 +150,7 @@ fn is_gone(pid: i32) -> bool {
 
 /// Lock of a folder, held until this value is dropped; the kernel frees it when the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _flock: Flock<File>,
 }
 
@@ -159,7 +159,7 @@ pub struct Lock {
 ///
 /// # Errors
 /// The folder cannot be opened, or its file system has no such locks.
-pub fn lock(folder: &Path, deadline: Instant) -> io::Result<Option<Lock>> {
+pub(crate) fn lock(folder: &Path, deadline: Instant) -> io::Result<Option<Lock>> {
     let mut file = File::open(folder)?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -28,7 +28,7 @@ use crate::types::ids::KiB;
 
 /// Files of one folder, as of the last change that was seen in it.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// Files, sorted by name.
     files: Vec<Listed>,
     /// Names of the files, once they were asked for.
@@ -61,7 +61,7 @@ impl Default for Touched {
 
 /// File of a listing.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// File's name without its extension: libvirt names files after guests.
     pub stem: String,
     /// Stamp; `None` if `stat` fails.
@@ -70,7 +70,7 @@ pub struct Listed {
 
 /// Way in which the files of a folder are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
+pub(crate) enum List {
     /// With stamps, as the files' text counts.
     Stamped,
     /// By name alone, as only the names count.
@@ -129,7 +129,7 @@ impl Listing {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         root: &HostFs,
         folder: &str,
@@ -203,31 +203,31 @@ impl Listing {
     }
 
     /// Returns the files as they were last listed.
-    pub fn files(&self) -> &[Listed] {
+    pub(crate) fn files(&self) -> &[Listed] {
         &self.files
     }
 
     /// Returns the files' names.
-    pub fn names(&mut self) -> Arc<BTreeSet<String>> {
+    pub(crate) fn names(&mut self) -> Arc<BTreeSet<String>> {
         let named = || Arc::new(self.files.iter().map(|file| file.stem.clone()).collect());
         Arc::clone(self.names.get_or_insert_with(named))
     }
 
     /// Returns `true` if every change of these files is seen: a parsed file stays valid until
     /// [`Listing::look`] reports a change.
-    pub fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         self.whole && self.watched
     }
 
     /// Returns a number that differs as soon as files may have changed.
-    pub fn times(&self) -> u64 {
+    pub(crate) fn times(&self) -> u64 {
         self.times
     }
 }
 
 /// Parsed files of one folder, by stem.
 #[derive(Debug)]
-pub struct Folder<T> {
+pub(crate) struct Folder<T> {
     /// List of the files.
     pub listing: Listing,
     /// Parsed files.
@@ -236,7 +236,7 @@ pub struct Folder<T> {
 
 /// Parsed files, by stem.
 #[derive(Debug)]
-pub struct Known<T>(BTreeMap<String, Said<T>>);
+pub(crate) struct Known<T>(BTreeMap<String, Said<T>>);
 
 /// Parsed file, or the error of parsing.
 #[derive(Debug)]
@@ -264,20 +264,26 @@ impl<T> Default for Folder<T> {
 
 impl<T> Known<T> {
     /// Returns a parsed file if its stamp is still this one.
-    pub fn get(&self, stem: &str, stamp: Stamp) -> Option<&Result<T, String>> {
+    pub(crate) fn get(&self, stem: &str, stamp: Stamp) -> Option<&Result<T, String>> {
         let known = self.0.get(stem)?;
         (known.stamp == stamp).then_some(&known.said)
     }
 
     /// Returns whether a parsed file is remembered.
-    pub fn has(&self, stem: &str) -> bool {
+    pub(crate) fn has(&self, stem: &str) -> bool {
         self.0.contains_key(stem)
     }
 
     /// Remembers a parsed file. A file that had not rested is remembered only if every later change
     /// of it is seen.
-    pub fn put(&mut self, stem: &str, stamp: Stamp, now: SystemTime, watched: bool, said: Result<T, String>)
-    where
+    pub(crate) fn put(
+        &mut self,
+        stem: &str,
+        stamp: Stamp,
+        now: SystemTime,
+        watched: bool,
+        said: Result<T, String>,
+    ) where
         T: Clone,
     {
         let rested = stamp.rested(now);
@@ -305,13 +311,13 @@ impl Touched {
 
 impl<T> Folder<T> {
     /// Forgets all parsed files, because they depend on more than their own text.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.known.0.clear();
     }
 
     /// Forgets files that are gone, and files that may have changed without a change of their
     /// stamp.
-    pub fn keep_listed(&mut self) {
+    pub(crate) fn keep_listed(&mut self) {
         match std::mem::take(&mut self.listing.touched) {
             Touched::Any => self.known.0.retain(|_, known| known.rested),
             Touched::Some(stems) => {
@@ -330,7 +336,7 @@ impl<T> Folder<T> {
 
 /// Parsed files of the whole ledger.
 #[derive(Debug, Default)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// Events in the ledger's folders.
     pub folders: Folders,
     /// Status files, as parsed with `default_page` and `pinned`.
@@ -359,7 +365,7 @@ pub struct Cache {
 
 /// Live records as read.
 #[derive(Debug, Default)]
-pub struct Pinned {
+pub(crate) struct Pinned {
     /// [`Listing::times`] at the reading.
     pub times: Option<u64>,
     /// Live records.
@@ -370,7 +376,7 @@ pub struct Pinned {
 
 /// Last reading of the ledger.
 #[derive(Debug)]
-pub struct Last {
+pub(crate) struct Last {
     /// [`Listing::times`] of all folders.
     pub times: [u64; 6],
     /// Void reservations, by stem. A reservation becomes void without a change of its file.
@@ -386,7 +392,7 @@ impl Cache {
     ///
     /// # Errors
     /// A folder cannot be read.
-    pub fn list_starts(&mut self, root: &HostFs) -> io::Result<()> {
+    pub(crate) fn list_starts(&mut self, root: &HostFs) -> io::Result<()> {
         let folders = &mut self.folders;
         self.status
             .listing
@@ -398,7 +404,7 @@ impl Cache {
     }
 
     /// Makes a cache that watches the folders, for callers that read them again and again.
-    pub fn watching() -> Self {
+    pub(crate) fn watching() -> Self {
         Self {
             folders: Folders::watching(),
             ..Self::default()
@@ -407,7 +413,7 @@ impl Cache {
 
     /// Returns `true` if `reading` was the last one and no status file or reservation changed
     /// since.
-    pub fn is_as_it_was(&mut self, root: &HostFs, reading: &Arc<Reading>) -> bool {
+    pub(crate) fn is_as_it_was(&mut self, root: &HostFs, reading: &Arc<Reading>) -> bool {
         let Some(last) = self
             .last
             .as_ref()
@@ -430,7 +436,7 @@ impl Cache {
     }
 
     /// Returns [`Listing::times`] of all folders.
-    pub fn times(&self) -> [u64; 6] {
+    pub(crate) fn times(&self) -> [u64; 6] {
         [
             self.status.listing.times(),
             self.reservations.listing.times(),

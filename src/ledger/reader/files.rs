@@ -14,7 +14,7 @@ use crate::panics::guarded;
 pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// Largest number of bytes of a folder's files that one reading parses, the smallest files first.
 /// The files left over are parsed by the next readings with the same cache.
-pub const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
+const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
 
 /// Parsed file of a folder.
 pub(crate) struct Found<'l, T> {
@@ -126,7 +126,7 @@ fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
 
 /// Lists the stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise
 /// (`.xml.new`).
-pub fn stems(root: &HostFs, folder: &str, extension: &str) -> io::Result<Vec<String>> {
+pub(crate) fn stems(root: &HostFs, folder: &str, extension: &str) -> io::Result<Vec<String>> {
     let names = root.list(folder)?;
     Ok(names
         .iter()

@@ -8,7 +8,7 @@ use crate::policy::Policy;
 /// Judgements under one policy. Each is made again only if the file, the guest's autostart or the
 /// policy has changed.
 #[derive(Debug)]
-pub struct Judged<F, J> {
+pub(crate) struct Judged<F, J> {
     /// Digest of the policy.
     policy: String,
     /// Parsed file, autostart and judgement, by the file's stem.
@@ -26,7 +26,7 @@ impl<F, J> Default for Judged<F, J> {
 
 impl<F, J: Clone> Judged<F, J> {
     /// Forgets the judgements of other policies than this one.
-    pub fn under(&mut self, policy: &Policy) {
+    pub(crate) fn under(&mut self, policy: &Policy) {
         if self.policy != policy.digest {
             self.policy.clone_from(&policy.digest);
             self.known.clear();
@@ -34,7 +34,13 @@ impl<F, J: Clone> Judged<F, J> {
     }
 
     /// Returns the judgement on a file by the policy of [`Judged::under`].
-    pub fn of(&mut self, stem: &str, file: &Arc<F>, autostart: bool, judge: impl FnOnce(&F) -> J) -> J {
+    pub(crate) fn of(
+        &mut self,
+        stem: &str,
+        file: &Arc<F>,
+        autostart: bool,
+        judge: impl FnOnce(&F) -> J,
+    ) -> J {
         if let Some((known, then, judged)) = self.known.get(stem)
             && Arc::ptr_eq(known, file)
             && *then == autostart
@@ -48,7 +54,7 @@ impl<F, J: Clone> Judged<F, J> {
     }
 
     /// Forgets the files that `is_there` does not have.
-    pub fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+    pub(crate) fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
         self.known.retain(|stem, _| is_there(stem));
     }
 }

@@ -1,9 +1,9 @@
 //! Reading of the whole ledger below a root: status files, reservations, definitions.
 
-pub mod cache;
+pub(crate) mod cache;
 pub mod files;
-pub mod judged;
-pub mod promises;
+pub(crate) mod judged;
+pub(crate) mod promises;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind};
@@ -82,7 +82,7 @@ pub fn read(root: &HostFs, now: SystemTime, policy: &Policy) -> Result<Reading, 
 ///
 /// # Errors
 /// The errors of [`read`].
-pub fn read_with(
+pub(crate) fn read_with(
     root: &HostFs,
     now: SystemTime,
     policy: &Policy,

@@ -28,7 +28,7 @@ pub struct Promises {
 ///
 /// # Errors
 /// The errors of [`read`](crate::ledger::reader::read).
-pub fn glance(root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
+pub(crate) fn glance(root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
     glance_with(root, now, &mut Cache::default())
 }
 
@@ -36,7 +36,11 @@ pub fn glance(root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
 ///
 /// # Errors
 /// The errors of [`read`](crate::ledger::reader::read).
-pub fn glance_with(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Promises, LedgerError> {
+pub(crate) fn glance_with(
+    root: &HostFs,
+    now: SystemTime,
+    cache: &mut Cache,
+) -> Result<Promises, LedgerError> {
     cache.folders.take_note();
     cache.list_starts(root)?;
     glance_at(root, now, cache)

@@ -27,9 +27,9 @@ use crate::ledger::undecided::{self, Undecided};
 use crate::types::uuid;
 
 /// Folder of everything that is written.
-pub const FOLDER: &str = "/run/virtfit";
+pub(crate) const FOLDER: &str = "/run/virtfit";
 /// File of the lock. Only root may open it: any process that can open a file can lock it.
-pub const LOCK: &str = "/run/virtfit/lock";
+const LOCK: &str = "/run/virtfit/lock";
 /// Reason for which a file was not written. Messages name the file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -132,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// The file is there and cannot be removed.
-    pub fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
+    pub(crate) fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
         self.unlink(reservation::FOLDER, uuid)
     }
 
@@ -140,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// The file is there and cannot be removed.
-    pub fn unmark(&self, uuid: &str) -> Result<bool, StoreError> {
+    pub(crate) fn unmark(&self, uuid: &str) -> Result<bool, StoreError> {
         self.unlink(undecided::FOLDER, uuid)
     }
 
@@ -148,7 +148,7 @@ impl Store {
     ///
     /// # Errors
     /// The mark cannot be written.
-    pub fn mark(&self, mark: &Undecided) -> Result<(), StoreError> {
+    pub(crate) fn mark(&self, mark: &Undecided) -> Result<(), StoreError> {
         self.put(undecided::FOLDER, &mark.uuid, &mark.to_json()?, None)
     }
 
@@ -166,7 +166,7 @@ impl Store {
     }
 
     /// Returns the host's root.
-    pub fn root(&self) -> &HostFs {
+    pub(crate) fn root(&self) -> &HostFs {
         &self.root
     }
 
@@ -175,7 +175,7 @@ impl Store {
     ///
     /// # Errors
     /// The folders cannot be read.
-    pub fn uuids_of(&self, name: &str) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn uuids_of(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
         let stems = |folder: &str| {
             files::stems(&self.root, folder, "json").map_err(|error| StoreError::Io {
@@ -208,7 +208,7 @@ impl Store {
     ///
     /// # Errors
     /// The reservation cannot be written.
-    pub fn adopt(&self, reservation: &Reservation, deadline: Instant) -> Result<(), StoreError> {
+    pub(crate) fn adopt(&self, reservation: &Reservation, deadline: Instant) -> Result<(), StoreError> {
         self.put(
             reservation::FOLDER,
             &reservation.uuid,
@@ -250,7 +250,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn glance(&self, now: SystemTime) -> Result<Promises, StoreError> {
+    pub(crate) fn glance(&self, now: SystemTime) -> Result<Promises, StoreError> {
         Ok(promises::glance(&self.store.root, now)?)
     }
 
@@ -258,7 +258,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The reservation cannot be written, or not before the deadline.
-    pub fn write(&self, reservation: &Reservation) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, reservation: &Reservation) -> Result<(), StoreError> {
         self.store.put(
             reservation::FOLDER,
             &reservation.uuid,
@@ -271,13 +271,13 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// The file is there and cannot be removed.
-    pub fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
+    fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
         self.store.remove(uuid)
     }
 
     /// Removes void reservations, temporary files of dead processes, and marks of guests whose
     /// start came to nothing. Files that cannot be removed stay and do no harm.
-    pub fn sweep(&self, glance: &Promises, now: SystemTime) {
+    pub(crate) fn sweep(&self, glance: &Promises, now: SystemTime) {
         let now = reader::seconds(now);
         for stem in &glance.void {
             let _ = self.store.unlink(reservation::FOLDER, stem);

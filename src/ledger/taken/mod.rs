@@ -55,7 +55,7 @@ pub fn taken(
 }
 
 /// Compares two guests by UUID if both have one, else by name.
-pub fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
+pub(crate) fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
     if a.0.is_empty() || b.0.is_empty() {
         a.1 == b.1
     } else {
@@ -93,7 +93,7 @@ pub fn claimed(claim: &Claim, host: &Host, dedicated: &CpuSet) -> CpuSet {
 /// Returns the CPUs of a guest's provenance that can be withheld: siblings, in the dedicated set,
 /// of CPUs the guest is pinned to. The author of the XML can forge the record, and could name all
 /// CPUs of the host.
-pub fn confirmed(withheld: &CpuSet, pinned: &CpuSet, host: &Host, dedicated: &CpuSet) -> CpuSet {
+pub(crate) fn confirmed(withheld: &CpuSet, pinned: &CpuSet, host: &Host, dedicated: &CpuSet) -> CpuSet {
     if withheld.is_empty() {
         return CpuSet::new();
     }

@@ -107,7 +107,7 @@ pub fn resolve(policy: &HostPolicy, host: &Host) -> Sets {
 }
 
 /// Returns the CPUs that are online and that `machine.slice`'s cpuset allows to guests.
-pub fn usable(host: &Host) -> CpuSet {
+pub(crate) fn usable(host: &Host) -> CpuSet {
     match &host.guest_cpus {
         Some(allowed) => host.online.intersection(allowed),
         None => host.online.clone(),
@@ -116,7 +116,7 @@ pub fn usable(host: &Host) -> CpuSet {
 
 /// Returns true if a mask makes its thread floating: several CPUs that cover the whole dedicated
 /// set. Such a mask expresses no choice, so its thread holds none of the CPUs.
-pub fn floats(mask: &CpuSet, dedicated: &CpuSet) -> bool {
+pub(crate) fn floats(mask: &CpuSet, dedicated: &CpuSet) -> bool {
     mask.len() > 1 && dedicated.is_subset(mask)
 }
 

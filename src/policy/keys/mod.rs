@@ -25,7 +25,7 @@ pub struct Key<T: 'static> {
 }
 
 /// Words that are reserved for later versions of the policy.
-pub const RESERVED: [&str; 7] = [
+pub(crate) const RESERVED: [&str; 7] = [
     "host_tasks",
     "irqs",
     "governor",
@@ -36,12 +36,12 @@ pub const RESERVED: [&str; 7] = [
 ];
 
 /// Finds the key with this path.
-pub fn find<T>(keys: &'static [Key<T>], path: &str) -> Option<&'static Key<T>> {
+pub(crate) fn find<T>(keys: &'static [Key<T>], path: &str) -> Option<&'static Key<T>> {
     keys.iter().find(|key| key.path == path)
 }
 
 /// Returns the keys inside a table, without the table's name; empty where there is no such table.
-pub fn members<T>(keys: &'static [Key<T>], table: &str) -> Vec<&'static str> {
+pub(crate) fn members<T>(keys: &'static [Key<T>], table: &str) -> Vec<&'static str> {
     keys.iter()
         .filter_map(|key| {
             key.path
@@ -53,7 +53,7 @@ pub fn members<T>(keys: &'static [Key<T>], table: &str) -> Vec<&'static str> {
 }
 
 /// Returns the names that may stand directly in a section: plain keys and tables.
-pub fn top_names<T>(keys: &'static [Key<T>]) -> Vec<&'static str> {
+pub(crate) fn top_names<T>(keys: &'static [Key<T>]) -> Vec<&'static str> {
     let mut names: Vec<&str> = keys
         .iter()
         .map(|key| key.path.split_once('.').map_or(key.path, |(table, _)| table))

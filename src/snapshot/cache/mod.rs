@@ -87,12 +87,12 @@ impl SnapshotCache {
     }
 
     /// Returns the sources of the snapshots.
-    pub fn place(&self) -> &Sources {
+    pub(crate) fn place(&self) -> &Sources {
         &self.place
     }
 
     /// Returns the root below which the host is read, with files that are read often kept open.
-    pub fn root(&self) -> &HostFs {
+    pub(crate) fn root(&self) -> &HostFs {
         &self.root
     }
 
@@ -108,7 +108,7 @@ impl SnapshotCache {
     ///
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
-    pub fn view_for_hook(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
+    pub(crate) fn view_for_hook(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
         self.view_of(now, CachedHost::refresh_quickly)
     }
 
@@ -148,25 +148,25 @@ impl SnapshotCache {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn glance(&self, now: SystemTime) -> Result<Promises, LedgerError> {
+    pub(crate) fn glance(&self, now: SystemTime) -> Result<Promises, LedgerError> {
         glance_with(&self.root, now, &mut self.state().ledger)
     }
 
     /// Returns whether no guest runs and no reservation exists but those that the snapshot has:
     /// nothing happened since it was read.
-    pub fn is_as_it_was(&self, view: &Snapshot) -> bool {
+    pub(crate) fn is_as_it_was(&self, view: &Snapshot) -> bool {
         self.state().ledger.is_as_it_was(&self.root, &view.reading)
     }
 
     /// Returns the errors in the policy's files while the last good policy is used; `None`: there
     /// are none. As of the last snapshot.
-    pub fn policy_problem(&self) -> Option<PolicyErrors> {
+    pub(crate) fn policy_problem(&self) -> Option<PolicyErrors> {
         self.state().policy.problem.clone()
     }
 
     /// Keeps the last good policy on disk, for processes that later find errors in the policy's
     /// files. Not for hooks: it writes a file.
-    pub fn keep_policy(&self) {
+    pub(crate) fn keep_policy(&self) {
         let files = self.state().policy.files.take();
         let Some(files) = files.filter(|_| self.place.policy.is_none()) else {
             return;
@@ -177,7 +177,7 @@ impl SnapshotCache {
     }
 
     /// Forgets the policy and the host: both are read completely for the next snapshot (`SIGHUP`).
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let mut state = self.state();
         state.policy.mark = None;
         state.host = None;

@@ -30,7 +30,7 @@ const LONGEST: usize = 64 << 10;
 
 /// Cached guests, the latest first.
 #[derive(Debug, Default)]
-pub struct DecisionCache(Mutex<VecDeque<Known>>);
+pub(crate) struct DecisionCache(Mutex<VecDeque<Known>>);
 
 /// Cached decisions on one guest.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl DecisionCache {
     ///
     /// # Errors
     /// The text is not XML, or not a domain.
-    pub fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
+    pub(crate) fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
         let text = self.first_text(&as_first(xml).0)?;
         Ok(Arc::clone(&text.guest))
     }
@@ -85,7 +85,7 @@ impl DecisionCache {
     ///
     /// # Errors
     /// Errors of [`Snapshot::decide`].
-    pub fn decide(
+    pub(crate) fn decide(
         &self,
         view: &Snapshot,
         xml: &str,

@@ -4,9 +4,9 @@ use crate::types::ids::{KiB, NodeId};
 use crate::types::plural::{counted, is_or_are, list};
 
 /// Number of CPUs or cores that are free on each node.
-pub type Rooms = Vec<(NodeId, usize)>;
+pub(crate) type Rooms = Vec<(NodeId, usize)>;
 /// Number of CPUs that each guest holds, the largest first.
-pub type Holders = Vec<(String, usize)>;
+pub(crate) type Holders = Vec<(String, usize)>;
 
 /// Words how much memory is free: `2 MiB pages: 4 GiB free on node 0 and 1 GiB on node 1`.
 pub(super) fn memory(page: Option<KiB>, free: &[(NodeId, KiB)]) -> String {

@@ -41,7 +41,7 @@ pub enum GivenValue {
 
 impl Given {
     /// Returns whether the value is a `<vcpupin>`.
-    pub fn is_of_vcpu_pin(&self) -> bool {
+    pub(crate) fn is_of_vcpu_pin(&self) -> bool {
         match self {
             Self::CpusOffline { value, .. }
             | Self::CpusNotAllowed { value, .. }

@@ -43,10 +43,10 @@ macro_rules! reasons {
 
         impl $name {
             /// Codes of this topic, in the order of its variants.
-            pub const CODES: &'static [&'static str] = &[$($code),*];
+            pub(crate) const CODES: &'static [&'static str] = &[$($code),*];
 
             /// Returns the reason's code.
-            pub fn code(&self) -> &'static str {
+            pub(crate) fn code(&self) -> &'static str {
                 match self {
                     $(Self::$variant { .. } => $code,)*
                 }
@@ -65,15 +65,15 @@ mod outcome;
 mod sets;
 mod start;
 
-pub use amounts::{Holders, Rooms};
+pub(crate) use amounts::Holders;
 pub use basis::Basis;
 pub use choice::{Choice, Denied};
-pub use given::{Given, GivenValue};
+pub(crate) use given::{Given, GivenValue};
 pub use left_out::LeftOut;
 pub use no_place::{NoPlace, WholeCores};
 pub use outcome::{Excludes, Outcome};
-pub use sets::SetWarning;
-pub use start::Start;
+pub(crate) use sets::SetWarning;
+pub(crate) use start::Start;
 
 /// Reason in a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Reason {
     }
 
     /// Lists the codes of all reasons.
-    pub fn codes() -> impl Iterator<Item = &'static str> {
+    pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
         [
             Choice::CODES,
             Denied::CODES,
@@ -130,7 +130,7 @@ impl Reason {
     }
 
     /// Returns the words as a line that names its guest once.
-    pub fn with_guest(&self, guest: &str) -> String {
+    pub(crate) fn with_guest(&self, guest: &str) -> String {
         match self {
             Self::NoPlace(reason) if reason.is_need() => format!("{guest} {self}"),
             Self::Start(reason) if reason.is_of_the_guests() => format!("{guest}'s {self}"),

@@ -72,7 +72,7 @@ pub enum WholeCores {
 
 impl NoPlace {
     /// Returns whether the words are a predicate that wants the guest as its subject: `needs …`.
-    pub fn is_need(&self) -> bool {
+    pub(crate) fn is_need(&self) -> bool {
         matches!(
             self,
             Self::HostTooSmall { .. }

@@ -52,7 +52,7 @@ pub enum Excludes {
 
 impl Outcome {
     /// Returns whether the reason only names what is done where nothing fits.
-    pub fn is_fallback(&self) -> bool {
+    pub(crate) fn is_fallback(&self) -> bool {
         matches!(self, Self::RunsShared | Self::RunsUntuned)
     }
 }

@@ -31,7 +31,7 @@ reasons! {
 
 impl Start {
     /// Returns whether the words begin with something that is the guest's: `db's CPUs 3-4 …`.
-    pub fn is_of_the_guests(&self) -> bool {
+    pub(crate) fn is_of_the_guests(&self) -> bool {
         matches!(
             self,
             Self::PinsStay { .. } | Self::Moved { .. } | Self::CouldMove { .. }
