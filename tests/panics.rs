@@ -257,7 +257,7 @@ fn a_panic_tells_its_place_alone_and_ends_with_1() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let requests = "{\"call\":\"lookup\",\"guest\":\"panic-at-call\"}\n{\"call\":\"close\"}\n";
+    let requests = "{\"call\":\"rename\",\"uuid\":\"u\",\"name\":\"panic-at-call\"}\n{\"call\":\"close\"}\n";
     call.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
     let (code, stdout, stderr) = told(&call.wait_with_output().unwrap());
     assert_eq!((code, stderr.as_str()), (0, ""));

@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::daemon::server::{Asked, Rights, Services};
+use crate::daemon::server::Services;
 use crate::ledger::reader::Reading;
 use crate::libvirt::{definitions, lookup};
 use crate::snapshot::Snapshot;
@@ -28,14 +28,13 @@ pub(crate) fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
     let known = Arc::clone(memory);
     services.on(
         "ledger",
-        Rights::Readers,
         Box::new(move |_| reply(view(&known).and_then(|view| json(&*view.reading)))),
     );
     let known = Arc::clone(memory);
-    let failed = move |_: &Asked<'_>| reply(view(&known).and_then(|view| json(&view.host.failed)));
-    services.on("failed-starts", Rights::Readers, Box::new(failed));
+    let failed = move |_: &[Vec<u8>]| reply(view(&known).and_then(|view| json(&view.host.failed)));
+    services.on("failed-starts", Box::new(failed));
     let known = Arc::clone(memory);
-    let status = move |_: &Asked<'_>| {
+    let status = move |_: &[Vec<u8>]| {
         let found = |memory: &SnapshotCache| Found {
             no_daemon: false,
             policy: match memory.policy_problem() {
@@ -46,12 +45,11 @@ pub(crate) fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
         let answer = view(&known).map(|view| status::answer(&view, found(&known)));
         reply(answer.and_then(|status| status.to_json().map_err(text)))
     };
-    services.on("status", Rights::Readers, Box::new(status));
-    services.on("alive", Rights::Readers, Box::new(|_| Reply::default()));
+    services.on("status", Box::new(status));
+    services.on("alive", Box::new(|_| Reply::default()));
     let known = Arc::clone(memory);
-    let definition =
-        move |asked: &Asked<'_>| reply(view(&known).and_then(|view| definition(&view, asked.words)));
-    services.on("definition", Rights::Readers, Box::new(definition));
+    let definition = move |words: &[Vec<u8>]| reply(view(&known).and_then(|view| definition(&view, words)));
+    services.on("definition", Box::new(definition));
 }
 
 fn text(error: impl Display) -> String {

@@ -27,9 +27,6 @@ pub(crate) struct EffectiveProfile {
     pub visible: bool,
     /// The guest is emulated by TCG: nothing that only KVM knows is written.
     pub tcg: bool,
-    /// The guest's architecture is not the host's: only pins, numatune, iothreads and disk settings
-    /// are written.
-    pub foreign: bool,
     /// The guest is an x86 one.
     pub x86: bool,
     /// A start with the CPU mode asked for failed: what virtfit wrote of the guest's CPU is taken
@@ -117,7 +114,6 @@ impl EffectiveProfile {
         Self {
             visible,
             tcg,
-            foreign,
             x86: is_x86(domain, host),
             cpu_fails: cpu_fails.is_some(),
             keep: !profile.override_existing,

@@ -62,6 +62,7 @@ impl Parent {
     }
 
     /// Returns the process id.
+    #[cfg(test)]
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }

@@ -5,7 +5,6 @@
 //! ```text
 //! {"call":"define","xml":"<domain>…"}                        {"ok":true}
 //! {"call":"live","uuid":"…","change":{"pin-vcpu":[0,[1,17]]}}  {"gone":"why libvirt does not answer"}
-//! {"call":"lookup","guest":"db"}                             {"ok":true,"domain":{"name":"db","uuid":"…","active":true,…}}
 //! {"call":"define","xml":"…","before":"…"}                   {"other":"how libvirt's definition is another one"}
 //! {"call":"nonsense"}                                        {"said":"what libvirt, or `call` itself, said"}
 //! ```
@@ -60,38 +59,6 @@ pub enum Request {
         /// Change to the running guest.
         change: LiveChange,
     },
-    /// Sets an element by `virDomainSetMetadata`: in the definition and, where the guest runs, in
-    /// its live XML too.
-    SetMetadata {
-        /// UUID of the domain.
-        uuid: String,
-        /// Prefix with which libvirt stores the element.
-        key: String,
-        /// Namespace of the element.
-        uri: String,
-        /// Element without a prefix and without its namespace; absent or null: the element is
-        /// removed.
-        #[serde(default)]
-        xml: Option<String>,
-    },
-    /// Asks for a domain by name, else by UUID.
-    Lookup {
-        /// Name or UUID of the domain.
-        guest: String,
-    },
-}
-
-/// Domain that [`Request::Lookup`] found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
-    /// Name of the domain.
-    pub name: String,
-    /// UUID in lower case with dashes.
-    pub uuid: String,
-    /// The guest runs.
-    pub active: bool,
-    /// The guest has a definition.
-    pub persistent: bool,
 }
 
 /// Answer to one request: exactly one of `ok`, `gone`, `said`, `other`.
@@ -109,25 +76,13 @@ pub struct Response {
     /// libvirt has another definition than the one that was read; with what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<String>,
-    /// Domain that [`Request::Lookup`] found; absent beside `ok`: there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub domain: Option<Found>,
 }
 
 impl From<Result<(), HypervisorError>> for Response {
     fn from(result: Result<(), HypervisorError>) -> Self {
-        result.map(|()| None).into()
-    }
-}
-
-impl From<Result<Option<Found>, HypervisorError>> for Response {
-    fn from(result: Result<Option<Found>, HypervisorError>) -> Self {
         let mut response = Self::default();
         match result {
-            Ok(domain) => {
-                response.ok = true;
-                response.domain = domain;
-            }
+            Ok(()) => response.ok = true,
             Err(HypervisorError::Gone(why)) => response.gone = Some(why),
             Err(HypervisorError::Said(why)) => response.said = Some(why),
             Err(HypervisorError::Other(why)) => response.other = Some(why),
@@ -136,13 +91,13 @@ impl From<Result<Option<Found>, HypervisorError>> for Response {
     }
 }
 
-impl From<Response> for Result<Option<Found>, HypervisorError> {
+impl From<Response> for Result<(), HypervisorError> {
     fn from(response: Response) -> Self {
         match response {
             Response { gone: Some(why), .. } => Err(HypervisorError::Gone(why)),
             Response { said: Some(why), .. } => Err(HypervisorError::Said(why)),
             Response { other: Some(why), .. } => Err(HypervisorError::Other(why)),
-            Response { ok: true, domain, .. } => Ok(domain),
+            Response { ok: true, .. } => Ok(()),
             Response { .. } => Err(HypervisorError::Gone("virtfitd call gave an empty answer".into())),
         }
     }
@@ -225,35 +180,7 @@ impl ChildHypervisor {
     /// # Errors
     /// There is no such program.
     pub(crate) fn start(&mut self) -> Result<(), HypervisorError> {
-        self.call(&Request::Close).map(drop)
-    }
-
-    /// Sets or removes a metadata element, as described at [`Request::SetMetadata`].
-    ///
-    /// # Errors
-    /// libvirt refuses, or does not answer.
-    fn set_metadata(
-        &mut self,
-        uuid: &str,
-        key: &str,
-        uri: &str,
-        xml: Option<&str>,
-    ) -> Result<(), HypervisorError> {
-        self.call(&Request::SetMetadata {
-            uuid: uuid.into(),
-            key: key.into(),
-            uri: uri.into(),
-            xml: xml.map(str::to_string),
-        })
-        .map(drop)
-    }
-
-    /// Returns the domain of this name, else of this UUID; `None`: there is none.
-    ///
-    /// # Errors
-    /// libvirt refuses, or does not answer.
-    fn lookup(&mut self, guest: &str) -> Result<Option<Found>, HypervisorError> {
-        self.call(&Request::Lookup { guest: guest.into() })
+        self.call(&Request::Close)
     }
 
     /// Sends one request and returns its answer. A child that ended is started again with the next
@@ -261,7 +188,7 @@ impl ChildHypervisor {
     ///
     /// # Errors
     /// libvirt refuses or does not answer, or there is no child to ask.
-    fn call(&mut self, request: &Request) -> Result<Option<Found>, HypervisorError> {
+    fn call(&mut self, request: &Request) -> Result<(), HypervisorError> {
         let gone = |error: &dyn std::fmt::Display| {
             HypervisorError::Gone(format!("{} call: {error}", self.program.display()))
         };
@@ -290,7 +217,6 @@ impl Hypervisor for ChildHypervisor {
             xml: xml.into(),
             before: None,
         })
-        .map(drop)
     }
 
     fn redefine(&mut self, before: &str, xml: &str) -> Result<(), HypervisorError> {
@@ -298,11 +224,10 @@ impl Hypervisor for ChildHypervisor {
             xml: xml.into(),
             before: Some(before.into()),
         })
-        .map(drop)
     }
 
     fn undefine(&mut self, uuid: &str) -> Result<(), HypervisorError> {
-        self.call(&Request::Undefine { uuid: uuid.into() }).map(drop)
+        self.call(&Request::Undefine { uuid: uuid.into() })
     }
 
     fn rename(&mut self, uuid: &str, name: &str) -> Result<(), HypervisorError> {
@@ -310,7 +235,6 @@ impl Hypervisor for ChildHypervisor {
             uuid: uuid.into(),
             name: name.into(),
         })
-        .map(drop)
     }
 
     fn live(&mut self, uuid: &str, change: &LiveChange) -> Result<(), HypervisorError> {
@@ -318,11 +242,10 @@ impl Hypervisor for ChildHypervisor {
             uuid: uuid.into(),
             change: change.clone(),
         })
-        .map(drop)
     }
 
     fn open(&mut self) -> Result<(), HypervisorError> {
-        self.call(&Request::Open).map(drop)
+        self.call(&Request::Open)
     }
 
     /// Disconnects from libvirt and keeps the child: starting it again takes longer than a client
@@ -397,12 +320,12 @@ mod tests {
             text,
             r#"{"call":"live","uuid":"u","change":{"pin-vcpu":[3,[1,4,5]]}}"#
         );
-        let input = format!("{text}\n\n{{\"call\":\"define\"}}\n{{\"call\":\"lookup\",\"guest\":\"db\"}}\n");
+        let input = format!("{text}\n\n{{\"call\":\"define\"}}\n{{\"call\":\"close\"}}\n");
         let mut output = Vec::new();
         let mut seen = Vec::new();
         serve(input.as_bytes(), &mut output, |request| {
             seen.push(request);
-            Err::<(), _>(HypervisorError::Said("no".into())).into()
+            Err(HypervisorError::Said("no".into())).into()
         })
         .unwrap();
         assert_eq!(seen.len(), 2);

@@ -8,7 +8,7 @@ use virtfit::apply::identity;
 use virtfit::domain;
 use virtfit::hostfs::HostFs;
 use virtfit::ledger::claims;
-use virtfit::libvirt::child::{Found, Request, Response};
+use virtfit::libvirt::child::{Request, Response};
 use virtfit::libvirt::definition_file::Definition;
 use virtfit::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::panics;
@@ -59,7 +59,7 @@ impl Libvirt {
             Request::Open => self.open().into(),
             Request::Close => {
                 self.close();
-                Ok::<(), HypervisorError>(()).into()
+                Ok(()).into()
             }
             Request::Define { xml, before: None } => self.define(&xml).into(),
             Request::Define {
@@ -69,60 +69,7 @@ impl Libvirt {
             Request::Undefine { uuid } => self.undefine(&uuid).into(),
             Request::Rename { uuid, name } => self.rename(&uuid, &name).into(),
             Request::Live { uuid, change } => self.live(&uuid, &change).into(),
-            Request::SetMetadata { uuid, key, uri, xml } => {
-                self.set_metadata(&uuid, &key, &uri, xml.as_deref()).into()
-            }
-            Request::Lookup { guest } => self.lookup(&guest).into(),
         }
-    }
-
-    fn set_metadata(
-        &mut self,
-        uuid: &str,
-        key: &str,
-        uri: &str,
-        xml: Option<&str>,
-    ) -> Result<(), HypervisorError> {
-        self.with(|connection| {
-            let domain = connection.lookup_domain_by_uuid_string(uuid)?;
-            let mut flags = 0;
-            if domain.is_persistent()? {
-                flags |= sys::VIR_DOMAIN_AFFECT_CONFIG;
-            }
-            if domain.is_active()? {
-                flags |= sys::VIR_DOMAIN_AFFECT_LIVE;
-            }
-            let element = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
-            let key = xml.is_some().then_some(key);
-            let result = domain.set_metadata(element, xml, key, Some(uri), flags);
-            match result {
-                // The element was removed already.
-                Err(error) if xml.is_none() && error.code() == known(ErrorNumber::NoDomainMetadata) => Ok(()),
-                result => result.map(drop),
-            }
-        })
-    }
-
-    fn lookup(&mut self, guest: &str) -> Result<Option<Found>, HypervisorError> {
-        panics::fault_point("call", guest);
-        self.with(|connection| {
-            let found = connection
-                .lookup_domain_by_name(guest)
-                .or_else(|_| connection.lookup_domain_by_uuid_string(guest));
-            let domain = match found {
-                Ok(domain) => domain,
-                Err(error) if error.code() == known(ErrorNumber::NoDomain) => return Ok(None),
-                // The word is not a UUID either.
-                Err(error) if error.code() == known(ErrorNumber::InvalidArg) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            Ok(Some(Found {
-                name: domain.name()?,
-                uuid: domain.uuid_string()?,
-                active: domain.is_active()?,
-                persistent: domain.is_persistent()?,
-            }))
-        })
     }
 }
 
@@ -193,6 +140,7 @@ impl Hypervisor for Libvirt {
     }
 
     fn rename(&mut self, uuid: &str, name: &str) -> Result<(), HypervisorError> {
+        panics::fault_point("call", name);
         self.with(|connection| connection.lookup_domain_by_uuid_string(uuid)?.rename(name, 0))
     }
 

@@ -82,41 +82,14 @@ impl Peer {
     }
 }
 
-/// Question that does not come from a hook.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    /// Peer that asks.
-    pub peer: Peer,
-    /// Words after the question's name.
-    pub words: &'a [Vec<u8>],
-    /// Body of the question.
-    pub body: &'a [u8],
-}
-
-/// Handler of one kind of question; the reply's stdout is the answer. Never calls libvirt and does
-/// not wait for a thread that does.
-type Handler = Box<dyn Fn(&Asked<'_>) -> Reply + Send + Sync>;
+/// Handler of one kind of question that does not come from a hook: gets the words after the
+/// question's name; the reply's stdout is the answer. A question changes nothing and reveals no
+/// secrets, as every peer that may connect may ask: root and the group `libvirt`. A handler never
+/// calls libvirt and does not wait for a thread that does.
+pub(crate) type Handler = Box<dyn Fn(&[Vec<u8>]) -> Reply + Send + Sync>;
 
 /// Function that passes an event on to the worker; must not wait.
 type Tell = Box<dyn Fn(WorkerEvent) + Send + Sync>;
-
-/// Peers that may ask a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rights {
-    /// Every peer that may connect: root and the group `libvirt`. For questions that change nothing
-    /// and reveal no secrets.
-    Readers,
-    /// Root alone.
-    Root,
-}
-
-/// Question that the server can answer.
-struct Known {
-    rights: Rights,
-    /// Longest body, in bytes.
-    most: usize,
-    handler: Handler,
-}
 
 /// Answers that the server can give.
 pub struct Services {
@@ -126,7 +99,7 @@ pub struct Services {
     pub inflight: Arc<Inflight>,
     /// Way to the worker for hooks that ended.
     pub tell: Tell,
-    questions: BTreeMap<String, Known>,
+    questions: BTreeMap<String, Handler>,
 }
 
 impl Services {
@@ -140,27 +113,9 @@ impl Services {
         }
     }
 
-    /// Registers the answer to the question `name` (`ledger`, `status`, `definition`), which has no
-    /// body.
-    pub(crate) fn on(&mut self, name: &str, rights: Rights, handler: Handler) {
-        self.on_body(name, rights, 0, handler);
-    }
-
-    /// Registers the answer to a question that has a body of at most `most` bytes.
-    fn on_body(&mut self, name: &str, rights: Rights, most: usize, handler: Handler) {
-        let known = Known {
-            rights,
-            most,
-            handler,
-        };
-        self.questions.insert(name.to_string(), known);
-    }
-
-    /// Returns whether this peer may ask a question with a body of `bytes` bytes.
-    fn takes_body(&self, name: &str, bytes: usize, peer: Peer) -> bool {
-        self.questions.get(name).is_some_and(|known| {
-            bytes <= known.most && (known.rights == Rights::Readers || peer.is_trusted())
-        })
+    /// Registers the answer to the question `name` (`ledger`, `status`, `definition`).
+    pub(crate) fn on(&mut self, name: &str, handler: Handler) {
+        self.questions.insert(name.to_string(), handler);
     }
 }
 
@@ -268,10 +223,10 @@ fn serve(stream: &UnixStream, services: &Services, peer: Peer) {
     let began = Instant::now();
     let served = (|| {
         let from = Timed::new(stream, began + SILENCE);
-        let question = read(&mut BufReader::with_capacity(16 << 10, from), services, peer)?;
+        let question = read(&mut BufReader::with_capacity(16 << 10, from), peer)?;
         match question.kind {
             Kind::Hook => hook(stream, services, peer, question),
-            Kind::Ask => write(stream, &ask(services, peer, &question)),
+            Kind::Ask => write(stream, &ask(services, &question)),
         }
     })();
     if let Err(error) = served {
@@ -282,7 +237,7 @@ fn serve(stream: &UnixStream, services: &Services, peer: Peer) {
 }
 
 /// Reads a question, as far as this peer may ask it.
-fn read(from: &mut impl BufRead, services: &Services, peer: Peer) -> io::Result<Question> {
+fn read(from: &mut impl BufRead, peer: Peer) -> io::Result<Question> {
     let no = |what| Err(io::Error::new(ErrorKind::PermissionDenied, what));
     let announced = Announced::read(from)?;
     if !peer.is_trusted() {
@@ -294,12 +249,8 @@ fn read(from: &mut impl BufRead, services: &Services, peer: Peer) -> io::Result<
         }
     }
     let words = announced.words(from)?;
-    // A question that is not known and has no body gets an answer that says this.
     if announced.kind == Kind::Ask && announced.body > 0 {
-        let name = words.first().map(|name| String::from_utf8_lossy(name));
-        if name.is_none_or(|name| !services.takes_body(&name, announced.body, peer)) {
-            return no("a body that this question does not have");
-        }
+        return no("a body that a question does not have");
     }
     announced.rest(words, from)
 }
@@ -309,7 +260,7 @@ fn write(stream: &UnixStream, reply: &Reply) -> io::Result<()> {
 }
 
 /// Answers a question that does not come from a hook.
-fn ask(services: &Services, peer: Peer, question: &Question) -> Reply {
+fn ask(services: &Services, question: &Question) -> Reply {
     let no = |exit, line: String| Reply {
         exit,
         stdout: Vec::new(),
@@ -324,17 +275,7 @@ fn ask(services: &Services, peer: Peer, question: &Question) -> Reply {
             2,
             format!("virtfitd does not know the question '{}'", name.escape_debug()),
         ),
-        Some(known) if known.rights == Rights::Root && !peer.is_trusted() => {
-            no(1, format!("only root may ask for '{name}'"))
-        }
-        Some(known) => {
-            let asked = Asked {
-                peer,
-                words,
-                body: &question.body,
-            };
-            guarded(|| (known.handler)(&asked)).unwrap_or_else(|bug| no(1, bug.to_string()))
-        }
+        Some(handler) => guarded(|| handler(words)).unwrap_or_else(|bug| no(1, bug.to_string())),
     }
 }
 

@@ -267,14 +267,6 @@ impl Locked<'_> {
         )
     }
 
-    /// Removes a guest's reservation; `false` if there was none.
-    ///
-    /// # Errors
-    /// The file is there and cannot be removed.
-    fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
-        self.store.remove(uuid)
-    }
-
     /// Removes void reservations, temporary files of dead processes, and marks of guests whose
     /// start came to nothing. Files that cannot be removed stay and do no harm.
     pub(crate) fn sweep(&self, glance: &Promises, now: SystemTime) {
