@@ -77,7 +77,7 @@ test: ## Run all tests, also those that need root and libvirt
 check: ## Format, lints, documentation, prose, fixtures
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked $(CARGO_FLAGS) --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(CARGO_FLAGS) --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(CARGO_FLAGS) --no-deps --document-private-items
 	packaging/licenses --check
 	packaging/changes --check
 	.ci/prose

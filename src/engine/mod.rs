@@ -162,10 +162,10 @@ pub fn decide(xml: &str, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     decide_read(&GuestText::read(xml.into())?, inputs)
 }
 
-/// Decides as [`decide`] does, for XML that was read before.
+/// Decides as [`decide()`] does, for XML that was read before.
 ///
 /// # Errors
-/// As of [`decide`].
+/// As of [`decide()`].
 pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let (document, current) = (&text.document, &text.guest.domain);
     panics::fault_point("decide", &current.name);

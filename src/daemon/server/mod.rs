@@ -8,12 +8,11 @@
 //!   for peers that are not root; further ones are closed at once, so that the hook decides by
 //!   itself.
 //! - The peer's user is checked before anything is read. For a peer that is not root, nothing is
-//!   read of a hook's question; of other questions at most `READERS_WORDS` of words, and no body
-//!   that the peer may not send or that is larger than the question allows. Such peers cost the
-//!   daemon at most 8 times `READERS_WORDS`.
+//!   read of a hook's question; of other questions at most `READERS_WORDS` of words. Questions that
+//!   no hook asks have no body. Such peers cost the daemon at most 8 times `READERS_WORDS`.
 //! - A peer that has not asked within a second is dropped, also one that sends byte by byte. A peer
 //!   whose question makes a thread panic gets no answer; the daemon goes on.
-//! - Hooks' questions are taken from root alone; each other question has its own [`Rights`].
+//! - Hooks' questions are taken from root alone; every peer that may connect may ask the others.
 
 mod pool;
 mod socket_file;
