@@ -287,7 +287,8 @@ mod tests {
     #[test]
     fn each_mask_of_a_thread_once() {
         // XML, numad's CPUs, pins, wide masks, occupied
-        let rows: &[(&str, Option<&str>, &[&str], &[&str], &str)] = &[
+        type Row<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str], &'a str);
+        let rows: &[Row] = &[
             ("<vcpu>4</vcpu>", None, &[], &[], ""),
             ("<vcpu cpuset='4-7'>4</vcpu>", None, &["4-7"], &[], "4-7"),
             ("<vcpu cpuset='4-7'>3</vcpu>", None, &[], &["4-7"], ""),

@@ -113,38 +113,6 @@ impl fmt::Display for Key<'_> {
 }
 
 impl Family {
-    /// Families in the order in which they are blamed.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::CpuMode,
-        Self::CpuFeatures,
-        Self::CpuCache,
-        Self::MemoryBacking,
-        Self::Topology,
-        Self::Cells,
-        Self::MemoryNodes,
-        Self::KvmFeatures,
-        Self::Iothreads,
-        Self::Devices,
-        Self::Pins,
-    ];
-
-    /// Returns the words, which records of starts use too.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::CpuMode => "cpu mode",
-            Self::CpuFeatures => "cpu features",
-            Self::CpuCache => "cpu cache",
-            Self::MemoryBacking => "memory backing",
-            Self::Topology => "topology",
-            Self::Cells => "guest cells",
-            Self::MemoryNodes => "memory nodes",
-            Self::KvmFeatures => "KVM features",
-            Self::Iothreads => "iothreads",
-            Self::Devices => "devices",
-            Self::Pins => "pins",
-        }
-    }
-
     /// Returns whether the change is to the guest's CPU model.
     pub(crate) fn is_cpu(self) -> bool {
         matches!(self, Self::CpuMode | Self::CpuFeatures | Self::CpuCache)
