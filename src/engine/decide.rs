@@ -8,6 +8,7 @@ use crate::engine::effective::EffectiveProfile;
 use crate::engine::{
     Decision, EngineError, Inputs, demand, incoming, obsolete, settings, shown, supply, support,
 };
+use crate::host::Host;
 use crate::ledger;
 use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Profile, cpu_sets};
@@ -15,7 +16,7 @@ use crate::rewrite::{self, Head, Provenance};
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::reason::{Given, NoPlace, Outcome, Reason};
-use crate::types::setting::Target;
+use crate::types::setting::{Setting, Target, Value};
 use crate::xml::Document;
 
 /// Decision while it is made.
@@ -191,6 +192,8 @@ impl DecisionMaker<'_> {
             let apart = demanded.kept_memory.apart(host, &placed);
             plan.reasons.extend(apart.into_iter().map(Reason::from));
         }
+        plan.reasons
+            .extend(throttled(self.domain, host, &list.settings).map(Reason::from));
         plan.notes.kept.extend(list.kept);
         plan.notes.not_done.extend(list.not_done);
         // The plan shows the placement, and the provenance records it.
@@ -236,12 +239,7 @@ impl DecisionMaker<'_> {
         })
     }
 
-    fn write(
-        self,
-        mut plan: Plan,
-        settings: &[crate::types::setting::Setting],
-        head: &Head,
-    ) -> Result<Decision, EngineError> {
+    fn write(self, mut plan: Plan, settings: &[Setting], head: &Head) -> Result<Decision, EngineError> {
         let settled = match &self.provenance {
             Some(provenance) => {
                 // Another policy that asks for equal settings is no difference. A record without
@@ -296,6 +294,20 @@ fn names_a_pin(reason: &Reason) -> bool {
         reason,
         Reason::NoPlace(NoPlace::PinHeld { .. } | NoPlace::PinOffline { .. } | NoPlace::PinNotAllowed { .. })
     )
+}
+
+/// Says that the kernel throttles the real-time vCPUs that a guest has.
+fn throttled(domain: &Domain, host: &Host, settings: &[Setting]) -> Option<Outcome> {
+    let written = settings
+        .iter()
+        .find(|setting| setting.target == Target::VcpuSched);
+    let by_hand = || {
+        let mut all = domain.vcpuscheds.iter();
+        all.any(|sched| matches!(sched.scheduler.as_str(), "fifo" | "rr"))
+    };
+    let realtime = written.map_or_else(by_hand, |setting| setting.value != Value::Absent);
+    let runtime_us = host.rt_runtime_us.filter(|runtime| *runtime > 0)?;
+    realtime.then_some(Outcome::RealtimeThrottled { runtime_us })
 }
 
 /// Names the vCPUs that have no CPU of their own, though the profile asks for one, because an

@@ -100,8 +100,9 @@ pub(crate) static BUILTINS: &[Builtin] = &[
     },
     Builtin {
         name: "realtime",
-        description: "fit, all vCPUs but 0 in real time, or no start",
+        description: "fit, each vCPU alone on its core, all but 0 in real time, or no start",
         keys: &[
+            ("smt", Word("isolate")),
             ("realtime.vcpus", Word("^0")),
             ("locked", Yes),
             ("emulator", Word("isolate")),

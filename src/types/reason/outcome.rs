@@ -32,6 +32,8 @@ reasons! {
         ShapeFitsNowhere { shown: Topology } = "shape-fits-nowhere",
         /// Huge pages are required, and the XML rules them out.
         HugePagesExcluded { by: Excludes } = "huge-pages-excluded",
+        /// Real-time vCPUs that are busy are stopped by the kernel for a part of each period.
+        RealtimeThrottled { runtime_us: i64 } = "real-time-throttled",
         /// Real-time scheduling is asked for, and the host allows none.
         NoRealtime = "no-realtime",
         /// Locked memory is asked for, and libvirt's daemon could not lock it.
@@ -97,6 +99,14 @@ impl fmt::Display for Outcome {
             }
             Self::HugePagesExcluded { by } => {
                 return write!(f, "huge pages are required, but {by} in its XML rules them out");
+            }
+            Self::RealtimeThrottled { runtime_us } => {
+                return write!(
+                    f,
+                    "the kernel throttles real-time vCPUs: one that is busy runs no more than {} ms of a second \
+                     (kernel.sched_rt_runtime_us = {runtime_us}; -1 is no limit)",
+                    runtime_us / 1000
+                );
             }
             Self::NoRealtime => {
                 "this host allows no real-time scheduling (kernel.sched_rt_runtime_us or the cgroup's \
