@@ -8,9 +8,10 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         return None;
     }
     let plain = simple(word);
+    // Edits: insert, delete, replace, swap of neighbours.
     candidates
         .into_iter()
-        .map(|candidate| (distance(&plain, &simple(candidate)), candidate))
+        .map(|candidate| (strsim::osa_distance(&plain, &simple(candidate)), candidate))
         .filter(|(distance, candidate)| {
             let shorter = length.min(candidate.chars().count());
             *distance <= shorter.div_ceil(3) && *distance < shorter
@@ -28,32 +29,11 @@ pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
 }
 
 /// Makes words comparable: upper and lower case, dashes and underscores are easily mixed up.
-fn simple(word: &str) -> Vec<char> {
+fn simple(word: &str) -> String {
     word.chars()
         .flat_map(char::to_lowercase)
         .map(|c| if c == '-' { '_' } else { c })
         .collect()
-}
-
-/// Counts the edits (insert, delete, replace, swap of neighbours) from one word to another.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let width = b.len() + 1;
-    let mut before: Vec<usize> = vec![0; width];
-    let mut last: Vec<usize> = (0..width).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = Vec::with_capacity(width);
-        row.push(i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = last[j] + usize::from(x != y);
-            let mut best = replaced.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
