@@ -8,7 +8,7 @@ use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::outcome::without_errno;
 use crate::cli::redefine;
 use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, output, plan};
+use crate::cli::{Exit, Failure, Outcome, advice, output, plan};
 use crate::daemon::untried;
 use crate::engine::{Decision, Keep};
 use crate::hook_events::lines;
@@ -61,6 +61,9 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     };
     let session = Session::open(global)?;
     let mut outcome = Outcome::default();
+    outcome
+        .stderr
+        .extend(advice::undone(global, &session.view.policy));
     let chosen = choose(&root, &session, args, &mut outcome)?;
     // Definitions are decided together, so that autostart guests do not overlap.
     let keep = match (args.reshape, args.improve) {

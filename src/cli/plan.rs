@@ -246,7 +246,8 @@ fn show(
             outcome.stdout.push('\n');
         }
         let word = words.get(index).map_or("-", String::as_str);
-        let next = advice::commands(global, options, session, word, guest.plan(), &style);
+        let subject = (guest.plan(), &guest.domain);
+        let next = advice::next(global, options, session, word, subject, &style);
         let taken = session.view.taken(&guest.domain);
         let housekeeping = &session.view.sets.housekeeping;
         outcome.stdout.push_str(&render::plan::text_with(

@@ -70,6 +70,18 @@ impl Glob {
         })
     }
 
+    /// Returns the pattern that matches this text alone.
+    pub fn literal(text: &str) -> String {
+        let mut out = String::new();
+        for c in text.chars() {
+            match c {
+                '*' | '?' | '[' => out.extend(['[', c, ']']),
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
     /// Returns the pattern as it was written.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
@@ -180,6 +192,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_literal_matches_its_text_alone(text in "[ab*?\\[\\]!-]{0,8}", other in "[ab*?\\[\\]!-]{0,8}") {
+            let glob = Glob::parse(&Glob::literal(&text)).unwrap();
+            prop_assert!(glob.matches(&text));
+            prop_assert_eq!(glob.matches(&other), text == other);
+        }
+
         #[test]
         fn agrees_with_the_definition(pattern in "[ab*?\\[\\]!-]{0,8}", text in "[ab\\]-]{0,8}") {
             if let Ok(glob) = Glob::parse(&pattern) {

@@ -17,21 +17,33 @@ use crate::render::subject;
 use crate::render::table;
 use crate::render::table::Widths;
 
+/// Next steps after a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// Sentences on what keeps the plan from lasting; empty: nothing does.
+    pub said: Vec<String>,
+    /// Lines of a rule that the policy needs; empty: it needs none.
+    pub rule: Vec<String>,
+    /// Commands, one a line.
+    pub commands: Vec<String>,
+}
+
 /// Returns the text of one guest's plan for this host.
 ///
 /// `housekeeping` and `taken` are the ones the plan was made with.
 pub fn text(plan: &Plan, host: &Host, housekeeping: &CpuSet, taken: &Taken, style: &Style) -> String {
     let word = shell_word(&plan.guest, style.unicode).filter(|word| word != "''");
-    let next: Vec<String> = word
-        .map(|word| format!("virtfit plan {word} --diff"))
-        .into_iter()
-        .collect();
+    let diff = word.map(|word| format!("virtfit plan {word} --diff"));
+    let next = Advice {
+        commands: diff.into_iter().collect(),
+        ..Advice::default()
+    };
     text_with(&next, plan, host, housekeeping, taken, style)
 }
 
-/// Returns the text as [`text`] does, with these commands at its end.
+/// Returns the text as [`text`] does, with these steps at its end.
 pub(crate) fn text_with(
-    next: &[String],
+    next: &Advice,
     plan: &Plan,
     host: &Host,
     housekeeping: &CpuSet,
@@ -71,7 +83,14 @@ pub(crate) fn text_with(
     changes(plan, style, &mut out);
     table::notes("kept", &plan.notes.kept, style, &mut out);
     table::notes("not done", &plan.notes.not_done, style, &mut out);
-    finish(&out, style) + &closing(next, plan)
+    if plan.verdict != Verdict::Tuned {
+        return finish(&out, style);
+    }
+    let mut said = vec!["Nothing was written.".to_string()];
+    said.extend(next.said.iter().cloned());
+    let said = clean(&said.join(" "), style.unicode);
+    paragraph(&mut out, "", 0, &said, Paint::Plain, style);
+    finish(&out, style) + &closing(next, style)
 }
 
 /// Words a plan in one line, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80
@@ -246,12 +265,12 @@ fn changes(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     table::draw(HOST, &unseen, widths, style, out);
 }
 
-/// Says that nothing was written, and which commands come next, each complete and on a line of its
-/// own, so that it can be pasted.
-fn closing(next: &[String], plan: &Plan) -> String {
-    if plan.verdict != Verdict::Tuned {
-        return String::new();
-    }
-    let next: String = next.iter().map(|command| format!("  {command}\n")).collect();
-    format!("Nothing was written.\n{next}")
+/// Returns the commands that come next, each complete and on a line of its own, so that it can be
+/// pasted; and before them the rule that is needed. None of these lines is wrapped.
+fn closing(next: &Advice, style: &Style) -> String {
+    let rule = next.rule.iter().map(|line| ("      ", line));
+    let commands = next.commands.iter().map(|command| ("  ", command));
+    rule.chain(commands)
+        .map(|(indent, line)| format!("{indent}{}\n", clean(line, style.unicode)))
+        .collect()
 }

@@ -334,3 +334,81 @@ fn ordinary_users_ask_the_daemon() {
     assert_eq!(said.status.code(), Some(1));
     libvirt.virsh(&["destroy", "g"]).unwrap();
 }
+
+/// Returns the commands a plan advises to bring it about, and the rule it says is needed.
+fn advised(said: &str) -> (Vec<String>, Vec<String>) {
+    let shows = |line: &str| line.ends_with("--diff") || line.ends_with("--json");
+    let is_command = |line: &str| {
+        ["  virtfit ", "  cp ", "  virsh "]
+            .iter()
+            .any(|it| line.starts_with(it))
+    };
+    let commands = said.lines().filter(|line| is_command(line) && !shows(line));
+    let rule = said.lines().filter_map(|line| line.strip_prefix("      "));
+    let rule = rule.skip_while(|line| *line != "[[rule]]").take(3);
+    (
+        commands.map(|line| line.trim().to_string()).collect(),
+        rule.map(str::to_string).collect(),
+    )
+}
+
+/// Follows the advice of plans; the daemon leaves the result as the plan showed it.
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
+fn what_a_plan_advises_lasts() {
+    let libvirt = Libvirt::with(&Setup {
+        policy: Some(POLICY),
+        ..Setup::default()
+    });
+    libvirt.define(&small("g")).unwrap();
+    let _daemon = libvirt.virtfitd();
+    within(10, "tuned", || {
+        is_tuned(&libvirt).then_some(()).ok_or(libvirt.log())
+    });
+    let folder = libvirt.folder().to_str().unwrap().to_string();
+    let other = format!("{folder}/other.toml");
+    std::fs::write(
+        &other,
+        POLICY.replace("profile = \"plain\"", "profile = \"local\""),
+    )
+    .unwrap();
+    let file = format!("{folder}/new.xml");
+    std::fs::write(&file, small("new")).unwrap();
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_virtfit"))
+        .parent()
+        .unwrap();
+    let has = |guest: &str, profile: &str| {
+        let dump = libvirt
+            .virsh(&["dumpxml", "--inactive", guest])
+            .unwrap_or_default();
+        dump.contains(&format!("profile=\"{profile}\" policy="))
+    };
+    for (words, guest, profile) in [
+        (&["plan", "g", "--profile", "local"][..], "g", "local"),
+        (&["plan", "g", "--profile", "plain"], "g", "plain"),
+        (&["plan", "g", "--profile", "isolated"], "g", "isolated"),
+        (&["plan", &file, "--profile", "shared"], "new", "shared"),
+        (&["plan", "g", "--policy", &other], "g", "local"),
+    ] {
+        let said = virtfit(&libvirt, words);
+        let (commands, rule) = advised(&said);
+        assert!(!commands.is_empty(), "{words:?}: {said}");
+        if !rule.is_empty() {
+            let policy = format!("{}\n\n[[rule]]", rule.join("\n"));
+            let path = libvirt.on_host("etc/virtfit/policy.toml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, text.replacen("[[rule]]", &policy, 1)).unwrap();
+        }
+        for command in &commands {
+            libvirt.sh(&format!("PATH={}:$PATH; {command}", bin.display()), &[]);
+        }
+        within(10, "as the plan showed it", || {
+            has(guest, profile)
+                .then_some(())
+                .ok_or(format!("{words:?}: {said}\n{}", libvirt.log()))
+        });
+        // The daemon has seen the change by now, and has nothing to undo.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        assert!(has(guest, profile), "{words:?}: {said}\n{}", libvirt.log());
+    }
+}
