@@ -73,9 +73,7 @@ fn a_plan_of_all_is_what_apply_would_do() {
     let apply = host.answer(&["apply", "--dry-run", "--all"]);
     assert!(apply.starts_with(&plan), "{plan}\n{apply}");
     assert!(
-        plan.ends_with(
-            "4 of 9 guests that want CPUs of their own fit together; the others find none while those run.\n"
-        ),
+        plan.ends_with("4 of the 9 guests that want CPUs of their own can have them at once.\n"),
         "{plan}"
     );
     // Four of them have CPUs of their own; a fifth has to overlap.
@@ -98,8 +96,13 @@ fn a_plan_of_all_is_what_apply_would_do() {
     let two = host.answer(&["plan", "g[12]"]);
     assert_eq!(places(&two), places(&plan)[..2], "{two}");
     assert!(
-        two.ends_with("All 2 guests that want CPUs of their own fit together.\n"),
+        two.ends_with("The 2 guests that want CPUs of their own can have them at once.\n"),
         "{two}"
+    );
+    let none = Host::with_guests(2, 60).answer(&["plan"]);
+    assert!(
+        none.ends_with("None of the 2 guests that want CPUs of their own can have them now.\n"),
+        "{none}"
     );
     let named = host.answer(&["plan", "g1", "g2", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&named).unwrap();
@@ -215,7 +218,7 @@ fn guests_that_run_untuned_are_planned_beside_each_other() {
     }
     let plan = host.answer(&["plan"]);
     assert!(
-        plan.contains("4 of 9 guests that want CPUs of their own fit together"),
+        plan.contains("4 of the 9 guests that want CPUs of their own can have them at once"),
         "{plan}"
     );
     let places: Vec<&str> = plan

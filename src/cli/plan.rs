@@ -14,7 +14,6 @@ use crate::render::{self, Style};
 use crate::snapshot::Question;
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
-use crate::types::plural::counted;
 
 /// Runs the command. Plans of guests or files that are named are shown in full; those of all guests
 /// or of a pattern in one line each.
@@ -200,15 +199,14 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
 /// Returns a line that says how many of these guests can run at once; empty where the question does
 /// not arise.
 pub(crate) fn together(session: &Session, definitions: &[Definition], ask: Question<'_>) -> String {
+    let want = "that want CPUs of their own";
     match together::together(&session.view, definitions, ask) {
         None => String::new(),
         Some(Together { fit, of }) if fit == of => {
-            format!("All {of} guests that want CPUs of their own fit together.\n")
+            format!("The {of} guests {want} can have them at once.\n")
         }
-        Some(Together { fit, of }) => format!(
-            "{fit} of {} that want CPUs of their own fit together; the others find none while those run.\n",
-            counted(of, "guest")
-        ),
+        Some(Together { fit: 0, of }) => format!("None of the {of} guests {want} can have them now.\n"),
+        Some(Together { fit, of }) => format!("{fit} of the {of} guests {want} can have them at once.\n"),
     }
 }
 
