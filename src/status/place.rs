@@ -141,7 +141,7 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     };
     // The first of these that applies is the note: no placement, observe mode, not pinned yet, or
     // pins that only a new start can give.
-    let wanted = vcpus(&live);
+    let Elsewhere { wanted, now } = elsewhere(place, &live);
     let at = cpus(floating);
     let reason = || {
         live.reasons
@@ -154,11 +154,19 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
         return Some(Note::new(Code::NoPlace, text));
     }
     if !wanted.is_empty() && live.observe {
-        let text = format!("observe: would run on {}, and does not", cpus(&wanted));
+        let text = format!(
+            "observe: its vCPUs would be on {}, and may run on {}",
+            cpus(&wanted),
+            cpus(&now)
+        );
         return Some(Note::new(Code::Observe, text).wrong());
     }
     if !wanted.is_empty() {
-        let text = format!("not pinned: its vCPUs are to be on {}", cpus(&wanted));
+        let text = format!(
+            "not pinned: its vCPUs are to be on {}, and may run on {}",
+            cpus(&wanted),
+            cpus(&now)
+        );
         return Some(Note::new(Code::NotPinned, text));
     }
     if floating.is_empty() {
@@ -180,13 +188,28 @@ fn cause(place: &Place<'_>) -> Option<String> {
     without.then(|| plan.causes().next().map(Reason::to_string))?
 }
 
-/// Returns the CPUs to which the daemon would pin vCPUs.
-fn vcpus(live: &Live) -> CpuSet {
-    let mut all = CpuSet::new();
+/// vCPUs that the daemon would pin to other CPUs than those they may run on now.
+#[derive(Default)]
+struct Elsewhere {
+    /// CPUs to which they would be pinned.
+    wanted: CpuSet,
+    /// CPUs on which they may run now.
+    now: CpuSet,
+}
+
+fn elsewhere(place: &Place<'_>, live: &Live) -> Elsewhere {
+    let usable = cpu_sets::usable(&place.view.host);
+    let mut out = Elsewhere::default();
     for change in &live.changes {
-        if let LiveChange::PinVcpu(_, cpus) = change {
-            all.extend_from(cpus);
+        let LiveChange::PinVcpu(vcpu, wanted) = change else {
+            continue;
+        };
+        let now = place.running.allowed(Thread::Vcpu(*vcpu)).unwrap_or(&usable);
+        // A pin that changes nothing is not missing.
+        if now != wanted {
+            out.wanted.extend_from(wanted);
+            out.now.extend_from(now);
         }
     }
-    all
+    out
 }

@@ -262,6 +262,10 @@ fn observe_mode_says_what_it_did_not_do() {
         (3, vec!["observe".to_string()]),
         "{running:?}"
     );
+    assert_eq!(
+        running.notes[0].text,
+        "observe: its vCPUs would be on CPU 1, and may run on CPUs 0-31"
+    );
     let off = of(&status, "f2");
     assert_eq!(
         off.notes.iter().map(code).collect::<Vec<_>>(),
@@ -269,6 +273,15 @@ fn observe_mode_says_what_it_did_not_do() {
         "{off:?}"
     );
     assert!(off.notes[0].text.contains("would give it CPU "), "{off:?}");
+    // A guest that is to float where it may run already lacks nothing, whatever the mode.
+    host.remove("run/libvirt/qemu/f1.xml");
+    host.guest(&Made::free("l1"));
+    for sets in [&sets, super::host::SETS] {
+        host.put("etc/virtfit/policy.toml", &format!("{sets}{RULES}"));
+        let (status, exit) = host.status();
+        let floats = of(&status, "l1");
+        assert_eq!((exit, wrong(&floats.notes)), (0, vec![]), "{floats:?}");
+    }
 }
 
 #[test]
