@@ -648,13 +648,27 @@ fn the_hook_filters_vetoes_and_lets_pass() {
         hook(operation, &too_large("iso")).silent();
     }
     root.write("etc/virtfit/policy.d/9.toml", "[host]\nmode = \"observe\"\n");
-    for operation in ["prepare", "migrate", "restore"] {
-        hook(operation, &domain("db", ""))
-            .silent()
-            .expect(0, "", "db: tuned by fit");
-        hook(operation, &too_large("iso"))
-            .silent()
-            .expect(0, "", "refused by isolated");
+    for (operation, tuned, refused) in [
+        (
+            "prepare",
+            "db: would start with CPUs ",
+            "would be refused: iso needs 40 CPUs",
+        ),
+        (
+            "migrate",
+            "db: would be tuned by fit",
+            "iso: would be refused by isolated",
+        ),
+        (
+            "restore",
+            "db: would be tuned by fit",
+            "iso: would be refused by isolated",
+        ),
+    ] {
+        for (xml, said) in [(domain("db", ""), tuned), (too_large("iso"), refused)] {
+            let ran = hook(operation, &xml).silent().expect(0, "", said);
+            assert!(ran.stderr.contains("mode = observe"), "{}", ran.stderr);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, output, plan};
 use crate::daemon::untried;
 use crate::engine::{Decision, Keep};
-use crate::hook_events::lines;
+use crate::hook_events::lines::{self, Mood};
 use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use crate::libvirt::definitions::Definition;
@@ -83,7 +83,7 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     for (definition, decided) in chosen.iter().zip(decided) {
         match decided {
             Ok(decision) => {
-                log::info!("{}", lines::summary(decision.plan()));
+                log::info!("{}", lines::summary(decision.plan(), Mood::Would));
                 outcome.stderr.extend(plan::refusal(decision.plan()));
                 let plan = decision.plan().clone();
                 if let Decision::Tuned { xml, .. } = decision {
@@ -238,7 +238,10 @@ fn carry_out(
             redefine::redefine(root, libvirt.as_mut(), definition, xml)
         };
         match result {
-            Ok(()) => done += 1,
+            Ok(()) => {
+                log::info!("{}: redefined", definition.name);
+                done += 1;
+            }
             Err(error) => {
                 if let Ok(announced) = announced {
                     announced.take_back();

@@ -10,7 +10,7 @@ use crate::cli::outcome::without_errno;
 use crate::cli::{Failure, daemon_client};
 use crate::domain::{self, Domain};
 use crate::engine::Decision;
-use crate::hook_events::lines::summary;
+use crate::hook_events::lines::{Mood, summary};
 use crate::host::FailedStarts;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
@@ -167,7 +167,7 @@ impl Session {
             .decide(&input.text, ask)
             .map_err(|error| Failure::at(&input.label, error))?;
         let decided = Decided { domain, decision };
-        log::info!("{}", summary(decided.plan()));
+        log::info!("{}", summary(decided.plan(), Mood::Would));
         Ok(decided)
     }
 }

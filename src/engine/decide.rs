@@ -260,7 +260,9 @@ impl DecisionMaker<'_> {
         if settled {
             // A reason that is there already is enough; this one would only contradict it.
             if plan.reasons.is_empty() {
+                let pinned = plan.kept_pins().next().is_some();
                 let why = match self.provenance.is_some() {
+                    _ if pinned => Outcome::PinsStay,
                     true => Outcome::TunedAlready,
                     false => Outcome::NothingToChange,
                 };

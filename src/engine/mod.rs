@@ -226,7 +226,11 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
     let Some(profile) = selection.profile else {
         plan.notes.leftover = text.guest.carries;
         if !text.guest.carries {
-            plan.reasons.push(Choice::NoRule.into());
+            let rule = match domain.request {
+                Some(_) => Choice::NoRuleMatches,
+                None => Choice::NoRule,
+            };
+            plan.reasons.push(rule.into());
             return Ok(Decision::Unchanged(plan));
         }
         plan.reasons.push(leftover::reason(&plan.guest).into());

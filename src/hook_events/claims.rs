@@ -10,6 +10,7 @@ use crate::policy::{cpu_sets, select};
 use crate::snapshot::Snapshot;
 use crate::types::ids::{KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::reason::Start;
 use crate::types::setting::Target;
 
 /// Holdings of a guest, as libvirt's status file will show them.
@@ -35,9 +36,8 @@ pub(crate) enum PinState {
     Free,
     /// These CPUs are held by other guests.
     Taken(CpuSet),
-    /// These CPUs cannot be used on this host, are used by two vCPUs, or were written by virtfit
-    /// and are no longer in the dedicated set.
-    Invalid(CpuSet),
+    /// Some pins cannot be used, for the first reason that is found.
+    Invalid(Start),
     /// Some vCPUs that need a CPU of their own have no such pin.
     Absent,
 }
@@ -87,7 +87,7 @@ impl OwnClaims {
             return PinState::Taken(collide);
         }
         let usable = cpu_sets::usable(&view.host);
-        let mut invalid = CpuSet::new();
+        let (mut unusable, mut twice, mut other) = (CpuSet::new(), CpuSet::new(), CpuSet::new());
         let mut seen = CpuSet::new();
         let mut absent = false;
         for vcpu in dedicated.iter() {
@@ -96,21 +96,25 @@ impl OwnClaims {
                 absent = true;
                 continue;
             };
-            invalid.extend_from(&pin.difference(&usable));
+            unusable.extend_from(&pin.difference(&usable));
             if pin.len() != 1 {
                 continue;
             }
             for cpu in pin.iter() {
                 let ours = guest.wrote.contains(cpu);
-                if !seen.insert(cpu) || (ours && !view.sets.dedicated.contains(cpu)) {
-                    invalid.insert(cpu);
+                if !seen.insert(cpu) {
+                    twice.insert(cpu);
+                } else if ours && !view.sets.dedicated.contains(cpu) {
+                    other.insert(cpu);
                 }
             }
         }
-        match (invalid.is_empty(), absent) {
-            (false, _) => PinState::Invalid(invalid),
-            (true, true) => PinState::Absent,
-            (true, false) => PinState::Free,
+        match absent {
+            _ if !unusable.is_empty() => PinState::Invalid(Start::CpusUnusable { cpus: unusable }),
+            _ if !twice.is_empty() => PinState::Invalid(Start::PinnedTwice { cpus: twice }),
+            _ if !other.is_empty() => PinState::Invalid(Start::NotDedicated { cpus: other }),
+            true => PinState::Absent,
+            false => PinState::Free,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use crate::engine::{Decision, EngineError};
 use crate::hook_events::claims::OwnClaims;
+use crate::hook_events::lines::Mood;
 use crate::hook_events::reserve;
 use crate::hook_events::reserve::{Reserved, Want};
 use crate::hook_events::{Answer, Call, Context, NO, Outcome, give_up, lines};
@@ -36,15 +37,16 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         };
         let plan = decision.plan();
         let verdict = Some(plan.verdict);
-        let summary = lines::summary(plan);
         // In mode observe the guest comes in as it is, and nothing is reserved.
         if view.policy.host.observe {
-            log::info!("{summary} (mode = \"observe\": nothing was changed)");
+            let would = lines::summary(plan, Mood::Would);
+            log::info!("{would}; mode = observe: it comes in as it is");
             return Outcome {
                 verdict,
                 ..Outcome::default()
             };
         }
+        let summary = lines::summary(plan, Mood::Done);
         // A refusal must come now: after this operation the guest arrives.
         if let Decision::Refused(plan) = &*decision {
             log::info!("{summary}");

@@ -2,12 +2,21 @@
 
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::plural::counted;
-use crate::types::reason::Reason;
+use crate::types::reason::{Choice, Reason};
+
+/// Mood of a line about a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// The plan is carried out.
+    Done,
+    /// The plan is only shown, or waits: nothing is carried out.
+    Would,
+}
 
 /// Returns a plan's result in one line: `db: tuned by fit, 12 changes`; with an administrator's
 /// pins that are kept.
-pub fn summary(plan: &Plan) -> String {
-    let mut line = verdict(plan);
+pub fn summary(plan: &Plan, mood: Mood) -> String {
+    let mut line = verdict(plan, mood);
     let pins: Vec<String> = plan.kept_pins().map(|note| note.what.to_string()).collect();
     // Pins of an incoming guest are those of another host.
     let told = plan.scope == Scope::Boot && plan.verdict != Verdict::Refused;
@@ -21,14 +30,18 @@ pub fn summary(plan: &Plan) -> String {
 }
 
 /// Returns the line of a plan's verdict.
-fn verdict(plan: &Plan) -> String {
+fn verdict(plan: &Plan, mood: Mood) -> String {
     let guest = &plan.guest;
     let profile = plan.profile.as_deref().unwrap_or("-");
+    let would = match mood {
+        Mood::Done => "",
+        Mood::Would => "would be ",
+    };
     match plan.verdict {
-        Verdict::Refused => format!("{guest}: refused by {profile}: {}", plan.reasons_line()),
+        Verdict::Refused => format!("{guest}: {would}refused by {profile}: {}", plan.reasons_line()),
         Verdict::Tuned if plan.notes.leftover => {
             let reason = crate::engine::leftover::reason(guest);
-            format!("{guest}: pins and memory binding taken out, {reason}")
+            format!("{guest}: pins and memory binding {would}taken out, {reason}")
         }
         Verdict::Tuned => {
             let place = if plan.is_without_place() {
@@ -37,17 +50,20 @@ fn verdict(plan: &Plan) -> String {
                 ""
             };
             let tail = match plan.changes.len() {
-                0 => ": record updated; nothing else changed".to_string(),
+                0 => ", only its record changes".to_string(),
                 count => format!(", {}", counted(count, "change")),
             };
-            format!("{guest}: tuned by {profile}{place}{tail}")
+            format!("{guest}: {would}tuned by {profile}{place}{tail}")
         }
         Verdict::Unchanged if plan.notes.leftover => {
             format!("{guest}: unchanged, {}", crate::engine::leftover::reason(guest))
         }
         Verdict::Unchanged if plan.profile.is_none() => format!("{guest}: unchanged, no rule matches"),
         Verdict::Unchanged if plan.notes.on_no_fit.is_none() => {
-            format!("{guest}: left alone (profile {profile})")
+            let left_alone = |reason: &&Reason| matches!(reason, Reason::Choice(Choice::LeftAlone { .. }));
+            let why = plan.reasons.first().filter(|reason| !left_alone(reason));
+            let why = why.map_or(String::new(), |reason| format!(": {reason}"));
+            format!("{guest}: left alone (profile {profile}){why}")
         }
         Verdict::Unchanged if plan.is_without_place() => {
             format!("{guest}: no place of its own (profile {profile})")
@@ -57,9 +73,10 @@ fn verdict(plan: &Plan) -> String {
 }
 
 /// Returns the line of a plan, with the reasons if the guest has no place of its own.
-pub(crate) fn summary_with_causes(plan: &Plan) -> String {
-    let line = summary(plan);
-    match plan.is_without_place() {
+pub(crate) fn summary_with_causes(plan: &Plan, mood: Mood) -> String {
+    let line = summary(plan, mood);
+    // The reasons of a refusal are in the line.
+    match plan.is_without_place() && plan.verdict != Verdict::Refused {
         true => format!("{line}: {}", plan.reasons_line()),
         false => line,
     }

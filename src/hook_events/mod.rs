@@ -7,6 +7,7 @@
 //! incoming    a migration or restore: filter, reserve       reserve   lock, second look, write
 //! release     a guest is gone: free its reservation         leftover  virtfit's settings where no rule matches
 //! reconnect   a restarted libvirt has the guest again       lines     the lines for the log and the user
+//!                                                           start     the line on one start: place and reason
 //! ```
 //!
 //! No function here calls libvirt or waits for a process that does, and none fails: a broken input,
@@ -21,11 +22,13 @@ pub(crate) mod prepare;
 pub(crate) mod reconnect;
 pub(crate) mod release;
 pub(crate) mod reserve;
+pub mod start;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::{Decision, EngineError};
+use crate::hook_events::start::StartLine;
 use crate::host::libvirt_process::Parent;
 use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
@@ -94,6 +97,8 @@ pub struct Outcome {
     pub vetoed: bool,
     /// Reason for which no decision was made.
     pub undecided: Option<String>,
+    /// Place of a guest that starts, as logged; `None`: it does not start, or was not decided.
+    pub told: Option<Box<StartLine>>,
 }
 
 /// Source of decisions.

@@ -10,6 +10,7 @@ use crate::hook_events::claims::{OwnClaims, PinState};
 use crate::hook_events::leftover;
 use crate::hook_events::reserve;
 use crate::hook_events::reserve::{Reserved, Want};
+use crate::hook_events::start::{OBSERVED, Place, StartLine};
 use crate::hook_events::{Answer, Call, Context, NO, Outcome, give_up, lines};
 use crate::ledger::Taken;
 use crate::ledger::guest_xml::GuestXml;
@@ -19,8 +20,7 @@ use crate::policy::profile::OnNoFit;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan, Scope, Verdict};
-use crate::types::plural::cpus as cpus_of;
-use crate::types::reason::{Reason, Start};
+use crate::types::reason::{Choice, Reason, Start};
 
 /// Outcome of the start.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ enum Fate {
     Admit {
         /// CPUs, memory and pins to reserve.
         want: Want,
-        /// Text for the log.
-        told: String,
+        /// Statement for the log.
+        told: Box<StartLine>,
     },
     /// The guest does not start, for the reason in this line.
     Veto(String),
@@ -56,16 +56,19 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         let verdict = Some(decision.plan().verdict);
         // In mode observe the guest starts as it is, and nothing is reserved or vetoed.
         if view.policy.host.observe {
-            let would = match &fate {
-                Fate::Admit { told, .. } => told.clone(),
-                Fate::Veto(reason) => format!("it would not start: {reason}"),
+            let told = match fate {
+                Fate::Admit { told, .. } => {
+                    log::info!("{}", told.line(&guest.domain.name, true));
+                    Some(told)
+                }
+                Fate::Veto(reason) => {
+                    log::info!("would be refused: {reason}{OBSERVED}");
+                    None
+                }
             };
-            log::info!(
-                "{}; {would} (mode = \"observe\": nothing was changed)",
-                lines::summary(decision.plan())
-            );
             return Outcome {
                 verdict,
+                told,
                 ..Outcome::default()
             };
         }
@@ -102,7 +105,7 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 if marks.any(|mark| mark.uuid.eq_ignore_ascii_case(&guest.domain.uuid)) {
                     let _ = context.store.unmark(&guest.domain.uuid);
                 }
-                log::info!("{}; {told}", lines::summary(decision.plan()));
+                log::info!("{}", told.line(&guest.domain.name, false));
                 return Outcome {
                     answer: Answer {
                         stdout: decision.xml().unwrap_or_default().to_string(),
@@ -111,6 +114,7 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                     reserved: want.holds().then(|| want.cpus.clone()),
                     verdict,
                     moved: want.pins.is_some() && !want.cpus.is_empty(),
+                    told: Some(told),
                     ..Outcome::default()
                 };
             }
@@ -178,13 +182,16 @@ impl Case<'_> {
         // First the guests without a rule or with an unreadable provenance: no place is decided for
         // them.
         if let Some(error) = &self.guest.unreadable {
-            return Ok(self.as_it_is(&format!("left as it is: {error}; ")));
+            let error = error.to_string();
+            return Ok(self.as_it_is(Some(Choice::RecordUnreadable { error }.into())));
         }
         if notes.leftover {
             return Ok(self.leftover());
         }
         let Some(on_no_fit) = notes.on_no_fit else {
-            return Ok(self.as_it_is(""));
+            // The name of a profile that leaves the guest alone says it all.
+            let no_rule = self.plan.profile.is_none();
+            return Ok(self.as_it_is(no_rule.then(|| Choice::NoRuleMatches.into())));
         };
         let refuse = on_no_fit == OnNoFit::Refuse;
         let standing = self
@@ -216,10 +223,11 @@ impl Case<'_> {
         if let (PinState::Taken(cpus), true) = (&standing, refuse) {
             let held = self.taken.holders_of(cpus);
             return Ok(match place {
-                Some(place) if self.still_on(place, cpus) => self.veto(&[Reason::from(Start::PinsStay {
+                Some(place) if self.still_on(place, cpus) => self.veto(&[Start::PinsStay {
                     cpus: cpus.clone(),
                     by: self.taken.names_of(cpus),
-                })]),
+                }
+                .into()]),
                 Some(place) => self.veto(&[self.moved(held, place)]),
                 None => self.veto(&refusal(self.plan, held)),
             });
@@ -233,7 +241,7 @@ impl Case<'_> {
         let bound = self.context.source.decide(self.view, &self.call.xml, ask)?;
         let why = match &standing {
             PinState::Taken(cpus) => self.taken.holders_of(cpus),
-            PinState::Invalid(cpus) => Start::CpusUnusable { cpus: cpus.clone() },
+            PinState::Invalid(fault) => fault.clone(),
             PinState::Absent | PinState::Free if self.guest.copied => Start::CopiedPins,
             PinState::Absent | PinState::Free => Start::NotPinnedYet,
         };
@@ -259,29 +267,25 @@ impl Case<'_> {
         })
     }
 
-    /// Reserves the CPUs of the guest's own pins that no other guest holds: no rule places the
-    /// guest.
-    fn as_it_is(&self, whose: &str) -> Fate {
+    /// Reserves the CPUs of the guest's own pins that no other guest holds.
+    fn as_it_is(&self, why: Option<Reason>) -> Fate {
         let want = Want {
             cpus: self.own.free(self.taken),
             withheld: self.without_taken(&self.own.withheld),
             memory: self.own.reserved_memory(),
             pins: None,
         };
-        let mut told = match want.cpus.is_empty() {
-            true => match &self.guest.unreadable {
-                Some(error) => format!("left as it is: {error}; it reserves no CPU"),
-                None => "it reserves no CPU".to_string(),
-            },
-            false => format!("{whose}{}", self.reserved(&want.cpus)),
-        };
         // These pins are not virtfit's to move.
         let collide = self.own.pinned.difference(&self.without_taken(&self.own.pinned));
-        if !collide.is_empty() {
-            let held = self.taken.holders_of(&collide);
-            told.push_str(&format!("; it is pinned to CPUs of others all the same: {held}"));
-        }
-        Fate::Admit { want, told }
+        let stay = (!collide.is_empty()).then(|| Start::PinsStay {
+            by: self.taken.names_of(&collide),
+            cpus: collide,
+        });
+        let why = why.into_iter().chain(stay.map(Reason::from)).collect();
+        let place = Place::OwnPins {
+            reserved: want.cpus.clone(),
+        };
+        self.admit(want, place, why)
     }
 
     /// Decides for a guest with leftover settings: virtfit's pins hold nothing, an administrator's
@@ -290,11 +294,14 @@ impl Case<'_> {
         let others = OwnClaims::of(self.view, &leftover::without_ours(self.guest));
         let cpus = others.free(self.taken);
         let pins = leftover::pins(self.view, self.guest, self.taken);
-        let told = match (pins.vcpus.values().next(), cpus.is_empty()) {
-            (Some(open), true) => format!("it floats on {}", cpus_of(open)),
-            (Some(open), false) => format!("it floats on {}; {}", cpus_of(open), self.reserved(&cpus)),
-            (None, true) => "it reserves no CPU".to_string(),
-            (None, false) => self.reserved(&cpus),
+        let place = match pins.vcpus.values().next() {
+            Some(open) => Place::Floats {
+                on: open.clone(),
+                reserved: cpus.clone(),
+            },
+            None => Place::OwnPins {
+                reserved: cpus.clone(),
+            },
         };
         let want = Want {
             cpus,
@@ -302,13 +309,14 @@ impl Case<'_> {
             memory: self.own.reserved_memory(),
             pins: (pins != ReservedPins::default()).then_some(pins),
         };
-        Fate::Admit { want, told }
+        let why = crate::engine::leftover::reason(&self.guest.domain.name);
+        self.admit(want, place, vec![why.into()])
     }
 
     /// Case (a): the pins in the guest's XML are free.
     fn in_its_pins(&self, place: Option<&Placement>) -> Fate {
         let withheld = place.map_or(CpuSet::new(), |place| place.withheld.clone());
-        match self.as_it_is("its pins are free: ") {
+        match self.as_it_is(self.plan.notes.pinned_away.clone().map(Reason::from)) {
             Fate::Admit { want, told } => Fate::Admit {
                 want: Want {
                     withheld: want.withheld.union(&withheld),
@@ -328,11 +336,10 @@ impl Case<'_> {
             memory: self.own.reserved_memory(),
             pins: Some(pins_of(place)),
         };
-        let told = match want.cpus.is_empty() {
-            true => format!("to be pinned once it runs: {why}"),
-            false => format!("{}, to be pinned once it runs: {why}", self.reserved(&want.cpus)),
+        let place = Place::Promised {
+            reserved: want.cpus.clone(),
         };
-        Fate::Admit { want, told }
+        self.admit(want, place, vec![why.clone().into()])
     }
 
     /// Case (c): only an administrator's pins and huge pages are reserved, as nothing moves these.
@@ -346,32 +353,35 @@ impl Case<'_> {
         // QEMU takes huge pages as the XML says, wherever its threads run.
         memory.retain(|piece| piece.page_kib.is_some());
         let want = Want {
-            cpus: self.without_taken(&kept),
+            // A pin may name a CPU that is offline.
+            cpus: self.without_taken(&kept).intersection(&self.view.host.online),
             memory,
             pins: plan.placement.as_ref().map(pins_of),
             ..Want::default()
         };
-        let causes = plan.causes().map(|reason| lines::one_line(&reason.to_string()));
-        let causes: Vec<String> = causes.collect();
-        let causes = match causes.is_empty() {
-            true => String::new(),
-            false => format!(": {}", causes.join("; ")),
+        // The plan knows why there is no place; that the pins are taken, too, is part of it.
+        let mut causes: Vec<Reason> = plan.causes().cloned().collect();
+        if causes.is_empty() {
+            causes.push(why.clone().into());
+        }
+        let reserved = want.cpus.clone();
+        let place = match &plan.placement {
+            Some(placement) => Place::Floats {
+                on: floating(placement).difference(&kept),
+                reserved,
+            },
+            None => Place::Untuned { reserved },
         };
-        let told = match want.cpus.is_empty() {
-            true => format!("{why}; it floats{causes}"),
-            false => format!("{why}; {}, the rest floats{causes}", self.reserved(&want.cpus)),
-        };
-        Fate::Admit { want, told }
+        self.admit(want, place, causes)
     }
 
-    /// Says that CPUs are reserved, or would be without mode observe.
-    fn reserved(&self, cpus: &CpuSet) -> String {
-        let verb = if self.view.policy.host.observe {
-            "would be reserved"
-        } else {
-            "reserved"
-        };
-        format!("{} {verb}", cpus_of(cpus))
+    fn admit(&self, want: Want, place: Place, why: Vec<Reason>) -> Fate {
+        let told = Box::new(StartLine {
+            place,
+            profile: self.plan.profile.clone(),
+            why,
+        });
+        Fate::Admit { want, told }
     }
 
     fn without_taken(&self, cpus: &CpuSet) -> CpuSet {
@@ -411,6 +421,12 @@ impl Case<'_> {
     fn veto(&self, reasons: &[Reason]) -> Fate {
         Fate::Veto(lines::veto(&self.guest.domain.name, reasons))
     }
+}
+
+/// Returns the CPUs on which vCPUs float.
+fn floating(placement: &Placement) -> CpuSet {
+    let masks = placement.vcpus.values();
+    masks.fold(CpuSet::new(), |all, mask| all.union(mask))
 }
 
 /// Returns the placement of a plan if it fits.

@@ -167,26 +167,24 @@ pub fn show(change: &LiveChange) -> String {
     }
 }
 
-/// Builds the one line for the log: what was done, and what waits for the next start and why.
-/// `None`: there is nothing to report.
+/// Builds the one line for the log: what was done or would be, why, and what waits for the next
+/// start. `None`: there is nothing to report.
 pub(crate) fn line(live: &Live, applied: &Applied) -> Option<String> {
     if live.is_done() {
         return None;
     }
     let list = |changes: &[LiveChange]| changes.iter().map(show).collect::<Vec<_>>().join(", ");
+    // A guest with a reason has no place of its own: its threads float.
+    let floats = !live.reasons.is_empty();
     let mut parts = Vec::new();
-    // Pins: held back until the next start, only logged in observe mode, or set.
-    if live.waits_for_start {
-        parts.push(format!(
-            "it runs on as it was started, not pinned: {} (on_policy_change = report)",
-            list(&live.changes)
-        ));
-    } else if live.observe {
-        parts.push(format!("would be pinned live: {}", list(&live.changes)));
-    } else if !applied.done.is_empty() {
-        parts.push(format!("pinned live: {}", list(&applied.done)));
+    match (live.changes_something(), floats) {
+        (true, _) if applied.done.is_empty() => {}
+        (true, false) => parts.push(format!("pinned live: {}", list(&applied.done))),
+        (true, true) => parts.push(format!("floats live: {}", list(&applied.done))),
+        (false, _) if live.changes.is_empty() => {}
+        (false, false) => parts.push(format!("would be pinned live: {}", list(&live.changes))),
+        (false, true) => parts.push(format!("would float live: {}", list(&live.changes))),
     }
-    // Scheduling classes, the reason why the guest is not where its profile wants it, and errors.
     for set in &applied.classes {
         let class = match set.class {
             Class::Other => "no longer real-time".to_string(),
@@ -195,23 +193,109 @@ pub(crate) fn line(live: &Live, applied: &Applied) -> Option<String> {
         };
         parts.push(format!("vCPU {} {class}", set.vcpu));
     }
-    if let Some(reason) = live.reasons.first() {
-        parts.push(reason.to_string());
-    }
     if !applied.failed.is_empty() {
         parts.push(format!("failed: {}", applied.failed.join(", ")));
     }
+    // A reason, and what waits for the next start, complete a line, but are not worth one.
     if parts.is_empty() {
         return None;
     }
-    // What waits for the next start completes a line, but is not worth a line by itself.
+    let reason = live.reasons.first().map(|reason| match live.profile {
+        Some(_) => format!("no place of its own: {reason}"),
+        None => reason.to_string(),
+    });
+    parts.extend(reason);
     if !live.waits.is_empty() {
         let waits: Vec<String> = live
             .waits
             .iter()
             .map(|(what, why)| format!("{what} ({why})"))
             .collect();
-        parts.push(format!("waits for the next start: {}", waits.join(", ")));
+        parts.push(format!("not before the next start: {}", waits.join(", ")));
+    }
+    if live.observe {
+        parts.push("mode = observe: it runs on as it is".into());
+    } else if live.waits_for_start {
+        parts.push("it runs on as it was started (on_policy_change = report)".into());
     }
     Some(format!("{}: {}", live.name, parts.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ids::{HostCpu, VcpuId};
+    use crate::types::idset::CpuSet;
+    use crate::types::reason::Outcome;
+
+    /// Goes through all combinations of what a live plan and its calls may be.
+    #[test]
+    fn a_line_says_what_was_done_or_what_would_be_never_both() {
+        let pin = LiveChange::PinVcpu(VcpuId(0), CpuSet::one(HostCpu(1)));
+        let class = ThreadClass {
+            vcpu: VcpuId(0),
+            tid: 7,
+            class: Class::Fifo(1),
+            cpu: Some(HostCpu(1)),
+        };
+        for bits in 0..256u32 {
+            let is = |bit: u32| bits & (1 << bit) != 0;
+            let (observe, waits, lacks, ruled) = (is(0), is(1), is(2), is(3));
+            let (pins, classes, fails, later) = (is(4), is(5), is(6), is(7));
+            let live = Live {
+                name: "db".into(),
+                profile: ruled.then(|| "fit".to_string()),
+                changes: if pins { vec![pin.clone()] } else { Vec::new() },
+                classes: if classes { vec![class] } else { Vec::new() },
+                reasons: if lacks {
+                    vec![Outcome::NothingToChange.into()]
+                } else {
+                    Vec::new()
+                },
+                waits: if later {
+                    vec![("topology".into(), Outcome::NothingToChange.into())]
+                } else {
+                    Vec::new()
+                },
+                observe,
+                waits_for_start: waits,
+                ..Live::default()
+            };
+            let acts = !observe && !waits;
+            let applied = Applied {
+                done: if acts && pins && !fails {
+                    vec![pin.clone()]
+                } else {
+                    Vec::new()
+                },
+                classes: if acts && classes { vec![class] } else { Vec::new() },
+                failed: if acts && fails {
+                    vec!["x".into()]
+                } else {
+                    Vec::new()
+                },
+                gone: false,
+            };
+            let Some(line) = line(&live, &applied) else {
+                let nothing = applied == Applied::default() && (acts || !pins);
+                assert!(live.is_done() || nothing, "{live:?} {applied:?}");
+                continue;
+            };
+            let has = |part: &str| line.contains(part);
+            let told = format!("{line:?} {live:?}");
+            assert_eq!(has("would"), !acts && pins, "{told}");
+            assert_eq!(has("pinned live"), pins && !lacks && (!acts || !fails), "{told}");
+            assert_eq!(has("float"), pins && lacks && (!acts || !fails), "{told}");
+            assert_eq!(
+                has("no place of its own: there is nothing to change"),
+                lacks && ruled,
+                "{told}"
+            );
+            assert_eq!(has("mode = observe"), observe, "{told}");
+            assert_eq!(has("on_policy_change"), waits && !observe, "{told}");
+            assert_eq!(has("FIFO"), acts && classes, "{told}");
+            assert_eq!(has("failed"), acts && fails, "{told}");
+            assert_eq!(has("not before the next start"), later, "{told}");
+        }
+    }
 }

@@ -67,7 +67,10 @@ impl Subject {
     pub(crate) fn is_pin(&self) -> bool {
         matches!(
             self,
-            Self::VcpuPins(..) | Self::EmulatorPin(_) | Self::IothreadPin(..)
+            Self::VcpuPins(..)
+                | Self::EmulatorPin(_)
+                | Self::IothreadPin(..)
+                | Self::Value(Target::VcpuCpuset)
         )
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use virtfit::hook_events::Source;
+use virtfit::hook_events::start::Place;
 use virtfit::ledger::store::Store;
 use virtfit::snapshot::{Question, Snapshot};
 use virtfit::types::ids::{KiB, VcpuId};
@@ -570,4 +571,105 @@ fn a_refused_restore_leaves_a_running_guests_reservation() {
         assert_eq!(host.hook("run-db", operation, &xml).answer.exit, 0);
         assert_eq!(host.reservation("run-db").unwrap(), before, "{operation}");
     }
+}
+
+/// Goes through profiles, pins and what others hold: the line on a start says one thing, which is
+/// what was done.
+#[test]
+fn each_start_is_one_statement() {
+    let full = "2-7,10-15";
+    let mut seen = std::collections::BTreeSet::new();
+    for (observe, name) in [false, true].iter().flat_map(|observe| {
+        [
+            "run-db",
+            "refuse-db",
+            "untuned-db",
+            "shared-db",
+            "strict-db",
+            "nobody",
+        ]
+        .map(|name| (*observe, name))
+    }) {
+        for others in ["", "2-3", full] {
+            let host = Host::new();
+            let bare = domain(name, 2, "");
+            let written = |cpus: &[&str]| pinned(name, cpus);
+            let xmls = [
+                ("bare", bare.clone()),
+                ("tuned", tuned_or(&host, &bare)),
+                ("free", written(&["4", "5"])),
+                ("held", written(&["2", "3"])),
+                ("housekeeping", written(&["0", "1"])),
+                ("twice", written(&["4", "4"])),
+                ("offline", written(&["4", "99"])),
+                ("floating", written(&["4-5", "4-5"])),
+                (
+                    "left-over",
+                    tuned_or(&host, &domain("run-x", 2, "")).replace("run-x", name),
+                ),
+            ];
+            if !others.is_empty() {
+                held(&host, "other", others);
+            }
+            if observe {
+                host.write("etc/virtfit/policy.d/9.toml", "[host]\nmode = \"observe\"\n");
+            }
+            for (kind, xml) in xmls {
+                let got = host.hook(name, "prepare", &xml);
+                let row = format!("{name} {kind}, others hold {others:?}, observe {observe}: {got:?}");
+                let Some(told) = &got.told else {
+                    // A guest that is left out of the log is refused or undecided.
+                    assert!(got.vetoed || got.undecided.is_some() || observe, "{row}");
+                    continue;
+                };
+                let line = told.line(name, observe);
+                let row = format!("{line}\n{row}");
+                seen.insert(format!("{:?}", std::mem::discriminant(&told.place)));
+                assert_eq!(
+                    line.matches(" reserved").count(),
+                    1 - usize::from(!line.contains(" reserved")),
+                    "{row}"
+                );
+                assert!(
+                    !(line.contains("floats") && line.contains("pinned once it runs")),
+                    "{row}"
+                );
+                assert!(!line.contains("tuned by"), "{row}");
+                let why: String = told.why.iter().map(|reason| format!("{reason}; ")).collect();
+                for cpu in told.reserved().iter() {
+                    let not = [format!("CPU {cpu} is held"), format!("pins it to CPU {cpu},")];
+                    assert!(not.iter().all(|not| !why.contains(not.as_str())), "{row}");
+                }
+                if observe {
+                    // Where nothing would be done there is nothing to observe.
+                    let as_defined =
+                        matches!(&told.place, Place::OwnPins { reserved } if reserved.is_empty());
+                    assert_eq!(line.contains(": would start "), !as_defined, "{row}");
+                    assert_eq!(line.contains("mode = observe"), !as_defined, "{row}");
+                    assert_eq!((&got.reserved, host.reservation(name)), (&None, None), "{row}");
+                    continue;
+                }
+                assert!(line.contains(": starts "), "{row}");
+                assert_eq!(
+                    got.reserved.clone().unwrap_or_default(),
+                    *told.reserved(),
+                    "{row}"
+                );
+                assert_eq!(
+                    got.moved,
+                    matches!(told.place, Place::Promised { .. } | Place::Floats { .. })
+                        && !told.reserved().is_empty(),
+                    "{row}"
+                );
+                host.hook(name, "release", &xml);
+            }
+        }
+    }
+    assert_eq!(seen.len(), 4, "each kind of place comes about: {seen:?}");
+}
+
+/// Returns the XML as the daemon would define it, or as it is where nothing changes.
+fn tuned_or(host: &Host, xml: &str) -> String {
+    let decision = host.view(NOW).decide(xml, Question::of(Scope::Boot)).unwrap();
+    decision.xml().unwrap_or(xml).to_string()
 }

@@ -9,7 +9,7 @@ use crate::daemon::history::Outcome;
 use crate::daemon::pending::Waits;
 use crate::daemon::watch::Change;
 use crate::domain::Domain;
-use crate::hook_events::lines::summary_with_causes;
+use crate::hook_events::lines::{Mood, summary_with_causes};
 use crate::host::running_hooks;
 use crate::libvirt::HypervisorError;
 use crate::libvirt::definition_file::Definition;
@@ -94,7 +94,7 @@ impl Definitions {
         let track = self.tracks.entry(name.clone()).or_default();
         track.written_by_us(Instant::now());
         // Each define is logged, also where the line repeats the last one.
-        let line = summary_with_causes(plan);
+        let line = summary_with_causes(plan, Mood::Done);
         track.is_news(&line);
         log::info!("{line}");
         // Records for later: the pins, the text as libvirt stored it, and that it has not been

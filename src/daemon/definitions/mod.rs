@@ -29,7 +29,7 @@ use crate::daemon::starts::Starts;
 use crate::daemon::watch::Change;
 use crate::domain::{self, Domain};
 use crate::engine::Decision;
-use crate::hook_events::lines::summary_with_causes;
+use crate::hook_events::lines::{Mood, summary_with_causes};
 use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
@@ -331,20 +331,20 @@ impl Definitions {
         let plan = decision.plan();
         let outcome = Outcome::of(plan);
         let Decision::Tuned { xml, .. } = &decision else {
-            self.tell(plan, "");
+            self.tell(plan, Mood::Done, "");
             self.remember(definition, domain, view, &host, outcome);
             return Next::Done;
         };
         if view.policy.host.observe {
-            self.tell(plan, " (not done: mode = observe)");
+            self.tell(plan, Mood::Would, "; mode = observe: nothing is changed");
             self.remember(definition, domain, view, &host, Outcome::Told);
             return Next::Done;
         }
         // A definition that waits for an administrator goes on waiting, also when the host changes.
         let waits = !same_policy || seen.as_ref().is_some_and(|seen| seen.outcome == Outcome::Told);
         if waits && !asked && !collides && !view.policy.host.apply_policy_change {
-            let hint = format!(" (not done: on_policy_change = report): virtfit apply {name}");
-            self.tell(plan, &hint);
+            let hint = format!("; older than the policy (on_policy_change = report): virtfit apply {name}");
+            self.tell(plan, Mood::Would, &hint);
             self.remember(definition, domain, view, &host, Outcome::Told);
             return Next::Done;
         }
@@ -402,8 +402,8 @@ impl Definitions {
     }
 
     /// Logs one line about a decision.
-    fn tell(&mut self, plan: &Plan, tail: &str) {
-        let line = format!("{}{tail}", summary_with_causes(plan));
+    fn tell(&mut self, plan: &Plan, mood: Mood, tail: &str) {
+        let line = format!("{}{tail}", summary_with_causes(plan, mood));
         self.say(&plan.guest, log::Level::Info, &line);
     }
 

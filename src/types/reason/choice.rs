@@ -7,6 +7,8 @@ reasons! {
     Choice {
         /// No rule matches, and the guest asks for no profile.
         NoRule = "no-rule",
+        /// No rule matches.
+        NoRuleMatches = "no-rule-matches",
         /// The profile leaves guests alone.
         LeftAlone { profile: String } = "left-alone",
         /// The guest asks in its own XML to be left alone.
@@ -40,6 +42,7 @@ impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRule => f.write_str("no rule matches and it asks for no profile"),
+            Self::NoRuleMatches => f.write_str("no rule matches"),
             Self::LeftAlone { profile } => write!(f, "profile {profile} leaves it alone"),
             Self::AskedForThat { guest } => write!(
                 f,

@@ -16,6 +16,8 @@ reasons! {
         RunsUntunedWithoutShared = "runs-untuned-without-shared",
         /// The guest has virtfit's settings, and all are in force.
         TunedAlready = "tuned-already",
+        /// An administrator's pins stay, and all else is in force.
+        PinsStay = "pins-stay",
         /// virtfit's record names no guest, and gets the guest's UUID.
         RecordNamed = "record-named",
         /// virtfit's record is of another guest, from which the definition was copied.
@@ -76,6 +78,7 @@ impl fmt::Display for Outcome {
             Self::RunsUntuned => "it runs untuned (on_no_fit = run-untuned)",
             Self::RunsUntunedWithoutShared => "it runs untuned: there are no shared CPUs to run on",
             Self::TunedAlready => "it is tuned already",
+            Self::PinsStay => "your pins stay (on_existing = keep), and nothing else is to change",
             Self::RecordNamed => "virtfit's record in it gets the guest's UUID",
             Self::CopiedRecord => "virtfit's record in it is of another guest, from which it was copied",
             Self::SameClaim { guest } => {

@@ -10,8 +10,12 @@ reasons! {
     Start {
         /// Other guests hold CPUs that the guest is pinned to.
         CpusHeld { cpus: CpuSet, by: Vec<String> } = "cpus-held",
-        /// The guest is pinned to CPUs that this host cannot give it.
+        /// The guest is pinned to CPUs that are offline, or that the host allows no guest.
         CpusUnusable { cpus: CpuSet } = "cpus-unusable",
+        /// Two vCPUs that need a CPU of their own are pinned to one.
+        PinnedTwice { cpus: CpuSet } = "pinned-twice",
+        /// virtfit pinned the guest to CPUs that are not in the dedicated set.
+        NotDedicated { cpus: CpuSet } = "pins-not-dedicated",
         /// The XML has no pins yet.
         NotPinnedYet = "not-pinned-yet",
         /// The XML was copied, and its pins are another guest's.
@@ -32,10 +36,13 @@ reasons! {
 impl Start {
     /// Returns whether the words begin with something that is the guest's: `db's CPUs 3-4 …`.
     pub(crate) fn is_of_the_guests(&self) -> bool {
-        matches!(
-            self,
-            Self::PinsStay { .. } | Self::Moved { .. } | Self::CouldMove { .. }
-        )
+        match self {
+            Self::PinsStay { .. } => true,
+            Self::Moved { why, .. } | Self::CouldMove { why, .. } => {
+                matches!(**why, Self::CpusHeld { .. } | Self::MemoryBound)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -44,7 +51,21 @@ impl fmt::Display for Start {
         match self {
             Self::CpusHeld { cpus, by } => f.write_str(&held(cpus, by)),
             Self::CpusUnusable { cpus: set } => {
-                write!(f, "{} cannot be used on this host", cpus(set))
+                let are = is_or_are(set.len());
+                write!(
+                    f,
+                    "its XML pins it to {}, which {are} offline or not for guests",
+                    cpus(set)
+                )
+            }
+            Self::PinnedTwice { cpus: set } => write!(f, "its XML pins two of its vCPUs to {}", cpus(set)),
+            Self::NotDedicated { cpus: set } => {
+                let are = is_or_are(set.len());
+                write!(
+                    f,
+                    "its XML pins it to {}, which {are} not dedicated now",
+                    cpus(set)
+                )
             }
             Self::NotPinnedYet => f.write_str("its XML does not pin it yet"),
             Self::CopiedPins => f.write_str("its XML was copied, with another guest's pins"),
