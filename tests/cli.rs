@@ -742,12 +742,7 @@ fn every_error_of_a_policy_is_told() {
         "etc/virtfit/policy.toml",
         "[host]\nhousekeping = \"auto\"\nstrategy = \"pile\"\n",
     );
-    for words in [
-        &["plan", "-"][..],
-        &["policy", "check"],
-        &["policy", "show"],
-        &["profile", "list"],
-    ] {
+    for words in [&["plan", "-"][..], &["policy", "check"], &["policy", "show"]] {
         let ran = root
             .serve(words, &domain("db", ""))
             .expect(1, "", "policy.toml:2:1: ");
@@ -761,6 +756,38 @@ fn every_error_of_a_policy_is_told() {
         );
     }
     root.serve(&["policy", "cat"], "").expect(0, "housekeping", "");
+    // Built-in profiles are there all the same, and the errors first.
+    for (words, stdout, stderr) in [
+        (
+            &["profile", "list"][..],
+            "isolated",
+            "only what is built in is used",
+        ),
+        (
+            &["profile", "show", "local"],
+            "[profile.local]",
+            "only what is built in is used",
+        ),
+        (
+            &["profile", "show", "nope"],
+            "",
+            "virtfit: there is no profile 'nope'",
+        ),
+    ] {
+        let ran = root.serve(words, "").expect(1, stdout, stderr);
+        assert!(
+            ran.stderr.starts_with("virtfit: /etc/virtfit/policy.toml:2:1: "),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(ran.stdout.is_empty(), stdout.is_empty(), "{words:?}");
+    }
+    // The last policy without errors, where one is known.
+    let kept = r#"[{"path":"/etc/virtfit/policy.toml","tier":"main","text":"[profile.mine]\ninherits = \"fit\"\n"}]"#;
+    root.write("run/virtfit/policy.json", kept);
+    root.serve(&["profile", "list"], "")
+        .expect(1, "* mine", "the last policy without errors is used");
+    fs::remove_file(root.path().join("run/virtfit/policy.json")).unwrap();
     let ran = root
         .serve(&["hook", "db", "prepare", "begin", "-"], &domain("db", ""))
         .silent();

@@ -86,6 +86,16 @@ impl Failure {
         }
     }
 
+    /// Puts other errors, which came first, before this one.
+    #[must_use]
+    pub(crate) fn after(self, errors: &str) -> Self {
+        let before = |text: String| format!("{}\nvirtfit: {text}", errors.trim_end());
+        match self {
+            Self::Broken(text) => Self::Broken(before(text)),
+            Self::Usage(text) => Self::Usage(before(text)),
+        }
+    }
+
     /// Converts the failure to an outcome: nothing on stdout.
     pub(crate) fn into_outcome(self) -> Outcome {
         let exit = match self {

@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use crate::cli::args::{Global, ProfileCommand};
 use crate::cli::outcome::without_errno;
 use crate::cli::redefine;
-use crate::cli::{Failure, Outcome, chosen, guest, session};
+use crate::cli::{Exit, Failure, Outcome, chosen, guest, session};
 use crate::ledger::claims::AUTOSTART_FOLDER;
 use crate::ledger::reader::Reading;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::Definition;
-use crate::policy::{select, show};
+use crate::policy::{Policy, select, show};
 use crate::rewrite;
+use crate::status::PolicyRead;
 use crate::xml::Document;
 
 /// Runs the command.
@@ -19,27 +20,46 @@ use crate::xml::Document;
 /// # Errors
 /// The policy is broken, the profile or guest does not exist, or libvirt cannot be asked.
 pub(crate) fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, Failure> {
-    let policy = session::load_policy(global)?;
-    match command {
-        ProfileCommand::List => Ok(Outcome::answer(show::profiles(&policy))),
-        ProfileCommand::Show { name } => show::profile(&policy, name)
+    // Profiles that are built in are there whatever errors the policy has, and a guest can be left
+    // alone under every policy.
+    let shown = session::policy_to_show(&session::place(global));
+    let policy = &shown.policy;
+    let outcome = match command {
+        ProfileCommand::List => Ok(Outcome::answer(show::profiles(policy))),
+        ProfileCommand::Show { name } => show::profile(policy, name)
             .map(Outcome::answer)
             .map_err(|unknown| Failure::Broken(unknown.to_string())),
-        ProfileCommand::Set { guest, name } => {
-            select::by_name(&policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
-            let (mut outcome, definition) = request(global, guest, Some(name))?;
-            // The rule that matches the guest decides what it may ask for.
-            let link = format!("{AUTOSTART_FOLDER}/{}.xml", definition.name);
-            let autostart = session::host(global)?.exists(link);
-            if let Err(why) = select::permitted(&policy, &definition.domain, autostart, name) {
-                outcome
-                    .stderr
-                    .push(format!("virtfit: this request will not be followed: {why}"));
-            }
-            Ok(outcome)
-        }
+        ProfileCommand::Set { guest, name } => set(global, policy, guest, name),
         ProfileCommand::Unset { guest } => request(global, guest, None).map(|(outcome, _)| outcome),
+    };
+    let by = match shown.read {
+        PolicyRead::Whole => return outcome,
+        PolicyRead::LastGood => "the last policy without errors is used",
+        PolicyRead::None => "only what is built in is used",
+    };
+    let errors = format!("virtfit: {}", shown.errors.trim_end());
+    let mut outcome = outcome.map_err(|failure| failure.after(&shown.errors))?;
+    outcome.stderr.splice(0..0, [errors, format!("virtfit: {by}")]);
+    // The answer is not that of the policy as it stands; a request is written all the same.
+    if matches!(command, ProfileCommand::List | ProfileCommand::Show { .. }) {
+        outcome.worsen(Exit::Broken);
     }
+    Ok(outcome)
+}
+
+/// Lets a guest ask for a profile, and says where that will not be followed.
+fn set(global: &Global, policy: &Policy, guest: &OsStr, name: &str) -> Result<Outcome, Failure> {
+    select::by_name(policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
+    let (mut outcome, definition) = request(global, guest, Some(name))?;
+    // The rule that matches the guest decides what it may ask for.
+    let link = format!("{AUTOSTART_FOLDER}/{}.xml", definition.name);
+    let autostart = session::host(global)?.exists(link);
+    if let Err(why) = select::permitted(policy, &definition.domain, autostart, name) {
+        outcome
+            .stderr
+            .push(format!("virtfit: this request will not be followed: {why}"));
+    }
+    Ok(outcome)
 }
 
 /// Changes a guest's own request in its definition; returns the definition as it was before, too.

@@ -104,23 +104,17 @@ impl Session {
     /// As of [`Session::open`], except errors of the host's policy where another one is used.
     pub(crate) fn open_to_show(global: &Global, without: bool) -> Result<Self, Failure> {
         let place = place(global);
-        let errors = match place.policy_files().policy() {
-            Ok(policy) => return Self::with(&place, policy),
-            Err(errors) => errors,
-        };
-        // A policy that was named is the one the user asks about.
-        let last_good = match place.policy {
-            Some(_) => None,
-            None => last_good::load(&place.root),
-        };
-        let (policy, read) = match last_good {
-            Some(policy) => (policy, PolicyRead::LastGood),
-            None if without && place.policy.is_none() => (Policy::builtin(), PolicyRead::None),
-            None => return Err(Failure::Broken(policy_errors(&errors))),
-        };
+        let PolicyToShow { policy, read, errors } = policy_to_show(&place);
+        if read == PolicyRead::None && !(without && place.policy.is_none()) {
+            return Err(Failure::Broken(errors));
+        }
+        let errors = Some(errors).filter(|errors| !errors.is_empty());
         Ok(Self {
             policy: read,
-            policy_errors: vec![format!("virtfit: {}", policy_errors(&errors).trim_end())],
+            policy_errors: errors
+                .map(|errors| format!("virtfit: {}", errors.trim_end()))
+                .into_iter()
+                .collect(),
             ..Self::with(&place, policy)?
         })
     }
@@ -209,6 +203,42 @@ pub(crate) fn load_policy(global: &Global) -> Result<Policy, Failure> {
         .policy_files()
         .policy()
         .map_err(|errors| Failure::Broken(policy_errors(&errors)))
+}
+
+/// Policy for commands that only show, whether or not its files have errors.
+#[derive(Debug)]
+pub(crate) struct PolicyToShow {
+    /// Policy of the files; where they have errors, the last one without, otherwise the built-in
+    /// one.
+    pub policy: Policy,
+    /// Result of reading the files.
+    pub read: PolicyRead,
+    /// All errors of the files, joined by [`policy_errors`]; empty: none.
+    pub errors: String,
+}
+
+/// Reads the policy for commands that only show.
+pub(crate) fn policy_to_show(place: &Sources) -> PolicyToShow {
+    let errors = match place.policy_files().policy() {
+        Ok(policy) => {
+            return PolicyToShow {
+                policy,
+                read: PolicyRead::Whole,
+                errors: String::new(),
+            };
+        }
+        Err(errors) => policy_errors(&errors),
+    };
+    // A policy that was named is the one the user asks about.
+    let last_good = match place.policy {
+        Some(_) => None,
+        None => last_good::load(&place.root),
+    };
+    let (policy, read) = match last_good {
+        Some(policy) => (policy, PolicyRead::LastGood),
+        None => (Policy::builtin(), PolicyRead::None),
+    };
+    PolicyToShow { policy, read, errors }
 }
 
 /// Joins all errors with the program's name before each (the first gets it when it is written).
