@@ -208,6 +208,8 @@ pub struct Disk {
     pub iothread: Option<String>,
     /// True for such a mapping; libvirt refuses `iothread=` beside a mapping.
     pub iothread_mapping: bool,
+    /// True if libvirt can give the device an iothread: it is on PCI or CCW.
+    pub iothreads_possible: bool,
     /// Controller of a SCSI disk (`<address type='drive' controller=>`).
     pub controller: Option<u32>,
     /// True for a read-only, shareable or transient disk, whose cache mode must not change in
@@ -228,6 +230,8 @@ pub struct ScsiController {
     pub iothread: Option<String>,
     /// True for such a mapping; libvirt refuses `iothread=` beside a mapping.
     pub iothread_mapping: bool,
+    /// True if libvirt can give the device an iothread: it is on PCI or CCW.
+    pub iothreads_possible: bool,
 }
 
 /// Host device passed through to the guest.
@@ -246,6 +250,13 @@ impl Domain {
     /// Returns true if the guest has NUMA cells.
     pub(crate) fn has_cells(&self) -> bool {
         !self.cells.is_empty()
+    }
+
+    /// Lists the virtio-scsi controllers that an iothread can serve.
+    pub fn iothread_controllers(&self) -> impl Iterator<Item = &ScsiController> {
+        self.scsi_controllers
+            .iter()
+            .filter(|controller| controller.iothreads_possible)
     }
 
     /// Returns the virtio-scsi controller of this index.

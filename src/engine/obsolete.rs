@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::Domain;
 use crate::host::Host;
-use crate::types::ids::IothreadId;
+use crate::types::ids::{CellId, IothreadId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::reason::{Given, GivenValue};
 use crate::types::setting::{Setting, Target, Value};
@@ -71,7 +71,45 @@ pub(crate) fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec
             });
         }
     }
+    if stays(&Target::Topology) {
+        reasons.extend(topology(domain));
+    }
     reasons
+}
+
+/// Returns what is wrong with a topology that stays: libvirt and QEMU take none for another number
+/// of vCPUs, and a guest sees no sockets that are in several of its cells.
+fn topology(domain: &Domain) -> Option<Given> {
+    let shown = domain.shown_topology()?;
+    let parts = [
+        shown.sockets,
+        shown.dies,
+        shown.clusters,
+        shown.cores,
+        shown.threads,
+    ];
+    let product = parts
+        .iter()
+        .try_fold(1_u32, |product, part| product.checked_mul(*part));
+    if product != Some(domain.vcpus) {
+        return Some(Given::TopologyNotVcpus {
+            shown,
+            vcpus: domain.vcpus,
+            smp: domain.qemu.topology.is_some(),
+        });
+    }
+    let socket = (domain.vcpus / shown.sockets.max(1)).max(1);
+    let mut of_cell = vec![None; domain.vcpus as usize];
+    for cell in &domain.cells {
+        for vcpu in cell.vcpus.iter() {
+            if let Some(slot) = of_cell.get_mut(vcpu.0 as usize) {
+                *slot = Some(cell.id);
+            }
+        }
+    }
+    let apart = |vcpus: &[Option<CellId>]| vcpus.iter().any(|cell| *cell != vcpus[0]);
+    let reaches = shown.sockets > 1 && of_cell.chunks(socket as usize).any(apart);
+    reaches.then_some(Given::SocketsOverCells { shown })
 }
 
 /// Returns whether a thread has no pin of its own: only such threads run in the `cpuset=` of

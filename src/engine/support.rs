@@ -309,13 +309,15 @@ fn unisolated(host: &Host, cpus: CpuSet) -> CpuSet {
 
 /// Returns the number of disks and controllers that an iothread can serve.
 pub(crate) fn iothread_devices(domain: &Domain) -> u32 {
-    (domain.disks.iter().filter(|disk| takes_iothread(disk)).count() + domain.scsi_controllers.len()) as u32
+    let disks = domain.disks.iter().filter(|disk| takes_iothread(disk));
+    (disks.count() + domain.iothread_controllers().count()) as u32
 }
 
 /// Returns whether an iothread can serve a disk: virtio-blk disks that QEMU itself serves;
 /// vhost-user and vdpa disks are served elsewhere.
 pub(crate) fn takes_iothread(disk: &Disk) -> bool {
     disk.bus == "virtio"
+        && disk.iothreads_possible
         && !matches!(disk.kind.as_str(), "vhostuser" | "vhostvdpa")
         && matches!(disk.device.as_str(), "disk" | "lun" | "")
 }

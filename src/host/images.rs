@@ -129,6 +129,7 @@ mod tests {
             queues: None,
             iothread: None,
             iothread_mapping: false,
+            iothreads_possible: true,
             controller: None,
             shareable: false,
         }

@@ -45,6 +45,13 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
             return Err(element.error(format!("a second disk with target '{}'", short(&disk.target))));
         }
         domain.vhost_user |= disk.kind == "vhostuser";
+        // QEMU drives the NVMe controller itself: it is passed through like any PCI device.
+        if disk.kind == "nvme"
+            && let Some(address) =
+                plain_child(&element, "source").and_then(|source| plain_child(&source, "address"))
+        {
+            domain.passthrough.push(Passthrough::Pci(pci(&address)?));
+        }
         domain.disks.push(disk);
     }
     // Only virtio-scsi controllers have iothreads and queues.
@@ -65,6 +72,7 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
                 .map(|q| q.into_owned()),
             iothread: driver.as_ref().and_then(iothread),
             iothread_mapping: driver.as_ref().is_some_and(is_mapping),
+            iothreads_possible: is_on_pci_or_ccw(&element),
         });
     }
     // libvirt allows one balloon.
@@ -130,6 +138,7 @@ fn disk(element: &Element<'_>) -> Result<Disk, XmlError> {
         iothread: driver.as_ref().and_then(iothread),
         iothread_mapping: driver.as_ref().is_some_and(is_mapping),
         controller,
+        iothreads_possible: is_on_pci_or_ccw(element),
         shareable: ["readonly", "shareable", "transient"]
             .iter()
             .any(|name| plain_child(element, name).is_some()),
@@ -169,6 +178,13 @@ fn bus_of(target: &str, device: &str) -> &'static str {
         Some("ub") => "uml",
         _ => "ide",
     }
+}
+
+/// Returns whether a virtio device is on a bus on which libvirt gives it an iothread: PCI or CCW,
+/// also where libvirt has yet to choose an address (`qemuDomainValidateIothreads`).
+fn is_on_pci_or_ccw(element: &Element<'_>) -> bool {
+    let address = plain_child(element, "address").and_then(|address| address.attr("type"));
+    address.is_none_or(|kind| matches!(&*kind, "pci" | "ccw" | "none"))
 }
 
 fn is_mapping(driver: &Element<'_>) -> bool {

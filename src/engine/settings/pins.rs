@@ -144,7 +144,7 @@ pub(crate) fn iothreads(context: &Context<'_>, list: &mut List) {
         .filter(|disk| support::takes_iothread(disk))
         .collect();
     disks.sort_by_key(|disk| (disk.target.len(), &disk.target));
-    let mut controllers: Vec<&ScsiController> = domain.scsi_controllers.iter().collect();
+    let mut controllers: Vec<&ScsiController> = domain.iothread_controllers().collect();
     controllers.sort_by_key(|controller| controller.index);
     for disk in disks {
         let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::types::ids::{CellId, IothreadId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::plural;
+use crate::types::topology::Topology;
 
 reasons! {
     /// Value written by hand that stays, and that this host cannot honour.
@@ -15,6 +16,10 @@ reasons! {
         CpusNotAllowed { value: GivenValue, cpus: CpuSet } = "given-cpus-not-allowed",
         /// Names nodes that the host does not have.
         NodesMissing { value: GivenValue, nodes: NodeSet } = "given-nodes-missing",
+        /// Topology whose sockets, cores and threads are not as many as the vCPUs.
+        TopologyNotVcpus { shown: Topology, vcpus: u32, smp: bool } = "topology-not-vcpus",
+        /// Topology whose sockets reach over guest cells.
+        SocketsOverCells { shown: Topology } = "sockets-over-cells",
         /// vCPUs that run on other nodes than their memory is bound to.
         MemoryApart { vcpus: VcpuSet, cpus: NodeSet, memory: NodeSet } = "memory-apart",
         /// vCPUs that have no CPU of their own, because of their pins.
@@ -46,7 +51,7 @@ impl Given {
             Self::CpusOffline { value, .. }
             | Self::CpusNotAllowed { value, .. }
             | Self::NodesMissing { value, .. } => matches!(value, GivenValue::VcpuPin(_)),
-            Self::PinnedAway { .. } | Self::MemoryApart { .. } => false,
+            _ => false,
         }
     }
 }
@@ -83,6 +88,30 @@ impl fmt::Display for Given {
                 f,
                 "{value} names node{} {nodes}, which this host does not have: {FAILS}",
                 if nodes.len() == 1 { "" } else { "s" }
+            ),
+            Self::TopologyNotVcpus { shown, vcpus, smp } => {
+                let Topology {
+                    sockets,
+                    dies,
+                    clusters,
+                    cores,
+                    threads,
+                } = shown;
+                let (what, who) = match smp {
+                    true => ("-smp and topology of your XML", "QEMU"),
+                    false => ("your topology", "libvirt"),
+                };
+                write!(
+                    f,
+                    "{what} ({sockets} x {} x {cores} x {threads}) is not {vcpus} vCPUs: {who} will not take it",
+                    dies.saturating_mul(*clusters)
+                )
+            }
+            Self::SocketsOverCells { shown } => write!(
+                f,
+                "the topology that stays ({} sockets of {} cores) reaches over guest cells: the guest sees sockets \
+                 that are on several",
+                shown.sockets, shown.cores
             ),
             Self::MemoryApart { vcpus, cpus, memory } => {
                 let (noun, run) = match vcpus.len() {
