@@ -57,6 +57,8 @@ pub struct Domain {
     pub iothreadpins: BTreeMap<IothreadId, CpuSet>,
     /// Scheduling of vCPUs (`<vcpusched>` elements).
     pub vcpuscheds: Vec<VcpuSched>,
+    /// Ids of the host's caches and memory controllers that `<cachetune>` and `<memorytune>` name.
+    pub resource_ids: BTreeSet<u32>,
     /// Memory binding of the guest (`<numatune><memory>`).
     pub numatune: Option<NumaMemory>,
     /// Memory binding of guest cells (`<numatune><memnode>`).

@@ -71,6 +71,16 @@ pub(crate) fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec
             });
         }
     }
+    // Which CPUs such an id stands for is not known here.
+    if !domain.resource_ids.is_empty()
+        && settings
+            .iter()
+            .any(|setting| matches!(setting.target, Target::VcpuPin(_)))
+    {
+        reasons.push(Given::ResourceIds {
+            ids: domain.resource_ids.clone(),
+        });
+    }
     if stays(&Target::Topology) {
         reasons.extend(topology(domain));
     }

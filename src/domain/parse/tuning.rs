@@ -59,6 +59,11 @@ pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), X
 
 /// Reads `<cputune>`. The vCPU count and the iothreads have to be read before.
 pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
+    for (tune, part) in [("cachetune", "cache"), ("memorytune", "node")] {
+        let parts = nested(root, &["cputune", tune, part]);
+        let ids = parts.filter_map(|part| part.attr("id")?.trim().parse::<u32>().ok());
+        domain.resource_ids.extend(ids);
+    }
     // libvirt drops pins of vCPUs beyond the maximum, so they are skipped.
     for pin in nested(root, &["cputune", "vcpupin"]) {
         let vcpu = number(&pin, "vcpu= of <vcpupin>", &required(&pin, "vcpu")?)?;

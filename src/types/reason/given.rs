@@ -1,11 +1,15 @@
 //! Reasons about values written by hand that this host cannot honour.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::types::ids::{CellId, IothreadId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::plural;
 use crate::types::topology::Topology;
+
+/// Number of ids that a message names.
+const MOST_IDS: usize = 8;
 
 reasons! {
     /// Value written by hand that stays, and that this host cannot honour.
@@ -20,6 +24,8 @@ reasons! {
         TopologyNotVcpus { shown: Topology, vcpus: u32, smp: bool } = "topology-not-vcpus",
         /// Topology whose sockets reach over guest cells.
         SocketsOverCells { shown: Topology } = "sockets-over-cells",
+        /// Parts of caches or of memory bandwidth that the XML reserves by these ids.
+        ResourceIds { ids: BTreeSet<u32> } = "resource-ids",
         /// vCPUs that run on other nodes than their memory is bound to.
         MemoryApart { vcpus: VcpuSet, cpus: NodeSet, memory: NodeSet } = "memory-apart",
         /// vCPUs that have no CPU of their own, because of their pins.
@@ -112,6 +118,12 @@ impl fmt::Display for Given {
                 "the topology that stays ({} sockets of {} cores) reaches over guest cells: the guest sees sockets \
                  that are on several",
                 shown.sockets, shown.cores
+            ),
+            Self::ResourceIds { ids } => write!(
+                f,
+                "your cachetune or memorytune (id {}) holds only for vCPUs that run on that cache or node: \
+                 virtfit does not place by it",
+                plural::list(&ids.iter().take(MOST_IDS).map(u32::to_string).collect::<Vec<_>>())
             ),
             Self::MemoryApart { vcpus, cpus, memory } => {
                 let (noun, run) = match vcpus.len() {
