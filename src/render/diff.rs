@@ -17,24 +17,19 @@ const CONTEXT: usize = 3;
 pub fn unified(old: &str, new: &str, name: &str, style: &Style) -> String {
     let diff = TextDiff::from_lines(old, new);
     let mut out = String::new();
-    for (index, group) in diff.grouped_ops(CONTEXT).iter().enumerate() {
+    for (index, hunk) in diff
+        .unified_diff()
+        .context_radius(CONTEXT)
+        .iter_hunks()
+        .enumerate()
+    {
         if index == 0 {
             let name = escape::clean(name, style.unicode);
             put(&mut out, &format!("--- {name}"), Paint::Removed, style);
             put(&mut out, &format!("+++ {name} (virtfit)"), Paint::Added, style);
         }
-        let (Some(first), Some(last)) = (group.first(), group.last()) else {
-            continue;
-        };
-        let old_span = span(first.old_range().start, last.old_range().end);
-        let new_span = span(first.new_range().start, last.new_range().end);
-        put(
-            &mut out,
-            &format!("@@ -{old_span} +{new_span} @@"),
-            Paint::Dim,
-            style,
-        );
-        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+        put(&mut out, &hunk.header().to_string(), Paint::Dim, style);
+        for change in hunk.iter_changes() {
             let (sign, paint) = match change.tag() {
                 ChangeTag::Equal => (' ', Paint::Plain),
                 ChangeTag::Delete => ('-', Paint::Removed),
@@ -50,15 +45,6 @@ pub fn unified(old: &str, new: &str, name: &str, style: &Style) -> String {
         }
     }
     out
-}
-
-/// Words a range of lines as `diff -u` does (POSIX `diff`, "Diff -u Output Format").
-fn span(start: usize, end: usize) -> String {
-    match end - start {
-        0 => format!("{start},0"),
-        1 => format!("{}", start + 1),
-        count => format!("{},{count}", start + 1),
-    }
 }
 
 fn put(out: &mut String, line: &str, paint: Paint, style: &Style) {
