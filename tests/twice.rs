@@ -434,6 +434,39 @@ fn another_number_of_vcpus_is_another_shape() {
     }
 }
 
+/// cockpit-machines writes each vCPU as a socket over a topology of virtfit's when it changes their
+/// number: that is no wish, and the guest is fitted again. A topology that was chosen stays.
+#[test]
+fn an_editors_default_topology_is_fitted_again() {
+    let folder = TempDir::new().unwrap();
+    let policy = policy(&folder, "");
+    let host = "numa:2(memory=16GB) core:4 pu:2";
+    let words = ["--topology", host, "--policy", &policy, "rewrite", "-"];
+    let tuned = virtfit(&words, &domain(4, 8));
+    let ours = "<topology sockets='1' dies='1' cores='2' threads='2'/>";
+    assert!(tuned.contains(ours), "{tuned}");
+    for (theirs, expected) in [
+        (
+            "<topology sockets='6' cores='1' threads='1'/>",
+            "sockets='1' dies='1' cores='3' threads='2'",
+        ),
+        (
+            "<topology sockets='3' cores='2' threads='1'/>",
+            "sockets='3' cores='2' threads='1'",
+        ),
+    ] {
+        let edited = tuned
+            .replace(ours, theirs)
+            .replace("<vcpu>4</vcpu>", "<vcpu>6</vcpu>");
+        let again = virtfit(&words, &edited);
+        assert!(
+            again.contains(&format!("<topology {expected}/>")),
+            "{theirs}:\n{again}"
+        );
+        assert_eq!(virtfit(&words, &again), again, "{theirs}");
+    }
+}
+
 const OWN: &str = "8c1f6f0e-0000-4000-8000-000000000001";
 const OTHER: &str = "8c1f6f0e-0000-4000-8000-000000000002";
 

@@ -41,7 +41,7 @@ pub(crate) mod topology;
 use std::collections::BTreeMap;
 
 use crate::domain::qemu::Ruled;
-use crate::domain::{self, Domain};
+use crate::domain::{self, Domain, Topology};
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::ledger::claims::Written;
@@ -212,6 +212,8 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
     let base = Document::parse(&reverted.xml)?;
     let came = domain::parse::parse(&base)?;
     let domain = match inputs.scope {
+        // An editor that changes the number of vCPUs writes each as a socket over the topology.
+        Scope::Boot if reshaped && changed.contains(&Target::Topology) => without_default_topology(&came),
         Scope::Boot => came.clone(),
         Scope::Incoming => incoming::without_foreign(came.clone(), inputs.host),
     };
@@ -271,6 +273,19 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
         profile,
     };
     job.decide(plan)
+}
+
+/// Returns the domain without a topology that only says what libvirt shows without one.
+fn without_default_topology(came: &Domain) -> Domain {
+    let mut domain = came.clone();
+    let is_default = |shown: &Topology| {
+        let inner = [shown.dies, shown.clusters, shown.cores, shown.threads];
+        shown.sockets == came.vcpus && inner == [1; 4]
+    };
+    if let Some(cpu) = &mut domain.cpu {
+        cpu.topology = cpu.topology.filter(|shown| !is_default(shown));
+    }
+    domain
 }
 
 /// Returns the name of another guest whose definition claims the very CPUs that this one claims, if
