@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use inotify::{Inotify, WatchMask};
 use virtfit::rewrite::revert;
 use virtfit::xml::Document;
 
@@ -400,8 +401,10 @@ fn a_full_disk_loses_nothing() {
 
 /// Guests in [`runs_at_once_that_are_killed_lose_and_tear_nothing`].
 const MANY: usize = 200;
-/// Guests for which a single run is started: most of its time it writes.
-const EACH: usize = 8;
+/// Guests for which a single run is started: a good part of its time it writes.
+const EACH: usize = 3;
+/// Rounds of two and three runs at once.
+const ROUNDS: usize = 200;
 
 /// Linear congruential generator: each run of the tests tries other moments.
 struct Random(u64);
@@ -446,6 +449,23 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Watches for files that are made beside the definitions.
+    fn watch(&self) -> Inotify {
+        let inotify = Inotify::init().unwrap();
+        let folder = self.0.path().join("etc/libvirt/qemu");
+        inotify.watches().add(folder, WatchMask::CREATE).unwrap();
+        inotify
+    }
+}
+
+fn wait_for_event(mut inotify: Inotify, most: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < most && inotify.read_events(&mut [0; 4096]).is_err() {
+        std::thread::sleep(Duration::from_micros(20));
+    }
+}
+
 #[test]
 fn runs_at_once_that_are_killed_lose_and_tear_nothing() {
     let host = Host::new(FIT_ALL);
@@ -485,30 +505,42 @@ fn runs_at_once_that_are_killed_lose_and_tear_nothing() {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap();
     let whole = micros(begin.elapsed());
     let begin = Instant::now();
-    let mut killed = 0;
-    for round in 0..200 {
-        if begin.elapsed() > Duration::from_secs(30) {
-            eprintln!("only {round} rounds within 30 s");
-            break;
-        }
+    let (mut killed, mut ended, mut unfinished) = (0, 0, 0);
+    for round in 0..ROUNDS {
         host.next_policy(round);
         // All of them write the same definitions.
         let chosen = chosen(&mut random);
+        let writes = host.watch();
+        // In every other round they are killed while one of them writes, or just after.
+        let aimed = round / 2 % 2 == 0;
+        let most = if aimed { whole / 4 } else { whole * 2 };
         let mut runs: Vec<(u64, Child)> = (0..2 + round % 2)
-            .map(|_| (random.below(whole * 2), host.start(&chosen)))
+            .map(|_| (random.below(most), host.start(&chosen)))
             .collect();
         runs.sort_by_key(|(end, _)| *end);
+        if aimed {
+            wait_for_event(writes, Duration::from_micros(whole * 4));
+        }
         let started = Instant::now();
         for (end, mut run) in runs {
             std::thread::sleep(Duration::from_micros(end).saturating_sub(started.elapsed()));
             let _ = run.kill();
-            killed += usize::from(run.wait().unwrap().code().is_none());
+            match run.wait().unwrap().code() {
+                None => killed += 1,
+                Some(_) => ended += 1,
+            }
         }
+        unfinished += host.beside().len();
         if round % 10 == 0 {
             check(round);
         }
     }
-    eprintln!("{killed} killed");
+    eprintln!(
+        "{killed} killed and {ended} ended in {ROUNDS} rounds and {:.0} s; {unfinished} unfinished files",
+        begin.elapsed().as_secs_f64()
+    );
+    // The moments are spread over the whole of a run.
+    assert!(killed > ROUNDS / 2 && ended > 0);
     host.next_policy(1);
     let chosen = chosen(&mut random);
     let mut last: Vec<Child> = (0..3).map(|_| host.start(&chosen)).collect();
