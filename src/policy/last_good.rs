@@ -7,6 +7,7 @@
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ const FOLDER: &str = "/run/virtfit";
 const NAME: &str = "policy.json";
 /// Mode bit that lets every user read a file.
 const ALL_READ: u32 = 0o004;
+/// Mode bit that lets every user pass a folder.
+const ALL_SEARCH: u32 = 0o001;
 
 /// One file of the kept policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,20 +51,31 @@ pub(crate) fn keep(root: &HostFs, files: &Files) -> io::Result<()> {
     let kept: Vec<Kept> = used.collect();
     let text = serde_json::to_string(&kept).map_err(io::Error::other)? + "\n";
     let path = format!("{FOLDER}/{NAME}");
-    if root.read(&path).is_ok_and(|before| before == text) {
-        return Ok(());
-    }
-    let folder = AtomicDir::new(root.path(FOLDER), 0o755);
-    folder.write(NAME, &text)?;
-    // A user who may read all of the policy's files may read the copy, too.
-    let open = |file: &Kept| {
-        let meta = root.metadata(&file.path);
-        meta.is_ok_and(|meta| meta.permissions().mode() & ALL_READ != 0)
+    // A user who may read all of the policy's files may read the copy, too, and no other user.
+    let mode = match kept.iter().all(|file| is_open(root, &file.path)) {
+        true => 0o644,
+        false => 0o600,
     };
-    if kept.iter().all(open) {
-        std::fs::set_permissions(root.path(&path), Permissions::from_mode(0o644))?;
+    if !root.read(&path).is_ok_and(|before| before == text) {
+        AtomicDir::new(root.path(FOLDER), 0o755).write(NAME, &text)?;
+    }
+    // The mode of a copy that is kept already follows that of the files, too.
+    if root.metadata(&path)?.permissions().mode() & 0o7777 != mode {
+        std::fs::set_permissions(root.path(&path), Permissions::from_mode(mode))?;
     }
     Ok(())
+}
+
+/// Returns whether every user may read a file: the file itself, and all folders on the way to it.
+fn is_open(root: &HostFs, path: &str) -> bool {
+    let lets = |path: &Path, bit: u32| {
+        let meta = root.metadata(path);
+        meta.is_ok_and(|meta| meta.permissions().mode() & bit != 0)
+    };
+    let above = |path: &Path| path.ancestors().skip(1).all(|folder| lets(folder, ALL_SEARCH));
+    // The way by the names, and the way to the file that a link leads to.
+    let target = root.resolve(path);
+    lets(Path::new(path), ALL_READ) && above(Path::new(path)) && target.is_ok_and(|target| above(&target))
 }
 
 /// Returns whether a policy is kept.
@@ -103,6 +117,34 @@ fn tier(word: &str) -> Option<Tier> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kept_policy_is_no_more_open_than_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostFs::new(folder.path());
+        let at = |path: &str| folder.path().join(path);
+        let chmod =
+            |path: &str, mode| std::fs::set_permissions(at(path), Permissions::from_mode(mode)).unwrap();
+        chmod("", 0o755);
+        std::fs::create_dir_all(at("etc/virtfit")).unwrap();
+        std::fs::write(at("etc/virtfit/policy.toml"), "[host]\n").unwrap();
+        // modes of the folder and of the file, mode of the copy
+        for (above, file, copy) in [
+            (0o755, 0o644, 0o644),
+            (0o700, 0o644, 0o600),
+            (0o755, 0o604, 0o644),
+            (0o750, 0o644, 0o600),
+            (0o755, 0o644, 0o644),
+            (0o755, 0o640, 0o600),
+            (0o711, 0o644, 0o644),
+        ] {
+            chmod("etc/virtfit", above);
+            chmod("etc/virtfit/policy.toml", file);
+            keep(&root, &Files::below(folder.path())).unwrap();
+            let kept = std::fs::metadata(at("run/virtfit/policy.json")).unwrap();
+            assert_eq!(kept.permissions().mode() & 0o7777, copy, "{above:o} {file:o}");
+        }
+    }
 
     #[test]
     fn a_kept_policy_means_what_it_meant() {

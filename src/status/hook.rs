@@ -53,13 +53,29 @@ pub(crate) fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option
         return Some(Note::new(Code::HookMissing, text));
     };
     if !hook.executable {
+        let target = root
+            .resolve(&hook.path)
+            .unwrap_or_else(|_| hook.path.clone().into());
+        let (target, daemon) = (target.display(), daemon_name(root));
+        let what = match root.metadata(&hook.path).is_ok() {
+            true => format!("cannot be executed, so libvirt does not call it: chmod +x {target}"),
+            false => format!("leads to {target}, which is not there: install virtfit again"),
+        };
         let text = format!(
-            "{} cannot be executed, so libvirt does not call it: guests start without a decision",
+            "{}: {what}, then systemctl reload {daemon}. Until then guests start without a decision",
             hook.path
         );
         return Some(Note::new(Code::HookNotExecutable, text));
     }
     called(root, hook, guests, now)
+}
+
+/// Returns the name of the daemon that runs, or of the usual one.
+fn daemon_name(root: &HostFs) -> String {
+    let daemons = libvirt_daemon::running(root);
+    daemons
+        .first()
+        .map_or_else(|| "libvirtd".into(), |daemon| daemon.name.clone())
 }
 
 /// Lists virtfit's files in libvirt's two places.

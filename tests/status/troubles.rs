@@ -44,6 +44,8 @@ fn virtfits_own_troubles_are_said() {
         (exit, wrong(&status.notes)),
         (3, vec!["hook-not-executable".to_string()])
     );
+    let way = "chmod +x /etc/libvirt/hooks/qemu.d/50-virtfit, then systemctl reload libvirtd";
+    assert!(status.notes[0].text.contains(way), "{status:?}");
     host.remove("etc/libvirt/hooks/qemu.d/50-virtfit");
     let (status, exit) = host.status();
     assert_eq!(
@@ -53,7 +55,10 @@ fn virtfits_own_troubles_are_said() {
     // One link leads to nothing, another to the hook.
     let link = host.path().join("etc/libvirt/hooks/qemu.d/50-fit");
     symlink("/usr/bin/virtfit-hook", link).unwrap();
-    assert_eq!(wrong(&host.status().0.notes), ["hook-not-executable"]);
+    let (status, _) = host.status();
+    assert_eq!(wrong(&status.notes), ["hook-not-executable"]);
+    let way = "leads to /usr/bin/virtfit-hook, which is not there";
+    assert!(status.notes[0].text.contains(way), "{status:?}");
     host.put("usr/bin/virtfit-hook", "");
     let program = host.path().join("usr/bin/virtfit-hook");
     std::fs::set_permissions(program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
