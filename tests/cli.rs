@@ -860,3 +860,75 @@ fn names_for_the_completion_of_shells() {
     // The command is not meant to be typed.
     assert!(!run(&["--help"], "").stdout.contains("complete"));
 }
+
+/// Guests, files, profiles and words whose names a terminal obeys or that hide what is beside them.
+#[test]
+fn names_are_shown_so_that_nothing_is_obeyed_or_hidden() {
+    let root = server();
+    let odd = "db\u{202e}x\u{9b}2J\u{200b}\u{2066}";
+    let xml = domain(odd, "").replace(&uuid(odd), &uuid("odd"));
+    root.write(&format!("etc/libvirt/qemu/{odd}.xml"), &xml);
+    root.write(&format!("etc/libvirt/qemu/{odd}-broken.xml"), "<domain>");
+    root.write("run/libvirt/qemu/off\u{202e}.xml", "<domstatus>");
+    let policy = root.write(
+        &format!("{odd}.toml"),
+        &format!(
+            "[profile.\"a\u{202e}\"]\n[[rule]]\nprofile = \"{}\"\n",
+            "b\\u202e"
+        ),
+    );
+    let policy = policy.to_str().unwrap();
+    let unsafe_in = |text: &str| {
+        text.chars()
+            .any(|c| c != '\n' && virtfit_hook::text::is_unsafe(c))
+    };
+    let broken = xml.replace("</vcpu>", "");
+    let by_pattern = "db*";
+    for (words, stdin) in [
+        (&["plan"][..], ""),
+        (&["plan", odd], ""),
+        (&["plan", by_pattern, "--json"], ""),
+        (&["plan", odd, "--diff"], ""),
+        (&["plan", "--json", odd], ""),
+        (&["plan", "-v", odd], ""),
+        (&["plan", "-"], &broken),
+        (&["plan", &format!("{odd}y")], ""),
+        (&["plan", "x\u{1b}[31m\u{7f}"], ""),
+        (&["plan", &format!("./{odd}")], ""),
+        (&["plan", "-", "--profile", odd], &domain("db", "")[..]),
+        (&["rewrite", odd, "--json"], ""),
+        (&["rewrite", &format!("{odd}y")], ""),
+        (&["revert", &format!("{odd}y")], ""),
+        (&["apply", "--dry-run", "--all"], ""),
+        (&["apply", odd], ""),
+        (&["status"], ""),
+        (&["status", "--json"], ""),
+        (&["profile", "set", odd, odd], ""),
+        (&["profile", "show", odd], ""),
+        (&["policy", "check", policy], ""),
+        (&["--policy", policy, "profile", "list"], ""),
+        (&["--policy", policy, "plan", odd], ""),
+        (&["complete", "guests"], ""),
+        (&[odd], ""),
+        (&["plan", "--scope", odd], ""),
+        (&["--connect", odd, "status"], ""),
+        (&["hook", odd, "prepare", "begin", "-"], "not XML"),
+        (&["hook", odd, "release", "end", "-"], ""),
+    ] {
+        let ran = root.serve(words, stdin);
+        for (stream, text) in [("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
+            let xml = stream == "stdout" && text.contains("<domain");
+            assert!(
+                !unsafe_in(text) || (xml && !words.contains(&"--diff")),
+                "{words:?}, {stream}: {text:?}"
+            );
+        }
+    }
+    // Programs get the values they had.
+    let json = root
+        .serve(&["plan", "--json", odd], "")
+        .expect(0, "db", "")
+        .stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["guest"], odd);
+}

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use virtfit_hook::text::visible;
+
 /// Exit code and streams.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -26,9 +28,18 @@ impl Answer {
 
     /// Writes the streams and returns the exit code. A closed pipe is no failure of the hook.
     pub(crate) fn give(self) -> u8 {
-        write(std::io::stderr().as_fd(), &self.stderr);
+        write(std::io::stderr().as_fd(), &shown(self.stderr));
         write(std::io::stdout().as_fd(), &self.stdout);
         self.exit
+    }
+}
+
+/// Makes lines for people safe to print: they name the guest.
+fn shown(stderr: Vec<u8>) -> Vec<u8> {
+    let plain = |byte: &u8| matches!(byte, b'\n' | b' '..=b'~');
+    match stderr.iter().all(plain) {
+        true => stderr,
+        false => visible(&String::from_utf8_lossy(&stderr)).into_bytes(),
     }
 }
 

@@ -63,7 +63,7 @@ impl<'a> Step<'a> {
     /// Answers if no decision was made: one line, and the guest goes on; but a guest that is about
     /// to start and whose own provenance says refuse is stopped.
     pub(crate) fn broken(&self, why: &str, xml: &[u8]) -> Answer {
-        let shown = |at: usize| self.word(at).to_string_lossy().replace(char::is_control, "?");
+        let shown = |at: usize| self.word(at).to_string_lossy().into_owned();
         let (guest, operation) = (shown(0), shown(1));
         if self.action == HookAction::Prepare && refuses(xml) {
             return Answer {

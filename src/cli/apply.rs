@@ -19,6 +19,7 @@ use crate::panics::guarded;
 use crate::render;
 use crate::snapshot::Question;
 use crate::types::plan::{Plan, Scope, Verdict};
+use crate::types::printable::visible;
 use virtfit_hook::wire::DISABLED;
 
 /// Runs the command.
@@ -109,10 +110,10 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     outcome.stdout = render::plan::list(&plans, &output::style(global.color));
     outcome.stdout.push_str(&plan::together(&session, &chosen, ask));
     if !left.is_empty() {
-        outcome.stdout.push_str(&format!(
+        outcome.stdout.push_str(&visible(&format!(
             "Left as they are: {} (neither on autostart nor tuned under this policy; --all redefines them)\n",
             left.join(", ")
-        ));
+        )));
     }
     let refused = plans.iter().any(|plan| plan.verdict == Verdict::Refused);
     if outcome.exit == Exit::Done && refused {

@@ -4,6 +4,7 @@
 use crate::cli::args::{Global, Names};
 use crate::cli::{Failure, Outcome, chosen, session};
 use crate::policy::Policy;
+use crate::types::printable::is_unsafe;
 
 /// Lists names of one kind. Neither libvirt nor the host's topology is asked, because a shell waits
 /// for the answer.
@@ -17,8 +18,9 @@ pub(crate) fn run(global: &Global, names: Names) -> Result<Outcome, Failure> {
     };
     let lines = names
         .iter()
-        // A name with a line break in it would become two names.
-        .filter(|name| !name.contains(char::is_control))
+        // A name with a line break in it would become two names, and no one could type an invisible
+        // character.
+        .filter(|name| !name.contains(is_unsafe))
         .map(|name| format!("{name}\n"));
     Ok(Outcome::answer(lines.collect::<String>()))
 }

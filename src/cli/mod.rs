@@ -38,6 +38,7 @@ pub(crate) use outcome::{Exit, Failure, Outcome};
 use args::{Args, Command};
 
 use crate::panics;
+use crate::types::printable::is_unsafe;
 
 /// Runs the program: parses the arguments, runs one command, writes its answer, returns the exit
 /// code.
@@ -84,6 +85,16 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
             } else {
                 Exit::Done
             };
+            // A word that is quoted may come from elsewhere.
+            let text = error.to_string();
+            if code == Exit::Usage && text.contains(|c| c != '\n' && is_unsafe(c)) {
+                let told = Outcome {
+                    stderr: vec![text.trim_end().to_string()],
+                    exit: code,
+                    ..Outcome::default()
+                };
+                return output::write(&told).into();
+            }
             let _ = error.print();
             return code.into();
         }

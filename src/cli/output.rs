@@ -92,9 +92,4 @@ mod tests {
             assert_eq!(is_utf8(get), *expected, "{variables:?}");
         }
     }
-
-    #[test]
-    fn control_characters_are_made_visible() {
-        assert_eq!(visible("a\u{1b}[31m\u{9b}b\nc"), "a\u{fffd}[31m\u{fffd}b\nc");
-    }
 }

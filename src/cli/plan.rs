@@ -14,6 +14,7 @@ use crate::render::{self, Style};
 use crate::snapshot::Question;
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
+use crate::types::printable::visible_json;
 
 /// Runs the command. Plans of guests or files that are named are shown in full; those of all guests
 /// or of a pattern in one line each.
@@ -306,7 +307,7 @@ pub(crate) fn exit(plans: &[&Plan], options: &Options) -> Exit {
 /// None that is known; serialisation is fallible by type.
 pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::at("plan", error))?;
-    Ok(text + "\n")
+    Ok(visible_json(&text) + "\n")
 }
 
 /// Returns the change as a unified diff; empty where nothing changes.

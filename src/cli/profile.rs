@@ -13,6 +13,7 @@ use crate::libvirt::definitions::Definition;
 use crate::policy::{Policy, select, show};
 use crate::rewrite;
 use crate::status::PolicyRead;
+use crate::types::printable::visible;
 use crate::xml::Document;
 
 /// Runs the command.
@@ -76,6 +77,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
         Some(profile) => format!("{name}: asks for profile {profile}\n"),
         None => format!("{name}: request removed; the policy's rules decide\n"),
     };
+    let text = visible(&text);
     if asked == definition.text {
         return Ok((Outcome::answer(text), definition));
     }

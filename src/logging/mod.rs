@@ -50,7 +50,7 @@ fn is_journal() -> bool {
 
 /// Returns one line of the log as it is written.
 fn line(program: &str, level: log::Level, text: &str, form: Form) -> String {
-    let text = crate::types::printable::visible(text);
+    let text = crate::types::printable::visible(text).replace('\n', " | ");
     let (priority, word) = match level {
         log::Level::Error => (3, "error: "),
         log::Level::Warn => (4, "warning: "),
@@ -60,7 +60,7 @@ fn line(program: &str, level: log::Level, text: &str, form: Form) -> String {
     };
     match form {
         Form::Plain => format!("{program}: {word}{text}"),
-        Form::Journal => format!("<{priority}>{program}: {word}{}", text.replace('\n', " | ")),
+        Form::Journal => format!("<{priority}>{program}: {word}{text}"),
     }
 }
 
@@ -129,14 +129,16 @@ mod tests {
     #[test]
     fn a_line_has_its_level_and_is_one_entry_of_the_journal() {
         for (level, form, want) in [
-            (Level::Info, Form::Plain, "virtfitd: a\nb"),
-            (Level::Warn, Form::Plain, "virtfitd: warning: a\nb"),
+            (Level::Info, Form::Plain, "virtfitd: a | b"),
+            (Level::Warn, Form::Plain, "virtfitd: warning: a | b"),
             (Level::Error, Form::Journal, "<3>virtfitd: error: a | b"),
             (Level::Warn, Form::Journal, "<4>virtfitd: warning: a | b"),
             (Level::Info, Form::Journal, "<6>virtfitd: a | b"),
             (Level::Debug, Form::Journal, "<7>virtfitd: debug: a | b"),
         ] {
             assert_eq!(line("virtfitd", level, "a\nb", form), want);
+            let hidden = line("virtfitd", level, "a\u{1b}\u{202e}\u{200b}b", form);
+            assert!(hidden.ends_with(r"a\u{1b}\u{202e}\u{200b}b"), "{hidden}");
         }
     }
 }

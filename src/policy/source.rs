@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use crate::types::printable::{is_unsafe, visible as visible_text};
+
 /// Limit of the piece of a source line that a message shows, in characters.
 const EXCERPT: usize = 70;
 
@@ -143,21 +145,14 @@ impl fmt::Display for Place {
 }
 
 fn visible(c: char) -> char {
-    if c != '\t' && c.is_control() {
-        '\u{fffd}'
-    } else {
-        c
-    }
+    if c != '\t' && is_unsafe(c) { '\u{fffd}' } else { c }
 }
 
-/// Returns a text as it may go into a message: control characters replaced, cut to 200 characters.
+/// Returns a text as it may go into a message: unsafe characters as escapes, cut to 200 characters.
 pub(crate) fn printable(text: &str) -> String {
     const MOST: usize = 200;
-    let mut out: String = text
-        .chars()
-        .take(MOST)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
+    let first: String = text.chars().take(MOST).collect();
+    let mut out = visible_text(&first).replace('\n', "\\n");
     if text.chars().nth(MOST).is_some() {
         out.push_str("...");
     }

@@ -9,6 +9,7 @@ use crate::policy::suggest::nearest;
 use crate::types::cpulist;
 use crate::types::ids::{KiB, VcpuId};
 use crate::types::idset::VcpuSet;
+use crate::types::printable::is_unsafe;
 
 /// Plain TOML value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,10 @@ pub(crate) fn quoted(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if is_unsafe(c) => out.push_str(&match u32::from(c) {
+                short @ 0..=0xffff => format!("\\u{short:04X}"),
+                long => format!("\\U{long:08X}"),
+            }),
             c => out.push(c),
         }
     }

@@ -1,6 +1,6 @@
 //! Text from outside, made safe for a terminal.
 
-use std::fmt::Write as _;
+use crate::types::printable::{is_unsafe, push_escape};
 
 /// Returns a text without control characters: each becomes its escape (`\n`, `\u{1b}`). The
 /// invisible characters that reorder or hide text become escapes too (bidirectional controls,
@@ -51,26 +51,13 @@ fn push(out: &mut String, c: char, unicode: bool) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         ' '..='~' => out.push(c),
-        _ if c.is_control() || is_hidden(c) => escape(out, c),
+        _ if is_unsafe(c) => push_escape(out, c),
         _ if unicode => out.push(c),
         _ => match ascii_twin(c) {
             Some(twin) => out.push_str(twin),
-            None => escape(out, c),
+            None => push_escape(out, c),
         },
     }
-}
-
-fn escape(out: &mut String, c: char) {
-    // Writing to a String cannot fail.
-    let _ = write!(out, "\\u{{{:x}}}", c as u32);
-}
-
-fn is_hidden(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn ascii_twin(c: char) -> Option<&'static str> {

@@ -26,6 +26,7 @@ use crate::ledger::{Ledger, taken};
 use crate::snapshot::Snapshot;
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
+use crate::types::printable::visible_json;
 
 pub use note::{Code, Note};
 pub(crate) use service::{Found, PolicyRead};
@@ -171,7 +172,7 @@ impl Status {
     /// # Errors
     /// None that is known; serialisation is fallible by type.
     pub(crate) fn to_json(&self) -> Result<String, serde_json::Error> {
-        Ok(serde_json::to_string(self)? + "\n")
+        Ok(visible_json(&serde_json::to_string(self)?) + "\n")
     }
 }
 

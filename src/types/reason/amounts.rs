@@ -2,6 +2,7 @@
 
 use crate::types::ids::{KiB, NodeId};
 use crate::types::plural::{counted, is_or_are, list};
+use crate::types::printable::is_unsafe;
 
 /// Number of CPUs or cores that are free on each node.
 pub(crate) type Rooms = Vec<(NodeId, usize)>;
@@ -45,7 +46,7 @@ pub(super) fn held(holders: &[(String, usize)]) -> String {
 /// Returns a guest's name without control characters, at most 60 characters.
 pub(super) fn printable(name: &str) -> String {
     name.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if is_unsafe(c) { '?' } else { c })
         .take(60)
         .collect()
 }
