@@ -5,6 +5,10 @@
 //! order in which they happened, and before the process that made them goes on (`inotify(7)`).
 //! Changes it cannot report (to a file through a link from elsewhere, or by another folder in the
 //! place of this one) are looked for each time.
+//!
+//! `daemon::watch` has an inotify of its own over some of these folders, on purpose: one queue
+//! cannot serve both. The worker sleeps on its queue and drains it when it wakes; a hook drains
+//! this one while it decides, and must not take an event away for which the worker would wake.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;

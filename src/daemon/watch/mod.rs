@@ -1,4 +1,5 @@
-//! Changes in the folders that concern the daemon, from one inotify.
+//! Changes in the folders that concern the daemon, from one inotify, on which the worker sleeps.
+//! Hooks read the ledger's folders by another one, see `hostfs::changed_folders`.
 //!
 //! ```text
 //! /etc/libvirt/qemu             NAME.xml renamed in or gone      a definition
