@@ -240,6 +240,34 @@ fn guests_are_found_by_name_and_uuid() {
 }
 
 #[test]
+fn indexes_that_no_host_has_are_refused() {
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/domains/def.xml");
+    for index in [
+        "4294967294",
+        "2147483648",
+        "16384",
+        "0xffffffff",
+        "99999999999999999999",
+        "-1",
+    ] {
+        for line in [
+            format!("pu:2(indexes=0,{index})"),
+            format!("[numa(indexes={index})] core:2 pu:1"),
+        ] {
+            let words = [
+                "--topology",
+                &line,
+                "plan",
+                "--profile",
+                "fit",
+                guest.to_str().unwrap(),
+            ];
+            run(&words, "").broken(&format!("index {index} is not one of 0 to 16383"));
+        }
+    }
+}
+
+#[test]
 fn a_topology_alone_is_an_empty_host() {
     let file = Root::new().write("db.xml", &domain("db", ""));
     fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -457,6 +457,71 @@ fn memory_that_no_host_has_is_kept_from_no_other_guest() {
 }
 
 #[test]
+fn numbers_that_no_kernel_prints_break_nothing() {
+    let host = Host::new(&format!("[profile.fit]\nmax_nodes = 2\n{POLICY}"));
+    let node = |number: u32, file: &str, text: &str| {
+        host.write(&format!("sys/devices/system/node/node{number}/{file}"), text);
+    };
+    let huge = |number: u32, size: &str, file: &str, text: &str| {
+        node(number, &format!("hugepages/hugepages-{size}kB/{file}"), text);
+    };
+    let guest = |vcpus: u32, page: &str| {
+        let inner =
+            format!("<memoryBacking><hugepages><page size='{page}' unit='KiB'/></hugepages></memoryBacking>");
+        let inner = if page.is_empty() { "" } else { &inner };
+        domain("db", "", inner)
+            .replace("<vcpu>2</vcpu>", &format!("<vcpu>{vcpus}</vcpu>"))
+            .replace("<memory>1048576</memory>", "<memory>9007199254740990</memory>")
+    };
+    let most = u64::MAX.to_string();
+    // The largest amount that libvirt holds.
+    let large = "9007199254740990";
+    let check = |guest: &dyn Fn() -> String, what: &str| {
+        for words in [&["plan", "-"][..], &["plan", "-", "--json"], &["rewrite", "-"]] {
+            let out = host.run(words, &guest());
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert!(!said.contains("a bug in virtfit"), "{what} {words:?}: {said}");
+            assert!(matches!(out.status.code(), Some(0..=3)), "{what}: {out:?}");
+        }
+        host.define("db", &guest());
+        host.running("app", &guest().replace("<name>db</name>", "<name>app</name>"));
+        let status = host.status();
+        for guest in status["guests"].as_array().unwrap() {
+            assert_eq!(guest["problem"], serde_json::Value::Null, "{what}: {guest}");
+        }
+        assert_eq!(host.run(&["status"], "").status.code(), Some(3), "{what}");
+        let out = host.run(&["hook", "db", "prepare", "begin", "-"], &guest());
+        assert!(
+            !String::from_utf8_lossy(&out.stderr).contains("a bug"),
+            "{what}: {out:?}"
+        );
+        fs::remove_dir_all(host.0.path().join("run")).unwrap();
+    };
+    let mounts = fs::read_to_string(host.0.path().join("proc/mounts")).unwrap();
+    host.write(
+        "proc/mounts",
+        &format!("{mounts}none /dev/huge1 hugetlbfs rw,pagesize=1024 0 0\n"),
+    );
+    // The memory alone, and with pools that leave none of it.
+    for pools in [false, true] {
+        for number in [0, 1] {
+            node(number, "meminfo", &format!("Node {number} MemTotal: {most} kB\n"));
+            node(number, "distance", "4294967295 4294967295\n");
+            let count = if pools { most.as_str() } else { "1" };
+            for size in ["2048", "1", large, &most] {
+                huge(number, size, "nr_hugepages", count);
+                huge(number, size, "free_hugepages", count);
+            }
+        }
+        for vcpus in [2, 20] {
+            for page in ["", "1", "2048", large] {
+                check(&|| guest(vcpus, page), &format!("{pools} {vcpus} {page}"));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_record_of_another_version_leaves_the_guest_to_itself() {
     let host = Host::new(POLICY);
     let pins = "<cputune><vcpupin vcpu='0' cpuset='3'/><vcpupin vcpu='1' cpuset='4'/></cputune>";

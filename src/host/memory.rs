@@ -11,7 +11,7 @@ use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 use crate::host::error::HostError;
-use crate::host::{PagePool, kernel};
+use crate::host::{MOST_DISTANCE, PagePool, kernel, memory_within};
 
 const DIR: &str = "/sys/devices/system/node";
 
@@ -73,7 +73,7 @@ fn fixed(root: &HostFs) -> Result<HostFs, HostError> {
 /// Reads all of a node's memory. The kernel prints it in the first line (`fs/proc/meminfo.c`,
 /// `drivers/base/node.c`); free memory, further below, changes all the time.
 fn memory(root: &HostFs, path: &str) -> Result<Option<KiB>, HostError> {
-    let total = |text: &str| kernel::meminfo(text, "MemTotal");
+    let total = |text: &str| kernel::meminfo(text, "MemTotal").map(memory_within);
     let line = optional(root.first_line(path))?;
     match line.and_then(|line| total(&String::from_utf8_lossy(&line))) {
         None => Ok(kernel::text(root, path)?.and_then(|text| total(&text))),
@@ -124,12 +124,8 @@ fn pools(root: &HostFs, fixed: &HostFs, dir: &str) -> Result<Option<Vec<PagePool
         };
         let total = kernel::number(root, &format!("{dir}/{name}/nr_hugepages"))?.unwrap_or(0);
         let free: Option<u64> = kernel::number(root, &format!("{dir}/{name}/free_hugepages"))?;
-        pools.push(PagePool {
-            size: KiB(size),
-            total,
-            // Without this file the tree counts as a host without guests.
-            free: free.unwrap_or(total),
-        });
+        // Without this file the tree counts as a host without guests.
+        pools.push(PagePool::new(KiB(size), total, free.unwrap_or(total)));
     }
     merge_pools(&mut pools);
     Ok((!pools.is_empty()).then_some(pools))
@@ -141,8 +137,8 @@ pub(crate) fn merge_pools(pools: &mut Vec<PagePool>) {
     pools.dedup_by(|next, kept| {
         let same = next.size == kept.size;
         if same {
-            kept.total = kept.total.saturating_add(next.total);
-            kept.free = kept.free.saturating_add(next.free);
+            let sum = |a: u64, b: u64| a.saturating_add(b);
+            *kept = PagePool::new(kept.size, sum(kept.total, next.total), sum(kept.free, next.free));
         }
         same
     });
@@ -154,7 +150,8 @@ fn distances(root: &HostFs, dir: &str, ids: &[NodeId]) -> Result<BTreeMap<NodeId
     let Some(text) = kernel::text(root, &format!("{dir}/distance"))? else {
         return Ok(BTreeMap::new());
     };
-    let row: Option<Vec<u32>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+    let distance = |word: &str| Some(word.parse::<u32>().ok()?.min(MOST_DISTANCE));
+    let row: Option<Vec<u32>> = text.split_whitespace().map(distance).collect();
     Ok(match row {
         Some(row) if row.len() == ids.len() => ids.iter().copied().zip(row).collect(),
         _ => {

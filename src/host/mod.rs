@@ -134,6 +134,30 @@ pub struct PagePool {
     pub free: u64,
 }
 
+/// Largest amount of memory that is believed of one node or pool, in KiB: 256 PiB, 64 times what a
+/// processor can address today. Amounts come from files and topologies of any origin; with this
+/// limit no sum over nodes leaves 64 bits.
+const MOST_MEMORY: u64 = 1 << 48;
+/// Largest distance that is believed; the kernel knows none above 255.
+const MOST_DISTANCE: u32 = 1 << 20;
+
+/// Returns an amount of memory within what is believed.
+fn memory_within(amount: KiB) -> KiB {
+    KiB(amount.0.min(MOST_MEMORY))
+}
+
+impl PagePool {
+    /// Makes a pool of no more memory than is believed.
+    pub fn new(size: KiB, total: u64, free: u64) -> Self {
+        let most = MOST_MEMORY / size.0.max(1);
+        Self {
+            size,
+            total: total.min(most),
+            free: free.min(most),
+        }
+    }
+}
+
 impl Host {
     /// Returns the node with this number.
     pub fn node(&self, id: NodeId) -> Option<&Node> {

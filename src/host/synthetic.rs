@@ -32,22 +32,48 @@ pub(super) fn check_size(line: &str) -> Result<(), String> {
     }
     let cpus = outside.split_whitespace().fold(1u64, |cpus, level| {
         let count = level.rsplit(':').next().unwrap_or(level);
-        // hwloc accepts all of C's notations; it refuses by itself a text that is no number.
-        let count = match count.strip_prefix("0x").or(count.strip_prefix("0X")) {
-            Some(digits) => u64::from_str_radix(digits, 16),
-            None => count.parse(),
-        };
-        let too_large = |error: std::num::ParseIntError| match error.kind() {
-            std::num::IntErrorKind::PosOverflow => u64::MAX,
-            _ => 1,
-        };
-        cpus.saturating_mul(count.unwrap_or_else(too_large).max(1))
+        cpus.saturating_mul(number(count).unwrap_or(1).max(1))
     });
     let most = u64::from(MAX_ID) + 1;
     if cpus > most {
         return Err(format!("it has more than {most} CPUs, the most libvirt knows"));
     }
     Ok(())
+}
+
+/// Refuses lines that give an object a number above those that libvirt can name: hwloc takes
+/// numbers of up to 32 bits, with bitmaps of that size, and hwlocality panics at the largest.
+///
+/// # Errors
+/// The problem of the line, for people.
+pub(super) fn check_indexes(line: &str) -> Result<(), String> {
+    // `indexes=0,2,1,3`, or how they interleave: `2*8:1*2`, also with types, `node:core`.
+    for (at, name) in line.match_indices("indexes=") {
+        let list = line.get(at + name.len()..).unwrap_or_default();
+        let list = list.split([')', ']', ' ', '(']).next().unwrap_or_default();
+        for word in list.split([',', ':', '*']) {
+            if word.starts_with('-') || number(word).is_some_and(|index| index > u64::from(MAX_ID)) {
+                return Err(format!(
+                    "index {word} is not one of 0 to {MAX_ID}, all that libvirt knows"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a number in C's notations, as hwloc does; `None` for a text that is no number, which hwloc
+/// refuses by itself.
+fn number(text: &str) -> Option<u64> {
+    let parsed = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.strip_prefix('+').unwrap_or(text).parse(),
+    };
+    match parsed {
+        Ok(number) => Some(number),
+        Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => Some(u64::MAX),
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +97,34 @@ mod tests {
         ];
         for (line, fits) in table {
             assert_eq!(check_size(line).is_ok(), fits, "{line}");
+        }
+        for (line, wrong) in [
+            ("pu:4(indexes=0,2,1,3)", None),
+            ("pack:2 core:2 pu:2(indexes=4*2:1*4)", None),
+            ("pu:4(indexes=core:pu)", None),
+            ("pu:2(indexes=0,16383)", None),
+            ("pu:2(indexes=0,16384)", Some("16384")),
+            ("pu:2(indexes=4294967294,0)", Some("4294967294")),
+            ("pu:2(indexes=0,0xffffffff)", Some("0xffffffff")),
+            (
+                "pu:2(indexes=0,99999999999999999999999)",
+                Some("99999999999999999999999"),
+            ),
+            ("pu:2(indexes=-1,0)", Some("-1")),
+            ("pu:2(indexes=2*2147483648:1*2)", Some("2147483648")),
+            ("[numa(memory=1GB indexes=3000000000)] pu:2", Some("3000000000")),
+            (
+                "numa:2(indexes=0,1) core:2(indexes=0,4000000000) pu:1",
+                Some("4000000000"),
+            ),
+        ] {
+            let said = check_indexes(line).err();
+            assert_eq!(said.is_some(), wrong.is_some(), "{line}: {said:?}");
+            let wrong = wrong.map(|number| format!("index {number} is not one of"));
+            assert!(
+                wrong.is_none_or(|wrong| said.is_some_and(|said| said.starts_with(&wrong))),
+                "{line}"
+            );
         }
         assert!(names_memory("numa:2(memory=1GB) pu:1") && !names_memory("numa:2 pu:1"));
     }

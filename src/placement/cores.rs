@@ -269,7 +269,8 @@ impl<'a> Site<'a> {
 
     /// Returns the sum of the distances between each two of these nodes.
     pub(crate) fn distance(&self, nodes: &[NodeId]) -> u64 {
-        let between = |a: NodeId, b: NodeId| u64::from(self.host.distance(a, b) + self.host.distance(b, a));
+        let between =
+            |a: NodeId, b: NodeId| u64::from(self.host.distance(a, b)) + u64::from(self.host.distance(b, a));
         let pairs = nodes
             .iter()
             .enumerate()

@@ -214,8 +214,10 @@ impl<'s, 'a> Division<'s, 'a> {
             });
             (from, left) = (step.to, left - plan.caches(step.cost));
         }
-        let rest: u64 = pieces.iter().map(|piece| piece.memory.0).sum();
-        pieces[0].memory.0 += self.site.demand.memory.0 - rest;
+        let shares = pieces.iter().map(|piece| piece.memory.0);
+        let rest = shares.fold(0, u64::saturating_add);
+        let left = self.site.demand.memory.0.saturating_sub(rest);
+        pieces[0].memory.0 = pieces[0].memory.0.saturating_add(left);
         Some(pieces)
     }
 
@@ -272,7 +274,10 @@ impl<'s, 'a> Division<'s, 'a> {
     /// lower bound for more.
     fn first_share(&self, to: usize, count: usize) -> KiB {
         match count {
-            2 => KiB(self.site.demand.memory.0 - self.share(to, self.last()).0),
+            2 => {
+                let second = self.share(to, self.last());
+                KiB(self.site.demand.memory.0.saturating_sub(second.0))
+            }
             _ => self.share(0, to),
         }
     }
@@ -353,7 +358,10 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         let rest = self.cost(at + 1, step.to, left)?;
         if self.careful && at == 0 {
             let division = self.division;
-            let others = rest.scarce.unsigned_abs() * memory::cut(division.page).0;
+            let others = rest
+                .scarce
+                .unsigned_abs()
+                .saturating_mul(memory::cut(division.page).0);
             let memory = KiB(division.site.demand.memory.0.saturating_sub(others));
             if !division.memory_fits(self.order[0].0.node, memory) {
                 return None;
@@ -380,7 +388,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
                 _ => division.share(from, to),
             };
             let memory = !division.each_has_memory() || division.memory_fits(candidate.node, share);
-            let pages = (share.0 / memory::cut(division.page).0) as i64;
+            let pages = i64::try_from(share.0 / memory::cut(division.page).0).unwrap_or(i64::MAX);
             if floating > candidate.node.shared.len() || !memory {
                 break; // a longer run needs only more
             }

@@ -216,7 +216,10 @@ pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> NoPla
         return NoPlace::NoPageSize;
     }
     let free = |node: NodeId, page: &Option<KiB>| match page {
-        Some(size) => now.pages.get(&(node, *size)).map_or(0, |count| count * size.0),
+        Some(size) => now
+            .pages
+            .get(&(node, *size))
+            .map_or(0, |count| count.saturating_mul(size.0)),
         None => now.memory.get(&node).map_or(0, |free| free.0),
     };
     let by_node = |page: &Option<KiB>| {

@@ -34,7 +34,8 @@ impl Site<'_> {
         if !self.demand.bind {
             return self.memory_fits_host(page);
         }
-        let free: Option<u64> = nodes.iter().map(|node| self.available(*node, page)).sum();
+        let add = |sum: u64, node: &NodeId| Some(sum.saturating_add(self.available(*node, page)?));
+        let free = nodes.iter().try_fold(0, add);
         divides(page, self.demand.memory) && free.is_none_or(|free| self.demand.memory.0 <= free)
     }
 
@@ -47,7 +48,7 @@ impl Site<'_> {
                 .nodes
                 .iter()
                 .filter_map(|node| self.available(node.id, page));
-            divides(page, self.demand.memory) && self.demand.memory.0 <= nodes.sum()
+            divides(page, self.demand.memory) && self.demand.memory.0 <= nodes.fold(0, u64::saturating_add)
         }
     }
 }

@@ -142,14 +142,15 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             if more > 0 && more < rooms.len() {
                 rooms.select_nth_unstable_by(more - 1, |a, b| b.cmp(a));
             }
-            chosen.iter().map(room).chain(rooms.into_iter().take(more)).sum()
+            let rooms = chosen.iter().map(room).chain(rooms.into_iter().take(more));
+            rooms.fold(0, u64::saturating_add)
         };
         let both = || chosen.iter().chain(open);
         let leftover = both().map(|at| self.candidates[*at].leftover).max().unwrap_or(0);
         open.len() >= more
             && most(&|candidate| candidate.most as u64) >= division.last() as u64
             && most(&|candidate| candidate.units as u64) >= division.all_units() as u64
-            && most(&|candidate| candidate.memory) + leftover >= division.memory()
+            && most(&|candidate| candidate.memory).saturating_add(leftover) >= division.memory()
     }
 
     /// Returns whether the chosen candidates, with more of the open ones, could beat the best

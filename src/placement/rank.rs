@@ -88,12 +88,12 @@ impl Add for Cost {
 
     fn add(self, more: Self) -> Self {
         Self {
-            scarce: self.scarce + more.scarce,
-            autostart: self.autostart + more.autostart,
-            llcs: self.llcs + more.llcs,
-            other: self.other + more.other,
-            siblings: self.siblings + more.siblings,
-            left: self.left + more.left,
+            scarce: self.scarce.saturating_add(more.scarce),
+            autostart: self.autostart.saturating_add(more.autostart),
+            llcs: self.llcs.saturating_add(more.llcs),
+            other: self.other.saturating_add(more.other),
+            siblings: self.siblings.saturating_add(more.siblings),
+            left: self.left.saturating_add(more.left),
         }
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
         }
         TopologySource::Synthetic(line) => {
             synthetic::check_size(line).map_err(wrong)?;
+            synthetic::check_indexes(line).map_err(wrong)?;
             builder = builder.from_synthetic(line).map_err(|_| {
                 wrong("there is no such file, and hwloc does not accept it as a synthetic line".into())
             })?;

@@ -7,6 +7,7 @@ use hwlocality::object::TopologyObject;
 use hwlocality::object::distance::DistancesKind;
 use hwlocality::object::types::ObjectType;
 
+use crate::host::MOST_DISTANCE;
 use crate::host::hwloc::text;
 use crate::host::structure::Distances;
 use crate::types::ids::NodeId;
@@ -51,7 +52,7 @@ fn scaled(nodes: &[NodeId], values: &[u64]) -> Option<Distances> {
         let own = row.get(order).copied().filter(|own| *own > 0)?;
         let scale = |value: u64| {
             let scaled = u128::from(value) * 10 / u128::from(own);
-            u32::try_from(scaled).unwrap_or(u32::MAX)
+            u32::try_from(scaled).unwrap_or(MOST_DISTANCE).min(MOST_DISTANCE)
         };
         let row = nodes.iter().zip(row).map(|(to, value)| (*to, scale(*value)));
         rows.insert(*from, row.collect());
@@ -70,7 +71,7 @@ mod tests {
         let table = [
             (vec![10, 21, 21, 10], Some(21)),
             (vec![1000, 2100, 2100, 1000], Some(21)),
-            (vec![1, u64::MAX, 1, 1], Some(u32::MAX)),
+            (vec![1, u64::MAX, 1, 1], Some(MOST_DISTANCE)),
             (vec![0, 21, 21, 0], None),
         ];
         for (values, want) in table {

@@ -11,7 +11,7 @@ use crate::host::error::HostError;
 use crate::host::hwloc::{distances, info, kinds, pci, text};
 use crate::host::memory::merge_pools;
 use crate::host::structure::{Cache, MemoryNode, Structure, Thread};
-use crate::host::{PagePool, identity};
+use crate::host::{PagePool, identity, memory_within};
 use crate::types::cpulist::MAX_ID;
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
@@ -86,17 +86,13 @@ fn memory_node(node: &TopologyObject, id: NodeId) -> MemoryNode {
     let mut memory = KiB(0);
     let mut pools = Vec::new();
     if let Some(ObjectAttributes::NUMANode(numa)) = node.attributes() {
-        memory = KiB(numa.local_memory().map_or(0, |bytes| bytes.get() / 1024));
+        memory = memory_within(KiB(numa.local_memory().map_or(0, |bytes| bytes.get() / 1024)));
         pools = numa
             .page_types()
             .iter()
             .map(|page| (KiB(page.size().get() / 1024), page.count()))
             .filter(|(size, _)| *size > LARGEST_BASE_PAGE)
-            .map(|(size, count)| PagePool {
-                size,
-                total: count,
-                free: count,
-            })
+            .map(|(size, count)| PagePool::new(size, count, count))
             .collect();
         merge_pools(&mut pools);
     }
