@@ -377,6 +377,20 @@ fn a_mask_holds_no_more_cpus_than_threads_are_behind_it() {
 }
 
 #[test]
+fn a_request_takes_no_pages_of_another_size_than_the_rule() {
+    let profiles = "[profile.mib]\nhugepages = \"2M\"\n[profile.gib]\nhugepages = \"1G\"\n\
+                    [[rule]]\nmatch = { name = \"db*\" }\nprofile = \"mib\"\n";
+    let host = Host::new(profiles);
+    let request = "<r:request xmlns:r='https://virtfit.dev/ns/request/1' profile='gib'/>";
+    let out = host.run(&["plan", "-", "--json"], &domain("db", request, ""));
+    let plan: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(plan["profile"], "mib", "{plan}");
+    let said = host.says(0, &["plan", "-"], &domain("db", request, ""));
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("it may take huge pages of another size"), "{said}");
+}
+
+#[test]
 fn nothing_of_other_guests_goes_where_a_guest_is_pinned_outside_the_dedicated_set() {
     let rules = format!("{POLICY}[[rule]]\nmatch = {{ name = \"web*\" }}\nprofile = \"shared\"\n");
     let host = Host::new(&rules);

@@ -115,6 +115,9 @@ fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
     if more_vcpus {
         return Some("gives more of its vCPUs a CPU of their own");
     }
+    if !within(asked.hugepages, ruled.hugepages) {
+        return Some("may take huge pages of another size");
+    }
     let more_iothreads =
         asked.iothread_cpus == IothreadCpus::Isolate && !fewer(asked.iothread_count, ruled.iothread_count);
     more_iothreads.then_some("may give more iothreads a CPU of their own")
@@ -128,6 +131,14 @@ fn fewer(asked: IothreadCount, ruled: IothreadCount) -> bool {
     }
 }
 
+/// Returns true if `asked` takes huge pages of no size that `ruled` cannot take.
+fn within(asked: Hugepages, ruled: Hugepages) -> bool {
+    match (asked, ruled) {
+        (Hugepages::Off | Hugepages::Small, _) | (_, Hugepages::Any | Hugepages::Large) => true,
+        (asked, ruled) => asked == ruled,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -136,7 +147,8 @@ mod tests {
     const PROFILES: &str = "[profile.huge-shared]\ncpus = \"shared\"\n[profile.locked]\nlocked = true\n\
         [profile.half]\ncpus = \"mixed\"\ndedicated_vcpus = \"0\"\n[profile.most]\ncpus = \"mixed\"\ndedicated_vcpus = \"^0\"\n\
         [profile.io]\niothreads = { count = 2, cpus = \"isolate\" }\n[profile.io9]\niothreads = { count = 9, cpus = \"isolate\" }\n\
-        [profile.none]\ninherits = \"off\"\n";
+        [profile.gib]\nhugepages = \"1G\"\n[profile.mib]\nhugepages = \"2M\"\n[profile.large]\nhugepages = \"large\"\n\
+        [profile.small]\nhugepages = \"off\"\n[profile.none]\ninherits = \"off\"\n";
 
     #[test]
     fn safe_gives_no_more_than_the_rule() {
@@ -179,6 +191,16 @@ mod tests {
             ("locked", "fit", "locks its memory"),
             ("io", "fit", "its iothreads CPUs"),
             ("io9", "io", "more iothreads"),
+            ("gib", "mib", "huge pages of another size"),
+            ("mib", "gib", "huge pages of another size"),
+            ("large", "mib", "huge pages of another size"),
+            ("fit", "mib", "huge pages of another size"),
+            ("mib", "small", "takes huge pages"),
+            ("gib", "fit", ""),
+            ("mib", "large", ""),
+            ("large", "fit", ""),
+            ("fit", "large", ""),
+            ("small", "mib", ""),
         ] {
             let ruled = (!ruled.is_empty()).then(|| policy.profile(ruled).unwrap());
             let got = permit(&policy, policy.profile(asked).unwrap(), ruled);
