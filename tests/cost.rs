@@ -77,7 +77,7 @@ fn worked_out(text: &str, views: &[Snapshot]) {
         }
         let case = plan::Case {
             status: &running(text),
-            reservation: None,
+            reservations: &[],
             follows: true,
             pinned: &Records::default(),
         };

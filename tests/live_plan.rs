@@ -121,9 +121,15 @@ fn plan(view: &mut Snapshot, status_text: &str, reservation: Option<&Reservation
         .holders
         .retain(|holder| holder.uuid != UUID);
     Arc::make_mut(&mut view.reading).ledger.holders.push(own.into());
+    // Another guest of that name was about to be restored.
+    let other = Reservation {
+        uuid: "8c1f6f0e-0000-4000-8000-0000000000cc".into(),
+        ..reserved("4-5")
+    };
+    let reservations: Vec<Reservation> = [other].into_iter().chain(reservation.cloned()).collect();
     let case = Case {
         status: status_text,
-        reservation,
+        reservations: &reservations,
         pinned,
         follows: true,
     };
@@ -728,7 +734,7 @@ fn a_truncated_status_file_is_an_error() {
     let text = status_of(&xml(2, ""));
     let case = Case {
         status: &text[..text.len() / 2],
-        reservation: None,
+        reservations: &[],
         pinned: &Records::default(),
         follows: true,
     };

@@ -166,6 +166,13 @@ impl Reservation {
         None
     }
 
+    /// Finds a guest's reservation. Only the UUID tells: a guest that comes in may have the name of
+    /// one that runs, until libvirt refuses it.
+    pub fn of<'r>(all: &'r [Self], uuid: &str) -> Option<&'r Self> {
+        all.iter()
+            .find(|reservation| reservation.uuid.eq_ignore_ascii_case(uuid))
+    }
+
     /// Converts the reservation to an entry of the ledger: each CPU is a pin of its own, because a
     /// reservation never floats.
     pub fn holder(&self) -> Holder {

@@ -234,14 +234,9 @@ impl Running {
     ) -> Result<Round, EngineError> {
         let root = &view.root;
         // The plan is made from the status file, the guest's reservation and the live records.
-        let reservation = view
-            .reading
-            .reservations
-            .iter()
-            .find(|reservation| reservation.name == name);
         let case = door::Case {
             status: text,
-            reservation,
+            reservations: &view.reading.reservations,
             pinned,
             follows: came == Came::Started || follows(name, view),
         };
@@ -264,7 +259,7 @@ impl Running {
         // CPUs that become the guest's own are reserved first, so that no start takes them before
         // they are pinned.
         if live.changes_something() && !live.unreserved.is_empty() {
-            match reserve(&live, reservation, view) {
+            match reserve(&live, view) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Round::Again),
                 Err(error) => {
@@ -303,8 +298,9 @@ fn follows(name: &str, view: &Snapshot) -> bool {
 
 /// Reserves the CPUs that a running guest is about to get; false: another guest reserved some of
 /// them first, or another set of guests runs now.
-fn reserve(live: &door::Live, before: Option<&Reservation>, view: &Snapshot) -> Result<bool, StoreError> {
+fn reserve(live: &door::Live, view: &Snapshot) -> Result<bool, StoreError> {
     let root = &view.root;
+    let before = Reservation::of(&view.reading.reservations, &live.uuid);
     let now = SystemTime::now();
     let store = Store::new(root);
     let driver = libvirt_daemon::driver_text(root);

@@ -32,8 +32,8 @@ use crate::types::subject::Subject;
 pub struct Case<'a> {
     /// Text of the guest's status file.
     pub status: &'a str,
-    /// Reservation that `prepare` made for the guest.
-    pub reservation: Option<&'a Reservation>,
+    /// Reservations of all guests, among them the one that `prepare` made for this guest.
+    pub reservations: &'a [Reservation],
     /// Live records of running guests.
     pub pinned: &'a Records,
     /// The guest follows the present policy. A guest that does not gets the pins it was promised at
@@ -123,7 +123,8 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     }
     // The decision says what the guest would get as one that comes in. Without a profile, only pins
     // that virtfit left in its XML are moved.
-    let decided = decide(&running, case.reservation, view)?;
+    let reservation = Reservation::of(case.reservations, &domain.uuid);
+    let decided = decide(&running, reservation, view)?;
     let plan = decided.decision.plan();
     let profile = plan.profile.as_deref().and_then(|name| view.policy.profile(name));
     let profile = match profile.filter(|profile| !profile.off) {
@@ -143,9 +144,7 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     // out as it is; otherwise the placement of the decision counts, for threads that virtfit may
     // move.
     let mut after = after(&decided, domain)?;
-    let promised = case
-        .reservation
-        .and_then(|promised| Some((promised, promised.pins.as_ref()?)));
+    let promised = reservation.and_then(|promised| Some((promised, promised.pins.as_ref()?)));
     match (pinned, promised, placement) {
         (Some(pinned), ..) => live.changes = unfinished(pinned, &running),
         (None, Some((promised, pins)), _) => {
@@ -154,7 +153,7 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
             is_where_promised(&mut live);
         }
         (None, None, Some(placement)) => {
-            let kept = case.reservation.map(|promised| &promised.cpus);
+            let kept = reservation.map(|promised| &promised.cpus);
             let may_move = |thread: Thread| {
                 let own = thread
                     .pin(domain)
@@ -162,7 +161,7 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
                 !own && (profile.override_existing || is_ours(&running, thread))
             };
             threads(&mut live, &running, &after, &placement.dedicated, view, may_move);
-            own_cpus(&mut live, &running, placement, case.reservation, view);
+            own_cpus(&mut live, &running, placement, reservation, view);
         }
         (None, None, None) => {}
     }
@@ -192,7 +191,8 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
     let domain = running.domain();
     let mut after = domain.clone();
     let pinned = case.pinned.of(&domain.uuid, running.pid);
-    let promised = case.reservation.and_then(|promised| promised.pins.as_ref());
+    let reservation = Reservation::of(case.reservations, &domain.uuid);
+    let promised = reservation.and_then(|promised| promised.pins.as_ref());
     match (pinned, promised) {
         (Some(pinned), _) => live.changes = unfinished(pinned, running),
         (None, Some(pins)) => promise(&mut after, pins),

@@ -77,9 +77,15 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
         .iter()
         .filter(|holder| holder.reservation)
     {
-        let guest = guests
-            .entry(holder.name.clone())
-            .or_insert_with(|| blank(&holder.name));
+        // One that comes in may have the name of another that runs.
+        let known = guests
+            .get(&holder.name)
+            .is_none_or(|guest| is_of(guest, &holder.uuid));
+        let key = match known {
+            true => holder.name.clone(),
+            false => format!("{} {}", holder.name, holder.uuid),
+        };
+        let guest = guests.entry(key).or_insert_with(|| blank(&holder.name));
         if guest.state == "shut off" || guest.state.is_empty() {
             guest.state = "reserved".into();
         }
@@ -96,15 +102,17 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
     // Marks and failed starts are notes on guests that are known by now.
     for (_, text) in json(view) {
         if let Ok(mark) = Undecided::from_json(&text)
-            && let Some(guest) = guests.get_mut(&mark.name)
+            && let Some(guest) = guests
+                .get_mut(&mark.name)
+                .filter(|guest| is_of(guest, &mark.uuid))
         {
             let text = format!("undecided, its CPUs may not be its own: {}", mark.why);
             guest.notes.push(Note::new(Code::Undecided, text));
             guest.undecided = Some(mark.why);
         }
     }
-    for failed in view.host.failed.guests.values().filter(|failed| failed.open) {
-        if let Some(guest) = guests.get_mut(&failed.name) {
+    for (uuid, failed) in view.host.failed.guests.iter().filter(|(_, failed)| failed.open) {
+        if let Some(guest) = guests.get_mut(&failed.name).filter(|guest| is_of(guest, uuid)) {
             guest
                 .notes
                 .push(Note::new(Code::FailedStart, failed.said.as_str()));
@@ -124,6 +132,11 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
         guest.pending = pending.map(|note| note.text.clone()).collect();
     }
     (guests, all_running)
+}
+
+/// Returns whether an entry is of the guest with this UUID; one whose XML cannot be read has none.
+fn is_of(guest: &Guest, uuid: &str) -> bool {
+    guest.uuid.is_empty() || guest.uuid.eq_ignore_ascii_case(uuid)
 }
 
 /// Notes on a guest that something of it cannot be read.

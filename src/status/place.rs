@@ -121,11 +121,9 @@ fn away(vcpu: VcpuId, mask: &CpuSet) -> Note {
 /// which they float though they should have CPUs of their own.
 fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     // The live plan is what the daemon would do now.
-    let own = &place.running.domain().name;
-    let reservations = &place.view.reading.reservations;
     let case = Case {
         status: place.status,
-        reservation: reservations.iter().find(|reservation| reservation.name == *own),
+        reservations: &place.view.reading.reservations,
         pinned: place.records,
         follows: true,
     };

@@ -426,3 +426,35 @@ fn a_status_file_that_cannot_be_read_is_not_ok() {
     host.remove("run/libvirt/qemu/x.xml");
     assert_eq!(host.status().1, 0);
 }
+
+#[test]
+fn a_promise_to_another_guest_of_the_same_name_is_its_own() {
+    let host = host();
+    host.guest(&Made::pinned("f1", &["1", "17"]));
+    let before = of(&host.status().0, "f1").clone();
+    // libvirt calls the hook for a restore before it refuses the name of a guest that runs.
+    let uuid = "8c1f6f0e-0000-4000-8000-0000000000cc";
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let boot =
+        std::fs::read_to_string(host.path().join("proc/sys/kernel/random/boot_id")).unwrap_or_default();
+    let promise = serde_json::json!({
+        "version": 1, "uuid": uuid, "name": "f1", "cpus": [5, 21], "withheld": [], "boot_id": boot.trim(),
+        "pid": 1, "start_time": 1, "tentative_until": now + 20, "written_at": now,
+        "pins": {"vcpus": {"0": [5], "1": [21]}},
+    });
+    host.put(
+        &format!("run/virtfit/reservations/{uuid}.json"),
+        &promise.to_string(),
+    );
+    let mark = serde_json::json!({"uuid": uuid, "name": "f1", "why": "late", "written_at": now});
+    host.put(&format!("run/virtfit/undecided/{uuid}.json"), &mark.to_string());
+    let (status, exit) = host.status();
+    assert_eq!((exit, status.guests.len()), (0, 2), "{status:?}");
+    assert_eq!(*of(&status, "f1"), before);
+    let other = status.guests.iter().find(|guest| guest.uuid == uuid).unwrap();
+    assert_eq!(
+        (other.held.to_string().as_str(), other.state.as_str()),
+        ("5,21", "reserved")
+    );
+}
