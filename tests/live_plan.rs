@@ -588,8 +588,29 @@ fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
         "off"
     );
     let pinned_by_hand = status_of(&xml(2, "<cputune><vcpupin vcpu='0' cpuset='1'/></cputune>"));
-    assert_eq!(changes(confine, "1-2", &pinned_by_hand, &none), [], "own pins");
     let all = cpus("0,3-31");
+    // Each thread by itself: what an administrator pinned stays.
+    let rest = [PinVcpu(VcpuId(1), all.clone()), PinEmulator(all.clone())];
+    assert_eq!(
+        changes(confine, "1-2", &pinned_by_hand, &none),
+        rest,
+        "vCPU 0 pinned"
+    );
+    let emulator = status_of(&xml(1, "<cputune><emulatorpin cpuset='1'/></cputune>"));
+    assert_eq!(
+        changes(confine, "1-2", &emulator, &none),
+        [PinVcpu(VcpuId(0), all.clone())],
+        "emulator pinned"
+    );
+    let cpuset = status_of(&xml(2, "").replace("placement='static'", "cpuset='0-31'"));
+    assert_eq!(changes(confine, "1-2", &cpuset, &none), [], "cpuset");
+    let asks = "<metadata><r:request xmlns:r='https://virtfit.dev/ns/request/1' profile='off'/></metadata>";
+    let asks = status_of(&xml(2, asks));
+    assert_eq!(
+        changes(confine, "1-2", &asks, &none).len(),
+        3,
+        "asks to be left alone"
+    );
     let wanted = [
         PinVcpu(VcpuId(0), all.clone()),
         PinVcpu(VcpuId(1), all.clone()),

@@ -8,6 +8,7 @@
 //! running             a CPU that virtfit's pins hold stays held until the guest ends, or another guest holds it too
 //! ```
 
+use crate::domain::Domain;
 use crate::ledger::Taken;
 use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
@@ -45,7 +46,34 @@ pub(crate) fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> Reserved
             _ => {}
         }
     }
+    if view.policy.host.confine_unmanaged {
+        confine(&mut pins, &guest.domain, &open);
+    }
     pins
+}
+
+/// Puts the threads without pins on these CPUs too: the pins of the other threads are no reason to
+/// leave them where they are.
+fn confine(pins: &mut ReservedPins, domain: &Domain, open: &CpuSet) {
+    for vcpu in domain.all_vcpus().iter() {
+        if is_free(domain, Thread::Vcpu(vcpu)) {
+            pins.vcpus.insert(vcpu, open.clone());
+        }
+    }
+    if is_free(domain, Thread::Emulator) {
+        pins.emulator = open.clone();
+    }
+    for id in &domain.iothread_ids {
+        if is_free(domain, Thread::Iothread(*id)) {
+            pins.iothreads.insert(*id, open.clone());
+        }
+    }
+}
+
+/// Returns whether the XML lets a thread run on any CPU.
+pub(crate) fn is_free(domain: &Domain, thread: Thread) -> bool {
+    let everywhere = domain.vcpu_cpuset.is_none() && !domain.vcpu_placement_auto;
+    everywhere && thread.pin(domain).is_none()
 }
 
 /// Returns the shared CPUs that are not held, near the guest's memory if there are such; else

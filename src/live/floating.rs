@@ -3,8 +3,8 @@
 //! memory is the records of [`live_pins`](crate::ledger::live_pins).
 //!
 //! Threads that virtfit pinned to several CPUs float, whether in the definition or live; with
-//! `unmanaged = "confine"` so do the threads of guests that no rule matches and that have no pins
-//! of their own. Pins of anyone else are not touched.
+//! `unmanaged = "confine"` so do those threads of guests that no rule matches which have no pins.
+//! Pins of anyone else are not touched.
 
 use crate::hook_events::leftover;
 use crate::hostfs::HostFs;
@@ -73,12 +73,12 @@ fn one(view: &Snapshot, running: &Running, pinned: &Records) -> Option<Float> {
     panics::fault_point("float", &domain.name);
     // Profile, live record and the CPUs that other guests hold decide where threads may float.
     let record = pinned.of(&domain.uuid, running.pid);
-    let selected = select::select(
-        &view.policy,
-        domain,
-        view.reading.autostart.contains(&domain.name),
-    );
-    let profile = selected.profile.as_ref();
+    let autostart = view.reading.autostart.contains(&domain.name);
+    let selected = select::select(&view.policy, domain, autostart);
+    let by_rule = || select::left_alone(&view.policy, domain, autostart);
+    // A guest that asks to be left alone is as good as one that no rule matches.
+    let profile = selected.profile.filter(|profile| !profile.off || by_rule());
+    let profile = profile.as_ref();
     let taken = view.taken(domain);
     let mut ways = Ways {
         view,
@@ -188,7 +188,7 @@ impl Ways<'_> {
     }
 
     /// Returns the widest mask of a confined guest's thread: every CPU the kernel balances over.
-    /// `None` leaves the thread alone: the guest has pins of its own, or the policy no longer
+    /// `None` leaves the thread alone: an administrator pinned it, or the policy no longer
     /// confines. A mask that virtfit narrowed is widened again even then.
     fn widest_confined(&self, thread: Thread) -> Option<CpuSet> {
         let all = cpu_sets::usable(&self.view.host).difference(&self.view.host.isolated);
@@ -198,9 +198,8 @@ impl Ways<'_> {
             (Some(mask), Some(pin)) if mask.cpus == *pin || mask.before.as_ref() == Some(pin) => Some(all),
             (_, Some(_)) => None,
             (_, None) => {
-                let own = self.record.is_none() && has_pins(self.running);
                 let confine = self.view.policy.host.confine_unmanaged && self.profile.is_none();
-                (confine && !own && self.running.allowed(thread).is_none()).then_some(all)
+                (confine && leftover::is_free(domain, thread)).then_some(all)
             }
         }
     }
@@ -260,14 +259,4 @@ impl Ways<'_> {
 
 fn cpus_of(host: &crate::host::Host, node: crate::types::ids::NodeId) -> Vec<crate::types::ids::HostCpu> {
     host.cpus_of(node).iter().collect()
-}
-
-/// Returns whether an administrator chose CPUs for any thread of the guest.
-fn has_pins(running: &Running) -> bool {
-    let domain = running.domain();
-    !domain.vcpupins.is_empty()
-        || domain.emulatorpin.is_some()
-        || !domain.iothreadpins.is_empty()
-        || domain.vcpu_cpuset.is_some()
-        || domain.vcpu_placement_auto
 }

@@ -196,7 +196,7 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
     match (pinned, promised) {
         (Some(pinned), _) => live.changes = unfinished(pinned, running),
         (None, Some(pins)) => promise(&mut after, pins),
-        (None, None) if collides(running, view) => {
+        (None, None) if collides(running, view) || is_to_be_confined(running, view) => {
             let pins = leftover::pins(view, &running.guest, &view.taken(domain));
             promise(&mut after, &pins);
             live.frees = true;
@@ -364,6 +364,15 @@ pub(crate) fn balanced(mask: &CpuSet, view: &Snapshot) -> CpuSet {
 fn collides(running: &Running, view: &Snapshot) -> bool {
     let others = view.taken(running.domain()).cpus;
     running.guest.wrote.iter().any(|cpu| others.contains_key(&cpu))
+}
+
+/// Returns whether threads without pins may run on CPUs that others hold, though `unmanaged =
+/// "confine"` keeps them off.
+fn is_to_be_confined(running: &Running, view: &Snapshot) -> bool {
+    let free = |thread: &Thread| leftover::is_free(running.domain(), *thread);
+    view.policy.host.confine_unmanaged
+        && running.threads().iter().any(free)
+        && !view.taken(running.domain()).cpus.is_empty()
 }
 
 /// Finds the CPUs of the placement that neither the guest's XML nor its reservation makes its own

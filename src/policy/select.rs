@@ -99,6 +99,11 @@ pub fn dedicates(policy: &Policy, domain: &Domain, autostart: bool) -> bool {
     tuning(policy, domain, autostart).is_some_and(Profile::dedicates)
 }
 
+/// Returns whether the rules leave a guest alone, whatever it asks for itself.
+pub fn left_alone(policy: &Policy, domain: &Domain, autostart: bool) -> bool {
+    ruled(policy, domain, autostart).is_some_and(|(_, _, profile)| profile.off)
+}
+
 /// Returns the first rule that matches a guest, with its index and profile.
 fn ruled<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -> Option<(usize, &'a Rule, &'a Profile)> {
     let mut rules = policy.rules.iter().enumerate();

@@ -214,6 +214,25 @@ fn guests_no_rule_matches_are_never_vetoed_and_hold_their_pins() {
 }
 
 #[test]
+fn a_record_exempts_no_thread_from_being_confined() {
+    let host = Host::new();
+    let record = "  <metadata><v:fit xmlns:v='https://virtfit.dev/ns/domain/1' version='1' profile='fit' policy='0' \
+                  on-no-fit='run-shared' threads='1'><v:set at='emulatorpin' wrote='0'/></v:fit></metadata>\n  \
+                  <cputune><emulatorpin cpuset='0'/></cputune>\n";
+    let xml = domain("nobody", 2, record);
+    for (confines, floating) in [(false, 0), (true, 2)] {
+        if confines {
+            host.write("etc/virtfit/policy.d/9.toml", "[host]\nunmanaged = \"confine\"\n");
+        }
+        assert_eq!(host.hook("nobody", "prepare", &xml).answer.exit, 0);
+        let promised = host.reservation("nobody").and_then(|promised| promised.pins);
+        let vcpus = promised.unwrap_or_default().vcpus;
+        assert_eq!(vcpus.len(), floating, "{vcpus:?}");
+        assert!(vcpus.values().all(|mask| mask.len() > 1), "{vcpus:?}");
+    }
+}
+
+#[test]
 fn strict_memory_binds_the_cpus_to_its_nodes() {
     let host = Host::new();
     let xml = tuned(&host, &domain("strict-db", 2, ""));
