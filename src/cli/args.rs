@@ -14,7 +14,7 @@ use crate::types::plan::Scope;
 #[command(name = "virtfit", version = crate::version::VERSION, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done; 1 an input, the host or virtfit is broken; 2 wrong usage; 3 refused, something would change \
-                  (--exit-code), or a thread is elsewhere (status)"
+                  (--exit-code), or something is wrong (status)"
 )]
 pub struct Args {
     /// Options every command has.
@@ -90,7 +90,7 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Show what each guest holds, where its threads run, what is pending, and what is free
     #[command(
-        after_help = "Examples:\n  virtfit status\n  virtfit status --json | jq '.guests[] | select(.pending != [])'"
+        after_help = "Examples:\n  virtfit status\n  virtfit status db-1\n  virtfit status --json | jq '.guests[] | select(.pending != [])'"
     )]
     Status(StatusArgs),
     /// Answer libvirt's qemu hook (called by libvirt, with the guest's XML on stdin)
@@ -236,6 +236,9 @@ pub struct ApplyArgs {
 /// `status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
+    /// Names, patterns (db-*) or UUIDs of guests; none: all guests, and what is free
+    #[arg(value_name = "GUEST")]
+    pub guests: Vec<OsString>,
     /// Print it as JSON, with every thread
     #[arg(long)]
     pub json: bool,

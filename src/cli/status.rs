@@ -1,16 +1,24 @@
 //! `virtfit status`: every guest, where its threads really run, what is free.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
 use crate::cli::args::{Global, StatusArgs};
+use crate::cli::chosen::is_pattern;
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, daemon_client, output};
 use crate::hostfs::HostFs;
+use crate::policy::glob::Glob;
+use crate::policy::suggest::did_you_mean;
 use crate::render;
-use crate::status::{self, Found, Status};
+use crate::status::{self, Found, Guest, Status};
+use crate::types::uuid;
 
 /// Runs the command. Exit 3: something is wrong (`docs/status.md`).
 ///
 /// # Errors
-/// Host or policy cannot be read, or an ordinary user cannot ask the daemon.
+/// Host or policy cannot be read, an ordinary user cannot ask the daemon, or there is no guest that
+/// is named.
 pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
     let root = session::host(global)?;
     let mut stderr = Vec::new();
@@ -26,6 +34,10 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure
             status::answer(&session.view, found)
         }
     };
+    let status = match args.guests.is_empty() {
+        true => status,
+        false => only(status, &args.guests)?,
+    };
     let exit = match status.ok {
         true => Exit::Done,
         false => Exit::No,
@@ -35,6 +47,38 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure
         false => render::status::text(&status, &output::style(global.color)),
     };
     Ok(Outcome { stdout, stderr, exit })
+}
+
+/// Reduces a status to the guests that are named: without what is free and what is wrong with
+/// virtfit itself. It is ok when nothing is wrong with these guests.
+fn only(mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
+    let mut wanted = BTreeSet::new();
+    for word in words {
+        let word = word.to_string_lossy();
+        // As everywhere, a name comes before a UUID, and both before a pattern.
+        let uuid = uuid::normal(&word);
+        let by_name = |guest: &&Guest| guest.name == word;
+        let by_uuid = |guest: &&Guest| uuid.is_some() && uuid::normal(&guest.uuid) == uuid;
+        let all = || status.guests.iter();
+        let one = all().find(by_name).or_else(|| all().find(by_uuid));
+        let mut found: Vec<String> = one.into_iter().map(|guest| guest.name.clone()).collect();
+        if found.is_empty() && is_pattern(&word) {
+            let glob =
+                Glob::parse(&word).map_err(|(_, problem)| Failure::Usage(format!("{word}: {problem}")))?;
+            let matching = all().filter(|guest| glob.matches(&guest.name));
+            found.extend(matching.map(|guest| guest.name.clone()));
+        }
+        if found.is_empty() {
+            let hint = did_you_mean(&word, all().map(|guest| guest.name.as_str()));
+            return Err(Failure::at(word, format!("no such guest on this host{hint}")));
+        }
+        wanted.extend(found);
+    }
+    status.guests.retain(|guest| wanted.contains(&guest.name));
+    status.nodes.clear();
+    status.notes.clear();
+    status.ok = status.nothing_is_wrong();
+    Ok(status)
 }
 
 /// Asks the daemon for the status.

@@ -179,6 +179,9 @@ fn note(guest: &Guest, style: &Style) -> String {
 }
 
 fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
+    if nodes.is_empty() {
+        return;
+    }
     let mut sizes: Vec<KiB> = nodes
         .iter()
         .flat_map(|node| node.pages_free.keys().copied())

@@ -162,7 +162,7 @@ pub struct Node {
 
 impl Status {
     /// Returns whether no note is wrong.
-    fn nothing_is_wrong(&self) -> bool {
+    pub(crate) fn nothing_is_wrong(&self) -> bool {
         let guests = self.guests.iter().flat_map(|guest| &guest.notes);
         self.notes.iter().chain(guests).all(|note| !note.wrong)
     }

@@ -458,3 +458,64 @@ fn a_promise_to_another_guest_of_the_same_name_is_its_own() {
         ("5,21", "reserved")
     );
 }
+
+#[test]
+fn the_status_of_one_guest_is_that_guests() {
+    let host = host();
+    host.guest(&Made::pinned("f1", &["1"]));
+    host.guest(&Made::free("web"));
+    let mut off = Made::pinned("f2", &["2"]);
+    off.runs = false;
+    host.guest(&off);
+    let uuid = of(&host.status().0, "f1").uuid.clone();
+    // words, exit code, guests
+    for (words, code, guests) in [
+        (&["f1"][..], 0, &["f1"][..]),
+        (&["web"], 3, &["web"]),
+        (&["f2"], 0, &["f2"]),
+        (&[&uuid.to_uppercase()], 0, &["f1"]),
+        (&["f*"], 0, &["f1", "f2"]),
+        (&["f1", "web", "f1"], 3, &["f1", "web"]),
+    ] {
+        let mut all = vec!["status"];
+        all.extend(words);
+        let done = host.virtfit(&all);
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(code), "{words:?}: {text}");
+        assert!(
+            text.starts_with("GUEST STATE") && !text.contains("NODE  CPUS"),
+            "{text}"
+        );
+        let shown: Vec<&str> = text
+            .lines()
+            .skip(1)
+            .filter(|line| !line.starts_with(' '))
+            .collect();
+        let names: Vec<&str> = shown.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(names, guests, "{text}");
+        all.push("--json");
+        let done = host.virtfit(&all);
+        let status: virtfit::status::Status = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((done.status.code(), status.ok), (Some(code), code == 0));
+        assert_eq!(status.guests.len(), guests.len());
+    }
+    // Trouble of virtfit's own is not the guest's.
+    let host = Host::new(RULES);
+    host.guest(&Made::pinned("f1", &["1"]));
+    assert_eq!(host.virtfit(&["status"]).status.code(), Some(3));
+    assert_eq!(host.virtfit(&["status", "f1"]).status.code(), Some(0));
+    for word in ["f9", "x*", "[", "12345678-1234-4234-8234-123456789012"] {
+        let done = host.virtfit(&["status", word]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            done.stdout.is_empty() && said.starts_with(&format!("virtfit: {word}: ")),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(
+            done.status.code(),
+            Some(if word == "[" { 2 } else { 1 }),
+            "{said}"
+        );
+    }
+}
