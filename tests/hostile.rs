@@ -447,10 +447,12 @@ fn memory_that_no_host_has_is_kept_from_no_other_guest() {
         let plans: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
         let plans = plans.as_array().unwrap();
         let plan = plans.iter().find(|plan| plan["guest"] == "db2").unwrap();
-        plan["placement"].to_string()
+        let placement = &plan["placement"];
+        // The CPUs may be others: db1 takes some by its rule.
+        format!("pages of {} KiB on {}", placement["page_kib"], placement["nodes"])
     };
     let alone = page(&host);
-    assert!(alone.contains("\"page_kib\":2048"), "{alone}");
+    assert!(alone.starts_with("pages of 2048 KiB"), "{alone}");
     // Guests that libvirt starts by itself are placed beside each other: this one comes first.
     autostart("db1");
     let much = "<memory unit='TiB'>512</memory>";

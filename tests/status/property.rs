@@ -114,13 +114,18 @@ fn is_dedicated(cpu: u32) -> bool {
 }
 
 /// Returns the dedicated CPUs that are a running guest's own by its pins: each single one, and
-/// hand-written masks of several that are a choice. virtfit's own masks of several CPUs float.
-fn holds(guest: &Made) -> Cpus {
+/// hand-written masks of several that are a choice. virtfit's own masks of several CPUs float; one
+/// written by hand that is wider than the vCPUs behind it is a choice only where the profile gives
+/// CPUs.
+fn holds(guest: &Made, wish: Wish) -> Cpus {
     let mut held = Cpus::new();
     for (list, by) in guest.pins.iter().flatten() {
         let pin = cpus(list);
         let everything = pin.len() == 32;
-        if pin.len() == 1 || (*by == By::Hand && !everything) {
+        let same = |other: &&(String, By)| other == &&(list.clone(), By::Hand);
+        let behind = guest.pins.iter().flatten().filter(same).count();
+        let is_choice = *by == By::Hand && !everything && (wish == Wish::Own || pin.len() <= behind);
+        if pin.len() == 1 || is_choice {
             held.extend(pin.into_iter().filter(|cpu| is_dedicated(*cpu)));
         }
     }
@@ -134,7 +139,7 @@ fn may_run(guest: &Made) -> Cpus {
 /// Returns why a guest is not where its profile wants it; `None`: it is, or a hand-written pin of
 /// several CPUs leaves that open.
 fn misplaced(guest: &Made, wish: Wish) -> Option<String> {
-    let held = holds(guest);
+    let held = holds(guest, wish);
     for (vcpu, (pin, mask)) in guest.pins.iter().zip(&guest.masks).enumerate() {
         let mask = cpus(mask);
         let alone = mask.len() == 1 && mask.iter().all(|cpu| held.contains(cpu));
@@ -210,7 +215,10 @@ fn unsaid(state: &State, status: &Status, exit: i32) -> Vec<String> {
             // virtfit's pins in a guest without a profile are no promise to that guest.
             let promised =
                 *other_wish != Wish::Nothing || other.pins.iter().flatten().all(|(_, by)| *by == By::Hand);
-            let both: Vec<u32> = may_run(guest).intersection(&holds(other)).copied().collect();
+            let both: Vec<u32> = may_run(guest)
+                .intersection(&holds(other, *other_wish))
+                .copied()
+                .collect();
             if both.is_empty() {
                 continue;
             }
