@@ -579,6 +579,31 @@ fn a_record_of_another_version_leaves_the_guest_to_itself() {
     }
 }
 
+/// Authors of guests choose names, and administrators paste what is advised.
+#[test]
+fn a_name_is_no_command_in_what_is_advised() {
+    let pinned = "<cputune><vcpupin vcpu='0' cpuset='1'/></cputune>";
+    for name in ["--all", "*", "x --all", "$(touch x)", "x;id", "`id`"] {
+        let host = Host::new(POLICY);
+        let text = domain(name, &record("", "<v:set at='vcpupin/0' wrote='1'/>"), pinned);
+        host.define(name, &text);
+        let uuid = text.split("<uuid>").nth(1).unwrap().split('<').next().unwrap();
+        for words in [&["status"][..], &["plan", "--json"]] {
+            let out = host.run(words, "");
+            let said = String::from_utf8_lossy(&out.stdout);
+            let folded = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(
+                folded.contains(&format!("virtfit revert {uuid}")),
+                "{words:?}: {said}"
+            );
+            assert!(
+                !folded.contains(&format!("virtfit revert {name}")),
+                "{words:?}: {said}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_called_like_a_guest_is_said() {
     let host = Host::new(POLICY);

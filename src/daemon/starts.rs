@@ -25,6 +25,7 @@ use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::live_pins::Records as LiveRecords;
 use crate::ledger::status;
 use crate::libvirt::definition_file::Definition;
+use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
 use crate::types::plan::Plan;
 use crate::xml::Document;
@@ -264,7 +265,7 @@ impl Starts {
         // else.
         let told = failure.said.is_none() || launch::is_of_cpu(qemu);
         let cpu = told && untried.kinds.first().is_some_and(|kind| kind == CPU_MODE);
-        let said = said(&untried, failure.said.as_deref(), cpu);
+        let said = said(&untried, &uuid, failure.said.as_deref(), cpu);
         let earlier = self.failed.guests.get(&uuid);
         let news = earlier.is_none_or(|earlier| !earlier.open || earlier.said != said);
         if news {
@@ -309,7 +310,7 @@ impl Starts {
 }
 
 /// Builds the line for the log and for `status`, without the guest's name.
-fn said(untried: &Untried, qemu: Option<&str>, cpu: bool) -> String {
+fn said(untried: &Untried, uuid: &str, qemu: Option<&str>, cpu: bool) -> String {
     let mut kinds: Vec<&str> = untried.kinds.iter().map(String::as_str).collect();
     let more = kinds.len().saturating_sub(MOST);
     kinds.truncate(MOST);
@@ -324,7 +325,7 @@ fn said(untried: &Untried, qemu: Option<&str>, cpu: bool) -> String {
     };
     format!(
         "failed to start after virtfit changed {what}{qemu}: {back}virtfit revert {}",
-        untried.name
+        guest_word(&untried.name, uuid)
     )
 }
 

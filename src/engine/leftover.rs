@@ -4,15 +4,16 @@ use crate::engine::{Decision, EngineError, incoming};
 use crate::host::Host;
 use crate::ledger::guest_xml::GuestText;
 use crate::rewrite;
+use crate::types::guest_word::guest_word;
 use crate::types::plan::{Plan, Verdict};
 use crate::types::reason::Choice;
 use crate::types::setting::Target;
 use crate::xml::Document;
 
 /// Returns the reason that names the leftover and the command that takes it out.
-pub(crate) fn reason(guest: &str) -> Choice {
+pub(crate) fn reason(name: &str, uuid: &str) -> Choice {
     Choice::Leftover {
-        guest: guest.to_string(),
+        guest: guest_word(name, uuid).to_string(),
     }
 }
 

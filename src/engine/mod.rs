@@ -51,6 +51,7 @@ use crate::panics::{self, Bug};
 use crate::policy::{Policy, Profile, select};
 use crate::rewrite;
 use crate::types::devices::GuestFacts;
+use crate::types::guest_word::guest_word;
 use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Notes, Plan, Scope, Verdict};
@@ -235,7 +236,8 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
             plan.reasons.push(rule.into());
             return Ok(Decision::Unchanged(plan));
         }
-        plan.reasons.push(leftover::reason(&plan.guest).into());
+        plan.reasons
+            .push(leftover::reason(&domain.name, &domain.uuid).into());
         return match inputs.scope {
             Scope::Boot => Ok(Decision::Unchanged(plan)),
             Scope::Incoming => leftover::without_foreign(text, inputs.host, plan),
@@ -248,7 +250,7 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
         // `virtfit revert` leaves that request behind, also for an administrator who installs
         // virtfit again.
         if inputs.profile.is_none() && domain.request.is_some() {
-            let guest = plan.guest.clone();
+            let guest = guest_word(&domain.name, &domain.uuid).to_string();
             plan.reasons.push(Choice::AskedForThat { guest }.into());
         }
         return Ok(Decision::Unchanged(plan));

@@ -40,7 +40,7 @@ fn verdict(plan: &Plan, mood: Mood) -> String {
     match plan.verdict {
         Verdict::Refused => format!("{guest}: {would}refused by {profile}: {}", plan.reasons_line()),
         Verdict::Tuned if plan.notes.leftover => {
-            let reason = crate::engine::leftover::reason(guest);
+            let reason = crate::engine::leftover::reason(guest, "");
             format!("{guest}: pins and memory binding {would}taken out, {reason}")
         }
         Verdict::Tuned => {
@@ -56,7 +56,10 @@ fn verdict(plan: &Plan, mood: Mood) -> String {
             format!("{guest}: {would}tuned by {profile}{place}{tail}")
         }
         Verdict::Unchanged if plan.notes.leftover => {
-            format!("{guest}: unchanged, {}", crate::engine::leftover::reason(guest))
+            format!(
+                "{guest}: unchanged, {}",
+                crate::engine::leftover::reason(guest, "")
+            )
         }
         Verdict::Unchanged if plan.profile.is_none() => format!("{guest}: unchanged, no rule matches"),
         Verdict::Unchanged if plan.notes.on_no_fit.is_none() => {

@@ -18,6 +18,7 @@ use crate::ledger::reservation::ReservedPins;
 use crate::panics;
 use crate::policy::profile::OnNoFit;
 use crate::snapshot::{Question, Snapshot};
+use crate::types::guest_word::guest_word;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan, Scope, Verdict};
 use crate::types::reason::{Choice, Reason, Start};
@@ -309,7 +310,7 @@ impl Case<'_> {
             memory: self.own.reserved_memory(),
             pins: (pins != ReservedPins::default()).then_some(pins),
         };
-        let why = crate::engine::leftover::reason(&self.guest.domain.name);
+        let why = crate::engine::leftover::reason(&self.guest.domain.name, &self.guest.domain.uuid);
         self.admit(want, place, vec![why.into()])
     }
 
@@ -412,7 +413,7 @@ impl Case<'_> {
             false => Start::CouldMove {
                 why,
                 to,
-                guest: self.guest.domain.name.clone(),
+                guest: guest_word(&self.guest.domain.name, &self.guest.domain.uuid).to_string(),
             },
         };
         moved.into()

@@ -210,7 +210,8 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
             is_where_promised(live);
         }
     }
-    live.reasons.push(engine::leftover::reason(&live.name).into());
+    live.reasons
+        .push(engine::leftover::reason(&live.name, &live.uuid).into());
     let record = pinned.or(live.record.as_ref());
     live.classes = classes(running, &after, record, None, view);
 }

@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note};
 use crate::status::running::Look;
 use crate::status::{Guest, by_hand, exclusive, overlaps, pending, running};
+use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
 
@@ -221,7 +222,11 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
             guest.notes.push(Note::new(Code::Copied, text));
         }
     }
-    guest.notes.extend(running::left_over(name, provenance, profile));
+    guest.notes.extend(running::left_over(
+        guest_word(name, &parsed.domain.uuid),
+        provenance,
+        profile,
+    ));
     let pending = pending::inactive(view, text, parsed, &guest.claims);
     guest.notes.extend(pending);
     guest

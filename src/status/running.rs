@@ -17,6 +17,7 @@ use crate::status::note::{Code, Note};
 use crate::status::place;
 use crate::status::place::Place;
 use crate::status::{Guest, Thread, pending};
+use crate::types::guest_word::guest_word;
 use crate::types::ids::{KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 
@@ -126,7 +127,11 @@ fn notes(
             profile: profile.filter(|profile| !profile.off),
         }));
     }
-    out.extend(left_over(&guest.name, running.provenance.as_ref(), profile));
+    out.extend(left_over(
+        guest_word(&guest.name, &guest.uuid),
+        running.provenance.as_ref(),
+        profile,
+    ));
     let unreadable = guest.problem.iter();
     out.extend(unreadable.map(|text| Note::new(Code::Unreadable, text)));
     if guest.transient {
@@ -138,7 +143,7 @@ fn notes(
 
 /// Returns a note on virtfit's settings in a guest that has no profile.
 pub(crate) fn left_over(
-    name: &str,
+    guest: &str,
     provenance: Option<&Provenance>,
     profile: Option<&Profile>,
 ) -> Option<Note> {
@@ -148,7 +153,7 @@ pub(crate) fn left_over(
         Some(profile) if profile.off => format!("profile {} leaves it alone", profile.name),
         Some(_) => return None,
     };
-    let text = format!("carries virtfit's settings though {why}: virtfit revert {name}");
+    let text = format!("carries virtfit's settings though {why}: virtfit revert {guest}");
     carries.then(|| Note::new(Code::LeftOver, text))
 }
 

@@ -4,6 +4,7 @@ pub mod cpulist;
 pub mod devices;
 pub(crate) mod digest;
 pub(crate) mod guest_thread;
+pub(crate) mod guest_word;
 pub mod ids;
 pub mod idset;
 pub(crate) mod live_change;

@@ -1,6 +1,7 @@
 //! Handing a tuned definition to libvirt, with checks right before and right after the call.
 
 use crate::libvirt;
+use crate::types::guest_word::guest_word;
 use std::time::{Duration, Instant};
 
 use crate::daemon::definitions::{DefineContext, Definitions, Next, is_busy};
@@ -122,7 +123,10 @@ impl Definitions {
         if let Err(error) = around.hypervisor.rename(&domain.uuid, &aside) {
             // Undefined again by now, or it cannot be renamed, for example because it runs.
             if !matches!(Definition::read(&around.view.root, name), Ok(None)) {
-                log::warn!("{by_hand}: {error}: if it shall not be, virsh undefine {name}");
+                log::warn!(
+                    "{by_hand}: {error}: if it shall not be, virsh undefine {}",
+                    guest_word(name, &domain.uuid)
+                );
             }
             return Next::Done;
         }
@@ -135,7 +139,7 @@ impl Definitions {
             match around.hypervisor.rename(&domain.uuid, name) {
                 Ok(()) => log::info!("{name}: undefined and defined anew while it was tuned: it stays"),
                 Err(error) => log::error!(
-                    "{name}: undefined and defined anew while it was tuned, and is called {aside} now: {error}: virsh domrename {aside} {name}"
+                    "{name}: undefined and defined anew while it was tuned, and is called {aside} now: {error}: virsh domrename {aside} NAME"
                 ),
             }
         }

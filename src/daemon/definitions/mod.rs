@@ -40,6 +40,7 @@ use crate::libvirt::definition_file::Definition;
 use crate::live::failed_guests::Bugs;
 use crate::panics::Bug;
 use crate::snapshot::{Question, Snapshot};
+use crate::types::guest_word::guest_word;
 use crate::types::plan::{Plan, Scope};
 use backoff::{MOST_DEFINES, MOST_IN_A_ROW, Track};
 
@@ -343,7 +344,8 @@ impl Definitions {
         // A definition that waits for an administrator goes on waiting, also when the host changes.
         let waits = !same_policy || seen.as_ref().is_some_and(|seen| seen.outcome == Outcome::Told);
         if waits && !asked && !collides && !view.policy.host.apply_policy_change {
-            let hint = format!("; older than the policy (on_policy_change = report): virtfit apply {name}");
+            let guest = guest_word(name, &domain.uuid);
+            let hint = format!("; older than the policy (on_policy_change = report): virtfit apply {guest}");
             self.tell(plan, Mood::Would, &hint);
             self.remember(definition, domain, view, &host, Outcome::Told);
             return Next::Done;
