@@ -119,8 +119,9 @@ fn four_times_the_text_costs_four_times_as_much() {
 
 #[test]
 fn another_guests_file_costs_a_start_no_more_than_a_moment() {
-    // The hook has 0.9 s. A build without optimisation is about 15 times slower.
-    let most = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 100 });
+    // The hook has 0.9 s. A build without optimisation is about 15 times slower, and one machine is
+    // twice as fast as another.
+    let most = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 });
     for (name, family) in FAMILIES {
         let mut text = family(MAX_BYTES / family(1_000).len() * 1_000);
         while text.len() > virtfit::ledger::reader::files::MAX_BYTES as usize {
