@@ -6,7 +6,7 @@
 //! The record of what virtfit wrote is in the definition, so its author can forge it. A claim
 //! therefore counts as far as the policy gives the guest CPUs of its own: those of the threads that
 //! its profile dedicates, one CPU each, and their withheld siblings where siblings are withheld.
-//! [`taken`](crate::ledger::taken) keeps of these the CPUs of the dedicated set.
+//! [`taken`](mod@crate::ledger::taken) keeps of these the CPUs of the dedicated set.
 
 use std::collections::BTreeMap;
 
