@@ -291,16 +291,16 @@ fn the_daemon_looks_at_the_others_and_at_this_one_once() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    wait("web: tuned by fit");
-    wait("db: tuned by fit");
+    wait("web: would be tuned by fit");
+    wait("db: would be tuned by fit");
     // The policy changes: all guests are decided again, except those two.
     host.put(
         "etc/virtfit/policy.toml",
         "[host]\nmode = \"observe\"\n[[rule]]\nmatch = { name = \"*\" }\nprofile = \"local\"\n",
     );
     host.define("new");
-    wait("new: tuned by local");
-    wait("web: tuned by local");
+    wait("new: would be tuned by local");
+    wait("web: would be tuned by local");
     for name in DEFINED {
         let lines = said();
         let lines: Vec<&str> = lines.lines().filter(|line| line.contains(name)).collect();
