@@ -21,19 +21,9 @@ pub(crate) fn changed_by_hand(reverted: &Reverted, scope: Scope) -> BTreeSet<Tar
 /// Returns whether the shape is one of a guest with this many vCPUs; libvirt accepts no topology
 /// for another number.
 pub(crate) fn is_for(shape: &Shape, domain: &Domain) -> bool {
-    let shown = shape.topology.is_none_or(|shown| {
-        let parts = [
-            shown.sockets,
-            shown.dies,
-            shown.clusters,
-            shown.cores,
-            shown.threads,
-        ];
-        let product = parts
-            .iter()
-            .try_fold(1_u32, |product, part| product.checked_mul(*part));
-        product == Some(domain.vcpus)
-    });
+    let shown = shape
+        .topology
+        .is_none_or(|shown| shown.vcpus() == Some(domain.vcpus));
     let mut vcpus = VcpuSet::new();
     shape
         .cells

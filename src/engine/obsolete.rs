@@ -91,17 +91,7 @@ pub(crate) fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec
 /// of vCPUs, and a guest sees no sockets that are in several of its cells.
 fn topology(domain: &Domain) -> Option<Given> {
     let shown = domain.shown_topology()?;
-    let parts = [
-        shown.sockets,
-        shown.dies,
-        shown.clusters,
-        shown.cores,
-        shown.threads,
-    ];
-    let product = parts
-        .iter()
-        .try_fold(1_u32, |product, part| product.checked_mul(*part));
-    if product != Some(domain.vcpus) {
+    if shown.vcpus() != Some(domain.vcpus) {
         return Some(Given::TopologyNotVcpus {
             shown,
             vcpus: domain.vcpus,

@@ -14,3 +14,14 @@ pub struct Topology {
     /// Threads in each core.
     pub threads: u32,
 }
+
+impl Topology {
+    /// Returns the number of vCPUs that the topology shows; `None` where it is beyond `u32`.
+    /// libvirt and QEMU take no topology for another number than the guest has.
+    pub(crate) fn vcpus(&self) -> Option<u32> {
+        let parts = [self.sockets, self.dies, self.clusters, self.cores, self.threads];
+        parts
+            .iter()
+            .try_fold(1_u32, |product, part| product.checked_mul(*part))
+    }
+}
