@@ -87,11 +87,11 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
                 log::info!("{}", lines::summary(decision.plan(), Mood::Would));
                 outcome.stderr.extend(plan::refusal(decision.plan()));
                 let plan = decision.plan().clone();
-                if let Decision::Tuned { xml, .. } = decision {
+                if let Decision::Tuned { xml, plan } = decision {
                     match !unasked || by_itself(&session, definition, &plan) {
                         true => changes.push(Change {
                             definition,
-                            plan: plan.clone(),
+                            plan,
                             xml,
                         }),
                         false => left.push(&definition.name),

@@ -14,6 +14,7 @@ use crate::libvirt::definitions;
 use crate::libvirt::definitions::Definition;
 use crate::panics::guarded;
 use crate::rewrite;
+use crate::types::guest_word::guest_word;
 use crate::types::printable::visible;
 use crate::xml::{Document, XmlError};
 
@@ -85,8 +86,9 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
                     true => "it keeps running as it is until its next start; ",
                     false => "",
                 };
+                let guest = guest_word(name, &definition.domain.uuid);
                 outcome.stdout.push_str(&visible(&format!(
-                    "{name}: reverted; {runs}virtfit leaves it alone until virtfit profile unset {name}\n"
+                    "{name}: reverted; {runs}virtfit leaves it alone until virtfit profile unset {guest}\n"
                 )));
             }
             Err(error) => broken(&mut outcome, name, &error),
