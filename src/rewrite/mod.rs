@@ -16,6 +16,7 @@ mod address;
 mod apply;
 mod changes;
 mod edits;
+mod found;
 mod fragment;
 mod layout;
 mod needs;
@@ -39,6 +40,7 @@ pub(crate) use changes::{changes, in_force};
 pub use request::request;
 pub use revert::{Reverted, revert, revert_but};
 pub(crate) use target::path;
+pub(crate) use value::show;
 
 /// Head of the provenance: the facts of a fit as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,15 +1,11 @@
-//! Places of all targets in a document, and the values they hold.
+//! Places of all targets in a document.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::parse::{
-    cells_of, is_plain, nested, plain_child, plain_children, scsi_indices, topology_of,
-};
+use crate::domain::parse::{is_plain, nested, plain_child, plain_children, scsi_indices};
 use crate::rewrite::order::Container;
 use crate::rewrite::target::{Form, Holder, form};
-use crate::rewrite::value::{show_cache, show_cells, show_sched, show_topology};
-use crate::types::ids::{Id, KiB, VcpuId};
-use crate::types::idset::{IdSet, VcpuSet};
+use crate::types::ids::Id;
 use crate::types::setting::Target;
 use crate::xml::{Document, Element, ElementId, XmlError};
 
@@ -171,158 +167,5 @@ impl<'d> Places<'d> {
     /// Returns all `<vcpusched>` elements.
     pub(super) fn scheds(&self) -> Vec<Element<'d>> {
         nested(&self.root, &["cputune", "vcpusched"]).collect()
-    }
-
-    /// Returns the value of a target as canonical text; `None` where it is absent. A value that is
-    /// malformed is returned as it stands.
-    pub(super) fn read(&self, target: &Target) -> Option<String> {
-        // Values are compared as text, so each form resolves libvirt's defaults to what libvirt
-        // writes out.
-        match form(target) {
-            Form::Attribute(holder, name) => {
-                let text = self.holder(&holder).and_then(|element| element.attr(name));
-                match target {
-                    // libvirt writes the default out.
-                    Target::VcpuPlacement => Some(text.map_or("static".into(), |text| text.into_owned())),
-                    Target::VcpuCpuset => text.map(|text| normal_list(&text)),
-                    _ => text.map(|text| text.into_owned()),
-                }
-            }
-            Form::Keyed(_, _, name) => {
-                let element = self.element(target)?;
-                let text = element.attr(name);
-                Some(match target {
-                    Target::VcpuPin(_) | Target::EmulatorPin | Target::IothreadPin(_) => {
-                        normal_list(&text.unwrap_or_default())
-                    }
-                    Target::CpuFeature(_) => text.map_or("require".into(), |text| text.into_owned()),
-                    Target::Pmu => text.map_or("on".into(), |text| text.into_owned()),
-                    _ => text.unwrap_or_default().into_owned(),
-                })
-            }
-            Form::CpuMode => {
-                let cpu = self.container(&Container::Cpu)?;
-                match cpu.attr("mode") {
-                    Some(mode) => Some(mode.into_owned()),
-                    None => plain_child(&cpu, "model").map(|_| "custom".into()),
-                }
-            }
-            Form::Sched => read_scheds(&self.scheds()),
-            Form::Whole(..) => {
-                let element = self.element(target)?;
-                Some(match target {
-                    Target::Iothreads => element.text().trim().to_string(),
-                    Target::NumaMemory | Target::MemNode(_) => read_numa(&element),
-                    Target::Hugepages => self.read_hugepages(),
-                    Target::Topology => match topology_of(&element) {
-                        Ok(topology) => show_topology(&topology),
-                        Err(_) => element.raw().to_string(),
-                    },
-                    Target::Cells => self.read_cells(&element),
-                    Target::CpuCache => {
-                        let level = element.attr("level").and_then(|text| text.trim().parse().ok());
-                        show_cache(&element.attr("mode").unwrap_or_default(), level)
-                    }
-                    Target::Memballoon => element.attr("model").unwrap_or_default().into_owned(),
-                    _ => "present".into(),
-                })
-            }
-        }
-    }
-
-    fn read_hugepages(&self) -> String {
-        let pages: Vec<(String, Option<String>)> =
-            nested(&self.root, &["memoryBacking", "hugepages", "page"])
-                .map(|page| {
-                    let unit = page.attr("unit");
-                    let size = page.attr("size").unwrap_or_default();
-                    let amount = crate::domain::parse::amount(&size, unit.as_deref());
-                    let size = amount.map_or(size.into_owned(), |size| format!("{} KiB", size.0));
-                    (size, page.attr("nodeset").map(|text| normal_list(&text)))
-                })
-                .collect();
-        match pages.as_slice() {
-            [] => "default size".into(),
-            [(size, nodes)] if nodes.as_ref().is_none_or(|nodes| *nodes == self.all_cells()) => size.clone(),
-            pages => {
-                let pages: Vec<String> = pages
-                    .iter()
-                    .map(|(size, nodes)| match nodes {
-                        Some(nodes) => format!("{size} for cells {nodes}"),
-                        None => size.clone(),
-                    })
-                    .collect();
-                pages.join(", ")
-            }
-        }
-    }
-
-    /// Lists all guest cells; a guest without cells counts as one cell, as it does for pages in
-    /// libvirt.
-    fn all_cells(&self) -> String {
-        let count = self
-            .element(&Target::Cells)
-            .map_or(0, |numa| plain_children(&numa, "cell").count());
-        VcpuSet::first_n(count.max(1) as u32).to_string()
-    }
-
-    fn read_cells(&self, numa: &Element<'d>) -> String {
-        // The vCPUs are read as listed, whatever the guest's vCPU count is now.
-        let last = plain_children(numa, "cell")
-            .filter_map(|cell| {
-                crate::types::cpulist::parse_plain::<VcpuId>(&cell.attr("cpus")?)
-                    .ok()?
-                    .last()
-            })
-            .max();
-        match cells_of(numa, last.map_or(0, |last| last.0 + 1)) {
-            Ok(cells) => {
-                let cells: Vec<(VcpuSet, KiB)> =
-                    cells.into_iter().map(|cell| (cell.vcpus, cell.memory)).collect();
-                show_cells(&cells)
-            }
-            Err(_) => numa.raw().to_string(),
-        }
-    }
-}
-
-/// Returns one text for all schedulers: the vCPUs of an equal scheduler and priority are joined,
-/// however many elements name them.
-fn read_scheds(elements: &[Element<'_>]) -> Option<String> {
-    let mut groups: BTreeMap<(String, Option<u32>), VcpuSet> = BTreeMap::new();
-    for element in elements {
-        let scheduler = element.attr("scheduler").unwrap_or_default().into_owned();
-        let priority = element.attr("priority").and_then(|text| text.trim().parse().ok());
-        let vcpus = crate::types::cpulist::parse_plain(&element.attr("vcpus").unwrap_or_default())
-            .unwrap_or_default();
-        groups
-            .entry((scheduler, priority))
-            .or_default()
-            .extend_from(&vcpus);
-    }
-    let groups: Vec<String> = groups
-        .iter()
-        .map(|((scheduler, priority), vcpus)| show_sched(vcpus, scheduler, *priority))
-        .collect();
-    Some(groups.join("; ")).filter(|text| !text.is_empty())
-}
-
-fn read_numa(element: &Element<'_>) -> String {
-    let mode = element
-        .attr("mode")
-        .map_or("strict".into(), |mode| mode.into_owned());
-    match (element.attr("placement").as_deref(), element.attr("nodeset")) {
-        (Some("auto"), _) | (_, None) => format!("{mode} auto"),
-        (_, Some(nodes)) => format!("{mode} {}", normal_list(&nodes)),
-    }
-}
-
-/// Returns a cpulist in canonical form; other text as it stands.
-fn normal_list(text: &str) -> String {
-    // libvirt lets a comma end a list.
-    let body = text.trim().strip_suffix(',').unwrap_or(text);
-    match crate::types::cpulist::parse_within::<crate::types::ids::HostCpu>(body, &IdSet::new()) {
-        Ok(set) => set.to_string(),
-        Err(_) => text.trim().to_string(),
     }
 }

@@ -6,11 +6,11 @@ use crate::domain::Topology;
 use crate::domain::parse::{MAX_CELLS, MAX_MEMORY_KIB};
 use crate::types::cpulist;
 use crate::types::ids::KiB;
-use crate::types::idset::VcpuSet;
+use crate::types::idset::{CellSet, VcpuSet};
 use crate::types::setting::{DiskAttribute, Target, Value};
 
 /// Writes a value as text; `None` for [`Value::Absent`].
-pub(super) fn show(value: &Value) -> Option<String> {
+pub fn show(value: &Value) -> Option<String> {
     Some(match value {
         Value::Absent => return None,
         Value::Present => "present".into(),
@@ -19,6 +19,7 @@ pub(super) fn show(value: &Value) -> Option<String> {
         Value::Text(text) => text.clone(),
         Value::Numa { mode, nodes } => format!("{mode} {nodes}"),
         Value::PageSize(size) => format!("{} KiB", size.0),
+        Value::PageSizes(sizes) => show_pages(sizes),
         Value::CpuMode(mode) => (*mode).to_string(),
         Value::Topology(topology) => show_topology(topology),
         Value::Cells(cells) => show_cells(cells),
@@ -41,6 +42,18 @@ pub(super) fn show_topology(topology: &Topology) -> String {
         "sockets={} dies={} {clusters}cores={} threads={}",
         topology.sockets, topology.dies, topology.cores, topology.threads
     )
+}
+
+/// Writes `1048576 KiB for cells 0, 2048 KiB`.
+fn show_pages(sizes: &[(KiB, Option<CellSet>)]) -> String {
+    let sizes: Vec<String> = sizes
+        .iter()
+        .map(|(size, cells)| match cells {
+            Some(cells) => format!("{} KiB for cells {cells}", size.0),
+            None => format!("{} KiB", size.0),
+        })
+        .collect();
+    sizes.join(", ")
 }
 
 /// Writes `0-1: 1048576 KiB; 2-3: 1048576 KiB`.
@@ -85,7 +98,7 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
         Target::NumaMemory | Target::MemNode(_) => {
             let (mode, nodes) = text.split_once(' ')?;
             Some(Value::Numa {
-                mode: known(mode, &["strict", "preferred", "restrictive", "interleave"])?,
+                mode: known(mode, &MODES)?,
                 nodes: cpulist::parse_plain(nodes).ok()?,
             })
         }
@@ -94,10 +107,7 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
             Some(Value::PageSize(KiB(size)))
         }
         Target::Locked | Target::NoSharePages => (text == "present").then_some(Value::Present),
-        Target::CpuMode => Some(Value::CpuMode(known(
-            text,
-            &["host-passthrough", "host-model", "maximum"],
-        )?)),
+        Target::CpuMode => Some(Value::CpuMode(known(text, &CPU_MODES)?)),
         Target::Topology => topology(text),
         Target::Cells => cells(text),
         Target::CpuCache => {
@@ -106,7 +116,7 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
                 None => (text, None),
             };
             Some(Value::Cache {
-                mode: known(mode, &["passthrough", "emulate", "disable"])?,
+                mode: known(mode, &CACHE_MODES)?,
                 level,
             })
         }
@@ -123,7 +133,17 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
     }
 }
 
-fn known(text: &str, names: &[&'static str]) -> Option<&'static str> {
+/// Memory modes that libvirt knows.
+pub(super) const MODES: [&str; 4] = ["strict", "preferred", "restrictive", "interleave"];
+/// CPU modes without a model of their own.
+pub(super) const CPU_MODES: [&str; 3] = ["host-passthrough", "host-model", "maximum"];
+/// Modes of the CPU cache.
+pub(super) const CACHE_MODES: [&str; 3] = ["passthrough", "emulate", "disable"];
+/// Schedulers of real-time vCPUs.
+pub(super) const SCHEDULERS: [&str; 2] = ["fifo", "rr"];
+
+/// Finds a text among the known ones.
+pub(super) fn known(text: &str, names: &[&'static str]) -> Option<&'static str> {
     names.iter().copied().find(|name| *name == text)
 }
 
@@ -132,7 +152,7 @@ fn sched(text: &str) -> Option<Value> {
     let (scheduler, priority) = head.split_once(' ')?;
     Some(Value::Sched {
         vcpus: cpulist::parse_plain(vcpus).ok()?,
-        scheduler: known(scheduler, &["fifo", "rr"])?,
+        scheduler: known(scheduler, &SCHEDULERS)?,
         priority: priority.parse().ok()?,
     })
 }

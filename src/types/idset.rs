@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use smallvec::SmallVec;
 
-use crate::types::ids::{HostCpu, Id, NodeId, VcpuId};
+use crate::types::ids::{CellId, HostCpu, Id, NodeId, VcpuId};
 
 /// Set of host CPUs.
 pub type CpuSet = IdSet<HostCpu>;
@@ -13,6 +13,8 @@ pub type CpuSet = IdSet<HostCpu>;
 pub type NodeSet = IdSet<NodeId>;
 /// Set of vCPUs of one guest.
 pub type VcpuSet = IdSet<VcpuId>;
+/// Guest cells.
+pub type CellSet = IdSet<CellId>;
 
 /// Words of a bitmap. Two words take no more room than a vector's pointer, length and capacity, and
 /// suffice for hosts of up to 128 CPUs.

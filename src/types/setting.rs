@@ -6,7 +6,7 @@
 //! variants.
 
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
-use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
+use crate::types::idset::{CellSet, CpuSet, NodeSet, VcpuSet};
 use crate::types::reason::Basis;
 use crate::types::topology::Topology;
 
@@ -109,7 +109,8 @@ pub enum Value {
     Cpus(CpuSet),
     /// Number: iothread count, priority.
     Number(u32),
-    /// Text of an attribute: `none`, `native`, `on`, `off`, `require`, `shared`, `static`.
+    /// Text of an attribute: `none`, `native`, `on`, `off`, `require`, `shared`, `static`. Found in
+    /// a domain, also a value that has no form of its own here.
     Text(String),
     /// Memory binding of `<memory>` or `<memnode>`.
     Numa {
@@ -120,6 +121,9 @@ pub enum Value {
     },
     /// Page size for all memory of the guest: `<hugepages><page size= unit='KiB'/></hugepages>`.
     PageSize(KiB),
+    /// Page sizes of single guest cells (`None`: of all others), as found in a domain; virtfit
+    /// writes no such value.
+    PageSizes(Vec<(KiB, Option<CellSet>)>),
     /// CPU mode: `host-passthrough` (written with `check='none'`) or `host-model`.
     CpuMode(&'static str),
     /// Guest topology (`<topology>`).
