@@ -15,6 +15,7 @@ use virtfit::policy::Policy;
 use virtfit::types::devices::GuestFacts;
 use virtfit::types::plan::{Plan, Scope};
 use virtfit::types::reason::Reason;
+use virtfit::types::setting::{DiskAttribute, Target};
 
 /// Makes a disk of a file that is not there, with these attributes of its driver.
 fn disk(target: &str, driver: &str) -> String {
@@ -699,8 +700,9 @@ fn discard_is_seen_by_the_guest() {
     let unmap = "disk = { discard = \"unmap\" }\n";
     let seen = |plan: &Plan| -> Vec<bool> {
         let changes = plan.changes.iter();
-        let discard = changes.filter(|change| change.path.ends_with("@discard"));
-        discard.map(|change| change.guest_visible).collect()
+        let target = Target::Disk("vda".into(), DiskAttribute::Discard);
+        let discard = changes.filter(|change| change.target == target);
+        discard.map(|change| change.target.is_guest_visible()).collect()
     };
     let set = host.decide(unmap, &guest(2, 1024, "", "", disk));
     assert_eq!(seen(set.plan()), [true], "set");

@@ -25,6 +25,7 @@ use virtfit::types::cpulist;
 use virtfit::types::ids::{IothreadId, KiB, VcpuId};
 use virtfit::types::idset::{CpuSet, NodeSet};
 use virtfit::types::plan::Scope;
+use virtfit::types::subject::Subject;
 use virtfit::xml::Document;
 
 const UUID: &str = "8c1f6f0e-0000-4000-8000-0000000000aa";
@@ -223,9 +224,9 @@ fn without_pins_it_gets_exactly_what_was_reserved() {
         wanted.push(Numa(nodes));
         assert_eq!(live.changes, wanted, "{list}");
         assert_eq!(live.unreserved, CpuSet::new(), "{list}");
-        let waits: Vec<&str> = live.waits.iter().map(|(what, _)| what.as_str()).collect();
+        let waits: Vec<String> = live.waits.iter().map(|note| note.what.to_string()).collect();
         assert!(
-            waits.contains(&"huge pages") && waits.contains(&"disk vda"),
+            waits.contains(&"huge pages".into()) && waits.contains(&"disk vda".into()),
             "{waits:?}"
         );
         // Once done nothing is left to do, with or without the record.
@@ -524,7 +525,9 @@ fn a_guest_whose_memory_does_not_fit_is_pinned_all_the_same() {
         "{live:?}"
     );
     assert!(
-        live.waits.iter().any(|(what, _)| what == "memory on their node"),
+        live.waits
+            .iter()
+            .any(|note| note.what == Subject::MemoryWithVcpus),
         "{live:?}"
     );
 }

@@ -16,11 +16,12 @@ use virtfit::ledger::Taken;
 use virtfit::policy::profile::OnNoFit;
 use virtfit::render::{self, Style};
 use virtfit::types::ids::{CellId, HostCpu, IothreadId, KiB, NodeId, VcpuId};
-use virtfit::types::idset::{CpuSet, VcpuSet};
+use virtfit::types::idset::{CpuSet, NodeSet, VcpuSet};
 use virtfit::types::plan::{Change, Note, Notes, PlacedCell, Placement, Plan, Scope, Verdict};
 use virtfit::types::reason::{Basis, Choice, LeftOut, NoPlace, Outcome};
-use virtfit::types::setting::DiskAttribute;
+use virtfit::types::setting::{DiskAttribute, Target, Value};
 use virtfit::types::subject::Subject;
+use virtfit::types::target::Effect;
 
 const TWO_MIB: KiB = KiB(2048);
 
@@ -97,15 +98,18 @@ fn taken(host: &Host, held: &[(&str, &str)]) -> Taken {
     taken
 }
 
-fn change(path: &str, from: Option<&str>, to: Option<&str>, why: Basis, guest_visible: bool) -> Change {
+fn change(target: Target, from: Value, to: Value, why: Basis) -> Change {
     Change {
-        path: format!("/domain/{path}"),
-        from: from.map(Into::into),
-        to: to.map(Into::into),
+        target,
+        from,
+        to,
         why,
-        guest_visible,
-        takes_effect: "next start",
+        effect: Effect::NextStart,
     }
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.into())
 }
 
 fn empty_plan(verdict: Verdict) -> Plan {
@@ -161,81 +165,47 @@ fn placement(pins: &[u32], emulator: &str, nodes: &[u32]) -> Placement {
 fn def_tuned() -> Plan {
     let mut plan = empty_plan(Verdict::Tuned);
     plan.placement = Some(placement(&[1, 17, 2, 18], "0,16", &[0]));
-    let pins = ["1", "17", "2", "18"];
+    let new = |target, to, why| change(target, Value::Absent, to, why);
+    let on = |list: &str| Value::Cpus(cpus(list));
+    let near = Basis::HousekeepingNear {
+        nodes: vec![NodeId(0)],
+    };
     let mut changes = vec![
-        change("iothreads", None, Some("1"), Basis::OneADisk, false),
-        change(
-            "memoryBacking/hugepages",
-            None,
-            Some("2 MiB"),
-            Basis::LargestPage,
-            false,
-        ),
+        new(Target::Iothreads, Value::Number(1), Basis::OneADisk),
+        new(Target::Hugepages, Value::PageSize(TWO_MIB), Basis::LargestPage),
     ];
-    for (vcpu, cpu) in pins.iter().enumerate() {
-        let path = format!("cputune/vcpupin[@vcpu='{vcpu}']/@cpuset");
-        changes.push(change(&path, None, Some(cpu), Basis::SiblingsTogether, false));
+    for (vcpu, cpu) in ["1", "17", "2", "18"].into_iter().enumerate() {
+        let target = Target::VcpuPin(VcpuId(vcpu as u32));
+        changes.push(new(target, on(cpu), Basis::SiblingsTogether));
     }
+    let memory = Value::Numa {
+        mode: "strict",
+        nodes: NodeSet::one(NodeId(0)),
+    };
+    let shown = plan.placement.as_ref().unwrap().topology.unwrap();
+    let mirrors = Basis::Mirrors {
+        cores: vec![(NodeId(0), vec![1, 2])],
+        on_nodes: true,
+    };
     changes.extend([
+        new(Target::EmulatorPin, on("0,16"), near.clone()),
+        new(Target::IothreadPin(IothreadId(1)), on("0,16"), near),
+        new(Target::NumaMemory, memory, Basis::WhereVcpusRun),
         change(
-            "cputune/emulatorpin/@cpuset",
-            None,
-            Some("0,16"),
-            Basis::HousekeepingNear {
-                nodes: vec![NodeId(0)],
-            },
-            false,
-        ),
-        change(
-            "cputune/iothreadpin[@iothread='1']/@cpuset",
-            None,
-            Some("0,16"),
-            Basis::HousekeepingNear {
-                nodes: vec![NodeId(0)],
-            },
-            false,
-        ),
-        change(
-            "numatune/memory",
-            None,
-            Some("strict 0"),
-            Basis::WhereVcpusRun,
-            false,
-        ),
-        change(
-            "cpu",
-            Some("host-model"),
-            Some("host-passthrough"),
+            Target::CpuMode,
+            Value::CpuMode("host-model"),
+            Value::CpuMode("host-passthrough"),
             Basis::ByProfile,
-            true,
         ),
-        change(
-            "cpu/topology",
-            None,
-            Some("sockets=1 dies=1 clusters=1 cores=2 threads=2"),
-            Basis::Mirrors {
-                cores: vec![(NodeId(0), vec![1, 2])],
-                on_nodes: true,
-            },
-            true,
-        ),
+        new(Target::Topology, Value::Topology(shown), mirrors),
     ]);
     for disk in ["vda", "vdb"] {
-        let path = format!("devices/disk[target/@dev='{disk}']/driver/");
-        changes.push(change(
-            &format!("{path}@cache"),
-            None,
-            Some("none"),
-            Basis::PreallocatedFile,
-            false,
-        ));
-        changes.push(change(
-            &format!("{path}@io"),
-            Some("threads"),
-            Some("native"),
-            Basis::PreallocatedFile,
-            false,
-        ));
+        let target = |attribute| Target::Disk(disk.into(), attribute);
+        let why = Basis::PreallocatedFile;
+        changes.extend([
+            new(target(DiskAttribute::Cache), text("none"), why.clone()),
+            change(target(DiskAttribute::Io), text("threads"), text("native"), why),
+        ]);
     }
     plan.changes = changes;
     let writeback = Subject::DiskValue("vdc".into(), DiskAttribute::Cache, "writeback".into());
@@ -245,7 +215,7 @@ fn def_tuned() -> Plan {
         page: KiB::GIB,
         free: vec![(NodeId(0), 3)],
     };
-    plan.notes.not_done = vec![Note::new(Subject::HugePages, few)];
+    plan.notes.not_done = vec![Note::new(Subject::Value(Target::Hugepages), few)];
     plan
 }
 
@@ -335,8 +305,9 @@ fn goldens() {
     shared.placement = Some(floating);
     shared.changes = (0..3)
         .map(|vcpu| {
-            let path = format!("cputune/vcpupin[@vcpu='{vcpu}']/@cpuset");
-            change(&path, None, Some("0-8,12-24,27-31"), Basis::Floats, false)
+            let target = Target::VcpuPin(VcpuId(vcpu));
+            let mask = Value::Cpus(cpus("0-8,12-24,27-31"));
+            change(target, Value::Absent, mask, Basis::Floats)
         })
         .collect();
     check("run-shared.txt", &show(&shared, &style()));
@@ -418,8 +389,13 @@ fn what_a_guest_says_of_itself_cannot_steer_the_terminal() {
     plan.notes.kept = vec![Note::new(what, LeftOut::ImageMissing { path: evil.into() })];
     plan.notes.chosen_by = evil.into();
     for change in &mut plan.changes {
-        change.from = Some(evil.into());
-        change.path.push_str(evil);
+        change.from = text(evil);
+        change.to = text(evil);
+    }
+    for attribute in DiskAttribute::ALL {
+        let target = Target::Disk(evil.into(), attribute);
+        plan.changes
+            .push(change(target, text(evil), Value::Absent, Basis::ByProfile));
     }
     let host = paper();
     let taken = taken(&host, &[("9", evil)]);

@@ -10,11 +10,13 @@ use crate::domain::Domain;
 use crate::hostfs::HostFs;
 use crate::libvirt::definitions::Definition;
 use crate::render::diff::unified;
+use crate::render::json::PlanJson;
 use crate::render::{self, Style};
 use crate::snapshot::Question;
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
 use crate::types::printable::visible_json;
+use crate::types::reason::{Choice, Reason};
 
 /// Runs the command. Plans of guests or files that are named are shown in full; those of all guests
 /// or of a pattern in one line each.
@@ -84,8 +86,9 @@ fn with_policy(session: &Session, options: &Options) -> Outcome {
     let mut outcome = Outcome::default();
     if session.policy == PolicyRead::LastGood {
         outcome.stderr.extend(session.policy_errors.clone());
-        let line = "virtfit: planned by the last policy without errors";
-        outcome.stderr.push(line.into());
+        outcome
+            .stderr
+            .push(format!("virtfit: {}", Choice::LastGoodPolicy));
         outcome.exit = Exit::Broken;
     }
     if !options.json && !options.diff {
@@ -229,8 +232,12 @@ fn show(
     let style = output::style(global.color);
     if options.json {
         outcome.stdout = match plans.as_slice() {
-            [plan] if !array => json(plan)?,
-            plans => json(plans)?,
+            [plan] if !array => json(&PlanJson::new(plan, &warnings(session)))?,
+            plans => {
+                let warnings = warnings(session);
+                let plans = plans.iter().map(|plan| PlanJson::new(plan, &warnings));
+                json(&plans.collect::<Vec<_>>())?
+            }
         };
         return Ok(());
     }
@@ -299,6 +306,13 @@ pub(crate) fn exit(plans: &[&Plan], options: &Options) -> Exit {
     } else {
         Exit::Done
     }
+}
+
+/// Returns the warnings of a plan as JSON: of the policy, and of CPU sets that this host lacks.
+pub(crate) fn warnings(session: &Session) -> Vec<Reason> {
+    let last_good = (session.policy == PolicyRead::LastGood).then_some(Choice::LastGoodPolicy.into());
+    let sets = session.view.sets.notes.iter().cloned().map(Reason::from);
+    last_good.into_iter().chain(sets).collect()
 }
 
 /// Returns a value as one line of JSON.

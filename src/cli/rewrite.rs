@@ -6,6 +6,7 @@ use crate::cli::plan;
 use crate::cli::session::{self, Session};
 use crate::cli::{Failure, Outcome, output};
 use crate::engine::Decision;
+use crate::render::json::PlanJson;
 
 /// Runs the command.
 ///
@@ -18,7 +19,7 @@ pub(crate) fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failur
     let session = Session::open(global)?;
     let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
     let stdout = if options.json {
-        plan::json(decided.plan())?
+        plan::json(&PlanJson::new(decided.plan(), &plan::warnings(&session)))?
     } else if options.diff {
         plan::diff(&input.text, &decided, &output::style(global.color))
     } else {

@@ -18,11 +18,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::time::SystemTime;
 
-use crate::daemon::untried::{
-    CPU_CACHE, CPU_FEATURES, CPU_MODE, DEVICES, GUEST_CELLS, IOTHREADS, KVM_FEATURES, MEMORY_BACKING,
-    MEMORY_NODES, TOPOLOGY,
-};
 use crate::hostfs::HostFs;
+use crate::types::target::Family::{
+    self, Cells, CpuCache, CpuFeatures, CpuMode, Devices, Iothreads, KvmFeatures, MemoryBacking, MemoryNodes,
+    Topology,
+};
 
 /// Folder of libvirt's logs of guests.
 const FOLDER: &str = "/var/log/libvirt/qemu";
@@ -145,24 +145,21 @@ fn without_program(line: &str) -> &str {
 }
 
 /// Kinds of changes that can make QEMU complain.
-type Kinds = &'static [&'static str];
-const CPU: Kinds = &[CPU_MODE, CPU_FEATURES, CPU_CACHE, KVM_FEATURES, TOPOLOGY];
-const MEMORY: Kinds = &[MEMORY_BACKING, MEMORY_NODES, GUEST_CELLS];
-const DISKS: Kinds = &[DEVICES, IOTHREADS];
+type Kinds = &'static [Family];
+const CPU: Kinds = &[CpuMode, CpuFeatures, CpuCache, KvmFeatures, Topology];
+const MEMORY: Kinds = &[MemoryBacking, MemoryNodes, Cells];
+const DISKS: Kinds = &[Devices, Iothreads];
 /// Options of QEMU, and the kinds that can make QEMU complain of each. `-device` is looked at more
 /// closely. An option that is not here has nothing that virtfit writes.
 const OPTIONS: [(&str, Kinds); 10] = [
     ("-cpu ", CPU),
     ("-accel ", CPU),
-    ("-machine ", &[CPU_MODE, KVM_FEATURES, MEMORY_BACKING]),
-    ("-smp ", &[TOPOLOGY, GUEST_CELLS]),
-    ("-numa ", &[GUEST_CELLS, TOPOLOGY, MEMORY_NODES, MEMORY_BACKING]),
+    ("-machine ", &[CpuMode, KvmFeatures, MemoryBacking]),
+    ("-smp ", &[Topology, Cells]),
+    ("-numa ", &[Cells, Topology, MemoryNodes, MemoryBacking]),
     ("-m ", MEMORY),
     ("-mem-", MEMORY),
-    (
-        "-object ",
-        &[MEMORY_BACKING, GUEST_CELLS, MEMORY_NODES, IOTHREADS],
-    ),
+    ("-object ", &[MemoryBacking, Cells, MemoryNodes, Iothreads]),
     ("-blockdev ", DISKS),
     ("-drive ", DISKS),
 ];
@@ -195,7 +192,7 @@ const WORDS: [(&str, Kinds); 12] = [
 
 /// Returns those of virtfit's changes, by kind, that can have caused a failure. A complaint of an
 /// unknown kind may have been caused by any of them.
-pub(crate) fn suspects(failure: &Failure, kinds: &[String]) -> Vec<String> {
+pub(crate) fn suspects(failure: &Failure, kinds: &[Family]) -> Vec<Family> {
     let said = failure.said.as_deref().unwrap_or_default();
     if failure.given_up || is_of_an_image(said) {
         return Vec::new();
@@ -212,8 +209,8 @@ pub(crate) fn suspects(failure: &Failure, kinds: &[String]) -> Vec<String> {
         }
         None => containing(&WORDS, said),
     };
-    let can = |kind: &&String| possible.is_none_or(|possible| possible.contains(&kind.as_str()));
-    kinds.iter().filter(can).cloned().collect()
+    let can = |kind: &Family| possible.is_none_or(|possible| possible.contains(kind));
+    kinds.iter().copied().filter(can).collect()
 }
 
 /// Returns whether a complaint is about a thing that virtfit never changes: an image that is
@@ -291,20 +288,17 @@ mod tests {
 
     #[test]
     fn only_changes_that_can_be_the_cause_are_suspected() {
-        let all: Vec<String> = [
-            CPU_MODE,
-            MEMORY_BACKING,
-            TOPOLOGY,
-            MEMORY_NODES,
-            IOTHREADS,
-            DEVICES,
-            "pins",
-        ]
-        .map(String::from)
-        .to_vec();
-        let named = |kinds: &[&str]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let all = [
+            CpuMode,
+            MemoryBacking,
+            Topology,
+            MemoryNodes,
+            Iothreads,
+            Devices,
+            Family::Pins,
+        ];
         // lines of the log, kinds that are suspected
-        let rows: [(&str, &[&str]); 16] = [
+        let rows: [(&str, &[Family]); 16] = [
             (
                 "libvirt: error : libvirtd quit during handshake: Input/output error",
                 &[],
@@ -339,27 +333,27 @@ mod tests {
             ),
             (
                 "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory",
-                &[MEMORY_BACKING, MEMORY_NODES],
+                &[MemoryBacking, MemoryNodes],
             ),
             (
                 "qemu-system-x86_64: -object {\"qom-type\":\"memory-backend-file\"}: unable to map",
-                &[MEMORY_BACKING, MEMORY_NODES, IOTHREADS],
+                &[MemoryBacking, MemoryNodes, Iothreads],
             ),
             (
                 "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69",
-                &[CPU_MODE, TOPOLOGY],
+                &[CpuMode, Topology],
             ),
             (
                 "qemu-system-x86_64: -smp 4,sockets=1: Invalid CPU topology",
-                &[TOPOLOGY],
+                &[Topology],
             ),
             (
                 "qemu-system-x86_64: -device {\"driver\":\"virtio-blk-pci\",\"num-queues\":999}: too many",
-                &[IOTHREADS, DEVICES],
+                &[Iothreads, Devices],
             ),
             (
                 "qemu-system-x86_64: -blockdev {..}: Could not open '/x.raw': Invalid argument",
-                &[IOTHREADS, DEVICES],
+                &[Iothreads, Devices],
             ),
             (
                 "kvm: terminating on signal 15 from pid 77 (/usr/sbin/virtqemud)",
@@ -369,7 +363,7 @@ mod tests {
         ];
         for (line, want) in rows {
             let failure = failure(&format!("{START}{line}\n{FAILED}")).unwrap_or_default();
-            assert_eq!(suspects(&failure, &all), named(want), "{line}");
+            assert_eq!(suspects(&failure, &all), want, "{line}");
         }
         // No word, or one that is unknown: any of them.
         for line in ["", "Segmentation fault\n"] {

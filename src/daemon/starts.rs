@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use crate::daemon::launch;
 use crate::daemon::records::Records;
-use crate::daemon::untried::{self, CPU_MODE, Untried};
+use crate::daemon::untried::{self, Untried};
 use crate::domain::Domain;
 use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME};
 use crate::hostfs::HostFs;
@@ -28,6 +28,7 @@ use crate::libvirt::definition_file::Definition;
 use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
 use crate::types::plan::Plan;
+use crate::types::target::Family;
 use crate::xml::Document;
 
 /// Path of QEMU where a definition names none.
@@ -194,7 +195,7 @@ impl Starts {
             );
             self.failed.host_cpu = Some(why.clone());
             for (other, untried) in self.untried.iter() {
-                if untried.plain && untried.kinds.iter().any(|kind| kind == CPU_MODE) {
+                if untried.plain && untried.kinds.contains(&Family::CpuMode) {
                     let entry = FailedStart {
                         name: untried.name.clone(),
                         text: untried.text.clone(),
@@ -264,7 +265,7 @@ impl Starts {
         // The CPU mode is taken back if it was among the changes and QEMU complains of nothing
         // else.
         let told = failure.said.is_none() || launch::is_of_cpu(qemu);
-        let cpu = told && untried.kinds.first().is_some_and(|kind| kind == CPU_MODE);
+        let cpu = told && untried.kinds.first() == Some(&Family::CpuMode);
         let said = said(&untried, &uuid, failure.said.as_deref(), cpu);
         let earlier = self.failed.guests.get(&uuid);
         let news = earlier.is_none_or(|earlier| !earlier.open || earlier.said != said);
@@ -311,7 +312,7 @@ impl Starts {
 
 /// Builds the line for the log and for `status`, without the guest's name.
 fn said(untried: &Untried, uuid: &str, qemu: Option<&str>, cpu: bool) -> String {
-    let mut kinds: Vec<&str> = untried.kinds.iter().map(String::as_str).collect();
+    let mut kinds: Vec<&str> = untried.kinds.iter().map(|kind| kind.words()).collect();
     let more = kinds.len().saturating_sub(MOST);
     kinds.truncate(MOST);
     let mut what = kinds.join(", ");
@@ -320,7 +321,10 @@ fn said(untried: &Untried, uuid: &str, qemu: Option<&str>, cpu: bool) -> String 
     }
     let qemu = qemu.map(|said| format!(" (QEMU: {said})")).unwrap_or_default();
     let back = match cpu {
-        true => format!("its {CPU_MODE} is taken back, start it again; all of it: "),
+        true => format!(
+            "its {} is taken back, start it again; all of it: ",
+            Family::CpuMode.words()
+        ),
         false => String::new(),
     };
     format!(

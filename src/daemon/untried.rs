@@ -7,7 +7,7 @@
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
@@ -17,48 +17,12 @@ use crate::rewrite;
 use crate::types::digest;
 use crate::types::plan::{Note, Plan};
 use crate::types::reason::{LeftOut, Reason};
+use crate::types::target::Family;
 use crate::types::uuid;
 use crate::xml::Document;
 
 /// Folder of the records on the host.
 pub(crate) const FOLDER: &str = "/var/lib/virtfit/untried";
-/// Kinds of changes by the beginning of their paths, where the first that fits counts, in the order
-/// in which they are suspected.
-const KINDS: [(&str, &str); 11] = [
-    ("/domain/cpu/@mode", CPU_MODE),
-    ("/domain/cpu/feature", CPU_FEATURES),
-    ("/domain/cpu/cache", CPU_CACHE),
-    ("/domain/memoryBacking", MEMORY_BACKING),
-    ("/domain/cpu/topology", TOPOLOGY),
-    ("/domain/cpu/numa", GUEST_CELLS),
-    ("/domain/numatune", MEMORY_NODES),
-    ("/domain/features", KVM_FEATURES),
-    ("/domain/iothreads", IOTHREADS),
-    ("/domain/devices", DEVICES),
-    ("/domain/", PINS),
-];
-/// Kind that is suspected first, and the kinds that go with it.
-pub(crate) const CPU_MODE: &str = "cpu mode";
-/// Features of the guest's CPU.
-pub(crate) const CPU_FEATURES: &str = "cpu features";
-/// Caches of the guest's CPU.
-pub(crate) const CPU_CACHE: &str = "cpu cache";
-/// Huge pages and the source of the memory.
-pub(crate) const MEMORY_BACKING: &str = "memory backing";
-/// Topology of the guest's CPUs.
-pub(crate) const TOPOLOGY: &str = "topology";
-/// Guest's own NUMA cells.
-pub(crate) const GUEST_CELLS: &str = "guest cells";
-/// Nodes of the memory.
-pub(crate) const MEMORY_NODES: &str = "memory nodes";
-/// Features of KVM and the PMU.
-pub(crate) const KVM_FEATURES: &str = "KVM features";
-/// Iothreads.
-pub(crate) const IOTHREADS: &str = "iothreads";
-/// Drivers of disks and controllers, and the balloon.
-pub(crate) const DEVICES: &str = "devices";
-/// Pins and scheduling of threads.
-pub(crate) const PINS: &str = "pins";
 
 /// Definition that virtfit wrote and with which the guest has not started since.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +33,8 @@ pub(crate) struct Untried {
     /// Digest of the definition as libvirt stored it; empty while it is only announced.
     pub text: String,
     /// Kinds of virtfit's changes since the guest's last start.
-    pub kinds: Vec<String>,
+    #[serde(deserialize_with = "known")]
+    pub kinds: Vec<Family>,
     /// The guest's own XML lists no CPU features.
     pub plain: bool,
     /// Digest of virtfit's record in a definition that was announced.
@@ -82,7 +47,7 @@ impl Untried {
     /// tried either. `domain` is the guest as it was.
     pub(crate) fn of(before: Option<&Self>, domain: &Domain, plan: &Plan) -> Self {
         let mut kinds = before.map(|untried| untried.kinds.clone()).unwrap_or_default();
-        kinds.extend(plan.changes.iter().map(|change| kind(&change.path).to_string()));
+        kinds.extend(plan.changes.iter().map(|change| change.target.row().family));
         // Taking a change back is a change, too, but not one that can make a start fail.
         let failed = |note: &Note| {
             matches!(
@@ -91,9 +56,8 @@ impl Untried {
             )
         };
         let taken_back = plan.notes.not_done.iter().any(failed);
-        let of_cpu = |kind: &String| [CPU_MODE, CPU_FEATURES, CPU_CACHE].contains(&kind.as_str());
-        kinds.retain(|kind| !(taken_back && of_cpu(kind)));
-        kinds.sort_by_key(|kind| KINDS.iter().position(|(_, name)| name == kind));
+        kinds.retain(|kind| !(taken_back && kind.is_cpu()));
+        kinds.sort();
         kinds.dedup();
         Self {
             name: domain.name.clone(),
@@ -104,10 +68,11 @@ impl Untried {
     }
 }
 
-/// Names the kind of a change by its path.
-fn kind(path: &str) -> &'static str {
-    let found = KINDS.iter().find(|(prefix, _)| path.starts_with(prefix));
-    found.map_or("settings", |(_, kind)| kind)
+/// Reads the kinds of a record by their words; a kind that this version does not know is left out.
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Family>, D::Error> {
+    let words = Vec::<String>::deserialize(from)?;
+    let known = words.iter().filter_map(|words| Family::named(words));
+    Ok(known.collect())
 }
 
 /// Returns a digest of virtfit's record in a definition; `None` where there is none.

@@ -17,6 +17,7 @@ use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::reason::{Given, NoPlace, Outcome, Reason};
 use crate::types::setting::{Setting, Target, Value};
+use crate::types::target::Effect;
 use crate::xml::Document;
 
 /// Decision while it is made.
@@ -283,7 +284,7 @@ impl DecisionMaker<'_> {
         if self.inputs.scope == Scope::Incoming {
             plan.changes
                 .iter_mut()
-                .for_each(|change| change.takes_effect = "now");
+                .for_each(|change| change.effect = Effect::AtOnce);
         }
         plan.verdict = Verdict::Tuned;
         Ok(Decision::Tuned { xml, plan })

@@ -146,7 +146,7 @@ impl EffectiveProfile {
             out.push(Note::new(Subject::RealtimeVcpus, Outcome::NoRealtime));
         }
         if self.profile.locked && !domain.locked && host.memlock_limited {
-            out.push(Note::new(Subject::LockedMemory, Outcome::NoLockedMemory));
+            out.push(Note::new(Subject::Value(Target::Locked), Outcome::NoLockedMemory));
         }
         Ok(out)
     }

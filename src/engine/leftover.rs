@@ -8,6 +8,7 @@ use crate::types::guest_word::guest_word;
 use crate::types::plan::{Plan, Verdict};
 use crate::types::reason::Choice;
 use crate::types::setting::Target;
+use crate::types::target::Effect;
 use crate::xml::Document;
 
 /// Returns the reason that names the leftover and the command that takes it out.
@@ -39,7 +40,7 @@ pub(super) fn without_foreign(
     plan.changes = rewrite::changes(&text.document, &after, &[], provenance.as_ref())?;
     plan.changes
         .iter_mut()
-        .for_each(|change| change.takes_effect = "now");
+        .for_each(|change| change.effect = Effect::AtOnce);
     plan.verdict = Verdict::Tuned;
     Ok(Decision::Tuned {
         xml: reverted.xml,

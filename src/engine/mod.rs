@@ -55,7 +55,7 @@ use crate::types::guest_word::guest_word;
 use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Notes, Plan, Scope, Verdict};
-use crate::types::reason::{Choice, Reason};
+use crate::types::reason::Choice;
 use crate::types::setting::Target;
 use crate::xml::{Document, XmlError};
 
@@ -224,8 +224,7 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
     let mut plan = blank(current, inputs.scope);
     let selection = selection(&domain, inputs)?;
     plan.notes.chosen_by = selection.chosen_by.clone();
-    plan.reasons
-        .extend(selection.notes.iter().cloned().map(Reason::from));
+    plan.reasons.extend(selection.notes.iter().cloned());
     let Some(profile) = selection.profile else {
         plan.notes.leftover = text.guest.carries;
         if !text.guest.carries {

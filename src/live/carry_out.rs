@@ -209,7 +209,7 @@ pub(crate) fn line(live: &Live, applied: &Applied) -> Option<String> {
         let waits: Vec<String> = live
             .waits
             .iter()
-            .map(|(what, why)| format!("{what} ({why})"))
+            .map(|note| format!("{} ({})", note.what, note.why))
             .collect();
         parts.push(format!("not before the next start: {}", waits.join(", ")));
     }
@@ -226,7 +226,10 @@ mod tests {
     use super::*;
     use crate::types::ids::{HostCpu, VcpuId};
     use crate::types::idset::CpuSet;
+    use crate::types::plan::Note;
     use crate::types::reason::Outcome;
+    use crate::types::setting::Target;
+    use crate::types::subject::Subject;
 
     /// Goes through all combinations of what a live plan and its calls may be.
     #[test]
@@ -253,7 +256,10 @@ mod tests {
                     Vec::new()
                 },
                 waits: if later {
-                    vec![("topology".into(), Outcome::NothingToChange.into())]
+                    vec![Note::new(
+                        Subject::Value(Target::Topology),
+                        Outcome::NothingToChange,
+                    )]
                 } else {
                     Vec::new()
                 },

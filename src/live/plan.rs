@@ -23,9 +23,10 @@ use crate::policy::select;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
-use crate::types::plan::{Placement, Scope};
+use crate::types::plan::{Note, Placement, Scope};
 use crate::types::reason::{LeftOut, Reason};
 use crate::types::subject::Subject;
+use crate::types::target::Effect;
 
 /// Inputs of a live plan, beside the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +65,7 @@ pub struct Live {
     /// Withheld CPUs among [`Live::unreserved`].
     pub withheld: CpuSet,
     /// Changes that only the next start brings.
-    pub waits: Vec<(String, Reason)>,
+    pub waits: Vec<Note>,
     /// Reasons why the guest is not where its profile wants it.
     pub reasons: Vec<Reason>,
     /// `mode = "observe"`: changes are logged, not made.
@@ -178,8 +179,8 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
     // Changes that no call can make are listed for the log and for `virtfit status`.
     live.waits = waits(&running, view);
     if !decided.bound {
-        let what = Subject::MemoryWithVcpus.to_string();
-        live.waits.push((what, LeftOut::MemoryStays.into()));
+        live.waits
+            .push(Note::new(Subject::MemoryWithVcpus, LeftOut::MemoryStays));
     }
     Ok(live)
 }
@@ -521,7 +522,7 @@ fn owns_class(running: &Running) -> bool {
 
 /// Lists the changes that only a start can bring, each with its reason: those a decision for a cold
 /// start would make.
-fn waits(running: &Running, view: &Snapshot) -> Vec<(String, Reason)> {
+fn waits(running: &Running, view: &Snapshot) -> Vec<Note> {
     let ask = Question {
         earlier: Some(&running.domain().vcpupins),
         ..Question::of(Scope::Boot)
@@ -529,48 +530,16 @@ fn waits(running: &Running, view: &Snapshot) -> Vec<(String, Reason)> {
     let Ok(Decision::Tuned { plan, .. }) = view.decide(&running.xml, ask) else {
         return Vec::new();
     };
-    let mut seen = BTreeSet::new();
-    let mut out: Vec<(String, Reason)> = Vec::new();
+    let mut out: Vec<Note> = Vec::new();
     for change in &plan.changes {
-        if let Some(what) = waiting(&change.path)
-            && seen.insert(what.clone())
-        {
-            out.push((what, change.why.clone().into()));
+        let target = &change.target;
+        let what = Subject::Part(target.clone());
+        let waits = target.row().effect == Effect::NextStart;
+        if waits && !out.iter().any(|note| note.what == what) {
+            out.push(Note::new(what, change.why.clone()));
         }
     }
     out
-}
-
-/// Names a setting that cannot change while the guest runs; `None` for settings that can, and for
-/// virtfit's own metadata.
-fn waiting(path: &str) -> Option<String> {
-    let inner = path.strip_prefix("/domain/")?;
-    if ["cputune/", "metadata", "vcpu/"]
-        .iter()
-        .any(|now| inner.starts_with(now))
-    {
-        return None;
-    }
-    let name = match inner {
-        _ if inner.starts_with("memoryBacking/hugepages") => "huge pages",
-        _ if inner.starts_with("memoryBacking/locked") => "locked memory",
-        _ if inner.starts_with("memoryBacking/nosharepages") => "unshared pages",
-        _ if inner.starts_with("numatune") => "memory mode",
-        _ if inner.starts_with("iothreads") => "iothreads",
-        _ if inner.starts_with("cpu/topology") => "topology",
-        _ if inner.starts_with("cpu/numa") => "guest NUMA cells",
-        _ if inner == "cpu" || inner.starts_with("cpu/@") => "CPU mode",
-        _ => {
-            let disk = inner
-                .split_once("target/@dev='")
-                .and_then(|(_, rest)| rest.split_once('\''));
-            return Some(match disk {
-                Some((disk, _)) => format!("disk {disk}"),
-                None => inner.to_string(),
-            });
-        }
-    };
-    Some(name.into())
 }
 
 impl Live {

@@ -5,7 +5,7 @@ use crate::policy::merge::names;
 use crate::policy::source::printable;
 use crate::policy::suggest::did_you_mean;
 use crate::policy::{Policy, Profile, Rule, requests};
-use crate::types::reason::{Choice, Denied};
+use crate::types::reason::{Denied, Reason};
 
 /// Profile chosen for a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Selection {
     /// in which they are tried), `its own request` or `--profile`; empty without a profile.
     pub chosen_by: String,
     /// Reason why the guest's request was not followed, where it was not.
-    pub notes: Vec<Choice>,
+    pub notes: Vec<Reason>,
 }
 
 /// Error of a profile name that the policy does not have.
@@ -66,7 +66,7 @@ pub fn select(policy: &Policy, domain: &Domain, autostart: bool) -> Selection {
                     notes,
                 };
             }
-            Err(why) => notes.push(Choice::RequestDenied {
+            Err(why) => notes.push(Reason::Request {
                 asked: printable(asked),
                 why,
             }),

@@ -7,15 +7,16 @@
 
 pub mod diff;
 pub(crate) mod escape;
-mod explain;
+pub(crate) mod json;
 mod layout;
 mod legend;
 mod memory;
 mod picture;
 pub mod plan;
+mod rows;
 pub(crate) mod status;
-mod subject;
 mod table;
+mod value;
 
 /// Narrowest page text is laid out for, in columns; a narrower one is treated as this wide.
 pub const MIN_WIDTH: usize = 40;

@@ -4,16 +4,17 @@ use crate::host::Host;
 use crate::ledger::Taken;
 use crate::panics;
 use crate::types::idset::CpuSet;
-use crate::types::plan::{Plan, Scope, Verdict};
+use crate::types::plan::{Change, Plan, Scope, Verdict};
 use crate::types::plural::counted;
 use crate::types::reason::Reason;
+use crate::types::target::Effect;
 
 use crate::render::Style;
 use crate::render::escape::{clean, shell_word};
 use crate::render::layout::{Line, Paint, cut, finish, paragraph, width};
 use crate::render::picture;
 use crate::render::picture::Scene;
-use crate::render::subject;
+use crate::render::rows;
 use crate::render::table;
 use crate::render::table::Widths;
 
@@ -237,7 +238,7 @@ fn takes_effect(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     let now = plan
         .changes
         .iter()
-        .filter(|change| change.takes_effect == "now")
+        .filter(|change| change.effect == Effect::AtOnce)
         .count();
     let text = match plan.scope {
         Scope::Incoming => "Takes effect as the guest arrives here (migration, restore).",
@@ -257,9 +258,13 @@ fn changes(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
         .placement
         .as_ref()
         .map_or(0, |placement| placement.vcpus.len());
-    let seen = subject::rows(plan.changes.iter().filter(|change| change.guest_visible), vcpus);
-    let unseen = subject::rows(plan.changes.iter().filter(|change| !change.guest_visible), vcpus);
-    let all: Vec<&subject::Row> = seen.iter().chain(&unseen).collect();
+    let (seen, unseen): (Vec<&Change>, Vec<&Change>) = plan
+        .changes
+        .iter()
+        .partition(|change| change.target.is_guest_visible());
+    let seen = rows::rows(seen.into_iter(), vcpus);
+    let unseen = rows::rows(unseen.into_iter(), vcpus);
+    let all: Vec<&rows::Row> = seen.iter().chain(&unseen).collect();
     let widths = Widths::of(&all, &[GUEST, HOST], style);
     table::draw(GUEST, &seen, widths, style, out);
     table::draw(HOST, &unseen, widths, style, out);

@@ -3,7 +3,7 @@
 use crate::render::Style;
 use crate::render::escape::clean;
 use crate::render::layout::{Line, Paint, paragraph, width, wrap};
-use crate::render::subject::Row;
+use crate::render::rows::Row;
 use crate::types::plan::Note;
 
 /// Columns between two cells.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rewrite::places::Places;
-use crate::rewrite::target::{document_order, path};
+use crate::rewrite::target::document_order;
 use crate::rewrite::value::{same, show};
 use crate::rewrite::{Head, Provenance};
 use crate::types::plan::Change;
 use crate::types::reason::Basis;
 use crate::types::setting::{Setting, Target};
+use crate::types::target::Effect;
 use crate::xml::{Document, XmlError};
 
 /// Lists the differences in value between two texts, in document order, for every target of
@@ -31,19 +32,17 @@ pub(crate) fn changes(
     sorted.sort_by_cached_key(|target| document_order(target, |disk| after.disk_position(disk)));
     let mut out = Vec::new();
     for target in sorted {
-        let from = before.read(target);
-        let to = after.read(target);
-        if same(target, from.as_deref(), to.as_deref()) {
+        let (from, to) = (before.value(target), after.value(target));
+        if same(target, show(&from).as_deref(), show(&to).as_deref()) {
             continue;
         }
         let setting = asked.get(target);
         out.push(Change {
-            path: path(target),
+            target: target.clone(),
             from,
             to,
             why: setting.map_or(Basis::NoLongerSet, |setting| setting.why.clone()),
-            guest_visible: target.is_guest_visible(),
-            takes_effect: "next start",
+            effect: Effect::NextStart,
         });
     }
     Ok(out)

@@ -39,8 +39,8 @@ pub use apply::apply;
 pub(crate) use changes::{changes, in_force};
 pub use request::request;
 pub use revert::{Reverted, revert, revert_but};
-pub(crate) use target::path;
-pub(crate) use value::show;
+pub use target::path;
+pub use value::show;
 
 /// Head of the provenance: the facts of a fit as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

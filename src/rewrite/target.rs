@@ -82,7 +82,7 @@ pub(super) fn label(target: &Target) -> String {
     if let Some(key) = target.key() {
         label.push_str(&format!("/{key}"));
     }
-    if let (Within::Disk | Within::Scsi, Some(attribute)) = (row.within, row.attribute) {
+    if let Some(attribute) = row.attribute.filter(|_| row.is_of_device()) {
         label.push_str(&format!("/{attribute}"));
     }
     label
@@ -133,7 +133,7 @@ pub(super) fn from_label(text: &str) -> Option<Target> {
 }
 
 /// Returns the XPath that a plan shows.
-pub(crate) fn path(target: &Target) -> String {
+pub fn path(target: &Target) -> String {
     let row = target.row();
     let key = target.key().map(|key| key.to_string()).unwrap_or_default();
     let mut path = match row.within {

@@ -15,6 +15,6 @@ pub(crate) mod printable;
 pub mod reason;
 pub mod setting;
 pub mod subject;
-pub(crate) mod target;
+pub mod target;
 pub(crate) mod topology;
 pub(crate) mod uuid;

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::types::ids::{CellId, IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::on_no_fit::OnNoFit;
 use crate::types::reason::{Basis, Given, Reason};
+use crate::types::setting::{Target, Value};
 use crate::types::subject::Subject;
+use crate::types::target::Effect;
 use crate::types::topology::Topology;
 
 /// Scope of a plan: the changes it may make.
@@ -46,7 +48,7 @@ impl Verdict {
 }
 
 /// Plan for one guest.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Version of the JSON: always 1.
     pub version: u32,
@@ -66,12 +68,11 @@ pub struct Plan {
     pub placement: Option<Placement>,
     /// Changes in document order.
     pub changes: Vec<Change>,
-    /// Notes for the text form; no part of the JSON.
-    #[serde(skip)]
+    /// Notes beside all that.
     pub notes: Notes,
 }
 
-/// Notes that the text form of a plan shows beside the JSON.
+/// Notes of a plan.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Notes {
     /// Source of the profile: `rule 1, /etc/virtfit/policy.toml:4`, `its own request` or
@@ -157,21 +158,18 @@ pub struct PlacedCell {
 }
 
 /// Change of one value in the XML.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// XPath of the value.
-    pub path: String,
-    /// Value before; null: absent.
-    pub from: Option<String>,
-    /// Value after; null: removed.
-    pub to: Option<String>,
+    /// Place of the value.
+    pub target: Target,
+    /// Value before.
+    pub from: Value,
+    /// Value after.
+    pub to: Value,
     /// Reason for the change.
-    #[serde(serialize_with = "as_words")]
     pub why: Basis,
-    /// True if the guest can see the change.
-    pub guest_visible: bool,
-    /// `next start` or `now`.
-    pub takes_effect: &'static str,
+    /// Moment at which the change takes effect.
+    pub effect: Effect,
 }
 
 impl Plan {
@@ -200,9 +198,4 @@ impl Plan {
         let reasons: Vec<String> = self.reasons.iter().map(Reason::to_string).collect();
         reasons.join("; ")
     }
-}
-
-/// Writes a reason's words.
-fn as_words<S: Serializer>(why: &Basis, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(why)
 }

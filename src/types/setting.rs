@@ -84,7 +84,7 @@ pub enum DiskAttribute {
 
 impl DiskAttribute {
     /// All attributes that virtfit writes.
-    pub(crate) const ALL: [Self; 5] = [Self::Cache, Self::Io, Self::Discard, Self::Queues, Self::Iothread];
+    pub const ALL: [Self; 5] = [Self::Cache, Self::Io, Self::Discard, Self::Queues, Self::Iothread];
 
     /// Returns the attribute's name in the XML.
     pub(crate) const fn as_str(self) -> &'static str {

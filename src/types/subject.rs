@@ -6,6 +6,7 @@ use std::fmt;
 use crate::types::ids::IothreadId;
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::setting::{DiskAttribute, Target};
+use crate::types::target::Within;
 
 /// Part of a guest or a profile that a note is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +19,6 @@ pub enum Subject {
     IothreadPin(IothreadId, CpuSet),
     /// `<numatune>` as a whole.
     Numatune,
-    /// Huge pages, as an element of the XML.
-    HugepagesElement,
-    /// Huge pages, as a wish of the profile.
-    HugePages,
-    /// Locked memory, as an element of the XML.
-    LockedElement,
-    /// Locked memory, as a wish of the profile.
-    LockedMemory,
     /// Memory preferred on several nodes.
     PreferredNodes(NodeSet),
     /// Memory on the node of its vCPUs.
@@ -34,8 +27,6 @@ pub enum Subject {
     DiskCacheAndIo(String),
     /// Value of a disk's attribute: `vda cache=none`.
     DiskValue(String, DiskAttribute, String),
-    /// Attribute of a disk.
-    DiskAttribute(String, DiskAttribute),
     /// CPU mode of this name.
     CpuMode(&'static str),
     /// CPU cache of the mode `passthrough`.
@@ -60,6 +51,8 @@ pub enum Subject {
     Memory,
     /// Value of a target.
     Value(Target),
+    /// Part of the guest that a target belongs to: a device as a whole, all cells.
+    Part(Target),
 }
 
 impl Subject {
@@ -82,17 +75,12 @@ impl fmt::Display for Subject {
             Self::EmulatorPin(cpus) => return write!(f, "emulatorpin: {cpus}"),
             Self::IothreadPin(id, cpus) => return write!(f, "iothreadpin {id}: {cpus}"),
             Self::Numatune => "numatune",
-            Self::HugepagesElement => "hugepages",
-            Self::HugePages => "huge pages",
-            Self::LockedElement => "locked",
-            Self::LockedMemory => "locked memory",
             Self::PreferredNodes(nodes) => return write!(f, "memory preferred on nodes {nodes}"),
             Self::MemoryWithVcpus => "memory on their node",
             Self::DiskCacheAndIo(disk) => return write!(f, "{disk} cache and io"),
             Self::DiskValue(disk, attribute, value) => {
                 return write!(f, "{disk} {}={value}", attribute.as_str());
             }
-            Self::DiskAttribute(disk, attribute) => return write!(f, "{disk} {}", attribute.as_str()),
             Self::CpuMode(mode) => return write!(f, "CPU mode {mode}"),
             Self::CachePassthrough => "cache passthrough",
             Self::TscDeadline => "tsc-deadline",
@@ -104,32 +92,24 @@ impl fmt::Display for Subject {
             Self::KvmSettings => "CPU mode, kvm and pmu settings",
             Self::CpuModel => "CPU mode and features",
             Self::Memory => "memory",
-            Self::Value(target) => return words(target, f),
+            Self::Value(Target::Disk(disk, attribute)) => return write!(f, "{disk} {}", attribute.as_str()),
+            Self::Value(target) => return target.write_words(f, true),
+            Self::Part(target) => return target.write_words(f, false),
         })
     }
 }
 
-/// Words a target.
-fn words(target: &Target, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(match target {
-        Target::VcpuCpuset => "vcpu cpuset",
-        Target::VcpuSched => "vcpusched",
-        Target::NumaMemory => "numatune memory",
-        Target::MemNode(cell) => return write!(f, "memnode {cell}"),
-        Target::Hugepages => "huge pages",
-        Target::Locked => "locked memory",
-        Target::NoSharePages => "nosharepages",
-        Target::MemoryAccess => "memory access mode",
-        Target::Topology => "topology",
-        Target::Cells => "guest cells",
-        Target::CpuFeature(name) => return write!(f, "CPU feature {name}"),
-        Target::CpuCache => "CPU cache",
-        Target::Pmu => "pmu",
-        Target::HintDedicated => "kvm hint-dedicated",
-        Target::PollControl => "kvm poll-control",
-        Target::Memballoon => "memballoon",
-        Target::ScsiIothread(index) => return write!(f, "scsi controller {index} iothread"),
-        Target::Disk(disk, attribute) => return write!(f, "{disk} {}", attribute.as_str()),
-        _ => "CPU mode",
-    })
+impl Target {
+    /// Writes the words of the target; without `detail` those of the device or of all cells.
+    fn write_words(&self, f: &mut fmt::Formatter<'_>, detail: bool) -> fmt::Result {
+        let row = self.row();
+        f.write_str(row.words)?;
+        if let Some(key) = self.key().filter(|_| detail || row.within != Within::Numatune) {
+            write!(f, " {key}")?;
+        }
+        match row.attribute {
+            Some(attribute) if detail && row.is_of_device() => write!(f, " {attribute}"),
+            _ => Ok(()),
+        }
+    }
 }

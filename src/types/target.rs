@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::types::ids::Id;
 use crate::types::setting::{DiskAttribute, Target};
 
@@ -59,7 +61,8 @@ pub(crate) enum Within {
 }
 
 /// Kind of change, in the order in which a failed start is blamed on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "&'static str")]
 pub(crate) enum Family {
     /// CPU mode.
     CpuMode,
@@ -87,7 +90,7 @@ pub(crate) enum Family {
 
 /// Moment at which a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// At once: libvirt's API makes the change to a running guest.
     AtOnce,
     /// At the next start.
@@ -112,7 +115,49 @@ impl fmt::Display for Key<'_> {
     }
 }
 
+impl From<Family> for &'static str {
+    fn from(family: Family) -> Self {
+        family.words()
+    }
+}
+
 impl Family {
+    const ALL: [Self; 11] = [
+        Self::CpuMode,
+        Self::CpuFeatures,
+        Self::CpuCache,
+        Self::MemoryBacking,
+        Self::Topology,
+        Self::Cells,
+        Self::MemoryNodes,
+        Self::KvmFeatures,
+        Self::Iothreads,
+        Self::Devices,
+        Self::Pins,
+    ];
+
+    /// Returns the words, which records of starts use too.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::CpuMode => "cpu mode",
+            Self::CpuFeatures => "cpu features",
+            Self::CpuCache => "cpu cache",
+            Self::MemoryBacking => "memory backing",
+            Self::Topology => "topology",
+            Self::Cells => "guest cells",
+            Self::MemoryNodes => "memory nodes",
+            Self::KvmFeatures => "KVM features",
+            Self::Iothreads => "iothreads",
+            Self::Devices => "devices",
+            Self::Pins => "pins",
+        }
+    }
+
+    /// Returns the family of these words.
+    pub(crate) fn named(words: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.words() == words)
+    }
+
     /// Returns whether the change is to the guest's CPU model.
     pub(crate) fn is_cpu(self) -> bool {
         matches!(self, Self::CpuMode | Self::CpuFeatures | Self::CpuCache)
@@ -134,6 +179,11 @@ impl Row {
             is_of_shape: false,
             effect: Effect::NextStart,
         }
+    }
+
+    /// Returns whether the value is an attribute of a device's `<driver>`.
+    pub(crate) const fn is_of_device(&self) -> bool {
+        matches!(self.within, Within::Disk | Within::Scsi)
     }
 
     const fn attribute(self, name: &'static str) -> Self {
@@ -202,11 +252,11 @@ const fn row(target: &Target) -> Row {
         T::Locked => Row::new(W::MemoryBacking, "locked", "memory locked", F::MemoryBacking),
         T::NoSharePages => Row::new(W::MemoryBacking, "nosharepages", "memory not shared", F::MemoryBacking),
         T::MemoryAccess => Row::new(W::MemoryBacking, "access", "memory access", F::MemoryBacking).attribute("mode"),
-        T::CpuMode => Row::new(W::Domain, "cpu", "cpu mode", F::CpuMode).attribute("mode").shape(),
+        T::CpuMode => Row::new(W::Domain, "cpu", "CPU mode", F::CpuMode).attribute("mode").shape(),
         T::Topology => Row::new(W::Cpu, "topology", "topology", F::Topology).shape(),
         T::Cells => Row::new(W::Cpu, "numa", "guest cells", F::Cells).shape(),
-        T::CpuFeature(_) => Row::new(W::Cpu, "feature", "cpu feature", F::CpuFeatures).attribute("policy").key("name").shape(),
-        T::CpuCache => Row::new(W::Cpu, "cache", "cpu cache", F::CpuCache).shape(),
+        T::CpuFeature(_) => Row::new(W::Cpu, "feature", "CPU feature", F::CpuFeatures).attribute("policy").key("name").shape(),
+        T::CpuCache => Row::new(W::Cpu, "cache", "CPU cache", F::CpuCache).shape(),
         T::Pmu => Row::new(W::Features, "pmu", "pmu", F::KvmFeatures).attribute("state").shape(),
         T::HintDedicated => Row::new(W::Kvm, "hint-dedicated", "kvm hint-dedicated", F::KvmFeatures).attribute("state").shape(),
         T::PollControl => Row::new(W::Kvm, "poll-control", "kvm poll-control", F::KvmFeatures).attribute("state").shape(),
@@ -228,7 +278,7 @@ impl Target {
     }
 
     /// Returns whether the guest can see the value.
-    pub(crate) fn is_guest_visible(&self) -> bool {
+    pub fn is_guest_visible(&self) -> bool {
         self.row().guest_visible
     }
 

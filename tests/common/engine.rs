@@ -224,8 +224,9 @@ impl Answer {
             }
         }
         for change in &plan.changes {
-            let path = change.path.trim_start_matches("/domain/");
-            let to = change.to.as_deref().unwrap_or("nothing");
+            let path = rewrite::path(&change.target);
+            let path = path.trim_start_matches("/domain/");
+            let to = rewrite::show(&change.to).unwrap_or("nothing".into());
             lines.push(format!("set {path} {to}"));
         }
         lines.extend(plan.notes.kept.iter().map(|note| format!("kept {}", note.what)));

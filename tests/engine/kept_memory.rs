@@ -1,6 +1,7 @@
 //! Memory that an administrator bound: it is counted where it is bound, wherever the vCPUs are.
 
 use virtfit::types::ids::{KiB, NodeId};
+use virtfit::types::setting::Target;
 
 use super::asked::{Asked, guest, pins};
 
@@ -294,11 +295,11 @@ fn reasons_against_pages_are_true() {
     for (mib, gib, cpu, devices, expected) in rows {
         let answer = both(gib).decide("", &guest(4, mib, "", cpu, devices));
         let changes = &answer.plan().changes;
-        let pages = changes.iter().find(|change| change.path.ends_with("hugepages"));
+        let pages = changes.iter().find(|change| change.target == Target::Hugepages);
         assert_eq!(pages.unwrap().why.to_string(), expected, "{mib} MiB");
     }
     let fixed = both(16).decide("hugepages = \"2M\"", &guest(4, 4096, "", "", ""));
     let mut changes = fixed.plan().changes.iter();
-    let pages = changes.find(|change| change.path.ends_with("hugepages"));
+    let pages = changes.find(|change| change.target == Target::Hugepages);
     assert_eq!(pages.unwrap().why.to_string(), "profile");
 }

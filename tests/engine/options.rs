@@ -76,12 +76,12 @@ fn what_options_rule_is_left_alone_and_named() {
         ),
         (
             &["-overcommit", "mem-lock=off"],
-            &["kept locked memory", "set memoryBacking/nosharepages…"],
+            &["kept memory locked", "set memoryBacking/nosharepages…"],
             &["set memoryBacking/locked"],
         ),
         (
             &["-machine", "mem-merge=on"],
-            &["kept nosharepages", "set memoryBacking/locked…"],
+            &["kept memory not shared", "set memoryBacking/locked…"],
             &["set memoryBacking/nosharepages"],
         ),
         (

@@ -69,7 +69,7 @@ fn fixed(
         return;
     }
     if now.is_some() && context.wishes.keep {
-        return list.keep(Subject::DiskAttribute(disk.target.clone(), attribute));
+        return list.keep(Subject::Value(Target::Disk(disk.target.clone(), attribute)));
     }
     let target = Target::Disk(disk.target.clone(), attribute);
     let value = Value::Text(value.clone());
@@ -171,7 +171,7 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
         && cache.as_deref().is_some_and(|c| !uncached(Some(c)))
     {
         list.not_done(
-            Subject::DiskAttribute(disk.target.clone(), DiskAttribute::Cache),
+            Subject::Value(Target::Disk(disk.target.clone(), DiskAttribute::Cache)),
             LeftOut::NativeStays,
         );
         cache = None;

@@ -122,7 +122,7 @@ pub(crate) fn backing(context: &Context<'_>, list: &mut List) {
     }
     // Page size: an administrator's, the placement's, or none.
     if demanded.hugepages_kept {
-        list.keep(Subject::HugepagesElement);
+        list.keep(Subject::Value(Target::Hugepages));
     } else if let Some(page) = placed.page.filter(|_| fits) {
         list.set(
             Target::Hugepages,
@@ -136,20 +136,23 @@ pub(crate) fn backing(context: &Context<'_>, list: &mut List) {
         match demanded.excluded {
             // The plan names the option that rules all memory.
             Some(Excludes::QemuOption(_)) => {}
-            Some(by) => list.not_done(Subject::HugePages, LeftOut::HugePagesExcluded { by }),
+            Some(by) => list.not_done(
+                Subject::Value(Target::Hugepages),
+                LeftOut::HugePagesExcluded { by },
+            ),
             None => {
                 let why = match context.host.hugetlbfs.iter().min() {
                     None => LeftOut::NoHugetlbfs,
                     Some(smallest) => pages::missing(context, *smallest),
                 };
-                list.not_done(Subject::HugePages, why);
+                list.not_done(Subject::Value(Target::Hugepages), why);
             }
         }
     }
     // Locked memory that libvirt could not lock would fail the start.
     if profile.locked && fits {
         if domain.locked {
-            list.keep(Subject::LockedElement);
+            list.keep(Subject::Value(Target::Locked));
         } else if !context.host.memlock_limited {
             list.set(Target::Locked, Value::Present, Basis::NeverSwapped);
         }

@@ -149,10 +149,10 @@ pub(crate) fn iothreads(context: &Context<'_>, list: &mut List) {
     for disk in disks {
         let target = Target::Disk(disk.target.clone(), DiskAttribute::Iothread);
         if disk.iothread_mapping || (disk.iothread.is_some() && wishes.keep) {
-            list.keep(Subject::DiskAttribute(
+            list.keep(Subject::Value(Target::Disk(
                 disk.target.clone(),
                 DiskAttribute::Iothread,
-            ));
+            )));
         } else if let Some(id) = next.next() {
             list.set(target, iothread(*id), Basis::OffTheEmulator);
         } else if disk.iothread.is_some() {

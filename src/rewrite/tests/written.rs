@@ -3,7 +3,7 @@
 use crate::domain::Topology;
 use crate::policy::profile::OnNoFit;
 use crate::rewrite::tests::samples::{cpus, domain, fixture, head, pin, setting, topology};
-use crate::rewrite::{Head, Shape, apply, changes, provenance, revert};
+use crate::rewrite::{Head, Shape, apply, changes, path, provenance, revert, show};
 use crate::types::ids::{CellId, KiB, NodeId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::reason::Basis;
@@ -350,12 +350,15 @@ fn changes_are_in_document_order() {
     let before_document = Document::parse(&before).unwrap();
     let after_document = Document::parse(&after).unwrap();
     let list = changes(&before_document, &after_document, &settings, None).unwrap();
-    let shown: Vec<(&str, Option<&str>, Option<&str>)> = list
+    let texts: Vec<_> = list
         .iter()
-        .map(|c| (c.path.as_str(), c.from.as_deref(), c.to.as_deref()))
+        .map(|c| (path(&c.target), show(&c.from), show(&c.to)))
         .collect();
+    let shown = texts
+        .iter()
+        .map(|(path, from, to)| (path.as_str(), from.as_deref(), to.as_deref()));
     assert_eq!(
-        shown,
+        shown.collect::<Vec<_>>(),
         [
             ("/domain/vcpu/@cpuset", Some("0-3"), None),
             ("/domain/cputune/vcpupin[@vcpu='2']", None, Some("1")),
@@ -378,8 +381,9 @@ fn changes_are_in_document_order() {
     let list = changes(&after_document, &before_document, &[], Some(&old)).unwrap();
     assert_eq!(list.len(), 7);
     assert!(list.iter().all(|change| change.why == Basis::NoLongerSet));
-    assert_eq!(list[5].to, None);
-    assert!(list[5].guest_visible && !list[1].guest_visible);
+    assert_eq!(list[5].to, Value::Absent);
+    let visible = |index: usize| list[index].target.is_guest_visible();
+    assert!(visible(5) && !visible(1));
 }
 
 #[test]

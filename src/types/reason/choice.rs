@@ -19,8 +19,8 @@ reasons! {
         RecordUnreadable { error: String } = "record-unreadable",
         /// The guest carries virtfit's settings, and no rule matches it.
         Leftover { guest: String } = "leftover",
-        /// The profile that the guest asks for is not given to it.
-        RequestDenied { asked: String, why: Denied } = "request-denied",
+        /// The policy has errors, and plans are made by the last one without.
+        LastGoodPolicy = "last-good-policy",
     }
 }
 
@@ -54,9 +54,7 @@ impl fmt::Display for Choice {
                 f,
                 "carries virtfit's settings though no rule matches: virtfit revert {guest}"
             ),
-            Self::RequestDenied { asked, why } => {
-                write!(f, "its request for profile '{asked}' is not followed: {why}")
-            }
+            Self::LastGoodPolicy => f.write_str("planned by the last policy without errors"),
         }
     }
 }

@@ -17,8 +17,6 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
-
 /// Declares the reasons of one topic, each with its code.
 macro_rules! reasons {
     (
@@ -83,6 +81,13 @@ pub(crate) use start::Start;
 pub enum Reason {
     /// About the guest's profile.
     Choice(Choice),
+    /// About the profile that the guest asks for in its own XML, and that it is not given.
+    Request {
+        /// Name of that profile.
+        asked: String,
+        /// Reason against it.
+        why: Denied,
+    },
     /// Nothing fits.
     NoPlace(NoPlace),
     /// About a value written by hand.
@@ -104,6 +109,7 @@ impl Reason {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Choice(reason) => reason.code(),
+            Self::Request { why, .. } => why.code(),
             Self::NoPlace(reason) => reason.code(),
             Self::Given(reason) => reason.code(),
             Self::Outcome(reason) => reason.code(),
@@ -147,6 +153,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Choice(reason) => reason.fmt(f),
+            Self::Request { asked, why } => {
+                write!(f, "its request for profile '{asked}' is not followed: {why}")
+            }
             Self::NoPlace(reason) => reason.fmt(f),
             Self::Given(reason) => reason.fmt(f),
             Self::Outcome(reason) => reason.fmt(f),
@@ -155,13 +164,6 @@ impl fmt::Display for Reason {
             Self::LeftOut(reason) => reason.fmt(f),
             Self::SetWarning(reason) => reason.fmt(f),
         }
-    }
-}
-
-impl Serialize for Reason {
-    /// Writes the words.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -191,6 +193,21 @@ mod tests {
         }
         let once: BTreeSet<&&str> = codes.iter().collect();
         assert_eq!(once.len(), codes.len(), "{codes:?}");
+    }
+
+    #[test]
+    fn the_page_has_every_code() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reasons.md");
+        let page = std::fs::read_to_string(page).unwrap_or_default();
+        let rows = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let told: BTreeSet<&str> = rows.collect();
+        assert_eq!(
+            told,
+            Reason::codes().collect(),
+            "docs/reasons.md, and the codes there are"
+        );
     }
 
     #[test]
