@@ -184,6 +184,34 @@ fn autostart_guests_get_places_of_their_own() {
     assert!(said.contains("0 of 4 redefined"), "{said}");
 }
 
+/// Definitions of hundreds of KiB are decided after all others, and make the run no longer than the
+/// unit has, although no order gives every guest a place.
+#[test]
+fn large_definitions_make_the_others_neither_late_nor_placeless() {
+    let host = Host::new(FIT_ALL);
+    for name in ["a", "b", "c"] {
+        host.define(name, 20, 1024, true);
+        let disk =
+            |n| format!("<disk type='file' device='disk'><source file='/{n}'/><target dev='vd{n}'/></disk>");
+        let disks: String = (0..4_000).map(disk).collect();
+        let text = host
+            .text(name)
+            .replace("</domain>", &format!("<devices>{disks}</devices></domain>"));
+        host.put(&format!("etc/libvirt/qemu/{name}.xml"), &text);
+    }
+    let small = ["d", "e", "f", "g", "h", "i"];
+    for name in small {
+        host.define(name, 4, 1024, true);
+    }
+    let began = Instant::now();
+    host.run(&["apply", "--offline"]);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    let all: Vec<String> = small.iter().flat_map(|name| host.pins(name)).collect();
+    let different: BTreeSet<&String> = all.iter().collect();
+    assert_eq!((all.len(), different.len()), (24, 24), "{all:?}");
+}
+
 #[test]
 fn what_runs_is_respected_and_left_alone() {
     let host = Host::new(FIT_ALL);

@@ -2,7 +2,9 @@
 //! `virtfit apply --offline` in their files before libvirt loads them.
 //!
 //! ```text
-//! together     decisions for many guests, so that autostart guests do not overlap if possible
+//! read_guests  definitions read once for many decisions, within a limited time
+//! one_order    decisions for autostart guests in one order, each beside those before it
+//! together     the best of several orders, so that autostart guests do not overlap if possible
 //! identity     comparison of libvirt's definition with the one that was read
 //! offline      files written before libvirt loads them
 //! ```
@@ -11,4 +13,6 @@
 
 pub mod identity;
 pub(crate) mod offline;
+mod one_order;
+pub(crate) mod read_guests;
 pub(crate) mod together;

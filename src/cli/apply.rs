@@ -1,7 +1,11 @@
 //! `virtfit apply`: definitions brought in line with policy and host, through libvirt, or in their
 //! files before libvirt loads them.
 
-use crate::apply::{offline, together};
+use std::time::Instant;
+
+use crate::apply::offline;
+use crate::apply::read_guests::Patience;
+use crate::apply::together::Joint;
 use crate::cli::args::{ApplyArgs, Global};
 use crate::cli::chosen::{self, is_pattern};
 use crate::cli::confirm::{Asking, confirmed};
@@ -28,6 +32,7 @@ use virtfit_hook::wire::DISABLED;
 /// Host or policy is broken, a named guest does not exist, or libvirt has already loaded the files
 /// that `--offline` would change.
 pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
+    let started = Instant::now();
     // Wrong usage, missing rights and the switch are found before anything is read.
     if args.guests.is_empty() && !args.all && !args.offline {
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
@@ -77,7 +82,17 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
         keep,
         ..Question::of(Scope::Boot)
     };
-    let decided = together::decide(&session.view, &chosen, ask);
+    let patience = Patience {
+        since: started,
+        limit: unasked.then_some(offline::TIME),
+    };
+    let joint = Joint::new(&session.view, &chosen, ask, patience);
+    let decided = joint.decide();
+    // Before libvirt starts, no one is there to read the count.
+    let at_once = match unasked {
+        true => String::new(),
+        false => plan::at_once(&joint, &decided),
+    };
     let mut plans: Vec<Plan> = Vec::new();
     let mut changes: Vec<Change<'_>> = Vec::new();
     let mut left: Vec<&str> = Vec::new();
@@ -108,7 +123,7 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     }
     // The list is shown before the question, so that the answer can depend on it.
     outcome.stdout = render::plan::list(&plans, &output::style(global.color));
-    outcome.stdout.push_str(&plan::together(&session, &chosen, ask));
+    outcome.stdout.push_str(&at_once);
     if !left.is_empty() {
         outcome.stdout.push_str(&visible(&format!(
             "Left as they are: {} (neither on autostart nor tuned under this policy; --all redefines them)\n",

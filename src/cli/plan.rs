@@ -1,14 +1,13 @@
 //! `virtfit plan`: what would change for guests, and why.
 
-use crate::apply::together;
-use crate::apply::together::Together;
+use crate::apply::read_guests::{self, Patience};
+use crate::apply::together::{Joint, Together};
 use crate::cli::args::{Global, Options, PlanArgs};
 use crate::cli::input::{Input, Source};
 use crate::cli::session::{self, Decided, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, chosen, output};
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
-use crate::libvirt::definitions::Definition;
 use crate::render::diff::unified;
 use crate::render::json::PlanJson;
 use crate::render::{self, Style};
@@ -158,12 +157,14 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
     };
     // One that cannot be decided is named too, and the others shown.
     let mut guests = Vec::new();
-    for (definition, decided) in
-        found
-            .definitions
-            .iter()
-            .zip(together::decide(&session.view, &found.definitions, ask))
-    {
+    let joint = Joint::new(&session.view, &found.definitions, ask, Patience::unlimited());
+    let decided = joint.decide();
+    // Programs get the number from the plans themselves.
+    let at_once = match options.json || options.diff {
+        true => String::new(),
+        false => at_once(&joint, &decided),
+    };
+    for (definition, decided) in found.definitions.iter().zip(decided) {
         match decided {
             Ok(decision) => guests.push((
                 definition.text.clone(),
@@ -191,20 +192,15 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
             .collect();
         show(true, global, options, &session, &guests, &words, &mut outcome)?;
     }
-    // Programs get the number from the plans themselves.
-    if !options.json && !options.diff {
-        outcome
-            .stdout
-            .push_str(&together(&session, &found.definitions, ask));
-    }
+    outcome.stdout.push_str(&at_once);
     Ok(outcome)
 }
 
 /// Returns a line that says how many of these guests can run at once; empty where the question does
 /// not arise.
-pub(crate) fn together(session: &Session, definitions: &[Definition], ask: Question<'_>) -> String {
+pub(crate) fn at_once(joint: &Joint<'_>, decided: &[read_guests::Decided]) -> String {
     let want = "that want CPUs of their own";
-    match together::together(&session.view, definitions, ask) {
+    match joint.together(decided) {
         None => String::new(),
         Some(Together { fit, of }) if fit == of => {
             format!("The {of} guests {want} can have them at once.\n")

@@ -97,6 +97,13 @@ impl Question<'_> {
     }
 }
 
+/// Guest's XML as it was read, with the facts about its devices and images.
+#[derive(Debug)]
+pub(crate) struct GuestRead<'t> {
+    text: GuestText<'t>,
+    facts: GuestFacts,
+}
+
 impl Sources {
     /// Returns the files of the policy. A topology alone has none.
     pub(crate) fn policy_files(&self) -> Files {
@@ -157,14 +164,34 @@ impl Snapshot {
         }
     }
 
+    /// Reads a guest's XML and what the host has of its devices and images.
+    ///
+    /// # Errors
+    /// The text is no domain.
+    pub(crate) fn read_guest<'t>(&self, xml: &'t str) -> Result<GuestRead<'t>, EngineError> {
+        let text = GuestText::read(xml.into())?;
+        let facts = guarded(|| gather::gather(&self.root, &self.host, &text.guest.domain))?;
+        Ok(GuestRead { text, facts })
+    }
+
     /// Decides for one guest, given its XML.
     ///
     /// # Errors
     /// The text is no domain, or the policy cannot be followed for it.
     pub fn decide(&self, xml: &str, ask: Question<'_>) -> Result<Decision, EngineError> {
-        let text = GuestText::read(xml.into())?;
-        let facts = guarded(|| gather::gather(&self.root, &self.host, &text.guest.domain))?;
-        self.decide_from(&text, &facts, ask)
+        self.decide_read(&self.read_guest(xml)?, ask)
+    }
+
+    /// Decides for one guest that was read before.
+    ///
+    /// # Errors
+    /// The policy cannot be followed for the guest.
+    pub(crate) fn decide_read(
+        &self,
+        guest: &GuestRead<'_>,
+        ask: Question<'_>,
+    ) -> Result<Decision, EngineError> {
+        self.decide_from(&guest.text, &guest.facts, ask)
     }
 
     /// Decides for one guest, given its parsed XML and the facts about its devices and images.

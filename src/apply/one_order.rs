@@ -1,0 +1,145 @@
+//! Attempt to decide for autostart guests in one order, each beside those before it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::apply::read_guests::{Decided, Guests};
+use crate::hook_events::claims::is_there;
+use crate::ledger::claims::Written;
+use crate::ledger::guest_xml;
+use crate::ledger::guest_xml::GuestXml;
+use crate::ledger::taken::same_guest;
+use crate::ledger::{Claim, Holder};
+use crate::libvirt::definitions::Definition;
+use crate::snapshot::{Question, Snapshot};
+use crate::types::plan::Plan;
+
+/// Huge page size a bare `<hugepages/>` stands for. The host's is not looked up: what virtfit
+/// writes names its size.
+const DEFAULT_PAGE: crate::types::ids::KiB = crate::types::ids::KiB(2048);
+
+/// Attempt to decide in one order.
+pub(crate) struct Attempt<'g, 'a> {
+    guests: &'g Guests<'a>,
+    /// Time at which the attempt is given up; `None` for the one that has to be made.
+    until: Option<Instant>,
+    view: Snapshot,
+    /// Decisions, in the order of the definitions.
+    pub decided: Vec<Option<Decided>>,
+    /// Holdings of the autostart guests decided up to now.
+    given: Vec<Arc<Holder>>,
+    /// Autostart guests that found no placement.
+    pub without: Vec<usize>,
+}
+
+impl<'g, 'a> Attempt<'g, 'a> {
+    /// Starts an attempt with nothing decided.
+    pub(crate) fn new(view: &Snapshot, guests: &'g Guests<'a>, until: Option<Instant>) -> Self {
+        Self {
+            guests,
+            until,
+            view: view.clone(),
+            decided: guests.definitions.iter().map(|_| None).collect(),
+            given: Vec::new(),
+            without: Vec::new(),
+        }
+    }
+
+    /// Decides for autostart guests, in this order; returns whether there was time for all.
+    pub(crate) fn run(&mut self, order: &[usize], ask: Question<'_>) -> bool {
+        for index in order {
+            if self.until.is_some_and(|until| Instant::now() > until) {
+                return false;
+            }
+            let apart = self.ask(*index, ask, true);
+            let decided = match &apart {
+                Ok(decision) if !has_place(decision.plan()) => {
+                    self.without.push(*index);
+                    self.ask(*index, ask, false)
+                }
+                _ => apart,
+            };
+            self.take(*index, decided, true);
+        }
+        true
+    }
+
+    /// Decides for the other guests, one after the other.
+    pub(crate) fn beside(&mut self, order: &[usize], ask: Question<'_>) {
+        for index in order {
+            let decided = self.ask(*index, ask, false);
+            self.take(*index, decided, false);
+        }
+    }
+
+    fn ask(&mut self, index: usize, ask: Question<'_>, apart: bool) -> Decided {
+        if !apart {
+            return self.guests.decide(&self.view, index, ask);
+        }
+        let holders = &mut Arc::make_mut(&mut self.view.reading).ledger.holders;
+        let before = holders.len();
+        holders.extend(self.given.iter().cloned());
+        let decided = self.guests.decide(&self.view, index, ask);
+        Arc::make_mut(&mut self.view.reading)
+            .ledger
+            .holders
+            .truncate(before);
+        decided
+    }
+
+    /// Records a decision, so that the later ones take it into account.
+    fn take(&mut self, index: usize, decided: Decided, together: bool) {
+        let definition = &self.guests.definitions[index];
+        if let Ok(decision) = &decided {
+            let text = decision.xml().unwrap_or(&definition.text);
+            self.claim(definition, text, decision.plan());
+            let placement = decision.plan().placement.as_ref();
+            if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
+                let memory = guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE);
+                let taken = self.view.taken(&guest.domain);
+                self.given.push(Arc::new(Holder {
+                    uuid: definition.domain.uuid.clone(),
+                    name: definition.name.clone(),
+                    pins: placement
+                        .dedicated
+                        .iter()
+                        .map(crate::types::idset::CpuSet::one)
+                        .collect(),
+                    withheld: placement.withheld.clone(),
+                    // The memory of a guest that runs is in the ledger; its CPUs are only if it
+                    // runs as its definition says. A guest whose memory this host does not have
+                    // cannot start, and takes none from the others.
+                    memory: match definition.running || !is_there(&memory, &taken) {
+                        true => Vec::new(),
+                        false => memory,
+                    },
+                    starting: true,
+                    reservation: true,
+                    ..Holder::default()
+                }));
+            }
+        }
+        self.decided[index] = Some(decided);
+    }
+
+    fn claim(&mut self, definition: &Definition, text: &str, plan: &Plan) {
+        let own = (definition.domain.uuid.as_str(), definition.name.as_str());
+        let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
+        all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
+        // Also of a guest that runs: it may run without what its definition is given now.
+        let policy = &self.view.policy;
+        let profile = plan.profile.as_deref().and_then(|name| policy.profile(name));
+        if let (Some(profile), Ok(written)) = (profile.filter(|profile| !profile.off), Written::parse(text)) {
+            all.extend(written.claim_by(profile, &policy.host, definition.autostart));
+        }
+    }
+}
+
+/// Returns whether a guest got what its profile asks for; one that is left alone lacks nothing.
+fn has_place(plan: &Plan) -> bool {
+    match (&plan.placement, &plan.profile) {
+        (Some(placement), _) => placement.fits,
+        (None, Some(_)) => plan.verdict == crate::types::plan::Verdict::Unchanged,
+        (None, None) => true,
+    }
+}
