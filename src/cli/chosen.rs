@@ -68,7 +68,7 @@ pub(crate) fn matching(root: &HostFs, word: &str) -> Result<Option<Vec<String>>,
     if !is_pattern(word) || names(root)?.iter().any(|name| name == word) {
         return Ok(None);
     }
-    let glob = Glob::parse(word).map_err(|(_, problem)| Failure::Usage(format!("{word}: {problem}")))?;
+    let glob = Glob::parse(word).map_err(|error| Failure::Usage(format!("{word}: {error}")))?;
     let names: Vec<String> = names(root)?
         .into_iter()
         .filter(|name| glob.matches(name))

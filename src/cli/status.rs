@@ -63,8 +63,7 @@ fn only(mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
         let one = all().find(by_name).or_else(|| all().find(by_uuid));
         let mut found: Vec<String> = one.into_iter().map(|guest| guest.name.clone()).collect();
         if found.is_empty() && is_pattern(&word) {
-            let glob =
-                Glob::parse(&word).map_err(|(_, problem)| Failure::Usage(format!("{word}: {problem}")))?;
+            let glob = Glob::parse(&word).map_err(|error| Failure::Usage(format!("{word}: {error}")))?;
             let matching = all().filter(|guest| glob.matches(&guest.name));
             found.extend(matching.map(|guest| guest.name.clone()));
         }

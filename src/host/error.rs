@@ -3,7 +3,31 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::host::synthetic::SyntheticError;
 use crate::types::cpulist::CpulistError;
+
+/// Reason for which there is no topology.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// The synthetic line is refused before hwloc gets it.
+    #[error(transparent)]
+    Line(#[from] SyntheticError),
+    /// hwloc takes the text for no synthetic line.
+    #[error("there is no such file, and hwloc does not accept it as a synthetic line")]
+    NoLine,
+    /// hwloc takes the file for no topology.
+    #[error("hwloc does not accept this file as hwloc XML (lstopo --of xml writes it)")]
+    NoXml,
+    /// The file is larger than any topology, in MiB.
+    #[error("is larger than {0} MiB")]
+    FileTooLarge(u64),
+    /// The file cannot be read.
+    #[error("{0}")]
+    File(#[from] io::Error),
+    /// hwloc fails, as it says.
+    #[error("hwloc fails: {0}")]
+    Hwloc(String),
+}
 
 /// Reason for which a host could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +65,7 @@ pub enum HostError {
         /// Argument of `--topology`.
         given: String,
         /// Error in it.
-        problem: String,
+        problem: TopologyError,
     },
     /// hwloc finds no topology in the root.
     #[error("hwloc cannot read the topology below {}: {problem}", .root.display())]
@@ -49,7 +73,7 @@ pub enum HostError {
         /// Folder of the root.
         root: PathBuf,
         /// Error of hwloc.
-        problem: String,
+        problem: TopologyError,
     },
     /// A number is larger than libvirt's masks hold.
     #[error(

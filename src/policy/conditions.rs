@@ -18,10 +18,10 @@ pub(crate) fn read(reader: &mut Reader, table: &dyn TableLike) -> Match {
     // Each key has its own kind of value; an unknown key may be a typing error and is refused.
     for (name, item) in table.iter() {
         let pattern = |text: &str| {
-            Glob::parse(text).map_err(|(offset, problem)| Fault {
-                problem: Some(problem),
+            Glob::parse(text).map_err(|error| Fault {
+                problem: Some(error.to_string()),
                 suggestion: None,
-                offset: Some(offset),
+                offset: Some(error.offset),
             })
         };
         match name {

@@ -8,6 +8,26 @@ pub struct Glob {
     pieces: Vec<Piece>,
 }
 
+/// Error in a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct GlobError {
+    /// Byte offset of the set with the error.
+    pub offset: usize,
+    pub problem: GlobProblem,
+}
+
+/// Fault of a set of characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum GlobProblem {
+    /// Set without its end.
+    #[error("'[' without ']'")]
+    Open,
+    /// Range whose first character is above its last.
+    #[error("range {0}-{1} runs backwards")]
+    Backwards(char, char),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     /// `*`: any text, the empty one included.
@@ -37,11 +57,12 @@ impl Glob {
     /// Reads a pattern. A `]` that comes first in a set is a member of the set, as in a shell.
     ///
     /// # Errors
-    /// A `[` without its `]`, or a range that runs backwards: the byte offset and the problem.
-    pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
+    /// A `[` without its `]`, or a range that runs backwards.
+    pub(crate) fn parse(text: &str) -> Result<Self, GlobError> {
         let mut pieces = Vec::new();
         let mut rest = text.char_indices().peekable();
         while let Some((offset, c)) = rest.next() {
+            let fail = |problem| GlobError { offset, problem };
             let piece = match c {
                 '*' => Piece::Any,
                 '?' => Piece::One,
@@ -50,12 +71,12 @@ impl Glob {
                     let mut members = Vec::new();
                     loop {
                         match rest.next() {
-                            None => return Err((offset, "'[' without ']'".into())),
+                            None => return Err(fail(GlobProblem::Open)),
                             Some((_, ']')) if !members.is_empty() => break,
                             Some((_, member)) => members.push(member),
                         }
                     }
-                    let ranges = ranges(&members).map_err(|problem| (offset, problem))?;
+                    let ranges = ranges(&members).map_err(fail)?;
                     Piece::Set { ranges, negated }
                 }
                 other => Piece::Char(other),
@@ -117,7 +138,7 @@ impl Glob {
     }
 }
 
-fn ranges(members: &[char]) -> Result<Vec<(char, char)>, String> {
+fn ranges(members: &[char]) -> Result<Vec<(char, char)>, GlobProblem> {
     let mut out = Vec::new();
     let mut rest = members;
     loop {
@@ -125,7 +146,7 @@ fn ranges(members: &[char]) -> Result<Vec<(char, char)>, String> {
             [] => return Ok(out),
             [first, '-', last, tail @ ..] => {
                 if first > last {
-                    return Err(format!("range {first}-{last} runs backwards"));
+                    return Err(GlobProblem::Backwards(*first, *last));
                 }
                 out.push((*first, *last));
                 rest = tail;

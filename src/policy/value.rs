@@ -99,7 +99,7 @@ impl Fault {
 impl From<cpulist::CpulistError> for Fault {
     fn from(error: cpulist::CpulistError) -> Self {
         Self {
-            problem: Some(error.problem),
+            problem: Some(error.problem.to_string()),
             suggestion: None,
             offset: Some(error.position),
         }

@@ -20,7 +20,43 @@ pub struct CpulistError {
     /// Byte offset of the wrong piece.
     pub position: usize,
     /// Description of the error.
-    pub problem: String,
+    pub problem: CpulistProblem,
+}
+
+/// Fault of one item of a cpulist. Texts are cut to 60 characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CpulistProblem {
+    /// Stride in a list that may have none.
+    #[error("a stride, which has no place here")]
+    Stride,
+    /// Exclusion at the beginning of a list.
+    #[error("an exclusion with nothing before it to exclude from")]
+    NothingToExclude,
+    /// Stride after a single number.
+    #[error("'{0}' has a stride but no range")]
+    StrideWithoutRange(String),
+    /// Range whose first number is above its last.
+    #[error("range {0}-{1} runs backwards")]
+    Backwards(u32, u32),
+    /// Group that is empty, or smaller than the part of it that is used.
+    #[error("'{item}' takes {used} of every {group}")]
+    Group {
+        /// Item of the list.
+        item: String,
+        /// Number of ids that are used of each group.
+        used: u32,
+        /// Size of a group.
+        group: u32,
+    },
+    /// Empty text in the place of a number.
+    #[error("a number is missing")]
+    NoNumber,
+    /// Text that is no number.
+    #[error("'{0}' is not a number")]
+    NotANumber(String),
+    /// Number above [`MAX_ID`].
+    #[error("{0} is above {MAX_ID}, the largest libvirt knows")]
+    TooLarge(String),
 }
 
 /// Reads a cpulist. White space around items is ignored; the empty text is the empty set.
@@ -44,7 +80,7 @@ pub(crate) fn parse_plain<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
         Some(position) => Err(CpulistError {
             text: shorten(text),
             position,
-            problem: "a stride, which has no place here".into(),
+            problem: CpulistProblem::Stride,
         }),
     }
 }
@@ -68,7 +104,7 @@ fn read<T: Id>(text: &str, whole: Option<&IdSet<T>>) -> Result<IdSet<T>, Cpulist
         let start = position + (raw.len() - raw.trim_start().len());
         position += raw.len() + 1;
         let item = raw.trim();
-        let fail = |problem: String| CpulistError {
+        let fail = |problem| CpulistError {
             text: shorten(text),
             position: start,
             problem,
@@ -77,7 +113,7 @@ fn read<T: Id>(text: &str, whole: Option<&IdSet<T>>) -> Result<IdSet<T>, Cpulist
             if index == 0 {
                 match whole {
                     Some(whole) => set = whole.clone(),
-                    None => return Err(fail("an exclusion with nothing before it to exclude from".into())),
+                    None => return Err(fail(CpulistProblem::NothingToExclude)),
                 }
             }
             match range(excluded.trim_start()).map_err(fail)? {
@@ -133,21 +169,21 @@ impl Items {
 }
 
 /// Reads one item: `7`, `0-7`, `0-7:2`, `0-31:2/4`.
-fn range(item: &str) -> Result<Items, String> {
+fn range(item: &str) -> Result<Items, CpulistProblem> {
     let (span, pattern) = match item.split_once(':') {
         Some((span, pattern)) => (span, Some(pattern)),
         None => (item, None),
     };
     let (first, last) = match span.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
-        None if pattern.is_some() => return Err(format!("'{}' has a stride but no range", shorten(item))),
+        None if pattern.is_some() => return Err(CpulistProblem::StrideWithoutRange(shorten(item))),
         None => {
             let only = number(span)?;
             (only, only)
         }
     };
     if first > last {
-        return Err(format!("range {first}-{last} runs backwards"));
+        return Err(CpulistProblem::Backwards(first, last));
     }
     let (used, group) = match pattern {
         None => (1, 1),
@@ -157,7 +193,11 @@ fn range(item: &str) -> Result<Items, String> {
         },
     };
     if group == 0 || used == 0 || used > group {
-        return Err(format!("'{}' takes {used} of every {group}", shorten(item)));
+        return Err(CpulistProblem::Group {
+            item: shorten(item),
+            used,
+            group,
+        });
     }
     Ok(Items {
         first,
@@ -167,20 +207,17 @@ fn range(item: &str) -> Result<Items, String> {
     })
 }
 
-fn number(digits: &str) -> Result<u32, String> {
+fn number(digits: &str) -> Result<u32, CpulistProblem> {
     let digits = digits.trim();
     if digits.is_empty() {
-        return Err("a number is missing".into());
+        return Err(CpulistProblem::NoNumber);
     }
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("'{}' is not a number", shorten(digits)));
+        return Err(CpulistProblem::NotANumber(shorten(digits)));
     }
     match digits.parse::<u32>() {
         Ok(id) if id <= MAX_ID => Ok(id),
-        _ => Err(format!(
-            "{} is above {MAX_ID}, the largest libvirt knows",
-            shorten(digits)
-        )),
+        _ => Err(CpulistProblem::TooLarge(shorten(digits))),
     }
 }
 

@@ -237,7 +237,7 @@ pub fn cpus(input: &[u8]) -> String {
     match cpulist::parse::<HostCpu>(text) {
         Err(error) => {
             assert!(error.to_string().chars().count() < 250, "{error}");
-            error.problem
+            error.problem.to_string()
         }
         Ok(set) => {
             let shown = set.to_string();

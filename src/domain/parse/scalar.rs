@@ -155,7 +155,7 @@ pub(super) fn any_list<T: Id>(element: &Element<'_>, what: &str, text: &str) -> 
     // libvirt accepts an exclusion at the beginning, where it has no effect.
     match cpulist::parse_within(body, &IdSet::new()) {
         Ok(set) => Ok(set),
-        Err(error) => fail(error.problem),
+        Err(error) => fail(error.problem.to_string()),
     }
 }
 

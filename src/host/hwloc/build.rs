@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use hwlocality::Topology;
 use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 
-use crate::host::error::HostError;
+use crate::host::error::{HostError, TopologyError};
 use crate::host::hwloc::TopologySource;
 use crate::host::synthetic;
 use crate::hostfs::{HostFs, MAX_BYTES};
@@ -25,7 +25,7 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
     if std::env::var_os("HWLOC_HIDE_ERRORS").is_none() {
         set_environment("HWLOC_HIDE_ERRORS", Some(OsStr::new("2")));
     }
-    let wrong = |problem: String| match source {
+    let wrong = |problem: TopologyError| match source {
         TopologySource::Root(root) => HostError::Hwloc {
             root: base_of(root),
             problem,
@@ -39,7 +39,7 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
             problem,
         },
     };
-    let failed = |error: &dyn std::fmt::Display| wrong(format!("hwloc fails: {error}"));
+    let failed = |error: &dyn std::fmt::Display| wrong(TopologyError::Hwloc(error.to_string()));
     // Each kind of source needs its own preparation; a root other than `/` needs hwloc's
     // environment.
     let mut foreign = None;
@@ -52,16 +52,16 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
             let text = xml_text(path).map_err(wrong)?;
             builder = builder
                 .from_xml(&text)
-                .map_err(|_| wrong(NO_XML.into()))?
+                .map_err(|_| wrong(TopologyError::NoXml))?
                 .with_io_type_filter(TypeFilter::KeepAll)
                 .map_err(|error| failed(&error))?;
         }
         TopologySource::Synthetic(line) => {
-            synthetic::check_size(line).map_err(wrong)?;
-            synthetic::check_indexes(line).map_err(wrong)?;
-            builder = builder.from_synthetic(line).map_err(|_| {
-                wrong("there is no such file, and hwloc does not accept it as a synthetic line".into())
-            })?;
+            synthetic::check_size(line).map_err(|error| wrong(error.into()))?;
+            synthetic::check_indexes(line).map_err(|error| wrong(error.into()))?;
+            builder = builder
+                .from_synthetic(line)
+                .map_err(|_| wrong(TopologyError::NoLine))?;
         }
     }
     // No cpuid, and CPUs outside this process's cgroup included: the module's documentation says
@@ -73,7 +73,7 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
         .map_err(|error| failed(&error))?
         .build()
         .map_err(|error| match source {
-            TopologySource::Xml(_) => wrong(NO_XML.into()),
+            TopologySource::Xml(_) => wrong(TopologyError::NoXml),
             _ => failed(&error),
         });
     // The environment gets its old value back as soon as hwloc has read it.
@@ -81,19 +81,17 @@ pub(super) fn build(source: &TopologySource) -> Result<Topology, HostError> {
     topology
 }
 
-const NO_XML: &str = "hwloc does not accept this file as hwloc XML (lstopo --of xml writes it)";
-
 /// Reads the text of an XML file. hwloc gets the text rather than the path, because for a folder it
 /// would abort with a fatal bug.
-fn xml_text(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+fn xml_text(path: &Path) -> Result<String, TopologyError> {
+    let file = File::open(path)?;
     let mut text = String::new();
     match file.take(MAX_BYTES + 1).read_to_string(&mut text) {
-        Ok(_) if text.len() as u64 > MAX_BYTES => Err(format!("is larger than {} MiB", MAX_BYTES >> 20)),
-        Ok(_) if !text.contains("<topology") => Err(NO_XML.into()),
+        Ok(_) if text.len() as u64 > MAX_BYTES => Err(TopologyError::FileTooLarge(MAX_BYTES >> 20)),
+        Ok(_) if !text.contains("<topology") => Err(TopologyError::NoXml),
         Ok(_) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Err(NO_XML.into()),
-        Err(error) => Err(error.to_string()),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(TopologyError::NoXml),
+        Err(error) => Err(error.into()),
     }
 }
 
