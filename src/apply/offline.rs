@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::{at_path, io_words};
 use crate::hostfs::atomic;
 use crate::hostfs::atomic::{Lock, Whose};
 use crate::ledger::claims;
@@ -31,7 +32,7 @@ pub(crate) const TIME: Duration = Duration::from_secs(20);
 /// Another run holds the lock all the time, or the folder may not be read.
 pub(crate) fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
     let folder = root.resolve(claims::FOLDER).map(|on_host| root.path(on_host))?;
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+    let named = |error: io::Error| at_path(folder.display(), error);
     let lock = match atomic::lock(&folder, Instant::now() + PATIENCE) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
@@ -41,7 +42,7 @@ pub(crate) fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(named(error)),
         Err(error) => {
-            log::warn!("{}: cannot be locked: {error}", folder.display());
+            log::warn!("{}: cannot be locked: {}", folder.display(), io_words(&error));
             return Ok(None);
         }
     };
@@ -57,8 +58,7 @@ pub(crate) fn write(root: &HostFs, definition: &Definition, xml: &str) -> io::Re
     let file = root
         .resolve(claims::path(&definition.name))
         .map(|on_host| root.path(on_host))?;
-    atomic::replace(&file, &definition.text, xml)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    atomic::replace(&file, &definition.text, xml).map_err(|error| at_path(file.display(), error))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use crate::apply::together::Joint;
 use crate::cli::args::{ApplyArgs, Global};
 use crate::cli::chosen::{self, is_pattern};
 use crate::cli::confirm::{Asking, confirmed};
-use crate::cli::outcome::without_errno;
 use crate::cli::redefine;
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, output, plan};
@@ -62,7 +61,7 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     // The lock is taken before anything is read: a second run at once works with what this one
     // leaves.
     let _lock = match args.offline && !args.dry_run {
-        true => offline::lock(&root).map_err(|error| Failure::Broken(without_errno(&error.to_string())))?,
+        true => offline::lock(&root).map_err(|error| Failure::Broken(error.to_string()))?,
         false => None,
     };
     let session = Session::open(global)?;
@@ -245,7 +244,7 @@ fn carry_out(
             // libvirt loads a file once: a change behind its back would be neither seen nor safe.
             Err(format!("{name} (pid {pid}) started meanwhile: not written"))
         } else if offline {
-            offline::write(root, definition, xml).map_err(|error| without_errno(&error.to_string()))
+            offline::write(root, definition, xml).map_err(|error| error.to_string())
         } else {
             let libvirt = match &mut libvirt {
                 Some(libvirt) => libvirt,

@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 
 use crate::cli::input::text_of;
-use crate::cli::outcome::without_errno;
 use crate::cli::{Failure, daemon_client, guest};
 use crate::domain;
 use crate::hostfs::HostFs;
@@ -99,8 +98,7 @@ impl Chosen {
 fn one(root: &HostFs, word: &str, reading: &Reading) -> Result<Definition, Failure> {
     if !daemon_client::has_to(root) {
         let name = guest::name(root, word)?;
-        return definitions::read(root, &name, reading)
-            .map_err(|error| Failure::Broken(without_errno(&error.to_string())));
+        return definitions::read(root, &name, reading).map_err(|error| Failure::Broken(error.to_string()));
     }
     let text = text_of(daemon_client::ask(root, &["definition", word])?)
         .map_err(|error| Failure::at(word, error))?;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::unistd::geteuid;
 
 use crate::cli::Failure;
-use crate::cli::outcome::io_text;
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::io_words;
 use virtfit_hook::wire::{Kind, Question, Reply, SOCKET, Timed};
 
 /// Time the daemon may take to answer.
@@ -48,7 +48,7 @@ pub(crate) fn ask(root: &HostFs, words: &[&str]) -> Result<Vec<u8>, Failure> {
         Failure::Broken(format!(
             "{}: {}: only root can read who holds what; run it as root, or start virtfitd and be in group libvirt",
             path.display(),
-            io_text(&error)
+            io_words(&error)
         ))
     };
     let mut stream = UnixStream::connect(&path).map_err(broken)?;

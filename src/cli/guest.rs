@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use crate::cli::Failure;
-use crate::cli::outcome::{ROOT_ONLY, without_errno};
+use crate::cli::outcome::ROOT_ONLY;
 use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::libvirt::definitions::names;
@@ -58,5 +58,5 @@ fn failure(error: &io::Error) -> Failure {
         ErrorKind::PermissionDenied => ROOT_ONLY,
         _ => "",
     };
-    Failure::Broken(format!("{}{hint}", without_errno(&error.to_string())))
+    Failure::Broken(format!("{error}{hint}"))
 }

@@ -336,7 +336,7 @@ impl Source for Fresh {
         let view = match view {
             Ok(view) => Arc::new(view),
             Err(SnapshotError::Policy(errors)) => return Err(session::policy_errors(&errors)),
-            Err(error) => return Err(crate::cli::outcome::without_errno(&error.to_string())),
+            Err(error) => return Err(error.to_string()),
         };
         for warning in &view.reading.warnings {
             log::warn!("{warning}");

@@ -1,5 +1,6 @@
 //! Outcome of a command.
 
+use crate::hostfs::at_path::io_words;
 use std::io;
 use std::process::ExitCode;
 
@@ -76,7 +77,7 @@ impl Failure {
             io::ErrorKind::PermissionDenied => ROOT_ONLY,
             _ => "",
         };
-        Self::Broken(format!("{label}: {}{hint}", io_text(error)))
+        Self::Broken(format!("{label}: {}{hint}", io_words(error)))
     }
 
     /// Returns the text, without the program's name.
@@ -108,20 +109,4 @@ impl Failure {
             exit,
         }
     }
-}
-
-/// Words an I/O error without `(os error 2)`.
-pub(crate) fn io_text(error: &io::Error) -> String {
-    without_errno(&error.to_string())
-}
-
-/// Takes `(os error 2)` out of a message, at every place.
-pub(crate) fn without_errno(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(" (os error ") {
-        out.push_str(before);
-        rest = after.split_once(')').map_or("", |(_, rest)| rest);
-    }
-    out + rest
 }

@@ -1,11 +1,11 @@
 //! Output: written once, at the end, in the form the reader's screen can show.
 
+use crate::hostfs::at_path::io_words;
 use crate::types::printable::visible;
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
 use crate::cli::args::ColorWhen;
-use crate::cli::outcome::io_text;
 use crate::cli::{Exit, Outcome};
 use crate::render::Style;
 
@@ -26,7 +26,7 @@ pub(crate) fn write(outcome: &Outcome) -> Exit {
         .and_then(|()| stdout.flush())
     {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = writeln!(stderr, "virtfit: stdout: {}", io_text(&error));
+            let _ = writeln!(stderr, "virtfit: stdout: {}", io_words(&error));
             Exit::Broken
         }
         _ => outcome.exit,

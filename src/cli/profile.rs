@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 
 use crate::cli::args::{Global, ProfileCommand};
-use crate::cli::outcome::without_errno;
 use crate::cli::redefine;
 use crate::cli::{Exit, Failure, Outcome, chosen, guest, session};
 use crate::ledger::claims::AUTOSTART_FOLDER;
@@ -70,7 +69,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     let name = guest::name(&root, &word.to_string_lossy())?;
     let at = |error: String| Failure::at(&name, error);
     let definition = definitions::read(&root, &name, &Reading::default())
-        .map_err(|error| Failure::Broken(without_errno(&error.to_string())))?;
+        .map_err(|error| Failure::Broken(error.to_string()))?;
     let document = Document::parse(&definition.text).map_err(|error| at(error.to_string()))?;
     let asked = rewrite::request(&document, profile).map_err(|error| at(error.to_string()))?;
     let text = match profile {

@@ -4,7 +4,6 @@
 use crate::cli::args::{Global, RevertArgs};
 use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::input::Source;
-use crate::cli::outcome::without_errno;
 use crate::cli::redefine;
 use crate::cli::{Exit, Failure, Outcome, chosen, guest, plan, rewrite as command, session};
 use crate::hostfs::HostFs;
@@ -103,8 +102,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
 /// Returns a guest's definition with the text that replaces it; `None`: the definition stays. One
 /// that virtfit never touched stays unless its guest is named.
 fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<(Definition, String)>, String> {
-    let definition = definitions::read(root, name, &Reading::default())
-        .map_err(|error| without_errno(&error.to_string()))?;
+    let definition = definitions::read(root, name, &Reading::default()).map_err(|error| error.to_string())?;
     let document = Document::parse(&definition.text).map_err(text)?;
     if !named && rewrite::provenance(&document).map_err(text)?.is_none() {
         return Ok(None);

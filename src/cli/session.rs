@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use crate::cli::args::Global;
 use crate::cli::input::Input;
-use crate::cli::outcome::without_errno;
 use crate::cli::{Failure, daemon_client};
 use crate::domain::{self, Domain};
 use crate::engine::Decision;
@@ -125,7 +124,7 @@ impl Session {
             assume_empty: place.assume_empty || asked,
             ..place.clone()
         };
-        let broken = |error: SnapshotError| Failure::Broken(without_errno(&error.to_string()));
+        let broken = |error: SnapshotError| Failure::Broken(error.to_string());
         let mut view = Snapshot::read_with(&read, policy, SystemTime::now()).map_err(broken)?;
         if asked {
             view.reading = Arc::new(ledger(&place.root)?);

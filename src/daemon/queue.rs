@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::daemon::tasks::WorkerEvent;
+use crate::hostfs::at_path::at_path;
 
 /// Events in the order in which they came; equal ones that still wait are merged.
 #[derive(Debug)]
@@ -28,10 +29,7 @@ impl Queue {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
         Ok(Self {
             tasks: Mutex::new(VecDeque::new()),
-            wake: wake.map_err(|error| {
-                let error = io::Error::from(error);
-                io::Error::new(error.kind(), format!("eventfd: {error}"))
-            })?,
+            wake: wake.map_err(|error| at_path("eventfd", error.into()))?,
         })
     }
 

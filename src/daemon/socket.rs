@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use nix::unistd::{Gid, Group, chown};
 
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::io_words;
 use crate::hostfs::atomic;
 use crate::hostfs::atomic::{Temporary, Whose};
 use virtfit_hook::wire::SOCKET;
@@ -41,13 +42,12 @@ pub enum ServerError {
 
 /// Describes an error of the kernel, with advice where there is some.
 fn why(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error ").next().unwrap_or(&text);
+    let text = io_words(error);
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             format!("{text}: virtfitd runs as root (systemctl start virtfitd)")
         }
-        _ => text.to_string(),
+        _ => text,
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn listen(root: &HostFs) -> Result<(UnixListener, PathBuf), ServerErr
     // name.
     let (new, listener) = Temporary::make(folder, |path| UnixListener::bind(path)).map_err(fail(folder))?;
     if let Err(error) = admit(new.path()) {
-        log::warn!("{}: only root may ask: {error}", path.display());
+        log::warn!("{}: only root may ask: {}", path.display(), io_words(&error));
     }
     new.replace(&path).map_err(fail(&path))?;
     Ok((listener, path))

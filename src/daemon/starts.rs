@@ -21,6 +21,7 @@ use crate::daemon::untried::{self, Untried};
 use crate::domain::Domain;
 use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME};
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::io_words;
 use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::live_pins::Records as LiveRecords;
 use crate::ledger::status;
@@ -305,7 +306,10 @@ impl Starts {
                 .and_then(|text| folder.write(NAME, &(text + "\n"))),
         };
         if let Err(error) = written {
-            log::warn!("{FOLDER}/{NAME}: {error}: failed starts are not remembered");
+            log::warn!(
+                "{FOLDER}/{NAME}: {}: failed starts are not remembered",
+                io_words(&error)
+            );
         }
     }
 }

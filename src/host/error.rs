@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::host::synthetic::SyntheticError;
+use crate::hostfs::at_path::io_words;
 use crate::types::cpulist::CpulistError;
 
 /// Reason for which there is no topology.
@@ -22,7 +23,7 @@ pub enum TopologyError {
     #[error("is larger than {0} MiB")]
     FileTooLarge(u64),
     /// The file cannot be read.
-    #[error("{0}")]
+    #[error("{}", io_words(.0))]
     File(#[from] io::Error),
     /// hwloc fails, as it says.
     #[error("hwloc fails: {0}")]

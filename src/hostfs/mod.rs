@@ -5,6 +5,7 @@
 //! behave as after a `chroot`: `..` stops at the folder, and an absolute symbolic link starts from
 //! it again, so that no path leads out of a fixture.
 
+pub(crate) mod at_path;
 pub(crate) mod atomic;
 pub(crate) mod changed_folders;
 mod open_files;
@@ -366,7 +367,7 @@ impl HostFs {
             Some(base) if !self.is_real() => lexical(base, path),
             _ => path.to_path_buf(),
         };
-        io::Error::new(error.kind(), format!("{}: {error}", shown.display()))
+        at_path::at_path(shown.display(), error)
     }
 }
 

@@ -18,12 +18,12 @@ pub(crate) use crate::types::guest_thread::Thread;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::at_path;
 use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader::files::stems;
@@ -234,7 +234,7 @@ pub(crate) fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
     let text = serde_json::to_string(record).map_err(io::Error::other)? + "\n";
     let (folder, name) = (folder(root), format!("{}.json", named(&record.uuid)?));
     let written = folder.write(&name, &text);
-    written.map_err(|error| at(&folder.path().join(name), &error))
+    written.map_err(|error| at_path(folder.path().join(name).display(), error))
 }
 
 /// Returns the folder of all records.
@@ -249,14 +249,9 @@ pub(crate) fn folder(root: &HostFs) -> AtomicDir {
 pub(crate) fn forget(root: &HostFs, uuid: &str) -> io::Result<()> {
     let file = root.path(format!("{FOLDER}/{}.json", named(uuid)?));
     match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&file, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at_path(file.display(), error)),
         _ => Ok(()),
     }
-}
-
-/// Adds the path of the file to an error.
-fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Turns a UUID into a file name; no other text gets into a path.

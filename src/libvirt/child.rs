@@ -18,6 +18,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::io_words;
 use crate::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use crate::panics::guarded;
 
@@ -189,8 +190,8 @@ impl ChildHypervisor {
     /// # Errors
     /// libvirt refuses or does not answer, or there is no child to ask.
     fn call(&mut self, request: &Request) -> Result<(), HypervisorError> {
-        let gone = |error: &dyn std::fmt::Display| {
-            HypervisorError::Gone(format!("{} call: {error}", self.program.display()))
+        let gone = |error: &io::Error| {
+            HypervisorError::Gone(format!("{} call: {}", self.program.display(), io_words(error)))
         };
         if self.child.is_none() {
             let running = start(&self.program, self.root.as_deref(), self.uri.as_deref())
@@ -198,7 +199,7 @@ impl ChildHypervisor {
             self.child = Some(running);
         }
         let Some(running) = &mut self.child else {
-            return Err(gone(&"did not start"));
+            return Err(gone(&io::Error::other("did not start")));
         };
         match running.ask(request) {
             Ok(response) => response.into(),

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use crate::hostfs;
+use crate::hostfs::at_path::at_path;
 use crate::hostfs::{HostFs, MAX_BYTES};
 use crate::ledger::claims;
 use crate::types::digest;
@@ -39,10 +40,7 @@ impl Definition {
             return Ok(None);
         }
         let read = hostfs::optional(Self::read_file(root, name));
-        read.map_err(|error| {
-            let path = root.path(claims::path(name));
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        })
+        read.map_err(|error| at_path(root.path(claims::path(name)).display(), error))
     }
 
     fn read_file(root: &HostFs, name: &str) -> io::Result<Self> {

@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::hostfs::Stamp;
+use crate::hostfs::at_path::io_words;
 use crate::policy::Policy;
 use crate::policy::access::Trusted;
 use crate::policy::fragment;
@@ -366,7 +367,6 @@ fn unreadable(path: &str, error: &io::Error) -> Problem {
         io::ErrorKind::NotADirectory => "a part of the path is a file where a folder is expected",
         _ => "mend the file or take it away",
     };
-    let reason = error.to_string();
-    let reason = reason.split(" (os error").next().unwrap_or("").to_lowercase();
+    let reason = io_words(error).to_lowercase();
     Problem::file(path, format!("cannot be read: {reason}")).next(next)
 }

@@ -11,6 +11,7 @@ use log::Level;
 use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
 
 use crate::daemon::server::{Peer, Services, serve};
+use crate::hostfs::at_path::io_words;
 use crate::logging::repeats::Repeats;
 use crate::panics::guarded;
 
@@ -137,7 +138,7 @@ impl Pool {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             NO_THREAD.say(
                 Level::Warn,
-                &format!("cannot start a thread to answer hooks: {error}"),
+                &format!("cannot start a thread to answer hooks: {}", io_words(&error)),
             );
         }
     }
@@ -155,7 +156,10 @@ impl Pool {
                     _ => {
                         // Out of descriptors or memory: open connections end soon and give some
                         // back.
-                        NO_CONNECTION.say(Level::Warn, &format!("cannot take a connection: {error}"));
+                        NO_CONNECTION.say(
+                            Level::Warn,
+                            &format!("cannot take a connection: {}", io_words(error)),
+                        );
                         std::thread::sleep(Duration::from_millis(20));
                         continue;
                     }

@@ -14,6 +14,8 @@ use inotify::{Inotify, WatchMask};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::hostfs::at_path::io_words;
+
 /// Wait after an event: what removes the file removes others too, and its folder at last.
 const REST: Duration = Duration::from_millis(100);
 /// Size of the buffer for events, in bytes.
@@ -52,7 +54,8 @@ impl SocketFile {
         };
         let inotify = watch().map_err(|error| {
             log::warn!(
-                "inotify: {error}: it is not seen if {} is removed",
+                "inotify: {}: it is not seen if {} is removed",
+                io_words(&error),
                 path.display()
             );
         });

@@ -29,6 +29,7 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use log::Level;
 
 use crate::host::{failed_starts, libvirt_daemon};
+use crate::hostfs::at_path::{at_path, io_words};
 use crate::ledger::{claims, live_pins, reservation, status, store, undecided};
 use crate::logging::repeats::Repeats;
 use crate::policy::load::{DROP_IN_DIR, MAIN_FILE, VENDOR_DIR};
@@ -91,8 +92,7 @@ impl Watch {
     pub(crate) fn new(place: &Sources) -> io::Result<Self> {
         let mut watch = Self {
             place: place.clone(),
-            inotify: Inotify::init()
-                .map_err(|error| io::Error::new(error.kind(), format!("inotify: {error}")))?,
+            inotify: Inotify::init().map_err(|error| at_path("inotify", error))?,
             roles: HashMap::new(),
             buffer: vec![0; BUFFER],
         };
@@ -288,7 +288,7 @@ impl Watch {
                 if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
                     UNWATCHED.say(
                         Level::Warn,
-                        &format!("{}: cannot be watched: {error}", path.display()),
+                        &format!("{}: cannot be watched: {}", path.display(), io_words(&error)),
                     );
                 }
                 Added::Missing

@@ -15,6 +15,7 @@
 mod replace;
 mod temporary;
 
+use crate::hostfs::at_path::io_words;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -38,7 +39,7 @@ pub(crate) enum WriteError {
     #[error("too late to write it")]
     Late,
     /// The kernel's error.
-    #[error(transparent)]
+    #[error("{}", io_words(.0))]
     Io(#[from] io::Error),
 }
 

@@ -17,7 +17,7 @@ use crate::hostfs::{Entry, HostFs, Stamp};
 use crate::ledger::claims::Written;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader::Reading;
-use crate::ledger::reader::files;
+use crate::ledger::reader::files::{self, Unread};
 use crate::ledger::reader::judged::Judged;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::status;
@@ -244,7 +244,7 @@ struct Said<T> {
     stamp: Stamp,
     /// `true` if the stamp alone proves that the file is unchanged.
     rested: bool,
-    said: Result<T, String>,
+    said: Result<T, Unread>,
 }
 
 impl<T> Default for Known<T> {
@@ -264,7 +264,7 @@ impl<T> Default for Folder<T> {
 
 impl<T> Known<T> {
     /// Returns a parsed file if its stamp is still this one.
-    pub(crate) fn get(&self, stem: &str, stamp: Stamp) -> Option<&Result<T, String>> {
+    pub(crate) fn get(&self, stem: &str, stamp: Stamp) -> Option<&Result<T, Unread>> {
         let known = self.0.get(stem)?;
         (known.stamp == stamp).then_some(&known.said)
     }
@@ -282,7 +282,7 @@ impl<T> Known<T> {
         stamp: Stamp,
         now: SystemTime,
         watched: bool,
-        said: Result<T, String>,
+        said: Result<T, Unread>,
     ) where
         T: Clone,
     {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::hostfs::HostFs;
+use crate::hostfs::{HostFs, at_path};
 use crate::ledger::reader::LedgerError;
 use crate::ledger::reader::cache::{Folder, Known, Listed};
-use crate::panics::guarded;
+use crate::ledger::reservation::ReservationError;
+use crate::panics::{Bug, guarded};
+use crate::xml::XmlError;
 
 /// Largest size in bytes of a file that is read for other guests' sake. A guest of 4,096 vCPUs,
 /// each pinned and recorded, has about 1 MiB; a guest with a larger file would make others wait.
@@ -16,12 +19,56 @@ pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// The files left over are parsed by the next readings with the same cache.
 const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
 
+/// Reason why a file of the ledger does not count. The file is named beside it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Unread {
+    /// Size in bytes of a file that is left to the next reading.
+    #[error("not read yet: {0} bytes, beside smaller files of many guests")]
+    LeftOver(u64),
+    /// Size in bytes of a file that is larger than [`MAX_BYTES`].
+    #[error("not read: {0} bytes, more than any guest needs ({MAX_BYTES})")]
+    TooLarge(u64),
+    /// The file cannot be read; the words of the error, without the path.
+    #[error("{0}")]
+    File(Arc<str>),
+    /// Parsing failed by a bug.
+    #[error("failed: {0}")]
+    Bug(#[from] Bug),
+    /// The file is no XML of its kind.
+    #[error(transparent)]
+    Xml(#[from] XmlError),
+    /// The file is no reservation.
+    #[error(transparent)]
+    Reservation(Arc<ReservationError>),
+    /// The file is no mark.
+    #[error(transparent)]
+    Mark(Arc<serde_json::Error>),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::File(at_path::io_words_alone(&error).into())
+    }
+}
+
+impl From<ReservationError> for Unread {
+    fn from(error: ReservationError) -> Self {
+        Self::Reservation(Arc::new(error))
+    }
+}
+
+impl From<serde_json::Error> for Unread {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Mark(Arc::new(error))
+    }
+}
+
 /// Parsed file of a folder.
 pub(crate) struct Found<'l, T> {
     /// File's name without `.xml` or `.json`: libvirt names files after guests.
     pub stem: &'l str,
-    /// Parsed file, or the reason for which it is not known.
-    pub said: Result<T, String>,
+    /// Parsed file, or the reason why it counts as unreadable.
+    pub said: Result<T, Unread>,
     /// `true` if the file is left to the next reading, as this one has read [`MAX_BYTES_AT_ONCE`].
     pub left_over: bool,
 }
@@ -40,7 +87,7 @@ pub(crate) fn files<'l, T: Clone>(
     extension: &str,
     now: SystemTime,
     known: &'l mut Folder<T>,
-    parse: impl Fn(&str) -> Result<T, String>,
+    parse: impl Fn(&str) -> Result<T, Unread>,
 ) -> Result<Vec<Found<'l, T>>, LedgerError> {
     // Files that may have changed are forgotten first, so that every remembered file may be used
     // below.
@@ -60,8 +107,8 @@ pub(crate) fn files<'l, T: Clone>(
                 let size = stamp.map_or(0, |stamp| stamp.size());
                 let left_over = left.contains(stem);
                 let why = match left_over {
-                    true => format!("not read yet: {size} bytes, beside smaller files of many guests"),
-                    false => format!("not read: {size} bytes, more than any guest needs ({MAX_BYTES})"),
+                    true => Unread::LeftOver(size),
+                    false => Unread::TooLarge(size),
                 };
                 found.push(Found {
                     stem,
@@ -74,7 +121,7 @@ pub(crate) fn files<'l, T: Clone>(
                 Ok(text) => {
                     // A file on which a bug in virtfit shows counts as unreadable; the other files
                     // are read.
-                    let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(format!("failed: {bug}")));
+                    let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(bug.into()));
                     if let Some(stamp) = stamp {
                         known.put(stem, *stamp, now, watched, said.clone());
                     }
@@ -84,10 +131,7 @@ pub(crate) fn files<'l, T: Clone>(
                     // A file that vanished is no error; denied access holds for the whole folder.
                     ErrorKind::NotFound | ErrorKind::InvalidInput => continue,
                     ErrorKind::PermissionDenied => return Err(error.into()),
-                    _ => Err(error
-                        .to_string()
-                        .trim_start_matches(&format!("{}: ", shown(root, folder, stem, extension)))
-                        .to_string()),
+                    _ => Err(error.into()),
                 },
             },
         };
@@ -173,15 +217,10 @@ mod tests {
             assert!(
                 found
                     .iter()
-                    .any(|file| file.stem == "small" && file.said == Ok(1))
+                    .any(|file| file.stem == "small" && matches!(file.said, Ok(1)))
             );
             let far = found.iter().find(|file| file.stem == "far").unwrap();
-            assert!(
-                far.said
-                    .as_ref()
-                    .unwrap_err()
-                    .contains("more than any guest needs")
-            );
+            assert!(matches!(far.said, Err(Unread::TooLarge(_))));
             left.push(found.iter().filter(|file| file.left_over).count());
         }
         assert_eq!(left, [2, 0, 0]);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::ledger::reader::cache::{Cache, Folder, List};
-use crate::ledger::reader::files::{files, shown};
+use crate::ledger::reader::files::{Unread, files, shown};
 use crate::types::idset::CpuSet;
 
 use crate::hostfs::HostFs;
@@ -152,7 +152,7 @@ pub(crate) fn read_with(
     let pinned = &cache.pinned.records;
     let parse = |text: &str| {
         let read = status::parse(text, default_page, pinned);
-        read.map(Arc::new).map_err(|error| error.to_string())
+        read.map(Arc::new).map_err(Unread::from)
     };
     reading.autostart = BTreeSet::clone(&cache.autostart.names());
     // Status files come first, as reservations are merged into the guests that run.
@@ -203,7 +203,7 @@ fn add_undecided(
     known: &mut Folder<Undecided>,
     reading: &mut Reading,
 ) -> Result<(), LedgerError> {
-    let parse = |text: &str| Undecided::from_json(text).map_err(|error| error.to_string());
+    let parse = |text: &str| Undecided::from_json(text).map_err(Unread::from);
     for file in files(root, undecided::FOLDER, "json", now, known, parse)? {
         match file.said {
             Ok(mark) => reading.undecided.push(mark),
@@ -302,7 +302,7 @@ fn add_claims(
     let mut found: Vec<Claim> = Vec::new();
     let parse = |text: &str| {
         let written = claims::Written::parse(text);
-        written.map(Arc::new).map_err(|error| error.to_string())
+        written.map(Arc::new).map_err(Unread::from)
     };
     let mut left_over = false;
     let judged = &mut cache.claims;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::host::libvirt_process;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::cache::Cache;
-use crate::ledger::reader::files::{files, shown};
+use crate::ledger::reader::files::{Unread, files, shown};
 use crate::ledger::reader::{LedgerError, Reading, seconds};
 use crate::ledger::reservation::{self, Daemon, Reservation};
 
@@ -96,7 +96,7 @@ pub(crate) fn glance_at(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Re
         ..Promises::default()
     };
     let mut voids = Voids::at(root, now);
-    let parse = |text: &str| Reservation::from_json(text).map_err(|error| error.to_string());
+    let parse = |text: &str| Reservation::from_json(text).map_err(Unread::from);
     let path = |stem: &str| shown(root, reservation::FOLDER, stem, "json");
     for file in files(
         root,

@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime};
 use nix::fcntl::Flock;
 
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::io_words;
 use crate::hostfs::atomic::{AtomicDir, WriteError};
 use crate::ledger::lock;
 use crate::ledger::reader;
@@ -40,7 +41,7 @@ pub enum StoreError {
     #[error("{0}: too late to write it")]
     Late(PathBuf),
     /// The kernel's error: no room, read-only, not allowed, no folder.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", path.display(), io_words(.error))]
     Io {
         /// File or folder that the error is about.
         path: PathBuf,
