@@ -472,6 +472,33 @@ fn memory_that_no_host_has_is_kept_from_no_other_guest() {
     }
 }
 
+/// A guest may bind memory it never touches, as it may touch all of it: the nodes are full for
+/// others either way, and everybody is told by whom.
+#[test]
+fn memory_beyond_the_nodes_is_said_with_its_guest() {
+    let host = Host::new(
+        "[profile.strict]\ninherits = \"fit\"\nhugepages = \"off\"\non_no_fit = \"refuse\"\n\n\
+         [[rule]]\nmatch = { name = \"db*\" }\nprofile = \"strict\"\n",
+    );
+    let bound = "<numatune><memory mode='strict' nodeset='0-1'/></numatune>";
+    let text =
+        domain("app", "", bound).replace("<memory>1048576</memory>", "<memory unit='GiB'>390</memory>");
+    host.running("app", &text);
+    let out = host.run(&["plan", "-", "--json"], &domain("db1", "", ""));
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        said.contains("0 free on node 0 and 0 on node 1 (app has 390 GiB)"),
+        "{said}"
+    );
+    let note =
+        "its XML binds 390 GiB to nodes 0-1, which have 32 GiB: nothing is left there for other guests";
+    let status = host.says(3, &["status", "--json"], "");
+    assert!(
+        status.contains("\"memory-beyond-nodes\"") && status.contains(note),
+        "{status}"
+    );
+}
+
 #[test]
 fn numbers_that_no_kernel_prints_break_nothing() {
     let host = Host::new(&format!("[profile.fit]\nmax_nodes = 2\n{POLICY}"));

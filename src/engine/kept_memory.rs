@@ -89,6 +89,7 @@ impl KeptMemory {
             need: piece.amount,
             nodes: piece.nodes.clone(),
             free: pages.iter().map(on).collect(),
+            holders: supply.memory_held.clone(),
         })
     }
 

@@ -60,6 +60,7 @@ impl Supplies {
             isolable: allowed.difference(&held),
             occupied: taken.occupied.clone(),
             held: taken.cpus.clone(),
+            memory_held: taken.memory_of.clone(),
             claimed_autostart: taken.claimed_autostart.clone(),
             claimed_other: taken.claimed_other.difference(&taken.claimed_autostart),
             ..empty.clone()

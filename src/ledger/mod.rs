@@ -116,6 +116,8 @@ pub struct Taken {
     /// Small-page memory that may still be given out, by node. Absent nodes are unknown and not
     /// checked.
     pub memory_free: BTreeMap<NodeId, KiB>,
+    /// Memory other guests have in huge pages or bound to nodes, the largest first.
+    pub memory_of: Vec<(String, KiB)>,
 }
 
 impl Taken {

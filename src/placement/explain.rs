@@ -233,6 +233,7 @@ pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> NoPla
         },
         celled: !demand.cells.is_empty(),
         free: demand.pages.iter().map(|page| (*page, by_node(page))).collect(),
+        holders: now.memory_held.clone(),
     }
 }
 

@@ -160,6 +160,8 @@ pub struct Supply {
     pub isolable: CpuSet,
     /// Name of the holder of each CPU that another guest holds; for messages and for given pins.
     pub held: BTreeMap<HostCpu, String>,
+    /// Memory other guests have in huge pages or bound to nodes, the largest first.
+    pub memory_held: Vec<(String, KiB)>,
     /// CPUs that definitions on autostart claim.
     pub claimed_autostart: CpuSet,
     /// CPUs that other definitions claim.

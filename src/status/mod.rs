@@ -16,6 +16,7 @@ mod place;
 mod running;
 mod service;
 mod text;
+mod too_much_memory;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;

@@ -39,6 +39,8 @@ pub enum Code {
     HoldsTooMuch,
     /// A vCPU that should have a CPU of its own was pinned elsewhere by hand.
     PinnedAway,
+    /// A guest binds more memory to nodes than they have.
+    MemoryBeyondNodes,
     /// A bug in virtfit was met with a guest.
     Failed,
     /// The placement of a guest cannot be worked out.
@@ -106,6 +108,7 @@ impl Code {
             | Self::NotPinned
             | Self::HoldsTooMuch
             | Self::PinnedAway
+            | Self::MemoryBeyondNodes
             | Self::Failed
             | Self::Undecidable
             | Self::Undecided

@@ -16,7 +16,7 @@ use crate::status::exclusive::Held;
 use crate::status::note::{Code, Note};
 use crate::status::place;
 use crate::status::place::Place;
-use crate::status::{Guest, Thread, pending};
+use crate::status::{Guest, Thread, pending, too_much_memory};
 use crate::types::guest_word::guest_word;
 use crate::types::ids::{KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
@@ -95,6 +95,7 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         &guest,
         selected.profile.as_ref(),
     );
+    guest.notes.extend(too_much_memory::note(&view.host, &memory));
     guest
 }
 

@@ -126,6 +126,23 @@ pub(super) fn memory_free(
         .collect()
 }
 
+/// Returns the memory that each of these guests has in huge pages or bound to nodes, the largest
+/// first.
+pub(super) fn memory_of(others: &[&Holder]) -> Vec<(String, KiB)> {
+    let bound = |uses: &&MemoryUse| uses.page.is_some() || !uses.nodes.is_empty();
+    let sum = |holder: &Holder| {
+        let pieces = holder.memory.iter().filter(bound);
+        pieces.fold(0u64, |sum, uses| sum.saturating_add(uses.amount.0))
+    };
+    let mut all: Vec<(String, KiB)> = others
+        .iter()
+        .map(|holder| (holder.name.clone(), KiB(sum(holder))))
+        .filter(|(_, amount)| amount.0 > 0)
+        .collect();
+    all.sort_by(|(a, more), (b, less)| less.cmp(more).then_with(|| a.cmp(b)));
+    all
+}
+
 /// Returns a node's memory outside its huge-page pools, in KiB.
 fn small_memory(node: &Node) -> u64 {
     let pools = node.pools.iter().fold(0u64, |sum, pool| {

@@ -47,6 +47,7 @@ pub fn taken(
         };
         all.extend_from(&claimed(claim, host, dedicated));
     }
+    taken.memory_of = memory::memory_of(&others);
     taken.pages_free = memory::pages_free(&mine, &others, host, host_policy);
     if host.memory_known {
         taken.memory_free = memory::memory_free(&others, host, host_policy);

@@ -1,5 +1,7 @@
 //! Amounts in reasons: the CPUs and memory that are free, and the guests that hold the rest.
 
+use std::fmt;
+
 use crate::types::ids::{KiB, NodeId};
 use crate::types::plural::{counted, is_or_are, list};
 use crate::types::printable::is_unsafe;
@@ -8,6 +10,8 @@ use crate::types::printable::is_unsafe;
 pub(crate) type Rooms = Vec<(NodeId, usize)>;
 /// Number of CPUs that each guest holds, the largest first.
 pub(crate) type Holders = Vec<(String, usize)>;
+/// Memory that each guest has in huge pages or on nodes it is bound to, the largest first.
+pub(crate) type MemoryHolders = Vec<(String, KiB)>;
 
 /// Words how much memory is free: `2 MiB pages: 4 GiB free on node 0 and 1 GiB on node 1`.
 pub(super) fn memory(page: Option<KiB>, free: &[(NodeId, KiB)]) -> String {
@@ -19,23 +23,40 @@ pub(super) fn memory(page: Option<KiB>, free: &[(NodeId, KiB)]) -> String {
     format!("{name}: {}", list(&nodes.collect::<Vec<_>>()))
 }
 
+/// Most holders that are named.
+const MOST_NAMED: usize = 4;
+
 /// Lists the holders, ` (db holds 4, web holds 2)`; empty where no CPU is held.
 pub(super) fn held(holders: &[(String, usize)]) -> String {
-    const MOST: usize = 4;
+    let rest = holders
+        .iter()
+        .skip(MOST_NAMED)
+        .map(|(_, count)| count)
+        .sum::<usize>();
+    listed(holders, ("holds", "hold"), &rest)
+}
+
+/// Lists guests with memory, ` (db has 4 GiB, web has 2 GiB)`; empty where none has any.
+pub(super) fn having(holders: &[(String, KiB)]) -> String {
+    let rest = holders
+        .iter()
+        .skip(MOST_NAMED)
+        .fold(0u64, |sum, (_, amount)| sum.saturating_add(amount.0));
+    listed(holders, ("has", "have"), &KiB(rest))
+}
+
+/// Lists the first holders by name, and the `rest` as a sum. The verb is given for one guest and
+/// for several.
+fn listed<T: fmt::Display>(holders: &[(String, T)], verb: (&str, &str), rest: &T) -> String {
     let mut shown: Vec<String> = holders
         .iter()
-        .take(MOST)
-        .map(|(name, count)| format!("{} holds {count}", printable(name)))
+        .take(MOST_NAMED)
+        .map(|(name, amount)| format!("{} {} {amount}", printable(name), verb.0))
         .collect();
-    if holders.len() > MOST {
-        let rest: usize = holders[MOST..].iter().map(|(_, count)| count).sum();
-        let others = counted(holders.len() - MOST, "more guest");
-        let verb = if holders.len() == MOST + 1 {
-            "holds"
-        } else {
-            "hold"
-        };
-        shown.push(format!("{others} {verb} {rest}"));
+    let others = holders.len().saturating_sub(MOST_NAMED);
+    if others > 0 {
+        let verb = if others == 1 { verb.0 } else { verb.1 };
+        shown.push(format!("{} {verb} {rest}", counted(others, "more guest")));
     }
     match shown.is_empty() {
         true => String::new(),

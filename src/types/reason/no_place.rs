@@ -5,7 +5,7 @@ use std::fmt;
 use crate::types::ids::{HostCpu, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::plural::{counted, cpus, list};
-use crate::types::reason::amounts::{Holders, Rooms, held, memory, printable, rooms};
+use crate::types::reason::amounts::{Holders, MemoryHolders, Rooms, having, held, memory, printable, rooms};
 
 reasons! {
     /// Wish that no CPU or memory of the host can meet.
@@ -53,9 +53,9 @@ reasons! {
         /// Too few dedicated CPUs are left for isolated emulator threads and iothreads.
         FewExtraCpus { need: u32, holders: Holders } = "few-cpus-for-threads",
         /// Too little memory is free; by page size (`None`: small pages) and node.
-        LittleMemory { need: Vec<KiB>, celled: bool, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)> } = "little-memory",
+        LittleMemory { need: Vec<KiB>, celled: bool, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)>, holders: MemoryHolders } = "little-memory",
         /// Too little memory is free on the nodes an administrator bound it to.
-        LittleMemoryThere { need: KiB, nodes: NodeSet, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)> } = "little-memory-there",
+        LittleMemoryThere { need: KiB, nodes: NodeSet, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)>, holders: MemoryHolders } = "little-memory-there",
         /// No page size that the profile asks for is mounted.
         NoPageSize = "no-page-size",
     }
@@ -215,20 +215,35 @@ impl fmt::Display for NoPlace {
                 };
                 write!(f, "{missing} on its node{}", held(holders))
             }
-            Self::LittleMemory { need, celled, free } => {
+            Self::LittleMemory {
+                need,
+                celled,
+                free,
+                holders,
+            } => {
                 let need: Vec<String> = need.iter().map(KiB::to_string).collect();
                 let own = if *celled { " on nodes of their own" } else { "" };
                 let free: Vec<String> = free.iter().map(|(page, free)| memory(*page, free)).collect();
                 let (need, free) = (list(&need), free.join("; "));
-                write!(f, "needs {need}{own} of memory where its CPUs are; {free}")
+                write!(
+                    f,
+                    "needs {need}{own} of memory where its CPUs are; {free}{}",
+                    having(holders)
+                )
             }
-            Self::LittleMemoryThere { need, nodes, free } => {
+            Self::LittleMemoryThere {
+                need,
+                nodes,
+                free,
+                holders,
+            } => {
                 let free: Vec<String> = free.iter().map(|(page, free)| memory(*page, free)).collect();
                 let noun = if nodes.len() == 1 { "node" } else { "nodes" };
                 let free = free.join("; ");
                 write!(
                     f,
-                    "needs {need} of memory on {noun} {nodes}, as its XML binds it; {free}"
+                    "needs {need} of memory on {noun} {nodes}, as its XML binds it; {free}{}",
+                    having(holders)
                 )
             }
             Self::NoPageSize => {
