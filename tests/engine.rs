@@ -7,6 +7,8 @@ mod asked;
 mod kept_memory;
 #[path = "engine/options.rs"]
 mod options;
+#[path = "engine/order.rs"]
+mod order;
 
 use asked::{Asked, guest, pins};
 use virtfit::engine::{self, Inputs};
@@ -311,7 +313,7 @@ fn no_hint_for_pins_that_are_shared() {
     isolated.expect("isolated", &["set features/kvm/hint-dedicated on"]);
 }
 
-/// A guest core is inside one guest cell, also where the cells are not matched.
+/// Guest cores and dies are inside one guest cell, also where the cells are not matched.
 #[test]
 fn guest_cores_do_not_reach_over_cells() {
     let cells = |a: &str, b: &str| {
@@ -322,10 +324,10 @@ fn guest_cores_do_not_reach_over_cells() {
     };
     let table: [(&str, &str, u32, &str, &[&str]); 6] = [
         ("0-1", "2-3", 4, "match", &["pins 1 17 9 25", "topology 2 1 1 2"]),
-        ("0,2", "1,3", 4, "match", &["pins 1 9 2 10", "topology 1 1 4 1"]),
-        ("0-1", "2-3", 4, "keep", &["pins 1 17 2 18", "topology 1 1 2 2"]),
-        ("0,2", "1,3", 4, "keep", &["pins 1 2 3 4", "topology 1 1 4 1"]),
-        ("0-2", "3-5", 6, "off", &["pins 1 2 3 4 5 6", "topology 1 1 6 1"]),
+        ("0,2", "1,3", 4, "match", &["pins 1 9 2 10", "topology 4 1 1 1"]),
+        ("0-1", "2-3", 4, "keep", &["pins 1 17 2 18", "topology 1 2 1 2"]),
+        ("0,2", "1,3", 4, "keep", &["pins 1 2 3 4", "topology 4 1 1 1"]),
+        ("0-2", "3-5", 6, "off", &["pins 1 2 3 4 5 6", "topology 1 2 3 1"]),
         (
             "0-2",
             "3-5",
@@ -478,11 +480,11 @@ fn a_later_place_has_the_same_caches_and_packages() {
 
     let snc = || Asked::of(asked::synthetic("pack:2 numa:2(memory=4GB) core:4 pu:2"));
     let first = snc().decide("", &xml(12));
-    first.expect("two nodes", &["nodes 0 1", "topology 1 1 6 2"]);
+    first.expect("two nodes", &["nodes 0 1", "topology 1 2 3 2"]);
     let other = snc().held("0-7").decide("", first.text());
     other.expect(
         "the other package",
-        &["nodes 2 3", "topology 1 1 6 2", "!because"],
+        &["nodes 2 3", "topology 1 2 3 2", "!because"],
     );
     let split = snc().held("8-15").held("24-31").decide("", first.text());
     split.expect(

@@ -33,7 +33,7 @@ const LADDER: [&str; 22] = [
 ];
 
 /// Files that use each other, with the reason. Each group is one thing in several files.
-const CIRCLES: [(&[&str], &str); 8] = [
+const CIRCLES: [(&[&str], &str); 7] = [
     (
         &["types::cpulist", "types::idset"],
         "a set prints itself as a cpulist, and a cpulist is read into a set",
@@ -45,10 +45,6 @@ const CIRCLES: [(&[&str], &str); 8] = [
     (
         &["policy::checks", "policy::merge"],
         "merging asks the checks, which look at what is merged",
-    ),
-    (
-        &["placement::node_sets", "placement::one_node"],
-        "the search over sets of nodes tries each node alone first",
     ),
     (
         &["placement::explain", "placement::given_pins"],

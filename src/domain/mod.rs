@@ -33,6 +33,9 @@ pub struct Domain {
     pub os_id: String,
     /// True for the XML of a running guest (`id=`).
     pub running: bool,
+    /// True if an IOMMU gives the guest extended interrupt mode (`<iommu>` with `eim='on'`), and
+    /// with it APIC ids above 254.
+    pub eim: bool,
     /// Memory in KiB (`<memory>`; units converted, bytes rounded up). With guest cells it is their
     /// sum.
     pub memory: KiB,

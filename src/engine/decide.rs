@@ -6,16 +6,17 @@ use crate::domain::Domain;
 use crate::engine::demand::Demanded;
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::{
-    Decision, EngineError, Inputs, demand, incoming, obsolete, settings, shown, supply, support,
+    Decision, EngineError, Inputs, demand, incoming, obsolete, settings, shown, supply, support, untrue,
 };
 use crate::host::Host;
 use crate::ledger;
+use crate::placement::CoreKind;
 use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Profile, cpu_sets};
 use crate::rewrite::{self, Head, Provenance};
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::{Plan, Scope, Verdict};
-use crate::types::reason::{Given, NoPlace, Outcome, Reason};
+use crate::types::reason::{Given, NoPlace, Outcome, Reason, Untrue};
 use crate::types::setting::{Setting, Target, Value};
 use crate::types::target::Effect;
 use crate::xml::Document;
@@ -145,6 +146,10 @@ impl DecisionMaker<'_> {
         if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
             plan.reasons.push(Outcome::CoresShared.into());
         }
+        let chosen = demanded.demand.kept.is_empty() && demanded.demand.core_kind == CoreKind::Auto;
+        if fits && chosen && placed.key.kind > 0 {
+            plan.reasons.push(Outcome::SlowCores.into());
+        }
         plan.reasons.extend(self.whose_place());
         // Emulator threads and iothreads go beside vCPUs that are placed, and settings follow from
         // both.
@@ -175,6 +180,17 @@ impl DecisionMaker<'_> {
             changed: &self.changed,
             shaped: self.shape().is_some(),
         });
+        // A shape that is not true of its place is told, where showing the place is asked for.
+        let shown = list
+            .shown
+            .filter(|_| fits && wishes.mirrors && !wishes.dedicated.is_empty());
+        if let Some(shown) = shown {
+            let told = plan.reasons.contains(&Outcome::CoresShared.into());
+            let untrue = untrue::parts(host, &placed, shown, demanded.demand.mirror);
+            let new = |part: &Untrue| !(told && matches!(part, Untrue::CoresTogether { .. }));
+            plan.reasons
+                .extend(untrue.into_iter().filter(new).map(Reason::from));
+        }
         // Pins of another host that no setting replaces are removed; those of an administrator that
         // this host cannot honour are named.
         let removals = incoming::removals(self.came, self.domain, &list.settings);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::domain::qemu::Ruled;
-use crate::domain::{Cell, Domain, NumaMemory};
+use crate::domain::{Cell, Domain, NumaMemory, Topology};
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::kept_memory::{self, KeptMemory, near_cpus};
 use crate::engine::supply::Supplies;
 use crate::host::Host;
-use crate::placement::{self, CellDemand, Demand, Placed};
+use crate::placement::{self, CellDemand, CoreKind, Demand, Mirror, Placed};
 use crate::policy::HostPolicy;
 use crate::policy::profile::{
     Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MemoryMode, Numa, PciNuma, TopologyRule,
@@ -126,6 +126,14 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
         vcpus: domain.vcpus,
         dedicated: wishes.dedicated.clone(),
         smt: profile.smt.into(),
+        core_kind: CoreKind::Auto,
+        mirror: match wishes.x86 {
+            true => Mirror::Caches,
+            false => Mirror::Nodes,
+        },
+        max_sockets: None,
+        shape: None,
+        threads_by_two: context.host.arch.starts_with("ppc"),
         shown_cells: match cells.is_empty() {
             true if domain.has_cells() => domain.cells.iter().map(|cell| cell.vcpus.clone()).collect(),
             true => domain.qemu.cells.clone(),
@@ -158,12 +166,16 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
             .copied()
             .filter(|vcpu| !wishes.dedicated.contains(*vcpu))
             .collect(),
-        threads: threads(context),
+        threads: threads(context, &kept_pins),
         extra_min,
         extra_max,
         devices: match profile.pci_numa {
             PciNuma::Off => Vec::new(),
-            _ => facts.devices.iter().filter_map(|(_, node)| *node).collect(),
+            _ => facts
+                .devices
+                .iter()
+                .filter_map(|(_, node)| Some((*node)?.into()))
+                .collect(),
         },
         devices_required: profile.pci_numa == PciNuma::Require,
         withhold_siblings: !policy.share_cores,
@@ -273,7 +285,7 @@ fn own_cells(context: &Context<'_>, numatune_kept: bool) -> Vec<CellDemand> {
 
 /// Returns the threads a guest core must have, where that is decided by the recorded shape or by a
 /// topology that stays.
-fn threads(context: &Context<'_>) -> Option<u32> {
+fn threads(context: &Context<'_>, kept_pins: &BTreeMap<VcpuId, CpuSet>) -> Option<u32> {
     let Context {
         wishes,
         domain,
@@ -282,6 +294,10 @@ fn threads(context: &Context<'_>) -> Option<u32> {
     } = *context;
     if wishes.dedicated.is_empty() {
         return None;
+    }
+    // QEMU gives s390x guests cores of one thread only.
+    if context.host.arch.starts_with("s390") {
+        return Some(1);
     }
     // A guest that is shown all its vCPUs as cores keeps its shape whatever its pins share.
     let mirrors = |shape: &&Shape| shape.topology.is_some_and(|shown| shown.threads == shape.threads);
@@ -292,10 +308,40 @@ fn threads(context: &Context<'_>) -> Option<u32> {
             .filter(|_| bound)
             .map(|shape| shape.threads);
     }
+    // An option of QEMU rules; one that cannot be read says nothing.
     let ruled = domain.qemu.rules(&Ruled::Topology).is_some();
-    let stays = wishes.keep || !wishes.visible || ruled;
-    let topology = domain.shown_topology().filter(|_| stays)?;
-    (topology.threads > 1 && domain.vcpus.is_multiple_of(topology.threads)).then_some(topology.threads)
+    if ruled && domain.qemu.topology.is_none() {
+        return None;
+    }
+    let stays = |shown: &Topology| ruled || !wishes.visible || (wishes.keep && is_wish(domain, *shown));
+    let kept = domain.shown_topology().filter(stays);
+    let fills = |topology: &Topology| domain.vcpus.is_multiple_of(topology.threads);
+    // A topology that is only compared with the others binds no more than its threads.
+    if !wishes.mirrors {
+        let several = kept.filter(|topology| topology.threads > 1);
+        return several.filter(fills).map(|topology| topology.threads);
+    }
+    // Without a topology, and where none can be written, each vCPU is shown as a core.
+    let shown = match (kept, wishes.visible) {
+        (Some(kept), _) => Some(kept).filter(fills)?.threads,
+        (None, false) => 1,
+        (None, true) => return None,
+    };
+    (shown > 1 || !share_cores(context.host, kept_pins)).then_some(shown)
+}
+
+/// Returns whether a topology written by hand is a wish. What libvirt shows without one is none:
+/// management programs write that into every guest.
+pub(crate) fn is_wish(domain: &Domain, topology: Topology) -> bool {
+    topology.sockets != domain.vcpus || topology.sockets * topology.cores * topology.threads != domain.vcpus
+}
+
+/// Returns whether two given pins are on one core.
+fn share_cores(host: &Host, pins: &BTreeMap<VcpuId, CpuSet>) -> bool {
+    let single = pins.values().filter(|pin| pin.len() == 1);
+    let cores = single.filter_map(|pin| Some(host.core_of(pin.first()?)?.cpus.first().copied()));
+    let mut seen = CpuSet::new();
+    cores.flatten().any(|core| !seen.insert(core))
 }
 
 /// Returns the part of the XML that rules huge pages out.

@@ -25,6 +25,8 @@ pub(crate) struct EffectiveProfile {
     pub realtime: VcpuSet,
     /// Settings the guest can see may be changed.
     pub visible: bool,
+    /// The guest's topology mirrors the chosen CPUs, or one that stays has to be true of them.
+    pub mirrors: bool,
     /// The guest is emulated by TCG: nothing that only KVM knows is written.
     pub tcg: bool,
     /// The guest is an x86 one.
@@ -72,6 +74,7 @@ impl EffectiveProfile {
         if domain.launch_security && !profile.keep_guest_visible {
             left_out.push(Note::new(Subject::GuestVisible, LeftOut::Measured));
         }
+        let mirrors = profile.topology == TopologyRule::Match;
         let visible = !(profile.keep_guest_visible || domain.launch_security || foreign || incoming);
         if !visible {
             profile.topology = TopologyRule::Keep;
@@ -113,6 +116,7 @@ impl EffectiveProfile {
         }
         Self {
             visible,
+            mirrors,
             tcg,
             x86: is_x86(domain, host),
             cpu_fails: cpu_fails.is_some(),

@@ -16,6 +16,7 @@
 //! place     the placement: what stays, what is searched
 //! support   emulator threads and iothreads
 //! topology  the topology that mirrors the chosen CPUs
+//! untrue    parts of the shown topology that are not real
 //! same      placements that mirror a topology the guest has already
 //! settings/ every value to write, each with its reason
 //! obsolete  values that stay and with which libvirt will not start the guest
@@ -37,6 +38,7 @@ mod shown;
 pub mod supply;
 pub(crate) mod support;
 pub(crate) mod topology;
+pub(crate) mod untrue;
 
 use std::collections::BTreeMap;
 

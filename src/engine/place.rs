@@ -109,38 +109,43 @@ impl DecisionMaker<'_> {
             .collect();
         let whole =
             !demand.dedicated.is_empty() && demand.dedicated.iter().all(|vcpu| pins.contains_key(&vcpu));
-        // First choice: all earlier pins are valid and still mirror the topology.
+        let is_true = |placed: &Placed| shown.is_none_or(|shown| same::is_true(host, placed, shown, demand));
+        // First choice: all earlier pins are valid, and the topology is still true of them.
         let as_it_runs = self.with_its_pages(demand);
-        if whole
-            && !previous.is_empty()
-            && let Some(placed) = given_pins::still_good(
-                host,
-                &where_they_float(as_it_runs.as_ref().unwrap_or(demand), host, previous),
-                &supplies.now,
-                &pins,
-            )
-            && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
-        {
+        let still_good = || {
+            let demand = where_they_float(as_it_runs.as_ref().unwrap_or(demand), host, previous);
+            given_pins::still_good(host, &demand, &supplies.now, &pins)
+        };
+        let stays = (whole && !previous.is_empty()).then(still_good).flatten();
+        if let Some(placed) = stays.clone().filter(is_true) {
             return Ok(placed);
         }
         // Second choice for a running guest: a search with the page size it runs with.
         if let Some(demand) = as_it_runs
             && let Ok(placed) = placement::place(host, &demand, &supplies.now, &supplies.empty)
-            && shown.is_none_or(|shown| same::mirrors(host, &placed, shown, wishes.x86))
+            && is_true(&placed)
         {
             return Ok(placed);
         }
-        // Then the best placement, and if that mirrors another topology, the best that mirrors this
-        // one.
-        let placed = placement::place(host, demand, &supplies.now, &supplies.empty).map_err(reasons)?;
-        let Some(shown) = shown.filter(|shown| !same::mirrors(host, &placed, *shown, wishes.x86)) else {
-            return Ok(placed);
+        // Then the best placement, and if the topology is not true of that, the best that it
+        // mirrors.
+        let placed = placement::place(host, demand, &supplies.now, &supplies.empty).map_err(reasons);
+        let Some(shown) = shown.filter(|_| !placed.as_ref().is_ok_and(is_true)) else {
+            return placed;
         };
-        match same::place(host, demand, supplies, shown, wishes.x86) {
-            Some(placed) => Ok(placed),
-            // A guest that comes in runs already, and the topology it sees cannot be mended here.
-            None if self.inputs.scope == Scope::Incoming => Ok(placed),
-            None => Err(vec![Outcome::ShapeFitsNowhere { shown }.into()]),
+        if let Some(placed) = same::place(host, demand, supplies, shown).filter(is_true) {
+            return Ok(placed);
+        }
+        if let Some(placed) = stays {
+            return Ok(placed);
+        }
+        // A guest that comes in runs already, and the topology it sees cannot be mended here. One
+        // that was never true is no reason against a place.
+        let placed = placed?;
+        match self.inputs.scope {
+            Scope::Incoming => Ok(placed),
+            Scope::Boot if same::is_never_true(host, demand, supplies, shown) => Ok(placed),
+            Scope::Boot => Err(vec![Outcome::ShapeFitsNowhere { shown }.into()]),
         }
     }
 

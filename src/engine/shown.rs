@@ -23,7 +23,7 @@ pub(super) fn show(
             id: cell.id,
             vcpus: cell.vcpus.clone(),
             memory_kib: cell.memory,
-            node: Some(cell.node).filter(|_| placed.nodes.len() <= placed.cells.len()),
+            node: cell.node,
         })
         .collect();
     if cells.is_empty() {

@@ -2,14 +2,15 @@
 
 use std::cell::{Cell, OnceCell};
 
-use crate::host::Host;
-use crate::placement::distance::Distances;
+use crate::host::{Core, Host, Llc};
+use crate::placement::distance::{self, Distances};
+use crate::placement::mirror::{Mirror, Spot};
 use crate::placement::rank::Cost;
 use crate::placement::threading;
 use crate::placement::threading::Level;
 use crate::placement::twins;
-use crate::placement::{Demand, Supply};
-use crate::types::ids::{HostCpu, NodeId};
+use crate::placement::{Demand, Device, Supply};
+use crate::types::ids::{CellId, HostCpu, NodeId};
 use crate::types::idset::CpuSet;
 
 /// Host as seen by one demand.
@@ -26,9 +27,13 @@ pub(crate) struct Site<'a> {
     pub levels: Vec<Level>,
     /// Kinds of cores, fastest first; a guest uses one kind only.
     pub kinds: Vec<u32>,
+    /// The guest's topology shows where its cores are, which counts in the order of preference.
+    pub shows: bool,
     /// Largest number of last-level caches; 0 where there is no limit or the demand cannot reach
     /// it.
     pub max_llcs: usize,
+    /// Fewest last-level caches that could hold the guest's cores.
+    least_llcs: usize,
     /// The search prefers, before all else, CPUs that floating vCPUs and extra CPUs do not need.
     pub thrifty: bool,
     /// The search ends at the first placement found.
@@ -38,6 +43,7 @@ pub(crate) struct Site<'a> {
     /// Steps of those that the present ration may not use.
     reserve: Cell<usize>,
     cut_short: Cell<bool>,
+    cores: OnceCell<Vec<u32>>,
     distances: OnceCell<Distances>,
     twins: OnceCell<Vec<Option<usize>>>,
 }
@@ -76,6 +82,10 @@ pub(crate) struct NodeView {
     pub free: u32,
     /// Number of the guest's passed-through devices on the node.
     pub devices: u32,
+    /// Package of all its cores; `None` where they are of several.
+    pub package: Option<u32>,
+    /// Nodes that hold the memory of its vCPUs, nearest first: itself, if it has memory.
+    pub memory: Vec<NodeId>,
 }
 
 /// Core as seen by one demand.
@@ -88,6 +98,10 @@ pub(crate) struct CoreView {
     pub spare: Vec<HostCpu>,
     /// Number of its last-level cache.
     pub llc: usize,
+    /// Size of that cache in KiB, divided by the cores of the host that share it.
+    pub cache: i64,
+    /// Package of the core.
+    pub package: u32,
     /// Kind of core; 0 is the fastest.
     pub kind: u32,
     /// All CPUs of the core may be withheld from other guests.
@@ -100,6 +114,16 @@ impl CoreView {
     /// Returns whether at least one CPU of the core is not free.
     pub(crate) fn is_broken(&self) -> bool {
         self.spare.len() < self.all.len()
+    }
+
+    /// Returns whether a definition claims a CPU of the core.
+    pub(crate) fn is_claimed(&self) -> bool {
+        !self.claimed.is_empty()
+    }
+
+    /// Returns the place of a guest core on this core.
+    pub(crate) fn spot(&self, node: NodeId, mirror: Mirror) -> Spot {
+        mirror.spot_at(self.package, node, self.llc)
     }
 
     /// Returns the cost of taking a claimed CPU.
@@ -125,12 +149,15 @@ impl<'a> Site<'a> {
                 cores: Vec::new(),
                 shared: CpuSet::new(),
                 free: 0,
-                devices: demand.devices.iter().filter(|on| **on == node.id).count() as u32,
+                devices: demand.devices_on(node.id),
+                package: None,
+                memory: distance::homes(host, node),
             })
             .collect();
         // CPUs outside a `vcpu@cpuset` count too: isolated threads may use them.
         let mut kinds: Vec<u32> = Vec::new();
         let mut widest = 1;
+        let shares = cache_shares(host);
         for core in &host.cores {
             let Ok(index) = nodes.binary_search_by_key(&core.node, |node| node.id) else {
                 continue;
@@ -142,30 +169,41 @@ impl<'a> Site<'a> {
                     .copied()
                     .filter(|cpu| supply.shared.contains(*cpu)),
             );
-            let view = view(core, demand, supply);
+            let view = CoreView {
+                cache: shares.get(core.llc).map_or(0, |(share, _)| *share),
+                ..view(core, demand, supply)
+            };
+            node.package = match node.cores.is_empty() {
+                true => Some(core.package),
+                false => node.package.filter(|package| *package == core.package),
+            };
             node.free += view.spare.len() as u32;
             widest = widest.max(view.free.len() as u32);
-            if !view.free.is_empty() && !kinds.contains(&view.kind) {
+            if !view.free.is_empty() && demand.core_kind.takes(view.kind) && !kinds.contains(&view.kind) {
                 kinds.push(view.kind);
             }
             node.cores.push(view);
         }
-        // A guest whose vCPUs all float has no free core; one kind keeps the loops over kinds
-        // alive.
+        // A guest whose vCPUs all float uses no kind; one keeps the loops over kinds alive.
         kinds.sort_unstable();
-        if kinds.is_empty() {
-            kinds.push(0);
+        if demand.dedicated.is_empty() {
+            kinds = vec![0];
         }
         // A limit of caches that the guest cannot exceed would only make the search slower.
         let levels = threading::allowed(demand, widest);
         let max_llcs = demand.max_llcs as usize;
+        let fewest_cores =
+            demand.dedicated.len() / levels.first().map_or(1, |level| level.threads() as usize);
+        let largest = shares.iter().map(|(_, cores)| *cores).max().unwrap_or(1);
         Self {
+            least_llcs: fewest_cores.div_ceil(largest.max(1)),
             host,
             demand,
             supply,
             nodes,
             levels,
             kinds,
+            shows: !demand.dedicated.is_empty() && demand.dedicated.len() == demand.vcpus as usize,
             max_llcs: if max_llcs < demand.dedicated.len() {
                 max_llcs
             } else {
@@ -176,6 +214,7 @@ impl<'a> Site<'a> {
             steps: Cell::new(effort.steps),
             reserve: Cell::new(0),
             cut_short: Cell::new(false),
+            cores: OnceCell::new(),
             distances: OnceCell::new(),
             twins: OnceCell::new(),
         }
@@ -254,6 +293,64 @@ impl<'a> Site<'a> {
         (isolates && self.demand.extra_min > 0) || (overlap && !self.demand.floating().is_empty())
     }
 
+    /// Returns the number of passed-through devices of one cell that are on a node.
+    pub(crate) fn devices_of(&self, cell: CellId, node: NodeId) -> u32 {
+        let wanted = Device {
+            node,
+            cell: Some(cell),
+        };
+        self.demand
+            .devices
+            .iter()
+            .filter(|device| **device == wanted)
+            .count() as u32
+    }
+
+    /// Returns the levels of the guest's topology that show where its cores are.
+    pub(crate) fn mirror(&self) -> Mirror {
+        self.demand.mirror
+    }
+
+    /// Returns the largest number of dies, or sockets, that count as showing a guest on `parts`
+    /// nodes as it is. More than twice the caches that it needs would scatter it for the sake of a
+    /// mirror.
+    pub(crate) fn most_dies(&self, parts: usize) -> usize {
+        match self.demand.mirror {
+            Mirror::Caches if self.demand.shape.is_none() => 2 * self.least_llcs.max(parts),
+            _ => usize::MAX,
+        }
+    }
+
+    /// Returns the largest number of packages that sockets can show.
+    pub(crate) fn most_packages(&self) -> usize {
+        let limits = [
+            self.demand.max_sockets,
+            self.demand.shape.map(|shape| shape.sockets),
+        ];
+        limits
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(usize::MAX, |most| most as usize)
+    }
+
+    /// Returns the core of an online CPU.
+    pub(crate) fn core_of(&self, cpu: HostCpu) -> Option<&'a Core> {
+        let cores = self.cores.get_or_init(|| {
+            let last = self.host.online.last().map_or(0, |cpu| cpu.0 as usize);
+            let mut cores = vec![u32::MAX; last + 1];
+            for (number, core) in (0..).zip(&self.host.cores) {
+                for cpu in &core.cpus {
+                    if let Some(slot) = cores.get_mut(cpu.0 as usize) {
+                        *slot = number;
+                    }
+                }
+            }
+            cores
+        });
+        self.host.cores.get(*cores.get(cpu.0 as usize)? as usize)
+    }
+
     /// Returns the distances by position in [`Site::nodes`].
     pub(crate) fn distances(&self) -> &Distances {
         self.distances.get_or_init(|| {
@@ -287,7 +384,23 @@ impl<'a> Site<'a> {
     }
 }
 
-fn view(core: &crate::host::Core, demand: &Demand, supply: &Supply) -> CoreView {
+/// Returns, for each last-level cache, its size in KiB divided by the cores that share it, and the
+/// number of these.
+fn cache_shares(host: &Host) -> Vec<(i64, usize)> {
+    let mut cores = vec![0; host.llcs.len()];
+    for core in &host.cores {
+        if let Some(count) = cores.get_mut(core.llc) {
+            *count += 1;
+        }
+    }
+    let share = |(llc, cores): (&Llc, usize)| {
+        let share = llc.size.0 / u64::max(cores as u64, 1);
+        (share as i64, cores)
+    };
+    host.llcs.iter().zip(cores).map(share).collect()
+}
+
+fn view(core: &Core, demand: &Demand, supply: &Supply) -> CoreView {
     let mut claimed = Vec::new();
     let mut spare = Vec::new();
     for &cpu in &core.cpus {
@@ -308,7 +421,9 @@ fn view(core: &crate::host::Core, demand: &Demand, supply: &Supply) -> CoreView 
         free: Vec::new(),
         spare,
         llc: core.llc,
-        kind: core.kind,
+        cache: 0,
+        package: core.package,
+        kind: demand.core_kind.seen(core.kind),
         isolable: core.cpus.iter().all(|cpu| supply.isolable.contains(*cpu)),
         claimed,
     };

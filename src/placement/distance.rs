@@ -1,7 +1,8 @@
-//! Distances between nodes, and a lower bound for sets of nodes that are not complete yet.
+//! Distances between nodes, a lower bound for sets of nodes that are not complete yet, and the
+//! nearest memory.
 
-use crate::host::Host;
-use crate::types::ids::NodeId;
+use crate::host::{Host, Node};
+use crate::types::ids::{KiB, NodeId};
 
 /// Distances between nodes, by their position in a list. Both directions are added, because some
 /// hosts' tables are not symmetric.
@@ -66,5 +67,28 @@ impl Distances {
             costs.select_nth_unstable(more - 1);
         }
         costs.iter().take(more).sum::<u64>().div_ceil(2)
+    }
+}
+
+/// Lists the nodes that hold the memory of vCPUs on a node, nearest first: the node itself, or
+/// where it has no memory those that have both memory and CPUs. Memory of nodes without CPUs (HBM,
+/// CXL, persistent memory) is only given where the XML names it.
+pub(crate) fn homes(host: &Host, node: &Node) -> Vec<NodeId> {
+    let has_memory = |node: &&Node| !host.memory_known || node.memory > KiB(0);
+    if has_memory(&node) {
+        return vec![node.id];
+    }
+    let has_cpus = |node: &&Node| host.cores.iter().any(|core| core.node == node.id);
+    let mut homes: Vec<NodeId> = host
+        .nodes
+        .iter()
+        .filter(has_memory)
+        .filter(has_cpus)
+        .map(|node| node.id)
+        .collect();
+    homes.sort_by_key(|home| (host.distance(node.id, *home), *home));
+    match homes.is_empty() {
+        true => vec![node.id],
+        false => homes,
     }
 }

@@ -1,28 +1,27 @@
 //! Guest without cells laid over given nodes: the vCPUs in order, each node getting a run of them.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::placement::cores::{NodeView, Site};
+use crate::placement::cores::{CoreView, NodeView, Site};
 use crate::placement::finish;
-use crate::placement::finish::Piece;
+use crate::placement::finish::{Beside, Piece};
+use crate::placement::mirror::Spot;
 use crate::placement::node_table::NodeTable;
 use crate::placement::rank::{Bar, Cost, Key};
+use crate::placement::spread::{Round, Spread, Window};
 use crate::placement::threading::Level;
-use crate::placement::{Placed, memory};
+use crate::placement::{Mirror, Placed, memory};
 use crate::types::ids::{HostCpu, KiB, NodeId, VcpuId};
 
 /// Way to lay the guest on several nodes.
 pub(crate) struct Division<'s, 'a> {
     /// Host as seen by the demand.
     pub site: &'s Site<'a>,
-    /// Kind of cores that are used.
-    pub kind: u32,
-    /// Threads of a guest core.
-    pub level: Level,
-    /// Huge page size; `None`: small pages.
-    pub page: Option<KiB>,
+    /// Kind of cores, threads of a guest core, and page size.
+    pub round: Round,
+    /// Numbers of units on caches.
+    pub spread: Spread,
     /// vCPU numbers at which a new run may begin, from 0 to the number of vCPUs.
     cuts: Vec<u32>,
     /// Number of dedicated vCPUs before each cut.
@@ -57,6 +56,14 @@ struct Move {
     cost: Cost,
 }
 
+/// Cuts at which the run of a node may end, and its length.
+#[derive(Clone, Copy)]
+struct Limit {
+    window: Window,
+    /// First and last cut.
+    ends: (usize, usize),
+}
+
 /// CPUs in vCPU order.
 type List = Rc<[HostCpu]>;
 
@@ -64,12 +71,16 @@ type List = Rc<[HostCpu]>;
 type Order<'n, 's> = [(&'n Candidate<'s>, &'n NodeTable)];
 
 impl<'s, 'a> Division<'s, 'a> {
-    /// Prepares the division for one kind, level and page size.
-    pub(crate) fn new(site: &'s Site<'a>, kind: u32, level: Level, page: Option<KiB>) -> Self {
+    /// Prepares the division for one round and spread.
+    pub(crate) fn new(site: &'s Site<'a>, round: Round, spread: Spread) -> Self {
         let all = site.demand.vcpus;
         let floats = site.demand.floating();
-        // Runs begin and end with whole guest cores; a guest with floating vCPUs has none.
-        let step = if floats.is_empty() { level.threads() } else { 1 };
+        // Runs begin and end with whole guest cores; a guest with floating vCPUs has none. Where
+        // the guest is shown equal dies or sockets, they are whole, too.
+        let step = match floats.is_empty() {
+            true => round.level.threads() * spread.exact.unwrap_or(1) as u32,
+            false => 1,
+        };
         let cuts: Vec<u32> = (0..=all / step).map(|index| index * step).collect();
         let before = |set: &crate::types::idset::VcpuSet| -> Vec<usize> {
             let mut ids = set.iter().peekable();
@@ -86,10 +97,26 @@ impl<'s, 'a> Division<'s, 'a> {
             dedicated: before(&site.demand.dedicated),
             floating: before(&floats),
             site,
-            kind,
-            level,
-            page,
+            round,
+            spread,
             cuts,
+        }
+    }
+
+    /// Returns the first fields of the keys of all placements on so many nodes, with the best
+    /// values that a choice of CPUs could give.
+    pub(crate) fn bar(&self, count: usize, far: u32, distance: u64, autostart: u32) -> Bar {
+        Bar {
+            autostart,
+            nodes: count as u32,
+            far_devices: far,
+            round: self.round.rank(self.site),
+            bare_nodes: 0,
+            uneven: match self.last().is_multiple_of(count) {
+                true => 0,
+                false => self.step() as u32,
+            },
+            distance,
         }
     }
 
@@ -116,11 +143,11 @@ impl<'s, 'a> Division<'s, 'a> {
     pub(crate) fn candidate(&self, index: usize) -> Candidate<'s> {
         let site = self.site;
         let node = &site.nodes[index];
-        // By CPUs: units for dedicated vCPUs, shared CPUs for floating ones.
-        let cores = node.cores.iter().filter(|core| core.kind == self.kind);
-        let room: usize = cores.map(|core| self.level.units_of(core) as usize).sum();
+        // By CPUs: units for dedicated vCPUs, shared CPUs for floating ones. Units that no
+        // autostart definition claims bound the best key of a set of nodes.
+        let (room, clean) = self.room(node);
         let units = room.min(self.all_units());
-        let threads = self.level.threads() as usize;
+        let threads = self.round.level.threads() as usize;
         let floating = if self.floating[self.last()] > 0 {
             node.shared.len()
         } else {
@@ -130,10 +157,6 @@ impl<'s, 'a> Division<'s, 'a> {
             true => (units * threads + floating) / self.step(),
             false => self.last(), // settled vCPUs need no CPU
         };
-        // Units that no autostart definition claims bound the best key of a set of nodes.
-        let cores = node.cores.iter().filter(|core| core.kind == self.kind);
-        let each = cores.flat_map(|core| self.level.units(core, site));
-        let clean = each.filter(|unit| unit.cost.autostart == 0).count();
         // By memory: the share grows with the cut, so the largest that fits is found by bisection.
         let fits = |cut: &usize| self.memory_fits(node, self.share(0, *cut));
         let by_memory = match self.each_has_memory() {
@@ -145,7 +168,9 @@ impl<'s, 'a> Division<'s, 'a> {
         };
         let most = most.min(by_memory).min(self.last());
         let memory = self.share(0, most).0;
-        let free = site.available(node.id, self.page).filter(|_| site.demand.bind);
+        let free = site
+            .most_available(node.id, self.round.page)
+            .filter(|_| site.demand.bind);
         Candidate {
             node,
             index,
@@ -157,45 +182,143 @@ impl<'s, 'a> Division<'s, 'a> {
         }
     }
 
-    fn step(&self) -> usize {
+    /// Returns the number of units of a node, and how many of them no autostart definition claims.
+    fn room(&self, node: &NodeView) -> (usize, usize) {
+        let level = self.round.level;
+        let cores = node.cores.iter().filter(|core| core.kind == self.round.kind);
+        let count = |core: &CoreView| {
+            let units = level.units_of(core) as usize;
+            let clean = match core.is_claimed() {
+                true => level
+                    .units(core, self.site)
+                    .iter()
+                    .filter(|unit| unit.cost.autostart == 0)
+                    .count(),
+                false => units,
+            };
+            (units, clean)
+        };
+        let Some(each) = self.spread.exact else {
+            return cores
+                .map(count)
+                .fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1));
+        };
+        // Only whole groups count.
+        let mut groups: Vec<(Spot, usize, usize)> = Vec::new();
+        for core in cores {
+            let (units, clean) = count(core);
+            let spot = core.spot(node.id, self.site.mirror());
+            match groups.iter_mut().find(|(known, ..)| *known == spot) {
+                Some(group) => (group.1, group.2) = (group.1 + units, group.2 + clean),
+                None => groups.push((spot, units, clean)),
+            }
+        }
+        let whole = groups.iter().filter(|(_, units, _)| *units >= each);
+        whole.fold((0, 0), |sum, (_, _, clean)| {
+            (sum.0 + each, sum.1 + each.min(*clean))
+        })
+    }
+
+    /// Returns the number of vCPUs between two cuts.
+    pub(crate) fn step(&self) -> usize {
         self.cuts.get(1).map_or(1, |cut| *cut as usize).max(1)
     }
 
-    /// Lays the vCPUs on these nodes in this order, each node getting some. `None` where that is
-    /// impossible or cannot beat `best`.
-    pub(crate) fn lay(&self, order: &Order<'_, 's>, bar: Bar, best: Option<&Key>) -> Option<Placed> {
+    /// Lays the vCPUs on these nodes in this order, each node getting a number of cuts within the
+    /// window. `None` where that is impossible or cannot beat `best`.
+    pub(crate) fn lay(
+        &self,
+        order: &Order<'_, 's>,
+        window: Window,
+        bar: Bar,
+        best: Option<&Key>,
+    ) -> Option<Placed> {
         let ids: Vec<NodeId> = order.iter().map(|(at, _)| at.node.id).collect();
-        if !self.each_has_memory() && !self.site.memory_fits_together(&ids, self.page) {
+        if !self.each_has_memory() && !self.site.memory_fits_together(&ids, self.round.page) {
             return None;
         }
+        let limits = self.limits(order, window)?;
         // Cell 0 gets the memory that rounding leaves over. With three nodes and more that is known
         // only afterwards: where it is too much, divide once more, leaving as little over as
         // possible.
-        let pieces = self.pieces(&Plan::new(self, order, false)?, bar, best)?;
+        let pieces = self.pieces(&Plan::new(self, order, &limits, false)?, bar, best)?;
         let (pieces, careful) = match pieces.iter().all(|piece| self.piece_fits(piece)) {
             true => (pieces, false),
             false if order.len() < 3 => return None,
-            false => (self.pieces(&Plan::new(self, order, true)?, bar, best)?, true),
+            false => (
+                self.pieces(&Plan::new(self, order, &limits, true)?, bar, best)?,
+                true,
+            ),
         };
         if !pieces.iter().all(|piece| self.piece_fits(piece)) {
             return None;
         }
-        let bounded = careful || order.iter().any(|(_, table)| table.bounded);
-        let placed = finish::assemble(self.site, self.level, self.page, pieces, bar.5)?;
-        Some(Placed {
+        let bounded = careful || order.iter().any(|(_, table)| table.is_bounded());
+        let beside = Beside {
+            distance: bar.distance,
+            ..Beside::default()
+        };
+        let placed = finish::assemble(self.site, &self.round, pieces, &beside)?;
+        (!self.round.exact || !placed.key.untrue).then(|| Placed {
             bounded: placed.bounded || bounded,
             ..placed
         })
     }
 
+    /// Returns, for each node, the cuts at which its run may end, and the window of its length.
+    /// Where packages are shown as sockets, each gets as many vCPUs and all of its nodes in a row;
+    /// `None` where that is impossible.
+    fn limits(&self, order: &Order<'_, 's>, window: Window) -> Option<Vec<Limit>> {
+        let whole = |at: usize| Limit {
+            window,
+            ends: (at + 1, (self.last() + at + 1).saturating_sub(order.len())),
+        };
+        let packages: Option<Vec<u32>> = order.iter().map(|(at, _)| at.node.package).collect();
+        let packages = match (self.round.exact, self.site.mirror(), packages) {
+            (true, Mirror::Caches, Some(packages)) => packages,
+            _ => return Some((0..order.len()).map(whole).collect()),
+        };
+        let runs: Vec<&[u32]> = packages.chunk_by(|a, b| a == b).collect();
+        let first = |package: &u32| packages.iter().position(|other| other == package);
+        let together = packages
+            .iter()
+            .enumerate()
+            .all(|(at, package)| at == 0 || packages[at - 1] == *package || first(package) == Some(at));
+        if !together || runs.len() > self.site.most_packages() || !self.last().is_multiple_of(runs.len()) {
+            return None;
+        }
+        let each = self.last() / runs.len();
+        let mut limits = Vec::with_capacity(order.len());
+        for (number, run) in runs.iter().enumerate() {
+            let (from, to) = (number * each, (number + 1) * each);
+            for at in 0..run.len() {
+                let rest = run.len() - at - 1;
+                limits.push(Limit {
+                    window,
+                    ends: match rest {
+                        0 => (to, to),
+                        _ => (from + at + 1, to.checked_sub(rest)?),
+                    },
+                });
+            }
+        }
+        Some(limits)
+    }
+
     fn piece_fits(&self, piece: &Piece<'_>) -> bool {
-        !self.each_has_memory() || self.site.memory_fits(piece.node.id, piece.memory, self.page)
+        !self.each_has_memory()
+            || self
+                .site
+                .memory_fits(piece.node.id, piece.memory, self.round.page)
     }
 
     /// Returns the pieces of the cheapest way, `None` where that cannot beat `best`.
     fn pieces(&self, plan: &Plan<'_, 's, 'a>, bar: Bar, best: Option<&Key>) -> Option<Vec<Piece<'s>>> {
         let least = plan.cost(0, 0, self.site.max_llcs)?;
-        let bar = (bar.0.max(least.autostart), bar.1, bar.2, bar.3, bar.4, bar.5);
+        let bar = Bar {
+            autostart: bar.autostart.max(least.autostart),
+            ..bar
+        };
         if best.is_some_and(|best| (bar, least.tail()) > (best.bar(), best.tail())) {
             return None;
         }
@@ -206,6 +329,7 @@ impl<'s, 'a> Division<'s, 'a> {
         for (at, (candidate, table)) in plan.order.iter().enumerate() {
             let (step, _) = lists.get(&(at, from, left))?;
             pieces.push(Piece {
+                cell: None,
                 vcpus: (self.cuts[from]..self.cuts[step.to]).map(VcpuId).collect(),
                 memory: self.share(from, step.to),
                 node: candidate.node,
@@ -222,12 +346,17 @@ impl<'s, 'a> Division<'s, 'a> {
     }
 
     fn units(&self, from: usize, to: usize) -> usize {
-        (self.dedicated[to] - self.dedicated[from]) / self.level.threads() as usize
+        (self.dedicated[to] - self.dedicated[from]) / self.round.level.threads() as usize
     }
 
     fn share(&self, from: usize, to: usize) -> KiB {
         let vcpus = self.cuts[to] - self.cuts[from];
-        memory::share(self.site.demand.memory, vcpus, self.site.demand.vcpus, self.page)
+        memory::share(
+            self.site.demand.memory,
+            vcpus,
+            self.site.demand.vcpus,
+            self.round.page,
+        )
     }
 
     /// Returns whether each node's memory is for its own vCPUs, so that it counts node by node.
@@ -237,17 +366,17 @@ impl<'s, 'a> Division<'s, 'a> {
 
     fn memory_fits(&self, node: &NodeView, memory: KiB) -> bool {
         // The real share is rounded to whole pages only when all cells are known.
-        let page = self.page.map_or(1, |page| page.0.max(1));
+        let page = self.round.page.map_or(1, |page| page.0.max(1));
         !self.site.demand.bind
             || self
                 .site
-                .memory_fits(node.id, KiB(memory.0 - memory.0 % page), self.page)
+                .memory_fits(node.id, KiB(memory.0 - memory.0 % page), self.round.page)
     }
 
     /// Returns whether a node with so many units has enough CPUs left for the extra ones, by
     /// numbers alone.
     fn leaves_extra(&self, node: &NodeView, units: usize) -> bool {
-        let used = units * self.level.threads() as usize;
+        let used = units * self.round.level.threads() as usize;
         used + self.site.demand.extra_min as usize <= node.free as usize
     }
 
@@ -260,13 +389,13 @@ impl<'s, 'a> Division<'s, 'a> {
         }
         let scarce = cost.scarce.unsigned_abs() as usize;
         let extra = if first { demand.extra_min as usize } else { 0 };
-        if self.level == Level::Isolate && demand.extra_min > 0 {
+        if self.round.level == Level::Isolate && demand.extra_min > 0 {
             return extra == 0 || extra + scarce <= node.free as usize;
         }
         let spare = node.cores.iter().flat_map(|core| &core.spare);
         let unshared = spare.filter(|cpu| !node.shared.contains(**cpu)).count();
         // Extra CPUs are first taken from those that floating vCPUs cannot use.
-        let left = (unshared + scarce).saturating_sub(units * self.level.threads() as usize);
+        let left = (unshared + scarce).saturating_sub(units * self.round.level.threads() as usize);
         floating == 0 || floating + scarce + extra.saturating_sub(left) <= node.shared.len()
     }
 
@@ -287,6 +416,7 @@ impl<'s, 'a> Division<'s, 'a> {
 struct Plan<'p, 's, 'a> {
     division: &'p Division<'s, 'a>,
     order: &'p Order<'p, 's>,
+    limits: &'p [Limit],
     /// Other cells take as much memory as they can, before all else, and cell 0's must fit exactly.
     careful: bool,
     /// Cheapest cost of the nodes from `at` on for the vCPUs from cut `from` on, with `left` caches
@@ -296,7 +426,12 @@ struct Plan<'p, 's, 'a> {
 
 impl<'p, 's, 'a> Plan<'p, 's, 'a> {
     /// Works out the costs, from the last node to the first; `None` if the search is cut short.
-    fn new(division: &'p Division<'s, 'a>, order: &'p Order<'p, 's>, careful: bool) -> Option<Self> {
+    fn new(
+        division: &'p Division<'s, 'a>,
+        order: &'p Order<'p, 's>,
+        limits: &'p [Limit],
+        careful: bool,
+    ) -> Option<Self> {
         let (count, last, most) = (order.len(), division.last(), division.site.max_llcs);
         let size = (count + 1) * (most + 1) * (last + 1);
         if !division.site.overspend(size / 8) {
@@ -305,6 +440,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         let mut plan = Self {
             division,
             order,
+            limits,
             careful,
             costs: vec![None; size],
         };
@@ -361,7 +497,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
             let others = rest
                 .scarce
                 .unsigned_abs()
-                .saturating_mul(memory::cut(division.page).0);
+                .saturating_mul(memory::cut(division.round.page).0);
             let memory = KiB(division.site.demand.memory.0.saturating_sub(others));
             if !division.memory_fits(self.order[0].0.node, memory) {
                 return None;
@@ -377,9 +513,10 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         // most.
         let (count, last) = (self.order.len(), division.last());
         let (candidate, table) = self.order[at];
+        let Limit { window, ends } = self.limits[at];
         let rest: usize = self.order[at + 1..].iter().map(|(next, _)| next.most).sum();
-        let least = (from + 1).max(last.saturating_sub(rest));
-        let most = (from + candidate.most).min((last + at + 1).saturating_sub(count));
+        let least = (from + window.least).max(last.saturating_sub(rest)).max(ends.0);
+        let most = (from + candidate.most.min(window.most)).min(ends.1);
         let mut moves = Vec::new();
         for to in least..=most {
             let floating = division.floating[to] - division.floating[from];
@@ -388,7 +525,7 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
                 _ => division.share(from, to),
             };
             let memory = !division.each_has_memory() || division.memory_fits(candidate.node, share);
-            let pages = i64::try_from(share.0 / memory::cut(division.page).0).unwrap_or(i64::MAX);
+            let pages = i64::try_from(share.0 / memory::cut(division.round.page).0).unwrap_or(i64::MAX);
             if floating > candidate.node.shared.len() || !memory {
                 break; // a longer run needs only more
             }
@@ -452,17 +589,4 @@ impl<'p, 's, 'a> Plan<'p, 's, 'a> {
         known.insert((at, from, left), (step, list.clone()));
         list
     }
-}
-
-/// Returns the first fields of the keys of all placements on some nodes, with the best values that
-/// a choice of CPUs could give.
-pub(crate) fn bar(division: &Division<'_, '_>, count: usize, far: u32, distance: u64, autostart: u32) -> Bar {
-    (
-        autostart,
-        count as u32,
-        far,
-        Reverse(division.level.rank()),
-        Reverse(division.page.map_or(0, |page| page.0)),
-        distance,
-    )
 }

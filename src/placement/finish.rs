@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::placement::cores::{CoreView, NodeView, Site};
+use crate::placement::mirror::Spot;
 use crate::placement::rank::{Cost, Key};
+use crate::placement::spread::Round;
 use crate::placement::threading::Level;
 use crate::placement::{CellPlace, Placed};
 use crate::types::ids::{CellId, HostCpu, KiB, NodeId, VcpuId};
@@ -13,6 +15,8 @@ use crate::types::idset::{CpuSet, VcpuSet};
 
 /// Part of the guest on one node: a cell, or a run of vCPUs.
 pub(crate) struct Piece<'s> {
+    /// Position of the cell in [`crate::placement::Demand::cells`], where the guest has cells.
+    pub cell: Option<usize>,
     /// vCPUs of the part.
     pub vcpus: VcpuSet,
     /// Memory of the part.
@@ -25,16 +29,39 @@ pub(crate) struct Piece<'s> {
     pub cost: Cost,
 }
 
+/// Part of the guest beside its vCPUs, and the distance of it all.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside {
+    /// Cells without vCPUs: position in [`crate::placement::Demand::cells`], and node.
+    pub cells: Vec<(usize, NodeId)>,
+    /// See [`Key::bare_nodes`].
+    pub bare_nodes: u32,
+    /// See [`Key::distance`].
+    pub distance: u64,
+}
+
 /// Completes a placement whose dedicated CPUs are chosen. The first piece is cell 0. `None` where
 /// extra CPUs or floating vCPUs do not fit.
 pub(crate) fn assemble(
     site: &Site<'_>,
-    level: Level,
-    page: Option<KiB>,
+    round: &Round,
     pieces: Vec<Piece<'_>>,
-    distance: u64,
+    beside: &Beside,
 ) -> Option<Placed> {
     let demand = site.demand;
+    let (level, page) = (round.level, round.page);
+    // A guest placed as one is one cell; any other has a cell for each piece.
+    let as_one = demand.cells.is_empty() && !demand.make_cells;
+    let nodes: Vec<NodeId> = pieces.iter().map(|piece| piece.node.id).collect();
+    let homes = match as_one {
+        true => site.homes_of_all(&nodes),
+        false => {
+            let memory = |(cell, node): &(usize, NodeId)| (*node, demand.cells[*cell].memory);
+            let amounts = pieces.iter().map(|piece| (piece.node.id, piece.memory));
+            let amounts = amounts.chain(beside.cells.iter().map(memory));
+            site.settle(&amounts.collect::<Vec<_>>(), page)?
+        }
+    };
     // Extra CPUs and withheld siblings come first: floating vCPUs may use neither.
     let cores: usize = pieces.iter().map(|piece| piece.node.cores.len()).sum();
     site.spend(2 * (demand.vcpus as usize + cores));
@@ -79,57 +106,89 @@ pub(crate) fn assemble(
         return None;
     }
     // All parts of the key are known now.
-    let local: u32 = pieces.iter().map(|piece| piece.node.devices).sum();
+    let local = |piece: &Piece<'_>| {
+        let cell = piece.cell.map(|cell| demand.cells[cell].id);
+        piece.node.devices + cell.map_or(0, |cell| site.devices_of(cell, piece.node.id))
+    };
+    let local: u32 = pieces.iter().map(local).sum();
+    let cpus: Vec<HostCpu> = demand
+        .dedicated
+        .iter()
+        .filter_map(|vcpu| vcpus.get(&vcpu)?.first())
+        .collect();
+    let sizes = || pieces.iter().map(|piece| piece.vcpus.len() as u32);
     let key = Key {
         autostart: cost.autostart,
         nodes: pieces.len() as u32,
         far_devices: demand.devices.len() as u32 - local,
+        kind: round.kind,
+        untrue: site.shows && (level == Level::Any || !is_exact(site, &cpus, level.threads(), pieces.len())),
         threads: Reverse(level.rank()),
         page: Reverse(page.map_or(0, |page| page.0)),
-        distance,
+        bare_nodes: beside.bare_nodes,
+        uneven: match demand.cells.is_empty() {
+            true => sizes().max().unwrap_or(0) - sizes().min().unwrap_or(0),
+            false => 0,
+        },
+        distance: beside.distance,
         llcs: cost.llcs,
+        llc_uneven: uneven_over_caches(site, &cpus),
+        cache: cost.cache,
         other: cost.other,
         siblings: cost.siblings,
         left: if demand.spread { -left } else { left },
-        cpus: demand
-            .dedicated
-            .iter()
-            .filter_map(|vcpu| vcpus.get(&vcpu)?.first())
-            .collect(),
+        cpus,
     };
-    // A guest placed as one is one cell; any other has a cell for each piece.
-    let nodes: Vec<NodeId> = pieces.iter().map(|piece| piece.node.id).collect();
-    let as_one = demand.cells.is_empty() && !demand.make_cells;
     let cells = match as_one {
         true => vec![CellPlace {
             id: CellId(0),
             vcpus: VcpuSet::first_n(demand.vcpus),
             memory: demand.memory,
-            node: nodes[0],
+            node: Some(nodes[0]).filter(|_| nodes.len() == 1),
+            memory_node: homes.first().copied().filter(|_| homes.len() == 1),
         }],
         false => {
-            let id = |index: usize| {
-                demand
-                    .cells
-                    .get(index)
-                    .map_or(CellId(index as u32), |cell| cell.id)
-            };
-            let place = |(index, piece): (usize, Piece<'_>)| CellPlace {
-                id: id(index),
+            let of = |(index, piece): (usize, Piece<'_>)| CellPlace {
+                id: piece
+                    .cell
+                    .map_or(CellId(index as u32), |cell| demand.cells[cell].id),
                 vcpus: piece.vcpus,
                 memory: piece.memory,
-                node: piece.node.id,
+                node: Some(piece.node.id),
+                memory_node: homes.get(index).copied(),
             };
-            pieces.into_iter().enumerate().map(place).collect()
+            let mut cells: Vec<CellPlace> = pieces.into_iter().enumerate().map(of).collect();
+            for (index, cell) in demand
+                .cells
+                .iter()
+                .enumerate()
+                .filter(|(_, cell)| cell.vcpus.is_empty())
+            {
+                let node = beside
+                    .cells
+                    .iter()
+                    .find(|(at, _)| *at == index)
+                    .map(|(_, node)| *node);
+                let place = CellPlace {
+                    id: cell.id,
+                    vcpus: VcpuSet::new(),
+                    memory: cell.memory,
+                    node,
+                    memory_node: node,
+                };
+                cells.insert(index.min(cells.len()), place);
+            }
+            cells
         }
     };
     Some(Placed {
         vcpus,
         cells,
         nodes,
+        memory_nodes: distinct(homes),
         page,
         threads: level.threads(),
-        own_cores: level != Level::Any || on_cores_of_their_own(site, &key.cpus),
+        own_cores: !level.shares() || on_cores_of_their_own(site, &key.cpus, level.threads()),
         extra,
         withheld,
         bounded: false,
@@ -163,6 +222,7 @@ pub(crate) fn floating_anywhere(site: &Site<'_>) -> Option<Placed> {
         vcpus,
         cells: Vec::new(),
         nodes: Vec::new(),
+        memory_nodes: Vec::new(),
         page,
         threads: 1,
         own_cores: true,
@@ -201,10 +261,55 @@ pub(crate) fn piece_fits(site: &Site<'_>, level: Level, piece: Piece<'_>, first:
     fits
 }
 
-fn on_cores_of_their_own(site: &Site<'_>, cpus: &[HostCpu]) -> bool {
-    let chosen: CpuSet = cpus.iter().copied().collect();
-    let shares = |core: &crate::host::Core| core.cpus.iter().filter(|cpu| chosen.contains(**cpu)).count() > 1;
-    !site.host.cores.iter().any(shares)
+/// Returns nodes in order, each once.
+pub(crate) fn distinct(nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+    let mut known = Vec::new();
+    for node in nodes {
+        if !known.contains(&node) {
+            known.push(node);
+        }
+    }
+    known
+}
+
+/// Returns the difference between the most and the fewest of these CPUs on one cache.
+pub(crate) fn uneven_over_caches(site: &Site<'_>, cpus: &[HostCpu]) -> u32 {
+    let mut counts: BTreeMap<(NodeId, usize), u32> = BTreeMap::new();
+    for core in cpus.iter().filter_map(|cpu| site.core_of(*cpu)) {
+        *counts.entry((core.node, core.llc)).or_default() += 1;
+    }
+    let fewest = counts.values().min();
+    counts.values().max().unwrap_or(&0) - fewest.unwrap_or(&0)
+}
+
+/// Returns whether a topology can show guest cores of so many threads on these CPUs of `parts`
+/// nodes, given in vCPU order, as they are.
+pub(crate) fn is_exact(site: &Site<'_>, cpus: &[HostCpu], threads: u32, parts: usize) -> bool {
+    let threads = threads.max(1);
+    let first = (0..).zip(cpus).step_by(threads as usize);
+    let spots: Option<Vec<Spot>> = first
+        .map(|(vcpu, cpu)| {
+            let spot = site.mirror().spot(site.core_of(*cpu)?);
+            Some(spot.in_cell_of(VcpuId(vcpu), &site.demand.shown_cells))
+        })
+        .collect();
+    let exact = spots.and_then(|spots| site.mirror().exact(&spots, site.demand.max_sockets));
+    exact.is_some_and(|exact| {
+        let dies = (exact.sockets * exact.dies) as usize;
+        dies <= site.most_dies(parts) && site.demand.shape.is_none_or(|shape| shape == exact)
+    })
+}
+
+/// Returns whether no host core has two guest cores of so many threads.
+fn on_cores_of_their_own(site: &Site<'_>, cpus: &[HostCpu], threads: u32) -> bool {
+    let first = cpus.iter().step_by(threads.max(1) as usize);
+    let mut cores: Vec<Option<HostCpu>> = first
+        .map(|cpu| Some(*site.core_of(*cpu)?.cpus.first()?))
+        .collect();
+    let all = cores.len();
+    cores.sort_unstable();
+    cores.dedup();
+    cores.len() == all
 }
 
 /// Chooses extra dedicated CPUs on a node: those that autostart definitions do not claim first,

@@ -3,18 +3,17 @@
 //! Given pins are constraints: the other vCPUs are placed around them, and if one of them collides
 //! with another guest, nothing fits.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::host::{Core, Host};
-use crate::placement::cores::{Effort, NodeView, Site};
-use crate::placement::finish;
+use crate::host::Host;
+use crate::placement::cores::{Effort, Site};
+use crate::placement::pinned::{self, nodes_of};
 use crate::placement::rank::Key;
 use crate::placement::threading;
 use crate::placement::threading::Level;
-use crate::placement::{CellPlace, Demand, Placed, SmtRule, Supply};
+use crate::placement::{CoreKind, Demand, Placed, SmtRule, Supply};
 use crate::policy::cpu_sets::floats;
-use crate::types::ids::{CellId, HostCpu, NodeId, VcpuId};
+use crate::types::ids::{HostCpu, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::reason::NoPlace;
 
@@ -27,7 +26,7 @@ pub(crate) fn place(host: &Host, demand: &Demand, supply: &Supply, effort: Effor
     }
     let kept: VcpuSet = demand.kept.keys().copied().collect();
     if demand.dedicated.is_subset(&kept) {
-        return evaluate(host, demand, supply, demand.kept.clone());
+        return pinned::evaluate(host, demand, supply, demand.kept.clone());
     }
     let widest = host
         .cores
@@ -67,8 +66,7 @@ pub(crate) fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &P
         .collect();
     let level = match demand.smt {
         SmtRule::Isolate => Level::Isolate,
-        _ if placed.own_cores => Level::Own(placed.threads),
-        _ => Level::Any,
+        _ => pinned::level(&placed),
     };
     // Nodes, cells, caches and devices have limits of their own.
     let in_nodes = placed
@@ -76,15 +74,15 @@ pub(crate) fn still_good(host: &Host, demand: &Demand, supply: &Supply, pins: &P
         .iter()
         .all(|node| demand.nodes.as_ref().is_none_or(|n| n.contains(*node)));
     let most = demand.max_nodes.map_or(usize::MAX, |most| most as usize);
-    let in_cells = demand
-        .cells
-        .iter()
-        .zip(&placed.cells)
-        .all(|(cell, place)| cell.nodes.as_ref().is_none_or(|nodes| nodes.contains(place.node)));
+    let in_cells = demand.cells.iter().zip(&placed.cells).all(|(cell, place)| {
+        let allowed = |node| cell.nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        place.node.is_none_or(allowed)
+    });
     (one_each
         && cpus.is_subset(&allowed)
         && site.levels.contains(&level)
-        && kinds.windows(2).all(|pair| pair[0] == pair[1])
+        && kinds.iter().all(|kind| demand.core_kind.takes(*kind))
+        && (demand.core_kind == CoreKind::Any || kinds.windows(2).all(|pair| pair[0] == pair[1]))
         && in_nodes
         && in_cells
         && placed.cells.len() >= demand.cells.len()
@@ -133,15 +131,12 @@ pub(crate) fn as_they_are(
             host, &demand, supply,
         )]);
     };
-    let cell = |node: &NodeId| CellPlace {
-        id: CellId(0),
-        vcpus: VcpuSet::first_n(demand.vcpus),
-        memory: demand.memory,
-        node: *node,
-    };
+    let homes = site.homes_of_all(&nodes);
+    let cell = |_: &NodeId| pinned::whole(&demand, &nodes, &homes);
     Ok(Placed {
         vcpus: pins.clone(),
         cells: nodes.first().map(cell).into_iter().collect(),
+        memory_nodes: homes,
         nodes,
         page: *page,
         threads: 0,
@@ -226,7 +221,7 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
             free.remove(cpu);
             pins.insert(vcpu, CpuSet::one(cpu));
         }
-        if level != Level::Any {
+        if !level.shares() {
             core.cpus.iter().for_each(|cpu| {
                 free.remove(*cpu);
             });
@@ -294,195 +289,6 @@ fn fill(host: &Host, demand: &Demand, supply: &Supply, level: Level, effort: Eff
                 .filter(|(vcpu, _)| rest.dedicated.contains(*vcpu)),
         );
     }
-    let placed = evaluate(host, demand, supply, pins)?;
+    let placed = pinned::evaluate(host, demand, supply, pins)?;
     (placed.threads == threads).then_some(placed)
-}
-
-/// Works out the placement these pins make.
-fn evaluate(host: &Host, demand: &Demand, supply: &Supply, mut pins: Pins) -> Option<Placed> {
-    let site = Site::new(host, demand, supply, Effort::BEST);
-    // Pins decide the shape; a shape that the demand excludes is no placement.
-    let (threads, own_cores) = threads(host, demand, &pins)?;
-    if demand.smt == SmtRule::Require && threads < 2 {
-        return None;
-    }
-    if demand.threads.is_some_and(|given| given != threads) {
-        return None;
-    }
-    // Cells count only if each is on one node and no two share one; otherwise the guest is placed
-    // as one.
-    let mut nodes = nodes_of(host, pins.values());
-    let mut cells = Vec::new();
-    for cell in &demand.cells {
-        let own = pins
-            .iter()
-            .filter(|(vcpu, _)| cell.vcpus.contains(**vcpu))
-            .map(|(_, pin)| pin);
-        let mut here = nodes_of(host, own);
-        if here.is_empty() {
-            // All vCPUs of the cell float: the cell is where the demand puts it.
-            here.extend(cell.nodes.iter().flat_map(NodeSet::iter));
-        }
-        if let [node] = here[..] {
-            cells.push(CellPlace {
-                id: cell.id,
-                vcpus: cell.vcpus.clone(),
-                memory: cell.memory,
-                node,
-            });
-        }
-    }
-    let distinct: NodeSet = cells.iter().map(|cell| cell.node).collect();
-    let celled = !cells.is_empty() && cells.len() == demand.cells.len() && distinct.len() == cells.len();
-    if celled {
-        nodes = cells.iter().map(|cell| cell.node).collect();
-    } else {
-        cells = nodes
-            .first()
-            .map(|node| CellPlace {
-                id: CellId(0),
-                vcpus: VcpuSet::first_n(demand.vcpus),
-                memory: demand.memory,
-                node: *node,
-            })
-            .into_iter()
-            .collect();
-    }
-    // The largest page size of which every node has enough.
-    let fits = |page: &&Option<crate::types::ids::KiB>| match celled {
-        true => cells
-            .iter()
-            .all(|cell| site.memory_fits(cell.node, cell.memory, **page)),
-        false => site.memory_fits_together(&nodes, **page),
-    };
-    let page = *demand.pages.iter().find(fits)?;
-    // Extra CPUs go to the node of cell 0, and floating vCPUs get what is left.
-    let used: CpuSet = pins
-        .values()
-        .filter(|pin| pin.len() == 1)
-        .filter_map(CpuSet::first)
-        .collect();
-    let isolate = demand.smt == SmtRule::Isolate;
-    let home = cells.first().and_then(|cell| site.node(cell.node));
-    let (extra, _) = match home {
-        Some(node) => finish::extra_cpus(node, &used, isolate, &site)?,
-        None if demand.extra_min > 0 => return None,
-        None => (Vec::new(), Default::default()),
-    };
-    let own: CpuSet = used.iter().chain(extra.iter().copied()).collect();
-    let withheld = withheld(host, demand, supply, &own, &used)?;
-    let shared = |node: &NodeView| node.shared.difference(&own).difference(&withheld);
-    for vcpu in demand
-        .floating()
-        .iter()
-        .filter(|vcpu| !demand.kept.contains_key(vcpu))
-    {
-        let cell = cells.iter().find(|cell| cell.vcpus.contains(vcpu))?;
-        let room = site.node(cell.node).map(shared)?;
-        pins.insert(vcpu, site.to_float(room, 1)?);
-    }
-    // The key has no claims and no remainder: pins that are given compare with no other placement.
-    let llcs: std::collections::BTreeSet<usize> = used
-        .iter()
-        .filter_map(|cpu| Some(host.core_of(cpu)?.llc))
-        .collect();
-    let local = demand.devices.iter().filter(|node| nodes.contains(node)).count();
-    let key = Key {
-        nodes: nodes.len() as u32,
-        far_devices: (demand.devices.len() - local) as u32,
-        threads: Reverse(if own_cores { threads * 2 } else { 1 }),
-        page: Reverse(page.map_or(0, |page| page.0)),
-        distance: site.distance(&nodes),
-        llcs: llcs.len() as u32,
-        cpus: pins
-            .values()
-            .filter(|pin| pin.len() == 1)
-            .filter_map(CpuSet::first)
-            .collect(),
-        ..Key::default()
-    };
-    Some(Placed {
-        vcpus: pins,
-        cells,
-        nodes,
-        page,
-        threads,
-        own_cores,
-        extra,
-        withheld,
-        bounded: false,
-        key,
-    })
-}
-
-/// Returns the largest thread count these pins carry, guest core by guest core, and whether each
-/// guest core has a host core of its own.
-fn threads(host: &Host, demand: &Demand, pins: &Pins) -> Option<(u32, bool)> {
-    let single = |vcpu: u32| {
-        pins.get(&VcpuId(vcpu))
-            .filter(|pin| pin.len() == 1)
-            .and_then(CpuSet::first)
-    };
-    let cores: Vec<Option<&Core>> = (0..demand.vcpus)
-        .map(|vcpu| single(vcpu).and_then(|cpu| host.core_of(cpu)))
-        .collect();
-    let cells = || {
-        let placed = demand.cells.iter().map(|cell| &cell.vcpus);
-        placed.chain(&demand.shown_cells)
-    };
-    let matches = |threads: u32| {
-        let mut seen = std::collections::BTreeSet::new();
-        demand.vcpus.is_multiple_of(threads)
-            && cores.chunks(threads as usize).all(|block| {
-                let first = block[0].map(|core| core.cpus[0]);
-                let alike = block.iter().all(|core| core.map(|core| core.cpus[0]) == first);
-                let pinned = first.is_some() || threads == 1;
-                alike && pinned && first.is_none_or(|first| seen.insert(first))
-            })
-            && cells().all(|cell| {
-                cell.iter().all(|v| {
-                    let from = v.0 / threads * threads;
-                    (from..from + threads).all(|sibling| cell.contains(VcpuId(sibling)))
-                })
-            })
-    };
-    let most = std::iter::successors(Some(64u32), |t| (*t > 1).then_some(t / 2));
-    Some(
-        most.into_iter()
-            .find(|threads| matches(*threads))
-            .map_or((1, false), |threads| (threads, true)),
-    )
-}
-
-fn withheld(host: &Host, demand: &Demand, supply: &Supply, own: &CpuSet, used: &CpuSet) -> Option<CpuSet> {
-    let isolate = demand.smt == SmtRule::Isolate;
-    let mut all = CpuSet::new();
-    for core in &host.cores {
-        let mine = core.cpus.iter().filter(|cpu| used.contains(**cpu)).count();
-        let any = core.cpus.iter().any(|cpu| own.contains(*cpu));
-        if isolate && mine > 0 {
-            let others = || core.cpus.iter().filter(|cpu| !used.contains(**cpu));
-            if mine > 1 || !others().all(|cpu| supply.isolable.contains(*cpu)) {
-                return None;
-            }
-            all.extend(others().copied());
-        } else if demand.withhold_siblings && any {
-            all.extend(core.cpus.iter().copied().filter(|cpu| !own.contains(*cpu)));
-        }
-    }
-    Some(all)
-}
-
-/// Lists the nodes of all CPUs of these pins, in order of first use.
-fn nodes_of<'p>(host: &Host, pins: impl Iterator<Item = &'p CpuSet>) -> Vec<NodeId> {
-    let mut nodes = Vec::new();
-    for node in pins
-        .flat_map(CpuSet::iter)
-        .filter_map(|cpu| Some(host.core_of(cpu)?.node))
-    {
-        if !nodes.contains(&node) {
-            nodes.push(node);
-        }
-    }
-    nodes
 }

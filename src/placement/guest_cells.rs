@@ -1,50 +1,61 @@
-//! Guest cells placed on host nodes, each on one of its own: a matching problem with an order of
-//! preference.
+//! Guest cells placed on host nodes, each cell with vCPUs on one of its own: a matching problem
+//! with an order of preference.
 //!
 //! Augmenting paths decide exactly if a matching exists. The best one is found by branch and bound:
 //! cells in order of their first vCPU, nodes in order of the CPUs they would give. A branch is cut
 //! as soon as the best it could reach does not beat the best known, and of nodes that are twins
-//! only the first is tried.
+//! only the first is tried. Cells without vCPUs come last: they need no node of their own.
 
 use std::cmp::Reverse;
 
 use crate::placement::cores::{NodeView, Site};
+use crate::placement::even;
 use crate::placement::finish;
-use crate::placement::finish::Piece;
-use crate::placement::node_table::NodeTable;
+use crate::placement::finish::{Beside, Piece};
+use crate::placement::offers::{Offer, Offers};
 use crate::placement::rank::{Bar, Cost};
+use crate::placement::spread::{Round, Spread};
 use crate::placement::threading::Level;
-use crate::placement::{CellDemand, Placed};
-use crate::types::ids::{HostCpu, KiB};
+use crate::placement::{CellDemand, Mirror, Placed};
+use crate::types::ids::KiB;
 
 /// Returns the best matching of the demand's cells and the host's nodes.
 pub(crate) fn place(site: &Site<'_>) -> Option<Placed> {
+    let parts = site
+        .demand
+        .cells
+        .iter()
+        .filter(|cell| !cell.vcpus.is_empty())
+        .count();
+    let spreads = |round: Round| {
+        let spreads = round.spreads(site, parts).into_iter();
+        let fits = move |spread: &Spread| divides(site, &round, spread);
+        spreads.filter(fits).map(move |spread| (round, spread))
+    };
+    let searches: Vec<(Round, Spread)> = site.rounds().into_iter().flat_map(spreads).collect();
+    let all = searches.len();
     let mut best: Option<Placed> = None;
-    let mut rounds = site.kinds.len() * site.levels.len() * site.demand.pages.len();
-    for &kind in &site.kinds {
-        for &level in &site.levels {
-            let divides = |cell: &CellDemand| {
-                cell.vcpus
-                    .intersection(&site.demand.dedicated)
-                    .len()
-                    .is_multiple_of(level.threads() as usize)
-            };
-            if !site.demand.cells.iter().all(divides) {
-                continue;
-            }
-            let offers = Offers::new(site, kind, level);
-            for &page in &site.demand.pages {
-                site.ration(rounds);
-                rounds = rounds.saturating_sub(1);
-                let mut search = Search::new(site, &offers, level, page, best.take());
-                if search.can_match(0) && search.promising(0) {
-                    search.branch(0);
-                }
-                best = search.best;
-                if site.first && best.is_some() {
-                    return best;
-                }
-            }
+    // The choices of CPUs are those of all page sizes.
+    let mut known: Option<(Round, Spread, Offers)> = None;
+    for (done, (round, spread)) in searches.into_iter().enumerate() {
+        site.ration(all - done);
+        if !could_beat(site, &round, best.as_ref()) {
+            continue;
+        }
+        let plain = Round { page: None, ..round };
+        let offers = match known.take() {
+            Some(known) if (known.0, known.1) == (plain, spread) => known.2,
+            _ => Offers::new(site, &round, &spread),
+        };
+        best = search(site, &offers, &round, best);
+        known = Some((plain, spread, offers));
+        if site.first && best.is_some() {
+            return best;
+        }
+        if spread.exact.is_none() || site.mirror() == Mirror::Nodes {
+            best = even::over_caches(site, &round, spread, best, |spread, best| {
+                search(site, &Offers::new(site, &round, &spread), &round, best)
+            });
         }
     }
     best.map(|placed| Placed {
@@ -53,78 +64,52 @@ pub(crate) fn place(site: &Site<'_>) -> Option<Placed> {
     })
 }
 
-/// Choices of CPUs that each node has for each cell, memory not counted. Equal cells have equal
-/// ones.
-struct Offers {
-    /// By cell, by node: empty, or one for each number of caches that makes a difference.
-    by_cell: Vec<Vec<Vec<Offer>>>,
-    /// Better ones may exist.
-    bounded: bool,
-}
-
-#[derive(Clone)]
-struct Offer {
-    cost: Cost,
-    cpus: Vec<HostCpu>,
-}
-
-impl Offers {
-    fn new(site: &Site<'_>, kind: u32, level: Level) -> Self {
-        let threads = level.threads() as usize;
-        // Cells that need as many units and floating vCPUs get equal offers.
-        let needs: Vec<(usize, usize)> = site
-            .demand
-            .cells
-            .iter()
-            .map(|cell| {
-                let dedicated = cell.vcpus.intersection(&site.demand.dedicated).len();
-                (
-                    dedicated / threads,
-                    cell.vcpus.intersection(&site.demand.floating()).len(),
-                )
-            })
-            .collect();
-        // The tables need only the numbers of units between the fewest and the most.
-        let units = || needs.iter().map(|(units, _)| *units);
-        let counts = units().min().unwrap_or(0)..=units().max().unwrap_or(0);
-        let mut bounded = false;
-        let mut by_cell = vec![Vec::with_capacity(site.nodes.len()); needs.len()];
-        // One table a node serves all cells, so the tables are outside the loop over cells.
-        for node in &site.nodes {
-            let table = NodeTable::new(site, node, kind, level, counts.clone());
-            bounded |= table.bounded;
-            let mut known: Vec<((usize, usize), Vec<Offer>)> = Vec::new();
-            for (cell, need) in needs.iter().enumerate() {
-                let offer = match known.iter().find(|(other, _)| other == need) {
-                    Some((_, offers)) => offers.clone(),
-                    None => {
-                        let (units, floating) = *need;
-                        let room = floating <= node.shared.len();
-                        let offer = |(row, cost)| Offer {
-                            cost,
-                            cpus: table.cpus_of(row, units).to_vec(),
-                        };
-                        let mut offers: Vec<Offer> =
-                            table.choices(units).filter(|_| room).map(offer).collect();
-                        offers.sort_by_key(|offer| offer.cost);
-                        known.push((*need, offers.clone()));
-                        offers
-                    }
-                };
-                by_cell[cell].push(offer);
-            }
-        }
-        Self { by_cell, bounded }
+/// Returns the better of `best` and of the best matching with these offers.
+fn search(site: &Site<'_>, offers: &Offers, round: &Round, best: Option<Placed>) -> Option<Placed> {
+    let mut search = Search::new(site, offers, round, best);
+    if search.can_match(0) && search.promising(0) {
+        search.branch(0);
     }
+    search.best
+}
+
+/// Returns whether units and whole dies, or sockets, divide the dedicated vCPUs of every cell, and
+/// none reaches over two.
+fn divides(site: &Site<'_>, round: &Round, spread: &Spread) -> bool {
+    let size = round.level.threads() as usize * spread.exact.unwrap_or(1);
+    let fits = |cell: &CellDemand| {
+        let vcpus = cell.vcpus.intersection(&site.demand.dedicated);
+        let runs = || {
+            vcpus
+                .iter()
+                .step_by(size)
+                .zip(vcpus.iter().skip(size - 1).step_by(size))
+        };
+        vcpus.len().is_multiple_of(size)
+            && (spread.exact.is_none() || runs().all(|(first, last)| (last.0 - first.0) as usize == size - 1))
+            && (spread.exact.is_none() || runs().all(|(first, _)| (first.0 as usize).is_multiple_of(size)))
+    };
+    site.demand.cells.iter().all(fits)
+}
+
+/// Returns whether a round could give a better placement than the best known.
+fn could_beat(site: &Site<'_>, round: &Round, best: Option<&Placed>) -> bool {
+    let bar = Bar {
+        round: round.rank(site),
+        nodes: best.map_or(0, |best| best.key.nodes),
+        ..Bar::default()
+    };
+    best.is_none_or(|best| bar <= best.key.bar())
 }
 
 struct Search<'s, 'a> {
     site: &'s Site<'a>,
     offers: &'s Offers,
-    level: Level,
-    page: Option<KiB>,
-    /// Cells in order of their first dedicated vCPU.
+    round: Round,
+    /// Cells with vCPUs, in order of their first dedicated vCPU.
     order: Vec<usize>,
+    /// Cells without vCPUs that have memory.
+    bare: Vec<usize>,
     /// By position in `order`: an earlier position whose cell has equal needs.
     equals: Vec<Option<usize>>,
     /// By cell: nodes on which it fits, in order of the CPUs they give.
@@ -145,31 +130,27 @@ struct Search<'s, 'a> {
 }
 
 impl<'s, 'a> Search<'s, 'a> {
-    fn new(
-        site: &'s Site<'a>,
-        offers: &'s Offers,
-        level: Level,
-        page: Option<KiB>,
-        best: Option<Placed>,
-    ) -> Self {
+    fn new(site: &'s Site<'a>, offers: &'s Offers, round: &Round, best: Option<Placed>) -> Self {
         let cells = &site.demand.cells;
+        let first_with_vcpus = cells.iter().position(|cell| !cell.vcpus.is_empty());
         // A cell fits a node if one of the node's offers leaves room for its other threads.
         let fits = |cell: usize, node: usize| {
             let id = site.nodes[node].id;
             let demand = &cells[cell];
             let fits = |offer: &Offer| {
                 let piece = Piece {
+                    cell: Some(cell),
                     vcpus: demand.vcpus.clone(),
                     memory: demand.memory,
                     node: &site.nodes[node],
                     cpus: offer.cpus.clone(),
                     cost: offer.cost,
                 };
-                finish::piece_fits(site, level, piece, cell == 0)
+                finish::piece_fits(site, round.level, piece, Some(cell) == first_with_vcpus)
             };
             offers.by_cell[cell][node].iter().any(fits)
                 && demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(id))
-                && site.memory_fits(id, demand.memory, page)
+                && site.memory_fits(id, demand.memory, round.page)
         };
         let fitting: Vec<Vec<usize>> = (0..cells.len())
             .map(|cell| {
@@ -184,11 +165,12 @@ impl<'s, 'a> Search<'s, 'a> {
             .collect();
         // Cells in order of their vCPUs and nodes in order of their CPUs: branches then come in the
         // order of their CPU lists.
-        let mut order: Vec<usize> = (0..cells.len()).collect();
+        let (mut order, bare): (Vec<usize>, Vec<usize>) =
+            (0..cells.len()).partition(|cell| !cells[*cell].vcpus.is_empty());
         let first = |cell: &usize| cells[*cell].vcpus.intersection(&site.demand.dedicated).first();
         order.sort_by_key(|cell| (first(cell).is_none(), first(cell)));
         // The bound of a branch: the cheapest offer of each cell that is still to come.
-        let mut least = vec![Cost::default(); cells.len() + 1];
+        let mut least = vec![Cost::default(); order.len() + 1];
         for (position, cell) in order.iter().enumerate().rev() {
             let costs = fitting[*cell]
                 .iter()
@@ -198,10 +180,13 @@ impl<'s, 'a> Search<'s, 'a> {
         Self {
             site,
             offers,
-            level,
-            page,
+            round: *round,
             equals: equals(site, &order),
             order,
+            bare: bare
+                .into_iter()
+                .filter(|cell| cells[*cell].memory > KiB(0))
+                .collect(),
             fitting,
             least,
             chosen: vec![None; cells.len()],
@@ -216,7 +201,11 @@ impl<'s, 'a> Search<'s, 'a> {
 
     fn branch(&mut self, position: usize) {
         if position == self.order.len() {
-            self.finish();
+            let beside = Beside {
+                distance: self.distance,
+                ..Beside::default()
+            };
+            self.branch_bare(0, beside);
             return;
         }
         let cell = self.order[position];
@@ -284,21 +273,23 @@ impl<'s, 'a> Search<'s, 'a> {
         if (far > 0 && self.site.demand.devices_required) || (most > 0 && self.cost.llcs + more > most) {
             return false;
         }
+        if self.round.exact && !self.packages_fit(position) {
+            return false;
+        }
         let Some(best) = &self.best else { return true };
         let least = self.cost + self.least[position];
         let count = self.order.len() as u32;
-        let mut mine: Bar = (
-            least.autostart,
-            count,
-            far,
-            Reverse(self.level.rank()),
-            self.page_key(),
-            0,
-        );
+        let mut mine = Bar {
+            autostart: least.autostart,
+            nodes: count,
+            far_devices: far,
+            round: self.round.rank(self.site),
+            ..Bar::default()
+        };
         if mine > best.key.bar() {
             return false;
         }
-        mine.5 = self.least_distance(position);
+        mine.distance = self.least_distance(position);
         let (mine, known) = ((mine, least.tail()), (best.key.bar(), best.key.tail()));
         if mine != known {
             return mine < known;
@@ -307,17 +298,58 @@ impl<'s, 'a> Search<'s, 'a> {
         mine < known || (self.inherited && mine == known)
     }
 
-    fn page_key(&self) -> Reverse<u64> {
-        Reverse(self.page.map_or(0, |page| page.0))
+    /// Returns whether sockets of equal size can still show the packages: those of the chosen
+    /// nodes, in the order of vCPUs, are runs of one length, none of which comes back.
+    fn packages_fit(&self, position: usize) -> bool {
+        if self.site.mirror() == Mirror::Nodes {
+            return true;
+        }
+        let mut runs: Vec<(u32, usize)> = Vec::new();
+        for cell in &self.order[..position] {
+            let vcpus = &self.site.demand.cells[*cell].vcpus;
+            let node = self.chosen[*cell].map(|(node, _)| &self.site.nodes[node]);
+            let Some(package) = node.and_then(|node| node.package) else {
+                return true;
+            };
+            match runs.iter().position(|(known, _)| *known == package) {
+                Some(at) if at + 1 == runs.len() => runs[at].1 += vcpus.len(),
+                Some(_) => return false,
+                None => runs.push((package, vcpus.len())),
+            }
+        }
+        let Some((_, length)) = runs.first().copied() else {
+            return true;
+        };
+        let all = self.site.demand.vcpus as usize;
+        let (last, closed) = runs
+            .split_last()
+            .map_or((length, &[][..]), |(last, rest)| (last.1, rest));
+        closed.iter().all(|(_, other)| *other == length)
+            && (closed.is_empty() || (last <= length && all.is_multiple_of(length)))
+            && runs.len() <= self.site.most_packages()
     }
 
     fn least_far(&self, position: usize) -> u32 {
-        let chosen: u32 = self.chosen_nodes().map(|node| node.devices).sum();
-        let rest = self.order.len() - position;
+        let here = |(node, _): &(usize, usize)| self.site.nodes[*node].devices;
+        let chosen: u32 = self.chosen.iter().flatten().map(here).sum();
+        let own = |cell: usize, node: usize| {
+            let cell = self.site.demand.cells[cell].id;
+            self.site.devices_of(cell, self.site.nodes[node].id)
+        };
+        let chosen_own = self.order[..position].iter().map(|cell| {
+            let node = self.chosen[*cell].map(|(node, _)| node);
+            node.map_or(0, |node| own(*cell, node))
+        });
+        let rest = &self.order[position..];
+        let hoped_own = rest.iter().map(|cell| {
+            let open = self.fitting[*cell].iter().filter(|node| !self.taken[**node]);
+            open.map(|node| own(*cell, *node)).max().unwrap_or(0)
+        });
         let mut open: Vec<u32> = self.untaken().map(|node| node.devices).collect();
         open.sort_unstable_by_key(|devices| Reverse(*devices));
-        let hoped: u32 = open.iter().take(rest).sum();
-        (self.site.demand.devices.len() as u32).saturating_sub(chosen + hoped)
+        let hoped: u32 = open.iter().take(rest.len()).sum();
+        let local = chosen + chosen_own.sum::<u32>() + hoped_own.sum::<u32>() + hoped;
+        (self.site.demand.devices.len() as u32).saturating_sub(local)
     }
 
     fn untaken(&self) -> impl Iterator<Item = &NodeView> {
@@ -349,7 +381,7 @@ impl<'s, 'a> Search<'s, 'a> {
         open.sort_unstable();
         let used = (demand.dedicated.len() + demand.extra_max as usize) as i64;
         // Withheld siblings are unknown here: counting all of them only loosens the bound.
-        let withheld = match demand.withhold_siblings || self.level == Level::Isolate {
+        let withheld = match demand.withhold_siblings || self.round.level == Level::Isolate {
             true => chosen.clone().sum::<i64>() + open.iter().take(rest).map(|free| free.abs()).sum::<i64>(),
             false => 0,
         };
@@ -388,16 +420,81 @@ impl<'s, 'a> Search<'s, 'a> {
         false
     }
 
-    fn finish(&mut self) {
+    /// Places the cells without vCPUs from a position on: nodes with CPUs or that the XML names
+    /// first, then the nearest.
+    fn branch_bare(&mut self, position: usize, beside: Beside) {
+        let Some(cell) = self.bare.get(position).copied() else {
+            self.finish(&beside);
+            return;
+        };
+        let site = self.site;
+        let demand = &site.demand.cells[cell];
+        let fits = |node: &&NodeView| {
+            demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(node.id))
+                && node.memory.first() == Some(&node.id)
+                && site.memory_fits(node.id, demand.memory, self.round.page)
+        };
+        let here: Vec<usize> = self.chosen.iter().flatten().map(|(node, _)| *node).collect();
+        let with = |node: &NodeView| {
+            let mut next = beside.clone();
+            next.cells.push((cell, node.id));
+            next.bare_nodes += u32::from(node.cores.is_empty() && demand.nodes.is_none());
+            let known = here.iter().any(|other| site.nodes[*other].id == node.id)
+                || beside.cells.iter().any(|(_, other)| *other == node.id);
+            if !known {
+                let chosen = here.iter().map(|other| site.nodes[*other].id);
+                let others = chosen.chain(beside.cells.iter().map(|(_, other)| *other));
+                let others = finish::distinct(others);
+                next.distance += others
+                    .iter()
+                    .map(|other| site.distance(&[*other, node.id]))
+                    .sum::<u64>();
+            }
+            next
+        };
+        let mut ways: Vec<Beside> = site.nodes.iter().filter(fits).map(with).collect();
+        ways.sort_by_key(|way| (way.bare_nodes, way.distance));
+        for way in ways {
+            if !site.spend(8 + self.taken.len()) {
+                return;
+            }
+            let worse = self.best.as_ref().is_some_and(|best| {
+                let bar = best.key.bar();
+                let mine = Bar {
+                    bare_nodes: way.bare_nodes,
+                    distance: way.distance,
+                    autostart: self.cost.autostart,
+                    nodes: self.order.len() as u32,
+                    far_devices: self.least_far(self.order.len()),
+                    round: self.round.rank(site),
+                    uneven: bar.uneven,
+                };
+                mine > bar
+            });
+            if !worse {
+                self.branch_bare(position + 1, way);
+            }
+            if site.first && self.best.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn finish(&mut self, beside: &Beside) {
         let cells = &self.site.demand.cells;
-        let mut pieces = Vec::with_capacity(cells.len());
-        for (index, cell) in cells.iter().enumerate() {
+        let mut pieces = Vec::with_capacity(self.order.len());
+        for (index, cell) in cells
+            .iter()
+            .enumerate()
+            .filter(|(_, cell)| !cell.vcpus.is_empty())
+        {
             let Some((node, offer)) = self.chosen[index] else {
                 return;
             };
             let offer = &self.offers.by_cell[index][node][offer];
             let node = &self.site.nodes[node];
             pieces.push(Piece {
+                cell: Some(index),
                 vcpus: cell.vcpus.clone(),
                 memory: cell.memory,
                 node,
@@ -405,11 +502,11 @@ impl<'s, 'a> Search<'s, 'a> {
                 cost: offer.cost,
             });
         }
-        let Some(placed) = finish::assemble(self.site, self.level, self.page, pieces, self.distance) else {
+        let Some(placed) = finish::assemble(self.site, &self.round, pieces, beside) else {
             return;
         };
         let far = placed.key.far_devices > 0 && self.site.demand.devices_required;
-        if far {
+        if far || (self.round.exact && placed.key.untrue) {
             return;
         }
         if self.best.as_ref().is_none_or(|best| placed.key < best.key) {
@@ -424,12 +521,19 @@ impl<'s, 'a> Search<'s, 'a> {
 
 /// Returns, by position in `order`, the last earlier position whose cell has equal needs.
 fn equals(site: &Site<'_>, order: &[usize]) -> Vec<Option<usize>> {
+    let first = order.iter().copied().min();
     let needs = |position: usize| {
         let cell = &site.demand.cells[order[position]];
         let dedicated = cell.vcpus.intersection(&site.demand.dedicated).len();
         let floating = cell.vcpus.intersection(&site.demand.floating()).len();
-        let extra = order[position] == 0 && site.demand.extra_max > 0;
-        (dedicated, floating, extra, cell.memory, &cell.nodes)
+        let extra = Some(order[position]) == first && site.demand.extra_max > 0;
+        let devices = site
+            .demand
+            .devices
+            .iter()
+            .any(|device| device.cell == Some(cell.id));
+        let alone = (extra || devices).then_some(position);
+        (dedicated, floating, alone, cell.memory, &cell.nodes)
     };
     let before = |at: usize| (0..at).rev().find(|other| needs(*other) == needs(at));
     (0..order.len()).map(before).collect()

@@ -15,18 +15,25 @@
 //! rank        the order of preference                explain      reasons why nothing fits
 //! ```
 
+pub(crate) mod caches;
 pub(crate) mod cores;
 pub(crate) mod distance;
 pub(crate) mod division;
+pub(crate) mod even;
+pub(crate) mod exact_table;
 pub(crate) mod explain;
 pub(crate) mod finish;
 pub(crate) mod given_pins;
 pub(crate) mod guest_cells;
 pub(crate) mod memory;
+pub(crate) mod mirror;
 pub(crate) mod node_sets;
 pub(crate) mod node_table;
+pub(crate) mod offers;
 pub(crate) mod one_node;
+pub(crate) mod pinned;
 pub(crate) mod rank;
+pub(crate) mod spread;
 pub(crate) mod threading;
 pub(crate) mod twins;
 
@@ -40,6 +47,7 @@ use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::reason::NoPlace;
 
 use cores::{Effort, Site};
+pub use mirror::{Exact, Mirror};
 pub use rank::Key;
 
 /// Needs of one guest, with every key of its profile resolved to data.
@@ -51,6 +59,16 @@ pub struct Demand {
     pub dedicated: VcpuSet,
     /// Use of sibling CPUs.
     pub smt: SmtRule,
+    /// Kinds of core on a hybrid host.
+    pub core_kind: CoreKind,
+    /// Levels of the guest's topology that show where its cores are.
+    pub mirror: Mirror,
+    /// Largest number of sockets the guest can use; `None`: no limit.
+    pub max_sockets: Option<u32>,
+    /// Sockets and dies that have to show the guest's cores exactly.
+    pub shape: Option<Exact>,
+    /// Threads of a guest core are a power of two.
+    pub threads_by_two: bool,
     /// Cells of the guest, each to be placed on a host node of its own. Empty: the guest is placed
     /// as one.
     pub cells: Vec<CellDemand>,
@@ -84,8 +102,8 @@ pub struct Demand {
     pub extra_min: u32,
     /// Extra dedicated CPUs that are wanted, `extra_min` included.
     pub extra_max: u32,
-    /// Node of each passed-through device that is attached to one.
-    pub devices: Vec<NodeId>,
+    /// Passed-through devices that are attached to a node.
+    pub devices: Vec<Device>,
     /// Every passed-through device must be on one of the guest's nodes.
     pub devices_required: bool,
     /// Siblings are withheld from other guests even without `smt = "isolate"`.
@@ -106,6 +124,39 @@ pub enum SmtRule {
     Isolate,
 }
 
+/// Kinds of core for dedicated vCPUs on a hybrid host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CoreKind {
+    /// One kind, the fastest that fits.
+    #[default]
+    Auto,
+    /// The fastest kind of the host.
+    Fast,
+    /// One kind that is not the fastest.
+    Slow,
+    /// Any, also several at once.
+    Any,
+}
+
+impl CoreKind {
+    /// Returns whether cores of a kind may be used; 0 is the fastest.
+    pub(crate) fn takes(self, kind: u32) -> bool {
+        match self {
+            Self::Auto | Self::Any => true,
+            Self::Fast => kind == 0,
+            Self::Slow => kind > 0,
+        }
+    }
+
+    /// Returns the kind that a core counts as.
+    fn seen(self, kind: u32) -> u32 {
+        match self {
+            Self::Any => 0,
+            Self::Auto | Self::Fast | Self::Slow => kind,
+        }
+    }
+}
+
 impl From<Smt> for SmtRule {
     fn from(smt: Smt) -> Self {
         match smt {
@@ -122,11 +173,33 @@ impl Demand {
         self.spread = strategy == Strategy::Spread;
     }
 
+    /// Returns the number of devices on a node that may be near any of the guest's vCPUs.
+    fn devices_on(&self, node: NodeId) -> u32 {
+        let any = |device: &&Device| device.cell.is_none() || self.cells.is_empty();
+        let here = self.devices.iter().filter(any);
+        here.filter(|device| device.node == node).count() as u32
+    }
+
     /// Returns the vCPUs that float.
     pub fn floating(&self) -> VcpuSet {
         VcpuSet::first_n(self.vcpus)
             .difference(&self.dedicated)
             .difference(&self.settled)
+    }
+}
+
+/// Passed-through device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    /// Node that the device is attached to.
+    pub node: NodeId,
+    /// Cell that the guest is shown the device in; `None`: in none.
+    pub cell: Option<CellId>,
+}
+
+impl From<NodeId> for Device {
+    fn from(node: NodeId) -> Self {
+        Self { node, cell: None }
     }
 }
 
@@ -177,18 +250,20 @@ pub struct Supply {
 pub struct Placed {
     /// CPUs of each vCPU: one, or all that a floating vCPU may use.
     pub vcpus: BTreeMap<VcpuId, CpuSet>,
-    /// Cells with their nodes, by cell number. A guest placed as one has one, with the node of its
-    /// first vCPU.
+    /// Cells with their nodes, by cell number. A guest placed as one has one.
     pub cells: Vec<CellPlace>,
     /// Host nodes in cell order; several for a guest without cells that spans them. Empty: bound to
     /// no node.
     pub nodes: Vec<NodeId>,
+    /// Nodes that hold its memory. Others than [`Self::nodes`] only where those have none, and for
+    /// cells without vCPUs.
+    pub memory_nodes: Vec<NodeId>,
     /// Huge page size; `None`: small pages.
     pub page: Option<KiB>,
     /// Threads of a guest core; 0 where pins are taken as they are.
     pub threads: u32,
-    /// Each guest core has a host core of its own. False only for `smt = "prefer"`, as the last
-    /// resort.
+    /// Each guest core has a host core of its own. False only for `smt = "prefer"`, where too few
+    /// cores are free.
     pub own_cores: bool,
     /// Extra dedicated CPUs, best first.
     pub extra: Vec<HostCpu>,
@@ -209,8 +284,11 @@ pub struct CellPlace {
     pub vcpus: VcpuSet,
     /// Memory of the cell.
     pub memory: KiB,
-    /// Node of the cell.
-    pub node: NodeId,
+    /// Node of the cell; `None` for the one cell of a guest that spans nodes, and for a cell
+    /// without vCPUs and memory.
+    pub node: Option<NodeId>,
+    /// Node of the cell's memory: another one where that node has none.
+    pub memory_node: Option<NodeId>,
 }
 
 /// Places a guest.

@@ -3,12 +3,12 @@
 
 use std::cell::OnceCell;
 
-use crate::placement::Placed;
 use crate::placement::cores::Site;
-use crate::placement::division;
 use crate::placement::division::{Candidate, Division};
 use crate::placement::node_table::NodeTable;
-use crate::placement::one_node::better;
+use crate::placement::rank::Bar;
+use crate::placement::spread::Window;
+use crate::placement::{Mirror, Placed};
 
 /// Largest set for which all orders behind cell 0 are tried; larger sets are ordered by first CPU.
 const MOST_ORDERED: usize = 4;
@@ -22,6 +22,8 @@ pub(crate) struct Sets<'d, 's, 'a> {
     tables: Vec<OnceCell<NodeTable>>,
     /// By candidate: another candidate that must be in a set if this one is.
     twins: Vec<Option<usize>>,
+    /// Cuts on each node.
+    window: Window,
     best: Option<Placed>,
     /// Some orders were not tried.
     bounded: bool,
@@ -56,38 +58,65 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             count,
             candidates,
             twins,
+            window: Window::ANY,
             best: None,
             bounded: false,
         }
     }
 
-    /// Returns whether, by numbers alone, a set could be as good as the best placement known.
-    pub(crate) fn is_possible(&self, best: Option<&Placed>) -> bool {
-        let all: Vec<usize> = (0..self.candidates.len()).collect();
-        all.len() >= self.count && self.enough(&[], &all) && self.promising(&Set::default(), &all, best)
+    /// Returns the way the guest is laid on each set.
+    pub(crate) fn division(&self) -> &'d Division<'s, 'a> {
+        self.division
     }
 
-    /// Returns the best of `best` and of all placements on such sets.
-    pub(crate) fn search(mut self, best: Option<Placed>) -> Option<Placed> {
+    /// Returns the size of the sets.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Returns whether, by numbers alone, a set could be as good as the best placement known.
+    pub(crate) fn is_possible(&self, best: Option<&Placed>) -> bool {
+        let all = self.open();
+        self.enough(&[], &all) && self.promising(&Set::default(), &all, best)
+    }
+
+    /// Returns the first fields of the key of a placement that nothing on such sets can beat, the
+    /// distance left out.
+    pub(crate) fn ideal(&self) -> Bar {
+        let bar = self.least_bar(&Set::default(), &self.open());
+        Bar { distance: 0, ..bar }
+    }
+
+    /// Returns the best of `best` and of all placements on such sets with so many cuts a node.
+    pub(crate) fn search(&mut self, window: Window, best: Option<Placed>) -> Option<Placed> {
+        self.window = window;
         if !self.is_possible(best.as_ref()) {
             return best;
         }
         self.best = best;
+        self.bounded = false;
         self.run();
         let bounded = self.bounded;
-        self.best.map(|placed| Placed {
+        self.best.take().map(|placed| Placed {
             bounded: placed.bounded || bounded,
             ..placed
         })
     }
 
+    /// Lists the candidates that can take as many cuts as a node must.
+    fn open(&self) -> Vec<usize> {
+        let all = 0..self.candidates.len();
+        all.filter(|at| self.candidates[*at].most >= self.window.least)
+            .collect()
+    }
+
     fn run(&mut self) {
-        let all: Vec<usize> = (0..self.candidates.len()).collect();
-        for root in all.iter().copied() {
+        let all = self.open();
+        for (place, root) in all.iter().copied().enumerate() {
             if self.twins[root].is_some() {
                 continue;
             }
-            let mut order: Vec<usize> = all[root + 1..].to_vec();
+            let mut order: Vec<usize> = all[place + 1..].to_vec();
             order.sort_by_key(|other| (self.between(root, *other), *other));
             let set = Set {
                 chosen: vec![root],
@@ -147,8 +176,10 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         };
         let both = || chosen.iter().chain(open);
         let leftover = both().map(|at| self.candidates[*at].leftover).max().unwrap_or(0);
+        let cuts = |candidate: &Candidate<'s>| candidate.most.min(self.window.most) as u64;
         open.len() >= more
-            && most(&|candidate| candidate.most as u64) >= division.last() as u64
+            && self.window.least * self.count <= division.last()
+            && most(&cuts) >= division.last() as u64
             && most(&|candidate| candidate.units as u64) >= division.all_units() as u64
             && most(&|candidate| candidate.memory).saturating_add(leftover) >= division.memory()
     }
@@ -156,20 +187,26 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
     /// Returns whether the chosen candidates, with more of the open ones, could beat the best
     /// known.
     fn promising(&self, set: &Set, open: &[usize], best: Option<&Placed>) -> bool {
-        let more = self.count - set.chosen.len();
-        let here: u32 = set
-            .chosen
-            .iter()
-            .map(|at| self.candidates[*at].node.devices)
-            .sum();
-        let mut hoped: Vec<u32> = open.iter().map(|at| self.candidates[*at].node.devices).collect();
-        hoped.sort_unstable_by(|a, b| b.cmp(a));
-        let devices = self.site.demand.devices.len() as u32;
-        let far = devices - here - hoped.iter().take(more).sum::<u32>();
+        let far = self.least_far(set, open);
         if far > 0 && self.site.demand.devices_required {
             return false;
         }
-        let Some(best) = best else { return true };
+        best.is_none_or(|best| self.least_bar(set, open) <= best.key.bar())
+    }
+
+    /// Returns the least number of devices off the nodes of a set that is completed.
+    fn least_far(&self, set: &Set, open: &[usize]) -> u32 {
+        let devices = |at: &usize| self.candidates[*at].node.devices;
+        let here: u32 = set.chosen.iter().map(devices).sum();
+        let mut hoped: Vec<u32> = open.iter().map(devices).collect();
+        hoped.sort_unstable_by(|a, b| b.cmp(a));
+        let hoped: u32 = hoped.iter().take(self.count - set.chosen.len()).sum();
+        self.site.demand.devices.len() as u32 - here - hoped
+    }
+
+    /// Returns a lower bound of the first fields of the keys of a set that is completed.
+    fn least_bar(&self, set: &Set, open: &[usize]) -> Bar {
+        let more = self.count - set.chosen.len();
         let clean = |at: &usize| self.candidates[*at].clean;
         let mut hoped: Vec<usize> = open.iter().map(clean).collect();
         hoped.sort_unstable_by(|a, b| b.cmp(a));
@@ -180,35 +217,54 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             (self.candidates[*at].index, sum)
         };
         let distance = set.distance + self.site.distances().least_more(open.iter().map(to_set), more);
-        division::bar(self.division, self.count, far, distance, claimed as u32) <= best.key.bar()
+        let far = self.least_far(set, open);
+        self.division.bar(self.count, far, distance, claimed as u32)
     }
 
     /// Lays the guest on a set in every order that can make a difference.
     fn lay(&mut self, mut set: Set) {
         let (site, division) = (self.site, self.division);
-        let here: u32 = set
-            .chosen
-            .iter()
-            .map(|at| self.candidates[*at].node.devices)
-            .sum();
-        let far = site.demand.devices.len() as u32 - here;
-        let bar = division::bar(division, self.count, far, set.distance, 0);
+        let far = self.least_far(&set, &[]);
+        let bar = division.bar(self.count, far, set.distance, 0);
         set.chosen.sort_by_key(|at| self.table(*at).first());
+        // Where packages are shown as sockets, nodes of one package follow each other.
+        let package = |place: &usize| self.candidates[set.chosen[*place]].node.package;
+        let grouped = division.round.exact && site.mirror() == Mirror::Caches;
+        let places: Vec<usize> = (0..set.chosen.len()).collect();
+        let first_of = |place: &usize| places.iter().position(|other| package(other) == package(place));
         let floats = !site.demand.floating().is_empty();
-        for head in 0..set.chosen.len() {
-            let mut order: Vec<usize> = (0..set.chosen.len()).collect();
-            order[..=head].rotate_right(1);
+        for head in places.iter().copied() {
+            let mut order = places.clone();
+            if grouped {
+                order.sort_by_key(|place| (first_of(place), *place));
+                order.sort_by_key(|place| (*place != head, package(place) != package(&head)));
+            } else {
+                order[..=head].rotate_right(1);
+            }
+            let together = |order: &[usize]| {
+                let new = |at: usize| {
+                    !order[..at]
+                        .iter()
+                        .any(|place| package(place) == package(&order[at]))
+                };
+                (1..order.len()).all(|at| package(&order[at - 1]) == package(&order[at]) || new(at))
+            };
             let mut more = true;
             while more {
-                let node = |place: &usize| {
-                    let at = set.chosen[*place];
-                    (&self.candidates[at], self.table(at))
-                };
-                let nodes: Vec<_> = order.iter().map(node).collect();
-                let found = division.lay(&nodes, bar, self.best.as_ref().map(|best| &best.key));
+                let mut found = None;
+                let skipped = grouped && !together(&order);
+                if !skipped {
+                    let node = |place: &usize| {
+                        let at = set.chosen[*place];
+                        (&self.candidates[at], self.table(at))
+                    };
+                    let nodes: Vec<_> = order.iter().map(node).collect();
+                    let best = self.best.as_ref().map(|best| &best.key);
+                    found = division.lay(&nodes, self.window, bar, best);
+                }
                 // Behind cell 0 the order changes the cost only where vCPUs differ.
-                more =
-                    (found.is_some() || floats) && order.len() <= MOST_ORDERED && next_order(&mut order[1..]);
+                let again = found.is_some() || floats || skipped;
+                more = again && order.len() <= MOST_ORDERED && next_order(&mut order[1..]);
                 self.best = better(self.best.take(), found);
             }
         }
@@ -218,9 +274,17 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
     fn table(&self, at: usize) -> &NodeTable {
         self.tables[at].get_or_init(|| {
             let candidate = &self.candidates[at];
-            let (kind, level) = (self.division.kind, self.division.level);
-            NodeTable::new(self.site, candidate.node, kind, level, 0..=candidate.units)
+            let Division { round, spread, .. } = self.division;
+            NodeTable::new(self.site, candidate.node, round, spread, 0..=candidate.units)
         })
+    }
+}
+
+/// Returns the better of two placements.
+pub(crate) fn better(a: Option<Placed>, b: Option<Placed>) -> Option<Placed> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.key < a.key { b } else { a }),
+        (a, b) => a.or(b),
     }
 }
 

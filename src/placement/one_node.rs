@@ -1,16 +1,16 @@
 //! Guest without cells of its own: on one node, or over several with the vCPUs in order.
 
-use std::cmp::Reverse;
-
-use crate::placement::Placed;
 use crate::placement::cores::{NodeView, Site};
-use crate::placement::division::Division;
+use crate::placement::even;
 use crate::placement::finish;
-use crate::placement::finish::Piece;
-use crate::placement::node_sets::Sets;
+use crate::placement::finish::{Beside, Piece};
+use crate::placement::node_sets::better;
 use crate::placement::node_table::NodeTable;
+use crate::placement::rank::{Bar, Cost, Tail};
+use crate::placement::spread::{Round, Spread, Window};
 use crate::placement::threading::Level;
-use crate::types::ids::{KiB, NodeId};
+use crate::placement::{Mirror, Placed};
+use crate::types::ids::{HostCpu, NodeId};
 use crate::types::idset::VcpuSet;
 
 /// Returns the best placement on as few nodes as the demand allows; `fewest` returns the number of
@@ -52,77 +52,133 @@ pub(crate) fn fewest_nodes(site: &Site<'_>) -> Option<usize> {
     (2..=most).find(|count| on_nodes(site, *count, rations(*count), None).is_some())
 }
 
-/// Returns the better of two placements.
-pub(crate) fn better(a: Option<Placed>, b: Option<Placed>) -> Option<Placed> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.key < a.key { b } else { a }),
-        (a, b) => a.or(b),
-    }
-}
-
 fn on_one_node(site: &Site<'_>) -> Option<Placed> {
+    let pages = &site.demand.pages;
+    let fits = |node: &NodeView, page| site.memory_fits(node.id, site.demand.memory, page);
+    // Of the pages that fit a node only the largest can be best there.
+    let page_of = |node: &NodeView| pages.iter().find(|page| fits(node, **page)).copied();
+    let mut nodes: Vec<(&NodeView, _)> = Vec::new();
+    for node in &site.nodes {
+        let far = site.demand.devices.len() as u32 - node.devices;
+        if far == 0 || !site.demand.devices_required {
+            nodes.extend(page_of(node).map(|page| (node, page)));
+        }
+    }
     let mut best: Option<Placed> = None;
-    for &kind in &site.kinds {
-        for node in &site.nodes {
-            let far = site.demand.devices.len() as u32 - node.devices;
-            if far > 0 && site.demand.devices_required {
-                continue;
+    for round in site.rounds() {
+        for (node, page) in &nodes {
+            if *page == round.page {
+                let found = on_node(site, node, &round, best.as_ref());
+                best = better(best, found);
             }
-            let fits = |page: &&Option<KiB>| site.memory_fits(node.id, site.demand.memory, **page);
-            let Some(&page) = site.demand.pages.iter().find(fits) else {
-                continue;
-            };
-            for &level in &site.levels {
-                let placed = on_node(site, node, kind, level, page, far, best.as_ref());
-                let clean = placed.as_ref().is_some_and(|placed| placed.key.autostart == 0);
-                best = better(best, placed);
-                if site.first && best.is_some() {
-                    return best;
-                }
-                if clean {
-                    break; // fewer threads can only be worse here
-                }
+            if site.first && best.is_some() {
+                return best;
             }
         }
     }
     best
 }
 
-fn on_node(
-    site: &Site<'_>,
-    node: &NodeView,
-    kind: u32,
-    level: Level,
-    page: Option<KiB>,
-    far: u32,
-    best: Option<&Placed>,
-) -> Option<Placed> {
-    let units = site.demand.dedicated.len() / level.threads() as usize;
-    let page_key = Reverse(page.map_or(0, |page| page.0));
-    let hopeless = |autostart: u32| {
-        let bar = (autostart, 1, far, Reverse(level.rank()), page_key, 0);
-        best.is_some_and(|placed| bar > placed.key.bar())
+/// Places the guest on one node; `None` where that is impossible or cannot beat `best`.
+fn on_node(site: &Site<'_>, node: &NodeView, round: &Round, best: Option<&Placed>) -> Option<Placed> {
+    let units = round.units(site);
+    let bar = |autostart: u32| Bar {
+        autostart,
+        nodes: 1,
+        far_devices: site.demand.devices.len() as u32 - node.devices,
+        round: round.rank(site),
+        ..Bar::default()
     };
-    if room(node, kind, level) < units || hopeless(0) {
+    let hopeless =
+        |bar: Bar, tail: Tail| best.is_some_and(|best| (bar, tail) > (best.key.bar(), best.key.tail()));
+    if best.is_some_and(|best| bar(0) > best.key.bar()) || room(node, round.kind, round.level) < units {
         return None;
     }
-    let table = NodeTable::new(site, node, kind, level, units..=units);
-    let cost = table.cost(units)?;
-    if hopeless(cost.autostart) {
+    let mut found: Option<Choice> = None;
+    for spread in round.spreads(site, 1) {
+        // Fewer caches come before everything else but claims.
+        let clean = |found: &Choice| (found.cost.scarce, found.cost.autostart) == (0, 0);
+        if site.mirror() == Mirror::Caches && found.as_ref().is_some_and(clean) {
+            break;
+        }
+        let choice = choose(site, node, round, spread, units);
+        found = found
+            .into_iter()
+            .chain(choice)
+            .min_by(|a, b| a.rank().cmp(&b.rank()));
+    }
+    let Choice {
+        cost,
+        uneven,
+        cpus,
+        bounded,
+    } = found?;
+    let mut tail = cost.tail();
+    tail.1 = uneven as u32 * round.level.threads();
+    if hopeless(bar(cost.autostart), tail) {
         return None;
     }
     let piece = Piece {
+        cell: None,
         vcpus: VcpuSet::first_n(site.demand.vcpus),
         memory: site.demand.memory,
         node,
-        cpus: table.cpus(units).to_vec(),
+        cpus,
         cost,
     };
-    let placed = finish::assemble(site, level, page, vec![piece], 0)?;
-    Some(Placed {
-        bounded: table.bounded,
-        ..placed
-    })
+    let placed = finish::assemble(site, round, vec![piece], &Beside::default())?;
+    Some(Placed { bounded, ..placed })
+}
+
+/// Units of one node.
+struct Choice {
+    cost: Cost,
+    /// Difference between the most and the fewest on a cache.
+    uneven: usize,
+    cpus: Vec<HostCpu>,
+    bounded: bool,
+}
+
+impl Choice {
+    /// Returns the fields in the order of preference.
+    fn rank(&self) -> (i64, u32, u32, usize, Cost, &[HostCpu]) {
+        let Cost {
+            scarce,
+            autostart,
+            llcs,
+            ..
+        } = self.cost;
+        (scarce, autostart, llcs, self.uneven, self.cost, &self.cpus)
+    }
+}
+
+/// Returns the best units of a node: the cheapest, and of those the most even over caches.
+fn choose(site: &Site<'_>, node: &NodeView, round: &Round, spread: Spread, units: usize) -> Option<Choice> {
+    let choice = |spread: Spread| {
+        let table = NodeTable::new(site, node, round, &spread, units..=units);
+        let cost = table.cost(units)?;
+        let cpus = table.cpus(units).to_vec();
+        Some(Choice {
+            cost,
+            uneven: finish::uneven_over_caches(site, &cpus) as usize / round.level.threads() as usize,
+            cpus,
+            bounded: table.is_bounded(),
+        })
+    };
+    let found = choice(spread)?;
+    if site.first {
+        return Some(found);
+    }
+    let before = |cost: &Cost| (cost.scarce, cost.autostart, cost.llcs);
+    for width in 0..found.uneven {
+        let windows = Window::of_width(width, units, found.cost.llcs as usize);
+        let even = windows.filter_map(|window| choice(spread.within(window)));
+        let even = even.filter(|even| before(&even.cost) == before(&found.cost));
+        if let Some(even) = even.min_by(|a, b| a.rank().cmp(&b.rank())) {
+            return Some(even);
+        }
+    }
+    Some(found)
 }
 
 /// Returns the number of units a node has, caches not counted.
@@ -133,21 +189,22 @@ fn room(node: &NodeView, kind: u32, level: Level) -> usize {
 
 /// Places the guest on `count` nodes, with one of `rations` rations of the remaining steps.
 fn on_nodes(site: &Site<'_>, count: usize, rations: usize, mut best: Option<Placed>) -> Option<Placed> {
-    let mut divisions = Vec::new();
-    for &kind in &site.kinds {
-        for &level in &site.levels {
-            let pages = site.demand.pages.iter();
-            divisions.extend(pages.map(|page| Division::new(site, kind, level, *page)));
-        }
-    }
-    let sets = divisions.iter().map(|division| Sets::new(division, count));
-    let sets: Vec<Sets<'_, '_, '_>> = sets.filter(|sets| sets.is_possible(best.as_ref())).collect();
-    let rounds = sets.len();
-    for (done, sets) in sets.into_iter().enumerate() {
-        site.ration(rations * (rounds - done));
-        best = sets.search(best);
+    let spreads = |round: Round| {
+        let spreads = round.spreads(site, count).into_iter();
+        spreads.map(move |spread| (round, spread))
+    };
+    let searches: Vec<(Round, Spread)> = site.rounds().into_iter().flat_map(spreads).collect();
+    let all = searches.len();
+    for (done, (round, spread)) in searches.into_iter().enumerate() {
+        site.ration(rations * (all - done));
+        best = even::search(site, round, spread, count, best);
         if site.first && best.is_some() {
             return best;
+        }
+        if spread.exact.is_none() || site.mirror() == Mirror::Nodes {
+            best = even::over_caches(site, &round, spread, best, |spread, best| {
+                even::search(site, round, spread, count, best)
+            });
         }
     }
     best

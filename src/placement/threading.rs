@@ -12,6 +12,8 @@ use crate::types::idset::VcpuSet;
 pub(crate) enum Level {
     /// Guest cores of so many threads, each on a host core of its own.
     Own(u32),
+    /// Guest cores of so many threads, several of which may share a host core.
+    Shared(u32),
     /// One vCPU per core, all siblings withheld.
     Isolate,
     /// Any free CPUs: guest cores of one thread that may share a host core.
@@ -31,18 +33,25 @@ impl Level {
     /// Returns the number of vCPUs in a unit.
     pub(crate) fn threads(self) -> u32 {
         match self {
-            Self::Own(threads) => threads,
+            Self::Own(threads) | Self::Shared(threads) => threads,
             Self::Isolate | Self::Any => 1,
         }
     }
 
-    /// Returns the rank for [`crate::placement::Key::threads`]: the larger is better.
+    /// Returns the rank for [`crate::placement::Key::threads`]: the larger is better. Host cores of
+    /// their own come before shared ones, and shared ones before one thread a core.
     pub(crate) fn rank(self) -> u32 {
         match self {
-            Self::Own(threads) => threads * 2,
-            Self::Isolate => 2,
+            Self::Own(threads) if threads > 1 => MOST_THREADS + threads,
+            Self::Shared(threads) => threads + 1,
+            Self::Own(_) | Self::Isolate => 2,
             Self::Any => 1,
         }
+    }
+
+    /// Returns whether guest cores may share a host core.
+    pub(crate) fn shares(self) -> bool {
+        matches!(self, Self::Shared(_) | Self::Any)
     }
 
     /// Returns the number of units a core gives.
@@ -50,6 +59,7 @@ impl Level {
         match self {
             Self::Own(threads) => u32::from(core.free.len() >= threads as usize),
             Self::Isolate => u32::from(core.isolable && !core.free.is_empty()),
+            Self::Shared(threads) => core.free.len() as u32 / threads,
             Self::Any => core.free.len() as u32,
         }
     }
@@ -84,11 +94,14 @@ impl Level {
             .iter()
             .map(|cpu| core.claim_cost(*cpu))
             .fold(Cost::default(), |sum, cost| sum + cost);
-        cost.siblings = match (self, demand.spread) {
-            (Self::Isolate, _) => 0,
-            (Self::Own(threads), _) if threads > 1 => core.free.len() as u32 - threads,
-            (_, false) => u32::from(!(first && core.is_broken())),
-            (_, true) => u32::from(first && core.is_broken()),
+        cost.cache = -core.cache;
+        let threads = self.threads() as i32;
+        cost.siblings = match demand.spread {
+            _ if self == Self::Isolate => 0,
+            _ if threads > 1 && first => core.free.len() as i32 - threads,
+            _ if threads > 1 => -threads,
+            false => i32::from(!(first && core.is_broken())),
+            true => i32::from(first && core.is_broken()),
         };
         if withholds && first {
             let gone = core.spare.len() as i32;
@@ -110,6 +123,9 @@ impl Level {
     }
 }
 
+/// Largest number of threads of any host core.
+const MOST_THREADS: u32 = 1 << 10;
+
 /// Returns the levels a demand allows, best first. `widest` is the largest number of threads of any
 /// core of the host.
 pub(crate) fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
@@ -117,50 +133,45 @@ pub(crate) fn allowed(demand: &Demand, widest: u32) -> Vec<Level> {
         return vec![Level::Own(1)];
     }
     let mixed = !demand.floating().is_empty();
-    let largest = if mixed { 1 } else { largest_threads(demand, widest) };
+    let most = if mixed { 1 } else { widest.min(MOST_THREADS) };
     let fits = |threads: u32| demand.threads.is_none_or(|given| given == threads);
-    let mut levels: Vec<Level> = std::iter::successors(Some(largest), |t| (*t > 1).then_some(t / 2))
-        .filter(|threads| fits(*threads))
-        .map(Level::Own)
-        .collect();
-    match demand.smt {
-        SmtRule::Isolate => vec![Level::Isolate].into_iter().filter(|_| fits(1)).collect(),
-        SmtRule::Require => {
-            levels.retain(|level| level.threads() >= 2);
-            levels
-        }
-        SmtRule::Prefer => {
-            if fits(1) {
-                levels.push(Level::Any);
-            }
-            levels
-        }
+    if demand.smt == SmtRule::Isolate {
+        return vec![Level::Isolate].into_iter().filter(|_| fits(1)).collect();
+    }
+    let whole = |threads: &u32| fits(*threads) && fills(demand, *threads);
+    let several: Vec<u32> = (2..=most).rev().filter(whole).collect();
+    let own = several.iter().map(|threads| Level::Own(*threads));
+    if demand.smt == SmtRule::Require {
+        return own.collect();
+    }
+    let shared = several.iter().filter(|threads| **threads * 2 <= most);
+    let one = [Level::Own(1), Level::Any].into_iter().filter(|_| fits(1));
+    own.chain(shared.map(|threads| Level::Shared(*threads)))
+        .chain(one)
+        .collect()
+}
+
+/// Returns whether guest cores of so many threads fill every cell.
+fn fills(demand: &Demand, threads: u32) -> bool {
+    if demand.threads_by_two && !threads.is_power_of_two() {
+        return false;
+    }
+    let whole = VcpuSet::first_n(demand.vcpus);
+    match demand.cells.is_empty() {
+        true => divides(&demand.shown_cells, threads) && divides([&whole], threads),
+        false => divides(demand.cells.iter().map(|cell| &cell.vcpus), threads),
     }
 }
 
-/// Returns the largest power of two up to `widest` that divides every cell's dedicated vCPUs and
-/// keeps each guest core (vCPUs `kt … kt+t-1`, as QEMU numbers them) inside one cell.
-fn largest_threads(demand: &Demand, widest: u32) -> u32 {
-    let whole = VcpuSet::first_n(demand.vcpus);
-    let cells: Vec<&VcpuSet> = match (demand.cells.is_empty(), demand.shown_cells.is_empty()) {
-        (true, true) => vec![&whole],
-        (true, false) => demand.shown_cells.iter().chain([&whole]).collect(),
-        (false, _) => demand.cells.iter().map(|cell| &cell.vcpus).collect(),
-    };
-    let aligned = |cell: &VcpuSet, threads: u32| {
+/// Returns whether runs of so many vCPUs (`kr … kr+r-1`, as QEMU numbers cores and dies) fill every
+/// cell.
+pub(crate) fn divides<'c>(cells: impl IntoIterator<Item = &'c VcpuSet>, run: u32) -> bool {
+    let aligned = |cell: &VcpuSet| {
         cell.iter().all(|vcpu| {
-            let first = vcpu.0 / threads * threads;
-            (first..first + threads).all(|sibling| cell.contains(VcpuId(sibling)))
+            let first = vcpu.0 / run * run;
+            (first..first + run).all(|other| cell.contains(VcpuId(other)))
         })
     };
-    let works = |threads: &u32| {
-        *threads <= widest
-            && cells
-                .iter()
-                .all(|cell| (cell.len() as u32).is_multiple_of(*threads) && aligned(cell, *threads))
-    };
-    std::iter::successors(Some(1u32), |t| t.checked_mul(2))
-        .take_while(works)
-        .last()
-        .unwrap_or(1)
+    let mut cells = cells.into_iter();
+    cells.all(|cell| (cell.len() as u32).is_multiple_of(run) && aligned(cell))
 }

@@ -6,7 +6,7 @@
 
 use crate::placement::cores::{NodeView, Site};
 use crate::placement::rank::Cost;
-use crate::types::ids::HostCpu;
+use crate::types::ids::{CellId, HostCpu};
 
 /// Returns, by position in [`Site::nodes`], the last earlier node that is a twin.
 pub(crate) fn find(site: &Site<'_>) -> Vec<Option<usize>> {
@@ -17,6 +17,7 @@ pub(crate) fn find(site: &Site<'_>) -> Vec<Option<usize>> {
             (0..b).rev().find(|a| {
                 let others = || (0..count).filter(|other| other != a && *other != b);
                 faces[*a].is_before(&faces[b])
+                    && same_packages(site, *a, b)
                     && same_memory(site, *a, b)
                     && same_cells(site, *a, b)
                     && others().all(|other| {
@@ -33,9 +34,10 @@ struct Face {
     cpus: Vec<HostCpu>,
     /// For each CPU: its core, its uses (free, spare, shared, isolable), and its cost.
     looks: Vec<(usize, [bool; 4], Cost)>,
-    /// For each core: its kind, its cache (counted in the node), and whether it may be isolated.
-    cores: Vec<(u32, usize, bool)>,
-    devices: u32,
+    /// For each core: its kind, its cache (counted in the node) and its share of it, and whether it
+    /// may be isolated.
+    cores: Vec<(u32, usize, i64, bool)>,
+    devices: Vec<(Option<CellId>, u32)>,
 }
 
 impl Face {
@@ -48,7 +50,7 @@ impl Face {
                 caches.push(core.llc);
                 caches.len() - 1
             });
-            cores.push((core.kind, cache, core.isolable));
+            cores.push((core.kind, cache, core.cache, core.isolable));
             for cpu in &core.all {
                 let uses = [
                     core.free.contains(cpu),
@@ -65,7 +67,12 @@ impl Face {
             cpus,
             looks,
             cores,
-            devices: node.devices,
+            devices: std::iter::once((None, node.devices))
+                .chain(site.demand.cells.iter().map(|cell| {
+                    let own = site.devices_of(cell.id, node.id);
+                    (Some(cell.id), own)
+                }))
+                .collect(),
         }
     }
 
@@ -77,7 +84,22 @@ impl Face {
     }
 }
 
+/// Returns whether exchanging two nodes changes no package: each has a package of its own, or both
+/// are of one.
+fn same_packages(site: &Site<'_>, a: usize, b: usize) -> bool {
+    let package = |node: usize| site.nodes[node].package;
+    let alone = |node: usize| {
+        let others = (0..site.nodes.len()).filter(|other| *other != node);
+        package(node).is_some() && others.into_iter().all(|other| package(other) != package(node))
+    };
+    (package(a).is_some() && package(a) == package(b)) || (alone(a) && alone(b))
+}
+
 fn same_memory(site: &Site<'_>, a: usize, b: usize) -> bool {
+    let own = |node: usize| site.nodes[node].memory == [site.nodes[node].id];
+    if !own(a) || !own(b) {
+        return site.nodes[a].memory == site.nodes[b].memory;
+    }
     let (a, b) = (site.nodes[a].id, site.nodes[b].id);
     site.demand
         .pages

@@ -5,14 +5,14 @@
 use std::path::Path;
 
 use virtfit::engine::{self, Decision, Inputs};
-use virtfit::host::{Host, load};
+use virtfit::host::{Host, PagePool, load};
 use virtfit::hostfs::HostFs;
-use virtfit::ledger::{Holder, Ledger};
+use virtfit::ledger::{Claim, Holder, Ledger};
 use virtfit::policy::Policy;
 use virtfit::rewrite;
 use virtfit::types::cpulist;
 use virtfit::types::devices::GuestFacts;
-use virtfit::types::ids::Id;
+use virtfit::types::ids::{Id, KiB, NodeId};
 use virtfit::types::plan::{Plan, Scope};
 use virtfit::xml::Document;
 
@@ -54,6 +54,8 @@ pub struct Asked {
     pub host: Host,
     /// CPUs other guests hold, one entry for each guest.
     pub others: Vec<String>,
+    /// CPUs that definitions claim, and whether they are on autostart.
+    pub claims: Vec<(String, bool)>,
     /// Images and devices of the guest.
     pub facts: GuestFacts,
     /// Scope of the plan.
@@ -73,6 +75,7 @@ impl Asked {
         Self {
             host,
             others: Vec::new(),
+            claims: Vec::new(),
             facts: GuestFacts::default(),
             scope: Scope::Boot,
             host_keys: String::new(),
@@ -82,6 +85,33 @@ impl Asked {
     /// Adds another guest that holds these CPUs.
     pub fn held(mut self, cpus: &str) -> Self {
         self.others.push(cpus.into());
+        self
+    }
+
+    /// Adds a definition that claims these CPUs.
+    pub fn claimed(mut self, cpus: &str, autostart: bool) -> Self {
+        self.claims.push((cpus.into(), autostart));
+        self
+    }
+
+    /// Passes a device on a node through to the guest.
+    pub fn device(mut self, node: u32) -> Self {
+        self.facts
+            .devices
+            .push((format!("device on {node}"), Some(NodeId(node))));
+        self
+    }
+
+    /// Adds free pages of a size that is mounted.
+    pub fn pages(mut self, node: u32, size: KiB, count: u64) -> Self {
+        let node = &mut self.host.nodes[node as usize];
+        node.pools.retain(|pool| pool.size != size);
+        node.pools.push(PagePool {
+            size,
+            total: count,
+            free: count,
+        });
+        self.host.hugetlbfs.push(size);
         self
     }
 
@@ -116,7 +146,18 @@ impl Asked {
                 .map(holder)
                 .map(Into::into)
                 .collect(),
-            claims: Vec::new(),
+            claims: self
+                .claims
+                .iter()
+                .enumerate()
+                .map(|(number, (cpus, autostart))| Claim {
+                    uuid: format!("{number:08}-0000-0000-0001-000000000000"),
+                    name: format!("claims{number}"),
+                    autostart: *autostart,
+                    cpus: cpulist::parse(cpus).unwrap(),
+                    ..Claim::default()
+                })
+                .collect(),
         }
     }
 

@@ -218,7 +218,7 @@ pub fn all() -> Vec<Hard> {
         ..demand
     };
     let local = |demand: Demand| Demand {
-        devices: vec![NodeId(3), NodeId(9), NodeId(14)],
+        devices: [3, 9, 14].map(|node| NodeId(node).into()).to_vec(),
         devices_required: true,
         ..demand
     };

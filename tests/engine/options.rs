@@ -114,7 +114,13 @@ fn what_options_rule_is_left_alone_and_named() {
             let answer = Asked::on("paper").decide(&format!("{EVERYTHING}{existing}"), &xml);
             let row = format!("{options:?} {existing}");
             answer.expect(&row, there);
-            answer.expect(&row, &["pins 1 17 2 18"]);
+            // Four vCPUs without threads have a core each.
+            let pins = if options[0] == "-smp" {
+                "pins 1 2 3 4"
+            } else {
+                "pins 1 17 2 18"
+            };
+            answer.expect(&row, &[pins]);
             let not: Vec<String> = not.iter().map(|start| format!("!{start}")).collect();
             answer.expect(&row, &not.iter().map(String::as_str).collect::<Vec<_>>());
             assert_eq!(answer.reverted(), xml, "{row}");

@@ -54,6 +54,9 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
         }
         domain.disks.push(disk);
     }
+    for driver in nested(root, &["devices", "iommu", "driver"]) {
+        domain.eim |= driver.attr("eim").as_deref() == Some("on");
+    }
     // Only virtio-scsi controllers have iothreads and queues.
     for (element, index) in scsi_indices(root)? {
         let model = element.attr("model").unwrap_or_default();

@@ -3,8 +3,9 @@
 
 use crate::domain::qemu::Ruled;
 use crate::domain::{Cpu, Domain, Topology};
+use crate::engine::demand;
 use crate::engine::settings::{Context, List};
-use crate::engine::topology;
+use crate::engine::topology::{self, Derived};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
@@ -15,6 +16,9 @@ use crate::types::reason::{Basis, LeftOut};
 use crate::types::setting::{Target, Value};
 use crate::types::subject::Subject;
 use crate::types::target::Family;
+
+/// Largest APIC id without extended interrupt mode; 255 stands for all.
+const MAX_XAPIC_ID: u32 = 254;
 
 /// Decides the shape and the other visible settings afresh.
 pub(crate) fn shape(context: &Context<'_>, list: &mut List) {
@@ -136,18 +140,24 @@ fn topology(context: &Context<'_>, list: &mut List) {
     if rule == TopologyRule::Keep || !one_each || wishes.profile.cpus == Cpus::Keep {
         return;
     }
-    if wishes.keep && written.is_some() {
+    if wishes.keep && written.is_some_and(|written| demand::is_wish(domain, written)) {
         return list.keep(Subject::Value(Target::Topology));
     }
     if !placed.own_cores && !demanded.kept_pins.is_empty() {
         return list.not_done(Subject::Value(Target::Topology), LeftOut::PinsSplitCores);
     }
-    // The fewer vCPUs have a CPU of their own, the less can be shown.
-    let all_pinned = placed.vcpus.values().all(|pin| pin.len() == 1);
     let (topology, why) = match rule {
         TopologyRule::Cores => (topology::flat(domain.vcpus), Basis::ByProfile),
-        _ if !all_pinned => (topology::packages(host, placed), Basis::NoSiblings),
-        _ => (topology::topology(host, placed, wishes.x86), mirrors(context)),
+        _ => {
+            let limits = topology::Limits {
+                mirror: demanded.demand.mirror,
+                cells: &demanded.demand.shown_cells,
+                max_sockets: demanded.demand.max_sockets,
+                max_apic_id: (wishes.x86 && !domain.eim).then_some(MAX_XAPIC_ID),
+            };
+            let derived = topology::derive(host, placed, &limits);
+            (derived.topology, shown_as(context, derived))
+        }
     };
     list.shown = Some(topology);
     list.shape.topology = Some(topology);
@@ -179,6 +189,18 @@ fn plain(topology: Topology) -> Topology {
     Topology {
         clusters: 1,
         ..topology
+    }
+}
+
+/// Returns the reason for a topology.
+fn shown_as(context: &Context<'_>, derived: Derived) -> Basis {
+    let Topology { sockets, cores, .. } = derived.topology;
+    match derived.unmirrored {
+        None if context.placed.vcpus.values().any(|pin| pin.len() > 1) => Basis::NoSiblings,
+        None => mirrors(context),
+        Some(why) if sockets == 1 => Basis::OneSocket { why },
+        Some(why) if cores == 1 => Basis::CoreASocket { why },
+        Some(why) => Basis::CacheASocket { why },
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn numatune(context: &Context<'_>, list: &mut List) {
         MemoryMode::Auto | MemoryMode::Off => "preferred",
     };
     // Cells, given or made, are bound one by one; a guest without is bound as one.
-    let nodes: NodeSet = placed.nodes.iter().copied().collect();
+    let nodes: NodeSet = placed.memory_nodes.iter().copied().collect();
     let given = demanded.demand.cells.len();
     let made = demanded.demand.make_cells && placed.cells.len() > 1;
     let celled = made || (given > 0 && placed.cells.len() == given);
@@ -81,16 +81,20 @@ pub(crate) fn numatune(context: &Context<'_>, list: &mut List) {
     }
     if per_cell {
         for cell in &placed.cells {
+            let Some(node) = cell.memory_node else { continue };
             let value = Value::Numa {
                 mode,
-                nodes: NodeSet::one(cell.node),
+                nodes: NodeSet::one(node),
             };
             list.set(Target::MemNode(cell.id), value, Basis::NodeACell);
         }
     }
     // A memnode that is not written now was of an earlier placement.
     let written: BTreeSet<CellId> = match per_cell {
-        true => placed.cells.iter().map(|cell| cell.id).collect(),
+        true => {
+            let bound = placed.cells.iter().filter(|cell| cell.memory_node.is_some());
+            bound.map(|cell| cell.id).collect()
+        }
         false => BTreeSet::new(),
     };
     for id in domain.memnodes.keys().filter(|id| !written.contains(id)) {

@@ -50,7 +50,7 @@ pub(crate) fn missing(context: &Context<'_>, page: KiB) -> LeftOut {
         false => LeftOut::FewPages {
             need: domain.all_memory().0 / page.0.max(1),
             page,
-            free: free(context, &context.placed.nodes, page),
+            free: free(context, &context.placed.memory_nodes, page),
         },
     })
 }
@@ -73,11 +73,11 @@ fn pieces(context: &Context<'_>) -> Vec<(KiB, Vec<NodeId>)> {
     let whole = domain.all_memory();
     match (demanded.demand.bind, demanded.demand.cells.is_empty()) {
         (false, _) => vec![(whole, host.nodes.iter().map(|node| node.id).collect())],
-        (true, true) => vec![(whole, placed.nodes.clone())],
+        (true, true) => vec![(whole, placed.memory_nodes.clone())],
         (true, false) => placed
             .cells
             .iter()
-            .map(|cell| (cell.memory, vec![cell.node]))
+            .map(|cell| (cell.memory, cell.memory_node.into_iter().collect()))
             .collect(),
     }
 }

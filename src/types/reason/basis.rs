@@ -6,6 +6,7 @@ use crate::types::ids::{HostCpu, NodeId};
 use crate::types::idset::CpuSet;
 use crate::types::plural::join;
 use crate::types::reason::left_out::LeftOut;
+use crate::types::reason::shape::Unmirrored;
 
 reasons! {
     /// Reason for a value: a short clause without a full stop.
@@ -100,6 +101,12 @@ reasons! {
         CellANode { nodes: Vec<NodeId> } = "cell-a-node",
         /// Topology: mirrors these cores, counted from 0 on each node; `on_nodes`: nodes are named.
         Mirrors { cores: Vec<(NodeId, Vec<u32>)>, on_nodes: bool } = "mirrors-cores",
+        /// Topology: each core is shown as a socket, as nothing mirrors the place.
+        CoreASocket { why: Unmirrored } = "core-a-socket",
+        /// Topology: each last-level cache is shown as a socket, as nothing mirrors the place.
+        CacheASocket { why: Unmirrored } = "cache-a-socket",
+        /// Topology: one socket, with what is not real in it.
+        OneSocket { why: Unmirrored } = "one-socket",
         /// Topology: shown as cores, though some vCPUs share one.
         ShownAsCores = "shown-as-cores",
         /// Topology: some vCPUs float, so no siblings are shown.
@@ -172,6 +179,9 @@ impl fmt::Display for Basis {
                 let parts: Vec<String> = cores.iter().map(part).collect();
                 return write!(f, "mirrors {}", parts.join(", "));
             }
+            Self::CoreASocket { why } => return write!(f, "each core a socket: {why}"),
+            Self::CacheASocket { why } => return write!(f, "each cache a socket: {why}"),
+            Self::OneSocket { why } => return write!(f, "one socket: {why}"),
             Self::ShownAsCores => "shown as cores, though some share one: there are too few free",
             Self::NoSiblings => "some vCPUs float: no siblings to show",
             Self::AmdThreads => "an AMD guest sees threads only with it",

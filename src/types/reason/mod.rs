@@ -6,6 +6,7 @@
 //! no_place  nothing fits: the wish that no CPU or memory of the host can meet
 //! given     values written by hand that this host cannot honour
 //! outcome   the course that is taken, and notes on the placement
+//! shape     parts of the topology shown that are not real
 //! start     a guest that starts cannot have the CPUs of its XML
 //! basis     a value is written, taken out or left
 //! left_out  a part of a profile is left out
@@ -64,6 +65,7 @@ mod left_out;
 mod no_place;
 mod outcome;
 mod sets;
+mod shape;
 mod start;
 
 pub(crate) use amounts::Holders;
@@ -74,6 +76,7 @@ pub use left_out::LeftOut;
 pub use no_place::{NoPlace, WholeCores};
 pub use outcome::{Excludes, Outcome};
 pub(crate) use sets::SetWarning;
+pub use shape::{Unmirrored, Untrue};
 pub(crate) use start::Start;
 
 /// Reason in a plan.
@@ -94,6 +97,8 @@ pub enum Reason {
     Given(Given),
     /// About the course that is taken.
     Outcome(Outcome),
+    /// About the topology that is shown.
+    Untrue(Untrue),
     /// About a guest that starts.
     Start(Start),
     /// About a value.
@@ -113,6 +118,7 @@ impl Reason {
             Self::NoPlace(reason) => reason.code(),
             Self::Given(reason) => reason.code(),
             Self::Outcome(reason) => reason.code(),
+            Self::Untrue(reason) => reason.code(),
             Self::Start(reason) => reason.code(),
             Self::Basis(reason) => reason.code(),
             Self::LeftOut(reason) => reason.code(),
@@ -129,6 +135,7 @@ impl Reason {
             NoPlace::CODES,
             Given::CODES,
             Outcome::CODES,
+            Untrue::CODES,
             Start::CODES,
             Basis::CODES,
             LeftOut::CODES,
@@ -159,6 +166,7 @@ impl fmt::Display for Reason {
             Self::NoPlace(reason) => reason.fmt(f),
             Self::Given(reason) => reason.fmt(f),
             Self::Outcome(reason) => reason.fmt(f),
+            Self::Untrue(reason) => reason.fmt(f),
             Self::Start(reason) => reason.fmt(f),
             Self::Basis(reason) => reason.fmt(f),
             Self::LeftOut(reason) => reason.fmt(f),
@@ -177,7 +185,9 @@ macro_rules! topics {
     };
 }
 
-topics!(Choice, NoPlace, Given, Outcome, Start, Basis, LeftOut, SetWarning);
+topics!(
+    Choice, NoPlace, Given, Outcome, Untrue, Start, Basis, LeftOut, SetWarning
+);
 
 #[cfg(test)]
 mod tests {

@@ -30,6 +30,8 @@ reasons! {
         SearchCutShort = "search-cut-short",
         /// Some vCPUs share a core.
         CoresShared = "cores-shared",
+        /// The guest is on cores that are not of the fastest kind.
+        SlowCores = "slow-cores",
         /// No placement mirrors the topology that the guest was given.
         ShapeFitsNowhere { shown: Topology } = "shape-fits-nowhere",
         /// Huge pages are required, and the XML rules them out.
@@ -90,6 +92,7 @@ impl fmt::Display for Outcome {
             Self::NothingToChange => "there is nothing to change",
             Self::SearchCutShort => "the search was cut short: a better place may exist",
             Self::CoresShared => "some of its vCPUs share a core: too few cores are free for one each",
+            Self::SlowCores => "it is on slow cores: too few fast ones are free for it",
             Self::ShapeFitsNowhere { shown } => {
                 return write!(
                     f,

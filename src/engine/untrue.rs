@@ -1,0 +1,78 @@
+//! Parts of a guest's topology that are not real: the shape the guest is shown, held against the
+//! CPUs of its vCPUs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::Topology;
+use crate::host::{Core, Host};
+use crate::placement::{Mirror, Placed};
+use crate::types::ids::{HostCpu, VcpuId};
+use crate::types::idset::VcpuSet;
+use crate::types::reason::Untrue;
+
+/// Lists the parts that are not real, the first of each kind. A guest with vCPUs that float is not
+/// judged: they move.
+pub(crate) fn parts(host: &Host, placed: &Placed, shown: Topology, mirror: Mirror) -> Vec<Untrue> {
+    let one = |pin: &crate::types::idset::CpuSet| match pin.len() {
+        1 => host.core_of(pin.first()?),
+        _ => None,
+    };
+    let cores: Option<Vec<&Core>> = placed.vcpus.values().map(one).collect();
+    let Some(cores) = cores.filter(|cores| !cores.is_empty()) else {
+        return Vec::new();
+    };
+    let vcpus = |from: usize, run: &[&Core]| -> VcpuSet {
+        (from..from + run.len()).map(|vcpu| VcpuId(vcpu as u32)).collect()
+    };
+    // Of each level the first run of vCPUs that is shown as one thing and is several.
+    let split = |size: u32, of: &dyn Fn(&Core) -> (usize, usize)| {
+        let size = size.max(1) as usize;
+        let runs = (0..).step_by(size).zip(cores.chunks(size));
+        let count = |run: &[&Core]| run.iter().map(|core| of(core)).collect::<BTreeSet<_>>().len();
+        let mut runs = runs.map(|(from, run)| (vcpus(from, run), count(run)));
+        runs.find(|(_, count)| *count > 1)
+    };
+    let number = |core: &Core| core.cpus.first().map_or(0, |cpu| cpu.0 as usize);
+    let node = |core: &Core| core.node.0 as usize;
+    let mut found = Vec::new();
+    if let Some((vcpus, _)) = split(shown.threads, &|core| (number(core), 0)) {
+        found.push(Untrue::ThreadsApart { vcpus });
+    }
+    found.extend(together(&cores, shown.threads));
+    let die = shown.threads * shown.cores * shown.clusters;
+    let socket = die * shown.dies;
+    match mirror {
+        Mirror::Caches => {
+            if let Some((vcpus, caches)) = split(die, &|core| (node(core), core.llc)) {
+                found.push(Untrue::CacheApart { vcpus, caches });
+            }
+        }
+        Mirror::Nodes => {
+            if let Some((vcpus, nodes)) = split(socket, &|core| (node(core), 0)) {
+                found.push(Untrue::SocketOverNodes { vcpus, nodes });
+            }
+        }
+    }
+    // Where a socket's one cache is not real, its package is not, either.
+    let said = shown.dies == 1 && matches!(found.last(), Some(Untrue::CacheApart { .. }));
+    if let Some((vcpus, packages)) = split(socket, &|core| (core.package as usize, 0)).filter(|_| !said) {
+        found.push(Untrue::SocketOverPackages { vcpus, packages });
+    }
+    found
+}
+
+/// Returns the first two guest cores that share a host core.
+fn together(cores: &[&Core], threads: u32) -> Option<Untrue> {
+    let guest_core = |vcpu: usize| vcpu / threads.max(1) as usize;
+    let mut first: BTreeMap<&[HostCpu], usize> = BTreeMap::new();
+    for (later, core) in cores.iter().enumerate() {
+        let earlier = *first.entry(&core.cpus).or_insert(later);
+        if guest_core(earlier) != guest_core(later) {
+            let vcpus = [earlier, later].map(|vcpu| VcpuId(vcpu as u32));
+            return Some(Untrue::CoresTogether {
+                vcpus: vcpus.into_iter().collect(),
+            });
+        }
+    }
+    None
+}
