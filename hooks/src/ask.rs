@@ -1,5 +1,6 @@
 //! Questions to the daemon.
 
+use std::fmt;
 use std::io::{self, BufReader, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -17,12 +18,23 @@ use virtfit_hook::wire::{Kind, Question, Reply, Timed};
 /// Time for which the hook polls for an answer before it sleeps.
 const MOMENT: Duration = Duration::from_micros(200);
 
+/// Reason why the daemon gives no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// There is no socket, or no process listens at it.
+    NoDaemon,
+    /// The daemon answered with an exit code that the step may not end with.
+    Exit(u8),
+    /// The connection failed.
+    Failed(ErrorKind),
+}
+
 /// Connects to the daemon. A stopped daemon with a full backlog costs no more than the daemon's
 /// time.
 ///
 /// # Errors
-/// The reason for which there is no connection, for people.
-pub(crate) fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> {
+/// No daemon listens, or the connection fails.
+pub(crate) fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, NoAnswer> {
     let left = clock.left(clock::DAEMON).max(Duration::from_millis(1));
     let tried = || -> io::Result<UnixStream> {
         let address = UnixAddr::new(path)?;
@@ -40,8 +52,8 @@ pub(crate) fn connect(path: &Path, clock: &Clock) -> Result<UnixStream, String> 
         Ok(stream)
     };
     tried().map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => "virtfitd does not run".into(),
-        _ => in_time(&error),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoAnswer::NoDaemon,
+        kind => NoAnswer::Failed(kind),
     })
 }
 
@@ -59,13 +71,13 @@ pub(crate) fn question(step: &Step<'_>, xml: Vec<u8>) -> Question {
 /// Writes the question and reads the answer.
 ///
 /// # Errors
-/// The reason for which there is no answer, for people.
+/// The connection fails, or the answer is none.
 pub(crate) fn ask(
     stream: &UnixStream,
     step: &Step<'_>,
     question: &Question,
     clock: &Clock,
-) -> Result<Reply, String> {
+) -> Result<Reply, NoAnswer> {
     let mut timed = Timed::new(stream, clock.at(clock::DAEMON));
     let asked = question.write(&mut timed);
     if asked.is_ok() {
@@ -74,8 +86,8 @@ pub(crate) fn ask(
     let reply = asked.and_then(|()| Reply::read(&mut BufReader::new(timed)));
     match reply {
         Ok(reply) if step.may_end_with(reply.exit) => Ok(reply),
-        Ok(reply) => Err(format!("virtfitd answered with exit {}", reply.exit)),
-        Err(error) => Err(in_time(&error)),
+        Ok(reply) => Err(NoAnswer::Exit(reply.exit)),
+        Err(error) => Err(NoAnswer::Failed(error.kind())),
     }
 }
 
@@ -92,15 +104,25 @@ fn watch(stream: &UnixStream) {
     }
 }
 
-fn in_time(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => {
-            format!("virtfitd did not answer within {} ms", clock::DAEMON.as_millis())
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDaemon => f.write_str("virtfitd does not run"),
+            Self::Exit(exit) => write!(f, "virtfitd answered with exit {exit}"),
+            Self::Failed(kind) => match kind {
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => {
+                    write!(
+                        f,
+                        "virtfitd did not answer within {} ms",
+                        clock::DAEMON.as_millis()
+                    )
+                }
+                ErrorKind::InvalidData => f.write_str("virtfitd answered with something else"),
+                ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                    f.write_str("virtfitd gave no answer")
+                }
+                kind => write!(f, "virtfitd cannot be asked: {kind}"),
+            },
         }
-        ErrorKind::InvalidData => "virtfitd answered with something else".into(),
-        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-            "virtfitd gave no answer".into()
-        }
-        _ => format!("virtfitd cannot be asked: {}", error.kind()),
     }
 }

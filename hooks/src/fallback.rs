@@ -3,6 +3,7 @@
 //! `virtfit hook` runs as a child rather than in the place of this process: it links hwloc and may
 //! crash or hang, and neither may stop a guest or keep libvirt's pipes open.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
@@ -27,6 +28,38 @@ const LEAST: Duration = Duration::from_millis(20);
 /// Largest size of the child's stderr that is kept, in bytes.
 const MAX_LINES: usize = 64 << 10;
 
+/// Reason why `virtfit hook` made no decision.
+#[derive(Debug)]
+struct NoDecision {
+    program: PathBuf,
+    fault: Fault,
+}
+
+#[derive(Debug)]
+enum Fault {
+    /// The program, or the memory for its input and output, cannot be had.
+    NotRun(io::ErrorKind),
+    /// The program did not end in time.
+    Hangs,
+    /// The program ended without an answer, in these words.
+    Ended(String),
+    /// The program wrote more than [`MAX_BODY`] bytes.
+    TooMuch,
+}
+
+impl fmt::Display for NoDecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.program.display();
+        let neither = format_args!("virtfitd does not answer and {name}");
+        match &self.fault {
+            Fault::NotRun(kind) => write!(f, "{neither} cannot be run: {kind}"),
+            Fault::Hangs => write!(f, "{neither} hangs"),
+            Fault::Ended(how) => write!(f, "{neither} {how}"),
+            Fault::TooMuch => write!(f, "{name} answered with more than {} MiB", MAX_BODY >> 20),
+        }
+    }
+}
+
 /// Runs `virtfit hook` and makes its answer the hook's.
 pub(crate) fn run(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Answer {
     if clock.left(clock::END) < LEAST {
@@ -34,20 +67,18 @@ pub(crate) fn run(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Answer {
     }
     match decided(step, xml, clock) {
         Ok(reply) => step.answer(reply),
-        Err(why) => step.broken(&why, xml),
+        Err(why) => step.broken(&why.to_string(), xml),
     }
 }
 
 /// Returns the answer of `virtfit hook`; `Err`: the reason for which there is none.
-fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> {
+fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, NoDecision> {
     let program = program();
-    let cannot = |error: io::Error| {
-        format!(
-            "virtfitd does not answer and {} cannot be run: {}",
-            program.display(),
-            error.kind()
-        )
+    let failed = |fault| NoDecision {
+        program: program.clone(),
+        fault,
     };
+    let cannot = |error: io::Error| failed(Fault::NotRun(error.kind()));
     // The XML and the answer go through memory, so that neither side can block the other.
     let memory = || memfd_create("virtfit-hook", MFdFlags::MFD_CLOEXEC).map(File::from);
     let mut stdin = memory().map_err(|error| cannot(error.into()))?;
@@ -72,19 +103,15 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> 
         .take()
         .map(|pipe| lines(pipe, clock))
         .unwrap_or_default();
-    let name = program.display();
     let Some(status) = ended(&mut child, clock) else {
         // There is no wait after the kill: a process that hangs in the kernel does not end by it.
         let _ = child.kill();
-        return Err(format!("virtfitd does not answer and {name} hangs"));
+        return Err(failed(Fault::Hangs));
     };
     // An exit code that this step may not end with is no answer.
     let exit = status.code().and_then(|code| u8::try_from(code).ok());
     let Some(exit) = exit.filter(|exit| step.may_end_with(*exit)) else {
-        return Err(format!(
-            "virtfitd does not answer and {name} {}",
-            how(status, &stderr)
-        ));
+        return Err(failed(Fault::Ended(how(status, &stderr))));
     };
     // The bound keeps a child that writes without end from filling memory.
     let mut said = Vec::new();
@@ -94,7 +121,7 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, String> 
         .read_to_end(&mut said)
         .map_err(cannot)?;
     if said.len() > MAX_BODY {
-        return Err(format!("{name} answered with more than {} MiB", MAX_BODY >> 20));
+        return Err(failed(Fault::TooMuch));
     }
     Ok(Reply {
         exit,

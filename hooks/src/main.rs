@@ -104,13 +104,13 @@ fn run(words: &[OsString], clock: &Clock) -> Answer {
     };
     let answered = connection
         .as_ref()
-        .map_err(Clone::clone)
+        .map_err(|why| *why)
         .and_then(|stream| ask::ask(stream, &step, &question, clock));
     // The connection stays open until this process ends: its end shows the daemon that libvirt goes
     // on.
     match answered {
         Ok(reply) => step.answer(reply),
-        Err(why) if step.needs_daemon() => step.broken(&why, &question.body),
+        Err(why) if step.needs_daemon() => step.broken(&why.to_string(), &question.body),
         Err(_) => fallback::run(&step, &question.body, clock),
     }
 }

@@ -9,7 +9,7 @@ use crate::apply::together::Joint;
 use crate::cli::args::{ApplyArgs, Global};
 use crate::cli::chosen::{self, is_pattern};
 use crate::cli::confirm::{Asking, confirmed};
-use crate::cli::redefine;
+use crate::cli::redefine::{self, RedefineError};
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, output, plan};
 use crate::daemon::untried;
@@ -242,9 +242,12 @@ fn carry_out(
             (offline, libvirt_daemon::running(root).first())
         {
             // libvirt loads a file once: a change behind its back would be neither seen nor safe.
-            Err(format!("{name} (pid {pid}) started meanwhile: not written"))
+            Err(RedefineError::Started {
+                name: name.clone(),
+                pid: *pid,
+            })
         } else if offline {
-            offline::write(root, definition, xml).map_err(|error| error.to_string())
+            offline::write(root, definition, xml).map_err(RedefineError::from)
         } else {
             let libvirt = match &mut libvirt {
                 Some(libvirt) => libvirt,

@@ -320,7 +320,7 @@ impl Fresh {
 }
 
 impl Source for Fresh {
-    fn view(&self) -> Result<Arc<Snapshot>, String> {
+    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
         let now = SystemTime::now();
         let known = self.view.borrow().clone();
         let view = match known {
@@ -333,11 +333,7 @@ impl Source for Fresh {
                 })
                 .map_err(SnapshotError::from),
         };
-        let view = match view {
-            Ok(view) => Arc::new(view),
-            Err(SnapshotError::Policy(errors)) => return Err(session::policy_errors(&errors)),
-            Err(error) => return Err(error.to_string()),
-        };
+        let view = view.map(Arc::new)?;
         for warning in &view.reading.warnings {
             log::warn!("{warning}");
         }

@@ -13,7 +13,7 @@ use crate::policy::{Policy, select, show};
 use crate::rewrite;
 use crate::status::PolicyRead;
 use crate::types::printable::visible;
-use crate::xml::Document;
+use crate::xml::{Document, XmlError};
 
 /// Runs the command.
 ///
@@ -67,11 +67,11 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     let root = session::host(global)?;
     chosen::may_write(&root)?;
     let name = guest::name(&root, &word.to_string_lossy())?;
-    let at = |error: String| Failure::at(&name, error);
+    let at = |error: XmlError| Failure::at(&name, error);
     let definition = definitions::read(&root, &name, &Reading::default())
         .map_err(|error| Failure::Broken(error.to_string()))?;
-    let document = Document::parse(&definition.text).map_err(|error| at(error.to_string()))?;
-    let asked = rewrite::request(&document, profile).map_err(|error| at(error.to_string()))?;
+    let document = Document::parse(&definition.text).map_err(at)?;
+    let asked = rewrite::request(&document, profile).map_err(at)?;
     let text = match profile {
         Some(profile) => format!("{name}: asks for profile {profile}\n"),
         None => format!("{name}: request removed; the policy's rules decide\n"),
@@ -81,6 +81,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
         return Ok((Outcome::answer(text), definition));
     }
     let mut libvirt = redefine::connect(&root, global);
-    redefine::redefine(&root, libvirt.as_mut(), &definition, &asked).map_err(at)?;
+    redefine::redefine(&root, libvirt.as_mut(), &definition, &asked)
+        .map_err(|error| Failure::at(&name, error))?;
     Ok((Outcome::answer(text), definition))
 }

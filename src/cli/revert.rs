@@ -10,8 +10,8 @@ use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::ledger::status;
 use crate::libvirt::definitions;
-use crate::libvirt::definitions::Definition;
-use crate::panics::guarded;
+use crate::libvirt::definitions::{Definition, DefinitionError};
+use crate::panics::{Bug, guarded};
 use crate::rewrite;
 use crate::types::guest_word::guest_word;
 use crate::types::printable::visible;
@@ -65,7 +65,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     let mut changes = Vec::new();
     for name in names {
         let change = guarded(|| change(&root, name, asking.one));
-        match change.unwrap_or_else(|bug| Err(format!("failed: {bug}"))) {
+        match change.unwrap_or_else(|bug| Err(bug.into())) {
             Ok(change) => changes.extend(change),
             Err(error) => broken(&mut outcome, name, &error),
         }
@@ -99,25 +99,32 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     Ok(outcome)
 }
 
+/// Reason why a definition stays as it is.
+#[derive(Debug, thiserror::Error)]
+enum RevertError {
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    #[error(transparent)]
+    Xml(#[from] XmlError),
+    #[error("failed: {0}")]
+    Bug(#[from] Bug),
+}
+
 /// Returns a guest's definition with the text that replaces it; `None`: the definition stays. One
 /// that virtfit never touched stays unless its guest is named.
-fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<(Definition, String)>, String> {
-    let definition = definitions::read(root, name, &Reading::default()).map_err(|error| error.to_string())?;
-    let document = Document::parse(&definition.text).map_err(text)?;
-    if !named && rewrite::provenance(&document).map_err(text)?.is_none() {
+fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<(Definition, String)>, RevertError> {
+    let definition = definitions::read(root, name, &Reading::default())?;
+    let document = Document::parse(&definition.text)?;
+    if !named && rewrite::provenance(&document)?.is_none() {
         return Ok(None);
     }
-    let before = reverted(&definition.text).map_err(text)?;
-    let before = Document::parse(&before).map_err(text)?;
-    let off = rewrite::request(&before, Some("off")).map_err(text)?;
+    let before = reverted(&definition.text)?;
+    let before = Document::parse(&before)?;
+    let off = rewrite::request(&before, Some("off"))?;
     Ok((off != definition.text).then_some((definition, off)))
 }
 
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
-fn broken(outcome: &mut Outcome, name: &str, error: &str) {
+fn broken(outcome: &mut Outcome, name: &str, error: &dyn std::error::Error) {
     outcome.stderr.push(format!("virtfit: {name}: {error}"));
     outcome.exit = Exit::Broken;
 }

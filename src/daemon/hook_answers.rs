@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::daemon::server::HookAnswerer;
+use crate::daemon::server::{HookAnswerer, Unanswered};
 use crate::daemon::turns::Turns;
 use crate::engine::{Decision, EngineError};
 use crate::hook_events;
@@ -16,7 +16,7 @@ use crate::ledger::reader::promises::Promises;
 use crate::ledger::store::{Store, StoreError};
 use crate::snapshot::cache::SnapshotCache;
 use crate::snapshot::decisions::DecisionCache;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::{Question, Snapshot, SnapshotError};
 use crate::xml::XmlError;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::DISABLED;
@@ -63,9 +63,8 @@ impl Hooks {
 }
 
 impl Source for Hooks {
-    fn view(&self) -> Result<Arc<Snapshot>, String> {
-        let view = self.memory.view_for_hook(SystemTime::now());
-        view.map_err(|error| error.to_string())
+    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+        self.memory.view_for_hook(SystemTime::now())
     }
 
     fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
@@ -86,7 +85,7 @@ impl Source for Hooks {
 }
 
 impl HookAnswerer for Hooks {
-    fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String> {
+    fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, Unanswered> {
         // The hook checks this too; the file may have come since then.
         if self.is_disabled() {
             return Ok(Answer::default());
@@ -95,10 +94,7 @@ impl HookAnswerer for Hooks {
         let reserves = matches!(call.action(), HookAction::Prepare | HookAction::Filter);
         let turn = reserves.then(|| self.turns.take(deadline));
         if matches!(turn, Some(None)) {
-            return Err(format!(
-                "{} other starts came before it",
-                self.turns.waiting() + 1
-            ));
+            return Err(Unanswered::Queue(self.turns.waiting() + 1));
         }
         let context = Context {
             source: self,
@@ -110,7 +106,7 @@ impl HookAnswerer for Hooks {
         let outcome = hook_events::answer(call, &context);
         match outcome.undecided {
             // The hook, which then decides by itself, has more time.
-            Some(why) if Instant::now() >= deadline => Err(why),
+            Some(why) if Instant::now() >= deadline => Err(Unanswered::Late(why)),
             Some(_) => {
                 // libvirt throws away the stderr of a hook that ends well.
                 for line in &outcome.answer.stderr {

@@ -9,22 +9,22 @@
 //! | `alive` | | nothing: the daemon answers |
 //! | `definition` | a guest's name or UUID | its XML |
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::daemon::server::Services;
 use crate::ledger::reader::Reading;
-use crate::libvirt::{definitions, lookup};
-use crate::snapshot::Snapshot;
+use crate::libvirt::definitions::{self, DefinitionError};
+use crate::libvirt::lookup::{self, LookupError};
 use crate::snapshot::cache::SnapshotCache;
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::status::{self, Found, PolicyRead};
-use crate::xml::Document;
+use crate::xml::{Document, XmlError};
 use virtfit_hook::wire::Reply;
 
 /// Registers the answers to all these questions.
 pub(crate) fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
-    let view = |memory: &SnapshotCache| memory.view(SystemTime::now()).map_err(|error| error.to_string());
+    let view = |memory: &SnapshotCache| memory.view(SystemTime::now()).map_err(QuestionError::from);
     let known = Arc::clone(memory);
     services.on(
         "ledger",
@@ -43,7 +43,7 @@ pub(crate) fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
             },
         };
         let answer = view(&known).map(|view| status::answer(&view, found(&known)));
-        reply(answer.and_then(|status| status.to_json().map_err(text)))
+        reply(answer.and_then(|status| Ok(status.to_json()?)))
     };
     services.on("status", Box::new(status));
     services.on("alive", Box::new(|_| Reply::default()));
@@ -52,15 +52,22 @@ pub(crate) fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
     services.on("definition", Box::new(definition));
 }
 
-fn text(error: impl Display) -> String {
-    error.to_string()
+/// Reason why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum QuestionError {
+    Snapshot(#[from] SnapshotError),
+    Lookup(#[from] LookupError),
+    Definition(#[from] DefinitionError),
+    Xml(#[from] XmlError),
+    Json(#[from] serde_json::Error),
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, String> {
-    serde_json::to_string(value).map_err(text)
+fn json(value: &impl serde::Serialize) -> Result<String, QuestionError> {
+    Ok(serde_json::to_string(value)?)
 }
 
-fn reply(answer: Result<String, String>) -> Reply {
+fn reply(answer: Result<String, QuestionError>) -> Reply {
     match answer {
         Ok(stdout) => Reply {
             stdout: stdout.into_bytes(),
@@ -68,26 +75,26 @@ fn reply(answer: Result<String, String>) -> Reply {
         },
         Err(why) => Reply {
             exit: 1,
-            stderr: why.into_bytes(),
+            stderr: why.to_string().into_bytes(),
             ..Reply::default()
         },
     }
 }
 
 /// Returns a guest's definition without passwords.
-fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, String> {
+fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, QuestionError> {
     let word = words
         .first()
         .map(|word| String::from_utf8_lossy(word))
         .unwrap_or_default();
-    let name = lookup::name(&view.root, &word).map_err(text)?;
-    let found = definitions::read(&view.root, &name, &Reading::default()).map_err(text)?;
-    without_passwords(&found.text).map_err(text)
+    let name = lookup::name(&view.root, &word)?;
+    let found = definitions::read(&view.root, &name, &Reading::default())?;
+    Ok(without_passwords(&found.text)?)
 }
 
 /// Removes `passwd` and the time at which it ends, the only secrets that libvirt itself leaves out
 /// (`virDomainGraphicsAuthDefFormatAttr`).
-fn without_passwords(xml: &str) -> Result<String, crate::xml::XmlError> {
+fn without_passwords(xml: &str) -> Result<String, XmlError> {
     let document = Document::parse(xml)?;
     let devices = document.root().children_named("devices").collect::<Vec<_>>();
     let mut gone: Vec<_> = devices

@@ -26,7 +26,7 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     loop {
         let view = match context.source.view() {
             Ok(view) => view,
-            Err(error) => return give_up(Some(&guest), &error),
+            Err(error) => return give_up(Some(&guest), &error.to_string()),
         };
         let decision = match context
             .source

@@ -39,7 +39,7 @@ use crate::ledger::reader::promises::Promises;
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
 use crate::panics::guarded;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::{Question, Snapshot, SnapshotError};
 use crate::types::idset::CpuSet;
 use crate::types::plan::Verdict;
 use crate::xml::XmlError;
@@ -107,8 +107,8 @@ pub trait Source {
     /// called again; the ledger then has the CPUs that guest took.
     ///
     /// # Errors
-    /// The reason for which there is no view, for people.
-    fn view(&self) -> Result<Arc<Snapshot>, String>;
+    /// The errors of [`Snapshot::read_with`].
+    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError>;
 
     /// Parses a domain's XML.
     ///

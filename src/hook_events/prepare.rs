@@ -48,7 +48,7 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     loop {
         let view = match context.source.view() {
             Ok(view) => view,
-            Err(error) => return give_up(call, context, Some(&guest), &error),
+            Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
         };
         let (decision, fate) = match consider(&view, call, &guest, context) {
             Ok(considered) => considered,

@@ -1,14 +1,19 @@
 //! Carries out the plan that [`crate::live::plan`] made for a running guest: records the masks,
 //! calls libvirt, sets scheduling classes, and checks in `/proc` that the threads follow.
 
+use std::io;
+
 use crate::host::thread_names::{is_kernels, of_name};
 use crate::host::threads;
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::io_words;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::{Pinned, Thread};
 use crate::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use crate::live::plan::{Class, Live, ThreadClass};
 use crate::live::scheduling;
+use crate::types::ids::HostCpu;
+use crate::types::idset::CpuSet;
 use virtfit_hook::wire;
 
 /// Result of carrying out a live plan.
@@ -119,17 +124,32 @@ fn unlike(root: &HostFs, pid: u32, done: &[LiveChange]) -> Vec<String> {
     out
 }
 
+/// Reason why a thread keeps its scheduling class.
+#[derive(Debug, thiserror::Error)]
+enum ClassError {
+    #[error("thread {tid} of process {pid} is gone")]
+    Gone { tid: u32, pid: u32 },
+    #[error("thread {tid} is called '{name}': not that vCPU's")]
+    OtherThread { tid: u32, name: String },
+    #[error("it may run on {allowed}, not on CPU {cpu} alone: left as it is")]
+    MoreCpus { allowed: CpuSet, cpu: HostCpu },
+    #[error("only on the host itself")]
+    NoHost,
+    #[error("{}", io_words(.0))]
+    Kernel(#[from] io::Error),
+    #[error("the kernel shows another one after it was set")]
+    NotTaken,
+}
+
 /// Sets a thread's scheduling class; false: the thread has that class already. Only a thread of
 /// this QEMU process that is named as that vCPU's thread is changed, and a real-time class is set
 /// only where the thread may run on nothing but its own CPU.
-fn set_class(root: &HostFs, pid: u32, wanted: &ThreadClass) -> Result<bool, String> {
-    let found = threads::one(root, pid, wanted.tid)
-        .ok_or_else(|| format!("thread {} of process {pid} is gone", wanted.tid))?;
+fn set_class(root: &HostFs, pid: u32, wanted: &ThreadClass) -> Result<bool, ClassError> {
+    let tid = wanted.tid;
+    let found = threads::one(root, pid, tid).ok_or(ClassError::Gone { tid, pid })?;
     if of_name(&found.name) != Thread::Vcpu(wanted.vcpu) {
-        return Err(format!(
-            "thread {} is called '{}': not that vCPU's",
-            wanted.tid, found.name
-        ));
+        let name = found.name;
+        return Err(ClassError::OtherThread { tid, name });
     }
     let now = |found: &threads::ProcThread| match found.policy {
         1 => Class::Fifo(found.priority),
@@ -140,20 +160,18 @@ fn set_class(root: &HostFs, pid: u32, wanted: &ThreadClass) -> Result<bool, Stri
         return Ok(false);
     }
     if let Some(cpu) = wanted.cpu
-        && found.allowed != crate::types::idset::CpuSet::one(cpu)
+        && found.allowed != CpuSet::one(cpu)
     {
-        return Err(format!(
-            "it may run on {}, not on CPU {cpu} alone: left as it is",
-            found.allowed
-        ));
+        let allowed = found.allowed;
+        return Err(ClassError::MoreCpus { allowed, cpu });
     }
     if !root.is_real() {
-        return Err("only on the host itself".into());
+        return Err(ClassError::NoHost);
     }
-    scheduling::set(wanted.tid, wanted.class).map_err(|error| error.to_string())?;
+    scheduling::set(tid, wanted.class)?;
     match threads::one(root, pid, wanted.tid) {
         Some(found) if now(&found) == wanted.class => Ok(true),
-        _ => Err("the kernel shows another one after it was set".into()),
+        _ => Err(ClassError::NotTaken),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use virtfit::hook_events::Source;
 use virtfit::hook_events::start::Place;
 use virtfit::ledger::store::Store;
-use virtfit::snapshot::{Question, Snapshot};
+use virtfit::snapshot::{Question, Snapshot, SnapshotError};
 use virtfit::types::ids::{KiB, VcpuId};
 use virtfit::types::plan::Scope;
 
@@ -501,7 +501,7 @@ struct Behind<'a> {
 }
 
 impl Source for Behind<'_> {
-    fn view(&self) -> Result<Arc<Snapshot>, String> {
+    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
         let asked = self.asked.replace(self.asked.get() + 1);
         let fresh = Fresh {
             place: self.host.place(),
@@ -555,7 +555,7 @@ fn a_guest_that_nobody_announced_is_noticed() {
     let host = Host::new();
     struct Unannounced<'a>(&'a Host, Cell<bool>);
     impl Source for Unannounced<'_> {
-        fn view(&self) -> Result<Arc<Snapshot>, String> {
+        fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
             let view = Arc::new(self.0.view(NOW));
             if !self.1.replace(true) {
                 held(self.0, "other", "2-3");

@@ -337,11 +337,11 @@ fn who_is_too_late_changes_nothing() {
     use std::sync::Arc;
     use virtfit::hook_events::{Context, Source};
     use virtfit::ledger::store::Store;
-    use virtfit::snapshot::Snapshot;
+    use virtfit::snapshot::{Snapshot, SnapshotError};
 
     struct Stopped<'a>(&'a Host);
     impl Source for Stopped<'_> {
-        fn view(&self) -> Result<Arc<Snapshot>, String> {
+        fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
             let view = self.0.view(NOW);
             std::thread::sleep(Duration::from_millis(150));
             Ok(Arc::new(view))

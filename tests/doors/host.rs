@@ -16,7 +16,7 @@ use virtfit::ledger::reader::Reading;
 use virtfit::ledger::reservation::Reservation;
 use virtfit::ledger::store::Store;
 use virtfit::policy::Policy;
-use virtfit::snapshot::{Snapshot, Sources};
+use virtfit::snapshot::{Snapshot, SnapshotError, Sources};
 use virtfit::types::idset::CpuSet;
 
 /// Two nodes of four cores of two threads, siblings next to each other. Housekeeping is 0-1 and
@@ -263,8 +263,8 @@ pub struct Fresh {
 }
 
 impl Source for Fresh {
-    fn view(&self) -> Result<Arc<Snapshot>, String> {
-        let view = Snapshot::read(&self.place, at(self.now)).map_err(|error| error.to_string())?;
+    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+        let view = Snapshot::read(&self.place, at(self.now))?;
         Ok(Arc::new(view))
     }
 }

@@ -53,13 +53,24 @@ const END: Duration = Duration::from_secs(2);
 /// Longest time for attempts to make the socket's file again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Reason why a hook gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Number of starts, this one included, that wait for an earlier one until its deadline.
+    #[error("{0} other starts came before it")]
+    Queue(usize),
+    /// No decision was made by the deadline, for the reason in this text.
+    #[error("{0}")]
+    Late(String),
+}
+
 /// Decision maker for hooks' questions.
 pub trait HookAnswerer: Send + Sync {
     /// Decides on the answer to a hook by `deadline`, without calling libvirt.
     ///
     /// # Errors
     /// A reason why there is no answer: the hook then decides by itself.
-    fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, String>;
+    fn answer(&self, call: &Call, deadline: Instant) -> Result<Answer, Unanswered>;
 
     /// Does the work that can wait until the answer is given.
     fn afterwards(&self, _call: &Call) {}

@@ -11,10 +11,10 @@ use super::*;
 struct ByName;
 
 impl HookAnswerer for ByName {
-    fn answer(&self, call: &Call, _: Instant) -> Result<Answer, String> {
+    fn answer(&self, call: &Call, _: Instant) -> Result<Answer, Unanswered> {
         match call.guest.as_str() {
             "panics" => panic!("as asked"),
-            "fails" => Err("as asked".into()),
+            "fails" => Err(Unanswered::Late("as asked".into())),
             name => Ok(Answer {
                 stdout: call.xml.clone(),
                 stderr: vec![
