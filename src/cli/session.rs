@@ -231,7 +231,7 @@ pub(crate) fn policy_to_show(place: &Sources) -> PolicyToShow {
     // A policy that was named is the one the user asks about.
     let last_good = match place.policy {
         Some(_) => None,
-        None => last_good::load(&place.root),
+        None => last_good::load(&place.root).map(|(_, policy)| policy),
     };
     let (policy, read) = match last_good {
         Some(policy) => (policy, PolicyRead::LastGood),

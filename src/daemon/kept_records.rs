@@ -16,7 +16,6 @@ use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::status;
 use crate::ledger::store::{Store, StoreError};
 use crate::ledger::undecided::{self, Undecided};
-use crate::policy::last_good;
 use crate::types::plural::{counted, list};
 
 /// Longest wait for the ledger's lock.
@@ -30,8 +29,6 @@ pub(crate) struct KeptRecords {
     live: BTreeMap<String, Pinned>,
     /// Mark that libvirt calls the hook.
     caller: Option<Caller>,
-    /// The policy was kept for other processes.
-    policy: bool,
     /// Last reading that was noted.
     last: Option<Arc<Reading>>,
     /// The live records were read since one was last written.
@@ -45,12 +42,11 @@ pub(crate) struct WrittenAgain {
     undecided: usize,
     live: usize,
     hook: bool,
-    /// The kept policy is gone, and with it the kept host: both are to be read again.
-    pub policy: bool,
 }
 
 impl KeptRecords {
-    /// Notes the records of a reading. Those that are missing in it stay, until their guest ends.
+    /// Notes the records of a reading. Those that are missing in it stay while their guest has a
+    /// status file.
     pub(crate) fn note(&mut self, root: &HostFs, reading: &Arc<Reading>) {
         if !self.live_known {
             self.live_known = true;
@@ -58,10 +54,17 @@ impl KeptRecords {
             let live = records.iter().map(|record| (record.uuid.clone(), record.clone()));
             self.live.extend(live);
         }
+        // The hook's mark comes after the answer, and changes no reading.
+        self.caller = hook_calls::last(root).or(self.caller);
         if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, reading)) {
             return;
         }
         self.last = Some(Arc::clone(reading));
+        // A start that came to nothing leaves nothing for the guest's next one.
+        let runs = |name: &String| reading.running.contains(name);
+        self.reservations.retain(|_, record| runs(&record.name));
+        self.undecided.retain(|_, record| runs(&record.name));
+        self.live.retain(|_, record| runs(&record.name));
         let firm = reading.reservations.iter();
         let firm = firm.filter(|reservation| reservation.tentative_until.is_none());
         self.reservations
@@ -69,8 +72,6 @@ impl KeptRecords {
         let marks = reading.undecided.iter();
         self.undecided
             .extend(marks.map(|mark| (mark.uuid.clone(), mark.clone())));
-        self.caller = hook_calls::last(root).or(self.caller);
-        self.policy |= last_good::is_kept(root);
     }
 
     /// Notes that a live record was written: the next [`KeptRecords::note`] reads it.
@@ -78,8 +79,9 @@ impl KeptRecords {
         self.live_known = false;
     }
 
-    /// Forgets the records of a guest that ended.
+    /// Forgets the records of a guest that ended. Those of its next start are in the next reading.
     pub(crate) fn forget(&mut self, name: &str) {
+        self.last = None;
         self.reservations.retain(|_, record| record.name != name);
         self.undecided.retain(|_, record| record.name != name);
         self.live.retain(|_, record| record.name != name);
@@ -117,9 +119,6 @@ impl KeptRecords {
         if let Some(caller) = self.caller.filter(|_| !hook_calls::is_there(root)) {
             again.hook = hook_calls::write(root, caller).is_ok();
         }
-        // It counts as kept again once it is there again.
-        again.policy = self.policy && !last_good::is_kept(root);
-        self.policy &= !again.policy;
         again
     }
 }

@@ -48,6 +48,11 @@ pub(crate) fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {
     }
 }
 
+/// Returns whether there is a kept host, readable or not.
+pub(crate) fn is_there(root: &HostFs) -> bool {
+    root.exists(format!("{FOLDER}/{NAME}"))
+}
+
 /// Reads host and mark; `None`: there is no file that can be trusted.
 pub(crate) fn read<M: DeserializeOwned>(root: &HostFs) -> Option<(M, Host)> {
     let text = text(root)?;

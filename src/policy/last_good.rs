@@ -83,9 +83,9 @@ pub(crate) fn is_kept(root: &HostFs) -> bool {
     root.exists(format!("{FOLDER}/{NAME}"))
 }
 
-/// Reads the policy that was kept. `None`: there is none, or this version of virtfit does not
-/// accept it.
-pub(crate) fn load(root: &HostFs) -> Option<Policy> {
+/// Reads the policy that was kept, and its files. `None`: there is none, or this version of virtfit
+/// does not accept it.
+pub(crate) fn load(root: &HostFs) -> Option<(Files, Policy)> {
     let text = root.read(format!("{FOLDER}/{NAME}")).ok()?;
     let kept: Vec<Kept> = serde_json::from_str(&text).ok()?;
     let mut files = Files::default();
@@ -96,7 +96,8 @@ pub(crate) fn load(root: &HostFs) -> Option<Policy> {
             state: State::Used(file.text),
         });
     }
-    files.policy().ok()
+    let policy = files.policy().ok()?;
+    Some((files, policy))
 }
 
 fn word(tier: Tier) -> &'static str {
@@ -169,7 +170,10 @@ mod tests {
         let files = Files::below(folder.path());
         let policy = files.policy().unwrap();
         keep(&root, &files).unwrap();
-        let again = load(&root).unwrap();
+        let (again_files, again) = load(&root).unwrap();
+        std::fs::remove_file(folder.path().join("run/virtfit/policy.json")).unwrap();
+        keep(&root, &again_files).unwrap();
+        assert_eq!(load(&root).unwrap().1.digest, policy.digest);
         assert_eq!(again.digest, policy.digest);
         assert_eq!(
             format!("{:?}", again.rules[0].place),

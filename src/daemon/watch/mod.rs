@@ -10,7 +10,7 @@
 //!                               anything gone                    virtfit's own files, removed by others
 //! /run/virtfit/reservations     UUID.json                        reservations
 //! /run/virtfit/live, undecided  UUID.json                        records and marks
-//! /var/lib/virtfit              anything gone                    what the daemon remembers, removed by others
+//! /var/lib/virtfit, and below   anything gone                    what the daemon remembers, removed by others
 //! ```
 //! libvirt writes definitions and status as `NAME.xml.new` and renames them (`virFileRewrite`), so
 //! a file is complete when its rename is seen. A folder that does not exist is waited for in its
@@ -28,6 +28,7 @@ use std::path::{Component, Path};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use log::Level;
 
+use crate::daemon::{earlier_pins, history, untried};
 use crate::host::{failed_starts, libvirt_daemon};
 use crate::hostfs::at_path::{at_path, io_words};
 use crate::ledger::{claims, live_pins, reservation, status, store, undecided};
@@ -154,6 +155,8 @@ impl Watch {
             self.renew();
             changes.push(Change::Lost);
         } else if appeared {
+            // A folder that came and went again before it was watched reported nothing of that.
+            changes.push(Change::Swept);
             changes.extend(self.arm());
         } else if driver_came {
             self.add(
@@ -192,6 +195,9 @@ impl Watch {
             (root.path(live_pins::FOLDER), Role::Records, Change::Record),
             (root.path(undecided::FOLDER), Role::Records, Change::Record),
             (root.path(failed_starts::FOLDER), Role::State, Change::State),
+            (root.path(history::FOLDER), Role::State, Change::State),
+            (root.path(earlier_pins::FOLDER), Role::State, Change::State),
+            (root.path(untried::FOLDER), Role::State, Change::State),
             (
                 root.path(reservation::FOLDER),
                 Role::Reservations,

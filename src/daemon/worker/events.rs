@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::daemon::pending::{Waits, Why};
 use crate::daemon::tasks::WorkerEvent;
 use crate::daemon::watch::Change;
-use crate::daemon::worker::Worker;
+use crate::daemon::worker::{Removal, Worker};
 use crate::host::{failed_starts, libvirt_daemon};
 use crate::hostfs::HostFs;
 use crate::ledger::claims;
@@ -29,9 +29,11 @@ const MOMENT: Duration = Duration::from_millis(2);
 /// not through with that guest yet: its next hooks, or those of other guests, go first.
 pub(crate) const SOON: Duration = Duration::from_millis(30);
 
-/// Wait after the removal of one of virtfit's own files, before those of running guests are written
-/// again: others are being removed, and the folder at last.
+/// Wait after the last removal of one of virtfit's own files, before those of running guests are
+/// written again: others are being removed, and the folder at last.
 const REST: Duration = Duration::from_millis(100);
+/// Longest wait after the first removal.
+const LONGEST_REST: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Waits until an event comes, or a wait of a guest or definition is over.
@@ -45,7 +47,7 @@ impl Worker {
             self.tentative,
             self.promised,
             self.freed,
-            self.removed,
+            self.removed.map(|removal| removal.over),
             self.inflight.deadline(),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
@@ -111,7 +113,8 @@ impl Worker {
         if self.freed.take_if(is_over).is_some() {
             self.reconsider = true;
         }
-        if self.removed.take_if(is_over).is_some() {
+        let removal_is_over = |removal: &mut Removal| is_over(&mut removal.over);
+        if self.removed.take_if(removal_is_over).is_some() {
             self.write_again();
             self.remember_again();
         }
@@ -198,8 +201,17 @@ impl Worker {
                 self.freed_soon();
                 self.promised_soon();
             }
-            Change::Record => self.kept.live_changed(),
-            Change::Swept | Change::State => self.removed_soon(),
+            // A record is known from now on, so that it can be written again.
+            Change::Record => {
+                self.kept.live_changed();
+                self.view();
+            }
+            // A start that came to nothing removes its mark, too: it is not to come back.
+            Change::Swept => {
+                self.view();
+                self.removed_soon();
+            }
+            Change::State => self.removed_soon(),
             // After a loss of events, everything is read again. The removal of a folder is such a
             // loss.
             Change::Lost => {
@@ -251,6 +263,7 @@ impl Worker {
                     self.pending.put(&name, Why::FailedStart, Waits::Until(soon));
                 }
                 self.running.remove(&name);
+                self.kept.forget(&name);
                 self.freed_soon();
                 if let Err(error) = live::forget_ended(&self.root) {
                     log::debug!("records of live pins: {error}");
@@ -285,11 +298,7 @@ impl Worker {
     /// Writes the files in `/run/virtfit` again that were removed while the daemon runs.
     fn write_again(&mut self) {
         let again = self.kept.write_again(&self.root);
-        if again.policy {
-            // Read as after a SIGHUP, policy and host are kept in their files again.
-            self.views.forget();
-            self.look_at_policy();
-        }
+        self.views.keep_again();
         if let Some(what) = again.what() {
             log::warn!("{FOLDER}: files were removed while the daemon runs: written again: {what}");
             self.running.add_all(&self.root);
@@ -348,7 +357,12 @@ impl Worker {
     }
 
     fn removed_soon(&mut self) {
-        self.removed = self.removed.or_else(|| Instant::now().checked_add(REST));
+        let now = Instant::now();
+        let began = self.removed.map_or(now, |removal| removal.began);
+        self.removed = Some(Removal {
+            began,
+            over: (now + REST).min(began + LONGEST_REST),
+        });
     }
 
     fn freed_soon(&mut self) {

@@ -44,6 +44,8 @@ pub(crate) trait Snapshots: Send {
     fn policy_problem(&self) -> Option<String>;
     /// Makes the next snapshot read everything again.
     fn forget(&mut self);
+    /// Writes policy and host for other processes again where others removed the files.
+    fn keep_again(&mut self);
 }
 
 impl Snapshots for Arc<SnapshotCache> {
@@ -61,6 +63,18 @@ impl Snapshots for Arc<SnapshotCache> {
     fn forget(&mut self) {
         SnapshotCache::forget(self);
     }
+
+    fn keep_again(&mut self) {
+        SnapshotCache::keep_again(self);
+    }
+}
+
+/// Removal of virtfit's own files by others, which may go on.
+#[derive(Debug, Clone, Copy)]
+struct Removal {
+    began: Instant,
+    /// Time at which the files are written again.
+    over: Instant,
 }
 
 /// Worker with its queues and records.
@@ -96,8 +110,8 @@ pub(crate) struct Worker {
     promised: Option<Instant>,
     /// Time at which definitions of guests that do not run are to be examined, as a guest ended.
     freed: Option<Instant>,
-    /// Time at which removed files of virtfit's are written again.
-    removed: Option<Instant>,
+    /// Removal of virtfit's own files, until they are written again.
+    removed: Option<Removal>,
 }
 
 impl Worker {

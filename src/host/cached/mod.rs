@@ -132,6 +132,16 @@ impl CachedHost {
         })
     }
 
+    /// Writes the host for hooks again, if others removed the file. A host that changed while it
+    /// was read is written when it is read again.
+    pub(crate) fn keep_again(&self) {
+        if let Some(mark) = &self.mark
+            && !kept_file::is_there(&self.root)
+        {
+            kept_file::write(&self.root, mark, &self.host);
+        }
+    }
+
     /// Returns the host as last read.
     pub(crate) fn host(&self) -> &Arc<Host> {
         &self.host

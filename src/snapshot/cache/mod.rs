@@ -62,10 +62,17 @@ struct PolicyState {
     /// [`Listing::times`] when the mark was taken.
     times: Option<[u64; 3]>,
     good: Option<Arc<Policy>>,
-    /// Files that [`PolicyState::good`] was read from, until they are kept for other processes
-    /// ([`SnapshotCache::keep_policy`]).
-    files: Option<Files>,
+    /// Files that [`PolicyState::good`] was read from, and whether they were kept for other
+    /// processes ([`SnapshotCache::keep_policy`]).
+    files: Option<(Files, Kept)>,
     problem: Option<PolicyErrors>,
+}
+
+/// State of a policy's files: kept for other processes since they were read, or not yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    No,
+    Yes,
 }
 
 /// State of a name in a policy folder: of the entry itself and of the file it leads to.
@@ -167,13 +174,33 @@ impl SnapshotCache {
     /// Keeps the last good policy on disk, for processes that later find errors in the policy's
     /// files. Not for hooks: it writes a file.
     pub(crate) fn keep_policy(&self) {
-        let files = self.state().policy.files.take();
-        let Some(files) = files.filter(|_| self.place.policy.is_none()) else {
+        let mut state = self.state();
+        let Some((files, kept)) = &mut state.policy.files else {
             return;
         };
+        if self.place.policy.is_some() || std::mem::replace(kept, Kept::Yes) == Kept::Yes {
+            return;
+        }
+        let files = files.clone();
+        drop(state);
         if let Err(error) = last_good::keep(&self.place.root, &files) {
             log::debug!("the policy is not kept: {error}");
         }
+    }
+
+    /// Writes the kept policy and the kept host again where others removed their files.
+    pub(crate) fn keep_again(&self) {
+        let mut state = self.state();
+        if let Some((_, kept)) = &mut state.policy.files
+            && !last_good::is_kept(&self.place.root)
+        {
+            *kept = Kept::No;
+        }
+        if let Some(host) = &state.host {
+            host.keep_again();
+        }
+        drop(state);
+        self.keep_policy();
     }
 
     /// Forgets the policy and the host: both are read completely for the next snapshot (`SIGHUP`).
@@ -249,14 +276,16 @@ impl PolicyState {
                         log::warn!("{warning}");
                     }
                     self.good = Some(Arc::new(policy));
-                    self.files = Some(files);
+                    self.files = Some((files, Kept::No));
                     self.problem = None;
                 }
                 Err(problem) => {
                     self.problem = Some(problem);
                     // A restarted daemon goes on with the policy of the one before it.
                     if self.good.is_none() && place.policy.is_none() {
-                        self.good = last_good::load(&place.root).map(Arc::new);
+                        let (files, policy) = last_good::load(&place.root).unzip();
+                        self.files = files.map(|files| (files, Kept::Yes));
+                        self.good = policy.map(Arc::new);
                     }
                 }
             }
