@@ -128,8 +128,13 @@ fn backups_beside_the_definitions_stay() {
     // A link of such a name is none of virtfit's files.
     let folder = host.0.path().join("etc/libvirt/qemu");
     symlink("db.xml", folder.join(".virtfit.1.1")).unwrap();
+    // So do those of a run that was killed while it announced a definition.
+    let untried = host.0.path().join("var/lib/virtfit/untried");
+    host.put("var/lib/virtfit/untried/.virtfit.4000000.3", "half");
+    host.put("var/lib/virtfit/untried/.notes", "");
     let before = host.text("db");
     host.apply(&[]);
+    assert!(!untried.join(".virtfit.4000000.3").exists() && untried.join(".notes").exists());
     for name in kept {
         assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), before, "{name}");
     }

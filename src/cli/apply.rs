@@ -229,6 +229,7 @@ fn carry_out(
 ) -> Result<usize, Failure> {
     let mut done = 0;
     let mut libvirt = None;
+    untried::sweep(root);
     for Change {
         definition,
         plan,

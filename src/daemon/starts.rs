@@ -51,6 +51,7 @@ impl Starts {
     /// Reads the records, and forgets failures that happened with another kernel, CPU, QEMU or
     /// libvirt.
     pub(crate) fn load(root: &HostFs) -> Self {
+        AtomicDir::new(root.path(FOLDER), 0o700).sweep();
         let mut starts = Self {
             root: root.clone(),
             untried: Records::load(root, untried::FOLDER),

@@ -93,6 +93,11 @@ pub(crate) struct Announced {
     before: Option<String>,
 }
 
+/// Removes the files that killed processes left half written among the records.
+pub(crate) fn sweep(root: &HostFs) {
+    AtomicDir::new(root.path(FOLDER), 0o700).sweep();
+}
+
 /// Announces that a guest is about to be defined as `xml`, which virtfit made from `domain`.
 ///
 /// # Errors

@@ -275,7 +275,7 @@ impl Locked<'_> {
         for stem in &glance.void {
             let _ = self.store.unlink(reservation::FOLDER, stem);
         }
-        for folder in [reservation::FOLDER, undecided::FOLDER] {
+        for folder in [FOLDER, reservation::FOLDER, undecided::FOLDER] {
             self.store.folder(folder).sweep();
         }
         for stem in files::stems(&self.store.root, undecided::FOLDER, "json").unwrap_or_default() {

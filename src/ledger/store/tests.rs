@@ -160,10 +160,13 @@ fn sweeping_removes_what_means_nothing() {
     let own = format!(".virtfit.{}.99", std::process::id());
     temporary(&own);
     temporary(".virtfit.999999999.0");
+    let left = folder.path().join("run/virtfit/.virtfit.999999999.1");
+    fs::write(&left, "").unwrap();
     store.mark(&mark(100)).unwrap();
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
     let nothing = Promises::default();
     locked.sweep(&nothing, at(100));
+    assert!(!left.exists(), "of a host, policy or mark of the hook");
     assert_eq!(names(folder.path(), "run/virtfit/undecided").len(), 1);
     assert_eq!(
         names(folder.path(), "run/virtfit/reservations"),
