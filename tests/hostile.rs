@@ -472,6 +472,57 @@ fn memory_that_no_host_has_is_kept_from_no_other_guest() {
     }
 }
 
+/// A copy beside the definitions is no guest: libvirt loads a file only by its guest's name.
+#[test]
+fn a_copy_beside_the_definitions_is_no_guest() {
+    let host = Host::new(POLICY);
+    let tuned = host.run(&["rewrite", "-"], &domain("db1", "", "")).stdout;
+    let tuned = String::from_utf8(tuned).unwrap();
+    for name in ["db1", "a-copy", "db-copy"] {
+        host.define(name, &tuned);
+    }
+    let text = |words: &[&str]| {
+        let out = host.run(words, "");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        (
+            out.status.code(),
+            said,
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
+    };
+    let (_, status, _) = text(&["status"]);
+    assert!(status.contains("db1") && !status.contains("copy"), "{status}");
+    let (code, plans, left) = text(&["plan"]);
+    assert_eq!(code, Some(0), "{left}");
+    assert!(plans.contains("db1") && !plans.contains("copy"), "{plans}");
+    assert!(
+        left.contains(
+            "db-copy.xml: left out: libvirt does not load it, as it is not named after its guest, db1"
+        ),
+        "{left}"
+    );
+    let (code, written, left) = text(&["apply", "--all", "--offline", "--reshape", "--yes"]);
+    assert_eq!((code, left.matches("left out").count()), (Some(0), 2), "{left}");
+    assert!(!written.contains("copy"), "{written}");
+    // A guest's UUID means the guest, whatever copies carry it.
+    let uuid = tuned.split("<uuid>").nth(1).unwrap().split('<').next().unwrap();
+    let (_, plan, _) = text(&["plan", uuid, "--json"]);
+    assert!(plan.contains("\"guest\":\"db1\""), "{plan}");
+    host.says(1, &["apply", "a-copy", "--dry-run"], "");
+    // What a copy claims does not count twice, nor when its guest is gone.
+    let taken = |host: &Host| {
+        let out = host.run(&["plan", "-", "--json"], &domain("db2", "", ""));
+        let plan: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        plan["placement"]["vcpus"].to_string()
+    };
+    fs::remove_file(host.0.path().join("etc/libvirt/qemu/db1.xml")).unwrap();
+    let beside_copies = taken(&host);
+    for name in ["a-copy", "db-copy"] {
+        fs::remove_file(host.0.path().join(format!("etc/libvirt/qemu/{name}.xml"))).unwrap();
+    }
+    assert_eq!(beside_copies, taken(&host));
+}
+
 /// A guest may bind memory it never touches, as it may touch all of it: the nodes are full for
 /// others either way, and everybody is told by whom.
 #[test]

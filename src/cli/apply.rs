@@ -175,6 +175,7 @@ fn choose(
     outcome: &mut Outcome,
 ) -> Result<Vec<Definition>, Failure> {
     let found = chosen::read(root, &args.guests, &session.view.reading)?;
+    outcome.stderr.extend(found.left_out);
     if !found.problems.is_empty() {
         outcome.stderr.extend(found.problems);
         outcome.exit = Exit::Broken;

@@ -9,7 +9,7 @@ use crate::domain;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::libvirt::definitions;
-use crate::libvirt::definitions::Definition;
+use crate::libvirt::definitions::{Definition, DefinitionError};
 use crate::policy::glob::Glob;
 use crate::status::Status;
 
@@ -20,6 +20,8 @@ pub(crate) struct Chosen {
     pub definitions: Vec<Definition>,
     /// Errors of the others.
     pub problems: Vec<String>,
+    /// Files that are no definitions, where all were asked for.
+    pub left_out: Vec<String>,
 }
 
 /// Returns whether a word is a pattern, so that it may mean several guests.
@@ -36,7 +38,7 @@ pub(crate) fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Resu
     let mut chosen = Chosen::default();
     if words.is_empty() {
         for name in names(root)? {
-            chosen.add(one(root, &name, reading));
+            chosen.add_listed(root, &name, reading);
         }
         return Ok(chosen);
     }
@@ -51,7 +53,7 @@ pub(crate) fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Resu
             continue;
         };
         for name in names {
-            chosen.add(one(root, &name, reading));
+            chosen.add_listed(root, &name, reading);
         }
     }
     Ok(chosen)
@@ -79,6 +81,17 @@ pub(crate) fn matching(root: &HostFs, word: &str) -> Result<Option<Vec<String>>,
 }
 
 impl Chosen {
+    /// Adds one of a list: files that libvirt does not load are none of its definitions.
+    fn add_listed(&mut self, root: &HostFs, name: &str, reading: &Reading) {
+        if daemon_client::has_to(root) {
+            return self.add(one(root, name, reading));
+        }
+        match definitions::read(root, name, reading) {
+            Err(error @ DefinitionError::OtherName { .. }) => self.left_out.push(format!("virtfit: {error}")),
+            read => self.add(read.map_err(|error| Failure::Broken(error.to_string()))),
+        }
+    }
+
     fn add(&mut self, read: Result<Definition, Failure>) {
         match read {
             Ok(definition) => self.push(definition),

@@ -70,24 +70,36 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
             Err(error) => broken(&mut outcome, name, &error),
         }
     }
-    let list: Vec<&str> = changes.iter().map(|(it, _)| it.name.as_str()).collect();
+    let list: Vec<&str> = changes
+        .iter()
+        .map(|change| change.definition.name.as_str())
+        .collect();
     let list = format!("{}\n", list.join("\n"));
     if !changes.is_empty() && !confirmed(asking, &list, "Revert", changes.len())? {
         outcome.stdout = "Nothing was written.\n".into();
         return Ok(outcome);
     }
     let mut libvirt = redefine::connect(&root, global);
-    for (definition, off) in &changes {
+    for Change {
+        definition,
+        off,
+        tuned,
+    } in &changes
+    {
         let name = &definition.name;
         match redefine::redefine(&root, libvirt.as_mut(), definition, off) {
             Ok(()) => {
-                let runs = match root.exists(status::path(name)) {
+                let runs = match *tuned && root.exists(status::path(name)) {
                     true => "it keeps running as it is until its next start; ",
                     false => "",
                 };
+                let did = match tuned {
+                    true => "reverted",
+                    false => "had no settings of virtfit's",
+                };
                 let guest = guest_word(name, &definition.domain.uuid);
                 outcome.stdout.push_str(&visible(&format!(
-                    "{name}: reverted; {runs}virtfit leaves it alone until virtfit profile unset {guest}\n"
+                    "{name}: {did}; {runs}virtfit leaves it alone until virtfit profile unset {guest}\n"
                 )));
             }
             Err(error) => broken(&mut outcome, name, &error),
@@ -110,18 +122,35 @@ enum RevertError {
     Bug(#[from] Bug),
 }
 
-/// Returns a guest's definition with the text that replaces it; `None`: the definition stays. One
-/// that virtfit never touched stays unless its guest is named.
-fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<(Definition, String)>, RevertError> {
-    let definition = definitions::read(root, name, &Reading::default())?;
+/// Definition that is to be reverted.
+struct Change {
+    definition: Definition,
+    /// Text that replaces it.
+    off: String,
+    /// virtfit had changed it.
+    tuned: bool,
+}
+
+/// Returns the change of a guest's definition; `None`: the definition stays. One that virtfit never
+/// touched stays unless its guest is named, as does a file that libvirt does not load.
+fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<Change>, RevertError> {
+    let definition = match definitions::read(root, name, &Reading::default()) {
+        Err(DefinitionError::OtherName { .. }) if !named => return Ok(None),
+        read => read?,
+    };
     let document = Document::parse(&definition.text)?;
-    if !named && rewrite::provenance(&document)?.is_none() {
+    let tuned = rewrite::provenance(&document)?.is_some();
+    if !named && !tuned {
         return Ok(None);
     }
     let before = reverted(&definition.text)?;
     let before = Document::parse(&before)?;
     let off = rewrite::request(&before, Some("off"))?;
-    Ok((off != definition.text).then_some((definition, off)))
+    Ok((off != definition.text).then_some(Change {
+        definition,
+        off,
+        tuned,
+    }))
 }
 
 fn broken(outcome: &mut Outcome, name: &str, error: &dyn std::error::Error) {

@@ -35,7 +35,8 @@ pub(crate) struct Untried {
     /// Kinds of virtfit's changes since the guest's last start.
     #[serde(deserialize_with = "known")]
     pub kinds: Vec<Family>,
-    /// The guest's own XML lists no CPU features.
+    /// The guest's own XML lists no CPU features, and no QEMU options of its own rule anything: its
+    /// failure may be the host's.
     pub plain: bool,
     /// Digest of virtfit's record in a definition that was announced.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +63,8 @@ impl Untried {
         Self {
             name: domain.name.clone(),
             kinds,
-            plain: domain.cpu.as_ref().is_none_or(|cpu| cpu.features.is_empty()),
+            plain: domain.qemu.ruled.is_empty()
+                && domain.cpu.as_ref().is_none_or(|cpu| cpu.features.is_empty()),
             ..Self::default()
         }
     }

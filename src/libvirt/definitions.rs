@@ -41,6 +41,14 @@ pub(crate) enum DefinitionError {
         /// Error in the XML.
         error: XmlError,
     },
+    /// The file has another name than its guest: a copy beside it.
+    #[error("{path}: left out: libvirt does not load it, as it is not named after its guest, {guest}")]
+    OtherName {
+        /// Path of the file.
+        path: String,
+        /// Name in the XML.
+        guest: String,
+    },
 }
 
 /// Returns the names of all definitions, sorted. A host without the folder has none.
@@ -59,18 +67,23 @@ pub(crate) fn names(root: &HostFs) -> io::Result<Vec<String>> {
 /// Reads a guest's definition. `reading` has the guests that run and those on autostart.
 ///
 /// # Errors
-/// The file does not exist, cannot be read, or is no domain.
+/// The file does not exist, cannot be read, is no domain, or one that libvirt does not load: a
+/// guest's file is named after the guest (`virDomainObjListLoadConfig`).
 pub(crate) fn read(root: &HostFs, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
     let modified = root
         .metadata(claims::path(name))
         .and_then(|meta| meta.modified())
         .ok();
     let text = root.read(claims::path(name))?;
-    let in_file = |error| DefinitionError::Xml {
-        path: root.path(claims::path(name)).display().to_string(),
-        error,
-    };
-    let domain = domain::parse::from_text(&text).map_err(in_file)?;
+    let path = || root.path(claims::path(name)).display().to_string();
+    let domain =
+        domain::parse::from_text(&text).map_err(|error| DefinitionError::Xml { path: path(), error })?;
+    if domain.name != name {
+        return Err(DefinitionError::OtherName {
+            path: path(),
+            guest: domain.name,
+        });
+    }
     Ok(Definition {
         name: name.to_string(),
         autostart: reading.autostart.contains(name),

@@ -65,8 +65,8 @@ pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
     })
 }
 
-/// Returns the UUID in a definition, in its normal form; a definition that is broken or vanished
-/// has none.
+/// Returns the UUID in a definition, in its normal form. A definition that is broken or vanished
+/// has none, nor has a file that libvirt does not load, as it is called otherwise than its guest.
 fn uuid_of(root: &HostFs, name: &str) -> io::Result<Option<String>> {
     let text = match root.read(claims::path(name)) {
         Ok(text) => text,
@@ -76,8 +76,11 @@ fn uuid_of(root: &HostFs, name: &str) -> io::Result<Option<String>> {
     let Ok(document) = Document::parse(&text) else {
         return Ok(None);
     };
-    let text = document.root().child("uuid").map(|element| element.text());
-    Ok(text.and_then(|text| uuid::normal(text.trim())))
+    let child = |name| document.root().child(name).map(|element| element.text());
+    if child("name").is_none_or(|of| of != name) {
+        return Ok(None);
+    }
+    Ok(child("uuid").and_then(|text| uuid::normal(text.trim())))
 }
 
 #[cfg(test)]
@@ -98,14 +101,19 @@ mod tests {
         let named = "8c1f6f0e-0000-4000-8000-00000000000b";
         put(
             "etc/libvirt/qemu/db-1.xml",
-            &format!("<domain><uuid> {uuid}\n</uuid></domain>"),
+            &format!("<domain><name>db-1</name><uuid> {uuid}\n</uuid></domain>"),
+        );
+        // A copy beside the definitions is no guest.
+        put(
+            "etc/libvirt/qemu/copy.xml",
+            &format!("<domain><name>db-1</name><uuid>{uuid}</uuid></domain>"),
         );
         put("etc/libvirt/qemu/broken.xml", "<domain");
         // A guest whose name is the UUID of another.
         put(&format!("etc/libvirt/qemu/{named}.xml"), "<domain/>");
         put(
             "etc/libvirt/qemu/other.xml",
-            &format!("<domain><uuid>{named}</uuid></domain>"),
+            &format!("<domain><name>other</name><uuid>{named}</uuid></domain>"),
         );
         put("run/libvirt/qemu/moves.xml", "<domstatus/>");
         // word, name found, else part of the error

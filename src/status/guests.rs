@@ -66,8 +66,8 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
     for (name, text) in &definitions {
         if !guests.contains_key(name) {
             let guest = guarded(|| defined(view, name, text))
-                .unwrap_or_else(|bug| failed(name, "shut off", format!("failed: {bug}")));
-            guests.insert(name.clone(), guest);
+                .unwrap_or_else(|bug| Some(failed(name, "shut off", format!("failed: {bug}"))));
+            guests.extend(guest.map(|guest| (name.clone(), guest)));
         }
     }
     // A guest with a reservation is promised its CPUs though libvirt may not show it yet.
@@ -173,24 +173,28 @@ fn failed(name: &str, state: &str, problem: String) -> Guest {
     }
 }
 
-/// Makes the entry of a guest that does not run.
-fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
+/// Makes the entry of a guest that does not run; `None` for a file that libvirt does not load, as
+/// it is called otherwise than its guest.
+fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
     let mut guest = Guest {
         state: "shut off".into(),
         ..blank(name)
     };
     let read = match GuestText::read(text.into()) {
         Ok(read) => read,
-        Err(error) if error.is_bug() => return failed(name, "shut off", error.to_string()),
+        Err(error) if error.is_bug() => return Some(failed(name, "shut off", error.to_string())),
         Err(error) => {
             problem(
                 &mut guest,
                 format!("its definition cannot be read: {error}"),
                 false,
             );
-            return guest;
+            return Some(guest);
         }
     };
+    if read.guest.domain.name != name {
+        return None;
+    }
     // A definition claims what virtfit wrote into it, as far as its profile gives it that.
     let parsed = &read.guest;
     let provenance = read.provenance.as_ref().ok().and_then(Option::as_ref);
@@ -229,7 +233,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Guest {
     ));
     let pending = pending::inactive(view, text, parsed, &guest.claims);
     guest.notes.extend(pending);
-    guest
+    Some(guest)
 }
 
 /// Reads the XML files of a folder, by guest.

@@ -2,7 +2,7 @@
 
 use crate::libvirt;
 use crate::types::guest_word::guest_word;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::daemon::definitions::{DefineContext, Definitions, Next, is_busy};
 use crate::daemon::earlier_pins::{self, PreviousPins};
@@ -117,7 +117,9 @@ impl Definitions {
     /// then on libvirt refuses a definition of its UUID under the old name. The events of its file
     /// up to there show whether the definition is still virtfit's; if not, it gets its name back.
     fn undo(&mut self, name: &str, domain: &Domain, around: &mut DefineContext<'_>) -> Next {
-        let aside = format!("virtfit-undo-{}", domain.uuid);
+        // A name that could be known in advance could be taken in advance.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let aside = format!("virtfit-undo-{}-{}", domain.uuid, now.as_nanos());
         self.forget(name);
         let by_hand = format!("{name}: undefined while virtfit tuned it, so that it is defined again");
         if let Err(error) = around.hypervisor.rename(&domain.uuid, &aside) {
@@ -173,7 +175,6 @@ fn is_only_renamed(changes: &[Change], guest: &str) -> bool {
 mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
-    use std::time::SystemTime;
 
     use super::*;
     use crate::daemon::earlier_pins::PreviousPinsRecords;
@@ -270,7 +271,13 @@ mod tests {
                 drain: &mut || events.take(),
             };
             assert_eq!(definitions.undo("a", &domain, &mut around), Next::Done);
-            assert_eq!(fake.calls, calls, "{what}");
+            // The name ends with the time.
+            let made: Vec<&str> = fake
+                .calls
+                .iter()
+                .map(|call| call.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-'))
+                .collect();
+            assert_eq!(made, calls, "{what}");
         }
     }
 

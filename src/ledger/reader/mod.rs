@@ -313,7 +313,10 @@ fn add_claims(
                 let autostart = reading.autostart.contains(file.stem);
                 let judge = |written: &claims::Written| written.claim(policy, autostart);
                 let claim = judged.of(file.stem, &written, autostart, judge);
-                found.extend(claim.filter(|claim| !running.contains(claim.uuid.as_str())));
+                // libvirt loads no file that is called otherwise than its guest.
+                let counts =
+                    |claim: &Claim| claim.name == file.stem && !running.contains(claim.uuid.as_str());
+                found.extend(claim.filter(counts));
             }
             Err(error) => {
                 let path = shown(root, claims::FOLDER, file.stem, "xml");
