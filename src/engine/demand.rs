@@ -11,7 +11,8 @@ use crate::host::Host;
 use crate::placement::{self, CellDemand, CoreKind, Demand, Mirror, Placed};
 use crate::policy::HostPolicy;
 use crate::policy::profile::{
-    Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MemoryMode, Numa, PciNuma, TopologyRule,
+    self, Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa,
+    PciNuma, TopologyRule,
 };
 use crate::rewrite::Shape;
 use crate::types::devices::GuestFacts;
@@ -126,12 +127,12 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
         vcpus: domain.vcpus,
         dedicated: wishes.dedicated.clone(),
         smt: profile.smt.into(),
-        core_kind: CoreKind::Auto,
+        core_kind: core_kind(context),
         mirror: match wishes.x86 {
             true => Mirror::Caches,
             false => Mirror::Nodes,
         },
-        max_sockets: None,
+        max_sockets: max_sockets(context),
         shape: None,
         threads_by_two: context.host.arch.starts_with("ppc"),
         shown_cells: match cells.is_empty() {
@@ -207,6 +208,32 @@ impl Demanded {
         };
         placement::place(host, &demand, &supplies.now, &supplies.empty).ok()
     }
+}
+
+/// Returns the kinds of core that are asked for. Where all are of one kind there is no choice.
+fn core_kind(context: &Context<'_>) -> CoreKind {
+    let mut cores = context.host.cores.iter();
+    if cores.all(|core| core.kind == 0) {
+        return CoreKind::Auto;
+    }
+    match context.wishes.profile.core_kind {
+        profile::CoreKind::Auto => CoreKind::Auto,
+        profile::CoreKind::Fast => CoreKind::Fast,
+        profile::CoreKind::Slow => CoreKind::Slow,
+        profile::CoreKind::Any => CoreKind::Any,
+    }
+}
+
+/// Returns the most sockets the guest is shown; `None`: no limit. Editions of Windows use as many
+/// sockets as they are licensed for, clients 2 and servers 64, and leave the cores of others idle.
+fn max_sockets(context: &Context<'_>) -> Option<u32> {
+    if let MaxSockets::At(most) = context.wishes.profile.max_sockets {
+        return Some(most);
+    }
+    // libosinfo names servers by year: win/2k8, win/2k22; win/2k is Windows 2000.
+    let windows = context.domain.os_id.strip_prefix("http://microsoft.com/win/")?;
+    let year = windows.strip_prefix("2k").unwrap_or_default();
+    Some(if year.is_empty() { 2 } else { 64 })
 }
 
 /// Limits each cell to the nodes of its strict memory, which cannot move once the guest starts.

@@ -38,6 +38,8 @@ pub(crate) fn is_never_true(host: &Host, demand: &Demand, supplies: &Supplies, s
 
 fn among(host: &Host, demand: &Demand, now: &Supply, empty: &Supply, shown: Topology) -> Option<Placed> {
     let demand = Demand {
+        // It has the sockets it has.
+        max_sockets: None,
         shape: Some(Exact {
             sockets: shown.sockets,
             dies: shown.dies,

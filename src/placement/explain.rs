@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::placement::cores::{Effort, Site};
 use crate::placement::threading;
 use crate::placement::threading::Level;
-use crate::placement::{Demand, SmtRule, Supply, given_pins, one_node, search};
+use crate::placement::{CoreKind, Demand, SmtRule, Supply, given_pins, one_node, search};
 use crate::types::ids::{KiB, NodeId};
 use crate::types::reason::{Holders, NoPlace, WholeCores};
 
@@ -111,6 +111,15 @@ pub(crate) fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply
             most: demand.max_llcs,
         }];
     }
+    let auto_kind = Demand {
+        core_kind: CoreKind::Auto,
+        ..any_cache.clone()
+    };
+    if demand.core_kind != CoreKind::Auto && fits(&auto_kind) {
+        return vec![NoPlace::FewOfKind {
+            slow: demand.core_kind == CoreKind::Slow,
+        }];
+    }
     if fits(&Demand {
         nodes: None,
         within: None,
@@ -133,6 +142,13 @@ pub(crate) fn reasons(host: &Host, demand: &Demand, now: &Supply, empty: &Supply
         && fits(&wide(&any_cache))
     {
         reasons.push(NoPlace::FitsOverMoreNodes);
+    }
+    let any_kind = Demand {
+        core_kind: CoreKind::Any,
+        ..any_cache
+    };
+    if host.cores.iter().any(|core| core.kind > 0) && fits(&any_kind) {
+        reasons.push(NoPlace::KindsTogether);
     }
     reasons
 }
@@ -226,12 +242,15 @@ pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> NoPla
         let nodes = host.nodes.iter();
         nodes.map(|node| (node.id, KiB(free(node.id, page)))).collect()
     };
+    // Empty cells need none.
+    let cells = demand.cells.iter().map(|cell| cell.memory);
+    let cells: Vec<KiB> = cells.filter(|memory| memory.0 > 0).collect();
     NoPlace::LittleMemory {
-        need: match demand.cells.len() {
-            0 => vec![demand.memory],
-            _ => demand.cells.iter().map(|cell| cell.memory).collect(),
+        celled: cells.len() > 1,
+        need: match cells.is_empty() {
+            true => vec![demand.memory],
+            false => cells,
         },
-        celled: !demand.cells.is_empty(),
         free: demand.pages.iter().map(|page| (*page, by_node(page))).collect(),
         holders: now.memory_held.clone(),
     }

@@ -1,9 +1,9 @@
 //! Built-in profiles: the table of `docs/policy.md`, "Built-in profiles".
 
 use crate::policy::profile::{
-    CacheRule, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hugepages, IothreadCount,
-    IothreadCpus, MaxNodes, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Realtime, Scheduler, Smt, Switch,
-    TopologyRule, VcpuList,
+    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hugepages,
+    IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Realtime,
+    Scheduler, Smt, Switch, TopologyRule, VcpuList,
 };
 use crate::policy::value::Scalar;
 
@@ -124,7 +124,9 @@ impl Default for Profile {
             cpus: Cpus::Dedicated,
             dedicated_vcpus: VcpuList::default(),
             smt: Smt::Prefer,
+            core_kind: CoreKind::Auto,
             topology: TopologyRule::Match,
+            max_sockets: MaxSockets::Auto,
             numa: Numa::Match,
             max_nodes: MaxNodes::Auto,
             max_llcs: 0,

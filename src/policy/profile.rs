@@ -31,6 +31,28 @@ pub enum Smt {
     Isolate,
 }
 
+/// Kinds of core on a hybrid host (`core_kind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreKind {
+    /// Fast cores; slow ones where too few fast ones are free.
+    Auto,
+    /// Fast cores, or no fit.
+    Fast,
+    /// Slow cores, or no fit.
+    Slow,
+    /// Any cores, also fast and slow ones at once.
+    Any,
+}
+
+/// Limit of sockets that the guest is shown (`max_sockets`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxSockets {
+    /// Sockets that the guest's operating system can use.
+    Auto,
+    /// Fixed number, at least 1.
+    At(u32),
+}
+
 /// Topology that the guest sees (`topology`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopologyRule {
@@ -256,8 +278,12 @@ pub struct Profile {
     pub dedicated_vcpus: VcpuList,
     /// Use of a core's threads (`smt`).
     pub smt: Smt,
+    /// Kinds of core on a hybrid host (`core_kind`).
+    pub core_kind: CoreKind,
     /// Topology that the guest sees (`topology`).
     pub topology: TopologyRule,
+    /// Limit of sockets that the guest is shown (`max_sockets`).
+    pub max_sockets: MaxSockets,
     /// Guest cells and memory binding (`numa`).
     pub numa: Numa,
     /// Limit of host nodes (`max_nodes`).

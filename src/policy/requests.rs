@@ -8,7 +8,9 @@
 use std::collections::BTreeSet;
 
 use crate::policy::Policy;
-use crate::policy::profile::{Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, OnNoFit, Profile, Smt};
+use crate::policy::profile::{
+    CoreKind, Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, OnNoFit, Profile, Smt,
+};
 use crate::policy::source::printable;
 use crate::types::reason::Denied;
 
@@ -115,6 +117,10 @@ fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
     if more_vcpus {
         return Some("gives more of its vCPUs a CPU of their own");
     }
+    let slow = |profile: &Profile| profile.core_kind == CoreKind::Slow;
+    if asked.dedicates() && slow(ruled) && !slow(asked) {
+        return Some("may give fast cores");
+    }
     if !within(asked.hugepages, ruled.hugepages) {
         return Some("may take huge pages of another size");
     }
@@ -148,7 +154,8 @@ mod tests {
         [profile.half]\ncpus = \"mixed\"\ndedicated_vcpus = \"0\"\n[profile.most]\ncpus = \"mixed\"\ndedicated_vcpus = \"^0\"\n\
         [profile.io]\niothreads = { count = 2, cpus = \"isolate\" }\n[profile.io9]\niothreads = { count = 9, cpus = \"isolate\" }\n\
         [profile.gib]\nhugepages = \"1G\"\n[profile.mib]\nhugepages = \"2M\"\n[profile.large]\nhugepages = \"large\"\n\
-        [profile.small]\nhugepages = \"off\"\n[profile.none]\ninherits = \"off\"\n";
+        [profile.small]\nhugepages = \"off\"\n[profile.none]\ninherits = \"off\"\n\
+        [profile.slow]\ncore_kind = \"slow\"\n[profile.fast]\ncore_kind = \"fast\"\n";
 
     #[test]
     fn safe_gives_no_more_than_the_rule() {
@@ -201,6 +208,10 @@ mod tests {
             ("large", "fit", ""),
             ("fit", "large", ""),
             ("small", "mib", ""),
+            ("fast", "fit", ""),
+            ("slow", "fast", ""),
+            ("fit", "slow", "may give fast cores"),
+            ("fast", "slow", "may give fast cores"),
         ] {
             let ruled = (!ruled.is_empty()).then(|| policy.profile(ruled).unwrap());
             let got = permit(&policy, policy.profile(asked).unwrap(), ruled);

@@ -1,7 +1,7 @@
 //! Worked examples of `docs/placement.md`, section 3: one for each criterion of the order of
 //! preference.
 
-use super::asked::{Answer, Asked, guest};
+use super::asked::{Answer, Asked, guest, synthetic};
 use virtfit::host::{Node, PagePool};
 use virtfit::types::ids::{KiB, NodeId};
 
@@ -145,4 +145,69 @@ fn what_comes_after_the_caches() {
     ask(&other(), "", 4).expect("left", &["pins 11 27 12 28"]);
     ask(&other().host_keys(spread), "", 4).expect("left, spread", &["pins 1 17 2 18"]);
     ask(&Asked::on("paper"), "", 4).expect("numbers", &["pins 1 17 2 18"]);
+}
+
+#[test]
+fn kinds_of_core_are_those_of_the_profile() {
+    for (keys, held, vcpus, wanted) in [
+        ("core_kind = \"fast\"", "", 4, &["pins 0 1 2 3", "!because"][..]),
+        ("core_kind = \"slow\"", "", 4, &["pins 17 18 19 20", "!because"]),
+        ("core_kind = \"any\"", "0-13", 4, &["pins 14 17 18 19"]),
+        (
+            "core_kind = \"fast\"",
+            "0-13",
+            4,
+            &["because too few fast cores are free for it (core_kind = fast)"],
+        ),
+        (
+            "core_kind = \"slow\"",
+            "",
+            8,
+            &["because too few slow cores are free for it (core_kind = slow)"],
+        ),
+        (
+            "",
+            "0-13",
+            8,
+            &["because it would fit fast and slow cores together (core_kind = any)"],
+        ),
+    ] {
+        let hybrid = Asked::on("hybrid");
+        let asked = if held.is_empty() {
+            hybrid
+        } else {
+            hybrid.held(held)
+        };
+        ask(&asked, keys, vcpus).expect(keys, wanted);
+    }
+    // Where all cores are of one kind there is nothing to choose.
+    ask(&Asked::on("paper"), "core_kind = \"slow\"", 4).expect("one kind", &["pins 1 17 2 18"]);
+}
+
+#[test]
+fn sockets_are_no_more_than_the_guest_can_use() {
+    let four = || Asked::of(synthetic("pack:4 [numa(memory=34359738368)] l3:1 core:4 pu:2"));
+    for (id, keys, topology) in [
+        ("", "", "topology 4 1 3 2"),
+        ("http://debian.org/debian/12", "", "topology 4 1 3 2"),
+        ("http://microsoft.com/win/11", "", "topology 1 4 3 2"),
+        ("http://microsoft.com/win/2k", "", "topology 1 4 3 2"),
+        ("http://microsoft.com/win/2k22", "", "topology 4 1 3 2"),
+        (
+            "http://microsoft.com/win/11",
+            "max_sockets = 4",
+            "topology 4 1 3 2",
+        ),
+        ("", "max_sockets = 1", "topology 1 4 3 2"),
+    ] {
+        let note = format!(
+            "<metadata><o:libosinfo xmlns:o='http://libosinfo.org/xmlns/libvirt/domain/1.0'>\
+             <o:os id='{id}'/></o:libosinfo></metadata>"
+        );
+        let answer = four().decide(keys, &guest(24, 2048, &note, "", ""));
+        answer.expect(&format!("{id} {keys}"), &[topology]);
+        // It has its sockets: a smaller number later takes neither them nor its place.
+        let later = four().decide("max_sockets = 1", answer.text());
+        later.expect(&format!("{id} {keys}, later"), &[topology]);
+    }
 }

@@ -25,15 +25,7 @@ pub struct Key<T: 'static> {
 }
 
 /// Words that are reserved for later versions of the policy.
-pub(crate) const RESERVED: [&str; 7] = [
-    "host_tasks",
-    "irqs",
-    "governor",
-    "host_cpus",
-    "core_kind",
-    "overcommit",
-    "net",
-];
+pub(crate) const RESERVED: [&str; 6] = ["host_tasks", "irqs", "governor", "host_cpus", "overcommit", "net"];
 
 /// Finds the key with this path.
 pub(crate) fn find<T>(keys: &'static [Key<T>], path: &str) -> Option<&'static Key<T>> {

@@ -3,8 +3,9 @@
 use crate::policy::keys::Key;
 use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
 use crate::policy::profile::{
-    CacheRule, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hugepages, IothreadCount, IothreadCpus,
-    MaxNodes, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Scheduler, Smt, Switch, TopologyRule,
+    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hugepages, IothreadCount,
+    IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Scheduler, Smt, Switch,
+    TopologyRule,
 };
 use crate::policy::value::{
     Fault, Scalar, boolean, choice, number, page_size, quoted, size_text, vcpu_list, word,
@@ -91,7 +92,23 @@ pub static PROFILE: &[Key<Profile>] = &[
         dedicated_vcpus
     ),
     choice_key!("smt", Smt, smt),
+    choice_key!("core_kind", CoreKind, core_kind),
     choice_key!("topology", TopologyRule, topology),
+    Key {
+        path: "max_sockets",
+        expected: || "\"auto\" or a number from 1".into(),
+        set: |to, value| {
+            to.max_sockets = match value {
+                Scalar::Text(text) if text == "auto" => MaxSockets::Auto,
+                value => MaxSockets::At(number(value, 1, u32::MAX)?),
+            };
+            Ok(())
+        },
+        get: |from| match from.max_sockets {
+            MaxSockets::Auto => Scalar::text("auto"),
+            MaxSockets::At(most) => Scalar::Int(most.into()),
+        },
+    },
     choice_key!("numa", Numa, numa),
     Key {
         path: "max_nodes",

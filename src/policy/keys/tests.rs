@@ -9,6 +9,7 @@ fn profile_values() {
     let good = [
         ("cpus", "dedicated shared mixed keep"),
         ("smt", "prefer require isolate"),
+        ("core_kind", "auto fast slow any"),
         ("topology", "match cores keep"),
         ("numa", "match keep off"),
         ("cpu_mode", "host-passthrough host-model keep"),
@@ -37,6 +38,7 @@ fn profile_values() {
         ("on_no_fit", "run-shared refuse run-untuned"),
         ("on_existing", "keep override"),
         ("max_nodes", "auto"),
+        ("max_sockets", "auto"),
     ];
     for (path, words) in good {
         let key = find(PROFILE, path).unwrap();
@@ -63,6 +65,7 @@ fn profile_values() {
 fn numbers_have_their_ranges() {
     for (path, good, bad) in [
         ("max_nodes", [1, 9], [0, -1]),
+        ("max_sockets", [1, 64], [0, -1]),
         ("max_llcs", [0, 4], [-1, 1 << 40]),
         ("iothreads.count", [0, 8], [-1, 1025]),
         ("disk.queues", [1, 16], [0, 1025]),

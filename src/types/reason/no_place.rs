@@ -46,6 +46,10 @@ reasons! {
         CoresNotWhole { vcpus: Option<usize>, threads: u32 } = "cores-not-whole",
         /// The guest does not fit so many last-level caches.
         FewCaches { most: u32 } = "few-caches",
+        /// Too few cores of the kind that the profile asks for are free.
+        FewOfKind { slow: bool } = "few-of-kind",
+        /// Only fast and slow cores together would do.
+        KindsTogether = "kinds-together",
         /// The nodes or CPUs that the XML names have no room.
         NamedNodesFull = "named-nodes-full",
         /// The nodes of the passed-through devices have no room.
@@ -200,6 +204,11 @@ impl fmt::Display for NoPlace {
                     "{what} not fill whole cores of {threads} threads (smt = require)"
                 )
             }
+            Self::FewOfKind { slow } => {
+                let kind = if *slow { "slow" } else { "fast" };
+                write!(f, "too few {kind} cores are free for it (core_kind = {kind})")
+            }
+            Self::KindsTogether => f.write_str("it would fit fast and slow cores together (core_kind = any)"),
             Self::FewCaches { most: 1 } => f.write_str("does not fit one last-level cache (max_llcs)"),
             Self::FewCaches { most } => write!(f, "does not fit {most} last-level caches (max_llcs)"),
             Self::NamedNodesFull => {
