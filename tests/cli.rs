@@ -356,6 +356,21 @@ fn the_log_is_on_stderr() {
 }
 
 #[test]
+fn text_for_a_file_is_as_wide_as_columns_says() {
+    let widest = |columns: &str| {
+        let out = Command::new(env!("CARGO_BIN_EXE_virtfit"))
+            .args(["--root", "fixtures/hosts/paper", "status"])
+            .env("COLUMNS", columns)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        text.lines().map(|line| line.chars().count()).max().unwrap()
+    };
+    assert!(widest("") <= 80 && widest("wide") <= 80 && widest("0") <= 80);
+    assert!(widest("500") > 80);
+}
+
+#[test]
 fn a_reader_that_went_away_is_no_error() {
     let text = domain("db", &"  <!-- padding -->\n".repeat(20_000));
     let mut child = program(&["--topology", HOST, "rewrite", "-", "--profile", "off"])

@@ -13,6 +13,8 @@ use crate::render::Style;
 const PLAIN_WIDTH: usize = 80;
 /// Greatest width of text on a terminal.
 const MAX_WIDTH: usize = 100;
+/// Greatest width that `COLUMNS` can ask for, where stdout is no terminal.
+const MAX_SAID: usize = 1000;
 
 /// Writes stderr, then stdout, and returns the exit code. A reader that went away is no error.
 pub(crate) fn write(outcome: &Outcome) -> Exit {
@@ -33,11 +35,13 @@ pub(crate) fn write(outcome: &Outcome) -> Exit {
     }
 }
 
-/// Returns the width of text for stdout.
+/// Returns the width of text for stdout: the terminal's, else what `COLUMNS` says.
 pub(crate) fn columns() -> usize {
     let columns = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
-    match columns {
-        Some(columns) if columns > 0 => columns.min(MAX_WIDTH),
+    let said = || env::var("COLUMNS").ok()?.trim().parse::<usize>().ok();
+    match (columns, said()) {
+        (Some(columns), _) if columns > 0 => columns.min(MAX_WIDTH),
+        (None, Some(columns)) if columns > 0 => columns.min(MAX_SAID),
         _ => PLAIN_WIDTH,
     }
 }

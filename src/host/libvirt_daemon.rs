@@ -36,6 +36,11 @@ const PID_FILES: [&str; 5] = [
 /// Names of the daemons that run QEMU guests: the modular one, and the old one for all drivers.
 const NAMES: [&str; 2] = ["virtqemud", "libvirtd"];
 
+/// Sockets of these daemons.
+const SOCKETS: [&str; 2] = ["/libvirt/virtqemud-sock", "/libvirt/libvirt-sock"];
+/// Flag of a socket that accepts connections in `/proc/net/unix` (`__SO_ACCEPTCON`).
+const ACCEPTS: u32 = 1 << 16;
+
 /// Running daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -64,6 +69,22 @@ pub(crate) fn running(root: &HostFs) -> Vec<Process> {
         }
     }
     found
+}
+
+/// Returns whether a program listens on a socket of libvirt: a daemon, or systemd for a daemon that
+/// ended because it had nothing to do. `None`: the kernel does not tell.
+pub(crate) fn listens(root: &HostFs) -> Option<bool> {
+    let sockets = root.read("/proc/net/unix").ok()?;
+    let is_listening = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().skip(3);
+        let flags = fields
+            .next()
+            .and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        let path = fields.nth(3).unwrap_or_default();
+        let name = SOCKETS.iter().any(|name| path.ends_with(name));
+        name && flags.is_some_and(|flags| flags & ACCEPTS != 0)
+    };
+    Some(sockets.lines().any(is_listening))
 }
 
 /// Returns a process's name. The kernel has it in both files, but the copy of a host may have only
@@ -180,6 +201,29 @@ mod tests {
             assert_eq!(found, *expected, "{files:?}");
         }
         assert_eq!(running(&HostFs::none()), []);
+    }
+
+    #[test]
+    fn a_listener_is_told_from_a_connection() {
+        let head = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+        let line = |flags: &str, path: &str| {
+            format!("00000000f658fffc: 00000002 00000000 {flags} 0001 01 2452975 {path}\n")
+        };
+        // lines, answer
+        for (lines, expected) in [
+            (String::new(), false),
+            (line("00010000", "/run/libvirt/libvirt-sock"), true),
+            (line("00010000", "/var/run/libvirt/virtqemud-sock"), true),
+            // A connection of a client, another socket, and one without a name.
+            (line("00000000", "/run/libvirt/libvirt-sock"), false),
+            (line("00010000", "/run/libvirt/libvirt-sock-ro"), false),
+            (line("00010000", ""), false),
+        ] {
+            let text = format!("{head}{lines}");
+            let host = Host::new(&[("proc/net/unix", &text)]);
+            assert_eq!(listens(&host.root()), Some(expected), "{lines}");
+        }
+        assert_eq!(listens(&Host::new(&[]).root()), None);
     }
 
     #[test]

@@ -119,8 +119,12 @@ fn is_ours(root: &HostFs, path: &str) -> bool {
 /// Finds out if libvirt calls a hook that is in its place.
 fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) -> Option<Note> {
     // A mark is proof enough that the hook is called; without a daemon there is nothing to prove.
+    // One that ended as it had nothing to do is started by the next client.
     let daemons = libvirt_daemon::running(root);
-    let daemon = daemons.first()?;
+    let Some(daemon) = daemons.first() else {
+        let text = "libvirt does not run: no guest can be started or changed";
+        return (libvirt_daemon::listens(root) == Some(false)).then(|| Note::new(Code::LibvirtDown, text));
+    };
     if daemons
         .iter()
         .any(|daemon| hook_calls::was_called_by(root, daemon.pid))
@@ -155,8 +159,8 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     // libvirt did not look for hooks since this one was installed.
     (up < hook.since).then(|| {
         let text = format!(
-            "the hook was installed after {} started, and was not called yet: systemctl reload {}",
-            daemon.name, daemon.name
+            "the hook was installed after {0} started, and was not called yet. Unless {0} was reloaded since: systemctl reload {0}",
+            daemon.name
         );
         Note::new(Code::HookNotCalledYet, text)
     })

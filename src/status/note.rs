@@ -21,6 +21,8 @@ pub enum Code {
     HookNotCalled,
     /// libvirt runs for longer than the hook is installed, and has had no reason to call it yet.
     HookNotCalledYet,
+    /// Neither a daemon of libvirt runs, nor does systemd listen for one.
+    LibvirtDown,
     /// The policy's files have errors; the last good policy, if there is one, is used.
     PolicyBroken,
     /// The policy's CPU sets name CPUs this host does not have or cannot give.
@@ -115,6 +117,7 @@ impl Code {
             | Self::FailedStart
             | Self::BootClaimsOverlap => true,
             Self::HookNotCalledYet
+            | Self::LibvirtDown
             | Self::CpuSets
             | Self::Unreadable
             | Self::Observe
