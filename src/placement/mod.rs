@@ -6,13 +6,19 @@
 //! [`Placed`] comes out. The files:
 //!
 //! ```text
-//! cores       the host's free CPUs, core by core     memory       which nodes and pages hold the memory
-//! threading   threads per guest core, cost per core  node_table   the best x guest cores of one node
-//! one_node    a guest without cells                  node_sets    sets of several nodes for such a guest
-//! division    its vCPUs in order over such a set     guest_cells  guest cells, each on its own node
-//! distance    distances between nodes                twins        interchangeable nodes
-//! finish      extra CPUs, floating vCPUs, the key    given_pins   vCPUs whose pins are given
-//! rank        the order of preference                explain      reasons why nothing fits
+//! rank         the order of preference                spread       rounds: kind, truth, t, page; windows
+//! cores        the host's free CPUs, core by core     threading    threads per guest core, cost per core
+//! memory       which nodes and pages hold the memory  mirror       truth of sockets, dies and cells
+//!
+//! one_node     a guest without cells                  node_sets    sets of several nodes for such a guest
+//! even         the most even division over a set      division     its vCPUs in order over such a set
+//! guest_cells  guest cells, each on its own node      offers       choices of CPUs that nodes have for cells
+//! given_pins   vCPUs whose pins are given             pinned       the placement that given pins make
+//!
+//! node_table   the best x guest cores of one node     exact_table  the same, equally many a die or socket
+//! caches       cores of a node, cache by cache        distance     distances between nodes, memory nearby
+//! twins        interchangeable nodes                  finish       extra CPUs, floating vCPUs, the key
+//! explain      reasons why nothing fits
 //! ```
 
 pub(crate) mod caches;
