@@ -232,6 +232,15 @@ fn housekeeping(context: &Context<'_>) -> Result<Pool, EngineError> {
     if let Some(allowed) = &host.guest_cpus {
         all = all.intersection(allowed);
     }
+    // vCPUs that were pinned by hand to housekeeping CPUs have those to themselves.
+    let mut pinned = CpuSet::new();
+    for pin in placed.vcpus.values().filter(|pin| pin.len() == 1) {
+        pinned.extend_from(pin);
+    }
+    let apart = all.difference(&pinned);
+    if !apart.is_empty() {
+        all = apart;
+    }
     let near = |cpus: &CpuSet| {
         let nodes = placed.nodes.iter();
         nodes.fold(CpuSet::new(), |near, node| {
