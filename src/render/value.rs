@@ -19,9 +19,11 @@ pub(crate) fn words(value: &Value) -> Option<String> {
             });
             Some(sizes.collect::<Vec<_>>().join(", "))
         }
-        Value::Cells(cells) => {
+        Value::Cells(cells, distances) => {
             let cell = |(vcpus, memory): &(VcpuSet, KiB)| format!("{vcpus}: {memory}");
-            Some(cells.iter().map(cell).collect::<Vec<_>>().join("; "))
+            let mut parts: Vec<String> = cells.iter().map(cell).collect();
+            parts.extend(rewrite::show_distances(distances));
+            Some(parts.join("; "))
         }
         other => rewrite::show(other),
     }
@@ -96,7 +98,10 @@ mod tests {
             (Value::Text("host-model".into()), Some("host-model")),
             (Value::PageSize(KiB(2048)), Some("2 MiB")),
             (Value::PageSizes(pages), Some("1 GiB for cells 1, 2 MiB")),
-            (Value::Cells(cells), Some("0-13: 8 GiB; 0-1: 5032961 KiB")),
+            (
+                Value::Cells(cells, Vec::new()),
+                Some("0-13: 8 GiB; 0-1: 5032961 KiB"),
+            ),
             (Value::Present, Some("present")),
             (Value::Absent, None),
         ] {

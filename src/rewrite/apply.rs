@@ -338,14 +338,22 @@ impl<'d> Writer<'_, 'd> {
                     .attr("dies", topology.dies)
                     .attr("cores", topology.cores)
                     .attr("threads", topology.threads),
-                (Target::Cells, Value::Cells(cells)) => {
+                (Target::Cells, Value::Cells(cells, distances)) => {
                     let mut numa = Fragment::new(name);
                     for (id, (vcpus, memory)) in cells.iter().enumerate() {
                         let mut cell = Fragment::new("cell").attr("id", id);
                         if !vcpus.is_empty() {
                             cell = cell.attr("cpus", vcpus);
                         }
-                        numa = numa.child(cell.attr("memory", memory.0).attr("unit", "KiB"));
+                        cell = cell.attr("memory", memory.0).attr("unit", "KiB");
+                        if let Some(row) = distances.get(id) {
+                            let sibling = |(id, far): (usize, &u32)| {
+                                Fragment::new("sibling").attr("id", id).attr("value", far)
+                            };
+                            let siblings = row.iter().enumerate().map(sibling);
+                            cell = cell.child(siblings.fold(Fragment::new("distances"), Fragment::child));
+                        }
+                        numa = numa.child(cell);
                     }
                     numa
                 }

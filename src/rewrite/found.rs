@@ -10,7 +10,7 @@ use crate::rewrite::value::{CACHE_MODES, CPU_MODES, MODES, SCHEDULERS, known, sh
 use crate::types::cpulist::{CpulistError, parse_within};
 use crate::types::ids::{CellId, HostCpu, Id, VcpuId};
 use crate::types::idset::{CellSet, IdSet, VcpuSet};
-use crate::types::setting::{Target, Value};
+use crate::types::setting::{Distances, LOCAL_DISTANCE, REMOTE_DISTANCE, Target, Value};
 use crate::xml::Element;
 
 impl<'d> Places<'d> {
@@ -162,9 +162,44 @@ fn read_cells(numa: &Element<'_>) -> Value {
         })
         .max();
     match cells_of(numa, last.map_or(0, |last| last.0 + 1)) {
-        Ok(cells) => Value::Cells(cells.into_iter().map(|cell| (cell.vcpus, cell.memory)).collect()),
+        Ok(cells) => match read_distances(numa, cells.len()) {
+            Some(distances) => {
+                let cells = cells.into_iter().map(|cell| (cell.vcpus, cell.memory));
+                Value::Cells(cells.collect(), distances)
+            }
+            None => Value::Text(numa.raw().to_string()),
+        },
         Err(_) => Value::Text(numa.raw().to_string()),
     }
+}
+
+/// Reads the distances of cells; those that are not given are libvirt's. `None`: malformed.
+fn read_distances(numa: &Element<'_>, count: usize) -> Option<Distances> {
+    let number = |element: &Element<'_>, name| element.attr(name)?.trim().parse::<usize>().ok();
+    let mut given = Vec::new();
+    for (position, cell) in plain_children(numa, "cell").enumerate() {
+        let from = match cell.attr("id") {
+            Some(_) => number(&cell, "id")?,
+            None => position,
+        };
+        for distances in plain_children(&cell, "distances") {
+            for sibling in plain_children(&distances, "sibling") {
+                let far = u32::try_from(number(&sibling, "value")?).ok()?;
+                given.push((from, number(&sibling, "id")?, far));
+            }
+        }
+    }
+    if given.is_empty() {
+        return Some(Distances::new());
+    }
+    let mut distances = vec![vec![REMOTE_DISTANCE; count]; count];
+    for (at, row) in distances.iter_mut().enumerate() {
+        row[at] = LOCAL_DISTANCE;
+    }
+    for (from, to, far) in given {
+        *distances.get_mut(from)?.get_mut(to)? = far;
+    }
+    Some(distances)
 }
 
 /// Returns one value for all schedulers: the vCPUs of an equal scheduler and priority are joined,

@@ -41,6 +41,7 @@ pub use request::request;
 pub use revert::{Reverted, revert, revert_but};
 pub use target::path;
 pub use value::show;
+pub(crate) use value::show_distances;
 
 /// Head of the provenance: the facts of a fit as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -228,7 +228,7 @@ fn head(element: &Element<'_>) -> Result<Head, XmlError> {
     };
     let shape_cells = match element.attr("cells").as_deref().map(cells) {
         None => Vec::new(),
-        Some(Some(Value::Cells(cells))) => cells,
+        Some(Some(Value::Cells(cells, _))) => cells,
         Some(_) => return Err(unreadable("cells")),
     };
     let guest = match element.attr("uuid") {

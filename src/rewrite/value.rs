@@ -7,7 +7,7 @@ use crate::domain::parse::{MAX_CELLS, MAX_MEMORY_KIB};
 use crate::types::cpulist;
 use crate::types::ids::KiB;
 use crate::types::idset::{CellSet, VcpuSet};
-use crate::types::setting::{DiskAttribute, Target, Value};
+use crate::types::setting::{DiskAttribute, Distances, Target, Value};
 
 /// Writes a value as text; `None` for [`Value::Absent`].
 pub fn show(value: &Value) -> Option<String> {
@@ -22,7 +22,14 @@ pub fn show(value: &Value) -> Option<String> {
         Value::PageSizes(sizes) => show_pages(sizes),
         Value::CpuMode(mode) => (*mode).to_string(),
         Value::Topology(topology) => show_topology(topology),
-        Value::Cells(cells) => show_cells(cells),
+        Value::Cells(cells, distances) => {
+            let mut text = show_cells(cells);
+            if let Some(distances) = show_distances(distances) {
+                text.push_str("; ");
+                text.push_str(&distances);
+            }
+            text
+        }
         Value::Sched {
             vcpus,
             scheduler,
@@ -63,6 +70,20 @@ pub(super) fn show_cells(cells: &[(VcpuSet, KiB)]) -> String {
         .map(|(vcpus, memory)| format!("{vcpus}: {} KiB", memory.0))
         .collect();
     cells.join("; ")
+}
+
+/// Writes `distances 10 21, 21 10`; `None`: there are none.
+pub(crate) fn show_distances(distances: &Distances) -> Option<String> {
+    let row = |row: &Vec<u32>| row.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    let rows: Vec<String> = distances.iter().map(row).collect();
+    (!rows.is_empty()).then(|| format!("distances {}", rows.join(", ")))
+}
+
+/// Reads the text of [`show_distances`], without its first word.
+fn distances(text: &str) -> Option<Distances> {
+    let number = |word: &str| word.parse().ok().filter(|far| *far <= u32::from(u8::MAX));
+    let row = |row: &str| row.split(' ').map(number).collect::<Option<Vec<u32>>>();
+    text.split(", ").map(row).collect()
 }
 
 /// Writes `fifo 1: 0-3`.
@@ -186,7 +207,12 @@ pub(super) fn topology(text: &str) -> Option<Value> {
 pub(super) fn cells(text: &str) -> Option<Value> {
     let mut cells = Vec::new();
     let mut all = VcpuSet::new();
+    let mut between = Distances::new();
     for cell in text.split("; ").filter(|cell| !cell.is_empty()) {
+        if let Some(text) = cell.strip_prefix("distances ") {
+            between = distances(text)?;
+            continue;
+        }
         let (vcpus, memory) = cell.strip_suffix(" KiB")?.split_once(": ")?;
         let vcpus: VcpuSet = cpulist::parse_plain(vcpus).ok()?;
         let memory = KiB(memory.parse().ok().filter(|kib| *kib <= MAX_MEMORY_KIB)?);
@@ -196,7 +222,9 @@ pub(super) fn cells(text: &str) -> Option<Value> {
         all.extend_from(&vcpus);
         cells.push((vcpus, memory));
     }
-    Some(Value::Cells(cells))
+    let square = between.is_empty()
+        || (between.len() == cells.len() && between.iter().all(|row| row.len() == cells.len()));
+    square.then_some(Value::Cells(cells, between))
 }
 
 /// Returns true if the value found at a target is the one written there. libvirt rounds the memory
@@ -209,11 +237,14 @@ pub(super) fn same(target: &Target, found: Option<&str>, written: Option<&str>) 
     let (Target::Cells, Some(found), Some(written)) = (target, found, written) else {
         return false;
     };
-    let (Some(Value::Cells(found)), Some(Value::Cells(written))) = (cells(found), cells(written)) else {
+    let (Some(Value::Cells(found, far)), Some(Value::Cells(written, wrote_far))) =
+        (cells(found), cells(written))
+    else {
         return false;
     };
     let last = written.iter().filter_map(|(vcpus, _)| vcpus.last()).max();
     found.len() == written.len()
+        && far == wrote_far
         && found
             .iter()
             .zip(&written)

@@ -98,6 +98,16 @@ impl DiskAttribute {
     }
 }
 
+/// Distances of guest cells, as libvirt has them: by cell, to each cell.
+pub type Distances = Vec<Vec<u32>>;
+
+/// Distance within a cell (`LOCAL_DISTANCE` in libvirt).
+pub(crate) const LOCAL_DISTANCE: u32 = 10;
+/// Distance between two cells where none is given (`REMOTE_DISTANCE` in libvirt).
+pub(crate) const REMOTE_DISTANCE: u32 = 20;
+/// Largest distance between two cells; the next number says that one cannot be reached.
+pub(crate) const MAX_DISTANCE: u32 = 254;
+
 /// Value for a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -128,8 +138,9 @@ pub enum Value {
     CpuMode(&'static str),
     /// Guest topology (`<topology>`).
     Topology(Topology),
-    /// Guest cells (`<numa>`) in the order of their ids: vCPUs and memory.
-    Cells(Vec<(VcpuSet, KiB)>),
+    /// Guest cells (`<numa>`) in the order of their ids: vCPUs and memory; and the distances from
+    /// each to each, none where libvirt's (10 within a cell, 20 between two) are meant.
+    Cells(Vec<(VcpuSet, KiB)>, Distances),
     /// Scheduling of vCPUs (`<vcpusched>`).
     Sched {
         /// vCPUs that are scheduled alike.

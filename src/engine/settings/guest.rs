@@ -8,12 +8,13 @@ use crate::engine::settings::{Context, List};
 use crate::engine::topology::{self, Derived};
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::placement::CellPlace;
 use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
 use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::reason::{Basis, LeftOut};
-use crate::types::setting::{Target, Value};
+use crate::types::setting::{Distances, LOCAL_DISTANCE, MAX_DISTANCE, REMOTE_DISTANCE, Target, Value};
 use crate::types::subject::Subject;
 use crate::types::target::Family;
 
@@ -104,6 +105,30 @@ pub(crate) fn as_before(context: &Context<'_>, list: &mut List) {
     }
 }
 
+/// Returns the distances of the cells that virtfit makes: the host's, from the node of the vCPUs to
+/// the node of the memory. Cells that are as far from each other as libvirt has them need none.
+fn distances(context: &Context<'_>) -> Distances {
+    let Context { placed, host, .. } = *context;
+    let between = |from: &CellPlace, to: &CellPlace| match (from.id == to.id, from.node, to.memory_node) {
+        (true, ..) => LOCAL_DISTANCE,
+        (false, Some(node), Some(memory)) => host
+            .distance(node, memory)
+            .clamp(LOCAL_DISTANCE + 1, MAX_DISTANCE),
+        (false, ..) => REMOTE_DISTANCE,
+    };
+    let cells = &placed.cells;
+    let of = |from| cells.iter().map(|to| between(from, to)).collect();
+    let distances: Distances = cells.iter().map(of).collect();
+    let told = distances.iter().flatten();
+    match told
+        .into_iter()
+        .all(|far| matches!(*far, LOCAL_DISTANCE | REMOTE_DISTANCE))
+    {
+        true => Distances::new(),
+        false => distances,
+    }
+}
+
 fn cells(context: &Context<'_>, list: &mut List) {
     let Context {
         placed,
@@ -119,7 +144,11 @@ fn cells(context: &Context<'_>, list: &mut List) {
             .collect();
         list.shape.cells = cells.clone();
         let nodes = placed.nodes.clone();
-        list.set(Target::Cells, Value::Cells(cells), Basis::CellANode { nodes });
+        list.set(
+            Target::Cells,
+            Value::Cells(cells, distances(context)),
+            Basis::CellANode { nodes },
+        );
     }
 }
 

@@ -178,7 +178,7 @@ fn what_was_set_by_hand_since_keeps_what_it_needs() {
             Target::CpuFeature("topoext".into()),
             Value::Text("require".into()),
         ),
-        setting(Target::Cells, Value::Cells(cells.to_vec())),
+        setting(Target::Cells, Value::Cells(cells.to_vec(), Vec::new())),
     ];
     let tuned = apply(&Document::parse(original).unwrap(), &settings, &head()).unwrap();
     assert_eq!(revert(&Document::parse(&tuned).unwrap()).unwrap().xml, original);
@@ -376,7 +376,10 @@ fn after_libvirt_stored_it() {
         scheduler: "fifo",
         priority: 1,
     };
-    let cells = Value::Cells(vec![(crate::types::idset::VcpuSet::first_n(2), KiB(1000))]);
+    let cells = Value::Cells(
+        vec![(crate::types::idset::VcpuSet::first_n(2), KiB(1000))],
+        Vec::new(),
+    );
     let settings = [
         pin(0, "1"),
         setting(Target::Iothreads, Value::Number(2)),

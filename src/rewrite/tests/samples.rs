@@ -128,7 +128,7 @@ pub(super) fn all_settings(domain: &Domain, mut pick: impl FnMut() -> u32) -> Ve
     add(Target::Topology, or_absent(topology(domain.vcpus, 1)));
     if domain.cells.is_empty() {
         let cells = vec![(domain.all_vcpus(), domain.memory), (VcpuSet::new(), KiB(1024))];
-        add(Target::Cells, or_absent(Value::Cells(cells)));
+        add(Target::Cells, or_absent(Value::Cells(cells, Vec::new())));
     }
     add(
         Target::CpuFeature("tsc-deadline".into()),

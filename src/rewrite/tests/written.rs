@@ -254,10 +254,11 @@ fn empty_containers_are_opened() {
 
 #[test]
 fn cells_and_their_nodes() {
-    let cells = Value::Cells(vec![
+    let cells = vec![
         (VcpuSet::first_n(2), KiB(2 << 20)),
         (VcpuSet::first_n(4).difference(&VcpuSet::first_n(2)), KiB(2 << 20)),
-    ]);
+    ];
+    let cells = Value::Cells(cells, vec![vec![10, 21], vec![31, 10]]);
     let node = |n| Value::Numa {
         mode: "strict",
         nodes: NodeSet::one(NodeId(n)),
@@ -277,12 +278,33 @@ fn cells_and_their_nodes() {
     ));
     assert!(text.contains(
         "    <numa>
-      <cell id='0' cpus='0-1' memory='2097152' unit='KiB'/>
-      <cell id='1' cpus='2-3' memory='2097152' unit='KiB'/>
+      <cell id='0' cpus='0-1' memory='2097152' unit='KiB'>
+        <distances>
+          <sibling id='0' value='10'/>
+          <sibling id='1' value='21'/>
+        </distances>
+      </cell>
+      <cell id='1' cpus='2-3' memory='2097152' unit='KiB'>
+        <distances>
+          <sibling id='0' value='31'/>
+          <sibling id='1' value='10'/>
+        </distances>
+      </cell>
     </numa>
 "
     ));
     assert_eq!(domain(&text).cells.len(), 2);
+    // Distances that were changed by hand are no longer virtfit's: the cells stay.
+    let before = fixture("web");
+    let tuned = apply(&Document::parse(&before).unwrap(), &settings, &head()).unwrap();
+    let revert = |text: &str| {
+        crate::rewrite::revert(&Document::parse(text).unwrap())
+            .unwrap()
+            .xml
+    };
+    assert_eq!(revert(&tuned), before);
+    let changed = tuned.replace("value='31'", "value='32'");
+    assert!(revert(&changed).contains("value='32'"), "{changed}");
 }
 
 #[test]
@@ -321,7 +343,7 @@ fn refuses_what_cannot_be_written() {
     let error = apply(&document, &[], &head()).unwrap_err();
     assert!(error.problem.contains("revert it first"), "{error}");
     let cells = fixture("cells");
-    let other = Value::Cells(vec![(VcpuSet::first_n(8), KiB(4 << 20))]);
+    let other = Value::Cells(vec![(VcpuSet::first_n(8), KiB(4 << 20))], Vec::new());
     let error = apply(
         &Document::parse(&cells).unwrap(),
         &[setting(Target::Cells, other)],
