@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use virtfit::domain::Domain;
+use virtfit::hostfs::HostFs;
 use virtfit::policy::profile::{Cpus, Hugepages, Smt};
 use virtfit::policy::{Files, HostPolicy, Policy, SetRule, select, show};
 
@@ -235,7 +236,7 @@ fn masks_remove_vendor_files() {
         root.path().join("etc/virtfit/policy.d/40-d.toml"),
     )
     .unwrap();
-    let files = Files::below(root.path());
+    let files = Files::of(&HostFs::new(root.path()));
     let policy = files.policy().unwrap_or_else(|e| panic!("{e}"));
     assert!(!policy.host.observe && !policy.profile("fit").unwrap().locked);
     assert_eq!(policy.host.requests, virtfit::policy::Requests::All);
@@ -288,6 +289,16 @@ fn files_that_cannot_be_read_are_errors_that_name_them() {
     ] {
         assert!(errors.contains(piece), "{piece}\n{errors}");
     }
+    // No link leads out of a folder that stands for a host.
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("policy.toml"), "[host]\nmode = \"observe\"\n").unwrap();
+    let linked = tempfile::tempdir().unwrap();
+    fs::create_dir(linked.path().join("etc")).unwrap();
+    symlink(outside.path(), linked.path().join("etc/virtfit")).unwrap();
+    assert_eq!(
+        Policy::load(linked.path()).unwrap().digest,
+        Policy::builtin().digest
+    );
     // The profile may be in a file that could not be read.
     assert!(!errors.contains("from-another-file"), "{errors}");
     let empty = tempfile::tempdir().unwrap();

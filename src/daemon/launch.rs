@@ -16,6 +16,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::SystemTime;
 
 use crate::hostfs::HostFs;
@@ -58,7 +59,7 @@ fn tail(root: &HostFs, guest: &str, since: Option<SystemTime>) -> io::Result<Str
     if guest.contains('/') {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut file = File::open(root.path(format!("{FOLDER}/{guest}.log")))?;
+    let mut file = File::open(root.locate(Path::new(&format!("{FOLDER}/{guest}.log")), true)?)?;
     let meta = file.metadata()?;
     if since.is_some_and(|since| meta.modified().is_ok_and(|written| written <= since)) {
         return Ok(String::new());

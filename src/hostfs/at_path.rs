@@ -36,8 +36,13 @@ pub(crate) fn io_words(error: &io::Error) -> String {
 
 /// Words an error without the path that [`at_path`] gave to it, for lines that name the file.
 pub(crate) fn io_words_alone(error: &io::Error) -> String {
+    io_words(cause(error))
+}
+
+/// Returns the error to which [`at_path`] gave a path.
+pub(crate) fn cause(error: &io::Error) -> &io::Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<AtPath>());
-    io_words(inner.map_or(error, |inner| &inner.error))
+    inner.map_or(error, |inner| &inner.error)
 }
 
 #[cfg(test)]

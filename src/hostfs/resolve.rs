@@ -45,7 +45,7 @@ impl HostFs {
                 Ok(meta) if meta.is_symlink() => {
                     links += 1;
                     if links > MAX_LINKS {
-                        return Err(io::Error::other("too many levels of symbolic links"));
+                        return Err(Errno::ELOOP.into());
                     }
                     let target = fs::read_link(&found)?;
                     found.pop();

@@ -141,7 +141,7 @@ mod tests {
         ] {
             chmod("etc/virtfit", above);
             chmod("etc/virtfit/policy.toml", file);
-            keep(&root, &Files::below(folder.path())).unwrap();
+            keep(&root, &Files::of(&HostFs::new(folder.path()))).unwrap();
             let kept = std::fs::metadata(at("run/virtfit/policy.json")).unwrap();
             assert_eq!(kept.permissions().mode() & 0o7777, copy, "{above:o} {file:o}");
         }
@@ -167,7 +167,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let files = Files::below(folder.path());
+        let files = Files::of(&HostFs::new(folder.path()));
         let policy = files.policy().unwrap();
         keep(&root, &files).unwrap();
         let (again_files, again) = load(&root).unwrap();

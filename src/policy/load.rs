@@ -11,11 +11,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
-use crate::hostfs::Stamp;
-use crate::hostfs::at_path::io_words;
+use nix::libc;
+
+use crate::hostfs::at_path::{cause, io_words};
+use crate::hostfs::{HostFs, Stamp};
 use crate::policy::Policy;
 use crate::policy::access::Trusted;
 use crate::policy::fragment;
@@ -31,9 +33,6 @@ pub(crate) const MAIN_FILE: &str = "/etc/virtfit/policy.toml";
 pub(crate) const MAIN_DIR: &str = "/etc/virtfit";
 /// Administrator's folder.
 pub(crate) const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
-
-/// Limit of symbolic links that are followed in a row.
-const MOST_LINKS: usize = 40;
 
 /// State of one policy file.
 #[derive(Debug, Clone)]
@@ -75,20 +74,20 @@ pub struct Files {
 }
 
 impl Files {
-    /// Reads the policy files below a root (`/` on a live host).
-    pub fn below(root: &Path) -> Self {
+    /// Reads the policy files of a host.
+    pub fn of(root: &HostFs) -> Self {
         let mut out = Self::default();
         // Times are read before the texts, so that a file that changes in between counts as changed
         // later than it was read.
         for path in [VENDOR_DIR, MAIN_DIR, MAIN_FILE, DROP_IN_DIR] {
-            out.note_change(&below(root, path));
+            out.note_change_of(root, path);
         }
         let vendor = out.folder(root, VENDOR_DIR);
         let own = out.folder(root, DROP_IN_DIR);
         for (folder, names) in [(VENDOR_DIR, &vendor), (DROP_IN_DIR, &own)] {
             names
                 .keys()
-                .for_each(|name| out.note_change(&below(root, folder).join(name)));
+                .for_each(|name| out.note_change_of(root, &format!("{folder}/{name}")));
         }
         // The vendor's files come first, so that every other file overrides their settings.
         for name in vendor.keys() {
@@ -112,12 +111,12 @@ impl Files {
             .iter()
             .filter(|file| matches!(file.state, State::Used(_)));
         let folders = [VENDOR_DIR, MAIN_DIR, DROP_IN_DIR].into_iter();
-        let trusted = Trusted::below(root);
+        let trusted = root.base().map(Trusted::below);
         let warnings = folders
             .chain(used.map(|file| file.path.as_str()))
             .filter_map(|path| {
-                let on_disk = target(root, path).ok()?;
-                trusted.warning(&root.join(on_disk.strip_prefix("/").unwrap_or(&on_disk)), path)
+                let on_disk = root.locate(Path::new(path), true).ok()?;
+                trusted?.warning(&on_disk, path)
             });
         out.warnings = warnings.collect();
         out
@@ -188,7 +187,17 @@ impl Files {
         }
     }
 
-    /// Takes the last change of a path, and of the target of a link, into [`Files::changed_at`].
+    /// Takes the last change of a path of the host, and of the target of a link, into
+    /// [`Files::changed_at`].
+    fn note_change_of(&mut self, root: &HostFs, path: &str) {
+        for follow in [false, true] {
+            if let Ok(on_disk) = root.locate(Path::new(path), follow) {
+                self.note_change(&on_disk);
+            }
+        }
+    }
+
+    /// Takes the last change of a path of this machine as [`Files::note_change_of`] does.
     fn note_change(&mut self, path: &Path) {
         let found = [fs::symlink_metadata(path), fs::metadata(path)];
         for meta in found.iter().flatten() {
@@ -223,9 +232,9 @@ impl Files {
 
     /// Returns the names `*.toml` in a folder, sorted. Hidden files are left out: editors and
     /// package managers leave their spare copies under such names.
-    fn folder(&mut self, root: &Path, folder: &str) -> BTreeMap<String, ()> {
+    fn folder(&mut self, root: &HostFs, folder: &str) -> BTreeMap<String, ()> {
         let mut names = BTreeMap::new();
-        let entries = match fs::read_dir(below(root, folder)) {
+        let entries = match root.locate(Path::new(folder), true).and_then(fs::read_dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return names,
             Err(error) => {
@@ -255,64 +264,42 @@ impl Files {
     }
 }
 
-/// Returns a path of the host below a root.
-fn below(root: &Path, path: &str) -> PathBuf {
-    root.join(path.trim_start_matches('/'))
-}
-
 /// Reads a file into its state; `None` where there is no file.
-fn read(root: &Path, path: &str) -> Option<State> {
-    let target = match target(root, path) {
+fn read(root: &HostFs, path: &str) -> Option<State> {
+    let target = match root.resolve(path) {
         Ok(target) => target,
-        Err(problem) => return Some(State::Unreadable(problem)),
+        Err(error) => return Some(State::Unreadable(unresolved(path, &error))),
     };
     if target == Path::new("/dev/null") {
         return Some(State::Removed);
     }
-    match file_text(&root.join(target.strip_prefix("/").unwrap_or(&target)), path) {
+    // Links below another root were followed already; no path may lead out of it.
+    let on_disk = match root.locate(&target, true) {
+        Ok(on_disk) => on_disk,
+        Err(error) => return Some(State::Unreadable(unresolved(path, &error))),
+    };
+    match file_text(&on_disk, path) {
         Ok(text) => Some(State::Used(text)),
         Err(Some(problem)) => Some(State::Unreadable(problem)),
         // The link exists, its target does not.
-        Err(None) if target != Path::new(path) => Some(State::Unreadable(
-            Problem::file(
-                path,
-                format!("the link points to {}, which does not exist", target.display()),
+        Err(None) => root.read_link(path).ok().map(|link| {
+            State::Unreadable(
+                Problem::file(
+                    path,
+                    format!("the link points to {}, which does not exist", link.display()),
+                )
+                .next("mend the link, or let it point to /dev/null to switch the file off"),
             )
-            .next("mend the link, or let it point to /dev/null to switch the file off"),
-        )),
-        Err(None) => None,
+        }),
     }
 }
 
-/// Follows links in the last part of a path, as if the root were `/`.
-fn target(root: &Path, path: &str) -> Result<PathBuf, Problem> {
-    let mut path_now = PathBuf::from(path);
-    for _ in 0..MOST_LINKS {
-        let on_disk = root.join(path_now.strip_prefix("/").unwrap_or(&path_now));
-        match fs::read_link(on_disk) {
-            Ok(link) => path_now = normal(&path_now.parent().unwrap_or(Path::new("/")).join(link)),
-            Err(_) => return Ok(path_now),
-        }
-        if path_now == Path::new("/dev/null") {
-            return Ok(path_now);
-        }
+/// Builds the problem of a path whose links cannot be followed.
+fn unresolved(path: &str, error: &io::Error) -> Problem {
+    match cause(error).raw_os_error() {
+        Some(libc::ELOOP) => Problem::file(path, "too many symbolic links in a row").next("mend the link"),
+        _ => unreadable(path, error),
     }
-    Err(Problem::file(path, "too many symbolic links in a row").next("mend the link"))
-}
-
-/// Takes `..` and `.` out of a path; `..` above the root stays at the root.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::Normal(name) => out.push(name),
-            _ => {}
-        }
-    }
-    out
 }
 
 /// Reads a regular file's text; `Err(None)` where there is no file.
@@ -367,6 +354,6 @@ fn unreadable(path: &str, error: &io::Error) -> Problem {
         io::ErrorKind::NotADirectory => "a part of the path is a file where a folder is expected",
         _ => "mend the file or take it away",
     };
-    let reason = io_words(error).to_lowercase();
+    let reason = io_words(cause(error)).to_lowercase();
     Problem::file(path, format!("cannot be read: {reason}")).next(next)
 }

@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::hostfs::HostFs;
 use crate::types::idset::CpuSet;
 
 pub(crate) use cpu_sets::Sets;
@@ -78,7 +79,7 @@ impl Policy {
     /// # Errors
     /// All problems in its files.
     pub fn load(root: &Path) -> Result<Self, PolicyErrors> {
-        Files::below(root).policy()
+        Files::of(&HostFs::new(root)).policy()
     }
 
     /// Reads the policy from one text; `path` is the name in messages.

@@ -107,10 +107,10 @@ pub(crate) struct GuestRead<'t> {
 impl Sources {
     /// Returns the files of the policy. A topology alone has none.
     pub(crate) fn policy_files(&self) -> Files {
-        match (&self.policy, self.root.base()) {
-            (Some(file), _) => Files::named(&[file]),
-            (None, Some(base)) => Files::below(base),
-            (None, None) => Files::default(),
+        match &self.policy {
+            Some(file) => Files::named(&[file]),
+            None if self.root.is_none() => Files::default(),
+            None => Files::of(&self.root),
         }
     }
 

@@ -138,7 +138,7 @@ fn is_foreign(global: &Global, named: &Policy) -> bool {
 
 /// Returns whether files of [`DROP_IN_DIR`] count.
 fn has_drop_ins(root: &HostFs) -> bool {
-    let files = Files::below(&root.path("/")).files;
+    let files = Files::of(root).files;
     let counts = |file: &PolicyFile| file.tier == Tier::DropIn && matches!(file.state, State::Used(_));
     files.iter().any(counts)
 }
