@@ -19,6 +19,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::answer::Answer;
 use crate::clock::{self, Clock};
 use crate::step::Step;
+use virtfit_hook::program;
 use virtfit_hook::wire::{MAX_BODY, Reply};
 
 /// Path of virtfit if it is not in the folder of this program.
@@ -73,7 +74,7 @@ pub(crate) fn run(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Answer {
 
 /// Returns the answer of `virtfit hook`; `Err`: the reason for which there is none.
 fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, NoDecision> {
-    let program = program();
+    let program = program::installed_at(USUAL);
     let failed = |fault| NoDecision {
         program: program.clone(),
         fault,
@@ -128,17 +129,6 @@ fn decided(step: &Step<'_>, xml: &[u8], clock: &Clock) -> Result<Reply, NoDecisi
         stdout: said,
         stderr,
     })
-}
-
-/// Returns the path of virtfit: in the folder of this program's own file, else where packages put
-/// it.
-fn program() -> PathBuf {
-    let beside = std::env::current_exe()
-        .ok()
-        .map(|own| own.with_file_name("virtfit"));
-    beside
-        .filter(|path| path.is_file())
-        .unwrap_or_else(|| USUAL.into())
 }
 
 /// Reads the child's stderr until the child closes it, or the time is over.

@@ -10,5 +10,6 @@
 
 pub mod messages;
 pub mod operation;
+pub mod program;
 pub mod text;
 pub mod wire;

@@ -56,9 +56,9 @@ pub(crate) fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
 /// The file was changed or removed in between, or cannot be written; it is then as it was.
 pub(crate) fn write(root: &HostFs, definition: &Definition, xml: &str) -> io::Result<()> {
     let file = root
-        .resolve(claims::path(&definition.name))
+        .resolve(claims::path(&definition.file.name))
         .map(|on_host| root.path(on_host))?;
-    atomic::replace(&file, &definition.text, xml).map_err(|error| at_path(file.display(), error))
+    atomic::replace(&file, &definition.file.text, xml).map_err(|error| at_path(file.display(), error))
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl<'g, 'a> Attempt<'g, 'a> {
     fn take(&mut self, index: usize, decided: Decided, together: bool) {
         let definition = &self.guests.definitions[index];
         if let Ok(decision) = &decided {
-            let text = decision.xml().unwrap_or(&definition.text);
+            let text = decision.xml().unwrap_or(&definition.file.text);
             self.claim(definition, text, decision.plan());
             let placement = decision.plan().placement.as_ref();
             if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
@@ -99,7 +99,7 @@ impl<'g, 'a> Attempt<'g, 'a> {
                 let taken = self.view.taken(&guest.domain);
                 self.given.push(Arc::new(Holder {
                     uuid: definition.domain.uuid.clone(),
-                    name: definition.name.clone(),
+                    name: definition.file.name.clone(),
                     pins: placement
                         .dedicated
                         .iter()
@@ -123,7 +123,7 @@ impl<'g, 'a> Attempt<'g, 'a> {
     }
 
     fn claim(&mut self, definition: &Definition, text: &str, plan: &Plan) {
-        let own = (definition.domain.uuid.as_str(), definition.name.as_str());
+        let own = (definition.domain.uuid.as_str(), definition.file.name.as_str());
         let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
         all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
         // Also of a guest that runs: it may run without what its definition is given now.

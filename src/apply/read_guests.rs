@@ -63,7 +63,7 @@ impl<'a> Guests<'a> {
     pub(crate) fn read(view: &Snapshot, definitions: &'a [Definition], patience: Patience) -> Self {
         let read = |definition: &'a Definition| match is_large(definition) {
             true => None,
-            false => view.read_guest(&definition.text).ok(),
+            false => view.read_guest(&definition.file.text).ok(),
         };
         Self {
             definitions,
@@ -79,14 +79,14 @@ impl<'a> Guests<'a> {
         }
         Ok(match &self.read[index] {
             Some(read) => view.decide_read(read, ask)?,
-            None => view.decide(&self.definitions[index].text, ask)?,
+            None => view.decide(&self.definitions[index].file.text, ask)?,
         })
     }
 }
 
 /// Returns whether a definition is far larger than those of real guests.
 pub(crate) fn is_large(definition: &Definition) -> bool {
-    definition.text.len() > LARGE
+    definition.file.text.len() > LARGE
 }
 
 #[cfg(test)]

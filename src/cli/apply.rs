@@ -108,13 +108,13 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
                             plan,
                             xml,
                         }),
-                        false => left.push(&definition.name),
+                        false => left.push(&definition.file.name),
                     }
                 }
                 plans.push(plan);
             }
             Err(error) => {
-                let line = Failure::at(&definition.name, error);
+                let line = Failure::at(&definition.file.name, error);
                 outcome.stderr.push(format!("virtfit: {}", line.message()));
                 outcome.exit = Exit::Broken;
             }
@@ -186,7 +186,7 @@ fn choose(
         let running: Vec<&str> = all
             .iter()
             .filter(|definition| definition.running)
-            .map(|definition| definition.name.as_str())
+            .map(|definition| definition.file.name.as_str())
             .collect();
         if !running.is_empty() {
             log::warn!("left out, as they run: {}", running.join(", "));
@@ -201,12 +201,12 @@ fn choose(
 /// or tuned counts only where `on_policy_change` says so.
 fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
     let view = &session.view;
-    let digest = crate::xml::Document::parse(&definition.text)
+    let digest = crate::xml::Document::parse(&definition.file.text)
         .and_then(|document| guarded(|| crate::rewrite::provenance(&document))?)
         .ok()
         .flatten()
         .map(|provenance| provenance.head.policy_digest);
-    let follows = view.policy.host.apply_policy_change || view.policy.is_older_than(definition.modified);
+    let follows = view.policy.host.apply_policy_change || view.policy.is_older_than(definition.file.modified);
     let (answer, waits) = match digest {
         Some(digest) => (follows || digest == view.policy.digest, true),
         None => (follows && definition.autostart, definition.autostart),
@@ -238,8 +238,12 @@ fn carry_out(
     } in changes
     {
         // If the guest does not start with its new definition, the daemon tells of it.
-        let announced = untried::announce(root, &definition.domain, plan, xml)
-            .map_err(|error| log::debug!("{}: a failed start would not be told: {error}", definition.name));
+        let announced = untried::announce(root, &definition.domain, plan, xml).map_err(|error| {
+            log::debug!(
+                "{}: a failed start would not be told: {error}",
+                definition.file.name
+            )
+        });
         let result = if let (true, Some(libvirt_daemon::Process { name, pid })) =
             (offline, libvirt_daemon::running(root).first())
         {
@@ -259,7 +263,7 @@ fn carry_out(
         };
         match result {
             Ok(()) => {
-                log::info!("{}: redefined", definition.name);
+                log::info!("{}: redefined", definition.file.name);
                 done += 1;
             }
             Err(error) => {
@@ -268,7 +272,7 @@ fn carry_out(
                 }
                 outcome
                     .stderr
-                    .push(format!("virtfit: {}: {error}", definition.name));
+                    .push(format!("virtfit: {}: {error}", definition.file.name));
                 outcome.exit = Exit::Broken;
             }
         }

@@ -8,6 +8,7 @@ use crate::cli::{Failure, daemon_client, guest};
 use crate::domain;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
+use crate::libvirt::definition_file::DefinitionFile;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::{Definition, DefinitionError};
 use crate::policy::glob::Glob;
@@ -101,7 +102,11 @@ impl Chosen {
 
     /// Adds a definition; a guest that is named twice is meant once.
     fn push(&mut self, definition: Definition) {
-        if self.definitions.iter().all(|other| other.name != definition.name) {
+        if self
+            .definitions
+            .iter()
+            .all(|other| other.file.name != definition.file.name)
+        {
             self.definitions.push(definition);
         }
     }
@@ -117,11 +122,9 @@ fn one(root: &HostFs, word: &str, reading: &Reading) -> Result<Definition, Failu
         .map_err(|error| Failure::at(word, error))?;
     let domain = domain::parse::from_text(&text).map_err(|error| Failure::at(word, error))?;
     Ok(Definition {
-        name: domain.name.clone(),
+        file: DefinitionFile::of_text(&domain.name, text),
         autostart: reading.autostart.contains(&domain.name),
         running: reading.running.contains(&domain.name),
-        modified: None,
-        text,
         domain,
     })
 }

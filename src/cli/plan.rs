@@ -168,14 +168,14 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
     for (definition, decided) in found.definitions.iter().zip(decided) {
         match decided {
             Ok(decision) => guests.push((
-                definition.text.clone(),
+                definition.file.text.clone(),
                 Decided {
                     domain: definition.domain.clone(),
                     decision,
                 },
             )),
             Err(error) => {
-                let error = Failure::at(&definition.name, error);
+                let error = Failure::at(&definition.file.name, error);
                 outcome.stderr.push(format!("virtfit: {}", error.message()));
                 outcome.exit = Exit::Broken;
             }

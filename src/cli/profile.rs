@@ -52,7 +52,7 @@ fn set(global: &Global, policy: &Policy, guest: &OsStr, name: &str) -> Result<Ou
     select::by_name(policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
     let (mut outcome, definition) = request(global, guest, Some(name))?;
     // The rule that matches the guest decides what it may ask for.
-    let link = format!("{AUTOSTART_FOLDER}/{}.xml", definition.name);
+    let link = format!("{AUTOSTART_FOLDER}/{}.xml", definition.file.name);
     let autostart = session::host(global)?.exists(link);
     if let Err(why) = select::permitted(policy, &definition.domain, autostart, name) {
         outcome
@@ -70,14 +70,14 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     let at = |error: XmlError| Failure::at(&name, error);
     let definition = definitions::read(&root, &name, &Reading::default())
         .map_err(|error| Failure::Broken(error.to_string()))?;
-    let document = Document::parse(&definition.text).map_err(at)?;
+    let document = Document::parse(&definition.file.text).map_err(at)?;
     let asked = rewrite::request(&document, profile).map_err(at)?;
     let text = match profile {
         Some(profile) => format!("{name}: asks for profile {profile}\n"),
         None => format!("{name}: request removed; the policy's rules decide\n"),
     };
     let text = visible(&text);
-    if asked == definition.text {
+    if asked == definition.file.text {
         return Ok((Outcome::answer(text), definition));
     }
     let mut libvirt = redefine::connect(&root, global);

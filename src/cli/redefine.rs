@@ -5,12 +5,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::cli::args::Global;
-use crate::host::running_hooks;
 use crate::hostfs::HostFs;
 use crate::hostfs::at_path::io_words;
-use crate::ledger::{claims, reservation, status};
 use crate::libvirt::child::ChildHypervisor;
 use crate::libvirt::definitions::Definition;
+use crate::libvirt::obstacle::{Obstacle, obstacle};
 use crate::libvirt::{Hypervisor, HypervisorError};
 
 /// Reason why a guest was not redefined.
@@ -19,15 +18,12 @@ pub(crate) enum RedefineError {
     /// libvirt refuses or does not answer.
     #[error(transparent)]
     Libvirt(#[from] HypervisorError),
-    /// libvirt stays busy with the guest.
-    #[error("{0}: try again in a moment")]
-    Busy(&'static str),
-    /// The definition is another one by now.
-    #[error("its definition changed meanwhile: try again")]
-    Changed,
-    /// The definition was removed.
-    #[error("its definition is gone")]
-    Gone,
+    /// libvirt stays busy with the guest, or the definition is another one by now.
+    #[error("{obstacle}{}", advice(*.obstacle))]
+    Obstacle {
+        /// Obstacle to the call.
+        obstacle: Obstacle,
+    },
     /// A daemon of libvirt was started, which does not see files change.
     #[error("{name} (pid {pid}) started meanwhile: not written")]
     Started {
@@ -39,6 +35,14 @@ pub(crate) enum RedefineError {
     /// The file cannot be written.
     #[error("{}", io_words(.0))]
     File(#[from] io::Error),
+}
+
+fn advice(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Gone => "",
+        Obstacle::Changed => ": try again",
+        Obstacle::Hook | Obstacle::Start | Obstacle::Written => ": try again in a moment",
+    }
 }
 
 /// Returns libvirt behind a child that is started with the first request.
@@ -66,40 +70,11 @@ pub(crate) fn redefine(
     // started; the checks have to come after that.
     libvirt.open()?;
     let until = Instant::now() + PATIENCE;
-    while let Some(why) = in_flight(root, &definition.domain.uuid, &definition.name) {
-        if Instant::now() >= until {
-            return Err(RedefineError::Busy(why));
+    while let Some(why) = obstacle(root, &definition.domain.uuid, &definition.file) {
+        if !why.passes() || Instant::now() >= until {
+            return Err(RedefineError::Obstacle { obstacle: why });
         }
         std::thread::sleep(PAUSE);
     }
-    unchanged(root, definition)?;
-    Ok(libvirt.redefine(&definition.text, xml)?)
-}
-
-/// Returns what libvirt is doing with a guest in flight: a call for that guest would wait with all
-/// of libvirt's list locked. A guest that is being started has a reservation, and no status file
-/// yet; one that a hook runs for may have both.
-fn in_flight(root: &HostFs, uuid: &str, name: &str) -> Option<&'static str> {
-    let reserved = !uuid.is_empty() && root.exists(reservation::path(uuid));
-    if reserved && !root.exists(status::path(name)) {
-        return Some("is being started");
-    }
-    if crate::libvirt::definition_file::Definition::is_being_written(root, name) {
-        return Some("is being redefined by somebody else");
-    }
-    let hooked = running_hooks::guests(root).contains(name);
-    hooked.then_some("is what libvirt runs a hook for")
-}
-
-/// Checks that the definition is unchanged, right before it is replaced: libvirt replaces whatever
-/// definition there is then.
-///
-/// # Errors
-/// The definition's file is gone or has another text now.
-fn unchanged(root: &HostFs, definition: &Definition) -> Result<(), RedefineError> {
-    match root.read(claims::path(&definition.name)) {
-        Ok(now) if now == definition.text => Ok(()),
-        Ok(_) => Err(RedefineError::Changed),
-        Err(_) => Err(RedefineError::Gone),
-    }
+    Ok(libvirt.redefine(&definition.file.text, xml)?)
 }

@@ -72,7 +72,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
     }
     let list: Vec<&str> = changes
         .iter()
-        .map(|change| change.definition.name.as_str())
+        .map(|change| change.definition.file.name.as_str())
         .collect();
     let list = format!("{}\n", list.join("\n"));
     if !changes.is_empty() && !confirmed(asking, &list, "Revert", changes.len())? {
@@ -86,7 +86,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         tuned,
     } in &changes
     {
-        let name = &definition.name;
+        let name = &definition.file.name;
         match redefine::redefine(&root, libvirt.as_mut(), definition, off) {
             Ok(()) => {
                 let runs = match *tuned && root.exists(status::path(name)) {
@@ -138,15 +138,15 @@ fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<Change>, Reve
         Err(DefinitionError::OtherName { .. }) if !named => return Ok(None),
         read => read?,
     };
-    let document = Document::parse(&definition.text)?;
+    let document = Document::parse(&definition.file.text)?;
     let tuned = rewrite::provenance(&document)?.is_some();
     if !named && !tuned {
         return Ok(None);
     }
-    let before = reverted(&definition.text)?;
+    let before = reverted(&definition.file.text)?;
     let before = Document::parse(&before)?;
     let off = rewrite::request(&before, Some("off"))?;
-    Ok((off != definition.text).then_some(Change {
+    Ok((off != definition.file.text).then_some(Change {
         definition,
         off,
         tuned,

@@ -89,7 +89,7 @@ fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, QuestionErro
         .unwrap_or_default();
     let name = lookup::name(&view.root, &word)?;
     let found = definitions::read(&view.root, &name, &Reading::default())?;
-    Ok(without_passwords(&found.text)?)
+    Ok(without_passwords(&found.file.text)?)
 }
 
 /// Removes `passwd` and the time at which it ends, the only secrets that libvirt itself leaves out

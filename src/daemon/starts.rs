@@ -25,7 +25,7 @@ use crate::hostfs::at_path::io_words;
 use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::live_pins::Records as LiveRecords;
 use crate::ledger::status;
-use crate::libvirt::definition_file::Definition;
+use crate::libvirt::definition_file::DefinitionFile;
 use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
 use crate::types::plan::Plan;
@@ -73,7 +73,7 @@ impl Starts {
             .map(|(uuid, name)| (uuid.clone(), name.clone()))
             .collect();
         for (uuid, name) in all {
-            if let Ok(Some(definition)) = Definition::read(&self.root, &name) {
+            if let Ok(Some(definition)) = DefinitionFile::read(&self.root, &name) {
                 self.is_untried(&definition, &uuid);
             }
             let status = self.root.read(status::path(&name));
@@ -113,7 +113,7 @@ impl Starts {
     }
 
     /// Notes that virtfit defined a guest; `stored` is the definition as libvirt keeps it.
-    pub(crate) fn defined(&mut self, stored: &Definition, domain: &Domain, plan: &Plan) {
+    pub(crate) fn defined(&mut self, stored: &DefinitionFile, domain: &Domain, plan: &Plan) {
         let uuid = domain.uuid.to_ascii_lowercase();
         let untried = Untried {
             text: stored.digest.clone(),
@@ -124,7 +124,7 @@ impl Starts {
 
     /// Returns whether a definition is virtfit's own and untried. One that `virtfit apply`
     /// announced is noted.
-    pub(crate) fn is_untried(&mut self, definition: &Definition, uuid: &str) -> bool {
+    pub(crate) fn is_untried(&mut self, definition: &DefinitionFile, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let Some(announced) = self.untried.read_again(&uuid) else {
             return false;
@@ -217,7 +217,7 @@ impl Starts {
     pub(crate) fn found_running(&mut self, uuid: &str) -> bool {
         let uuid = uuid.to_ascii_lowercase();
         let tried = |untried: &Untried| {
-            let definition = Definition::read(&self.root, &untried.name).ok().flatten();
+            let definition = DefinitionFile::read(&self.root, &untried.name).ok().flatten();
             let written = definition.filter(|definition| definition.digest == untried.text);
             let written = written.and_then(|definition| definition.modified);
             let started = status::started_at(&self.root, &untried.name);
@@ -242,7 +242,7 @@ impl Starts {
             return false;
         };
         // Only a launch of exactly the text that virtfit wrote is blamed on virtfit.
-        let Ok(Some(definition)) = Definition::read(&self.root, &untried.name) else {
+        let Ok(Some(definition)) = DefinitionFile::read(&self.root, &untried.name) else {
             return false;
         };
         if definition.digest != untried.text {

@@ -267,8 +267,8 @@ fn housekeeping(context: &Context<'_>) -> Result<Pool, EngineError> {
     let found = tries.into_iter().find(|(cpus, ..)| !cpus.is_empty());
     Ok(match found {
         Some((cpus, all, why)) => Pool {
-            cpus: unisolated(host, cpus),
-            all: unisolated(host, all),
+            cpus: unisolated(host, &cpus),
+            all: unisolated(host, &all),
             why,
         },
         None => Pool::of(own(context)?, Basis::GuestsCpusForLack),
@@ -300,16 +300,13 @@ fn own(context: &Context<'_>) -> Result<CpuSet, EngineError> {
             wishes.profile.name
         )));
     }
-    Ok(unisolated(host, cpus))
+    Ok(unisolated(host, &cpus))
 }
 
-/// Takes isolated CPUs out of a mask of several, because the kernel does not balance on them. Of a
-/// mask of isolated CPUs alone the first one remains.
-fn unisolated(host: &Host, cpus: CpuSet) -> CpuSet {
-    if cpus.len() <= 1 {
-        return cpus;
-    }
-    let balanced = cpus.difference(&host.isolated);
+/// Takes isolated CPUs out of a mask as [`Host::balanced`] does. A definition has to name a CPU: of
+/// a mask of isolated CPUs alone the first one remains.
+fn unisolated(host: &Host, cpus: &CpuSet) -> CpuSet {
+    let balanced = host.balanced(cpus);
     match (balanced.is_empty(), cpus.first()) {
         (true, Some(first)) => CpuSet::one(first),
         _ => balanced,

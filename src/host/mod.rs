@@ -169,6 +169,16 @@ impl Host {
         self.cores.iter().find(|core| core.cpus.contains(&cpu))
     }
 
+    /// Returns a mask without the isolated CPUs, over which the kernel does not balance: threads
+    /// would stay on the CPU they are on. A mask of one CPU stays as it is; of a mask of isolated
+    /// CPUs nothing is left.
+    pub(crate) fn balanced(&self, mask: &CpuSet) -> CpuSet {
+        match mask.len() {
+            0 | 1 => mask.clone(),
+            _ => mask.difference(&self.isolated),
+        }
+    }
+
     /// Returns all online CPUs of a node.
     pub fn cpus_of(&self, node: NodeId) -> CpuSet {
         self.cores

@@ -21,6 +21,7 @@ use crate::hostfs::HostFs;
 use crate::hostfs::at_path::io_words;
 use crate::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use crate::panics::guarded;
+use virtfit_hook::program;
 
 /// Path of the program where there is none beside the running program.
 const INSTALLED: &str = "/usr/bin/virtfitd";
@@ -159,11 +160,7 @@ impl ChildHypervisor {
     /// Prepares calls to the libvirt at this URI (`None`: `qemu:///system`), which has this host's
     /// guests, by the program beside the running one, else by the installed one.
     pub(crate) fn new(root: &HostFs, uri: Option<&str>) -> Self {
-        let beside = std::env::current_exe()
-            .ok()
-            .and_then(|own| Some(own.parent()?.join("virtfitd")))
-            .filter(|path| path.is_file());
-        Self::with_program(beside.as_deref().unwrap_or(Path::new(INSTALLED)), root, uri)
+        Self::with_program(&program::installed_at(INSTALLED), root, uri)
     }
 
     /// Prepares calls by a given program.

@@ -1,8 +1,9 @@
 //! Definition as its file has it at one moment.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::hostfs;
@@ -16,7 +17,7 @@ const REWRITE: Duration = Duration::from_secs(5);
 
 /// File of a definition, read at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Definition {
+pub struct DefinitionFile {
     /// Guest's name, from the file's name.
     pub name: String,
     /// Whole text, passwords included: it is never logged.
@@ -29,7 +30,7 @@ pub struct Definition {
     pub modified: Option<SystemTime>,
 }
 
-impl Definition {
+impl DefinitionFile {
     /// Reads a guest's definition; `None`: there is none.
     ///
     /// # Errors
@@ -43,13 +44,26 @@ impl Definition {
         read.map_err(|error| at_path(root.path(claims::path(name)).display(), error))
     }
 
+    /// Takes a text that another program read.
+    pub(crate) fn of_text(name: &str, text: String) -> Self {
+        Self {
+            name: name.into(),
+            digest: digest::of(&text),
+            text,
+            inode: 0,
+            modified: None,
+        }
+    }
+
     fn read_file(root: &HostFs, name: &str) -> io::Result<Self> {
         // Both inode and text come from the one open file, even if another is renamed over it.
-        let mut file = File::open(root.path(claims::path(name)))?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        let path = root.locate(Path::new(&claims::path(name)), true)?;
+        // The kind is checked before the file is opened: opening a FIFO waits for a writer.
+        if !fs::metadata(&path)?.is_file() {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let mut file = File::open(path)?;
+        let metadata = file.metadata()?;
         let mut bytes = Vec::new();
         file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {
@@ -67,7 +81,8 @@ impl Definition {
     }
 
     /// Returns whether libvirt is writing another version: libvirt has that version in memory by
-    /// then, while the file is still the old one. To be checked before [`Definition::is_current`].
+    /// then, while the file is still the old one. To be checked before
+    /// [`DefinitionFile::is_current`].
     pub fn is_being_written(root: &HostFs, name: &str) -> bool {
         let written = |path: String| root.metadata(path).ok()?.modified().ok();
         // Temporary file of `virFileRewrite`; one that a killed libvirt left behind is older.
@@ -85,8 +100,6 @@ impl Definition {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -95,19 +108,19 @@ mod tests {
         let folder = dir.path().join("etc/libvirt/qemu");
         fs::create_dir_all(&folder).unwrap();
         let root = HostFs::new(dir.path());
-        assert_eq!(Definition::read(&root, "a").unwrap(), None);
-        assert_eq!(Definition::read(&root, "../qemu/a").unwrap(), None);
+        assert_eq!(DefinitionFile::read(&root, "a").unwrap(), None);
+        assert_eq!(DefinitionFile::read(&root, "../qemu/a").unwrap(), None);
         fs::write(folder.join("a.xml"), "<domain/>").unwrap();
-        let read = Definition::read(&root, "a").unwrap().unwrap();
+        let read = DefinitionFile::read(&root, "a").unwrap().unwrap();
         assert!(read.is_current(&root));
         fs::write(folder.join("a.xml.new"), "<domain/>").unwrap();
         fs::rename(folder.join("a.xml.new"), folder.join("a.xml")).unwrap();
         assert!(!read.is_current(&root));
-        assert!(!Definition::is_being_written(&root, "a"));
+        assert!(!DefinitionFile::is_being_written(&root, "a"));
         let new = fs::File::create(folder.join("a.xml.new")).unwrap();
-        assert!(Definition::is_being_written(&root, "a"));
+        assert!(DefinitionFile::is_being_written(&root, "a"));
         new.set_modified(SystemTime::now() - 2 * REWRITE).unwrap();
-        assert!(!Definition::is_being_written(&root, "a"));
+        assert!(!DefinitionFile::is_being_written(&root, "a"));
         fs::remove_file(folder.join("a.xml")).unwrap();
         assert!(!read.is_current(&root));
     }

@@ -1,30 +1,27 @@
 //! Definitions of a host, as their files have them.
 
 use std::io;
-use std::time::SystemTime;
 
 use crate::domain::{self, Domain};
 use crate::hostfs::HostFs;
+use crate::hostfs::at_path::at_path;
 use crate::ledger::claims;
 use crate::ledger::reader::Reading;
 use crate::ledger::reader::files::stems;
+use crate::libvirt::definition_file::DefinitionFile;
 use crate::xml::XmlError;
 
 /// Definition with the state of its guest.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Definition {
-    /// Guest's name, which is the file's.
-    pub name: String,
-    /// Text of the file, passwords included.
-    pub text: String,
+    /// File of the definition.
+    pub file: DefinitionFile,
     /// Domain that the text describes.
     pub domain: Domain,
     /// libvirt starts the guest by itself.
     pub autostart: bool,
     /// The guest runs, or is starting.
     pub running: bool,
-    /// Time of the last write of the file.
-    pub modified: Option<SystemTime>,
 }
 
 /// Reason why a definition cannot be used.
@@ -70,14 +67,10 @@ pub(crate) fn names(root: &HostFs) -> io::Result<Vec<String>> {
 /// The file does not exist, cannot be read, is no domain, or one that libvirt does not load: a
 /// guest's file is named after the guest (`virDomainObjListLoadConfig`).
 pub(crate) fn read(root: &HostFs, name: &str, reading: &Reading) -> Result<Definition, DefinitionError> {
-    let modified = root
-        .metadata(claims::path(name))
-        .and_then(|meta| meta.modified())
-        .ok();
-    let text = root.read(claims::path(name))?;
+    let file = DefinitionFile::read(root, name)?.ok_or_else(|| absent(root, name))?;
     let path = || root.path(claims::path(name)).display().to_string();
     let domain =
-        domain::parse::from_text(&text).map_err(|error| DefinitionError::Xml { path: path(), error })?;
+        domain::parse::from_text(&file.text).map_err(|error| DefinitionError::Xml { path: path(), error })?;
     if domain.name != name {
         return Err(DefinitionError::OtherName {
             path: path(),
@@ -85,11 +78,14 @@ pub(crate) fn read(root: &HostFs, name: &str, reading: &Reading) -> Result<Defin
         });
     }
     Ok(Definition {
-        name: name.to_string(),
+        file,
         autostart: reading.autostart.contains(name),
         running: reading.running.contains(name),
-        modified,
-        text,
         domain,
     })
+}
+
+fn absent(root: &HostFs, name: &str) -> io::Error {
+    let path = root.path(claims::path(name));
+    at_path(path.display(), io::Error::from_raw_os_error(nix::libc::ENOENT))
 }

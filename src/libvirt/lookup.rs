@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::domain::parse::uuid_in;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::files::stems;
 use crate::ledger::{claims, status};
@@ -76,11 +77,11 @@ fn uuid_of(root: &HostFs, name: &str) -> io::Result<Option<String>> {
     let Ok(document) = Document::parse(&text) else {
         return Ok(None);
     };
-    let child = |name| document.root().child(name).map(|element| element.text());
-    if child("name").is_none_or(|of| of != name) {
+    let of = document.root().child("name").map(|element| element.text());
+    if of.is_none_or(|of| of != name) {
         return Ok(None);
     }
-    Ok(child("uuid").and_then(|text| uuid::normal(text.trim())))
+    Ok(uuid_in(&document))
 }
 
 #[cfg(test)]

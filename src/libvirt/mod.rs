@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub mod definition_file;
 pub(crate) mod definitions;
 pub(crate) mod lookup;
+pub(crate) mod obstacle;
 
 use std::time::Duration;
 

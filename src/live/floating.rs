@@ -13,7 +13,7 @@ use crate::ledger::running::Running;
 use crate::libvirt::{Hypervisor, LiveChange};
 use crate::live::carry_out::{Applied, calls};
 use crate::live::follows;
-use crate::live::plan::{balanced, held_by};
+use crate::live::plan::held_by;
 use crate::panics;
 use crate::policy::profile::{Cpus, MaxNodes};
 use crate::policy::{Profile, cpu_sets, select};
@@ -246,7 +246,7 @@ impl Ways<'_> {
     /// keeps off CPUs that its own guest holds, as long as there are others, and each thread off
     /// those to which other guests' threads are pinned.
     fn without_held(&self, thread: Thread, widest: &CpuSet) -> Option<CpuSet> {
-        let open = balanced(&widest.difference(&self.others), self.view);
+        let open = self.view.host.balanced(&widest.difference(&self.others));
         let own = match thread {
             Thread::Vcpu(_) => held_by(self.running, self.view),
             _ => CpuSet::new(),

@@ -336,7 +336,7 @@ fn threads(
         let (Some(wanted), now) = (thread.pin(after), thread.pin(running.domain())) else {
             continue;
         };
-        let wanted = balanced(wanted, view);
+        let wanted = view.host.balanced(wanted);
         if wanted.is_empty() || now == Some(&wanted) || !may_move(thread) {
             continue;
         }
@@ -352,14 +352,6 @@ fn threads(
 fn is_where_promised(live: &mut Live) {
     let record = Pinned::new(&live.uuid, &live.name, live.pid);
     live.record.get_or_insert(record);
-}
-
-/// Returns a mask without the CPUs that the kernel does not balance over; a mask of one CPU stays.
-pub(crate) fn balanced(mask: &CpuSet, view: &Snapshot) -> CpuSet {
-    match mask.len() {
-        0 | 1 => mask.clone(),
-        _ => mask.difference(&view.host.isolated),
-    }
 }
 
 /// Returns whether another guest holds a CPU that virtfit's own pins put the guest on.

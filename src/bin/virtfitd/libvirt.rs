@@ -9,7 +9,7 @@ use virtfit::domain;
 use virtfit::hostfs::HostFs;
 use virtfit::ledger::claims;
 use virtfit::libvirt::child::{Request, Response};
-use virtfit::libvirt::definition_file::Definition;
+use virtfit::libvirt::definition_file::DefinitionFile;
 use virtfit::libvirt::{Hypervisor, HypervisorError, LiveChange};
 use virtfit::panics;
 use virtfit::types::idset::CpuSet;
@@ -108,9 +108,9 @@ impl Hypervisor for Libvirt {
         };
         let loaded = identity::is_loaded(&self.root, name);
         let difference = identity::difference(before, &there, loaded);
-        let file = Definition::read(&self.root, name);
+        let file = DefinitionFile::read(&self.root, name);
         let current = matches!(&file, Ok(Some(file)) if file.text == before);
-        if !current || Definition::is_being_written(&self.root, name) {
+        if !current || DefinitionFile::is_being_written(&self.root, name) {
             return Err(HypervisorError::Other(
                 "its definition changed meanwhile: try again".into(),
             ));

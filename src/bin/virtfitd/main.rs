@@ -2,7 +2,6 @@
 
 use std::io::{self, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -13,6 +12,7 @@ use virtfit::libvirt::child;
 use virtfit::logging;
 use virtfit::panics;
 use virtfit::snapshot::Sources;
+use virtfit_hook::program;
 
 mod libvirt;
 
@@ -74,10 +74,7 @@ fn light() {
     let Ok(own) = std::env::current_exe() else {
         return;
     };
-    let beside = own.parent().map(|folder| folder.join("virtfit"));
-    let program = beside
-        .filter(|path| path.is_file())
-        .unwrap_or_else(|| PathBuf::from("/usr/bin/virtfit"));
+    let program = program::installed_at("/usr/bin/virtfit");
     let error = std::process::Command::new(&program)
         .arg0("virtfitd")
         .args(["daemon", "--caller"])

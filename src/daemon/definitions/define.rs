@@ -13,7 +13,8 @@ use crate::domain::Domain;
 use crate::hook_events::lines::{Mood, summary_with_causes};
 use crate::host::running_hooks;
 use crate::libvirt::HypervisorError;
-use crate::libvirt::definition_file::Definition;
+use crate::libvirt::definition_file::DefinitionFile;
+use crate::libvirt::obstacle::{Obstacle, obstacle};
 use crate::types::plan::Plan;
 
 /// Wait before another examination of a definition that libvirt is writing.
@@ -23,7 +24,7 @@ impl Definitions {
     /// Defines a tuned text through libvirt, with checks right before and right after the call.
     pub(crate) fn define(
         &mut self,
-        definition: &Definition,
+        definition: &DefinitionFile,
         domain: &Domain,
         xml: &str,
         plan: &Plan,
@@ -38,22 +39,19 @@ impl Definitions {
             log::debug!("{name}: {error}");
             return Next::Wait(Waits::Libvirt(Some(Instant::now() + libvirt::RETRY)));
         }
-        // A guest whose hook runs, virtfit's or another program's, is locked by libvirt: a call
-        // would wait.
-        if running_hooks::guests(root).contains(name) {
-            log::debug!("{name}: another program's hook runs for it: later");
-            return Next::Wait(Waits::Until(Instant::now() + running_hooks::AGAIN));
-        }
         // Everything that happened up to here is in the file that is compared now.
         (around.drain)();
-        if Definition::is_being_written(root, name) {
-            return Next::Wait(Waits::Until(Instant::now() + BEING_WRITTEN));
-        }
-        if !definition.is_current(root) {
-            return Next::Wait(Waits::No);
-        }
-        if is_busy(around, domain) {
-            return Next::Wait(Waits::Hook);
+        match obstacle(root, &domain.uuid, definition) {
+            // No event reports the end of another program's hook.
+            Some(Obstacle::Hook) => {
+                log::debug!("{name}: another program's hook runs for it: later");
+                return Next::Wait(Waits::Until(Instant::now() + running_hooks::AGAIN));
+            }
+            Some(Obstacle::Written) => return Next::Wait(Waits::Until(Instant::now() + BEING_WRITTEN)),
+            Some(Obstacle::Changed | Obstacle::Gone) => return Next::Wait(Waits::No),
+            Some(Obstacle::Start) => return Next::Wait(Waits::Hook),
+            None if is_busy(around, domain) => return Next::Wait(Waits::Hook),
+            None => {}
         }
         // The events right after the call show what else happened to the file at that moment.
         let result = around.hypervisor.redefine(&definition.text, xml);
@@ -103,7 +101,7 @@ impl Definitions {
         if let Some(earlier) = plan.placement.as_ref().and_then(|p| PreviousPins::of(name, p)) {
             earlier_pins::keep(&mut self.earlier, &domain.uuid, earlier);
         }
-        if let Ok(Some(stored)) = Definition::read(root, name) {
+        if let Ok(Some(stored)) = DefinitionFile::read(root, name) {
             self.starts.defined(&stored, domain, plan);
             self.remember(&stored, domain, view, host, Outcome::of(plan));
         }
@@ -124,7 +122,7 @@ impl Definitions {
         let by_hand = format!("{name}: undefined while virtfit tuned it, so that it is defined again");
         if let Err(error) = around.hypervisor.rename(&domain.uuid, &aside) {
             // Undefined again by now, or it cannot be renamed, for example because it runs.
-            if !matches!(Definition::read(&around.view.root, name), Ok(None)) {
+            if !matches!(DefinitionFile::read(&around.view.root, name), Ok(None)) {
                 log::warn!(
                     "{by_hand}: {error}: if it shall not be, virsh undefine {}",
                     guest_word(name, &domain.uuid)

@@ -36,7 +36,7 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
 use crate::ledger::taken::same_guest;
 use crate::libvirt::Hypervisor;
-use crate::libvirt::definition_file::Definition;
+use crate::libvirt::definition_file::DefinitionFile;
 use crate::live::failed_guests::Bugs;
 use crate::panics::Bug;
 use crate::snapshot::{Question, Snapshot};
@@ -106,7 +106,7 @@ impl Definitions {
         let Some(seen) = seen.filter(|seen| seen.name == name) else {
             return false;
         };
-        matches!(Definition::read(root, name), Ok(Some(now)) if now.digest == seen.text)
+        matches!(DefinitionFile::read(root, name), Ok(Some(now)) if now.digest == seen.text)
     }
 
     /// Forgets all definitions but these; `names` is sorted. Pins of guests that went long ago go,
@@ -194,7 +194,7 @@ impl Definitions {
     /// Examines one definition and does what follows from it.
     pub(crate) fn look(&mut self, name: &str, why: Why, around: &mut DefineContext<'_>) -> Next {
         let root = &around.view.root;
-        let definition = match Definition::read(root, name) {
+        let definition = match DefinitionFile::read(root, name) {
             Ok(Some(definition)) => definition,
             Ok(None) => {
                 self.forget(name);
@@ -224,7 +224,7 @@ impl Definitions {
 
     /// Remembers that virtfit failed on a definition, as far as its file can be read.
     pub(crate) fn failed(&mut self, root: &HostFs, name: &str, bug: Bug) {
-        let read = Definition::read(root, name).ok().flatten();
+        let read = DefinitionFile::read(root, name).ok().flatten();
         let digest = read.map_or_else(String::new, |definition| definition.digest);
         self.bugs.note(name, &digest, &bug.into());
     }
@@ -253,7 +253,7 @@ impl Definitions {
 
     /// Notes a write by another program since the definition was last seen, and the time of the
     /// write.
-    fn note_change(&mut self, definition: &Definition, domain: &Domain, why: Why) {
+    fn note_change(&mut self, definition: &DefinitionFile, domain: &Domain, why: Why) {
         let seen = self.seen.get(&domain.uuid);
         let outside = seen.is_none_or(|seen| seen.text != definition.digest);
         let track = self.tracks.entry(definition.name.clone()).or_default();
@@ -275,7 +275,7 @@ impl Definitions {
 
     fn decide(
         &mut self,
-        definition: &Definition,
+        definition: &DefinitionFile,
         domain: &Domain,
         why: Why,
         around: &mut DefineContext<'_>,
@@ -387,7 +387,7 @@ impl Definitions {
 
     fn remember(
         &mut self,
-        definition: &Definition,
+        definition: &DefinitionFile,
         domain: &Domain,
         view: &Snapshot,
         host: &str,
@@ -430,7 +430,7 @@ fn is_busy(around: &DefineContext<'_>, domain: &Domain) -> bool {
 }
 
 /// Returns whether other guests hold CPUs that virtfit wrote into a definition.
-fn collides(view: &Snapshot, definition: &Definition, domain: &Domain) -> bool {
+fn collides(view: &Snapshot, definition: &DefinitionFile, domain: &Domain) -> bool {
     let Ok(guest) = GuestXml::parse(&definition.text) else {
         return false;
     };

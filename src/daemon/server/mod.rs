@@ -28,6 +28,7 @@ use crate::daemon::in_flight::{Inflight, Phase};
 use crate::daemon::socket;
 pub(crate) use crate::daemon::socket::ServerError;
 use crate::daemon::tasks::WorkerEvent;
+use crate::domain::parse::uuid_in;
 use crate::hook_events::{Answer, Call};
 use crate::host::libvirt_process::Parent;
 use crate::hostfs::HostFs;
@@ -374,7 +375,9 @@ impl<'a> Passing<'a> {
         if self.ends {
             self.services.inflight.end(&call.guest);
         }
-        (self.services.tell)((self.task)(uuid(&call.xml), call.guest.clone()));
+        let document = Document::parse(&call.xml).ok();
+        let uuid = document.as_ref().and_then(uuid_in).unwrap_or_default();
+        (self.services.tell)((self.task)(uuid, call.guest.clone()));
     }
 }
 
@@ -383,15 +386,6 @@ fn wait_for_end(stream: &UnixStream) {
     let mut timed = Timed::new(stream, Instant::now() + END);
     let mut nothing = [0; 64];
     while let Ok(1..) = timed.read(&mut nothing) {}
-}
-
-/// Returns the UUID in a domain's XML, in lower case; empty where there is none.
-fn uuid(xml: &str) -> String {
-    let document = Document::parse(xml).ok();
-    let found = document
-        .as_ref()
-        .and_then(|document| document.root().child("uuid"));
-    found.map_or_else(String::new, |uuid| uuid.text().trim().to_ascii_lowercase())
 }
 
 /// Turns a hook's question into a call. XML that is not UTF-8 is not libvirt's and cannot be

@@ -238,8 +238,7 @@ impl Worker {
                 self.look_at_reservations();
                 // A guest that was announced may never come, also one with no reservation.
                 let wait = Duration::from_secs(reservation::TENTATIVE_SECONDS + 1);
-                let end = Instant::now().checked_add(wait);
-                self.tentative = self.tentative.or(end);
+                put_off(&mut self.tentative, wait);
             }
             // A guest that runs may lack pins, and its definition is no longer untried.
             WorkerEvent::Started { uuid, name } => {
@@ -353,7 +352,7 @@ impl Worker {
     fn promised_soon(&mut self) {
         // Read now that no hook waits, so that the next hook need not read it.
         self.view();
-        self.promised = self.promised.or_else(|| Instant::now().checked_add(SOON));
+        put_off(&mut self.promised, SOON);
     }
 
     fn removed_soon(&mut self) {
@@ -366,12 +365,17 @@ impl Worker {
     }
 
     fn freed_soon(&mut self) {
-        self.freed = self.freed.or_else(|| Instant::now().checked_add(SOON));
+        put_off(&mut self.freed, SOON);
     }
 
     pub(crate) fn look_at_reservations(&mut self) {
         self.tentative = next_end(&self.root, SystemTime::now());
     }
+}
+
+/// Sets the time of some work, unless it is set: many events in a row cause the work once.
+fn put_off(time: &mut Option<Instant>, wait: Duration) {
+    *time = time.or_else(|| Instant::now().checked_add(wait));
 }
 
 /// Identifies the driver that runs by the content of its pid file.

@@ -115,6 +115,11 @@ fn name(root: &Element<'_>) -> Result<String, XmlError> {
     Ok(name)
 }
 
+/// Returns the UUID of a domain, of which nothing else need be valid; `None` where there is none.
+pub(crate) fn uuid_in(document: &Document<'_>) -> Option<String> {
+    uuid(&document.root()).ok().filter(|uuid| !uuid.is_empty())
+}
+
 /// Reads the UUID into lower case with dashes; libvirt also accepts 32 digits with dashes between
 /// any two pairs.
 fn uuid(root: &Element<'_>) -> Result<String, XmlError> {
