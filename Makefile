@@ -93,6 +93,7 @@ bench: ## Measure: placement, rewriting, and whole processes against others, as 
 fuzz: ## Fuzz every parser for FUZZ_SECONDS each, the property tests with many more cases (FUZZ_CASES), and what XML costs
 	VIRTFIT_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked $(CARGO_FLAGS) --release --test fuzz -- --nocapture
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked $(CARGO_FLAGS) --release --lib --test placement
+	VIRTFIT_TRUTH_CASES=20000 $(CARGO) test --locked $(CARGO_FLAGS) --release --test truth
 	VIRTFIT_COST_PIECES=4000 $(CARGO) test --locked $(CARGO_FLAGS) --release --test cost -- --nocapture
 
 bless: ## Rewrite the goldens; read the diff before you commit it

@@ -194,7 +194,7 @@ fn is_foreign(guest: &str, host: &str) -> bool {
     !guest.is_empty() && !host.is_empty() && family(guest) != family(host)
 }
 
-fn is_x86(domain: &Domain, host: &Host) -> bool {
+pub(crate) fn is_x86(domain: &Domain, host: &Host) -> bool {
     let arch = if domain.arch.is_empty() {
         &host.arch
     } else {

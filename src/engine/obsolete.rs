@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Topology};
+use crate::engine::effective;
 use crate::host::Host;
 use crate::types::ids::{CellId, IothreadId};
 use crate::types::idset::{CpuSet, NodeSet};
@@ -81,15 +82,20 @@ pub(crate) fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec
             ids: domain.resource_ids.clone(),
         });
     }
-    if stays(&Target::Topology) {
-        reasons.extend(topology(domain));
-    }
+    let x86 = effective::is_x86(domain, host);
+    let given = settings.iter().find(|setting| setting.target == Target::Topology);
+    reasons.extend(match given.map(|setting| &setting.value) {
+        None => topology(domain, x86),
+        Some(Value::Topology(shown)) => cache_over_cells(domain, *shown, x86),
+        Some(_) => None,
+    });
     reasons
 }
 
 /// Returns what is wrong with a topology that stays: libvirt and QEMU take none for another number
-/// of vCPUs, and a guest sees no sockets that are in several of its cells.
-fn topology(domain: &Domain) -> Option<Given> {
+/// of vCPUs, and a guest sees no sockets that are in several of its cells, nor a cache: an x86 one
+/// sees one a die.
+fn topology(domain: &Domain, x86: bool) -> Option<Given> {
     let shown = domain.shown_topology()?;
     if shown.vcpus() != Some(domain.vcpus) {
         return Some(Given::TopologyNotVcpus {
@@ -98,7 +104,23 @@ fn topology(domain: &Domain) -> Option<Given> {
             smp: domain.qemu.topology.is_some(),
         });
     }
-    let socket = (domain.vcpus / shown.sockets.max(1)).max(1);
+    let socket = domain.vcpus / shown.sockets.max(1);
+    if shown.sockets > 1 && reaches_over_cells(domain, socket) {
+        return Some(Given::SocketsOverCells { shown });
+    }
+    cache_over_cells(domain, shown, x86)
+}
+
+/// Returns what is wrong with a topology whose dies, each of which is a cache to an x86 guest, are
+/// in several cells.
+fn cache_over_cells(domain: &Domain, shown: Topology, x86: bool) -> Option<Given> {
+    let dies = shown.sockets.saturating_mul(shown.dies).max(1);
+    let reaches = x86 && reaches_over_cells(domain, domain.vcpus / dies);
+    reaches.then_some(Given::CacheOverCells { shown })
+}
+
+/// Returns whether one of the runs of so many vCPUs is in several cells.
+fn reaches_over_cells(domain: &Domain, run: u32) -> bool {
     let mut of_cell = vec![None; domain.vcpus as usize];
     for cell in &domain.cells {
         for vcpu in cell.vcpus.iter() {
@@ -108,8 +130,7 @@ fn topology(domain: &Domain) -> Option<Given> {
         }
     }
     let apart = |vcpus: &[Option<CellId>]| vcpus.iter().any(|cell| *cell != vcpus[0]);
-    let reaches = shown.sockets > 1 && of_cell.chunks(socket as usize).any(apart);
-    reaches.then_some(Given::SocketsOverCells { shown })
+    of_cell.chunks(run.max(1) as usize).any(apart)
 }
 
 /// Returns whether a thread has no pin of its own: only such threads run in the `cpuset=` of

@@ -24,6 +24,8 @@ reasons! {
         TopologyNotVcpus { shown: Topology, vcpus: u32, smp: bool } = "topology-not-vcpus",
         /// Topology whose sockets reach over guest cells.
         SocketsOverCells { shown: Topology } = "sockets-over-cells",
+        /// Topology whose last-level caches reach over guest cells.
+        CacheOverCells { shown: Topology } = "cache-over-cells",
         /// Parts of caches or of memory bandwidth that the XML reserves by these ids.
         ResourceIds { ids: BTreeSet<u32> } = "resource-ids",
         /// vCPUs that run on other nodes than their memory is bound to.
@@ -118,6 +120,12 @@ impl fmt::Display for Given {
                 "the topology that stays ({} sockets of {} cores) reaches over guest cells: the guest sees sockets \
                  that are on several",
                 shown.sockets, shown.cores
+            ),
+            Self::CacheOverCells { shown } => write!(
+                f,
+                "the topology ({} a cache) reaches over guest cells: the guest sees one last-level cache that is \
+                 in several",
+                plural::counted(shown.cores as usize, "core")
             ),
             Self::ResourceIds { ids } => write!(
                 f,
