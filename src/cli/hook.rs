@@ -12,9 +12,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -23,13 +21,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::fcntl::{Flock, FlockArg};
-
 use crate::cli::args::{Global, HookArgs};
 use crate::cli::{Exit, Failure, Outcome, input, session};
 use crate::hook_events;
 use crate::hook_events::{Call, Context, Source};
-use crate::host::cached::{load_and_keep, load_kept};
+use crate::host::cached::{keep, load_kept};
 use crate::host::libvirt_process::Parent;
 use crate::host::load;
 use crate::hostfs::HostFs;
@@ -55,6 +51,9 @@ const DEADLINE: Duration = Duration::from_millis(900);
 const WRITE_DEADLINE: Duration = Duration::from_millis(800);
 /// Time that writing the mark for `virtfit status` may take after the deadline.
 const MARK: Duration = Duration::from_millis(50);
+
+/// Longest wait of a process that keeps the host for the hooks that read it and give up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Size of a main thread's stack, in bytes.
 const STACK: usize = 8 << 20;
@@ -186,16 +185,9 @@ fn have_host_kept(job: &Job) {
     }
 }
 
-/// Reads the host and keeps it, unless another process is about to.
+/// Reads the host and keeps it, unless another process does.
 fn keep_host(root: &HostFs) {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let lock = options
-        .open(root.path("/run/virtfit/host.lock"))
-        .map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
-    if let Ok(Ok(_lock)) = lock
-        && let Err(error) = load_and_keep(root)
-    {
+    if let Err(error) = keep(root, Instant::now() + PATIENCE) {
         log::debug!("the host is not kept: {error}");
     }
 }
@@ -265,9 +257,12 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<hook_events::Outcome, Failur
     // The answer itself is made as in the daemon, with files read afresh.
     let source = Fresh {
         place: session::place(&job.global),
-        view: RefCell::default(),
-        // Of two readings, the second only reads again what changed.
-        ledger: RefCell::new(Cache::watching()),
+        base: RefCell::default(),
+        deadline: job.started + WRITE_DEADLINE,
+        // Of two readings, the second only reads again what changed, by the files' stamps: watching
+        // a folder of many files costs more than a second look at them, and each of many hooks that
+        // watch would make the writes of all others slower.
+        ledger: RefCell::default(),
         has_host: Arc::clone(&job.has_host),
     };
     let context = Context {
@@ -291,7 +286,10 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<hook_events::Outcome, Failur
 /// Source that reads when it is first asked; later it reads again what changed in the ledger.
 struct Fresh {
     place: Sources,
-    view: RefCell<Option<Arc<Snapshot>>>,
+    /// Policy and host, with an empty ledger.
+    base: RefCell<Option<Arc<Snapshot>>>,
+    /// Time at which a host that is read is of no use any more.
+    deadline: Instant,
     /// Contents of the ledger's files.
     ledger: RefCell<Cache>,
     /// Set once the host is read.
@@ -306,39 +304,39 @@ impl Fresh {
         reader::read_with(&self.place.root, now, policy, &mut self.ledger.borrow_mut())
     }
 
-    fn first(&self, now: SystemTime) -> Result<Snapshot, SnapshotError> {
+    /// Returns policy and host with an empty ledger, read when first asked for.
+    fn base(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+        if let Some(known) = self.base.borrow().clone() {
+            return Ok(known);
+        }
         let policy = self.place.policy_files().policy()?;
         let host = match self.place.topology.as_deref() {
-            None => load_kept(&self.place.root)?,
+            None => load_kept(&self.place.root, self.deadline)?,
             topology => load(&self.place.root, topology)?,
         };
         self.has_host.store(true, Ordering::SeqCst);
-        let reading = self.reading(now, &policy)?;
-        let view = Snapshot::new(self.place.root.clone(), policy, host, Reading::default());
-        Ok(Snapshot { reading, ..view })
+        let root = self.place.root.clone();
+        let base = Arc::new(Snapshot::new(root, policy, host, Reading::default()));
+        self.base.replace(Some(Arc::clone(&base)));
+        Ok(base)
     }
 }
 
 impl Source for Fresh {
+    fn get_ready(&self) -> Result<(), SnapshotError> {
+        self.base().map(drop)
+    }
+
     fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
-        let now = SystemTime::now();
-        let known = self.view.borrow().clone();
-        let view = match known {
-            None => self.first(now),
-            Some(known) => self
-                .reading(now, &known.policy)
-                .map(|reading| Snapshot {
-                    reading,
-                    ..Snapshot::clone(&known)
-                })
-                .map_err(SnapshotError::from),
-        };
-        let view = view.map(Arc::new)?;
-        for warning in &view.reading.warnings {
+        let base = self.base()?;
+        let reading = self.reading(SystemTime::now(), &base.policy)?;
+        for warning in &reading.warnings {
             log::warn!("{warning}");
         }
-        self.view.replace(Some(Arc::clone(&view)));
-        Ok(view)
+        Ok(Arc::new(Snapshot {
+            reading,
+            ..Snapshot::clone(&base)
+        }))
     }
 
     fn glance(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {

@@ -21,8 +21,11 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         Ok(guest) => guest,
         Err(error) => return give_up(None, &format!("stdin: {error}")),
     };
-    // The lock, held from the second decision on.
-    let mut held = None;
+    // The lock, held from the second decision on, or from the first where many guests start.
+    let mut held = match reserve::ahead(context) {
+        Ok(held) => held,
+        Err(error) => return give_up(Some(&guest), &error.to_string()),
+    };
     loop {
         let view = match context.source.view() {
             Ok(view) => view,

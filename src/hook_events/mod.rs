@@ -110,6 +110,14 @@ pub trait Source {
     /// The errors of [`Snapshot::read_with`].
     fn view(&self) -> Result<Arc<Snapshot>, SnapshotError>;
 
+    /// Reads what does not change while other guests start, so that it is not read under the lock.
+    ///
+    /// # Errors
+    /// The errors of [`Source::view`].
+    fn get_ready(&self) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+
     /// Parses a domain's XML.
     ///
     /// # Errors

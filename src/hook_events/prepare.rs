@@ -43,8 +43,11 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         Ok(guest) => guest,
         Err(error) => return give_up(call, context, None, &format!("stdin: {error}")),
     };
-    // The lock, held from the second decision on.
-    let mut held = None;
+    // The lock, held from the second decision on, or from the first where many guests start.
+    let mut held = match reserve::ahead(context) {
+        Ok(held) => held,
+        Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
+    };
     loop {
         let view = match context.source.view() {
             Ok(view) => view,

@@ -2,19 +2,21 @@
 //!
 //! If another guest was quicker, the lock is kept and the decision made again under it, when no
 //! other guest can be quicker. So each guest is decided on at most twice, however many start at
-//! once, and mostly nothing is computed under the lock.
+//! once, and mostly nothing is computed under the lock. Where a hook without a daemon finds the
+//! lock taken, other guests start at this moment and would be quicker: it waits for the lock first,
+//! and decides once.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::hook_events::{Call, Context};
-use crate::host::libvirt_process;
+use crate::host::{libvirt_process, priority};
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
 use crate::ledger::reader::promises::Promises;
 use crate::ledger::reservation::{self, Reservation, ReservedMemory, ReservedPins};
 use crate::ledger::store::{Locked, StoreError};
 use crate::ledger::taken;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::types::idset::CpuSet;
 
 /// Reason for which a decision is given up after other guests were quicker.
@@ -52,6 +54,36 @@ impl Want {
     pub(crate) fn is_empty(&self) -> bool {
         !self.holds() && self.pins.is_none()
     }
+}
+
+/// Reason for which a guest cannot be decided on under the lock.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotAhead {
+    /// Policy or host cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The lock was not free in time, or its file cannot be made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Waits for the lock before the first decision, if there is no daemon and another process has the
+/// lock now. `None`: the decision is made without the lock.
+///
+/// # Errors
+/// The lock was not free in time, or policy or host cannot be read.
+pub(crate) fn ahead<'s>(context: &Context<'s>) -> Result<Option<Locked<'s>>, NotAhead> {
+    let store = context.store;
+    if context.daemon || store.root().is_none() {
+        return Ok(None);
+    }
+    context.source.get_ready()?;
+    // This thread, and the one that waits for the lock, end with the hook.
+    priority::go_first();
+    if !store.is_locked() {
+        return Ok(None);
+    }
+    Ok(Some(store.lock(context.deadline)?))
 }
 
 /// Writes the reservation decided from `view`, unless the facts behind it have changed; with

@@ -9,11 +9,12 @@
 //! of another version or program or of an earlier boot, if it is truncated or changed, and if its
 //! host contradicts itself. Changes of the host since are found by [`crate::host::cached`].
 
-use std::fs::OpenOptions;
-use std::io::Read as _;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,8 +30,44 @@ use crate::version::VERSION;
 const FOLDER: &str = "/run/virtfit";
 /// File's name in that folder.
 const NAME: &str = "host";
+/// Name of the file that the process has locked that reads the host.
+const LOCK: &str = "host.lock";
 /// Largest size that is read, in bytes: a host of 16,384 CPUs takes about 2 MiB.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// Process that reads the host to write the file.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// This process, as long as it has the lock.
+    First(Flock<File>),
+    /// Another process.
+    Other,
+}
+
+/// Finds out which process is to read the host. `None`: the host keeps no file, or the lock cannot
+/// be taken.
+pub(crate) fn reader(root: &HostFs) -> Option<Reader> {
+    head(root)?;
+    let folder = AtomicDir::new(root.path(FOLDER), 0o755);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let open = || options.open(folder.path().join(LOCK));
+    let file = match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => folder.make().and_then(|()| open()),
+        file => file,
+    };
+    match Flock::lock(file.ok()?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Some(Reader::First(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Some(Reader::Other),
+        Err(_) => None,
+    }
+}
+
+/// Identifies the file that is there: inode, and time of the last write in nanoseconds.
+pub(crate) fn id(root: &HostFs) -> Option<(u64, i64, i64)> {
+    let meta = std::fs::symlink_metadata(root.path(FOLDER).join(NAME)).ok()?;
+    Some((meta.ino(), meta.mtime(), meta.mtime_nsec()))
+}
 
 /// Writes a host and its mark; a failure is only a line in the debug log.
 pub(crate) fn write<M: Serialize>(root: &HostFs, mark: &M, host: &Host) {

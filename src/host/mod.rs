@@ -21,6 +21,7 @@ mod memlock;
 mod memory;
 pub(crate) mod mounts;
 mod pci;
+pub(crate) mod priority;
 pub(crate) mod running_hooks;
 pub(crate) mod structure;
 mod synthetic;

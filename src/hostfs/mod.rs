@@ -8,6 +8,7 @@
 pub(crate) mod at_path;
 pub(crate) mod atomic;
 pub(crate) mod changed_folders;
+mod folder_files;
 mod open_files;
 mod read_set;
 mod resolve;

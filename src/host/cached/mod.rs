@@ -6,6 +6,7 @@
 //! byte, not even the mark is made.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::hostfs::{HostFs, ReadSet};
@@ -15,9 +16,10 @@ use crate::types::idset::CpuSet;
 use crate::host::cgroup::GuestLimits;
 use crate::host::error::HostError;
 use crate::host::failed_starts::FailedStarts;
+use crate::host::kept_file::Reader;
 use crate::host::memory::NodeState;
 use crate::host::mounts::Mount;
-use crate::host::{Host, PagePool, cgroup, kept_file, kernel, load, memory, mounts};
+use crate::host::{Host, PagePool, cgroup, kept_file, kernel, load, memory, mounts, priority};
 
 /// Host that is kept, with the mark that shows whether it changed.
 #[derive(Debug)]
@@ -36,6 +38,12 @@ pub(crate) struct CachedHost {
 
 /// Largest age of [`cgroup::rt_runtime_us`]: reading it costs time on the whole machine.
 const RT_RUNTIME_AGE: Duration = Duration::from_secs(60);
+
+/// Time between two looks for the file of another process that reads the host.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The same, of a process that has the time to read the host to its end.
+const OFTEN: Duration = Duration::from_millis(1);
 
 /// File with the CPUs of isolated partitions.
 const PARTITIONS: &str = "/sys/fs/cgroup/cpuset.cpus.isolated";
@@ -64,12 +72,58 @@ struct Changing {
 
 /// Reads the host for a hook: from the kept file if the mark shows no change, else completely.
 ///
+/// Where several processes find no file that counts, one of them reads the host and the others
+/// wait for its file, until `deadline` at most: all together they would read it in a multiple of
+/// the time that a hook has.
+///
 /// # Errors
 /// The errors of [`load::load`].
-pub(crate) fn load_kept(root: &HostFs) -> Result<Host, HostError> {
-    match from_file(root)? {
-        Some(host) => Ok(host),
-        None => load_and_keep(root),
+pub(crate) fn load_kept(root: &HostFs, deadline: Instant) -> Result<Host, HostError> {
+    let mut seen = None;
+    loop {
+        // Another file than the last time is worth a look.
+        let id = kept_file::id(root);
+        if (seen.is_none() || seen != Some(id))
+            && let Some(host) = from_file(root)?
+        {
+            return Ok(host);
+        }
+        seen = Some(id);
+        match kept_file::reader(root) {
+            // The file may have been written between the look at it and the lock.
+            Some(Reader::First(_lock)) => {
+                priority::go_first();
+                let written = if kept_file::id(root) == id {
+                    None
+                } else {
+                    from_file(root)?
+                };
+                return written.map_or_else(|| load_and_keep(root), Ok);
+            }
+            Some(Reader::Other) if Instant::now() < deadline => thread::sleep(PAUSE),
+            _ => return load_and_keep(root),
+        }
+    }
+}
+
+/// Reads the host and keeps it for later hooks, unless another process has done so. The hook that
+/// gave up, and started this process, may have the readers' lock for a moment still.
+///
+/// # Errors
+/// The errors of [`load::load`].
+pub(crate) fn keep(root: &HostFs, deadline: Instant) -> Result<(), HostError> {
+    loop {
+        match kept_file::reader(root) {
+            Some(Reader::First(_lock)) => {
+                return match from_file(root)? {
+                    Some(_) => Ok(()),
+                    None => load_and_keep(root).map(drop),
+                };
+            }
+            // Hooks that will give up as well look less often.
+            Some(Reader::Other) if Instant::now() < deadline => thread::sleep(OFTEN),
+            Some(Reader::Other) | None => return Ok(()),
+        }
     }
 }
 

@@ -181,7 +181,7 @@ fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
         fs::write(&file, &text).unwrap();
         assert_eq!(from_file(&root).unwrap(), None, "{:.200}", text);
         // A file that is not accepted is read and written again.
-        assert_eq!(load_kept(&root).unwrap(), fresh);
+        assert_eq!(load_kept(&root, Instant::now()).unwrap(), fresh);
         assert_eq!(fs::read_to_string(&file).unwrap(), good);
     }
     fs::set_permissions(&file, PermissionsExt::from_mode(0o620)).unwrap();
@@ -206,10 +206,38 @@ fn a_kept_host_is_believed_only_while_it_is_whole_and_of_this_host() {
     write(&base, boot, "b0\n");
     write(&base, "sys/devices/system/cpu/online", "0-2,4-14\n");
     assert_eq!(from_file(&root).unwrap(), None, "another CPU is offline");
-    assert_eq!(load_kept(&root).unwrap(), load::load(&root, None).unwrap());
+    assert_eq!(
+        load_kept(&root, Instant::now()).unwrap(),
+        load::load(&root, None).unwrap()
+    );
     // A host without a boot id keeps no file.
     fs::remove_file(&file).unwrap();
     fs::remove_file(base.join(boot)).unwrap();
     load_and_keep(&root).unwrap();
     assert!(!file.exists());
+}
+
+/// The process that a hook starts when it gives up finds that hook still reading.
+#[test]
+fn a_host_is_kept_after_its_reader_gave_up() {
+    let (_dir, base) = copy("paper");
+    let root = HostFs::new(&base);
+    write(&base, "proc/sys/kernel/random/boot_id", "b0\n");
+    let file = base.join("run/virtfit/host");
+    let far = || Instant::now() + Duration::from_secs(60);
+    let first = kept_file::reader(&root).unwrap();
+    assert!(matches!(first, Reader::First(_)));
+    assert!(matches!(kept_file::reader(&root), Some(Reader::Other)));
+    // Too late: another process still reads.
+    keep(&root, Instant::now()).unwrap();
+    assert!(!file.exists());
+    let (keeper, waiter) = (root.clone(), root.clone());
+    let keeper = thread::spawn(move || keep(&keeper, far()).unwrap());
+    let waiter = thread::spawn(move || load_kept(&waiter, far()).unwrap());
+    thread::sleep(Duration::from_millis(50));
+    assert!(!file.exists(), "the lock is another's");
+    drop(first);
+    keeper.join().unwrap();
+    assert!(file.exists());
+    assert_eq!(waiter.join().unwrap(), load::load(&root, None).unwrap());
 }

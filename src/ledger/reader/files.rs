@@ -96,6 +96,7 @@ pub(crate) fn files<'l, T: Clone>(
     let Folder { listing, known } = known;
     let mut found = Vec::with_capacity(listing.files().len());
     let left = left_over(listing.files(), known);
+    let mut opened = None;
     for Listed { stem, stamp } in listing.files() {
         // The stamp was taken before the file is read: a file written in between has another stamp,
         // and is read next time.
@@ -117,7 +118,10 @@ pub(crate) fn files<'l, T: Clone>(
                 });
                 continue;
             }
-            None => match root.read(format!("{folder}/{stem}.{extension}")) {
+            None => match opened
+                .get_or_insert_with(|| root.files_of(folder))
+                .read(&format!("{stem}.{extension}"))
+            {
                 Ok(text) => {
                     // A file on which a bug in virtfit shows counts as unreadable; the other files
                     // are read.

@@ -12,7 +12,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use nix::fcntl::Flock;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::hostfs::HostFs;
 use crate::hostfs::at_path::io_words;
@@ -126,6 +127,15 @@ impl Store {
                 return Err(StoreError::Locked(path));
             }
         }
+    }
+
+    /// Returns whether another process holds the lock at this moment.
+    pub(crate) fn is_locked(&self) -> bool {
+        let Ok(file) = File::open(self.root.path(LOCK)) else {
+            return false;
+        };
+        let tried = Flock::lock(file, FlockArg::LockSharedNonblock);
+        matches!(tried, Err((_, Errno::EWOULDBLOCK)))
     }
 
     /// Removes a guest's reservation, without the lock: removing only frees. `false` if there was
