@@ -3,21 +3,24 @@
 use std::collections::BTreeSet;
 
 use crate::domain::Domain;
+use crate::engine::case::Case;
 use crate::engine::demand::Demanded;
 use crate::engine::effective::EffectiveProfile;
+use crate::engine::fit::Fit;
+use crate::engine::settings::List;
+use crate::engine::supply::Supplies;
 use crate::engine::{
-    Decision, EngineError, Inputs, demand, incoming, obsolete, settings, shown, supply, support, untrue,
+    Decision, EngineError, Inputs, demand, incoming, remarks, settings, shown, supply, support,
 };
-use crate::host::Host;
 use crate::ledger;
-use crate::placement::CoreKind;
+use crate::placement::Placed;
 use crate::policy::profile::{Cpus, OnNoFit};
 use crate::policy::{Profile, cpu_sets};
 use crate::rewrite::{self, Head, Provenance};
-use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope, Verdict};
-use crate::types::reason::{Given, NoPlace, Outcome, Reason, Untrue};
-use crate::types::setting::{Setting, Target, Value};
+use crate::types::reason::{Outcome, Reason};
+use crate::types::setting::{Setting, Target};
 use crate::types::target::Effect;
 use crate::xml::Document;
 
@@ -46,6 +49,14 @@ pub(crate) struct DecisionMaker<'a> {
     pub profile: Profile,
 }
 
+/// Outcome for a guest that finds no place.
+enum Fallback {
+    /// The guest floats on the shared CPUs, here.
+    Shared(Box<Placed>),
+    Untuned,
+    Refused,
+}
+
 impl DecisionMaker<'_> {
     /// Makes the decision.
     ///
@@ -70,167 +81,145 @@ impl DecisionMaker<'_> {
             &sets.dedicated,
             &policy.host,
         );
-        // What the guest asks for, as far as this guest, scope and host allow.
-        let given = self.provenance.iter().flat_map(|provenance| &provenance.owned);
-        let given = given.into_iter().any(|owned| owned.target == Target::CpuMode);
-        let wishes = EffectiveProfile::new(&self.profile, self.domain, host, scope, given);
-        plan.notes.not_done.extend(wishes.left_out.iter().cloned());
-        plan.notes.kept.extend(wishes.ruled.iter().cloned());
         let supplies = supply::Supplies::new(host, &sets, &taken, &policy.host);
-        let previous = self.previous_pins();
-        let demanded = demand::demand(&demand::Context {
+        // What the guest asks for, as far as this guest, scope and host allow.
+        let wishes = self.wishes(&mut plan);
+        let case = Case {
             wishes: &wishes,
             domain: self.domain,
             current: self.current,
             host,
             facts,
             policy: &policy.host,
-            shape: self.shape(),
-            supplies: &supplies,
+            sets: &sets,
+            occupied: &taken.occupied,
             scope,
             bound: self.inputs.bound,
-        });
-        plan.notes.on_no_fit = Some(wishes.on_no_fit);
-        // Floating vCPUs stay within a `vcpu@cpuset` that is kept, which the demand knows.
-        plan.notes.dedicated_vcpus = wishes.dedicated.clone();
-        let supplies = supplies.floating_within(demanded.demand.within.as_ref());
-        // A demand that is broken from the start needs no search.
-        plan.reasons.extend(demanded.broken.iter().cloned());
-        let placed = match demanded.broken.is_empty() {
-            true if wishes.profile.cpus == Cpus::Keep => self.as_it_is(&demanded, &supplies),
-            true => self.place(&wishes, &demanded, &supplies, &previous),
-            false => Err(Vec::new()),
+            provenance: self.provenance.as_ref(),
+            changed: &self.changed,
+            shape: self.shape(),
         };
-        let placed = placed.map(|mut placed| {
-            self.keep_pins(&mut placed, &demanded);
-            placed
-        });
-        // What the host does not allow is a refusal under `refuse`; otherwise that part is left
-        // out.
+        let demanded = demand::demand(&case, &supplies);
+        plan.reasons.extend(demanded.broken.iter().cloned());
+        // Floating vCPUs stay within a `vcpu@cpuset` that is kept, which the demand knows.
+        let supplies = supplies.floating_within(demanded.demand.within.as_ref());
+        // The place, or what `on_no_fit` says where there is none.
+        let found = self.search(&case, &demanded, &supplies);
         let not_allowed = wishes.not_allowed(host, self.domain)?;
-        let (placed, fits) = match placed {
+        let (placed, fits) = match found {
             Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
                 plan.notes.not_done.extend(not_allowed);
                 (placed, true)
             }
-            placed => {
-                plan.reasons.extend(placed.err().unwrap_or_default());
+            found => {
+                plan.reasons.extend(found.err().unwrap_or_default());
                 plan.reasons.extend(not_allowed.into_iter().map(|note| note.why));
-                match wishes.on_no_fit {
-                    OnNoFit::Refuse => {
+                match self.without_place(&case, &demanded, &supplies, &mut plan) {
+                    Fallback::Shared(placed) => (*placed, false),
+                    Fallback::Untuned => return self.untuned(plan),
+                    Fallback::Refused => {
                         plan.verdict = Verdict::Refused;
                         return Ok(Decision::Refused(plan));
                     }
-                    OnNoFit::RunUntuned => {
-                        plan.reasons.push(Outcome::RunsUntuned.into());
-                        return self.untuned(plan);
-                    }
-                    OnNoFit::RunShared => match demanded.floating(host, &supplies) {
-                        Some(mut placed) => {
-                            plan.reasons.push(Outcome::RunsShared.into());
-                            self.keep_pins(&mut placed, &demanded);
-                            (placed, false)
-                        }
-                        None => {
-                            plan.reasons.push(Outcome::RunsUntunedWithoutShared.into());
-                            return self.untuned(plan);
-                        }
-                    },
                 }
             }
         };
-        // A placement that is not the best, or not what one would expect, says so.
-        if placed.bounded {
-            plan.reasons.push(Outcome::SearchCutShort.into());
-        }
-        if fits && !placed.own_cores && demanded.demand.kept.is_empty() {
-            plan.reasons.push(Outcome::CoresShared.into());
-        }
-        let chosen = demanded.demand.kept.is_empty() && demanded.demand.core_kind == CoreKind::Auto;
-        if fits && chosen && placed.key.kind > 0 {
-            plan.reasons.push(Outcome::SlowCores.into());
-        }
+        let fit = Fit {
+            case: &case,
+            supply: &supplies.now,
+            demanded: &demanded,
+            placed: &placed,
+            fits,
+        };
+        plan.reasons.extend(remarks::of_place(&fit));
         plan.reasons.extend(self.whose_place());
         // Emulator threads and iothreads go beside vCPUs that are placed, and settings follow from
         // both.
-        let support = support::place(&support::Context {
-            wishes: &wishes,
-            domain: self.domain,
-            host,
-            sets: &sets,
-            occupied: &taken.occupied,
-            provenance: self.provenance.as_ref(),
-            placed: &placed,
-            fits,
-        })?;
-        let mut list = settings::list(&settings::Context {
-            wishes: &wishes,
-            domain: self.domain,
-            current: self.current,
-            host,
-            facts,
-            supply: &supplies.now,
-            dedicated: &sets.dedicated,
-            placed: &placed,
-            demanded: &demanded,
-            support: &support,
-            fits,
-            scope,
-            provenance: self.provenance.as_ref(),
-            changed: &self.changed,
-            shaped: self.shape().is_some(),
-        });
-        // A shape that is not true of its place is told, where showing the place is asked for.
-        let shown = list
-            .shown
-            .filter(|_| fits && wishes.mirrors && !wishes.dedicated.is_empty());
-        if let Some(shown) = shown {
-            let told = plan.reasons.contains(&Outcome::CoresShared.into());
-            let untrue = untrue::parts(host, &placed, shown, demanded.demand.mirror);
-            let new = |part: &Untrue| !(told && matches!(part, Untrue::CoresTogether { .. }));
-            plan.reasons
-                .extend(untrue.into_iter().filter(new).map(Reason::from));
-        }
-        // Pins of another host that no setting replaces are removed; those of an administrator that
-        // this host cannot honour are named.
+        let support = support::place(&fit)?;
+        let mut list = settings::list(&fit, &support);
+        // Pins of another host that no setting replaces are removed.
         let removals = incoming::removals(self.came, self.domain, &list.settings);
         list.settings.extend(removals);
-        let stale = obsolete::reasons(self.domain, host, &list.settings);
-        let said = plan.reasons.iter().any(names_a_pin);
-        let fresh = |reason: &Given| !(said && reason.is_of_vcpu_pin());
-        plan.reasons
-            .extend(stale.into_iter().filter(fresh).map(Reason::from));
-        if fits {
-            plan.notes.pinned_away = without_own(&demanded, &wishes, &sets.dedicated);
-            plan.reasons
-                .extend(plan.notes.pinned_away.clone().map(Reason::from));
-        }
-        if fits {
-            let apart = demanded.kept_memory.apart(host, &placed);
-            plan.reasons.extend(apart.into_iter().map(Reason::from));
-        }
-        plan.reasons
-            .extend(throttled(self.domain, host, &list.settings).map(Reason::from));
-        plan.notes.kept.extend(list.kept);
-        plan.notes.not_done.extend(list.not_done);
+        remarks::of_values(&fit, &list, &mut plan);
+        plan.notes.kept.append(&mut list.kept);
+        plan.notes.not_done.append(&mut list.not_done);
         // The plan shows the placement, and the provenance records it.
-        let mut placement = shown::show(&placed, &support, list.shown, fits, self.domain);
-        demanded.kept_memory.show(&mut placement.cells);
-        placement.dedicated = shown::dedicated(&placed, &demanded, fits);
-        plan.placement = Some(placement);
-        let head = Head {
+        plan.placement = Some(shown::placement(&fit, &support, list.shown));
+        let head = self.head(&fit, &list);
+        self.write(plan, &list.settings, &head)
+    }
+
+    /// Returns what the guest asks for, and notes what it does not get.
+    fn wishes(&self, plan: &mut Plan) -> EffectiveProfile {
+        let mut given = self.provenance.iter().flat_map(|provenance| &provenance.owned);
+        let given = given.any(|owned| owned.target == Target::CpuMode);
+        let Inputs { host, scope, .. } = *self.inputs;
+        let wishes = EffectiveProfile::new(&self.profile, self.domain, host, scope, given);
+        plan.notes.not_done.extend(wishes.left_out.iter().cloned());
+        plan.notes.kept.extend(wishes.ruled.iter().cloned());
+        plan.notes.on_no_fit = Some(wishes.on_no_fit);
+        plan.notes.dedicated_vcpus = wishes.dedicated.clone();
+        wishes
+    }
+
+    /// Searches a place. A demand that is broken from the start needs no search.
+    fn search(
+        &self,
+        case: &Case<'_>,
+        demanded: &Demanded,
+        supplies: &Supplies,
+    ) -> Result<Placed, Vec<Reason>> {
+        let mut placed = match demanded.broken.is_empty() {
+            true if case.wishes.profile.cpus == Cpus::Keep => self.as_it_is(demanded, supplies)?,
+            true => self.place(case.wishes, demanded, supplies, &self.previous_pins())?,
+            false => return Err(Vec::new()),
+        };
+        self.keep_pins(&mut placed, demanded);
+        Ok(placed)
+    }
+
+    /// Decides, as `on_no_fit` says, about a guest that finds no place, and says so.
+    fn without_place(
+        &self,
+        case: &Case<'_>,
+        demanded: &Demanded,
+        supplies: &Supplies,
+        plan: &mut Plan,
+    ) -> Fallback {
+        match case.wishes.on_no_fit {
+            OnNoFit::Refuse => Fallback::Refused,
+            OnNoFit::RunUntuned => {
+                plan.reasons.push(Outcome::RunsUntuned.into());
+                Fallback::Untuned
+            }
+            OnNoFit::RunShared => match demanded.floating(case.host, supplies) {
+                Some(mut placed) => {
+                    plan.reasons.push(Outcome::RunsShared.into());
+                    self.keep_pins(&mut placed, demanded);
+                    Fallback::Shared(Box::new(placed))
+                }
+                None => {
+                    plan.reasons.push(Outcome::RunsUntunedWithoutShared.into());
+                    Fallback::Untuned
+                }
+            },
+        }
+    }
+
+    /// Returns the head of the record of this fit.
+    fn head(&self, fit: &Fit<'_>, list: &List) -> Head {
+        let withheld = match fit.fits {
+            true => fit.placed.withheld.clone(),
+            false => CpuSet::new(),
+        };
+        Head {
             uuid: Some(self.current.uuid.clone()).filter(|uuid| !uuid.is_empty()),
             profile: self.profile.name.clone(),
-            policy_digest: policy.digest.clone(),
-            shape: list.shape,
-            withheld: if fits {
-                placed.withheld.clone()
-            } else {
-                CpuSet::new()
-            },
-            on_no_fit: wishes.on_no_fit,
-        };
-        self.write(plan, &list.settings, &head)
+            policy_digest: self.inputs.policy.digest.clone(),
+            shape: list.shape.clone(),
+            withheld,
+            on_no_fit: fit.case.wishes.on_no_fit,
+        }
     }
 
     /// Says that a place is not the one the definition names, as its record is not of this guest.
@@ -305,39 +294,4 @@ impl DecisionMaker<'_> {
         plan.verdict = Verdict::Tuned;
         Ok(Decision::Tuned { xml, plan })
     }
-}
-
-/// Returns whether a reason names a vCPU pin that is in the way.
-fn names_a_pin(reason: &Reason) -> bool {
-    matches!(
-        reason,
-        Reason::NoPlace(NoPlace::PinHeld { .. } | NoPlace::PinOffline { .. } | NoPlace::PinNotAllowed { .. })
-    )
-}
-
-/// Says that the kernel throttles the real-time vCPUs that a guest has.
-fn throttled(domain: &Domain, host: &Host, settings: &[Setting]) -> Option<Outcome> {
-    let written = settings
-        .iter()
-        .find(|setting| setting.target == Target::VcpuSched);
-    let by_hand = || {
-        let mut all = domain.vcpuscheds.iter();
-        all.any(|sched| matches!(sched.scheduler.as_str(), "fifo" | "rr"))
-    };
-    let realtime = written.map_or_else(by_hand, |setting| setting.value != Value::Absent);
-    let runtime_us = host.rt_runtime_us.filter(|runtime| *runtime > 0)?;
-    realtime.then_some(Outcome::RealtimeThrottled { runtime_us })
-}
-
-/// Names the vCPUs that have no CPU of their own, though the profile asks for one, because an
-/// administrator pinned them elsewhere.
-fn without_own(demanded: &Demanded, wishes: &EffectiveProfile, dedicated: &CpuSet) -> Option<Given> {
-    let (mut vcpus, mut cpus) = (VcpuSet::new(), CpuSet::new());
-    for (vcpu, pin) in &demanded.kept_pins {
-        if wishes.dedicated.contains(*vcpu) && !pin.is_subset(dedicated) {
-            vcpus.insert(*vcpu);
-            cpus.extend_from(pin);
-        }
-    }
-    (!vcpus.is_empty()).then_some(Given::PinnedAway { vcpus, cpus })
 }

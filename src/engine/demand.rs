@@ -4,46 +4,22 @@ use std::collections::BTreeMap;
 
 use crate::domain::qemu::Ruled;
 use crate::domain::{Cell, Domain, NumaMemory, Topology};
+use crate::engine::case::Case;
 use crate::engine::effective::EffectiveProfile;
+use crate::engine::iothreads;
 use crate::engine::kept_memory::{self, KeptMemory, near_cpus};
 use crate::engine::supply::Supplies;
 use crate::host::Host;
 use crate::placement::{self, CellDemand, CoreKind, Demand, Mirror, Placed};
-use crate::policy::HostPolicy;
 use crate::policy::profile::{
     self, Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa,
     PciNuma, TopologyRule,
 };
 use crate::rewrite::Shape;
-use crate::types::devices::GuestFacts;
 use crate::types::ids::{CellId, KiB, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::Scope;
 use crate::types::reason::{Excludes, Outcome, Reason};
-
-/// Input from which a demand is made.
-pub(crate) struct Context<'a> {
-    /// Profile as far as it applies.
-    pub wishes: &'a EffectiveProfile,
-    /// Domain as an administrator wrote it.
-    pub domain: &'a Domain,
-    /// Domain as it was given, with virtfit's settings.
-    pub current: &'a Domain,
-    /// Host the guest runs on.
-    pub host: &'a Host,
-    /// Devices and images of the guest.
-    pub facts: &'a GuestFacts,
-    /// Section `[host]` of the policy.
-    pub policy: &'a HostPolicy,
-    /// Shape virtfit gave the guest before.
-    pub shape: Option<&'a Shape>,
-    /// CPUs and memory there are, to check kept values against.
-    pub supplies: &'a Supplies,
-    /// Scope: what the plan may change.
-    pub scope: Scope,
-    /// Strict memory in the XML as it was given stays on its nodes.
-    pub bound: bool,
-}
 
 /// Demand, with the parts of the domain it is based on.
 pub(crate) struct Demanded {
@@ -63,33 +39,33 @@ pub(crate) struct Demanded {
     pub broken: Vec<Reason>,
 }
 
-/// Works out the demand.
-pub(crate) fn demand(context: &Context<'_>) -> Demanded {
-    let Context {
+/// Works out the demand. Kept values are checked against the CPUs and memory in `supplies`.
+pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
+    let Case {
         wishes,
         domain,
         facts,
         policy,
         shape,
         ..
-    } = *context;
+    } = *case;
     let profile = &wishes.profile;
-    let kept_pins = kept_pins(context);
+    let kept_pins = kept_pins(case, supplies);
     let mut broken = Vec::new();
 
     // What an administrator wrote and keeps limits the search: numatune, page size, pins.
     let numatune_kept = wishes.keep && (domain.numatune.is_some() || !domain.memnodes.is_empty());
-    let hugepages_kept = match context.scope {
+    let hugepages_kept = match case.scope {
         Scope::Boot => wishes.keep && domain.hugepages.is_some(),
-        Scope::Incoming => !page_size_changes(context),
+        Scope::Incoming => !page_size_changes(case),
     };
     let excluded = excluded(domain);
-    let mut pages = pages(context, hugepages_kept, excluded, &mut broken);
+    let mut pages = pages(case, hugepages_kept, excluded, &mut broken);
     let kept_memory = match numatune_kept {
         true => KeptMemory::of(domain),
         false => KeptMemory::default(),
     };
-    let misfit = kept_memory::fitting(&kept_memory, context.supplies, &mut pages);
+    let misfit = kept_memory::fitting(&kept_memory, supplies, &mut pages);
     broken.extend(misfit.map(Reason::from));
 
     // A guest without cells of its own may have cells virtfit made before: they are part of its
@@ -97,7 +73,7 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
     let made = shape.map(|shape| shape.cells.clone()).unwrap_or_default();
     let matched = profile.numa == Numa::Match && profile.cpus != Cpus::Shared && profile.cpus != Cpus::Keep;
     let cells = match matched {
-        true if domain.has_cells() => own_cells(context, numatune_kept),
+        true if domain.has_cells() => own_cells(case, numatune_kept),
         true => made
             .iter()
             .enumerate()
@@ -116,7 +92,7 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
         .as_ref()
         .filter(|_| numatune_kept && cells.is_empty());
     let nodes = kept_nodes.and_then(|numatune| numatune.nodeset.as_ref());
-    let nodes = nodes.map(|nodes| near_cpus(context.host, nodes));
+    let nodes = nodes.map(|nodes| near_cpus(case.host, nodes));
     let auto = domain.numatune.as_ref().is_some_and(|numatune| numatune.auto);
     let bind = profile.numa != Numa::Off
         && profile.memory_mode != MemoryMode::Off
@@ -127,14 +103,14 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
         vcpus: domain.vcpus,
         dedicated: wishes.dedicated.clone(),
         smt: profile.smt.into(),
-        core_kind: core_kind(context),
+        core_kind: core_kind(case),
         mirror: match wishes.x86 {
             true => Mirror::Caches,
             false => Mirror::Nodes,
         },
-        max_sockets: max_sockets(context),
+        max_sockets: max_sockets(case),
         shape: None,
-        threads_by_two: context.host.arch.starts_with("ppc"),
+        threads_by_two: case.host.arch.starts_with("ppc"),
         shown_cells: match cells.is_empty() {
             true if domain.has_cells() => domain.cells.iter().map(|cell| cell.vcpus.clone()).collect(),
             true => domain.qemu.cells.clone(),
@@ -167,7 +143,7 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
             .copied()
             .filter(|vcpu| !wishes.dedicated.contains(*vcpu))
             .collect(),
-        threads: threads(context, &kept_pins),
+        threads: threads(case, &kept_pins),
         extra_min,
         extra_max,
         devices: match profile.pci_numa {
@@ -183,8 +159,8 @@ pub(crate) fn demand(context: &Context<'_>) -> Demanded {
         spread: false,
     };
     demand.set_strategy(policy.strategy);
-    if context.bound {
-        stay_with_memory(&mut demand, context.current, context.host);
+    if case.bound {
+        stay_with_memory(&mut demand, case.current, case.host);
     }
     Demanded {
         demand,
@@ -211,12 +187,12 @@ impl Demanded {
 }
 
 /// Returns the kinds of core that are asked for. Where all are of one kind there is no choice.
-fn core_kind(context: &Context<'_>) -> CoreKind {
-    let mut cores = context.host.cores.iter();
+fn core_kind(case: &Case<'_>) -> CoreKind {
+    let mut cores = case.host.cores.iter();
     if cores.all(|core| core.kind == 0) {
         return CoreKind::Auto;
     }
-    match context.wishes.profile.core_kind {
+    match case.wishes.profile.core_kind {
         profile::CoreKind::Auto => CoreKind::Auto,
         profile::CoreKind::Fast => CoreKind::Fast,
         profile::CoreKind::Slow => CoreKind::Slow,
@@ -226,12 +202,12 @@ fn core_kind(context: &Context<'_>) -> CoreKind {
 
 /// Returns the most sockets the guest is shown; `None`: no limit. Editions of Windows use as many
 /// sockets as they are licensed for, clients 2 and servers 64, and leave the cores of others idle.
-fn max_sockets(context: &Context<'_>) -> Option<u32> {
-    if let MaxSockets::At(most) = context.wishes.profile.max_sockets {
+fn max_sockets(case: &Case<'_>) -> Option<u32> {
+    if let MaxSockets::At(most) = case.wishes.profile.max_sockets {
         return Some(most);
     }
     // libosinfo names servers by year: win/2k8, win/2k22; win/2k is Windows 2000.
-    let windows = context.domain.os_id.strip_prefix("http://microsoft.com/win/")?;
+    let windows = case.domain.os_id.strip_prefix("http://microsoft.com/win/")?;
     let year = windows.strip_prefix("2k").unwrap_or_default();
     Some(if year.is_empty() { 2 } else { 64 })
 }
@@ -270,26 +246,26 @@ fn stay_with_memory(demand: &mut Demand, current: &Domain, host: &Host) {
 
 /// Returns the pins an administrator wrote. On the way in they count only if none of them collides
 /// with another guest.
-fn kept_pins(context: &Context<'_>) -> BTreeMap<VcpuId, CpuSet> {
-    let Context {
+fn kept_pins(case: &Case<'_>, supplies: &Supplies) -> BTreeMap<VcpuId, CpuSet> {
+    let Case {
         wishes,
         domain,
         scope,
         ..
-    } = *context;
+    } = *case;
     if !wishes.keep || wishes.profile.cpus == Cpus::Keep {
         return BTreeMap::new();
     }
     let pins = domain.vcpupins.clone();
-    let collide = || !placement::given_pins::collisions(&pins, &context.supplies.now).is_empty();
+    let collide = || !placement::given_pins::collisions(&pins, &supplies.now).is_empty();
     match scope {
         Scope::Incoming if collide() => BTreeMap::new(),
         _ => pins,
     }
 }
 
-fn own_cells(context: &Context<'_>, numatune_kept: bool) -> Vec<CellDemand> {
-    let Context { domain, host, .. } = *context;
+fn own_cells(case: &Case<'_>, numatune_kept: bool) -> Vec<CellDemand> {
+    let Case { domain, host, .. } = *case;
     let nodes = |cell: &Cell| {
         let memory = domain.memnodes.get(&cell.id).or(domain.numatune.as_ref());
         let nodes = memory.filter(|_| numatune_kept)?.nodeset.as_ref()?;
@@ -312,18 +288,18 @@ fn own_cells(context: &Context<'_>, numatune_kept: bool) -> Vec<CellDemand> {
 
 /// Returns the threads a guest core must have, where that is decided by the recorded shape or by a
 /// topology that stays.
-fn threads(context: &Context<'_>, kept_pins: &BTreeMap<VcpuId, CpuSet>) -> Option<u32> {
-    let Context {
+fn threads(case: &Case<'_>, kept_pins: &BTreeMap<VcpuId, CpuSet>) -> Option<u32> {
+    let Case {
         wishes,
         domain,
         shape,
         ..
-    } = *context;
+    } = *case;
     if wishes.dedicated.is_empty() {
         return None;
     }
     // QEMU gives s390x guests cores of one thread only.
-    if context.host.arch.starts_with("s390") {
+    if case.host.arch.starts_with("s390") {
         return Some(1);
     }
     // A guest that is shown all its vCPUs as cores keeps its shape whatever its pins share.
@@ -354,7 +330,7 @@ fn threads(context: &Context<'_>, kept_pins: &BTreeMap<VcpuId, CpuSet>) -> Optio
         (None, false) => 1,
         (None, true) => return None,
     };
-    (shown > 1 || !share_cores(context.host, kept_pins)).then_some(shown)
+    (shown > 1 || !share_cores(case.host, kept_pins)).then_some(shown)
 }
 
 /// Returns whether a topology written by hand is a wish. What libvirt shows without one is none:
@@ -388,22 +364,22 @@ fn excluded(domain: &Domain) -> Option<Excludes> {
 
 /// Returns the page sizes that are allowed, best first.
 fn pages(
-    context: &Context<'_>,
+    case: &Case<'_>,
     kept: bool,
     excluded: Option<Excludes>,
     broken: &mut Vec<Reason>,
 ) -> Vec<Option<KiB>> {
-    let Context {
+    let Case {
         wishes,
         domain,
         host,
         scope,
         ..
-    } = *context;
+    } = *case;
     if kept {
         return kept_pages(
             if scope == Scope::Incoming {
-                context.current
+                case.current
             } else {
                 domain
             },
@@ -443,16 +419,16 @@ fn pages(
 /// A guest that comes in with huge pages of a size this host has no mount for would fail to start.
 /// The size may change then, but never with guest cells: that would change the migration stream
 /// (RAM block names depend on it).
-fn page_size_changes(context: &Context<'_>) -> bool {
-    let listed = context
+fn page_size_changes(case: &Case<'_>) -> bool {
+    let listed = case
         .current
         .hugepages
         .as_ref()
         .map(|element| element.pages.as_slice());
-    let missing = |size: &KiB| !context.host.hugetlbfs.contains(size);
+    let missing = |size: &KiB| !case.host.hugetlbfs.contains(size);
     match listed {
-        Some([(size, _)]) => missing(size) && !context.current.has_cells(),
-        Some([]) => context.host.hugetlbfs.is_empty() && !context.current.has_cells(),
+        Some([(size, _)]) => missing(size) && !case.current.has_cells(),
+        Some([]) => case.host.hugetlbfs.is_empty() && !case.current.has_cells(),
         _ => false,
     }
 }
@@ -495,8 +471,8 @@ fn extra(wishes: &EffectiveProfile, domain: &Domain) -> (u32, u32) {
             count
         }
     };
-    let devices = crate::engine::support::iothread_devices(domain);
-    let bound = crate::engine::support::least_iothreads(domain);
+    let devices = iothreads::iothread_devices(domain);
+    let bound = iothreads::least_iothreads(domain);
     let (least, most) = match (profile.iothread_count, domain.iothreads) {
         (IothreadCount::Keep, count) => (count.unwrap_or(0), count.unwrap_or(0)),
         (_, Some(count)) if wishes.keep => (count, count),

@@ -24,14 +24,18 @@
 //! ```
 
 pub mod before;
+mod case;
 mod decide;
 pub(crate) mod demand;
 pub(crate) mod effective;
+mod fit;
 pub(crate) mod incoming;
+mod iothreads;
 pub(crate) mod kept_memory;
 pub(crate) mod leftover;
 pub(crate) mod obsolete;
 mod place;
+mod remarks;
 pub(crate) mod same;
 pub(crate) mod settings;
 mod shown;

@@ -1,21 +1,23 @@
 //! Placements as plans and reservations show them.
 
-use crate::domain::Domain;
+use crate::domain::Topology;
 use crate::engine::demand::Demanded;
-use crate::engine::support;
+use crate::engine::fit::Fit;
+use crate::engine::support::Support;
 use crate::placement::Placed;
 use crate::types::ids::{CellId, VcpuId};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{PlacedCell, Placement};
 
 /// Converts a placement into the form plans show.
-pub(super) fn show(
-    placed: &Placed,
-    support: &support::Support,
-    topology: Option<crate::domain::Topology>,
-    fits: bool,
-    domain: &Domain,
-) -> Placement {
+pub(super) fn placement(fit: &Fit<'_>, support: &Support, topology: Option<Topology>) -> Placement {
+    let Fit {
+        case,
+        placed,
+        demanded,
+        fits,
+        ..
+    } = *fit;
     let mut cells: Vec<PlacedCell> = placed
         .cells
         .iter()
@@ -29,11 +31,12 @@ pub(super) fn show(
     if cells.is_empty() {
         cells.push(PlacedCell {
             id: CellId(0),
-            vcpus: domain.all_vcpus(),
-            memory_kib: domain.memory,
+            vcpus: case.domain.all_vcpus(),
+            memory_kib: case.domain.memory,
             node: None,
         });
     }
+    demanded.kept_memory.show(&mut cells);
     Placement {
         vcpus: placed.vcpus.clone(),
         emulator: support.emulator.clone().unwrap_or_default(),
@@ -43,14 +46,14 @@ pub(super) fn show(
         page_kib: placed.page.filter(|_| fits),
         topology,
         withheld: placed.withheld.clone(),
-        dedicated: CpuSet::new(),
+        dedicated: dedicated(placed, demanded, fits),
         fits,
     }
 }
 
 /// Returns the CPUs a placement takes for the guest alone: none where the guest floats, except
 /// those of pins an administrator wrote.
-pub(super) fn dedicated(placed: &Placed, demanded: &Demanded, fits: bool) -> CpuSet {
+fn dedicated(placed: &Placed, demanded: &Demanded, fits: bool) -> CpuSet {
     let kept = |vcpu: &VcpuId| demanded.kept_pins.contains_key(vcpu);
     let own = |vcpu: &VcpuId| fits && demanded.demand.dedicated.contains(*vcpu);
     let mut cpus = CpuSet::new();

@@ -2,39 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::{Disk, Domain};
+use crate::domain::Domain;
 use crate::engine::EngineError;
-use crate::engine::effective::EffectiveProfile;
+use crate::engine::case::Case;
+use crate::engine::fit::Fit;
+use crate::engine::iothreads::{iothread_devices, least_iothreads};
 use crate::host::Host;
-use crate::placement::Placed;
-use crate::policy::cpu_sets::Sets;
 use crate::policy::profile::{Emulator, IothreadCount, IothreadCpus};
-use crate::rewrite::Provenance;
 use crate::types::ids::{HostCpu, IothreadId};
 use crate::types::idset::CpuSet;
 use crate::types::reason::Basis;
 use crate::types::setting::{Target, Value};
-
-/// Input: everything known once the vCPUs are placed.
-pub(crate) struct Context<'a> {
-    /// Profile as far as it applies.
-    pub wishes: &'a EffectiveProfile,
-    /// Domain as an administrator wrote it.
-    pub domain: &'a Domain,
-    /// Host the guest runs on.
-    pub host: &'a Host,
-    /// CPU sets of the policy.
-    pub sets: &'a Sets,
-    /// CPUs that threads keep off while there are others: other guests' threads are pinned to
-    /// them.
-    pub occupied: &'a CpuSet,
-    /// Record of what virtfit wrote before.
-    pub provenance: Option<&'a Provenance>,
-    /// Placement of the vCPUs.
-    pub placed: &'a Placed,
-    /// The placement is what the profile asks for, not the `run-shared` fallback.
-    pub fits: bool,
-}
 
 /// CPUs of a guest's threads other than vCPUs.
 #[derive(Debug)]
@@ -57,14 +35,9 @@ pub(crate) struct Support {
 ///
 /// # Errors
 /// The policy leaves no CPU for them.
-pub(crate) fn place(context: &Context<'_>) -> Result<Support, EngineError> {
-    let Context {
-        wishes,
-        domain,
-        placed,
-        fits,
-        ..
-    } = *context;
+pub(crate) fn place(fit: &Fit<'_>) -> Result<Support, EngineError> {
+    let Case { wishes, domain, .. } = *fit.case;
+    let Fit { placed, fits, .. } = *fit;
     let profile = &wishes.profile;
     let mut extra: Vec<HostCpu> = if fits { placed.extra.clone() } else { Vec::new() };
     let mut support = Support {
@@ -92,12 +65,12 @@ pub(crate) fn place(context: &Context<'_>) -> Result<Support, EngineError> {
                 support.emulator_why = Basis::OwnCpu;
             }
             Emulator::Housekeeping => {
-                let pool = housekeeping(context)?;
-                support.emulator = Some(pool.mask(context, &Target::EmulatorPin));
+                let pool = housekeeping(fit)?;
+                support.emulator = Some(pool.mask(fit, &Target::EmulatorPin));
                 support.emulator_why = pool.why;
             }
             Emulator::Guest => {
-                support.emulator = Some(own(context)?);
+                support.emulator = Some(own(fit)?);
                 support.emulator_why = Basis::GuestsCpus;
             }
         }
@@ -111,8 +84,8 @@ pub(crate) fn place(context: &Context<'_>) -> Result<Support, EngineError> {
     };
     let pool = match rule {
         IothreadCpus::Isolate => Pool::of(extra.iter().copied().collect(), Basis::OwnCpuEach),
-        IothreadCpus::Housekeeping => housekeeping(context)?,
-        IothreadCpus::Guest => Pool::of(own(context)?, Basis::GuestsCpus),
+        IothreadCpus::Housekeeping => housekeeping(fit)?,
+        IothreadCpus::Guest => Pool::of(own(fit)?, Basis::GuestsCpus),
     };
     // The number of iothreads: the profile's, but never fewer than the XML names.
     let wanted = match (profile.iothread_count, domain.iothreads) {
@@ -135,36 +108,12 @@ pub(crate) fn place(context: &Context<'_>) -> Result<Support, EngineError> {
                 Some(cpu) => CpuSet::one(*cpu),
                 None => continue,
             },
-            _ => pool.mask(context, &Target::IothreadPin(*id)),
+            _ => pool.mask(fit, &Target::IothreadPin(*id)),
         };
         support.iothreads.insert(*id, cpus);
     }
     support.iothreads_why = pool.why;
     Ok(support)
-}
-
-/// Returns the fewest iothreads a guest can have: all that are listed, scheduled or in a mapping,
-/// none of which virtfit takes out.
-pub(crate) fn least_iothreads(domain: &Domain) -> u32 {
-    let disks = domain
-        .disks
-        .iter()
-        .map(|disk| (disk.iothread_mapping, &disk.iothread));
-    let controllers = domain
-        .scsi_controllers
-        .iter()
-        .map(|controller| (controller.iothread_mapping, &controller.iothread));
-    let mapped: BTreeSet<IothreadId> = disks
-        .chain(controllers)
-        .filter(|(mapping, _)| *mapping)
-        .flat_map(|(_, ids)| ids.iter().flat_map(|ids| ids.split(',')))
-        .filter_map(|id| id.trim().parse().ok().map(IothreadId))
-        .collect();
-    let last = domain
-        .iothread_ids
-        .iter()
-        .rposition(|id| domain.iothreads_named.contains(id) || mapped.contains(id));
-    last.map_or(0, |index| index as u32 + 1)
 }
 
 /// Returns the ids of so many iothreads: those that are listed, then the lowest free ones, as
@@ -205,8 +154,8 @@ impl Pool {
     /// Returns the mask of a support thread: the one virtfit wrote, while it covers the pool but
     /// for some CPUs that other guests' threads are pinned to. Such a mask need not be written
     /// again each time one of these guests starts or ends; live, the thread is kept off its CPUs.
-    fn mask(&self, context: &Context<'_>, target: &Target) -> CpuSet {
-        let provenance = context.provenance.into_iter();
+    fn mask(&self, fit: &Fit<'_>, target: &Target) -> CpuSet {
+        let provenance = fit.case.provenance.into_iter();
         let wrote = provenance
             .flat_map(|provenance| &provenance.owned)
             .find_map(|owned| match &owned.wrote {
@@ -220,14 +169,11 @@ impl Pool {
 
 /// Returns the housekeeping CPUs of the guest's nodes, otherwise all of them; where there are none,
 /// the guest's own CPUs. CPUs to which other guests' threads are pinned come last.
-fn housekeeping(context: &Context<'_>) -> Result<Pool, EngineError> {
-    let Context {
-        host,
-        sets,
-        placed,
-        occupied,
-        ..
-    } = *context;
+fn housekeeping(fit: &Fit<'_>) -> Result<Pool, EngineError> {
+    let Case {
+        host, sets, occupied, ..
+    } = *fit.case;
+    let placed = fit.placed;
     let mut all = sets.housekeeping.intersection(&host.online);
     if let Some(allowed) = &host.guest_cpus {
         all = all.intersection(allowed);
@@ -271,19 +217,14 @@ fn housekeeping(context: &Context<'_>) -> Result<Pool, EngineError> {
             all: unisolated(host, &all),
             why,
         },
-        None => Pool::of(own(context)?, Basis::GuestsCpusForLack),
+        None => Pool::of(own(fit)?, Basis::GuestsCpusForLack),
     })
 }
 
 /// Returns the guest's own CPUs without those of real-time vCPUs.
-fn own(context: &Context<'_>) -> Result<CpuSet, EngineError> {
-    let Context {
-        wishes,
-        host,
-        placed,
-        fits,
-        ..
-    } = *context;
+fn own(fit: &Fit<'_>) -> Result<CpuSet, EngineError> {
+    let Case { wishes, host, .. } = *fit.case;
+    let Fit { placed, fits, .. } = *fit;
     let mut cpus = CpuSet::new();
     for (vcpu, pin) in &placed.vcpus {
         if !(fits && wishes.realtime.contains(*vcpu)) {
@@ -311,19 +252,4 @@ fn unisolated(host: &Host, cpus: &CpuSet) -> CpuSet {
         (true, Some(first)) => CpuSet::one(first),
         _ => balanced,
     }
-}
-
-/// Returns the number of disks and controllers that an iothread can serve.
-pub(crate) fn iothread_devices(domain: &Domain) -> u32 {
-    let disks = domain.disks.iter().filter(|disk| takes_iothread(disk));
-    (disks.count() + domain.iothread_controllers().count()) as u32
-}
-
-/// Returns whether an iothread can serve a disk: virtio-blk disks that QEMU itself serves;
-/// vhost-user and vdpa disks are served elsewhere.
-pub(crate) fn takes_iothread(disk: &Disk) -> bool {
-    disk.bus == "virtio"
-        && disk.iothreads_possible
-        && !matches!(disk.kind.as_str(), "vhostuser" | "vhostvdpa")
-        && matches!(disk.device.as_str(), "disk" | "lun" | "")
 }

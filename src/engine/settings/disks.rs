@@ -1,7 +1,9 @@
 //! Disk drivers: cache, io, discard, queues.
 
 use crate::domain::Disk;
-use crate::engine::settings::{Context, List};
+use crate::engine::case::Case;
+use crate::engine::fit::Fit;
+use crate::engine::settings::List;
 use crate::policy::profile::DiskRule;
 use crate::types::devices::ImageFacts;
 use crate::types::plan::Scope;
@@ -10,20 +12,20 @@ use crate::types::setting::{DiskAttribute, Target, Value};
 use crate::types::subject::Subject;
 
 /// Decides the settings of every disk.
-pub(crate) fn all(context: &Context<'_>, list: &mut List) {
-    let Context { domain, wishes, .. } = *context;
+pub(crate) fn all(fit: &Fit<'_>, list: &mut List) {
+    let Case { domain, wishes, .. } = *fit.case;
     for disk in &domain.disks {
-        if let Some(warning) = sparse(context, disk) {
+        if let Some(warning) = sparse(fit, disk) {
             list.not_done(Subject::DiskCacheAndIo(disk.target.clone()), warning);
         }
-        cache_and_io(context, disk, list);
+        cache_and_io(fit, disk, list);
         let rules = &wishes.profile.disk;
         // The guest sees that its disk takes discards, but libvirt lets a migration change that: it
         // is decided in both scopes.
         let may_see = !wishes.profile.keep_guest_visible && !domain.launch_security;
         if is_disk(disk) && may_see {
             fixed(
-                context,
+                fit,
                 disk,
                 DiskAttribute::Discard,
                 &rules.discard,
@@ -31,11 +33,13 @@ pub(crate) fn all(context: &Context<'_>, list: &mut List) {
                 list,
             );
         }
-        let queues =
-            disk.bus == "virtio" && wishes.visible && context.scope == Scope::Boot && !context.shaped;
+        let queues = disk.bus == "virtio"
+            && wishes.visible
+            && fit.case.scope == Scope::Boot
+            && fit.case.shape.is_none();
         if queues && is_disk(disk) {
             fixed(
-                context,
+                fit,
                 disk,
                 DiskAttribute::Queues,
                 &rules.queues,
@@ -57,7 +61,7 @@ fn is_disk(disk: &Disk) -> bool {
 }
 
 fn fixed(
-    context: &Context<'_>,
+    fit: &Fit<'_>,
     disk: &Disk,
     attribute: DiskAttribute,
     rule: &DiskRule,
@@ -68,7 +72,7 @@ fn fixed(
     if now == Some(value.as_str()) {
         return;
     }
-    if now.is_some() && context.wishes.keep {
+    if now.is_some() && fit.case.wishes.keep {
         return list.keep(Subject::Value(Target::Disk(disk.target.clone(), attribute)));
     }
     let target = Target::Disk(disk.target.clone(), attribute);
@@ -78,8 +82,8 @@ fn fixed(
 
 /// Returns whether a disk is a block device, or a raw file with all its blocks allocated on a
 /// filesystem that takes `O_DIRECT`.
-fn direct(context: &Context<'_>, disk: &Disk) -> bool {
-    match context.facts.disks.get(&disk.target) {
+fn direct(fit: &Fit<'_>, disk: &Disk) -> bool {
+    match fit.case.facts.disks.get(&disk.target) {
         Some(ImageFacts::Block) => true,
         Some(ImageFacts::File {
             direct, preallocated, ..
@@ -92,14 +96,14 @@ fn is_raw(disk: &Disk) -> bool {
     disk.format.as_deref().is_none_or(|format| format == "raw")
 }
 
-fn sparse(context: &Context<'_>, disk: &Disk) -> Option<LeftOut> {
-    let rules = &context.wishes.profile.disk;
+fn sparse(fit: &Fit<'_>, disk: &Disk) -> Option<LeftOut> {
+    let rules = &fit.case.wishes.profile.disk;
     let asked = rules.cache == DiskRule::Auto || rules.io == DiskRule::Auto;
-    let both_kept = disk.cache.is_some() && disk.io.is_some() && context.wishes.keep;
+    let both_kept = disk.cache.is_some() && disk.io.is_some() && fit.case.wishes.keep;
     if !asked || both_kept || !is_disk(disk) {
         return None;
     }
-    match context.facts.disks.get(&disk.target)? {
+    match fit.case.facts.disks.get(&disk.target)? {
         ImageFacts::File {
             preallocated: false,
             direct: true,
@@ -117,14 +121,14 @@ fn sparse(context: &Context<'_>, disk: &Disk) -> Option<LeftOut> {
     }
 }
 
-fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
-    let Context { wishes, .. } = *context;
+fn cache_and_io(fit: &Fit<'_>, disk: &Disk, list: &mut List) {
+    let wishes = fit.case.wishes;
     let rules = &wishes.profile.disk;
     if !is_disk(disk) {
         return;
     }
     // The rule's value, where `auto` means direct I/O if the image allows it.
-    let direct = direct(context, disk);
+    let direct = direct(fit, disk);
     let wanted = |rule: &DiskRule, auto: &str| match rule {
         DiskRule::Auto => direct.then(|| auto.to_string()),
         DiskRule::Keep => None,
@@ -154,7 +158,7 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     // the page cache.
     let uncached = |mode: Option<&str>| matches!(mode, Some("none" | "directsync"));
     let refused = |facts: Option<&ImageFacts>| matches!(facts, Some(ImageFacts::File { direct: false, .. }));
-    if refused(context.facts.disks.get(&disk.target)) {
+    if refused(fit.case.facts.disks.get(&disk.target)) {
         if cache.as_deref().is_some_and(|cache| uncached(Some(cache))) {
             cache = None;
             list.not_done(
@@ -190,7 +194,7 @@ fn cache_and_io(context: &Context<'_>, disk: &Disk, list: &mut List) {
     let stays_native = io.is_none() && !io_stays && disk.io.as_deref() == Some("native");
     let gone = stays_native && !uncached(final_cache);
     // Only values that differ from what is there are settings.
-    let why = |rule: &DiskRule| match (rule, context.facts.disks.get(&disk.target)) {
+    let why = |rule: &DiskRule| match (rule, fit.case.facts.disks.get(&disk.target)) {
         (DiskRule::Auto, Some(ImageFacts::Block)) => Basis::BlockDevice,
         (DiskRule::Auto, _) => Basis::PreallocatedFile,
         _ => Basis::ByProfile,

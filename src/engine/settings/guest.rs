@@ -3,8 +3,10 @@
 
 use crate::domain::qemu::Ruled;
 use crate::domain::{Cpu, Domain, Topology};
+use crate::engine::case::Case;
 use crate::engine::demand;
-use crate::engine::settings::{Context, List};
+use crate::engine::fit::Fit;
+use crate::engine::settings::List;
 use crate::engine::topology::{self, Derived};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,19 +24,18 @@ use crate::types::target::Family;
 const MAX_XAPIC_ID: u32 = 254;
 
 /// Decides the shape and the other visible settings afresh.
-pub(crate) fn shape(context: &Context<'_>, list: &mut List) {
-    let Context {
-        wishes, domain, fits, ..
-    } = *context;
-    list.shown = shown(domain, context);
+pub(crate) fn shape(fit: &Fit<'_>, list: &mut List) {
+    let Case { wishes, domain, .. } = *fit.case;
+    let fits = fit.fits;
+    list.shown = shown(domain, fit);
     if !wishes.visible || !fits {
         return;
     }
-    cells(context, list);
-    topology(context, list);
-    cpu_mode(context, list);
+    cells(fit, list);
+    topology(fit, list);
+    cpu_mode(fit, list);
     if !(wishes.tcg) {
-        features(context, list);
+        features(fit, list);
     }
     if wishes.profile.no_memballoon && domain.memballoon.as_deref() != Some("none") {
         list.set(Target::Memballoon, Value::Text("none".into()), Basis::ByProfile);
@@ -43,18 +44,18 @@ pub(crate) fn shape(context: &Context<'_>, list: &mut List) {
 
 /// Returns the topology that a guest sees by its XML; `None`: it cannot be known, or all its vCPUs
 /// float.
-fn shown(domain: &Domain, context: &Context<'_>) -> Option<Topology> {
+fn shown(domain: &Domain, fit: &Fit<'_>) -> Option<Topology> {
     match domain.qemu.rules(&Ruled::Topology) {
         Some(_) => domain.shown_topology(),
-        None => domain.shown_topology().or(default_topology(context)),
+        None => domain.shown_topology().or(default_topology(fit)),
     }
 }
 
 /// Returns the topology libvirt shows without a `<topology>`: each vCPU a socket.
-fn default_topology(context: &Context<'_>) -> Option<Topology> {
-    let floating = context.wishes.dedicated.is_empty() || !context.fits;
+fn default_topology(fit: &Fit<'_>) -> Option<Topology> {
+    let floating = fit.case.wishes.dedicated.is_empty() || !fit.fits;
     (!floating).then_some(Topology {
-        sockets: context.domain.vcpus,
+        sockets: fit.case.domain.vcpus,
         dies: 1,
         clusters: 1,
         cores: 1,
@@ -64,9 +65,9 @@ fn default_topology(context: &Context<'_>) -> Option<Topology> {
 
 /// Leaves visible settings as virtfit wrote them before. In scope `incoming` that includes memory
 /// backing: only what migration allows may change.
-pub(crate) fn as_before(context: &Context<'_>, list: &mut List) {
-    list.shown = shown(context.current, context);
-    let Some(provenance) = context.provenance else {
+pub(crate) fn as_before(fit: &Fit<'_>, list: &mut List) {
+    list.shown = shown(fit.case.current, fit);
+    let Some(provenance) = fit.case.provenance else {
         return;
     };
     list.shape = provenance.head.shape.clone();
@@ -79,22 +80,21 @@ pub(crate) fn as_before(context: &Context<'_>, list: &mut List) {
     for owned in &provenance.owned {
         let row = owned.target.row();
         let backing = row.family == Family::MemoryBacking;
-        let stale_hint =
-            owned.target == Target::HintDedicated && !context.fits && context.scope == Scope::Boot;
+        let stale_hint = owned.target == Target::HintDedicated && !fit.fits && fit.case.scope == Scope::Boot;
         // A setting changed by hand is the administrator's, except where the profile decides or
         // overrides.
-        let theirs = context.changed.contains(&owned.target);
-        let ruled = owned.target == Target::CpuMode && context.wishes.profile.cpu_mode != CpuMode::Keep;
-        if theirs && (context.scope == Scope::Incoming || (context.wishes.keep && !ruled)) {
-            if row.is_of_shape && context.scope == Scope::Boot {
+        let theirs = fit.case.changed.contains(&owned.target);
+        let ruled = owned.target == Target::CpuMode && fit.case.wishes.profile.cpu_mode != CpuMode::Keep;
+        if theirs && (fit.case.scope == Scope::Incoming || (fit.case.wishes.keep && !ruled)) {
+            if row.is_of_shape && fit.case.scope == Scope::Boot {
                 list.keep(Subject::Value(owned.target.clone()));
             }
             continue;
         }
-        if context.wishes.cpu_fails && row.family.is_cpu() {
+        if fit.case.wishes.cpu_fails && row.family.is_cpu() {
             continue;
         }
-        let stays = (row.is_of_shape && !stale_hint) || (backing && context.scope == Scope::Incoming);
+        let stays = (row.is_of_shape && !stale_hint) || (backing && fit.case.scope == Scope::Incoming);
         if stays && !decided.contains(&owned.target) {
             list.settings.push(crate::types::setting::Setting {
                 target: owned.target.clone(),
@@ -107,8 +107,9 @@ pub(crate) fn as_before(context: &Context<'_>, list: &mut List) {
 
 /// Returns the distances of the cells that virtfit makes: the host's, from the node of the vCPUs to
 /// the node of the memory. Cells that are as far from each other as libvirt has them need none.
-fn distances(context: &Context<'_>) -> Distances {
-    let Context { placed, host, .. } = *context;
+fn distances(fit: &Fit<'_>) -> Distances {
+    let host = fit.case.host;
+    let placed = fit.placed;
     let between = |from: &CellPlace, to: &CellPlace| match (from.id == to.id, from.node, to.memory_node) {
         (true, ..) => LOCAL_DISTANCE,
         (false, Some(node), Some(memory)) => host
@@ -129,13 +130,9 @@ fn distances(context: &Context<'_>) -> Distances {
     }
 }
 
-fn cells(context: &Context<'_>, list: &mut List) {
-    let Context {
-        placed,
-        demanded,
-        domain,
-        ..
-    } = *context;
+fn cells(fit: &Fit<'_>, list: &mut List) {
+    let domain = fit.case.domain;
+    let Fit { placed, demanded, .. } = *fit;
     if demanded.demand.make_cells && placed.cells.len() > 1 && !domain.has_cells() {
         let cells: Vec<_> = placed
             .cells
@@ -146,21 +143,17 @@ fn cells(context: &Context<'_>, list: &mut List) {
         let nodes = placed.nodes.clone();
         list.set(
             Target::Cells,
-            Value::Cells(cells, distances(context)),
+            Value::Cells(cells, distances(fit)),
             Basis::CellANode { nodes },
         );
     }
 }
 
-fn topology(context: &Context<'_>, list: &mut List) {
-    let Context {
-        wishes,
-        domain,
-        host,
-        placed,
-        demanded,
-        ..
-    } = *context;
+fn topology(fit: &Fit<'_>, list: &mut List) {
+    let Case {
+        wishes, domain, host, ..
+    } = *fit.case;
+    let Fit { placed, demanded, .. } = *fit;
     let written = domain.cpu.as_ref().and_then(|cpu| cpu.topology);
     // Only a placement with CPUs of vCPUs' own has something to mirror, and an administrator's
     // topology stays.
@@ -185,7 +178,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
                 max_apic_id: (wishes.x86 && !domain.eim).then_some(MAX_XAPIC_ID),
             };
             let derived = topology::derive(host, placed, &limits);
-            (derived.topology, shown_as(context, derived))
+            (derived.topology, shown_as(fit, derived))
         }
     };
     list.shown = Some(topology);
@@ -194,7 +187,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
     // stays.
     let unchanged =
         written.is_none() && topology.sockets == domain.vcpus && topology.cores * topology.threads == 1;
-    if written.map(plain) != Some(topology) && !(unchanged && context.provenance.is_none()) {
+    if written.map(plain) != Some(topology) && !(unchanged && fit.case.provenance.is_none()) {
         list.set(Target::Topology, Value::Topology(topology), why);
     }
     // QEMU shows threads to an AMD guest only with the feature topoext.
@@ -203,7 +196,7 @@ fn topology(context: &Context<'_>, list: &mut List) {
         .cpu
         .as_ref()
         .is_some_and(|cpu| cpu.features.contains_key("topoext"));
-    if amd && wishes.x86 && !wishes.tcg && topology.threads > 1 && !feature && has_cpu_mode(context) {
+    if amd && wishes.x86 && !wishes.tcg && topology.threads > 1 && !feature && has_cpu_mode(fit) {
         list.set(
             Target::CpuFeature("topoext".into()),
             Value::Text("require".into()),
@@ -222,19 +215,20 @@ fn plain(topology: Topology) -> Topology {
 }
 
 /// Returns the reason for a topology.
-fn shown_as(context: &Context<'_>, derived: Derived) -> Basis {
+fn shown_as(fit: &Fit<'_>, derived: Derived) -> Basis {
     let Topology { sockets, cores, .. } = derived.topology;
     match derived.unmirrored {
-        None if context.placed.vcpus.values().any(|pin| pin.len() > 1) => Basis::NoSiblings,
-        None => mirrors(context),
+        None if fit.placed.vcpus.values().any(|pin| pin.len() > 1) => Basis::NoSiblings,
+        None => mirrors(fit),
         Some(why) if sockets == 1 => Basis::OneSocket { why },
         Some(why) if cores == 1 => Basis::CoreASocket { why },
         Some(why) => Basis::CacheASocket { why },
     }
 }
 
-fn mirrors(context: &Context<'_>) -> Basis {
-    let Context { host, placed, .. } = *context;
+fn mirrors(fit: &Fit<'_>) -> Basis {
+    let host = fit.case.host;
+    let placed = fit.placed;
     if !placed.own_cores {
         return Basis::ShownAsCores;
     }
@@ -254,16 +248,15 @@ fn mirrors(context: &Context<'_>) -> Basis {
 }
 
 /// Returns whether the guest will have a CPU mode that features can be added to.
-fn has_cpu_mode(context: &Context<'_>) -> bool {
-    let cpu = context.domain.cpu.as_ref();
-    context.wishes.profile.cpu_mode != CpuMode::Keep
+fn has_cpu_mode(fit: &Fit<'_>) -> bool {
+    let cpu = fit.case.domain.cpu.as_ref();
+    fit.case.wishes.profile.cpu_mode != CpuMode::Keep
         || cpu.is_some_and(|cpu| cpu.model.is_some() || !matches!(cpu.mode.as_str(), "" | "custom"))
 }
 
-fn cpu_mode(context: &Context<'_>, list: &mut List) {
-    let Context {
-        wishes, domain, fits, ..
-    } = *context;
+fn cpu_mode(fit: &Fit<'_>, list: &mut List) {
+    let Case { wishes, domain, .. } = *fit.case;
+    let fits = fit.fits;
     let mode = match wishes.profile.cpu_mode {
         _ if wishes.tcg || !fits => return,
         CpuMode::Keep => return,
@@ -286,18 +279,14 @@ fn needs_whole(cpu: &Cpu) -> bool {
     cpu.cache.as_ref().is_some_and(|(mode, _)| mode == "passthrough")
 }
 
-fn features(context: &Context<'_>, list: &mut List) {
-    let Context {
-        wishes,
-        domain,
-        host,
-        placed,
-        fits,
-        ..
-    } = *context;
+fn features(fit: &Fit<'_>, list: &mut List) {
+    let Case {
+        wishes, domain, host, ..
+    } = *fit.case;
+    let Fit { placed, fits, .. } = *fit;
     let profile = &wishes.profile;
     // A pin written by hand may be a mask, or a CPU outside the dedicated set.
-    let own = |pin: &CpuSet| pin.len() == 1 && pin.is_subset(context.dedicated);
+    let own = |pin: &CpuSet| pin.len() == 1 && pin.is_subset(&fit.case.sets.dedicated);
     let all_dedicated =
         fits && wishes.dedicated.len() == domain.vcpus as usize && placed.vcpus.values().all(own);
     let isolated = placed
@@ -328,8 +317,8 @@ fn features(context: &Context<'_>, list: &mut List) {
         if let Some(on) = switch(profile.poll_control).filter(|on| domain.poll_control != Some(*on)) {
             list.set(Target::PollControl, on_off(on), Basis::ByProfile);
         }
-        deadline(context, list);
-        cache(context, list);
+        deadline(fit, list);
+        cache(fit, list);
     }
     // A pmu exists for guests of other architectures too.
     if let Some(on) = switch(profile.pmu).filter(|on| domain.pmu != Some(*on)) {
@@ -345,13 +334,14 @@ fn switch(rule: Switch) -> Option<bool> {
     }
 }
 
-fn deadline(context: &Context<'_>, list: &mut List) {
-    let policy = match context.wishes.profile.tsc_deadline {
+fn deadline(fit: &Fit<'_>, list: &mut List) {
+    let policy = match fit.case.wishes.profile.tsc_deadline {
         FeaturePolicy::Keep => return,
         FeaturePolicy::Require => "require",
         FeaturePolicy::Disable => "disable",
     };
-    let now = context
+    let now = fit
+        .case
         .domain
         .cpu
         .as_ref()
@@ -359,7 +349,7 @@ fn deadline(context: &Context<'_>, list: &mut List) {
     if now.is_some_and(|now| now == policy) {
         return;
     }
-    if !has_cpu_mode(context) {
+    if !has_cpu_mode(fit) {
         return list.not_done(Subject::TscDeadline, LeftOut::NoCpuForFeature);
     }
     list.set(
@@ -369,20 +359,20 @@ fn deadline(context: &Context<'_>, list: &mut List) {
     );
 }
 
-fn cache(context: &Context<'_>, list: &mut List) {
-    let (mode, level) = match context.wishes.profile.cache {
+fn cache(fit: &Fit<'_>, list: &mut List) {
+    let (mode, level) = match fit.case.wishes.profile.cache {
         CacheRule::Keep => return,
         CacheRule::Passthrough => ("passthrough", None),
         CacheRule::Emulate => ("emulate", Some(3)),
         CacheRule::Disable => ("disable", None),
     };
-    let cpu = context.domain.cpu.as_ref();
+    let cpu = fit.case.domain.cpu.as_ref();
     let now = cpu.and_then(|cpu| cpu.cache.as_ref());
     if now.is_some_and(|(now, at)| now == mode && *at == level) {
         return;
     }
     let is_whole = || cpu.is_some_and(|cpu| matches!(cpu.mode.as_str(), "host-passthrough" | "maximum"));
-    let whole = match context.wishes.profile.cpu_mode {
+    let whole = match fit.case.wishes.profile.cpu_mode {
         CpuMode::HostPassthrough => true,
         CpuMode::HostModel => false,
         CpuMode::Keep => is_whole(),
@@ -390,7 +380,7 @@ fn cache(context: &Context<'_>, list: &mut List) {
     if mode == "passthrough" && !whole {
         return list.not_done(Subject::CachePassthrough, LeftOut::WantsPassthrough);
     }
-    if !has_cpu_mode(context) {
+    if !has_cpu_mode(fit) {
         return list.not_done(Subject::Value(Target::CpuCache), LeftOut::NoCpuModel);
     }
     list.set(Target::CpuCache, Value::Cache { mode, level }, Basis::ByProfile);

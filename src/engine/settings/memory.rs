@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::settings::{Context, List, pages};
+use crate::engine::case::Case;
+use crate::engine::fit::Fit;
+use crate::engine::settings::{List, pages};
 use crate::policy::profile::{Cpus, Hugepages, MemoryMode, Numa};
 use crate::types::ids::CellId;
 use crate::types::idset::NodeSet;
@@ -12,17 +14,20 @@ use crate::types::setting::{Target, Value};
 use crate::types::subject::Subject;
 
 /// Decides `<numatune>`.
-pub(crate) fn numatune(context: &Context<'_>, list: &mut List) {
-    let Context {
+pub(crate) fn numatune(fit: &Fit<'_>, list: &mut List) {
+    let Case {
         wishes,
         domain,
         current,
+        scope,
+        ..
+    } = *fit.case;
+    let Fit {
         placed,
         demanded,
         fits,
-        scope,
         ..
-    } = *context;
+    } = *fit;
     let profile = &wishes.profile;
     if demanded.numatune_kept {
         return list.keep(Subject::Numatune);
@@ -103,16 +108,19 @@ pub(crate) fn numatune(context: &Context<'_>, list: &mut List) {
 }
 
 /// Decides `<memoryBacking>`.
-pub(crate) fn backing(context: &Context<'_>, list: &mut List) {
-    let Context {
+pub(crate) fn backing(fit: &Fit<'_>, list: &mut List) {
+    let Case {
         wishes,
         domain,
+        scope,
+        ..
+    } = *fit.case;
+    let Fit {
         placed,
         demanded,
         fits,
-        scope,
         ..
-    } = *context;
+    } = *fit;
     let profile = &wishes.profile;
     // An incoming guest may only change its page size, and only where this host lacks it.
     if scope == Scope::Incoming {
@@ -128,11 +136,7 @@ pub(crate) fn backing(context: &Context<'_>, list: &mut List) {
     if demanded.hugepages_kept {
         list.keep(Subject::Value(Target::Hugepages));
     } else if let Some(page) = placed.page.filter(|_| fits) {
-        list.set(
-            Target::Hugepages,
-            Value::PageSize(page),
-            pages::chosen(context, page),
-        );
+        list.set(Target::Hugepages, Value::PageSize(page), pages::chosen(fit, page));
     } else if domain.hugepages.is_some() {
         list.set(Target::Hugepages, Value::Absent, Basis::ByProfile);
     }
@@ -145,9 +149,9 @@ pub(crate) fn backing(context: &Context<'_>, list: &mut List) {
                 LeftOut::HugePagesExcluded { by },
             ),
             None => {
-                let why = match context.host.hugetlbfs.iter().min() {
+                let why = match fit.case.host.hugetlbfs.iter().min() {
                     None => LeftOut::NoHugetlbfs,
-                    Some(smallest) => pages::missing(context, *smallest),
+                    Some(smallest) => pages::missing(fit, *smallest),
                 };
                 list.not_done(Subject::Value(Target::Hugepages), why);
             }
@@ -157,7 +161,7 @@ pub(crate) fn backing(context: &Context<'_>, list: &mut List) {
     if profile.locked && fits {
         if domain.locked {
             list.keep(Subject::Value(Target::Locked));
-        } else if !context.host.memlock_limited {
+        } else if !fit.case.host.memlock_limited {
             list.set(Target::Locked, Value::Present, Basis::NeverSwapped);
         }
         if !domain.nosharepages {

@@ -1,27 +1,28 @@
 //! Reasons for a page size: why the guest has no larger one.
 
-use crate::engine::settings::Context;
+use crate::engine::case::Case;
+use crate::engine::fit::Fit;
 use crate::policy::profile::Hugepages;
 use crate::types::ids::{KiB, NodeId};
 use crate::types::reason::{Basis, LeftOut};
 
 /// Returns the reason for the page size a guest gets.
-pub(crate) fn chosen(context: &Context<'_>, page: KiB) -> Basis {
-    if let Hugepages::Size(_) = context.wishes.profile.hugepages {
+pub(crate) fn chosen(fit: &Fit<'_>, page: KiB) -> Basis {
+    if let Hugepages::Size(_) = fit.case.wishes.profile.hugepages {
         return Basis::ByProfile;
     }
-    let larger = context.host.hugetlbfs.iter().filter(|size| **size > page).min();
+    let larger = fit.case.host.hugetlbfs.iter().filter(|size| **size > page).min();
     match larger {
         None => Basis::LargestPage,
         Some(larger) => Basis::LargestPageThatFits {
-            larger: Box::new(missing(context, *larger)),
+            larger: Box::new(missing(fit, *larger)),
         },
     }
 }
 
 /// Returns the first cause against pages of this size, with its numbers.
-pub(crate) fn missing(context: &Context<'_>, page: KiB) -> LeftOut {
-    let Context { domain, .. } = *context;
+pub(crate) fn missing(fit: &Fit<'_>, page: KiB) -> LeftOut {
+    let domain = fit.case.domain;
     let divides = |amount: KiB| amount.0.is_multiple_of(page.0.max(1));
     // Devices in smaller units rule the size out, whatever is free.
     let mut devices = domain.memory_devices.iter();
@@ -29,7 +30,7 @@ pub(crate) fn missing(context: &Context<'_>, page: KiB) -> LeftOut {
         let unit = device.unit;
         return LeftOut::BlockDividesNot { unit, page };
     }
-    let pieces = pieces(context);
+    let pieces = pieces(fit);
     if let Some((memory, _)) = pieces.iter().find(|(memory, _)| !divides(*memory)) {
         return LeftOut::PageDividesNot {
             memory: *memory,
@@ -39,31 +40,26 @@ pub(crate) fn missing(context: &Context<'_>, page: KiB) -> LeftOut {
     // Then the first piece whose nodes have too few.
     let few = pieces.iter().find_map(|(memory, nodes)| {
         let need = memory.0 / page.0.max(1);
-        let free = free(context, nodes, page);
+        let free = free(fit, nodes, page);
         let sum = free
             .iter()
             .fold(0u64, |sum, (_, pages)| sum.saturating_add(*pages));
         (sum < need).then_some(LeftOut::FewPages { need, page, free })
     });
-    few.unwrap_or_else(|| match context.current.running || context.facts.running {
+    few.unwrap_or_else(|| match fit.case.current.running || fit.case.facts.running {
         true => LeftOut::RunsWithItsPages,
         false => LeftOut::FewPages {
             need: domain.all_memory().0 / page.0.max(1),
             page,
-            free: free(context, &context.placed.memory_nodes, page),
+            free: free(fit, &fit.placed.memory_nodes, page),
         },
     })
 }
 
 /// Returns the pieces of the guest's memory, each with the nodes it comes from.
-fn pieces(context: &Context<'_>) -> Vec<(KiB, Vec<NodeId>)> {
-    let Context {
-        domain,
-        placed,
-        demanded,
-        host,
-        ..
-    } = *context;
+fn pieces(fit: &Fit<'_>) -> Vec<(KiB, Vec<NodeId>)> {
+    let Case { domain, host, .. } = *fit.case;
+    let Fit { placed, demanded, .. } = *fit;
     if demanded.kept_memory.is_bound() {
         let pieces = demanded.kept_memory.pieces.iter();
         return pieces
@@ -82,8 +78,8 @@ fn pieces(context: &Context<'_>) -> Vec<(KiB, Vec<NodeId>)> {
     }
 }
 
-fn free(context: &Context<'_>, nodes: &[NodeId], page: KiB) -> Vec<(NodeId, u64)> {
-    let pages = &context.supply.pages;
+fn free(fit: &Fit<'_>, nodes: &[NodeId], page: KiB) -> Vec<(NodeId, u64)> {
+    let pages = &fit.supply.pages;
     let of = |node: &NodeId| (*node, pages.get(&(*node, page)).copied().unwrap_or(0));
     nodes.iter().map(of).collect()
 }

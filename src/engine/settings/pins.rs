@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::domain::{Disk, ScsiController};
-use crate::engine::settings::{Context, List};
-use crate::engine::support;
+use crate::engine::case::Case;
+use crate::engine::fit::Fit;
+use crate::engine::iothreads::takes_iothread;
+use crate::engine::settings::List;
+use crate::engine::support::Support;
 use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
 use crate::types::ids::IothreadId;
 use crate::types::idset::{CpuSet, VcpuSet};
@@ -13,15 +16,14 @@ use crate::types::setting::{DiskAttribute, Target, Value};
 use crate::types::subject::Subject;
 
 /// Decides `<vcpupin>`, and takes out what would contradict it.
-pub(crate) fn vcpus(context: &Context<'_>, list: &mut List) {
-    let Context {
-        wishes,
-        domain,
+pub(crate) fn vcpus(fit: &Fit<'_>, list: &mut List) {
+    let Case { wishes, domain, .. } = *fit.case;
+    let Fit {
         placed,
         demanded,
         fits,
         ..
-    } = *context;
+    } = *fit;
     if wishes.profile.cpus == Cpus::Keep {
         return;
     }
@@ -83,31 +85,27 @@ pub(crate) fn vcpus(context: &Context<'_>, list: &mut List) {
 }
 
 /// Decides `<emulatorpin>`.
-pub(crate) fn emulator(context: &Context<'_>, list: &mut List) {
-    if let Some(pin) = context
+pub(crate) fn emulator(fit: &Fit<'_>, support: &Support, list: &mut List) {
+    if let Some(pin) = fit
+        .case
         .domain
         .emulatorpin
         .as_ref()
-        .filter(|_| context.wishes.keep)
+        .filter(|_| fit.case.wishes.keep)
     {
         list.keep(Subject::EmulatorPin(pin.clone()));
-    } else if let Some(cpus) = &context.support.emulator {
+    } else if let Some(cpus) = &support.emulator {
         list.set(
             Target::EmulatorPin,
             Value::Cpus(cpus.clone()),
-            context.support.emulator_why.clone(),
+            support.emulator_why.clone(),
         );
     }
 }
 
 /// Decides `<iothreads>`, `<iothreadpin>`, and the iothreads of disks and controllers.
-pub(crate) fn iothreads(context: &Context<'_>, list: &mut List) {
-    let Context {
-        wishes,
-        domain,
-        support,
-        ..
-    } = *context;
+pub(crate) fn iothreads(fit: &Fit<'_>, support: &Support, list: &mut List) {
+    let Case { wishes, domain, .. } = *fit.case;
     if let Some(count) = support.iothread_count {
         let why = match wishes.profile.iothread_count {
             IothreadCount::At(_) => Basis::ByProfile,
@@ -138,11 +136,7 @@ pub(crate) fn iothreads(context: &Context<'_>, list: &mut List) {
     // Disks and controllers are served in the order in which libvirt stores them
     // (virDomainDiskInsert, virDomainControllerInsert in conf/domain_conf.c), or a definition that
     // libvirt stored would get other iothreads.
-    let mut disks: Vec<&Disk> = domain
-        .disks
-        .iter()
-        .filter(|disk| support::takes_iothread(disk))
-        .collect();
+    let mut disks: Vec<&Disk> = domain.disks.iter().filter(|disk| takes_iothread(disk)).collect();
     disks.sort_by_key(|disk| (disk.target.len(), &disk.target));
     let mut controllers: Vec<&ScsiController> = domain.iothread_controllers().collect();
     controllers.sort_by_key(|controller| controller.index);
@@ -176,10 +170,10 @@ fn iothread(id: IothreadId) -> Value {
 }
 
 /// Decides `<vcpusched>`: only for vCPUs alone on a dedicated CPU.
-pub(crate) fn realtime(context: &Context<'_>, list: &mut List) {
-    let Context {
+pub(crate) fn realtime(fit: &Fit<'_>, list: &mut List) {
+    let Case {
         wishes, domain, host, ..
-    } = *context;
+    } = *fit.case;
     if wishes.keep && !domain.vcpuscheds.is_empty() {
         if !wishes.realtime.is_empty() {
             list.keep(Subject::Value(Target::VcpuSched));
@@ -187,7 +181,7 @@ pub(crate) fn realtime(context: &Context<'_>, list: &mut List) {
         return;
     }
     let vcpus = match host.rt_allowed && host.rt_runtime_us != Some(0) {
-        true => on_dedicated(context, list),
+        true => on_dedicated(fit, list),
         false => VcpuSet::new(), // the plan says so already
     };
     if vcpus.is_empty() {
@@ -210,14 +204,10 @@ pub(crate) fn realtime(context: &Context<'_>, list: &mut List) {
 }
 
 /// Returns the real-time vCPUs that are alone on a dedicated CPU.
-fn on_dedicated(context: &Context<'_>, list: &mut List) -> VcpuSet {
-    let Context {
-        wishes,
-        placed,
-        dedicated,
-        fits,
-        ..
-    } = *context;
+fn on_dedicated(fit: &Fit<'_>, list: &mut List) -> VcpuSet {
+    let wishes = fit.case.wishes;
+    let dedicated = &fit.case.sets.dedicated;
+    let Fit { placed, fits, .. } = *fit;
     let alone = |vcpu: &crate::types::ids::VcpuId| {
         fits && wishes.dedicated.contains(*vcpu)
             && placed

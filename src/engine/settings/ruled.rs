@@ -4,21 +4,27 @@ use std::collections::BTreeSet;
 
 use crate::domain::Domain;
 use crate::domain::qemu::Ruled;
-use crate::engine::settings::{Context, List};
+use crate::engine::case::Case;
+use crate::engine::fit::Fit;
+use crate::engine::settings::List;
 use crate::types::plan::{Note, Scope};
 use crate::types::reason::Basis;
 use crate::types::setting::{DiskAttribute, Target};
 use crate::types::subject::Subject;
 
 /// Takes out the settings that options of QEMU rule, with a note for each that is not named yet.
-pub(crate) fn leave(context: &Context<'_>, list: &mut List) {
-    let Context { domain, wishes, .. } = *context;
+pub(crate) fn leave(fit: &Fit<'_>, list: &mut List) {
+    let Case { domain, wishes, .. } = *fit.case;
     if domain.qemu.ruled.is_empty() {
         return;
     }
     // A guest on the way in keeps what it was started with.
-    let owned = context.provenance.iter().flat_map(|provenance| &provenance.owned);
-    let incoming = context.scope == Scope::Incoming;
+    let owned = fit
+        .case
+        .provenance
+        .iter()
+        .flat_map(|provenance| &provenance.owned);
+    let incoming = fit.case.scope == Scope::Incoming;
     let before: BTreeSet<&Target> = owned.filter(|_| incoming).map(|owned| &owned.target).collect();
     let mut notes: Vec<Note> = Vec::new();
     list.settings.retain(|setting| {
