@@ -41,6 +41,8 @@ pub struct Domain {
     pub memory: KiB,
     /// Maximum number of vCPUs (`<vcpu>`).
     pub vcpus: u32,
+    /// vCPU slots that are empty until a vCPU is plugged in (`<vcpu current=>`, `<vcpus>`).
+    pub empty_slots: VcpuSet,
     /// True if numad places the vCPUs (`<vcpu placement='auto'>`).
     pub vcpu_placement_auto: bool,
     /// CPUs of all vCPUs without a pin (`<vcpu cpuset=>`).

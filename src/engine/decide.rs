@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::ledger;
 use crate::placement::Placed;
-use crate::policy::profile::{Cpus, OnNoFit};
+use crate::policy::profile::{Cpus, Hotplug, OnNoFit};
 use crate::policy::{Profile, cpu_sets};
 use crate::rewrite::{self, Head, Provenance};
 use crate::types::idset::CpuSet;
@@ -83,9 +83,10 @@ impl DecisionMaker<'_> {
         );
         let supplies = supply::Supplies::new(host, &sets, &taken, &policy.host);
         // What the guest asks for, as far as this guest, scope and host allow.
-        let wishes = self.wishes(&mut plan);
+        let all = self.wishes(&mut plan);
+        let fewer = all.without_slots(self.domain);
         let case = Case {
-            wishes: &wishes,
+            wishes: &all,
             domain: self.domain,
             current: self.current,
             host,
@@ -99,6 +100,9 @@ impl DecisionMaker<'_> {
             changed: &self.changed,
             shape: self.shape(),
         };
+        let case = self.with_slots(case, fewer.as_ref(), &supplies);
+        let wishes = case.wishes;
+        plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         let demanded = demand::demand(&case, &supplies);
         plan.reasons.extend(demanded.broken.iter().cloned());
         // Floating vCPUs stay within a `vcpu@cpuset` that is kept, which the demand knows.
@@ -162,6 +166,32 @@ impl DecisionMaker<'_> {
         wishes
     }
 
+    /// Returns the case with CPUs for empty vCPU slots where all vCPUs find a place, unless the
+    /// profile says otherwise. `fewer`: the wishes without them.
+    fn with_slots<'c>(
+        &self,
+        case: Case<'c>,
+        fewer: Option<&'c EffectiveProfile>,
+        supplies: &Supplies,
+    ) -> Case<'c> {
+        let Some(fewer) = fewer else { return case };
+        let less = Case {
+            wishes: fewer,
+            ..case
+        };
+        let fits = |case: &Case<'_>| {
+            let demanded = demand::demand(case, supplies);
+            let within = demanded.demand.within.as_ref();
+            let supplies = supplies.clone().floating_within(within);
+            self.search(case, &demanded, &supplies).is_ok()
+        };
+        match case.wishes.profile.hotplug {
+            Hotplug::Float => less,
+            Hotplug::Auto if !fits(&case) && fits(&less) => less,
+            Hotplug::Auto | Hotplug::Hold => case,
+        }
+    }
+
     /// Searches a place. A demand that is broken from the start needs no search.
     fn search(
         &self,
@@ -174,6 +204,7 @@ impl DecisionMaker<'_> {
             true => self.place(case.wishes, demanded, supplies, &self.previous_pins())?,
             false => return Err(Vec::new()),
         };
+        case.wishes.float_slots(&mut placed, case.host, supplies)?;
         self.keep_pins(&mut placed, demanded);
         Ok(placed)
     }

@@ -123,6 +123,7 @@ pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
             && domain.qemu.rules(&Ruled::Cells).is_none()
             && made.is_empty()
             && shape.is_none()
+            && wishes.floating_slots.is_empty()
             && !numatune_kept,
         bind,
         max_nodes: match profile.max_nodes {
@@ -142,8 +143,12 @@ pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
             .keys()
             .copied()
             .filter(|vcpu| !wishes.dedicated.contains(*vcpu))
+            .chain(wishes.floating_slots.iter())
             .collect(),
-        threads: threads(case, &kept_pins),
+        threads: match splits_cores(case) {
+            true => Some(1),
+            false => threads(case, &kept_pins),
+        },
         extra_min,
         extra_max,
         devices: match profile.pci_numa {
@@ -331,6 +336,25 @@ fn threads(case: &Case<'_>, kept_pins: &BTreeMap<VcpuId, CpuSet>) -> Option<u32>
         (None, true) => return None,
     };
     (shown > 1 || !share_cores(case.host, kept_pins)).then_some(shown)
+}
+
+/// Returns whether empty vCPU slots leave parts of guest cores: two vCPUs that are not siblings in
+/// the guest would share a core.
+fn splits_cores(case: &Case<'_>) -> bool {
+    let most = case
+        .host
+        .cores
+        .iter()
+        .map(|core| core.cpus.len())
+        .max()
+        .unwrap_or(1);
+    let slots = &case.wishes.floating_slots;
+    let all: Vec<VcpuId> = case.domain.all_vcpus().iter().collect();
+    let splits = |core: &[VcpuId]| {
+        let empty = core.iter().filter(|vcpu| slots.contains(**vcpu)).count();
+        (1..core.len()).contains(&empty)
+    };
+    !slots.is_empty() && all.chunks(most).any(splits)
 }
 
 /// Returns whether a topology written by hand is a wish. What libvirt shows without one is none:

@@ -3,19 +3,23 @@
 use crate::domain::Domain;
 use crate::domain::qemu::Ruled;
 use crate::engine::EngineError;
+use crate::engine::supply::Supplies;
 use crate::host::Host;
+use crate::placement::Placed;
 use crate::policy::Profile;
 use crate::policy::profile::{
     CpuMode, Cpus, Emulator, Hugepages, IothreadCpus, MemoryMode, Numa, OnNoFit, TopologyRule,
 };
 use crate::types::cpulist::CpulistError;
-use crate::types::idset::VcpuSet;
+use crate::types::ids::HostCpu;
+use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::{Note, Scope};
-use crate::types::reason::{Basis, LeftOut, Outcome};
+use crate::types::reason::{Basis, LeftOut, NoPlace, Outcome, Reason};
 use crate::types::setting::Target;
 use crate::types::subject::Subject;
 
 /// Profile with everything taken out that does not apply.
+#[derive(Clone)]
 pub(crate) struct EffectiveProfile {
     /// Profile, changed where the guest or the scope demands it.
     pub profile: Profile,
@@ -38,6 +42,8 @@ pub(crate) struct EffectiveProfile {
     pub keep: bool,
     /// Course to take when nothing fits.
     pub on_no_fit: OnNoFit,
+    /// vCPU slots that float, as they are empty.
+    pub floating_slots: VcpuSet,
     /// Parts of the profile that this guest cannot have.
     pub left_out: Vec<Note>,
     /// Parts of the profile that options of QEMU rule.
@@ -122,6 +128,7 @@ impl EffectiveProfile {
             cpu_fails: cpu_fails.is_some(),
             keep: !profile.override_existing,
             on_no_fit: profile.on_no_fit,
+            floating_slots: VcpuSet::new(),
             dedicated,
             realtime,
             left_out,
@@ -129,6 +136,51 @@ impl EffectiveProfile {
             broken,
             profile,
         }
+    }
+
+    /// Lets the empty vCPU slots float, so that the guest needs CPUs for the vCPUs it starts with
+    /// alone. `None`: the guest has no such slots, or they float anyway.
+    pub(crate) fn without_slots(&self, domain: &Domain) -> Option<Self> {
+        let slots = self.dedicated.intersection(&domain.empty_slots);
+        if slots.is_empty() {
+            return None;
+        }
+        let mut less = self.clone();
+        less.dedicated = less.dedicated.difference(&slots);
+        less.profile.cpus = Cpus::Mixed;
+        less.floating_slots = slots;
+        Some(less)
+    }
+
+    /// Gives the empty slots of a placement the shared CPUs of its nodes. Fewer CPUs than slots are
+    /// enough: none of them runs.
+    ///
+    /// # Errors
+    /// The host has no shared CPUs beside the placement.
+    pub(crate) fn float_slots(
+        &self,
+        placed: &mut Placed,
+        host: &Host,
+        supplies: &Supplies,
+    ) -> Result<(), Vec<Reason>> {
+        if self.floating_slots.is_empty() {
+            return Ok(());
+        }
+        let own = placed.vcpus.values().filter(|pin| pin.len() == 1);
+        let own = own.fold(placed.withheld.clone(), |all, pin| all.union(pin));
+        let shared = supplies.now.shared.difference(&own);
+        let on_nodes = |cpu: &HostCpu| {
+            host.core_of(*cpu)
+                .is_some_and(|core| placed.nodes.contains(&core.node))
+        };
+        let near: CpuSet = shared.iter().filter(on_nodes).collect();
+        let room = if near.is_empty() { shared } else { near };
+        if room.is_empty() {
+            return Err(vec![NoPlace::NoSharedCpus.into()]);
+        }
+        let slots = self.floating_slots.iter();
+        placed.vcpus.extend(slots.map(|slot| (slot, room.clone())));
+        Ok(())
     }
 
     /// Returns whether guest cells are made where the guest spans nodes.

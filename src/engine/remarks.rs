@@ -7,6 +7,7 @@ use crate::engine::settings::List;
 use crate::engine::{obsolete, untrue};
 use crate::host::Host;
 use crate::placement::CoreKind;
+use crate::policy::profile::Hotplug;
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::Plan;
 use crate::types::reason::{Given, NoPlace, Outcome, Reason, Untrue};
@@ -23,10 +24,16 @@ pub(super) fn of_place(fit: &Fit<'_>) -> Vec<Reason> {
     let demand = &demanded.demand;
     let pinned = !demand.kept.is_empty();
     let chosen = !pinned && demand.core_kind == CoreKind::Auto;
+    let wishes = fit.case.wishes;
+    let slots = Outcome::SlotsFloat {
+        slots: wishes.floating_slots.clone(),
+        wished: wishes.profile.hotplug == Hotplug::Float,
+    };
     let all = [
         placed.bounded.then_some(Outcome::SearchCutShort),
         (fits && !placed.own_cores && !pinned).then_some(Outcome::CoresShared),
         (fits && chosen && placed.key.kind > 0).then_some(Outcome::SlowCores),
+        (fits && !wishes.floating_slots.is_empty()).then_some(slots),
     ];
     all.into_iter().flatten().map(Reason::from).collect()
 }

@@ -11,6 +11,7 @@ use crate::types::ids::{KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 /// Both supplies of one host under one policy.
+#[derive(Clone)]
 pub struct Supplies {
     /// Supply less what other guests hold.
     pub now: Supply,

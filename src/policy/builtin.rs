@@ -1,7 +1,7 @@
 //! Built-in profiles: the table of `docs/policy.md`, "Built-in profiles".
 
 use crate::policy::profile::{
-    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hugepages,
+    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hotplug, Hugepages,
     IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Realtime,
     Scheduler, Smt, Switch, TopologyRule, VcpuList,
 };
@@ -125,6 +125,7 @@ impl Default for Profile {
             dedicated_vcpus: VcpuList::default(),
             smt: Smt::Prefer,
             core_kind: CoreKind::Auto,
+            hotplug: Hotplug::Auto,
             topology: TopologyRule::Match,
             max_sockets: MaxSockets::Auto,
             numa: Numa::Match,

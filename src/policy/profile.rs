@@ -44,6 +44,17 @@ pub enum CoreKind {
     Any,
 }
 
+/// CPUs for vCPU slots that are empty until a vCPU is plugged in (`hotplug`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hotplug {
+    /// Held like those of the others where all find a place; otherwise the slots float.
+    Auto,
+    /// Held like those of the others.
+    Hold,
+    /// None: the slots float.
+    Float,
+}
+
 /// Limit of sockets that the guest is shown (`max_sockets`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxSockets {
@@ -280,6 +291,8 @@ pub struct Profile {
     pub smt: Smt,
     /// Kinds of core on a hybrid host (`core_kind`).
     pub core_kind: CoreKind,
+    /// CPUs for empty vCPU slots (`hotplug`).
+    pub hotplug: Hotplug,
     /// Topology that the guest sees (`topology`).
     pub topology: TopologyRule,
     /// Limit of sockets that the guest is shown (`max_sockets`).

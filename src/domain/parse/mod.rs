@@ -16,7 +16,8 @@ mod tuning;
 use crate::domain::Domain;
 use crate::panics;
 use crate::types::cpulist::MAX_ID;
-use crate::types::ids::{IothreadId, KiB};
+use crate::types::ids::{IothreadId, KiB, VcpuId};
+use crate::types::idset::VcpuSet;
 use crate::types::uuid;
 use crate::xml::{Document, Element, XmlError};
 
@@ -165,11 +166,37 @@ fn vcpu(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
             )));
         }
     };
+    domain.empty_slots = empty_slots(root, &element, domain.vcpus)?;
     // With `placement='auto'` libvirt drops the cpuset without reading it.
     if let Some(list) = element.attr("cpuset").filter(|_| !domain.vcpu_placement_auto) {
         domain.vcpu_cpuset = Some(scalar::list(&element, "cpuset of <vcpu>", &list)?);
     }
     Ok(())
+}
+
+/// Reads the vCPUs that the guest starts without: `<vcpus>` lists each; otherwise the first
+/// `current` ones are there (`virDomainVcpuParse`).
+fn empty_slots(root: &Element<'_>, vcpu: &Element<'_>, most: u32) -> Result<VcpuSet, XmlError> {
+    let all = VcpuSet::first_n(most);
+    let Some(list) = root.child("vcpus") else {
+        let current = match vcpu.attr("current") {
+            Some(text) => scalar::number(vcpu, "current of <vcpu>", &text)?,
+            None => most,
+        };
+        return Ok(match current {
+            0 => VcpuSet::new(),
+            current => all.difference(&VcpuSet::first_n(current.min(most))),
+        });
+    };
+    let off = list
+        .children_named("vcpu")
+        .filter(|slot| slot.attr("enabled").as_deref() == Some("no"));
+    let mut empty = VcpuSet::new();
+    for slot in off {
+        let id = slot.attr("id").unwrap_or_default();
+        empty.insert(VcpuId(scalar::number(&slot, "id of <vcpu>", &id)?));
+    }
+    Ok(empty.intersection(&all))
 }
 
 /// Reads memory and memory devices. The cells have to be read before: their sum replaces

@@ -323,3 +323,28 @@ fn a_domain_inside_a_status_file() {
     assert!(domain.running);
     assert_eq!(domain.name, "s");
 }
+
+#[test]
+fn empty_vcpu_slots_are_known() {
+    let list = |slots: &str| format!("<vcpu current='2'>4</vcpu><vcpus>{slots}</vcpus>");
+    let off = "<vcpu id='0' enabled='yes'/><vcpu id='1' enabled='no'/><vcpu id='2' enabled='no'/><vcpu id='9' enabled='no'/>";
+    for (vcpu, empty) in [
+        ("<vcpu>4</vcpu>".to_string(), ""),
+        ("<vcpu current='4'>4</vcpu>".to_string(), ""),
+        ("<vcpu current='1'>4</vcpu>".to_string(), "1-3"),
+        ("<vcpu current='9'>4</vcpu>".to_string(), ""),
+        (list(off), "1-2"),
+        (list(""), ""),
+    ] {
+        let text = format!("<domain type='kvm'><name>g</name><memory>1</memory>{vcpu}</domain>");
+        let domain = from_text(&text).unwrap();
+        assert_eq!(domain.empty_slots.to_string(), empty, "{vcpu}");
+    }
+    let text = "<domain type='kvm'><name>g</name><memory>1</memory><vcpu current='x'>4</vcpu></domain>";
+    assert!(
+        from_text(text)
+            .unwrap_err()
+            .to_string()
+            .contains("current of <vcpu>")
+    );
+}

@@ -216,9 +216,15 @@ fn plain(topology: Topology) -> Topology {
 
 /// Returns the reason for a topology.
 fn shown_as(fit: &Fit<'_>, derived: Derived) -> Basis {
-    let Topology { sockets, cores, .. } = derived.topology;
+    let Topology {
+        sockets,
+        cores,
+        threads,
+        ..
+    } = derived.topology;
+    let floats = || fit.placed.vcpus.values().any(|pin| pin.len() > 1);
     match derived.unmirrored {
-        None if fit.placed.vcpus.values().any(|pin| pin.len() > 1) => Basis::NoSiblings,
+        None if threads == 1 && floats() => Basis::NoSiblings,
         None => mirrors(fit),
         Some(why) if sockets == 1 => Basis::OneSocket { why },
         Some(why) if cores == 1 => Basis::CoreASocket { why },
@@ -234,7 +240,8 @@ fn mirrors(fit: &Fit<'_>) -> Basis {
     }
     // Cores are numbered as in the picture: from 0 on each node.
     let mut by_node: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
-    for cpu in placed.vcpus.values().filter_map(|pin| pin.first()) {
+    let own = placed.vcpus.values().filter(|pin| pin.len() == 1);
+    for cpu in own.filter_map(|pin| pin.first()) {
         if let Some(core) = host.core_of(cpu) {
             let on_node = host.cores.iter().filter(|other| other.node == core.node);
             let index = on_node.take_while(|other| other.cpus != core.cpus).count();

@@ -3,7 +3,7 @@
 use crate::policy::keys::Key;
 use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
 use crate::policy::profile::{
-    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hugepages, IothreadCount,
+    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hotplug, Hugepages, IothreadCount,
     IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Scheduler, Smt, Switch,
     TopologyRule,
 };
@@ -93,6 +93,7 @@ pub static PROFILE: &[Key<Profile>] = &[
     ),
     choice_key!("smt", Smt, smt),
     choice_key!("core_kind", CoreKind, core_kind),
+    choice_key!("hotplug", Hotplug, hotplug),
     choice_key!("topology", TopologyRule, topology),
     Key {
         path: "max_sockets",

@@ -10,6 +10,7 @@ fn profile_values() {
         ("cpus", "dedicated shared mixed keep"),
         ("smt", "prefer require isolate"),
         ("core_kind", "auto fast slow any"),
+        ("hotplug", "auto hold float"),
         ("topology", "match cores keep"),
         ("numa", "match keep off"),
         ("cpu_mode", "host-passthrough host-model keep"),

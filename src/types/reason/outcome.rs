@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::types::idset::VcpuSet;
 use crate::types::plural::counted;
 use crate::types::topology::Topology;
 
@@ -32,6 +33,8 @@ reasons! {
         CoresShared = "cores-shared",
         /// The guest is on cores that are not of the fastest kind.
         SlowCores = "slow-cores",
+        /// vCPU slots float, as they are empty: by the profile, or as too few CPUs are free.
+        SlotsFloat { slots: VcpuSet, wished: bool } = "slots-float",
         /// No placement mirrors the topology that the guest was given.
         ShapeFitsNowhere { shown: Topology } = "shape-fits-nowhere",
         /// Huge pages are required, and the XML rules them out.
@@ -93,6 +96,17 @@ impl fmt::Display for Outcome {
             Self::SearchCutShort => "the search was cut short: a better place may exist",
             Self::CoresShared => "some of its vCPUs share a core: too few cores are free for one each",
             Self::SlowCores => "it is on slow cores: too few fast ones are free for it",
+            Self::SlotsFloat { slots, wished } => {
+                let (them, is, it) = match slots.len() {
+                    1 => ("vCPU", "is", "floats when it is"),
+                    _ => ("vCPUs", "are", "float when they are"),
+                };
+                let why = match wished {
+                    true => " (hotplug = float)",
+                    false => ": too few CPUs are free for all",
+                };
+                return write!(f, "{them} {slots} {is} not plugged in, and {it}{why}");
+            }
             Self::ShapeFitsNowhere { shown } => {
                 return write!(
                     f,
