@@ -217,6 +217,25 @@ fn large_definitions_make_the_others_neither_late_nor_placeless() {
     assert_eq!((all.len(), different.len()), (24, 24), "{all:?}");
 }
 
+/// An unattended run reads no more than it has time and memory for, the smallest definitions first.
+#[test]
+fn what_is_too_large_to_be_read_at_boot_is_named() {
+    let host = Host::new(FIT_ALL);
+    for (name, bytes) in [("a", 3 << 20), ("b", 1), ("c", 2 << 20)] {
+        host.define(name, 2, 1024, true);
+        let comment = format!("<!-- {} --></domain>", "x".repeat(bytes));
+        let text = host.text(name).replace("</domain>", &comment);
+        host.put(&format!("etc/libvirt/qemu/{name}.xml"), &text);
+    }
+    let done = host.run(&["apply", "--offline"]);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(stderr.contains("c and 1 larger definition: not read"), "{stderr}");
+    assert_eq!(host.pins("b").len(), 2);
+    // By its name, or with --all, each is read.
+    let said = host.apply(&["a"]);
+    assert!(said.contains("1 of 1 redefined"), "{said}");
+}
+
 #[test]
 fn what_runs_is_respected_and_left_alone() {
     let host = Host::new(FIT_ALL);

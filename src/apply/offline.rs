@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Time from the start of an unattended run after which nothing more is decided: what was decided
 /// is written well within the 30 seconds systemd gives the unit.
-pub(crate) const TIME: Duration = Duration::from_secs(20);
+pub(crate) const TIME: Duration = Duration::from_secs(15);
 
 /// Keeps other offline runs out, and removes files that killed runs left. `None`: there are no
 /// definitions, or their file system has no locks; each file is then still replaced only if it is

@@ -6,9 +6,9 @@ use crate::engine::{Decision, EngineError};
 use crate::libvirt::definitions::Definition;
 use crate::snapshot::{GuestRead, Question, Snapshot};
 
-/// Size from which a definition is decided after the others, and read again for each decision
-/// rather than kept as it was read. Definitions of real guests are below 100 KiB.
-const LARGE: usize = 256 * 1024;
+/// Largest number of bytes of definitions that are kept as they were read. The others are read
+/// again for each decision: as a tree, text takes many times its length.
+const MOST_KEPT: usize = 4 * 1024 * 1024;
 
 /// Reason why there is no decision for a definition.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,8 @@ impl Patience {
         }
     }
 
-    fn is_over(&self) -> Option<Duration> {
+    /// Returns the limit, if it is over.
+    pub(crate) fn is_over(&self) -> Option<Duration> {
         self.limit.filter(|limit| self.since.elapsed() > *limit)
     }
 }
@@ -54,21 +55,25 @@ impl Patience {
 pub(crate) struct Guests<'a> {
     pub definitions: &'a [Definition],
     patience: Patience,
-    /// Definitions as they were read, but for large ones and broken ones.
+    /// Definitions as they were read, as far as they are kept.
     read: Vec<Option<GuestRead<'a>>>,
 }
 
 impl<'a> Guests<'a> {
     /// Reads the definitions, and what the host has of their devices.
     pub(crate) fn read(view: &Snapshot, definitions: &'a [Definition], patience: Patience) -> Self {
-        let read = |definition: &'a Definition| match is_large(definition) {
-            true => None,
-            false => view.read_guest(&definition.file.text).ok(),
+        let mut kept = 0usize;
+        let mut read = |definition: &'a Definition| {
+            kept = kept.saturating_add(definition.file.text.len());
+            let keeps = kept <= MOST_KEPT && patience.is_over().is_none();
+            keeps
+                .then(|| view.read_guest(&definition.file.text).ok())
+                .flatten()
         };
         Self {
             definitions,
             patience,
-            read: definitions.iter().map(read).collect(),
+            read: definitions.iter().map(&mut read).collect(),
         }
     }
 
@@ -84,9 +89,11 @@ impl<'a> Guests<'a> {
     }
 }
 
-/// Returns whether a definition is far larger than those of real guests.
-pub(crate) fn is_large(definition: &Definition) -> bool {
-    definition.file.text.len() > LARGE
+/// Returns the size of a definition as the power of two it is below, the same for all definitions
+/// of real guests' size: what is costly to decide comes last.
+pub(crate) fn size_class(definition: &Definition) -> u32 {
+    const REAL: usize = 32 * 1024;
+    definition.file.text.len().max(REAL).ilog2()
 }
 
 #[cfg(test)]

@@ -69,21 +69,21 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     outcome
         .stderr
         .extend(advice::undone(global, &session.view.policy));
-    let chosen = choose(&root, &session, args, &mut outcome)?;
+    let unasked = args.offline && !args.all && args.guests.is_empty();
+    let patience = Patience {
+        since: started,
+        limit: unasked.then_some(offline::TIME),
+    };
+    let chosen = choose(&root, &session, args, patience, &mut outcome)?;
     // Definitions are decided together, so that autostart guests do not overlap.
     let keep = match (args.reshape, args.improve) {
         (true, _) => Keep::Nothing,
         (false, true) => Keep::Shape,
         (false, false) => Keep::Place,
     };
-    let unasked = args.offline && !args.all && args.guests.is_empty();
     let ask = Question {
         keep,
         ..Question::of(Scope::Boot)
-    };
-    let patience = Patience {
-        since: started,
-        limit: unasked.then_some(offline::TIME),
     };
     let joint = Joint::new(&session.view, &chosen, ask, patience);
     let decided = joint.decide();
@@ -172,9 +172,14 @@ fn choose(
     root: &HostFs,
     session: &Session,
     args: &ApplyArgs,
+    patience: Patience,
     outcome: &mut Outcome,
 ) -> Result<Vec<Definition>, Failure> {
-    let found = chosen::read(root, &args.guests, &session.view.reading)?;
+    let reading = &session.view.reading;
+    let found = match patience.limit {
+        Some(_) => chosen::read_at_boot(root, reading, patience)?,
+        None => chosen::read(root, &args.guests, reading)?,
+    };
     outcome.stderr.extend(found.left_out);
     if !found.problems.is_empty() {
         outcome.stderr.extend(found.problems);

@@ -3,16 +3,24 @@
 
 use std::ffi::OsString;
 
+use crate::apply::read_guests::Patience;
 use crate::cli::input::text_of;
 use crate::cli::{Failure, daemon_client, guest};
 use crate::domain;
 use crate::hostfs::HostFs;
+use crate::ledger::claims;
 use crate::ledger::reader::Reading;
+use crate::ledger::reader::files::MAX_BYTES;
 use crate::libvirt::definition_file::DefinitionFile;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::{Definition, DefinitionError};
 use crate::policy::glob::Glob;
 use crate::status::Status;
+use crate::types::plural::counted;
+
+/// Largest number of bytes of definitions that an unattended run reads. Thousands of guests have
+/// less.
+const MOST_AT_BOOT: u64 = 16 * 1024 * 1024;
 
 /// Definitions, and errors of those that could not be read.
 #[derive(Debug, Default)]
@@ -56,6 +64,40 @@ pub(crate) fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Resu
         for name in names {
             chosen.add_listed(root, &name, reading);
         }
+    }
+    Ok(chosen)
+}
+
+/// Reads the definitions of all guests before libvirt loads them, the smallest first: those that
+/// are larger than any guest needs, or too many, are named and left out, as are those for which
+/// there is no time.
+///
+/// # Errors
+/// The definitions may not be read.
+pub(crate) fn read_at_boot(root: &HostFs, reading: &Reading, patience: Patience) -> Result<Chosen, Failure> {
+    let size = |name: &String| root.metadata(claims::path(name)).map_or(0, |meta| meta.len());
+    let mut sized: Vec<(u64, String)> = names(root)?.into_iter().map(|name| (size(&name), name)).collect();
+    sized.sort_unstable();
+    let mut chosen = Chosen::default();
+    let (mut bytes, mut unread) = (0u64, Vec::new());
+    for (size, name) in sized {
+        bytes = bytes.saturating_add(size);
+        match size > MAX_BYTES || bytes > MOST_AT_BOOT || patience.is_over().is_some() {
+            true => unread.push(name),
+            false => chosen.add_listed(root, &name, reading),
+        }
+    }
+    chosen
+        .definitions
+        .sort_by(|a, b| a.domain.name.cmp(&b.domain.name));
+    if let Some(first) = unread.first() {
+        let others = match unread.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {}", counted(more, "larger definition")),
+        };
+        chosen.problems.push(format!(
+            "virtfit: {first}{others}: not read, as definitions of this size or so many take too long before libvirt starts"
+        ));
     }
     Ok(chosen)
 }

@@ -1,25 +1,27 @@
 //! Questions of programs other than hooks: about the ledger, the state of guests, and definitions.
-//! No question changes anything, and passwords are left out: root and group `libvirt` may ask.
+//! No question changes anything, and secrets are left out: root and group `libvirt` may ask.
 //!
 //! | question | words | answer |
 //! |---|---|---|
-//! | `ledger` | | a [`Reading`] as JSON |
+//! | `ledger` | | a [`Reading`](crate::ledger::reader::Reading) as JSON |
 //! | `failed-starts` | | [`FailedStarts`](crate::host::FailedStarts) as JSON |
 //! | `status` | | a [`Status`](crate::status::Status) as JSON |
 //! | `alive` | | nothing: the daemon answers |
 //! | `definition` | a guest's name or UUID | its XML |
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::daemon::server::Services;
-use crate::ledger::reader::Reading;
-use crate::libvirt::definitions::{self, DefinitionError};
+use crate::ledger::claims;
+use crate::ledger::reader::files::{MAX_BYTES, Unread};
+use crate::libvirt::definitions::DefinitionError;
 use crate::libvirt::lookup::{self, LookupError};
 use crate::snapshot::cache::SnapshotCache;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::status::{self, Found, PolicyRead};
-use crate::xml::{Document, XmlError};
+use crate::xml::{Document, Element, XmlError};
 use virtfit_hook::wire::Reply;
 
 /// Registers the answers to all these questions.
@@ -61,6 +63,7 @@ enum QuestionError {
     Definition(#[from] DefinitionError),
     Xml(#[from] XmlError),
     Json(#[from] serde_json::Error),
+    TooLarge(#[from] Unread),
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, QuestionError> {
@@ -81,28 +84,49 @@ fn reply(answer: Result<String, QuestionError>) -> Reply {
     }
 }
 
-/// Returns a guest's definition without passwords.
+/// Returns a guest's definition without secrets.
 fn definition(view: &Snapshot, words: &[Vec<u8>]) -> Result<String, QuestionError> {
+    // One after the other: whatever many peers ask for, the memory is that of one definition.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let word = words
         .first()
         .map(|word| String::from_utf8_lossy(word))
         .unwrap_or_default();
     let name = lookup::name(&view.root, &word)?;
-    let found = definitions::read(&view.root, &name, &Reading::default())?;
-    Ok(without_passwords(&found.file.text)?)
+    let path = claims::path(&name);
+    let size = view.root.metadata(&path).map_or(0, |meta| meta.len());
+    if size > MAX_BYTES {
+        return Err(Unread::TooLarge(size).into());
+    }
+    Ok(without_secrets(
+        &view.root.read(&path).map_err(DefinitionError::from)?,
+    )?)
 }
 
-/// Removes `passwd` and the time at which it ends, the only secrets that libvirt itself leaves out
-/// (`virDomainGraphicsAuthDefFormatAttr`).
-fn without_passwords(xml: &str) -> Result<String, XmlError> {
+/// Removes what libvirt itself leaves out without `--security-info`: `passwd` of graphics and the
+/// time at which it ends (`virDomainGraphicsAuthDefFormatAttr`), and the cookies of a disk's source
+/// (`virDomainDiskSourceFormatNetworkCookies`).
+fn without_secrets(xml: &str) -> Result<String, XmlError> {
     let document = Document::parse(xml)?;
     let devices = document.root().children_named("devices").collect::<Vec<_>>();
-    let mut gone: Vec<_> = devices
+    let mut gone: Vec<Range<usize>> = devices
         .iter()
         .flat_map(|devices| devices.children_named("graphics"))
         .flat_map(|graphics| ["passwd", "passwdValidTo"].map(|name| graphics.attr_span(name)))
         .flatten()
         .collect();
+    // Sources stand in disks, in their backing stores and in their mirrors.
+    let mut below: Vec<Element<'_>> = devices
+        .iter()
+        .flat_map(|devices| devices.children_named("disk"))
+        .collect();
+    while let Some(element) = below.pop() {
+        match element.name() {
+            "cookies" => gone.push(element.span()),
+            _ => below.extend(element.children()),
+        }
+    }
     gone.sort_by_key(|range| range.start);
     let mut out = xml.to_string();
     for range in gone.into_iter().rev() {
@@ -117,11 +141,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_stay_here() {
+    fn secrets_stay_here() {
+        let disk = "<domain><devices><disk type='network'><source protocol='http'><cookies><cookie name='c'>s3c</cookie></cookies></source>\
+                    <backingStore><source><cookies/></source></backingStore></disk></devices></domain>";
+        let bare = "<domain><devices><disk type='network'><source protocol='http'></source><backingStore><source></source></backingStore>\
+                    </disk></devices></domain>";
+        assert_eq!(without_secrets(disk).unwrap(), bare);
         let xml = "<domain><devices><graphics type='vnc' passwd='s3c' port='-1' passwdValidTo='2027'/></devices>\
                    <graphics passwd='not libvirt&apos;s'/></domain>";
         assert_eq!(
-            without_passwords(xml).unwrap(),
+            without_secrets(xml).unwrap(),
             "<domain><devices><graphics type='vnc' port='-1'/></devices><graphics passwd='not libvirt&apos;s'/></domain>"
         );
     }

@@ -116,7 +116,11 @@ impl DecisionMaker<'_> {
             let demand = where_they_float(as_it_runs.as_ref().unwrap_or(demand), host, previous);
             given_pins::still_good(host, &demand, &supplies.now, &pins)
         };
+        // Pins on several nodes whose cells are to be made are no place without the cells: the
+        // shape they belong to was given by another profile.
+        let lacks_cells = |placed: &Placed| demand.make_cells && placed.nodes.len() > 1;
         let stays = (whole && !previous.is_empty()).then(still_good).flatten();
+        let stays = stays.filter(|placed| !lacks_cells(placed));
         if let Some(placed) = stays.clone().filter(is_true) {
             return Ok(placed);
         }

@@ -131,7 +131,8 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     {
         return None;
     }
-    // Only a guest that started well after the hook was installed proves that it is not called.
+    // A guest that started after the hook was installed proves that it is not called. One that
+    // started about then runs without a decision, too.
     let clock = Clock::read(root)?;
     let up = clock.started(root, daemon.pid)?;
     // A guest that started while this libvirt ran was started by it; a guest from before was found
@@ -139,7 +140,7 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     let due = |guest: &&Running| {
         let began = clock.started(root, guest.pid);
         match began {
-            Some(began) if began > up => began > hook.since + SLACK,
+            Some(began) if began > up => began + SLACK > hook.since,
             Some(_) => up > hook.since + SLACK && now > up + RECONNECT,
             None => false,
         }

@@ -34,6 +34,7 @@ use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
+use crate::ledger::reader::files::{MAX_BYTES, Unread};
 use crate::ledger::taken::same_guest;
 use crate::libvirt::Hypervisor;
 use crate::libvirt::definition_file::DefinitionFile;
@@ -204,6 +205,11 @@ impl Definitions {
         };
         if self.bugs.has(name, &definition.digest) {
             return Next::Done;
+        }
+        // Tuned, it would have several times its length, and the daemon's memory is for all.
+        let size = definition.text.len() as u64;
+        if size > MAX_BYTES {
+            return self.unreadable(name, &Unread::TooLarge(size));
         }
         let domain = match domain::parse::from_text(&definition.text) {
             Ok(domain) => domain,

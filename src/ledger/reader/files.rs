@@ -17,7 +17,10 @@ use crate::xml::XmlError;
 pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// Largest number of bytes of a folder's files that one reading parses, the smallest files first.
 /// The files left over are parsed by the next readings with the same cache.
-const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
+pub(crate) const MAX_BYTES_AT_ONCE: u64 = 12 * 1024 * 1024;
+/// The same for definitions: what they claim is only a preference, and any user's definitions are
+/// read in another guest's hook. Hundreds of guests have less.
+pub(crate) const MAX_DEFINITIONS_AT_ONCE: u64 = 4 * 1024 * 1024;
 
 /// Reason why a file of the ledger does not count. The file is named beside it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,7 +72,7 @@ pub(crate) struct Found<'l, T> {
     pub stem: &'l str,
     /// Parsed file, or the reason why it counts as unreadable.
     pub said: Result<T, Unread>,
-    /// `true` if the file is left to the next reading, as this one has read [`MAX_BYTES_AT_ONCE`].
+    /// `true` if the file is left to the next reading, as this one has read enough bytes.
     pub left_over: bool,
 }
 
@@ -79,14 +82,16 @@ pub(crate) fn shown(root: &HostFs, folder: &str, stem: &str, extension: &str) ->
     path.display().to_string()
 }
 
-/// Reads all files `*.EXTENSION` of a listed folder, by name. Files that have vanished since are
-/// skipped, and so are folders.
+/// Reads all files `*.EXTENSION` of a listed folder, by name; of those that are not known yet, the
+/// smallest ones up to `at_once` bytes. Files that have vanished since are skipped, and so are
+/// folders.
 pub(crate) fn files<'l, T: Clone>(
     root: &HostFs,
     folder: &str,
     extension: &str,
     now: SystemTime,
     known: &'l mut Folder<T>,
+    at_once: u64,
     parse: impl Fn(&str) -> Result<T, Unread>,
 ) -> Result<Vec<Found<'l, T>>, LedgerError> {
     // Files that may have changed are forgotten first, so that every remembered file may be used
@@ -95,7 +100,7 @@ pub(crate) fn files<'l, T: Clone>(
     let watched = known.listing.is_watched();
     let Folder { listing, known } = known;
     let mut found = Vec::with_capacity(listing.files().len());
-    let left = left_over(listing.files(), known);
+    let left = left_over(listing.files(), known, at_once);
     let mut opened = None;
     for Listed { stem, stamp } in listing.files() {
         // The stamp was taken before the file is read: a file written in between has another stamp,
@@ -149,8 +154,8 @@ pub(crate) fn files<'l, T: Clone>(
 }
 
 /// Returns the stems of the files to leave to the next reading: the largest ones, if all unknown
-/// files together exceed [`MAX_BYTES_AT_ONCE`].
-fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
+/// files together exceed `at_once` bytes.
+fn left_over<T>(files: &[Listed], known: &Known<T>, at_once: u64) -> BTreeSet<String> {
     let unknown = files.iter().filter_map(|Listed { stem, stamp }| {
         let stamp = (*stamp)?;
         let counts = stamp.size() <= MAX_BYTES && known.get(stem, stamp).is_none();
@@ -160,14 +165,14 @@ fn left_over<T>(files: &[Listed], known: &Known<T>) -> BTreeSet<String> {
     let all = unknown
         .iter()
         .fold(0u64, |sum, (size, _)| sum.saturating_add(*size));
-    if all <= MAX_BYTES_AT_ONCE {
+    if all <= at_once {
         return BTreeSet::new();
     }
     unknown.sort_unstable();
     let mut sum = 0u64;
     let beyond = unknown.iter().filter(|(size, _)| {
         sum = sum.saturating_add(*size);
-        sum > MAX_BYTES_AT_ONCE
+        sum > at_once
     });
     beyond.map(|(_, stem)| (*stem).to_string()).collect()
 }
@@ -217,7 +222,10 @@ mod tests {
                 .listing
                 .look(&root, "/", "xml", &mut folders, List::Stamped)
                 .unwrap();
-            let found = files(&root, "/", "xml", later, &mut folder, |text| Ok(text.len())).unwrap();
+            let found = files(&root, "/", "xml", later, &mut folder, MAX_BYTES_AT_ONCE, |text| {
+                Ok(text.len())
+            })
+            .unwrap();
             assert!(
                 found
                     .iter()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::ledger::reader::cache::{Cache, Folder, List};
-use crate::ledger::reader::files::{Unread, files, shown};
+use crate::ledger::reader::files::{MAX_BYTES_AT_ONCE, MAX_DEFINITIONS_AT_ONCE, Unread, files, shown};
 use crate::types::idset::CpuSet;
 
 use crate::hostfs::HostFs;
@@ -158,7 +158,15 @@ pub(crate) fn read_with(
     // Status files come first, as reservations are merged into the guests that run.
     let mut left_over = false;
     let holders = &mut cache.holders;
-    for file in files(root, status::FOLDER, "xml", now, &mut cache.status, parse)? {
+    for file in files(
+        root,
+        status::FOLDER,
+        "xml",
+        now,
+        &mut cache.status,
+        MAX_BYTES_AT_ONCE,
+        parse,
+    )? {
         left_over |= file.left_over;
         match file.said {
             Ok(status) => {
@@ -204,7 +212,15 @@ fn add_undecided(
     reading: &mut Reading,
 ) -> Result<(), LedgerError> {
     let parse = |text: &str| Undecided::from_json(text).map_err(Unread::from);
-    for file in files(root, undecided::FOLDER, "json", now, known, parse)? {
+    for file in files(
+        root,
+        undecided::FOLDER,
+        "json",
+        now,
+        known,
+        MAX_BYTES_AT_ONCE,
+        parse,
+    )? {
         match file.said {
             Ok(mark) => reading.undecided.push(mark),
             Err(error) => {
@@ -306,7 +322,15 @@ fn add_claims(
     };
     let mut left_over = false;
     let judged = &mut cache.claims;
-    for file in files(root, claims::FOLDER, "xml", now, &mut cache.definitions, parse)? {
+    for file in files(
+        root,
+        claims::FOLDER,
+        "xml",
+        now,
+        &mut cache.definitions,
+        MAX_DEFINITIONS_AT_ONCE,
+        parse,
+    )? {
         left_over |= file.left_over;
         match file.said {
             Ok(written) => {

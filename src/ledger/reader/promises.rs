@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::host::libvirt_process;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::cache::Cache;
-use crate::ledger::reader::files::{Unread, files, shown};
+use crate::ledger::reader::files::{MAX_BYTES_AT_ONCE, Unread, files, shown};
 use crate::ledger::reader::{LedgerError, Reading, seconds};
 use crate::ledger::reservation::{self, Daemon, Reservation};
 
@@ -104,6 +104,7 @@ pub(crate) fn glance_at(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Re
         "json",
         now,
         &mut cache.reservations,
+        MAX_BYTES_AT_ONCE,
         parse,
     )? {
         let reservation = match file.said {
