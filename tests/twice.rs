@@ -386,7 +386,13 @@ fn another_number_of_vcpus_is_another_shape() {
     let folder = TempDir::new().unwrap();
     // vCPUs before and after, keys, what the topology is then, cells
     let rows = [
-        (4, 8, "", "sockets='1' dies='1' cores='4' threads='2'", None),
+        (
+            4,
+            8,
+            "",
+            "sockets='1' dies='2' cores='2' threads='2'",
+            Some("cpus='4-7'"),
+        ),
         (4, 3, "", "sockets='1' dies='1' cores='3' threads='1'", None),
         (4, 2, "", "sockets='1' dies='1' cores='1' threads='2'", None),
         (
@@ -400,7 +406,7 @@ fn another_number_of_vcpus_is_another_shape() {
             10,
             12,
             "max_nodes = 2",
-            "sockets='1' dies='1' cores='6' threads='2'",
+            "sockets='1' dies='2' cores='3' threads='2'",
             Some("cpus='6-11'"),
         ),
     ];
