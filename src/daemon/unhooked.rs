@@ -11,10 +11,21 @@ use std::collections::BTreeSet;
 pub(crate) struct Unhooked {
     /// Guests whose start a hook reported, and those that ran when the daemon started.
     told: BTreeSet<String>,
+    /// Guests that run, and whose start no hook reported.
+    missed: BTreeSet<String>,
     /// Guests whose status was written since the last [`Unhooked::take`].
     written: BTreeSet<String>,
     /// A warning was given, and no hook came since.
     said: bool,
+}
+
+/// Guests that were started without a hook.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// Names of the guests.
+    pub guests: Vec<String>,
+    /// Guest to warn of, where a warning is due.
+    pub news: Option<String>,
 }
 
 impl Unhooked {
@@ -40,23 +51,25 @@ impl Unhooked {
     /// Forgets a guest that ended.
     pub(crate) fn ended(&mut self, name: &str) {
         self.told.remove(name);
+        self.missed.remove(name);
         self.written.remove(name);
     }
 
-    /// Takes the guest that was started without a hook, where a warning is due. `is_starting`
-    /// returns whether a hook runs for a guest.
-    pub(crate) fn take(&mut self, is_starting: impl Fn(&str) -> bool) -> Option<String> {
-        let mut first = None;
+    /// Takes the guests that were started without a hook and whose status was written since: their
+    /// start may be over. `is_starting` returns whether a hook runs for a guest.
+    pub(crate) fn take(&mut self, is_starting: impl Fn(&str) -> bool) -> Missed {
+        let mut out = Missed::default();
         for name in std::mem::take(&mut self.written) {
             if self.told.contains(&name) || is_starting(&name) {
                 continue;
             }
-            self.told.insert(name.clone());
-            if !std::mem::replace(&mut self.said, true) {
-                first = Some(name);
+            let is_new = self.missed.insert(name.clone());
+            if is_new && !std::mem::replace(&mut self.said, true) {
+                out.news = Some(name.clone());
             }
+            out.guests.push(name);
         }
-        first
+        out
     }
 }
 
@@ -72,19 +85,29 @@ mod tests {
             unhooked.written(name);
         }
         unhooked.told("hooked");
-        assert_eq!(unhooked.take(|name| name == "starting"), None);
+        assert_eq!(unhooked.take(|name| name == "starting"), Missed::default());
         for name in ["a", "b"] {
             unhooked.written(name);
         }
-        assert_eq!(unhooked.take(nobody).as_deref(), Some("a"));
+        let missed = unhooked.take(nobody);
+        assert_eq!(missed.guests, ["a", "b"], "all of them are visited");
+        assert_eq!(missed.news.as_deref(), Some("a"));
         unhooked.ended("a");
         unhooked.written("a");
-        assert_eq!(unhooked.take(nobody), None, "said already");
+        let missed = unhooked.take(nobody);
+        assert_eq!((missed.guests.len(), missed.news), (1, None), "said already");
+        // libvirt writes the status several times until the start is over.
+        unhooked.written("a");
+        assert_eq!(
+            unhooked.take(nobody).guests,
+            ["a"],
+            "visited until it has started"
+        );
         unhooked.told("hooked");
         unhooked.ended("a");
         unhooked.written("a");
         assert_eq!(
-            unhooked.take(nobody).as_deref(),
+            unhooked.take(nobody).news.as_deref(),
             Some("a"),
             "hooks came, and fail again"
         );

@@ -151,10 +151,18 @@ impl HostFs {
         }
         let found = self.locate(path, true).map_err(|error| self.fail(path, error))?;
         if self.is_real() {
-            return match fs::canonicalize(&found) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(found),
-                found => found.map_err(|error| self.fail(path, error)),
-            };
+            // A link that leads to nothing is followed to the name that is missing.
+            let mut found = found;
+            loop {
+                match fs::canonicalize(&found) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    found => return found.map_err(|error| self.fail(path, error)),
+                }
+                let Ok(target) = fs::read_link(&found) else {
+                    return Ok(found);
+                };
+                found = found.parent().unwrap_or(Path::new("/")).join(target);
+            }
         }
         let base = self.base.as_deref().unwrap_or(Path::new("/"));
         Ok(Path::new("/").join(found.strip_prefix(base).unwrap_or(&found)))

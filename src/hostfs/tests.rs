@@ -115,3 +115,16 @@ fn none_has_nothing() {
     assert!(!root.exists("/") && !root.is_real() && root.is_none());
     assert!(HostFs::default().is_real() && HostFs::new("/.").is_real());
 }
+
+/// On the host itself as below `--root`.
+#[test]
+fn a_link_that_leads_to_nothing_is_followed_to_the_missing_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = fs::canonicalize(dir.path()).unwrap();
+    let (first, second) = (folder.join("first"), folder.join("second"));
+    std::os::unix::fs::symlink("second", &first).unwrap();
+    std::os::unix::fs::symlink(folder.join("missing"), &second).unwrap();
+    let real = HostFs::new("/");
+    assert_eq!(real.resolve(&first).unwrap(), folder.join("missing"));
+    assert_eq!(real.resolve(folder.join("none")).unwrap(), folder.join("none"));
+}

@@ -47,8 +47,9 @@ pub(crate) fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option
     let best = found.iter().find(|file| file.executable).or(found.first());
     let Some(hook) = best else {
         let text = format!(
-            "libvirt has no hook of virtfit's: guests start without a decision. Install it again, or: ln -s \
-             /usr/bin/virtfit-hook {FOLDER}/50-virtfit, then reload libvirt"
+            "libvirt has no hook of virtfit's: guests start without a decision. Install virtfit again, or make the link: \
+             mkdir -p {FOLDER} && ln -sf /usr/bin/virtfit-hook {FOLDER}/50-virtfit && systemctl reload {}",
+            daemon_name(root)
         );
         return Some(Note::new(Code::HookMissing, text));
     };
@@ -58,11 +59,11 @@ pub(crate) fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option
             .unwrap_or_else(|_| hook.path.clone().into());
         let (target, daemon) = (target.display(), daemon_name(root));
         let what = match root.metadata(&hook.path).is_ok() {
-            true => format!("cannot be executed, so libvirt does not call it: chmod +x {target}"),
-            false => format!("leads to {target}, which is not there: install virtfit again"),
+            true => format!("cannot be executed, so libvirt does not call it: chmod +x {target} &&"),
+            false => format!("leads to {target}, which is not there: install virtfit again, then"),
         };
         let text = format!(
-            "{}: {what}, then systemctl reload {daemon}. Until then guests start without a decision",
+            "guests start without a decision: {} {what} systemctl reload {daemon}",
             hook.path
         );
         return Some(Note::new(Code::HookNotExecutable, text));

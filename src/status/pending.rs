@@ -5,41 +5,39 @@ use std::collections::BTreeSet;
 use crate::engine::Decision;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::running::Running;
-use crate::rewrite;
+use crate::rewrite::{self, Provenance};
 use crate::snapshot::{Question, Snapshot};
 use crate::status::note::{Code, Note};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope};
 use crate::types::plural::cpus;
 use crate::types::reason::Reason;
-use crate::xml::Document;
+use crate::types::setting::Value;
+use crate::xml::{Document, XmlError};
+
+/// Way in which a definition takes effect.
+pub(crate) const RESTART: &str = "shut down, start";
 
 /// Returns what is pending for a running guest: its definition differs from what it runs with, or
-/// `virtfit apply` would change it.
+/// `virtfit apply` would change it. Masks of floating threads wait for nothing: virtfitd moves
+/// these threads while the guest runs.
 pub(crate) fn running(view: &Snapshot, running: &Running, definition: Option<&str>) -> Vec<Note> {
     let Some(text) = definition.filter(|_| !running.starting) else {
         return Vec::new();
     };
-    // Settings virtfit wrote into the definition and into the running XML, pins as they were
-    // written.
-    let written = |provenance: Option<&rewrite::Provenance>| -> BTreeSet<String> {
-        let owned = provenance.iter().flat_map(|provenance| &provenance.owned);
-        owned
-            .map(|owned| format!("{:?} {:?}", owned.target, owned.wrote))
-            .collect()
-    };
-    let document = Document::parse(text);
-    let defined = document
-        .as_ref()
-        .ok()
-        .and_then(|document| rewrite::provenance(document).ok().flatten());
-    if written(defined.as_ref()) != written(running.provenance.as_ref()) {
-        return vec![Note::new(Code::Restart, "shut down, start")];
+    let defined = record(text).ok().flatten();
+    if differs(defined.as_ref(), running.provenance.as_ref(), Floats::Alike) {
+        return vec![Note::new(Code::Restart, RESTART)];
     }
     match view.decide(text, Question::of(Scope::Boot)) {
         Ok(Decision::Tuned { plan, .. }) if plan.notes.only_named => Vec::new(),
+        Ok(Decision::Tuned { xml, .. })
+            if only_floats(defined.as_ref(), record(&xml).ok().flatten().as_ref()) =>
+        {
+            Vec::new()
+        }
         Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
-            vec![Note::new(Code::Apply, "virtfit apply, shut down, start")]
+            vec![Note::new(Code::Apply, format!("virtfit apply, {RESTART}"))]
         }
         Ok(_) => Vec::new(),
         Err(bug) if bug.is_bug() => vec![Note::new(Code::Failed, bug.to_string())],
@@ -48,6 +46,44 @@ pub(crate) fn running(view: &Snapshot, running: &Running, definition: Option<&st
             format!("cannot be decided: {error}"),
         )],
     }
+}
+
+/// Reads virtfit's record in a domain's XML.
+///
+/// # Errors
+/// The XML, or the record in it, cannot be read.
+pub(crate) fn record(text: &str) -> Result<Option<Provenance>, XmlError> {
+    rewrite::provenance(&Document::parse(text)?)
+}
+
+/// Comparison of masks of floating threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floats {
+    /// One is as good as another.
+    Alike,
+    /// Their CPUs count.
+    ByCpus,
+}
+
+/// Returns whether two records differ in what virtfit wrote.
+fn differs(one: Option<&Provenance>, other: Option<&Provenance>, floats: Floats) -> bool {
+    let written = |provenance: Option<&Provenance>| -> BTreeSet<String> {
+        let owned = provenance.iter().flat_map(|provenance| &provenance.owned);
+        owned
+            .map(|owned| match &owned.wrote {
+                Value::Cpus(cpus) if floats == Floats::Alike && cpus.len() > 1 => {
+                    format!("{:?} floats", owned.target)
+                }
+                wrote => format!("{:?} {wrote:?}", owned.target),
+            })
+            .collect()
+    };
+    written(one) != written(other)
+}
+
+/// Returns whether two records differ in masks of floating threads alone.
+fn only_floats(one: Option<&Provenance>, other: Option<&Provenance>) -> bool {
+    differs(one, other, Floats::ByCpus) && !differs(one, other, Floats::Alike)
 }
 
 /// Returns what would happen to a guest that does not run: a refusal, no placement, or a new one.

@@ -13,6 +13,7 @@ use crate::policy::{Profile, cpu_sets};
 use crate::snapshot::{Question, Snapshot};
 use crate::status::by_hand;
 use crate::status::note::{Code, Note};
+use crate::status::pending::RESTART;
 use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
@@ -35,6 +36,8 @@ pub(crate) struct Place<'a> {
     pub held: &'a CpuSet,
     /// Profile by which the guest runs; `None`: no rule matches, or the guest is left alone.
     pub profile: Option<&'a Profile>,
+    /// A pending note of the guest says what to do.
+    pub waits: bool,
 }
 
 /// vCPUs that are not where they should be.
@@ -70,9 +73,10 @@ pub(crate) fn notes(place: &Place<'_>) -> Vec<Note> {
     }
     if !lacking.too_much.is_empty() {
         let text = format!(
-            "holds {}, though profile {} asks for none there: shut down, start",
+            "holds {}, though profile {} asks for none there{}",
             cpus(&lacking.too_much),
-            profile.name
+            profile.name,
+            restart(place)
         );
         out.push(Note::new(Code::HoldsTooMuch, text));
     }
@@ -170,8 +174,30 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     if floating.is_empty() {
         return None;
     }
-    let text = format!("no place: floats on {at}, as it was started: shut down, start");
-    Some(Note::new(Code::NoPlace, text))
+    // No live change, and no reason against a place: a start would give it one.
+    let decision = place
+        .definition
+        .and_then(|text| place.view.decide(text, Question::of(Scope::Boot)).ok());
+    let placement = decision
+        .as_ref()
+        .and_then(|decision| decision.plan().placement.as_ref());
+    let could = match placement.filter(|placement| placement.fits && !placement.dedicated.is_empty()) {
+        Some(placement) => format!(", and could have {}", cpus(&placement.dedicated)),
+        None => String::new(),
+    };
+    let text = format!(
+        "not pinned: floats on {at}, as it was started{could}{}",
+        restart(place)
+    );
+    Some(Note::new(Code::NotPinned, text))
+}
+
+/// Returns the advice to start the guest again, unless a pending note gives it.
+fn restart(place: &Place<'_>) -> String {
+    match place.waits {
+        true => String::new(),
+        false => format!(": {RESTART}"),
+    }
 }
 
 /// Returns the reason why a start would give the guest no placement now, by its definition: live

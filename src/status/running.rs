@@ -111,6 +111,7 @@ fn notes(
     let view = look_at.view;
     let wrong = guest.threads.iter().filter_map(|thread| thread.wrong.as_ref());
     let mut out: Vec<Note> = wrong.map(|text| Note::new(Code::ThreadElsewhere, text)).collect();
+    let waits = pending::running(view, running, definition);
     // The threads of a starting guest are still being moved to their CPUs.
     if !running.starting {
         out.extend(exclusive::notes(
@@ -119,6 +120,7 @@ fn notes(
             look_at.holders,
         ));
         out.extend(place::notes(&Place {
+            waits: !waits.is_empty(),
             view,
             running,
             status,
@@ -128,17 +130,19 @@ fn notes(
             profile: profile.filter(|profile| !profile.off),
         }));
     }
-    out.extend(left_over(
-        guest_word(&guest.name, &guest.uuid),
-        running.provenance.as_ref(),
-        profile,
-    ));
+    // A definition that was reverted, or tuned, after the start is not what the guest runs with.
+    let word = guest_word(&guest.name, &guest.uuid);
+    out.extend(match definition.map(pending::record) {
+        Some(Ok(defined)) if !carries(defined.as_ref()) => reverted(running.provenance.as_ref(), profile),
+        Some(Ok(defined)) => left_over(word, defined.as_ref(), profile),
+        Some(Err(_)) | None => left_over(word, running.provenance.as_ref(), profile),
+    });
     let unreadable = guest.problem.iter();
     out.extend(unreadable.map(|text| Note::new(Code::Unreadable, text)));
     if guest.transient {
         out.push(Note::new(Code::Transient, "transient"));
     }
-    out.extend(pending::running(view, running, definition));
+    out.extend(waits);
     out
 }
 
@@ -148,14 +152,31 @@ pub(crate) fn left_over(
     provenance: Option<&Provenance>,
     profile: Option<&Profile>,
 ) -> Option<Note> {
-    let carries = provenance.is_some_and(|provenance| !provenance.owned.is_empty());
-    let why = match profile {
-        None => "no rule matches".to_string(),
-        Some(profile) if profile.off => format!("profile {} leaves it alone", profile.name),
-        Some(_) => return None,
-    };
+    let why = why_left(profile)?;
     let text = format!("carries virtfit's settings though {why}: virtfit revert {guest}");
-    carries.then(|| Note::new(Code::LeftOver, text))
+    carries(provenance).then(|| Note::new(Code::LeftOver, text))
+}
+
+/// Returns a note on virtfit's settings that only the running guest has: its definition is reverted
+/// already.
+fn reverted(running: Option<&Provenance>, profile: Option<&Profile>) -> Option<Note> {
+    why_left(profile)?;
+    let text = "reverted: runs with virtfit's settings until its next start";
+    carries(running).then(|| Note::new(Code::LeftOver, text))
+}
+
+fn carries(provenance: Option<&Provenance>) -> bool {
+    provenance.is_some_and(|provenance| !provenance.owned.is_empty())
+}
+
+/// Returns the reason why a guest is to have none of virtfit's settings; `None`: it is to have
+/// some.
+fn why_left(profile: Option<&Profile>) -> Option<String> {
+    match profile {
+        None => Some("no rule matches".into()),
+        Some(profile) if profile.off => Some(format!("profile {} leaves it alone", profile.name)),
+        Some(_) => None,
+    }
 }
 
 /// Returns the CPUs its own threads may run on: by the kernel, or by the XML where no thread can be

@@ -44,14 +44,18 @@ fn virtfits_own_troubles_are_said() {
         (exit, wrong(&status.notes)),
         (3, vec!["hook-not-executable".to_string()])
     );
-    let way = "chmod +x /etc/libvirt/hooks/qemu.d/50-virtfit, then systemctl reload libvirtd";
-    assert!(status.notes[0].text.contains(way), "{status:?}");
+    let way = "chmod +x /etc/libvirt/hooks/qemu.d/50-virtfit && systemctl reload libvirtd";
+    assert!(status.notes[0].text.ends_with(way), "{status:?}");
     host.remove("etc/libvirt/hooks/qemu.d/50-virtfit");
     let (status, exit) = host.status();
     assert_eq!(
         (exit, wrong(&status.notes)),
         (3, vec!["hook-missing".to_string()])
     );
+    // The repair can be pasted as it is, also where libvirt made no folder for it.
+    let way = ": mkdir -p /etc/libvirt/hooks/qemu.d && ln -sf /usr/bin/virtfit-hook \
+               /etc/libvirt/hooks/qemu.d/50-virtfit && systemctl reload libvirtd";
+    assert!(status.notes[0].text.ends_with(way), "{status:?}");
     // One link leads to nothing, another to the hook.
     let link = host.path().join("etc/libvirt/hooks/qemu.d/50-fit");
     symlink("/usr/bin/virtfit-hook", link).unwrap();
@@ -346,6 +350,96 @@ fn settings_without_a_profile_are_said() {
         let text = format!("carries virtfit's settings though no rule matches: virtfit revert {name}");
         assert_eq!((left.text.as_str(), left.wrong), (text.as_str(), false));
     }
+}
+
+#[test]
+fn settings_of_the_definition_alone_or_of_the_running_guest_alone_are_said() {
+    let host = host();
+    let (tuned, plain) = (Made::pinned("app", &["1"]), Made::free("app"));
+    // what runs, what is defined, the advice
+    for (runs, defined, said) in [
+        (
+            &plain,
+            &tuned,
+            "carries virtfit's settings though no rule matches: virtfit revert app",
+        ),
+        (
+            &tuned,
+            &plain,
+            "reverted: runs with virtfit's settings until its next start",
+        ),
+    ] {
+        host.guest(runs);
+        host.define(defined);
+        let (status, _) = host.status();
+        let notes = &of(&status, "app").notes;
+        let left: Vec<_> = notes.iter().filter(|note| code(note) == "left-over").collect();
+        assert_eq!(left.len(), 1, "{notes:?}");
+        assert_eq!(left[0].text, said);
+    }
+}
+
+#[test]
+fn masks_of_floating_threads_are_never_pending() {
+    let host = host();
+    let pending = |name: &str| -> Vec<String> { of(&host.status().0, name).pending.clone() };
+    // The definition as it is tuned while no other guest runs, and as it was while some did.
+    host.define(&Made::free("l1"));
+    let wide = String::from_utf8(host.virtfit(&["rewrite", "l1"]).stdout).unwrap();
+    assert!(wide.contains("cpuset='0,8,16,24'"), "{wide}");
+    let narrow = wide.replace("'0,8,16,24'", "'0,8'");
+    let runs = |xml: &str| {
+        let status = format!("<domstatus state='running' reason='booted' pid='4711'>{xml}</domstatus>");
+        host.put("run/libvirt/qemu/l1.xml", &status);
+    };
+    for (defined, running) in [
+        (&wide, &wide),
+        (&narrow, &wide),
+        (&wide, &narrow),
+        (&narrow, &narrow),
+    ] {
+        host.put("etc/libvirt/qemu/l1.xml", defined);
+        runs(running);
+        assert_eq!(pending("l1"), Vec::<String>::new(), "{defined}{running}");
+    }
+    // A CPU of a thread's own is another matter.
+    host.guest(&Made::pinned("f1", &["1"]));
+    host.define(&Made::pinned("f1", &["2"]));
+    assert_eq!(pending("f1"), ["shut down, start"]);
+}
+
+#[test]
+fn a_guest_older_than_the_policy_is_not_without_a_place() {
+    let host = host();
+    let floats = Made::pinned("f1", &["0,8,16,24"]);
+    host.guest(&floats);
+    let status = std::fs::read_to_string(host.path().join("run/libvirt/qemu/f1.xml")).unwrap();
+    let between = |from: &str, to: &str| {
+        status
+            .split(from)
+            .nth(1)
+            .unwrap()
+            .split(to)
+            .next()
+            .unwrap()
+            .to_string()
+    };
+    let (uuid, pid) = (between("<uuid>", "<"), between("pid='", "'"));
+    let record =
+        format!("{{\"version\":1,\"uuid\":\"{uuid}\",\"name\":\"f1\",\"pid\":{pid},\"threads\":[]}}");
+    host.put(&format!("run/virtfit/live/{uuid}.json"), &record);
+    let (status, exit) = host.status();
+    let guest = of(&status, "f1");
+    assert_eq!(
+        (exit, wrong(&guest.notes)),
+        (3, vec!["not-pinned".to_string()]),
+        "{guest:?}"
+    );
+    assert_eq!(
+        guest.notes[0].text,
+        "not pinned: floats on CPUs 0,8,16,24, as it was started, and could have CPU 1"
+    );
+    assert_eq!(guest.pending, ["virtfit apply, shut down, start"]);
 }
 
 #[test]

@@ -130,11 +130,12 @@ impl Worker {
         self.let_marks_fall();
     }
 
-    /// Logs a warning where guests start and no hook reports them.
+    /// Visits guests that start and that no hook reports, and logs a warning.
     fn look_for_hooks(&mut self) {
         let inflight = &self.inflight;
-        let found = self.unhooked.take(|name| inflight.contains(name));
-        if let Some(name) = found.filter(|_| !self.disabled) {
+        let missed = self.unhooked.take(|name| inflight.contains(name));
+        missed.guests.iter().for_each(|name| self.running.add(name));
+        if let Some(name) = missed.news.filter(|_| !self.disabled) {
             log::warn!(
                 "{name}: started, and no hook told of it: is the link in /etc/libvirt/hooks/qemu.d there, and was libvirt reloaded \
                  since? Without the hook guests may start on CPUs that others hold"

@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use super::*;
@@ -66,4 +67,27 @@ fn what_an_ended_guest_had_is_given_to_others_when_its_hooks_are_through() {
     let waited = begin.elapsed();
     assert!(waited >= events::SOON, "{waited:?}");
     assert_eq!(worker.freed, None, "once");
+}
+
+/// The hook's link is gone, so the worker learns of a start by the guest's status file alone.
+#[test]
+fn a_guest_that_no_hook_tells_of_is_visited_each_time_its_status_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = dir.path().join("run/libvirt/qemu");
+    fs::create_dir_all(&status).unwrap();
+    let inflight = Arc::new(Inflight::new(HostFs::new(dir.path())));
+    let mut worker = worker(dir.path(), &inflight);
+    let is_due = |worker: &Worker| worker.running.is_ready(Instant::now());
+    assert!(!is_due(&worker));
+    for visit in ["starts", "has started"] {
+        fs::write(status.join("web.new"), "").unwrap();
+        fs::rename(status.join("web.new"), status.join("web.xml")).unwrap();
+        let begin = Instant::now();
+        while !is_due(&worker) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "not visited: {visit}");
+            worker.absorb();
+            thread::sleep(Duration::from_millis(5));
+        }
+        worker.running = Running::default();
+    }
 }
