@@ -82,6 +82,7 @@ impl KeptRecords {
     /// Forgets the records of a guest that ended. Those of its next start are in the next reading.
     pub(crate) fn forget(&mut self, name: &str) {
         self.last = None;
+        self.live_known = false;
         self.reservations.retain(|_, record| record.name != name);
         self.undecided.retain(|_, record| record.name != name);
         self.live.retain(|_, record| record.name != name);
