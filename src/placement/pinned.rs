@@ -253,10 +253,13 @@ fn threads(host: &Host, demand: &Demand, pins: &Pins) -> Option<(u32, bool)> {
         let mut seen = BTreeSet::new();
         demand.vcpus.is_multiple_of(threads)
             && (threads.is_power_of_two() || !demand.threads_by_two)
-            && cores.chunks(threads as usize).all(|block| {
+            && cores.chunks(threads as usize).zip(0u32..).all(|(block, number)| {
+                let vcpus = number * threads..(number + 1) * threads;
                 let first = block[0].map(|core| core.cpus[0]);
                 let alike = block.iter().all(|core| core.map(|core| core.cpus[0]) == first);
-                let pinned = first.is_some() || threads == 1;
+                // A core of vCPUs that need no CPU is as good as any.
+                let settled = || vcpus.clone().all(|vcpu| demand.settled.contains(VcpuId(vcpu)));
+                let pinned = first.is_some() || threads == 1 || settled();
                 alike && pinned && (!own || first.is_none_or(|first| seen.insert(first)))
             })
             && cells().all(|cell| {
