@@ -50,7 +50,7 @@ pub struct Key {
     pub kind: u32,
     /// The guest's topology cannot show packages, caches and nodes as they are.
     pub untrue: bool,
-    /// Rank of the threads of a guest core; see [`crate::placement::Level::rank`].
+    /// Rank of the threads of a guest core; see [`crate::placement::threading::Level::rank`].
     pub threads: Reverse<u32>,
     /// Page size in KiB; 0: small pages.
     pub page: Reverse<u64>,

@@ -11,7 +11,7 @@ use crate::markdown;
 use crate::tidy::tidy;
 
 /// Text after the options, by page; `## ` headings become sections.
-const MORE: [(&str, &str); 5] = [
+const MORE: [(&str, &str); 8] = [
     ("virtfit", include_str!("../../../docs/man/virtfit.md")),
     (
         "virtfit-apply",
@@ -19,6 +19,18 @@ const MORE: [(&str, &str); 5] = [
     ),
     ("virtfit-hook", include_str!("../../../docs/man/virtfit-hook.md")),
     ("virtfit-plan", include_str!("../../../docs/man/virtfit-plan.md")),
+    (
+        "virtfit-profile-set",
+        include_str!("../../../docs/man/virtfit-profile-set.md"),
+    ),
+    (
+        "virtfit-revert",
+        include_str!("../../../docs/man/virtfit-revert.md"),
+    ),
+    (
+        "virtfit-status",
+        include_str!("../../../docs/man/virtfit-status.md"),
+    ),
     ("virtfitd", include_str!("../../../docs/man/virtfitd.md")),
 ];
 
