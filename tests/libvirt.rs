@@ -48,7 +48,11 @@ fn libvirt_takes_and_keeps_every_tuned_golden() {
         if case.join("command").exists() {
             continue;
         }
-        let emulator = between(&tuned, "<emulator>", "</emulator>");
+        // Without an element libvirt takes the emulator of the host's architecture.
+        let emulator = match tuned.contains("<emulator>") {
+            true => between(&tuned, "<emulator>", "</emulator>"),
+            false => "/usr/bin/qemu-system-x86_64",
+        };
         if !Path::new(emulator).exists() {
             left_out.push(format!("{} ({emulator} is not installed)", name_of(&case)));
             continue;
@@ -69,7 +73,7 @@ fn libvirt_takes_and_keeps_every_tuned_golden() {
         }
     }
     assert!(
-        tried > 0 && left_out.len() <= 1,
+        tried > 0 && left_out.iter().all(|case| case.contains("aarch64")),
         "{tried} tried, left out: {left_out:?}"
     );
     assert!(
