@@ -367,7 +367,7 @@ fn what_is_undefined_and_defined_anew_at_once_stays() {
         guest(name, 2, "").replace("</name>", &format!("</name>\n  {uuid}"))
     };
     let uri = stage.libvirt.uri();
-    let mut refused = 0;
+    let (mut refused, mut overwritten) = (0, 0);
     for round in 1..=150 {
         let (number, name) = (round % 7, format!("rd-{}", round % 7));
         let put = |what: &str, round: u64| {
@@ -387,17 +387,31 @@ fn what_is_undefined_and_defined_anew_at_once_stays() {
             stage.rest();
             stage.virsh(&["define", &anew]);
         }
-        stage.wait("the tuned definition", || {
-            let title = format!("<title>round {round}</title>");
-            stage.is_tuned(&name) && stage.file(&name).is_some_and(|text| text.contains(&title))
-        });
+        let title = format!("<title>round {round}</title>");
+        let is_there =
+            || stage.is_tuned(&name) && stage.file(&name).is_some_and(|text| text.contains(&title));
+        // libvirt knows no "define if unchanged": what is defined in the very moment between the
+        // last look and the call is lost, and told.
+        let told = || stage.count("at the same moment as virtfit defined it") > overwritten;
+        stage.wait("the tuned definition", || is_there() || told());
+        if told() {
+            overwritten += 1;
+            stage.rest();
+            stage.virsh(&["define", &anew]);
+            stage.wait("the tuned definition", is_there);
+        }
     }
+    assert!(
+        overwritten < 4,
+        "{overwritten} were overwritten:\n{}",
+        stage.said()
+    );
     let left = stage.virsh(&["list", "--all", "--name"]);
     let left: BTreeSet<&str> = left.split_whitespace().collect();
     let all = ["rd-0", "rd-1", "rd-2", "rd-3", "rd-4", "rd-5", "rd-6"];
     assert_eq!(left, BTreeSet::from(all), "{}", stage.said());
     eprintln!(
-        "taken back: {}, given its name back: {}, refused: {refused}",
+        "taken back: {}, given its name back: {}, refused: {refused}, overwritten: {overwritten}",
         stage.count("it stays undefined"),
         stage.count("defined anew while it was tuned")
     );

@@ -8,14 +8,14 @@ use crate::ledger::running::Running;
 use crate::libvirt::LiveChange;
 use crate::live::plan;
 use crate::live::plan::{Case, Live};
-use crate::policy::profile::Cpus;
+use crate::policy::profile::{Cpus, Hotplug};
 use crate::policy::{Profile, cpu_sets};
 use crate::snapshot::{Question, Snapshot};
 use crate::status::by_hand;
 use crate::status::note::{Code, Note};
 use crate::status::pending::RESTART;
 use crate::types::ids::VcpuId;
-use crate::types::idset::CpuSet;
+use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::Scope;
 use crate::types::plural::cpus;
 use crate::types::reason::Reason;
@@ -89,7 +89,12 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
     let domain = running.domain();
     let wishes = EffectiveProfile::new(profile, domain, &place.view.host, Scope::Incoming, true);
     let mut out = Lacking::default();
-    for vcpu in domain.all_vcpus().iter() {
+    // An empty slot may hold a CPU or float, unless the profile says that it holds one.
+    let slots = match profile.hotplug {
+        Hotplug::Hold => VcpuSet::new(),
+        Hotplug::Auto | Hotplug::Float => domain.empty_slots.clone(),
+    };
+    for vcpu in domain.all_vcpus().difference(&slots).iter() {
         let thread = Thread::Vcpu(vcpu);
         let mask = running.allowed(thread);
         let own = mask.filter(|mask| mask.len() == 1 && mask.is_subset(place.held));
