@@ -92,9 +92,10 @@ impl<'g, 'a> Attempt<'g, 'a> {
         let definition = &self.guests.definitions[index];
         if let Ok(decision) = &decided {
             let text = decision.xml().unwrap_or(&definition.file.text);
-            self.claim(definition, text, decision.plan());
+            let guest = GuestXml::parse(text).ok();
+            self.claim(definition, guest.as_ref(), decision.plan());
             let placement = decision.plan().placement.as_ref();
-            if together && let (Some(placement), Ok(guest)) = (placement, GuestXml::parse(text)) {
+            if together && let (Some(placement), Some(guest)) = (placement, guest) {
                 let memory = guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE);
                 let taken = self.view.taken(&guest.domain);
                 self.given.push(Arc::new(Holder {
@@ -122,15 +123,17 @@ impl<'g, 'a> Attempt<'g, 'a> {
         self.decided[index] = Some(decided);
     }
 
-    fn claim(&mut self, definition: &Definition, text: &str, plan: &Plan) {
+    /// Takes in what a guest claims from now on. A definition that cannot be read claims nothing.
+    fn claim(&mut self, definition: &Definition, guest: Option<&GuestXml>, plan: &Plan) {
         let own = (definition.domain.uuid.as_str(), definition.file.name.as_str());
         let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
         all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
         // Also of a guest that runs: it may run without what its definition is given now.
         let policy = &self.view.policy;
         let profile = plan.profile.as_deref().and_then(|name| policy.profile(name));
-        if let (Some(profile), Ok(written)) = (profile.filter(|profile| !profile.off), Written::parse(text)) {
-            all.extend(written.claim_by(profile, &policy.host, definition.autostart));
+        let guest = guest.filter(|guest| guest.unreadable.is_none());
+        if let (Some(profile), Some(guest)) = (profile.filter(|profile| !profile.off), guest) {
+            all.extend(Written::of(guest).claim_by(profile, &policy.host, definition.autostart));
         }
     }
 }

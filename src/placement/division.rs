@@ -265,9 +265,9 @@ impl<'s, 'a> Division<'s, 'a> {
         })
     }
 
-    /// Returns, for each node, the cuts at which its run may end, and the window of its length.
-    /// Where packages are shown as sockets, each gets as many vCPUs and all of its nodes in a row;
-    /// `None` where that is impossible.
+    /// Returns, for each node, the cuts at which its run may end, and the window of its length. A
+    /// package that is shown as a socket gets as many vCPUs as each other, and all of its nodes in
+    /// a row; `None` if that is impossible.
     fn limits(&self, order: &Order<'_, 's>, window: Window) -> Option<Vec<Limit>> {
         let whole = |at: usize| Limit {
             window,

@@ -99,7 +99,7 @@ pub struct Demand {
     pub within: Option<CpuSet>,
     /// Pins that are given and stay.
     pub kept: BTreeMap<VcpuId, CpuSet>,
-    /// vCPUs that are already placed: they neither float nor need a CPU.
+    /// vCPUs that are already placed, and empty slots: they neither float nor need a CPU.
     pub settled: VcpuSet,
     /// Threads each guest core must have, from the recorded shape or from a topology that is kept.
     pub threads: Option<u32>,

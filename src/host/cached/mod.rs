@@ -72,9 +72,9 @@ struct Changing {
 
 /// Reads the host for a hook: from the kept file if the mark shows no change, else completely.
 ///
-/// Where several processes find no file that counts, one of them reads the host and the others
-/// wait for its file, until `deadline` at most: all together they would read it in a multiple of
-/// the time that a hook has.
+/// Of several processes that find no file that counts, one reads the host and the others wait for
+/// its file, until `deadline` at most: all together they would read it in a multiple of the time
+/// that a hook has.
 ///
 /// # Errors
 /// The errors of [`load::load`].
