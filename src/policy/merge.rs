@@ -361,6 +361,9 @@ fn meaning(host: &HostPolicy, profiles: &BTreeMap<String, Profile>, rules: &[Rul
     for (name, profile) in profiles {
         out.push_str(&format!("[{}] {}\n", quoted(name), profile.off));
         for key in PROFILE.iter().filter(|key| key.path != "description") {
+            if keys::is_as_before(key.path, &(key.get)(profile)) {
+                continue;
+            }
             let value = match ((key.get)(profile), key.path) {
                 (Scalar::Text(list), "dedicated_vcpus" | "realtime.vcpus") => Scalar::Text(whole(&list)),
                 (value, _) => value,
