@@ -714,3 +714,36 @@ fn discard_is_seen_by_the_guest() {
     let kept = host.decide(&keep, &guest(2, 1024, "", "", disk));
     assert!(seen(kept.plan()).is_empty(), "kept");
 }
+
+/// Queues are written at the first fit: a guest that has its shape keeps those it was started with,
+/// and so does one that comes in from another host. A device that is gone takes its queues along.
+#[test]
+fn queues_are_decided_once() {
+    let interface = "<interface type='bridge'>\n      <mac address='52:54:00:00:00:01'/>\n      <source bridge='br0'/>\n      \
+                     <model type='virtio'/>\n    </interface>";
+    let xml = guest(4, 4096, "", "", &format!("{}\n    {interface}", disk("vda", "")));
+    let mut asked = Asked::on("paper");
+    let given = |asked: &Asked, keys: &str, xml: &str| {
+        let lines = asked.decide(keys, xml).lines();
+        lines.iter().filter(|line| line.contains("queues")).count()
+    };
+    let first = "disk = { queues = 4 }\nnet = { queues = \"vcpus\" }";
+    let later = "disk = { queues = 2 }\nnet = { queues = 2 }";
+    assert_eq!(given(&asked, first, &xml), 2);
+    let tuned = asked.decide(first, &xml).text().to_string();
+    for scope in [Scope::Boot, Scope::Incoming] {
+        asked.scope = scope;
+        assert_eq!(given(&asked, later, &tuned), 0, "{scope:?}");
+        let answer = asked.decide(later, &tuned);
+        assert_eq!(answer.text().matches(" queues='4'").count(), 2, "{scope:?}");
+    }
+    assert_eq!(given(&asked, first, &xml), 0, "on the way in");
+    // An interface that is gone takes its queues along.
+    asked.scope = Scope::Boot;
+    let start = tuned.find("<interface").unwrap();
+    let end = tuned.find("</interface>").unwrap() + "</interface>".len();
+    let without = format!("{}{}", &tuned[..start], &tuned[end..]);
+    let left = asked.decide(later, &without);
+    assert_eq!(left.text().matches(" queues='4'").count(), 1, "{}", left.text());
+    assert!(!left.text().contains("interface/52:54"), "{}", left.text());
+}

@@ -103,6 +103,8 @@ pub struct Domain {
     pub disks: Vec<Disk>,
     /// SCSI controllers with a virtio-scsi model, in document order.
     pub scsi_controllers: Vec<ScsiController>,
+    /// Network interfaces in document order.
+    pub interfaces: Vec<Interface>,
     /// Devices passed through to the guest.
     pub passthrough: Vec<Passthrough>,
     /// True if a vhost-user device (interface, disk, filesystem, video) needs shared guest memory.
@@ -241,6 +243,24 @@ pub struct ScsiController {
     pub iothreads_possible: bool,
 }
 
+/// Network interface of the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// MAC address in lower case, the interface's name in plans and paths; `None` where it has none
+    /// yet, or another interface has the same.
+    pub mac: Option<String>,
+    /// Kind of the source (`type=`): network, bridge, direct, user, ….
+    pub kind: String,
+    /// Model (`<model type=>`): virtio, e1000e, ….
+    pub model: String,
+    /// Backend (`<driver name=>`): vhost or qemu.
+    pub driver: Option<String>,
+    /// Number of queues (`<driver queues=>`).
+    pub queues: Option<String>,
+    /// Name of the device in QEMU: that of `<alias>`, else the one libvirt gives it.
+    pub alias: String,
+}
+
 /// Host device passed through to the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passthrough {
@@ -257,6 +277,12 @@ impl Domain {
     /// Returns true if the guest has NUMA cells.
     pub(crate) fn has_cells(&self) -> bool {
         !self.cells.is_empty()
+    }
+
+    /// Returns the network interface with this MAC address.
+    pub(crate) fn interface(&self, mac: &str) -> Option<&Interface> {
+        let mut interfaces = self.interfaces.iter();
+        interfaces.find(|interface| interface.mac.as_deref() == Some(mac))
     }
 
     /// Lists the virtio-scsi controllers that an iothread can serve.

@@ -2,8 +2,8 @@
 
 use crate::policy::profile::{
     CacheRule, CoreKind, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hotplug, Hugepages,
-    IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Realtime,
-    Scheduler, Smt, Switch, TopologyRule, VcpuList,
+    IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, NetQueues, Numa, OnNoFit, PciNuma,
+    Profile, Realtime, Scheduler, Smt, Switch, TopologyRule, VcpuList,
 };
 use crate::policy::value::Scalar;
 
@@ -144,6 +144,7 @@ impl Default for Profile {
                 discard: DiskRule::Keep,
                 queues: DiskRule::Keep,
             },
+            net_queues: NetQueues::Keep,
             realtime: Realtime {
                 vcpus: VcpuList::default(),
                 priority: 1,

@@ -185,6 +185,17 @@ pub struct DiskRules {
     pub queues: DiskRule,
 }
 
+/// Queues of network interfaces (`net.queues`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetQueues {
+    /// Stay as they are.
+    Keep,
+    /// One for each vCPU.
+    Vcpus,
+    /// Fixed number, at least 1.
+    At(u32),
+}
+
 /// List of the guest's vCPUs that is resolved when the guest is known: `""`, `"all"`, `"0,2"`,
 /// `"^0"`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -319,6 +330,8 @@ pub struct Profile {
     pub iothread_cpus: IothreadCpus,
     /// Settings of all disks (`disk`).
     pub disk: DiskRules,
+    /// Queues of network interfaces (`net.queues`).
+    pub net_queues: NetQueues,
     /// Real-time scheduling (`realtime`).
     pub realtime: Realtime,
     /// KVM's `hint-dedicated` (`kvm.hint_dedicated`).

@@ -396,6 +396,7 @@ fn subject(target: &Target) -> String {
     match target {
         Target::Disk(disk, _) => format!("disk with target '{disk}'"),
         Target::ScsiIothread(index) => format!("SCSI controller {index}"),
+        Target::NetQueues(mac) => format!("interface with MAC address {mac}"),
         _ => "<vcpu>".into(),
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn changes(
     let mut targets: BTreeSet<&Target> = asked.keys().copied().collect();
     targets.extend(old.iter().flat_map(|old| &old.owned).map(|owned| &owned.target));
     let mut sorted: Vec<&Target> = targets.into_iter().collect();
-    sorted.sort_by_cached_key(|target| document_order(target, |disk| after.disk_position(disk)));
+    sorted.sort_by_cached_key(|target| document_order(target, |device| after.device_position(device)));
     let mut out = Vec::new();
     for target in sorted {
         let (from, to) = (before.value(target), after.value(target));

@@ -1,8 +1,8 @@
 //! Containers of settings, and the order in which libvirt's formatter writes their children.
 //!
 //! The lists follow `virDomainDefFormatInternalSetRootName`, `virDomainCputuneDefFormat`,
-//! `virDomainMemorybackingFormat`, `virDomainNumatuneFormatXML`, `virCPUDefFormatBuf` and
-//! `virDomainFeature` (libvirt `src/conf`).
+//! `virDomainMemorybackingFormat`, `virDomainNumatuneFormatXML`, `virCPUDefFormatBuf`,
+//! `virDomainNetDefFormat` and `virDomainFeature` (libvirt `src/conf`).
 
 /// Element that holds settings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,10 @@ pub(super) enum Container {
     Scsi(u32),
     /// `<driver>` of the SCSI controller with this index.
     ScsiDriver(u32),
+    /// Interface with this MAC address.
+    Interface(String),
+    /// `<driver>` of the interface with this MAC address.
+    InterfaceDriver(String),
 }
 
 /// Rank of an element among its siblings: its place in libvirt's order, then its number (vCPU,
@@ -37,9 +41,10 @@ impl Container {
     /// never makes.
     pub(super) fn parent(&self) -> Option<Container> {
         match self {
-            Self::Root | Self::Disk(_) | Self::Scsi(_) => None,
+            Self::Root | Self::Disk(_) | Self::Scsi(_) | Self::Interface(_) => None,
             Self::DiskDriver(target) => Some(Self::Disk(target.clone())),
             Self::ScsiDriver(index) => Some(Self::Scsi(*index)),
+            Self::InterfaceDriver(mac) => Some(Self::Interface(mac.clone())),
             Self::Kvm => Some(Self::Features),
             _ => Some(Self::Root),
         }
@@ -59,7 +64,8 @@ impl Container {
             Self::Devices => "devices",
             Self::Disk(_) => "disk",
             Self::Scsi(_) => "controller",
-            Self::DiskDriver(_) | Self::ScsiDriver(_) => "driver",
+            Self::Interface(_) => "interface",
+            Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => "driver",
         }
     }
 
@@ -70,6 +76,8 @@ impl Container {
             Self::DiskDriver(target) => format!("driver/disk/{target}"),
             Self::Scsi(index) => format!("controller/{index}"),
             Self::ScsiDriver(index) => format!("driver/controller/{index}"),
+            Self::Interface(mac) => format!("interface/{mac}"),
+            Self::InterfaceDriver(mac) => format!("driver/interface/{mac}"),
             other => other.name().to_string(),
         }
     }
@@ -89,9 +97,11 @@ impl Container {
             _ => match label.split_once('/')? {
                 ("disk", target) => Self::Disk(target.to_string()),
                 ("controller", index) => Self::Scsi(index.parse().ok()?),
+                ("interface", mac) => Self::Interface(mac.to_string()),
                 ("driver", device) => match device.split_once('/')? {
                     ("disk", target) => Self::DiskDriver(target.to_string()),
                     ("controller", index) => Self::ScsiDriver(index.parse().ok()?),
+                    ("interface", mac) => Self::InterfaceDriver(mac.to_string()),
                     _ => return None,
                 },
                 _ => return None,
@@ -104,8 +114,8 @@ impl Container {
         match self {
             Self::Root => 0,
             Self::Kvm => 2,
-            Self::Disk(_) | Self::Scsi(_) => 3,
-            Self::DiskDriver(_) | Self::ScsiDriver(_) => 4,
+            Self::Disk(_) | Self::Scsi(_) | Self::Interface(_) => 3,
+            Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => 4,
             _ => 1,
         }
     }
@@ -253,7 +263,38 @@ impl Container {
                 "vsock",
             ],
             Self::Disk(_) | Self::Scsi(_) => &["driver"],
-            Self::Metadata | Self::DiskDriver(_) | Self::ScsiDriver(_) => &[],
+            Self::Interface(_) => &[
+                "mac",
+                "source",
+                "actual",
+                "vlan",
+                "virtualport",
+                "bandwidth",
+                "port",
+                "ip",
+                "route",
+                "script",
+                "downscript",
+                "backenddomain",
+                "guest",
+                "target",
+                "model",
+                "driver",
+                "backend",
+                "filterref",
+                "portForward",
+                "teaming",
+                "tune",
+                "link",
+                "mtu",
+                "coalesce",
+                "boot",
+                "rom",
+                "acpi",
+                "alias",
+                "address",
+            ],
+            Self::Metadata | Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => &[],
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::parse::{is_plain, nested, plain_child, plain_children, scsi_indices};
+use crate::domain::parse::{is_plain, mac_of, nested, plain_child, plain_children, scsi_indices};
 use crate::rewrite::order::Container;
 use crate::rewrite::target::{Form, Holder, form};
 use crate::types::ids::Id;
@@ -20,6 +20,8 @@ pub(super) struct Places<'d> {
     features: HashMap<String, Element<'d>>,
     disks: HashMap<String, (usize, Element<'d>)>,
     scsi: BTreeMap<u32, Element<'d>>,
+    /// Interfaces by MAC address, each with its position.
+    interfaces: HashMap<String, (usize, Element<'d>)>,
     /// Children of the root by name; `kvms` has the `<kvm>` elements.
     containers: HashMap<&'d str, Vec<Element<'d>>>,
     kvms: Vec<Element<'d>>,
@@ -64,6 +66,12 @@ impl<'d> Places<'d> {
                 disks.entry(target.into_owned()).or_insert((position, disk));
             }
         }
+        let mut interfaces = HashMap::new();
+        for (position, interface) in nested(&root, &["devices", "interface"]).enumerate() {
+            if let Some(mac) = mac_of(&interface) {
+                interfaces.entry(mac).or_insert((position, interface));
+            }
+        }
         let features = plain_child(&root, "cpu")
             .into_iter()
             .flat_map(|cpu| plain_children(&cpu, "feature"))
@@ -94,6 +102,7 @@ impl<'d> Places<'d> {
                 .into_iter()
                 .map(|(element, index)| (index, element))
                 .collect(),
+            interfaces,
             root,
         })
     }
@@ -115,7 +124,8 @@ impl<'d> Places<'d> {
             Container::Kvm => self.kvms.get(nth).copied(),
             Container::Disk(target) => self.disks.get(target).map(|(_, disk)| *disk),
             Container::Scsi(index) => self.scsi.get(index).copied(),
-            Container::DiskDriver(_) | Container::ScsiDriver(_) => {
+            Container::Interface(mac) => self.interfaces.get(mac).map(|(_, interface)| *interface),
+            Container::DiskDriver(_) | Container::ScsiDriver(_) | Container::InterfaceDriver(_) => {
                 plain_children(&self.container(&container.parent()?)?, "driver").nth(nth)
             }
             other => self.containers.get(other.name())?.get(nth).copied(),
@@ -127,11 +137,11 @@ impl<'d> Places<'d> {
         self.ordinals.get(&element.id()).copied().unwrap_or(0)
     }
 
-    /// Returns the position of a disk among all disks.
-    pub(super) fn disk_position(&self, target: &str) -> usize {
-        self.disks
-            .get(target)
-            .map_or(usize::MAX, |(position, _)| *position)
+    /// Returns the position of a disk, by its target, or of an interface, by its MAC address, among
+    /// all devices of its kind.
+    pub(super) fn device_position(&self, name: &str) -> usize {
+        let device = self.disks.get(name).or_else(|| self.interfaces.get(name));
+        device.map_or(usize::MAX, |(position, _)| *position)
     }
 
     /// Returns an element that holds attribute targets.

@@ -38,7 +38,7 @@ pub(super) fn form(target: &Target) -> Form {
         (Target::CpuMode, ..) => Form::CpuMode,
         (Target::VcpuSched, ..) => Form::Sched,
         (_, Within::Domain, Some(attribute)) => Form::Attribute(Holder::Vcpu, attribute),
-        (_, Within::Disk | Within::Scsi, Some(attribute)) => {
+        (_, Within::Disk | Within::Scsi | Within::Interface, Some(attribute)) => {
             Form::Attribute(Holder::Driver(container(target)), attribute)
         }
         (_, _, Some(attribute)) => Form::Keyed(container(target), name, attribute),
@@ -58,7 +58,8 @@ fn container(target: &Target) -> Container {
         (Within::Devices, _) => Container::Devices,
         (Within::Disk, Some(Key::Name(disk))) => Container::DiskDriver(disk.to_string()),
         (Within::Scsi, Some(Key::Number(index))) => Container::ScsiDriver(index),
-        (Within::Domain | Within::Disk | Within::Scsi, _) => Container::Root,
+        (Within::Interface, Some(Key::Name(mac))) => Container::InterfaceDriver(mac.to_string()),
+        (Within::Domain | Within::Disk | Within::Scsi | Within::Interface, _) => Container::Root,
     }
 }
 
@@ -126,6 +127,8 @@ pub(super) fn from_label(text: &str) -> Option<Target> {
         number().map(|id| Target::MemNode(CellId(id))),
         number().map(Target::ScsiIothread),
         Some(Target::CpuFeature(rest.to_string())),
+        rest.strip_suffix("/queues")
+            .map(|mac| Target::NetQueues(mac.to_string())),
     ];
     let disks = DiskAttribute::ALL.map(disk);
     let mut all = keyed.into_iter().chain(disks).flatten();
@@ -141,6 +144,7 @@ pub fn path(target: &Target) -> String {
         Within::Kvm => "/domain/features/kvm".to_string(),
         Within::Disk => format!("/domain/devices/disk[target/@dev={}]", literal(&key)),
         Within::Scsi => format!("/domain/devices/controller[@type='scsi'][@index='{key}']"),
+        Within::Interface => format!("/domain/devices/interface[mac/@address={}]", literal(&key)),
         _ => format!("/domain/{}", container(target).name()),
     };
     path.push('/');
@@ -165,8 +169,8 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// Returns a sort key that puts targets in the order of libvirt's document. `device` numbers the
-/// disks in document order.
+/// Returns a sort key that puts targets in the order of libvirt's document. `device` numbers
+/// disks and interfaces in document order.
 pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) -> (u16, u16, usize, u16) {
     let root = |name: &str| Container::Root.place(name).unwrap_or(u16::MAX);
     match target {
@@ -182,6 +186,7 @@ pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) ->
         ),
         Target::Disk(disk, attribute) => (root("devices"), 1, device(disk), *attribute as u16),
         Target::ScsiIothread(index) => (root("devices"), 2, *index as usize, 0),
+        Target::NetQueues(mac) => (root("devices"), 3, device(mac), 0),
         other => match form(other) {
             Form::Keyed(container, name, _) | Form::Whole(container, name) => {
                 let place = container.place(name).unwrap_or(0) + 1;
@@ -237,7 +242,8 @@ mod tests {
             Target::Disk(_, Discard) => disk(Queues),
             Target::Disk(_, Queues) => disk(Iothread),
             Target::Disk(_, Iothread) => Some(Target::ScsiIothread(3)),
-            Target::ScsiIothread(_) => None,
+            Target::ScsiIothread(_) => Some(Target::NetQueues("52:54:00:00:00:01".into())),
+            Target::NetQueues(_) => None,
         }
     }
 
@@ -309,6 +315,7 @@ mod tests {
             "/domain/devices/disk[target/@dev='v/d a']/driver/@queues",
             "/domain/devices/disk[target/@dev='v/d a']/driver/@iothread",
             "/domain/devices/controller[@type='scsi'][@index='3']/driver/@iothread",
+            "/domain/devices/interface[mac/@address='52:54:00:00:00:01']/driver/@queues",
         ];
         assert_eq!(paths, expected);
     }

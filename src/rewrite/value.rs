@@ -112,9 +112,9 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
             cpulist::parse_plain(text).ok().map(Value::Cpus)
         }
         Target::Iothreads => text.parse().ok().map(Value::Number),
-        Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Iothread) | Target::ScsiIothread(_) => {
-            text.parse().ok().map(Value::Number).or_else(attribute_text)
-        }
+        Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Iothread)
+        | Target::ScsiIothread(_)
+        | Target::NetQueues(_) => text.parse().ok().map(Value::Number).or_else(attribute_text),
         Target::VcpuSched => sched(text),
         Target::NumaMemory | Target::MemNode(_) => {
             let (mode, nodes) = text.split_once(' ')?;

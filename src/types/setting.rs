@@ -65,6 +65,8 @@ pub enum Target {
     Disk(String, DiskAttribute),
     /// `/domain/devices/controller[@type='scsi'][@index=N]/driver/@iothread`.
     ScsiIothread(u32),
+    /// `/domain/devices/interface[mac/@address=X]/driver/@queues`, the address in lower case.
+    NetQueues(String),
 }
 
 /// Attribute of a disk's `<driver>`.

@@ -27,6 +27,8 @@ pub enum Subject {
     DiskCacheAndIo(String),
     /// Value of a disk's attribute: `vda cache=none`.
     DiskValue(String, DiskAttribute, String),
+    /// Queues of an interface without a MAC address of its own, by its position.
+    InterfaceQueues(usize),
     /// CPU mode of this name.
     CpuMode(&'static str),
     /// CPU cache of the mode `passthrough`.
@@ -81,6 +83,7 @@ impl fmt::Display for Subject {
             Self::DiskValue(disk, attribute, value) => {
                 return write!(f, "{disk} {}={value}", attribute.as_str());
             }
+            Self::InterfaceQueues(number) => return write!(f, "queues of interface {}", number + 1),
             Self::CpuMode(mode) => return write!(f, "CPU mode {mode}"),
             Self::CachePassthrough => "cache passthrough",
             Self::TscDeadline => "tsc-deadline",

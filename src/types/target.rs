@@ -58,6 +58,8 @@ pub(crate) enum Within {
     Disk,
     /// SCSI `<controller>` whose index is the key.
     Scsi,
+    /// `<interface>` whose MAC address is the key.
+    Interface,
 }
 
 /// Kind of change, in the order in which a failed start is blamed on it.
@@ -102,7 +104,7 @@ pub enum Effect {
 pub(crate) enum Key<'a> {
     /// Number of a vCPU, an iothread, a cell or a controller.
     Number(u32),
-    /// Name of a CPU feature, or a disk's target.
+    /// Name of a CPU feature, a disk's target, or an interface's MAC address.
     Name(&'a str),
 }
 
@@ -183,7 +185,7 @@ impl Row {
 
     /// Returns whether the value is an attribute of a device's `<driver>`.
     pub(crate) const fn is_of_device(&self) -> bool {
-        matches!(self.within, Within::Disk | Within::Scsi)
+        matches!(self.within, Within::Disk | Within::Scsi | Within::Interface)
     }
 
     const fn attribute(self, name: &'static str) -> Self {
@@ -268,6 +270,7 @@ const fn row(target: &Target) -> Row {
         T::Disk(_, A::Queues) => DISK.attribute(A::Queues.as_str()).shape(),
         T::Disk(_, A::Iothread) => DISK.attribute(A::Iothread.as_str()),
         T::ScsiIothread(_) => SCSI.attribute("iothread"),
+        T::NetQueues(_) => Row::new(W::Interface, "driver", "interface", F::Devices).label("interface").attribute("queues").shape(),
     }
 }
 
@@ -289,7 +292,7 @@ impl Target {
             Self::IothreadPin(id) => Some(Key::Number(id.get())),
             Self::MemNode(id) => Some(Key::Number(id.get())),
             Self::ScsiIothread(index) => Some(Key::Number(*index)),
-            Self::CpuFeature(name) | Self::Disk(name, _) => Some(Key::Name(name)),
+            Self::CpuFeature(name) | Self::Disk(name, _) | Self::NetQueues(name) => Some(Key::Name(name)),
             Self::VcpuCpuset
             | Self::VcpuPlacement
             | Self::Iothreads

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::parse::scalar::{c_number_attr, number_attr, short};
 use crate::domain::parse::{nested, plain_child, plain_children, scalar};
-use crate::domain::{Disk, Domain, MemoryDevice, Passthrough, ScsiController};
+use crate::domain::{Disk, Domain, Interface, MemoryDevice, Passthrough, ScsiController};
 use crate::types::ids::CellId;
 use crate::xml::{Element, XmlError};
 
@@ -90,9 +90,11 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
     for element in nested(root, &["devices", "hostdev"]) {
         hostdev(&element, domain)?;
     }
-    for element in nested(root, &["devices", "interface"]) {
+    for (number, element) in nested(root, &["devices", "interface"]).enumerate() {
         interface(&element, domain)?;
+        domain.interfaces.push(network_interface(&element, number));
     }
+    without_shared_names(&mut domain.interfaces);
     for element in nested(root, &["devices", "filesystem"]) {
         let driver = plain_child(&element, "driver");
         domain.vhost_user |= driver
@@ -283,6 +285,45 @@ fn interface(element: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError>
         _ => {}
     }
     Ok(())
+}
+
+fn network_interface(element: &Element<'_>, number: usize) -> Interface {
+    let text = |child: &'static str, name: &str| {
+        let child = plain_child(element, child)?;
+        child.attr(name).map(|text| text.into_owned())
+    };
+    Interface {
+        mac: mac_of(element),
+        kind: element.attr("type").unwrap_or_default().into_owned(),
+        model: text("model", "type").unwrap_or_default(),
+        driver: text("driver", "name"),
+        queues: text("driver", "queues"),
+        alias: alias(element).unwrap_or_else(|| format!("net{number}")),
+    }
+}
+
+/// Takes the MAC address from all interfaces that have one in common: it names none of them.
+fn without_shared_names(interfaces: &mut [Interface]) {
+    let mut seen = BTreeSet::new();
+    let macs = interfaces.iter().filter_map(|interface| interface.mac.clone());
+    let shared: BTreeSet<String> = macs.filter(|mac| !seen.insert(mac.clone())).collect();
+    for interface in interfaces {
+        interface.mac.take_if(|mac| shared.contains(mac));
+    }
+}
+
+/// Returns the MAC address of an interface as libvirt writes it: six bytes of two digits in lower
+/// case (`virMacAddrParse` also reads single digits).
+pub(crate) fn mac_of(interface: &Element<'_>) -> Option<String> {
+    let text = plain_child(interface, "mac")?.attr("address")?;
+    let byte = |part: &str| match part.len() {
+        1 | 2 => u8::from_str_radix(part, 16)
+            .ok()
+            .map(|byte| format!("{byte:02x}")),
+        _ => None,
+    };
+    let bytes: Vec<String> = text.split(':').map(byte).collect::<Option<_>>()?;
+    (bytes.len() == 6).then(|| bytes.join(":"))
 }
 
 /// Returns an address as `0000:3b:00.0`.

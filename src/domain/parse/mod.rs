@@ -22,7 +22,7 @@ use crate::types::uuid;
 use crate::xml::{Document, Element, XmlError};
 
 pub(crate) use cpu::{cells as cells_of, topology as topology_of};
-pub(crate) use devices::scsi_indices;
+pub(crate) use devices::{mac_of, scsi_indices};
 pub(crate) use scalar::{MAX_MEMORY_KIB, amount, c_number_attr, short};
 
 /// Limit of a guest's NUMA cells; QEMU knows 128 (`MAX_NODES`).

@@ -94,6 +94,15 @@ pub(crate) fn as_before(fit: &Fit<'_>, list: &mut List) {
         if fit.case.wishes.cpu_fails && row.family.is_cpu() {
             continue;
         }
+        // A device that was taken out by hand took its settings along.
+        let there = match &owned.target {
+            Target::Disk(disk, _) => fit.case.domain.disks.iter().any(|other| other.target == *disk),
+            Target::NetQueues(mac) => fit.case.domain.interface(mac).is_some(),
+            _ => true,
+        };
+        if !there {
+            continue;
+        }
         let stays = (row.is_of_shape && !stale_hint) || (backing && fit.case.scope == Scope::Incoming);
         if stays && !decided.contains(&owned.target) {
             list.settings.push(crate::types::setting::Setting {

@@ -3,6 +3,7 @@
 
 mod disks;
 mod guest;
+mod interfaces;
 mod memory;
 mod pages;
 mod pins;
@@ -56,6 +57,7 @@ pub(crate) fn list(fit: &Fit<'_>, support: &Support) -> List {
     memory::numatune(fit, &mut list);
     memory::backing(fit, &mut list);
     disks::all(fit, &mut list);
+    interfaces::all(fit, &mut list);
     if fit.case.shape.is_some() || fit.case.scope == Scope::Incoming {
         guest::as_before(fit, &mut list);
     } else {

@@ -72,6 +72,7 @@ fn option(domain: &Domain, target: &Target) -> Option<&'static str> {
         Target::ScsiIothread(index) => {
             options.rules_device(&domain.scsi_controller(*index)?.alias, "virtio-scsi", "iothread")
         }
+        Target::NetQueues(mac) => options.rules_device(&domain.interface(mac)?.alias, "virtio-net", "mq"),
         _ => None,
     }
 }

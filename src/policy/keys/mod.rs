@@ -25,14 +25,14 @@ pub struct Key<T: 'static> {
 }
 
 /// Words that are reserved for later versions of the policy.
-pub(crate) const RESERVED: [&str; 6] = ["host_tasks", "irqs", "governor", "host_cpus", "overcommit", "net"];
+pub(crate) const RESERVED: [&str; 5] = ["host_tasks", "irqs", "governor", "host_cpus", "overcommit"];
 
 /// Keys of a profile that came after the first records were written, each with the value under
 /// which virtfit decides as it did without the key.
 ///
 /// The digest leaves a key with that value out: a policy that does not use the key keeps its
 /// digest, and no record is rewritten on its account after an upgrade.
-pub(crate) const LATER: &[(&str, &str)] = &[];
+pub(crate) const LATER: &[(&str, &str)] = &[("net.queues", "keep")];
 
 /// Returns whether a key came later and has the value under which it changes nothing.
 pub(crate) fn is_as_before(path: &str, value: &Scalar) -> bool {

@@ -4,8 +4,8 @@ use crate::policy::keys::Key;
 use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
 use crate::policy::profile::{
     CacheRule, CoreKind, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hotplug, Hugepages, IothreadCount,
-    IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa, OnNoFit, PciNuma, Profile, Scheduler, Smt, Switch,
-    TopologyRule,
+    IothreadCpus, MaxNodes, MaxSockets, MemoryMode, NetQueues, Numa, OnNoFit, PciNuma, Profile, Scheduler,
+    Smt, Switch, TopologyRule,
 };
 use crate::policy::value::{
     Fault, Scalar, boolean, choice, number, page_size, quoted, size_text, vcpu_list, word,
@@ -15,6 +15,8 @@ use crate::policy::value::{
 const MOST_IOTHREADS: u32 = 1024;
 /// Limit of a virtio device's queues (QEMU's `VIRTIO_QUEUE_MAX`).
 const MOST_QUEUES: u32 = 1024;
+/// Limit of an interface's queues (the kernel's `MAX_TAP_QUEUES`).
+const MOST_NET_QUEUES: u32 = 256;
 
 const CACHE: &[&str] = &[
     "auto",
@@ -197,6 +199,23 @@ pub static PROFILE: &[Key<Profile>] = &[
         get: |from| match &from.disk.queues {
             DiskRule::Value(queues) => queues.parse().map_or(Scalar::text("keep"), Scalar::Int),
             _ => Scalar::text("keep"),
+        },
+    },
+    Key {
+        path: "net.queues",
+        expected: || format!("\"keep\", \"vcpus\" or a number from 1 to {MOST_NET_QUEUES}"),
+        set: |to, value| {
+            to.net_queues = match value {
+                Scalar::Text(text) if text == "keep" => NetQueues::Keep,
+                Scalar::Text(text) if text == "vcpus" => NetQueues::Vcpus,
+                value => NetQueues::At(number(value, 1, MOST_NET_QUEUES)?),
+            };
+            Ok(())
+        },
+        get: |from| match from.net_queues {
+            NetQueues::Keep => Scalar::text("keep"),
+            NetQueues::Vcpus => Scalar::text("vcpus"),
+            NetQueues::At(queues) => Scalar::Int(queues.into()),
         },
     },
     list_key!(

@@ -26,6 +26,7 @@ fn profile_values() {
         ("disk.io", "auto keep native threads io_uring"),
         ("disk.discard", "keep ignore unmap"),
         ("disk.queues", "keep"),
+        ("net.queues", "keep vcpus"),
         ("realtime.scheduler", "fifo rr"),
         ("realtime.vcpus", "all 0-3 ^0"),
         ("kvm.hint_dedicated", "auto on off keep"),
@@ -70,6 +71,7 @@ fn numbers_have_their_ranges() {
         ("max_llcs", [0, 4], [-1, 1 << 40]),
         ("iothreads.count", [0, 8], [-1, 1025]),
         ("disk.queues", [1, 16], [0, 1025]),
+        ("net.queues", [1, 256], [0, 257]),
         ("realtime.priority", [1, 99], [0, 100]),
     ] {
         let key = find(PROFILE, path).unwrap();

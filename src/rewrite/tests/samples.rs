@@ -157,5 +157,12 @@ pub(super) fn all_settings(domain: &Domain, mut pick: impl FnMut() -> u32) -> Ve
             or_absent(Value::Number(1)),
         );
     }
+    for mac in domain
+        .interfaces
+        .iter()
+        .filter_map(|interface| interface.mac.clone())
+    {
+        add(Target::NetQueues(mac), or_absent(Value::Number(2)));
+    }
     out
 }

@@ -74,6 +74,9 @@ reasons! {
         /// Disk: `io=native` cannot stay beside the cache mode.
         NativeNeedsDirect = "native-needs-direct-io",
 
+        /// Interface: a queue for each vCPU.
+        QueueAVcpu = "queue-a-vcpu",
+
         /// Memory: on the nodes of the vCPUs.
         WhereVcpusRun = "where-vcpus-run",
         /// Memory: each guest cell on a node.
@@ -157,6 +160,7 @@ impl fmt::Display for Basis {
             Self::BlockDevice => "a block device",
             Self::PreallocatedFile => "a pre-allocated raw file",
             Self::NativeNeedsDirect => "native needs cache none or directsync",
+            Self::QueueAVcpu => "one a vCPU",
             Self::WhereVcpusRun => "where the vCPUs run",
             Self::NodeACell => "a node a cell",
             Self::BoundToNoNode => "it floats: bound to no node",

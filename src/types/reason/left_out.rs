@@ -53,6 +53,13 @@ reasons! {
         /// The guest runs, and keeps the pages it runs with.
         RunsWithItsPages = "runs-with-its-pages",
 
+        /// The interface has no MAC address of its own by which it could be told from others.
+        NoMacOfItsOwn = "no-mac-of-its-own",
+        /// QEMU serves the interface, not vhost.
+        ServedByQemu = "served-by-qemu",
+        /// Interfaces of this kind have no queues that libvirt could open, or not surely.
+        NoQueuesOfKind { kind: String } = "no-queues-of-kind",
+
         /// The image has holes.
         ImageSparse = "image-sparse",
         /// The image's filesystem is not known to take `O_DIRECT`.
@@ -113,6 +120,11 @@ impl fmt::Display for LeftOut {
                 return write!(f, "a memory device's blocks of {unit} rule {page} pages out");
             }
             Self::RunsWithItsPages => "it runs, and keeps the pages it runs with",
+            Self::NoMacOfItsOwn => "it has no MAC address of its own to tell it by",
+            Self::ServedByQemu => "its driver is qemu, not vhost",
+            Self::NoQueuesOfKind { kind } => {
+                return write!(f, "libvirt opens no queues for type='{kind}', or not surely");
+            }
             Self::ImageSparse => {
                 "the image is sparse: io=native stalls while it grows; allocate it (fallocate)"
             }
