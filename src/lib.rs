@@ -25,7 +25,7 @@
 //! | [`logging`] | the log on stderr; lines that wait for an answer; lines that are counted |
 //! | [`xml`] | XML that keeps its bytes |
 //! | [`domain`] | facts of a guest, out of its domain XML |
-//! | [`hostfs`] | the one door to the host's files; small files that are whole or absent |
+//! | [`hostfs`] | the one door to the host's files; small files that are whole or absent; records of guests |
 //! | [`host`] | cores, caches, nodes, memory, mounts, devices, threads; libvirt's daemon as a process |
 //! | [`rewrite`] | settings into the XML and out again; the record of what was written |
 //! | [`policy`] | profiles and rules: read, checked, merged, selected |

@@ -59,14 +59,8 @@ const CIRCLES: [(&[&str], &str); 7] = [
         "guests, and who else may run on their CPUs",
     ),
     (
-        &[
-            "ledger::live_pins",
-            "ledger::reader",
-            "ledger::reader::cache",
-            "ledger::reader::files",
-            "ledger::status",
-        ],
-        "the reader of records, and the kinds of records",
+        &["ledger::reader", "ledger::reader::cache", "ledger::reader::files"],
+        "the reader, and the files that it has read",
     ),
 ];
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::records::Records;
 use crate::hostfs::HostFs;
+use crate::hostfs::records::Record;
 use crate::ledger::{claims, status};
 use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
@@ -32,6 +33,11 @@ pub(crate) struct PreviousPins {
     /// epoch; `None`: there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_since: Option<u64>,
+}
+
+impl Record for PreviousPins {
+    const FOLDER: &'static str = FOLDER;
+    const MODE: u32 = 0o700;
 }
 
 /// Time for which the pins of a guest that is gone are kept, in seconds.
@@ -134,7 +140,7 @@ mod tests {
             |records: &PreviousPinsRecords| records.iter().map(|(_, it)| it.name.clone()).collect::<Vec<_>>();
         put("etc/libvirt/qemu/defined.xml");
         put("run/libvirt/qemu/runs.xml");
-        let mut records = PreviousPinsRecords::load(&root, FOLDER);
+        let mut records = PreviousPinsRecords::load(&root);
         for (number, name) in ["defined", "runs", "gone", "back"].into_iter().enumerate() {
             keep(&mut records, &uuid(number), earlier(name));
         }
@@ -145,7 +151,7 @@ mod tests {
         put("etc/libvirt/qemu/back.xml");
         sweep(&mut records, &root, now + day - 1);
         // Another daemon finds what this one noted.
-        let mut records = PreviousPinsRecords::load(&root, FOLDER);
+        let mut records = PreviousPinsRecords::load(&root);
         sweep(&mut records, &root, now + day);
         assert_eq!(left(&records), ["defined", "runs", "back"]);
         // The clock was set back, and the guest went.
@@ -162,7 +168,7 @@ mod tests {
     fn as_many_are_kept_as_were_made_last() {
         let dir = tempfile::tempdir().unwrap();
         let root = HostFs::new(dir.path());
-        let mut records = PreviousPinsRecords::load(&root, FOLDER);
+        let mut records = PreviousPinsRecords::load(&root);
         for number in 0..MOST_GONE + 3 {
             keep(&mut records, &uuid(number), earlier(&format!("g{number}")));
             sweep(&mut records, &root, 1000 + number as u64);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::daemon::records::Records;
 use crate::host::Host;
 use crate::host::failed_starts::FailedStarts;
+use crate::hostfs::records::Record;
 use crate::snapshot::Snapshot;
 use crate::types::digest;
 use crate::types::plan::{Plan, Verdict};
@@ -29,6 +30,11 @@ pub(crate) struct LastOutcome {
     pub host: String,
     /// Outcome of the examination.
     pub outcome: Outcome,
+}
+
+impl Record for LastOutcome {
+    const FOLDER: &'static str = FOLDER;
+    const MODE: u32 = 0o700;
 }
 
 /// Outcome of a definition's examination.

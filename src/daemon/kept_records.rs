@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::hostfs::HostFs;
+use crate::hostfs::records::RecordFolder;
 use crate::ledger::hook_calls::{self, Caller};
 use crate::ledger::live_pins::{self, Pinned, Records};
 use crate::ledger::reader::Reading;
-use crate::ledger::reservation::{self, Reservation};
+use crate::ledger::reservation::Reservation;
 use crate::ledger::status;
 use crate::ledger::store::{Store, StoreError};
-use crate::ledger::undecided::{self, Undecided};
+use crate::ledger::undecided::Undecided;
 use crate::types::plural::{counted, list};
 
 /// Longest wait for the ledger's lock.
@@ -91,14 +92,16 @@ impl KeptRecords {
     /// Writes the records of running guests again whose files are gone.
     pub(crate) fn write_again(&mut self, root: &HostFs) -> WrittenAgain {
         let runs = |name: &str| root.exists(status::path(name));
-        let lost = |folder: &str, uuid: &str, name: &str| {
-            !root.exists(format!("{folder}/{uuid}.json")) && runs(name)
-        };
+        let (live, promised, marks) = (
+            live_pins::folder(root),
+            RecordFolder::<Reservation>::new(root),
+            RecordFolder::<Undecided>::new(root),
+        );
         let mut again = WrittenAgain::default();
         // Live records come first: without its record, a floating mask looks like an
         // administrator's pin, which holds CPUs.
         for (uuid, record) in &self.live {
-            if lost(live_pins::FOLDER, uuid, &record.name) {
+            if !live.is_there(uuid) && runs(&record.name) {
                 note(&mut again.live, live_pins::write(root, record));
             }
         }
@@ -106,14 +109,14 @@ impl KeptRecords {
         let gone: Vec<&Reservation> = self
             .reservations
             .iter()
-            .filter(|(uuid, record)| lost(reservation::FOLDER, uuid, &record.name))
+            .filter(|(uuid, record)| !promised.is_there(uuid) && runs(&record.name))
             .map(|(_, record)| record)
             .collect();
         if !gone.is_empty() {
             note_all(&mut again.reservations, reserve(&store, &gone));
         }
         for (uuid, mark) in &self.undecided {
-            if lost(undecided::FOLDER, uuid, &mark.name) {
+            if !marks.is_there(uuid) && runs(&mark.name) {
                 note(&mut again.undecided, store.mark(mark));
             }
         }

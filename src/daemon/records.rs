@@ -1,53 +1,41 @@
-//! Records about guests that outlive the daemon: a folder with one small JSON file a guest,
-//! `UUID.json`.
+//! Records about guests that outlive the daemon, in memory and in their folder
+//! ([`crate::hostfs::records`]).
 //!
 //! Protocol: only the daemon writes, but for what `virtfit apply` announces
-//! ([`crate::daemon::untried`]); a file is whole or absent ([`crate::hostfs::atomic`]). A file
-//! that cannot be read does not count as a record; a record that cannot be written is kept in
-//! memory until the daemon ends. Removing a record twice is no error.
+//! ([`crate::daemon::untried`]). A file that cannot be read does not count as a record; a record
+//! that cannot be written is kept in memory until the daemon ends.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::hostfs::HostFs;
-use crate::hostfs::atomic::AtomicDir;
+use crate::hostfs::records::{Record, RecordError, RecordFolder};
 use crate::types::uuid;
 
 /// Records of one kind, by UUID.
 #[derive(Debug)]
 pub(crate) struct Records<T> {
-    folder: AtomicDir,
+    folder: RecordFolder<T>,
     entries: BTreeMap<String, T>,
     /// A warning that the folder cannot be written was logged already.
     said: bool,
 }
 
-impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
-    /// Reads all records of a folder, given as a path of the host.
-    pub(crate) fn load(root: &HostFs, folder: &str) -> Self {
-        let on_host = AtomicDir::new(root.path(folder), 0o700);
-        on_host.sweep();
+impl<T: Record + PartialEq> Records<T> {
+    /// Reads all records of a host.
+    pub(crate) fn load(root: &HostFs) -> Self {
+        let folder = RecordFolder::new(root);
+        folder.sweep();
         let mut entries = BTreeMap::new();
-        for name in root.list(folder).unwrap_or_default() {
-            let Some(uuid) = name.strip_suffix(".json").filter(|uuid| is_uuid(uuid)) else {
-                continue;
-            };
-            let text = root
-                .read(format!("{folder}/{name}"))
-                .map_err(|error| error.to_string());
-            match text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())) {
+        for (stem, read) in folder.all().filter(|(stem, _)| is_uuid(stem)) {
+            match read {
                 Ok(entry) => {
-                    entries.insert(uuid.to_string(), entry);
+                    entries.insert(stem, entry);
                 }
-                Err(error) => log::debug!("{folder}/{name}: {error}: it does not count"),
+                Err(error) => log::debug!("{}/{stem}.json: {error}: it does not count", T::FOLDER),
             }
         }
         Self {
-            folder: on_host,
+            folder,
             entries,
             said: false,
         }
@@ -62,8 +50,7 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     /// it; without a file that can be read, the record stays as it is.
     pub(crate) fn read_again(&mut self, uuid: &str) -> Option<&T> {
         if is_uuid(uuid) {
-            let text = fs::read_to_string(self.folder.path().join(format!("{uuid}.json")));
-            let entry = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+            let entry = self.folder.read(uuid).ok().flatten();
             self.entries.extend(entry.map(|entry| (uuid.to_string(), entry)));
         }
         self.entries.get(uuid)
@@ -79,8 +66,8 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
         if !is_uuid(uuid) || self.entries.get(uuid) == Some(&entry) {
             return;
         }
-        if let Err(error) = self.write(uuid, &entry) {
-            self.said = warn_once(self.said, &self.folder, &error);
+        if let Err(error) = self.folder.write(uuid, &entry, None) {
+            self.said = warn_once::<T>(self.said, &error);
         }
         self.entries.insert(uuid.into(), entry);
     }
@@ -89,13 +76,13 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     pub(crate) fn write_again(&mut self) -> usize {
         let mut written = 0;
         for (uuid, entry) in &self.entries {
-            if self.folder.path().join(format!("{uuid}.json")).exists() {
+            if self.folder.is_there(uuid) {
                 continue;
             }
-            match self.write(uuid, entry) {
+            match self.folder.write(uuid, entry, None) {
                 Ok(()) => written += 1,
                 Err(error) => {
-                    self.said = warn_once(self.said, &self.folder, &error);
+                    self.said = warn_once::<T>(self.said, &error);
                     break;
                 }
             }
@@ -106,25 +93,18 @@ impl<T: Serialize + DeserializeOwned + PartialEq> Records<T> {
     /// Removes a guest's record.
     pub(crate) fn remove(&mut self, uuid: &str) {
         if self.entries.remove(uuid).is_some()
-            && let Err(error) = self.folder.remove(&format!("{uuid}.json"))
+            && let Err(error) = self.folder.remove(uuid)
         {
-            log::debug!("{}/{uuid}.json: {error}", self.folder.path().display());
+            log::debug!("{error}");
         }
-    }
-
-    fn write(&self, uuid: &str, entry: &T) -> io::Result<()> {
-        let text = serde_json::to_string(entry)? + "\n";
-        self.folder.write(&format!("{uuid}.json"), &text)
     }
 }
 
 /// Warns that a folder cannot be written, unless that was `said`; returns the next `said`.
-fn warn_once(said: bool, folder: &AtomicDir, error: &io::Error) -> bool {
+fn warn_once<T: Record>(said: bool, error: &RecordError) -> bool {
     if !said {
-        log::warn!(
-            "{}: {error}: what is remembered of guests is lost when the daemon ends",
-            folder.path().display()
-        );
+        let (folder, error) = (T::FOLDER, error.words());
+        log::warn!("{folder}: {error}: what is remembered of guests is lost when the daemon ends");
     }
     true
 }
@@ -137,7 +117,14 @@ fn is_uuid(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    impl Record for u32 {
+        const FOLDER: &'static str = "/var/lib/virtfit/x";
+        const MODE: u32 = 0o700;
+    }
 
     const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";
 
@@ -145,7 +132,7 @@ mod tests {
     fn records_outlive_the_daemon_and_strange_files_do_not_count() {
         let dir = tempfile::tempdir().unwrap();
         let root = HostFs::new(dir.path());
-        let mut records: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");
+        let mut records: Records<u32> = Records::load(&root);
         records.put(UUID, 1);
         records.put(UUID, 2);
         records.put("../escape", 3);
@@ -155,7 +142,7 @@ mod tests {
         // Left by a daemon that was killed: no process has a number as large.
         let half = folder.join(format!(".virtfit.{}.0", i32::MAX));
         fs::write(&half, "").unwrap();
-        let mut again: Records<u32> = Records::load(&root, "/var/lib/virtfit/x");
+        let mut again: Records<u32> = Records::load(&root);
         assert_eq!(again.iter().collect::<Vec<_>>(), [(&UUID.to_string(), &2)]);
         assert!(!half.exists());
         again.remove(UUID);
@@ -168,7 +155,7 @@ mod tests {
     fn a_folder_that_cannot_be_written_is_remembered_in_memory() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("var"), "a file").unwrap();
-        let mut records: Records<u32> = Records::load(&HostFs::new(dir.path()), "/var/lib/virtfit/x");
+        let mut records: Records<u32> = Records::load(&HostFs::new(dir.path()));
         records.put(UUID, 1);
         assert_eq!(records.get(UUID), Some(&1));
     }

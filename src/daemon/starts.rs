@@ -54,7 +54,7 @@ impl Starts {
         AtomicDir::new(root.path(FOLDER), 0o700).sweep();
         let mut starts = Self {
             root: root.clone(),
-            untried: Records::load(root, untried::FOLDER),
+            untried: Records::load(root),
             failed: FailedStarts::read(root),
         };
         starts.check_host();

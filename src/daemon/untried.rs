@@ -5,20 +5,17 @@
 //! before it does, as it cannot know how libvirt will store the text: the daemon finds the
 //! definition by virtfit's own record in it ([`Untried::record`]).
 
-use std::io;
-
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
-use crate::hostfs::atomic::AtomicDir;
+use crate::hostfs::records::{Record, RecordError, RecordFolder};
 use crate::panics::guarded;
 use crate::rewrite;
 use crate::types::digest;
 use crate::types::plan::{Note, Plan};
 use crate::types::reason::{LeftOut, Reason};
 use crate::types::target::Family;
-use crate::types::uuid;
 use crate::xml::Document;
 
 /// Folder of the records on the host.
@@ -41,6 +38,11 @@ pub(crate) struct Untried {
     /// Digest of virtfit's record in a definition that was announced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
+}
+
+impl Record for Untried {
+    const FOLDER: &'static str = FOLDER;
+    const MODE: u32 = 0o700;
 }
 
 impl Untried {
@@ -90,43 +92,53 @@ pub(crate) fn record_of(definition: &str) -> Option<String> {
 /// Record that `virtfit apply` announced.
 #[derive(Debug)]
 pub(crate) struct Announced {
-    folder: AtomicDir,
-    file: String,
-    before: Option<String>,
+    folder: RecordFolder<Untried>,
+    uuid: String,
+    before: Option<Untried>,
 }
 
 /// Removes the files that killed processes left half written among the records.
 pub(crate) fn sweep(root: &HostFs) {
-    AtomicDir::new(root.path(FOLDER), 0o700).sweep();
+    RecordFolder::<Untried>::new(root).sweep();
 }
 
 /// Announces that a guest is about to be defined as `xml`, which virtfit made from `domain`.
 ///
 /// # Errors
-/// The guest has no UUID, or the record cannot be written.
-pub(crate) fn announce(root: &HostFs, domain: &Domain, plan: &Plan, xml: &str) -> io::Result<Announced> {
-    let uuid = uuid::normal(&domain.uuid).ok_or(io::ErrorKind::InvalidInput)?;
-    let file = format!("{uuid}.json");
-    let before = root.read_opt(format!("{FOLDER}/{file}"))?;
-    let known = before.as_ref().and_then(|text| serde_json::from_str(text).ok());
+/// The guest has no UUID, or the record cannot be read or written.
+pub(crate) fn announce(
+    root: &HostFs,
+    domain: &Domain,
+    plan: &Plan,
+    xml: &str,
+) -> Result<Announced, RecordError> {
+    let folder = RecordFolder::new(root);
+    let before = match folder.read(&domain.uuid) {
+        // A record that cannot be parsed does not count.
+        Err(RecordError::Json { .. }) => None,
+        read => read?,
+    };
     let untried = Untried {
         record: record_of(xml),
-        ..Untried::of(known.as_ref(), domain, plan)
+        ..Untried::of(before.as_ref(), domain, plan)
     };
-    let folder = AtomicDir::new(root.path(FOLDER), 0o700);
-    folder.write(&file, &(serde_json::to_string(&untried)? + "\n"))?;
-    Ok(Announced { folder, file, before })
+    folder.write(&domain.uuid, &untried, None)?;
+    Ok(Announced {
+        folder,
+        uuid: domain.uuid.clone(),
+        before,
+    })
 }
 
 impl Announced {
     /// Takes the announcement back, as the guest was not defined.
     pub(crate) fn take_back(&self) {
         let done = match &self.before {
-            Some(before) => self.folder.write(&self.file, before),
-            None => self.folder.remove(&self.file).map(drop),
+            Some(before) => self.folder.write(&self.uuid, before, None),
+            None => self.folder.remove(&self.uuid).map(drop),
         };
         if let Err(error) = done {
-            log::debug!("{}/{}: {error}", self.folder.path().display(), self.file);
+            log::debug!("{error}");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::hook_events::{Call, Context};
 use crate::host::{libvirt_process, priority};
+use crate::hostfs::records::RecordError;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
 use crate::ledger::reader::promises::Promises;
@@ -113,7 +114,7 @@ pub(crate) fn reserve<'s>(
     // Removing an earlier reservation only frees, so it needs no lock.
     if want.is_empty() {
         if context.is_over() {
-            return Err(StoreError::Late(root.path(reservation::FOLDER)));
+            return Err(RecordError::Late(root.path(reservation::FOLDER)).into());
         }
         store.remove(&domain.uuid)?;
         return Ok(Reserved::Done);

@@ -11,8 +11,10 @@ pub(crate) mod changed_folders;
 mod folder_files;
 mod open_files;
 mod read_set;
+pub(crate) mod records;
 mod resolve;
 mod stamp;
+pub(crate) mod stems;
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read};

@@ -17,16 +17,13 @@
 pub(crate) use crate::types::guest_thread::Thread;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
-use crate::hostfs::at_path::at_path;
-use crate::hostfs::atomic::AtomicDir;
+use crate::hostfs::records::{Record, RecordError, RecordFolder};
 use crate::ledger::guest_xml::GuestXml;
-use crate::ledger::reader::files::stems;
 use crate::types::idset::CpuSet;
 use crate::types::live_change::LiveChange;
 use crate::types::setting::Target;
@@ -113,6 +110,17 @@ impl fmt::Display for Thread {
     }
 }
 
+impl Record for Pinned {
+    const FOLDER: &'static str = FOLDER;
+    const MODE: u32 = 0o755;
+    const NOT_ONE: &'static str = "not a record of live pins: ";
+    const FORMAT: Option<(&'static str, u32)> = Some(("format", VERSION));
+
+    fn uuid(&self) -> Option<&str> {
+        Some(&self.uuid)
+    }
+}
+
 impl Pinned {
     /// Makes a record without threads.
     pub(crate) fn new(uuid: &str, name: &str, pid: u32) -> Self {
@@ -179,30 +187,17 @@ impl Records {
     /// as an empty one.
     pub(crate) fn read(root: &HostFs, warnings: &mut Vec<String>) -> Self {
         let mut all = BTreeMap::new();
-        for stem in stems(root, FOLDER, "json").unwrap_or_default() {
-            let path = format!("{FOLDER}/{stem}.json");
-            let text = match root.read_opt(&path) {
-                Ok(Some(text)) => text,
-                Ok(None) => continue,
-                Err(error) => {
-                    warnings.push(error.to_string());
-                    continue;
-                }
-            };
-            match serde_json::from_str::<Pinned>(&text) {
-                Ok(mut record) if record.version == VERSION => {
+        for (stem, read) in folder(root).all() {
+            match read {
+                Ok(mut record) => {
                     record.threads.sort_by_key(|mask| mask.thread);
                     all.insert(record.uuid.clone(), record);
                 }
-                Ok(record) => warnings.push(format!(
-                    "{}: format {}, but this virtfit knows only {VERSION}",
-                    root.path(&path).display(),
-                    record.version
-                )),
-                Err(error) => warnings.push(format!(
-                    "{}: not a record of live pins: {error}",
-                    root.path(&path).display()
-                )),
+                Err(error) if error.is_io() => warnings.push(error.to_string()),
+                Err(error) => {
+                    let path = root.path(format!("{FOLDER}/{stem}.json"));
+                    warnings.push(format!("{}: {error}", path.display()));
+                }
             }
         }
         Self(all)
@@ -226,38 +221,17 @@ impl Records {
     }
 }
 
+/// Returns the folder of all records.
+pub(crate) fn folder(root: &HostFs) -> RecordFolder<Pinned> {
+    RecordFolder::new(root)
+}
+
 /// Writes a record, completely or not at all.
 ///
 /// # Errors
 /// The UUID is malformed, or the operating system's error.
-pub(crate) fn write(root: &HostFs, record: &Pinned) -> io::Result<()> {
-    let text = serde_json::to_string(record).map_err(io::Error::other)? + "\n";
-    let (folder, name) = (folder(root), format!("{}.json", named(&record.uuid)?));
-    let written = folder.write(&name, &text);
-    written.map_err(|error| at_path(folder.path().join(name).display(), error))
-}
-
-/// Returns the folder of all records.
-pub(crate) fn folder(root: &HostFs) -> AtomicDir {
-    AtomicDir::new(root.path(FOLDER), 0o755)
-}
-
-/// Removes a guest's record; a missing one is no error.
-///
-/// # Errors
-/// The UUID is malformed, or the operating system's error.
-pub(crate) fn forget(root: &HostFs, uuid: &str) -> io::Result<()> {
-    let file = root.path(format!("{FOLDER}/{}.json", named(uuid)?));
-    match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at_path(file.display(), error)),
-        _ => Ok(()),
-    }
-}
-
-/// Turns a UUID into a file name; no other text gets into a path.
-fn named(uuid: &str) -> io::Result<String> {
-    let none = || io::Error::new(io::ErrorKind::InvalidInput, format!("'{uuid}' is no UUID"));
-    crate::types::uuid::normal(uuid).ok_or_else(none)
+pub(crate) fn write(root: &HostFs, record: &Pinned) -> Result<(), RecordError> {
+    folder(root).write(&record.uuid, record, None)
 }
 
 #[cfg(test)]
@@ -276,8 +250,8 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_and_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = HostFs::new(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        let root = HostFs::new(dir.path());
         let mut record = Pinned::new(UUID, "web", 77);
         record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), None, cpus("0-7"), true);
         record.set(
@@ -301,10 +275,10 @@ mod tests {
         assert_eq!(all.of(UUID, 77), Some(&record));
         assert_eq!(all.of(UUID, 78), None, "another process");
         assert_eq!(record.threads[0].before, Some(cpus("0-7")));
-        forget(&root, UUID).unwrap();
-        forget(&root, UUID).unwrap();
+        folder(&root).remove(UUID).unwrap();
+        folder(&root).remove(UUID).unwrap();
         assert_eq!(Records::read(&root, &mut warnings), Records::default());
-        assert!(forget(&root, "../x").is_err());
+        assert!(folder(&root).remove("../x").is_err());
         std::fs::write(root.path(format!("{FOLDER}/x.json")), "{").unwrap();
         Records::read(&root, &mut warnings);
         assert_eq!(warnings.len(), 1, "{warnings:?}");

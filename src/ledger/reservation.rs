@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hostfs::records::{self, Record, RecordError};
 use crate::ledger::{Holder, MemoryUse};
 use crate::types::ids::{IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
@@ -37,11 +38,6 @@ pub(crate) const FOLDER: &str = "/run/virtfit/reservations";
 pub(crate) const TENTATIVE_SECONDS: u64 = 30;
 /// Version of the format; only this one is read.
 pub(crate) const VERSION: u32 = 1;
-
-/// Returns the path on the host of the reservation of a guest of this UUID (lower case).
-pub(crate) fn path(uuid: &str) -> String {
-    format!("{FOLDER}/{uuid}.json")
-}
 
 /// Reservation file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,15 +97,15 @@ pub struct ReservedMemory {
     pub kib: KiB,
 }
 
-/// Reason for which a reservation file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ReservationError {
-    /// Malformed JSON, or JSON of another form.
-    #[error("not a reservation: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Format of another version of virtfit.
-    #[error("reservation format {0}, but this virtfit knows only {VERSION}")]
-    Version(u32),
+impl Record for Reservation {
+    const FOLDER: &'static str = FOLDER;
+    const MODE: u32 = 0o755;
+    const NOT_ONE: &'static str = "not a reservation: ";
+    const FORMAT: Option<(&'static str, u32)> = Some(("reservation format", VERSION));
+
+    fn uuid(&self) -> Option<&str> {
+        Some(&self.uuid)
+    }
 }
 
 impl Reservation {
@@ -117,24 +113,16 @@ impl Reservation {
     ///
     /// # Errors
     /// The text is not JSON of this form, or is of another version.
-    pub fn from_json(text: &str) -> Result<Self, ReservationError> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let Version { version } = serde_json::from_str(text)?;
-        if version != VERSION {
-            return Err(ReservationError::Version(version));
-        }
-        Ok(serde_json::from_str(text)?)
+    pub fn from_json(text: &str) -> Result<Self, RecordError> {
+        records::parse_text(text)
     }
 
     /// Returns the text of the reservation's file, one line.
     ///
     /// # Errors
     /// None that is known; serialisation is fallible by type.
-    pub fn to_json(&self) -> Result<String, ReservationError> {
-        Ok(serde_json::to_string(self)? + "\n")
+    pub fn to_json(&self) -> Result<String, RecordError> {
+        records::text_of(self)
     }
 
     /// Returns the reason for which the reservation is void; `None`: it is valid. `now` is in

@@ -7,16 +7,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hostfs::records::Record;
+
 /// Folder of the marks on the host.
 pub(crate) const FOLDER: &str = "/run/virtfit/undecided";
 /// Age in seconds at which the mark of a guest that does not run is forgotten: its start came to
 /// nothing.
 const FORGOTTEN_SECONDS: u64 = 60;
-
-/// Returns the path on the host of the mark of a guest of this UUID (lower case).
-pub(crate) fn path(uuid: &str) -> String {
-    format!("{FOLDER}/{uuid}.json")
-}
 
 /// Mark of an undecided guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,23 +28,16 @@ pub struct Undecided {
     pub written_at: u64,
 }
 
+impl Record for Undecided {
+    const FOLDER: &'static str = FOLDER;
+    const MODE: u32 = 0o755;
+
+    fn uuid(&self) -> Option<&str> {
+        Some(&self.uuid)
+    }
+}
+
 impl Undecided {
-    /// Parses the text of a mark.
-    ///
-    /// # Errors
-    /// The text is not JSON of this form.
-    pub(crate) fn from_json(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
-    }
-
-    /// Returns the text of the mark's file, one line.
-    ///
-    /// # Errors
-    /// None that is known; serialisation is fallible by type.
-    pub(crate) fn to_json(&self) -> Result<String, serde_json::Error> {
-        Ok(serde_json::to_string(self)? + "\n")
-    }
-
     /// Returns `true` if the mark counts no more. `now` is in seconds since the epoch; a mark from
     /// the future means that the clock was set back.
     pub(crate) fn forgotten(&self, now: u64, has_status: bool) -> bool {

@@ -5,9 +5,9 @@ use std::io;
 use crate::domain::{self, Domain};
 use crate::hostfs::HostFs;
 use crate::hostfs::at_path::at_path;
+use crate::hostfs::stems::stems;
 use crate::ledger::claims;
 use crate::ledger::reader::Reading;
-use crate::ledger::reader::files::stems;
 use crate::libvirt::definition_file::DefinitionFile;
 use crate::xml::XmlError;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::domain::parse::uuid_in;
 use crate::hostfs::HostFs;
-use crate::ledger::reader::files::stems;
+use crate::hostfs::stems::stems;
 use crate::ledger::{claims, status};
 use crate::libvirt::definitions::names;
 use crate::policy::suggest::did_you_mean;

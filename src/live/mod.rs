@@ -17,10 +17,10 @@ use crate::host::libvirt_daemon;
 use crate::host::libvirt_process;
 use crate::host::running_hooks;
 use crate::hostfs::HostFs;
+use crate::hostfs::stems::stems;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader;
-use crate::ledger::reader::files::stems;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::status;
 use crate::ledger::store::{Store, StoreError};
@@ -405,13 +405,18 @@ fn floating(name: &str) -> String {
 /// Forgets the live records of guests that do not run any more.
 pub fn forget_ended(root: &HostFs) -> io::Result<()> {
     let running: BTreeSet<String> = stems(root, status::FOLDER, "xml")?.into_iter().collect();
-    for uuid in stems(root, live_pins::FOLDER, "json")? {
-        let text = root.read(format!("{}/{uuid}.json", live_pins::FOLDER))?;
-        let name = serde_json::from_str::<live_pins::Pinned>(&text).map(|record| record.name);
-        if !name.is_ok_and(|name| running.contains(&name)) {
-            live_pins::forget(root, &uuid)?;
+    let folder = live_pins::folder(root);
+    for uuid in folder.stems().map_err(io::Error::other)? {
+        let counts = match folder.read(&uuid) {
+            Ok(record) => record.is_some_and(|record| running.contains(&record.name)),
+            // A file that cannot be read may be a running guest's.
+            Err(error) if error.is_io() => return Err(io::Error::other(error)),
+            Err(_) => false,
+        };
+        if !counts {
+            folder.remove(&uuid).map_err(io::Error::other)?;
         }
     }
-    live_pins::folder(root).sweep();
+    folder.sweep();
     Ok(())
 }

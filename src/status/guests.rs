@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::hostfs::records::RecordFolder;
+use crate::hostfs::stems::stems;
 use crate::ledger::claims::Written;
 use crate::ledger::guest_xml::GuestText;
 use crate::ledger::live_pins::Records;
-use crate::ledger::reader::files::stems;
 use crate::ledger::running::Running;
-use crate::ledger::undecided::{self, Undecided};
+use crate::ledger::undecided::Undecided;
 use crate::ledger::{claims, status, taken};
 use crate::panics::guarded;
 use crate::policy::select;
@@ -101,11 +102,10 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
         guest.nodes = running::nodes_of(view, &guest.held);
     }
     // Marks and failed starts are notes on guests that are known by now.
-    for (_, text) in json(view) {
-        if let Ok(mark) = Undecided::from_json(&text)
-            && let Some(guest) = guests
-                .get_mut(&mark.name)
-                .filter(|guest| is_of(guest, &mark.uuid))
+    for mark in RecordFolder::<Undecided>::new(&view.root).valid() {
+        if let Some(guest) = guests
+            .get_mut(&mark.name)
+            .filter(|guest| is_of(guest, &mark.uuid))
         {
             let text = format!("undecided, its CPUs may not be its own: {}", mark.why);
             guest.notes.push(Note::new(Code::Undecided, text));
@@ -250,13 +250,4 @@ fn texts(view: &Snapshot, folder: &str, warnings: &mut Vec<String>) -> BTreeMap<
         }
     }
     out
-}
-
-fn json(view: &Snapshot) -> BTreeMap<String, String> {
-    let stems = stems(&view.root, undecided::FOLDER, "json").unwrap_or_default();
-    let read = |stem: String| {
-        let text = view.root.read(undecided::path(&stem)).ok()?;
-        Some((stem, text))
-    };
-    stems.into_iter().filter_map(read).collect()
 }

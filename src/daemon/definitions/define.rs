@@ -176,7 +176,6 @@ mod tests {
 
     use super::*;
     use crate::daemon::earlier_pins::PreviousPinsRecords;
-    use crate::daemon::history;
     use crate::daemon::history::LastOutcomes;
     use crate::daemon::starts::Starts;
     use crate::hostfs::HostFs;
@@ -258,8 +257,8 @@ mod tests {
             };
             let events = Rc::clone(&fake.events);
             let mut definitions = Definitions::new(
-                LastOutcomes::load(&place.root, history::FOLDER),
-                PreviousPinsRecords::load(&place.root, earlier_pins::FOLDER),
+                LastOutcomes::load(&place.root),
+                PreviousPinsRecords::load(&place.root),
                 Starts::load(&place.root),
             );
             let mut around = DefineContext {

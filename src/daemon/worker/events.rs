@@ -12,8 +12,9 @@ use crate::daemon::watch::Change;
 use crate::daemon::worker::{Removal, Worker};
 use crate::host::{failed_starts, libvirt_daemon};
 use crate::hostfs::HostFs;
+use crate::hostfs::records::RecordFolder;
+use crate::hostfs::stems::stems;
 use crate::ledger::claims;
-use crate::ledger::reader::files::stems;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::store::FOLDER;
 use crate::live;
@@ -387,11 +388,10 @@ pub(crate) fn driver_id(root: &HostFs) -> Option<String> {
 /// Returns the time at which the next tentative reservation ends.
 fn next_end(root: &HostFs, now: SystemTime) -> Option<Instant> {
     let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    let ends = stems(root, reservation::FOLDER, "json").ok()?;
-    let ends = ends.iter().filter_map(|uuid| {
-        let text = root.read(reservation::path(uuid)).ok()?;
-        Reservation::from_json(&text).ok()?.tentative_until
-    });
+    let folder: RecordFolder<Reservation> = RecordFolder::new(root);
+    let ends = folder
+        .valid()
+        .filter_map(|reservation| reservation.tentative_until);
     // A reservation that ended was counted when it was read; one that ends far in the future is
     // void.
     let left = ends

@@ -20,7 +20,7 @@ use crate::daemon::watch::{Change, Watch};
 use crate::daemon::{earlier_pins, history};
 use crate::hook_events::lines::one_line;
 use crate::hostfs::HostFs;
-use crate::ledger::reader::files::stems;
+use crate::hostfs::stems::stems;
 use crate::ledger::status;
 use crate::libvirt::Hypervisor;
 use crate::live::{Round, Running};
@@ -131,8 +131,8 @@ impl Worker {
         Ok(Self {
             watch: Watch::new(place)?,
             definitions: Definitions::new(
-                history::LastOutcomes::load(&root, history::FOLDER),
-                earlier_pins::PreviousPinsRecords::load(&root, earlier_pins::FOLDER),
+                history::LastOutcomes::load(&root),
+                earlier_pins::PreviousPinsRecords::load(&root),
                 Starts::load(&root),
             ),
             kept: KeptRecords::default(),

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::hostfs::changed_folders::{Folders, News};
-use crate::hostfs::{Entry, HostFs, Stamp};
+use crate::hostfs::{Entry, HostFs, Stamp, stems};
 use crate::ledger::claims::Written;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reader::Reading;
-use crate::ledger::reader::files::{self, Unread};
+use crate::ledger::reader::files::Unread;
 use crate::ledger::reader::judged::Judged;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::status;
@@ -82,13 +82,13 @@ impl List {
     /// shows every change of these files.
     fn all(self, root: &HostFs, folder: &str, extension: &str) -> io::Result<(Vec<Listed>, bool)> {
         if self == Self::Named {
-            let stems = files::stems(root, folder, extension)?.into_iter();
+            let stems = stems::stems(root, folder, extension)?.into_iter();
             return Ok((stems.map(|stem| Listed { stem, stamp: None }).collect(), true));
         }
         let mut files = Vec::new();
         let mut whole = true;
         for entry in root.list_with_metadata(folder)? {
-            let Some(stem) = files::stem(&entry.name, extension) else {
+            let Some(stem) = stems::stem(&entry.name, extension) else {
                 continue;
             };
             if let Some((file, seen)) = listed(stem, &entry) {
@@ -172,7 +172,7 @@ impl Listing {
     ) {
         for name in names {
             // Files with other names are being written; they are renamed once complete.
-            let Some(stem) = files::stem(name, extension) else {
+            let Some(stem) = stems::stem(name, extension) else {
                 continue;
             };
             self.times += 1;

@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::hostfs::records::RecordError;
 use crate::hostfs::{HostFs, at_path};
 use crate::ledger::reader::LedgerError;
 use crate::ledger::reader::cache::{Folder, Known, Listed};
-use crate::ledger::reservation::ReservationError;
 use crate::panics::{Bug, guarded};
 use crate::xml::XmlError;
 
@@ -40,12 +40,9 @@ pub(crate) enum Unread {
     /// The file is no XML of its kind.
     #[error(transparent)]
     Xml(#[from] XmlError),
-    /// The file is no reservation.
+    /// The file is no record of its kind.
     #[error(transparent)]
-    Reservation(Arc<ReservationError>),
-    /// The file is no mark.
-    #[error(transparent)]
-    Mark(Arc<serde_json::Error>),
+    Record(Arc<RecordError>),
 }
 
 impl From<io::Error> for Unread {
@@ -54,15 +51,9 @@ impl From<io::Error> for Unread {
     }
 }
 
-impl From<ReservationError> for Unread {
-    fn from(error: ReservationError) -> Self {
-        Self::Reservation(Arc::new(error))
-    }
-}
-
-impl From<serde_json::Error> for Unread {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Mark(Arc::new(error))
+impl From<RecordError> for Unread {
+    fn from(error: RecordError) -> Self {
+        Self::Record(Arc::new(error))
     }
 }
 
@@ -83,8 +74,8 @@ pub(crate) fn shown(root: &HostFs, folder: &str, stem: &str, extension: &str) ->
 }
 
 /// Reads all files `*.EXTENSION` of a listed folder, by name; of those that are not known yet, the
-/// smallest ones up to `at_once` bytes. Files that have vanished since are skipped, and so are
-/// folders.
+/// smallest ones up to `at_once` bytes. `parse` gets stem and text. Files that have vanished since
+/// are skipped, and so are folders.
 pub(crate) fn files<'l, T: Clone>(
     root: &HostFs,
     folder: &str,
@@ -92,7 +83,7 @@ pub(crate) fn files<'l, T: Clone>(
     now: SystemTime,
     known: &'l mut Folder<T>,
     at_once: u64,
-    parse: impl Fn(&str) -> Result<T, Unread>,
+    parse: impl Fn(&str, &str) -> Result<T, Unread>,
 ) -> Result<Vec<Found<'l, T>>, LedgerError> {
     // Files that may have changed are forgotten first, so that every remembered file may be used
     // below.
@@ -130,7 +121,7 @@ pub(crate) fn files<'l, T: Clone>(
                 Ok(text) => {
                     // A file on which a bug in virtfit shows counts as unreadable; the other files
                     // are read.
-                    let said = guarded(|| parse(&text)).unwrap_or_else(|bug| Err(bug.into()));
+                    let said = guarded(|| parse(stem, &text)).unwrap_or_else(|bug| Err(bug.into()));
                     if let Some(stamp) = stamp {
                         known.put(stem, *stamp, now, watched, said.clone());
                     }
@@ -177,23 +168,6 @@ fn left_over<T>(files: &[Listed], known: &Known<T>, at_once: u64) -> BTreeSet<St
     beyond.map(|(_, stem)| (*stem).to_string()).collect()
 }
 
-/// Lists the stems of `*.EXTENSION` in a folder, sorted. Files being written end otherwise
-/// (`.xml.new`).
-pub(crate) fn stems(root: &HostFs, folder: &str, extension: &str) -> io::Result<Vec<String>> {
-    let names = root.list(folder)?;
-    Ok(names
-        .iter()
-        .filter_map(|name| stem(name, extension))
-        .map(str::to_string)
-        .collect())
-}
-
-/// Returns a name without its extension; `None` for other names.
-pub(crate) fn stem<'n>(name: &'n str, extension: &str) -> Option<&'n str> {
-    let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
-    Some(stem).filter(|stem| !stem.is_empty())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -222,9 +196,15 @@ mod tests {
                 .listing
                 .look(&root, "/", "xml", &mut folders, List::Stamped)
                 .unwrap();
-            let found = files(&root, "/", "xml", later, &mut folder, MAX_BYTES_AT_ONCE, |text| {
-                Ok(text.len())
-            })
+            let found = files(
+                &root,
+                "/",
+                "xml",
+                later,
+                &mut folder,
+                MAX_BYTES_AT_ONCE,
+                |_, text| Ok(text.len()),
+            )
             .unwrap();
             assert!(
                 found

@@ -15,6 +15,7 @@ use crate::ledger::reader::files::{MAX_BYTES_AT_ONCE, MAX_DEFINITIONS_AT_ONCE, U
 use crate::types::idset::CpuSet;
 
 use crate::hostfs::HostFs;
+use crate::hostfs::records;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reservation::Reservation;
@@ -150,7 +151,7 @@ pub(crate) fn read_with(
         ..Reading::default()
     };
     let pinned = &cache.pinned.records;
-    let parse = |text: &str| {
+    let parse = |_: &str, text: &str| {
         let read = status::parse(text, default_page, pinned);
         read.map(Arc::new).map_err(Unread::from)
     };
@@ -211,7 +212,7 @@ fn add_undecided(
     known: &mut Folder<Undecided>,
     reading: &mut Reading,
 ) -> Result<(), LedgerError> {
-    let parse = |text: &str| Undecided::from_json(text).map_err(Unread::from);
+    let parse = |stem: &str, text: &str| records::parse::<Undecided>(stem, text).map_err(Unread::from);
     for file in files(
         root,
         undecided::FOLDER,
@@ -316,7 +317,7 @@ fn add_claims(
         .map(|holder| holder.uuid.as_str())
         .collect();
     let mut found: Vec<Claim> = Vec::new();
-    let parse = |text: &str| {
+    let parse = |_: &str, text: &str| {
         let written = claims::Written::parse(text);
         written.map(Arc::new).map_err(Unread::from)
     };

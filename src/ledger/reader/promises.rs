@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::host::libvirt_process;
 use crate::hostfs::HostFs;
+use crate::hostfs::records;
 use crate::ledger::reader::cache::Cache;
 use crate::ledger::reader::files::{MAX_BYTES_AT_ONCE, Unread, files, shown};
 use crate::ledger::reader::{LedgerError, Reading, seconds};
@@ -96,7 +97,7 @@ pub(crate) fn glance_at(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Re
         ..Promises::default()
     };
     let mut voids = Voids::at(root, now);
-    let parse = |text: &str| Reservation::from_json(text).map_err(Unread::from);
+    let parse = |stem: &str, text: &str| records::parse::<Reservation>(stem, text).map_err(Unread::from);
     let path = |stem: &str| shown(root, reservation::FOLDER, stem, "json");
     for file in files(
         root,

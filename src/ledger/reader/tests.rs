@@ -389,6 +389,26 @@ fn what_makes_no_sense_is_a_warning() {
 }
 
 #[test]
+fn a_copy_beside_the_records_counts_for_nobody() {
+    let root = Host::new();
+    root.daemon(77, 5).reserve("new", "6", |_| {});
+    let folder = root.0.path().join("run/virtfit/reservations");
+    let file = folder.join(format!("{}.json", uuid("new")));
+    let copy = folder.join("new-copy.json");
+    fs::copy(&file, &copy).unwrap();
+    let reading = root.read();
+    assert_eq!((reading.reservations.len(), reading.warnings.len()), (1, 1));
+    let warning = &reading.warnings[0];
+    assert!(
+        warning.contains("new-copy.json: the record of another guest"),
+        "{warning}"
+    );
+    // Its guest ends: the copy holds nothing, though nothing removes it.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(root.read().ledger, Ledger::default());
+}
+
+#[test]
 fn five_hundred_guests_are_quick() {
     let root = Host::new();
     for n in 0..500 {

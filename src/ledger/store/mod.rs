@@ -17,16 +17,15 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::hostfs::HostFs;
 use crate::hostfs::at_path::io_words;
-use crate::hostfs::atomic::{AtomicDir, WriteError};
+use crate::hostfs::atomic::AtomicDir;
+use crate::hostfs::records::{RecordError, RecordFolder};
 use crate::ledger::lock;
 use crate::ledger::reader;
 use crate::ledger::reader::LedgerError;
-use crate::ledger::reader::files;
 use crate::ledger::reader::promises;
 use crate::ledger::reader::promises::Promises;
-use crate::ledger::reservation::{self, Reservation, ReservationError};
-use crate::ledger::undecided::{self, Undecided};
-use crate::types::uuid;
+use crate::ledger::reservation::Reservation;
+use crate::ledger::undecided::Undecided;
 
 /// Folder of everything that is written.
 pub(crate) const FOLDER: &str = "/run/virtfit";
@@ -38,29 +37,20 @@ pub enum StoreError {
     /// Another process held the lock until the deadline.
     #[error("{0}: the lock was not free in time")]
     Locked(PathBuf),
-    /// The deadline passed before the file was in its place.
-    #[error("{0}: too late to write it")]
-    Late(PathBuf),
-    /// The kernel's error: no room, read-only, not allowed, no folder.
+    /// The lock's file cannot be opened.
     #[error("{}: {}", path.display(), io_words(.error))]
-    Io {
+    Lock {
         /// File or folder that the error is about.
         path: PathBuf,
         /// The kernel's error.
         error: io::Error,
     },
-    /// Malformed UUID: a file cannot be named after it.
-    #[error("'{0}' is no UUID, so nothing can be written down for this guest")]
-    Uuid(String),
+    /// A reservation or mark cannot be written, read or removed.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The reservation cannot be serialised.
-    #[error(transparent)]
-    Reservation(#[from] ReservationError),
-    /// The mark cannot be serialised.
-    #[error("cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
 }
 
 /// Place of a host's reservations and marks.
@@ -90,7 +80,7 @@ impl Store {
     /// Another process has the lock until the deadline, or the lock's file cannot be made.
     pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, StoreError> {
         let path = self.root.path(LOCK);
-        let at = |error: io::Error| StoreError::Io {
+        let at = |error: io::Error| StoreError::Lock {
             path: path.clone(),
             error,
         };
@@ -102,8 +92,8 @@ impl Store {
         loop {
             let file = match open() {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    let folder = self.folder(FOLDER);
-                    folder.make().map_err(|error| StoreError::Io {
+                    let folder = self.folder();
+                    folder.make().map_err(|error| StoreError::Lock {
                         path: folder.path().to_path_buf(),
                         error,
                     })?;
@@ -144,7 +134,7 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be removed.
     pub(crate) fn remove(&self, uuid: &str) -> Result<bool, StoreError> {
-        self.unlink(reservation::FOLDER, uuid)
+        Ok(self.reservations().remove(uuid)?)
     }
 
     /// Removes the mark of an undecided guest; `false` if there was none.
@@ -152,7 +142,7 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be removed.
     pub(crate) fn unmark(&self, uuid: &str) -> Result<bool, StoreError> {
-        self.unlink(undecided::FOLDER, uuid)
+        Ok(self.marks().remove(uuid)?)
     }
 
     /// Marks a guest as undecided. The mark needs no lock and has no deadline.
@@ -160,7 +150,7 @@ impl Store {
     /// # Errors
     /// The mark cannot be written.
     pub(crate) fn mark(&self, mark: &Undecided) -> Result<(), StoreError> {
-        self.put(undecided::FOLDER, &mark.uuid, &mark.to_json()?, None)
+        Ok(self.marks().write(&mark.uuid, mark, None)?)
     }
 
     /// Reads a guest's reservation, void or not; `None` also if the file is malformed.
@@ -168,12 +158,10 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn reservation(&self, uuid: &str) -> Result<Option<Reservation>, StoreError> {
-        let path = format!("{}/{}.json", reservation::FOLDER, file_stem(uuid)?);
-        let text = self.root.read_opt(&path).map_err(|error| StoreError::Io {
-            path: self.root.path(&path),
-            error,
-        })?;
-        Ok(text.and_then(|text| Reservation::from_json(&text).ok()))
+        match self.reservations().read(uuid) {
+            Err(RecordError::Json { .. } | RecordError::Version { .. } | RecordError::Name(_)) => Ok(None),
+            read => Ok(read?),
+        }
     }
 
     /// Returns the host's root.
@@ -188,28 +176,15 @@ impl Store {
     /// The folders cannot be read.
     pub(crate) fn uuids_of(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
-        let stems = |folder: &str| {
-            files::stems(&self.root, folder, "json").map_err(|error| StoreError::Io {
-                path: self.root.path(folder),
-                error,
-            })
-        };
-        for uuid in stems(reservation::FOLDER)? {
-            if self
-                .reservation(&uuid)
-                .ok()
-                .flatten()
-                .is_some_and(|found| found.name == name)
-            {
-                found.push(uuid);
-            }
+        let reservations = self.reservations();
+        for uuid in reservations.stems()? {
+            let read = reservations.read(&uuid).ok().flatten();
+            found.extend(read.filter(|found| found.name == name).map(|_| uuid));
         }
-        for uuid in stems(undecided::FOLDER)? {
-            let text = self.root.read(format!("{}/{uuid}.json", undecided::FOLDER));
-            let mark = text.ok().and_then(|text| Undecided::from_json(&text).ok());
-            if mark.is_some_and(|mark| mark.name == name) {
-                found.push(uuid);
-            }
+        let marks = self.marks();
+        for uuid in marks.stems()? {
+            let read = marks.read(&uuid).ok().flatten();
+            found.extend(read.filter(|found| found.name == name).map(|_| uuid));
         }
         Ok(found)
     }
@@ -220,39 +195,22 @@ impl Store {
     /// # Errors
     /// The reservation cannot be written.
     pub(crate) fn adopt(&self, reservation: &Reservation, deadline: Instant) -> Result<(), StoreError> {
-        self.put(
-            reservation::FOLDER,
-            &reservation.uuid,
-            &reservation.to_json()?,
-            Some(deadline),
-        )
+        Ok(self
+            .reservations()
+            .write(&reservation.uuid, reservation, Some(deadline))?)
     }
 
-    /// Writes `UUID.json` in a folder, completely or not at all.
-    fn put(&self, folder: &str, uuid: &str, text: &str, deadline: Option<Instant>) -> Result<(), StoreError> {
-        let (name, folder) = (format!("{}.json", file_stem(uuid)?), self.folder(folder));
-        let written = match deadline {
-            Some(deadline) => folder.write_before(deadline, &name, text),
-            None => folder.write(&name, text).map_err(WriteError::from),
-        };
-        let path = || folder.path().join(&name);
-        written.map_err(|error| match error {
-            WriteError::Late => StoreError::Late(path()),
-            WriteError::Io(error) => StoreError::Io { path: path(), error },
-        })
+    fn reservations(&self) -> RecordFolder<Reservation> {
+        RecordFolder::new(&self.root)
     }
 
-    fn unlink(&self, folder: &str, uuid: &str) -> Result<bool, StoreError> {
-        let (name, folder) = (format!("{}.json", file_stem(uuid)?), self.folder(folder));
-        folder.remove(&name).map_err(|error| StoreError::Io {
-            path: folder.path().join(name),
-            error,
-        })
+    fn marks(&self) -> RecordFolder<Undecided> {
+        RecordFolder::new(&self.root)
     }
 
-    /// Returns a folder with mode 0755.
-    fn folder(&self, folder: &str) -> AtomicDir {
-        AtomicDir::new(self.root.path(folder), 0o755)
+    /// Returns the folder of the lock.
+    fn folder(&self) -> AtomicDir {
+        AtomicDir::new(self.root.path(FOLDER), 0o755)
     }
 }
 
@@ -270,29 +228,23 @@ impl Locked<'_> {
     /// # Errors
     /// The reservation cannot be written, or not before the deadline.
     pub(crate) fn write(&self, reservation: &Reservation) -> Result<(), StoreError> {
-        self.store.put(
-            reservation::FOLDER,
-            &reservation.uuid,
-            &reservation.to_json()?,
-            Some(self.deadline),
-        )
+        self.store.adopt(reservation, self.deadline)
     }
 
     /// Removes void reservations, temporary files of dead processes, and marks of guests whose
     /// start came to nothing. Files that cannot be removed stay and do no harm.
     pub(crate) fn sweep(&self, glance: &Promises, now: SystemTime) {
         let now = reader::seconds(now);
+        let (reservations, marks) = (self.store.reservations(), self.store.marks());
         for stem in &glance.void {
-            let _ = self.store.unlink(reservation::FOLDER, stem);
+            let _ = reservations.remove(stem);
         }
-        for folder in [FOLDER, reservation::FOLDER, undecided::FOLDER] {
-            self.store.folder(folder).sweep();
-        }
-        for stem in files::stems(&self.store.root, undecided::FOLDER, "json").unwrap_or_default() {
-            let text = self.store.root.read(format!("{}/{stem}.json", undecided::FOLDER));
-            let mark = text.ok().and_then(|text| Undecided::from_json(&text).ok());
-            if mark.is_some_and(|mark| mark.forgotten(now, glance.running.contains(&mark.name))) {
-                let _ = self.store.unlink(undecided::FOLDER, &stem);
+        self.store.folder().sweep();
+        reservations.sweep();
+        marks.sweep();
+        for mark in marks.valid() {
+            if mark.forgotten(now, glance.running.contains(&mark.name)) {
+                let _ = marks.remove(&mark.uuid);
             }
         }
     }
@@ -303,11 +255,6 @@ fn same_file(file: &File, path: &Path) -> bool {
         return false;
     };
     (held.dev(), held.ino()) == (found.dev(), found.ino())
-}
-
-/// Turns a UUID into a file name; no other text gets into a path.
-fn file_stem(uuid: &str) -> Result<String, StoreError> {
-    uuid::normal(uuid).ok_or_else(|| StoreError::Uuid(uuid.chars().take(64).collect()))
 }
 
 #[cfg(test)]

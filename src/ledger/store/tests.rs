@@ -4,6 +4,7 @@ use std::time::UNIX_EPOCH;
 use std::time::Duration;
 
 use super::*;
+use crate::ledger::reservation;
 use crate::types::ids::HostCpu;
 use crate::types::idset::CpuSet;
 
@@ -92,7 +93,10 @@ fn a_uuid_that_is_a_path_is_none() {
             ..reservation()
         };
         let error = locked.write(&wrong).unwrap_err();
-        assert!(matches!(error, StoreError::Uuid(_)), "{bad}: {error}");
+        assert!(
+            matches!(error, StoreError::Record(RecordError::Uuid(_))),
+            "{bad}: {error}"
+        );
         assert!(store.remove(bad).is_err() && store.unmark(bad).is_err());
     }
     assert_eq!(names(folder.path(), "run/virtfit"), ["lock"]);
@@ -127,7 +131,10 @@ fn nothing_is_written_after_the_deadline() {
     let (folder, store) = store();
     let locked = store.lock(Instant::now()).unwrap();
     let error = locked.write(&reservation()).unwrap_err();
-    assert!(matches!(error, StoreError::Late(_)), "{error}");
+    assert!(
+        matches!(error, StoreError::Record(RecordError::Late(_))),
+        "{error}"
+    );
     assert_eq!(
         names(folder.path(), "run/virtfit/reservations"),
         Vec::<String>::new()
@@ -141,7 +148,7 @@ fn a_file_in_the_folders_place_is_an_error() {
     fs::write(folder.path().join("run/virtfit"), "").unwrap();
     let error = store.lock(soon()).unwrap_err();
     assert!(
-        matches!(&error, StoreError::Io { error, .. } if error.kind() == ErrorKind::NotADirectory),
+        matches!(&error, StoreError::Lock { error, .. } if error.kind() == ErrorKind::NotADirectory),
         "{error}"
     );
     assert!(store.mark(&mark(0)).is_err());
