@@ -80,6 +80,8 @@ pub struct Setup<'a> {
     pub preload: Option<&'a Path>,
     /// Fixture host whose CPUs, memory and nodes virtfit sees, e.g. `paper`.
     pub fixture: Option<&'a str>,
+    /// True for a network of its own, instead of the machine's.
+    pub network: bool,
 }
 
 impl Libvirt {
@@ -132,6 +134,7 @@ impl Libvirt {
                 "--propagation",
                 "private",
             ])
+            .args(setup.network.then_some("--net"))
             .args(["sh", "-c", INIT, "sh"])
             .arg(path)
             .arg(if setup.hostname.is_empty() {
@@ -188,7 +191,15 @@ impl Libvirt {
     /// Runs a program inside.
     pub fn run(&self, program: &str, words: &[&str], stdin: &[u8]) -> Output {
         let mut child = Command::new("nsenter")
-            .args(["-t", &self.init.to_string(), "--mount", "--pid", "--", program])
+            .args([
+                "-t",
+                &self.init.to_string(),
+                "--mount",
+                "--pid",
+                "--net",
+                "--",
+                program,
+            ])
             .args(words)
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::piped())
