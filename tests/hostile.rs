@@ -472,6 +472,39 @@ fn memory_that_no_host_has_is_kept_from_no_other_guest() {
     }
 }
 
+/// Definitions of others that take seconds to read are left out of a start: it is decided in time.
+#[test]
+fn others_large_definitions_leave_no_start_undecided() {
+    let host = Host::new(POLICY);
+    let slow = "<cputune/><memoryBacking/>".repeat(1_500);
+    for number in 0..100 {
+        let name = format!("x{number}");
+        host.define(&name, &domain(&name, "", &slow));
+    }
+    let text = domain("db1", "", "");
+    host.define("db1", &text);
+    // On a busy machine a start may be late for other reasons, but not again and again.
+    let mut late = Vec::new();
+    let decided = (0..5).find_map(|_| {
+        let out = host.run(&["hook", "db1", "prepare", "begin", "-"], &text);
+        let decided = !out.stdout.is_empty();
+        decided.then_some(out.clone()).or_else(|| {
+            late.push(out);
+            None
+        })
+    });
+    let decided = decided.unwrap_or_else(|| panic!("{late:?}"));
+    let tuned = String::from_utf8_lossy(&decided.stdout);
+    assert!(tuned.contains("<vcpupin vcpu='0'"), "{tuned}");
+    // One line says so, however many they are.
+    let said = String::from_utf8_lossy(&decided.stderr);
+    assert!(
+        said.contains(" more: not read: all definitions together are too large"),
+        "{said}"
+    );
+    assert!(said.lines().count() < 5, "{said}");
+}
+
 /// A copy beside the definitions is no guest: libvirt loads a file only by its guest's name.
 #[test]
 fn a_copy_beside_the_definitions_is_no_guest() {

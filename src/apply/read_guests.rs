@@ -89,13 +89,6 @@ impl<'a> Guests<'a> {
     }
 }
 
-/// Returns the size of a definition as the power of two it is below, the same for all definitions
-/// of real guests' size: what is costly to decide comes last.
-pub(crate) fn size_class(definition: &Definition) -> u32 {
-    const REAL: usize = 32 * 1024;
-    definition.file.text.len().max(REAL).ilog2()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

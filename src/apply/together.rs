@@ -11,8 +11,9 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use crate::apply::one_order::Attempt;
-use crate::apply::read_guests::{Decided, Guests, Patience, size_class};
+use crate::apply::read_guests::{Decided, Guests, Patience};
 use crate::engine::{EngineError, Keep};
+use crate::ledger::claims::size_class;
 use crate::libvirt::definitions::Definition;
 use crate::snapshot::{Question, Snapshot};
 
@@ -58,7 +59,7 @@ impl<'a> Joint<'a> {
         let started = Instant::now();
         let mut all: Vec<usize> = (0..self.guests.definitions.len()).collect();
         // A definition that is costly to decide makes none but its own kind late.
-        all.sort_by_key(|index| size_class(&self.guests.definitions[*index]));
+        all.sort_by_key(|index| size_class(self.guests.definitions[*index].file.text.len() as u64));
         let (together, others): (Vec<usize>, Vec<usize>) = all
             .into_iter()
             .partition(|index| is_together(&self.guests.definitions[*index]));

@@ -10,7 +10,7 @@
 //! - A refusal is the first line on stderr: it reaches the user of `virsh start`. Exit 3.
 //! - The XML may contain passwords: nothing of it is logged but names, and positions.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -33,6 +33,7 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::hook_calls;
 use crate::ledger::reader;
 use crate::ledger::reader::cache::Cache;
+use crate::ledger::reader::files::AtOnce;
 use crate::ledger::reader::promises;
 use crate::ledger::reader::promises::Promises;
 use crate::ledger::reader::{LedgerError, Reading};
@@ -263,6 +264,7 @@ fn decide(job: &Job, news: &Sender<News>) -> Result<hook_events::Outcome, Failur
         // a folder of many files costs more than a second look at them, and each of many hooks that
         // watch would make the writes of all others slower.
         ledger: RefCell::default(),
+        left_out: Cell::default(),
         has_host: Arc::clone(&job.has_host),
     };
     let context = Context {
@@ -292,6 +294,8 @@ struct Fresh {
     deadline: Instant,
     /// Contents of the ledger's files.
     ledger: RefCell<Cache>,
+    /// `true` if the last reading left definitions out.
+    left_out: Cell<bool>,
     /// Set once the host is read.
     has_host: Arc<AtomicBool>,
 }
@@ -301,7 +305,15 @@ impl Fresh {
         if self.place.root.is_none() || self.place.assume_empty {
             return Ok(Arc::default());
         }
-        reader::read_with(&self.place.root, now, policy, &mut self.ledger.borrow_mut())
+        let ledger = &mut self.ledger.borrow_mut();
+        // Definitions that an earlier reading left out would take as much time again.
+        let claims = match self.left_out.get() {
+            false => AtOnce::CLAIMS,
+            true => AtOnce::NONE,
+        };
+        let reading = reader::read_with(&self.place.root, now, policy, ledger, claims)?;
+        self.left_out.set(!ledger.is_whole());
+        Ok(reading)
     }
 
     /// Returns policy and host with an empty ledger, read when first asked for.

@@ -40,6 +40,8 @@ struct Entry {
     pub why: Why,
     /// Event that it waits for.
     pub waits: Waits,
+    /// Class of its length, once it was asked for.
+    pub class: Option<u32>,
 }
 
 impl Entry {
@@ -67,12 +69,14 @@ impl Pending {
 
     /// Adds a definition to examine after a wait, which replaces an earlier one.
     pub(crate) fn put(&mut self, name: &str, why: Why, waits: Waits) {
-        let entry = self
-            .entries
-            .entry(name.to_string())
-            .or_insert(Entry { why, waits });
+        let entry = self.entries.entry(name.to_string()).or_insert(Entry {
+            why,
+            waits,
+            class: None,
+        });
         entry.why = entry.why.max(why);
         entry.waits = waits;
+        entry.class = None;
     }
 
     /// Removes a definition.
@@ -96,23 +100,22 @@ impl Pending {
         self.entries.values().any(|entry| entry.is_ready(now))
     }
 
-    /// Takes the next definition that can be examined: autostart guests first, as they choose
-    /// first, then by name.
+    /// Takes the next definition that can be examined: one of the smallest class
+    /// ([`size_class`](crate::ledger::claims::size_class)), so that a costly definition delays none
+    /// of an ordinary size; among these autostart guests, as they choose first; then by name.
     pub(crate) fn next(
         &mut self,
         now: Instant,
         is_autostart: impl Fn(&str) -> bool,
+        class: impl Fn(&str) -> u32,
     ) -> Option<(String, Why)> {
-        let mut all = self.entries.iter().filter(|(_, entry)| entry.is_ready(now));
-        let first = all.next().map(|(name, _)| name.clone())?;
-        let name = match is_autostart(&first) {
-            true => first,
-            false => all
-                .map(|(name, _)| name)
-                .find(|name| is_autostart(name))
-                .cloned()
-                .unwrap_or(first),
-        };
+        let ready = self.entries.iter_mut().filter(|(_, entry)| entry.is_ready(now));
+        let keys = ready.map(|(name, entry)| {
+            let class = *entry.class.get_or_insert_with(|| class(name));
+            (class, !is_autostart(name), name)
+        });
+        let (_, _, name) = keys.min()?;
+        let name = name.clone();
         let entry = self.entries.remove(&name)?;
         Some((name, entry.why))
     }
@@ -162,20 +165,49 @@ mod tests {
         pending.put("hook", Why::Changed, Waits::Hook);
         pending.put("libvirt", Why::Changed, Waits::Libvirt(None));
         let auto = |name: &str| name == "b";
+        let alike = |_: &str| 15;
         let mut order = Vec::new();
-        while let Some((name, _)) = pending.next(now, auto) {
+        while let Some((name, _)) = pending.next(now, auto, alike) {
             order.push(name);
         }
         assert_eq!(order, ["b", "a", "c"]);
         assert_eq!(pending.deadline(), Some(later));
         pending.hook_ended("later");
         pending.hook_ended("hook");
-        assert_eq!(pending.next(now, auto), Some(("hook".into(), Why::Changed)));
+        assert_eq!(
+            pending.next(now, auto, alike),
+            Some(("hook".into(), Why::Changed))
+        );
         pending.libvirt_is_up();
-        assert_eq!(pending.next(now, auto), Some(("libvirt".into(), Why::Changed)));
-        assert_eq!(pending.next(now, auto), None);
-        assert_eq!(pending.next(later, auto), Some(("later".into(), Why::Policy)));
+        assert_eq!(
+            pending.next(now, auto, alike),
+            Some(("libvirt".into(), Why::Changed))
+        );
+        assert_eq!(pending.next(now, auto, alike), None);
+        assert_eq!(
+            pending.next(later, auto, alike),
+            Some(("later".into(), Why::Policy))
+        );
         assert_eq!(pending.deadline(), None);
+    }
+
+    #[test]
+    fn what_is_costly_comes_last() {
+        let mut pending = Pending::default();
+        for name in ["a-huge", "b-large", "c", "d"] {
+            pending.add(name, Why::Changed);
+        }
+        let auto = |name: &str| name == "a-huge" || name == "d";
+        let class = |name: &str| match name {
+            "a-huge" => 20,
+            "b-large" => 17,
+            _ => 15,
+        };
+        let mut order = Vec::new();
+        while let Some((name, _)) = pending.next(Instant::now(), auto, class) {
+            order.push(name);
+        }
+        assert_eq!(order, ["d", "c", "b-large", "a-huge"]);
     }
 
     #[test]
@@ -184,7 +216,7 @@ mod tests {
         pending.add("a", Why::Changed);
         pending.add("a", Why::Reconsider);
         assert_eq!(
-            pending.next(Instant::now(), |_| false),
+            pending.next(Instant::now(), |_| false, |_| 15),
             Some(("a".into(), Why::Changed))
         );
     }

@@ -29,6 +29,13 @@ pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}.xml")
 }
 
+/// Returns the class of a definition by its length in bytes: the power of two that it is not below,
+/// one class for all of real guests' length. What is costly to decide comes last.
+pub(crate) fn size_class(bytes: u64) -> u32 {
+    const REAL: u64 = 32 * 1024;
+    bytes.max(REAL).ilog2()
+}
+
 /// CPUs that virtfit wrote into a definition, as its record says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {

@@ -21,6 +21,7 @@ use crate::daemon::{earlier_pins, history};
 use crate::hook_events::lines::one_line;
 use crate::hostfs::HostFs;
 use crate::hostfs::stems::stems;
+use crate::ledger::claims;
 use crate::ledger::status;
 use crate::libvirt::Hypervisor;
 use crate::live::{Round, Running};
@@ -244,7 +245,11 @@ impl Worker {
                 self.policy = Some(view.policy.digest.clone());
             }
             let autostart = |name: &str| view.reading.autostart.contains(name);
-            let Some((name, why)) = self.pending.next(now, autostart) else {
+            let class = |name: &str| {
+                let file = self.root.metadata(claims::path(name));
+                claims::size_class(file.map_or(0, |file| file.len()))
+            };
+            let Some((name, why)) = self.pending.next(now, autostart, class) else {
                 return;
             };
             // Events that come during the call are seen by it, and kept for afterwards.

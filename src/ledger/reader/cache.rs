@@ -435,6 +435,11 @@ impl Cache {
         looked.is_ok() && self.times() == times
     }
 
+    /// Returns `true` if the last reading left no file to the next one.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Returns [`Listing::times`] of all folders.
     pub(crate) fn times(&self) -> [u64; 6] {
         [

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::ledger::reader::cache::{Cache, Folder, List};
-use crate::ledger::reader::files::{MAX_BYTES_AT_ONCE, MAX_DEFINITIONS_AT_ONCE, Unread, files, shown};
+use crate::ledger::reader::files::{AtOnce, Unread, files, shown};
 use crate::types::idset::CpuSet;
 
 use crate::hostfs::HostFs;
 use crate::hostfs::records;
+use crate::ledger::claims::Written;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::reservation::Reservation;
@@ -75,11 +76,12 @@ impl From<io::Error> for LedgerError {
 /// # Errors
 /// A folder cannot be read, or access to a file is denied. A malformed file is a warning.
 pub fn read(root: &HostFs, now: SystemTime, policy: &Policy) -> Result<Reading, LedgerError> {
-    read_with(root, now, policy, &mut Cache::default()).map(Arc::unwrap_or_clone)
+    read_with(root, now, policy, &mut Cache::default(), AtOnce::CLAIMS_OF_ALL).map(Arc::unwrap_or_clone)
 }
 
 /// Reads the ledger as [`read`] does, with a cache: only files that changed since the last reading
-/// are read again, and if none did and the policy is the same, the last reading is returned.
+/// are read again, and if none did and the policy is the same, the last reading is returned. Of
+/// definitions this reading parses no more than `at_once`; [`Cache::is_whole`] tells if any are left.
 ///
 /// # Errors
 /// The errors of [`read`].
@@ -88,6 +90,7 @@ pub(crate) fn read_with(
     now: SystemTime,
     policy: &Policy,
     cache: &mut Cache,
+    at_once: AtOnce,
 ) -> Result<Arc<Reading>, LedgerError> {
     cache.folders.take_note();
     // Another policy gives other claims.
@@ -165,7 +168,7 @@ pub(crate) fn read_with(
         "xml",
         now,
         &mut cache.status,
-        MAX_BYTES_AT_ONCE,
+        AtOnce::HOLDERS,
         parse,
     )? {
         left_over |= file.left_over;
@@ -194,7 +197,7 @@ pub(crate) fn read_with(
     reading.reservations = glance.reservations;
     // Claims come last: a guest that holds CPUs claims none.
     add_undecided(root, now, &mut cache.undecided, &mut reading)?;
-    left_over |= add_claims(root, now, policy, cache, &mut reading)?;
+    left_over |= add_claims(root, now, policy, cache, at_once, &mut reading)?;
     let reading = Arc::new(reading);
     // Files left over are read the next time, even if nothing changes until then.
     cache.last = (!left_over).then(|| cache::Last {
@@ -219,7 +222,7 @@ fn add_undecided(
         "json",
         now,
         known,
-        MAX_BYTES_AT_ONCE,
+        AtOnce::HOLDERS,
         parse,
     )? {
         match file.said {
@@ -308,6 +311,7 @@ fn add_claims(
     now: SystemTime,
     policy: &Policy,
     cache: &mut Cache,
+    at_once: AtOnce,
     reading: &mut Reading,
 ) -> Result<bool, LedgerError> {
     let running: BTreeSet<&str> = reading
@@ -318,10 +322,10 @@ fn add_claims(
         .collect();
     let mut found: Vec<Claim> = Vec::new();
     let parse = |_: &str, text: &str| {
-        let written = claims::Written::parse(text);
+        let written = Written::parse(text);
         written.map(Arc::new).map_err(Unread::from)
     };
-    let mut left_over = false;
+    let mut left: Vec<&str> = Vec::new();
     let judged = &mut cache.claims;
     for file in files(
         root,
@@ -329,20 +333,20 @@ fn add_claims(
         "xml",
         now,
         &mut cache.definitions,
-        MAX_DEFINITIONS_AT_ONCE,
+        at_once,
         parse,
     )? {
-        left_over |= file.left_over;
         match file.said {
             Ok(written) => {
                 let autostart = reading.autostart.contains(file.stem);
-                let judge = |written: &claims::Written| written.claim(policy, autostart);
+                let judge = |written: &Written| written.claim(policy, autostart);
                 let claim = judged.of(file.stem, &written, autostart, judge);
                 // libvirt loads no file that is called otherwise than its guest.
                 let counts =
                     |claim: &Claim| claim.name == file.stem && !running.contains(claim.uuid.as_str());
                 found.extend(claim.filter(counts));
             }
+            Err(Unread::LeftOver(_)) => left.push(file.stem),
             Err(error) => {
                 let path = shown(root, claims::FOLDER, file.stem, "xml");
                 reading
@@ -351,6 +355,17 @@ fn add_claims(
             }
         }
     }
+    // There may be hundreds of these: one line for all of them.
+    if let Some((first, more)) = left.split_first() {
+        let path = shown(root, claims::FOLDER, first, "xml");
+        reading.warnings.push(match more.len() {
+            0 => format!("{path}: not read: all definitions together are too large: what it claims does not count"),
+            more => format!(
+                "{path} and {more} more: not read: all definitions together are too large: what they claim does not count"
+            ),
+        });
+    }
+    let left_over = !left.is_empty();
     judged.keep(|stem| cache.definitions.known.has(stem));
     reading.ledger.claims = found;
     Ok(left_over)

@@ -8,7 +8,7 @@ use crate::host::libvirt_process;
 use crate::hostfs::HostFs;
 use crate::hostfs::records;
 use crate::ledger::reader::cache::Cache;
-use crate::ledger::reader::files::{MAX_BYTES_AT_ONCE, Unread, files, shown};
+use crate::ledger::reader::files::{AtOnce, Unread, files, shown};
 use crate::ledger::reader::{LedgerError, Reading, seconds};
 use crate::ledger::reservation::{self, Daemon, Reservation};
 
@@ -105,7 +105,7 @@ pub(crate) fn glance_at(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Re
         "json",
         now,
         &mut cache.reservations,
-        MAX_BYTES_AT_ONCE,
+        AtOnce::HOLDERS,
         parse,
     )? {
         let reservation = match file.said {

@@ -222,7 +222,7 @@ fn what_was_read_before_changes_nothing() {
                         glance(&at, now).unwrap(),
                         "{what}"
                     );
-                    let cached = read_with(&at, now, policy, cache).unwrap();
+                    let cached = read_with(&at, now, policy, cache, AtOnce::CLAIMS).unwrap();
                     assert_eq!(*cached, read(&at, now, policy).unwrap(), "{what}");
                 }
             }
@@ -245,7 +245,7 @@ fn a_ledger_in_which_nothing_happened_is_the_same() {
     let at = HostFs::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut cache = Cache::watching();
-    let mut read = || read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
+    let mut read = || read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
     read();
     let first = read();
     assert!(Arc::ptr_eq(&first, &read()));
@@ -292,11 +292,11 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
         ),
     ];
     for (what, step, holds) in steps {
-        read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
-        let reading = read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
+        read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
+        let reading = read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
         step();
         assert_eq!(cache.is_as_it_was(&at, &reading), holds, "{what}");
-        let now = read_with(&at, now, &Policy::builtin(), &mut cache).unwrap();
+        let now = read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
         assert_eq!(
             *now,
             read(&at, UNIX_EPOCH + Duration::from_secs(NOW), &Policy::builtin()).unwrap(),
@@ -309,7 +309,7 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
         );
     }
     let mut blind = Cache::default();
-    let reading = read_with(&at, now, &Policy::builtin(), &mut blind).unwrap();
+    let reading = read_with(&at, now, &Policy::builtin(), &mut blind, AtOnce::CLAIMS).unwrap();
     assert!(!blind.is_as_it_was(&at, &reading), "nobody watches");
 }
 
@@ -492,7 +492,14 @@ fn a_mask_wider_than_the_threads_behind_it_holds_only_with_dedicated_cpus() {
     let mut cache = Cache::default();
     let mut held = |policy: usize| {
         let at = HostFs::new(root.0.path());
-        let reading = read_with(&at, SystemTime::now(), &policies[policy], &mut cache).unwrap();
+        let reading = read_with(
+            &at,
+            SystemTime::now(),
+            &policies[policy],
+            &mut cache,
+            AtOnce::CLAIMS,
+        )
+        .unwrap();
         pins(&reading.ledger.holders[0])
     };
     root.status("db", &["2-9"]);

@@ -12,13 +12,15 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use crate::host::cached::CachedHost;
 use crate::host::{Host, HostError};
 use crate::hostfs::changed_folders::Folders;
 use crate::hostfs::{HostFs, Stamp};
 use crate::ledger::reader::cache::{Cache, List, Listing};
+use crate::ledger::reader::files::AtOnce;
 use crate::ledger::reader::promises::{Promises, glance_with};
 use crate::ledger::reader::{LedgerError, read_with};
 use crate::policy::load::{DROP_IN_DIR, MAIN_DIR, MAIN_FILE, VENDOR_DIR};
@@ -27,6 +29,10 @@ use crate::snapshot::{Snapshot, SnapshotError, Sources};
 
 /// Folders of the policy's files.
 const FOLDERS: [&str; 3] = [VENDOR_DIR, MAIN_DIR, DROP_IN_DIR];
+
+/// Most pieces in which definitions are read for one snapshot, and the pause between two of them.
+const MOST_PIECES: u32 = 64;
+const BETWEEN_PIECES: Duration = Duration::from_millis(1);
 
 /// Function that brings the cached host up to date.
 type Refresh = fn(&mut CachedHost) -> Result<&Arc<Host>, HostError>;
@@ -108,10 +114,21 @@ impl SnapshotCache {
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
     pub fn view(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
-        self.view_of(now, CachedHost::refresh)
+        let mut view = self.view_of(now, CachedHost::refresh)?;
+        // Large definitions are read in pieces here, so that no hook has to read them; between two
+        // pieces a hook gets its turn.
+        for _ in 0..MOST_PIECES {
+            if self.state().ledger.is_whole() {
+                break;
+            }
+            thread::sleep(BETWEEN_PIECES);
+            view = self.view_of(now, CachedHost::refresh)?;
+        }
+        Ok(view)
     }
 
-    /// Returns the snapshot for a hook that waits ([`CachedHost::refresh_quickly`]).
+    /// Returns the snapshot for a hook that waits: definitions that take long are left out, and the
+    /// host is not read again for what decides little ([`CachedHost::refresh_quickly`]).
     ///
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
@@ -132,7 +149,7 @@ impl SnapshotCache {
             empty => Arc::clone(empty.insert(CachedHost::load(&self.place.root, root)?).host()),
         };
         let sets = state.sets(&policy, &host);
-        let reading = read_with(root, now, &policy, &mut state.ledger)?;
+        let reading = read_with(root, now, &policy, &mut state.ledger, AtOnce::CLAIMS)?;
         if let Some(last) = &state.last
             && Arc::ptr_eq(&last.sets, &sets)
             && Arc::ptr_eq(&last.host, &host)

@@ -151,3 +151,30 @@ fn beside_200_guests_it_costs_little() {
     // numbers.
     assert!(took[0] < Duration::from_millis(60), "{took:?}");
 }
+
+/// Definitions beyond what a hook may wait for are read by the daemon's own snapshots.
+#[test]
+fn definitions_that_a_hook_leaves_out_are_read_between_hooks() {
+    let warm = Warm::new();
+    warm.write("etc/virtfit/policy.toml", "");
+    for number in 0..6 {
+        let name = format!("g{number}");
+        let text = format!(
+            "<domain type='kvm'><name>{name}</name><uuid>8c1f6f0e-0000-4000-8000-{number:012}</uuid>\
+             <memory>1024</memory><vcpu>1</vcpu><!--{}--></domain>",
+            " ".repeat(1 << 20)
+        );
+        warm.write(&format!("etc/libvirt/qemu/{name}.xml"), &text);
+    }
+    let now = warm.now + Duration::from_secs(3600);
+    let left = |view: &Snapshot| view.reading.warnings.concat();
+    let hook = warm.memory.view_for_hook(now).unwrap();
+    assert!(
+        left(&hook).contains("g3.xml and 2 more: not read"),
+        "{}",
+        left(&hook)
+    );
+    let whole = warm.memory.view(now).unwrap();
+    assert_eq!(left(&whole), "");
+    assert!(Arc::ptr_eq(&whole, &warm.memory.view_for_hook(now).unwrap()));
+}
