@@ -17,11 +17,15 @@ use crate::hostfs::atomic::{Lock, Whose};
 use crate::ledger::claims;
 use crate::libvirt::definitions::Definition;
 
-/// Time to wait for another run: less than the 30 seconds systemd gives the unit.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time to wait for another run, where an administrator waits.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Time from the start of an unattended run after which nothing more is decided: what was decided
-/// is written well within the 30 seconds systemd gives the unit.
+/// Time that an unattended run waits for another one. With [`TIME`] it leaves room in the 30
+/// seconds that systemd gives the unit.
+pub(crate) const UNATTENDED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time from the moment at which an unattended run has the lock, after which nothing more is
+/// decided: what was decided is written well within the 30 seconds systemd gives the unit.
 pub(crate) const TIME: Duration = Duration::from_secs(15);
 
 /// Keeps other offline runs out, and removes files that killed runs left. `None`: there are no
@@ -30,10 +34,10 @@ pub(crate) const TIME: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// Another run holds the lock all the time, or the folder may not be read.
-pub(crate) fn lock(root: &HostFs) -> io::Result<Option<Lock>> {
+pub(crate) fn lock(root: &HostFs, patience: Duration) -> io::Result<Option<Lock>> {
     let folder = root.resolve(claims::FOLDER).map(|on_host| root.path(on_host))?;
     let named = |error: io::Error| at_path(folder.display(), error);
-    let lock = match atomic::lock(&folder, Instant::now() + PATIENCE) {
+    let lock = match atomic::lock(&folder, Instant::now() + patience) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
             let text = "another virtfit apply --offline is at work: try again when it has ended";
@@ -119,13 +123,13 @@ mod tests {
         let (folder, root) = host();
         let definitions = folder.path().join("etc/libvirt/qemu");
         fs::write(definitions.join(".virtfit.1.0"), "half").unwrap();
-        let lock = lock(&root).unwrap();
+        let lock = lock(&root, PATIENCE).unwrap();
         assert!(lock.is_some());
         assert_eq!(root.list("/etc/libvirt/qemu").unwrap(), ["a.xml"]);
         let soon = Instant::now() + Duration::from_millis(20);
         assert!(atomic::lock(&definitions, soon).unwrap().is_none());
         assert!(
-            super::lock(&HostFs::new(folder.path().join("none")))
+            super::lock(&HostFs::new(folder.path().join("none")), PATIENCE)
                 .unwrap()
                 .is_none()
         );

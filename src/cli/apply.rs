@@ -31,7 +31,6 @@ use virtfit_hook::wire::DISABLED;
 /// Host or policy is broken, a named guest does not exist, or libvirt has already loaded the files
 /// that `--offline` would change.
 pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure> {
-    let started = Instant::now();
     // Wrong usage, missing rights and the switch are found before anything is read.
     if args.guests.is_empty() && !args.all && !args.offline {
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
@@ -58,20 +57,25 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
             "{name} (pid {pid}) has loaded the definitions: leave --offline out, or stop it first"
         )));
     }
+    let unasked = args.offline && !args.all && args.guests.is_empty();
+    let wait = match unasked {
+        true => offline::UNATTENDED_PATIENCE,
+        false => offline::PATIENCE,
+    };
     // The lock is taken before anything is read: a second run at once works with what this one
     // leaves.
     let _lock = match args.offline && !args.dry_run {
-        true => offline::lock(&root).map_err(|error| Failure::Broken(error.to_string()))?,
+        true => offline::lock(&root, wait).map_err(|error| Failure::Broken(error.to_string()))?,
         false => None,
     };
+    let since = Instant::now();
     let session = Session::open(global)?;
     let mut outcome = Outcome::default();
     outcome
         .stderr
         .extend(advice::undone(global, &session.view.policy));
-    let unasked = args.offline && !args.all && args.guests.is_empty();
     let patience = Patience {
-        since: started,
+        since,
         limit: unasked.then_some(offline::TIME),
     };
     let chosen = choose(&root, &session, args, patience, &mut outcome)?;

@@ -81,7 +81,8 @@ pub fn read(root: &HostFs, now: SystemTime, policy: &Policy) -> Result<Reading, 
 
 /// Reads the ledger as [`read`] does, with a cache: only files that changed since the last reading
 /// are read again, and if none did and the policy is the same, the last reading is returned. Of
-/// definitions this reading parses no more than `at_once`; [`Cache::is_whole`] tells if any are left.
+/// definitions this reading parses no more than `at_once`; [`Cache::is_whole`] tells if any are
+/// left.
 ///
 /// # Errors
 /// The errors of [`read`].
