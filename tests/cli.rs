@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -785,19 +786,37 @@ fn every_error_of_a_policy_is_told() {
         "etc/virtfit/policy.toml",
         "[host]\nhousekeping = \"auto\"\nstrategy = \"pile\"\n",
     );
-    for words in [&["plan", "-"][..], &["policy", "check"], &["policy", "show"]] {
+    root.define("db");
+    // What is about the policy has all errors, all else the first and the number of the others.
+    for (words, errors) in [
+        (&["policy", "check"][..], 2),
+        (&["policy", "show"], 2),
+        (&["plan", "-"], 1),
+        (&["plan"], 1),
+        (&["apply", "db"], 1),
+        (&["apply", "--all", "--yes"], 1),
+        (&["rewrite", "-"], 1),
+    ] {
         let ran = root
             .serve(words, &domain("db", ""))
             .expect(1, "", "policy.toml:2:1: ");
         assert_eq!(ran.stdout, "");
-        let told = |line: &str| line.starts_with("virtfit: /etc/virtfit/policy.toml:");
+        let told = |line: &&str| line.starts_with("virtfit: /etc/virtfit/policy.toml:");
         assert_eq!(
-            ran.stderr.lines().filter(|line| told(line)).count(),
-            2,
-            "{}",
+            ran.stderr.lines().filter(told).count(),
+            errors,
+            "{words:?}: {}",
             ran.stderr
         );
+        let more = ran
+            .stderr
+            .contains("virtfit: 1 more error: virtfit policy check\n");
+        assert_eq!(more, errors == 1, "{words:?}: {}", ran.stderr);
+        let nothing = ran.stderr.ends_with("virtfit: nothing was written\n");
+        assert_eq!(nothing, words[0] == "apply", "{words:?}: {}", ran.stderr);
     }
+    root.serve(&["status"], "")
+        .expect(3, "  virtfit policy check\n", "virtfit: 1 more error: ");
     root.serve(&["policy", "cat"], "").expect(0, "housekeping", "");
     // Built-in profiles are there all the same, and the errors first.
     for (words, stdout, stderr) in [
@@ -829,7 +848,7 @@ fn every_error_of_a_policy_is_told() {
     let kept = r#"[{"path":"/etc/virtfit/policy.toml","tier":"main","text":"[profile.mine]\ninherits = \"fit\"\n"}]"#;
     root.write("run/virtfit/policy.json", kept);
     root.serve(&["profile", "list"], "")
-        .expect(1, "* mine", "the last policy without errors is used");
+        .expect(1, "* mine", "the last good policy is used");
     fs::remove_file(root.path().join("run/virtfit/policy.json")).unwrap();
     let ran = root
         .serve(&["hook", "db", "prepare", "begin", "-"], &domain("db", ""))
@@ -974,4 +993,194 @@ fn names_are_shown_so_that_nothing_is_obeyed_or_hidden() {
         .stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["guest"], odd);
+}
+
+/// Server whose libvirt does not run, so that a command gets as far as the connection.
+fn without_libvirt(policy: &str) -> Root {
+    let root = Root::new();
+    root.write("etc/virtfit/policy.toml", policy);
+    root.write(
+        "proc/net/unix",
+        "Num RefCount Protocol Flags Type St Inode Path\n",
+    );
+    root
+}
+
+/// Returns the XML as virtfit tunes it by this policy.
+fn tuned(policy: &str, name: &str) -> String {
+    let root = Root::new();
+    root.write("etc/virtfit/policy.toml", policy);
+    root.serve(&["rewrite", "-"], &domain(name, ""))
+        .expect(0, "virtfit:", "")
+        .stdout
+}
+
+const FIT: &str = "[[rule]]\nmatch = { name = \"db*\" }\nprofile = \"fit\"\n";
+
+#[test]
+fn a_guest_that_was_never_tuned_is_told_to_be_left_alone_only_where_it_would_be_tuned() {
+    let root = without_libvirt(FIT);
+    root.define("web");
+    let before = root.define("db");
+    let said = "web: has no settings of virtfit's, and nothing would have it tuned: nothing was written\n";
+    assert_eq!(
+        root.serve(&["revert", "web"], "").expect(0, said, "").stdout,
+        said
+    );
+    // A rule matches: the daemon would tune it, so it has to ask for `off`, which needs libvirt.
+    root.serve(&["revert", "db"], "")
+        .expect(1, "", "virtfit: db: libvirt does not answer: ");
+    // Several are meant: what virtfit never touched stays.
+    root.serve(&["revert", "--all"], "")
+        .expect(0, "Nothing to revert.\n", "");
+    root.serve(&["revert", "d*"], "")
+        .expect(0, "Nothing to revert.\n", "");
+    root.write("etc/virtfit/policy.toml", "x");
+    root.serve(&["revert", "web"], "")
+        .expect(1, "", "virtfit: web: libvirt does not answer: ");
+    assert_eq!(
+        fs::read_to_string(root.path().join("etc/libvirt/qemu/db.xml")).unwrap(),
+        before
+    );
+}
+
+#[test]
+fn a_pattern_reverts_what_it_matches() {
+    let root = without_libvirt(FIT);
+    for name in ["db-1", "db-2", "web"] {
+        root.write(
+            &format!("etc/libvirt/qemu/{name}.xml"),
+            &tuned(FIT, "db").replace("<name>db<", &format!("<name>{name}<")),
+        );
+    }
+    let asked = "Revert 2 guests? There is no terminal to ask on: nothing was written; --yes goes ahead";
+    root.serve(&["revert", "db-*"], "").expect(2, "", asked);
+    let ran = root.serve(&["revert", "db-*", "--yes"], "").expect(
+        1,
+        "",
+        "virtfit: db-1: libvirt does not answer: ",
+    );
+    assert!(
+        ran.stderr.contains("virtfit: db-2: ") && !ran.stderr.contains("web"),
+        "{}",
+        ran.stderr
+    );
+    root.serve(&["revert", "x*"], "")
+        .broken("virtfit: x*: no guest's name matches");
+}
+
+#[test]
+fn without_libvirt_the_next_step_is_named() {
+    let root = without_libvirt(FIT);
+    root.define("db");
+    let libvirtd = "; to start it: systemctl start libvirtd\n";
+    for words in [
+        &["apply", "db"][..],
+        &["revert", "db"],
+        &["profile", "set", "db", "off"],
+    ] {
+        root.serve(words, "").expect(1, "", libvirtd);
+    }
+    let hook = root.write("etc/libvirt/hooks/qemu.d/50-virtfit", "");
+    fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).unwrap();
+    root.serve(&["status"], "")
+        .expect(3, "\n  systemctl start libvirtd\n", "");
+    // The daemon for QEMU alone is the one that is installed; then both are, and it is enabled.
+    root.write("usr/lib/systemd/system/virtqemud.socket", "");
+    let socket = "; to start it: systemctl start virtqemud.socket\n";
+    root.serve(&["apply", "db"], "").expect(1, "", socket);
+    root.write("usr/lib/systemd/system/libvirtd.service", "");
+    root.serve(&["apply", "db"], "").expect(1, "", libvirtd);
+    root.write("etc/systemd/system/sockets.target.wants/virtqemud.socket", "");
+    root.serve(&["apply", "db"], "").expect(1, "", socket);
+}
+
+#[test]
+fn commands_are_whole_lines_however_narrow_the_page_is() {
+    let root = without_libvirt(FIT);
+    let name = "db-with-a-name-that-takes-half-of-a-line-of-text-at-least";
+    let long = domain("db", "").replace("<name>db<", &format!("<name>{name}<"));
+    root.write(&format!("etc/libvirt/qemu/{name}.xml"), &long);
+    let off = tuned(FIT, "db").replace("<name>db<", "<name>web-1<");
+    root.write("etc/libvirt/qemu/web-1.xml", &off);
+    root.write(
+        "etc/libvirt/qemu/db-off.xml",
+        &domain(
+            "db-off",
+            "<metadata><r:request xmlns:r='https://virtfit.dev/ns/request/1' profile='off'/></metadata>",
+        ),
+    );
+    for columns in ["40", "60", "80", "200"] {
+        let at = |words: &[&str]| {
+            let mut command = program(&["--root", root.path().to_str().unwrap(), "--topology", SERVER]);
+            command.args(words).env("COLUMNS", columns);
+            run_with(command, b"")
+        };
+        let has = |ran: &Ran, command: &str| {
+            let whole = |line: &str| line.trim_start() == command;
+            assert!(
+                ran.stdout.lines().any(whole),
+                "{columns}: {command}\n{}",
+                ran.stdout
+            );
+        };
+        let status = at(&["status"]);
+        has(&status, "systemctl start virtfitd");
+        has(&status, &format!("virtfit apply {name}"));
+        has(&status, "virtfit revert web-1");
+        has(&status, "virtfit profile unset db-off");
+        for words in [
+            &["plan"][..],
+            &["apply", "--all", "--dry-run"],
+            &["plan", "web-1"],
+        ] {
+            has(&at(words), "virtfit revert web-1");
+        }
+    }
+    let json = root.serve(&["plan", "--json", "web-1"], "").expect(0, "", "");
+    let plan: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let reason = &plan["because"][0];
+    assert_eq!(reason["command"], "virtfit revert web-1");
+    assert!(
+        reason["text"]
+            .as_str()
+            .unwrap()
+            .ends_with(": virtfit revert web-1"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_name_that_is_a_pattern_too_is_not_taken_for_it_in_silence() {
+    let root = without_libvirt(FIT);
+    for name in ["db-*", "db-1", "db-2", "[x"] {
+        root.define(name);
+    }
+    let said = "db-* is taken as the guest of that name, not as a pattern";
+    for words in [
+        &["plan", "db-*"][..],
+        &["plan", "--json", "db-*", "db-*"],
+        &["status", "db-*"],
+        &["apply", "--dry-run", "db-*"],
+    ] {
+        let ran = root.serve(words, "");
+        assert!(ran.stderr.contains(said), "{words:?}: {}", ran.stderr);
+        assert!(!ran.stdout.contains("db-1"), "{words:?}: {}", ran.stdout);
+    }
+    for words in [
+        &["apply", "db-*"][..],
+        &["apply", "--yes", "db-*"],
+        &["revert", "db-*"],
+        &["revert", "--yes", "db-*"],
+    ] {
+        root.serve(words, "").expect(
+            2,
+            "",
+            "virtfit: db-*: the name of a guest, and a pattern that 2 other guests match: nothing was written. Give that guest's UUID, or the names of the others",
+        );
+    }
+    // A name that no other matches is a name, and so is a UUID.
+    root.serve(&["apply", "[x"], "").expect(0, "0 of 1 redefined", "");
+    root.serve(&["apply", &uuid("db-*")], "")
+        .expect(1, "", "db-*: libvirt does not answer");
 }

@@ -462,7 +462,7 @@ fn a_later_place_has_the_same_caches_and_packages() {
     let one_of_each = "4,36,8,40,12,44,16,48,20,52,24,56,28,60";
     amd().held(one_of_each).decide("", first.text()).expect(
         "16 in threes",
-        &["because no place has the shape the guest sees (1 socket, 2 dies, 4 cores, 2 threads); virtfit apply --reshape gives it another"],
+        &["because no place has the shape the guest sees (1 socket, 2 dies, 4 cores, 2 threads); to give it another: virtfit apply --reshape g"],
     );
     let threes = amd().held(one_of_each).decide("", &xml(12));
     threes.expect(

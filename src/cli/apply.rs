@@ -7,7 +7,7 @@ use crate::apply::offline;
 use crate::apply::read_guests::Patience;
 use crate::apply::together::Joint;
 use crate::cli::args::{ApplyArgs, Global};
-use crate::cli::chosen::{self, is_pattern};
+use crate::cli::chosen::{self, Purpose, is_pattern};
 use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::redefine::{self, RedefineError};
 use crate::cli::session::{self, Session};
@@ -40,7 +40,9 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
         chosen::may_write(&root)?;
     }
     if root.exists(DISABLED) && !args.dry_run {
-        let text = format!("{} exists: nothing was changed", root.path(DISABLED).display());
+        let switch = root.path(DISABLED);
+        let switch = switch.display();
+        let text = format!("{switch} exists: nothing was changed; to switch virtfit on: rm {switch}");
         return match args.offline {
             true => Ok(Outcome {
                 stderr: vec![format!("virtfit: {text}")],
@@ -69,7 +71,7 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
         false => None,
     };
     let since = Instant::now();
-    let session = Session::open(global)?;
+    let session = Session::open(global).map_err(|failure| failure.then("nothing was written"))?;
     let mut outcome = Outcome::default();
     outcome
         .stderr
@@ -180,9 +182,13 @@ fn choose(
     outcome: &mut Outcome,
 ) -> Result<Vec<Definition>, Failure> {
     let reading = &session.view.reading;
+    let purpose = match args.dry_run {
+        true => Purpose::Show,
+        false => Purpose::Write,
+    };
     let found = match patience.limit {
         Some(_) => chosen::read_at_boot(root, reading, patience)?,
-        None => chosen::read(root, &args.guests, reading)?,
+        None => chosen::read(root, &args.guests, reading, purpose)?,
     };
     outcome.stderr.extend(found.left_out);
     if !found.problems.is_empty() {

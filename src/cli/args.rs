@@ -195,7 +195,7 @@ pub struct RewriteArgs {
 /// `revert`.
 #[derive(Debug, clap::Args)]
 pub struct RevertArgs {
-    /// A guest's name or UUID, an XML file, or - for stdin
+    /// A guest's name or UUID, a pattern (db-*), an XML file, or - for stdin
     #[arg(value_name = "GUEST|FILE|-", conflicts_with = "all")]
     pub input: Option<OsString>,
     /// Revert all guests of the host that virtfit tuned

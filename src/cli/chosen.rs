@@ -17,6 +17,7 @@ use crate::libvirt::definitions::{Definition, DefinitionError};
 use crate::policy::glob::Glob;
 use crate::status::Status;
 use crate::types::plural::counted;
+use virtfit_hook::wire::DISABLED;
 
 /// Largest number of bytes of definitions that an unattended run reads. Thousands of guests have
 /// less.
@@ -43,7 +44,12 @@ pub(crate) fn is_pattern(word: &str) -> bool {
 /// # Errors
 /// The only guest that is named does not exist or is broken, a pattern matches none, or the
 /// definitions may not be read.
-pub(crate) fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Result<Chosen, Failure> {
+pub(crate) fn read(
+    root: &HostFs,
+    words: &[OsString],
+    reading: &Reading,
+    purpose: Purpose,
+) -> Result<Chosen, Failure> {
     let mut chosen = Chosen::default();
     if words.is_empty() {
         for name in names(root)? {
@@ -53,7 +59,7 @@ pub(crate) fn read(root: &HostFs, words: &[OsString], reading: &Reading) -> Resu
     }
     for word in words {
         let word = word.to_string_lossy();
-        let Some(names) = matching(root, &word)? else {
+        let Some(names) = matching(root, &word, purpose)? else {
             match one(root, &word, reading) {
                 Err(error) if words.len() == 1 => return Err(error),
                 // A broken one of several does not hide the others.
@@ -102,25 +108,56 @@ pub(crate) fn read_at_boot(root: &HostFs, reading: &Reading, patience: Patience)
     Ok(chosen)
 }
 
+/// Purpose for which guests are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Definitions may be changed.
+    Write,
+    /// Definitions are only read.
+    Show,
+}
+
 /// Returns the names of the guests that match a pattern; `None` for a word that is the name of one
 /// guest.
 ///
 /// # Errors
-/// The pattern cannot be read, or no guest's name matches.
-pub(crate) fn matching(root: &HostFs, word: &str) -> Result<Option<Vec<String>>, Failure> {
-    // A guest's name may look like a pattern.
-    if !is_pattern(word) || names(root)?.iter().any(|name| name == word) {
+/// The pattern cannot be read, no guest's name matches, or definitions may be changed and the word
+/// is both the name of a guest and a pattern that other names match.
+pub(crate) fn matching(root: &HostFs, word: &str, purpose: Purpose) -> Result<Option<Vec<String>>, Failure> {
+    if !is_pattern(word) {
         return Ok(None);
     }
-    let glob = Glob::parse(word).map_err(|error| Failure::Usage(format!("{word}: {error}")))?;
-    let names: Vec<String> = names(root)?
-        .into_iter()
-        .filter(|name| glob.matches(name))
-        .collect();
+    let glob = Glob::parse(word);
+    let all = names(root)?;
+    // A guest's name may look like a pattern: libvirt allows it.
+    if all.iter().any(|name| name == word) {
+        let others = all.iter().filter(|name| *name != word);
+        let others = others.filter(|name| glob.as_ref().is_ok_and(|glob| glob.matches(name)));
+        return match (others.count(), purpose) {
+            (0, _) => Ok(None),
+            (_, Purpose::Show) => {
+                log::warn!("{}", shadows(word));
+                Ok(None)
+            }
+            (others, Purpose::Write) => Err(Failure::Usage(format!(
+                "{word}: the name of a guest, and a pattern that {} match{}: nothing was written. Give that guest's UUID, or \
+                 the names of the others",
+                counted(others, "other guest"),
+                if others == 1 { "es" } else { "" }
+            ))),
+        };
+    }
+    let glob = glob.map_err(|error| Failure::Usage(format!("{word}: {error}")))?;
+    let names: Vec<String> = all.into_iter().filter(|name| glob.matches(name)).collect();
     match names.is_empty() {
         true => Err(Failure::Broken(format!("{word}: no guest's name matches"))),
         false => Ok(Some(names)),
     }
+}
+
+/// Words the warning that a guest's name comes before the pattern that it also is.
+pub(crate) fn shadows(word: &str) -> String {
+    format!("{word} is taken as the guest of that name, not as a pattern")
 }
 
 impl Chosen {
@@ -199,4 +236,13 @@ pub(crate) fn may_write(root: &HostFs) -> Result<(), Failure> {
         )),
         false => Ok(()),
     }
+}
+
+/// Says, for commands that write although virtfit is disabled, what stays as it is.
+pub(crate) fn while_disabled(root: &HostFs) -> Option<String> {
+    let switch = root.path(DISABLED);
+    root.exists(DISABLED).then(|| {
+        let switch = switch.display();
+        format!("virtfit: {switch} exists: a guest's request is written, and virtfit tunes nothing until: rm {switch}")
+    })
 }

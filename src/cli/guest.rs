@@ -44,6 +44,11 @@ fn told(error: LookupError) -> Failure {
     }
 }
 
+/// Returns whether libvirt starts the guest by itself.
+pub(crate) fn is_on_autostart(root: &HostFs, name: &str) -> bool {
+    root.exists(format!("{}/{name}.xml", claims::AUTOSTART_FOLDER))
+}
+
 /// Returns the names of all definitions, sorted. A host without the folder has none.
 ///
 /// # Errors

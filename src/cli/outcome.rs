@@ -97,6 +97,16 @@ impl Failure {
         }
     }
 
+    /// Puts a line behind this one, on what follows from it.
+    #[must_use]
+    pub(crate) fn then(self, line: &str) -> Self {
+        let behind = |text: String| format!("{}\nvirtfit: {line}", text.trim_end());
+        match self {
+            Self::Broken(text) => Self::Broken(behind(text)),
+            Self::Usage(text) => Self::Usage(behind(text)),
+        }
+    }
+
     /// Converts the failure to an outcome: nothing on stdout.
     pub(crate) fn into_outcome(self) -> Outcome {
         let exit = match self {

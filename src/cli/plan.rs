@@ -3,6 +3,7 @@
 use crate::apply::read_guests::{self, Patience};
 use crate::apply::together::{Joint, Together};
 use crate::cli::args::{Global, Options, PlanArgs};
+use crate::cli::chosen::Purpose;
 use crate::cli::input::{Input, Source};
 use crate::cli::session::{self, Decided, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, chosen, output};
@@ -106,7 +107,7 @@ fn without_patterns(sources: &[Source], root: &HostFs) -> Result<Vec<Source>, Fa
         let names = match source {
             Source::Guest(word) if chosen::is_pattern(word) => {
                 on_a_host(root)?;
-                chosen::matching(root, word)?
+                chosen::matching(root, word, Purpose::Show)?
             }
             _ => None,
         };
@@ -141,7 +142,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
     let options = &args.options;
     // Definitions that cannot be read are named, and the others planned.
     let session = Session::open_to_show(global, false)?;
-    let found = chosen::read(&root, &args.inputs, &session.view.reading)?;
+    let found = chosen::read(&root, &args.inputs, &session.view.reading, Purpose::Show)?;
     let mut outcome = with_policy(&session, &args.options);
     outcome.stderr.extend(found.left_out);
     if !found.problems.is_empty() {

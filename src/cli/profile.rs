@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use crate::cli::args::{Global, ProfileCommand};
 use crate::cli::redefine;
 use crate::cli::{Exit, Failure, Outcome, chosen, guest, session};
-use crate::ledger::claims::AUTOSTART_FOLDER;
 use crate::ledger::reader::Reading;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::Definition;
@@ -34,7 +33,7 @@ pub(crate) fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, 
     };
     let by = match shown.read {
         PolicyRead::Whole => return outcome,
-        PolicyRead::LastGood => "the last policy without errors is used",
+        PolicyRead::LastGood => "the last good policy is used",
         PolicyRead::None => "only what is built in is used",
     };
     let errors = format!("virtfit: {}", shown.errors.trim_end());
@@ -52,8 +51,7 @@ fn set(global: &Global, policy: &Policy, guest: &OsStr, name: &str) -> Result<Ou
     select::by_name(policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
     let (mut outcome, definition) = request(global, guest, Some(name))?;
     // The rule that matches the guest decides what it may ask for.
-    let link = format!("{AUTOSTART_FOLDER}/{}.xml", definition.file.name);
-    let autostart = session::host(global)?.exists(link);
+    let autostart = guest::is_on_autostart(&session::host(global)?, &definition.file.name);
     if let Err(why) = select::permitted(policy, &definition.domain, autostart, name) {
         outcome
             .stderr
@@ -83,5 +81,7 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     let mut libvirt = redefine::connect(&root, global);
     redefine::redefine(&root, libvirt.as_mut(), &definition, &asked)
         .map_err(|error| Failure::at(&name, error))?;
-    Ok((Outcome::answer(text), definition))
+    let mut outcome = Outcome::answer(text);
+    outcome.stderr.extend(chosen::while_disabled(&root));
+    Ok((outcome, definition))
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::cli::args::Global;
+use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use crate::hostfs::at_path::io_words;
 use crate::libvirt::child::ChildHypervisor;
@@ -18,6 +19,14 @@ pub(crate) enum RedefineError {
     /// libvirt refuses or does not answer.
     #[error(transparent)]
     Libvirt(#[from] HypervisorError),
+    /// libvirt does not run.
+    #[error("{error}; to start it: {start}")]
+    Down {
+        /// Error of the connection.
+        error: HypervisorError,
+        /// Command that starts libvirt.
+        start: &'static str,
+    },
     /// libvirt stays busy with the guest, or the definition is another one by now.
     #[error("{obstacle}{}", advice(*.obstacle))]
     Obstacle {
@@ -45,6 +54,18 @@ fn advice(obstacle: Obstacle) -> &'static str {
     }
 }
 
+/// Adds the next step to the error of a connection, where no libvirt runs or listens.
+fn unconnected(root: &HostFs, error: HypervisorError) -> RedefineError {
+    let down = libvirt_daemon::running(root).is_empty() && libvirt_daemon::listens(root) == Some(false);
+    match error {
+        HypervisorError::Gone(_) if down => RedefineError::Down {
+            error,
+            start: libvirt_daemon::to_start(root),
+        },
+        error => error.into(),
+    }
+}
+
 /// Returns libvirt behind a child that is started with the first request.
 pub(crate) fn connect(root: &HostFs, global: &Global) -> Box<dyn Hypervisor> {
     Box::new(ChildHypervisor::new(root, Some(&global.connect)))
@@ -68,7 +89,7 @@ pub(crate) fn redefine(
 ) -> Result<(), RedefineError> {
     // Connecting may take seconds, as libvirt serves no client before all autostart guests are
     // started; the checks have to come after that.
-    libvirt.open()?;
+    libvirt.open().map_err(|error| unconnected(root, error))?;
     let until = Instant::now() + PATIENCE;
     while let Some(why) = obstacle(root, &definition.domain.uuid, &definition.file) {
         if !why.passes() || Instant::now() >= until {

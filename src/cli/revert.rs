@@ -1,7 +1,9 @@
 //! `virtfit revert`: the XML as it was before virtfit; for a guest, its definition. It needs
-//! neither host nor policy: everything is in the XML.
+//! neither host nor policy: everything is in the XML. Only for a guest that virtfit never tuned is
+//! the policy asked if a rule would have it tuned.
 
 use crate::cli::args::{Global, RevertArgs};
+use crate::cli::chosen::Purpose;
 use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::input::Source;
 use crate::cli::redefine;
@@ -12,7 +14,9 @@ use crate::ledger::status;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::{Definition, DefinitionError};
 use crate::panics::{Bug, guarded};
+use crate::policy::select;
 use crate::rewrite;
+use crate::status::PolicyRead;
 use crate::types::guest_word::guest_word;
 use crate::types::printable::visible;
 use crate::xml::{Document, XmlError};
@@ -38,9 +42,18 @@ pub(crate) fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure
         if root.is_none() {
             return Err(Failure::at(word, "no such file; guests are looked up on a host"));
         }
-        let asking = Asking { yes: true, one: true };
         chosen::may_write(&root)?;
-        return guests(global, &[guest::name(&root, word)?], asking);
+        let (names, asking) = match chosen::matching(&root, word, Purpose::Write)? {
+            Some(names) => (
+                names,
+                Asking {
+                    yes: args.yes,
+                    one: false,
+                },
+            ),
+            None => (vec![guest::name(&root, word)?], Asking { yes: true, one: true }),
+        };
+        return guests(global, &names, asking);
     }
     let input = plan::load(&source, &HostFs::none())?;
     let reverted = reverted(&input.text).map_err(|error| Failure::at(&input.label, error))?;
@@ -62,11 +75,13 @@ fn reverted(text: &str) -> Result<String, XmlError> {
 fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let mut outcome = Outcome::default();
-    let mut changes = Vec::new();
+    outcome.stderr.extend(chosen::while_disabled(&root));
+    let mut changes: Vec<Box<Change>> = Vec::new();
     for name in names {
-        let change = guarded(|| change(&root, name, asking.one));
+        let change = guarded(|| change(global, &root, name, asking.one));
         match change.unwrap_or_else(|bug| Err(bug.into())) {
-            Ok(change) => changes.extend(change),
+            Ok(Wanted::Change(change)) => changes.push(change),
+            Ok(Wanted::Nothing(why)) => outcome.stdout.push_str(&visible(&why)),
             Err(error) => broken(&mut outcome, name, &error),
         }
     }
@@ -80,12 +95,12 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         return Ok(outcome);
     }
     let mut libvirt = redefine::connect(&root, global);
-    for Change {
-        definition,
-        off,
-        tuned,
-    } in &changes
-    {
+    for change in &changes {
+        let Change {
+            definition,
+            off,
+            tuned,
+        } = &**change;
         let name = &definition.file.name;
         match redefine::redefine(&root, libvirt.as_mut(), definition, off) {
             Ok(()) => {
@@ -105,7 +120,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
             Err(error) => broken(&mut outcome, name, &error),
         }
     }
-    if outcome == Outcome::default() {
+    if outcome.stdout.is_empty() && outcome.exit == Exit::Done {
         outcome.stdout = "Nothing to revert.\n".into();
     }
     Ok(outcome)
@@ -131,26 +146,51 @@ struct Change {
     tuned: bool,
 }
 
-/// Returns the change of a guest's definition; `None`: the definition stays. One that virtfit never
-/// touched stays unless its guest is named, as does a file that libvirt does not load.
-fn change(root: &HostFs, name: &str, named: bool) -> Result<Option<Change>, RevertError> {
+/// Need of a guest's definition.
+enum Wanted {
+    Change(Box<Change>),
+    /// None; with a line on why, which is empty where several guests are meant.
+    Nothing(String),
+}
+
+/// Returns the change of a guest's definition. One that virtfit never touched stays unless its
+/// guest is named and a rule would have it tuned, as does a file that libvirt does not load.
+fn change(global: &Global, root: &HostFs, name: &str, named: bool) -> Result<Wanted, RevertError> {
+    let nothing = |why: &str| match named {
+        true => Wanted::Nothing(format!("{name}: {why}\n")),
+        false => Wanted::Nothing(String::new()),
+    };
     let definition = match definitions::read(root, name, &Reading::default()) {
-        Err(DefinitionError::OtherName { .. }) if !named => return Ok(None),
+        Err(DefinitionError::OtherName { .. }) if !named => return Ok(nothing("")),
         read => read?,
     };
     let document = Document::parse(&definition.file.text)?;
     let tuned = rewrite::provenance(&document)?.is_some();
-    if !named && !tuned {
-        return Ok(None);
+    if !(tuned || named && would_be_tuned(global, root, &definition)) {
+        return Ok(nothing(
+            "has no settings of virtfit's, and nothing would have it tuned: nothing was written",
+        ));
     }
     let before = reverted(&definition.file.text)?;
     let before = Document::parse(&before)?;
     let off = rewrite::request(&before, Some("off"))?;
-    Ok((off != definition.file.text).then_some(Change {
+    if off == definition.file.text {
+        return Ok(nothing("is reverted already: nothing was written"));
+    }
+    Ok(Wanted::Change(Box::new(Change {
         definition,
         off,
         tuned,
-    }))
+    })))
+}
+
+/// Returns whether virtfit would tune a guest as it is: by a rule, or by the guest's own request.
+/// A policy that cannot be read might have such a rule.
+fn would_be_tuned(global: &Global, root: &HostFs, definition: &Definition) -> bool {
+    let shown = session::policy_to_show(&session::place(global));
+    let autostart = guest::is_on_autostart(root, &definition.file.name);
+    let profile = select::select(&shown.policy, &definition.domain, autostart).profile;
+    shown.read == PolicyRead::None || profile.is_some_and(|profile| !profile.off)
 }
 
 fn broken(outcome: &mut Outcome, name: &str, error: &dyn std::error::Error) {

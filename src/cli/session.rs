@@ -1,6 +1,6 @@
 //! Host, policy and ledger of one run, read once, and decisions made with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,9 +14,11 @@ use crate::host::FailedStarts;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::policy::{Policy, PolicyErrors, last_good};
+use crate::render::escape::shell_word;
 use crate::snapshot::{Question, Snapshot, SnapshotError, Sources};
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Scope};
+use crate::types::plural::counted;
 
 /// Returns the root the host is read through; [`HostFs::none`] where only a topology is given: an
 /// empty host without folders.
@@ -59,7 +61,7 @@ pub(crate) struct Session {
     pub view: Snapshot,
     /// Result of reading the policy.
     pub policy: PolicyRead,
-    /// Errors of the policy's files, as a failure words them; empty: none.
+    /// First error of the policy's files, as a failure words it; empty: none.
     pub policy_errors: Vec<String>,
 }
 
@@ -92,7 +94,7 @@ impl Session {
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let place = place(global);
         let policy = place.policy_files().policy();
-        let policy = policy.map_err(|errors| Failure::Broken(policy_errors(&errors)))?;
+        let policy = policy.map_err(|errors| Failure::Broken(first_error(&errors, &place)))?;
         Self::with(&place, policy)
     }
 
@@ -212,7 +214,7 @@ pub(crate) struct PolicyToShow {
     pub policy: Policy,
     /// Result of reading the files.
     pub read: PolicyRead,
-    /// All errors of the files, joined by [`policy_errors`]; empty: none.
+    /// First error of the files, as of [`first_error`]; empty: none.
     pub errors: String,
 }
 
@@ -226,7 +228,7 @@ pub(crate) fn policy_to_show(place: &Sources) -> PolicyToShow {
                 errors: String::new(),
             };
         }
-        Err(errors) => policy_errors(&errors),
+        Err(errors) => first_error(&errors, place),
     };
     // A policy that was named is the one the user asks about.
     let last_good = match place.policy {
@@ -244,6 +246,22 @@ pub(crate) fn policy_to_show(place: &Sources) -> PolicyToShow {
 pub(crate) fn policy_errors(errors: &PolicyErrors) -> String {
     let all: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
     all.join("\nvirtfit: ")
+}
+
+/// Words the first error, and how many more there are: all of them are long, and a command that is
+/// not about the policy says them again each time.
+fn first_error(errors: &PolicyErrors, place: &Sources) -> String {
+    let first = errors.0.first().map(ToString::to_string).unwrap_or_default();
+    let file = place.policy.as_deref().and_then(Path::to_str);
+    let file = file.and_then(|file| shell_word(file, true));
+    let file = file.map(|file| format!(" {file}")).unwrap_or_default();
+    match errors.0.len().saturating_sub(1) {
+        0 => first,
+        more => format!(
+            "{first}\nvirtfit: {}: virtfit policy check{file}",
+            counted(more, "more error")
+        ),
+    }
 }
 
 /// Parses the domain of an input.

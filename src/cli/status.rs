@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use crate::cli::args::{Global, StatusArgs};
-use crate::cli::chosen::is_pattern;
+use crate::cli::chosen::{self, is_pattern};
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, daemon_client, output};
 use crate::hostfs::HostFs;
@@ -62,10 +62,19 @@ fn only(mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
         let all = || status.guests.iter();
         let one = all().find(by_name).or_else(|| all().find(by_uuid));
         let mut found: Vec<String> = one.into_iter().map(|guest| guest.name.clone()).collect();
-        if found.is_empty() && is_pattern(&word) {
-            let glob = Glob::parse(&word).map_err(|error| Failure::Usage(format!("{word}: {error}")))?;
-            let matching = all().filter(|guest| glob.matches(&guest.name));
-            found.extend(matching.map(|guest| guest.name.clone()));
+        if is_pattern(&word) {
+            let glob = Glob::parse(&word);
+            let matches = |guest: &&Guest| glob.as_ref().is_ok_and(|glob| glob.matches(&guest.name));
+            let matching = all().filter(matches).map(|guest| guest.name.clone());
+            match (&glob, found.is_empty()) {
+                (_, false) => {
+                    if matching.into_iter().any(|name| name != word) {
+                        log::warn!("{}", chosen::shadows(&word));
+                    }
+                }
+                (Ok(_), true) => found.extend(matching),
+                (Err(error), true) => return Err(Failure::Usage(format!("{word}: {error}"))),
+            }
         }
         if found.is_empty() {
             let hint = did_you_mean(&word, all().map(|guest| guest.name.as_str()));

@@ -14,6 +14,7 @@ use crate::placement::{Demand, Placed, given_pins};
 use crate::policy::cpu_sets;
 use crate::policy::profile::TopologyRule;
 use crate::rewrite::{self};
+use crate::types::guest_word::guest_word;
 use crate::types::ids::{NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::Scope;
@@ -149,7 +150,10 @@ impl DecisionMaker<'_> {
         match self.inputs.scope {
             Scope::Incoming => Ok(placed),
             Scope::Boot if same::is_never_true(host, demand, supplies, shown) => Ok(placed),
-            Scope::Boot => Err(vec![Outcome::ShapeFitsNowhere { shown }.into()]),
+            Scope::Boot => {
+                let guest = guest_word(&self.domain.name, &self.domain.uuid).to_string();
+                Err(vec![Outcome::ShapeFitsNowhere { shown, guest }.into()])
+            }
         }
     }
 

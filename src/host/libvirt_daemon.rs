@@ -41,6 +41,11 @@ const SOCKETS: [&str; 2] = ["/libvirt/virtqemud-sock", "/libvirt/libvirt-sock"];
 /// Flag of a socket that accepts connections in `/proc/net/unix` (`__SO_ACCEPTCON`).
 const ACCEPTS: u32 = 1 << 16;
 
+/// Folders of systemd's units that packages install.
+const UNITS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
+/// Link by which systemd listens for the daemon for QEMU alone.
+const ENABLED: &str = "/etc/systemd/system/sockets.target.wants/virtqemud.socket";
+
 /// Running daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -85,6 +90,16 @@ pub(crate) fn listens(root: &HostFs) -> Option<bool> {
         name && flags.is_some_and(|flags| flags & ACCEPTS != 0)
     };
     Some(sockets.lines().any(is_listening))
+}
+
+/// Returns the command that starts libvirt: the daemon for QEMU alone where its socket is enabled
+/// or the old daemon is not installed.
+pub(crate) fn to_start(root: &HostFs) -> &'static str {
+    let installed = |unit: &str| UNITS.iter().any(|folder| root.exists(format!("{folder}/{unit}")));
+    match root.exists(ENABLED) || (installed("virtqemud.socket") && !installed("libvirtd.service")) {
+        true => "systemctl start virtqemud.socket",
+        false => "systemctl start libvirtd",
+    }
 }
 
 /// Returns a process's name. The kernel has it in both files, but the copy of a host may have only

@@ -44,6 +44,8 @@ struct ChangeJson {
 struct ReasonJson {
     code: &'static str,
     text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +53,8 @@ struct NoteJson {
     what: String,
     code: &'static str,
     text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
 }
 
 impl<'a> PlanJson<'a> {
@@ -97,6 +101,7 @@ impl ReasonJson {
         Self {
             code: reason.code(),
             text: reason.to_string(),
+            command: reason.command(),
         }
     }
 }
@@ -107,6 +112,7 @@ impl NoteJson {
             what: note.what.to_string(),
             code: note.why.code(),
             text: note.why.to_string(),
+            command: note.why.command(),
         }
     }
 }

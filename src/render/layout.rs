@@ -3,6 +3,7 @@
 use unicode_width::UnicodeWidthChar;
 
 use crate::render::Style;
+use crate::render::escape::clean;
 
 /// Look of a piece of text where colour is asked for. Without colour the text has the same meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ fn char_width(c: char) -> usize {
 pub(crate) struct Line {
     spans: Vec<(String, Paint)>,
     columns: usize,
+    /// A command, which is never cut: it is to be pasted.
+    whole: bool,
 }
 
 impl Line {
@@ -66,6 +69,13 @@ impl Line {
         let mut line = Self::new();
         line.push(text, paint);
         line
+    }
+
+    /// Makes a line of a command, which is neither wrapped nor cut, behind an indent.
+    pub(crate) fn command(indent: &str, command: &str, style: &Style) -> Self {
+        let mut line = Self::of(indent, Paint::Plain);
+        line.push(clean(command, style.unicode), Paint::Plain);
+        Self { whole: true, ..line }
     }
 
     /// Appends a piece.
@@ -98,7 +108,10 @@ impl Line {
 
     /// Writes the line as text with a line feed: no blanks at its end, cut off at the width.
     pub(crate) fn finish(&self, style: &Style, out: &mut String) {
-        let limit = style.columns();
+        let limit = match self.whole {
+            true => self.columns,
+            false => style.columns(),
+        };
         let mut left = if self.columns > limit {
             limit.saturating_sub(width(style.ellipsis()))
         } else {

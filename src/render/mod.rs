@@ -3,7 +3,7 @@
 //!
 //! Every text from outside (names, XML values, reasons that quote them) goes through
 //! [`escape::clean`], so that no control character of a domain XML reaches a terminal. No line is
-//! wider than [`Style::width`].
+//! wider than [`Style::width`], but for commands, which are to be pasted.
 
 pub mod diff;
 pub(crate) mod escape;

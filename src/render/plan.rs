@@ -55,14 +55,14 @@ pub(crate) fn text_with(
     let mut out = Vec::new();
     headline(plan, style, &mut out);
     let reasons = reasons(plan);
-    for reason in &reasons {
-        paragraph(
-            &mut out,
-            "  ",
-            2,
-            &clean(reason, style.unicode),
-            paint(plan.verdict),
-            style,
+    for (reason, command) in &reasons {
+        let colon = if command.is_some() { ":" } else { "" };
+        let reason = clean(&format!("{reason}{colon}"), style.unicode);
+        paragraph(&mut out, "  ", 2, &reason, paint(plan.verdict), style);
+        out.extend(
+            command
+                .iter()
+                .map(|command| Line::command("    ", command, style)),
         );
     }
     if plan.verdict == Verdict::Unchanged {
@@ -122,6 +122,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
     if rows.len() > 1 {
         rows.insert(0, ["GUEST", "PLAN", "PROFILE", "WHAT"].map(str::to_string));
     }
+    let titles = rows.len() - plans.len();
     let column = |index: usize| {
         rows.iter()
             .filter_map(|row| row.get(index))
@@ -132,7 +133,7 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
     let stops = [0, 1, 2].map(|index| column(index).unwrap_or(0) + 2);
     let mut out = Vec::new();
     // Refusals and missing placements stand out in colour.
-    for [guest, verdict, profile, gist] in &rows {
+    for (index, [guest, verdict, profile, gist]) in rows.iter().enumerate() {
         let mut line = Line::of(guest.clone(), Paint::Plain);
         let paint = if ["refused", NO_PLACE].contains(&verdict.as_str()) {
             Paint::Bad
@@ -145,6 +146,12 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
         line.pad_to(stops[0] + stops[1] + stops[2])
             .push(gist.clone(), Paint::Plain);
         out.push(line);
+        let plan = index.checked_sub(titles).and_then(|index| plans.get(index));
+        let commands = plan
+            .into_iter()
+            .flat_map(reasons)
+            .filter_map(|(_, command)| command);
+        out.extend(commands.map(|command| Line::command("    ", &command, style)));
     }
     finish(&out, style)
 }
@@ -164,7 +171,11 @@ fn word(plan: &Plan) -> &'static str {
 /// Words the result of a plan briefly.
 fn gist(plan: &Plan) -> String {
     if plan.verdict != Verdict::Tuned {
-        return reasons(plan).into_iter().next().unwrap_or_default();
+        // The first reason, and those whose commands are below the line.
+        let all = reasons(plan).into_iter().enumerate();
+        let said =
+            all.filter_map(|(index, (said, command))| (index == 0 || command.is_some()).then_some(said));
+        return said.collect::<Vec<_>>().join("; ");
     }
     let mut parts = Vec::new();
     if let Some(placement) = &plan.placement {
@@ -181,7 +192,7 @@ fn gist(plan: &Plan) -> String {
             parts.push(format!("node {}", nodes.join(",")));
         }
     }
-    parts.extend(plan.reasons.first().map(Reason::to_string));
+    parts.extend(plan.reasons.first().map(Reason::said));
     if parts.is_empty() {
         parts.push(counted(plan.changes.len(), "change"));
     }
@@ -218,17 +229,18 @@ fn headline(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
     paragraph(out, "", 0, &clean(&text, style.unicode), Paint::Strong, style);
 }
 
-/// Returns the reasons; never empty for a guest that is not tuned.
-fn reasons(plan: &Plan) -> Vec<String> {
+/// Returns the reasons, each with its command; never empty for a guest that is not tuned.
+fn reasons(plan: &Plan) -> Vec<(String, Option<String>)> {
     if !plan.reasons.is_empty() || plan.verdict == Verdict::Tuned {
-        return plan.reasons.iter().map(Reason::to_string).collect();
+        let words = |reason: &Reason| (reason.said(), reason.command());
+        return plan.reasons.iter().map(words).collect();
     }
     let text = match (plan.verdict, &plan.profile) {
         (Verdict::Refused, _) => "no reason was given",
         (_, None) => "no rule of the policy matches it and it asks for no profile itself",
         (_, Some(_)) => "it is already as the profile wants it",
     };
-    vec![text.to_string()]
+    vec![(text.to_string(), None)]
 }
 
 fn takes_effect(plan: &Plan, style: &Style, out: &mut Vec<Line>) {

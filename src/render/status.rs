@@ -21,7 +21,10 @@ pub(crate) fn text(status: &Status, style: &Style) -> String {
     let mut out = Vec::new();
     for note in &status.notes {
         let paint = if note.wrong { Paint::Bad } else { Paint::Strong };
-        paragraph(&mut out, "", 0, &clean(&note.text, style.unicode), paint, style);
+        let colon = if note.command.is_some() { ":" } else { "" };
+        let said = format!("{}{colon}", note.said());
+        paragraph(&mut out, "", 0, &clean(&said, style.unicode), paint, style);
+        out.extend(command(note, "  ", style));
     }
     guests(&status.guests, style, &mut out);
     nodes(&status.nodes, &mut out);
@@ -95,6 +98,14 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
         if !beside && !note.is_empty() {
             paragraph(out, "    ", 4, note, paint, style);
         }
+        // Commands come last, each whole, so that it can be pasted.
+        let mut commands: Vec<Line> = Vec::new();
+        for line in guest.notes.iter().filter_map(|note| command(note, "    ", style)) {
+            if !commands.contains(&line) {
+                commands.push(line);
+            }
+        }
+        out.extend(commands);
     }
 }
 
@@ -170,12 +181,18 @@ fn size(amount: KiB) -> String {
 fn note(guest: &Guest, style: &Style) -> String {
     let (pending, said): (Vec<&Note>, Vec<&Note>) =
         guest.notes.iter().partition(|note| note.code.is_pending());
-    let texts = |notes: &[&Note]| -> Vec<String> { notes.iter().map(|note| note.text.clone()).collect() };
+    let texts =
+        |notes: &[&Note]| -> Vec<String> { notes.iter().map(|note| note.said().to_string()).collect() };
     let mut parts = texts(&said);
     if !pending.is_empty() {
         parts.push(format!("pending: {}", texts(&pending).join("; ")));
     }
     clean(&parts.join("; "), style.unicode)
+}
+
+/// Returns the line of a note's command.
+fn command(note: &Note, indent: &str, style: &Style) -> Option<Line> {
+    Some(Line::command(indent, note.command.as_ref()?, style))
 }
 
 fn nodes(nodes: &[Node], out: &mut Vec<Line>) {

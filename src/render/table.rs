@@ -125,18 +125,18 @@ pub(crate) fn notes<'a>(
 ) {
     const MARGIN: usize = 12;
     let words = |text: &dyn ToString| clean(&text.to_string(), style.unicode);
-    let pairs: Vec<(String, String)> = notes
+    let pairs: Vec<(String, String, Option<String>)> = notes
         .into_iter()
-        .map(|note| (words(&note.what), words(&note.why)))
+        .map(|note| (words(&note.what), words(&note.why.said()), note.why.command()))
         .collect();
     let room = style.columns().saturating_sub(MARGIN);
     let column = pairs
         .iter()
-        .map(|(what, _)| width(what))
+        .map(|(what, ..)| width(what))
         .max()
         .unwrap_or(0)
         .min(room * 2 / 5);
-    for (index, (what, why)) in pairs.iter().enumerate() {
+    for (index, (what, why, command)) in pairs.iter().enumerate() {
         let what = wrap(what, column);
         let why = wrap(why, room.saturating_sub(column + GAP));
         for at in 0..what.len().max(why.len()) {
@@ -154,5 +154,11 @@ pub(crate) fn notes<'a>(
             }
             out.push(line);
         }
+        let indent = " ".repeat(MARGIN + GAP);
+        out.extend(
+            command
+                .iter()
+                .map(|command| Line::command(&indent, command, style)),
+        );
     }
 }

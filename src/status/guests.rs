@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::host::failed_starts::FailedStart;
 use crate::hostfs::records::RecordFolder;
 use crate::hostfs::stems::stems;
 use crate::ledger::claims::Written;
@@ -114,9 +115,7 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
     }
     for (uuid, failed) in view.host.failed.guests.iter().filter(|(_, failed)| failed.open) {
         if let Some(guest) = guests.get_mut(&failed.name).filter(|guest| is_of(guest, uuid)) {
-            guest
-                .notes
-                .push(Note::new(Code::FailedStart, failed.said.as_str()));
+            guest.notes.push(failed_start(failed, uuid));
             guest.failed_start = Some(failed.said.clone());
         }
     }
@@ -161,6 +160,16 @@ fn blank(name: &str) -> Guest {
     Guest {
         name: name.into(),
         ..Guest::default()
+    }
+}
+
+/// Returns the note on a start that failed; the way back is at its end.
+fn failed_start(failed: &FailedStart, uuid: &str) -> Note {
+    let back = format!("virtfit revert {}", guest_word(&failed.name, uuid));
+    let note = Note::new(Code::FailedStart, failed.said.as_str());
+    Note {
+        command: note.text.ends_with(&format!(": {back}")).then_some(back),
+        ..note
     }
 }
 
@@ -231,6 +240,9 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
         provenance,
         profile,
     ));
+    let word = guest_word(name, &parsed.domain.uuid);
+    let request = parsed.domain.request.as_deref();
+    guest.notes.extend(running::asks(word, request, profile));
     let pending = pending::inactive(view, text, parsed, &guest.claims);
     guest.notes.extend(pending);
     Some(guest)

@@ -46,27 +46,31 @@ pub(crate) fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option
     let found = installed(root);
     let best = found.iter().find(|file| file.executable).or(found.first());
     let Some(hook) = best else {
-        let text = format!(
-            "libvirt has no hook of virtfit's: guests start without a decision. Install virtfit again, or make the link: \
-             mkdir -p {FOLDER} && ln -sf /usr/bin/virtfit-hook {FOLDER}/50-virtfit && systemctl reload {}",
+        let said = "libvirt has no hook of virtfit's: guests start without a decision. Install virtfit again, or make the link";
+        let link = format!(
+            "mkdir -p {FOLDER} && ln -sf /usr/bin/virtfit-hook {FOLDER}/50-virtfit && systemctl reload {}",
             daemon_name(root)
         );
-        return Some(Note::new(Code::HookMissing, text));
+        return Some(Note::with_command(Code::HookMissing, said, link));
     };
     if !hook.executable {
         let target = root
             .resolve(&hook.path)
             .unwrap_or_else(|_| hook.path.clone().into());
         let (target, daemon) = (target.display(), daemon_name(root));
-        let what = match root.metadata(&hook.path).is_ok() {
-            true => format!("cannot be executed, so libvirt does not call it: chmod +x {target} &&"),
-            false => format!("leads to {target}, which is not there: install virtfit again, then"),
+        let reload = format!("systemctl reload {daemon}");
+        let (what, command) = match root.metadata(&hook.path).is_ok() {
+            true => (
+                "cannot be executed, so libvirt does not call it".into(),
+                format!("chmod +x {target} && {reload}"),
+            ),
+            false => (
+                format!("leads to {target}, which is not there: install virtfit again, then"),
+                reload,
+            ),
         };
-        let text = format!(
-            "guests start without a decision: {} {what} systemctl reload {daemon}",
-            hook.path
-        );
-        return Some(Note::new(Code::HookNotExecutable, text));
+        let said = format!("guests start without a decision: {} {what}", hook.path);
+        return Some(Note::with_command(Code::HookNotExecutable, said, command));
     }
     called(root, hook, guests, now)
 }
@@ -123,8 +127,9 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     // One that ended as it had nothing to do is started by the next client.
     let daemons = libvirt_daemon::running(root);
     let Some(daemon) = daemons.first() else {
-        let text = "libvirt does not run: no guest can be started or changed";
-        return (libvirt_daemon::listens(root) == Some(false)).then(|| Note::new(Code::LibvirtDown, text));
+        let said = "libvirt does not run: no guest can be started or changed";
+        let note = || Note::with_command(Code::LibvirtDown, said, libvirt_daemon::to_start(root));
+        return (libvirt_daemon::listens(root) == Some(false)).then(note);
     };
     if daemons
         .iter()
@@ -151,20 +156,21 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
         .filter(|guest| guest.pid > 0 && !guest.starting)
         .find(due)
     {
-        let text = format!(
-            "libvirt does not call virtfit's hook: {} runs without. Reload it: systemctl reload {}",
-            guest.domain().name,
-            daemon.name
+        let said = format!(
+            "libvirt does not call virtfit's hook: {} runs without. Reload it",
+            guest.domain().name
         );
-        return Some(Note::new(Code::HookNotCalled, text));
+        let reload = format!("systemctl reload {}", daemon.name);
+        return Some(Note::with_command(Code::HookNotCalled, said, reload));
     }
     // libvirt did not look for hooks since this one was installed.
     (up < hook.since).then(|| {
-        let text = format!(
-            "the hook was installed after {0} started, and was not called yet. Unless {0} was reloaded since: systemctl reload {0}",
+        let said = format!(
+            "the hook was installed after {0} started, and was not called yet. Unless {0} was reloaded since",
             daemon.name
         );
-        Note::new(Code::HookNotCalledYet, text)
+        let reload = format!("systemctl reload {}", daemon.name);
+        Note::with_command(Code::HookNotCalledYet, said, reload)
     })
 }
 

@@ -3,7 +3,11 @@
 //! `docs/status.md` has the table of all codes. A code, once published, keeps its meaning; texts
 //! may change.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use crate::types::reason::without_command;
 
 /// Code of a note, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +65,8 @@ pub enum Code {
     ClaimsOverlap,
     /// A guest has virtfit's settings, and no profile.
     LeftOver,
+    /// A guest asks in its own XML to be left alone.
+    AskedToBeLeftAlone,
     /// A definition was copied from another guest's, with virtfit's record of that guest.
     Copied,
     /// Pins that an administrator wrote, and that stay.
@@ -91,6 +97,9 @@ pub struct Note {
     pub text: String,
     /// Something is not as it should be: `virtfit status` exits with 3.
     pub wrong: bool,
+    /// Command that mends it or is its next step, which the text ends in; left out: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 impl Code {
@@ -123,6 +132,7 @@ impl Code {
             | Self::Observe
             | Self::ClaimsOverlap
             | Self::LeftOver
+            | Self::AskedToBeLeftAlone
             | Self::Copied
             | Self::SetByHand
             | Self::Transient
@@ -151,7 +161,22 @@ impl Note {
             code,
             text: text.into(),
             wrong: code.is_wrong(),
+            command: None,
         }
+    }
+
+    /// Makes a note as [`Note::new`] does, with a command at the end of its text.
+    pub(crate) fn with_command(code: Code, said: impl fmt::Display, command: impl Into<String>) -> Self {
+        let command = command.into();
+        Self {
+            command: Some(command.clone()),
+            ..Self::new(code, format!("{said}: {command}"))
+        }
+    }
+
+    /// Returns the text without the command at its end.
+    pub(crate) fn said(&self) -> &str {
+        without_command(&self.text, self.command.as_deref())
     }
 
     /// Returns the note as a wrong one, whatever its code says.
@@ -185,6 +210,17 @@ mod tests {
         assert_eq!((note.code, note.wrong), (Code::Other, true));
         let known = serde_json::to_string(&Note::new(Code::CpuHeldTwice, "x")).unwrap();
         assert_eq!(known, r#"{"code":"cpu-held-twice","text":"x","wrong":true}"#);
+    }
+
+    #[test]
+    fn a_command_is_a_field_and_the_end_of_the_text() {
+        let note = Note::with_command(Code::LeftOver, "no rule matches", "virtfit revert db");
+        assert_eq!(note.text, "no rule matches: virtfit revert db");
+        assert_eq!(
+            (note.said(), note.command.as_deref()),
+            ("no rule matches", Some("virtfit revert db"))
+        );
+        assert_eq!(Note::new(Code::Restart, "a: b").said(), "a: b");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Changes that are not in force yet, and what they wait for.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use crate::domain::Domain;
 use crate::engine::Decision;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::running::Running;
 use crate::rewrite::{self, Provenance};
 use crate::snapshot::{Question, Snapshot};
 use crate::status::note::{Code, Note};
+use crate::types::guest_word::guest_word;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope};
 use crate::types::plural::cpus;
@@ -37,7 +40,7 @@ pub(crate) fn running(view: &Snapshot, running: &Running, definition: Option<&st
             Vec::new()
         }
         Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
-            vec![Note::new(Code::Apply, format!("virtfit apply, {RESTART}"))]
+            vec![apply(format!("apply, {RESTART}"), running.domain())]
         }
         Ok(_) => Vec::new(),
         Err(bug) if bug.is_bug() => vec![Note::new(Code::Failed, bug.to_string())],
@@ -116,10 +119,16 @@ pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &C
         Decision::Tuned { .. } if view.policy.host.observe => {
             out.push(Note::new(Code::Observe, observed(plan)))
         }
-        Decision::Tuned { .. } if lost.is_empty() => out.push(Note::new(Code::Apply, "virtfit apply")),
+        Decision::Tuned { .. } if lost.is_empty() => out.push(apply("apply", &guest.domain)),
         Decision::Tuned { .. } | Decision::Unchanged(_) => {}
     }
     out
+}
+
+/// Returns the note that `virtfit apply` would change a definition.
+fn apply(said: impl fmt::Display, domain: &Domain) -> Note {
+    let guest = guest_word(&domain.name, &domain.uuid);
+    Note::with_command(Code::Apply, said, format!("virtfit apply {guest}"))
 }
 
 /// Words what a definition would be given if virtfit did not only observe.

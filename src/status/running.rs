@@ -130,13 +130,26 @@ fn notes(
             profile: profile.filter(|profile| !profile.off),
         }));
     }
-    // A definition that was reverted, or tuned, after the start is not what the guest runs with.
+    // A definition that was reverted, or tuned, after the start is not what the guest runs with: it
+    // may ask for another profile, too.
     let word = guest_word(&guest.name, &guest.uuid);
+    let defined = definition.and_then(|text| crate::domain::parse::from_text(text).ok());
+    let autostart = view.reading.autostart.contains(&guest.name);
+    let next = defined
+        .as_ref()
+        .map(|defined| select::select(&view.policy, defined, autostart));
+    let profile = match &next {
+        Some(next) => next.profile.as_ref(),
+        None => profile,
+    };
     out.extend(match definition.map(pending::record) {
         Some(Ok(defined)) if !carries(defined.as_ref()) => reverted(running.provenance.as_ref(), profile),
         Some(Ok(defined)) => left_over(word, defined.as_ref(), profile),
-        Some(Err(_)) | None => left_over(word, running.provenance.as_ref(), profile),
+        Some(Err(_)) => left_over(word, running.provenance.as_ref(), profile),
+        None => left_over_until_it_ends(word, running.provenance.as_ref(), profile),
     });
+    let request = defined.as_ref().and_then(|defined| defined.request.as_deref());
+    out.extend(asks(word, request, profile));
     let unreadable = guest.problem.iter();
     out.extend(unreadable.map(|text| Note::new(Code::Unreadable, text)));
     if guest.transient {
@@ -153,8 +166,31 @@ pub(crate) fn left_over(
     profile: Option<&Profile>,
 ) -> Option<Note> {
     let why = why_left(profile)?;
-    let text = format!("carries virtfit's settings though {why}: virtfit revert {guest}");
-    carries(provenance).then(|| Note::new(Code::LeftOver, text))
+    let said = format!("carries virtfit's settings though {why}");
+    carries(provenance).then(|| Note::with_command(Code::LeftOver, said, format!("virtfit revert {guest}")))
+}
+
+/// Returns a note on a guest that asks in its own XML to be left alone, as `virtfit revert` makes
+/// it do. `request`: the name of the profile that it asks for.
+pub(crate) fn asks(guest: &str, request: Option<&str>, profile: Option<&Profile>) -> Option<Note> {
+    profile.filter(|profile| profile.off && request.is_some())?;
+    let said = "off by its own request";
+    let command = format!("virtfit profile unset {guest}");
+    Some(Note::with_command(Code::AskedToBeLeftAlone, said, command))
+}
+
+/// Returns a note as [`left_over`] does, on a guest without a definition that could be reverted.
+fn left_over_until_it_ends(
+    guest: &str,
+    provenance: Option<&Provenance>,
+    profile: Option<&Profile>,
+) -> Option<Note> {
+    let why = why_left(profile)?;
+    let said = format!(
+        "carries virtfit's settings though {why}, until it ends; XML without them, to create it anew with"
+    );
+    let command = format!("virsh dumpxml --inactive {guest} | virtfit revert -");
+    carries(provenance).then(|| Note::with_command(Code::LeftOver, said, command))
 }
 
 /// Returns a note on virtfit's settings that only the running guest has: its definition is reverted

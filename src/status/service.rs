@@ -36,8 +36,8 @@ pub(crate) fn notes(view: &Snapshot, guests: &[Running], found: Found, now: Syst
     let disabled = root.exists(DISABLED);
     let mut out = Vec::new();
     if disabled {
-        let text = format!("virtfit is disabled: {DISABLED} exists");
-        out.push(Note::new(Code::Disabled, text));
+        let said = format!("virtfit is disabled: {DISABLED} exists; to switch it on");
+        out.push(Note::with_command(Code::Disabled, said, format!("rm {DISABLED}")));
     }
     if view.policy.host.observe {
         let text = "mode = observe: virtfit only reports what it would do";
@@ -46,20 +46,33 @@ pub(crate) fn notes(view: &Snapshot, guests: &[Running], found: Found, now: Syst
     match found.policy {
         PolicyRead::Whole => {}
         PolicyRead::LastGood => {
-            let text = "the policy has errors (virtfit policy check): the last good one is used";
-            out.push(Note::new(Code::PolicyBroken, text));
+            let said = "the policy has errors, and the last good policy is used";
+            out.push(Note::with_command(
+                Code::PolicyBroken,
+                said,
+                "virtfit policy check",
+            ));
         }
         PolicyRead::None => {
-            let text = "the policy has errors (virtfit policy check), and no earlier one is known: shown as without a policy";
-            out.push(Note::new(Code::PolicyBroken, text));
+            let said =
+                "the policy has errors, and no good policy is known from before: shown as without a policy";
+            out.push(Note::with_command(
+                Code::PolicyBroken,
+                said,
+                "virtfit policy check",
+            ));
         }
     }
     let sets = view.sets.notes.iter();
     out.extend(sets.map(|note| Note::new(Code::CpuSets, note.to_string())));
     if found.no_daemon {
-        let text = "virtfitd does not answer: guests start by the hook alone, and nothing is pinned or moved while they run. \
-                    Start it: systemctl start virtfitd";
-        out.push(Note::new(Code::NoDaemon, text));
+        let said = "virtfitd does not answer: guests start by the hook alone, and nothing is pinned or moved while they run. \
+                    Start it";
+        out.push(Note::with_command(
+            Code::NoDaemon,
+            said,
+            "systemctl start virtfitd",
+        ));
     }
     // A switch that is on makes the hook return at once, without a mark.
     let called =

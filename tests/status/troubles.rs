@@ -166,7 +166,7 @@ fn a_broken_policy_hides_nobody() {
     assert_eq!(output.status.code(), Some(3), "{text}{said}");
     assert!(said.contains("/etc/virtfit/policy.toml:"), "{said}");
     assert!(
-        text.contains("the last good one is used") && text.contains("plain"),
+        text.contains("the last good policy is used") && text.contains("plain"),
         "{text}"
     );
     let plan = host.virtfit(&["plan", "f1"]);
@@ -380,6 +380,73 @@ fn settings_of_the_definition_alone_or_of_the_running_guest_alone_are_said() {
 }
 
 #[test]
+fn a_guest_that_asks_to_be_left_alone_is_said() {
+    let host = host();
+    let (tuned, plain) = (Made::pinned("l1", &["1"]), Made::free("l1"));
+    let asked = |made: &Made| {
+        let document = made.xml();
+        virtfit::rewrite::request(&virtfit::xml::Document::parse(&document).unwrap(), Some("off")).unwrap()
+    };
+    let asks = "off by its own request: virtfit profile unset l1";
+    // what runs, what is defined, the notes
+    for (runs, defined, said) in [
+        (None, &plain, vec![asks]),
+        (
+            None,
+            &tuned,
+            vec![
+                "carries virtfit's settings though profile off leaves it alone: virtfit revert l1",
+                asks,
+            ],
+        ),
+        // As `virtfit revert` leaves a running guest.
+        (
+            Some(&tuned),
+            &plain,
+            vec![
+                "reverted: runs with virtfit's settings until its next start",
+                asks,
+            ],
+        ),
+        (Some(&plain), &plain, vec![asks]),
+    ] {
+        host.remove("run/libvirt/qemu/l1.xml");
+        runs.iter().for_each(|runs| host.guest(runs));
+        host.put("etc/libvirt/qemu/l1.xml", &asked(defined));
+        let (status, _) = host.status();
+        let notes = of(&status, "l1").notes.iter();
+        let about = ["left-over", "asked-to-be-left-alone"];
+        let notes = notes.filter(|note| about.contains(&code(note).as_str()));
+        let texts: Vec<&str> = notes.map(|note| note.text.as_str()).collect();
+        assert_eq!(texts, said, "{:?}", of(&status, "l1"));
+        let asks = of(&status, "l1")
+            .notes
+            .iter()
+            .find(|note| note.text == asks)
+            .unwrap();
+        assert_eq!(
+            (asks.wrong, asks.command.as_deref()),
+            (false, Some("virtfit profile unset l1"))
+        );
+    }
+}
+
+#[test]
+fn what_a_transient_guest_carries_cannot_be_reverted() {
+    let host = host();
+    host.guest(&Made::pinned("app", &["1"]));
+    host.remove("etc/libvirt/qemu/app.xml");
+    let (status, _) = host.status();
+    let notes = &of(&status, "app").notes;
+    let left = notes.iter().find(|note| code(note) == "left-over").unwrap();
+    assert_eq!(
+        left.command.as_deref(),
+        Some("virsh dumpxml --inactive app | virtfit revert -")
+    );
+    assert!(left.text.contains("until it ends"), "{}", left.text);
+}
+
+#[test]
 fn masks_of_floating_threads_are_never_pending() {
     let host = host();
     let pending = |name: &str| -> Vec<String> { of(&host.status().0, name).pending.clone() };
@@ -439,7 +506,7 @@ fn a_guest_older_than_the_policy_is_not_without_a_place() {
         guest.notes[0].text,
         "not pinned: floats on CPUs 0,8,16,24, as it was started, and could have CPU 1"
     );
-    assert_eq!(guest.pending, ["virtfit apply, shut down, start"]);
+    assert_eq!(guest.pending, ["apply, shut down, start: virtfit apply f1"]);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_setting_that_this_qemu_cannot_take() {
     assert_eq!(told(), 1, "{}", libvirt.log());
 
     // Status names the command to run, and the command says why it does not work.
-    assert_eq!(libvirt.guest("a").pending, ["virtfit apply"]);
+    assert_eq!(libvirt.guest("a").pending, ["apply: virtfit apply a"]);
     let apply = libvirt.virtfit(&["apply", "a"]);
     let stderr = String::from_utf8_lossy(&apply.stderr).into_owned();
     assert_eq!(apply.status.code(), Some(1), "{stderr}");

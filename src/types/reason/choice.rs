@@ -38,6 +38,17 @@ reasons! {
     }
 }
 
+impl Choice {
+    /// Returns the command that the words end in.
+    pub(super) fn command(&self) -> Option<String> {
+        match self {
+            Self::AskedForThat { guest } => Some(format!("virtfit profile unset {guest}")),
+            Self::Leftover { guest } => Some(format!("virtfit revert {guest}")),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -46,7 +57,7 @@ impl fmt::Display for Choice {
             Self::LeftAlone { profile } => write!(f, "profile {profile} leaves it alone"),
             Self::AskedForThat { guest } => write!(
                 f,
-                "the guest asks for that itself: virtfit profile unset {guest} lets the rules decide"
+                "it asks for that itself; to let the rules decide: virtfit profile unset {guest}"
             ),
             Self::NotQemu { kind } => write!(f, "type '{kind}' is not run by QEMU"),
             Self::RecordUnreadable { error } => write!(f, "left as it is: {error}"),
@@ -54,7 +65,7 @@ impl fmt::Display for Choice {
                 f,
                 "carries virtfit's settings though no rule matches: virtfit revert {guest}"
             ),
-            Self::LastGoodPolicy => f.write_str("planned by the last policy without errors"),
+            Self::LastGoodPolicy => f.write_str("planned by the last good policy"),
         }
     }
 }

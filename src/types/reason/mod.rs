@@ -146,6 +146,20 @@ impl Reason {
         .copied()
     }
 
+    /// Returns the command that the words end in, `: virtfit revert db`; `None`: there is none.
+    pub(crate) fn command(&self) -> Option<String> {
+        match self {
+            Self::Choice(reason) => reason.command(),
+            Self::Outcome(reason) => reason.command(),
+            _ => None,
+        }
+    }
+
+    /// Returns the words without the command at their end.
+    pub(crate) fn said(&self) -> String {
+        without_command(&self.to_string(), self.command().as_deref()).to_string()
+    }
+
     /// Returns the words as a line that names its guest once.
     pub(crate) fn with_guest(&self, guest: &str) -> String {
         match self {
@@ -154,6 +168,12 @@ impl Reason {
             _ => format!("{guest}: {self}"),
         }
     }
+}
+
+/// Returns a text without the command at its end, `: virtfit revert db`.
+pub(crate) fn without_command<'t>(text: &'t str, command: Option<&str>) -> &'t str {
+    let said = command.and_then(|command| text.strip_suffix(command)?.strip_suffix(": "));
+    said.unwrap_or(text)
 }
 
 impl fmt::Display for Reason {

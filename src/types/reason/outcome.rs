@@ -36,7 +36,7 @@ reasons! {
         /// vCPU slots float, as they are empty: by the profile, or as too few CPUs are free.
         SlotsFloat { slots: VcpuSet, wished: bool } = "slots-float",
         /// No placement mirrors the topology that the guest was given.
-        ShapeFitsNowhere { shown: Topology } = "shape-fits-nowhere",
+        ShapeFitsNowhere { shown: Topology, guest: String } = "shape-fits-nowhere",
         /// Huge pages are required, and the XML rules them out.
         HugePagesExcluded { by: Excludes } = "huge-pages-excluded",
         /// Real-time vCPUs that are busy are stopped by the kernel for a part of each period.
@@ -60,6 +60,14 @@ pub enum Excludes {
 }
 
 impl Outcome {
+    /// Returns the command that the words end in.
+    pub(super) fn command(&self) -> Option<String> {
+        match self {
+            Self::ShapeFitsNowhere { guest, .. } => Some(format!("virtfit apply --reshape {guest}")),
+            _ => None,
+        }
+    }
+
     /// Returns whether the reason only names what is done where nothing fits.
     pub(crate) fn is_fallback(&self) -> bool {
         matches!(self, Self::RunsShared | Self::RunsUntuned)
@@ -107,10 +115,10 @@ impl fmt::Display for Outcome {
                 };
                 return write!(f, "{them} {slots} {is} not plugged in, and {it}{why}");
             }
-            Self::ShapeFitsNowhere { shown } => {
+            Self::ShapeFitsNowhere { shown, guest } => {
                 return write!(
                     f,
-                    "no place has the shape the guest sees ({}, {}, {}, {}); virtfit apply --reshape gives it another",
+                    "no place has the shape the guest sees ({}, {}, {}, {}); to give it another: virtfit apply --reshape {guest}",
                     counted(shown.sockets as usize, "socket"),
                     counted(shown.dies as usize, "die"),
                     counted(shown.cores as usize, "core"),
