@@ -3,6 +3,8 @@
 
 #[path = "common/engine.rs"]
 mod asked;
+#[path = "engine/hyperv.rs"]
+mod hyperv;
 #[path = "engine/kept_memory.rs"]
 mod kept_memory;
 #[path = "engine/options.rs"]

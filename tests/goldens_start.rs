@@ -53,6 +53,7 @@ const NOT_AS_THEY_CAME: &[(&str, &str)] = &[
 /// Goldens with a value for which this machine lacks something, each with the reason. On such a
 /// host virtfit does not write the value.
 const MACHINE_LACKS: &[(&str, &str)] = &[
+    ("hyperv-recommended", "Hyper-V's services need KVM"),
     ("realtime", LOCKED),
     ("realtime-all", LOCKED),
     ("realtime-throttled", LOCKED),

@@ -27,6 +27,8 @@ pub struct Domain {
     pub kind: String,
     /// Architecture (`<os><type arch=>`); empty: the host's.
     pub arch: String,
+    /// Program of QEMU (`<devices><emulator>`); empty: the one libvirt takes for the architecture.
+    pub emulator: String,
     /// Machine type (`<os><type machine=>`).
     pub machine: String,
     /// libosinfo id from `<metadata>`, e.g. `http://microsoft.com/win/11`.
@@ -95,6 +97,12 @@ pub struct Domain {
     pub hint_dedicated: Option<bool>,
     /// KVM's control of polling (`<features><kvm><poll-control state=>`).
     pub poll_control: Option<bool>,
+    /// States of the enlightenments of Hyper-V, by name (`<features><hyperv>`).
+    pub hyperv: BTreeMap<String, bool>,
+    /// True if the guest has all enlightenments that KVM offers (`<hyperv mode='passthrough'>`).
+    pub hyperv_passthrough: bool,
+    /// Hyper-V's clock (`<clock><timer name='hypervclock' present=>`).
+    pub hypervclock: Option<bool>,
     /// True if there is `<launchSecurity>`.
     pub launch_security: bool,
     /// Model of the memory balloon (`<memballoon model=>`).
@@ -313,6 +321,16 @@ impl Domain {
     pub(crate) fn all_memory(&self) -> KiB {
         let devices = self.memory_devices.iter();
         KiB(devices.fold(self.memory.0, |sum, device| sum.saturating_add(device.amount.0)))
+    }
+
+    /// Returns the name of the guest's Windows by libosinfo (`11`, `2k22`); `None` for others.
+    pub(crate) fn windows(&self) -> Option<&str> {
+        self.os_id.strip_prefix("http://microsoft.com/win/")
+    }
+
+    /// Returns true if the guest's operating system is a Windows.
+    pub(crate) fn is_windows(&self) -> bool {
+        self.windows().is_some()
     }
 
     /// Returns true if TCG emulates the guest's CPUs, rather than KVM running them.

@@ -212,7 +212,7 @@ fn max_sockets(case: &Case<'_>) -> Option<u32> {
         return Some(most);
     }
     // libosinfo names servers by year: win/2k8, win/2k22; win/2k is Windows 2000.
-    let windows = case.domain.os_id.strip_prefix("http://microsoft.com/win/")?;
+    let windows = case.domain.windows()?;
     let year = windows.strip_prefix("2k").unwrap_or_default();
     Some(if year.is_empty() { 2 } else { 64 })
 }

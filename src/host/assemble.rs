@@ -14,6 +14,7 @@ use crate::types::idset::CpuSet;
 use crate::host::cgroup::GuestLimits;
 use crate::host::core_kinds;
 use crate::host::cpus::CpuState;
+use crate::host::emulators::Emulator;
 use crate::host::failed_starts::FailedStarts;
 use crate::host::identity;
 use crate::host::identity::Identity;
@@ -32,6 +33,7 @@ pub(super) struct Told {
     pub rt_runtime_us: Option<i64>,
     pub identity: Identity,
     pub pci_nodes: BTreeMap<String, NodeId>,
+    pub emulators: Vec<Emulator>,
     pub failed: FailedStarts,
 }
 
@@ -134,6 +136,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         rt_runtime_us: told.rt_runtime_us,
         rt_allowed: told.limits.rt_allowed,
         memlock_limited: told.limits.memlock_limited,
+        emulators: told.emulators,
         failed: told.failed,
     }
 }

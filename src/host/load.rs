@@ -7,7 +7,7 @@ use crate::host::assemble::{Frame, Told, assemble};
 use crate::host::error::HostError;
 use crate::host::failed_starts::FailedStarts;
 use crate::host::hwloc::{TopologySource, discover};
-use crate::host::{cgroup, cpus, identity, kernel, memory, mounts, pci};
+use crate::host::{cgroup, cpus, emulators, identity, kernel, memory, mounts, pci};
 
 /// Reads the host below `root`. With `topology` (an hwloc XML file or a synthetic line) the
 /// structure is that of the topology, and the root gives huge pages, mounts, isolated CPUs and
@@ -50,6 +50,7 @@ fn told(root: &HostFs) -> Result<Told, HostError> {
         rt_runtime_us: cgroup::rt_runtime_us(root)?,
         identity: identity::read(root)?,
         pci_nodes: pci::read(root)?,
+        emulators: emulators::read(root),
         failed: FailedStarts::read(root),
     })
 }

@@ -6,6 +6,7 @@ mod cgroup;
 mod core_kinds;
 mod cpus;
 pub(crate) mod devices;
+mod emulators;
 mod error;
 pub mod failed_starts;
 pub(crate) mod gather;
@@ -28,6 +29,7 @@ mod synthetic;
 pub(crate) mod thread_names;
 pub(crate) mod threads;
 
+pub use emulators::Emulator;
 pub use error::HostError;
 pub(crate) use failed_starts::FailedStarts;
 pub(crate) use gather::gather;
@@ -80,6 +82,8 @@ pub struct Host {
     /// `true` if libvirt's daemon may not lift the limit on locked memory: guests with `<locked/>`
     /// do not start.
     pub memlock_limited: bool,
+    /// Programs of QEMU that libvirt knows.
+    pub emulators: Vec<Emulator>,
     /// Starts that failed right after virtfit changed a guest.
     pub failed: FailedStarts,
 }
@@ -168,6 +172,15 @@ impl Host {
     /// Returns the core of a CPU; `None` for an offline or unknown CPU.
     pub fn core_of(&self, cpu: HostCpu) -> Option<&Core> {
         self.cores.iter().find(|core| core.cpus.contains(&cpu))
+    }
+
+    /// Returns the program of QEMU that runs a guest; `None`: libvirt has not told of it. Without a
+    /// path it is the one of the architecture, the host's where that is empty.
+    pub(crate) fn emulator(&self, path: &str, arch: &str) -> Option<&Emulator> {
+        let arch = if arch.is_empty() { &self.arch } else { arch };
+        let usual = format!("/usr/bin/qemu-system-{arch}");
+        let path = if path.is_empty() { &usual } else { path };
+        self.emulators.iter().find(|emulator| emulator.path == path)
     }
 
     /// Returns a mask without the isolated CPUs, over which the kernel does not balance: threads

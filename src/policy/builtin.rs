@@ -2,7 +2,7 @@
 
 use crate::policy::profile::{
     CacheRule, CoreKind, CpuMode, Cpus, DiskRule, DiskRules, Emulator, FeaturePolicy, Hotplug, Hugepages,
-    IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, NetQueues, Numa, OnNoFit, PciNuma,
+    Hyperv, IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, NetQueues, Numa, OnNoFit, PciNuma,
     Profile, Realtime, Scheduler, Smt, Switch, TopologyRule, VcpuList,
 };
 use crate::policy::value::Scalar;
@@ -152,6 +152,7 @@ impl Default for Profile {
             },
             hint_dedicated: Switch::Auto,
             poll_control: Switch::Keep,
+            hyperv: Hyperv::Keep,
             pmu: Switch::Keep,
             tsc_deadline: FeaturePolicy::Keep,
             cache: CacheRule::Keep,

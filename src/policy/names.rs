@@ -2,8 +2,8 @@
 
 use crate::policy::Strategy;
 use crate::policy::profile::{
-    CacheRule, CoreKind, CpuMode, Cpus, Emulator, FeaturePolicy, Hotplug, IothreadCpus, MemoryMode, Numa,
-    OnNoFit, PciNuma, Scheduler, Smt, TopologyRule,
+    CacheRule, CoreKind, CpuMode, Cpus, Emulator, FeaturePolicy, Hotplug, Hyperv, IothreadCpus, MemoryMode,
+    Numa, OnNoFit, PciNuma, Scheduler, Smt, TopologyRule,
 };
 
 /// Setting whose value is one of a few words.
@@ -39,6 +39,7 @@ macro_rules! named {
 named!(Cpus: "dedicated" => Dedicated, "shared" => Shared, "mixed" => Mixed, "keep" => Keep);
 named!(Smt: "prefer" => Prefer, "require" => Require, "isolate" => Isolate);
 named!(CoreKind: "auto" => Auto, "fast" => Fast, "slow" => Slow, "any" => Any);
+named!(Hyperv: "keep" => Keep, "recommended" => Recommended);
 named!(Hotplug: "auto" => Auto, "hold" => Hold, "float" => Float);
 named!(TopologyRule: "match" => Match, "cores" => Cores, "keep" => Keep);
 named!(Numa: "match" => Match, "keep" => Keep, "off" => Off);

@@ -185,6 +185,15 @@ pub struct DiskRules {
     pub queues: DiskRule,
 }
 
+/// Enlightenments of Hyper-V for Windows guests (`hyperv`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hyperv {
+    /// Stay as they are.
+    Keep,
+    /// Set that management programs agree on, as far as the host offers it.
+    Recommended,
+}
+
 /// Queues of network interfaces (`net.queues`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetQueues {
@@ -338,6 +347,8 @@ pub struct Profile {
     pub hint_dedicated: Switch,
     /// KVM's `poll-control` (`kvm.poll_control`).
     pub poll_control: Switch,
+    /// Enlightenments of Hyper-V (`hyperv`).
+    pub hyperv: Hyperv,
     /// Virtual PMU (`features.pmu`).
     pub pmu: Switch,
     /// CPU feature `tsc-deadline` (`features.tsc_deadline`).

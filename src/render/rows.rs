@@ -42,8 +42,10 @@ fn shares_row(first: &Change, other: &Change) -> bool {
         first.target,
         Target::VcpuPin(_) | Target::IothreadPin(_) | Target::MemNode(_)
     );
+    let hyperv = |change: &Change| matches!(change.target, Target::Hyperv(_));
+    let one_kind = first.target.row() == other.target.row() || (hyperv(first) && hyperv(other));
     first.target.key().is_some()
-        && first.target.row() == other.target.row()
+        && one_kind
         && first.why == other.why
         && (lists_values || (&first.from, &first.to) == (&other.from, &other.to))
 }

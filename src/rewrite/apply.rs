@@ -12,8 +12,12 @@ use crate::rewrite::target;
 use crate::rewrite::target::{Form, Holder, form, number};
 use crate::rewrite::value::{same, show};
 use crate::rewrite::{Head, Owned, Position, Was, provenance};
+use crate::types::enlightenment::Enlightenment;
 use crate::types::setting::{Setting, Target, Value};
 use crate::xml::{Document, Element, ElementId, XmlError};
+
+/// Number of tries for a lock before the guest gives its turn away, as everybody has it.
+const SPINLOCK_RETRIES: u32 = 8191;
 
 /// Writes settings and their provenance into a reverted text.
 ///
@@ -233,6 +237,10 @@ impl<'d> Writer<'_, 'd> {
     }
 
     fn insert(&mut self, container: Container, target: &Target, value: &Value) -> Result<Vec<Was>, XmlError> {
+        // A clock is made as libvirt has it where there is none.
+        if *target == Target::HypervClock && self.places.container(&Container::Clock).is_none() {
+            self.layout.attribute(Container::Clock, "offset", "utc");
+        }
         if let Some(fragment) = self.fragment(target, value)?
             && let Form::Keyed(_, name, _) | Form::Whole(_, name) = form(target)
         {
@@ -313,6 +321,16 @@ impl<'d> Writer<'_, 'd> {
             (Form::Keyed(_, name, attribute), Value::Cpus(_) | Value::Text(_)) => {
                 let text = show(value).unwrap_or_default();
                 match (target, target::key(target)) {
+                    (Target::Hyperv(one), _) => {
+                        let element = Fragment::new(name).attr(attribute, &text);
+                        match one {
+                            Enlightenment::Spinlocks => element.attr("retries", SPINLOCK_RETRIES),
+                            Enlightenment::Stimer => {
+                                element.child(Fragment::new("direct").attr("state", text))
+                            }
+                            _ => element,
+                        }
+                    }
                     (Target::CpuFeature(feature), _) => {
                         Fragment::new(name).attr(attribute, text).attr("name", feature)
                     }

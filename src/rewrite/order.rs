@@ -16,7 +16,10 @@ pub(super) enum Container {
     Features,
     /// `<kvm>` in `<features>`.
     Kvm,
+    /// `<hyperv>` in `<features>`.
+    Hyperv,
     Cpu,
+    Clock,
     Devices,
     /// Disk with this target.
     Disk(String),
@@ -45,7 +48,7 @@ impl Container {
             Self::DiskDriver(target) => Some(Self::Disk(target.clone())),
             Self::ScsiDriver(index) => Some(Self::Scsi(*index)),
             Self::InterfaceDriver(mac) => Some(Self::Interface(mac.clone())),
-            Self::Kvm => Some(Self::Features),
+            Self::Kvm | Self::Hyperv => Some(Self::Features),
             _ => Some(Self::Root),
         }
     }
@@ -60,6 +63,8 @@ impl Container {
             Self::Numatune => "numatune",
             Self::Features => "features",
             Self::Kvm => "kvm",
+            Self::Hyperv => "hyperv",
+            Self::Clock => "clock",
             Self::Cpu => "cpu",
             Self::Devices => "devices",
             Self::Disk(_) => "disk",
@@ -91,6 +96,8 @@ impl Container {
             "numatune" => Self::Numatune,
             "features" => Self::Features,
             "kvm" => Self::Kvm,
+            "hyperv" => Self::Hyperv,
+            "clock" => Self::Clock,
             "cpu" => Self::Cpu,
             "devices" => Self::Devices,
             "domain" => Self::Root,
@@ -113,7 +120,7 @@ impl Container {
     pub(super) fn depth(&self) -> u8 {
         match self {
             Self::Root => 0,
-            Self::Kvm => 2,
+            Self::Kvm | Self::Hyperv => 2,
             Self::Disk(_) | Self::Scsi(_) | Self::Interface(_) => 3,
             Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => 4,
             _ => 1,
@@ -221,6 +228,26 @@ impl Container {
                 "tcg",
             ],
             Self::Kvm => &["hidden", "hint-dedicated", "poll-control", "pv-ipi", "dirty-ring"],
+            Self::Hyperv => &[
+                "relaxed",
+                "vapic",
+                "spinlocks",
+                "vpindex",
+                "runtime",
+                "synic",
+                "stimer",
+                "reset",
+                "vendor_id",
+                "frequencies",
+                "reenlightenment",
+                "tlbflush",
+                "ipi",
+                "evmcs",
+                "avic",
+                "emsr_bitmap",
+                "xmm_input",
+            ],
+            Self::Clock => &["timer"],
             Self::Cpu => &[
                 "model",
                 "vendor",

@@ -22,9 +22,10 @@ pub(super) struct Places<'d> {
     scsi: BTreeMap<u32, Element<'d>>,
     /// Interfaces by MAC address, each with its position.
     interfaces: HashMap<String, (usize, Element<'d>)>,
-    /// Children of the root by name; `kvms` has the `<kvm>` elements.
+    /// Children of the root by name; `kvms` and `hypervs` have the elements in `<features>`.
     containers: HashMap<&'d str, Vec<Element<'d>>>,
     kvms: Vec<Element<'d>>,
+    hypervs: Vec<Element<'d>>,
     /// For each container: the number of containers of its name before it.
     ordinals: HashMap<ElementId, usize>,
 }
@@ -83,14 +84,16 @@ impl<'d> Places<'d> {
             containers.entry(child.name()).or_default().push(child);
         }
         let kvms: Vec<Element<'d>> = nested(&root, &["features", "kvm"]).collect();
+        let hypervs: Vec<Element<'d>> = nested(&root, &["features", "hyperv"]).collect();
         let mut ordinals = HashMap::new();
-        for alike in containers.values().chain([&kvms]) {
+        for alike in containers.values().chain([&kvms, &hypervs]) {
             ordinals.extend(alike.iter().enumerate().map(|(nth, element)| (element.id(), nth)));
         }
         Ok(Self {
             document,
             containers,
             kvms,
+            hypervs,
             ordinals,
             text: document.text(),
             vcpupins: numbered(&["cputune", "vcpupin"], "vcpu"),
@@ -122,6 +125,7 @@ impl<'d> Places<'d> {
         match container {
             Container::Root => Some(self.root).filter(|_| nth == 0),
             Container::Kvm => self.kvms.get(nth).copied(),
+            Container::Hyperv => self.hypervs.get(nth).copied(),
             Container::Disk(target) => self.disks.get(target).map(|(_, disk)| *disk),
             Container::Scsi(index) => self.scsi.get(index).copied(),
             Container::Interface(mac) => self.interfaces.get(mac).map(|(_, interface)| *interface),
@@ -159,9 +163,13 @@ impl<'d> Places<'d> {
             Target::IothreadPin(thread) => self.iothreadpins.get(&thread.get()).copied(),
             Target::MemNode(cell) => self.memnodes.get(&cell.get()).copied(),
             Target::CpuFeature(name) => self.features.get(name).copied(),
+            Target::HypervClock => nested(&self.root, &["clock", "timer"])
+                .find(|timer| timer.attr("name").as_deref() == Some("hypervclock")),
             other => match form(other) {
                 Form::Whole(Container::Root, name) => plain_child(&self.root, name),
-                Form::Keyed(Container::Kvm, name, _) => nested(&self.root, &["features", "kvm", name]).next(),
+                Form::Keyed(within @ (Container::Kvm | Container::Hyperv), name, _) => {
+                    nested(&self.root, &["features", within.name(), name]).next()
+                }
                 // libvirt reads the first `<cpu>` only.
                 Form::Whole(Container::Cpu, name) => {
                     plain_child(&self.root, "cpu").and_then(|cpu| plain_child(&cpu, name))

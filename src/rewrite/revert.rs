@@ -426,9 +426,12 @@ impl<'d> Undo<'_, 'd> {
     fn close(&mut self, container: &Container, element: &Element<'d>, before: &Before) {
         match before {
             Before::Absent => {
-                let ours = |name: &str, value: &str| {
-                    matches!(container, Container::DiskDriver(_))
-                        && matches!((name, value), ("name", "qemu") | ("type", "raw"))
+                // libvirt writes the mode of `<hyperv>` out.
+                let ours = |name: &str, value: &str| match container {
+                    Container::DiskDriver(_) => matches!((name, value), ("name", "qemu") | ("type", "raw")),
+                    Container::Clock => (name, value) == ("offset", "utc"),
+                    Container::Hyperv => (name, value) == ("mode", "custom"),
+                    _ => false,
                 };
                 let bare = element
                     .raw_attrs()

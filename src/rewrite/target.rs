@@ -2,6 +2,7 @@
 //! `types/target.rs`.
 
 use crate::rewrite::order::Container;
+use crate::types::enlightenment::Enlightenment;
 use crate::types::ids::{CellId, IothreadId, VcpuId};
 use crate::types::setting::{DiskAttribute, Target};
 use crate::types::target::{Key, Within};
@@ -54,6 +55,8 @@ fn container(target: &Target) -> Container {
         (Within::Numatune, _) => Container::Numatune,
         (Within::Features, _) => Container::Features,
         (Within::Kvm, _) => Container::Kvm,
+        (Within::Hyperv, _) => Container::Hyperv,
+        (Within::Clock, _) => Container::Clock,
         (Within::Cpu, _) => Container::Cpu,
         (Within::Devices, _) => Container::Devices,
         (Within::Disk, Some(Key::Name(disk))) => Container::DiskDriver(disk.to_string()),
@@ -65,6 +68,9 @@ fn container(target: &Target) -> Container {
 
 /// Returns the attribute that distinguishes elements of one name, with its value.
 pub(super) fn key(target: &Target) -> Option<(&'static str, String)> {
+    if *target == Target::HypervClock {
+        return Some(("name", "hypervclock".into()));
+    }
     Some((target.row().key?, target.key()?.to_string()))
 }
 
@@ -91,7 +97,7 @@ pub(super) fn label(target: &Target) -> String {
 
 /// Finds the target with this label in the provenance.
 pub(super) fn from_label(text: &str) -> Option<Target> {
-    const PLAIN: [Target; 18] = [
+    const PLAIN: [Target; 19] = [
         Target::VcpuCpuset,
         Target::VcpuPlacement,
         Target::Iothreads,
@@ -109,6 +115,7 @@ pub(super) fn from_label(text: &str) -> Option<Target> {
         Target::Pmu,
         Target::HintDedicated,
         Target::PollControl,
+        Target::HypervClock,
         Target::Memballoon,
     ];
     if let Some(plain) = PLAIN.iter().find(|target| target.row().label == text) {
@@ -131,7 +138,8 @@ pub(super) fn from_label(text: &str) -> Option<Target> {
             .map(|mac| Target::NetQueues(mac.to_string())),
     ];
     let disks = DiskAttribute::ALL.map(disk);
-    let mut all = keyed.into_iter().chain(disks).flatten();
+    let hyperv = Enlightenment::ALL.map(|one| Some(Target::Hyperv(one)));
+    let mut all = keyed.into_iter().chain(disks).chain(hyperv).flatten();
     all.find(|target| label(target) == text)
 }
 
@@ -142,6 +150,7 @@ pub fn path(target: &Target) -> String {
     let mut path = match row.within {
         Within::Domain => "/domain".to_string(),
         Within::Kvm => "/domain/features/kvm".to_string(),
+        Within::Hyperv => "/domain/features/hyperv".to_string(),
         Within::Disk => format!("/domain/devices/disk[target/@dev={}]", literal(&key)),
         Within::Scsi => format!("/domain/devices/controller[@type='scsi'][@index='{key}']"),
         Within::Interface => format!("/domain/devices/interface[mac/@address={}]", literal(&key)),
@@ -149,7 +158,7 @@ pub fn path(target: &Target) -> String {
     };
     path.push('/');
     path.push_str(row.element);
-    if let Some(name) = row.key {
+    if let Some((name, key)) = self::key(target) {
         path.push_str(&format!("[@{name}={}]", literal(&key)));
     }
     // An element that stands for its one attribute is shown as the element, except <access>.
@@ -191,9 +200,9 @@ pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) ->
             Form::Keyed(container, name, _) | Form::Whole(container, name) => {
                 let place = container.place(name).unwrap_or(0) + 1;
                 match container {
-                    Container::Kvm => (
+                    Container::Kvm | Container::Hyperv => (
                         root("features"),
-                        Container::Features.place("kvm").unwrap_or(0) + 1,
+                        Container::Features.place(container.name()).unwrap_or(0) + 1,
                         0,
                         place,
                     ),
@@ -235,7 +244,12 @@ mod tests {
             Target::CpuCache => Some(Target::Pmu),
             Target::Pmu => Some(Target::HintDedicated),
             Target::HintDedicated => Some(Target::PollControl),
-            Target::PollControl => Some(Target::Memballoon),
+            Target::PollControl => Some(Target::Hyperv(Enlightenment::Relaxed)),
+            Target::Hyperv(one) => {
+                let next = Enlightenment::ALL.into_iter().find(|other| other > one);
+                Some(next.map_or(Target::HypervClock, Target::Hyperv))
+            }
+            Target::HypervClock => Some(Target::Memballoon),
             Target::Memballoon => disk(Cache),
             Target::Disk(_, Cache) => disk(Io),
             Target::Disk(_, Io) => disk(Discard),
@@ -308,6 +322,17 @@ mod tests {
             "/domain/features/pmu",
             "/domain/features/kvm/hint-dedicated",
             "/domain/features/kvm/poll-control",
+            "/domain/features/hyperv/relaxed",
+            "/domain/features/hyperv/vapic",
+            "/domain/features/hyperv/spinlocks",
+            "/domain/features/hyperv/vpindex",
+            "/domain/features/hyperv/runtime",
+            "/domain/features/hyperv/synic",
+            "/domain/features/hyperv/stimer",
+            "/domain/features/hyperv/frequencies",
+            "/domain/features/hyperv/tlbflush",
+            "/domain/features/hyperv/ipi",
+            "/domain/clock/timer[@name='hypervclock']",
             "/domain/devices/memballoon",
             "/domain/devices/disk[target/@dev='v/d a']/driver/@cache",
             "/domain/devices/disk[target/@dev='v/d a']/driver/@io",

@@ -147,6 +147,8 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
         | Target::Pmu
         | Target::HintDedicated
         | Target::PollControl
+        | Target::Hyperv(_)
+        | Target::HypervClock
         | Target::Memballoon
         | Target::Disk(_, DiskAttribute::Cache | DiskAttribute::Io | DiskAttribute::Discard) => {
             attribute_text()

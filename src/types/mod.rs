@@ -3,6 +3,7 @@ pub(crate) mod cpu_mode;
 pub mod cpulist;
 pub mod devices;
 pub(crate) mod digest;
+pub mod enlightenment;
 pub(crate) mod guest_thread;
 pub(crate) mod guest_word;
 pub mod ids;

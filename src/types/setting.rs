@@ -5,6 +5,7 @@
 //! provenance what was there before. Everything virtfit ever writes is one of [`Target`]'s
 //! variants.
 
+use crate::types::enlightenment::Enlightenment;
 use crate::types::ids::{CellId, IothreadId, KiB, VcpuId};
 use crate::types::idset::{CellSet, CpuSet, NodeSet, VcpuSet};
 use crate::types::reason::Basis;
@@ -58,6 +59,10 @@ pub enum Target {
     HintDedicated,
     /// `/domain/features/kvm/poll-control/@state`.
     PollControl,
+    /// `/domain/features/hyperv/NAME/@state`.
+    Hyperv(Enlightenment),
+    /// `/domain/clock/timer[@name='hypervclock']/@present`.
+    HypervClock,
     /// `/domain/devices/memballoon/@model`: with `none` the element loses its children and other
     /// attributes.
     Memballoon,

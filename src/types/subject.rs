@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::types::enlightenment::Enlightenment;
 use crate::types::ids::IothreadId;
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::setting::{DiskAttribute, Target};
@@ -29,6 +30,8 @@ pub enum Subject {
     DiskValue(String, DiskAttribute, String),
     /// Queues of an interface without a MAC address of its own, by its position.
     InterfaceQueues(usize),
+    /// Enlightenments of Hyper-V; empty: all of them.
+    Hyperv(Vec<Enlightenment>),
     /// CPU mode of this name.
     CpuMode(&'static str),
     /// CPU cache of the mode `passthrough`.
@@ -84,6 +87,11 @@ impl fmt::Display for Subject {
                 return write!(f, "{disk} {}={value}", attribute.as_str());
             }
             Self::InterfaceQueues(number) => return write!(f, "queues of interface {}", number + 1),
+            Self::Hyperv(all) if all.is_empty() => "hyperv",
+            Self::Hyperv(all) => {
+                let names: Vec<&str> = all.iter().map(|one| one.as_str()).collect();
+                return write!(f, "hyperv {}", names.join(","));
+            }
             Self::CpuMode(mode) => return write!(f, "CPU mode {mode}"),
             Self::CachePassthrough => "cache passthrough",
             Self::TscDeadline => "tsc-deadline",

@@ -50,6 +50,10 @@ pub(crate) enum Within {
     Features,
     /// `<kvm>` in `<features>`.
     Kvm,
+    /// `<hyperv>` in `<features>`.
+    Hyperv,
+    /// `<clock>`.
+    Clock,
     /// `<cpu>`.
     Cpu,
     /// `<devices>`.
@@ -104,7 +108,7 @@ pub enum Effect {
 pub(crate) enum Key<'a> {
     /// Number of a vCPU, an iothread, a cell or a controller.
     Number(u32),
-    /// Name of a CPU feature, a disk's target, or an interface's MAC address.
+    /// Name of a CPU feature or an enlightenment, a disk's target, or an interface's MAC address.
     Name(&'a str),
 }
 
@@ -262,6 +266,8 @@ const fn row(target: &Target) -> Row {
         T::Pmu => Row::new(W::Features, "pmu", "pmu", F::KvmFeatures).attribute("state").shape(),
         T::HintDedicated => Row::new(W::Kvm, "hint-dedicated", "kvm hint-dedicated", F::KvmFeatures).attribute("state").shape(),
         T::PollControl => Row::new(W::Kvm, "poll-control", "kvm poll-control", F::KvmFeatures).attribute("state").shape(),
+        T::Hyperv(one) => Row::new(W::Hyperv, one.as_str(), "hyperv", F::KvmFeatures).label("hyperv").attribute("state").shape(),
+        T::HypervClock => Row::new(W::Clock, "timer", "hypervclock", F::KvmFeatures).label("hypervclock").attribute("present").shape(),
         T::Memballoon => Row::new(W::Devices, "memballoon", "memballoon", F::Devices).shape(),
         T::Disk(_, A::Cache) => DISK.attribute(A::Cache.as_str()),
         T::Disk(_, A::Io) => DISK.attribute(A::Io.as_str()),
@@ -292,6 +298,7 @@ impl Target {
             Self::IothreadPin(id) => Some(Key::Number(id.get())),
             Self::MemNode(id) => Some(Key::Number(id.get())),
             Self::ScsiIothread(index) => Some(Key::Number(*index)),
+            Self::Hyperv(one) => Some(Key::Name(one.as_str())),
             Self::CpuFeature(name) | Self::Disk(name, _) | Self::NetQueues(name) => Some(Key::Name(name)),
             Self::VcpuCpuset
             | Self::VcpuPlacement
@@ -310,6 +317,7 @@ impl Target {
             | Self::Pmu
             | Self::HintDedicated
             | Self::PollControl
+            | Self::HypervClock
             | Self::Memballoon => None,
         }
     }

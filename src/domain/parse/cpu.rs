@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::parse::scalar;
 use crate::domain::parse::scalar::{number_attr, required, short, switch};
 use crate::domain::parse::tuning::cell_vcpus;
-use crate::domain::parse::{MAX_CELLS, nested, plain_child, plain_children};
+use crate::domain::parse::{MAX_CELLS, is_plain, nested, plain_child, plain_children};
 use crate::domain::{Cell, Cpu, Domain, Topology};
 use crate::types::ids::{CellId, Id};
 use crate::types::idset::VcpuSet;
@@ -143,5 +143,16 @@ pub(super) fn features(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xm
     if let Some(poll) = nested(root, &["features", "kvm", "poll-control"]).next() {
         domain.poll_control = switch(&poll, "state")?;
     }
+    for element in nested(root, &["features", "hyperv"]) {
+        domain.hyperv_passthrough |= element.attr("mode").as_deref() == Some("passthrough");
+        for child in element.children().filter(is_plain) {
+            let on = child.attr("state").as_deref() == Some("on");
+            domain.hyperv.entry(child.name().to_string()).or_insert(on);
+        }
+    }
+    let mut timers = nested(root, &["clock", "timer"]);
+    let clock = timers.find(|timer| timer.attr("name").as_deref() == Some("hypervclock"));
+    // libvirt's default is that a timer that is named is there.
+    domain.hypervclock = clock.map(|timer| timer.attr("present").as_deref() != Some("no"));
     Ok(())
 }

@@ -75,6 +75,11 @@ fn parse_element(root: Element<'_>) -> Result<Domain, XmlError> {
         domain.arch = kind.attr("arch").unwrap_or_default().into_owned();
         domain.machine = kind.attr("machine").unwrap_or_default().into_owned();
     }
+    let mut emulators = nested(&root, &["devices", "emulator"]);
+    domain.emulator = emulators
+        .next()
+        .map(|emulator| emulator.text().trim().to_string())
+        .unwrap_or_default();
     domain.launch_security = plain_child(&root, "launchSecurity").is_some();
     vcpu(&root, &mut domain)?;
     metadata::read(&root, &mut domain);

@@ -6,7 +6,7 @@ use crate::domain::{Cpu, Domain, Topology};
 use crate::engine::case::Case;
 use crate::engine::demand;
 use crate::engine::fit::Fit;
-use crate::engine::settings::List;
+use crate::engine::settings::{List, hyperv};
 use crate::engine::topology::{self, Derived};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -313,7 +313,8 @@ fn features(fit: &Fit<'_>, list: &mut List) {
     let on_off = |on: bool| Value::Text(if on { "on" } else { "off" }.into());
     if wishes.x86 {
         let hint = match profile.hint_dedicated {
-            Switch::Auto => (all_dedicated && isolated).then_some(true),
+            // Windows does not read KVM's hints.
+            Switch::Auto => (all_dedicated && isolated && !domain.is_windows()).then_some(true),
             Switch::On if !all_dedicated => {
                 list.not_done(Subject::Value(Target::HintDedicated), LeftOut::NotAllDedicated);
                 None
@@ -333,6 +334,7 @@ fn features(fit: &Fit<'_>, list: &mut List) {
         if let Some(on) = switch(profile.poll_control).filter(|on| domain.poll_control != Some(*on)) {
             list.set(Target::PollControl, on_off(on), Basis::ByProfile);
         }
+        hyperv::enlightenments(fit, list);
         deadline(fit, list);
         cache(fit, list);
     }

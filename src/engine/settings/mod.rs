@@ -3,6 +3,7 @@
 
 mod disks;
 mod guest;
+mod hyperv;
 mod interfaces;
 mod memory;
 mod pages;

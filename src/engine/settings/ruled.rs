@@ -51,6 +51,8 @@ fn option(domain: &Domain, target: &Target) -> Option<&'static str> {
         Target::Pmu => options.rules_feature("pmu"),
         Target::HintDedicated => options.rules_feature("kvm-hint-dedicated"),
         Target::PollControl => options.rules_feature("kvm-poll-control"),
+        Target::Hyperv(one) => options.rules_feature(&format!("hv-{}", one.as_str())),
+        Target::HypervClock => options.rules_feature("hv-time"),
         Target::CpuCache => {
             let cache = || options.rules_feature("host-cache-info");
             options.rules_feature("l3-cache").or_else(cache)
@@ -88,6 +90,8 @@ fn subject(domain: &Domain, target: &Target) -> Subject {
         | Target::Pmu
         | Target::HintDedicated
         | Target::PollControl
+        | Target::Hyperv(_)
+        | Target::HypervClock
             if whole_cpu =>
         {
             Subject::CpuModel

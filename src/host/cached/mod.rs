@@ -14,12 +14,13 @@ use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
 
 use crate::host::cgroup::GuestLimits;
+use crate::host::emulators::FileMark;
 use crate::host::error::HostError;
 use crate::host::failed_starts::FailedStarts;
 use crate::host::kept_file::Reader;
 use crate::host::memory::NodeState;
 use crate::host::mounts::Mount;
-use crate::host::{Host, PagePool, cgroup, kept_file, kernel, load, memory, mounts, priority};
+use crate::host::{Host, PagePool, cgroup, emulators, kept_file, kernel, load, memory, mounts, priority};
 
 /// Host that is kept, with the mark that shows whether it changed.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ struct Mark {
     nodes: Vec<(NodeId, NodeState)>,
     hugetlbfs: Option<Vec<Mount>>,
     limits: GuestLimits,
+    emulators: Vec<FileMark>,
 }
 
 /// Parts of the host that change often and from which no other part is derived.
@@ -290,6 +292,7 @@ impl Mark {
                 mounts
             }),
             limits: cgroup::read(root)?,
+            emulators: emulators::mark(root),
         };
         let failed = FailedStarts::read(root);
         Ok((mark, Changing { pools, failed }))

@@ -32,7 +32,7 @@ pub(crate) const RESERVED: [&str; 5] = ["host_tasks", "irqs", "governor", "host_
 ///
 /// The digest leaves a key with that value out: a policy that does not use the key keeps its
 /// digest, and no record is rewritten on its account after an upgrade.
-pub(crate) const LATER: &[(&str, &str)] = &[("net.queues", "keep")];
+pub(crate) const LATER: &[(&str, &str)] = &[("hyperv", "keep"), ("net.queues", "keep")];
 
 /// Returns whether a key came later and has the value under which it changes nothing.
 pub(crate) fn is_as_before(path: &str, value: &Scalar) -> bool {

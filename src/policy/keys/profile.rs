@@ -3,9 +3,9 @@
 use crate::policy::keys::Key;
 use crate::policy::keys::kinds::{bool_key, choice_key, flag_key, names_of, words_of};
 use crate::policy::profile::{
-    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hotplug, Hugepages, IothreadCount,
-    IothreadCpus, MaxNodes, MaxSockets, MemoryMode, NetQueues, Numa, OnNoFit, PciNuma, Profile, Scheduler,
-    Smt, Switch, TopologyRule,
+    CacheRule, CoreKind, CpuMode, Cpus, DiskRule, Emulator, FeaturePolicy, Hotplug, Hugepages, Hyperv,
+    IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, NetQueues, Numa, OnNoFit, PciNuma,
+    Profile, Scheduler, Smt, Switch, TopologyRule,
 };
 use crate::policy::value::{
     Fault, Scalar, boolean, choice, number, page_size, quoted, size_text, vcpu_list, word,
@@ -239,6 +239,7 @@ pub static PROFILE: &[Key<Profile>] = &[
         &["auto", "on", "off", "keep"]
     ),
     switch_key!("kvm.poll_control", poll_control, &["keep", "on", "off"]),
+    choice_key!("hyperv", Hyperv, hyperv),
     switch_key!("features.pmu", pmu, &["keep", "on", "off"]),
     choice_key!("features.tsc_deadline", FeaturePolicy, tsc_deadline),
     choice_key!("features.cache", CacheRule, cache),

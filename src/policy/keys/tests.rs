@@ -31,6 +31,7 @@ fn profile_values() {
         ("realtime.vcpus", "all 0-3 ^0"),
         ("kvm.hint_dedicated", "auto on off keep"),
         ("kvm.poll_control", "on off keep"),
+        ("hyperv", "keep recommended"),
         ("features.pmu", "on off keep"),
         ("features.tsc_deadline", "keep require disable"),
         ("features.cache", "keep passthrough emulate disable"),

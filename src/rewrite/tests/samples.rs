@@ -4,6 +4,7 @@ use crate::domain::parse::parse;
 use crate::domain::{Domain, Topology};
 use crate::policy::profile::OnNoFit;
 use crate::rewrite::{Head, Shape};
+use crate::types::enlightenment::Enlightenment;
 use crate::types::ids::{HostCpu, IothreadId, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::reason::Basis;
@@ -142,6 +143,10 @@ pub(super) fn all_settings(domain: &Domain, mut pick: impl FnMut() -> u32) -> Ve
     add(Target::Pmu, or_absent(text("off")));
     add(Target::HintDedicated, or_absent(text("on")));
     add(Target::PollControl, or_absent(text("on")));
+    for one in Enlightenment::ALL {
+        add(Target::Hyperv(one), or_absent(text("on")));
+    }
+    add(Target::HypervClock, or_absent(text("yes")));
     add(Target::Memballoon, text("none"));
     for disk in &domain.disks {
         let mut attribute = |attribute, value| add(Target::Disk(disk.target.clone(), attribute), value);

@@ -116,6 +116,8 @@ reasons! {
         NoSiblings = "no-siblings",
         /// CPU feature: an AMD guest sees threads only with it.
         AmdThreads = "amd-threads",
+        /// Hyper-V: Windows asks for it.
+        WindowsGuest = "windows-guest",
         /// KVM hint: each vCPU has an isolated CPU of its own.
         IsolatedCpus = "isolated-cpus",
     }
@@ -189,6 +191,7 @@ impl fmt::Display for Basis {
             Self::ShownAsCores => "shown as cores, though some share one: there are too few free",
             Self::NoSiblings => "some vCPUs float: no siblings to show",
             Self::AmdThreads => "an AMD guest sees threads only with it",
+            Self::WindowsGuest => "for Windows",
             Self::IsolatedCpus => "every vCPU has an isolated CPU of its own",
         })
     }

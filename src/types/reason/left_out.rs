@@ -53,6 +53,15 @@ reasons! {
         /// The guest runs, and keeps the pages it runs with.
         RunsWithItsPages = "runs-with-its-pages",
 
+        /// KVM on this host does not offer it.
+        KvmLacks = "kvm-lacks",
+        /// Another enlightenment, or the clock, that it needs is off or not offered.
+        NeedsAnother = "needs-another",
+        /// libvirt keeps no account of the guest's QEMU.
+        EmulatorUnknown = "emulator-unknown",
+        /// libvirt, QEMU or Linux is too old.
+        EmulatorOld = "emulator-old",
+
         /// The interface has no MAC address of its own by which it could be told from others.
         NoMacOfItsOwn = "no-mac-of-its-own",
         /// QEMU serves the interface, not vhost.
@@ -120,6 +129,12 @@ impl fmt::Display for LeftOut {
                 return write!(f, "a memory device's blocks of {unit} rule {page} pages out");
             }
             Self::RunsWithItsPages => "it runs, and keeps the pages it runs with",
+            Self::KvmLacks => "KVM on this host does not offer it",
+            Self::NeedsAnother => "what it needs is off or not offered",
+            Self::EmulatorUnknown => {
+                "libvirt has not told what its QEMU can (/var/cache/libvirt/qemu/capabilities)"
+            }
+            Self::EmulatorOld => "libvirt, QEMU or Linux is too old",
             Self::NoMacOfItsOwn => "it has no MAC address of its own to tell it by",
             Self::ServedByQemu => "its driver is qemu, not vhost",
             Self::NoQueuesOfKind { kind } => {
