@@ -380,7 +380,7 @@ fn inside(root: &str, what: &str, rounds: usize) -> ExitCode {
     for _ in 0..=rounds {
         let far = Instant::now() + Duration::from_secs(60);
         let started = Instant::now();
-        memory.view(SystemTime::now()).unwrap();
+        memory.current(SystemTime::now()).unwrap();
         took[0].push(started.elapsed());
         for (at, call) in [(1, &prepare), (2, &release)] {
             let started = Instant::now();

@@ -124,7 +124,7 @@ fn another_guests_file_costs_a_start_no_more_than_a_moment() {
     let most = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 });
     for (name, family) in FAMILIES {
         let mut text = family(MAX_BYTES / family(1_000).len() * 1_000);
-        while text.len() > virtfit::ledger::reader::files::MAX_BYTES as usize {
+        while text.len() > virtfit::ledger::reader::unread::MAX_BYTES as usize {
             let fewer = text.len() / 2;
             text = family(fewer / (family(1_000).len() / 1_000 + 1));
         }

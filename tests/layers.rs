@@ -33,7 +33,7 @@ const LADDER: [&str; 22] = [
 ];
 
 /// Files that use each other, with the reason. Each group is one thing in several files.
-const CIRCLES: [(&[&str], &str); 7] = [
+const CIRCLES: [(&[&str], &str); 6] = [
     (
         &["types::cpulist", "types::idset"],
         "a set prints itself as a cpulist, and a cpulist is read into a set",
@@ -57,10 +57,6 @@ const CIRCLES: [(&[&str], &str); 7] = [
     (
         &["status::exclusive", "status::guests", "status::running"],
         "guests, and who else may run on their CPUs",
-    ),
-    (
-        &["ledger::reader", "ledger::reader::cache", "ledger::reader::files"],
-        "the reader, and the files that it has read",
     ),
 ];
 

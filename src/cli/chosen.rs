@@ -10,7 +10,7 @@ use crate::domain;
 use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::ledger::reader::Reading;
-use crate::ledger::reader::files::MAX_BYTES;
+use crate::ledger::reader::unread::MAX_BYTES;
 use crate::libvirt::definition_file::DefinitionFile;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::{Definition, DefinitionError};

@@ -29,14 +29,12 @@ use crate::host::cached::{keep, load_kept};
 use crate::host::libvirt_process::Parent;
 use crate::host::load;
 use crate::hostfs::HostFs;
+use crate::hostfs::changed_folders::Folders;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::hook_calls;
-use crate::ledger::reader;
-use crate::ledger::reader::cache::Cache;
-use crate::ledger::reader::files::AtOnce;
-use crate::ledger::reader::promises;
+use crate::ledger::reader::at_once::AtOnce;
 use crate::ledger::reader::promises::Promises;
-use crate::ledger::reader::{LedgerError, Reading};
+use crate::ledger::reader::{LedgerError, Reader, Reading};
 use crate::ledger::store::Store;
 use crate::logging;
 use crate::panics::guarded;
@@ -293,7 +291,7 @@ struct Fresh {
     /// Time at which a host that is read is of no use any more.
     deadline: Instant,
     /// Contents of the ledger's files.
-    ledger: RefCell<Cache>,
+    ledger: RefCell<Reader>,
     /// `true` if the last reading left definitions out.
     left_out: Cell<bool>,
     /// Set once the host is read.
@@ -311,7 +309,8 @@ impl Fresh {
             false => AtOnce::CLAIMS,
             true => AtOnce::NONE,
         };
-        let reading = reader::read_with(&self.place.root, now, policy, ledger, claims)?;
+        let root = &self.place.root;
+        let reading = ledger.current(root, now, policy, claims, &mut Folders::default())?;
         self.left_out.set(!ledger.is_whole());
         Ok(reading)
     }
@@ -339,7 +338,7 @@ impl Source for Fresh {
         self.base().map(drop)
     }
 
-    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+    fn current(&self) -> Result<Arc<Snapshot>, SnapshotError> {
         let base = self.base()?;
         let reading = self.reading(SystemTime::now(), &base.policy)?;
         for warning in &reading.warnings {
@@ -351,7 +350,8 @@ impl Source for Fresh {
         }))
     }
 
-    fn glance(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
-        promises::glance_with(root, now, &mut self.ledger.borrow_mut())
+    fn under_lock(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.under_lock(root, now, &mut Folders::default())
     }
 }

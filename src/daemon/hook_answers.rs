@@ -63,8 +63,8 @@ impl Hooks {
 }
 
 impl Source for Hooks {
-    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
-        self.memory.view_for_hook(SystemTime::now())
+    fn current(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+        self.memory.current_for_hook(SystemTime::now())
     }
 
     fn guest(&self, xml: &str) -> Result<Arc<GuestXml>, XmlError> {
@@ -75,12 +75,12 @@ impl Source for Hooks {
         self.memo.decide(view, xml, ask)
     }
 
-    fn glance(&self, _: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
-        self.memory.glance(now)
+    fn under_lock(&self, _: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
+        self.memory.under_lock(now)
     }
 
-    fn is_as_it_was(&self, view: &Snapshot) -> bool {
-        self.memory.is_as_it_was(view)
+    fn unchanged(&self, view: &Snapshot) -> bool {
+        self.memory.unchanged(view)
     }
 }
 
@@ -131,7 +131,7 @@ impl HookAnswerer for Hooks {
         let now = SystemTime::now();
         let sweep = || -> Result<(), StoreError> {
             let locked = self.store.lock(Instant::now() + SWEEP)?;
-            locked.sweep(&self.memory.glance(now)?, now);
+            locked.sweep(&self.memory.under_lock(now)?, now);
             Ok(())
         };
         if let Err(error) = sweep() {

@@ -130,7 +130,7 @@ impl KeptRecords {
 /// Writes reservations again under the lock, but for CPUs that another guest was promised since.
 fn reserve(store: &Store, gone: &[&Reservation]) -> Result<usize, StoreError> {
     let locked = store.lock(Instant::now() + LOCK)?;
-    let promised = locked.glance(SystemTime::now())?.reservations;
+    let promised = locked.promises(SystemTime::now())?.reservations;
     let mut written = 0;
     for record in gone {
         let cpus = record.cpus.union(&record.withheld);

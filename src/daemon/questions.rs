@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use crate::daemon::server::Services;
 use crate::ledger::claims;
-use crate::ledger::reader::files::{MAX_BYTES, Unread};
+use crate::ledger::reader::unread::{MAX_BYTES, Unread};
 use crate::libvirt::definitions::DefinitionError;
 use crate::libvirt::lookup::{self, LookupError};
 use crate::snapshot::cache::SnapshotCache;
@@ -26,7 +26,7 @@ use virtfit_hook::wire::Reply;
 
 /// Registers the answers to all these questions.
 pub(crate) fn answer_all(services: &mut Services, memory: &Arc<SnapshotCache>) {
-    let view = |memory: &SnapshotCache| memory.view(SystemTime::now()).map_err(QuestionError::from);
+    let view = |memory: &SnapshotCache| memory.current(SystemTime::now()).map_err(QuestionError::from);
     let known = Arc::clone(memory);
     services.on(
         "ledger",

@@ -47,7 +47,7 @@ pub fn run(place: Sources, hypervisor: NewHypervisor) -> io::Result<()> {
     let memory = Arc::new(SnapshotCache::new(place.clone()));
     // Before there are threads, too: the first reading of a host sets an environment variable. The
     // worker logs the errors of a reading.
-    let _ = memory.view(SystemTime::now());
+    let _ = memory.current(SystemTime::now());
     let queue = Arc::new(Queue::new()?);
     let inflight = Arc::new(Inflight::new(memory.root().clone()));
     let server = Server::listen(&place.root).map_err(io::Error::other)?;

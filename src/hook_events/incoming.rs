@@ -27,7 +27,7 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         Err(error) => return give_up(Some(&guest), &error.to_string()),
     };
     loop {
-        let view = match context.source.view() {
+        let view = match context.source.current() {
             Ok(view) => view,
             Err(error) => return give_up(Some(&guest), &error.to_string()),
         };

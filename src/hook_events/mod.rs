@@ -34,7 +34,6 @@ use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
 use crate::ledger::reader::LedgerError;
-use crate::ledger::reader::promises;
 use crate::ledger::reader::promises::Promises;
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
@@ -108,12 +107,12 @@ pub trait Source {
     ///
     /// # Errors
     /// The errors of [`Snapshot::read_with`].
-    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError>;
+    fn current(&self) -> Result<Arc<Snapshot>, SnapshotError>;
 
     /// Reads what does not change while other guests start, so that it is not read under the lock.
     ///
     /// # Errors
-    /// The errors of [`Source::view`].
+    /// The errors of [`Source::current`].
     fn get_ready(&self) -> Result<(), SnapshotError> {
         Ok(())
     }
@@ -134,17 +133,17 @@ pub trait Source {
         view.decide(xml, ask).map(Arc::new)
     }
 
-    /// Reads running guests and reservations as they are now, under the lock.
+    /// Reads running guests and reservations as they are now. Called under the lock.
     ///
     /// # Errors
     /// They cannot be read.
-    fn glance(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
-        promises::glance(root, now)
+    fn under_lock(&self, root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
+        reader::promises(root, now)
     }
 
     /// Returns `true` if running guests and reservations are known to be those of the view, so that
-    /// a glance shows nothing new. Called under the lock.
-    fn is_as_it_was(&self, _view: &Snapshot) -> bool {
+    /// [`Source::under_lock`] would show nothing new. Called under the lock.
+    fn unchanged(&self, _view: &Snapshot) -> bool {
         false
     }
 }

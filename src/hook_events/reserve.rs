@@ -142,12 +142,12 @@ pub(crate) fn reserve<'s>(
         Some(locked) => (locked, true),
         None => (store.lock(context.deadline)?, false),
     };
-    if is_sure || context.source.is_as_it_was(view) {
+    if is_sure || context.source.unchanged(view) {
         locked.write(&reservation)?;
         return Ok(Reserved::Done);
     }
     // Only under the lock is it certain that no reservation comes between look and write.
-    let glance = context.source.glance(root, context.now)?;
+    let glance = context.source.under_lock(root, context.now)?;
     if somebody_was_quicker(view, &glance, &reservation) {
         return Ok(Reserved::Again(locked));
     }

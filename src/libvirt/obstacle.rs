@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::host::running_hooks;
 use crate::hostfs::HostFs;
-use crate::ledger::reader::promises;
+use crate::ledger::reader;
 use crate::ledger::taken::same_guest;
 use crate::libvirt::definition_file::DefinitionFile;
 
@@ -44,7 +44,7 @@ pub(crate) fn obstacle(root: &HostFs, uuid: &str, file: &DefinitionFile) -> Opti
         return Some(Obstacle::Hook);
     }
     // A void reservation, of a start that came to nothing, is in no call's way.
-    let promises = promises::glance(root, SystemTime::now()).unwrap_or_default();
+    let promises = reader::promises(root, SystemTime::now()).unwrap_or_default();
     let promised = promises.reservations.iter();
     let mut own = promised.filter(|one| same_guest((&one.uuid, &one.name), (uuid, name)));
     if !promises.running.contains(name) && own.next().is_some() {

@@ -327,7 +327,7 @@ fn reserve(live: &door::Live, view: &Snapshot) -> Result<bool, StoreError> {
     reservation.withheld.extend_from(&live.withheld);
     reservation.tentative_until = None;
     let locked = store.lock(Instant::now() + LOCK)?;
-    let glance = locked.glance(now)?;
+    let glance = locked.promises(now)?;
     let taken = glance
         .reservations
         .iter()

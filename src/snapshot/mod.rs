@@ -1,5 +1,9 @@
 //! Snapshots: policy, host and ledger as read at one moment. Decisions are made from a snapshot and
 //! from the guest itself.
+//!
+//! A process that decides often has a [`cache::SnapshotCache`], with three verbs: `current()`,
+//! `under_lock()` and `unchanged(&snapshot)`. `docs/design.md`, section 8, says what is cached, by
+//! what it is invalidated, and why that is safe.
 
 pub mod cache;
 pub(crate) mod decisions;

@@ -502,13 +502,13 @@ struct Behind<'a> {
 }
 
 impl Source for Behind<'_> {
-    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+    fn current(&self) -> Result<Arc<Snapshot>, SnapshotError> {
         let asked = self.asked.replace(self.asked.get() + 1);
         let fresh = Fresh {
             place: self.host.place(),
             now: NOW,
         };
-        let view = fresh.view();
+        let view = fresh.current();
         if asked == 0 {
             for (name, xml) in &self.quicker {
                 assert_eq!(self.host.hook(name, "prepare", xml).answer.exit, 0);
@@ -556,7 +556,7 @@ fn a_guest_that_nobody_announced_is_noticed() {
     let host = Host::new();
     struct Unannounced<'a>(&'a Host, Cell<bool>);
     impl Source for Unannounced<'_> {
-        fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+        fn current(&self) -> Result<Arc<Snapshot>, SnapshotError> {
             let view = Arc::new(self.0.view(NOW));
             if !self.1.replace(true) {
                 held(self.0, "other", "2-3");

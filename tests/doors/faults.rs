@@ -341,7 +341,7 @@ fn who_is_too_late_changes_nothing() {
 
     struct Stopped<'a>(&'a Host);
     impl Source for Stopped<'_> {
-        fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+        fn current(&self) -> Result<Arc<Snapshot>, SnapshotError> {
             let view = self.0.view(NOW);
             std::thread::sleep(Duration::from_millis(150));
             Ok(Arc::new(view))

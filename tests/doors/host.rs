@@ -263,7 +263,7 @@ pub struct Fresh {
 }
 
 impl Source for Fresh {
-    fn view(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+    fn current(&self) -> Result<Arc<Snapshot>, SnapshotError> {
         let view = Snapshot::read(&self.place, at(self.now))?;
         Ok(Arc::new(view))
     }

@@ -34,7 +34,7 @@ use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
-use crate::ledger::reader::files::{MAX_BYTES, Unread};
+use crate::ledger::reader::unread::{MAX_BYTES, Unread};
 use crate::ledger::taken::same_guest;
 use crate::libvirt::Hypervisor;
 use crate::libvirt::definition_file::DefinitionFile;

@@ -51,7 +51,7 @@ pub(crate) trait Snapshots: Send {
 
 impl Snapshots for Arc<SnapshotCache> {
     fn view(&mut self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
-        let view = SnapshotCache::view(self, now);
+        let view = SnapshotCache::current(self, now);
         self.keep_policy();
         view
     }

@@ -1,16 +1,18 @@
 //! Second look under the lock, at the files that can have changed since a decision was made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::host::libvirt_process;
 use crate::hostfs::HostFs;
 use crate::hostfs::records;
-use crate::ledger::reader::cache::Cache;
-use crate::ledger::reader::files::{AtOnce, Unread, files, shown};
-use crate::ledger::reader::{LedgerError, Reading, seconds};
-use crate::ledger::reservation::{self, Daemon, Reservation};
+use crate::ledger::reader::at_once::AtOnce;
+use crate::ledger::reader::folder::Folder;
+use crate::ledger::reader::reading::{Reading, seconds};
+use crate::ledger::reader::unread::Unread;
+use crate::ledger::reservation::{Daemon, Reservation};
 
 /// Files of the ledger that change within moments, read without opening any guest's XML.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,28 +25,6 @@ pub struct Promises {
     pub running: Arc<BTreeSet<String>>,
     /// Warnings about files that could not be read, for people.
     pub warnings: Vec<String>,
-}
-
-/// Reads reservations and the names of running guests: the second look under the lock.
-///
-/// # Errors
-/// The errors of [`read`](crate::ledger::reader::read).
-pub(crate) fn glance(root: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
-    glance_with(root, now, &mut Cache::default())
-}
-
-/// Reads as [`glance`] does, with a cache.
-///
-/// # Errors
-/// The errors of [`read`](crate::ledger::reader::read).
-pub(crate) fn glance_with(
-    root: &HostFs,
-    now: SystemTime,
-    cache: &mut Cache,
-) -> Result<Promises, LedgerError> {
-    cache.folders.take_note();
-    cache.list_starts(root)?;
-    glance_at(root, now, cache)
 }
 
 /// Returns `true` if all reservations of a reading are still valid, provided that only time and
@@ -90,37 +70,35 @@ impl<'r> Voids<'r> {
     }
 }
 
-/// Reads the listed reservations and judges them.
-pub(crate) fn glance_at(root: &HostFs, now: SystemTime, cache: &mut Cache) -> Result<Promises, LedgerError> {
-    let mut glance = Promises {
-        running: cache.status.listing.names(),
+/// Reads the listed reservations and judges them. `running` are the names of the guests that have a
+/// status file.
+///
+/// # Errors
+/// Access to a file is denied.
+pub(crate) fn judge(
+    root: &HostFs,
+    now: SystemTime,
+    listed: &mut Folder<Reservation>,
+    running: Arc<BTreeSet<String>>,
+) -> io::Result<Promises> {
+    let mut promises = Promises {
+        running,
         ..Promises::default()
     };
     let mut voids = Voids::at(root, now);
     let parse = |stem: &str, text: &str| records::parse::<Reservation>(stem, text).map_err(Unread::from);
-    let path = |stem: &str| shown(root, reservation::FOLDER, stem, "json");
-    for file in files(
-        root,
-        reservation::FOLDER,
-        "json",
-        now,
-        &mut cache.reservations,
-        AtOnce::HOLDERS,
-        parse,
-    )? {
-        let reservation = match file.said {
-            Ok(reservation) => reservation,
-            Err(error) => {
-                glance.warnings.push(format!("{}: {error}", path(file.stem)));
-                continue;
-            }
-        };
-        if let Some(why) = voids.why(&reservation, &glance.running) {
-            log::debug!("{}: void: {why}", path(file.stem));
-            glance.void.push(file.stem.to_string());
-            continue;
+    for file in listed.read(root, now, AtOnce::HOLDERS, parse)? {
+        let path = || file.path(root);
+        match &file.said {
+            Err(error) => promises.warnings.push(format!("{}: {error}", path())),
+            Ok(reservation) => match voids.why(reservation, &promises.running) {
+                Some(why) => {
+                    log::debug!("{}: void: {why}", path());
+                    promises.void.push(file.stem.to_string());
+                }
+                None => promises.reservations.push(reservation.clone()),
+            },
         }
-        glance.reservations.push(reservation);
     }
-    Ok(glance)
+    Ok(promises)
 }

@@ -1,11 +1,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::ledger::reader::promises::{glance, glance_with};
+use crate::ledger::Ledger;
 use crate::ledger::reservation::{ReservedMemory, VERSION};
 use crate::types::cpulist;
+use crate::types::idset::CpuSet;
 
 const NOW: u64 = 1_000_000;
 
@@ -66,6 +67,35 @@ impl Host {
     fn read(&self) -> Reading {
         let at = HostFs::new(self.0.path());
         read(&at, UNIX_EPOCH + Duration::from_secs(NOW), &Policy::builtin()).unwrap()
+    }
+}
+
+/// Reader with the folders that it watches.
+#[derive(Default)]
+struct Kept {
+    reader: Reader,
+    folders: Folders,
+}
+
+impl Kept {
+    fn watching() -> Self {
+        Self {
+            folders: Folders::watching(),
+            ..Self::default()
+        }
+    }
+
+    fn read(&mut self, at: &HostFs, now: SystemTime, policy: &Policy) -> Result<Arc<Reading>, LedgerError> {
+        self.reader
+            .current(at, now, policy, AtOnce::CLAIMS, &mut self.folders)
+    }
+
+    fn under_lock(&mut self, at: &HostFs, now: SystemTime) -> Result<Promises, LedgerError> {
+        self.reader.under_lock(at, now, &mut self.folders)
+    }
+
+    fn unchanged(&mut self, at: &HostFs, reading: &Arc<Reading>) -> bool {
+        self.reader.unchanged(at, &mut self.folders, reading)
     }
 }
 
@@ -147,7 +177,7 @@ fn what_was_read_before_changes_nothing() {
     let path = |path: &str| root.0.path().join(path);
     // The huge page size that the kernel was started with stays.
     root.write("proc/meminfo", "Hugepagesize: 1048576 kB\n");
-    let mut caches = [Cache::default(), Cache::watching()];
+    let mut caches = [Kept::default(), Kept::watching()];
     let rule = "[[rule]]\nmatch = { name = \"web\", autostart = true }\nprofile = \"fit\"\n";
     let policies = [Policy::builtin(), Policy::parse(rule, "p.toml").unwrap()];
     let steps: [(&str, &dyn Fn()); 16] = [
@@ -218,11 +248,11 @@ fn what_was_read_before_changes_nothing() {
             for cache in &mut caches {
                 for policy in [0, 0, 1, 1].map(|number: usize| &policies[number]) {
                     assert_eq!(
-                        glance_with(&at, now, cache).unwrap(),
-                        glance(&at, now).unwrap(),
+                        cache.under_lock(&at, now).unwrap(),
+                        promises(&at, now).unwrap(),
                         "{what}"
                     );
-                    let cached = read_with(&at, now, policy, cache, AtOnce::CLAIMS).unwrap();
+                    let cached = cache.read(&at, now, policy).unwrap();
                     assert_eq!(*cached, read(&at, now, policy).unwrap(), "{what}");
                 }
             }
@@ -244,8 +274,8 @@ fn a_ledger_in_which_nothing_happened_is_the_same() {
     let root = with_one_that_runs_and_one_that_starts();
     let at = HostFs::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
-    let mut cache = Cache::watching();
-    let mut read = || read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
+    let mut cache = Kept::watching();
+    let mut read = || cache.read(&at, now, &Policy::builtin()).unwrap();
     read();
     let first = read();
     assert!(Arc::ptr_eq(&first, &read()));
@@ -258,7 +288,7 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
     let root = with_one_that_runs_and_one_that_starts();
     let at = HostFs::new(root.0.path());
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
-    let mut cache = Cache::watching();
+    let mut cache = Kept::watching();
     // event, and whether a decision made before it still holds
     let steps: [(&str, &dyn Fn(), bool); 5] = [
         ("nothing", &|| {}, true),
@@ -292,25 +322,25 @@ fn who_was_not_there_when_it_was_read_is_noticed() {
         ),
     ];
     for (what, step, holds) in steps {
-        read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
-        let reading = read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
+        cache.read(&at, now, &Policy::builtin()).unwrap();
+        let reading = cache.read(&at, now, &Policy::builtin()).unwrap();
         step();
-        assert_eq!(cache.is_as_it_was(&at, &reading), holds, "{what}");
-        let now = read_with(&at, now, &Policy::builtin(), &mut cache, AtOnce::CLAIMS).unwrap();
+        assert_eq!(cache.unchanged(&at, &reading), holds, "{what}");
+        let now = cache.read(&at, now, &Policy::builtin()).unwrap();
         assert_eq!(
             *now,
             read(&at, UNIX_EPOCH + Duration::from_secs(NOW), &Policy::builtin()).unwrap(),
             "{what}"
         );
         assert_eq!(
-            cache.is_as_it_was(&at, &reading),
+            cache.unchanged(&at, &reading),
             holds,
             "{what}: another was read since"
         );
     }
-    let mut blind = Cache::default();
-    let reading = read_with(&at, now, &Policy::builtin(), &mut blind, AtOnce::CLAIMS).unwrap();
-    assert!(!blind.is_as_it_was(&at, &reading), "nobody watches");
+    let mut blind = Kept::default();
+    let reading = blind.read(&at, now, &Policy::builtin()).unwrap();
+    assert!(!blind.unchanged(&at, &reading), "nobody watches");
 }
 
 #[test]
@@ -489,17 +519,10 @@ fn a_mask_wider_than_the_threads_behind_it_holds_only_with_dedicated_cpus() {
     };
     let policies = [Policy::builtin(), rule("fit"), rule("off"), rule("shared")];
     let root = Host::new();
-    let mut cache = Cache::default();
+    let mut cache = Kept::default();
     let mut held = |policy: usize| {
         let at = HostFs::new(root.0.path());
-        let reading = read_with(
-            &at,
-            SystemTime::now(),
-            &policies[policy],
-            &mut cache,
-            AtOnce::CLAIMS,
-        )
-        .unwrap();
+        let reading = cache.read(&at, SystemTime::now(), &policies[policy]).unwrap();
         pins(&reading.ledger.holders[0])
     };
     root.status("db", &["2-9"]);

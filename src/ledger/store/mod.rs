@@ -22,7 +22,6 @@ use crate::hostfs::records::{RecordError, RecordFolder};
 use crate::ledger::lock;
 use crate::ledger::reader;
 use crate::ledger::reader::LedgerError;
-use crate::ledger::reader::promises;
 use crate::ledger::reader::promises::Promises;
 use crate::ledger::reservation::Reservation;
 use crate::ledger::undecided::Undecided;
@@ -219,8 +218,8 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// They cannot be read.
-    pub(crate) fn glance(&self, now: SystemTime) -> Result<Promises, StoreError> {
-        Ok(promises::glance(&self.store.root, now)?)
+    pub(crate) fn promises(&self, now: SystemTime) -> Result<Promises, StoreError> {
+        Ok(reader::promises(&self.store.root, now)?)
     }
 
     /// Writes a reservation, in the place of the guest's earlier one.
@@ -233,17 +232,17 @@ impl Locked<'_> {
 
     /// Removes void reservations, temporary files of dead processes, and marks of guests whose
     /// start came to nothing. Files that cannot be removed stay and do no harm.
-    pub(crate) fn sweep(&self, glance: &Promises, now: SystemTime) {
+    pub(crate) fn sweep(&self, promises: &Promises, now: SystemTime) {
         let now = reader::seconds(now);
         let (reservations, marks) = (self.store.reservations(), self.store.marks());
-        for stem in &glance.void {
+        for stem in &promises.void {
             let _ = reservations.remove(stem);
         }
         self.store.folder().sweep();
         reservations.sweep();
         marks.sweep();
         for mark in marks.valid() {
-            if mark.forgotten(now, glance.running.contains(&mark.name)) {
+            if mark.forgotten(now, promises.running.contains(&mark.name)) {
                 let _ = marks.remove(&mark.uuid);
             }
         }

@@ -181,7 +181,7 @@ fn sweeping_removes_what_means_nothing() {
     );
     // Void: there is no such process. The mark stays, as its guest runs.
     fs::create_dir(folder.path().join("proc")).unwrap();
-    let glance = locked.glance(at(1000)).unwrap();
+    let glance = locked.promises(at(1000)).unwrap();
     assert_eq!(glance.void, [UUID]);
     let runs = Promises {
         running: std::sync::Arc::new(["db".to_string()].into()),

@@ -5,7 +5,7 @@
 //!   when one of them changed. The errors of a policy that cannot be parsed are kept for `status`;
 //!   the last good one stays in force.
 //! - **Host**: see [`crate::host::cached`].
-//! - **Ledger**: see [`crate::ledger::reader::cache`].
+//! - **Ledger**: see [`crate::ledger::reader`].
 //!
 //! A snapshot never changes. The locks are held while local files are read, and never while a
 //! thread waits for libvirt.
@@ -19,10 +19,10 @@ use crate::host::cached::CachedHost;
 use crate::host::{Host, HostError};
 use crate::hostfs::changed_folders::Folders;
 use crate::hostfs::{HostFs, Stamp};
-use crate::ledger::reader::cache::{Cache, List, Listing};
-use crate::ledger::reader::files::AtOnce;
-use crate::ledger::reader::promises::{Promises, glance_with};
-use crate::ledger::reader::{LedgerError, read_with};
+use crate::ledger::reader::at_once::AtOnce;
+use crate::ledger::reader::listing::{List, Listing};
+use crate::ledger::reader::promises::Promises;
+use crate::ledger::reader::{LedgerError, Reader};
 use crate::policy::load::{DROP_IN_DIR, MAIN_DIR, MAIN_FILE, VENDOR_DIR};
 use crate::policy::{Files, Policy, PolicyErrors, Sets, cpu_sets, last_good};
 use crate::snapshot::{Snapshot, SnapshotError, Sources};
@@ -51,7 +51,9 @@ pub struct SnapshotCache {
 struct State {
     policy: PolicyState,
     host: Option<CachedHost>,
-    ledger: Cache,
+    /// Events in the folders of the policy and of the ledger.
+    folders: Folders,
+    ledger: Reader,
     /// CPU sets, with the policy and the host they belong to.
     sets: Option<(Arc<Policy>, Arc<Host>, Arc<Sets>)>,
     /// Last snapshot: returned again while nothing changed.
@@ -59,12 +61,12 @@ struct State {
 }
 
 /// Policy, with the state of its files when it was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PolicyState {
     /// State of the files; `None`: they must be read.
     mark: Option<Vec<Seen>>,
     /// Folders of the files.
-    folders: [Listing; 3],
+    listings: [Listing; 3],
     /// [`Listing::times`] when the mark was taken.
     times: Option<[u64; 3]>,
     good: Option<Arc<Policy>>,
@@ -113,8 +115,8 @@ impl SnapshotCache {
     ///
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
-    pub fn view(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
-        let mut view = self.view_of(now, CachedHost::refresh)?;
+    pub fn current(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
+        let mut view = self.refreshed(now, CachedHost::refresh)?;
         // Large definitions are read in pieces here, so that no hook has to read them; between two
         // pieces a hook gets its turn.
         for _ in 0..MOST_PIECES {
@@ -122,7 +124,7 @@ impl SnapshotCache {
                 break;
             }
             thread::sleep(BETWEEN_PIECES);
-            view = self.view_of(now, CachedHost::refresh)?;
+            view = self.refreshed(now, CachedHost::refresh)?;
         }
         Ok(view)
     }
@@ -132,24 +134,25 @@ impl SnapshotCache {
     ///
     /// # Errors
     /// There is no good policy yet, or host or ledger cannot be read.
-    pub(crate) fn view_for_hook(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
-        self.view_of(now, CachedHost::refresh_quickly)
+    pub(crate) fn current_for_hook(&self, now: SystemTime) -> Result<Arc<Snapshot>, SnapshotError> {
+        self.refreshed(now, CachedHost::refresh_quickly)
     }
 
-    fn view_of(&self, now: SystemTime, refresh: Refresh) -> Result<Arc<Snapshot>, SnapshotError> {
+    fn refreshed(&self, now: SystemTime, refresh: Refresh) -> Result<Arc<Snapshot>, SnapshotError> {
         if self.place.topology.is_some() || self.place.assume_empty {
             return Snapshot::read(&self.place, now).map(Arc::new);
         }
         let root = &self.root;
         let mut state = self.state();
-        let State { policy, ledger, .. } = &mut *state;
-        let policy = policy.refresh(&self.place, now, &mut ledger.folders)?;
+        let State { policy, folders, .. } = &mut *state;
+        let policy = policy.refresh(&self.place, now, folders)?;
         let host = match &mut state.host {
             Some(kept) => Arc::clone(refresh(kept)?),
             empty => Arc::clone(empty.insert(CachedHost::load(&self.place.root, root)?).host()),
         };
         let sets = state.sets(&policy, &host);
-        let reading = read_with(root, now, &policy, &mut state.ledger, AtOnce::CLAIMS)?;
+        let State { ledger, folders, .. } = &mut *state;
+        let reading = ledger.current(root, now, &policy, AtOnce::CLAIMS, folders)?;
         if let Some(last) = &state.last
             && Arc::ptr_eq(&last.sets, &sets)
             && Arc::ptr_eq(&last.host, &host)
@@ -172,14 +175,16 @@ impl SnapshotCache {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub(crate) fn glance(&self, now: SystemTime) -> Result<Promises, LedgerError> {
-        glance_with(&self.root, now, &mut self.state().ledger)
+    pub(crate) fn under_lock(&self, now: SystemTime) -> Result<Promises, LedgerError> {
+        let State { ledger, folders, .. } = &mut *self.state();
+        ledger.under_lock(&self.root, now, folders)
     }
 
     /// Returns whether no guest runs and no reservation exists but those that the snapshot has:
     /// nothing happened since it was read.
-    pub(crate) fn is_as_it_was(&self, view: &Snapshot) -> bool {
-        self.state().ledger.is_as_it_was(&self.root, &view.reading)
+    pub(crate) fn unchanged(&self, view: &Snapshot) -> bool {
+        let State { ledger, folders, .. } = &mut *self.state();
+        ledger.unchanged(&self.root, folders, &view.reading)
     }
 
     /// Returns the errors in the policy's files while the last good policy is used; `None`: there
@@ -244,7 +249,7 @@ impl SnapshotCache {
 impl State {
     fn new() -> Self {
         Self {
-            ledger: Cache::watching(),
+            folders: Folders::watching(),
             ..Self::default()
         }
     }
@@ -261,6 +266,19 @@ impl State {
         let sets = Arc::new(cpu_sets::resolve(&policy.host, host));
         self.sets = Some((Arc::clone(policy), Arc::clone(host), Arc::clone(&sets)));
         sets
+    }
+}
+
+impl Default for PolicyState {
+    fn default() -> Self {
+        Self {
+            mark: None,
+            listings: FOLDERS.map(|folder| Listing::new(folder, "toml", List::Stamped)),
+            times: None,
+            good: None,
+            files: None,
+            problem: None,
+        }
     }
 }
 
@@ -319,12 +337,10 @@ impl PolicyState {
             return None;
         }
         folders.take_note();
-        for (listing, folder) in self.folders.iter_mut().zip(FOLDERS) {
-            listing
-                .look(&place.root, folder, "toml", folders, List::Stamped)
-                .ok()?;
+        for listing in &mut self.listings {
+            listing.look(&place.root, folders).ok()?;
         }
-        Some(self.folders.each_ref().map(Listing::times))
+        Some(self.listings.each_ref().map(Listing::times))
     }
 
     /// Returns the last good policy, else the errors of the last reading.

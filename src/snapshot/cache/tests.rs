@@ -50,7 +50,7 @@ impl Warm {
 
     /// Returns a snapshot an hour after all files were written, so that they count as rested.
     fn view(&self) -> Arc<Snapshot> {
-        self.memory.view(self.now + Duration::from_secs(3600)).unwrap()
+        self.memory.current(self.now + Duration::from_secs(3600)).unwrap()
     }
 }
 
@@ -88,7 +88,10 @@ fn nothing_changed_is_the_same_view() {
 fn a_broken_policy_leaves_the_last_good_one() {
     let warm = Warm::new();
     warm.write("etc/virtfit/policy.toml", "[host\n");
-    assert!(warm.memory.view(warm.now).is_err(), "there was no good one yet");
+    assert!(
+        warm.memory.current(warm.now).is_err(),
+        "there was no good one yet"
+    );
     warm.write("etc/virtfit/policy.toml", POLICY);
     let good = warm.view();
     assert!(warm.memory.policy_problem().is_none());
@@ -107,8 +110,8 @@ fn a_broken_policy_leaves_the_last_good_one() {
 fn a_young_file_is_read_until_it_has_rested() {
     let warm = Warm::new();
     warm.write("etc/virtfit/policy.toml", POLICY);
-    let first = warm.memory.view(SystemTime::now()).unwrap();
-    let second = warm.memory.view(SystemTime::now()).unwrap();
+    let first = warm.memory.current(SystemTime::now()).unwrap();
+    let second = warm.memory.current(SystemTime::now()).unwrap();
     assert!(
         !Arc::ptr_eq(&first.policy, &second.policy),
         "it could have changed within a tick of the clock"
@@ -168,13 +171,13 @@ fn definitions_that_a_hook_leaves_out_are_read_between_hooks() {
     }
     let now = warm.now + Duration::from_secs(3600);
     let left = |view: &Snapshot| view.reading.warnings.concat();
-    let hook = warm.memory.view_for_hook(now).unwrap();
+    let hook = warm.memory.current_for_hook(now).unwrap();
     assert!(
         left(&hook).contains("g3.xml and 2 more: not read"),
         "{}",
         left(&hook)
     );
-    let whole = warm.memory.view(now).unwrap();
+    let whole = warm.memory.current(now).unwrap();
     assert_eq!(left(&whole), "");
-    assert!(Arc::ptr_eq(&whole, &warm.memory.view_for_hook(now).unwrap()));
+    assert!(Arc::ptr_eq(&whole, &warm.memory.current_for_hook(now).unwrap()));
 }

@@ -91,7 +91,7 @@ fn a_decision_is_given_again_while_nothing_it_is_made_from_changed() {
     // Much later than the last write, so that the files count as rested.
     let view = || {
         memory
-            .view(SystemTime::now() + Duration::from_secs(3600))
+            .current(SystemTime::now() + Duration::from_secs(3600))
             .unwrap()
     };
     let ask = Question::of(Scope::Boot);
