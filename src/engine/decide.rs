@@ -49,6 +49,16 @@ pub(crate) struct DecisionMaker<'a> {
     pub profile: Profile,
 }
 
+/// Search for a place, with what was asked for.
+struct Attempt<'c> {
+    case: Case<'c>,
+    demanded: Demanded,
+    /// What the host can give in this case.
+    supplies: Supplies,
+    /// Place, or the reasons for which there is none.
+    found: Result<Placed, Vec<Reason>>,
+}
+
 /// Outcome for a guest that finds no place.
 enum Fallback {
     /// The guest floats on the shared CPUs, here.
@@ -100,15 +110,16 @@ impl DecisionMaker<'_> {
             changed: &self.changed,
             shape: self.shape(),
         };
-        let case = self.with_slots(case, fewer.as_ref(), &supplies);
+        // The place, or what `on_no_fit` says where there is none.
+        let Attempt {
+            case,
+            demanded,
+            supplies,
+            found,
+        } = self.attempt_with_slots(case, fewer.as_ref(), supplies);
         let wishes = case.wishes;
         plan.notes.dedicated_vcpus = wishes.dedicated.clone();
-        let demanded = demand::demand(&case, &supplies);
         plan.reasons.extend(demanded.broken.iter().cloned());
-        // Floating vCPUs stay within a `vcpu@cpuset` that is kept, which the demand knows.
-        let supplies = supplies.floating_within(demanded.demand.within.as_ref());
-        // The place, or what `on_no_fit` says where there is none.
-        let found = self.search(&case, &demanded, &supplies);
         let not_allowed = wishes.not_allowed(host, self.domain)?;
         let (placed, fits) = match found {
             Ok(placed) if not_allowed.is_empty() || wishes.on_no_fit != OnNoFit::Refuse => {
@@ -166,29 +177,47 @@ impl DecisionMaker<'_> {
         wishes
     }
 
-    /// Returns the case with CPUs for empty vCPU slots where all vCPUs find a place, unless the
-    /// profile says otherwise. `fewer`: the wishes without them.
-    fn with_slots<'c>(
+    /// Searches a place with CPUs for empty vCPU slots where all vCPUs find one, unless the profile
+    /// says otherwise. `fewer`: the wishes without them.
+    fn attempt_with_slots<'c>(
         &self,
         case: Case<'c>,
         fewer: Option<&'c EffectiveProfile>,
-        supplies: &Supplies,
-    ) -> Case<'c> {
-        let Some(fewer) = fewer else { return case };
+        supplies: Supplies,
+    ) -> Attempt<'c> {
+        let Some(fewer) = fewer else {
+            return self.attempt(case, supplies);
+        };
         let less = Case {
             wishes: fewer,
             ..case
         };
-        let fits = |case: &Case<'_>| {
-            let demanded = demand::demand(case, supplies);
-            let within = demanded.demand.within.as_ref();
-            let supplies = supplies.clone().floating_within(within);
-            self.search(case, &demanded, &supplies).is_ok()
-        };
         match case.wishes.profile.hotplug {
-            Hotplug::Float => less,
-            Hotplug::Auto if !fits(&case) && fits(&less) => less,
-            Hotplug::Auto | Hotplug::Hold => case,
+            Hotplug::Float => self.attempt(less, supplies),
+            Hotplug::Hold => self.attempt(case, supplies),
+            Hotplug::Auto => {
+                let all = self.attempt(case, supplies.clone());
+                if all.found.is_ok() {
+                    return all;
+                }
+                // Where fewer CPUs do not do either, the reasons are those for all of them.
+                let less = self.attempt(less, supplies);
+                if less.found.is_ok() { less } else { all }
+            }
+        }
+    }
+
+    /// Searches a place for one case.
+    fn attempt<'c>(&self, case: Case<'c>, supplies: Supplies) -> Attempt<'c> {
+        let demanded = demand::demand(&case, &supplies);
+        // Floating vCPUs stay within a `vcpu@cpuset` that is kept, which the demand knows.
+        let supplies = supplies.floating_within(demanded.demand.within.as_ref());
+        let found = self.search(&case, &demanded, &supplies);
+        Attempt {
+            case,
+            demanded,
+            supplies,
+            found,
         }
     }
 
