@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::apply::read_guests::{Decided, Guests};
 use crate::hook_events::claims::is_there;
+use crate::host::memory::default_huge_page;
 use crate::ledger::claims::Written;
 use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
@@ -13,10 +14,6 @@ use crate::ledger::{Claim, Holder};
 use crate::libvirt::definitions::Definition;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::Plan;
-
-/// Huge page size a bare `<hugepages/>` stands for. The host's is not looked up: what virtfit
-/// writes names its size.
-const DEFAULT_PAGE: crate::types::ids::KiB = crate::types::ids::KiB(2048);
 
 /// Attempt to decide in one order.
 pub(crate) struct Attempt<'g, 'a> {
@@ -96,7 +93,7 @@ impl<'g, 'a> Attempt<'g, 'a> {
             self.claim(definition, guest.as_ref(), decision.plan());
             let placement = decision.plan().placement.as_ref();
             if together && let (Some(placement), Some(guest)) = (placement, guest) {
-                let memory = guest_xml::memory(&guest.domain, None, || DEFAULT_PAGE);
+                let memory = guest_xml::memory(&guest.domain, None, || default_huge_page(&self.view.root));
                 let taken = self.view.taken(&guest.domain);
                 self.given.push(Arc::new(Holder {
                     uuid: definition.domain.uuid.clone(),

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::host::memory;
 use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::ReservedMemory;
-use crate::ledger::{Holder, MemoryUse, Taken, reader, taken};
+use crate::ledger::{Holder, MemoryUse, Taken, taken};
 use crate::policy::{cpu_sets, select};
 use crate::snapshot::Snapshot;
 use crate::types::ids::{KiB, NodeId};
@@ -63,7 +64,7 @@ impl OwnClaims {
             pinned: pinned.union(&withheld),
             withheld,
             nodes: view.host.nodes.iter().map(|node| node.id).collect(),
-            memory: guest_xml::memory(&guest.domain, None, || reader::default_huge_page(&view.root)),
+            memory: guest_xml::memory(&guest.domain, None, || memory::default_huge_page(&view.root)),
         }
     }
 

@@ -53,15 +53,10 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
         // A refusal must come now: after this operation the guest arrives.
         if let Decision::Refused(plan) = &*decision {
             log::info!("{summary}");
+            let line = format!("virtfit: {}", lines::veto(&plan.guest, &plan.reasons));
             return Outcome {
-                answer: Answer {
-                    stderr: vec![format!("virtfit: {}", lines::veto(&plan.guest, &plan.reasons))],
-                    exit: NO,
-                    ..Answer::default()
-                },
                 verdict,
-                vetoed: true,
-                ..Outcome::default()
+                ..Outcome::veto(line, NO)
             };
         }
         // Another guest may have taken the CPUs since the view was read; then decide again under

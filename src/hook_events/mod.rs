@@ -100,6 +100,33 @@ pub struct Outcome {
     pub told: Option<Box<StartLine>>,
 }
 
+impl Outcome {
+    /// Makes the outcome of a veto: libvirt shows the line to the user.
+    fn veto(line: String, exit: u8) -> Self {
+        Self {
+            answer: Answer {
+                stderr: vec![line],
+                exit,
+                ..Answer::default()
+            },
+            vetoed: true,
+            ..Self::default()
+        }
+    }
+
+    /// Makes the outcome of a failure that stops nothing.
+    fn failed(line: String, why: String) -> Self {
+        Self {
+            answer: Answer {
+                stderr: vec![line],
+                ..Answer::default()
+            },
+            undecided: Some(why),
+            ..Self::default()
+        }
+    }
+}
+
 /// Source of decisions.
 pub trait Source {
     /// Returns policy, host and ledger as they are now. After another guest was quicker this is
@@ -219,14 +246,8 @@ pub(crate) fn undecided(
     if action == HookAction::Prepare && guest.is_some_and(|guest| guest.refuses) {
         let line = messages::refused_undecided(&call.guest, &why);
         return Outcome {
-            answer: Answer {
-                stderr: vec![line],
-                exit: BROKEN,
-                ..Answer::default()
-            },
-            vetoed: true,
             undecided: Some(why),
-            ..Outcome::default()
+            ..Outcome::veto(line, BROKEN)
         };
     }
     let line = messages::nothing_changed(&call.guest, &call.operation, action, &why);
@@ -245,12 +266,5 @@ pub(crate) fn undecided(
             log::debug!("{}: no mark for status: {error}", call.guest);
         }
     }
-    Outcome {
-        answer: Answer {
-            stderr: vec![line],
-            ..Answer::default()
-        },
-        undecided: Some(why),
-        ..Outcome::default()
-    }
+    Outcome::failed(line, why)
 }

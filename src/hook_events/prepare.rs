@@ -82,14 +82,8 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 forget(context, &guest);
                 log::info!("{reason}");
                 return Outcome {
-                    answer: Answer {
-                        stderr: vec![format!("virtfit: {reason}")],
-                        exit: NO,
-                        ..Answer::default()
-                    },
                     verdict,
-                    vetoed: true,
-                    ..Outcome::default()
+                    ..Outcome::veto(format!("virtfit: {reason}"), NO)
                 };
             }
             Fate::Admit { want, told } => {

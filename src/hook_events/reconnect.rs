@@ -2,7 +2,7 @@
 //! reservation is written again for the new daemon; otherwise it would be void as soon as the
 //! status file cannot be read. The exit code is always 0, as any other kills the guest.
 
-use crate::hook_events::{Answer, Call, Context, Outcome};
+use crate::hook_events::{Call, Context, Outcome};
 use crate::host::libvirt_process;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::Reservation;
@@ -23,17 +23,13 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 ..Outcome::default()
             }
         }
-        Err(why) => Outcome {
-            answer: Answer {
-                stderr: vec![format!(
-                    "virtfit: {}: reconnect: its reservation stays as it is: {why}",
-                    call.guest
-                )],
-                ..Answer::default()
-            },
-            undecided: Some(why.to_string()),
-            ..Outcome::default()
-        },
+        Err(why) => {
+            let line = format!(
+                "virtfit: {}: reconnect: its reservation stays as it is: {why}",
+                call.guest
+            );
+            Outcome::failed(line, why.to_string())
+        }
     }
 }
 

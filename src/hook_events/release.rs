@@ -1,7 +1,7 @@
 //! Answer to `release end`: a guest is gone, or its start came to nothing. It works with a broken
 //! policy and while the lock is held, because removing files only frees.
 
-use crate::hook_events::{Answer, Call, Context, Outcome};
+use crate::hook_events::{Call, Context, Outcome};
 use crate::ledger::store::{Store, StoreError};
 
 /// Answers `release end`.
@@ -17,17 +17,10 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             }
             Outcome::default()
         }
-        Err(error) => Outcome {
-            answer: Answer {
-                stderr: vec![format!(
-                    "virtfit: {}: release: its reservation stays: {error}",
-                    call.guest
-                )],
-                ..Answer::default()
-            },
-            undecided: Some(error.to_string()),
-            ..Outcome::default()
-        },
+        Err(error) => {
+            let line = format!("virtfit: {}: release: its reservation stays: {error}", call.guest);
+            Outcome::failed(line, error.to_string())
+        }
     }
 }
 

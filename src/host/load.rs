@@ -7,7 +7,7 @@ use crate::host::assemble::{Frame, Told, assemble};
 use crate::host::error::HostError;
 use crate::host::failed_starts::FailedStarts;
 use crate::host::hwloc::{TopologySource, discover};
-use crate::host::{cgroup, cpus, emulators, identity, kernel, memory, mounts, pci};
+use crate::host::{cgroup, cpus, emulators, identity, memory, mounts, pci};
 
 /// Reads the host below `root`. With `topology` (an hwloc XML file or a synthetic line) the
 /// structure is that of the topology, and the root gives huge pages, mounts, isolated CPUs and
@@ -40,8 +40,7 @@ pub fn load(root: &HostFs, topology: Option<&str>) -> Result<Host, HostError> {
 }
 
 fn told(root: &HostFs) -> Result<Told, HostError> {
-    let default_page =
-        kernel::text(root, "/proc/meminfo")?.and_then(|text| kernel::meminfo(&text, "Hugepagesize"));
+    let default_page = memory::stated_huge_page(root)?;
     Ok(Told {
         cpus: cpus::read(root)?,
         nodes: memory::read(root)?,

@@ -14,6 +14,9 @@ use crate::host::error::HostError;
 use crate::host::{MOST_DISTANCE, PagePool, kernel, memory_within};
 
 const DIR: &str = "/sys/devices/system/node";
+/// Huge page size of `<hugepages/>` if `/proc/meminfo` does not have it: that of x86 and most arm64
+/// hosts.
+const USUAL_PAGE: KiB = KiB(2048);
 
 /// State of one node as the kernel reports it. `None`: not reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -22,6 +25,20 @@ pub(super) struct NodeState {
     pub memory: Option<KiB>,
     pub pools: Option<Vec<PagePool>>,
     pub distances: BTreeMap<NodeId, u32>,
+}
+
+/// Reads the huge page size of `<hugepages/>` and of hugetlbfs mounts that name none: a parameter
+/// of the kernel's start. `None` if the kernel does not say one.
+pub(super) fn stated_huge_page(root: &HostFs) -> Result<Option<KiB>, HostError> {
+    let text = kernel::text(root, "/proc/meminfo")?;
+    Ok(text.and_then(|text| kernel::meminfo(&text, "Hugepagesize")))
+}
+
+/// Returns the huge page size of `<hugepages/>` without a size; the usual one where the kernel does
+/// not say it.
+pub(crate) fn default_huge_page(root: &HostFs) -> KiB {
+    let stated = stated_huge_page(root).ok().flatten();
+    stated.filter(|size| size.0 > 0).unwrap_or(USUAL_PAGE)
 }
 
 pub(super) fn read(root: &HostFs) -> Result<BTreeMap<NodeId, NodeState>, HostError> {

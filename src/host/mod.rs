@@ -19,7 +19,7 @@ pub(crate) mod libvirt_daemon;
 pub mod libvirt_process;
 pub mod load;
 mod memlock;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod mounts;
 mod pci;
 pub(crate) mod priority;

@@ -182,13 +182,7 @@ fn sched(text: &str) -> Option<Value> {
 
 /// Reads the text of [`show_topology`].
 pub(super) fn topology(text: &str) -> Option<Value> {
-    let mut topology = Topology {
-        sockets: 1,
-        dies: 1,
-        clusters: 1,
-        cores: 1,
-        threads: 1,
-    };
+    let mut topology = Topology::of_sockets(1);
     for part in text.split_ascii_whitespace() {
         let (name, count) = part.split_once('=')?;
         let count = count.parse().ok().filter(|count| *count > 0)?;

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use crate::host::failed_starts::FailedStart;
+use crate::host::memory::default_huge_page;
 use crate::hostfs::records::RecordFolder;
 use crate::hostfs::stems::stems;
 use crate::ledger::claims::Written;
-use crate::ledger::guest_xml::GuestText;
+use crate::ledger::guest_xml::{self, GuestText};
 use crate::ledger::live_pins::Records;
 use crate::ledger::running::Running;
 use crate::ledger::undecided::Undecided;
@@ -209,7 +210,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
     let provenance = read.provenance.as_ref().ok().and_then(Option::as_ref);
     guest.uuid.clone_from(&parsed.domain.uuid);
     guest.memory_kib = parsed.domain.memory;
-    guest.page_kib = crate::ledger::guest_xml::memory(&parsed.domain, None, || KiB(2048))
+    guest.page_kib = guest_xml::memory(&parsed.domain, None, || default_huge_page(&view.root))
         .iter()
         .find_map(|uses| uses.page);
     let autostart = view.reading.autostart.contains(name);

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::host::memory::default_huge_page;
 use crate::host::thread_names;
 use crate::host::threads::{self, ProcThread};
+use crate::ledger::guest_xml;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::running::Running;
@@ -18,7 +20,7 @@ use crate::status::place;
 use crate::status::place::Place;
 use crate::status::{Guest, Thread, pending, too_much_memory};
 use crate::types::guest_word::guest_word;
-use crate::types::ids::{KiB, NodeId, VcpuId};
+use crate::types::ids::{NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 
 /// Data shared by the entries of all running guests.
@@ -49,7 +51,7 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
     // Threads show what the kernel does, the XML what it should do.
     let floating = floating(view, running, &held);
     let memory = holder.map_or_else(
-        || crate::ledger::guest_xml::memory(domain, None, || KiB(2048)),
+        || guest_xml::memory(domain, None, || default_huge_page(&view.root)),
         |holder| holder.memory.clone(),
     );
     let bound = memory

@@ -16,6 +16,17 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// Returns the topology of so many sockets with one core of one thread each: libvirt's default.
+    pub(crate) fn of_sockets(sockets: u32) -> Self {
+        Self {
+            sockets,
+            dies: 1,
+            clusters: 1,
+            cores: 1,
+            threads: 1,
+        }
+    }
+
     /// Returns the number of vCPUs that the topology shows; `None` where it is beyond `u32`.
     /// libvirt and QEMU take no topology for another number than the guest has.
     pub(crate) fn vcpus(&self) -> Option<u32> {

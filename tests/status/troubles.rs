@@ -33,6 +33,21 @@ fn a_host_on_which_all_is_well_is_ok() {
 }
 
 #[test]
+fn pages_of_no_size_are_those_of_the_host() {
+    let host = host();
+    host.put(
+        "proc/meminfo",
+        "MemTotal: 33554432 kB\nHugepagesize: 1048576 kB\n",
+    );
+    let text = "<domain type='kvm'><name>odd</name><uuid>8c1f6f0e-0000-4000-8000-000000000001</uuid>\
+                <memory>1048576</memory><memoryBacking><hugepages/></memoryBacking><vcpu>1</vcpu></domain>";
+    host.put("etc/libvirt/qemu/odd.xml", text);
+    let (status, _) = host.status();
+    let guest = status.guests.iter().find(|guest| guest.name == "odd").unwrap();
+    assert_eq!(guest.page_kib.map(|page| page.0), Some(1 << 20));
+}
+
+#[test]
 fn virtfits_own_troubles_are_said() {
     let host = Host::new(RULES);
     let (status, exit) = host.status();

@@ -92,12 +92,7 @@ const OPTIONS: &[(&str, &str)] = &[
 ];
 
 fn apply(option: &'static str, pairs: &Pairs, domain: &mut Domain, backends: &mut Backends) {
-    let get = |key: &str| {
-        pairs
-            .iter()
-            .rfind(|(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
-    };
+    let get = |key: &str| last(pairs, key);
     let has = |key: &str| get(key).is_some();
     match option {
         "-smp" => smp(
@@ -144,13 +139,7 @@ fn rule(domain: &mut Domain, part: Ruled, option: &'static str) {
 
 /// Reads a topology over what libvirt passes on: QEMU merges all `-smp`.
 fn smp<'p>(option: &'static str, pairs: impl Iterator<Item = (&'p str, &'p str)>, domain: &mut Domain) {
-    let flat = Topology {
-        sockets: domain.vcpus,
-        dies: 1,
-        clusters: 1,
-        cores: 1,
-        threads: 1,
-    };
+    let flat = Topology::of_sockets(domain.vcpus);
     // An option before this one that could not be read leaves the topology unknown.
     let unread = domain.qemu.rules(&Ruled::Topology).is_some() && domain.qemu.topology.is_none();
     let mut topology = domain.shown_topology().unwrap_or(flat);
@@ -197,14 +186,15 @@ fn machine(option: &'static str, pairs: &Pairs, domain: &mut Domain, backends: &
     }
 }
 
+/// Returns the value of a key; of several, QEMU takes the last.
+fn last<'p>(pairs: &'p Pairs, key: &str) -> Option<&'p str> {
+    let found = pairs.iter().rfind(|(name, _)| name == key);
+    found.map(|(_, value)| value.as_str())
+}
+
 /// Notes the memory a device uses, and a device that is passed through.
 fn device(pairs: &Pairs, domain: &mut Domain, backends: &mut Backends) {
-    let get = |key: &str| {
-        pairs
-            .iter()
-            .rfind(|(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
-    };
+    let get = |key: &str| last(pairs, key);
     let driver = get("driver").unwrap_or_default();
     if let Some(id) = get("memdev") {
         let users = match driver.starts_with("ivshmem") {

@@ -54,13 +54,7 @@ fn shown(domain: &Domain, fit: &Fit<'_>) -> Option<Topology> {
 /// Returns the topology libvirt shows without a `<topology>`: each vCPU a socket.
 fn default_topology(fit: &Fit<'_>) -> Option<Topology> {
     let floating = fit.case.wishes.dedicated.is_empty() || !fit.fits;
-    (!floating).then_some(Topology {
-        sockets: fit.case.domain.vcpus,
-        dies: 1,
-        clusters: 1,
-        cores: 1,
-        threads: 1,
-    })
+    (!floating).then(|| Topology::of_sockets(fit.case.domain.vcpus))
 }
 
 /// Leaves visible settings as virtfit wrote them before. In scope `incoming` that includes memory

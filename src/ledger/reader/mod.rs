@@ -19,6 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::host::memory;
 use crate::hostfs::changed_folders::Folders;
 use crate::hostfs::{HostFs, records};
 use crate::ledger::claims::{self, Written};
@@ -39,10 +40,6 @@ use crate::types::ids::KiB;
 
 pub(crate) use reading::seconds;
 pub use reading::{LedgerError, Reading};
-
-/// Huge page size of `<hugepages/>` if `/proc/meminfo` does not have it: that of x86 and most arm64
-/// hosts.
-const USUAL_PAGE: KiB = KiB(2048);
 
 /// Reader of one host's ledger, with what its last readings found.
 #[derive(Debug)]
@@ -315,7 +312,9 @@ impl Reader {
         policy: &Policy,
         reading: &mut Reading,
     ) -> io::Result<bool> {
-        let default_page = *self.default_page.get_or_insert_with(|| default_huge_page(root));
+        let default_page = *self
+            .default_page
+            .get_or_insert_with(|| memory::default_huge_page(root));
         let pinned = &self.pinned.records;
         let parse = |_: &str, text: &str| {
             let read = status::parse(text, default_page, pinned);
@@ -399,16 +398,6 @@ impl Reader {
         reading.ledger.claims = found;
         Ok(left_over)
     }
-}
-
-/// Reads `Hugepagesize:` of `/proc/meminfo`.
-pub(crate) fn default_huge_page(root: &HostFs) -> KiB {
-    let meminfo = root.read("/proc/meminfo").unwrap_or_default();
-    let size = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("Hugepagesize:"))
-        .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
-    size.filter(|size| *size > 0).map_or(USUAL_PAGE, KiB)
 }
 
 #[cfg(test)]
