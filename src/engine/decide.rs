@@ -53,7 +53,7 @@ pub(crate) struct DecisionMaker<'a> {
 struct Attempt<'c> {
     case: Case<'c>,
     demanded: Demanded,
-    /// What the host can give in this case.
+    /// CPUs and memory that the host can give in this case.
     supplies: Supplies,
     /// Place, or the reasons for which there is none.
     found: Result<Placed, Vec<Reason>>,

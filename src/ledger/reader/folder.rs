@@ -157,13 +157,14 @@ impl<T> Folder<T> {
     where
         T: Clone,
     {
-        // Files that may have changed are forgotten first, so that every remembered file may be used
-        // below.
+        // Files that may have changed are forgotten first, so that every remembered file may be
+        // used below.
         self.keep_listed();
         let watched = self.listing.is_watched();
         let kind @ (folder, extension) = self.listing.kind();
         let Folder { listing, known } = self;
-        // Known files cost nothing; of the others the smallest are the most likely to be real guests.
+        // Known files cost nothing; of the others the smallest are the most likely to be real
+        // guests.
         let mut order: Vec<(u64, usize)> = Vec::with_capacity(listing.files().len());
         for (at, Listed { stem, stamp }) in listing.files().iter().enumerate() {
             let unknown = stamp.filter(|stamp| known.get(stem, *stamp).is_none());
@@ -177,12 +178,13 @@ impl<T> Folder<T> {
             let Some(Listed { stem, stamp }) = listing.files().get(at) else {
                 continue;
             };
-            // The stamp was taken before the file is read: a file written in between has another stamp,
-            // and is read next time.
+            // The stamp was taken before the file is read: a file written in between has another
+            // stamp, and is read next time.
             let before = stamp.and_then(|stamp| known.get(stem, stamp));
             let said = match (before, *stamp) {
                 (Some(said), _) => said.clone(),
-                // Files that are too large, or too many to read at once, must not delay other guests.
+                // Files that are too large, or too many to read at once, must not delay other
+                // guests.
                 (None, Some(stamp)) if stamp.size() > MAX_BYTES => Err(Unread::TooLarge(stamp.size())),
                 (None, Some(stamp)) if !spent.allows(stamp.size()) => Err(Unread::LeftOver(stamp.size())),
                 (None, stamp) => match opened
@@ -190,7 +192,7 @@ impl<T> Folder<T> {
                     .read(&format!("{stem}.{extension}"))
                 {
                     Ok(text) => {
-                        // A file on which a bug in virtfit shows counts as unreadable; the other files
+                        // A file on which a bug in virtfit shows counts as unreadable; the others
                         // are read.
                         let said = guarded(|| parse(stem, &text)).unwrap_or_else(|bug| Err(bug.into()));
                         if let Some(stamp) = stamp {
@@ -199,7 +201,7 @@ impl<T> Folder<T> {
                         said
                     }
                     Err(error) => match error.kind() {
-                        // A file that vanished is no error; denied access holds for the whole folder.
+                        // A file that vanished is no error; denied access holds for the folder.
                         ErrorKind::NotFound | ErrorKind::InvalidInput => continue,
                         ErrorKind::PermissionDenied => return Err(error),
                         _ => Err(error.into()),
