@@ -61,6 +61,32 @@ fn kib(host: &Host, what: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// A definition of almost 2 MiB takes 60 MiB while it is read, and nothing afterwards.
+#[test]
+fn what_a_large_definition_takes_is_given_back() {
+    let host = Host::made(SMALL).with_daemon();
+    let before = kib(&host, "VmRSS:");
+    let (name, xml) = guest(0);
+    let large = xml.replace(
+        "</vcpu>",
+        &format!("</vcpu>{}", "<cputune/><memoryBacking/>".repeat(75_000)),
+    );
+    let folder = host.path().join("etc/libvirt/qemu");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(".new"), large).unwrap();
+    fs::rename(folder.join(".new"), folder.join(format!("{name}.xml"))).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while kib(&host, "VmHWM:") < before + (20 << 10) || kib(&host, "VmRSS:") > before + MORE {
+        assert!(
+            Instant::now() < until,
+            "resident {before} KiB before, peak {}, {} now",
+            kib(&host, "VmHWM:"),
+            kib(&host, "VmRSS:")
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 #[ignore = "needs root; run by make test"]
 fn a_reader_that_floods_the_socket_costs_little_memory_and_no_hook() {

@@ -34,6 +34,16 @@ pub struct Host {
     daemon: Option<Child>,
 }
 
+/// Returns the environment that the daemon's unit gives it.
+fn unit_environment() -> Vec<(&'static str, &'static str)> {
+    let unit = include_str!("../../systemd/virtfitd.service");
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+    lines
+        .flat_map(str::split_whitespace)
+        .filter_map(|pair| pair.split_once('='))
+        .collect()
+}
+
 /// Outcome of one hook.
 #[derive(Debug)]
 pub struct Ran {
@@ -116,6 +126,7 @@ impl Host {
             .arg("--root")
             .arg(self.path())
             .args(["--connect", "qemu+unix:///system?socket=/nowhere"])
+            .envs(unit_environment())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
