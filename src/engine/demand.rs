@@ -205,6 +205,9 @@ fn core_kind(case: &Case<'_>) -> CoreKind {
     }
 }
 
+/// Largest number of sockets that a Windows client uses.
+pub(crate) const WINDOWS_CLIENT_SOCKETS: u32 = 2;
+
 /// Returns the most sockets the guest is shown; `None`: no limit. Editions of Windows use as many
 /// sockets as they are licensed for, clients 2 and servers 64, and leave the cores of others idle.
 fn max_sockets(case: &Case<'_>) -> Option<u32> {
@@ -214,7 +217,11 @@ fn max_sockets(case: &Case<'_>) -> Option<u32> {
     // libosinfo names servers by year: win/2k8, win/2k22; win/2k is Windows 2000.
     let windows = case.domain.windows()?;
     let year = windows.strip_prefix("2k").unwrap_or_default();
-    Some(if year.is_empty() { 2 } else { 64 })
+    Some(if year.is_empty() {
+        WINDOWS_CLIENT_SOCKETS
+    } else {
+        64
+    })
 }
 
 /// Limits each cell to the nodes of its strict memory, which cannot move once the guest starts.

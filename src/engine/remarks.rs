@@ -2,12 +2,14 @@
 //! values that do not do what they seem to.
 
 use crate::domain::Domain;
+use crate::engine::case::Case;
+use crate::engine::demand::WINDOWS_CLIENT_SOCKETS;
 use crate::engine::fit::Fit;
 use crate::engine::settings::List;
 use crate::engine::{obsolete, untrue};
 use crate::host::Host;
 use crate::placement::CoreKind;
-use crate::policy::profile::Hotplug;
+use crate::policy::profile::{Hotplug, MaxSockets};
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::Plan;
 use crate::types::reason::{Given, NoPlace, Outcome, Reason, Untrue};
@@ -53,6 +55,7 @@ pub(super) fn of_values(fit: &Fit<'_>, list: &List, plan: &mut Plan) {
         plan.reasons
             .extend(untrue.into_iter().filter(new).map(Reason::from));
     }
+    plan.reasons.extend(many_sockets(fit, list).map(Reason::from));
     // Pins of an administrator that this host cannot honour.
     let stale = obsolete::reasons(case.domain, host, &list.settings);
     let said = plan.reasons.iter().any(names_a_pin);
@@ -68,6 +71,14 @@ pub(super) fn of_values(fit: &Fit<'_>, list: &List, plan: &mut Plan) {
     }
     plan.reasons
         .extend(throttled(case.domain, host, &list.settings).map(Reason::from));
+}
+
+/// Says that a system that the XML does not name may use fewer sockets than it is shown.
+fn many_sockets(fit: &Fit<'_>, list: &List) -> Option<Outcome> {
+    let Case { wishes, domain, .. } = *fit.case;
+    let unknown = wishes.x86 && domain.os_id.is_empty() && wishes.profile.max_sockets == MaxSockets::Auto;
+    let sockets = list.shape.topology?.sockets;
+    (unknown && sockets > WINDOWS_CLIENT_SOCKETS).then_some(Outcome::ManySockets { sockets })
 }
 
 /// Returns whether a reason names a vCPU pin that is in the way.

@@ -35,6 +35,8 @@ reasons! {
         SlowCores = "slow-cores",
         /// vCPU slots float, as they are empty: by the profile, or as too few CPUs are free.
         SlotsFloat { slots: VcpuSet, wished: bool } = "slots-float",
+        /// The guest sees more sockets than some systems use, and the XML does not name its system.
+        ManySockets { sockets: u32 } = "many-sockets",
         /// No placement mirrors the topology that the guest was given.
         ShapeFitsNowhere { shown: Topology, guest: String } = "shape-fits-nowhere",
         /// Huge pages are required, and the XML rules them out.
@@ -114,6 +116,13 @@ impl fmt::Display for Outcome {
                     false => ": too few CPUs are free for all",
                 };
                 return write!(f, "{them} {slots} {is} not plugged in, and {it}{why}");
+            }
+            Self::ManySockets { sockets } => {
+                return write!(
+                    f,
+                    "it sees {sockets} sockets, of which a Windows client uses 2, and its XML names no system \
+                     (libosinfo): max_sockets = 2 if it is one"
+                );
             }
             Self::ShapeFitsNowhere { shown, guest } => {
                 return write!(
