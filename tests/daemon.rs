@@ -534,6 +534,49 @@ fn guests_that_run_keep_running_and_transient_ones_stay_transient() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// The mask of a floating guest is the CPUs that no guest holds: another's start or end changes
+/// where it runs, and not its definition.
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_floating_guest_is_moved_and_its_definition_stays() {
+    let policy = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\nreserved_memory = \"0\"\n\n[[rule]]\nmatch = { name = \"rd-f\" }\n\
+                  profile = \"shared\"\n\n[[rule]]\nmatch = { name = \"rd-*\" }\nprofile = \"fit\"\n";
+    let stage = Stage::here(policy);
+    stage.tuned("rd-f", &guest("rd-f", 1, ""));
+    stage.tuned("rd-a", &guest("rd-a", 1, ""));
+    let before = stage.file("rd-f");
+    let stays = |when: &str| {
+        for _ in 0..2 {
+            let apply = stage.libvirt.virtfit(&["apply", "rd-f"]);
+            let said = String::from_utf8_lossy(&apply.stdout);
+            assert!(said.contains("0 of 1 redefined"), "{when}: {said}");
+        }
+        assert_eq!(stage.file("rd-f"), before, "{when}: {}", stage.said());
+    };
+    let floats_on = |cpus: &str| {
+        stage.wait(cpus, || {
+            let threads = stage.libvirt.threads("rd-f");
+            let vcpu = threads.iter().find(|thread| thread.name.starts_with("CPU 0"));
+            vcpu.is_some_and(|vcpu| vcpu.cpus == cpus)
+        });
+    };
+    stays("nothing runs");
+    stage.virsh(&["start", "rd-a"]);
+    stays("another runs");
+    stage.virsh(&["start", "rd-f"]);
+    floats_on("0");
+    stage.daemon().signal("HUP");
+    stage.rest();
+    stays("both run");
+    stage.virsh(&["destroy", "rd-a"]);
+    floats_on("0-1");
+    stays("it runs alone");
+    stage.virsh(&["destroy", "rd-f"]);
+    stage.virsh(&["start", "rd-a"]);
+    stage.rest();
+    stays("another runs again");
+}
+
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
 fn five_hundred_definitions_are_tuned_from_scratch() {

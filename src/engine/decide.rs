@@ -10,7 +10,7 @@ use crate::engine::fit::Fit;
 use crate::engine::settings::List;
 use crate::engine::supply::Supplies;
 use crate::engine::{
-    Decision, EngineError, Inputs, demand, incoming, remarks, settings, shown, supply, support,
+    Decision, EngineError, Inputs, demand, floats, incoming, remarks, settings, shown, supply, support,
 };
 use crate::ledger;
 use crate::placement::Placed;
@@ -161,7 +161,8 @@ impl DecisionMaker<'_> {
         // The plan shows the placement, and the provenance records it.
         plan.placement = Some(shown::placement(&fit, &support, list.shown));
         let head = self.head(&fit, &list);
-        self.write(plan, &list.settings, &head)
+        let as_recorded = floats::as_recorded(&fit, &list.settings, &supplies.empty, &policy.digest);
+        self.write(plan, &list.settings, as_recorded.as_deref(), &head)
     }
 
     /// Returns what the guest asks for, and notes what it does not get.
@@ -305,7 +306,15 @@ impl DecisionMaker<'_> {
         })
     }
 
-    fn write(self, mut plan: Plan, settings: &[Setting], head: &Head) -> Result<Decision, EngineError> {
+    /// Ends the decision with the XML, where it is to change. `as_recorded`: the settings with the
+    /// masks of floating threads that are written already.
+    fn write(
+        self,
+        mut plan: Plan,
+        settings: &[Setting],
+        as_recorded: Option<&[Setting]>,
+        head: &Head,
+    ) -> Result<Decision, EngineError> {
         let settled = match &self.provenance {
             Some(provenance) => {
                 // Another policy that asks for equal settings is no difference. A record without
@@ -317,7 +326,8 @@ impl DecisionMaker<'_> {
                     ..head.clone()
                 };
                 let named = recorded.uuid == head.uuid || self.inputs.scope == Scope::Incoming;
-                let same = rewrite::in_force(self.document, provenance, settings, &wanted)?;
+                let in_force = |settings| rewrite::in_force(self.document, provenance, settings, &wanted);
+                let same = in_force(settings)? || as_recorded.map_or(Ok(false), in_force)?;
                 plan.notes.only_named = same && !named;
                 same && named
             }

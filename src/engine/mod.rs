@@ -19,6 +19,7 @@
 //! untrue    parts of the shown topology that are not real
 //! same      placements that mirror a topology the guest has already
 //! settings/ every value to write, each with its reason
+//! floats    masks of floating threads that are written already, and differ by who runs alone
 //! obsolete  values that stay and with which libvirt will not start the guest
 //! shown     the placement as plans and reservations show it
 //! ```
@@ -29,6 +30,7 @@ mod decide;
 pub(crate) mod demand;
 pub(crate) mod effective;
 mod fit;
+mod floats;
 pub(crate) mod incoming;
 mod iothreads;
 pub(crate) mod kept_memory;
