@@ -282,8 +282,14 @@ fn only_autostart_guests_and_those_that_lost_their_place() {
     host.define("auto", 4, 1024, true);
     host.define("plain", 4, 1024, false);
     let plain = host.text("plain");
-    host.apply(&[]);
+    let said = host.apply(&[]);
     assert_eq!(host.text("plain"), plain);
+    // Its row says so, as does the last line.
+    let row = said.lines().find(|line| line.starts_with("plain ")).unwrap();
+    assert!(
+        row.contains(" left ") && row.contains("not on autostart"),
+        "{said}"
+    );
     host.apply(&["--all"]);
     let tuned = host.pins("plain");
     assert_eq!(tuned.len(), 4);
@@ -609,4 +615,56 @@ fn runs_at_once_that_are_killed_lose_and_tear_nothing() {
     }
     check(usize::MAX);
     assert_eq!(host.beside(), Vec::<String>::new());
+}
+
+/// The mask of a floating guest is the shared CPUs less those that are held: a guest that started
+/// or ended is no reason to write another definition.
+#[test]
+fn masks_of_floating_threads_do_not_follow_who_runs() {
+    let rules = "[host]\nhousekeeping = \"0,8,16,24\"\n\n[[rule]]\nmatch = { name = \"f*\" }\nprofile = \"shared\"\n\n\
+                 [[rule]]\nmatch = { name = \"big\" }\nprofile = \"fit\"\n\n[[rule]]\nprofile = \"fit\"\n";
+    let host = Host::new(rules);
+    host.define("f", 2, 1024, false);
+    // Nothing fits: it floats, too.
+    host.define("big", 40, 1024, false);
+    host.define("db", 4, 1024, false);
+    host.apply(&["--all"]);
+    let before = ["f", "big", "db"].map(|name| host.text(name));
+    let pins = host.pins("f");
+    assert!(
+        pins[0].contains(['-', ',']) && host.pins("big")[0].contains('-'),
+        "{pins:?}"
+    );
+    let status = format!(
+        "<domstatus state='running' reason='booted' pid='1'>{}</domstatus>",
+        &before[2][before[2].find("<domain").unwrap()..]
+    );
+    let running = host.0.path().join("run/libvirt/qemu/db.xml");
+    for runs in [true, true, false, true, false] {
+        match runs {
+            true => host.put("run/libvirt/qemu/db.xml", &status),
+            false => fs::remove_file(&running).unwrap(),
+        }
+        let said = host.apply(&["--all"]);
+        assert!(said.contains("\n0 of "), "{runs}: {said}");
+        assert_eq!(["f", "big", "db"].map(|name| host.text(name)), before, "{runs}");
+        let plan = host.run(&["plan", "--diff", "f", "big"]);
+        assert!(
+            plan.stdout.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&plan.stdout)
+        );
+    }
+    // CPUs that the policy no longer gives to floating threads are another matter.
+    host.put(
+        "etc/virtfit/policy.toml",
+        &rules.replace("[host]\n", "[host]\nshared = \"1-2,17-18\"\n"),
+    );
+    host.apply(&["--all"]);
+    assert_eq!(host.pins("f"), ["1-2,17-18", "1-2,17-18"]);
+    // So is anything else that changes: the masks are as of now, then.
+    host.put("etc/virtfit/policy.toml", rules);
+    host.put("run/libvirt/qemu/db.xml", &status);
+    host.apply(&["--all"]);
+    assert_ne!(host.pins("f"), pins);
 }

@@ -1184,3 +1184,122 @@ fn a_name_that_is_a_pattern_too_is_not_taken_for_it_in_silence() {
     root.serve(&["apply", &uuid("db-*")], "")
         .expect(1, "", "db-*: libvirt does not answer");
 }
+
+#[test]
+fn disabled_is_said_by_what_writes_all_the_same() {
+    let root = without_libvirt(FIT);
+    root.define("db");
+    root.write("run/virtfit/disabled", "");
+    let switch = root.path().join("run/virtfit/disabled");
+    let switch = switch.display();
+    let rm = format!("rm {switch}\n");
+    let refused = format!("virtfit: {switch} exists: nothing was changed; to switch virtfit on: {rm}");
+    root.serve(&["apply", "db"], "").expect(1, "", &refused);
+    let written = format!(
+        "virtfit: {switch} exists: a guest's request is written, and virtfit tunes nothing until: {rm}"
+    );
+    root.serve(&["revert", "db"], "").expect(1, "", &written);
+}
+
+#[test]
+fn what_is_no_guest_is_said_as_the_command_takes_it() {
+    let root = without_libvirt(FIT);
+    root.define("db-1");
+    let folder = root.path().join("etc/libvirt/qemu");
+    let guess = "; did you mean 'db-1'?\n";
+    let guest = format!("virtfit: db-2: no such guest in {}{guess}", folder.display());
+    let file = format!(
+        "virtfit: db-2: no such file, and no such guest in {}{guess}",
+        folder.display()
+    );
+    for (words, said) in [
+        (&["apply", "db-2"][..], &guest),
+        (&["profile", "set", "db-2", "off"], &guest),
+        (&["plan", "db-2"], &file),
+        (&["rewrite", "db-2"], &file),
+        (&["revert", "db-2"], &file),
+    ] {
+        root.serve(words, "").expect(1, "", said);
+    }
+    let xml = root.write("db.xml", &domain("db", ""));
+    let xml = xml.to_str().unwrap();
+    let files = format!(
+        "virtfit: {xml}: apply takes guests, not files: virtfit rewrite {xml} | virsh define /dev/stdin\n"
+    );
+    root.serve(&["apply", "db-1", xml], "").expect(2, "", &files);
+}
+
+#[test]
+fn floating_is_said_and_so_is_what_never_fits() {
+    // A host whose only CPU for floating threads is CPU 1.
+    let policy = format!(
+        "[host]\nhousekeeping = \"0\"\nshared = \"1\"\n\n{FIT}\n[[rule]]\nmatch = {{ name = \"s*\" }}\nprofile = \"shared\"\n"
+    );
+    let root = without_libvirt(&policy);
+    root.write(
+        "etc/libvirt/qemu/s1.xml",
+        &domain("s1", "").replace("<vcpu>2<", "<vcpu>1<"),
+    );
+    let plan = root.serve(&["plan"], "").expect(0, "", "");
+    assert!(plan.stdout.contains("floats on CPU 1"), "{}", plan.stdout);
+    root.serve(&["plan", "s1"], "")
+        .expect(0, "~~ its vCPUs float here", "");
+    root.write("etc/libvirt/qemu/db.xml", &too_large("db"));
+    let status = root.serve(&["status", "db"], "").expect(0, "", "");
+    let words: Vec<&str> = status.stdout.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains("no place: needs 40 CPUs"),
+        "{}",
+        status.stdout
+    );
+    // All reasons of a refusal are in its row, and there alone.
+    let refuse = policy.replace("profile = \"fit\"", "profile = \"isolated\"");
+    root.write("etc/virtfit/policy.toml", &refuse);
+    let ran = root.serve(&["apply", "db"], "").expect(3, "refused", "");
+    assert!(ran.stderr.is_empty(), "{}", ran.stderr);
+    assert!(ran.stdout.contains("needs 40 CPUs, but"), "{}", ran.stdout);
+    // Why nothing was written.
+    let file = root.path().join("etc/libvirt/qemu/web.xml");
+    root.define("web");
+    root.serve(&["apply", "web"], "").expect(
+        0,
+        &format!(
+            "0 of 1 redefined: nothing is to change in {} (libvirt was not asked if it has the same).\n",
+            file.display()
+        ),
+        "",
+    );
+    root.define("web2");
+    root.serve(&["apply", "web", "web2"], "")
+        .expect(0, "0 of 2 redefined: nothing is to change.\n", "");
+}
+
+/// libvirt shows a guest of one vCPU the same topology without a `<topology>`: nothing is to be
+/// written, whichever profile virtfit tuned it by before.
+#[test]
+fn a_topology_that_changes_nothing_is_not_written() {
+    let one = domain("db", "").replace("<vcpu>2<", "<vcpu>1<");
+    let rewritten = |profile: &str, xml: &str| {
+        let ran = server().serve(&["rewrite", "-", "--profile", profile], xml);
+        ran.expect(0, "virtfit:", "").stdout
+    };
+    let first = rewritten("fit", &one);
+    let second = rewritten("isolated", &first);
+    for xml in [&first, &second, &rewritten("shared", &second)] {
+        assert!(!xml.contains("<topology"), "{xml}");
+    }
+}
+
+#[test]
+fn errors_of_the_daemon_bear_its_name() {
+    let root = Root::new();
+    root.write("run/virtfit", "no folder");
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_virtfitd"));
+    daemon
+        .args(["--root", root.path().to_str().unwrap()])
+        .env_remove("VIRTFIT_ROOT");
+    let ran = run_with(daemon, b"");
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let last = ran.stderr.lines().last().unwrap();
+    assert!(last.starts_with("virtfitd: "), "{}", ran.stderr);
+}

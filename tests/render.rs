@@ -134,6 +134,7 @@ fn empty_plan(verdict: Verdict) -> Plan {
 fn placement(pins: &[u32], emulator: &str, nodes: &[u32]) -> Placement {
     let one = |cpu: &u32| CpuSet::one(HostCpu(*cpu));
     Placement {
+        dedicated: pins.iter().map(|cpu| HostCpu(*cpu)).collect(),
         vcpus: pins
             .iter()
             .enumerate()
@@ -157,7 +158,6 @@ fn placement(pins: &[u32], emulator: &str, nodes: &[u32]) -> Placement {
             threads: 2,
         }),
         withheld: CpuSet::new(),
-        dedicated: CpuSet::new(),
         fits: true,
     }
 }

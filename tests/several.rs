@@ -101,7 +101,7 @@ fn a_plan_of_all_is_what_apply_would_do() {
     );
     let none = Host::with_guests(2, 60).answer(&["plan"]);
     assert!(
-        none.ends_with("None of the 2 guests that want CPUs of their own can have them now.\n"),
+        none.ends_with("None of the 2 guests that want CPUs of their own can have them on this host.\n"),
         "{none}"
     );
     let named = host.answer(&["plan", "g1", "g2", "--json"]);

@@ -1,6 +1,7 @@
 //! `virtfit apply`: definitions brought in line with policy and host, through libvirt, or in their
 //! files before libvirt loads them.
 
+use std::ffi::OsStr;
 use std::time::Instant;
 
 use crate::apply::offline;
@@ -9,6 +10,7 @@ use crate::apply::together::Joint;
 use crate::cli::args::{ApplyArgs, Global};
 use crate::cli::chosen::{self, Purpose, is_pattern};
 use crate::cli::confirm::{Asking, confirmed};
+use crate::cli::input::Source;
 use crate::cli::redefine::{self, RedefineError};
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, output, plan};
@@ -17,12 +19,14 @@ use crate::engine::{Decision, Keep};
 use crate::hook_events::lines::{self, Mood};
 use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
+use crate::ledger::claims;
 use crate::libvirt::definitions::Definition;
 use crate::panics::guarded;
 use crate::render;
 use crate::snapshot::Question;
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::printable::visible;
+use crate::types::uuid;
 use virtfit_hook::wire::DISABLED;
 
 /// Runs the command.
@@ -36,6 +40,11 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
         return Err(Failure::Usage("apply to what? Give guests, or --all".into()));
     }
     let root = session::host(global)?;
+    if let Some(file) = args.guests.iter().find_map(|word| file(&root, word)) {
+        return Err(Failure::Usage(format!(
+            "{file}: apply takes guests, not files: virtfit rewrite {file} | virsh define /dev/stdin"
+        )));
+    }
     if !args.dry_run {
         chosen::may_write(&root)?;
     }
@@ -100,21 +109,24 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     };
     let mut plans: Vec<Plan> = Vec::new();
     let mut changes: Vec<Change<'_>> = Vec::new();
-    let mut left: Vec<&str> = Vec::new();
+    let mut left: Vec<(&str, &str)> = Vec::new();
     for (definition, decided) in chosen.iter().zip(decided) {
         match decided {
             Ok(decision) => {
                 log::info!("{}", lines::summary(decision.plan(), Mood::Would));
-                outcome.stderr.extend(plan::refusal(decision.plan()));
                 let plan = decision.plan().clone();
                 if let Decision::Tuned { xml, plan } = decision {
-                    match !unasked || by_itself(&session, definition, &plan) {
-                        true => changes.push(Change {
+                    let waits = match unasked {
+                        true => why_left(&session, definition),
+                        false => None,
+                    };
+                    match waits {
+                        None => changes.push(Change {
                             definition,
                             plan,
                             xml,
                         }),
-                        false => left.push(&definition.file.name),
+                        Some(why) => left.push((&definition.file.name, why)),
                     }
                 }
                 plans.push(plan);
@@ -127,12 +139,12 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
         }
     }
     // The list is shown before the question, so that the answer can depend on it.
-    outcome.stdout = render::plan::list(&plans, &output::style(global.color));
+    outcome.stdout = render::plan::list_but(&plans, &left, &output::style(global.color));
     outcome.stdout.push_str(&at_once);
     if !left.is_empty() {
         outcome.stdout.push_str(&visible(&format!(
             "Left as they are: {} (neither on autostart nor tuned under this policy; --all redefines them)\n",
-            left.join(", ")
+            left.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
         )));
     }
     let refused = plans.iter().any(|plan| plan.verdict == Verdict::Refused);
@@ -159,11 +171,43 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
         return Ok(outcome);
     }
     let done = carry_out(global, &root, args.offline, &changes, &mut outcome)?;
+    let why = match changes.is_empty() && left.is_empty() && outcome.exit == Exit::Done {
+        true => nothing_to_change(&root, &chosen),
+        false => String::new(),
+    };
     outcome
         .stdout
-        .push_str(&format!("{done} of {} redefined.\n", plans.len()));
+        .push_str(&format!("{done} of {} redefined{why}.\n", plans.len()));
     Ok(outcome)
 }
+
+/// Returns a word that names a file and no guest.
+fn file(root: &HostFs, word: &OsStr) -> Option<String> {
+    let Source::File(path) = Source::of(word) else {
+        return None;
+    };
+    let word = path.to_string_lossy().into_owned();
+    let guest = !word.contains('/') && root.exists(claims::path(&word));
+    (!guest && uuid::normal(&word).is_none()).then_some(word)
+}
+
+/// Says why nothing was written: the file of a definition was read, and libvirt was not asked. It
+/// may have another one, if the file was edited behind its back.
+fn nothing_to_change(root: &HostFs, chosen: &[Definition]) -> String {
+    match chosen {
+        [] => String::new(),
+        [one] => visible(&format!(
+            ": nothing is to change in {} (libvirt was not asked if it has the same)",
+            root.path(claims::path(&one.file.name)).display()
+        )),
+        _ => ": nothing is to change".into(),
+    }
+}
+
+/// Reason for which an unattended run leaves a definition that was never tuned.
+const NOT_ON_AUTOSTART: &str = "not on autostart";
+/// Reason for which it leaves one that is older than the policy, or was tuned under another one.
+const POLICY_CHANGED: &str = "the policy changed (on_policy_change = report)";
 
 /// Definition that is to be replaced.
 struct Change<'a> {
@@ -211,10 +255,10 @@ fn choose(
     Ok(all)
 }
 
-/// Returns whether the offline run changes a definition without being asked to: those of autostart
-/// guests, and those virtfit tuned before. A policy that changed since the definition was written
-/// or tuned counts only where `on_policy_change` says so.
-fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
+/// Returns why the offline run does not change a definition without being asked to; `None`: it
+/// does, as it does with those of autostart guests, and those virtfit tuned before. A policy that
+/// changed since the definition was written or tuned counts only where `on_policy_change` says so.
+fn why_left(session: &Session, definition: &Definition) -> Option<&'static str> {
     let view = &session.view;
     let digest = crate::xml::Document::parse(&definition.file.text)
         .and_then(|document| guarded(|| crate::rewrite::provenance(&document))?)
@@ -222,17 +266,15 @@ fn by_itself(session: &Session, definition: &Definition, plan: &Plan) -> bool {
         .flatten()
         .map(|provenance| provenance.head.policy_digest);
     let follows = view.policy.host.apply_policy_change || view.policy.is_older_than(definition.file.modified);
-    let (answer, waits) = match digest {
-        Some(digest) => (follows || digest == view.policy.digest, true),
-        None => (follows && definition.autostart, definition.autostart),
+    let why = match digest {
+        Some(digest) => (!follows && digest != view.policy.digest).then_some(POLICY_CHANGED),
+        None if !definition.autostart => Some(NOT_ON_AUTOSTART),
+        None => (!follows).then_some(POLICY_CHANGED),
     };
-    if waits && !answer {
-        log::info!(
-            "{}: left as it is: the policy changed (on_policy_change = report)",
-            plan.guest
-        );
+    if why == Some(POLICY_CHANGED) {
+        log::info!("{}: left as it is: {POLICY_CHANGED}", definition.file.name);
     }
-    answer
+    why
 }
 
 /// Writes the changes; returns how many were written.

@@ -20,9 +20,32 @@ pub(crate) fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
         LookupError::Transient(_) => Failure::Broken(format!(
             "{error}; virsh dumpxml --inactive {word} | virtfit plan -"
         )),
-        error => told(error),
+        error => told(no_file_either(error)),
     })?;
     Ok(root.path(claims::path(&name)))
+}
+
+/// Returns the name as [`name`] does, for a word that could also have been a file's.
+///
+/// # Errors
+/// As of [`find`].
+pub(crate) fn name_or_file(root: &HostFs, word: &str) -> Result<String, Failure> {
+    lookup::name(root, word).map_err(|error| told(no_file_either(error)))
+}
+
+/// Says of a word that means nothing that it names no file, either.
+fn no_file_either(error: LookupError) -> LookupError {
+    match error {
+        LookupError::Unknown {
+            word, folder, guess, ..
+        } => LookupError::Unknown {
+            word,
+            or_file: true,
+            folder,
+            guess,
+        },
+        error => error,
+    }
 }
 
 /// Returns the name of the guest with this name, otherwise with this UUID, that has a definition.

@@ -107,7 +107,8 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         // The log of a daemon has one line per decision.
         logging::to_stderr("virtfitd", args.global.verbose.saturating_add(1));
         let result = daemon::run(&args.global, caller);
-        return output::write(&result.unwrap_or_else(Failure::into_outcome)).into();
+        let failed = |failure: Failure| failure.into_outcome_of("virtfitd");
+        return output::write(&result.unwrap_or_else(failed)).into();
     }
     logging::to_stderr("virtfit", args.global.verbose);
     let result = match &args.command {

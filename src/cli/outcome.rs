@@ -109,13 +109,18 @@ impl Failure {
 
     /// Converts the failure to an outcome: nothing on stdout.
     pub(crate) fn into_outcome(self) -> Outcome {
+        self.into_outcome_of("virtfit")
+    }
+
+    /// Converts the failure as [`Failure::into_outcome`] does, for the program of this name.
+    pub(crate) fn into_outcome_of(self, program: &str) -> Outcome {
         let exit = match self {
             Self::Broken(_) => Exit::Broken,
             Self::Usage(_) => Exit::Usage,
         };
         Outcome {
             stdout: String::new(),
-            stderr: vec![format!("virtfit: {}", self.message().trim_end())],
+            stderr: vec![format!("{program}: {}", self.message().trim_end())],
             exit,
         }
     }

@@ -207,9 +207,23 @@ pub(crate) fn at_once(joint: &Joint<'_>, decided: &[read_guests::Decided]) -> St
         Some(Together { fit, of }) if fit == of => {
             format!("The {of} guests {want} can have them at once.\n")
         }
-        Some(Together { fit: 0, of }) => format!("None of the {of} guests {want} can have them now.\n"),
+        Some(Together { fit: 0, of }) => {
+            let now = if never_fits(decided) {
+                "on this host"
+            } else {
+                "now"
+            };
+            format!("None of the {of} guests {want} can have them {now}.\n")
+        }
         Some(Together { fit, of }) => format!("{fit} of the {of} guests {want} can have them at once.\n"),
     }
+}
+
+/// Returns whether the host itself is the reason for each guest that finds no place.
+fn never_fits(decided: &[read_guests::Decided]) -> bool {
+    let plans = decided.iter().flatten().map(|decision| decision.plan());
+    let mut without = plans.filter(|plan| !plan.notes.dedicated_vcpus.is_empty());
+    without.all(|plan| plan.causes().next().is_some_and(Reason::is_lasting))
 }
 
 /// Writes these plans in the form that was asked for; `words` are the guests' words on the command

@@ -4,13 +4,16 @@ use std::ffi::OsStr;
 
 use crate::cli::args::{Global, ProfileCommand};
 use crate::cli::redefine;
-use crate::cli::{Exit, Failure, Outcome, chosen, guest, session};
+use crate::cli::{Exit, Failure, Outcome, chosen, daemon_client, guest, session};
+use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
+use crate::ledger::status;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::Definition;
 use crate::policy::{Policy, select, show};
 use crate::rewrite;
 use crate::status::PolicyRead;
+use crate::types::guest_word::guest_word;
 use crate::types::printable::visible;
 use crate::xml::{Document, XmlError};
 
@@ -81,7 +84,28 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     let mut libvirt = redefine::connect(&root, global);
     redefine::redefine(&root, libvirt.as_mut(), &definition, &asked)
         .map_err(|error| Failure::at(&name, error))?;
-    let mut outcome = Outcome::answer(text);
+    let mut outcome = Outcome::answer(text + &visible(&next_step(&root, &definition, profile)));
     outcome.stderr.extend(chosen::while_disabled(&root));
     Ok((outcome, definition))
+}
+
+/// Says what a changed request waits for; empty: virtfitd tunes the guest at once, or the guest
+/// asks to be left alone.
+fn next_step(root: &HostFs, definition: &Definition, profile: Option<&str>) -> String {
+    if profile == Some("off") {
+        return String::new();
+    }
+    let name = &definition.file.name;
+    let guest = guest_word(name, &definition.domain.uuid);
+    let runs = root.exists(status::path(name));
+    match (daemon_client::is_answered(root), runs) {
+        (false, false) => format!("virtfitd does not run; to have it followed: virtfit apply {guest}\n"),
+        (false, true) => {
+            format!(
+                "virtfitd does not run; to have it followed, before its next start: virtfit apply {guest}\n"
+            )
+        }
+        (true, true) => "It runs; it is followed in full from its next start.\n".into(),
+        (true, false) => String::new(),
+    }
 }

@@ -51,7 +51,10 @@ pub(crate) fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure
                     one: false,
                 },
             ),
-            None => (vec![guest::name(&root, word)?], Asking { yes: true, one: true }),
+            None => (
+                vec![guest::name_or_file(&root, word)?],
+                Asking { yes: true, one: true },
+            ),
         };
         return guests(global, &names, asking);
     }

@@ -22,10 +22,12 @@ pub(crate) enum LookupError {
     #[error("{0}: runs but has no definition (transient)")]
     Transient(String),
     /// There is no guest of this name or UUID.
-    #[error("{word}: no such file, and no such guest in {}{guess}", folder.display())]
+    #[error("{word}: {}no such guest in {}{guess}", if *.or_file { "no such file, and " } else { "" }, folder.display())]
     Unknown {
         /// Word that was searched for.
         word: String,
+        /// The word could have named a file, too.
+        or_file: bool,
         /// Folder of the definitions.
         folder: PathBuf,
         /// Names that are similar, as the end of a sentence; may be empty.
@@ -61,6 +63,7 @@ pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
     }
     Err(LookupError::Unknown {
         word: word.into(),
+        or_file: false,
         folder: root.path(claims::FOLDER),
         guess: did_you_mean(word, all.iter().map(String::as_str)),
     })
@@ -127,7 +130,7 @@ mod tests {
             ("8c1f6f0e000040008000-00000000000b", Ok("other")),
             ("", Err("'' is no guest")),
             ("moves", Err("moves: runs but has no definition")),
-            ("db-2", Err("db-2: no such file, and no such guest in ")),
+            ("db-2", Err("db-2: no such guest in ")),
             ("db-2", Err("db-1")),
         ] {
             match (name(&root, word), expected) {

@@ -115,6 +115,9 @@ fn syntax(reader: &Reader, error: &toml_edit::TomlError) -> Problem {
     {
         message = format!("duplicate key '{key}'");
     }
+    if message == "duplicate key 'rule'" {
+        return single_brackets(reader, place);
+    }
     let problem = Problem::at(place, format!("not TOML: {}", printable(&message)));
     if message.contains("quoted") || message.contains("string") {
         problem.next("words stand in quotes: key = \"word\"; numbers, true and false do not")
@@ -275,12 +278,32 @@ fn rules(reader: &mut Reader, root: &dyn TableLike, item: &Item, out: &mut Fragm
         }
         _ => {
             let place = reader.key_place(root, "rule");
-            reader.problems.push(
-                Problem::at(place, "a rule is written [[rule]], with double brackets")
-                    .next("each [[rule]] starts a new one; they are tried from the top"),
-            );
+            reader.problems.push(double_brackets(place));
         }
     }
+}
+
+/// Returns the problem of `[rule]`.
+fn double_brackets(place: Place) -> Problem {
+    Problem::at(place, "a rule is written [[rule]], with double brackets")
+        .next("each [[rule]] starts a new one; they are tried from the top")
+}
+
+/// Returns the problem of a `[rule]` beside `[[rule]]`, at the former: TOML finds the second of
+/// them, whichever it is.
+fn single_brackets(reader: &Reader, found: Place) -> Problem {
+    let mut start = 0;
+    for line in reader.source.text().split_inclusive('\n') {
+        let text = line.trim_start();
+        let inner = text.strip_prefix('[').map(str::trim_start);
+        let rest = inner.and_then(|inner| inner.strip_prefix("rule"));
+        if rest.is_some_and(|rest| rest.trim_start().starts_with(']')) {
+            let at = start + line.len() - text.len() + 1;
+            return double_brackets(reader.place(Some(at..at + text.len().min(5) - 1)));
+        }
+        start += line.len();
+    }
+    double_brackets(found)
 }
 
 fn rule(reader: &mut Reader, table: &dyn TableLike, place: Place) -> RuleFragment {
@@ -334,6 +357,16 @@ mod tests {
                 "duplicate key 'mode'",
             ),
             ("[host]\n[host]\n", "p:2:2", "duplicate key 'host'"),
+            (
+                "[[rule]]\nprofile = \"fit\"\n  [rule]\n",
+                "p:3:4",
+                "a rule is written [[rule]]",
+            ),
+            (
+                "[rule]\nprofile = \"fit\"\n[[rule]]\n",
+                "p:1:2",
+                "a rule is written [[rule]]",
+            ),
             ("a = [1,\n\n\n", "p:1:8", "unclosed array"),
             ("\u{feff}x = y\r\n", "p:1:5", "must be quoted"),
         ] {
@@ -341,7 +374,7 @@ mod tests {
             assert!(fragment.broken && problems.len() == 1, "{text:?}");
             let shown = problems.first().map(ToString::to_string).unwrap_or_default();
             assert!(
-                shown.starts_with(&format!("{at}: not TOML")) && shown.contains(message),
+                shown.starts_with(&format!("{at}: ")) && shown.contains(message),
                 "{text:?}\n{shown}"
             );
         }

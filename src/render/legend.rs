@@ -97,7 +97,7 @@ impl Signs {
         let planned = placement
             .map(|placement| threads(placement, housekeeping))
             .unwrap_or_default();
-        let floats = placement.map(floating).unwrap_or_default();
+        let floats = placement.map(Placement::floating).unwrap_or_default();
         // The first meaning that applies is shown: the planned guest before holders, holders before
         // sets.
         for cpu in host.cores.iter().flat_map(|core| core.cpus.iter().copied()) {
@@ -193,12 +193,13 @@ struct Thread {
     more: bool,
 }
 
-/// Lists the planned guest's threads that have a single CPU: all vCPUs, and emulator threads and
-/// iothreads outside housekeeping.
+/// Lists the planned guest's threads that have a single CPU on which none floats: all vCPUs, and
+/// emulator threads and iothreads outside housekeeping.
 fn threads(placement: &Placement, housekeeping: &CpuSet) -> BTreeMap<HostCpu, Thread> {
     let mut out: BTreeMap<HostCpu, Thread> = BTreeMap::new();
+    let floating = placement.floating();
     let mut put = |cpus: &CpuSet, kind: Meaning, text: String| {
-        if cpus.len() != 1 {
+        if cpus.len() != 1 || cpus.is_subset(&floating) {
             return;
         }
         let Some(cpu) = cpus.first() else { return };
@@ -219,15 +220,6 @@ fn threads(placement: &Placement, housekeeping: &CpuSet) -> BTreeMap<HostCpu, Th
     put(&placement.emulator, Meaning::Emulator, "e".to_string());
     for (iothread, cpus) in &placement.iothreads {
         put(cpus, Meaning::Iothread, format!("i{iothread}"));
-    }
-    out
-}
-
-/// Returns all CPUs on which a vCPU of the planned guest floats.
-fn floating(placement: &Placement) -> CpuSet {
-    let mut out = CpuSet::new();
-    for cpus in placement.vcpus.values().filter(|cpus| cpus.len() > 1) {
-        out.extend_from(cpus);
     }
     out
 }

@@ -11,7 +11,7 @@ use crate::types::target::Effect;
 
 use crate::render::Style;
 use crate::render::escape::{clean, shell_word};
-use crate::render::layout::{Line, Paint, cut, finish, paragraph, width};
+use crate::render::layout::{Line, Paint, cut, finish, paragraph, width, wrap};
 use crate::render::picture;
 use crate::render::picture::Scene;
 use crate::render::rows;
@@ -101,20 +101,31 @@ pub fn line(plan: &Plan) -> String {
 }
 
 /// Words each plan in one line, with aligned columns and, for several plans, a line of titles.
+/// Reasons of a refusal are whole.
 pub fn list(plans: &[Plan], style: &Style) -> String {
+    list_but(plans, &[], style)
+}
+
+/// Words plans as [`list`] does; those of the guests in `left` are not carried out, with the
+/// reason.
+pub(crate) fn list_but(plans: &[Plan], left: &[(&str, &str)], style: &Style) -> String {
     let page = style.columns();
+    let why_left = |plan: &Plan| left.iter().find(|(name, _)| *name == plan.guest);
     let mut rows: Vec<[String; 4]> = plans
         .iter()
         .map(|plan| {
             [
                 cut(&clean(&plan.guest, style.unicode), page / 3, style),
-                word(plan).to_string(),
+                why_left(plan).map_or_else(|| word(plan), |_| LEFT).to_string(),
                 cut(
                     &clean(plan.profile.as_deref().unwrap_or("-"), style.unicode),
                     page / 5,
                     style,
                 ),
-                clean(&gist(plan), style.unicode),
+                match why_left(plan) {
+                    Some((_, why)) => format!("{why}; it would get {}", clean(&gist(plan), style.unicode)),
+                    None => clean(&gist(plan), style.unicode),
+                },
             ]
         })
         .collect();
@@ -143,9 +154,20 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
         line.pad_to(stops[0]).push(verdict.clone(), paint);
         line.pad_to(stops[0] + stops[1])
             .push(profile.clone(), Paint::Plain);
-        line.pad_to(stops[0] + stops[1] + stops[2])
-            .push(gist.clone(), Paint::Plain);
+        let last = stops.iter().sum();
+        let mut pieces = match verdict == Verdict::Refused.word() {
+            true => wrap(gist, page.saturating_sub(last)),
+            false => vec![gist.clone()],
+        }
+        .into_iter();
+        line.pad_to(last)
+            .push(pieces.next().unwrap_or_default(), Paint::Plain);
         out.push(line);
+        for piece in pieces {
+            let mut line = Line::new();
+            line.pad_to(last).push(piece, Paint::Plain);
+            out.push(line);
+        }
         let plan = index.checked_sub(titles).and_then(|index| plans.get(index));
         let commands = plan
             .into_iter()
@@ -155,6 +177,9 @@ pub fn list(plans: &[Plan], style: &Style) -> String {
     }
     finish(&out, style)
 }
+
+/// Word for a plan that is not carried out.
+const LEFT: &str = "left";
 
 /// Verdict of a plan that lets a guest run without the placement its profile asks for.
 const NO_PLACE: &str = "no place";
@@ -171,22 +196,21 @@ fn word(plan: &Plan) -> &'static str {
 /// Words the result of a plan briefly.
 fn gist(plan: &Plan) -> String {
     if plan.verdict != Verdict::Tuned {
-        // The first reason, and those whose commands are below the line.
+        // The first reason, and those whose commands are below the line; a refusal has them all.
         let all = reasons(plan).into_iter().enumerate();
-        let said =
-            all.filter_map(|(index, (said, command))| (index == 0 || command.is_some()).then_some(said));
+        let every = plan.verdict == Verdict::Refused;
+        let shown = |index: usize, command: &Option<String>| every || index == 0 || command.is_some();
+        let said = all.filter_map(|(index, (said, command))| shown(index, &command).then_some(said));
         return said.collect::<Vec<_>>().join("; ");
     }
     let mut parts = Vec::new();
     if let Some(placement) = &plan.placement {
-        let mut cpus = CpuSet::new();
-        for set in placement.vcpus.values() {
-            cpus.extend_from(set);
-        }
-        if !cpus.is_empty() {
-            let floats = placement.vcpus.values().any(|set| set.len() > 1);
-            parts.push(format!("{}CPU {cpus}", if floats { "floats on " } else { "" }));
-        }
+        let floating = placement.floating();
+        let mut own = CpuSet::new();
+        placement.vcpus.values().for_each(|cpus| own.extend_from(cpus));
+        own = own.difference(&floating);
+        parts.extend((!own.is_empty()).then(|| format!("CPU {own}")));
+        parts.extend((!floating.is_empty()).then(|| format!("floats on CPU {floating}")));
         if !placement.nodes.is_empty() {
             let nodes: Vec<String> = placement.nodes.iter().map(ToString::to_string).collect();
             parts.push(format!("node {}", nodes.join(",")));

@@ -32,7 +32,8 @@ pub(crate) fn holders(view: &Snapshot) -> Vec<Held<'_>> {
 
 /// Returns a note for each kind of overlap with CPUs that other guests hold. `may_run`: the CPUs on
 /// which the guest's own threads may run.
-pub(crate) fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>]) -> Vec<Note> {
+/// `unmanaged`: the policy could keep it off them, and does not.
+pub(crate) fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>], unmanaged: bool) -> Vec<Note> {
     let (mut twice, mut twice_with) = (CpuSet::new(), Vec::new());
     let (mut shared, mut shared_with) = (CpuSet::new(), Vec::new());
     for holder in holders {
@@ -59,8 +60,12 @@ pub(crate) fn notes(guest: &Guest, may_run: &CpuSet, holders: &[Held<'_>]) -> Ve
     }
     if !shared.is_empty() {
         let verb = if shared_with.len() == 1 { "holds" } else { "hold" };
+        let remedy = match unmanaged {
+            true => " (unmanaged = \"confine\" in the policy's [host] keeps it off)",
+            false => "",
+        };
         let text = format!(
-            "may run on {}, which {} {verb}",
+            "may run on {}, which {} {verb}{remedy}",
             cpus(&shared),
             names(shared_with)
         );

@@ -113,7 +113,12 @@ pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &C
     match &decision {
         Decision::Refused(_) => out.push(Note::new(Code::RefusedNow, format!("refused: {reason}"))),
         _ if plan.is_without_place() => {
-            out.push(Note::new(Code::NoPlaceNow, format!("no place now: {reason}")))
+            // What the host never has is not missing now alone.
+            let now = match plan.causes().next().is_some_and(Reason::is_lasting) {
+                true => "",
+                false => " now",
+            };
+            out.push(Note::new(Code::NoPlaceNow, format!("no place{now}: {reason}")))
         }
         Decision::Tuned { .. } if plan.notes.only_named => {}
         Decision::Tuned { .. } if view.policy.host.observe => {

@@ -80,7 +80,16 @@ pub(crate) fn notes(place: &Place<'_>) -> Vec<Note> {
         );
         out.push(Note::new(Code::HoldsTooMuch, text));
     }
-    out.extend(by_hand::note(&by_hand::of_running(place.running, record)));
+    // A pin that keeps its vCPU from a CPU of its own is said above.
+    let said = |thread: &Thread| {
+        lacking
+            .away
+            .iter()
+            .any(|(vcpu, _)| Thread::Vcpu(*vcpu) == *thread)
+    };
+    let mut by_hand = by_hand::of_running(place.running, record);
+    by_hand.retain(|(thread, _)| !said(thread));
+    out.extend(by_hand::note(&by_hand));
     out
 }
 

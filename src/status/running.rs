@@ -120,6 +120,7 @@ fn notes(
             guest,
             &may_run(view, running, guest),
             look_at.holders,
+            is_unmanaged(view, running, guest),
         ));
         out.extend(place::notes(&Place {
             waits: !waits.is_empty(),
@@ -159,6 +160,13 @@ fn notes(
     }
     out.extend(waits);
     out
+}
+
+/// Returns whether `unmanaged = "confine"` would move the guest: no rule matches it, and its
+/// vCPUs have no pins.
+fn is_unmanaged(view: &Snapshot, running: &Running, guest: &Guest) -> bool {
+    let pinned = !running.domain().vcpupins.is_empty() || running.domain().vcpu_cpuset.is_some();
+    guest.profile.is_none() && !view.policy.host.confine_unmanaged && !pinned
 }
 
 /// Returns a note on virtfit's settings in a guest that has no profile.

@@ -144,6 +144,20 @@ pub struct Placement {
     pub fits: bool,
 }
 
+impl Placement {
+    /// Returns all CPUs on which vCPUs float: a mask of several CPUs, or one CPU that is not the
+    /// guest's alone.
+    pub(crate) fn floating(&self) -> CpuSet {
+        let floats = |cpus: &&CpuSet| cpus.len() > 1 || !cpus.is_subset(&self.dedicated);
+        let mut out = CpuSet::new();
+        self.vcpus
+            .values()
+            .filter(floats)
+            .for_each(|cpus| out.extend_from(cpus));
+        out
+    }
+}
+
 /// Guest cell of a placement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlacedCell {

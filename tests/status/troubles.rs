@@ -224,6 +224,10 @@ fn held_cpus_that_are_not_exclusive_are_said() {
             ["on-held-cpu", "cpu-held-twice"].contains(&code(note).as_str()) && note.text.contains("f1")
         };
         assert!(notes.clone().any(|note| named(&note)), "{guest:?}");
+        // The remedy helps a guest without pins.
+        let remedy = " (unmanaged = \"confine\" in the policy's [host] keeps it off)";
+        let told = notes.clone().any(|note| note.text.ends_with(remedy));
+        assert_eq!(told, other.name == "web", "{guest:?}");
         let text = String::from_utf8(host.virtfit(&["status"]).stdout).unwrap();
         let line = text.lines().find(|line| line.starts_with(&other.name)).unwrap();
         assert!(!line.contains(" ok"), "{text}");
@@ -325,6 +329,13 @@ fn what_was_set_by_hand_is_said() {
     let (status, exit) = host.status();
     assert_eq!(exit, 3);
     assert_eq!(wrong(&of(&status, "f1").notes), ["pinned-away"]);
+    // A pin is said once.
+    let by_hand = of(&status, "f1")
+        .notes
+        .iter()
+        .filter(|note| code(note) == "set-by-hand");
+    let texts: Vec<&str> = by_hand.map(|note| note.text.as_str()).collect();
+    assert_eq!(texts, ["set by hand: emulator on 0,8,16,24"]);
     for (name, cpu) in [("f2", 2), ("f3", 3)] {
         let notes = &of(&status, name).notes;
         assert_eq!(wrong(notes), Vec::<String>::new(), "{notes:?}");

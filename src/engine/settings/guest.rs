@@ -190,7 +190,11 @@ fn topology(fit: &Fit<'_>, list: &mut List) {
     // stays.
     let unchanged =
         written.is_none() && topology.sockets == domain.vcpus && topology.cores * topology.threads == 1;
-    if written.map(plain) != Some(topology) && !(unchanged && fit.case.provenance.is_none()) {
+    let ours = fit.case.provenance.is_some_and(|provenance| {
+        let mut owned = provenance.owned.iter();
+        owned.any(|owned| owned.target == Target::Topology)
+    });
+    if written.map(plain) != Some(topology) && (ours || !unchanged) {
         list.set(Target::Topology, Value::Topology(topology), why);
     }
     // QEMU shows threads to an AMD guest only with the feature topoext.

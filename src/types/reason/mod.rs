@@ -155,6 +155,11 @@ impl Reason {
         }
     }
 
+    /// Returns whether the reason holds on this host with or without other guests.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::NoPlace(reason) if reason.is_lasting())
+    }
+
     /// Returns the words without the command at their end.
     pub(crate) fn said(&self) -> String {
         without_command(&self.to_string(), self.command().as_deref()).to_string()

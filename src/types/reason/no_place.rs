@@ -75,6 +75,27 @@ pub enum WholeCores {
 }
 
 impl NoPlace {
+    /// Returns whether the host itself is the reason, with or without other guests: later would be
+    /// no better than now.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::PinOffline { .. }
+            | Self::PinNotAllowed { .. }
+            | Self::NoDedicatedCpus
+            | Self::HostTooSmall { .. }
+            | Self::MoreCellsThanNodes { .. }
+            | Self::ThreadsAgainstIsolate { .. }
+            | Self::ThreadsAgainstRequire
+            | Self::CoresNotWhole { .. }
+            | Self::NoPageSize => true,
+            Self::FewCpus { holders, .. }
+            | Self::FewCpusForCells { holders, .. }
+            | Self::FewLoneCores { holders, .. }
+            | Self::FewCores { holders, .. } => holders.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Returns whether the words are a predicate that wants the guest as its subject: `needs …`.
     pub(crate) fn is_need(&self) -> bool {
         matches!(
