@@ -17,6 +17,7 @@ use virtfit::engine::{self, Inputs};
 use virtfit::ledger::Ledger;
 use virtfit::policy::Policy;
 use virtfit::types::devices::GuestFacts;
+use virtfit::types::ids::Id;
 use virtfit::types::plan::{Plan, Scope};
 use virtfit::types::reason::Reason;
 use virtfit::types::setting::{DiskAttribute, Target};
@@ -748,4 +749,68 @@ fn queues_are_decided_once() {
     let left = asked.decide(later, &without);
     assert_eq!(left.text().matches(" queues='4'").count(), 1, "{}", left.text());
     assert!(!left.text().contains("interface/52:54"), "{}", left.text());
+}
+
+/// A reservation of a cache limits the guest to that cache; where it cannot, the plan says that it
+/// does not hold.
+#[test]
+fn reserved_caches_place_the_guest() {
+    let mut asked = Asked::on("paper");
+    let tune = |vcpus: &str, id: u32| {
+        format!(
+            "<cachetune vcpus='{vcpus}'><cache id='{id}' level='3' type='both' size='4' unit='MiB'/></cachetune>"
+        )
+    };
+    let lines = |asked: &Asked, keys: &str, tunes: &str| {
+        let xml = guest(4, 4096, &format!("<cputune>{tunes}</cputune>"), "", "");
+        asked.decide(keys, &xml).lines()
+    };
+    let all = |lines: &[String], text: &str| lines.iter().any(|line| line.contains(text));
+    // Without ids nothing is known of the caches.
+    let unknown = lines(&asked, "", &tune("0-3", 1));
+    assert!(all(&unknown, "virtfit does not place by it"), "{unknown:?}");
+    let caches = asked
+        .host
+        .nodes
+        .iter()
+        .map(|node| (node.id.get(), asked.host.cpus_of(node.id)));
+    asked.host.cache_ids = caches.collect();
+    let second = lines(&asked, "", &tune("0-3", 1).replace("level='3'", "level='2'"));
+    assert!(all(&second, "virtfit does not place by it"), "{second:?}");
+    // keys, tunes, nodes, what does not hold
+    let memory = "<memorytune vcpus='0-3'><node id='1' bandwidth='60'/></memorytune>";
+    let rows = [
+        ("", tune("0-3", 1), "1", None),
+        ("", tune("0-3", 0), "0", None),
+        ("", format!("{}{memory}", tune("0-3", 1)), "1", None),
+        ("", memory.to_string(), "1", None),
+        (
+            "on_existing = \"override\"",
+            tune("0-3", 1),
+            "0",
+            Some("vCPUs 0-3 (id 1)"),
+        ),
+        // Not all vCPUs, two caches at once, no such cache: nothing to place by.
+        ("", tune("0-1", 1), "0", Some("vCPUs 0-1 (id 1)")),
+        (
+            "",
+            format!("{}{}", tune("0-1", 0), tune("2-3", 1)),
+            "0",
+            Some("vCPUs 2-3 (id 1)"),
+        ),
+        ("", tune("0-3", 7), "0", Some("vCPUs 0-3 (id 7)")),
+    ];
+    for (keys, tunes, node, elsewhere) in rows {
+        let found = lines(&asked, keys, &tunes);
+        assert!(
+            all(&found, &format!("numatune/memory strict {node}")),
+            "{tunes}: {found:?}"
+        );
+        let said = found.iter().find(|line| line.contains("does not hold"));
+        assert_eq!(said.is_some(), elsewhere.is_some(), "{tunes}: {found:?}");
+        assert!(
+            elsewhere.is_none_or(|part| all(&found, part)),
+            "{tunes}: {found:?}"
+        );
+    }
 }

@@ -22,6 +22,7 @@ use daemon::{Libvirt, Setup};
 const NOT_AS_THEY_CAME: &[(&str, &str)] = &[
     ("apic-ids-with-eim", "x2APIC needs KVM"),
     ("cachetune-is-not-placed-by", "cachetune needs KVM and resctrl"),
+    ("cachetune-pulls-to-its-cache", "cachetune needs KVM and resctrl"),
     (
         "cells-without-vcpus-need-no-node",
         "QEMU takes no cell without memory from libvirt 9.0",

@@ -66,6 +66,8 @@ pub struct Domain {
     pub vcpuscheds: Vec<VcpuSched>,
     /// Ids of the host's caches and memory controllers that `<cachetune>` and `<memorytune>` name.
     pub resource_ids: BTreeSet<u32>,
+    /// Parts of level 3 caches and of their memory bandwidth that are reserved for vCPUs.
+    pub cache_tunes: Vec<CacheTune>,
     /// Memory binding of the guest (`<numatune><memory>`).
     pub numatune: Option<NumaMemory>,
     /// Memory binding of guest cells (`<numatune><memnode>`).
@@ -121,6 +123,16 @@ pub struct Domain {
     pub qemu: QemuOptions,
     /// Profile that the guest asks for: `<request>` in virtfit's request namespace.
     pub request: Option<String>,
+}
+
+/// Reservation for some vCPUs: `<cachetune>` of level 3 caches, or `<memorytune>`, whose nodes have
+/// the ids of these caches on x86.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTune {
+    /// vCPUs that have it (`vcpus=`).
+    pub vcpus: VcpuSet,
+    /// Ids of the caches; the reservation holds on them alone.
+    pub ids: BTreeSet<u32>,
 }
 
 /// Scheduling of some vCPUs (`<vcpusched>`).

@@ -6,9 +6,9 @@ use crate::domain::qemu::Ruled;
 use crate::domain::{Cell, Domain, NumaMemory, Topology};
 use crate::engine::case::Case;
 use crate::engine::effective::EffectiveProfile;
-use crate::engine::iothreads;
 use crate::engine::kept_memory::{self, KeptMemory, near_cpus};
 use crate::engine::supply::Supplies;
+use crate::engine::{cache_tunes, iothreads};
 use crate::host::Host;
 use crate::placement::{self, CellDemand, CoreKind, Demand, Mirror, Placed};
 use crate::policy::profile::{
@@ -133,7 +133,7 @@ pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
         max_llcs: profile.max_llcs,
         pages,
         nodes,
-        within: domain.vcpu_cpuset.clone().filter(|_| wishes.keep),
+        within: within(case),
         kept: kept_pins
             .iter()
             .filter(|(v, _)| wishes.dedicated.contains(**v))
@@ -202,6 +202,17 @@ fn core_kind(case: &Case<'_>) -> CoreKind {
         profile::CoreKind::Fast => CoreKind::Fast,
         profile::CoreKind::Slow => CoreKind::Slow,
         profile::CoreKind::Any => CoreKind::Any,
+    }
+}
+
+/// Returns the CPUs to which the XML limits the guest: a `vcpu@cpuset` that is kept, and caches
+/// that are reserved for it.
+fn within(case: &Case<'_>) -> Option<CpuSet> {
+    let cpuset = case.domain.vcpu_cpuset.clone().filter(|_| case.wishes.keep);
+    let caches = cache_tunes::within(case);
+    match (cpuset, caches) {
+        (Some(cpuset), Some(caches)) if !cpuset.is_disjoint(&caches) => Some(cpuset.intersection(&caches)),
+        (cpuset, caches) => cpuset.or(caches),
     }
 }
 

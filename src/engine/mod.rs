@@ -11,6 +11,7 @@
 //! effective the profile as far as this guest, scope and host can follow it
 //! decide    from here on, step by step
 //! demand    profile and domain → the demand for placement
+//! cache_tunes  caches that an administrator reserved: vCPUs go there
 //! kept_memory  memory that an administrator bound: it is counted where it is
 //! supply    host and ledger → the CPUs and memory there are
 //! place     the placement: what stays, what is searched
@@ -25,6 +26,7 @@
 //! ```
 
 pub mod before;
+pub(crate) mod cache_tunes;
 mod case;
 mod decide;
 pub(crate) mod demand;

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Domain, Topology};
-use crate::engine::effective;
+use crate::engine::{cache_tunes, effective};
 use crate::host::Host;
-use crate::types::ids::{CellId, IothreadId};
+use crate::types::ids::{CellId, IothreadId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::reason::{Given, GivenValue};
 use crate::types::setting::{Setting, Target, Value};
@@ -72,15 +72,13 @@ pub(crate) fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec
             });
         }
     }
-    // Which CPUs such an id stands for is not known here.
-    if !domain.resource_ids.is_empty()
-        && settings
-            .iter()
-            .any(|setting| matches!(setting.target, Target::VcpuPin(_)))
-    {
-        reasons.push(Given::ResourceIds {
-            ids: domain.resource_ids.clone(),
-        });
+    if !domain.resource_ids.is_empty() && settings.iter().any(is_vcpu_pin) {
+        match cache_tunes::elsewhere(domain, host, &later_pins(domain, settings)) {
+            Some(elsewhere) => reasons.extend(elsewhere),
+            None => reasons.push(Given::ResourceIds {
+                ids: domain.resource_ids.clone(),
+            }),
+        }
     }
     let x86 = effective::is_x86(domain, host);
     let given = settings.iter().find(|setting| setting.target == Target::Topology);
@@ -90,6 +88,21 @@ pub(crate) fn reasons(domain: &Domain, host: &Host, settings: &[Setting]) -> Vec
         Some(_) => None,
     });
     reasons
+}
+
+fn is_vcpu_pin(setting: &Setting) -> bool {
+    matches!(setting.target, Target::VcpuPin(_))
+}
+
+/// Returns the pins that vCPUs then have.
+fn later_pins(domain: &Domain, settings: &[Setting]) -> BTreeMap<VcpuId, CpuSet> {
+    let mut pins = domain.vcpupins.clone();
+    for setting in settings {
+        if let (Target::VcpuPin(vcpu), Value::Cpus(cpus)) = (&setting.target, &setting.value) {
+            pins.insert(*vcpu, cpus.clone());
+        }
+    }
+    pins
 }
 
 /// Returns what is wrong with a topology that stays: libvirt and QEMU take none for another number

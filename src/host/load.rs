@@ -7,7 +7,7 @@ use crate::host::assemble::{Frame, Told, assemble};
 use crate::host::error::HostError;
 use crate::host::failed_starts::FailedStarts;
 use crate::host::hwloc::{TopologySource, discover};
-use crate::host::{cgroup, cpus, emulators, identity, memory, mounts, pci};
+use crate::host::{cache_ids, cgroup, cpus, emulators, identity, memory, mounts, pci};
 
 /// Reads the host below `root`. With `topology` (an hwloc XML file or a synthetic line) the
 /// structure is that of the topology, and the root gives huge pages, mounts, isolated CPUs and
@@ -34,7 +34,9 @@ pub fn load(root: &HostFs, topology: Option<&str>) -> Result<Host, HostError> {
             }
             let mut structure = discover(&TopologySource::Root(root))?;
             cpus::add_base_frequencies(root, &mut structure.kinds)?;
-            Ok(assemble(structure, told, Frame::SameMachine))
+            let mut host = assemble(structure, told, Frame::SameMachine);
+            host.cache_ids = cache_ids::read(root, &host);
+            Ok(host)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Host as plain data: all facts that placement needs, so that it reads no file.
 
 mod assemble;
+mod cache_ids;
 pub(crate) mod cached;
 mod cgroup;
 mod core_kinds;
@@ -56,6 +57,8 @@ pub struct Host {
     /// Last-level caches; [`Core::llc`] indexes this. Cores without a shared or level 3 cache share
     /// one of level 0 for each node and package.
     pub llcs: Vec<Llc>,
+    /// CPUs of each level 3 cache, by the kernel's id for it; empty: no ids are known.
+    pub cache_ids: BTreeMap<u32, CpuSet>,
     /// CPUs that are online.
     pub online: CpuSet,
     /// CPUs that are present but offline.

@@ -1,9 +1,11 @@
 //! Reader of `<iothreads>`, `<cputune>`, `<memoryBacking>` and `<numatune>`: the tuning in the XML.
 
+use std::collections::BTreeSet;
+
 use crate::domain::parse::scalar;
 use crate::domain::parse::scalar::{any_list, list, number, required, short};
 use crate::domain::parse::{MAX_PAGES, nested, plain_child, plain_children};
-use crate::domain::{Domain, HugepagesElement, NumaMemory, VcpuSched};
+use crate::domain::{CacheTune, Domain, HugepagesElement, NumaMemory, VcpuSched};
 use crate::types::cpulist::MAX_ID;
 use crate::types::ids::{CellId, Id, IothreadId, VcpuId};
 use crate::types::idset::VcpuSet;
@@ -57,12 +59,27 @@ pub(super) fn iothreads(root: &Element<'_>, domain: &mut Domain) -> Result<(), X
     Ok(())
 }
 
+/// Reads one `<cachetune>` or `<memorytune>`; `None` where it names no level 3 cache, or cannot be
+/// read.
+fn cache_tune(element: &Element<'_>, part: &'static str) -> Option<CacheTune> {
+    let vcpus = crate::types::cpulist::parse_plain(&element.attr("vcpus")?).ok()?;
+    let is_level_3 = |part: &Element<'_>| part.attr("level").is_none_or(|level| level.trim() == "3");
+    let parts = plain_children(element, part).filter(is_level_3);
+    let ids: BTreeSet<u32> = parts
+        .filter_map(|part| part.attr("id")?.trim().parse().ok())
+        .collect();
+    (!ids.is_empty()).then_some(CacheTune { vcpus, ids })
+}
+
 /// Reads `<cputune>`. The vCPU count and the iothreads have to be read before.
 pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {
     for (tune, part) in [("cachetune", "cache"), ("memorytune", "node")] {
         let parts = nested(root, &["cputune", tune, part]);
         let ids = parts.filter_map(|part| part.attr("id")?.trim().parse::<u32>().ok());
         domain.resource_ids.extend(ids);
+        domain
+            .cache_tunes
+            .extend(nested(root, &["cputune", tune]).filter_map(|tune| cache_tune(&tune, part)));
     }
     // libvirt drops pins of vCPUs beyond the maximum, so they are skipped.
     for pin in nested(root, &["cputune", "vcpupin"]) {

@@ -65,7 +65,7 @@ pub(crate) fn vcpus(fit: &Fit<'_>, list: &mut List) {
     }
     // The reason of a pin says how the vCPU got its CPU.
     for (vcpu, cpus) in &placed.vcpus {
-        let in_cpuset = demanded.demand.within.as_ref() == Some(cpus);
+        let in_cpuset = wishes.keep && domain.vcpu_cpuset.as_ref() == Some(cpus);
         if demanded.kept_pins.contains_key(vcpu) || in_cpuset {
             continue;
         }

@@ -136,6 +136,7 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
         rt_runtime_us: told.rt_runtime_us,
         rt_allowed: told.limits.rt_allowed,
         memlock_limited: told.limits.memlock_limited,
+        cache_ids: BTreeMap::new(),
         emulators: told.emulators,
         failed: told.failed,
     }

@@ -28,6 +28,8 @@ reasons! {
         CacheOverCells { shown: Topology } = "cache-over-cells",
         /// Parts of caches or of memory bandwidth that the XML reserves by these ids.
         ResourceIds { ids: BTreeSet<u32> } = "resource-ids",
+        /// vCPUs that run on other caches than a reservation in the XML is of.
+        ResourceElsewhere { vcpus: VcpuSet, ids: BTreeSet<u32> } = "resource-elsewhere",
         /// vCPUs that run on other nodes than their memory is bound to.
         MemoryApart { vcpus: VcpuSet, cpus: NodeSet, memory: NodeSet } = "memory-apart",
         /// vCPUs that have no CPU of their own, because of their pins.
@@ -126,6 +128,14 @@ impl fmt::Display for Given {
                 "the topology ({} a cache) reaches over guest cells: the guest sees one last-level cache that is \
                  in several",
                 plural::counted(shown.cores as usize, "core")
+            ),
+            Self::ResourceElsewhere { vcpus, ids } => write!(
+                f,
+                "your cachetune or memorytune of vCPU{} {vcpus} (id {}) does not hold where {} run{}",
+                if vcpus.len() == 1 { "" } else { "s" },
+                plural::list(&ids.iter().take(MOST_IDS).map(u32::to_string).collect::<Vec<_>>()),
+                if vcpus.len() == 1 { "it" } else { "they" },
+                if vcpus.len() == 1 { "s" } else { "" },
             ),
             Self::ResourceIds { ids } => write!(
                 f,
