@@ -814,3 +814,129 @@ fn reserved_caches_place_the_guest() {
         );
     }
 }
+
+/// Several iothreads serve a disk only where libvirt and QEMU know that, and no more than it has
+/// queues; what is written by hand stays.
+#[test]
+fn disks_get_several_iothreads_where_that_is_known() {
+    let on = |libvirt: u32, qemu: u32| {
+        let mut asked = Asked::on("paper").host_keys("housekeeping = \"0-3,16-19\"");
+        asked.host.emulators = vec![virtfit::host::Emulator {
+            path: "/usr/bin/qemu-system-x86_64".into(),
+            qemu,
+            libvirt,
+            ..virtfit::host::Emulator::default()
+        }];
+        asked
+    };
+    let new = on(10_000_000, 9_000_000);
+    let two = "iothreads = { per_disk = 2 }";
+    let mapped = "<disk type='file' device='disk'><driver name='qemu' type='raw'><iothreads><iothread id='1'/>\
+                  </iothreads></driver><source file='/x.raw'/><target dev='vda' bus='virtio'/></disk>";
+    let bare =
+        "<disk type='file' device='disk'><source file='/x.raw'/><target dev='vda' bus='virtio'/></disk>";
+    let plain = disk("vda", "");
+    // host, keys, vCPUs, disk, iothreads, line
+    let rows: [(&Asked, &str, u32, &str, &str, &str); 10] = [
+        (
+            &new,
+            two,
+            4,
+            &plain,
+            "2",
+            "set devices/disk[target/@dev='vda']/driver/iothreads 1,2",
+        ),
+        (
+            &new,
+            two,
+            4,
+            bare,
+            "2",
+            "set devices/disk[target/@dev='vda']/driver/iothreads 1,2",
+        ),
+        (
+            &new,
+            "",
+            4,
+            &plain,
+            "1",
+            "set devices/disk[target/@dev='vda']/driver/@iothread 1",
+        ),
+        // No more than queues, nor than iothreads.
+        (
+            &new,
+            two,
+            1,
+            &plain,
+            "1",
+            "set devices/disk[target/@dev='vda']/driver/@iothread 1",
+        ),
+        (
+            &new,
+            two,
+            4,
+            &disk("vda", "queues='1'"),
+            "1",
+            "set devices/disk[target/@dev='vda']/driver/@iothread 1",
+        ),
+        (
+            &new,
+            "iothreads = { per_disk = 4, count = 3 }",
+            8,
+            &plain,
+            "3",
+            "set devices/disk[target/@dev='vda']/driver/iothreads 1,2,3",
+        ),
+        (
+            &on(9_000_000, 9_000_000),
+            two,
+            4,
+            &plain,
+            "1",
+            "not done iothreads of disk vda: libvirt, QEMU",
+        ),
+        (
+            &on(10_000_000, 8_002_000),
+            two,
+            4,
+            &plain,
+            "1",
+            "not done iothreads of disk vda: libvirt, QEMU",
+        ),
+        (
+            &Asked::on("paper"),
+            two,
+            4,
+            &plain,
+            "1",
+            "not done iothreads of disk vda: libvirt has not told",
+        ),
+        (&new, two, 4, mapped, "-", "kept vda iothread"),
+    ];
+    for (asked, keys, vcpus, device, count, line) in rows {
+        let inner = if device == mapped {
+            "<iothreads>1</iothreads>"
+        } else {
+            ""
+        };
+        let xml = guest(vcpus, 2048, inner, "", device);
+        let answer = asked.decide(keys, &xml);
+        let lines = answer.lines();
+        assert!(
+            lines.iter().any(|found| found.starts_with(line)),
+            "{line}: {lines:?}"
+        );
+        let written = lines
+            .iter()
+            .find_map(|found| found.strip_prefix("set iothreads "));
+        assert_eq!(written.unwrap_or("-"), count, "{line}: {lines:?}");
+        let driver = answer.text().split("<driver").nth(1).unwrap();
+        let driver = driver.split("</driver>").next().unwrap();
+        let tag = driver.split('>').next().unwrap();
+        assert!(
+            !(tag.contains(" iothread='") && driver.contains("<iothread ")),
+            "{driver}"
+        );
+        assert_eq!(answer.reverted(), xml);
+    }
+}

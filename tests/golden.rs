@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Stage, cases, name_of, tree};
+use common::{NEWER, Stage, cases, name_of, tree};
 
 /// Output of a case: file name below `expected/`, and its bytes.
 type Outputs = BTreeMap<String, Vec<u8>>;
@@ -269,6 +269,9 @@ fn libvirts_schema_accepts_every_domain() {
     );
     let mut files: Vec<std::path::PathBuf> = Vec::new();
     for case in tuned() {
+        if NEWER.contains(&name_of(&case).as_str()) {
+            continue;
+        }
         files.extend([case.join("domain.xml"), case.join("expected/rewrite.xml")]);
     }
     assert!(!files.is_empty(), "no case has a golden; `make bless` makes them");

@@ -11,7 +11,7 @@ mod kvm;
 use std::fs;
 use std::path::Path;
 
-use common::{Stage, cases, name_of};
+use common::{NEWER, Stage, cases, name_of};
 use daemon::{Libvirt, Thread};
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
@@ -45,7 +45,7 @@ fn libvirt_takes_and_keeps_every_tuned_golden() {
         let Ok(tuned) = fs::read_to_string(case.join("expected/rewrite.xml")) else {
             continue;
         };
-        if case.join("command").exists() {
+        if case.join("command").exists() || NEWER.contains(&name_of(&case).as_str()) {
             continue;
         }
         // Without an element libvirt takes the emulator of the host's architecture.

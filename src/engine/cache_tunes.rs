@@ -1,5 +1,5 @@
-//! `<cachetune>` and `<memorytune>`: their ids name caches of the host, and a reservation holds only
-//! for vCPUs that run there.
+//! `<cachetune>` and `<memorytune>`: their ids name caches of the host, and a reservation holds
+//! only for vCPUs that run there.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -98,7 +98,7 @@ pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
         && profile.memory_mode != MemoryMode::Off
         && !(numatune_kept && (auto || kept_memory.is_bound()))
         && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto);
-    let (extra_min, extra_max) = extra(wishes, domain);
+    let (extra_min, extra_max) = extra(wishes, domain, case.host);
     let mut demand = Demand {
         vcpus: domain.vcpus,
         dedicated: wishes.dedicated.clone(),
@@ -498,7 +498,7 @@ fn kept_pages(domain: &Domain, host: &Host) -> Vec<Option<KiB>> {
 
 /// Returns the number of extra dedicated CPUs: the fewest that are needed, and those that are
 /// wanted.
-fn extra(wishes: &EffectiveProfile, domain: &Domain) -> (u32, u32) {
+fn extra(wishes: &EffectiveProfile, domain: &Domain, host: &Host) -> (u32, u32) {
     let profile = &wishes.profile;
     let emulator_stays = wishes.keep && domain.emulatorpin.is_some();
     let emulator = u32::from(profile.emulator == Emulator::Isolate && !emulator_stays);
@@ -513,7 +513,7 @@ fn extra(wishes: &EffectiveProfile, domain: &Domain) -> (u32, u32) {
             count
         }
     };
-    let devices = iothreads::iothread_devices(domain);
+    let (devices, _) = iothreads::PerDisk::new(profile, domain, host).devices(domain);
     let bound = iothreads::least_iothreads(domain);
     let (least, most) = match (profile.iothread_count, domain.iothreads) {
         (IothreadCount::Keep, count) => (count.unwrap_or(0), count.unwrap_or(0)),

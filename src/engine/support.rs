@@ -6,7 +6,7 @@ use crate::domain::Domain;
 use crate::engine::EngineError;
 use crate::engine::case::Case;
 use crate::engine::fit::Fit;
-use crate::engine::iothreads::{iothread_devices, least_iothreads};
+use crate::engine::iothreads::{PerDisk, least_iothreads};
 use crate::host::Host;
 use crate::policy::profile::{Emulator, IothreadCount, IothreadCpus};
 use crate::types::ids::{HostCpu, IothreadId};
@@ -77,7 +77,7 @@ pub(crate) fn place(fit: &Fit<'_>) -> Result<Support, EngineError> {
     }
 
     // Iothreads share one pool of CPUs, or have one extra CPU each.
-    let devices = iothread_devices(domain);
+    let (devices, most) = PerDisk::new(profile, domain, fit.case.host).devices(domain);
     let rule = match profile.iothread_cpus {
         IothreadCpus::Isolate if extra.is_empty() => IothreadCpus::Housekeeping,
         rule => rule,
@@ -94,7 +94,7 @@ pub(crate) fn place(fit: &Fit<'_>) -> Result<Support, EngineError> {
         (IothreadCount::At(count), _) => count.max(least_iothreads(domain)),
         (IothreadCount::Auto, _) => devices
             .min(pool.all.len() as u32)
-            .max(devices.min(1))
+            .max(most)
             .max(least_iothreads(domain)),
     };
     if domain.iothreads != Some(wanted) && (wanted > 0 || domain.iothreads.is_some()) {

@@ -137,6 +137,7 @@ impl Default for Profile {
             locked: false,
             emulator: Emulator::Housekeeping,
             iothread_count: IothreadCount::Auto,
+            iothreads_per_disk: 1,
             iothread_cpus: IothreadCpus::Housekeeping,
             disk: DiskRules {
                 cache: DiskRule::Auto,

@@ -335,6 +335,8 @@ pub struct Profile {
     pub emulator: Emulator,
     /// Number of iothreads (`iothreads.count`).
     pub iothread_count: IothreadCount,
+    /// Iothreads of each virtio disk (`iothreads.per_disk`).
+    pub iothreads_per_disk: u32,
     /// CPUs of iothreads (`iothreads.cpus`).
     pub iothread_cpus: IothreadCpus,
     /// Settings of all disks (`disk`).

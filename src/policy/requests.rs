@@ -124,8 +124,9 @@ fn more_than(asked: &Profile, ruled: Option<&Profile>) -> Option<&'static str> {
     if !within(asked.hugepages, ruled.hugepages) {
         return Some("may take huge pages of another size");
     }
-    let more_iothreads =
-        asked.iothread_cpus == IothreadCpus::Isolate && !fewer(asked.iothread_count, ruled.iothread_count);
+    let more_iothreads = asked.iothread_cpus == IothreadCpus::Isolate
+        && !(fewer(asked.iothread_count, ruled.iothread_count)
+            && asked.iothreads_per_disk <= ruled.iothreads_per_disk);
     more_iothreads.then_some("may give more iothreads a CPU of their own")
 }
 

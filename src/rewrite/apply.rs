@@ -144,16 +144,19 @@ impl<'d> Writer<'_, 'd> {
         let Some(text) = show(value) else {
             return Ok(Vec::new());
         };
-        if let Container::DiskDriver(_) = container
-            && !self.layout.touches(container)
-        {
-            // A driver that virtfit makes gets the name and type that libvirt assumes for a missing
-            // one; without a type libvirt would refuse some attributes.
+        self.disk_driver(container);
+        self.layout.attribute(container.clone(), name, &text);
+        Ok(vec![Was::NoAttribute { name: name.into() }])
+    }
+
+    /// Gives a disk's driver that virtfit makes the name and type that libvirt assumes for a
+    /// missing one; without a type libvirt would refuse some attributes.
+    fn disk_driver(&mut self, container: &Container) {
+        let is_new = self.places.container(container).is_none() && !self.layout.touches(container);
+        if matches!(container, Container::DiskDriver(_)) && is_new {
             self.layout.attribute(container.clone(), "name", "qemu");
             self.layout.attribute(container.clone(), "type", "raw");
         }
-        self.layout.attribute(container.clone(), name, &text);
-        Ok(vec![Was::NoAttribute { name: name.into() }])
     }
 
     fn whole(&mut self, container: Container, target: &Target, value: &Value) -> Result<Vec<Was>, XmlError> {
@@ -240,6 +243,9 @@ impl<'d> Writer<'_, 'd> {
         // A clock is made as libvirt has it where there is none.
         if *target == Target::HypervClock && self.places.container(&Container::Clock).is_none() {
             self.layout.attribute(Container::Clock, "offset", "utc");
+        }
+        if *value != Value::Absent {
+            self.disk_driver(&container);
         }
         if let Some(fragment) = self.fragment(target, value)?
             && let Form::Keyed(_, name, _) | Form::Whole(_, name) = form(target)
@@ -381,6 +387,10 @@ impl<'d> Writer<'_, 'd> {
                         Some(level) => cache.attr("level", level).attr("mode", mode),
                         None => cache.attr("mode", mode),
                     }
+                }
+                (Target::DiskIothreads(_), Value::Iothreads(ids)) => {
+                    let thread = |id| Fragment::new("iothread").attr("id", id);
+                    ids.iter().map(thread).fold(Fragment::new(name), Fragment::child)
                 }
                 (Target::Memballoon, Value::Text(model)) => Fragment::new(name).attr("model", model),
                 _ => return Err(self.mismatch(target)),

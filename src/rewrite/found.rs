@@ -8,7 +8,7 @@ use crate::rewrite::places::Places;
 use crate::rewrite::target::{Form, form};
 use crate::rewrite::value::{CACHE_MODES, CPU_MODES, MODES, SCHEDULERS, known, show, show_cache, show_sched};
 use crate::types::cpulist::{CpulistError, parse_within};
-use crate::types::ids::{CellId, HostCpu, Id, VcpuId};
+use crate::types::ids::{CellId, HostCpu, Id, IothreadId, VcpuId};
 use crate::types::idset::{CellSet, IdSet, VcpuSet};
 use crate::types::setting::{Distances, LOCAL_DISTANCE, REMOTE_DISTANCE, Target, Value};
 use crate::xml::Element;
@@ -84,6 +84,7 @@ impl<'d> Places<'d> {
                 let number = number.filter(|number| number.to_string() == text);
                 number.map_or(Value::Text(text), Value::Number)
             }
+            Target::DiskIothreads(_) => read_iothreads(element),
             Target::NumaMemory | Target::MemNode(_) => read_numa(element),
             Target::Hugepages => self.read_hugepages(),
             Target::Topology => match topology_of(element) {
@@ -234,6 +235,16 @@ fn read_scheds(elements: &[Element<'_>]) -> Value {
         true => Value::Absent,
         false => Value::Text(texts.join("; ")),
     }
+}
+
+/// Returns a disk's iothreads; a mapping that names queues is a text as it stands.
+fn read_iothreads(element: &Element<'_>) -> Value {
+    let id = |thread: Element<'_>| match thread.children().next() {
+        None => thread.attr("id")?.trim().parse().ok().map(IothreadId),
+        Some(_) => None,
+    };
+    let ids: Option<Vec<IothreadId>> = plain_children(element, "iothread").map(id).collect();
+    ids.map_or_else(|| Value::Text(element.raw().to_string()), Value::Iothreads)
 }
 
 fn read_numa(element: &Element<'_>) -> Value {

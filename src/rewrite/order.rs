@@ -321,7 +321,8 @@ impl Container {
                 "alias",
                 "address",
             ],
-            Self::Metadata | Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => &[],
+            Self::DiskDriver(_) => &["iothreads", "metadata_cache"],
+            Self::Metadata | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => &[],
         }
     }
 

@@ -162,6 +162,10 @@ impl<'d> Places<'d> {
             Target::VcpuPin(vcpu) => self.vcpupins.get(&vcpu.get()).copied(),
             Target::IothreadPin(thread) => self.iothreadpins.get(&thread.get()).copied(),
             Target::MemNode(cell) => self.memnodes.get(&cell.get()).copied(),
+            Target::DiskIothreads(disk) => {
+                let driver = self.container(&Container::DiskDriver(disk.clone()))?;
+                plain_child(&driver, "iothreads")
+            }
             Target::CpuFeature(name) => self.features.get(name).copied(),
             Target::HypervClock => nested(&self.root, &["clock", "timer"])
                 .find(|timer| timer.attr("name").as_deref() == Some("hypervclock")),

@@ -5,7 +5,7 @@
 use crate::domain::Topology;
 use crate::domain::parse::{MAX_CELLS, MAX_MEMORY_KIB};
 use crate::types::cpulist;
-use crate::types::ids::KiB;
+use crate::types::ids::{IothreadId, KiB};
 use crate::types::idset::{CellSet, VcpuSet};
 use crate::types::setting::{DiskAttribute, Distances, Target, Value};
 
@@ -17,6 +17,11 @@ pub fn show(value: &Value) -> Option<String> {
         Value::Cpus(cpus) => cpus.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Text(text) => text.clone(),
+        Value::Iothreads(ids) => ids
+            .iter()
+            .map(IothreadId::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
         Value::Numa { mode, nodes } => format!("{mode} {nodes}"),
         Value::PageSize(size) => format!("{} KiB", size.0),
         Value::PageSizes(sizes) => show_pages(sizes),
@@ -115,6 +120,13 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
         Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Iothread)
         | Target::ScsiIothread(_)
         | Target::NetQueues(_) => text.parse().ok().map(Value::Number).or_else(attribute_text),
+        Target::DiskIothreads(_) => {
+            let id = |id: &str| id.parse().ok().map(IothreadId);
+            text.split(',')
+                .map(id)
+                .collect::<Option<_>>()
+                .map(Value::Iothreads)
+        }
         Target::VcpuSched => sched(text),
         Target::NumaMemory | Target::MemNode(_) => {
             let (mode, nodes) = text.split_once(' ')?;

@@ -68,6 +68,8 @@ pub enum Target {
     Memballoon,
     /// `/domain/devices/disk[target/@dev=X]/driver/@ATTRIBUTE`.
     Disk(String, DiskAttribute),
+    /// `/domain/devices/disk[target/@dev=X]/driver/iothreads`.
+    DiskIothreads(String),
     /// `/domain/devices/controller[@type='scsi'][@index=N]/driver/@iothread`.
     ScsiIothread(u32),
     /// `/domain/devices/interface[mac/@address=X]/driver/@queues`, the address in lower case.
@@ -129,6 +131,8 @@ pub enum Value {
     /// Text of an attribute: `none`, `native`, `on`, `off`, `require`, `shared`, `static`. Found in
     /// a domain, also a value that has no form of its own here.
     Text(String),
+    /// Iothreads of a disk, each for its part of the queues.
+    Iothreads(Vec<IothreadId>),
     /// Memory binding of `<memory>` or `<memnode>`.
     Numa {
         /// `strict`, `preferred` or `restrictive`.

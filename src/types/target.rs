@@ -275,6 +275,7 @@ const fn row(target: &Target) -> Row {
         T::Disk(_, A::Discard) => DISK.attribute(A::Discard.as_str()).visible(),
         T::Disk(_, A::Queues) => DISK.attribute(A::Queues.as_str()).shape(),
         T::Disk(_, A::Iothread) => DISK.attribute(A::Iothread.as_str()),
+        T::DiskIothreads(_) => Row::new(W::Disk, "iothreads", "iothreads of disk", F::Devices).label("disk-iothreads"),
         T::ScsiIothread(_) => SCSI.attribute("iothread"),
         T::NetQueues(_) => Row::new(W::Interface, "driver", "interface", F::Devices).label("interface").attribute("queues").shape(),
     }
@@ -299,7 +300,10 @@ impl Target {
             Self::MemNode(id) => Some(Key::Number(id.get())),
             Self::ScsiIothread(index) => Some(Key::Number(*index)),
             Self::Hyperv(one) => Some(Key::Name(one.as_str())),
-            Self::CpuFeature(name) | Self::Disk(name, _) | Self::NetQueues(name) => Some(Key::Name(name)),
+            Self::CpuFeature(name)
+            | Self::Disk(name, _)
+            | Self::DiskIothreads(name)
+            | Self::NetQueues(name) => Some(Key::Name(name)),
             Self::VcpuCpuset
             | Self::VcpuPlacement
             | Self::Iothreads

@@ -22,6 +22,9 @@ pub fn cases() -> Vec<PathBuf> {
     all
 }
 
+/// Cases with something that libvirt 9.0 does not know yet; it leaves it out of what it stores.
+pub const NEWER: [&str; 1] = ["iothreads-per-disk"];
+
 /// Returns a folder's last name.
 pub fn name_of(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::domain::{Disk, ScsiController};
 use crate::engine::case::Case;
 use crate::engine::fit::Fit;
-use crate::engine::iothreads::takes_iothread;
+use crate::engine::iothreads::{PerDisk, takes_iothread};
 use crate::engine::settings::List;
 use crate::engine::support::Support;
 use crate::policy::profile::{Cpus, IothreadCount, Scheduler};
@@ -132,6 +132,7 @@ pub(crate) fn iothreads(fit: &Fit<'_>, support: &Support, list: &mut List) {
             list.set(Target::IothreadPin(*id), Value::Absent, Basis::IothreadGone);
         }
     }
+    let per_disk = PerDisk::new(&wishes.profile, domain, fit.case.host);
     let mut next = support.iothread_ids.iter().cycle();
     // Disks and controllers are served in the order in which libvirt stores them
     // (virDomainDiskInsert, virDomainControllerInsert in conf/domain_conf.c), or a definition that
@@ -147,6 +148,21 @@ pub(crate) fn iothreads(fit: &Fit<'_>, support: &Support, list: &mut List) {
                 disk.target.clone(),
                 DiskAttribute::Iothread,
             )));
+            continue;
+        }
+        let all = Target::DiskIothreads(disk.target.clone());
+        if let Some(why) = &per_disk.left_out {
+            list.not_done(Subject::Value(all.clone()), why.clone());
+        }
+        // With several iothreads, queues are divided among them, and `iothread=` must not be there.
+        let count = per_disk.of(disk).min(support.iothread_ids.len() as u32);
+        if count > 1 {
+            let mut ids: Vec<IothreadId> = next.by_ref().take(count as usize).copied().collect();
+            ids.sort_unstable();
+            list.set(all, Value::Iothreads(ids), Basis::OffTheEmulator);
+            if disk.iothread.is_some() {
+                list.set(target, Value::Absent, Basis::SeveralInstead);
+            }
         } else if let Some(id) = next.next() {
             list.set(target, iothread(*id), Basis::OffTheEmulator);
         } else if disk.iothread.is_some() {

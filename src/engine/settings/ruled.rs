@@ -71,6 +71,11 @@ fn option(domain: &Domain, target: &Target) -> Option<&'static str> {
             };
             options.rules_device(&disk.alias, "virtio-blk", property)
         }
+        Target::DiskIothreads(disk) => {
+            let disk = domain.disks.iter().find(|other| other.target == *disk)?;
+            let rules = |property| options.rules_device(&disk.alias, "virtio-blk", property);
+            rules("iothread").or_else(|| rules("iothread-vq-mapping"))
+        }
         Target::ScsiIothread(index) => {
             options.rules_device(&domain.scsi_controller(*index)?.alias, "virtio-scsi", "iothread")
         }

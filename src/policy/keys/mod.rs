@@ -27,18 +27,23 @@ pub struct Key<T: 'static> {
 /// Words that are reserved for later versions of the policy.
 pub(crate) const RESERVED: [&str; 5] = ["host_tasks", "irqs", "governor", "host_cpus", "overcommit"];
 
-/// Keys of a profile that came after the first records were written, each with the value under
-/// which virtfit decides as it did without the key.
+/// Keys of a profile that came after the first records were written, each with the value, as TOML,
+/// under which virtfit decides as it did without the key.
 ///
 /// The digest leaves a key with that value out: a policy that does not use the key keeps its
 /// digest, and no record is rewritten on its account after an upgrade.
-pub(crate) const LATER: &[(&str, &str)] = &[("hyperv", "keep"), ("net.queues", "keep")];
+pub(crate) const LATER: &[(&str, &str)] = &[
+    ("hyperv", "\"keep\""),
+    ("iothreads.per_disk", "1"),
+    ("net.queues", "\"keep\""),
+];
 
 /// Returns whether a key came later and has the value under which it changes nothing.
 pub(crate) fn is_as_before(path: &str, value: &Scalar) -> bool {
+    let value = value.to_string();
     LATER
         .iter()
-        .any(|(later, before)| *later == path && *value == Scalar::text(*before))
+        .any(|(later, before)| *later == path && value == *before)
 }
 
 /// Finds the key with this path.

@@ -13,6 +13,8 @@ use crate::policy::value::{
 
 /// Limit of a profile's iothread count; a larger number is taken for a typing error.
 const MOST_IOTHREADS: u32 = 1024;
+/// Limit of the iothreads of one disk; more serve no disk that there is.
+const MOST_PER_DISK: u32 = 64;
 /// Limit of a virtio device's queues (QEMU's `VIRTIO_QUEUE_MAX`).
 const MOST_QUEUES: u32 = 1024;
 /// Limit of an interface's queues (the kernel's `MAX_TAP_QUEUES`).
@@ -181,6 +183,15 @@ pub static PROFILE: &[Key<Profile>] = &[
             IothreadCount::Keep => Scalar::text("keep"),
             IothreadCount::At(count) => Scalar::Int(count.into()),
         },
+    },
+    Key {
+        path: "iothreads.per_disk",
+        expected: || format!("a number from 1 to {MOST_PER_DISK}"),
+        set: |to, value| {
+            to.iothreads_per_disk = number(value, 1, MOST_PER_DISK)?;
+            Ok(())
+        },
+        get: |from| Scalar::Int(from.iothreads_per_disk.into()),
     },
     choice_key!("iothreads.cpus", IothreadCpus, iothread_cpus),
     disk_key!("disk.cache", cache, CACHE),

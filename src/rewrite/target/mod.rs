@@ -133,6 +133,7 @@ pub(super) fn from_label(text: &str) -> Option<Target> {
         number().map(|id| Target::IothreadPin(IothreadId(id))),
         number().map(|id| Target::MemNode(CellId(id))),
         number().map(Target::ScsiIothread),
+        Some(Target::DiskIothreads(rest.to_string())),
         Some(Target::CpuFeature(rest.to_string())),
         rest.strip_suffix("/queues")
             .map(|mac| Target::NetQueues(mac.to_string())),
@@ -157,6 +158,9 @@ pub fn path(target: &Target) -> String {
         _ => format!("/domain/{}", container(target).name()),
     };
     path.push('/');
+    if matches!(target, Target::DiskIothreads(_)) {
+        path.push_str("driver/");
+    }
     path.push_str(row.element);
     if let Some((name, key)) = self::key(target) {
         path.push_str(&format!("[@{name}={}]", literal(&key)));
@@ -194,6 +198,7 @@ pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) ->
             0,
         ),
         Target::Disk(disk, attribute) => (root("devices"), 1, device(disk), *attribute as u16),
+        Target::DiskIothreads(disk) => (root("devices"), 1, device(disk), u16::MAX),
         Target::ScsiIothread(index) => (root("devices"), 2, *index as usize, 0),
         Target::NetQueues(mac) => (root("devices"), 3, device(mac), 0),
         other => match form(other) {

@@ -37,7 +37,8 @@ fn next(target: &Target) -> Option<Target> {
         Target::Disk(_, Io) => disk(Discard),
         Target::Disk(_, Discard) => disk(Queues),
         Target::Disk(_, Queues) => disk(Iothread),
-        Target::Disk(_, Iothread) => Some(Target::ScsiIothread(3)),
+        Target::Disk(_, Iothread) => Some(Target::DiskIothreads("v/d a".into())),
+        Target::DiskIothreads(_) => Some(Target::ScsiIothread(3)),
         Target::ScsiIothread(_) => Some(Target::NetQueues("52:54:00:00:00:01".into())),
         Target::NetQueues(_) => None,
     }
@@ -121,6 +122,7 @@ fn paths_are_what_they_were() {
         "/domain/devices/disk[target/@dev='v/d a']/driver/@discard",
         "/domain/devices/disk[target/@dev='v/d a']/driver/@queues",
         "/domain/devices/disk[target/@dev='v/d a']/driver/@iothread",
+        "/domain/devices/disk[target/@dev='v/d a']/driver/iothreads",
         "/domain/devices/controller[@type='scsi'][@index='3']/driver/@iothread",
         "/domain/devices/interface[mac/@address='52:54:00:00:00:01']/driver/@queues",
     ];

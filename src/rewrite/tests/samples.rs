@@ -155,6 +155,8 @@ pub(super) fn all_settings(domain: &Domain, mut pick: impl FnMut() -> u32) -> Ve
         attribute(DiskAttribute::Discard, or_absent(text("unmap")));
         attribute(DiskAttribute::Queues, or_absent(Value::Number(4)));
         attribute(DiskAttribute::Iothread, or_absent(text("1")));
+        let ids = Value::Iothreads(vec![IothreadId(1), IothreadId(2)]);
+        add(Target::DiskIothreads(disk.target.clone()), or_absent(ids));
     }
     for controller in &domain.scsi_controllers {
         add(

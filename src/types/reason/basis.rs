@@ -63,6 +63,8 @@ reasons! {
         IothreadGone = "iothread-gone",
         /// Disk: served by an iothread.
         OffTheEmulator = "off-the-emulator",
+        /// Disk: several iothreads take the value's place.
+        SeveralInstead = "several-instead",
         /// Controller: its disks are served by an iothread.
         DisksOffTheEmulator = "disks-off-the-emulator",
         /// Device: there is no iothread to serve it.
@@ -157,6 +159,7 @@ impl fmt::Display for Basis {
             Self::OneADisk => "one a disk, at most one a CPU",
             Self::IothreadGone => "that iothread is gone",
             Self::OffTheEmulator => "off the emulator thread",
+            Self::SeveralInstead => "several iothreads take its place",
             Self::DisksOffTheEmulator => "its disks off the emulator thread",
             Self::NoIothreads => "there are no iothreads",
             Self::BlockDevice => "a block device",
