@@ -1055,16 +1055,18 @@ fn a_pattern_reverts_what_it_matches() {
     }
     let asked = "Revert 2 guests? There is no terminal to ask on: nothing was written; --yes goes ahead";
     root.serve(&["revert", "db-*"], "").expect(2, "", asked);
-    let ran = root.serve(&["revert", "db-*", "--yes"], "").expect(
-        1,
-        "",
-        "virtfit: db-1: libvirt does not answer: ",
-    );
-    assert!(
-        ran.stderr.contains("virtfit: db-2: ") && !ran.stderr.contains("web"),
-        "{}",
-        ran.stderr
-    );
+    // What all of them would meet is said once.
+    let down = "virtfit: db-1 and 1 more guest: libvirt does not answer: ";
+    let ran = root.serve(&["revert", "db-*", "--yes"], "").expect(1, "", down);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    for name in ["db-3", "db-4"] {
+        root.define(name);
+    }
+    let down = "virtfit: db-3 and 1 more guest: libvirt does not answer: ";
+    let ran = root
+        .serve(&["apply", "db-[34]", "--yes"], "")
+        .expect(1, "0 of 2 redefined.\n", down);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     root.serve(&["revert", "x*"], "")
         .broken("virtfit: x*: no guest's name matches");
 }
@@ -1195,6 +1197,9 @@ fn disabled_is_said_by_what_writes_all_the_same() {
     let rm = format!("rm {switch}\n");
     let refused = format!("virtfit: {switch} exists: nothing was changed; to switch virtfit on: {rm}");
     root.serve(&["apply", "db"], "").expect(1, "", &refused);
+    let shown = format!("virtfit: {switch} exists: nothing is written until: {rm}");
+    root.serve(&["apply", "--dry-run", "db"], "")
+        .expect(0, "1 of 1 would be redefined", &shown);
     let written = format!(
         "virtfit: {switch} exists: a guest's request is written, and virtfit tunes nothing until: {rm}"
     );
@@ -1302,4 +1307,16 @@ fn errors_of_the_daemon_bear_its_name() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     let last = ran.stderr.lines().last().unwrap();
     assert!(last.starts_with("virtfitd: "), "{}", ran.stderr);
+}
+
+#[test]
+fn a_pin_by_hand_is_said_once() {
+    let pinned = domain("db", "  <cputune><vcpupin vcpu='0' cpuset='0'/></cputune>\n");
+    let housekeeping = format!("[host]\nhousekeeping = \"0\"\n\n{POLICY}");
+    let root = Root::new();
+    root.write("etc/virtfit/policy.toml", &housekeeping);
+    let ran =
+        root.serve(&["-v", "plan", "-"], &pinned)
+            .expect(0, "", "vCPU 0 has no CPU of its own: your pin");
+    assert!(!ran.stderr.contains("yours, kept"), "{}", ran.stderr);
 }

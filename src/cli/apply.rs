@@ -48,9 +48,10 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     if !args.dry_run {
         chosen::may_write(&root)?;
     }
-    if root.exists(DISABLED) && !args.dry_run {
-        let switch = root.path(DISABLED);
-        let switch = switch.display();
+    let switch = root.path(DISABLED);
+    let switch = switch.display();
+    let disabled = root.exists(DISABLED);
+    if disabled && !args.dry_run {
         let text = format!("{switch} exists: nothing was changed; to switch virtfit on: rm {switch}");
         return match args.offline {
             true => Ok(Outcome {
@@ -82,6 +83,11 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     let since = Instant::now();
     let session = Session::open(global).map_err(|failure| failure.then("nothing was written"))?;
     let mut outcome = Outcome::default();
+    if disabled {
+        outcome.stderr.push(format!(
+            "virtfit: {switch} exists: nothing is written until: rm {switch}"
+        ));
+    }
     outcome
         .stderr
         .extend(advice::undone(global, &session.view.policy));
@@ -172,7 +178,7 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     }
     let done = carry_out(global, &root, args.offline, &changes, &mut outcome)?;
     let why = match changes.is_empty() && left.is_empty() && outcome.exit == Exit::Done {
-        true => nothing_to_change(&root, &chosen),
+        true => nothing_to_change(&root, &chosen, args.offline),
         false => String::new(),
     };
     outcome
@@ -193,15 +199,21 @@ fn file(root: &HostFs, word: &OsStr) -> Option<String> {
 
 /// Says why nothing was written: the file of a definition was read, and libvirt was not asked. It
 /// may have another one, if the file was edited behind its back.
-fn nothing_to_change(root: &HostFs, chosen: &[Definition]) -> String {
-    match chosen {
-        [] => String::new(),
-        [one] => visible(&format!(
-            ": nothing is to change in {} (libvirt was not asked if it has the same)",
-            root.path(claims::path(&one.file.name)).display()
-        )),
-        _ => ": nothing is to change".into(),
-    }
+fn nothing_to_change(root: &HostFs, chosen: &[Definition], offline: bool) -> String {
+    let [one] = chosen else {
+        let several = if chosen.is_empty() {
+            ""
+        } else {
+            ": nothing is to change"
+        };
+        return several.into();
+    };
+    let libvirt = match offline {
+        true => "",
+        false => " (libvirt was not asked if it has the same)",
+    };
+    let file = root.path(claims::path(&one.file.name));
+    visible(&format!(": nothing is to change in {}{libvirt}", file.display()))
 }
 
 /// Reason for which an unattended run leaves a definition that was never tuned.
@@ -288,12 +300,12 @@ fn carry_out(
     let mut done = 0;
     let mut libvirt = None;
     untried::sweep(root);
-    for Change {
-        definition,
-        plan,
-        xml,
-    } in changes
-    {
+    for (index, change) in changes.iter().enumerate() {
+        let Change {
+            definition,
+            plan,
+            xml,
+        } = change;
         // If the guest does not start with its new definition, the daemon tells of it.
         let announced = untried::announce(root, &definition.domain, plan, xml).map_err(|error| {
             log::debug!(
@@ -327,10 +339,16 @@ fn carry_out(
                 if let Ok(announced) = announced {
                     announced.take_back();
                 }
-                outcome
-                    .stderr
-                    .push(format!("virtfit: {}: {error}", definition.file.name));
+                let others = match error.is_down() {
+                    true => changes.len() - index - 1,
+                    false => 0,
+                };
+                let guests = redefine::and_others(&definition.file.name, others);
+                outcome.stderr.push(format!("virtfit: {guests}: {error}"));
                 outcome.exit = Exit::Broken;
+                if error.is_down() {
+                    break;
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::libvirt::child::ChildHypervisor;
 use crate::libvirt::definitions::Definition;
 use crate::libvirt::obstacle::{Obstacle, obstacle};
 use crate::libvirt::{Hypervisor, HypervisorError};
+use crate::types::plural::counted;
 
 /// Reason why a guest was not redefined.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,21 @@ pub(crate) enum RedefineError {
     /// The file cannot be written.
     #[error("{}", io_words(.0))]
     File(#[from] io::Error),
+}
+
+impl RedefineError {
+    /// Returns whether no libvirt answers: the next guest would meet the same.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self, Self::Down { .. } | Self::Libvirt(HypervisorError::Gone(_)))
+    }
+}
+
+/// Words guests that meet the same error: the first one's name, with the number of the others.
+pub(crate) fn and_others(name: &str, others: usize) -> String {
+    match others {
+        0 => name.into(),
+        others => format!("{name} and {}", counted(others, "more guest")),
+    }
 }
 
 fn advice(obstacle: Obstacle) -> &'static str {

@@ -98,7 +98,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         return Ok(outcome);
     }
     let mut libvirt = redefine::connect(&root, global);
-    for change in &changes {
+    for (index, change) in changes.iter().enumerate() {
         let Change {
             definition,
             off,
@@ -119,6 +119,11 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
                 outcome.stdout.push_str(&visible(&format!(
                     "{name}: {did}; {runs}virtfit leaves it alone until virtfit profile unset {guest}\n"
                 )));
+            }
+            Err(error) if error.is_down() => {
+                let guests = redefine::and_others(name, changes.len() - index - 1);
+                broken(&mut outcome, &guests, &error);
+                break;
             }
             Err(error) => broken(&mut outcome, name, &error),
         }

@@ -1,8 +1,9 @@
 //! Lines about a decision, for the log and for the user of `virsh start`.
 
-use crate::types::plan::{Plan, Scope, Verdict};
+use crate::types::plan::{Note, Plan, Scope, Verdict};
 use crate::types::plural::counted;
-use crate::types::reason::{Choice, Reason};
+use crate::types::reason::{Choice, Given, Reason};
+use crate::types::subject::Subject;
 
 /// Mood of a line about a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,13 @@ pub enum Mood {
 /// pins that are kept.
 pub fn summary(plan: &Plan, mood: Mood) -> String {
     let mut line = verdict(plan, mood);
-    let pins: Vec<String> = plan.kept_pins().map(|note| note.what.to_string()).collect();
+    // A pin that costs its vCPU a CPU of its own is said with that.
+    let said_below = |note: &&Note| match (&plan.notes.pinned_away, &note.what) {
+        (Some(Given::PinnedAway { vcpus: away, .. }), Subject::VcpuPins(vcpus, _)) => vcpus.is_subset(away),
+        _ => false,
+    };
+    let pins = plan.kept_pins().filter(|note| !said_below(note));
+    let pins: Vec<String> = pins.map(|note| note.what.to_string()).collect();
     // Pins of an incoming guest are those of another host.
     let told = plan.scope == Scope::Boot && plan.verdict != Verdict::Refused;
     if told && !pins.is_empty() {

@@ -123,7 +123,7 @@ pub(crate) fn list_but(plans: &[Plan], left: &[(&str, &str)], style: &Style) -> 
                     style,
                 ),
                 match why_left(plan) {
-                    Some((_, why)) => format!("{why}; it would get {}", clean(&gist(plan), style.unicode)),
+                    Some((_, why)) => format!("{why}; with --all: {}", clean(&gist(plan), style.unicode)),
                     None => clean(&gist(plan), style.unicode),
                 },
             ]

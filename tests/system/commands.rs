@@ -42,6 +42,17 @@ fn apply_revert_and_requests_go_through_libvirt() {
         !is_tuned(&libvirt) && libvirt.dump("g").contains("profile='off'")
             || libvirt.dump("g").contains("profile=\"off\"")
     );
+    // Without a daemon the next step is named; `off` needs none.
+    for (words, step) in [
+        (
+            &["profile", "set", "g", "local"][..],
+            "\nvirtfitd does not run; to have it followed: virtfit apply g\n",
+        ),
+        (&["profile", "set", "g", "off"], "g: asks for profile off\n"),
+    ] {
+        let said = virtfit(&libvirt, words);
+        assert!(said.ends_with(step), "{said}");
+    }
     let _daemon = libvirt.virtfitd();
     std::thread::sleep(std::time::Duration::from_millis(700));
     assert!(!is_tuned(&libvirt), "{}", libvirt.log());
