@@ -940,3 +940,68 @@ fn disks_get_several_iothreads_where_that_is_known() {
         assert_eq!(answer.reverted(), xml);
     }
 }
+
+/// A device of a guest cell pulls that cell to its node; an expander bus without a cell is shown in
+/// the cell that is where its devices are, and nothing else is.
+#[test]
+fn expander_buses_are_shown_where_their_devices_are() {
+    let controllers = |node: &str| {
+        format!(
+            "<controller type='pci' index='0' model='pcie-root'/>\n    \
+             <controller type='pci' index='1' model='pcie-expander-bus'>\n      <target busNr='254'>{node}</target>\n    \
+             </controller>\n    <controller type='pci' index='2' model='pcie-root-port'>\n      \
+             <address type='pci' domain='0' bus='0x01' slot='0' function='0'/>\n    </controller>\n    "
+        )
+    };
+    let device = |bus: u32, acpi: &str| {
+        format!(
+            "<hostdev mode='subsystem' type='pci' managed='yes'>\n      <source><address domain='0' bus='0x3b' slot='0' \
+             function='0'/></source>{acpi}\n      <address type='pci' domain='0' bus='{bus}' slot='0' function='0'/>\n    \
+             </hostdev>"
+        )
+    };
+    let cells = "<cpu><numa><cell id='0' cpus='0-1' memory='1' unit='GiB'/><cell id='1' cpus='2-3' memory='1' unit='GiB'/>\
+                 </numa></cpu>";
+    let asked = |on: u32, cell: Option<u32>| {
+        let mut asked = Asked::on("paper").device(on);
+        let cell = cell.map(virtfit::types::ids::CellId);
+        asked.facts.device_cells.extend(cell.map(|cell| (0, cell)));
+        asked
+    };
+    let written = |asked: &Asked, keys: &str, devices: &str| -> Option<String> {
+        let xml = guest(4, 2048, "", cells, devices);
+        let answer = asked.decide(keys, &xml);
+        assert_eq!(answer.reverted(), xml);
+        let mut lines = answer.lines().into_iter();
+        let found = lines.find(|line| line.contains("/target/node"));
+        found.and_then(|line| line.rsplit(' ').next().map(str::to_string))
+    };
+    let below = |node: &str, bus: u32| format!("{}{}", controllers(node), device(bus, ""));
+    // Cell 0 goes to node 0 and cell 1 to node 1.
+    assert_eq!(written(&asked(0, None), "", &below("", 2)).as_deref(), Some("0"));
+    assert_eq!(written(&asked(1, None), "", &below("", 2)).as_deref(), Some("1"));
+    assert_eq!(
+        written(&asked(1, None), "", &below("<node>0</node>", 2)),
+        None,
+        "by hand"
+    );
+    assert_eq!(written(&asked(1, None), "", &below("", 0)), None, "not below it");
+    assert_eq!(
+        written(&asked(1, None), "guest_visible = \"keep\"", &below("", 2)),
+        None
+    );
+    assert_eq!(written(&asked(1, None).incoming(), "", &below("", 2)), None);
+    // The cell follows its device: cell 0 is shown the device on node 1.
+    let domain =
+        virtfit::domain::parse::from_text(&guest(4, 2048, "", cells, &below("<node>0</node>", 2))).unwrap();
+    assert_eq!(domain.device_cells.get(&0).map(|cell| cell.0), Some(0));
+    let acpi = device(0, "<acpi nodeset='1'/>");
+    let domain = virtfit::domain::parse::from_text(&guest(4, 2048, "", cells, &acpi)).unwrap();
+    assert_eq!(domain.device_cells.get(&0).map(|cell| cell.0), Some(1));
+    for (cell, node) in [(0, "1"), (1, "0")] {
+        let xml = guest(4, 2048, "", cells, &below(&format!("<node>{cell}</node>"), 2));
+        let lines = asked(1, Some(cell)).decide("", &xml).lines();
+        let memory = format!("set numatune/memnode[@cellid='0'] strict {node}");
+        assert!(lines.contains(&memory), "{cell}: {lines:?}");
+    }
+}

@@ -117,6 +117,11 @@ pub struct Domain {
     pub interfaces: Vec<Interface>,
     /// Devices passed through to the guest.
     pub passthrough: Vec<Passthrough>,
+    /// Guest cells that passed-through devices are shown in, by their position in `passthrough`:
+    /// that of the expander bus they are below, else that of `<acpi nodeset=>`.
+    pub device_cells: BTreeMap<usize, CellId>,
+    /// Expander buses in document order.
+    pub expanders: Vec<Expander>,
     /// True if a vhost-user device (interface, disk, filesystem, video) needs shared guest memory.
     pub vhost_user: bool,
     /// Options that are passed to QEMU past libvirt.
@@ -279,6 +284,17 @@ pub struct Interface {
     pub queues: Option<String>,
     /// Name of the device in QEMU: that of `<alias>`, else the one libvirt gives it.
     pub alias: String,
+}
+
+/// PCI expander bus: a root bus of its own, which can be shown in a guest cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expander {
+    /// Index of the controller (`index=`).
+    pub index: u32,
+    /// Guest cell (`<target><node>`).
+    pub cell: Option<CellId>,
+    /// Passed-through devices below the bus, by their position in `passthrough`.
+    pub devices: Vec<usize>,
 }
 
 /// Host device passed through to the guest.

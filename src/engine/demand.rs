@@ -10,7 +10,7 @@ use crate::engine::kept_memory::{self, KeptMemory, near_cpus};
 use crate::engine::supply::Supplies;
 use crate::engine::{cache_tunes, iothreads};
 use crate::host::Host;
-use crate::placement::{self, CellDemand, CoreKind, Demand, Mirror, Placed};
+use crate::placement::{self, CellDemand, CoreKind, Demand, Device, Mirror, Placed};
 use crate::policy::profile::{
     self, Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa,
     PciNuma, TopologyRule,
@@ -44,7 +44,6 @@ pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
     let Case {
         wishes,
         domain,
-        facts,
         policy,
         shape,
         ..
@@ -99,6 +98,10 @@ pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
         && !(numatune_kept && (auto || kept_memory.is_bound()))
         && !(profile.cpus == Cpus::Shared && profile.max_nodes == MaxNodes::Auto);
     let (extra_min, extra_max) = extra(wishes, domain, case.host);
+    let devices = match profile.pci_numa {
+        PciNuma::Off => Vec::new(),
+        _ => devices(case, &cells),
+    };
     let mut demand = Demand {
         vcpus: domain.vcpus,
         dedicated: wishes.dedicated.clone(),
@@ -151,14 +154,7 @@ pub(crate) fn demand(case: &Case<'_>, supplies: &Supplies) -> Demanded {
         },
         extra_min,
         extra_max,
-        devices: match profile.pci_numa {
-            PciNuma::Off => Vec::new(),
-            _ => facts
-                .devices
-                .iter()
-                .filter_map(|(_, node)| Some((*node)?.into()))
-                .collect(),
-        },
+        devices,
         devices_required: profile.pci_numa == PciNuma::Require,
         withhold_siblings: !policy.share_cores,
         spread: false,
@@ -203,6 +199,21 @@ fn core_kind(case: &Case<'_>) -> CoreKind {
         profile::CoreKind::Slow => CoreKind::Slow,
         profile::CoreKind::Any => CoreKind::Any,
     }
+}
+
+/// Lists the passed-through devices that are on a node, each with the cell that the guest sees it
+/// in, where that cell is placed by itself.
+fn devices(case: &Case<'_>, cells: &[CellDemand]) -> Vec<Device> {
+    let placed = |id: &CellId| cells.iter().any(|cell| cell.id == *id && !cell.vcpus.is_empty());
+    let devices = case.facts.devices.iter().enumerate();
+    let on_node = devices.filter_map(|(position, (_, node))| {
+        let cell = case.facts.device_cells.get(&position).copied();
+        Some(Device {
+            node: (*node)?,
+            cell: cell.filter(placed),
+        })
+    });
+    on_node.collect()
 }
 
 /// Returns the CPUs to which the XML limits the guest: a `vcpu@cpuset` that is kept, and caches

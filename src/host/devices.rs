@@ -1,19 +1,26 @@
 //! NUMA nodes of a guest's passed-through devices.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::domain::{Domain, Passthrough};
 use crate::hostfs::HostFs;
-use crate::types::ids::NodeId;
+use crate::types::ids::{CellId, NodeId};
 use crate::xml::tree::{Document, Element};
 
 use crate::host::{Host, pci};
 
+/// Devices, named for people, with their nodes.
+type Named = Vec<(String, Option<NodeId>)>;
+
 /// Lists the passed-through devices, named for people, with their nodes; `None`: on no node, or not
-/// known. Interfaces of networks that hand out no host devices are not listed.
-pub(crate) fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(String, Option<NodeId>)> {
+/// known; and the guest cells they are shown in, by their position. Interfaces of networks that
+/// hand out no host devices are not listed.
+pub(crate) fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> (Named, BTreeMap<usize, CellId>) {
     let mut nodes = Vec::new();
-    for device in &domain.passthrough {
+    let mut cells = BTreeMap::new();
+    for (position, device) in domain.passthrough.iter().enumerate() {
+        let before = nodes.len();
         match device {
             Passthrough::Pci(address) => {
                 nodes.push((format!("PCI device {address}"), pci_node(root, host, address)));
@@ -25,8 +32,15 @@ pub(crate) fn device_nodes(root: &HostFs, host: &Host, domain: &Domain) -> Vec<(
                 }
             }
         }
+        if let Some(cell) = domain
+            .device_cells
+            .get(&position)
+            .filter(|_| nodes.len() > before)
+        {
+            cells.insert(before, *cell);
+        }
     }
-    nodes
+    (nodes, cells)
 }
 
 /// Returns the node of a PCI device. A device that was plugged in since the host was read is looked
@@ -223,7 +237,7 @@ mod tests {
                 passthrough: vec![device.clone()],
                 ..Domain::default()
             };
-            let found = device_nodes(&root, &host, &domain);
+            let (found, _) = device_nodes(&root, &host, &domain);
             let found = found.first().map(|(_, node)| node.map(|node| node.0));
             assert_eq!(found, want, "{device:?}");
         }

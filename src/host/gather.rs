@@ -13,8 +13,10 @@ use crate::host::images::image_facts;
 pub(crate) fn gather(root: &HostFs, host: &Host, domain: &Domain) -> GuestFacts {
     let named = file_name(&domain.name);
     let exists = |dir: &str| named && root.exists(format!("{dir}/{}.xml", domain.name));
+    let (devices, device_cells) = device_nodes(root, host, domain);
     GuestFacts {
-        devices: device_nodes(root, host, domain),
+        devices,
+        device_cells,
         disks: image_facts(root, domain),
         autostart: exists("/etc/libvirt/qemu/autostart"),
         running: exists("/run/libvirt/qemu"),

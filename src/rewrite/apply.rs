@@ -345,7 +345,9 @@ impl<'d> Writer<'_, 'd> {
                 }
             }
             (Form::Whole(_, name), value) => match (target, value) {
-                (Target::Iothreads, Value::Number(count)) => Fragment::new(name).text(count),
+                (Target::Iothreads | Target::ExpanderNode(_), Value::Number(number)) => {
+                    Fragment::new(name).text(number)
+                }
                 (Target::NumaMemory, Value::Numa { mode, nodes }) => {
                     Fragment::new(name).attr("mode", mode).attr("nodeset", nodes)
                 }

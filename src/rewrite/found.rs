@@ -78,7 +78,7 @@ impl<'d> Places<'d> {
     /// Returns the value of a target that is this element as a whole.
     fn read_element(&self, target: &Target, element: &Element<'d>) -> Value {
         match target {
-            Target::Iothreads => {
+            Target::Iothreads | Target::ExpanderNode(_) => {
                 let text = element.text().trim().to_string();
                 let number = text.parse::<u32>().ok();
                 let number = number.filter(|number| number.to_string() == text);

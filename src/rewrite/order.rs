@@ -29,6 +29,10 @@ pub(super) enum Container {
     Scsi(u32),
     /// `<driver>` of the SCSI controller with this index.
     ScsiDriver(u32),
+    /// PCI controller with this index.
+    Pci(u32),
+    /// `<target>` of the PCI controller with this index.
+    PciTarget(u32),
     /// Interface with this MAC address.
     Interface(String),
     /// `<driver>` of the interface with this MAC address.
@@ -44,7 +48,8 @@ impl Container {
     /// never makes.
     pub(super) fn parent(&self) -> Option<Container> {
         match self {
-            Self::Root | Self::Disk(_) | Self::Scsi(_) | Self::Interface(_) => None,
+            Self::Root | Self::Disk(_) | Self::Scsi(_) | Self::Pci(_) | Self::Interface(_) => None,
+            Self::PciTarget(index) => Some(Self::Pci(*index)),
             Self::DiskDriver(target) => Some(Self::Disk(target.clone())),
             Self::ScsiDriver(index) => Some(Self::Scsi(*index)),
             Self::InterfaceDriver(mac) => Some(Self::Interface(mac.clone())),
@@ -68,7 +73,8 @@ impl Container {
             Self::Cpu => "cpu",
             Self::Devices => "devices",
             Self::Disk(_) => "disk",
-            Self::Scsi(_) => "controller",
+            Self::Scsi(_) | Self::Pci(_) => "controller",
+            Self::PciTarget(_) => "target",
             Self::Interface(_) => "interface",
             Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => "driver",
         }
@@ -81,6 +87,8 @@ impl Container {
             Self::DiskDriver(target) => format!("driver/disk/{target}"),
             Self::Scsi(index) => format!("controller/{index}"),
             Self::ScsiDriver(index) => format!("driver/controller/{index}"),
+            Self::Pci(index) => format!("pci/{index}"),
+            Self::PciTarget(index) => format!("target/pci/{index}"),
             Self::Interface(mac) => format!("interface/{mac}"),
             Self::InterfaceDriver(mac) => format!("driver/interface/{mac}"),
             other => other.name().to_string(),
@@ -104,6 +112,8 @@ impl Container {
             _ => match label.split_once('/')? {
                 ("disk", target) => Self::Disk(target.to_string()),
                 ("controller", index) => Self::Scsi(index.parse().ok()?),
+                ("pci", index) => Self::Pci(index.parse().ok()?),
+                ("target", bus) => Self::PciTarget(bus.strip_prefix("pci/")?.parse().ok()?),
                 ("interface", mac) => Self::Interface(mac.to_string()),
                 ("driver", device) => match device.split_once('/')? {
                     ("disk", target) => Self::DiskDriver(target.to_string()),
@@ -121,8 +131,8 @@ impl Container {
         match self {
             Self::Root => 0,
             Self::Kvm | Self::Hyperv => 2,
-            Self::Disk(_) | Self::Scsi(_) | Self::Interface(_) => 3,
-            Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => 4,
+            Self::Disk(_) | Self::Scsi(_) | Self::Pci(_) | Self::Interface(_) => 3,
+            Self::PciTarget(_) | Self::DiskDriver(_) | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => 4,
             _ => 1,
         }
     }
@@ -322,6 +332,8 @@ impl Container {
                 "address",
             ],
             Self::DiskDriver(_) => &["iothreads", "metadata_cache"],
+            Self::Pci(_) => &["driver", "model", "target", "alias", "address"],
+            Self::PciTarget(_) => &["node"],
             Self::Metadata | Self::ScsiDriver(_) | Self::InterfaceDriver(_) => &[],
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Places<'d> {
     features: HashMap<String, Element<'d>>,
     disks: HashMap<String, (usize, Element<'d>)>,
     scsi: BTreeMap<u32, Element<'d>>,
+    /// PCI controllers by index.
+    pci: BTreeMap<u32, Element<'d>>,
     /// Interfaces by MAC address, each with its position.
     interfaces: HashMap<String, (usize, Element<'d>)>,
     /// Children of the root by name; `kvms` and `hypervs` have the elements in `<features>`.
@@ -67,6 +69,13 @@ impl<'d> Places<'d> {
                 disks.entry(target.into_owned()).or_insert((position, disk));
             }
         }
+        let mut pci = BTreeMap::new();
+        for controller in nested(&root, &["devices", "controller"]) {
+            let index = controller.attr("index").and_then(|text| text.trim().parse().ok());
+            if let (Some("pci"), Some(index)) = (controller.attr("type").as_deref(), index) {
+                pci.entry(index).or_insert(controller);
+            }
+        }
         let mut interfaces = HashMap::new();
         for (position, interface) in nested(&root, &["devices", "interface"]).enumerate() {
             if let Some(mac) = mac_of(&interface) {
@@ -105,6 +114,7 @@ impl<'d> Places<'d> {
                 .into_iter()
                 .map(|(element, index)| (index, element))
                 .collect(),
+            pci,
             interfaces,
             root,
         })
@@ -128,6 +138,10 @@ impl<'d> Places<'d> {
             Container::Hyperv => self.hypervs.get(nth).copied(),
             Container::Disk(target) => self.disks.get(target).map(|(_, disk)| *disk),
             Container::Scsi(index) => self.scsi.get(index).copied(),
+            Container::Pci(index) => self.pci.get(index).copied(),
+            Container::PciTarget(_) => {
+                plain_children(&self.container(&container.parent()?)?, "target").nth(nth)
+            }
             Container::Interface(mac) => self.interfaces.get(mac).map(|(_, interface)| *interface),
             Container::DiskDriver(_) | Container::ScsiDriver(_) | Container::InterfaceDriver(_) => {
                 plain_children(&self.container(&container.parent()?)?, "driver").nth(nth)
@@ -162,6 +176,10 @@ impl<'d> Places<'d> {
             Target::VcpuPin(vcpu) => self.vcpupins.get(&vcpu.get()).copied(),
             Target::IothreadPin(thread) => self.iothreadpins.get(&thread.get()).copied(),
             Target::MemNode(cell) => self.memnodes.get(&cell.get()).copied(),
+            Target::ExpanderNode(index) => {
+                let target = self.container(&Container::PciTarget(*index))?;
+                plain_child(&target, "node")
+            }
             Target::DiskIothreads(disk) => {
                 let driver = self.container(&Container::DiskDriver(disk.clone()))?;
                 plain_child(&driver, "iothreads")

@@ -116,7 +116,7 @@ pub(super) fn parse(target: &Target, text: &str) -> Option<Value> {
         Target::VcpuCpuset | Target::VcpuPin(_) | Target::EmulatorPin | Target::IothreadPin(_) => {
             cpulist::parse_plain(text).ok().map(Value::Cpus)
         }
-        Target::Iothreads => text.parse().ok().map(Value::Number),
+        Target::Iothreads | Target::ExpanderNode(_) => text.parse().ok().map(Value::Number),
         Target::Disk(_, DiskAttribute::Queues | DiskAttribute::Iothread)
         | Target::ScsiIothread(_)
         | Target::NetQueues(_) => text.parse().ok().map(Value::Number).or_else(attribute_text),

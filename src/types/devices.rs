@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::ids::NodeId;
+use crate::types::ids::{CellId, NodeId};
 use crate::types::reason::LeftOut;
 
 /// Facts about one guest on one host.
@@ -11,6 +11,8 @@ pub struct GuestFacts {
     /// Devices passed through to the guest: a name for people, and the device's NUMA node (`None`:
     /// on no node, or not known).
     pub devices: Vec<(String, Option<NodeId>)>,
+    /// Guest cells that these devices are shown in, by their position.
+    pub device_cells: BTreeMap<usize, CellId>,
     /// Disks by target name; disks without a local image are absent.
     pub disks: BTreeMap<String, ImageFacts>,
     /// True if the guest is started at host boot.

@@ -72,6 +72,9 @@ pub enum Target {
     DiskIothreads(String),
     /// `/domain/devices/controller[@type='scsi'][@index=N]/driver/@iothread`.
     ScsiIothread(u32),
+    /// `/domain/devices/controller[@type='pci'][@index=N]/target/node`: the guest cell of an
+    /// expander bus.
+    ExpanderNode(u32),
     /// `/domain/devices/interface[mac/@address=X]/driver/@queues`, the address in lower case.
     NetQueues(String),
 }

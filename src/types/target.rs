@@ -62,6 +62,8 @@ pub(crate) enum Within {
     Disk,
     /// SCSI `<controller>` whose index is the key.
     Scsi,
+    /// PCI `<controller>` whose index is the key.
+    Pci,
     /// `<interface>` whose MAC address is the key.
     Interface,
 }
@@ -277,6 +279,7 @@ const fn row(target: &Target) -> Row {
         T::Disk(_, A::Iothread) => DISK.attribute(A::Iothread.as_str()),
         T::DiskIothreads(_) => Row::new(W::Disk, "iothreads", "iothreads of disk", F::Devices).label("disk-iothreads"),
         T::ScsiIothread(_) => SCSI.attribute("iothread"),
+        T::ExpanderNode(_) => Row::new(W::Pci, "node", "cell of expander bus", F::Devices).label("expander").shape(),
         T::NetQueues(_) => Row::new(W::Interface, "driver", "interface", F::Devices).label("interface").attribute("queues").shape(),
     }
 }
@@ -298,7 +301,7 @@ impl Target {
             Self::VcpuPin(id) => Some(Key::Number(id.get())),
             Self::IothreadPin(id) => Some(Key::Number(id.get())),
             Self::MemNode(id) => Some(Key::Number(id.get())),
-            Self::ScsiIothread(index) => Some(Key::Number(*index)),
+            Self::ScsiIothread(index) | Self::ExpanderNode(index) => Some(Key::Number(*index)),
             Self::Hyperv(one) => Some(Key::Name(one.as_str())),
             Self::CpuFeature(name)
             | Self::Disk(name, _)

@@ -1,11 +1,11 @@
 //! Reader of `<devices>`: disks, virtio-scsi controllers, the balloon, and devices passed through
 //! from the host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::parse::scalar::{c_number_attr, number_attr, short};
 use crate::domain::parse::{nested, plain_child, plain_children, scalar};
-use crate::domain::{Disk, Domain, Interface, MemoryDevice, Passthrough, ScsiController};
+use crate::domain::{Disk, Domain, Expander, Interface, MemoryDevice, Passthrough, ScsiController};
 use crate::types::ids::CellId;
 use crate::xml::{Element, XmlError};
 
@@ -86,12 +86,27 @@ pub(super) fn read(root: &Element<'_>, domain: &mut Domain) -> Result<(), XmlErr
     if let Some(second) = balloons.next() {
         return Err(second.error("a second <memballoon>"));
     }
+    let buses = PciBuses::read(root);
+    let expanders = buses.expanders.iter().map(|(index, cell)| Expander {
+        index: *index,
+        cell: *cell,
+        devices: Vec::new(),
+    });
+    domain.expanders = expanders.collect();
     // Passed-through devices, for their nodes, and vhost-user devices, for shared memory.
     for element in nested(root, &["devices", "hostdev"]) {
+        let before = domain.passthrough.len();
         hostdev(&element, domain)?;
+        if domain.passthrough.len() > before {
+            place(&element, &buses, before, domain);
+        }
     }
     for (number, element) in nested(root, &["devices", "interface"]).enumerate() {
+        let before = domain.passthrough.len();
         interface(&element, domain)?;
+        if domain.passthrough.len() > before {
+            place(&element, &buses, before, domain);
+        }
         domain.interfaces.push(network_interface(&element, number));
     }
     without_shared_names(&mut domain.interfaces);
@@ -238,6 +253,83 @@ pub(crate) fn scsi_indices<'d>(root: &Element<'d>) -> Result<Vec<(Element<'d>, u
         out.push((element, index));
     }
     Ok(out)
+}
+
+/// PCI controllers: expander buses, and for each index the bus it is on.
+struct PciBuses {
+    expanders: BTreeMap<u32, Option<CellId>>,
+    above: BTreeMap<u32, u32>,
+}
+
+impl PciBuses {
+    fn read(root: &Element<'_>) -> Self {
+        let mut buses = Self {
+            expanders: BTreeMap::new(),
+            above: BTreeMap::new(),
+        };
+        for element in nested(root, &["devices", "controller"]) {
+            let index = element.attr("index").and_then(|index| index.trim().parse().ok());
+            let (Some("pci"), Some(index)) = (element.attr("type").as_deref(), index) else {
+                continue;
+            };
+            if matches!(
+                element.attr("model").as_deref(),
+                Some("pcie-expander-bus" | "pci-expander-bus")
+            ) {
+                let node = nested(&element, &["target", "node"]).next();
+                let cell = node.and_then(|node| node.text().trim().parse().ok().map(CellId));
+                buses.expanders.insert(index, cell);
+            } else if let Some(above) = bus_of_address(&element) {
+                buses.above.insert(index, above);
+            }
+        }
+        buses
+    }
+
+    /// Returns the index of the expander bus that a device is below.
+    fn expander_of(&self, device: &Element<'_>) -> Option<u32> {
+        let mut bus = bus_of_address(device)?;
+        // Each step goes one controller up; a circle ends with their number.
+        for _ in 0..=self.above.len() {
+            if self.expanders.contains_key(&bus) {
+                return Some(bus);
+            }
+            bus = *self.above.get(&bus)?;
+        }
+        None
+    }
+}
+
+/// Notes the expander bus and the guest cell of a device that was passed through.
+fn place(element: &Element<'_>, buses: &PciBuses, position: usize, domain: &mut Domain) {
+    let index = buses.expander_of(element);
+    let expander = domain
+        .expanders
+        .iter_mut()
+        .find(|expander| Some(expander.index) == index);
+    let cell = match expander {
+        Some(expander) => {
+            expander.devices.push(position);
+            expander.cell
+        }
+        None => None,
+    };
+    if let Some(cell) = cell.or_else(|| acpi_cell(element)) {
+        domain.device_cells.insert(position, cell);
+    }
+}
+
+/// Returns the bus of a device's PCI address in the guest.
+fn bus_of_address(device: &Element<'_>) -> Option<u32> {
+    let address = plain_child(device, "address")?;
+    let is_pci = address.attr("type").as_deref() == Some("pci");
+    c_number_attr(&address, "bus").ok().flatten().filter(|_| is_pci)
+}
+
+/// Returns the cell of a device's `<acpi nodeset=>` that names one.
+fn acpi_cell(device: &Element<'_>) -> Option<CellId> {
+    let nodeset = plain_child(device, "acpi")?.attr("nodeset")?;
+    nodeset.trim().parse().ok().map(CellId)
 }
 
 fn hostdev(element: &Element<'_>, domain: &mut Domain) -> Result<(), XmlError> {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::placement::CellPlace;
 use crate::policy::profile::{CacheRule, CpuMode, Cpus, FeaturePolicy, Switch, TopologyRule};
-use crate::types::ids::NodeId;
+use crate::types::ids::{Id, NodeId};
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::reason::{Basis, LeftOut};
@@ -33,6 +33,7 @@ pub(crate) fn shape(fit: &Fit<'_>, list: &mut List) {
     }
     cells(fit, list);
     topology(fit, list);
+    expanders(fit, list);
     cpu_mode(fit, list);
     if !(wishes.tcg) {
         features(fit, list);
@@ -92,6 +93,10 @@ pub(crate) fn as_before(fit: &Fit<'_>, list: &mut List) {
         let there = match &owned.target {
             Target::Disk(disk, _) => fit.case.domain.disks.iter().any(|other| other.target == *disk),
             Target::NetQueues(mac) => fit.case.domain.interface(mac).is_some(),
+            Target::ExpanderNode(index) => {
+                let mut expanders = fit.case.domain.expanders.iter();
+                expanders.any(|expander| expander.index == *index)
+            }
             _ => true,
         };
         if !there {
@@ -209,6 +214,29 @@ fn topology(fit: &Fit<'_>, list: &mut List) {
             Value::Text("require".into()),
             Basis::AmdThreads,
         );
+    }
+}
+
+/// Shows each expander bus in the cell that is on the node of the devices below it, where it is in
+/// none yet and all of them are on one node.
+fn expanders(fit: &Fit<'_>, list: &mut List) {
+    let Case { domain, facts, .. } = *fit.case;
+    let (cells, devices) = (&fit.placed.cells, &facts.devices);
+    // Devices are counted as in the XML only where each has its node.
+    if cells.len() < 2 || devices.len() != domain.passthrough.len() {
+        return;
+    }
+    for expander in domain.expanders.iter().filter(|expander| expander.cell.is_none()) {
+        let node = |position: &usize| devices.get(*position).and_then(|(_, node)| *node);
+        let nodes: BTreeSet<Option<NodeId>> = expander.devices.iter().map(node).collect();
+        let (Some(Some(node)), 1) = (nodes.first().copied(), nodes.len()) else {
+            continue;
+        };
+        let here = |cell: &&CellPlace| cell.node == Some(node) && !cell.vcpus.is_empty();
+        if let (Some(cell), 1) = (cells.iter().find(here), cells.iter().filter(here).count()) {
+            let target = Target::ExpanderNode(expander.index);
+            list.set(target, Value::Number(cell.id.get()), Basis::DevicesNode { node });
+        }
     }
 }
 

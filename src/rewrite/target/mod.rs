@@ -61,8 +61,11 @@ fn container(target: &Target) -> Container {
         (Within::Devices, _) => Container::Devices,
         (Within::Disk, Some(Key::Name(disk))) => Container::DiskDriver(disk.to_string()),
         (Within::Scsi, Some(Key::Number(index))) => Container::ScsiDriver(index),
+        (Within::Pci, Some(Key::Number(index))) => Container::PciTarget(index),
         (Within::Interface, Some(Key::Name(mac))) => Container::InterfaceDriver(mac.to_string()),
-        (Within::Domain | Within::Disk | Within::Scsi | Within::Interface, _) => Container::Root,
+        (Within::Domain | Within::Disk | Within::Scsi | Within::Pci | Within::Interface, _) => {
+            Container::Root
+        }
     }
 }
 
@@ -133,6 +136,7 @@ pub(super) fn from_label(text: &str) -> Option<Target> {
         number().map(|id| Target::IothreadPin(IothreadId(id))),
         number().map(|id| Target::MemNode(CellId(id))),
         number().map(Target::ScsiIothread),
+        number().map(Target::ExpanderNode),
         Some(Target::DiskIothreads(rest.to_string())),
         Some(Target::CpuFeature(rest.to_string())),
         rest.strip_suffix("/queues")
@@ -154,6 +158,7 @@ pub fn path(target: &Target) -> String {
         Within::Hyperv => "/domain/features/hyperv".to_string(),
         Within::Disk => format!("/domain/devices/disk[target/@dev={}]", literal(&key)),
         Within::Scsi => format!("/domain/devices/controller[@type='scsi'][@index='{key}']"),
+        Within::Pci => format!("/domain/devices/controller[@type='pci'][@index='{key}']/target"),
         Within::Interface => format!("/domain/devices/interface[mac/@address={}]", literal(&key)),
         _ => format!("/domain/{}", container(target).name()),
     };
@@ -200,6 +205,7 @@ pub(super) fn document_order(target: &Target, device: impl Fn(&str) -> usize) ->
         Target::Disk(disk, attribute) => (root("devices"), 1, device(disk), *attribute as u16),
         Target::DiskIothreads(disk) => (root("devices"), 1, device(disk), u16::MAX),
         Target::ScsiIothread(index) => (root("devices"), 2, *index as usize, 0),
+        Target::ExpanderNode(index) => (root("devices"), 2, *index as usize, 1),
         Target::NetQueues(mac) => (root("devices"), 3, device(mac), 0),
         other => match form(other) {
             Form::Keyed(container, name, _) | Form::Whole(container, name) => {

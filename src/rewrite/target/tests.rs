@@ -39,7 +39,8 @@ fn next(target: &Target) -> Option<Target> {
         Target::Disk(_, Queues) => disk(Iothread),
         Target::Disk(_, Iothread) => Some(Target::DiskIothreads("v/d a".into())),
         Target::DiskIothreads(_) => Some(Target::ScsiIothread(3)),
-        Target::ScsiIothread(_) => Some(Target::NetQueues("52:54:00:00:00:01".into())),
+        Target::ScsiIothread(_) => Some(Target::ExpanderNode(5)),
+        Target::ExpanderNode(_) => Some(Target::NetQueues("52:54:00:00:00:01".into())),
         Target::NetQueues(_) => None,
     }
 }
@@ -124,6 +125,7 @@ fn paths_are_what_they_were() {
         "/domain/devices/disk[target/@dev='v/d a']/driver/@iothread",
         "/domain/devices/disk[target/@dev='v/d a']/driver/iothreads",
         "/domain/devices/controller[@type='scsi'][@index='3']/driver/@iothread",
+        "/domain/devices/controller[@type='pci'][@index='5']/target/node",
         "/domain/devices/interface[mac/@address='52:54:00:00:00:01']/driver/@queues",
     ];
     assert_eq!(paths, expected);

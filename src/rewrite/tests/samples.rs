@@ -164,6 +164,9 @@ pub(super) fn all_settings(domain: &Domain, mut pick: impl FnMut() -> u32) -> Ve
             or_absent(Value::Number(1)),
         );
     }
+    for expander in &domain.expanders {
+        add(Target::ExpanderNode(expander.index), or_absent(Value::Number(1)));
+    }
     for mac in domain
         .interfaces
         .iter()

@@ -104,6 +104,8 @@ reasons! {
 
         /// Guest cells: one for each of these nodes.
         CellANode { nodes: Vec<NodeId> } = "cell-a-node",
+        /// Expander bus: in the cell that is on the node of its devices.
+        DevicesNode { node: NodeId } = "devices-node",
         /// Topology: mirrors these cores, counted from 0 on each node; `on_nodes`: nodes are named.
         Mirrors { cores: Vec<(NodeId, Vec<u32>)>, on_nodes: bool } = "mirrors-cores",
         /// Topology: each core is shown as a socket, as nothing mirrors the place.
@@ -180,6 +182,7 @@ impl fmt::Display for Basis {
             Self::CellANode { nodes } => {
                 return write!(f, "one cell a node it runs on ({})", join(nodes));
             }
+            Self::DevicesNode { node } => return write!(f, "its devices are on node {node}"),
             Self::Mirrors { cores, on_nodes } => {
                 let part = |(node, cores): &(NodeId, Vec<u32>)| match on_nodes {
                     true => format!("{} of node {node}", numbered(cores)),
