@@ -190,12 +190,17 @@ impl Note {
 pub(crate) fn names(mut names: Vec<&str>) -> String {
     names.sort_unstable();
     names.dedup();
-    match names.as_slice() {
-        [] => String::new(),
-        [one] => (*one).to_string(),
-        [first, second] => format!("{first} and {second}"),
-        [first, second, third] => format!("{first}, {second} and {third}"),
-        [first, second, rest @ ..] => format!("{first}, {second} and {} more", rest.len()),
+    first_names(&names, names.len())
+}
+
+/// Joins names of which only the first ones, three or more, are at hand, `count` in all.
+pub(crate) fn first_names(names: &[&str], count: usize) -> String {
+    match (names, count) {
+        ([], _) => String::new(),
+        ([one], _) => (*one).to_string(),
+        ([first, second], _) => format!("{first} and {second}"),
+        ([first, second, third, ..], 3) => format!("{first}, {second} and {third}"),
+        ([first, second, ..], _) => format!("{first}, {second} and {} more", count - 2),
     }
 }
 

@@ -15,7 +15,7 @@
 //!   when the guest ends; a record that stays behind has no effect.
 
 pub(crate) use crate::types::guest_thread::Thread;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -206,6 +206,14 @@ impl Records {
     /// Returns all records.
     pub fn iter(&self) -> impl Iterator<Item = &Pinned> {
         self.0.values()
+    }
+
+    /// Returns the UUIDs of the guests whose record is another one in `other`, or is in one of them
+    /// only.
+    pub(crate) fn differing<'r>(&'r self, other: &'r Self) -> BTreeSet<&'r str> {
+        let uuids = self.0.keys().chain(other.0.keys());
+        let differs = |uuid: &&String| self.0.get(*uuid) != other.0.get(*uuid);
+        uuids.filter(differs).map(String::as_str).collect()
     }
 
     /// Adds or replaces a guest's record.

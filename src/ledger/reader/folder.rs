@@ -118,9 +118,10 @@ impl<T> Folder<T> {
         self.known.0.contains_key(stem)
     }
 
-    /// Forgets all parsed files, because they depend on more than their own text.
-    pub(crate) fn forget(&mut self) {
-        self.known.0.clear();
+    /// Forgets parsed files that depend on more than their own text, as far as that changed.
+    pub(crate) fn forget(&mut self, changed: impl Fn(&T) -> bool) {
+        let stays = |said: &Said<T>| !said.said.as_ref().is_ok_and(&changed);
+        self.known.0.retain(|_, said| stays(said));
     }
 
     /// Forgets files that are gone, and files that may have changed without a change of their

@@ -18,7 +18,7 @@ pub(crate) struct Listing {
     /// Extension of the files that count, without the dot.
     extension: &'static str,
     list: List,
-    /// Files, sorted by name.
+    /// Files, sorted by stem.
     files: Vec<Listed>,
     /// Names of the files, once they were asked for.
     names: Option<Arc<BTreeSet<String>>>,
@@ -85,6 +85,8 @@ impl List {
                 files.push(file);
             }
         }
+        // The folder is sorted by whole names: `web-1.xml` comes before `web.xml`.
+        files.sort_unstable_by(|one: &Listed, other| one.stem.cmp(&other.stem));
         Ok((files, whole))
     }
 

@@ -285,8 +285,10 @@ impl Reader {
         Ok((reading, left_over))
     }
 
-    /// Reads the live records again if their files changed. A status file is parsed with the live
-    /// records, so other records make it another holder.
+    /// Reads the live records again if their files changed. A status file is parsed with its
+    /// guest's record, so another record makes it another holder. The other guests' files stay as
+    /// they are: live pins change with each start, and reading all files for one would make the
+    /// next start late.
     fn read_live_records(&mut self, root: &HostFs) {
         let times = Some(self.live.times());
         if self.pinned.times == times {
@@ -294,9 +296,9 @@ impl Reader {
         }
         let mut warnings = Vec::new();
         let records = Records::read(root, &mut warnings);
-        if records != self.pinned.records {
-            self.status.forget();
-        }
+        let changed = records.differing(&self.pinned.records);
+        let is_of = |status: &Arc<Status>| changed.contains(status.holder.uuid.to_ascii_lowercase().as_str());
+        self.status.forget(is_of);
         self.pinned = Pinned {
             times,
             records,

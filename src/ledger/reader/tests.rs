@@ -6,6 +6,7 @@ use super::*;
 use crate::ledger::Ledger;
 use crate::ledger::reservation::{ReservedMemory, VERSION};
 use crate::types::cpulist;
+use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 
 const NOW: u64 = 1_000_000;
@@ -180,7 +181,20 @@ fn what_was_read_before_changes_nothing() {
     let mut caches = [Kept::default(), Kept::watching()];
     let rule = "[[rule]]\nmatch = { name = \"web\", autostart = true }\nprofile = \"fit\"\n";
     let policies = [Policy::builtin(), Policy::parse(rule, "p.toml").unwrap()];
-    let steps: [(&str, &dyn Fn()); 16] = [
+    // Where the record says another pin than the guest has, its thread does not float.
+    let floats = |cpu: &str| {
+        let mut record = live_pins::Pinned::new(&uuid("vm.a"), "vm.a", 1);
+        let cpus = cpulist::parse(cpu).unwrap();
+        record.set(
+            live_pins::Thread::Vcpu(VcpuId(0)),
+            &cpus,
+            None,
+            cpus.clone(),
+            true,
+        );
+        live_pins::write(&at, &record).unwrap();
+    };
+    let steps: [(&str, &dyn Fn()); 21] = [
         ("a guest runs", &|| {
             root.status("db", &["2"]).daemon(77, 5);
         }),
@@ -225,6 +239,19 @@ fn what_was_read_before_changes_nothing() {
         ("a broken live mask", &|| {
             root.write(&format!("run/virtfit/live/{}.json", uuid("db")), "{");
         }),
+        ("guests whose names begin with another's", &|| {
+            for name in ["a", "a-1", "vm", "vm-1", "vm.a", "vm-2", "vm-3"] {
+                root.status(name, &["12"]);
+            }
+        }),
+        ("one of them is written again", &|| {
+            root.status("vm-1", &["13"]);
+        }),
+        ("and goes", &|| {
+            fs::remove_file(path("run/libvirt/qemu/vm-1.xml")).unwrap()
+        }),
+        ("a floating thread", &|| floats("12")),
+        ("and no more", &|| floats("14")),
         ("a status file that is a link", &|| {
             root.write("elsewhere.xml", "<domstatus");
             symlink(path("elsewhere.xml"), path("run/libvirt/qemu/l.xml")).unwrap();
@@ -258,6 +285,38 @@ fn what_was_read_before_changes_nothing() {
             }
         }
     }
+}
+
+/// A live record is about one guest: the files of the others are not parsed again for it.
+#[test]
+fn anothers_live_pins_cost_nothing() {
+    let root = Host::new();
+    let at = HostFs::new(root.0.path());
+    root.status("db", &["2"]).status("web", &["3"]);
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let mut cache = Kept::watching();
+    let mut read = || {
+        cache
+            .read(&at, now, &Policy::builtin())
+            .unwrap()
+            .ledger
+            .holders
+            .clone()
+    };
+    let before = read();
+    let mut record = live_pins::Pinned::new(&uuid("web"), "web", 1);
+    let cpus = cpulist::parse("3").unwrap();
+    record.set(
+        live_pins::Thread::Vcpu(VcpuId(0)),
+        &cpus,
+        None,
+        cpus.clone(),
+        true,
+    );
+    live_pins::write(&at, &record).unwrap();
+    let after = read();
+    let same = |at: usize| Arc::ptr_eq(&before[at], &after[at]);
+    assert!(same(0) && !same(1) && after[1].set_live);
 }
 
 /// Host whose libvirt runs one guest and starts another.
