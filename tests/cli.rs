@@ -1141,6 +1141,13 @@ fn commands_are_whole_lines_however_narrow_the_page_is() {
             has(&at(words), "virtfit revert web-1");
         }
     }
+    // A name that cannot be typed as it is shown (LC_ALL=C) is no part of a command.
+    let umlaut = off.replace("<name>web-1<", "<name>größe<");
+    root.write("etc/libvirt/qemu/größe.xml", &umlaut);
+    let by_uuid = format!("\n    virtfit revert {}\n", uuid("db"));
+    for words in [&["status", "größe"][..], &["plan", "größe"], &["plan"]] {
+        root.serve(words, "").expect(0, &by_uuid, "");
+    }
     let json = root.serve(&["plan", "--json", "web-1"], "").expect(0, "", "");
     let plan: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     let reason = &plan["because"][0];

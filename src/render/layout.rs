@@ -78,6 +78,20 @@ impl Line {
         Self { whole: true, ..line }
     }
 
+    /// Makes a line as [`Line::command`] does, of a command for a guest: one whose name the reader
+    /// could not type as it is shown is named by its UUID.
+    pub(crate) fn command_for(
+        (name, uuid): (&str, Option<&str>),
+        indent: &str,
+        command: &str,
+        style: &Style,
+    ) -> Self {
+        match uuid.filter(|uuid| !uuid.is_empty() && clean(command, style.unicode) != command) {
+            Some(uuid) => Self::command(indent, &command.replace(name, uuid), style),
+            None => Self::command(indent, command, style),
+        }
+    }
+
     /// Appends a piece.
     pub(crate) fn push(&mut self, text: impl Into<String>, paint: Paint) -> &mut Self {
         let text = text.into();

@@ -59,11 +59,7 @@ pub(crate) fn text_with(
         let colon = if command.is_some() { ":" } else { "" };
         let reason = clean(&format!("{reason}{colon}"), style.unicode);
         paragraph(&mut out, "  ", 2, &reason, paint(plan.verdict), style);
-        out.extend(
-            command
-                .iter()
-                .map(|command| Line::command("    ", command, style)),
-        );
+        out.extend(command.iter().map(|command| below(plan, command, style)));
     }
     if plan.verdict == Verdict::Unchanged {
         // For a guest that has what its profile asks for, the pins that are not virtfit's are all
@@ -168,14 +164,18 @@ pub(crate) fn list_but(plans: &[Plan], left: &[(&str, &str)], style: &Style) -> 
             line.pad_to(last).push(piece, Paint::Plain);
             out.push(line);
         }
-        let plan = index.checked_sub(titles).and_then(|index| plans.get(index));
-        let commands = plan
-            .into_iter()
-            .flat_map(reasons)
-            .filter_map(|(_, command)| command);
-        out.extend(commands.map(|command| Line::command("    ", &command, style)));
+        if let Some(plan) = index.checked_sub(titles).and_then(|index| plans.get(index)) {
+            let commands = reasons(plan).into_iter().filter_map(|(_, command)| command);
+            out.extend(commands.map(|command| below(plan, &command, style)));
+        }
     }
     finish(&out, style)
+}
+
+/// Makes the line of a command that a reason ends in.
+fn below(plan: &Plan, command: &str, style: &Style) -> Line {
+    let guest = (plan.guest.as_str(), plan.uuid.as_deref());
+    Line::command_for(guest, "    ", command, style)
 }
 
 /// Word for a plan that is not carried out.

@@ -24,7 +24,8 @@ pub(crate) fn text(status: &Status, style: &Style) -> String {
         let colon = if note.command.is_some() { ":" } else { "" };
         let said = format!("{}{colon}", note.said());
         paragraph(&mut out, "", 0, &clean(&said, style.unicode), paint, style);
-        out.extend(command(note, "  ", style));
+        let command = note.command.iter();
+        out.extend(command.map(|command| Line::command("  ", command, style)));
     }
     guests(&status.guests, style, &mut out);
     nodes(&status.nodes, &mut out);
@@ -100,7 +101,9 @@ fn guests(guests: &[Guest], style: &Style, out: &mut Vec<Line>) {
         }
         // Commands come last, each whole, so that it can be pasted.
         let mut commands: Vec<Line> = Vec::new();
-        for line in guest.notes.iter().filter_map(|note| command(note, "    ", style)) {
+        let name = (guest.name.as_str(), Some(guest.uuid.as_str()));
+        let all = guest.notes.iter().filter_map(|note| note.command.as_deref());
+        for line in all.map(|command| Line::command_for(name, "    ", command, style)) {
             if !commands.contains(&line) {
                 commands.push(line);
             }
@@ -188,11 +191,6 @@ fn note(guest: &Guest, style: &Style) -> String {
         parts.push(format!("pending: {}", texts(&pending).join("; ")));
     }
     clean(&parts.join("; "), style.unicode)
-}
-
-/// Returns the line of a note's command.
-fn command(note: &Note, indent: &str, style: &Style) -> Option<Line> {
-    Some(Line::command(indent, note.command.as_ref()?, style))
 }
 
 fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
