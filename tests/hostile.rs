@@ -694,7 +694,16 @@ fn a_record_of_another_version_leaves_the_guest_to_itself() {
 #[test]
 fn a_name_is_no_command_in_what_is_advised() {
     let pinned = "<cputune><vcpupin vcpu='0' cpuset='1'/></cputune>";
-    for name in ["--all", "*", "x --all", "$(touch x)", "x;id", "`id`"] {
+    for name in [
+        "--all",
+        "*",
+        "x --all",
+        "$(touch x)",
+        "x;id",
+        "`id`",
+        "7",
+        "8c1f6f0e-0000-4000-8000-0000000000ff",
+    ] {
         let host = Host::new(POLICY);
         let text = domain(name, &record("", "<v:set at='vcpupin/0' wrote='1'/>"), pinned);
         host.define(name, &text);

@@ -6,13 +6,17 @@
 //! there when libvirt started is what libvirt loaded, though libvirt may write it differently by
 //! now: an update fills in new defaults, and a value may have been spelled by hand.
 
+use std::path::Path;
+
 use crate::domain::{self, Domain};
 use crate::host::libvirt_daemon::DRIVER_PID_FILE;
 use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::panics::guarded;
 use crate::rewrite::{self, Provenance};
+use crate::types::guest_word::guest_word;
 use crate::types::printable::visible;
+use crate::types::shell_word::file_word;
 use crate::xml::{Document, Element};
 
 /// Longest name of a place that is shown, in characters: it comes from the XML.
@@ -37,6 +41,19 @@ pub fn difference(file: &str, libvirt: &str, loaded: bool) -> Option<String> {
         Ok(Some(difference)) => difference,
         _ => (file != libvirt).then(|| "one of them cannot be read".into()),
     }
+}
+
+/// Words why a definition is not replaced: its file at `path` differs in `what` from the one that
+/// libvirt has at `uri`. The commands name the guest by what no shell and no virsh reads otherwise,
+/// as its author chose its name and with it the path.
+pub fn behind_its_back(path: &Path, domain: &Domain, uri: &str, what: &str) -> String {
+    let file = file_word(&path.to_string_lossy());
+    let guest = guest_word(&domain.name, &domain.uuid);
+    format!(
+        "its file was changed behind libvirt's back ({what} differs from the definition that {uri} has): nothing was written; \
+         to take the file's: virsh define {file}; to take libvirt's: virsh dumpxml --inactive --security-info {guest} | virsh \
+         define /dev/stdin"
+    )
 }
 
 /// Returns whether libvirt's driver has started since the file of a definition was last written, so
@@ -272,6 +289,35 @@ mod tests {
         assert_eq!(difference(&one, &two, false), None);
         let wide = one.replace("<vcpu>", &format!("<a>{}</a><vcpu>", "<b/>".repeat(100_000)));
         assert_eq!(difference(&one, &wide, false).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_name_is_no_command_in_what_is_advised() {
+        let uuid = "8c1f6f0e-0000-4000-8000-000000000001";
+        let said = |name: &str| {
+            let domain = domain::parse::from_text(&guest(name, 1, "")).unwrap();
+            let path = format!("/etc/libvirt/qemu/{name}.xml");
+            behind_its_back(Path::new(&path), &domain, "qemu:///system", "cpu")
+        };
+        // name, file in the command, guest in the command
+        for (name, file, word) in [
+            ("db", "/etc/libvirt/qemu/db.xml", "db"),
+            (
+                "x'; reboot '",
+                r"'/etc/libvirt/qemu/x'\''; reboot '\''.xml'",
+                uuid,
+            ),
+            ("$(reboot)", "'/etc/libvirt/qemu/$(reboot).xml'", uuid),
+            ("7", "/etc/libvirt/qemu/7.xml", uuid),
+            ("a\u{202e}b", "FILE", uuid),
+        ] {
+            let said = said(name);
+            assert!(said.contains(&format!("virsh define {file}; ")), "{said}");
+            assert!(
+                said.contains(&format!("--security-info {word} | virsh")),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::render;
 use crate::snapshot::Question;
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::printable::visible;
+use crate::types::shell_word::file_word;
 use crate::types::uuid;
 use virtfit_hook::wire::DISABLED;
 
@@ -41,18 +42,19 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     }
     let root = session::host(global)?;
     if let Some(file) = args.guests.iter().find_map(|word| file(&root, word)) {
+        let word = file_word(&file);
         return Err(Failure::Usage(format!(
-            "{file}: apply takes guests, not files: virtfit rewrite {file} | virsh define /dev/stdin"
+            "{file}: apply takes guests, not files: virtfit rewrite {word} | virsh define /dev/stdin"
         )));
     }
     if !args.dry_run {
         chosen::may_write(&root)?;
     }
     let switch = root.path(DISABLED);
-    let switch = switch.display();
+    let (switch, word) = (switch.display(), file_word(&switch.to_string_lossy()));
     let disabled = root.exists(DISABLED);
     if disabled && !args.dry_run {
-        let text = format!("{switch} exists: nothing was changed; to switch virtfit on: rm {switch}");
+        let text = format!("{switch} exists: nothing was changed; to switch virtfit on: rm {word}");
         return match args.offline {
             true => Ok(Outcome {
                 stderr: vec![format!("virtfit: {text}")],
@@ -85,7 +87,7 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     let mut outcome = Outcome::default();
     if disabled {
         outcome.stderr.push(format!(
-            "virtfit: {switch} exists: nothing is written until: rm {switch}"
+            "virtfit: {switch} exists: nothing is written until: rm {word}"
         ));
     }
     outcome

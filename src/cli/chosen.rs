@@ -17,6 +17,7 @@ use crate::libvirt::definitions::{Definition, DefinitionError};
 use crate::policy::glob::Glob;
 use crate::status::Status;
 use crate::types::plural::counted;
+use crate::types::shell_word::file_word;
 use virtfit_hook::wire::DISABLED;
 
 /// Largest number of bytes of definitions that an unattended run reads. Thousands of guests have
@@ -242,7 +243,7 @@ pub(crate) fn may_write(root: &HostFs) -> Result<(), Failure> {
 pub(crate) fn while_disabled(root: &HostFs) -> Option<String> {
     let switch = root.path(DISABLED);
     root.exists(DISABLED).then(|| {
-        let switch = switch.display();
-        format!("virtfit: {switch} exists: a guest's request is written, and virtfit tunes nothing until: rm {switch}")
+        let (switch, word) = (switch.display(), file_word(&switch.to_string_lossy()));
+        format!("virtfit: {switch} exists: a guest's request is written, and virtfit tunes nothing until: rm {word}")
     })
 }

@@ -11,14 +11,14 @@ use crate::libvirt::definitions::names;
 use crate::libvirt::lookup;
 use crate::libvirt::lookup::LookupError;
 
-/// Returns the file of the definition of the guest with this name, otherwise with this UUID.
+/// Returns the file of the definition of the guest with this UUID, otherwise with this name.
 ///
 /// # Errors
 /// There is none (with a guess at the name that was meant), or definitions may not be read.
 pub(crate) fn find(root: &HostFs, word: &str) -> Result<PathBuf, Failure> {
     let name = lookup::name(root, word).map_err(|error| match error {
-        LookupError::Transient(_) => Failure::Broken(format!(
-            "{error}; virsh dumpxml --inactive {word} | virtfit plan -"
+        LookupError::Transient { ref guest, .. } => Failure::Broken(format!(
+            "{error}; virsh dumpxml --inactive {guest} | virtfit plan -"
         )),
         error => told(no_file_either(error)),
     })?;
@@ -48,7 +48,7 @@ fn no_file_either(error: LookupError) -> LookupError {
     }
 }
 
-/// Returns the name of the guest with this name, otherwise with this UUID, that has a definition.
+/// Returns the name of the guest with this UUID, otherwise with this name, that has a definition.
 ///
 /// # Errors
 /// As of [`find`].
@@ -60,7 +60,7 @@ fn told(error: LookupError) -> Failure {
     match error {
         LookupError::Nothing => Failure::Usage(error.to_string()),
         LookupError::Io(error) => failure(&error),
-        LookupError::Transient(_) => Failure::Broken(format!(
+        LookupError::Transient { .. } => Failure::Broken(format!(
             "{error}: there is nothing to change; define it first (virsh define)"
         )),
         error => Failure::Broken(error.to_string()),

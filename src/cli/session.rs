@@ -14,11 +14,11 @@ use crate::host::FailedStarts;
 use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::policy::{Policy, PolicyErrors, last_good};
-use crate::render::escape::shell_word;
 use crate::snapshot::{Question, Snapshot, SnapshotError, Sources};
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Scope};
 use crate::types::plural::counted;
+use crate::types::shell_word::shell_word;
 
 /// Returns the root the host is read through; [`HostFs::none`] where only a topology is given: an
 /// empty host without folders.

@@ -55,12 +55,12 @@ fn only(mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
     let mut wanted = BTreeSet::new();
     for word in words {
         let word = word.to_string_lossy();
-        // As everywhere, a name comes before a UUID, and both before a pattern.
+        // As everywhere, a UUID comes before a name, and both before a pattern.
         let uuid = uuid::normal(&word);
         let by_name = |guest: &&Guest| guest.name == word;
         let by_uuid = |guest: &&Guest| uuid.is_some() && uuid::normal(&guest.uuid) == uuid;
         let all = || status.guests.iter();
-        let one = all().find(by_name).or_else(|| all().find(by_uuid));
+        let one = all().find(by_uuid).or_else(|| all().find(by_name));
         let mut found: Vec<String> = one.into_iter().map(|guest| guest.name.clone()).collect();
         if is_pattern(&word) {
             let glob = Glob::parse(&word);

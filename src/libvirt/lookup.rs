@@ -3,12 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::domain::parse::uuid_in;
+use crate::domain::parse::{uuid_in, uuid_of as uuid_of_element};
 use crate::hostfs::HostFs;
 use crate::hostfs::stems::stems;
 use crate::ledger::{claims, status};
 use crate::libvirt::definitions::names;
 use crate::policy::suggest::did_you_mean;
+use crate::types::guest_word::guest_word;
 use crate::types::uuid;
 use crate::xml::Document;
 
@@ -19,8 +20,13 @@ pub(crate) enum LookupError {
     #[error("'' is no guest")]
     Nothing,
     /// The guest runs without a definition.
-    #[error("{0}: runs but has no definition (transient)")]
-    Transient(String),
+    #[error("{word}: runs but has no definition (transient)")]
+    Transient {
+        /// Word that was searched for: its name.
+        word: String,
+        /// Word by which an advised command names it.
+        guest: String,
+    },
     /// There is no guest of this name or UUID.
     #[error("{word}: {}no such guest in {}{guess}", if *.or_file { "no such file, and " } else { "" }, folder.display())]
     Unknown {
@@ -38,7 +44,8 @@ pub(crate) enum LookupError {
     Io(#[from] io::Error),
 }
 
-/// Returns the name of the guest with this name, else with this UUID, that has a definition.
+/// Returns the name of the guest with this UUID, else with this name, that has a definition: virsh
+/// reads words in that order. A guest that bears another's UUID as its name is found by its own.
 ///
 /// # Errors
 /// There is no such guest, or definitions cannot be read.
@@ -47,9 +54,6 @@ pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
         return Err(LookupError::Nothing);
     }
     let all = names(root)?;
-    if all.iter().any(|name| name == word) {
-        return Ok(word.to_string());
-    }
     if let Some(uuid) = uuid::normal(word) {
         for name in &all {
             if uuid_of(root, name)?.as_deref() == Some(uuid.as_str()) {
@@ -57,9 +61,19 @@ pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
             }
         }
     }
+    if all.iter().any(|name| name == word) {
+        return Ok(word.to_string());
+    }
     let running = stems(root, status::FOLDER, "xml").unwrap_or_default();
     if running.iter().any(|name| name == word) {
-        return Err(LookupError::Transient(word.into()));
+        let uuid = root.read(status::path(word)).ok().and_then(|text| {
+            let document = Document::parse(&text).ok()?;
+            uuid_of_element(&document.root().child("domain")?)
+        });
+        return Err(LookupError::Transient {
+            word: word.into(),
+            guest: guest_word(word, uuid.as_deref().unwrap_or_default()).into(),
+        });
     }
     Err(LookupError::Unknown {
         word: word.into(),
@@ -113,6 +127,7 @@ mod tests {
             &format!("<domain><name>db-1</name><uuid>{uuid}</uuid></domain>"),
         );
         put("etc/libvirt/qemu/broken.xml", "<domain");
+        let other_form = "8C1F6F0E-0000-4000-8000-00000000000B";
         // A guest whose name is the UUID of another.
         put(&format!("etc/libvirt/qemu/{named}.xml"), "<domain/>");
         put(
@@ -120,13 +135,24 @@ mod tests {
             &format!("<domain><name>other</name><uuid>{named}</uuid></domain>"),
         );
         put("run/libvirt/qemu/moves.xml", "<domstatus/>");
+        put(
+            "run/libvirt/qemu/x;id.xml",
+            &format!("<domstatus><domain><name>x;id</name><uuid>{uuid}</uuid></domain></domstatus>"),
+        );
+        for (word, expected) in [("x;id", uuid), ("moves", "moves")] {
+            assert!(
+                matches!(name(&root, word), Err(LookupError::Transient { guest, .. }) if guest == expected),
+                "{word}"
+            );
+        }
         // word, name found, else part of the error
         for (word, expected) in [
             ("db-1", Ok("db-1")),
             ("broken", Ok("broken")),
             (uuid, Ok("db-1")),
             ("8C1F6F0E00004000800000000000000A", Ok("db-1")),
-            (named, Ok(named)),
+            (named, Ok("other")),
+            (other_form, Ok("other")),
             ("8c1f6f0e000040008000-00000000000b", Ok("other")),
             ("", Err("'' is no guest")),
             ("moves", Err("moves: runs but has no definition")),

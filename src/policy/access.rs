@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::types::shell_word::file_word;
+
 /// Users and groups whose files are trusted: root's, and the owner of the folder that stands for a
 /// host or the user who runs the program.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +47,9 @@ impl Trusted {
             }
             _ => return None,
         };
+        let word = file_word(shown);
         Some(format!(
-            "{shown}: {who}, and with it what virtfit does as root: {cure} {shown}"
+            "{shown}: {who}, and with it what virtfit does as root: {cure} {word}"
         ))
     }
 }

@@ -27,24 +27,6 @@ pub(crate) fn clean_line(text: &str, unicode: bool) -> String {
     out
 }
 
-/// Quotes a text so that a shell reads it as one argument; `None` where the reader could not type
-/// it as shown.
-pub(crate) fn shell_word(text: &str, unicode: bool) -> Option<String> {
-    let cleaned = clean(text, unicode);
-    if cleaned != text {
-        return None;
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '+' | '@');
-    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
-        return Some(cleaned);
-    }
-    // A leading '-' would be read as an option even in quotes.
-    if text.starts_with('-') {
-        return None;
-    }
-    Some(format!("'{}'", cleaned.replace('\'', r"'\''")))
-}
-
 fn push(out: &mut String, c: char, unicode: bool) {
     match c {
         '\n' => out.push_str("\\n"),
@@ -96,21 +78,5 @@ mod tests {
             assert_eq!(clean(given, false), ascii, "{given:?} in ASCII");
         }
         assert_eq!(clean_line("\t<a>\r", true), "\t<a>\\r");
-    }
-
-    #[test]
-    fn a_command_shown_to_the_reader_can_be_typed() {
-        for (given, shown) in [
-            ("def", Some("def")),
-            ("/etc/libvirt/qemu/a.xml", Some("/etc/libvirt/qemu/a.xml")),
-            ("my guest", Some("'my guest'")),
-            ("$(reboot)", Some("'$(reboot)'")),
-            ("it's", Some(r"'it'\''s'")),
-            ("", Some("''")),
-            ("--all", None),
-            ("esc\x1b", None),
-        ] {
-            assert_eq!(shell_word(given, true).as_deref(), shown, "{given:?}");
-        }
     }
 }

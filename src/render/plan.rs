@@ -10,13 +10,15 @@ use crate::types::reason::Reason;
 use crate::types::target::Effect;
 
 use crate::render::Style;
-use crate::render::escape::{clean, shell_word};
+use crate::render::escape::clean;
 use crate::render::layout::{Line, Paint, cut, finish, paragraph, width, wrap};
 use crate::render::picture;
 use crate::render::picture::Scene;
 use crate::render::rows;
 use crate::render::table;
 use crate::render::table::Widths;
+use crate::types::guest_word::guest_word;
+use crate::types::shell_word::shell_word;
 
 /// Next steps after a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +35,11 @@ pub struct Advice {
 ///
 /// `housekeeping` and `taken` are the ones the plan was made with.
 pub fn text(plan: &Plan, host: &Host, housekeeping: &CpuSet, taken: &Taken, style: &Style) -> String {
-    let word = shell_word(&plan.guest, style.unicode).filter(|word| word != "''");
+    let guest = match plan.uuid.as_deref() {
+        Some(uuid) => guest_word(&plan.guest, uuid),
+        None => &plan.guest,
+    };
+    let word = shell_word(guest, style.unicode).filter(|word| word != "''");
     let diff = word.map(|word| format!("virtfit plan {word} --diff"));
     let next = Advice {
         commands: diff.into_iter().collect(),

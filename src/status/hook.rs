@@ -15,6 +15,7 @@ use crate::hostfs::HostFs;
 use crate::ledger::running::Running;
 use crate::ledger::{hook_calls, reservation};
 use crate::status::note::{Code, Note};
+use crate::types::shell_word::file_word;
 
 /// Folder of libvirt's configuration. Without it the host has no libvirt that could call a hook.
 const LIBVIRT: &str = "/etc/libvirt";
@@ -62,7 +63,7 @@ pub(crate) fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option
         let (what, command) = match root.metadata(&hook.path).is_ok() {
             true => (
                 "cannot be executed, so libvirt does not call it".into(),
-                format!("chmod +x {target} && {reload}"),
+                format!("chmod +x {} && {reload}", file_word(&target.to_string())),
             ),
             false => (
                 format!("leads to {target}, which is not there: install virtfit again, then"),

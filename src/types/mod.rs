@@ -15,6 +15,7 @@ pub(crate) mod plural;
 pub(crate) mod printable;
 pub mod reason;
 pub mod setting;
+pub(crate) mod shell_word;
 pub mod subject;
 pub mod target;
 pub(crate) mod topology;

@@ -117,12 +117,8 @@ impl Hypervisor for Libvirt {
         }
         if let Some(what) = difference {
             let path = self.root.path(claims::path(name));
-            return Err(HypervisorError::Other(format!(
-                "its file was changed behind libvirt's back ({what} differs from the definition that {uri} has): nothing was \
-                 written; to take the file's: virsh define '{}'; to take libvirt's: virsh dumpxml --inactive --security-info \
-                 '{name}' | virsh define /dev/stdin",
-                path.display()
-            )));
+            let said = identity::behind_its_back(&path, &domain, uri, &what);
+            return Err(HypervisorError::Other(said));
         }
         self.define(xml)
     }

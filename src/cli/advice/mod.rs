@@ -15,9 +15,11 @@ use crate::policy::load::{DROP_IN_DIR, MAIN_DIR, MAIN_FILE, PolicyFile, State, V
 use crate::policy::merge::Tier;
 use crate::policy::{Files, Policy, Profile, select, value};
 use crate::render::Style;
-use crate::render::escape::shell_word;
 use crate::render::plan::Advice;
+use crate::types::guest_word::guest_word;
 use crate::types::plan::{Plan, Scope, Verdict};
+use crate::types::shell_word::shell_word;
+use crate::types::uuid;
 use virtfit_hook::wire::DISABLED;
 
 /// Returns the steps that come next; none where nothing would change, or where the words cannot be
@@ -34,11 +36,15 @@ pub(crate) fn next(
         return Advice::default();
     }
     let quoted = |text: &str| shell_word(text, style.unicode).filter(|word| word != "''");
+    let is_guest = matches!(Source::of(word.as_ref()), Source::Guest(_));
+    let word = match is_guest {
+        true => guest_word(word, &domain.uuid),
+        false => word,
+    };
     let Some(words) = words(global, options, plan, word, &quoted) else {
         return Advice::default();
     };
     let mut advice = Advice::default();
-    let is_guest = matches!(Source::of(word.as_ref()), Source::Guest(_));
     // Only a plan made from this host as it is can be written to its libvirt.
     let root = session::root(global);
     let real = root.is_real() && global.topology.is_none() && !global.assume_empty;
@@ -191,7 +197,14 @@ impl Case<'_> {
     /// Returns what has to be done; `None` where the guest's name cannot be given to a shell.
     fn advice(&self, quoted: &dyn Fn(&str) -> Option<String>) -> Option<Advice> {
         let mut advice = Advice::default();
-        let guest = quoted(&self.domain.name)?;
+        // A file's guest may have no UUID yet.
+        let Domain { name, uuid, .. } = self.domain;
+        let guest = match uuid.as_str() {
+            "" if uuid::normal(name).is_some() => return None,
+            "" => name,
+            uuid => guest_word(name, uuid),
+        };
+        let guest = quoted(guest)?;
         if self.disabled {
             advice.said.push(format!(
                 "{DISABLED} exists, so nothing can be written until it is removed."

@@ -123,7 +123,12 @@ fn name(root: &Element<'_>) -> Result<String, XmlError> {
 
 /// Returns the UUID of a domain, of which nothing else need be valid; `None` where there is none.
 pub(crate) fn uuid_in(document: &Document<'_>) -> Option<String> {
-    uuid(&document.root()).ok().filter(|uuid| !uuid.is_empty())
+    uuid_of(&document.root())
+}
+
+/// Returns the UUID that a `<domain>` has, as [`uuid_in`] does.
+pub(crate) fn uuid_of(domain: &Element<'_>) -> Option<String> {
+    uuid(domain).ok().filter(|uuid| !uuid.is_empty())
 }
 
 /// Reads the UUID into lower case with dashes; libvirt also accepts 32 digits with dashes between
