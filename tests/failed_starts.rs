@@ -149,6 +149,34 @@ fn what_no_change_of_virtfits_can_cause_is_not_blamed_on_one() {
     }
 }
 
+/// Process that is to become QEMU complains when libvirt has gone on.
+#[test]
+fn what_libvirt_gives_up_is_not_blamed_though_the_log_says_so_late() {
+    let given_up = "libvirt: error : libvirtd quit during handshake: Input/output error\n";
+    for late in [false, true] {
+        let (host, name) = applied(0);
+        let host = host.with_daemon();
+        let log = |after: &str| {
+            let path = format!("var/log/libvirt/qemu/{name}.log");
+            host.write(&path, &format!("{START}{FAILED}{after}"));
+        };
+        tick();
+        log(if late { "" } else { given_up });
+        let text = fs::read_to_string(host.path().join(format!("etc/libvirt/qemu/{name}.xml"))).unwrap();
+        host.run(&name, "release", &text);
+        if late {
+            std::thread::sleep(Duration::from_millis(50));
+            log(given_up);
+        }
+        std::thread::sleep(Duration::from_millis(600));
+        assert!(!host.log().contains("failed to start"), "{late}: {}", host.log());
+        assert!(!status(&host).contains("failed to start"), "{late}");
+        // An end without a word is blamed, a moment later.
+        fails(&host, &name, "");
+        is_said(&host, "failed to start after virtfit changed cpu mode");
+    }
+}
+
 /// A launch from before virtfit's change failed; a start that is vetoed later leaves no other log.
 #[test]
 fn an_earlier_failure_is_not_blamed_on_a_later_change() {

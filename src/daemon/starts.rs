@@ -39,6 +39,17 @@ const UNEXPLAINED: &str = "QEMU ended without a word";
 /// Number of kinds that a log line names.
 const MOST: usize = 3;
 
+/// Consequence of a guest's release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// There is nothing to do.
+    Nothing,
+    /// Failed launch after which the definition is to be examined again.
+    Examine,
+    /// Failed launch of which nothing in QEMU's log says why: the log may not be whole yet.
+    Unexplained,
+}
+
 /// Untried definitions and failed starts.
 #[derive(Debug)]
 pub(crate) struct Starts {
@@ -85,7 +96,7 @@ impl Starts {
                     self.found_running(&uuid);
                 }
                 Err(_) => {
-                    self.released(&uuid);
+                    self.released(&uuid, true);
                 }
             }
         }
@@ -234,23 +245,26 @@ impl Starts {
         false
     }
 
-    /// Notes that libvirt released a guest. Returns true where its start failed and its definition
-    /// is to be examined again.
-    pub(crate) fn released(&mut self, uuid: &str) -> bool {
+    /// Notes that libvirt released a guest. With `log_is_whole`, what QEMU's log does not say now
+    /// is said no more.
+    pub(crate) fn released(&mut self, uuid: &str, log_is_whole: bool) -> Release {
         let uuid = uuid.to_ascii_lowercase();
         let Some(untried) = self.untried.get(&uuid).cloned() else {
-            return false;
+            return Release::Nothing;
         };
         // Only a launch of exactly the text that virtfit wrote is blamed on virtfit.
         let Ok(Some(definition)) = DefinitionFile::read(&self.root, &untried.name) else {
-            return false;
+            return Release::Nothing;
         };
         if definition.digest != untried.text {
-            return false;
+            return Release::Nothing;
         }
         let Some(failure) = launch::last_failure(&self.root, &untried.name, definition.modified) else {
-            return false;
+            return Release::Nothing;
         };
+        if failure.is_unexplained() && !log_is_whole {
+            return Release::Unexplained;
+        }
         // Changes that cannot be the cause are not named.
         let qemu = failure.said.as_deref().unwrap_or_default();
         let untried = Untried {
@@ -262,7 +276,7 @@ impl Starts {
                 "{}: failed to start for a reason of its own: {qemu}",
                 untried.name
             );
-            return false;
+            return Release::Nothing;
         }
         // The CPU mode is taken back if it was among the changes and QEMU complains of nothing
         // else.
@@ -295,7 +309,10 @@ impl Starts {
         };
         self.failed.guests.insert(uuid, entry);
         self.save();
-        cpu
+        match cpu {
+            true => Release::Examine,
+            false => Release::Nothing,
+        }
     }
 
     fn save(&self) {

@@ -12,7 +12,9 @@
 //! ```
 //! libvirt writes the first line just before QEMU is run (`qemuProcessLaunch`): a start that fails
 //! earlier, for example by a missing disk or a hook's veto, leaves nothing here. The last line
-//! names the reason before the hook's `release` is called (`qemuProcessStop`).
+//! names the reason before the hook's `release` is called (`qemuProcessStop`). libvirt's child that
+//! is to become QEMU writes into the log by itself, so its complaint may come after that line, and
+//! also after `release`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -40,6 +42,13 @@ pub(crate) struct Failure {
     pub said: Option<String>,
     /// QEMU did not fail by itself: libvirt gave the launch up, before it let QEMU run or later.
     pub given_up: bool,
+}
+
+impl Failure {
+    /// Returns whether nothing in the log says why the launch failed.
+    pub(crate) fn is_unexplained(&self) -> bool {
+        self.said.is_none() && !self.given_up
+    }
 }
 
 /// Returns the failure of a guest's last launch; `None`: the launch did not fail, there is no log
@@ -75,22 +84,23 @@ fn failure(log: &str) -> Option<Failure> {
     let (_, launch) = log.rsplit_once(": starting up ")?;
     // Skipped: the rest of this line, and the command, of which all lines but the last end in a
     // backslash.
-    let mut lines = launch
+    let lines = launch
         .lines()
         .skip(1)
         .skip_while(|line| line.ends_with('\\'))
         .skip(1);
     let mut said = Vec::new();
-    let mut given_up = false;
-    let failed = lines.any(|line| {
-        let ended = line.contains(": shutting down, reason=");
-        if is_given_up(line) {
+    let (mut given_up, mut failed) = (false, false);
+    // Other processes write into the log too, so the line of the end need not be its last.
+    for line in lines {
+        if line.contains(": shutting down, reason=") {
+            failed |= line.ends_with("reason=failed");
+        } else if is_given_up(line) {
             given_up = true;
-        } else if !ended {
+        } else {
             said.push(line.trim());
         }
-        ended && line.ends_with("reason=failed")
-    });
+    }
     failed.then(|| Failure {
         said: complaint(&said),
         given_up,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::daemon::pending::{Waits, Why};
+use crate::daemon::starts::Release;
 use crate::daemon::tasks::WorkerEvent;
 use crate::daemon::watch::Change;
 use crate::daemon::worker::{Removal, Worker};
@@ -30,6 +31,10 @@ const MOMENT: Duration = Duration::from_millis(2);
 /// not through with that guest yet: its next hooks, or those of other guests, go first.
 pub(crate) const SOON: Duration = Duration::from_millis(30);
 
+/// Wait after the release of a guest whose launch failed for a reason that QEMU's log does not have
+/// yet: libvirt's child that is to become QEMU writes its complaint by itself.
+const REST_OF_LOG: Duration = Duration::from_millis(250);
+
 /// Wait after the last removal of one of virtfit's own files, before those of running guests are
 /// written again: others are being removed, and the folder at last.
 const REST: Duration = Duration::from_millis(100);
@@ -50,6 +55,7 @@ impl Worker {
             self.freed,
             self.removed.map(|removal| removal.over),
             self.inflight.deadline(),
+            self.unexplained.values().map(|(over, _)| *over).min(),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
@@ -118,6 +124,14 @@ impl Worker {
         if self.removed.take_if(removal_is_over).is_some() {
             self.write_again();
             self.remember_again();
+        }
+        let now = Instant::now();
+        let all = std::mem::take(&mut self.unexplained);
+        for (uuid, (over, name)) in all {
+            match over <= now {
+                true => self.look_at_launch(&uuid, &name, true),
+                false => drop(self.unexplained.insert(uuid, (over, name))),
+            }
         }
         if self.promised.take_if(is_over).is_some() {
             self.running.ledger_changed();
@@ -259,10 +273,7 @@ impl Worker {
             WorkerEvent::Released { uuid, name } => {
                 self.pending.hook_ended(&name);
                 self.definitions.starts.check_host();
-                if self.definitions.starts.released(&uuid) {
-                    let soon = Instant::now() + SOON;
-                    self.pending.put(&name, Why::FailedStart, Waits::Until(soon));
-                }
+                self.look_at_launch(&uuid, &name, false);
                 self.running.remove(&name);
                 self.kept.forget(&name);
                 self.freed_soon();
@@ -274,6 +285,23 @@ impl Worker {
                 self.views.forget();
                 self.look_at_policy();
                 self.rescan();
+            }
+        }
+    }
+
+    /// Follows up on a launch that may have failed. Where QEMU's log does not say why, the log is
+    /// read once more [`REST_OF_LOG`] later, and then counts as whole.
+    fn look_at_launch(&mut self, uuid: &str, name: &str, log_is_whole: bool) {
+        match self.definitions.starts.released(uuid, log_is_whole) {
+            Release::Nothing => {}
+            Release::Examine => {
+                let soon = Instant::now() + SOON;
+                self.pending.put(name, Why::FailedStart, Waits::Until(soon));
+            }
+            Release::Unexplained => {
+                let over = Instant::now() + REST_OF_LOG;
+                self.unexplained
+                    .insert(uuid.to_string(), (over, name.to_string()));
             }
         }
     }

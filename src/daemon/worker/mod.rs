@@ -4,6 +4,7 @@
 
 mod events;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -113,6 +114,9 @@ pub(crate) struct Worker {
     freed: Option<Instant>,
     /// Removal of virtfit's own files, until they are written again.
     removed: Option<Removal>,
+    /// Guests whose launch failed without a word, by UUID: time at which QEMU's log counts as
+    /// whole, and name.
+    unexplained: BTreeMap<String, (Instant, String)>,
 }
 
 impl Worker {
@@ -155,6 +159,7 @@ impl Worker {
             promised: None,
             freed: None,
             removed: None,
+            unexplained: BTreeMap::new(),
         })
     }
 
