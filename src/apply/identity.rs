@@ -6,6 +6,7 @@
 //! there when libvirt started is what libvirt loaded, though libvirt may write it differently by
 //! now: an update fills in new defaults, and a value may have been spelled by hand.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::domain::{self, Domain};
@@ -28,8 +29,9 @@ const LONGEST: usize = 200;
 /// With `loaded`, the file is the one that libvirt loaded when it started, and only values that
 /// libvirt stores as it was given them are compared; otherwise everything is.
 pub fn difference(file: &str, libvirt: &str, loaded: bool) -> Option<String> {
+    let (file, libvirt) = (with_line_ends(file), with_line_ends(libvirt));
     let compared = guarded(|| {
-        let (ours, theirs) = (Document::parse(file).ok()?, Document::parse(libvirt).ok()?);
+        let (ours, theirs) = (Document::parse(&file).ok()?, Document::parse(&libvirt).ok()?);
         let fact = fact(&read(&ours)?, &read(&theirs)?);
         Some(match fact {
             Some(fact) => Some(fact.to_string()),
@@ -40,6 +42,16 @@ pub fn difference(file: &str, libvirt: &str, loaded: bool) -> Option<String> {
     match compared {
         Ok(Some(difference)) => difference,
         _ => (file != libvirt).then(|| "one of them cannot be read".into()),
+    }
+}
+
+/// Returns a document with its line ends as readers of XML take them (XML 1.0, section 2.11): a
+/// carriage return is a line feed. libvirt writes one that it was given (`&#13;`) as it is, so that
+/// it has a line feed once it has read its own file again.
+fn with_line_ends(text: &str) -> Cow<'_, str> {
+    match text.contains('\r') {
+        true => text.replace("\r\n", "\n").replace('\r', "\n").into(),
+        false => text.into(),
     }
 }
 
@@ -152,11 +164,15 @@ fn same(a: &Element<'_>, b: &Element<'_>, path: &mut Vec<String>) -> bool {
     true
 }
 
-/// Lists an element's attributes, sorted, entities resolved.
+/// Lists an element's attributes, sorted, entities resolved. Line ends and tabs in them are blanks:
+/// libvirt writes those that it was given as they are, and reads blanks (XML 1.0, section 3.3.3).
 fn attributes<'d>(element: &Element<'d>) -> Vec<(&'d str, String)> {
     let names = element.raw_attrs().map(|(name, _)| name);
     let mut all: Vec<(&str, String)> = names
-        .map(|name| (name, element.attr(name).unwrap_or_default().into_owned()))
+        .map(|name| {
+            let value = element.attr(name).unwrap_or_default();
+            (name, value.replace(['\n', '\r', '\t'], " "))
+        })
         .collect();
     all.sort();
     all
@@ -317,6 +333,30 @@ mod tests {
                 said.contains(&format!("--security-info {word} | virsh")),
                 "{said}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_reader_of_xml_does_not_tell_apart_is_the_same() {
+        let with = |text: &str, attribute: &str| {
+            let more = format!("<description>{text}</description><devices><a b='{attribute}'/></devices>");
+            guest("a", 1, &more)
+        };
+        // as libvirt wrote it, as libvirt has it once it has read that
+        for (written, read) in [
+            (with("x\ry", "k"), with("x\ny", "k")),
+            (with("x\r\ny", "k"), with("x\ny", "k")),
+            (with("x", "k\rl\nm\tn"), with("x", "k l m n")),
+            (with("x", "k\r\nl"), with("x", "k l")),
+        ] {
+            assert_eq!(difference(&written, &read, false), None, "{written:?}");
+        }
+        for (written, read) in [
+            (with("x\ry", "k"), with("xy", "k")),
+            (with("x\r\ny", "k"), with("x\n\ny", "k")),
+            (with("x", "k\rl"), with("x", "kl")),
+        ] {
+            assert!(difference(&written, &read, false).is_some(), "{written:?}");
         }
     }
 
