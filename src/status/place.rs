@@ -1,6 +1,8 @@
 //! Comparison of a running guest with what its profile asks for: some vCPUs each have a CPU of
 //! their own, the others float.
 
+use std::collections::BTreeMap;
+
 use crate::engine::Decision;
 use crate::engine::effective::EffectiveProfile;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
@@ -47,6 +49,8 @@ struct Lacking {
     floating: CpuSet,
     /// vCPUs an administrator pinned to CPUs that the guest does not hold.
     away: Vec<(VcpuId, CpuSet)>,
+    /// vCPUs that are to have a CPU each, on fewer CPUs than they are, with these CPUs.
+    crowded: Vec<(VcpuSet, CpuSet)>,
     /// CPUs that virtfit gave to vCPUs that should float.
     too_much: CpuSet,
 }
@@ -60,11 +64,9 @@ pub(crate) fn notes(place: &Place<'_>) -> Vec<Note> {
     let domain = place.running.domain();
     let record = place.records.of(&domain.uuid, place.running.pid);
     let lacking = lacking(place, profile, record);
-    let mut out: Vec<Note> = lacking
-        .away
-        .iter()
-        .map(|(vcpu, mask)| away(*vcpu, mask))
-        .collect();
+    let away = lacking.away.iter().map(|(vcpu, mask)| away(*vcpu, mask));
+    let crowded = lacking.crowded.iter().map(|(vcpus, mask)| crowded(vcpus, mask));
+    let mut out: Vec<Note> = away.chain(crowded).collect();
     // Without a record or provenance the guest was never pinned by virtfit: a profile that lets all
     // vCPUs float still says where.
     let untouched = record.is_none() && place.running.provenance.is_none();
@@ -82,10 +84,11 @@ pub(crate) fn notes(place: &Place<'_>) -> Vec<Note> {
     }
     // A pin that keeps its vCPU from a CPU of its own is said above.
     let said = |thread: &Thread| {
-        lacking
-            .away
-            .iter()
-            .any(|(vcpu, _)| Thread::Vcpu(*vcpu) == *thread)
+        let Thread::Vcpu(vcpu) = thread else {
+            return false;
+        };
+        lacking.away.iter().any(|(away, _)| away == vcpu)
+            || lacking.crowded.iter().any(|(crowded, _)| crowded.contains(*vcpu))
     };
     let mut by_hand = by_hand::of_running(place.running, record);
     by_hand.retain(|(thread, _)| !said(thread));
@@ -103,6 +106,11 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
         Hotplug::Hold => VcpuSet::new(),
         Hotplug::Auto | Hotplug::Float => domain.empty_slots.clone(),
     };
+    // vCPUs on held CPUs, by the CPUs each may run on.
+    let mut placed: BTreeMap<CpuSet, VcpuSet> = BTreeMap::new();
+    let mut place_on = |mask: &CpuSet, vcpu| {
+        placed.entry(mask.clone()).or_default().insert(vcpu);
+    };
     for vcpu in domain.all_vcpus().difference(&slots).iter() {
         let thread = Thread::Vcpu(vcpu);
         let mask = running.allowed(thread);
@@ -111,10 +119,10 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
             .pin(domain)
             .filter(|pin| !by_hand::is_ours(running, record, thread, pin));
         match (wishes.dedicated.contains(vcpu), own, by_hand) {
-            (true, Some(_), _) => {}
+            (true, Some(own), _) => place_on(own, vcpu),
             // Several CPUs, all of which the guest holds: the pin was written by hand, and no other
             // guest runs there.
-            (true, None, Some(pin)) if pin.is_subset(place.held) => {}
+            (true, None, Some(pin)) if pin.is_subset(place.held) => place_on(pin, vcpu),
             (true, None, Some(pin)) => out.away.push((vcpu, pin.clone())),
             (true, None, None) => match mask {
                 Some(mask) => out.floating.extend_from(mask),
@@ -124,12 +132,43 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
             (false, ..) => {}
         }
     }
+    out.crowded = crowds(placed);
+    out
+}
+
+/// Returns the vCPUs that have fewer CPUs together than they are, with these CPUs; each vCPU once.
+/// `placed`: vCPUs by the CPUs each may run on.
+fn crowds(placed: BTreeMap<CpuSet, VcpuSet>) -> Vec<(VcpuSet, CpuSet)> {
+    let mut masks: Vec<(CpuSet, VcpuSet)> = placed.into_iter().collect();
+    masks.sort_by_key(|(mask, _)| mask.len());
+    let (mut out, mut used, mut said) = (Vec::new(), CpuSet::new(), VcpuSet::new());
+    for (mask, _) in &masks {
+        let inside = masks.iter().filter(|(other, _)| other.is_subset(mask));
+        let vcpus = inside.fold(VcpuSet::new(), |all, (_, vcpus)| all.union(vcpus));
+        let vcpus = vcpus.difference(&said);
+        // CPUs that others crowd on are none of theirs.
+        let left = mask.difference(&used);
+        if vcpus.len() > left.len() {
+            used.extend_from(mask);
+            said.extend_from(&vcpus);
+            out.push((vcpus, mask.clone()));
+        }
+    }
     out
 }
 
 fn away(vcpu: VcpuId, mask: &CpuSet) -> Note {
     let text = format!(
         "vCPU {vcpu} was pinned to {} by hand: no CPU of its own",
+        cpus(mask)
+    );
+    Note::new(Code::PinnedAway, text)
+}
+
+fn crowded(vcpus: &VcpuSet, mask: &CpuSet) -> Note {
+    let text = format!(
+        "{} vCPUs ({vcpus}) are pinned to {}: no CPU of its own for each",
+        vcpus.len(),
         cpus(mask)
     );
     Note::new(Code::PinnedAway, text)
@@ -250,4 +289,36 @@ fn elsewhere(place: &Place<'_>, live: &Live) -> Elsewhere {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ids::HostCpu;
+
+    #[test]
+    fn vcpus_that_share_too_few_cpus_are_found() {
+        let cpus = |list: &[u32]| list.iter().map(|cpu| HostCpu(*cpu)).collect::<CpuSet>();
+        // masks of vCPU 0, 1, …; crowds
+        for (masks, want) in [
+            (&[&[4][..], &[5]][..], &[][..]),
+            (&[&[4, 5], &[4, 5]], &[]),
+            (&[&[4], &[4]], &["0-1 on 4"]),
+            (&[&[4, 5], &[4, 5], &[4, 5]], &["0-2 on 4-5"]),
+            (&[&[4, 5], &[4], &[5]], &["0-2 on 4-5"]),
+            (&[&[4], &[4], &[4, 5]], &["0-1 on 4"]),
+            (&[&[4], &[4], &[4, 5], &[4, 5]], &["0-1 on 4", "2-3 on 4-5"]),
+        ] {
+            let mut placed: BTreeMap<CpuSet, VcpuSet> = BTreeMap::new();
+            for (vcpu, mask) in (0..).zip(masks) {
+                placed.entry(cpus(mask)).or_default().insert(VcpuId(vcpu));
+            }
+            let found = crowds(placed);
+            let found: Vec<String> = found
+                .iter()
+                .map(|(vcpus, mask)| format!("{vcpus} on {mask}"))
+                .collect();
+            assert_eq!(found, want, "{masks:?}");
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! Running guests: the CPUs each holds, and where the kernel runs its threads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::domain::Domain;
 use crate::host::memory::default_huge_page;
 use crate::host::thread_names;
 use crate::host::threads::{self, ProcThread};
+use crate::ledger::Holder;
 use crate::ledger::guest_xml;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
@@ -98,7 +101,23 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         selected.profile.as_ref(),
     );
     guest.notes.extend(too_much_memory::note(&view.host, &memory));
+    if is_left_out(view, domain) {
+        guest.notes.push(Note::new(Code::Unreadable, LEFT_OUT).wrong());
+        guest.problem.get_or_insert_with(|| LEFT_OUT.into());
+    }
     guest
+}
+
+/// Note on a guest that the ledger left out.
+const LEFT_OUT: &str = "what it holds is not known: its status file is too large to be read for other guests' sake, alone or \
+                        with the others, and it has no reservation";
+
+/// Returns whether the ledger left a running guest out. One that came after the ledger was read was
+/// not left out.
+fn is_left_out(view: &Snapshot, domain: &Domain) -> bool {
+    let own = |holder: &Arc<Holder>| same_guest((&holder.uuid, &holder.name), (&domain.uuid, &domain.name));
+    let reading = &view.reading;
+    reading.running.contains(&domain.name) && !reading.ledger.holders.iter().any(own)
 }
 
 /// Returns the notes on a guest, except those that need other guests' entries.
@@ -130,7 +149,8 @@ fn notes(
             definition,
             records: look_at.records,
             held: &guest.held,
-            profile: profile.filter(|profile| !profile.off),
+            // A place is compared with what the guest holds.
+            profile: profile.filter(|profile| !profile.off && !is_left_out(view, running.domain())),
         }));
     }
     // A definition that was reverted, or tuned, after the start is not what the guest runs with: it

@@ -140,6 +140,16 @@ fn may_run(guest: &Made) -> Cpus {
 /// several CPUs leaves that open.
 fn misplaced(guest: &Made, wish: Wish) -> Option<String> {
     let held = holds(guest, wish);
+    let pins = guest.pins.iter().flatten().map(|(list, _)| cpus(list));
+    let mut single: Vec<Cpus> = pins
+        .filter(|pin| pin.len() == 1 && pin.is_subset(&held))
+        .collect();
+    let all = single.len();
+    single.sort();
+    single.dedup();
+    if wish == Wish::Own && single.len() < all {
+        return Some("two vCPUs have one CPU".into());
+    }
     for (vcpu, (pin, mask)) in guest.pins.iter().zip(&guest.masks).enumerate() {
         let mask = cpus(mask);
         let alone = mask.len() == 1 && mask.iter().all(|cpu| held.contains(cpu));

@@ -1,5 +1,6 @@
 //! Each trouble alone, through the program: its code, whether it is wrong, and the guest it names.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::host::{By, Host, Made, code, of, wrong};
@@ -323,12 +324,31 @@ fn what_was_set_by_hand_is_said() {
     off.name = "f3".into();
     off.runs = false;
     off.pins[0] = Some(("3".into(), By::Hand));
-    for guest in [&away, &kept, &off] {
+    // Both vCPUs on one CPU, and three of them on two.
+    let mut both = Made::pinned("f4", &["5", "5"]);
+    both.pins.fill(Some(("5".into(), By::Hand)));
+    let mut three = Made::pinned("f5", &["6-7", "6-7", "6-7"]);
+    three.pins.fill(Some(("6-7".into(), By::Hand)));
+    for guest in [&away, &kept, &off, &both, &three] {
         host.guest(guest);
     }
     let (status, exit) = host.status();
     assert_eq!(exit, 3);
     assert_eq!(wrong(&of(&status, "f1").notes), ["pinned-away"]);
+    for (name, text) in [
+        (
+            "f4",
+            "2 vCPUs (0-1) are pinned to CPU 5: no CPU of its own for each",
+        ),
+        (
+            "f5",
+            "3 vCPUs (0-2) are pinned to CPUs 6-7: no CPU of its own for each",
+        ),
+    ] {
+        let notes = &of(&status, name).notes;
+        assert_eq!(wrong(notes), ["pinned-away"], "{notes:?}");
+        assert_eq!(notes[0].text, text);
+    }
     // A pin is said once.
     let by_hand = of(&status, "f1")
         .notes
@@ -612,6 +632,26 @@ fn a_status_file_that_cannot_be_read_is_not_ok() {
     assert_eq!(wrong(&of(&status, "y").notes), Vec::<String>::new());
     host.remove("run/libvirt/qemu/x.xml");
     assert_eq!(host.status().1, 0);
+}
+
+/// Pins of such a guest count for no other guest, which may be given the same CPUs.
+#[test]
+fn a_guest_of_which_nothing_is_known_is_not_ok() {
+    let host = host();
+    let guest = Made::pinned("free", &["4"]);
+    host.guest(&guest);
+    assert_eq!(host.status().1, 0);
+    let path = "run/libvirt/qemu/free.xml";
+    let text = fs::read_to_string(host.path().join(path)).unwrap();
+    let blanks = " ".repeat(2 << 20);
+    host.put(
+        path,
+        &text.replace("</domstatus>", &format!("{blanks}</domstatus>")),
+    );
+    let (status, exit) = host.status();
+    let guest = of(&status, "free");
+    assert_eq!((exit, wrong(&guest.notes)), (3, vec!["unreadable".to_string()]));
+    assert!(guest.problem.is_some());
 }
 
 #[test]
