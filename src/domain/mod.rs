@@ -276,6 +276,8 @@ pub struct Interface {
     pub mac: Option<String>,
     /// Kind of the source (`type=`): network, bridge, direct, user, ….
     pub kind: String,
+    /// Network of one of `type='network'` (`<source network=>`).
+    pub network: Option<String>,
     /// Model (`<model type=>`): virtio, e1000e, ….
     pub model: String,
     /// Backend (`<driver name=>`): vhost or qemu.

@@ -1,6 +1,7 @@
 //! NUMA nodes of a guest's passed-through devices.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::domain::{Domain, Passthrough};
@@ -75,15 +76,8 @@ fn mdev_node(root: &HostFs, host: &Host, uuid: &str) -> Option<NodeId> {
 /// devices. A pool over several nodes has no node: the device that the guest gets is known only at
 /// its start.
 fn network_node(root: &HostFs, host: &Host, name: &str) -> Option<Option<NodeId>> {
-    if !file_name(name) {
-        return None;
-    }
-    let bytes = root
-        .read_bytes(format!("/etc/libvirt/qemu/networks/{name}.xml"))
-        .ok()?;
-    let document = Document::parse_bytes(&bytes)
-        .inspect_err(|error| log::debug!("network {name}: {error}"))
-        .ok()?;
+    let bytes = definition(root, name)?;
+    let document = parse(&bytes, name)?;
     let forward = document.root().child("forward")?;
     if forward.attr("mode").as_deref() != Some("hostdev") {
         return None;
@@ -98,6 +92,53 @@ fn network_node(root: &HostFs, host: &Host, name: &str) -> Option<Option<NodeId>
         );
     let first = devices.next().flatten();
     Some(first.filter(|_| devices.all(|node| node == first)))
+}
+
+/// Reads the definition of a network.
+fn definition(root: &HostFs, name: &str) -> Option<Vec<u8>> {
+    if !file_name(name) {
+        return None;
+    }
+    root.read_bytes(format!("/etc/libvirt/qemu/networks/{name}.xml"))
+        .ok()
+}
+
+fn parse<'t>(definition: &'t [u8], name: &str) -> Option<Document<'t>> {
+    Document::parse_bytes(definition)
+        .inspect_err(|error| log::debug!("network {name}: {error}"))
+        .ok()
+}
+
+/// Lists those of the guest's networks whose interfaces are taps or macvtaps. A network without a
+/// definition may be of any kind.
+pub(crate) fn tap_networks(root: &HostFs, domain: &Domain) -> BTreeSet<String> {
+    let names = domain.interfaces.iter().filter_map(|it| it.network.as_deref());
+    let names: BTreeSet<&str> = names.collect();
+    names
+        .into_iter()
+        .filter(|name| gives_taps(root, name).unwrap_or(false))
+        .map(str::to_string)
+        .collect()
+}
+
+/// Returns whether the interfaces of a network are taps or macvtaps; `None`: its definition cannot
+/// be read.
+fn gives_taps(root: &HostFs, name: &str) -> Option<bool> {
+    let bytes = definition(root, name)?;
+    let document = parse(&bytes, name)?;
+    let network = document.root();
+    // libvirt loads no file that is called otherwise than its network.
+    if network.child("name")?.text() != name {
+        return None;
+    }
+    let Some(forward) = network.child("forward") else {
+        return Some(true);
+    };
+    let mode = forward.attr("mode");
+    Some(matches!(
+        mode.as_deref().unwrap_or("nat"),
+        "nat" | "route" | "open" | "bridge" | "private" | "vepa" | "passthrough"
+    ))
 }
 
 fn interface_node(root: &HostFs, pf: Element<'_>) -> Option<NodeId> {
@@ -241,6 +282,43 @@ mod tests {
             let found = found.first().map(|(_, node)| node.map(|node| node.0));
             assert_eq!(found, want, "{device:?}");
         }
+    }
+
+    #[test]
+    fn networks_of_taps_by_their_definitions() {
+        let (dir, root) = root();
+        let path = dir.path().join("etc/libvirt/qemu/networks");
+        std::fs::write(path.join("other.xml"), "<network><name>nat</name></network>").unwrap();
+        let macvtap =
+            "<network><name>macvtap</name><forward mode='bridge'><interface dev='e'/></forward></network>";
+        std::fs::write(path.join("macvtap.xml"), macvtap).unwrap();
+        let of = |name: Option<&str>| crate::domain::Interface {
+            mac: None,
+            kind: "network".into(),
+            network: name.map(str::to_string),
+            model: "virtio".into(),
+            driver: None,
+            queues: None,
+            alias: "net0".into(),
+        };
+        let names = [
+            "nat",
+            "lone",
+            "macvtap",
+            "pf",
+            "vfs",
+            "broken",
+            "absent",
+            "other",
+            "../../secret",
+            "",
+        ];
+        let domain = Domain {
+            interfaces: names.map(Some).into_iter().chain([None]).map(of).collect(),
+            ..Domain::default()
+        };
+        let found: Vec<String> = tap_networks(&root, &domain).into_iter().collect();
+        assert_eq!(found, ["lone", "macvtap", "nat"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::hostfs::HostFs;
 use crate::types::devices::GuestFacts;
 
 use crate::host::Host;
-use crate::host::devices::{device_nodes, file_name};
+use crate::host::devices::{device_nodes, file_name, tap_networks};
 use crate::host::images::image_facts;
 
 /// Reads a guest's devices, images, autostart link and status file. Files that cannot be read count
@@ -17,6 +17,7 @@ pub(crate) fn gather(root: &HostFs, host: &Host, domain: &Domain) -> GuestFacts 
     GuestFacts {
         devices,
         device_cells,
+        tap_networks: tap_networks(root, domain),
         disks: image_facts(root, domain),
         autostart: exists("/etc/libvirt/qemu/autostart"),
         running: exists("/run/libvirt/qemu"),

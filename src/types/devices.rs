@@ -1,6 +1,6 @@
 //! Facts about one guest's devices and images, gathered on the host as data for the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::ids::{CellId, NodeId};
 use crate::types::reason::LeftOut;
@@ -13,6 +13,8 @@ pub struct GuestFacts {
     pub devices: Vec<(String, Option<NodeId>)>,
     /// Guest cells that these devices are shown in, by their position.
     pub device_cells: BTreeMap<usize, CellId>,
+    /// Networks of the guest's whose interfaces are taps or macvtaps, by name.
+    pub tap_networks: BTreeSet<String>,
     /// Disks by target name; disks without a local image are absent.
     pub disks: BTreeMap<String, ImageFacts>,
     /// True if the guest is started at host boot.

@@ -387,6 +387,7 @@ fn network_interface(element: &Element<'_>, number: usize) -> Interface {
     Interface {
         mac: mac_of(element),
         kind: element.attr("type").unwrap_or_default().into_owned(),
+        network: text("source", "network"),
         model: text("model", "type").unwrap_or_default(),
         driver: text("driver", "name"),
         queues: text("driver", "queues"),

@@ -1,5 +1,7 @@
 //! Network interfaces: queues.
 
+use std::collections::BTreeSet;
+
 use crate::domain::Interface;
 use crate::engine::case::Case;
 use crate::engine::fit::Fit;
@@ -42,7 +44,7 @@ pub(crate) fn all(fit: &Fit<'_>, list: &mut List) {
         if now.trim() == queues.to_string() {
             continue;
         }
-        if let Some(why) = without_vhost(interface, wishes.tcg) {
+        if let Some(why) = without_vhost(interface, &fit.case.facts.tap_networks, wishes.tcg) {
             list.not_done(Subject::Value(target), why);
         } else if interface.queues.is_some() && wishes.keep {
             list.keep(Subject::Value(target));
@@ -56,14 +58,23 @@ pub(crate) fn all(fit: &Fit<'_>, list: &mut List) {
 ///
 /// libvirt opens one vhost descriptor for each queue of a tap or macvtap device. A device of
 /// `type='ethernet'` may be made by another program, without queues, and then QEMU does not start.
-fn without_vhost(interface: &Interface, tcg: bool) -> Option<LeftOut> {
+///
+/// One of `type='network'` is what its network says: libvirt starts no guest with queues of an
+/// interface that a pool of host devices gives (`qemuDomainValidateActualNetDef`).
+fn without_vhost(interface: &Interface, taps_of: &BTreeSet<String>, tcg: bool) -> Option<LeftOut> {
     if tcg {
         return Some(LeftOut::Emulated);
     }
     if interface.driver.as_deref() == Some("qemu") {
         return Some(LeftOut::ServedByQemu);
     }
-    let taps = matches!(interface.kind.as_str(), "network" | "bridge" | "direct");
+    if interface.kind == "network" {
+        let network = interface.network.as_deref().unwrap_or_default();
+        return (!taps_of.contains(network)).then(|| LeftOut::NoQueuesOfNetwork {
+            network: network.into(),
+        });
+    }
+    let taps = matches!(interface.kind.as_str(), "bridge" | "direct");
     (!taps).then(|| LeftOut::NoQueuesOfKind {
         kind: interface.kind.clone(),
     })

@@ -68,6 +68,8 @@ reasons! {
         ServedByQemu = "served-by-qemu",
         /// Interfaces of this kind have no queues that libvirt could open, or not surely.
         NoQueuesOfKind { kind: String } = "no-queues-of-kind",
+        /// The network gives host devices, or has no definition that says what it gives.
+        NoQueuesOfNetwork { network: String } = "no-queues-of-network",
 
         /// The image has holes.
         ImageSparse = "image-sparse",
@@ -139,6 +141,12 @@ impl fmt::Display for LeftOut {
             Self::ServedByQemu => "its driver is qemu, not vhost",
             Self::NoQueuesOfKind { kind } => {
                 return write!(f, "libvirt opens no queues for type='{kind}', or not surely");
+            }
+            Self::NoQueuesOfNetwork { network } => {
+                return write!(
+                    f,
+                    "network {network} gives host devices, or /etc/libvirt/qemu/networks does not say what it gives"
+                );
             }
             Self::ImageSparse => {
                 "the image is sparse: io=native stalls while it grows; allocate it (fallocate)"
