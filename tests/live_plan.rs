@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use virtfit::domain;
 use virtfit::engine::Decision;
@@ -421,6 +422,96 @@ fn without_a_place_it_floats_and_holds_nothing() {
             [],
             "in flight"
         );
+    }
+}
+
+/// Starts each kind of floating guest while others hold all CPUs but one, or but some: what was
+/// written then is not all it may have later.
+#[test]
+fn a_mask_that_was_narrow_at_the_start_is_widened() {
+    let sets = "[host]\nhousekeeping = \"0\"\n";
+    let all = "0-1,3-31";
+    let node = "0-1,3-7,16-23";
+    // profile, CPUs others held at the start, mask then; masks of vCPUs and of the other threads
+    // once CPU 2 alone is held
+    for (profile, held, narrow, vcpu, support) in [
+        ("shared", "1-31", "0", all, None),
+        ("local", "1-31", "0", node, Some(node)),
+        ("fit", "1-31", "0", all, None),
+        ("local", "1-6,8-31", "0,7", node, Some(node)),
+        ("fit", "1-30", "0,31", all, None),
+    ] {
+        let policy = format!("{sets}{}", rule(profile));
+        let vcpus = 1 + u32::from(profile == "fit");
+        let text = tuned(&with_held(&policy, held), &xml(vcpus, ""));
+        let row = format!("{profile} beside {held}");
+        assert!(
+            text.contains(&format!("<vcpupin vcpu='0' cpuset='{narrow}'/>")),
+            "{row}: {text}"
+        );
+        let text = status_of(&text);
+        let own = holder(&text, &Records::default());
+        let changes = |held: &str, changed: Option<SystemTime>| -> Vec<LiveChange> {
+            let mut view = with_held(&policy, held);
+            Arc::make_mut(&mut view.policy).changed_at = changed;
+            Arc::make_mut(&mut view.reading)
+                .ledger
+                .holders
+                .push(own.clone().into());
+            let got = floating::plan(&view, std::slice::from_ref(&text), &Records::default(), |_| false);
+            assert!(
+                got.iter()
+                    .flat_map(|float| &float.record.threads)
+                    .all(|mask| mask.floats),
+                "{row}"
+            );
+            got.into_iter().flat_map(|float| float.changes).collect()
+        };
+        assert_eq!(changes(held, None), [], "{row}: all are still held");
+        let mut wanted: Vec<LiveChange> = (0..vcpus).map(|id| PinVcpu(VcpuId(id), cpus(vcpu))).collect();
+        if let Some(list) = support {
+            wanted.extend([PinEmulator(cpus(list)), PinIothread(IothreadId(1), cpus(list))]);
+        }
+        assert_eq!(changes("2", None), wanted, "{row}");
+        // One CPU is too little for whatever reason; of several the older policy may have meant no
+        // others.
+        let older = changes("2", Some(SystemTime::now()));
+        assert_eq!(older, if narrow == "0" { wanted } else { Vec::new() }, "{row}");
+    }
+}
+
+/// Leaves alone what looks narrow and is a thread's own, or an administrator's.
+#[test]
+fn a_cpu_of_its_own_and_pins_by_hand_are_not_widened() {
+    let sets = "[host]\nhousekeeping = \"0\"\n";
+    let policy = format!("{sets}{}", rule("fit"));
+    let fitted = tuned(&with_held(&policy, "2-31"), &xml(1, ""));
+    assert!(fitted.contains("<vcpupin vcpu='0' cpuset='1'/>"), "{fitted}");
+    let local = format!("{sets}{}", rule("local"));
+    let narrow = tuned(&with_held(&local, "1-31"), &xml(1, ""));
+    let by_hand = narrow.replace("<vcpupin vcpu='0' cpuset='0'/>", "<vcpupin vcpu='0' cpuset='7'/>");
+    // A guest that was fitted to a CPU which the policy has since made a shared one.
+    let older = format!("[host]\nhousekeeping = \"0-1\"\n{}", rule("fit"));
+    for (policy, text, changed, kept) in [
+        (&policy, &fitted, false, ""),
+        (&local, &by_hand, false, "7"),
+        (&older, &fitted, true, "1"),
+    ] {
+        let mut view = view(policy);
+        Arc::make_mut(&mut view.policy).changed_at = changed.then(SystemTime::now);
+        let reading = Arc::make_mut(&mut view.reading);
+        let text = status_of(text);
+        reading
+            .ledger
+            .holders
+            .push(holder(&text, &Records::default()).into());
+        if !kept.is_empty() {
+            reading.reservations.push(reserved(kept));
+        }
+        let got = floating::plan(&view, &[text], &Records::default(), |_| false);
+        let vcpu = |change: &&LiveChange| matches!(change, PinVcpu(..));
+        let moved = got.iter().flat_map(|float| &float.changes).find(vcpu);
+        assert_eq!(moved, None, "{policy}");
     }
 }
 

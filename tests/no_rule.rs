@@ -1,5 +1,5 @@
-//! Guests that carry virtfit's settings though no rule matches them, on a real libvirt: none runs
-//! on a CPU that another holds.
+//! Guests that carry virtfit's settings though no rule matches them, or though they have no place,
+//! on a real libvirt: none runs on a CPU that another holds, and each on all that are left.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/libvirt.rs"]
@@ -195,4 +195,39 @@ fn confine_acts_on_guests_that_run_and_gives_back_what_it_took() {
     );
     write(&libvirt, &policy("db-*"));
     libvirt.runs_on("web", "0-1");
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_guest_that_starts_beside_a_full_host_gets_the_cpus_that_are_freed() {
+    let rules = format!("{}\n[[rule]]\nprofile = \"local\"\n", policy("db-1"));
+    let libvirt = Libvirt::with(&Setup {
+        policy: Some(&rules),
+        ..Setup::default()
+    });
+    let _daemon = libvirt.virtfitd();
+    libvirt.define(&small("db-1")).unwrap();
+    libvirt.is_tuned("db-1");
+    for changes in [false, true] {
+        libvirt.virsh(&["start", "db-1"]).unwrap();
+        libvirt.runs_on("db-1", "1");
+        libvirt.define(&small("web")).unwrap();
+        libvirt.is_tuned("web");
+        assert!(libvirt.dump("web").contains("<vcpupin vcpu='0' cpuset='0'/>"));
+        libvirt.virsh(&["start", "web"]).unwrap();
+        libvirt.runs_on("web", "0");
+        if changes {
+            write(&libvirt, &format!("# changed\n{rules}"));
+        }
+        libvirt.virsh(&["destroy", "db-1"]).unwrap();
+        libvirt.runs_on("web", "0-1");
+        libvirt.virsh(&["start", "db-1"]).unwrap();
+        libvirt.runs_on("web", "0");
+        libvirt.virsh(&["destroy", "db-1"]).unwrap();
+        libvirt.runs_on("web", "0-1");
+        let dump = libvirt.virsh(&["dumpxml", "--inactive", "web"]).unwrap();
+        assert!(dump.contains("<vcpupin vcpu='0' cpuset='0'/>"), "{dump}");
+        libvirt.virsh(&["destroy", "web"]).unwrap();
+        libvirt.virsh(&["undefine", "web"]).unwrap();
+    }
 }

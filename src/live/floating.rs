@@ -2,20 +2,22 @@
 //! The masks are worked out from the present state after each start and end of a guest; the only
 //! memory is the records of [`live_pins`](crate::ledger::live_pins).
 //!
-//! Threads that virtfit pinned to several CPUs float, whether in the definition or live; with
-//! `unmanaged = "confine"` so do those threads of guests that no rule matches which have no pins.
-//! Pins of anyone else are not touched.
+//! Threads that virtfit pinned to several CPUs float, whether in the definition or live, and so do
+//! those it pinned to the one CPU that others had left when they were to float; with `unmanaged =
+//! "confine"` also those threads of guests that no rule matches which have no pins. Pins of anyone
+//! else are not touched.
 
 use crate::hook_events::leftover;
 use crate::hostfs::HostFs;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
+use crate::ledger::reservation::Reservation;
 use crate::ledger::running::Running;
 use crate::libvirt::{Hypervisor, LiveChange};
 use crate::live::carry_out::{Applied, calls};
 use crate::live::follows;
 use crate::live::plan::held_by;
 use crate::panics;
-use crate::policy::profile::{Cpus, MaxNodes};
+use crate::policy::profile::{Cpus, Emulator, IothreadCpus, MaxNodes};
 use crate::policy::{Profile, cpu_sets, select};
 use crate::snapshot::Snapshot;
 use crate::types::idset::{CpuSet, NodeSet};
@@ -160,15 +162,17 @@ impl Ways<'_> {
             return self.widest_confined(thread);
         }
         let first = self.first(thread)?;
-        if !self.follows {
+        let shared = self.shared(first);
+        // One CPU is what others left, and not all that the policy before gave the guest.
+        let was_narrow = first.len() == 1 && first.is_subset(&shared);
+        if !self.follows && !was_narrow {
             let now = thread.pin(self.running.domain());
             return Some(now.map_or_else(|| first.clone(), |now| first.union(now)));
         }
         let with_vcpus = match thread {
             Thread::Vcpu(_) => true,
-            _ => self.floats_with_vcpus(first),
+            _ => self.floats_with_vcpus(thread, first),
         };
-        let shared = self.shared(first);
         Some(if with_vcpus && !shared.is_empty() {
             shared
         } else {
@@ -179,12 +183,36 @@ impl Ways<'_> {
     /// Returns the first mask of a thread that virtfit made float: the live one, else the one in
     /// the definition.
     fn first(&self, thread: Thread) -> Option<&CpuSet> {
-        if !self.running.guest.floating.contains(&thread.target()) {
-            return None;
-        }
         let noted = self.record.and_then(|record| record.mask(thread));
+        if !self.running.guest.floating.contains(&thread.target()) {
+            return self.on_one(thread).filter(|_| noted.is_none());
+        }
         let wrote = self.running.wrote(thread).filter(|wrote| wrote.len() > 1);
         noted.filter(|mask| mask.floats).map(|mask| &mask.first).or(wrote)
+    }
+
+    /// Returns the definition's mask of a thread that floats on one CPU: virtfit wrote it, and it
+    /// is not the thread's own CPU. `None`: the thread has another pin.
+    fn on_one(&self, thread: Thread) -> Option<&CpuSet> {
+        let domain = self.running.domain();
+        let pin = thread.pin(domain).filter(|pin| pin.len() == 1)?;
+        let wrote = self.running.wrote(thread).filter(|wrote| *wrote == pin)?;
+        let dedicated = |vcpu| match self.profile {
+            Some(profile) => profile
+                .dedicated(domain.vcpus)
+                .map_or(true, |own| own.contains(vcpu)),
+            None => true,
+        };
+        let is_own = match thread {
+            Thread::Vcpu(vcpu) => dedicated(vcpu) && pin.is_subset(&self.view.sets.dedicated),
+            Thread::Emulator | Thread::Iothread(_) => pin.is_subset(&self.view.sets.dedicated),
+        };
+        // A guest from before the policy's last change may have had it to itself.
+        let reserved = || {
+            let reservation = Reservation::of(&self.view.reading.reservations, &domain.uuid);
+            reservation.is_some_and(|reservation| pin.is_subset(&reservation.cpus))
+        };
+        (!is_own && (self.follows || !reserved())).then_some(wrote)
     }
 
     /// Returns the widest mask of a confined guest's thread: every CPU the kernel balances over.
@@ -205,12 +233,18 @@ impl Ways<'_> {
     }
 
     /// Returns whether a support thread (emulator, iothread) was first put on the mask of a
-    /// floating vCPU: such a thread moves with the vCPUs.
-    fn floats_with_vcpus(&self, first: &CpuSet) -> bool {
+    /// floating vCPU: such a thread moves with the vCPUs. One CPU may also be the housekeeping one,
+    /// so that there the profile decides.
+    fn floats_with_vcpus(&self, thread: Thread, first: &CpuSet) -> bool {
+        let by_profile = self.profile.is_some_and(|profile| match thread {
+            Thread::Iothread(_) => profile.iothread_cpus == IothreadCpus::Guest,
+            _ => profile.emulator == Emulator::Guest,
+        });
         let vcpus = self.running.domain().all_vcpus();
-        vcpus
+        let on_theirs = vcpus
             .iter()
-            .any(|vcpu| self.first(Thread::Vcpu(vcpu)) == Some(first))
+            .any(|vcpu| self.first(Thread::Vcpu(vcpu)) == Some(first));
+        on_theirs && (first.len() > 1 || by_profile || self.view.sets.housekeeping.is_empty())
     }
 
     /// Returns the shared set, as far as the guest is kept on nodes or in a `vcpu@cpuset`. `first`
