@@ -515,6 +515,52 @@ fn a_cpu_of_its_own_and_pins_by_hand_are_not_widened() {
     }
 }
 
+/// Finds a guest on a CPU that virtfit wrote and that another guest holds, with no place for it.
+#[test]
+fn without_a_place_it_leaves_what_virtfit_pinned_it_to() {
+    for on_no_fit in ["run-untuned", "refuse"] {
+        let policy = format!(
+            "[host]\nhousekeeping = \"0\"\n[profile.u]\ninherits = \"fit\"\non_no_fit = \"{on_no_fit}\"\n{}",
+            rule("u")
+        );
+        let text = tuned(&with_held(&policy, "3-31"), &xml(2, ""));
+        let hand = "<cputune><vcpupin vcpu='1' cpuset='2'/></cputune>";
+        let half = tuned(&with_held(&policy, "3-31"), &xml(2, hand));
+        // definition, CPUs others hold, CPUs by vCPU
+        for (text, held, wanted) in [
+            (&text, "1-31", &[(0, "0"), (1, "0")][..]),
+            // The whole guest floats: half of its place is none.
+            (&text, "1,3-31", &[(0, "0,2"), (1, "0,2")]),
+            (&text, "3-31", &[]),
+            // A pin by hand stays, also where other guests are.
+            (&half, "1-31", &[(0, "0")]),
+        ] {
+            let row = format!("{on_no_fit} {held}");
+            let mut view = with_held(&policy, held);
+            let live = plan(&mut view, &status_of(text), None, &Records::default());
+            let vcpus: Vec<LiveChange> = live
+                .changes
+                .iter()
+                .filter(|change| matches!(change, PinVcpu(..)))
+                .cloned()
+                .collect();
+            let wanted: Vec<LiveChange> = wanted
+                .iter()
+                .map(|(id, list)| PinVcpu(VcpuId(*id), cpus(list)))
+                .collect();
+            assert_eq!(vcpus, wanted, "{row}");
+            if wanted.is_empty() {
+                continue;
+            }
+            assert!(live.frees && live.unreserved.is_empty(), "{row}: {live:?}");
+            let after = status_of(&pinned_xml(text, &live.changes));
+            let holder = holder(&after, &records(&live));
+            let taken: Vec<&CpuSet> = holder.pins.iter().filter(|pin| **pin != cpus("2")).collect();
+            assert!(taken.iter().all(|pin| **pin == cpus("0")), "{row}: {holder:?}");
+        }
+    }
+}
+
 #[test]
 fn real_time_only_on_a_cpu_of_its_own() {
     let profile = "[profile.rt]\ninherits = \"realtime\"\nhugepages = \"off\"\non_no_fit = \"run-shared\"\n";

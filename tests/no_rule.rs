@@ -199,6 +199,35 @@ fn confine_acts_on_guests_that_run_and_gives_back_what_it_took() {
 
 #[test]
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn of_two_on_one_cpu_the_second_runs_untuned_elsewhere() {
+    let (libvirt, _daemon) = two();
+    let untuned = "[profile.u]\ninherits = \"fit\"\non_no_fit = \"run-untuned\"\n";
+    let rules = policy("db-*").replace("profile = \"fit\"", "profile = \"u\"");
+    write(&libvirt, &format!("{rules}{untuned}"));
+    for [first, second] in [["db-1", "db-7"], ["db-7", "db-1"]] {
+        libvirt.virsh(&["start", first]).unwrap();
+        libvirt.runs_on(first, "1");
+        let plan = out(&libvirt, &["plan", second]);
+        assert!(plan.contains("it floats without the pins"), "{plan}");
+        libvirt.virsh(&["start", second]).unwrap();
+        libvirt.runs_on(second, "0");
+        libvirt.runs_on(first, "1");
+        let log = libvirt.log();
+        let said = format!("{second}: starts without a place of its own, floats on CPU 0");
+        assert!(log.contains(&said), "{log}");
+        let status = libvirt.virtfit(&["status"]);
+        let text = out(&libvirt, &["status"]);
+        assert!(text.contains("no place") && !text.contains("as does"), "{text}");
+        assert!(status.status.code().is_some(), "{text}");
+        libvirt.virsh(&["destroy", first]).unwrap();
+        libvirt.runs_on(second, "0-1");
+        libvirt.virsh(&["destroy", second]).unwrap();
+        libvirt.is_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn a_guest_that_starts_beside_a_full_host_gets_the_cpus_that_are_freed() {
     let rules = format!("{}\n[[rule]]\nprofile = \"local\"\n", policy("db-1"));
     let libvirt = Libvirt::with(&Setup {

@@ -23,7 +23,12 @@ use virtfit::host::load;
 use virtfit::hostfs::HostFs;
 
 /// Codes of reasons by which a plan says that the guest has no place of its own.
-const NO_PLACE: [&str; 3] = ["runs-shared", "runs-untuned", "runs-untuned-without-shared"];
+const NO_PLACE: [&str; 4] = [
+    "runs-shared",
+    "runs-untuned",
+    "runs-untuned-without-shared",
+    "floats-untuned",
+];
 
 /// Lists the lies that none of the plan's codes confesses.
 fn untold(lies: &[judge::Lie], told: &BTreeSet<String>) -> Vec<String> {

@@ -20,7 +20,7 @@ use crate::rewrite::{self, Head, Provenance};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope, Verdict};
 use crate::types::reason::{Outcome, Reason};
-use crate::types::setting::{Setting, Target};
+use crate::types::setting::{Setting, Target, Value};
 use crate::types::target::Effect;
 use crate::xml::Document;
 
@@ -250,7 +250,10 @@ impl DecisionMaker<'_> {
         match case.wishes.on_no_fit {
             OnNoFit::Refuse => Fallback::Refused,
             OnNoFit::RunUntuned => {
-                plan.reasons.push(Outcome::RunsUntuned.into());
+                plan.reasons.push(match self.has_own_pins() {
+                    true => Outcome::FloatsUntuned { wished: true }.into(),
+                    false => Outcome::RunsUntuned.into(),
+                });
                 Fallback::Untuned
             }
             OnNoFit::RunShared => match demanded.floating(case.host, supplies) {
@@ -260,11 +263,26 @@ impl DecisionMaker<'_> {
                     Fallback::Shared(Box::new(placed))
                 }
                 None => {
-                    plan.reasons.push(Outcome::RunsUntunedWithoutShared.into());
+                    plan.reasons.push(match self.has_own_pins() {
+                        true => Outcome::FloatsUntuned { wished: false }.into(),
+                        false => Outcome::RunsUntunedWithoutShared.into(),
+                    });
                     Fallback::Untuned
                 }
             },
         }
+    }
+
+    /// Returns whether virtfit pinned a vCPU to one CPU, in the definition as it is: the guest is
+    /// moved off such pins where it runs untuned.
+    fn has_own_pins(&self) -> bool {
+        let mut owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
+        owned.any(|owned| match (&owned.target, &owned.wrote) {
+            (Target::VcpuPin(vcpu), Value::Cpus(wrote)) => {
+                wrote.len() == 1 && self.current.vcpupins.get(vcpu) == Some(wrote)
+            }
+            _ => false,
+        })
     }
 
     /// Returns the head of the record of this fit.

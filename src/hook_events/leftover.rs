@@ -1,5 +1,6 @@
 //! Leftover settings of virtfit's, in guests that no rule matches: renamed or cloned guests, guests
-//! whose rule was narrowed, snapshots, and guests from a host with other rules.
+//! whose rule was narrowed, snapshots, and guests from a host with other rules. virtfit's pins in a
+//! guest that has no place and is to run untuned are moved in the same way ([`untuned`]).
 //!
 //! ```text
 //! definition          left as it is; plan, status and log name the guest until it is reverted
@@ -23,8 +24,28 @@ use crate::types::setting::Target;
 /// Returns new pins for the threads that virtfit pinned: vCPUs, and threads that share dedicated
 /// CPUs with them, go to shared CPUs that are not held. Pins of an administrator's stay.
 pub(crate) fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
-    let mut pins = ReservedPins::default();
     let open = open(view, guest, taken);
+    let mut pins = on(&open, view, guest, taken);
+    if view.policy.host.confine_unmanaged && !open.is_empty() {
+        confine(&mut pins, &guest.domain, &open);
+    }
+    pins
+}
+
+/// Returns new pins for the threads of a guest with a profile that virtfit pinned to one CPU each
+/// and that have no place now: without them the guest runs as it did before virtfit. `None`: none
+/// of them is to be moved.
+pub(crate) fn untuned(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> Option<ReservedPins> {
+    if guest.wrote.is_empty() {
+        return None;
+    }
+    let pins = on(&open(view, guest, taken), view, guest, taken);
+    (pins != ReservedPins::default()).then_some(pins)
+}
+
+/// Puts the threads that virtfit pinned on these CPUs.
+fn on(open: &CpuSet, view: &Snapshot, guest: &GuestXml, taken: &Taken) -> ReservedPins {
+    let mut pins = ReservedPins::default();
     if open.is_empty() {
         return pins;
     }
@@ -45,9 +66,6 @@ pub(crate) fn pins(view: &Snapshot, guest: &GuestXml, taken: &Taken) -> Reserved
             }
             _ => {}
         }
-    }
-    if view.policy.host.confine_unmanaged {
-        confine(&mut pins, &guest.domain, &open);
     }
     pins
 }

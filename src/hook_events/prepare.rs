@@ -2,6 +2,7 @@
 //! away; the effect is the reservation of the guest's CPUs and memory, and the veto. The cases (a),
 //! (b), (c) are those of `docs/design.md` section 2.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::{Decision, EngineError};
@@ -19,6 +20,7 @@ use crate::panics;
 use crate::policy::profile::OnNoFit;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::guest_word::guest_word;
+use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan, Scope, Verdict};
 use crate::types::reason::{Choice, Reason, Start};
@@ -350,11 +352,16 @@ impl Case<'_> {
         let mut memory = self.own.reserved_memory();
         // QEMU takes huge pages as the XML says, wherever its threads run.
         memory.retain(|piece| piece.page_kib.is_some());
+        // Untuned is without virtfit's pins: they may name CPUs of other guests.
+        let pins = match &plan.placement {
+            Some(placement) => Some(pins_of(placement)),
+            None => leftover::untuned(self.view, self.guest, self.taken),
+        };
         let want = Want {
             // A pin may name a CPU that is offline.
             cpus: self.without_taken(&kept).intersection(&self.view.host.online),
             memory,
-            pins: plan.placement.as_ref().map(pins_of),
+            pins,
             ..Want::default()
         };
         // The plan knows why there is no place; that the pins are taken, too, is part of it.
@@ -363,12 +370,16 @@ impl Case<'_> {
             causes.push(why.clone().into());
         }
         let reserved = want.cpus.clone();
-        let place = match &plan.placement {
-            Some(placement) => Place::Floats {
-                on: floating(placement).difference(&kept),
+        let place = match (&plan.placement, &want.pins) {
+            (Some(placement), _) => Place::Floats {
+                on: floating(&placement.vcpus).difference(&kept),
                 reserved,
             },
-            None => Place::Untuned { reserved },
+            (None, Some(pins)) => Place::Floats {
+                on: floating(&pins.vcpus),
+                reserved,
+            },
+            (None, None) => Place::Untuned { reserved },
         };
         self.admit(want, place, causes)
     }
@@ -422,8 +433,8 @@ impl Case<'_> {
 }
 
 /// Returns the CPUs on which vCPUs float.
-fn floating(placement: &Placement) -> CpuSet {
-    let masks = placement.vcpus.values();
+fn floating(vcpus: &BTreeMap<VcpuId, CpuSet>) -> CpuSet {
+    let masks = vcpus.values();
     masks.fold(CpuSet::new(), |all, mask| all.union(mask))
 }
 

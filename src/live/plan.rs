@@ -164,6 +164,12 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
             threads(&mut live, &running, &after, &placement.dedicated, view, may_move);
             own_cpus(&mut live, &running, placement, reservation, view);
         }
+        // Without a place, pins that virtfit wrote are no reason to stay on another guest's CPUs.
+        (None, None, None) if collides(&running, view) => {
+            let pins = leftover::untuned(view, &running.guest, &view.taken(domain));
+            promise(&mut after, &pins.unwrap_or_default());
+            threads(&mut live, &running, &after, &CpuSet::new(), view, |_| true);
+        }
         (None, None, None) => {}
     }
     // Memory and scheduling classes follow the threads. Memory is bound once, together with the

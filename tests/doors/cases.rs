@@ -169,9 +169,27 @@ fn c_nothing_fits() {
                 (0, None, false),
                 "{name}"
             );
-            // The CPUs it floats on may be noted; it holds none of them.
+            // The CPUs it floats on may be noted; it holds none of them. To run untuned, only a
+            // guest that virtfit pinned has to be moved.
             let noted = host.reservation(name);
-            assert_eq!(noted.is_some(), name == "run-db", "{name}");
+            let pinned = xml.contains("vcpupin");
+            assert_eq!(noted.is_some(), name == "run-db" || pinned, "{name}");
+            let pins = noted.iter().filter_map(|noted| noted.pins.as_ref());
+            let mut masks = pins.flat_map(|pins| pins.vcpus.values());
+            assert!(masks.all(|mask| mask.is_subset(&cpus("0-1,8-9"))), "{noted:?}");
+            if name == "untuned-db" {
+                let line = got.told.as_ref().unwrap().line(name, false);
+                let floats = line.contains("without a place of its own, floats on CPUs 0-1");
+                assert_eq!(floats, pinned, "{line}");
+                let view = host.view(NOW);
+                let decision = view.decide(xml, Question::of(Scope::Boot)).unwrap();
+                let said = decision.plan().reasons_line();
+                assert_eq!(
+                    said.contains("it floats without the pins that virtfit wrote"),
+                    pinned,
+                    "{said}"
+                );
+            }
             let held = noted.map(|noted| noted.holder()).unwrap_or_default();
             assert_eq!((held.pins, held.memory), (Vec::new(), Vec::new()), "{name}");
         }

@@ -15,6 +15,9 @@ reasons! {
         RunsUntuned = "runs-untuned",
         /// The guest stays as it is: nothing fits, and there are no shared CPUs to float on.
         RunsUntunedWithoutShared = "runs-untuned-without-shared",
+        /// The guest floats without the pins that virtfit wrote, as nothing fits: by the profile,
+        /// or for lack of shared CPUs.
+        FloatsUntuned { wished: bool } = "floats-untuned",
         /// The guest has virtfit's settings, and all are in force.
         TunedAlready = "tuned-already",
         /// An administrator's pins stay, and all else is in force.
@@ -72,7 +75,10 @@ impl Outcome {
 
     /// Returns whether the reason only names what is done where nothing fits.
     pub(crate) fn is_fallback(&self) -> bool {
-        matches!(self, Self::RunsShared | Self::RunsUntuned)
+        matches!(
+            self,
+            Self::RunsShared | Self::RunsUntuned | Self::FloatsUntuned { wished: true }
+        )
     }
 }
 
@@ -92,6 +98,12 @@ impl fmt::Display for Outcome {
             Self::RunsShared => "it runs on the shared CPUs (on_no_fit = run-shared)",
             Self::RunsUntuned => "it runs untuned (on_no_fit = run-untuned)",
             Self::RunsUntunedWithoutShared => "it runs untuned: there are no shared CPUs to run on",
+            Self::FloatsUntuned { wished: true } => {
+                "it runs untuned (on_no_fit = run-untuned): it floats without the pins that virtfit wrote"
+            }
+            Self::FloatsUntuned { wished: false } => {
+                "it floats without the pins that virtfit wrote: there are no shared CPUs to run on"
+            }
             Self::TunedAlready => "it is tuned already",
             Self::PinsStay => "your pins stay (on_existing = keep), and nothing else is to change",
             Self::RecordNamed => "virtfit's record in it gets the guest's UUID",
