@@ -111,6 +111,37 @@ fn a_plan_of_all_is_what_apply_would_do() {
     assert_eq!(other.status.code(), Some(1));
 }
 
+/// The count is one of places, whatever becomes of a guest that finds none.
+#[test]
+fn the_count_is_the_same_for_all_fallbacks() {
+    for (count, vcpus, expected) in [
+        (
+            9,
+            6,
+            "4 of the 9 guests that want CPUs of their own can have them at once.\n",
+        ),
+        (
+            2,
+            60,
+            "None of the 2 guests that want CPUs of their own can have them on this host.\n",
+        ),
+    ] {
+        let host = Host::with_guests(count, vcpus);
+        for on_no_fit in ["refuse", "run-shared", "run-untuned"] {
+            let policy = format!("[profile.u]\ninherits = \"fit\"\non_no_fit = \"{on_no_fit}\"\n\n{POLICY}");
+            host.put(
+                "etc/virtfit/policy.toml",
+                &policy.replace("profile = \"fit\"", "profile = \"u\""),
+            );
+            for words in [&["plan"][..], &["apply", "--dry-run", "--all"]] {
+                let done = host.run(words);
+                let stdout = String::from_utf8(done.stdout).unwrap();
+                assert!(stdout.contains(expected), "{on_no_fit}: {stdout}");
+            }
+        }
+    }
+}
+
 #[test]
 fn one_named_guest_is_an_object_and_all_else_an_array() {
     let host = Host::with_guests(1, 2);

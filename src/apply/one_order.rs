@@ -13,7 +13,7 @@ use crate::ledger::taken::same_guest;
 use crate::ledger::{Claim, Holder};
 use crate::libvirt::definitions::Definition;
 use crate::snapshot::{Question, Snapshot};
-use crate::types::plan::Plan;
+use crate::types::plan::{Plan, Verdict};
 
 /// Attempt to decide in one order.
 pub(crate) struct Attempt<'g, 'a> {
@@ -137,9 +137,5 @@ impl<'g, 'a> Attempt<'g, 'a> {
 
 /// Returns whether a guest got what its profile asks for; one that is left alone lacks nothing.
 fn has_place(plan: &Plan) -> bool {
-    match (&plan.placement, &plan.profile) {
-        (Some(placement), _) => placement.fits,
-        (None, Some(_)) => plan.verdict == crate::types::plan::Verdict::Unchanged,
-        (None, None) => true,
-    }
+    plan.verdict != Verdict::Refused && !plan.is_without_place()
 }
