@@ -111,7 +111,7 @@ fn a_plan_of_all_is_what_apply_would_do() {
     assert_eq!(other.status.code(), Some(1));
 }
 
-/// The count is one of places, whatever becomes of a guest that finds none.
+/// The count is one of places, however a guest runs that finds none.
 #[test]
 fn the_count_is_the_same_for_all_fallbacks() {
     for (count, vcpus, expected) in [

@@ -231,7 +231,11 @@ impl DecisionMaker<'_> {
     ) -> Result<Placed, Vec<Reason>> {
         let mut placed = match demanded.broken.is_empty() {
             true if case.wishes.profile.cpus == Cpus::Keep => self.as_it_is(demanded, supplies)?,
-            true => self.place(case.wishes, demanded, supplies, &self.previous_pins())?,
+            true => {
+                let previous = self.previous_pins();
+                let found = self.place(case.wishes, demanded, supplies, &previous);
+                found.or_else(|why| self.as_it_holds(case, demanded, supplies, &previous).ok_or(why))?
+            }
             false => return Err(Vec::new()),
         };
         case.wishes.float_slots(&mut placed, case.host, supplies)?;

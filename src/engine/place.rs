@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 
 use crate::domain::Topology;
+use crate::engine::case::Case;
 use crate::engine::decide::DecisionMaker;
 use crate::engine::demand::Demanded;
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::{Keep, same, supply};
 use crate::host::Host;
+use crate::ledger::taken;
+use crate::ledger::taken::same_guest;
 use crate::placement;
 use crate::placement::{Demand, Placed, given_pins};
 use crate::policy::cpu_sets;
@@ -155,6 +158,44 @@ impl DecisionMaker<'_> {
                 Err(vec![Outcome::ShapeFitsNowhere { shown, guest }.into()])
             }
         }
+    }
+
+    /// Returns the place of a guest that runs and holds its CPUs, where nothing else is left for
+    /// it: another guest was pinned onto them, which makes them no less the guest's own.
+    pub(super) fn as_it_holds(
+        &self,
+        case: &Case<'_>,
+        demanded: &Demanded,
+        supplies: &supply::Supplies,
+        previous: &BTreeMap<VcpuId, CpuSet>,
+    ) -> Option<Placed> {
+        if self.inputs.scope != Scope::Boot || previous.is_empty() {
+            return None;
+        }
+        // What it holds by its status file: a promise is no CPU that it runs on.
+        let own = (self.current.uuid.as_str(), self.current.name.as_str());
+        let dedicated = &supplies.empty.dedicated;
+        let mut held = CpuSet::new();
+        for holder in &self.inputs.ledger.holders {
+            let runs = !holder.starting && !holder.reservation;
+            if runs && same_guest(own, (&holder.uuid, &holder.name)) {
+                let cpus = taken::held(holder, case.host, dedicated, case.policy.share_cores);
+                held.extend_from(&cpus);
+            }
+        }
+        let mut now = supplies.now.clone();
+        now.free.extend_from(&held.intersection(dedicated));
+        now.held.retain(|cpu, _| !held.contains(*cpu));
+        let with_its_own = supply::Supplies {
+            now,
+            empty: supplies.empty.clone(),
+        };
+        let placed = self.place(case.wishes, demanded, &with_its_own, previous).ok()?;
+        let stays = |vcpu: VcpuId| {
+            let pin = previous.get(&vcpu).filter(|pin| pin.is_subset(&held));
+            pin.is_some() && placed.vcpus.get(&vcpu) == pin
+        };
+        demanded.demand.dedicated.iter().all(stays).then_some(placed)
     }
 
     /// Returns the topology that mirrored the chosen CPUs when the guest got its shape, which

@@ -223,6 +223,9 @@ fn gist(plan: &Plan) -> String {
         }
     }
     parts.extend(plan.reasons.first().map(Reason::said));
+    if plan.changes.is_empty() && !plan.notes.only_named {
+        parts.push("only its record changes".into());
+    }
     if parts.is_empty() {
         parts.push(counted(plan.changes.len(), "change"));
     }
@@ -283,6 +286,7 @@ fn takes_effect(plan: &Plan, style: &Style, out: &mut Vec<Line>) {
         .filter(|change| change.effect == Effect::AtOnce)
         .count();
     let text = match plan.scope {
+        _ if plan.changes.is_empty() => "Only its record changes.",
         Scope::Incoming => "Takes effect as the guest arrives here (migration, restore).",
         Scope::Boot if now > 0 && now == plan.changes.len() => "Takes effect now.",
         Scope::Boot if now > 0 => {

@@ -18,7 +18,7 @@ use crate::policy::select;
 use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note};
 use crate::status::running::Look;
-use crate::status::{Guest, by_hand, exclusive, overlaps, pending, running};
+use crate::status::{Guest, by_hand, exclusive, held_twice, overlaps, pending, running};
 use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
@@ -122,6 +122,7 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
     }
     // Overlaps and the order of notes need all guests and all their notes.
     let mut guests: Vec<Guest> = guests.into_values().collect();
+    held_twice::name_intruders(view, &records, &all_running, &mut guests);
     overlaps::note(view, &mut guests);
     for guest in &mut guests {
         let failed = guest.notes.iter().find(|note| note.code == Code::Failed);

@@ -29,18 +29,26 @@ pub(crate) fn running(view: &Snapshot, running: &Running, definition: Option<&st
         return Vec::new();
     };
     let defined = record(text).ok().flatten();
-    if differs(defined.as_ref(), running.provenance.as_ref(), Floats::Alike) {
+    let own = &view.sets.dedicated;
+    let runs_with = running.provenance.as_ref();
+    if differs(defined.as_ref(), runs_with, Masks::OwnCpus(own)) {
         return vec![Note::new(Code::Restart, RESTART)];
     }
     match view.decide(text, Question::of(Scope::Boot)) {
-        Ok(Decision::Tuned { plan, .. }) if plan.notes.only_named => Vec::new(),
-        Ok(Decision::Tuned { xml, .. })
-            if only_floats(defined.as_ref(), record(&xml).ok().flatten().as_ref()) =>
-        {
-            Vec::new()
-        }
-        Ok(Decision::Tuned { .. }) if !view.policy.host.observe => {
-            vec![apply(format!("apply, {RESTART}"), running.domain())]
+        Ok(Decision::Tuned { plan, .. }) if plan.notes.only_named || view.policy.host.observe => Vec::new(),
+        Ok(Decision::Tuned { xml, plan }) => {
+            let tuned = record(&xml).ok().flatten();
+            // Without a place, a definition without its pins is worth less than the one there is.
+            let gains = match plan.is_without_place() {
+                true => gains_beside_pins(defined.as_ref(), tuned.as_ref()),
+                false => !only_floats(defined.as_ref(), tuned.as_ref(), own),
+            };
+            let said = match differs(tuned.as_ref(), runs_with, Masks::OwnCpus(own)) {
+                true => format!("apply, {RESTART}"),
+                // Only the record changes: the guest runs with all of it already.
+                false => "apply".to_string(),
+            };
+            gains.then(|| apply(said, running.domain())).into_iter().collect()
         }
         Ok(_) => Vec::new(),
         Err(bug) if bug.is_bug() => vec![Note::new(Code::Failed, bug.to_string())],
@@ -59,34 +67,45 @@ pub(crate) fn record(text: &str) -> Result<Option<Provenance>, XmlError> {
     rewrite::provenance(&Document::parse(text)?)
 }
 
-/// Comparison of masks of floating threads.
+/// Masks of threads that count in a comparison of two records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Floats {
-    /// One is as good as another.
-    Alike,
-    /// Their CPUs count.
-    ByCpus,
+enum Masks<'a> {
+    /// CPUs of a thread's own, of the dedicated set: floating threads are moved while a guest runs.
+    OwnCpus(&'a CpuSet),
+    /// All masks, by their CPUs.
+    All,
+    /// None.
+    No,
+}
+
+/// Returns what virtfit wrote, as far as it counts.
+fn written(provenance: Option<&Provenance>, masks: Masks<'_>) -> BTreeSet<String> {
+    let owned = provenance.iter().flat_map(|provenance| &provenance.owned);
+    let counts = |value: &Value| match (value, masks) {
+        (Value::Cpus(cpus), Masks::OwnCpus(own)) => cpus.len() == 1 && cpus.is_subset(own),
+        (Value::Cpus(_), Masks::No) => false,
+        _ => true,
+    };
+    owned
+        .filter(|owned| counts(&owned.wrote))
+        .map(|owned| format!("{:?} {:?}", owned.target, owned.wrote))
+        .collect()
 }
 
 /// Returns whether two records differ in what virtfit wrote.
-fn differs(one: Option<&Provenance>, other: Option<&Provenance>, floats: Floats) -> bool {
-    let written = |provenance: Option<&Provenance>| -> BTreeSet<String> {
-        let owned = provenance.iter().flat_map(|provenance| &provenance.owned);
-        owned
-            .map(|owned| match &owned.wrote {
-                Value::Cpus(cpus) if floats == Floats::Alike && cpus.len() > 1 => {
-                    format!("{:?} floats", owned.target)
-                }
-                wrote => format!("{:?} {wrote:?}", owned.target),
-            })
-            .collect()
-    };
-    written(one) != written(other)
+fn differs(one: Option<&Provenance>, other: Option<&Provenance>, masks: Masks<'_>) -> bool {
+    written(one, masks) != written(other, masks)
 }
 
-/// Returns whether two records differ in masks of floating threads alone.
-fn only_floats(one: Option<&Provenance>, other: Option<&Provenance>) -> bool {
-    differs(one, other, Floats::ByCpus) && !differs(one, other, Floats::Alike)
+/// Returns whether two records differ in masks of floating threads alone; `own` is the dedicated
+/// set.
+fn only_floats(one: Option<&Provenance>, other: Option<&Provenance>, own: &CpuSet) -> bool {
+    differs(one, other, Masks::All) && !differs(one, other, Masks::OwnCpus(own))
+}
+
+/// Returns whether a definition gets a value that is no pin and that it does not have.
+fn gains_beside_pins(defined: Option<&Provenance>, tuned: Option<&Provenance>) -> bool {
+    !written(tuned, Masks::No).is_subset(&written(defined, Masks::No))
 }
 
 /// Returns what would happen to a guest that does not run: a refusal, no placement, or a new one.

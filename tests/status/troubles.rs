@@ -501,6 +501,8 @@ fn masks_of_floating_threads_are_never_pending() {
     let wide = String::from_utf8(host.virtfit(&["rewrite", "l1"]).stdout).unwrap();
     assert!(wide.contains("cpuset='0,8,16,24'"), "{wide}");
     let narrow = wide.replace("'0,8,16,24'", "'0,8'");
+    // One CPU for floating threads is a mask, too.
+    let one = wide.replace("'0,8,16,24'", "'0'");
     let runs = |xml: &str| {
         let status = format!("<domstatus state='running' reason='booted' pid='4711'>{xml}</domstatus>");
         host.put("run/libvirt/qemu/l1.xml", &status);
@@ -510,6 +512,8 @@ fn masks_of_floating_threads_are_never_pending() {
         (&narrow, &wide),
         (&wide, &narrow),
         (&narrow, &narrow),
+        (&one, &wide),
+        (&wide, &one),
     ] {
         host.put("etc/libvirt/qemu/l1.xml", defined);
         runs(running);
@@ -519,6 +523,85 @@ fn masks_of_floating_threads_are_never_pending() {
     host.guest(&Made::pinned("f1", &["1"]));
     host.define(&Made::pinned("f1", &["2"]));
     assert_eq!(pending("f1"), ["shut down, start"]);
+}
+
+/// Rules under which `f1` follows another profile, which gives it the same.
+const ALIKE: &str =
+    "[profile.alike]\ninherits = \"fit\"\n[[rule]]\nmatch = { name = \"f1\" }\nprofile = \"alike\"\n";
+
+#[test]
+fn a_record_alone_needs_no_restart() {
+    let host = Host::new("[[rule]]\nmatch = { name = \"f*\" }\nprofile = \"fit\"\n");
+    host.define(&Made::free("f1"));
+    let tuned = String::from_utf8(host.virtfit(&["rewrite", "f1"]).stdout).unwrap();
+    host.put("etc/libvirt/qemu/f1.xml", &tuned);
+    let status = format!("<domstatus state='running' reason='booted' pid='4711'>{tuned}</domstatus>");
+    host.put("run/libvirt/qemu/f1.xml", &status);
+    let pending = || of(&host.status().0, "f1").pending.clone();
+    assert_eq!(pending(), Vec::<String>::new());
+    host.policy(ALIKE);
+    assert_eq!(pending(), ["apply: virtfit apply f1"]);
+    for (words, said) in [
+        (&["plan", "f1"][..], "Only its record changes."),
+        (&["plan"], "only its record changes"),
+    ] {
+        let plan = String::from_utf8(host.virtfit(words).stdout).unwrap();
+        assert!(plan.contains(said) && !plan.contains("next started"), "{plan}");
+    }
+}
+
+#[test]
+fn nothing_is_advised_that_gives_a_guest_nothing() {
+    let host = Host::new("[[rule]]\nmatch = { name = \"f*\" }\nprofile = \"fit\"\n");
+    host.define(&Made::free("f1"));
+    let tuned = String::from_utf8(host.virtfit(&["rewrite", "f1"]).stdout).unwrap();
+    assert!(tuned.contains("<vcpupin vcpu='0' cpuset='1'/>"), "{tuned}");
+    host.put("etc/libvirt/qemu/f1.xml", &tuned);
+    let status = format!("<domstatus state='running' reason='booted' pid='4711'>{tuned}</domstatus>");
+    host.put("run/libvirt/qemu/f1.xml", &status);
+    // Every CPU for guests is held; one of the guests was pinned by hand to that of f1.
+    let cpus: Vec<String> = (1..32)
+        .filter(|cpu| cpu % 8 != 0)
+        .map(|cpu| cpu.to_string())
+        .collect();
+    for cpu in &cpus {
+        host.guest(&Made {
+            pins: vec![Some((cpu.clone(), By::Hand))],
+            ..Made::pinned(&format!("web{cpu}"), &[cpu])
+        });
+    }
+    let (status, _) = host.status();
+    let guest = of(&status, "f1");
+    assert_eq!(guest.pending, Vec::<String>::new(), "{guest:?}");
+    for name in ["f1", "web1"] {
+        let notes = &of(&status, name).notes;
+        let twice = notes.iter().find(|note| code(note) == "cpu-held-twice").unwrap();
+        assert_eq!(
+            twice.command.as_deref(),
+            Some("virsh vcpupin web1 0 0,8,16,24"),
+            "{twice:?}"
+        );
+        assert!(twice.text.contains("web1 was pinned there by hand"), "{twice:?}");
+    }
+    // Its definition keeps the CPU that it holds.
+    let plan = String::from_utf8(host.virtfit(&["plan", "f1"]).stdout).unwrap();
+    assert!(plan.contains("it is tuned already"), "{plan}");
+    // One that runs without a place gains nothing by another mask.
+    let floats = Made::pinned("f2", &["0,8"]);
+    host.guest(&floats);
+    let tuned = String::from_utf8(host.virtfit(&["rewrite", "f2"]).stdout).unwrap();
+    host.put("etc/libvirt/qemu/f2.xml", &tuned.replace("'0,8,16,24'", "'0'"));
+    host.put(
+        "run/libvirt/qemu/f2.xml",
+        &format!("<domstatus state='running' pid='4712'>{tuned}</domstatus>"),
+    );
+    let (status, _) = host.status();
+    let guest = of(&status, "f2");
+    assert!(
+        guest.notes.iter().any(|note| code(note) == "no-place"),
+        "{guest:?}"
+    );
+    assert_eq!(guest.pending, Vec::<String>::new(), "{guest:?}");
 }
 
 #[test]
