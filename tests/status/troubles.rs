@@ -700,6 +700,34 @@ fn overlapping_claims_are_said() {
     ] {
         assert_eq!(wrong(&of(&status, name).notes), expected, "{name}");
     }
+    // Where there is room, the advised command places them apart.
+    let note = of(&status, "f3").notes[0].clone();
+    assert_eq!(
+        note.text,
+        "claims CPU 1, as does f1 at host boot; there is room for them apart: virtfit apply f1 f3"
+    );
+    let done = host.virtfit(&["apply", "f1", "f3", "--offline", "--yes"]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(host.status().1, 0);
+    // Where there is none, the note says what follows, and the way out.
+    let rule = "[[rule]]\nmatch = { name = \"f*\" }\nprofile = \"fit\"\n";
+    let one = format!("[host]\nhousekeeping = \"0,8,16,24\"\ndedicated = \"1\"\n\n{rule}");
+    host.put("etc/virtfit/policy.toml", &one);
+    for name in ["f1", "f3"] {
+        host.define(&Made::pinned(name, &["1"]));
+    }
+    let (status, exit) = host.status();
+    assert_eq!(exit, 3);
+    for (name, other) in [("f1", "f3"), ("f3", "f1")] {
+        let note = &of(&status, name).notes[0];
+        let said = format!(
+            "claims CPU 1, as does {other} at host boot: there is no room for all, so the one that starts last \
+             floats; one less at host boot"
+        );
+        let command = "virsh autostart --disable f3";
+        assert_eq!(note.text, format!("{said}: {command}"));
+        assert_eq!(note.command.as_deref(), Some(command));
+    }
 }
 
 #[test]
