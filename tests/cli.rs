@@ -1329,3 +1329,15 @@ fn a_pin_by_hand_is_said_once() {
             .expect(0, "", "vCPU 0 has no CPU of its own: your pin");
     assert!(!ran.stderr.contains("yours, kept"), "{}", ran.stderr);
 }
+
+/// A request that is not there is not said to be removed.
+#[test]
+fn what_makes_no_request_is_told() {
+    let root = Root::new();
+    root.define("db");
+    root.run(&["profile", "unset", "db"], "").expect(
+        0,
+        "db: makes no request; the policy's rules decide already",
+        "",
+    );
+}

@@ -485,7 +485,7 @@ fn others_large_definitions_leave_no_start_undecided() {
     host.define("db1", &text);
     // On a busy machine a start may be late for other reasons, but not again and again.
     let mut late = Vec::new();
-    let decided = (0..5).find_map(|_| {
+    let decided = (0..15).find_map(|_| {
         let out = host.run(&["hook", "db1", "prepare", "begin", "-"], &text);
         let decided = !out.stdout.is_empty();
         decided.then_some(out.clone()).or_else(|| {

@@ -32,7 +32,7 @@ pub(crate) fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, 
             .map(Outcome::answer)
             .map_err(|unknown| Failure::Broken(unknown.to_string())),
         ProfileCommand::Set { guest, name } => set(global, policy, guest, name),
-        ProfileCommand::Unset { guest } => request(global, guest, None).map(|(outcome, _)| outcome),
+        ProfileCommand::Unset { guest } => unset(global, guest),
     };
     let by = match shown.read {
         PolicyRead::Whole => return outcome,
@@ -52,24 +52,48 @@ pub(crate) fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, 
 /// Lets a guest ask for a profile, and says where that will not be followed.
 fn set(global: &Global, policy: &Policy, guest: &OsStr, name: &str) -> Result<Outcome, Failure> {
     select::by_name(policy, name).map_err(|unknown| Failure::Broken(unknown.to_string()))?;
-    let (mut outcome, definition) = request(global, guest, Some(name))?;
+    let root = session::host(global)?;
+    let (mut outcome, definition, changed) = request(&root, global, guest, Some(name))?;
     // The rule that matches the guest decides what it may ask for.
-    let autostart = guest::is_on_autostart(&session::host(global)?, &definition.file.name);
+    let autostart = guest::is_on_autostart(&root, &definition.file.name);
     if let Err(why) = select::permitted(policy, &definition.domain, autostart, name) {
         outcome
             .stderr
             .push(format!("virtfit: this request will not be followed: {why}"));
+    } else if changed {
+        let next = next_step(&root, &definition, Some(name));
+        outcome.stdout.push_str(&visible(&next));
     }
     Ok(outcome)
 }
 
-/// Changes a guest's own request in its definition; returns the definition as it was before, too.
-fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outcome, Definition), Failure> {
+/// Takes a guest's own request out of its definition.
+fn unset(global: &Global, guest: &OsStr) -> Result<Outcome, Failure> {
     let root = session::host(global)?;
-    chosen::may_write(&root)?;
-    let name = guest::name(&root, &word.to_string_lossy())?;
+    let (mut outcome, definition, changed) = request(&root, global, guest, None)?;
+    if changed {
+        let next = next_step(&root, &definition, None);
+        outcome.stdout.push_str(&visible(&next));
+    } else {
+        let name = &definition.file.name;
+        let text = format!("{name}: makes no request; the policy's rules decide already\n");
+        outcome.stdout = visible(&text);
+    }
+    Ok(outcome)
+}
+
+/// Changes a guest's own request in its definition; returns the definition as it was before, and
+/// whether there was anything to change.
+fn request(
+    root: &HostFs,
+    global: &Global,
+    word: &OsStr,
+    profile: Option<&str>,
+) -> Result<(Outcome, Definition, bool), Failure> {
+    chosen::may_write(root)?;
+    let name = guest::name(root, &word.to_string_lossy())?;
     let at = |error: XmlError| Failure::at(&name, error);
-    let definition = definitions::read(&root, &name, &Reading::default())
+    let definition = definitions::read(root, &name, &Reading::default())
         .map_err(|error| Failure::Broken(error.to_string()))?;
     let document = Document::parse(&definition.file.text).map_err(at)?;
     let asked = rewrite::request(&document, profile).map_err(at)?;
@@ -79,14 +103,14 @@ fn request(global: &Global, word: &OsStr, profile: Option<&str>) -> Result<(Outc
     };
     let text = visible(&text);
     if asked == definition.file.text {
-        return Ok((Outcome::answer(text), definition));
+        return Ok((Outcome::answer(text), definition, false));
     }
-    let mut libvirt = redefine::connect(&root, global);
-    redefine::redefine(&root, libvirt.as_mut(), &definition, &asked)
+    let mut libvirt = redefine::connect(root, global);
+    redefine::redefine(root, libvirt.as_mut(), &definition, &asked)
         .map_err(|error| Failure::at(&name, error))?;
-    let mut outcome = Outcome::answer(text + &visible(&next_step(&root, &definition, profile)));
-    outcome.stderr.extend(chosen::while_disabled(&root));
-    Ok((outcome, definition))
+    let mut outcome = Outcome::answer(text);
+    outcome.stderr.extend(chosen::while_disabled(root));
+    Ok((outcome, definition, true))
 }
 
 /// Says what a changed request waits for; empty: virtfitd tunes the guest at once, or the guest
@@ -105,7 +129,7 @@ fn next_step(root: &HostFs, definition: &Definition, profile: Option<&str>) -> S
                 "virtfitd does not run; to have it followed, before its next start: virtfit apply {guest}\n"
             )
         }
-        (true, true) => "It runs; it is followed in full from its next start.\n".into(),
+        (true, true) => format!("{name} runs: the request is followed in full from its next start\n"),
         (true, false) => String::new(),
     }
 }

@@ -36,8 +36,9 @@ const PID_FILES: [&str; 5] = [
 /// Names of the daemons that run QEMU guests: the modular one, and the old one for all drivers.
 const NAMES: [&str; 2] = ["virtqemud", "libvirtd"];
 
-/// Sockets of these daemons.
-const SOCKETS: [&str; 2] = ["/libvirt/virtqemud-sock", "/libvirt/libvirt-sock"];
+/// Sockets of these daemons, in their folders. A user's own daemon has them in another one.
+const SOCKETS: [&str; 2] = ["virtqemud-sock", "libvirt-sock"];
+const SOCKET_FOLDERS: [&str; 2] = ["/run/libvirt/", "/var/run/libvirt/"];
 /// Flag of a socket that accepts connections in `/proc/net/unix` (`__SO_ACCEPTCON`).
 const ACCEPTS: u32 = 1 << 16;
 
@@ -86,8 +87,8 @@ pub(crate) fn listens(root: &HostFs) -> Option<bool> {
             .next()
             .and_then(|flags| u32::from_str_radix(flags, 16).ok());
         let path = fields.nth(3).unwrap_or_default();
-        let name = SOCKETS.iter().any(|name| path.ends_with(name));
-        name && flags.is_some_and(|flags| flags & ACCEPTS != 0)
+        let name = SOCKET_FOLDERS.iter().find_map(|folder| path.strip_prefix(folder));
+        name.is_some_and(|name| SOCKETS.contains(&name)) && flags.is_some_and(|flags| flags & ACCEPTS != 0)
     };
     Some(sockets.lines().any(is_listening))
 }
@@ -232,6 +233,7 @@ mod tests {
             // A connection of a client, another socket, and one without a name.
             (line("00000000", "/run/libvirt/libvirt-sock"), false),
             (line("00010000", "/run/libvirt/libvirt-sock-ro"), false),
+            (line("00010000", "/run/user/1000/libvirt/libvirt-sock"), false),
             (line("00010000", ""), false),
         ] {
             let text = format!("{head}{lines}");

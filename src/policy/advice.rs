@@ -5,8 +5,9 @@ use crate::policy::Policy;
 use crate::policy::cpu_sets;
 use crate::policy::rule::Match;
 
-/// Returns one line for each weakness: no rule, a rule that no guest reaches, a regular expression
-/// where a shell pattern is read, CPUs in `[host]` that this host does not have.
+/// Returns one line for each weakness: no rule, a rule without a match, one that no guest reaches,
+/// a regular expression where a shell pattern is read, CPUs in `[host]` that this host does not
+/// have.
 pub(crate) fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
     let mut out = Vec::new();
     if policy.rules.is_empty() {
@@ -15,6 +16,12 @@ pub(crate) fn warnings(policy: &Policy, host: Option<&Host>) -> Vec<String> {
     let mut all = None;
     for (index, rule) in policy.rules.iter().enumerate() {
         let number = index + 1;
+        if rule.matches == Match::default() {
+            out.push(format!(
+                "{}: rule {number} has no match, so it is for every guest; to say so: match = {{ name = \"*\" }}",
+                rule.place
+            ));
+        }
         if let Some(first) = all {
             out.push(format!(
                 "{}: rule {number} is never reached: rule {first} matches every guest",
@@ -66,6 +73,10 @@ mod tests {
             (rule("db-*"), vec![]),
             (rule("db-[^a]"), vec![]),
             (rule("*") + &rule("db-*"), vec!["rule 2 is never reached: rule 1"]),
+            (
+                "[[rule]]\nprofile = \"fit\"\n".into(),
+                vec!["rule 1 has no match, so it is for every guest"],
+            ),
             (rule("db-(1|2)"), vec!["not as a regular expression"]),
             (rule("db-.*"), vec!["not as a regular expression"]),
         ] {
