@@ -120,7 +120,7 @@ pub struct Domain {
     /// Guest cells that passed-through devices are shown in, by their position in `passthrough`:
     /// that of the expander bus they are below, else that of `<acpi nodeset=>`.
     pub device_cells: BTreeMap<usize, CellId>,
-    /// Expander buses in document order.
+    /// Expander buses in the order of their indices.
     pub expanders: Vec<Expander>,
     /// True if a vhost-user device (interface, disk, filesystem, video) needs shared guest memory.
     pub vhost_user: bool,

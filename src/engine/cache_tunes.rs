@@ -48,8 +48,12 @@ fn cpus_of(host: &Host, ids: &BTreeSet<u32>) -> Option<CpuSet> {
 /// for is not known.
 pub(crate) fn elsewhere(domain: &Domain, host: &Host, pins: &BTreeMap<VcpuId, CpuSet>) -> Option<Vec<Given>> {
     // Ids of other levels than the third are not known.
-    let named = |id: &u32| domain.cache_tunes.iter().any(|tune| tune.ids.contains(id));
-    if host.cache_ids.is_empty() || !domain.resource_ids.iter().all(named) {
+    let named: BTreeSet<u32> = domain
+        .cache_tunes
+        .iter()
+        .flat_map(|tune| tune.ids.clone())
+        .collect();
+    if host.cache_ids.is_empty() || !domain.resource_ids.is_subset(&named) {
         return None;
     }
     let found = domain.cache_tunes.iter().filter_map(|tune| {

@@ -164,6 +164,38 @@ pub const FAMILIES: &[Family] = &[
         });
         recorded(&records).replace("</domain>", &format!("<devices>{disks}</devices></domain>"))
     }),
+    ("records of interfaces", |n| {
+        let mac = |i: usize| format!("52:54:00:{:02x}:{:02x}:{:02x}", i >> 16, (i >> 8) % 256, i % 256);
+        let records = each(n, |i| {
+            format!("<v:set at='interface/{}/queues' wrote='4'/>", mac(i))
+        });
+        let interfaces = each(n, |i| {
+            format!(
+                "<interface type='bridge'><mac address='{}'/><driver queues='4'/></interface>",
+                mac(i)
+            )
+        });
+        recorded(&records).replace("</domain>", &format!("<devices>{interfaces}</devices></domain>"))
+    }),
+    ("devices at the end of a chain of buses", |n| {
+        devices(n, |i| {
+            format!(
+                "<controller type='pci' index='{}'><address type='pci' bus='{i}'/></controller>\
+                 <controller type='pci' index='{}' model='pcie-expander-bus'/>\
+                 <hostdev type='pci'><source><address bus='{}'/></source><address type='pci' bus='{n}'/></hostdev>",
+                i + 1,
+                n + i + 1,
+                i % 256,
+            )
+        })
+    }),
+    ("reservations of caches", |n| {
+        tune(n, |i| {
+            format!(
+                "<cachetune vcpus='{i}'><cache id='{i}' level='3'/></cachetune><memorytune vcpus='0-{i}'><node id='{i}'/></memorytune>"
+            )
+        })
+    }),
     ("records of features", |n| {
         recorded(&each(n, |i| {
             format!("<v:set at='feature/f{i}' wrote='require'/>")

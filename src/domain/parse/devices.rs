@@ -255,6 +255,9 @@ pub(crate) fn scsi_indices<'d>(root: &Element<'d>) -> Result<Vec<(Element<'d>, u
     Ok(out)
 }
 
+/// Most buses of a guest: their numbers are bytes.
+const MOST_BUSES: u32 = 255;
+
 /// PCI controllers: expander buses, and for each index the bus it is on.
 struct PciBuses {
     expanders: BTreeMap<u32, Option<CellId>>,
@@ -289,8 +292,8 @@ impl PciBuses {
     /// Returns the index of the expander bus that a device is below.
     fn expander_of(&self, device: &Element<'_>) -> Option<u32> {
         let mut bus = bus_of_address(device)?;
-        // Each step goes one controller up; a circle ends with their number.
-        for _ in 0..=self.above.len() {
+        // Each step goes one controller up. There are no more buses, so a circle ends.
+        for _ in 0..=MOST_BUSES {
             if self.expanders.contains_key(&bus) {
                 return Some(bus);
             }
@@ -302,18 +305,14 @@ impl PciBuses {
 
 /// Notes the expander bus and the guest cell of a device that was passed through.
 fn place(element: &Element<'_>, buses: &PciBuses, position: usize, domain: &mut Domain) {
-    let index = buses.expander_of(element);
-    let expander = domain
-        .expanders
-        .iter_mut()
-        .find(|expander| Some(expander.index) == index);
-    let cell = match expander {
-        Some(expander) => {
-            expander.devices.push(position);
-            expander.cell
-        }
-        None => None,
-    };
+    // Expanders are in the order of their indices.
+    let expanders = &mut domain.expanders;
+    let found = buses.expander_of(element);
+    let found = found.and_then(|index| expanders.binary_search_by_key(&index, |bus| bus.index).ok());
+    let cell = found.and_then(|at| expanders.get_mut(at)).and_then(|expander| {
+        expander.devices.push(position);
+        expander.cell
+    });
     if let Some(cell) = cell.or_else(|| acpi_cell(element)) {
         domain.device_cells.insert(position, cell);
     }

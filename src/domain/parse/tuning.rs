@@ -77,9 +77,14 @@ pub(super) fn cputune(root: &Element<'_>, domain: &mut Domain) -> Result<(), Xml
         let parts = nested(root, &["cputune", tune, part]);
         let ids = parts.filter_map(|part| part.attr("id")?.trim().parse::<u32>().ok());
         domain.resource_ids.extend(ids);
-        domain
-            .cache_tunes
-            .extend(nested(root, &["cputune", tune]).filter_map(|tune| cache_tune(&tune, part)));
+        // libvirt takes no two of a kind for one vCPU.
+        let mut seen = VcpuSet::new();
+        for tune in nested(root, &["cputune", tune]).filter_map(|tune| cache_tune(&tune, part)) {
+            if seen.is_disjoint(&tune.vcpus) {
+                seen.extend_from(&tune.vcpus);
+                domain.cache_tunes.push(tune);
+            }
+        }
     }
     // libvirt drops pins of vCPUs beyond the maximum, so they are skipped.
     for pin in nested(root, &["cputune", "vcpupin"]) {

@@ -72,6 +72,11 @@ pub(crate) fn as_before(fit: &Fit<'_>, list: &mut List) {
         .iter()
         .map(|setting| setting.target.clone())
         .collect();
+    let domain = fit.case.domain;
+    let disks: BTreeSet<&str> = domain.disks.iter().map(|disk| disk.target.as_str()).collect();
+    let interfaces = domain.interfaces.iter();
+    let interfaces: BTreeSet<&str> = interfaces.filter_map(|one| one.mac.as_deref()).collect();
+    let expanders: BTreeSet<u32> = domain.expanders.iter().map(|bus| bus.index).collect();
     for owned in &provenance.owned {
         let row = owned.target.row();
         let backing = row.family == Family::MemoryBacking;
@@ -91,12 +96,9 @@ pub(crate) fn as_before(fit: &Fit<'_>, list: &mut List) {
         }
         // A device that was taken out by hand took its settings along.
         let there = match &owned.target {
-            Target::Disk(disk, _) => fit.case.domain.disks.iter().any(|other| other.target == *disk),
-            Target::NetQueues(mac) => fit.case.domain.interface(mac).is_some(),
-            Target::ExpanderNode(index) => {
-                let mut expanders = fit.case.domain.expanders.iter();
-                expanders.any(|expander| expander.index == *index)
-            }
+            Target::Disk(disk, _) => disks.contains(disk.as_str()),
+            Target::NetQueues(mac) => interfaces.contains(mac.as_str()),
+            Target::ExpanderNode(index) => expanders.contains(index),
             _ => true,
         };
         if !there {
