@@ -5,28 +5,34 @@
 //! else waits for the next start. The plan is pure: a status file's text and a reservation in,
 //! changes out. A guest is planned once: the pins it then has, by its XML or by [`Pinned`], stay.
 
+mod classes;
+mod own_cpus;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::{self, Domain};
 use crate::engine::{self, Decision, EngineError};
 use crate::hook_events::leftover;
-use crate::ledger::guest_xml;
+use crate::ledger::Holder;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
 use crate::ledger::reservation::{Reservation, ReservedPins};
 use crate::ledger::running::Running;
-use crate::ledger::{Holder, taken};
 use crate::libvirt::LiveChange;
 use crate::panics;
 use crate::policy::profile::MemoryMode;
-use crate::policy::select;
 use crate::snapshot::{Question, Snapshot};
-use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
-use crate::types::plan::{Note, Placement, Scope};
+use crate::types::plan::{Note, Scope};
 use crate::types::reason::{LeftOut, Reason};
 use crate::types::subject::Subject;
 use crate::types::target::Effect;
+
+pub use classes::{Class, ThreadClass};
+pub(crate) use own_cpus::held_by;
+
+use classes::classes;
+use own_cpus::{collides, is_to_be_confined, own_cpus};
 
 /// Inputs of a live plan, beside the snapshot.
 #[derive(Debug, Clone, Copy)]
@@ -75,30 +81,6 @@ pub struct Live {
     pub waits_for_start: bool,
     /// The guest leaves CPUs that another guest holds too: the next guest needs a new snapshot.
     pub frees: bool,
-}
-
-/// Scheduling class that a vCPU thread is to get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ThreadClass {
-    /// Number of the vCPU.
-    pub vcpu: VcpuId,
-    /// Thread id of the vCPU.
-    pub tid: u32,
-    /// Class to set.
-    pub class: Class,
-    /// CPU that the vCPU has for itself; `None`: it has none and must not be real-time.
-    pub cpu: Option<HostCpu>,
-}
-
-/// A scheduling class (`sched(7)`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// `SCHED_OTHER`.
-    Other,
-    /// `SCHED_FIFO` with this priority, 1 to 99.
-    Fifo(u32),
-    /// `SCHED_RR` with this priority, 1 to 99.
-    Rr(u32),
 }
 
 /// Plans the changes to a running guest.
@@ -360,60 +342,6 @@ fn is_where_promised(live: &mut Live) {
     live.record.get_or_insert(record);
 }
 
-/// Returns whether another guest holds a CPU that virtfit's own pins put the guest on.
-fn collides(running: &Running, view: &Snapshot) -> bool {
-    let others = view.taken(running.domain()).cpus;
-    running.guest.wrote.iter().any(|cpu| others.contains_key(&cpu))
-}
-
-/// Returns whether threads without pins may run on CPUs that others hold, though `unmanaged =
-/// "confine"` keeps them off.
-fn is_to_be_confined(running: &Running, view: &Snapshot) -> bool {
-    let free = |thread: &Thread| leftover::is_free(running.domain(), *thread);
-    view.policy.host.confine_unmanaged
-        && running.threads().iter().any(free)
-        && !view.taken(running.domain()).cpus.is_empty()
-}
-
-/// Finds the CPUs of the placement that neither the guest's XML nor its reservation makes its own
-/// yet.
-fn own_cpus(
-    live: &mut Live,
-    running: &Running,
-    placement: &Placement,
-    promised: Option<&Reservation>,
-    view: &Snapshot,
-) {
-    if live.changes.is_empty() || !placement.fits {
-        return;
-    }
-    let mut known = held_by(running, view);
-    if let Some(promised) = promised {
-        known.extend_from(&promised.cpus);
-        known.extend_from(&promised.withheld);
-    }
-    live.withheld = placement.withheld.difference(&known);
-    live.unreserved = placement.dedicated.difference(&known).union(&live.withheld);
-}
-
-/// Returns the CPUs that a running guest holds by its live XML.
-pub(crate) fn held_by(running: &Running, view: &Snapshot) -> CpuSet {
-    let domain = running.domain();
-    let autostart = view.reading.autostart.contains(&domain.name);
-    let dedicates = select::dedicates(&view.policy, domain, autostart);
-    let holder = Holder {
-        pins: guest_xml::masks(&running.guest, running.numad.as_ref()).holding(dedicates),
-        withheld: running.guest.withheld.clone(),
-        ..Holder::default()
-    };
-    taken::held(
-        &holder,
-        &view.host,
-        &view.sets.dedicated,
-        view.policy.host.share_cores,
-    )
-}
-
 /// Returns recorded pins that are not set: the daemon ended between writing the record and the
 /// calls. Pins that were changed by others since then stay.
 fn unfinished(pinned: &Pinned, running: &Running) -> Vec<LiveChange> {
@@ -447,75 +375,6 @@ fn numa(domain: &Domain, after: &Domain, running: &Running) -> Option<LiveChange
         }
     };
     (open && !wanted.is_empty()).then_some(LiveChange::Numa(wanted))
-}
-
-/// Returns the scheduling classes to set: real-time for vCPUs on CPUs of their own, and none for
-/// vCPUs without one.
-fn classes(
-    running: &Running,
-    after: &Domain,
-    pinned: Option<&Pinned>,
-    placement: Option<&Placement>,
-    view: &Snapshot,
-) -> Vec<ThreadClass> {
-    // A vCPU's pin is the recorded mask, else the one in the XML.
-    let final_pin = |vcpu: VcpuId| {
-        let noted = pinned.and_then(|pinned| pinned.mask(Thread::Vcpu(vcpu)));
-        noted.map(|mask| &mask.cpus).or_else(|| after.vcpupins.get(&vcpu))
-    };
-    // A vCPU is alone where that pin is one dedicated CPU on which it does not float.
-    let alone = |vcpu: VcpuId| {
-        let pin = final_pin(vcpu).filter(|pin| pin.len() == 1 && pin.is_subset(&view.sets.dedicated))?;
-        let floats =
-            pinned.is_some_and(|pinned| pinned.mask(Thread::Vcpu(vcpu)).is_some_and(|mask| mask.floats));
-        pin.first().filter(|_| !floats)
-    };
-    // For each vCPU, the class in the live XML is compared with the one in the decision.
-    let fits = placement.is_some_and(|placement| placement.fits);
-    let mut out = Vec::new();
-    for (vcpu, tid) in &running.tids {
-        let of = |domain: &Domain| {
-            let sched = domain
-                .vcpuscheds
-                .iter()
-                .find(|sched| sched.vcpus.contains(*vcpu))?;
-            let priority = sched.priority.filter(|priority| (1..=99).contains(priority))?;
-            match sched.scheduler.as_str() {
-                "fifo" => Some(Class::Fifo(priority)),
-                "rr" => Some(Class::Rr(priority)),
-                _ => None,
-            }
-        };
-        let (now, wanted) = (of(running.domain()), of(after));
-        let class = match (now, wanted, alone(*vcpu)) {
-            // libvirt has set the class that the live XML names.
-            (Some(_), _, Some(_)) => None,
-            (None, Some(class), Some(cpu)) if fits => Some((class, Some(cpu))),
-            // Only virtfit's own setting is taken back, as it was made for a CPU that the vCPU does
-            // not have now; an administrator may want real-time there.
-            (Some(_), _, None) if owns_class(running) && final_pin(*vcpu).is_some() => {
-                Some((Class::Other, None))
-            }
-            _ => None,
-        };
-        out.extend(class.map(|(class, cpu)| ThreadClass {
-            vcpu: *vcpu,
-            tid: *tid,
-            class,
-            cpu,
-        }));
-    }
-    out
-}
-
-/// Returns whether virtfit wrote the `<vcpusched>`.
-fn owns_class(running: &Running) -> bool {
-    running.provenance.iter().any(|provenance| {
-        provenance
-            .owned
-            .iter()
-            .any(|owned| owned.target == crate::types::setting::Target::VcpuSched)
-    })
 }
 
 /// Lists the changes that only a start can bring, each with its reason: those a decision for a cold

@@ -1,25 +1,31 @@
 //! Demand of a guest for placement, made from its profile and its domain.
 
+mod pages;
+mod shape;
+
 use std::collections::BTreeMap;
 
 use crate::domain::qemu::Ruled;
-use crate::domain::{Cell, Domain, NumaMemory, Topology};
+use crate::domain::{Cell, Domain, NumaMemory};
 use crate::engine::case::Case;
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::kept_memory::{self, KeptMemory, near_cpus};
 use crate::engine::supply::Supplies;
 use crate::engine::{cache_tunes, iothreads};
 use crate::host::Host;
-use crate::placement::{self, CellDemand, CoreKind, Demand, Device, Mirror, Placed};
+use crate::placement::{self, CellDemand, Demand, Device, Mirror, Placed};
 use crate::policy::profile::{
-    self, Cpus, Emulator, Hugepages, IothreadCount, IothreadCpus, MaxNodes, MaxSockets, MemoryMode, Numa,
-    PciNuma, TopologyRule,
+    Cpus, Emulator, IothreadCount, IothreadCpus, MaxNodes, MemoryMode, Numa, PciNuma,
 };
-use crate::rewrite::Shape;
-use crate::types::ids::{CellId, KiB, VcpuId};
+use crate::types::ids::{CellId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::Scope;
-use crate::types::reason::{Excludes, Outcome, Reason};
+use crate::types::reason::{Excludes, Reason};
+
+pub(crate) use shape::{WINDOWS_CLIENT_SOCKETS, is_wish};
+
+use pages::{excluded, page_size_changes, pages};
+use shape::{core_kind, max_sockets, splits_cores, threads};
 
 /// Demand, with the parts of the domain it is based on.
 pub(crate) struct Demanded {
@@ -187,20 +193,6 @@ impl Demanded {
     }
 }
 
-/// Returns the kinds of core that are asked for. Where all are of one kind there is no choice.
-fn core_kind(case: &Case<'_>) -> CoreKind {
-    let mut cores = case.host.cores.iter();
-    if cores.all(|core| core.kind == 0) {
-        return CoreKind::Auto;
-    }
-    match case.wishes.profile.core_kind {
-        profile::CoreKind::Auto => CoreKind::Auto,
-        profile::CoreKind::Fast => CoreKind::Fast,
-        profile::CoreKind::Slow => CoreKind::Slow,
-        profile::CoreKind::Any => CoreKind::Any,
-    }
-}
-
 /// Lists the passed-through devices that are on a node, each with the cell that the guest sees it
 /// in, where that cell is placed by itself.
 fn devices(case: &Case<'_>, cells: &[CellDemand]) -> Vec<Device> {
@@ -225,25 +217,6 @@ fn within(case: &Case<'_>) -> Option<CpuSet> {
         (Some(cpuset), Some(caches)) if !cpuset.is_disjoint(&caches) => Some(cpuset.intersection(&caches)),
         (cpuset, caches) => cpuset.or(caches),
     }
-}
-
-/// Largest number of sockets that a Windows client uses.
-pub(crate) const WINDOWS_CLIENT_SOCKETS: u32 = 2;
-
-/// Returns the most sockets the guest is shown; `None`: no limit. Editions of Windows use as many
-/// sockets as they are licensed for, clients 2 and servers 64, and leave the cores of others idle.
-fn max_sockets(case: &Case<'_>) -> Option<u32> {
-    if let MaxSockets::At(most) = case.wishes.profile.max_sockets {
-        return Some(most);
-    }
-    // libosinfo names servers by year: win/2k8, win/2k22; win/2k is Windows 2000.
-    let windows = case.domain.windows()?;
-    let year = windows.strip_prefix("2k").unwrap_or_default();
-    Some(if year.is_empty() {
-        WINDOWS_CLIENT_SOCKETS
-    } else {
-        64
-    })
 }
 
 /// Limits each cell to the nodes of its strict memory, which cannot move once the guest starts.
@@ -318,193 +291,6 @@ fn own_cells(case: &Case<'_>, numatune_kept: bool) -> Vec<CellDemand> {
             nodes: nodes(cell),
         })
         .collect()
-}
-
-/// Returns the threads a guest core must have, where that is decided by the recorded shape or by a
-/// topology that stays.
-fn threads(case: &Case<'_>, kept_pins: &BTreeMap<VcpuId, CpuSet>) -> Option<u32> {
-    let Case {
-        wishes,
-        domain,
-        shape,
-        ..
-    } = *case;
-    if wishes.dedicated.is_empty() {
-        return None;
-    }
-    // QEMU gives s390x guests cores of one thread only.
-    if case.host.arch.starts_with("s390") {
-        return Some(1);
-    }
-    // A guest that is shown all its vCPUs as cores keeps its shape whatever its pins share.
-    let mirrors = |shape: &&Shape| shape.topology.is_some_and(|shown| shown.threads == shape.threads);
-    if let Some(shape) = shape.filter(|shape| shape.threads > 0 && shape.topology.is_some()) {
-        let bound = wishes.profile.topology != TopologyRule::Cores;
-        return Some(shape)
-            .filter(mirrors)
-            .filter(|_| bound)
-            .map(|shape| shape.threads);
-    }
-    // An option of QEMU rules; one that cannot be read says nothing.
-    let ruled = domain.qemu.rules(&Ruled::Topology).is_some();
-    if ruled && domain.qemu.topology.is_none() {
-        return None;
-    }
-    let stays = |shown: &Topology| ruled || !wishes.visible || (wishes.keep && is_wish(domain, *shown));
-    let kept = domain.shown_topology().filter(stays);
-    let fills = |topology: &Topology| domain.vcpus.is_multiple_of(topology.threads);
-    // A topology that is only compared with the others binds no more than its threads.
-    if !wishes.mirrors {
-        let several = kept.filter(|topology| topology.threads > 1);
-        return several.filter(fills).map(|topology| topology.threads);
-    }
-    // Without a topology, and where none can be written, each vCPU is shown as a core.
-    let shown = match (kept, wishes.visible) {
-        (Some(kept), _) => Some(kept).filter(fills)?.threads,
-        (None, false) => 1,
-        (None, true) => return None,
-    };
-    (shown > 1 || !share_cores(case.host, kept_pins)).then_some(shown)
-}
-
-/// Returns whether empty vCPU slots leave parts of guest cores: two vCPUs that are not siblings in
-/// the guest would share a core.
-fn splits_cores(case: &Case<'_>) -> bool {
-    let most = case
-        .host
-        .cores
-        .iter()
-        .map(|core| core.cpus.len())
-        .max()
-        .unwrap_or(1);
-    let slots = &case.wishes.floating_slots;
-    let all: Vec<VcpuId> = case.domain.all_vcpus().iter().collect();
-    let splits = |core: &[VcpuId]| {
-        let empty = core.iter().filter(|vcpu| slots.contains(**vcpu)).count();
-        (1..core.len()).contains(&empty)
-    };
-    !slots.is_empty() && all.chunks(most).any(splits)
-}
-
-/// Returns whether a topology written by hand is a wish. What libvirt shows without one is none:
-/// management programs write that into every guest.
-pub(crate) fn is_wish(domain: &Domain, topology: Topology) -> bool {
-    topology.sockets != domain.vcpus || topology.sockets * topology.cores * topology.threads != domain.vcpus
-}
-
-/// Returns whether two given pins are on one core.
-fn share_cores(host: &Host, pins: &BTreeMap<VcpuId, CpuSet>) -> bool {
-    let single = pins.values().filter(|pin| pin.len() == 1);
-    let cores = single.filter_map(|pin| Some(host.core_of(pin.first()?)?.cpus.first().copied()));
-    let mut seen = CpuSet::new();
-    cores.flatten().any(|core| !seen.insert(core))
-}
-
-/// Returns the part of the XML that rules huge pages out.
-fn excluded(domain: &Domain) -> Option<Excludes> {
-    if let Some(option) = domain.qemu.rules(&Ruled::Memory) {
-        return Some(Excludes::QemuOption(option));
-    }
-    match (
-        domain.memory_allocation.as_deref(),
-        domain.memory_source.as_deref(),
-    ) {
-        (Some("ondemand"), _) => Some(Excludes::Ondemand),
-        (_, Some("anonymous")) => Some(Excludes::Anonymous),
-        _ => None,
-    }
-}
-
-/// Returns the page sizes that are allowed, best first.
-fn pages(
-    case: &Case<'_>,
-    kept: bool,
-    excluded: Option<Excludes>,
-    broken: &mut Vec<Reason>,
-) -> Vec<Option<KiB>> {
-    let Case {
-        wishes,
-        domain,
-        host,
-        scope,
-        ..
-    } = *case;
-    if kept {
-        return kept_pages(
-            if scope == Scope::Incoming {
-                case.current
-            } else {
-                domain
-            },
-            host,
-        );
-    }
-    // Only mounted sizes that every memory device is a whole number of can be used.
-    let mut mounted: Vec<KiB> = host.hugetlbfs.clone();
-    mounted.sort_unstable_by(|a, b| b.cmp(a));
-    mounted.dedup();
-    let suits = |page: &KiB| {
-        let mut devices = domain.memory_devices.iter();
-        devices.all(|device| device.unit.0.is_multiple_of(page.0))
-    };
-    mounted.retain(suits);
-    let large = || mounted.iter().copied().map(Some).collect::<Vec<_>>();
-    // A guest on the way in gets the pages this host has, large or small.
-    let rule = match scope {
-        Scope::Boot => wishes.profile.hugepages,
-        Scope::Incoming => Hugepages::Any,
-    };
-    match (rule, excluded) {
-        (Hugepages::Off | Hugepages::Small, _) => vec![None],
-        (Hugepages::Any, Some(_)) => vec![None],
-        (_, Some(by)) => {
-            broken.push(Outcome::HugePagesExcluded { by }.into());
-            vec![None]
-        }
-        (Hugepages::Any, None) => large().into_iter().chain([None]).collect(),
-        (Hugepages::Large, None) => large(),
-        (Hugepages::Size(size), None) => large().into_iter().filter(|page| *page == Some(size)).collect(),
-    }
-}
-
-/// Returns whether the page size of an incoming guest may change.
-///
-/// A guest that comes in with huge pages of a size this host has no mount for would fail to start.
-/// The size may change then, but never with guest cells: that would change the migration stream
-/// (RAM block names depend on it).
-fn page_size_changes(case: &Case<'_>) -> bool {
-    let listed = case
-        .current
-        .hugepages
-        .as_ref()
-        .map(|element| element.pages.as_slice());
-    let missing = |size: &KiB| !case.host.hugetlbfs.contains(size);
-    match listed {
-        Some([(size, _)]) => missing(size) && !case.current.has_cells(),
-        Some([]) => case.host.hugetlbfs.is_empty() && !case.current.has_cells(),
-        _ => false,
-    }
-}
-
-/// Returns the page size a kept `<hugepages>` stands for, where it is a single one.
-fn kept_pages(domain: &Domain, host: &Host) -> Vec<Option<KiB>> {
-    let listed = domain
-        .hugepages
-        .as_ref()
-        .map(|element| element.pages.as_slice())
-        .unwrap_or_default();
-    match listed {
-        _ if domain.hugepages.is_none() => vec![None],
-        [(size, _)] => vec![Some(*size)],
-        [] => host
-            .hugetlbfs
-            .iter()
-            .min()
-            .map(|size| vec![Some(*size)])
-            .unwrap_or_else(|| vec![None]),
-        // libvirt checks several sizes; they are not counted here.
-        _ => vec![None],
-    }
 }
 
 /// Returns the number of extra dedicated CPUs: the fewest that are needed, and those that are
