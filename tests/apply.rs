@@ -14,6 +14,19 @@ use virtfit::xml::Document;
 
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 
+/// Lists the CPUs of the vCPU pins in a domain's XML.
+fn pins_in(text: &str) -> Vec<String> {
+    let pins = text.lines().filter(|line| line.contains("<vcpupin "));
+    let cpuset = |line: &str| {
+        line.split("cpuset='")
+            .nth(1)?
+            .split('\'')
+            .next()
+            .map(str::to_string)
+    };
+    pins.map(|line| cpuset(line).unwrap()).collect()
+}
+
 /// Server of 2 nodes x 8 cores x 2 threads, with a rule for all guests; removed when the value is
 /// dropped.
 struct Host(tempfile::TempDir);
@@ -89,18 +102,7 @@ impl Host {
 
     /// Returns the CPUs of a guest's vCPU pins.
     fn pins(&self, name: &str) -> Vec<String> {
-        let text = self.text(name);
-        let pins = text.lines().filter(|line| line.contains("<vcpupin "));
-        pins.map(|line| {
-            line.split("cpuset='")
-                .nth(1)
-                .unwrap()
-                .split('\'')
-                .next()
-                .unwrap()
-                .to_string()
-        })
-        .collect()
+        pins_in(&self.text(name))
     }
 }
 
@@ -260,19 +262,7 @@ fn what_runs_is_respected_and_left_alone() {
     assert!(said.contains("1 of 1 redefined"), "{said}");
     assert_eq!(host.pins("a"), a, "a running guest's definition stays");
     assert_ne!(host.text("b"), b);
-    let taken: BTreeSet<String> = running
-        .lines()
-        .filter(|line| line.contains("<vcpupin "))
-        .map(|line| {
-            line.split("cpuset='")
-                .nth(1)
-                .unwrap()
-                .split('\'')
-                .next()
-                .unwrap()
-                .to_string()
-        })
-        .collect();
+    let taken: BTreeSet<String> = pins_in(&running).into_iter().collect();
     assert!(host.pins("b").iter().all(|pin| !taken.contains(pin)));
 }
 

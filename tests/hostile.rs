@@ -5,10 +5,14 @@
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+#[path = "common/feed.rs"]
+mod feed;
+use feed::feed;
 
 /// Makes a small host below a folder: 16 cores with two threads each on two nodes, and guests.
 struct Host(TempDir);
@@ -50,18 +54,12 @@ impl Host {
     }
 
     fn run(&self, words: &[&str], stdin: &str) -> Output {
-        use std::io::Write as _;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_virtfit"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_virtfit"));
+        command
             .args(["--root", self.0.path().to_str().unwrap()])
             .args(words)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap()
+            .env("LC_ALL", "C");
+        feed(&mut command, stdin.as_bytes())
     }
 
     /// Runs a command, which has to end with this code; returns stdout and stderr.

@@ -12,6 +12,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "common/feed.rs"]
+mod feed;
+use feed::feed;
+
 const VIRTFIT: &str = env!("CARGO_BIN_EXE_virtfit");
 const VIRTFITD: &str = env!("CARGO_BIN_EXE_virtfitd");
 
@@ -84,18 +88,9 @@ impl Host {
     }
 
     fn run(&self, words: &[&str], stdin: &str) -> Output {
-        let mut child = Command::new(VIRTFIT)
-            .arg("--root")
-            .arg(self.0.path())
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A program that does not read its stdin closes it.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap()
+        let mut command = Command::new(VIRTFIT);
+        command.arg("--root").arg(self.0.path()).args(words);
+        feed(&mut command, stdin.as_bytes())
     }
 }
 

@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+#[path = "feed.rs"]
+mod feed;
+use feed::feed;
 
 /// Returns the `fixtures` folder.
 pub fn fixtures() -> PathBuf {
@@ -166,28 +170,14 @@ impl Stage {
     }
 
     fn spawn(&self, words: &[&str], stdin: &[u8]) -> Output {
-        use std::io::Write as _;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_virtfit"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_virtfit"));
+        command
             .args(words)
             .current_dir(self.work())
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LC_ALL", "C.UTF-8")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pipe = child.stdin.take().unwrap();
-        let bytes = stdin.to_vec();
-        // The thread ignores a reader that does not read: the program may answer before it has read
-        // all.
-        let writer = std::thread::spawn(move || {
-            let _ = pipe.write_all(&bytes);
-        });
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        output
+            .env("LC_ALL", "C.UTF-8");
+        feed(&mut command, stdin)
     }
 
     /// Replaces this run's own paths by `ROOT` and `WORK`.

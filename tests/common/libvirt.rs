@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "feed.rs"]
+mod feed;
 #[path = "installed.rs"]
 pub mod installed;
 
@@ -190,7 +192,8 @@ impl Libvirt {
 
     /// Runs a program inside.
     pub fn run(&self, program: &str, words: &[&str], stdin: &[u8]) -> Output {
-        let mut child = Command::new("nsenter")
+        let mut command = Command::new("nsenter");
+        command
             .args([
                 "-t",
                 &self.init.to_string(),
@@ -201,20 +204,8 @@ impl Libvirt {
                 program,
             ])
             .args(words)
-            .env("LC_ALL", "C.UTF-8")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pipe = child.stdin.take().unwrap();
-        let bytes = stdin.to_vec();
-        let writer = std::thread::spawn(move || {
-            let _ = pipe.write_all(&bytes);
-        });
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        output
+            .env("LC_ALL", "C.UTF-8");
+        feed::feed(&mut command, stdin)
     }
 
     /// Runs a script inside, which must succeed; returns its output.
