@@ -136,7 +136,6 @@ fn ids(domain: &Domain, count: u32) -> Vec<IothreadId> {
 struct Pool {
     /// CPUs to which no other guest's threads are pinned, unless there are no others.
     cpus: CpuSet,
-    /// All CPUs of the pool.
     all: CpuSet,
     /// Reason for these CPUs.
     why: Basis,

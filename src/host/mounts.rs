@@ -14,7 +14,6 @@ use crate::host::kernel;
 /// Mount of a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Mount {
-    /// Mount point.
     pub point: PathBuf,
     /// Filesystem type.
     pub fstype: String,

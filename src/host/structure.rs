@@ -54,7 +54,6 @@ pub(crate) struct Thread {
 pub(crate) struct Cache {
     /// Number of the cache: threads that share a cache have equal numbers.
     pub id: u64,
-    /// Cache level.
     pub level: u32,
     /// Size of the cache; 0: unknown.
     pub size: KiB,

@@ -48,7 +48,6 @@ pub struct HostFs {
 /// Entry of a folder.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Entry's name.
     pub name: String,
     /// Result of `stat`, links followed.
     pub meta: io::Result<Metadata>,

@@ -14,7 +14,6 @@ use crate::xml::XmlError;
 /// Definition with the state of its guest.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Definition {
-    /// File of the definition.
     pub file: DefinitionFile,
     /// Domain that the text describes.
     pub domain: Domain,

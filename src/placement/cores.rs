@@ -100,7 +100,6 @@ pub(crate) struct CoreView {
     pub llc: usize,
     /// Size of that cache in KiB, divided by the cores of the host that share it.
     pub cache: i64,
-    /// Package of the core.
     pub package: u32,
     /// Kind of core; 0 is the fastest.
     pub kind: u32,

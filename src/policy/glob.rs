@@ -1,5 +1,9 @@
 //! Shell patterns over a whole text: `*`, `?`, `[a-z]`, `[!a-z]`. Upper and lower case differ. The
 //! only escape is a set of one character, such as `[*]`.
+//!
+//! Not the crate `glob`: its patterns are for paths (`**` is special), and a range that runs
+//! backwards is no error to it but matches nothing. Matching takes at most as many steps as text
+//! and pattern have characters, multiplied.
 
 /// Shell pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]

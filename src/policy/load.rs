@@ -54,7 +54,6 @@ pub struct PolicyFile {
     pub path: String,
     /// Tier in the order of precedence.
     pub tier: Tier,
-    /// State of the file.
     pub state: State,
 }
 

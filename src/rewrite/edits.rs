@@ -14,7 +14,6 @@ struct Edit {
 pub(super) struct Edits<'d> {
     text: &'d str,
     edits: Vec<Edit>,
-    /// Elements that are removed.
     removed: HashSet<ElementId>,
     removed_attributes: HashSet<(ElementId, String)>,
 }

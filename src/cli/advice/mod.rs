@@ -161,7 +161,6 @@ struct Case<'a> {
     policy: &'a Policy,
     domain: &'a Domain,
     autostart: bool,
-    /// `--profile`.
     profile: Option<&'a str>,
     /// `--policy`, where it is not the policy virtfitd goes by.
     foreign: Option<&'a str>,

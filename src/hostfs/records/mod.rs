@@ -64,7 +64,6 @@ pub enum RecordError {
     /// Malformed JSON, or JSON of another form.
     #[error("{not_one}{error}")]
     Json {
-        /// [`Record::NOT_ONE`].
         not_one: &'static str,
         /// The parser's error.
         error: serde_json::Error,

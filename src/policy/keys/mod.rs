@@ -14,7 +14,7 @@ use crate::policy::value::{Fault, Scalar};
 
 /// One key of the policy. A key inside a table has the path `table.key`.
 pub struct Key<T: 'static> {
-    /// Key's path.
+    /// Tables and key, as `[profile.NAME]` or `[host]` has them: `iothreads.cpus`.
     pub path: &'static str,
     /// Text for messages that lists the accepted values; it follows the word "expected".
     pub expected: fn() -> String,
