@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+// A test with both has it twice.
+#[allow(clippy::duplicate_mod)]
 #[path = "feed.rs"]
 mod feed;
 use feed::feed;

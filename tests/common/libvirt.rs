@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+// A test with both has it twice.
+#[allow(clippy::duplicate_mod)]
 #[path = "feed.rs"]
 mod feed;
 #[path = "installed.rs"]
