@@ -271,18 +271,20 @@ impl Starts {
             kinds: launch::suspects(&failure, &untried.kinds),
             ..untried
         };
+        let short = failure.said.as_deref().map(launch::short);
         if untried.kinds.is_empty() {
             log::debug!(
                 "{}: failed to start for a reason of its own: {qemu}",
                 untried.name
             );
+            self.not_its_cpu_mode(&uuid, &untried.name, short.as_deref());
             return Release::Nothing;
         }
         // The CPU mode is taken back if it was among the changes and QEMU complains of nothing
         // else.
         let told = failure.said.is_none() || launch::is_of_cpu(qemu);
         let cpu = told && untried.kinds.first() == Some(&Family::CpuMode);
-        let said = said(&untried, &uuid, failure.said.as_deref(), cpu);
+        let said = said(&untried, &uuid, short.as_deref(), cpu);
         let earlier = self.failed.guests.get(&uuid);
         let news = earlier.is_none_or(|earlier| !earlier.open || earlier.said != said);
         if news {
@@ -294,7 +296,7 @@ impl Starts {
             self.failed.emulator = emulator(&definition.text);
             self.failed.with = state(&self.root, &self.failed.emulator);
         }
-        let why = match &failure.said {
+        let why = match &short {
             Some(said) => format!("QEMU: {said}"),
             None => UNEXPLAINED.into(),
         };
@@ -313,6 +315,21 @@ impl Starts {
             true => Release::Examine,
             false => Release::Nothing,
         }
+    }
+
+    /// Notes that a guest whose CPU mode was taken back fails to start with its own one too: the
+    /// failure is not virtfit's any more.
+    fn not_its_cpu_mode(&mut self, uuid: &str, name: &str, qemu: Option<&str>) {
+        let failed = self.failed.guests.get_mut(uuid);
+        let Some(failed) = failed.filter(|failed| failed.open && failed.cpu.is_some()) else {
+            return;
+        };
+        failed.open = false;
+        let qemu = qemu.map(|said| format!(" (QEMU: {said})")).unwrap_or_default();
+        log::warn!(
+            "{name}: fails to start with its own CPU mode too{qemu}: that is not for virtfit's change"
+        );
+        self.save();
     }
 
     fn save(&self) {

@@ -38,7 +38,7 @@ const LONGEST: usize = 160;
 /// Launch of QEMU that failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// First complaint of QEMU; `None`: QEMU ended without one.
+    /// First complaint of QEMU, whole; `None`: QEMU ended without one.
     pub said: Option<String>,
     /// QEMU did not fail by itself: libvirt gave the launch up, before it let QEMU run or later.
     pub given_up: bool,
@@ -115,17 +115,21 @@ fn is_given_up(line: &str) -> bool {
     line.starts_with("libvirt: ") || line.starts_with("terminating on signal")
 }
 
-/// Returns the first line that explains an end, without the time and the program's name, and cut at
-/// [`LONGEST`].
+/// Returns the first line that explains an end, without the time and the program's name.
 fn complaint(lines: &[&str]) -> Option<String> {
-    let mut rest = lines.iter().filter_map(|line| words(line));
-    let first = rest.next()?;
-    let short: String = first.chars().take(LONGEST).collect();
-    Some(if short.len() < first.len() {
-        short + "…"
-    } else {
-        short
-    })
+    lines.iter().find_map(|line| words(line)).map(str::to_string)
+}
+
+/// Cuts a complaint for people: at most [`LONGEST`] characters, of its beginning and, as the cause
+/// stands there, of its end.
+pub(crate) fn short(said: &str) -> String {
+    let count = said.chars().count();
+    if count <= LONGEST {
+        return said.to_string();
+    }
+    let beginning: String = said.chars().take(LONGEST / 2).collect();
+    let end: String = said.chars().skip(count - LONGEST / 2).collect();
+    format!("{beginning}…{end}")
 }
 
 /// Returns the words of a line without time and program; `None`: the line explains no end.

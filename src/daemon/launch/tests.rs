@@ -38,11 +38,13 @@ fn the_last_launch_and_the_first_complaint_count() {
     ] {
         assert_eq!(failure(&log), want, "{log}");
     }
-    let long = format!("{START}{}\n{FAILED}", "é".repeat(500));
-    let cut = failure(&long)
-        .and_then(|failure| failure.said)
-        .unwrap_or_default();
+    let long = format!("{}: the cause", "é".repeat(500));
+    let whole = failure(&format!("{START}{long}\n{FAILED}")).and_then(|failure| failure.said);
+    assert_eq!(whole.as_deref(), Some(long.as_str()));
+    let cut = short(&long);
     assert_eq!(cut.chars().count(), LONGEST + 1);
+    assert!(cut.ends_with(": the cause"), "{cut}");
+    assert_eq!(short("no"), "no");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) const SOON: Duration = Duration::from_millis(30);
 
 /// Wait after the release of a guest whose launch failed for a reason that QEMU's log does not have
 /// yet: libvirt's child that is to become QEMU writes its complaint by itself.
-const REST_OF_LOG: Duration = Duration::from_millis(250);
+const REST_OF_LOG: Duration = Duration::from_secs(1);
 
 /// Wait after the last removal of one of virtfit's own files, before those of running guests are
 /// written again: others are being removed, and the folder at last.
