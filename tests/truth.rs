@@ -2,7 +2,7 @@
 //! engine: the cores, threads, last-level caches, sockets and cells that QEMU shows a guest are
 //! held against the CPUs its vCPUs are pinned to. Whatever is not so has to be told in the plan,
 //! by its code.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "common/engine.rs"]
 mod asked;
@@ -15,11 +15,11 @@ mod random;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use case::{Stage, cases, name_of};
 use judge::lies;
-use virtfit::host::load;
+use virtfit::host::{Host, load};
 use virtfit::hostfs::HostFs;
 
 /// Codes of reasons by which a plan says that the guest has no place of its own.
@@ -129,6 +129,78 @@ fn random_guests_see_nothing_false_untold() {
     assert!(
         pinned > cases / 2 && confessed > cases / 100,
         "{pinned} {confessed} of {cases}"
+    );
+}
+
+/// Loads the hosts of a folder: hwloc's XML files, and folders that stand for a host's root.
+/// Returns also those that cannot be loaded, with the reason.
+fn collection(folder: &Path) -> (Vec<(String, Host)>, Vec<String>) {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let (mut hosts, mut refused) = (Vec::new(), Vec::new());
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let loaded = match path.is_dir() {
+            true => load::load(&HostFs::new(&path), None),
+            false => load::load(&HostFs::none(), path.to_str()),
+        };
+        match loaded {
+            Ok(host) => hosts.push((name, host)),
+            Err(error) => refused.push(format!("{name}: {error}")),
+        }
+    }
+    (hosts, refused)
+}
+
+/// Hosts that others collected, with guests of 1, 2, 4, 7, half and all of the CPUs. hwloc's own
+/// collection is `tests/hwloc` of its sources.
+#[test]
+fn guests_on_collected_hosts_see_nothing_false_untold() {
+    let Some(folder) = std::env::var_os("VIRTFIT_TRUTH_HOSTS") else {
+        println!("NOT RUN: VIRTFIT_TRUTH_HOSTS names no folder of hosts");
+        return;
+    };
+    let (hosts, refused) = collection(Path::new(&folder));
+    let (mut guests, mut pinned) = (0, 0);
+    let mut failures = Vec::new();
+    for (name, host) in &hosts {
+        let cpus = host.online.len() as u32;
+        let sizes: BTreeSet<u32> = [1, 2, 4, 7, cpus / 2, cpus].into();
+        for vcpus in sizes.into_iter().filter(|vcpus| (1..=cpus).contains(vcpus)) {
+            let xml = asked::guest(vcpus, u64::from(vcpus) * 16, "", "", "");
+            let machine = match host.arch.as_str() {
+                "aarch64" => "arch='aarch64' machine='virt-7.2'".to_string(),
+                "x86_64" | "" => "arch='x86_64' machine='pc-q35-7.2'".to_string(),
+                arch => format!("arch='{arch}' machine='virt'"),
+            };
+            let xml = xml.replace("arch='x86_64' machine='pc-q35-7.2'", &machine);
+            for keys in ["", "smt = \"require\"", "max_sockets = 1"] {
+                let answer = asked::Asked::of(host.clone()).decide(keys, &xml);
+                let told = answer.plan().reasons.iter();
+                let told: BTreeSet<String> = told.map(|reason| reason.code().to_string()).collect();
+                let untold = untold(&lies(answer.text(), host), &told);
+                if !untold.is_empty() {
+                    failures.push(format!(
+                        "{name}, {vcpus} vCPUs, {keys}: {untold:?}, told {told:?}"
+                    ));
+                }
+                guests += 1;
+                pinned += u32::from(answer.text().contains("<vcpupin"));
+            }
+        }
+    }
+    println!(
+        "{} hosts, {guests} guests, {pinned} of them with CPUs of their own or a mask; not loaded: {refused:#?}",
+        hosts.len()
+    );
+    assert!(
+        failures.is_empty(),
+        "{} lies\n{}",
+        failures.len(),
+        failures.join("\n")
     );
 }
 
