@@ -181,7 +181,10 @@ fn for_this_machine(libvirt: &Libvirt, tuned: &str) -> String {
     }
     // Interfaces are taps on a bridge.
     xml = xml.replace("<interface type='network'", "<interface type='bridge'");
-    xml = xml.replace("<source network='default'/>", "<source bridge='br0'/>");
+    for network in ["default", "unknown"] {
+        let source = format!("<source network='{network}'/>");
+        xml = xml.replace(&source, "<source bridge='br0'/>");
+    }
     xml = xml.replace("<interface type='direct'", "<interface type='bridge'");
     xml.replace("<source dev='eth0' mode='bridge'/>", "<source bridge='br0'/>")
 }
