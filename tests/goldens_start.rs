@@ -29,11 +29,13 @@ const NOT_AS_THEY_CAME: &[(&str, &str)] = &[
         "QEMU takes no cell without memory from libvirt 9.0",
     ),
     ("default-topology-is-replaced", "its network disk has a secret"),
+    ("device-and-1g-pages-on-one-node", "there is no such PCI device"),
     (
         "iothreads-off-pinned-vcpus",
         "the tests' libvirt has no CPU controller",
     ),
     ("iothreads-only-on-pci-and-ccw", "no machine has all of its buses"),
+    ("memory-backing-by-hand-stays", LOCKED),
     ("nvme-disk-pulls-to-its-node", "there is no such PCI device"),
     ("odd-bytes", "its -set is no QEMU's"),
     ("placement-auto", "numad is not installed"),
@@ -56,6 +58,7 @@ const MACHINE_LACKS: &[(&str, &str)] = &[
     ("hyperv-recommended", "Hyper-V's services need KVM"),
     ("realtime", LOCKED),
     ("realtime-all", LOCKED),
+    ("realtime-settings-by-hand-stay", LOCKED),
     ("realtime-throttled", LOCKED),
 ];
 const LOCKED: &str = "libvirtd may not lock memory without limit";
