@@ -65,11 +65,17 @@ pub(super) fn assemble(structure: Structure, told: Told, frame: Frame) -> Host {
     let fallback = known.first().copied().unwrap_or(NodeId(0));
     known.insert(fallback);
     // Capacities are the kernel's word, and hwloc does not know which cores are of one design.
-    // hwloc may report no kinds at all; then the kernel's are taken.
+    // hwloc may report no kinds at all, or clocks alone; then the kernel's are taken.
     let kinds = match told.cpus.kinds_by_capacity {
         Some(by_capacity) if frame == Frame::SameMachine => by_capacity,
-        _ if kinds.is_empty() => told.cpus.kinds,
-        _ => core_kinds::ranks(&kinds),
+        _ => {
+            let ranks = core_kinds::ranks(&kinds);
+            let by_design = kinds.iter().any(|group| !group.design.is_empty());
+            match ranks.is_empty() && !by_design {
+                true => told.cpus.kinds,
+                false => ranks,
+            }
+        }
     };
     let (cores, llcs) = cores(&threads, &kinds, fallback);
     let online: CpuSet = threads.iter().map(|thread| thread.cpu).collect();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::host::core_kinds::Group;
 use crate::host::structure::{Cache, MemoryNode};
 
 fn thread(cpu: u32, core: usize, caches: &[(u32, u64)]) -> Thread {
@@ -109,5 +110,33 @@ fn online_is_the_kernels_word() {
             (row.3.into(), row.4.into()),
             "{row:?}"
         );
+    }
+}
+
+/// hwloc may know the clocks alone, by which favoured cores differ too; the kernel knows designs.
+#[test]
+fn the_kernel_names_kinds_where_hwloc_names_no_design() {
+    let group = |cpu: u32, maximum, design: &str| Group {
+        cpus: vec![HostCpu(cpu)],
+        cores: 1,
+        maximum: Some(maximum),
+        design: design.into(),
+        ..Group::default()
+    };
+    for (designs, want) in [(["", ""], [0, 1]), (["IntelCore", "IntelCore"], [0, 0])] {
+        let told = Told {
+            cpus: CpuState {
+                kinds: BTreeMap::from([(HostCpu(0), 0), (HostCpu(1), 1)]),
+                ..CpuState::default()
+            },
+            ..Told::default()
+        };
+        let structure = Structure {
+            kinds: vec![group(0, 5500, designs[0]), group(1, 4300, designs[1])],
+            ..structure(vec![thread(0, 0, &[]), thread(1, 1, &[])])
+        };
+        let host = assemble(structure, told, Frame::SameMachine);
+        let kinds: Vec<u32> = host.cores.iter().map(|core| core.kind).collect();
+        assert_eq!(kinds, want, "{designs:?}");
     }
 }
