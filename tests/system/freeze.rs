@@ -50,10 +50,10 @@ fn slowest(libvirt: &Libvirt) -> Vec<(&'static str, Duration)> {
                 })
             })
             .collect();
-        for starter in starters {
-            starter.join().unwrap();
-        }
+        // The others end also where a start failed.
+        let started: Vec<_> = starters.into_iter().map(|starter| starter.join()).collect();
         over.store(true, Ordering::Relaxed);
+        started.into_iter().for_each(|started| started.unwrap());
         [lists, dumps, defines]
             .map(|client| client.join().unwrap())
             .to_vec()
