@@ -192,27 +192,16 @@ impl Ways<'_> {
     }
 
     /// Returns the definition's mask of a thread that floats on one CPU: virtfit wrote it, and it
-    /// is not the thread's own CPU. `None`: the thread has another pin.
+    /// can be no thread's own. `None`: the thread has another pin, or the guest was promised CPUs,
+    /// to which it is moved, or which it was given under another profile.
     fn on_one(&self, thread: Thread) -> Option<&CpuSet> {
         let domain = self.running.domain();
         let pin = thread.pin(domain).filter(|pin| pin.len() == 1)?;
         let wrote = self.running.wrote(thread).filter(|wrote| *wrote == pin)?;
-        let dedicated = |vcpu| match self.profile {
-            Some(profile) => profile
-                .dedicated(domain.vcpus)
-                .map_or(true, |own| own.contains(vcpu)),
-            None => true,
-        };
-        let is_own = match thread {
-            Thread::Vcpu(vcpu) => dedicated(vcpu) && pin.is_subset(&self.view.sets.dedicated),
-            Thread::Emulator | Thread::Iothread(_) => pin.is_subset(&self.view.sets.dedicated),
-        };
-        // A guest from before the policy's last change may have had it to itself.
-        let reserved = || {
-            let reservation = Reservation::of(&self.view.reading.reservations, &domain.uuid);
-            reservation.is_some_and(|reservation| pin.is_subset(&reservation.cpus))
-        };
-        (!is_own && (self.follows || !reserved())).then_some(wrote)
+        let reservation = Reservation::of(&self.view.reading.reservations, &domain.uuid);
+        let promised = reservation.is_some_and(|reservation| !reservation.cpus.is_empty());
+        let may_be_own = pin.is_subset(&self.view.sets.dedicated);
+        (!promised && !may_be_own).then_some(wrote)
     }
 
     /// Returns the widest mask of a confined guest's thread: every CPU the kernel balances over.
