@@ -74,8 +74,8 @@ struct Changing {
 
 /// Reads the host for a hook: from the kept file if the mark shows no change, else completely.
 ///
-/// Of several processes that find no file that counts, one reads the host and the others wait for
-/// its file, until `deadline` at most: all together they would read it in a multiple of the time
+/// One of several processes that find no file that counts reads the host. The others wait for
+/// that file, until `deadline` at most: all together they would read it in a multiple of the time
 /// that a hook has.
 ///
 /// # Errors

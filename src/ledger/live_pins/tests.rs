@@ -9,19 +9,19 @@ fn cpus(list: &str) -> CpuSet {
 
 const UUID: &str = "8c1f6f0e-0000-4000-8000-000000000001";
 
+/// Lets vCPU 0 float on CPUs 0-7, then on 0-3.
+fn narrowed(record: &mut Pinned) {
+    let vcpu = Thread::Vcpu(VcpuId(0));
+    record.set(vcpu, &cpus("0-7"), None, cpus("0-7"), true);
+    record.set(vcpu, &cpus("0-3"), Some(&cpus("0-7")), cpus("0-3"), true);
+}
+
 #[test]
 fn a_record_comes_back_and_goes() {
     let dir = tempfile::tempdir().unwrap();
     let root = HostFs::new(dir.path());
     let mut record = Pinned::new(UUID, "web", 77);
-    record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), None, cpus("0-7"), true);
-    record.set(
-        Thread::Vcpu(VcpuId(0)),
-        &cpus("0-3"),
-        Some(&cpus("0-7")),
-        cpus("0-3"),
-        true,
-    );
+    narrowed(&mut record);
     record.set(Thread::Emulator, &cpus("0"), None, cpus("0"), false);
     record.set(
         Thread::Iothread(IothreadId(2)),
@@ -54,14 +54,7 @@ fn only_masks_of_ours_float() {
         );
         let mut guest = GuestXml::parse(&text).unwrap();
         let mut record = Pinned::new(UUID, "g", 1);
-        record.set(Thread::Vcpu(VcpuId(0)), &cpus("0-7"), None, cpus("0-7"), true);
-        record.set(
-            Thread::Vcpu(VcpuId(0)),
-            &cpus("0-3"),
-            Some(&cpus("0-7")),
-            cpus("0-3"),
-            true,
-        );
+        narrowed(&mut record);
         record.mark(&mut guest);
         let held = guest_xml::masks(&guest, None).holding(true);
         assert_eq!(held.is_empty(), floats, "{pin}");

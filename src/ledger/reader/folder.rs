@@ -73,11 +73,14 @@ pub(crate) struct Found<'l, T> {
     pub stem: &'l str,
     /// Parsed file, or the reason why it counts as unreadable.
     pub said: Result<T, Unread>,
-    /// `true` if the file is left to the next reading, as this one has read enough bytes.
-    pub left_over: bool,
 }
 
 impl<T> Found<'_, T> {
+    /// Returns `true` if the file is left to the next reading, as this one has read enough.
+    pub(crate) fn is_left_over(&self) -> bool {
+        matches!(self.said, Err(Unread::LeftOver(_)))
+    }
+
     /// Returns the file's path, for messages.
     pub(crate) fn path(&self, root: &HostFs) -> String {
         let (folder, extension) = self.kind;
@@ -209,16 +212,7 @@ impl<T> Folder<T> {
                     },
                 },
             };
-            let left_over = matches!(said, Err(Unread::LeftOver(_)));
-            found.push((
-                at,
-                Found {
-                    kind,
-                    stem,
-                    said,
-                    left_over,
-                },
-            ));
+            found.push((at, Found { kind, stem, said }));
         }
         found.sort_unstable_by_key(|(at, _)| *at);
         Ok(found.into_iter().map(|(_, found)| found).collect())
@@ -260,7 +254,7 @@ mod tests {
             );
             let far = found.iter().find(|file| file.stem == "far").unwrap();
             assert!(matches!(far.said, Err(Unread::TooLarge(_))));
-            left.push(found.iter().filter(|file| file.left_over).count());
+            left.push(found.iter().filter(|file| file.is_left_over()).count());
         }
         assert_eq!(left, [2, 0, 0]);
     }

@@ -324,7 +324,7 @@ impl Reader {
         };
         let mut left_over = false;
         for file in self.status.read(root, now, AtOnce::HOLDERS, parse)? {
-            left_over |= file.left_over;
+            left_over |= file.is_left_over();
             match &file.said {
                 Ok(status) => {
                     let autostart = reading.autostart.contains(file.stem);

@@ -100,6 +100,15 @@ impl Kept {
     }
 }
 
+/// Writes the live record of a guest whose vCPU 0 floats on this CPU.
+fn floats(at: &HostFs, name: &str, cpu: &str) {
+    let mut record = live_pins::Pinned::new(&uuid(name), name, 1);
+    let cpus = cpulist::parse(cpu).unwrap();
+    let vcpu = live_pins::Thread::Vcpu(VcpuId(0));
+    record.set(vcpu, &cpus, None, cpus.clone(), true);
+    live_pins::write(at, &record).unwrap();
+}
+
 /// UUID that is unique for the name; names of up to six letters.
 fn uuid(name: &str) -> String {
     let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -182,18 +191,7 @@ fn what_was_read_before_changes_nothing() {
     let rule = "[[rule]]\nmatch = { name = \"web\", autostart = true }\nprofile = \"fit\"\n";
     let policies = [Policy::builtin(), Policy::parse(rule, "p.toml").unwrap()];
     // Where the record says another pin than the guest has, its thread does not float.
-    let floats = |cpu: &str| {
-        let mut record = live_pins::Pinned::new(&uuid("vm.a"), "vm.a", 1);
-        let cpus = cpulist::parse(cpu).unwrap();
-        record.set(
-            live_pins::Thread::Vcpu(VcpuId(0)),
-            &cpus,
-            None,
-            cpus.clone(),
-            true,
-        );
-        live_pins::write(&at, &record).unwrap();
-    };
+    let floats = |cpu: &str| floats(&at, "vm.a", cpu);
     let steps: [(&str, &dyn Fn()); 21] = [
         ("a guest runs", &|| {
             root.status("db", &["2"]).daemon(77, 5);
@@ -304,16 +302,7 @@ fn anothers_live_pins_cost_nothing() {
             .clone()
     };
     let before = read();
-    let mut record = live_pins::Pinned::new(&uuid("web"), "web", 1);
-    let cpus = cpulist::parse("3").unwrap();
-    record.set(
-        live_pins::Thread::Vcpu(VcpuId(0)),
-        &cpus,
-        None,
-        cpus.clone(),
-        true,
-    );
-    live_pins::write(&at, &record).unwrap();
+    floats(&at, "web", "3");
     let after = read();
     let same = |at: usize| Arc::ptr_eq(&before[at], &after[at]);
     assert!(same(0) && !same(1) && after[1].set_live);
