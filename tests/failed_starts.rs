@@ -155,11 +155,11 @@ fn what_no_change_of_virtfits_can_cause_is_not_blamed_on_one() {
     }
 }
 
-/// Process that is to become QEMU complains when libvirt has gone on.
+/// Process that is to become QEMU complains when libvirt has gone on, or not at all.
 #[test]
-fn what_libvirt_gives_up_is_not_blamed_though_the_log_says_so_late() {
+fn a_start_is_blamed_by_what_the_log_says_however_late_and_never_without_a_word() {
     let given_up = "libvirt: error : libvirtd quit during handshake: Input/output error\n";
-    for late in [false, true] {
+    for (after, late) in [(given_up, false), (given_up, true), ("", true)] {
         let (host, name) = applied(0);
         let host = host.with_daemon();
         let log = |after: &str| {
@@ -167,18 +167,26 @@ fn what_libvirt_gives_up_is_not_blamed_though_the_log_says_so_late() {
             host.write(&path, &format!("{START}{FAILED}{after}"));
         };
         tick();
-        log(if late { "" } else { given_up });
+        log(if late { "" } else { after });
         let text = fs::read_to_string(host.path().join(format!("etc/libvirt/qemu/{name}.xml"))).unwrap();
         host.run(&name, "release", &text);
         if late {
             std::thread::sleep(Duration::from_millis(50));
-            log(given_up);
+            log(after);
         }
         std::thread::sleep(Duration::from_millis(1500));
-        assert!(!host.log().contains("failed to start"), "{late}: {}", host.log());
-        assert!(!status(&host).contains("failed to start"), "{late}");
-        // An end without a word is blamed, a moment later.
-        fails(&host, &name, "");
+        assert!(
+            !host.log().contains("failed to start"),
+            "{after}{late}: {}",
+            host.log()
+        );
+        assert!(!status(&host).contains("failed to start"), "{after}{late}");
+        let is_silent = host.log().contains(&format!("{name}: QEMU ended without a word"));
+        assert_eq!(is_silent, after.is_empty(), "{}", host.log());
+        // The definition has all that virtfit wrote, and is still untried.
+        let now = fs::read_to_string(host.path().join(format!("etc/libvirt/qemu/{name}.xml"))).unwrap();
+        assert_eq!(now, text);
+        fails(&host, &name, MSR);
         is_said(&host, "failed to start after virtfit changed cpu mode");
     }
 }
@@ -248,4 +256,23 @@ fn a_guest_that_fails_without_the_cpu_mode_too_is_its_own_affair() {
     fails(&host, &name, MSR);
     is_said(&host, "fails to start with its own CPU mode too");
     assert!(!status(&host).contains("start it again"), "{}", status(&host));
+}
+
+/// A signal or a control group ended the second start: that says nothing of the first.
+#[test]
+fn a_start_without_a_word_says_nothing_of_an_earlier_one() {
+    let (host, name) = applied(0);
+    let host = host.with_daemon();
+    fails(&host, &name, MSR);
+    is_said(&host, "its cpu mode is taken back, start it again");
+    apply(&host, &["--offline", "--yes", &name]);
+    std::thread::sleep(Duration::from_millis(300));
+    fails(&host, &name, "");
+    is_said(&host, "QEMU ended without a word");
+    assert!(
+        !host.log().contains("with its own CPU mode too"),
+        "{}",
+        host.log()
+    );
+    assert!(status(&host).contains("start it again"), "{}", status(&host));
 }

@@ -4,18 +4,18 @@
 //! virtfit defines a guest ───────────► the definition is untried
 //! the guest starts ──────────────────► tried: no later failure is blamed on virtfit
 //! others define the guest ───────────► theirs: no blame, and what failed before may be tried again
-//! QEMU's launch fails while untried ─► logged once, kept for `status`; a CPU mode among the changes is taken back, unless QEMU
-//!                                      complains of something else
+//! QEMU's launch fails while untried ─► logged once, kept for `status`; a CPU mode among the changes is taken back if QEMU
+//!                                      complains of KVM or the CPU
 //! the guest starts without that mode ► the host's CPU does not start here: other guests do not get it either
 //! kernel, QEMU or libvirt is another ► all of it is forgotten
 //! ```
 //! A start that fails before QEMU is run (a missing disk, a hook's veto), one that libvirt itself
-//! gives up, and a complaint about a thing that none of virtfit's changes can cause are never
-//! blamed on virtfit ([`crate::daemon::launch`]).
+//! gives up, one that ends without a word in QEMU's log, and a complaint about a thing that none of
+//! virtfit's changes can cause are never blamed on virtfit ([`crate::daemon::launch`]).
 
 use std::collections::BTreeMap;
 
-use crate::daemon::launch;
+use crate::daemon::launch::{self, Failure};
 use crate::daemon::records::Records;
 use crate::daemon::untried::{self, Untried};
 use crate::domain::Domain;
@@ -34,8 +34,6 @@ use crate::xml::Document;
 
 /// Path of QEMU where a definition names none.
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-/// Reason of a failure that QEMU does not explain.
-const UNEXPLAINED: &str = "QEMU ended without a word";
 /// Number of kinds that a log line names.
 const MOST: usize = 3;
 
@@ -199,8 +197,7 @@ impl Starts {
         // The guest now runs with everything else that virtfit wrote.
         let without = tried.filter(|tried| tried.plain && tried.text == failed.text);
         let known = self.failed.host_cpu.is_some();
-        // An end without a word may have any cause: it tells nothing about the host.
-        let found = why.filter(|why| without.is_some() && !known && why != UNEXPLAINED);
+        let found = why.filter(|_| without.is_some() && !known);
         if let Some(why) = &found {
             log::warn!(
                 "KVM with the host's CPU does not start on this host ({why}): guests keep their CPU mode until kernel, QEMU or \
@@ -262,29 +259,40 @@ impl Starts {
         let Some(failure) = launch::last_failure(&self.root, &untried.name, definition.modified) else {
             return Release::Nothing;
         };
-        if failure.is_unexplained() && !log_is_whole {
-            return Release::Unexplained;
-        }
+        // Either may have any cause, a signal or a control group that could not be set up: nothing
+        // follows from it, also not for an earlier failure.
+        let qemu = match failure {
+            Failure::GivenUp => {
+                log::debug!("{}: libvirt gave its start up", untried.name);
+                return Release::Nothing;
+            }
+            Failure::Silent if log_is_whole => {
+                log::info!(
+                    "{}: QEMU ended without a word: no change of virtfit's is suspected",
+                    untried.name
+                );
+                return Release::Nothing;
+            }
+            Failure::Silent => return Release::Unexplained,
+            Failure::Said(qemu) => qemu,
+        };
         // Changes that cannot be the cause are not named.
-        let qemu = failure.said.as_deref().unwrap_or_default();
         let untried = Untried {
-            kinds: launch::suspects(&failure, &untried.kinds),
+            kinds: launch::suspects(&qemu, &untried.kinds),
             ..untried
         };
-        let short = failure.said.as_deref().map(launch::short);
+        let short = launch::short(&qemu);
         if untried.kinds.is_empty() {
             log::debug!(
                 "{}: failed to start for a reason of its own: {qemu}",
                 untried.name
             );
-            self.not_its_cpu_mode(&uuid, &untried.name, short.as_deref());
+            self.not_its_cpu_mode(&uuid, &untried.name, &short);
             return Release::Nothing;
         }
-        // The CPU mode is taken back if it was among the changes and QEMU complains of nothing
-        // else.
-        let told = failure.said.is_none() || launch::is_of_cpu(qemu);
-        let cpu = told && untried.kinds.first() == Some(&Family::CpuMode);
-        let said = said(&untried, &uuid, short.as_deref(), cpu);
+        // The CPU mode is taken back if it was among the changes and QEMU complains of it.
+        let cpu = launch::is_of_cpu(&qemu) && untried.kinds.first() == Some(&Family::CpuMode);
+        let said = said(&untried, &uuid, &short, cpu);
         let earlier = self.failed.guests.get(&uuid);
         let news = earlier.is_none_or(|earlier| !earlier.open || earlier.said != said);
         if news {
@@ -296,17 +304,13 @@ impl Starts {
             self.failed.emulator = emulator(&definition.text);
             self.failed.with = state(&self.root, &self.failed.emulator);
         }
-        let why = match &short {
-            Some(said) => format!("QEMU: {said}"),
-            None => UNEXPLAINED.into(),
-        };
         let entry = FailedStart {
             name: untried.name.clone(),
             text: definition.digest.clone(),
             said,
             cpu: earlier
                 .and_then(|earlier| earlier.cpu.clone())
-                .or_else(|| cpu.then_some(why)),
+                .or_else(|| cpu.then(|| format!("QEMU: {short}"))),
             open: true,
         };
         self.failed.guests.insert(uuid, entry);
@@ -319,15 +323,14 @@ impl Starts {
 
     /// Notes that a guest whose CPU mode was taken back fails to start with its own one too: the
     /// failure is not virtfit's any more.
-    fn not_its_cpu_mode(&mut self, uuid: &str, name: &str, qemu: Option<&str>) {
+    fn not_its_cpu_mode(&mut self, uuid: &str, name: &str, qemu: &str) {
         let failed = self.failed.guests.get_mut(uuid);
         let Some(failed) = failed.filter(|failed| failed.open && failed.cpu.is_some()) else {
             return;
         };
         failed.open = false;
-        let qemu = qemu.map(|said| format!(" (QEMU: {said})")).unwrap_or_default();
         log::warn!(
-            "{name}: fails to start with its own CPU mode too{qemu}: that is not for virtfit's change"
+            "{name}: fails to start with its own CPU mode too (QEMU: {qemu}): that is not for virtfit's change"
         );
         self.save();
     }
@@ -350,7 +353,7 @@ impl Starts {
 }
 
 /// Builds the line for the log and for `status`, without the guest's name.
-fn said(untried: &Untried, uuid: &str, qemu: Option<&str>, cpu: bool) -> String {
+fn said(untried: &Untried, uuid: &str, qemu: &str, cpu: bool) -> String {
     let mut kinds: Vec<&str> = untried.kinds.iter().map(|kind| kind.words()).collect();
     let more = kinds.len().saturating_sub(MOST);
     kinds.truncate(MOST);
@@ -358,7 +361,6 @@ fn said(untried: &Untried, uuid: &str, qemu: Option<&str>, cpu: bool) -> String 
     if more > 0 {
         what = format!("{what} and {more} more");
     }
-    let qemu = qemu.map(|said| format!(" (QEMU: {said})")).unwrap_or_default();
     let back = match cpu {
         true => format!(
             "its {} is taken back, start it again; all of it: ",
@@ -367,7 +369,7 @@ fn said(untried: &Untried, uuid: &str, qemu: Option<&str>, cpu: bool) -> String 
         false => String::new(),
     };
     format!(
-        "failed to start after virtfit changed {what}{qemu}: {back}virtfit revert {}",
+        "failed to start after virtfit changed {what} (QEMU: {qemu}): {back}virtfit revert {}",
         guest_word(&untried.name, uuid)
     )
 }

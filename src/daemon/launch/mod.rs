@@ -36,19 +36,14 @@ const TAIL: u64 = 64 << 10;
 const LONGEST: usize = 160;
 
 /// Launch of QEMU that failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// First complaint of QEMU, whole; `None`: QEMU ended without one.
-    pub said: Option<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// First complaint of QEMU, whole.
+    Said(String),
     /// QEMU did not fail by itself: libvirt gave the launch up, before it let QEMU run or later.
-    pub given_up: bool,
-}
-
-impl Failure {
-    /// Returns whether nothing in the log says why the launch failed.
-    pub(crate) fn is_unexplained(&self) -> bool {
-        self.said.is_none() && !self.given_up
-    }
+    GivenUp,
+    /// Nothing in the log says why the launch failed.
+    Silent,
 }
 
 /// Returns the failure of a guest's last launch; `None`: the launch did not fail, there is no log
@@ -101,9 +96,10 @@ fn failure(log: &str) -> Option<Failure> {
             said.push(line.trim());
         }
     }
-    failed.then(|| Failure {
-        said: complaint(&said),
-        given_up,
+    failed.then(|| match complaint(&said) {
+        _ if given_up => Failure::GivenUp,
+        Some(said) => Failure::Said(said),
+        None => Failure::Silent,
     })
 }
 
@@ -205,11 +201,10 @@ const WORDS: [(&str, Kinds); 12] = [
     ("Address already in use", &[]),
 ];
 
-/// Returns those of virtfit's changes, by kind, that can have caused a failure. A complaint of an
-/// unknown kind may have been caused by any of them.
-pub(crate) fn suspects(failure: &Failure, kinds: &[Family]) -> Vec<Family> {
-    let said = failure.said.as_deref().unwrap_or_default();
-    if failure.given_up || is_of_an_image(said) {
+/// Returns those of virtfit's changes, by kind, that can have caused a complaint. One of an unknown
+/// kind may have been caused by any of them.
+pub(crate) fn suspects(said: &str, kinds: &[Family]) -> Vec<Family> {
+    if is_of_an_image(said) {
         return Vec::new();
     }
     let containing = |table: &[(&str, Kinds)], text: &str| -> Option<Kinds> {
