@@ -11,7 +11,8 @@ use crate::hostfs::HostFs;
 use crate::policy::glob::Glob;
 use crate::policy::suggest::did_you_mean;
 use crate::render;
-use crate::status::{self, Found, Guest, Status};
+use crate::status::{self, Code, Found, Guest, Note, Status};
+use crate::types::guest_word::guest_word;
 use crate::types::uuid;
 
 /// Runs the command. Exit 3: something is wrong (`docs/status.md`).
@@ -50,7 +51,8 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure
 }
 
 /// Reduces a status to the guests that are named: without what is free and what is wrong with
-/// virtfit itself. It is ok when nothing is wrong with these guests.
+/// virtfit itself. It is ok when nothing is wrong with these guests, and all is known of the others
+/// that can have their CPUs.
 fn only(mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
     let mut wanted = BTreeSet::new();
     for word in words {
@@ -82,11 +84,25 @@ fn only(mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
         }
         wanted.extend(found);
     }
-    status.guests.retain(|guest| wanted.contains(&guest.name));
+    let (guests, others): (Vec<Guest>, Vec<Guest>) = status
+        .guests
+        .into_iter()
+        .partition(|guest| wanted.contains(&guest.name));
+    let holds = guests.iter().any(|guest| !guest.held.is_empty());
+    let unknown = others.iter().filter(|guest| holds && guest.is_unknown());
+    status.notes = unknown.map(unknown_beside).collect();
+    status.guests = guests;
     status.nodes.clear();
-    status.notes.clear();
     status.ok = status.nothing_is_wrong();
     Ok(status)
+}
+
+/// Makes the note on a guest that is not shown, and may have the CPUs of one that is.
+fn unknown_beside(other: &Guest) -> Note {
+    let name = &other.name;
+    let text = format!("{name} runs, and what it holds is not known: CPUs below may not be exclusive");
+    let command = format!("virtfit status {}", guest_word(name, &other.uuid));
+    Note::with_command(Code::Unreadable, text, command).wrong()
 }
 
 /// Asks the daemon for the status.

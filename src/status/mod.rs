@@ -187,6 +187,12 @@ impl Guest {
             .count()
     }
 
+    /// Returns whether the guest runs and it is not known what it holds.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let hides = |note: &Note| note.wrong && matches!(note.code, Code::Unreadable | Code::Failed);
+        self.state != "shut off" && self.notes.iter().any(hides)
+    }
+
     /// Returns whether a note of the guest is wrong.
     pub fn is_wrong(&self) -> bool {
         self.notes.iter().any(|note| note.wrong)

@@ -765,6 +765,42 @@ fn a_guest_of_which_nothing_is_known_is_not_ok() {
     assert!(guest.problem.is_some());
 }
 
+/// Such a guest may have the CPUs of one that is asked for.
+#[test]
+fn a_guest_of_which_nothing_is_known_is_told_beside_one_that_holds_cpus() {
+    let host = host();
+    host.guest(&Made::pinned("f1", &["1"]));
+    let mut off = Made::pinned("f2", &["2"]);
+    off.runs = false;
+    host.guest(&off);
+    host.put("run/libvirt/qemu/x.xml", "<domstatus");
+    let asked = |words: &[&str]| {
+        let done = host.virtfit(words);
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stdout).into_owned(),
+        )
+    };
+    let (exit, text) = asked(&["status", "f1"]);
+    assert_eq!(exit, Some(3), "{text}");
+    assert!(
+        text.starts_with("x runs, and what it holds is not known"),
+        "{text}"
+    );
+    assert!(text.contains("\n  virtfit status x\n"), "{text}");
+    let (exit, text) = asked(&["status", "f1", "--json"]);
+    let status: virtfit::status::Status = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (exit, wrong(&status.notes)),
+        (Some(3), vec!["unreadable".to_string()])
+    );
+    // A guest that holds nothing loses nothing by it, and its own row says it once.
+    assert_eq!(asked(&["status", "f2"]).0, Some(0));
+    let (exit, text) = asked(&["status", "f1", "x"]);
+    assert_eq!(exit, Some(3));
+    assert!(text.starts_with("GUEST"), "{text}");
+}
+
 #[test]
 fn a_promise_to_another_guest_of_the_same_name_is_its_own() {
     let host = host();
