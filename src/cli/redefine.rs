@@ -52,6 +52,15 @@ impl RedefineError {
     pub(crate) fn is_down(&self) -> bool {
         matches!(self, Self::Down { .. } | Self::Libvirt(HypervisorError::Gone(_)))
     }
+
+    /// Returns whether the definition is another one than the one that was read.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let obstacle = match self {
+            Self::Obstacle { obstacle } => *obstacle,
+            _ => return false,
+        };
+        matches!(obstacle, Obstacle::Changed | Obstacle::Written)
+    }
 }
 
 /// Words guests that meet the same error: the first one's name, with the number of the others.
@@ -113,5 +122,12 @@ pub(crate) fn redefine(
         }
         std::thread::sleep(PAUSE);
     }
-    Ok(libvirt.redefine(&definition.file.text, xml)?)
+    match libvirt.redefine(&definition.file.text, xml) {
+        // A change while libvirt was asked is told as one before that.
+        Err(error @ HypervisorError::Other(_)) => {
+            let obstacle = obstacle(root, &definition.domain.uuid, &definition.file);
+            Err(obstacle.map_or_else(|| error.into(), |obstacle| RedefineError::Obstacle { obstacle }))
+        }
+        result => Ok(result?),
+    }
 }

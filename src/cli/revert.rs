@@ -6,11 +6,12 @@ use crate::cli::args::{Global, RevertArgs};
 use crate::cli::chosen::Purpose;
 use crate::cli::confirm::{Asking, confirmed};
 use crate::cli::input::Source;
-use crate::cli::redefine;
+use crate::cli::redefine::{self, RedefineError};
 use crate::cli::{Exit, Failure, Outcome, chosen, guest, plan, rewrite as command, session};
 use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::ledger::status;
+use crate::libvirt::Hypervisor;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::{Definition, DefinitionError};
 use crate::panics::{Bug, guarded};
@@ -20,6 +21,9 @@ use crate::status::PolicyRead;
 use crate::types::guest_word::guest_word;
 use crate::types::printable::visible;
 use crate::xml::{Document, XmlError};
+
+/// Number of times a definition is read again that another program changed meanwhile.
+const TRIES: u32 = 5;
 
 /// Runs the command.
 ///
@@ -98,40 +102,62 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         return Ok(outcome);
     }
     let mut libvirt = redefine::connect(&root, global);
-    for (index, change) in changes.iter().enumerate() {
-        let Change {
-            definition,
-            off,
-            tuned,
-        } = &**change;
-        let name = &definition.file.name;
-        match redefine::redefine(&root, libvirt.as_mut(), definition, off) {
-            Ok(()) => {
-                let runs = match *tuned && root.exists(status::path(name)) {
-                    true => "it keeps running as it is until its next start; ",
-                    false => "",
-                };
-                let did = match tuned {
-                    true => "reverted",
-                    false => "had no settings of virtfit's",
-                };
-                let guest = guest_word(name, &definition.domain.uuid);
-                outcome.stdout.push_str(&visible(&format!(
-                    "{name}: {did}; {runs}virtfit leaves it alone until virtfit profile unset {guest}\n"
-                )));
-            }
-            Err(error) if error.is_down() => {
-                let guests = redefine::and_others(name, changes.len() - index - 1);
-                broken(&mut outcome, &guests, &error);
+    let mut left = changes.len();
+    for change in changes {
+        left -= 1;
+        let name = change.definition.file.name.clone();
+        let again = || self::change(global, &root, &name, asking.one);
+        match written(&root, libvirt.as_mut(), change, again) {
+            Ok(said) => outcome.stdout.push_str(&visible(&said)),
+            Err(RevertError::Redefine(error)) if error.is_down() => {
+                broken(&mut outcome, &redefine::and_others(&name, left), &error);
                 break;
             }
-            Err(error) => broken(&mut outcome, name, &error),
+            Err(error) => broken(&mut outcome, &name, &error),
         }
     }
     if outcome.stdout.is_empty() && outcome.exit == Exit::Done {
         outcome.stdout = "Nothing to revert.\n".into();
     }
     Ok(outcome)
+}
+
+/// Redefines a guest; returns the line on it. Where the definition is another one by now, as the
+/// daemon tunes guests at any moment, `again` reads it.
+fn written(
+    root: &HostFs,
+    libvirt: &mut dyn Hypervisor,
+    mut change: Box<Change>,
+    mut again: impl FnMut() -> Result<Wanted, RevertError>,
+) -> Result<String, RevertError> {
+    let mut tries = TRIES;
+    loop {
+        let redefined = redefine::redefine(root, libvirt, &change.definition, &change.off);
+        match redefined {
+            Ok(()) => return Ok(said(root, &change)),
+            Err(error) if !error.is_outdated() || tries == 0 => return Err(error.into()),
+            Err(_) => tries -= 1,
+        }
+        match again()? {
+            Wanted::Change(now) => change = now,
+            Wanted::Nothing(why) => return Ok(why),
+        }
+    }
+}
+
+/// Words what was done to a guest.
+fn said(root: &HostFs, change: &Change) -> String {
+    let name = &change.definition.file.name;
+    let runs = match change.tuned && root.exists(status::path(name)) {
+        true => "it keeps running as it is until its next start; ",
+        false => "",
+    };
+    let did = match change.tuned {
+        true => "reverted",
+        false => "had no settings of virtfit's",
+    };
+    let guest = guest_word(name, &change.definition.domain.uuid);
+    format!("{name}: {did}; {runs}virtfit leaves it alone until virtfit profile unset {guest}\n")
 }
 
 /// Reason why a definition stays as it is.
@@ -141,6 +167,8 @@ enum RevertError {
     Definition(#[from] DefinitionError),
     #[error(transparent)]
     Xml(#[from] XmlError),
+    #[error(transparent)]
+    Redefine(#[from] RedefineError),
     #[error("failed: {0}")]
     Bug(#[from] Bug),
 }
@@ -205,3 +233,7 @@ fn broken(outcome: &mut Outcome, name: &str, error: &dyn std::error::Error) {
     outcome.stderr.push(format!("virtfit: {name}: {error}"));
     outcome.exit = Exit::Broken;
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -133,6 +133,15 @@ fn notes(
     let wrong = guest.threads.iter().filter_map(|thread| thread.wrong.as_ref());
     let mut out: Vec<Note> = wrong.map(|text| Note::new(Code::ThreadElsewhere, text)).collect();
     let waits = pending::running(view, running, definition);
+    // A definition that was reverted, or tuned, after the start is not what the guest runs with: it
+    // may ask for another profile, too.
+    let defined = definition.and_then(|text| crate::domain::parse::from_text(text).ok());
+    let autostart = view.reading.autostart.contains(&guest.name);
+    let next = defined
+        .as_ref()
+        .map(|defined| select::select(&view.policy, defined, autostart));
+    let next = next.as_ref().map(|next| next.profile.as_ref());
+    let asks_for_off = next.flatten().is_some_and(|profile| profile.off);
     // The threads of a starting guest are still being moved to their CPUs.
     if !running.starting {
         out.extend(exclusive::notes(
@@ -149,22 +158,13 @@ fn notes(
             definition,
             records: look_at.records,
             held: &guest.held,
-            // A place is compared with what the guest holds.
-            profile: profile.filter(|profile| !profile.off && !is_left_out(view, running.domain())),
+            // A place is compared with what the guest holds, unless the guest asks for none by now.
+            profile: profile
+                .filter(|profile| !profile.off && !asks_for_off && !is_left_out(view, running.domain())),
         }));
     }
-    // A definition that was reverted, or tuned, after the start is not what the guest runs with: it
-    // may ask for another profile, too.
     let word = guest_word(&guest.name, &guest.uuid);
-    let defined = definition.and_then(|text| crate::domain::parse::from_text(text).ok());
-    let autostart = view.reading.autostart.contains(&guest.name);
-    let next = defined
-        .as_ref()
-        .map(|defined| select::select(&view.policy, defined, autostart));
-    let profile = match &next {
-        Some(next) => next.profile.as_ref(),
-        None => profile,
-    };
+    let profile = next.unwrap_or(profile);
     out.extend(match definition.map(pending::record) {
         Some(Ok(defined)) if !carries(defined.as_ref()) => reverted(running.provenance.as_ref(), profile),
         Some(Ok(defined)) => left_over(word, defined.as_ref(), profile),

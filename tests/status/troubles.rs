@@ -477,6 +477,29 @@ fn a_guest_that_asks_to_be_left_alone_is_said() {
     }
 }
 
+/// CPUs of its own were asked for when the guest started, and are not any more.
+#[test]
+fn a_guest_that_is_reverted_while_it_floats_lacks_no_place() {
+    let host = host();
+    host.guest(&all_but(&[]));
+    let floats = Made::pinned("f2", &["0,8,16,24", "0,8,16,24"]);
+    host.guest(&floats);
+    assert_eq!(wrong(&of(&host.status().0, "f2").notes), ["no-place"]);
+    let plain = Made {
+        pins: vec![None, None],
+        ..floats
+    };
+    let document = plain.xml();
+    let document = virtfit::xml::Document::parse(&document).unwrap();
+    let off = virtfit::rewrite::request(&document, Some("off")).unwrap();
+    host.put("etc/libvirt/qemu/f2.xml", &off);
+    let (status, exit) = host.status();
+    let guest = of(&status, "f2");
+    let codes: Vec<String> = guest.notes.iter().map(code).collect();
+    assert_eq!((exit, wrong(&guest.notes)), (0, Vec::new()), "{guest:?}");
+    assert_eq!(codes, ["left-over", "asked-to-be-left-alone"]);
+}
+
 #[test]
 fn what_a_transient_guest_carries_cannot_be_reverted() {
     let host = host();
