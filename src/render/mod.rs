@@ -5,6 +5,7 @@
 //! [`escape::clean`], so that no control character of a domain XML reaches a terminal. No line is
 //! wider than [`Style::width`], but for commands, which are to be pasted.
 
+mod bands;
 pub mod diff;
 pub(crate) mod escape;
 pub(crate) mod json;

@@ -11,6 +11,8 @@ use crate::types::plan::Placement;
 use crate::types::plural::counted;
 
 use crate::render::Style;
+use crate::render::bands;
+use crate::render::bands::{Cell, GAP, GUTTER, Row, core_rows, flush};
 use crate::render::layout::{Line, Paint, cut, paragraph, width};
 use crate::render::legend::Signs;
 use crate::render::memory;
@@ -18,13 +20,6 @@ use crate::render::memory;
 /// Largest number of CPUs of a host that is drawn whole; of a larger one only the nodes a plan uses
 /// are drawn.
 const DRAW_WHOLE: usize = 128;
-/// Columns left of the nodes, for `core`, `mem`, page sizes.
-const GUTTER: usize = 8;
-/// Fewest columns between two nodes.
-const GAP: usize = 3;
-/// Widest list of CPUs at the end of a row.
-const RANGE: usize = 12;
-
 /// Input of the picture.
 pub(crate) struct Scene<'a> {
     pub host: &'a Host,
@@ -32,9 +27,6 @@ pub(crate) struct Scene<'a> {
     pub taken: &'a Taken,
     pub placement: Option<&'a Placement>,
 }
-
-/// Line of a node's block: the text in the gutter, and the line.
-type Row = (String, Line);
 
 /// Draws the picture with its legend.
 pub(crate) fn draw(scene: &Scene<'_>, style: &Style) -> Vec<Line> {
@@ -156,46 +148,20 @@ fn block(
 ) -> Vec<Row> {
     // Every sign and core number takes the width of the widest one.
     let cell = signs.columns.max(cores.len().saturating_sub(1).to_string().len());
-    let room = style.columns().saturating_sub(GUTTER + 2 + "CPU ".len() + RANGE);
     let mut rows = vec![(String::new(), title(scene.host, id, cores))];
-    // A node with many cores takes several rows of cores; each row has a line per thread.
-    for chunk in chunks(cores, cell, room) {
-        let mut head = Line::new();
-        let mut lines = vec![Line::new(); shape.threads];
-        let mut cpus: Vec<Vec<HostCpu>> = vec![Vec::new(); shape.threads];
-        let mut number = chunk.first;
-        for (index, group) in chunk.groups.iter().enumerate() {
-            for (position, core) in group.iter().enumerate() {
-                let separator = match (index, position) {
-                    (0, 0) => "",
-                    (_, 0) => " | ",
-                    _ => " ",
-                };
-                let blank = " ".repeat(separator.len());
-                head.push(blank, Paint::Plain)
-                    .push(format!("{number:<cell$}"), Paint::Dim);
-                for (thread, line) in lines.iter_mut().enumerate() {
-                    let cpu = core.cpus.get(thread).copied();
-                    line.push(separator, Paint::Dim);
-                    match cpu.and_then(|cpu| signs.get(cpu)) {
-                        Some(sign) => line.push(format!("{:<cell$}", sign.text), sign.paint),
-                        None => line.push(" ".repeat(cell), Paint::Plain),
-                    };
-                    if let (Some(cpu), Some(row)) = (cpu, cpus.get_mut(thread)) {
-                        row.push(cpu);
-                    }
-                }
-                number += 1;
-            }
+    let sign = |cpu: &HostCpu| {
+        let sign = signs.get(*cpu);
+        Cell {
+            cpu: *cpu,
+            text: sign.map(|sign| sign.text.clone()).unwrap_or_default(),
+            paint: sign.map_or(Paint::Plain, |sign| sign.paint),
         }
-        rows.push(("core".to_string(), head));
-        for (mut line, cpus) in lines.into_iter().zip(cpus) {
-            if !cpus.is_empty() {
-                line.push(format!("  CPU {}", cut(&list(&cpus), RANGE, style)), Paint::Dim);
-            }
-            rows.push((String::new(), line));
-        }
-    }
+    };
+    let groups = groups(cores).into_iter().map(|group| {
+        let cores = group.iter().map(|core| core.cpus.iter().map(sign).collect());
+        cores.collect()
+    });
+    rows.extend(core_rows(groups.collect(), shape.threads, cell, style));
     // Bars stand below the cores, also empty ones, so that rows of nodes side by side match.
     let node = scene.host.node(id);
     let mut bar = |label: String, amounts: Option<memory::Amounts>| {
@@ -224,25 +190,9 @@ fn title(host: &Host, id: NodeId, cores: &[&Core]) -> Line {
 /// Words the last-level caches of some cores: `L3 11 MiB`, `8 x L3 32 MiB`.
 fn caches(host: &Host, cores: &[&Core]) -> Option<String> {
     let ids: BTreeSet<usize> = cores.iter().map(|core| core.llc).collect();
-    let llcs: Vec<_> = ids.iter().filter_map(|id| host.llcs.get(*id)).collect();
-    let first = llcs.first()?;
-    if llcs.iter().any(|llc| llc.level == 0) {
-        return None;
-    }
-    if llcs.iter().any(|llc| llc != first) {
-        return Some(format!("{} last-level caches", llcs.len()));
-    }
-    let count = if llcs.len() > 1 {
-        format!("{} x ", llcs.len())
-    } else {
-        String::new()
-    };
-    let size = if first.size == KiB(0) {
-        String::new()
-    } else {
-        format!(" {}", first.size)
-    };
-    Some(format!("{count}L{}{size}", first.level))
+    let llcs = ids.iter().filter_map(|id| host.llcs.get(*id));
+    let llcs: Vec<(u32, KiB)> = llcs.map(|llc| (llc.level, llc.size)).collect();
+    bands::caches(&llcs)
 }
 
 /// Groups the cores that share a last-level cache and a kind, in order. Cores without a known cache
@@ -262,91 +212,6 @@ fn groups<'a>(cores: &[&'a Core]) -> Vec<Vec<&'a Core>> {
         }
     }
     out
-}
-
-/// Part of a node that stands on one line.
-struct Chunk<'a> {
-    /// Number of the chunk's first core in the node.
-    first: usize,
-    groups: Vec<Vec<&'a Core>>,
-}
-
-/// Breaks a node's cores into lines of at most `room` columns, between caches where possible.
-fn chunks<'a>(cores: &[&'a Core], cell: usize, room: usize) -> Vec<Chunk<'a>> {
-    let mut out: Vec<Chunk<'a>> = Vec::new();
-    let mut used = 0;
-    let mut number = 0;
-    let needs = |count: usize| count * (cell + 1) - 1;
-    for group in groups(cores) {
-        // " | " goes before the group, on a line that has one already.
-        let fits = used > 0 && used + 3 + needs(group.len()) <= room;
-        if used == 0 || !fits {
-            out.push(Chunk {
-                first: number,
-                groups: vec![Vec::new()],
-            });
-            used = 0;
-        } else if let Some(chunk) = out.last_mut() {
-            chunk.groups.push(Vec::new());
-            used += 2;
-        }
-        for core in group {
-            let step = if used == 0 { cell } else { cell + 1 };
-            if used > 0 && used + step > room {
-                out.push(Chunk {
-                    first: number,
-                    groups: vec![Vec::new()],
-                });
-                used = cell;
-            } else {
-                used += step;
-            }
-            if let Some(last) = out.last_mut().and_then(|chunk| chunk.groups.last_mut()) {
-                last.push(core);
-            }
-            number += 1;
-        }
-    }
-    out
-}
-
-/// Words the CPUs of a row: `0-7`, `0-14:2` (taskset's stride), otherwise a cpulist.
-fn list(cpus: &[HostCpu]) -> String {
-    let steps: BTreeSet<i64> = cpus
-        .windows(2)
-        .map(|pair| i64::from(pair[1].0) - i64::from(pair[0].0))
-        .collect();
-    if let (Some(&step), 1, Some(first), Some(last)) = (steps.first(), steps.len(), cpus.first(), cpus.last())
-        && step > 1
-        && cpus.len() > 2
-    {
-        return format!("{first}-{last}:{step}");
-    }
-    cpus.iter().copied().collect::<CpuSet>().to_string()
-}
-
-/// Puts blocks side by side.
-fn flush(band: &mut Vec<Vec<Row>>, out: &mut Vec<Line>) {
-    let widths: Vec<usize> = band
-        .iter()
-        .map(|block| block.iter().map(|(_, line)| line.width()).max().unwrap_or(0))
-        .collect();
-    let rows = band.iter().map(Vec::len).max().unwrap_or(0);
-    for row in 0..rows {
-        let mut line = Line::new();
-        let mut column = GUTTER;
-        for (block, columns) in band.iter().zip(&widths) {
-            if let Some((label, piece)) = block.get(row) {
-                if line.width() == 0 && !label.is_empty() {
-                    line.push(format!("  {label}"), Paint::Dim);
-                }
-                line.pad_to(column).append(piece);
-            }
-            column += columns + GAP;
-        }
-        out.push(line);
-    }
-    band.clear();
 }
 
 /// Words a node that is not drawn in one line: `32 CPUs: 20 free (10 whole cores), 2 housekeeping,
