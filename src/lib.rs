@@ -38,6 +38,7 @@
 //! | [`live`] | running guests: pins, scheduling classes, floating threads |
 //! | [`apply`] | definitions brought in line together; offline, before libvirt loads them |
 //! | [`status`] | every guest, its threads, what is free, and what is wrong |
+//! | [`map`] | the host drawn as data: each CPU, and who sits on it |
 //! | [`daemon`] | `virtfitd` without libvirt in it: server, queue, watches, worker |
 //! | [`render`] | plans and status as tables, pictures and diffs |
 //! | [`cli`] | the commands, one file each, and the hook in-process |
@@ -57,6 +58,7 @@ pub mod ledger;
 pub mod libvirt;
 pub mod live;
 pub mod logging;
+pub mod map;
 pub mod panics;
 pub mod placement;
 pub mod policy;

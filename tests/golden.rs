@@ -7,6 +7,8 @@
 
 #[path = "common/case.rs"]
 mod common;
+#[path = "common/schema.rs"]
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -246,6 +248,35 @@ fn every_case_gives_what_is_expected() {
         wrong.concat()
     );
     assert!(!blessing, "blessed: read the diff and commit");
+}
+
+/// Checks the JSON of all goldens whose command has a schema.
+#[test]
+fn json_follows_its_schema() {
+    let read = |path: &Path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap();
+    let map = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/map.json"));
+    let (mut judged, mut wrong) = (0, Vec::new());
+    for case in cases() {
+        let commands = fs::read_to_string(case.join("command")).unwrap_or_default();
+        for (index, line) in commands.lines().enumerate() {
+            if !(line.starts_with("map") && line.contains("--json")) {
+                continue;
+            }
+            judged += 1;
+            let value = read(&case.join(format!("expected/stdout.{}", index + 1)));
+            let faults = schema::faults(&map, &value);
+            wrong.extend(
+                faults
+                    .into_iter()
+                    .map(|fault| format!("{}, {line}: {fault}", name_of(&case))),
+            );
+        }
+    }
+    assert!(judged > 2, "{judged}");
+    assert_eq!(wrong, Vec::<String>::new());
+    // The judge itself: a key too many, one too few, a wrong value.
+    let empty = serde_json::json!({"version": 2, "nodes": [], "guests": [], "offline": "0", "x": 1});
+    assert_eq!(schema::faults(&map, &empty).len(), 3);
 }
 
 /// Lists the cases whose golden is a tuned XML.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the bottom to the top.
-const LADDER: [&str; 22] = [
+const LADDER: [&str; 23] = [
     "version",
     "panics",
     "types",
@@ -27,6 +27,7 @@ const LADDER: [&str; 22] = [
     "live",
     "apply",
     "status",
+    "map",
     "daemon",
     "render",
     "cli",

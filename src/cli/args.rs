@@ -93,6 +93,11 @@ pub enum Command {
         after_help = "Examples:\n  virtfit status\n  virtfit status db-1\n  virtfit status --json | jq '.guests[] | select(.pending != [])'"
     )]
     Status(StatusArgs),
+    /// Draw the host: nodes, caches, cores, CPUs, and who sits where
+    #[command(
+        after_help = "Examples:\n  virtfit map\n  virtfit map db-1\n  virtfit map --json | jq '.guests[] | {name, held}'"
+    )]
+    Map(MapArgs),
     /// Answer libvirt's qemu hook (called by libvirt, with the guest's XML on stdin)
     Hook(HookArgs),
     /// Run as virtfitd without libvirt in the process
@@ -240,6 +245,17 @@ pub struct StatusArgs {
     #[arg(value_name = "GUEST")]
     pub guests: Vec<OsString>,
     /// Print it as JSON, with every thread
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `map`.
+#[derive(Debug, clap::Args)]
+pub struct MapArgs {
+    /// A guest's name or UUID: the host as it is, and with this guest as it is planned
+    #[arg(value_name = "GUEST")]
+    pub guest: Option<OsString>,
+    /// Print it as JSON
     #[arg(long)]
     pub json: bool,
 }

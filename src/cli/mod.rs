@@ -15,6 +15,7 @@ pub(crate) mod daemon_client;
 pub(crate) mod guest;
 pub(crate) mod hook;
 pub(crate) mod input;
+pub(crate) mod map;
 pub(crate) mod outcome;
 pub(crate) mod output;
 pub(crate) mod plan;
@@ -118,6 +119,7 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         Command::Apply(options) => apply::run(&args.global, options),
         Command::Profile(command) => profile::run(&args.global, command),
         Command::Status(options) => status::run(&args.global, options),
+        Command::Map(options) => map::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Complete { names } => complete::run(&args.global, *names),
         Command::Hook(_) | Command::Daemon { .. } => Ok(Outcome::default()),

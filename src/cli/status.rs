@@ -27,12 +27,8 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure
         true => ask(&root)?,
         false => {
             let session = Session::open_to_show(global, true)?;
-            stderr.extend(session.policy_errors);
-            let found = Found {
-                no_daemon: !daemon_client::is_answered(&root),
-                policy: session.policy,
-            };
-            status::answer(&session.view, found)
+            stderr.extend(session.policy_errors.iter().cloned());
+            of(&session)
         }
     };
     let status = match args.guests.is_empty() {
@@ -105,8 +101,20 @@ fn unknown_beside(other: &Guest) -> Note {
     Note::with_command(Code::Unreadable, text, command).wrong()
 }
 
+/// Makes the status of the host that a session has read.
+pub(crate) fn of(session: &Session) -> Status {
+    let found = Found {
+        no_daemon: !daemon_client::is_answered(&session.view.root),
+        policy: session.policy,
+    };
+    status::answer(&session.view, found)
+}
+
 /// Asks the daemon for the status.
-fn ask(root: &HostFs) -> Result<Status, Failure> {
+///
+/// # Errors
+/// The daemon does not answer, or not with a status.
+pub(crate) fn ask(root: &HostFs) -> Result<Status, Failure> {
     let said = daemon_client::ask(root, &["status"])?;
     let status: Status = serde_json::from_slice(&said)
         .map_err(|error| Failure::at("virtfitd", format!("not a status: {error}")))?;

@@ -15,6 +15,8 @@ pub(crate) enum Paint {
     Own,
     /// CPUs of other guests.
     Other,
+    /// Parts of the guest with this colour.
+    Guest(usize),
     /// Parts of no interest here.
     Dim,
     /// Bad news.
@@ -25,6 +27,18 @@ pub(crate) enum Paint {
     Removed,
 }
 
+/// Colours of guests, of the 256 that terminals have: those that colour-blind people tell apart
+/// (Okabe and Ito, "Color Universal Design", 2008), as far as they read on light and dark.
+const GUESTS: [&str; 7] = [
+    "1;38;5;172", // orange
+    "1;38;5;74",  // sky blue
+    "1;38;5;36",  // bluish green
+    "1;38;5;142", // yellow
+    "1;38;5;32",  // blue
+    "1;38;5;166", // vermilion
+    "1;38;5;175", // reddish purple
+];
+
 impl Paint {
     /// Returns the ANSI "select graphic rendition" parameters (ECMA-48, 8.3.117).
     fn sgr(self) -> Option<&'static str> {
@@ -33,6 +47,7 @@ impl Paint {
             Self::Strong => "1",
             Self::Own => "1;36",
             Self::Other => "35",
+            Self::Guest(color) => GUESTS[color % GUESTS.len()],
             Self::Dim => "2",
             Self::Bad => "1;31",
             Self::Added => "32",

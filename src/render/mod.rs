@@ -11,6 +11,7 @@ pub(crate) mod escape;
 pub(crate) mod json;
 mod layout;
 mod legend;
+pub(crate) mod map;
 mod memory;
 mod picture;
 pub mod plan;

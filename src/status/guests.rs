@@ -224,6 +224,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
         taken::claimed(&claim, &view.host, &view.sets.dedicated)
     });
     guest.nodes = running::nodes_of(view, &guest.claims);
+    guest.devices = running::devices(view, &parsed.domain);
     // Notes: what cannot be read, what is set by hand or left over, and what waits for a start.
     if let Some(error) = &parsed.unreadable {
         problem(&mut guest, error.to_string(), false);

@@ -16,7 +16,7 @@ mod pending;
 mod place;
 mod running;
 mod service;
-mod text;
+pub(crate) mod text;
 mod too_much_memory;
 
 use std::collections::BTreeMap;
@@ -95,6 +95,9 @@ pub struct Guest {
     pub wait_percent: Option<f64>,
     /// Threads of the guest, vhost kernel threads included.
     pub threads: Vec<Thread>,
+    /// Devices passed through to the guest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// Texts on changes that wait, and until when.
     pub pending: Vec<String>,
     /// Reason why the guest started undecided: other guests may have its CPUs too.
@@ -138,6 +141,15 @@ pub struct Thread {
     pub wait_ns: Option<u64>,
     /// Text on the CPUs where it is though it should not be; null: it is where it should be.
     pub wrong: Option<String>,
+}
+
+/// Device passed through to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Device, named for people: `PCI device 0000:3b:00.0`.
+    pub name: String,
+    /// NUMA node of the device; null: on no node, or not known.
+    pub node: Option<NodeId>,
 }
 
 /// NUMA node with what is left of it.

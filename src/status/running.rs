@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::Domain;
+use crate::host::devices::device_nodes;
 use crate::host::memory::default_huge_page;
 use crate::host::thread_names;
 use crate::host::threads::{self, ProcThread};
@@ -21,7 +22,7 @@ use crate::status::exclusive::Held;
 use crate::status::note::{Code, Note};
 use crate::status::place;
 use crate::status::place::Place;
-use crate::status::{Guest, Thread, pending, too_much_memory};
+use crate::status::{Device, Guest, Thread, pending, too_much_memory};
 use crate::types::guest_word::guest_word;
 use crate::types::ids::{NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet};
@@ -86,6 +87,7 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         page_kib: memory.iter().find_map(|uses| uses.page),
         wait_percent: wait_percent(vcpus()),
         problem: running.guest.unreadable.as_ref().map(ToString::to_string),
+        devices: devices(view, domain),
         held,
         floating,
         threads,
@@ -106,6 +108,15 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         guest.problem.get_or_insert_with(|| LEFT_OUT.into());
     }
     guest
+}
+
+/// Lists the devices passed through to a guest, each with its node.
+pub(crate) fn devices(view: &Snapshot, domain: &Domain) -> Vec<Device> {
+    let (found, _) = device_nodes(&view.root, &view.host, domain);
+    found
+        .into_iter()
+        .map(|(name, node)| Device { name, node })
+        .collect()
 }
 
 /// Note on a guest that the ledger left out.

@@ -11,13 +11,14 @@ use crate::markdown;
 use crate::tidy::tidy;
 
 /// Text after the options, by page; `## ` headings become sections.
-const MORE: [(&str, &str); 8] = [
+const MORE: [(&str, &str); 9] = [
     ("virtfit", include_str!("../../../docs/man/virtfit.md")),
     (
         "virtfit-apply",
         include_str!("../../../docs/man/virtfit-apply.md"),
     ),
     ("virtfit-hook", include_str!("../../../docs/man/virtfit-hook.md")),
+    ("virtfit-map", include_str!("../../../docs/man/virtfit-map.md")),
     ("virtfit-plan", include_str!("../../../docs/man/virtfit-plan.md")),
     (
         "virtfit-profile-set",

@@ -68,10 +68,7 @@ pub(crate) fn same_guest(a: (&str, &str), b: (&str, &str)) -> bool {
 /// and, if cores are not shared, all siblings of held CPUs. Siblings withheld by its XML count as
 /// far as its pins confirm them.
 pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool) -> CpuSet {
-    let mut held = CpuSet::new();
-    for pin in holder.pins.iter().filter(|pin| !floats(pin, dedicated)) {
-        held.extend_from(&pin.intersection(dedicated));
-    }
+    let mut held = pinned(holder, dedicated);
     let withheld = match holder.reservation {
         true => holder.withheld.clone(),
         false => confirmed(&holder.withheld, &held, host, dedicated),
@@ -82,6 +79,16 @@ pub fn held(holder: &Holder, host: &Host, dedicated: &CpuSet, share_cores: bool)
     held.extend_from(&withheld);
     held.extend_from(&holder.promised);
     held
+}
+
+/// Returns the CPUs of the dedicated set that a guest's threads are pinned to, without what is
+/// withheld for it.
+pub(crate) fn pinned(holder: &Holder, dedicated: &CpuSet) -> CpuSet {
+    let mut pinned = CpuSet::new();
+    for pin in holder.pins.iter().filter(|pin| !floats(pin, dedicated)) {
+        pinned.extend_from(&pin.intersection(dedicated));
+    }
+    pinned
 }
 
 /// Returns the CPUs that a claim covers on this host: those of the dedicated set, and withheld

@@ -1,0 +1,54 @@
+//! `virtfit map`: the host drawn, with who sits where.
+
+use crate::cli::args::{Global, MapArgs};
+use crate::cli::chosen::{self, Purpose};
+use crate::cli::session::{self, Session};
+use crate::cli::{Exit, Failure, Outcome, daemon_client, output, plan, status};
+use crate::map;
+use crate::render;
+use crate::snapshot::Question;
+use crate::status::Status;
+use crate::types::plan::{Scope, Verdict};
+
+/// Runs the command. Exit 3: the guest that is named is refused.
+///
+/// # Errors
+/// Host or policy cannot be read, an ordinary user cannot ask the daemon, or there is no guest that
+/// is named.
+pub(crate) fn run(global: &Global, args: &MapArgs) -> Result<Outcome, Failure> {
+    let root = session::root(global);
+    let session = Session::open_to_show(global, true)?;
+    let status = match (root.is_none(), daemon_client::has_to(&root)) {
+        (true, _) => Status::default(),
+        (false, true) => status::ask(&root)?,
+        (false, false) => status::of(&session),
+    };
+    let mut outcome = Outcome {
+        stderr: session.policy_errors.clone(),
+        ..Outcome::default()
+    };
+    let mut map = map::of(&session.view, &status);
+    if let Some(guest) = &args.guest {
+        let root = session::host(global)?;
+        let words = std::slice::from_ref(guest);
+        let found = chosen::read(&root, words, &session.view.reading, Purpose::Show)?;
+        let [definition] = found.definitions.as_slice() else {
+            let word = guest.to_string_lossy();
+            return Err(Failure::Usage(format!(
+                "{word}: several guests; virtfit map takes one"
+            )));
+        };
+        let ask = Question::of(Scope::Boot);
+        let decision = session.view.decide(&definition.file.text, ask);
+        let decision = decision.map_err(|error| Failure::at(&definition.file.name, error))?;
+        map.plan(&session.view, &definition.domain, decision.plan());
+        if decision.plan().verdict == Verdict::Refused {
+            outcome.exit = Exit::No;
+        }
+    }
+    outcome.stdout = match args.json {
+        true => plan::json(&map)?,
+        false => render::map::text(&map, &output::style(global.color)),
+    };
+    Ok(outcome)
+}

@@ -1,0 +1,32 @@
+//! Map of a host as text and as an image.
+
+mod bars;
+mod signs;
+mod table;
+mod text;
+
+pub(crate) use text::text;
+
+use crate::map::{Guest, Picture};
+
+/// Largest number of CPUs that are drawn with two columns and more each; of more, each CPU is one
+/// character, so that a host of 1024 still fits a screen.
+const LARGE: usize = 128;
+
+/// Returns whether a host is too large for more than one character a CPU.
+fn is_large(picture: &Picture) -> bool {
+    let caches = picture.nodes.iter().flat_map(|node| &node.caches);
+    caches.flat_map(|cache| &cache.cores).map(Vec::len).sum::<usize>() > LARGE
+}
+
+/// Lists the guests that a picture shows: those that run, are promised CPUs or claim some, and the
+/// one that is planned.
+fn shown(picture: &Picture, planned: Option<usize>) -> Vec<usize> {
+    let guests = picture.guests.iter().enumerate();
+    let has_a_place =
+        |at: usize, guest: &Guest| guest.is_seated() || !guest.claims.is_empty() || planned == Some(at);
+    guests
+        .filter(|(at, guest)| has_a_place(*at, guest))
+        .map(|(at, _)| at)
+        .collect()
+}
