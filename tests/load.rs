@@ -1,6 +1,6 @@
 //! Many guests that start at once: each is decided in time, and no CPU is given twice.
 //!
-//! Time is what counts, so the test is only in release builds (`make test` makes one).
+//! Time is what counts, so the test is only in optimised builds (`make test` makes one).
 //! `benches/load.rs` has the figures.
 #![cfg(not(debug_assertions))]
 // Numbers are told with --nocapture.
