@@ -39,6 +39,13 @@ impl Ran {
         assert!(ran.stderr.starts_with("virtfit: "), "{}", ran.stderr);
     }
 
+    /// Checks a failure of several lines: exit 1, this on stderr, nothing on stdout.
+    #[track_caller]
+    fn broken_with(self, stderr: &str) {
+        let ran = self.expect(1, "", stderr);
+        assert_eq!(ran.stdout, "");
+    }
+
     /// Checks for exit 0 and not a byte on stdout.
     #[track_caller]
     fn silent(self) -> Self {
@@ -1343,4 +1350,170 @@ fn what_makes_no_request_is_told() {
         "db: makes no request; the policy's rules decide already",
         "",
     );
+}
+
+#[test]
+fn a_policy_is_checked_in_its_place_before_it_is_saved() {
+    let root = Root::new();
+    root.write(
+        "etc/virtfit/policy.toml",
+        "[profile.own]\ninherits = \"fit\"\n[[rule]]\nmatch = { name = \"a\" }\nprofile = \"own\"\n",
+    );
+    root.write(
+        "etc/virtfit/policy.d/20-web.toml",
+        "[[rule]]\nmatch = { name = \"web\" }\nprofile = \"own\"\n",
+    );
+    let rule = "[[rule]]\nmatch = { name = \"db\" }\nprofile = \"own\"\n";
+    // By itself a text does not know the profiles of the other files; beside them it does.
+    let file = root.write("new.toml", rule);
+    let file = file.to_str().unwrap();
+    root.run(&["policy", "check", file], "").broken_with("own");
+    root.run(
+        &[
+            "policy",
+            "check",
+            "--as",
+            "/etc/virtfit/policy.d/30-db.toml",
+            file,
+        ],
+        "",
+    )
+    .expect(0, "3 files", "");
+    // Stdin stands for policy.toml: the profile that it had is gone then.
+    root.run(&["policy", "check", "-"], rule)
+        .broken_with("stdin:3:11");
+    root.run(
+        &["policy", "check", "-"],
+        &format!("[profile.own]\ninherits = \"local\"\n{rule}"),
+    )
+    .expect(0, "stdin: ok", "");
+    root.run(
+        &[
+            "policy",
+            "check",
+            "-",
+            "--as",
+            "/etc/virtfit/policy.d/20-web.toml",
+        ],
+        "",
+    )
+    .expect(0, "2 files, 1 profile given or changed, 1 rule", "");
+    root.run(&["policy", "check", "-", "--as", "/etc/other.toml"], "")
+        .expect(2, "", "no place of a policy file");
+    root.run(&["policy", "check", "--as", "/etc/virtfit/policy.toml"], "")
+        .expect(2, "", "which text?");
+}
+
+#[test]
+fn a_policy_and_its_errors_are_json() {
+    let json = |ran: &Ran| serde_json::from_str::<serde_json::Value>(&ran.stdout).unwrap();
+    let root = Root::new();
+    let wrong = "[host]\nhousekeping = \"0\"\n[[rule]]\nprofile = \"fit\"\n";
+    let ran = root
+        .run(&["policy", "check", "--json", "-"], wrong)
+        .expect(1, "", "");
+    let found = json(&ran);
+    assert_eq!(found["version"], 1);
+    assert_eq!(found["digest"], serde_json::Value::Null);
+    let error = &found["errors"][0];
+    assert_eq!(
+        (&error["file"], &error["line"], &error["column"]),
+        (&"stdin".into(), &2.into(), &1.into())
+    );
+    assert!(
+        error["message"].as_str().unwrap().contains("housekeping"),
+        "{error}"
+    );
+
+    let right = "[profile.own]\ninherits = \"fit\"\nhugepages = \"off\"\n[[rule]]\nprofile = \"own\"\n";
+    let ran = root
+        .run(&["policy", "check", "--json", "-"], right)
+        .expect(0, "", "");
+    let found = json(&ran);
+    assert_eq!(found["errors"].as_array().unwrap().len(), 0);
+    assert!(
+        found["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("rule 1 has no match"),
+        "{found}"
+    );
+    assert_eq!(found["files"][0]["state"], "used");
+
+    root.write("etc/virtfit/policy.toml", right);
+    let ran = root.run(&["policy", "show", "--json"], "").expect(0, "", "");
+    let shown = json(&ran);
+    assert_eq!(shown["rules"][0]["profile"], "own");
+    assert_eq!(shown["host"]["mode"]["from"], "built-in");
+    for words in [&["profile", "list", "--json"][..], &["policy", "show", "--json"]] {
+        let ran = root.run(words, "").expect(0, "", "");
+        let all = json(&ran)["profiles"].as_array().unwrap().clone();
+        let own = all.iter().find(|profile| profile["name"] == "own").unwrap();
+        assert_eq!((&own["inherits"], &own["changed"]), (&"fit".into(), &true.into()));
+        assert_eq!(own["keys"]["hugepages"]["from"], "/etc/virtfit/policy.toml:3");
+        let fit = all.iter().find(|profile| profile["name"] == "fit").unwrap();
+        assert_eq!(
+            (&fit["changed"], &fit["inherits"]),
+            (&false.into(), &serde_json::Value::Null)
+        );
+    }
+    let ran = root
+        .run(&["profile", "show", "own", "--json"], "")
+        .expect(0, "", "");
+    assert_eq!(json(&ran)["keys"]["hugepages"]["value"], "off");
+}
+
+#[test]
+fn what_virsh_users_type_works() {
+    let root = server();
+    root.write("etc/libvirt/qemu/def.xml", &domain("def", ""));
+    root.write(
+        "run/libvirt/qemu/def.xml",
+        "<domstatus state='running' pid='1'><domain id='5'><name>def</name></domain></domstatus>",
+    );
+    let all = root.serve(&["plan", "--all"], "").expect(0, "def", "");
+    assert_eq!(all.stdout, root.serve(&["plan"], "").stdout);
+    root.serve(&["plan", "--all", "def"], "")
+        .expect(2, "", "cannot be used with");
+    root.serve(&["plan", "5"], "").expect(0, "def", "");
+    root.serve(&["status", "--names"], "").expect(0, "def\n", "");
+    // A policy on stdin; stdin is read once.
+    let policy = "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"local\"\n";
+    root.run(&["plan", "--all", "--policy", "-"], policy)
+        .expect(0, "local", "");
+    root.run(&["plan", "-", "--policy", "-"], policy)
+        .expect(2, "", "stdin can be read once");
+    root.run(&["plan", "--all", "--policy", "-"], "x")
+        .expect(1, "", "stdin:1");
+}
+
+#[test]
+fn another_libvirt_by_environment_is_said_before_anything_is_written() {
+    let root = without_libvirt("[[rule]]\nprofile = \"fit\"\n");
+    root.define("def");
+    let with = |uri: &str, words: &[&str]| {
+        let mut command = program(&["--root", root.path().to_str().unwrap(), "--topology", SERVER]);
+        command.args(words).env("LIBVIRT_DEFAULT_URI", uri);
+        run_with(command, b"")
+    };
+    let words = ["profile", "set", "def", "local"];
+    with("qemu+ssh://other/system", &words).expect(2, "", "LIBVIRT_DEFAULT_URI=qemu+ssh://other/system");
+    with("qemu+ssh://other/system", &["plan", "def"]).expect(0, "", "");
+    with("qemu:///system", &words).expect(1, "", "libvirt");
+    with("", &words).expect(1, "", "libvirt");
+}
+
+#[test]
+fn quiet_keeps_errors_alone() {
+    let root = server();
+    root.write("etc/libvirt/qemu/def.xml", &domain("def", ""));
+    root.write(
+        "etc/virtfit/policy.toml",
+        "[host]\nhousekeeping = \"0,99\"\n[[rule]]\nprofile = \"fit\"\n",
+    );
+    let loud = root.serve(&["plan", "def"], "").expect(0, "", "warning");
+    let quiet = root.serve(&["-q", "plan", "def"], "").expect(0, "", "");
+    assert_eq!((quiet.stderr.as_str(), &quiet.stdout), ("", &loud.stdout));
+    root.serve(&["-q", "plan", "gone"], "")
+        .expect(1, "", "no such guest");
 }

@@ -328,7 +328,7 @@ fn carry_out(
         } else {
             let libvirt = match &mut libvirt {
                 Some(libvirt) => libvirt,
-                none => none.insert(redefine::connect(root, global)),
+                none => none.insert(redefine::connect(root, global)?),
             };
             redefine::redefine(root, libvirt.as_mut(), definition, xml)
         };

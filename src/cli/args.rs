@@ -6,7 +6,7 @@ use virtfit_hook::operation::OPERATIONS;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::libvirt::connection::{SYSTEM, this_host};
+use crate::libvirt::connection::this_host;
 use crate::types::plan::Scope;
 
 /// Fits each libvirt guest to the host it runs on.
@@ -32,19 +32,23 @@ pub struct Global {
     /// Read the host (/sys, /proc, /etc, /run) below this folder [default: VIRTFIT_ROOT, else /]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Use this policy instead of all policy folders
+    /// Use this policy instead of all policy folders; - is stdin
     #[arg(long, global = true, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Use this topology (hwloc XML or a synthetic line); without --root: an empty host without
     /// rules, see --profile
     #[arg(long, global = true, value_name = "FILE|LINE", allow_hyphen_values = false)]
     pub topology: Option<String>,
-    /// libvirt URI to write definitions to: this host's system libvirt
-    #[arg(long, global = true, value_name = "URI", default_value = SYSTEM, value_parser = this_host)]
-    pub connect: String,
+    /// libvirt URI to write definitions to: this host's system libvirt [default:
+    /// LIBVIRT_DEFAULT_URI, else qemu:///system]
+    #[arg(short, long, global = true, value_name = "URI", value_parser = this_host)]
+    pub connect: Option<String>,
     /// Say more on stderr; twice for developers
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Say only errors on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorWhen,
@@ -178,9 +182,12 @@ impl From<ScopeArg> for Scope {
 /// `plan`.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// Names, patterns (db-*) or UUIDs of guests, XML files, or - for stdin; none: all guests
-    #[arg(value_name = "GUEST|FILE|-")]
+    /// Names, patterns (db-*), UUIDs or IDs of guests, XML files, or - for stdin; none: all guests
+    #[arg(value_name = "GUEST|FILE|-", conflicts_with = "all")]
     pub inputs: Vec<OsString>,
+    /// Plan for all guests of the host, as without names
+    #[arg(long)]
+    pub all: bool,
     /// Options of the plan.
     #[command(flatten)]
     pub options: Options,
@@ -189,7 +196,7 @@ pub struct PlanArgs {
 /// `rewrite`.
 #[derive(Debug, clap::Args)]
 pub struct RewriteArgs {
-    /// A guest's name or UUID, an XML file, or - for stdin
+    /// A guest's name, UUID or ID, an XML file, or - for stdin
     #[arg(value_name = "GUEST|FILE|-")]
     pub input: Option<OsString>,
     /// Options of the plan.
@@ -200,7 +207,7 @@ pub struct RewriteArgs {
 /// `revert`.
 #[derive(Debug, clap::Args)]
 pub struct RevertArgs {
-    /// A guest's name or UUID, a pattern (db-*), an XML file, or - for stdin
+    /// A guest's name, UUID or ID, a pattern (db-*), an XML file, or - for stdin
     #[arg(value_name = "GUEST|FILE|-", conflicts_with = "all")]
     pub input: Option<OsString>,
     /// Revert all guests of the host that virtfit tuned
@@ -214,7 +221,7 @@ pub struct RevertArgs {
 /// `apply`.
 #[derive(Debug, clap::Args)]
 pub struct ApplyArgs {
-    /// Names, patterns (db-*) or UUIDs of guests
+    /// Names, patterns (db-*), UUIDs or IDs of guests
     #[arg(value_name = "GUEST", conflicts_with = "all")]
     pub guests: Vec<OsString>,
     /// Apply to all guests of the host
@@ -241,12 +248,15 @@ pub struct ApplyArgs {
 /// `status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
-    /// Names, patterns (db-*) or UUIDs of guests; none: all guests, and what is free
+    /// Names, patterns (db-*), UUIDs or IDs of guests; none: all guests, and what is free
     #[arg(value_name = "GUEST")]
     pub guests: Vec<OsString>,
     /// Print it as JSON, with every thread
     #[arg(long)]
     pub json: bool,
+    /// List the names of all guests that have a definition, one a line
+    #[arg(long, conflicts_with_all = ["json", "guests"])]
+    pub names: bool,
 }
 
 /// `map`.
@@ -316,22 +326,29 @@ pub(crate) fn is_hook(words: &[OsString]) -> bool {
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
     /// List all profiles, built-in and from the policy
-    List,
+    List {
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show every key of a profile, and where it comes from
     Show {
         /// The profile's name
         name: String,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Let a guest ask for a profile itself, in its own metadata; `off`: leave it alone
     Set {
-        /// A guest's name or UUID
+        /// A guest's name, UUID or ID
         guest: OsString,
         /// The profile's name
         name: String,
     },
     /// Remove a guest's own request, so that the policy's rules decide
     Unset {
-        /// A guest's name or UUID
+        /// A guest's name, UUID or ID
         guest: OsString,
     },
 }
@@ -341,11 +358,23 @@ pub enum ProfileCommand {
 pub enum PolicyCommand {
     /// Report every error of the policy, or of these files, at once
     Check {
-        /// Policy files
+        /// Policy files, read as the whole policy; -: stdin, as the new text of
+        /// /etc/virtfit/policy.toml, beside the other files
+        #[arg(value_name = "FILE|-")]
         files: Vec<PathBuf>,
+        /// Read the one file given as the new text of this policy file, beside the other files
+        #[arg(long = "as", value_name = "FILE", conflicts_with = "policy")]
+        stands_for: Option<PathBuf>,
+        /// Print errors and warnings as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Show the merged policy with the place of each value
-    Show,
+    Show {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the policy files as they are
     Cat,
 }

@@ -8,6 +8,7 @@ use crate::cli::{Failure, Outcome, session};
 use crate::daemon::run;
 use crate::hostfs::HostFs;
 use crate::libvirt::child::ChildHypervisor;
+use crate::libvirt::connection::SYSTEM;
 use crate::snapshot::Sources;
 
 /// Runs the daemon until a signal ends it; `program` is the `virtfitd` that calls libvirt.
@@ -23,7 +24,11 @@ pub(crate) fn run(global: &Global, program: &Path) -> Result<Outcome, Failure> {
         topology: global.topology.clone(),
         assume_empty: false,
     };
-    let (program, root, uri) = (program.to_path_buf(), place.root.clone(), global.connect.clone());
+    let (program, root, uri) = (
+        program.to_path_buf(),
+        place.root.clone(),
+        global.connect.clone().unwrap_or_else(|| SYSTEM.into()),
+    );
     let hypervisor = move || -> Box<dyn crate::libvirt::Hypervisor> {
         let mut child = ChildHypervisor::with_program(&program, &root, Some(&uri));
         if let Err(error) = child.start() {

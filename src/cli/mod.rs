@@ -111,7 +111,10 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         let failed = |failure: Failure| failure.into_outcome_of("virtfitd");
         return output::write(&result.unwrap_or_else(failed)).into();
     }
-    logging::to_stderr("virtfit", args.global.verbose);
+    match args.global.quiet {
+        true => logging::errors_to_stderr("virtfit"),
+        false => logging::to_stderr("virtfit", args.global.verbose),
+    }
     let result = match &args.command {
         Command::Plan(options) => plan::run(&args.global, options),
         Command::Rewrite(options) => rewrite::run(&args.global, options),
@@ -124,5 +127,10 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         Command::Complete { names } => complete::run(&args.global, *names),
         Command::Hook(_) | Command::Daemon { .. } => Ok(Outcome::default()),
     };
-    output::write(&result.unwrap_or_else(Failure::into_outcome)).into()
+    let mut outcome = result.unwrap_or_else(Failure::into_outcome);
+    // What came with an answer that is whole is no error.
+    if args.global.quiet && outcome.exit == Exit::Done {
+        outcome.stderr.clear();
+    }
+    output::write(&outcome).into()
 }

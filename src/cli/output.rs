@@ -1,12 +1,12 @@
 //! Output: written once, at the end, in the form the reader's screen can show.
 
 use crate::hostfs::at_path::io_words;
-use crate::types::printable::visible;
+use crate::types::printable::{visible, visible_json};
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
 use crate::cli::args::ColorWhen;
-use crate::cli::{Exit, Outcome};
+use crate::cli::{Exit, Failure, Outcome};
 use crate::render::Style;
 
 /// Width of text that is not for a terminal, and of a terminal whose width is unknown.
@@ -33,6 +33,23 @@ pub(crate) fn write(outcome: &Outcome) -> Exit {
         }
         _ => outcome.exit,
     }
+}
+
+/// Makes an answer of JSON.
+///
+/// # Errors
+/// As of [`json_line`].
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<Outcome, Failure> {
+    Ok(Outcome::answer(json_line(value)?))
+}
+
+/// Returns a value as one line of JSON.
+///
+/// # Errors
+/// None that is known; serialisation is fallible by type.
+pub(crate) fn json_line<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::at("--json", error))?;
+    Ok(visible_json(&text) + "\n")
 }
 
 /// Returns the width of text for stdout: the terminal's, else what `COLUMNS` says.

@@ -1,5 +1,7 @@
 //! `virtfit plan`: what would change for guests, and why.
 
+use std::path::Path;
+
 use crate::apply::read_guests::{self, Patience};
 use crate::apply::together::{Joint, Together};
 use crate::cli::args::{Global, Options, PlanArgs};
@@ -9,13 +11,13 @@ use crate::cli::session::{self, Decided, Session};
 use crate::cli::{Exit, Failure, Outcome, advice, chosen, output};
 use crate::domain::Domain;
 use crate::hostfs::HostFs;
+use crate::policy::load::STDIN;
 use crate::render::diff::unified;
 use crate::render::json::PlanJson;
 use crate::render::{self, Style};
 use crate::snapshot::Question;
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
-use crate::types::printable::visible_json;
 use crate::types::reason::{Choice, Reason};
 
 /// Runs the command. Plans of guests or files that are named are shown in full; those of all guests
@@ -33,7 +35,9 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> 
     if only_guests && (patterns || sources.len() != 1) {
         return guests(global, args, patterns || sources.is_empty());
     }
-    if sources.iter().filter(|source| **source == Source::Stdin).count() > 1 {
+    let policy_on_stdin = global.policy.as_deref() == Some(Path::new(STDIN));
+    let stdins = sources.iter().filter(|source| **source == Source::Stdin).count();
+    if stdins + usize::from(policy_on_stdin) > 1 {
         return Err(Failure::Usage("stdin can be read once: give - once".into()));
     }
     let root = session::root(global);
@@ -244,11 +248,11 @@ fn show(
     let style = output::style(global.color);
     if options.json {
         outcome.stdout = match plans.as_slice() {
-            [plan] if !array => json(&PlanJson::new(plan, &warnings(session)))?,
+            [plan] if !array => output::json_line(&PlanJson::new(plan, &warnings(session)))?,
             plans => {
                 let warnings = warnings(session);
                 let plans = plans.iter().map(|plan| PlanJson::new(plan, &warnings));
-                json(&plans.collect::<Vec<_>>())?
+                output::json_line(&plans.collect::<Vec<_>>())?
             }
         };
         return Ok(());
@@ -325,15 +329,6 @@ pub(crate) fn warnings(session: &Session) -> Vec<Reason> {
     let last_good = (session.policy == PolicyRead::LastGood).then_some(Choice::LastGoodPolicy.into());
     let sets = session.view.sets.notes.iter().cloned().map(Reason::from);
     last_good.into_iter().chain(sets).collect()
-}
-
-/// Returns a value as one line of JSON.
-///
-/// # Errors
-/// None that is known; serialisation is fallible by type.
-pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::at("plan", error))?;
-    Ok(visible_json(&text) + "\n")
 }
 
 /// Returns the change as a unified diff; empty where nothing changes.

@@ -4,12 +4,14 @@ use std::ffi::OsStr;
 
 use crate::cli::args::{Global, ProfileCommand};
 use crate::cli::redefine;
-use crate::cli::{Exit, Failure, Outcome, chosen, daemon_client, guest, session};
+use crate::cli::{Exit, Failure, Outcome, chosen, daemon_client, guest, output, session};
 use crate::hostfs::HostFs;
 use crate::ledger::reader::Reading;
 use crate::ledger::status;
 use crate::libvirt::definitions;
 use crate::libvirt::definitions::Definition;
+use crate::policy::json::{One, Profiles};
+use crate::policy::select::UnknownProfile;
 use crate::policy::{Policy, select, show};
 use crate::rewrite;
 use crate::status::PolicyRead;
@@ -27,10 +29,9 @@ pub(crate) fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, 
     let shown = session::policy_to_show(&session::place(global));
     let policy = &shown.policy;
     let outcome = match command {
-        ProfileCommand::List => Ok(Outcome::answer(show::profiles(policy))),
-        ProfileCommand::Show { name } => show::profile(policy, name)
-            .map(Outcome::answer)
-            .map_err(|unknown| Failure::Broken(unknown.to_string())),
+        ProfileCommand::List { json: true } => output::json(&Profiles::of(policy)),
+        ProfileCommand::List { json: false } => Ok(Outcome::answer(show::profiles(policy))),
+        ProfileCommand::Show { name, json } => shown_profile(policy, name, *json),
         ProfileCommand::Set { guest, name } => set(global, policy, guest, name),
         ProfileCommand::Unset { guest } => unset(global, guest),
     };
@@ -43,10 +44,19 @@ pub(crate) fn run(global: &Global, command: &ProfileCommand) -> Result<Outcome, 
     let mut outcome = outcome.map_err(|failure| failure.after(&shown.errors))?;
     outcome.stderr.splice(0..0, [errors, format!("virtfit: {by}")]);
     // The answer is not that of the policy as it stands; a request is written all the same.
-    if matches!(command, ProfileCommand::List | ProfileCommand::Show { .. }) {
+    if matches!(command, ProfileCommand::List { .. } | ProfileCommand::Show { .. }) {
         outcome.worsen(Exit::Broken);
     }
     Ok(outcome)
+}
+
+/// Prints one profile, found by name or alias.
+fn shown_profile(policy: &Policy, name: &str, json: bool) -> Result<Outcome, Failure> {
+    let unknown = |unknown: UnknownProfile| Failure::Broken(unknown.to_string());
+    match json {
+        true => output::json(&One::of(policy, name).map_err(unknown)?),
+        false => show::profile(policy, name).map(Outcome::answer).map_err(unknown),
+    }
 }
 
 /// Lets a guest ask for a profile, and says where that will not be followed.
@@ -105,7 +115,7 @@ fn request(
     if asked == definition.file.text {
         return Ok((Outcome::answer(text), definition, false));
     }
-    let mut libvirt = redefine::connect(root, global);
+    let mut libvirt = redefine::connect(root, global)?;
     redefine::redefine(root, libvirt.as_mut(), &definition, &asked)
         .map_err(|error| Failure::at(&name, error))?;
     let mut outcome = Outcome::answer(text);

@@ -4,11 +4,13 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::cli::Failure;
 use crate::cli::args::Global;
 use crate::host::libvirt_daemon;
 use crate::hostfs::HostFs;
 use crate::hostfs::at_path::io_words;
 use crate::libvirt::child::ChildHypervisor;
+use crate::libvirt::connection::{SYSTEM, this_host};
 use crate::libvirt::definitions::Definition;
 use crate::libvirt::obstacle::{Obstacle, obstacle};
 use crate::libvirt::{Hypervisor, HypervisorError};
@@ -92,8 +94,30 @@ fn unconnected(root: &HostFs, error: HypervisorError) -> RedefineError {
 }
 
 /// Returns libvirt behind a child that is started with the first request.
-pub(crate) fn connect(root: &HostFs, global: &Global) -> Box<dyn Hypervisor> {
-    Box::new(ChildHypervisor::new(root, Some(&global.connect)))
+///
+/// # Errors
+/// `LIBVIRT_DEFAULT_URI` names another libvirt than the system's of this host.
+pub(crate) fn connect(root: &HostFs, global: &Global) -> Result<Box<dyn Hypervisor>, Failure> {
+    let uri = match &global.connect {
+        Some(uri) => uri.clone(),
+        None => default_uri(std::env::var(DEFAULT_URI).ok().as_deref())?,
+    };
+    Ok(Box::new(ChildHypervisor::new(root, Some(&uri))))
+}
+
+/// Variable by which libvirt's clients are told where to connect (`libvirt.org/uri.html`).
+const DEFAULT_URI: &str = "LIBVIRT_DEFAULT_URI";
+
+/// Returns the URI for an invocation without `--connect`, given what [`DEFAULT_URI`] says.
+fn default_uri(said: Option<&str>) -> Result<String, Failure> {
+    let Some(uri) = said.map(str::trim).filter(|uri| !uri.is_empty()) else {
+        return Ok(SYSTEM.into());
+    };
+    this_host(uri).map_err(|error| {
+        Failure::Usage(format!(
+            "{DEFAULT_URI}={uri}: {error}; for this host: virtfit --connect {SYSTEM} …"
+        ))
+    })
 }
 
 /// Longest wait for a guest that libvirt is busy with.

@@ -101,7 +101,7 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
         outcome.stdout = "Nothing was written.\n".into();
         return Ok(outcome);
     }
-    let mut libvirt = redefine::connect(&root, global);
+    let mut libvirt = redefine::connect(&root, global)?;
     let mut left = changes.len();
     for change in changes {
         left -= 1;

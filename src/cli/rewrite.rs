@@ -19,7 +19,7 @@ pub(crate) fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failur
     let session = Session::open(global)?;
     let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
     let stdout = if options.json {
-        plan::json(&PlanJson::new(decided.plan(), &plan::warnings(&session)))?
+        output::json_line(&PlanJson::new(decided.plan(), &plan::warnings(&session)))?
     } else if options.diff {
         plan::diff(&input.text, &decided, &output::style(global.color))
     } else {

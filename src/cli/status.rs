@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use crate::cli::args::{Global, StatusArgs};
+use crate::cli::args::{Global, Names, StatusArgs};
 use crate::cli::chosen::{self, is_pattern};
 use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, daemon_client, output};
+use crate::cli::{Exit, Failure, Outcome, complete, daemon_client, output};
 use crate::hostfs::HostFs;
+use crate::libvirt::lookup;
 use crate::policy::glob::Glob;
 use crate::policy::suggest::did_you_mean;
 use crate::render;
@@ -21,6 +22,9 @@ use crate::types::uuid;
 /// Host or policy cannot be read, an ordinary user cannot ask the daemon, or there is no guest that
 /// is named.
 pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure> {
+    if args.names {
+        return complete::run(global, Names::Guests);
+    }
     let root = session::host(global)?;
     let mut stderr = Vec::new();
     let status = match daemon_client::has_to(&root) {
@@ -33,7 +37,7 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure
     };
     let status = match args.guests.is_empty() {
         true => status,
-        false => only(status, &args.guests)?,
+        false => only(&root, status, &args.guests)?,
     };
     let exit = match status.ok {
         true => Exit::Done,
@@ -49,16 +53,20 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure
 /// Reduces a status to the guests that are named: without what is free and what is wrong with
 /// virtfit itself. It is ok when nothing is wrong with these guests, and all is known of the others
 /// that can have their CPUs.
-fn only(mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
+fn only(root: &HostFs, mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
     let mut wanted = BTreeSet::new();
     for word in words {
         let word = word.to_string_lossy();
-        // As everywhere, a UUID comes before a name, and both before a pattern.
+        // As everywhere, a UUID comes before a name, and both before an ID and a pattern.
         let uuid = uuid::normal(&word);
         let by_name = |guest: &&Guest| guest.name == word;
         let by_uuid = |guest: &&Guest| uuid.is_some() && uuid::normal(&guest.uuid) == uuid;
         let all = || status.guests.iter();
-        let one = all().find(by_uuid).or_else(|| all().find(by_name));
+        let by_id = || {
+            let name = lookup::with_id(root, &word)?;
+            all().find(|guest| guest.name == name)
+        };
+        let one = all().find(by_uuid).or_else(|| all().find(by_name)).or_else(by_id);
         let mut found: Vec<String> = one.into_iter().map(|guest| guest.name.clone()).collect();
         if is_pattern(&word) {
             let glob = Glob::parse(&word);

@@ -10,7 +10,7 @@ const LOCAL: &[&str] = &["socket", "mode", "authfile"];
 /// Error about a URI that is not the system libvirt of this host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}: virtfit reads and changes the host it runs on, through {SYSTEM}; leave --connect out, or run virtfit on the host \
+    "{0}: virtfit reads and changes the host it runs on, through {SYSTEM}; leave the URI out, or run virtfit on the host \
      that is meant (ssh HOST virtfit …)"
 )]
 pub(crate) struct Foreign(String);

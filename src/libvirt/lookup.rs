@@ -39,16 +39,25 @@ pub(crate) enum LookupError {
         /// Names that are similar, as the end of a sentence; may be empty.
         guess: String,
     },
+    /// The word is the name of one guest and the ID of another.
+    #[error("{word}: the name of one guest, and the ID of another that runs ({other}): give a UUID")]
+    Ambiguous {
+        /// Word that was searched for.
+        word: String,
+        /// Name of the guest that runs with this ID.
+        other: String,
+    },
     /// Definitions cannot be read; the error names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Returns the name of the guest with this UUID, else with this name, that has a definition: virsh
-/// reads words in that order. A guest that bears another's UUID as its name is found by its own.
+/// Returns the name of the guest with this UUID, else with this name, else running with this ID,
+/// that has a definition. A guest that bears another's UUID as its name is found by its own. virsh
+/// takes a number for an ID before a name; here a number that is both is an error.
 ///
 /// # Errors
-/// There is no such guest, or definitions cannot be read.
+/// There is no such guest, a number means two, or definitions cannot be read.
 pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
     if word.is_empty() {
         return Err(LookupError::Nothing);
@@ -61,19 +70,23 @@ pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
             }
         }
     }
-    if all.iter().any(|name| name == word) {
-        return Ok(word.to_string());
+    let named = all.iter().any(|name| name == word);
+    let with_id = with_id(root, word);
+    match with_id.filter(|other| other != word) {
+        Some(other) if named => {
+            return Err(LookupError::Ambiguous {
+                word: word.into(),
+                other,
+            });
+        }
+        Some(other) if all.contains(&other) => return Ok(other),
+        Some(other) => return Err(transient(root, &other)),
+        None if named => return Ok(word.to_string()),
+        None => {}
     }
     let running = stems(root, status::FOLDER, "xml").unwrap_or_default();
     if running.iter().any(|name| name == word) {
-        let uuid = root.read(status::path(word)).ok().and_then(|text| {
-            let document = Document::parse(&text).ok()?;
-            uuid_of_element(&document.root().child("domain")?)
-        });
-        return Err(LookupError::Transient {
-            word: word.into(),
-            guest: guest_word(word, uuid.as_deref().unwrap_or_default()).into(),
-        });
+        return Err(transient(root, word));
     }
     Err(LookupError::Unknown {
         word: word.into(),
@@ -81,6 +94,34 @@ pub(crate) fn name(root: &HostFs, word: &str) -> Result<String, LookupError> {
         folder: root.path(claims::FOLDER),
         guess: did_you_mean(word, all.iter().map(String::as_str)),
     })
+}
+
+/// Returns the name of the guest that runs with an ID, libvirt's number of a guest that runs.
+pub(crate) fn with_id(root: &HostFs, word: &str) -> Option<String> {
+    if word.is_empty() || !word.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let running = stems(root, status::FOLDER, "xml").unwrap_or_default();
+    running.into_iter().find(|name| {
+        let text = root.read(status::path(name)).unwrap_or_default();
+        let document = Document::parse(&text).ok();
+        let domain = document
+            .as_ref()
+            .and_then(|document| document.root().child("domain"));
+        domain.is_some_and(|domain| domain.attr("id").as_deref() == Some(word))
+    })
+}
+
+/// Builds the error about a guest that runs without a definition.
+fn transient(root: &HostFs, name: &str) -> LookupError {
+    let uuid = root.read(status::path(name)).ok().and_then(|text| {
+        let document = Document::parse(&text).ok()?;
+        uuid_of_element(&document.root().child("domain")?)
+    });
+    LookupError::Transient {
+        word: name.into(),
+        guest: guest_word(name, uuid.as_deref().unwrap_or_default()).into(),
+    }
 }
 
 /// Returns the UUID in a definition, in its normal form. A definition that is broken or vanished
@@ -145,6 +186,16 @@ mod tests {
                 "{word}"
             );
         }
+        // Guests that run have IDs; `7` is a guest's name, too.
+        for (name, id) in [("db-1", "3"), ("alone", "4"), ("other", "7"), ("8", "8")] {
+            put(
+                &format!("run/libvirt/qemu/{name}.xml"),
+                &format!("<domstatus><domain id='{id}'><name>{name}</name></domain></domstatus>"),
+            );
+        }
+        for name in ["7", "8", "9"] {
+            put(&format!("etc/libvirt/qemu/{name}.xml"), "<domain/>");
+        }
         // word, name found, else part of the error
         for (word, expected) in [
             ("db-1", Ok("db-1")),
@@ -158,6 +209,15 @@ mod tests {
             ("moves", Err("moves: runs but has no definition")),
             ("db-2", Err("db-2: no such guest in ")),
             ("db-2", Err("db-1")),
+            ("3", Ok("db-1")),
+            ("4", Err("alone: runs but has no definition")),
+            (
+                "7",
+                Err("7: the name of one guest, and the ID of another that runs (other)"),
+            ),
+            ("8", Ok("8")),
+            ("9", Ok("9")),
+            ("5", Err("5: no such guest")),
         ] {
             match (name(&root, word), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{word}"),

@@ -19,6 +19,15 @@ pub fn to_stderr(program: &'static str, verbose: u8) {
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
+    to_stderr_from(program, level);
+}
+
+/// Logs errors alone to stderr as `program`.
+pub fn errors_to_stderr(program: &'static str) {
+    to_stderr_from(program, LevelFilter::Error);
+}
+
+fn to_stderr_from(program: &'static str, level: LevelFilter) {
     let form = if is_journal() { Form::Journal } else { Form::Plain };
     start(
         program,

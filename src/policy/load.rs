@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::io::Read;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use nix::libc;
@@ -33,6 +34,16 @@ pub(crate) const MAIN_FILE: &str = "/etc/virtfit/policy.toml";
 pub(crate) const MAIN_DIR: &str = "/etc/virtfit";
 /// Administrator's folder.
 pub(crate) const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
+
+/// Word that means stdin where a policy file is named.
+pub(crate) const STDIN: &str = "-";
+/// Name of stdin in messages.
+pub(crate) const STDIN_SHOWN: &str = "stdin";
+
+/// Error about a path at which no policy file is read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}: no place of a policy file: {MAIN_FILE}, or a name that ends in .toml in {DROP_IN_DIR}")]
+pub(crate) struct NoPlace(String);
 
 /// State of one policy file.
 #[derive(Debug, Clone)]
@@ -127,6 +138,10 @@ impl Files {
         let mut out = Self::default();
         for path in paths {
             let path = path.as_ref();
+            if path == Path::new(STDIN) {
+                out.push(STDIN_SHOWN.into(), Tier::Main, stdin_state());
+                continue;
+            }
             out.note_change(path);
             let shown = path.display().to_string();
             let state = match file_text(path, &shown) {
@@ -142,6 +157,45 @@ impl Files {
             out.push(shown, Tier::Main, state);
         }
         out
+    }
+
+    /// Reads the policy files of a host, with another file in place of the one at `place`, which
+    /// need not exist. `file` is a path as of [`Files::named`].
+    ///
+    /// # Errors
+    /// `place` is no path of a policy file.
+    pub(crate) fn with(root: &HostFs, file: &Path, place: &Path) -> Result<Self, NoPlace> {
+        let no_place = || NoPlace(place.display().to_string());
+        let folder = place.parent().and_then(Path::to_str).ok_or_else(no_place)?;
+        let name = place
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(no_place)?;
+        let is_toml = name.ends_with(".toml") && !name.starts_with('.');
+        let tier = match folder {
+            _ if place == Path::new(MAIN_FILE) => Tier::Main,
+            DROP_IN_DIR if is_toml => Tier::DropIn,
+            _ => return Err(no_place()),
+        };
+        let path = format!("{folder}/{name}");
+        let mut out = Self::of(root);
+        let mut one = Self::named(&[file]);
+        out.files.retain(|file| file.path != path);
+        // A problem with the text that is replaced is mended by the new one.
+        out.problems.retain(|problem| problem.path != path);
+        for mut new in one.files.drain(..) {
+            new.tier = tier;
+            if tier == Tier::DropIn {
+                let vendors = format!("{VENDOR_DIR}/{name}");
+                let masked = out.files.iter_mut().filter(|file| file.path == vendors);
+                masked.for_each(|file| file.state = State::Masked(new.path.clone()));
+            }
+            let after = |file: &&PolicyFile| (file.tier, file.path.as_str()) > (tier, path.as_str());
+            let at = out.files.iter().position(|file| after(&file));
+            out.files.insert(at.unwrap_or(out.files.len()), new);
+        }
+        out.warnings.extend(one.warnings);
+        Ok(out)
     }
 
     /// Takes one text as the whole policy, for callers that have read it already.
@@ -293,6 +347,16 @@ fn read(root: &HostFs, path: &str) -> Option<State> {
     }
 }
 
+/// Returns the text on stdin, which is read once: host, policy and advice may each ask for it.
+fn stdin_state() -> State {
+    static TEXT: OnceLock<State> = OnceLock::new();
+    let read = || match bounded_text(io::stdin().lock(), STDIN_SHOWN) {
+        Ok(text) => State::Used(text),
+        Err(problem) => State::Unreadable(problem),
+    };
+    TEXT.get_or_init(read).clone()
+}
+
 /// Builds the problem of a path whose links cannot be followed.
 fn unresolved(path: &str, error: &io::Error) -> Problem {
     match cause(error).raw_os_error() {
@@ -320,12 +384,18 @@ fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
                 .next("a policy is a regular file whose name ends in .toml"),
         ));
     }
+    let file = fs::File::open(path).map_err(|error| Some(unreadable(shown, &error)))?;
+    bounded_text(file, shown).map_err(Some)
+}
+
+/// Reads text of up to [`MAX_BYTES`].
+fn bounded_text(from: impl Read, shown: &str) -> Result<String, Problem> {
     let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| Some(unreadable(shown, &error)))?;
+    from.take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(shown, &error))?;
     if bytes.len() > MAX_BYTES {
-        return Err(Some(fragment::too_large(shown)));
+        return Err(fragment::too_large(shown));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
@@ -339,7 +409,7 @@ fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
                 0
             };
         let place = crate::policy::source::Place::new(&source, good..good + '\u{fffd}'.len_utf8());
-        Some(Problem::at(place, "not UTF-8").next("save the file in UTF-8"))
+        Problem::at(place, "not UTF-8").next("save the file in UTF-8")
     })
 }
 

@@ -9,6 +9,7 @@ mod conditions;
 pub mod cpu_sets;
 pub(crate) mod fragment;
 pub(crate) mod glob;
+pub(crate) mod json;
 pub mod keys;
 pub(crate) mod last_good;
 pub(crate) mod load;

@@ -4,7 +4,7 @@ use crate::domain::{Domain, Passthrough};
 use crate::policy::glob::Glob;
 use crate::policy::range::Range;
 use crate::policy::source::Place;
-use crate::policy::value::quoted;
+use crate::policy::value::Scalar;
 
 /// Keys of `match`, in the order in which messages list them.
 pub(crate) const MATCH_KEYS: [&str; 8] = [
@@ -58,22 +58,28 @@ impl Match {
             && self.autostart.is_none_or(|wanted| wanted == autostart)
     }
 
+    /// Returns the conditions that are given, each with its key, in the order of [`MATCH_KEYS`]; a
+    /// list of one is that value.
+    pub(crate) fn given(&self) -> Vec<(&'static str, Scalar)> {
+        let globs = |globs: &[Glob]| list(globs, |glob| glob.as_str().to_string());
+        let all = [
+            globs(&self.name),
+            globs(&self.title),
+            list(&self.uuid, Clone::clone),
+            list(&self.vcpus, Range::counts_text),
+            list(&self.memory, Range::sizes_text),
+            self.hostdev.map(Scalar::Bool),
+            globs(&self.os),
+            self.autostart.map(Scalar::Bool),
+        ];
+        let keyed = MATCH_KEYS.into_iter().zip(all);
+        keyed.filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
     /// Writes the conditions as TOML in canonical form: `{ name = "db-*", vcpus = ["2", "8-"] }`.
     pub(crate) fn to_toml(&self) -> String {
-        let globs = |globs: &[Glob]| list(globs, |glob| glob.as_str().to_string());
-        let given: Vec<String> = [
-            ("name", globs(&self.name)),
-            ("title", globs(&self.title)),
-            ("uuid", list(&self.uuid, Clone::clone)),
-            ("vcpus", list(&self.vcpus, Range::counts_text)),
-            ("memory", list(&self.memory, Range::sizes_text)),
-            ("hostdev", self.hostdev.map(|on| on.to_string())),
-            ("os", globs(&self.os)),
-            ("autostart", self.autostart.map(|on| on.to_string())),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| value.map(|value| format!("{key} = {value}")))
-        .collect();
+        let given = self.given().into_iter();
+        let given: Vec<String> = given.map(|(key, value)| format!("{key} = {value}")).collect();
         match given.as_slice() {
             [] => "{}".into(),
             given => format!("{{ {} }}", given.join(", ")),
@@ -109,14 +115,11 @@ fn any<T>(wanted: &[T], holds: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(holds)
 }
 
-fn list<T>(values: &[T], text: impl Fn(&T) -> String) -> Option<String> {
+fn list<T>(values: &[T], text: impl Fn(&T) -> String) -> Option<Scalar> {
     match values {
         [] => None,
-        [one] => Some(quoted(&text(one))),
-        many => {
-            let texts: Vec<String> = many.iter().map(|value| quoted(&text(value))).collect();
-            Some(format!("[{}]", texts.join(", ")))
-        }
+        [one] => Some(Scalar::Text(text(one))),
+        many => Some(Scalar::List(many.iter().map(text).collect())),
     }
 }
 

@@ -69,12 +69,13 @@ pub(crate) fn profiles(policy: &Policy) -> String {
 
 /// Returns true if a policy file gives a profile or changes a key of it. A section without keys
 /// does not change a built-in profile.
-fn is_changed(draft: &Draft) -> bool {
+pub(crate) fn is_changed(draft: &Draft) -> bool {
     let from_file = |origin: &Origin| matches!(origin, Origin::File(_));
     from_file(&draft.origin) || draft.keys.values().any(|(_, origin)| from_file(origin))
 }
 
-fn alias_of<'a>(policy: &Policy, name: &str) -> Option<&'a str> {
+/// Returns the other name of a profile.
+pub(crate) fn alias_of(policy: &Policy, name: &str) -> Option<&'static str> {
     ALIASES
         .iter()
         .find(|(alias, target)| *target == name && !policy.profiles.contains_key(*alias))

@@ -84,17 +84,17 @@ impl Place {
     }
 
     /// Returns the file's name in messages.
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.source.path()
     }
 
     /// Returns the line, from 1.
-    fn line(&self) -> usize {
+    pub(crate) fn line(&self) -> usize {
         self.source.line_at(self.span.start).0
     }
 
     /// Returns the column in characters, from 1.
-    fn column(&self) -> usize {
+    pub(crate) fn column(&self) -> usize {
         let (_, line) = self.source.line_at(self.span.start);
         let before = self.source.text.get(line.start..self.span.start);
         1 + before.map_or(0, |text| text.chars().count())

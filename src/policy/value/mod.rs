@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::policy::names::Named;
 use crate::policy::profile::VcpuList;
 use crate::policy::source::printable;
@@ -11,8 +13,9 @@ use crate::types::ids::{KiB, VcpuId};
 use crate::types::idset::VcpuSet;
 use crate::types::printable::is_unsafe;
 
-/// Plain TOML value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Plain TOML value; in JSON the value alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Scalar {
     /// String.
     Text(String),
