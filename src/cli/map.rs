@@ -3,7 +3,7 @@
 use crate::cli::args::{Global, MapArgs};
 use crate::cli::chosen::{self, Purpose};
 use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, daemon_client, output, plan, status};
+use crate::cli::{Exit, Failure, Outcome, daemon_client, output, status};
 use crate::map;
 use crate::render;
 use crate::snapshot::Question;
@@ -47,7 +47,7 @@ pub(crate) fn run(global: &Global, args: &MapArgs) -> Result<Outcome, Failure> {
         }
     }
     outcome.stdout = match args.json {
-        true => plan::json(&map)?,
+        true => output::json_line(&map)?,
         false => render::map::text(&map, &output::style(global.color)),
     };
     Ok(outcome)
