@@ -977,6 +977,7 @@ fn names_are_shown_so_that_nothing_is_obeyed_or_hidden() {
         (&["map"], ""),
         (&["map", odd], ""),
         (&["map", "--json"], ""),
+        (&["map", "--svg", "-"], ""),
         (&["profile", "set", odd, odd], ""),
         (&["profile", "show", odd], ""),
         (&["policy", "check", policy], ""),

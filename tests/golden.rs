@@ -279,6 +279,59 @@ fn json_follows_its_schema() {
     assert_eq!(schema::faults(&map, &empty).len(), 3);
 }
 
+/// Checks that images are XML that a page with a strict Content-Security-Policy takes as it is, and
+/// that the largest host fits a screen.
+#[test]
+fn images_are_plain_and_fit_a_screen() {
+    let mut images: Vec<(String, String)> = Vec::new();
+    for case in cases() {
+        for entry in fs::read_dir(case.join("expected")).unwrap() {
+            let bytes = fs::read(entry.unwrap().path()).unwrap();
+            if bytes.starts_with(b"<svg") {
+                images.push((name_of(&case), String::from_utf8(bytes).unwrap()));
+            }
+        }
+    }
+    let large = common::fixtures().join("cases/map-1024");
+    let got = Stage::of(&large).run(&["map", "--svg", "-"], b"");
+    images.push(("map-1024".into(), String::from_utf8(got.stdout).unwrap()));
+    assert!(images.len() > 3, "{}", images.len());
+    for (case, image) in &images {
+        virtfit::xml::Document::parse(image).unwrap_or_else(|error| panic!("{case}: {error}"));
+        for bad in [
+            "<script",
+            "<style",
+            " style=",
+            "javascript:",
+            " on",
+            "href",
+            "<image",
+            "<foreign",
+        ] {
+            let inside = |tag: &str| {
+                tag.split('>')
+                    .next()
+                    .unwrap()
+                    .contains(bad.trim_start_matches('<'))
+            };
+            let found = image.contains(bad) && (bad.starts_with('<') || image.split('<').any(inside));
+            assert!(!found, "{case}: {bad}");
+        }
+        assert!(image.matches("<title>").count() > 4, "{case}");
+    }
+    let (_, image) = images.last().unwrap();
+    let number = |name: &str| -> usize {
+        let rest = image.split(&format!(" {name}=\"")).nth(1).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    };
+    assert!(
+        (number("width"), number("height")) < (1000, 900),
+        "{}",
+        &image[..300]
+    );
+    assert!(number("height") < 900, "{}", number("height"));
+}
+
 /// Lists the cases whose golden is a tuned XML.
 fn tuned() -> Vec<std::path::PathBuf> {
     let differs = |case: &std::path::PathBuf| {

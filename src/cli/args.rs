@@ -99,7 +99,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Draw the host: nodes, caches, cores, CPUs, and who sits where
     #[command(
-        after_help = "Examples:\n  virtfit map\n  virtfit map db-1\n  virtfit map --json | jq '.guests[] | {name, held}'"
+        after_help = "Examples:\n  virtfit map\n  virtfit map db-1\n  virtfit map --svg host.svg\n  virtfit map --json | jq '.guests[] | {name, held}'"
     )]
     Map(MapArgs),
     /// Answer libvirt's qemu hook (called by libvirt, with the guest's XML on stdin)
@@ -266,8 +266,11 @@ pub struct MapArgs {
     #[arg(value_name = "GUEST")]
     pub guest: Option<OsString>,
     /// Print it as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "svg")]
     pub json: bool,
+    /// Write it as an SVG image to this file; -: to stdout
+    #[arg(long, value_name = "FILE|-")]
+    pub svg: Option<PathBuf>,
 }
 
 /// `hook`. Words are taken as they come: nothing libvirt says is a usage error.

@@ -1,5 +1,8 @@
 //! `virtfit map`: the host drawn, with who sits where.
 
+use std::fs;
+use std::path::Path;
+
 use crate::cli::args::{Global, MapArgs};
 use crate::cli::chosen::{self, Purpose};
 use crate::cli::session::{self, Session};
@@ -46,9 +49,19 @@ pub(crate) fn run(global: &Global, args: &MapArgs) -> Result<Outcome, Failure> {
             outcome.exit = Exit::No;
         }
     }
-    outcome.stdout = match args.json {
-        true => output::json_line(&map)?,
-        false => render::map::text(&map, &output::style(global.color)),
+    outcome.stdout = match &args.svg {
+        Some(file) => image(file, render::map::svg(&map))?,
+        None if args.json => output::json_line(&map)?,
+        None => render::map::text(&map, &output::style(global.color)),
     };
     Ok(outcome)
+}
+
+/// Writes the image to a file; returns it where it is for stdout.
+fn image(file: &Path, svg: String) -> Result<String, Failure> {
+    if file == Path::new("-") {
+        return Ok(svg);
+    }
+    fs::write(file, svg).map_err(|error| Failure::io(file.display(), &error))?;
+    Ok(String::new())
 }

@@ -10,7 +10,7 @@ mod memory;
 
 #[cfg(test)]
 pub(crate) use data::Part;
-pub(crate) use data::{Cache, Cpu, Guest, Map, Node, Picture, Pool, Role};
+pub(crate) use data::{After, Cache, Cpu, Guest, Map, Node, Picture, Pool, Role};
 
 use crate::domain::Domain;
 use crate::ledger::taken::{self, same_guest};
@@ -20,7 +20,7 @@ use crate::status::{self, Status};
 use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan};
-use data::{After, Seated, Thread, Uses};
+use data::{Seated, Thread, Uses};
 
 /// Version of the format; there is only one.
 const VERSION: u32 = 1;

@@ -2,12 +2,15 @@
 
 mod bars;
 mod signs;
+mod svg;
 mod table;
 mod text;
 
+pub(crate) use svg::svg;
 pub(crate) use text::text;
 
-use crate::map::{Guest, Picture};
+use crate::map::{After, Guest, Picture};
+use crate::types::plan::Verdict;
 
 /// Largest number of CPUs that are drawn with two columns and more each; of more, each CPU is one
 /// character, so that a host of 1024 still fits a screen.
@@ -29,4 +32,15 @@ fn shown(picture: &Picture, planned: Option<usize>) -> Vec<usize> {
         .filter(|(at, guest)| has_a_place(*at, guest))
         .map(|(at, _)| at)
         .collect()
+}
+
+/// Words the verdict of a plan: `as it is planned: tuned by fit`.
+fn verdict(after: &After) -> String {
+    let by = after.profile.as_ref().map(|profile| format!(" by {profile}"));
+    let verdict = match after.verdict {
+        Verdict::Tuned => "tuned",
+        Verdict::Unchanged => "unchanged",
+        Verdict::Refused => "refused",
+    };
+    format!("as it is planned: {verdict}{}", by.unwrap_or_default())
 }

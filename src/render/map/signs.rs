@@ -65,13 +65,13 @@ impl Meaning {
     }
 }
 
-/// Returns the legend of these meanings: sign and words of each.
-pub(super) fn legend(used: &BTreeSet<Meaning>, short: bool) -> Vec<(&'static str, &'static str)> {
-    let entries = used.iter().map(|meaning| meaning.entry());
+/// Returns the legend of these meanings: each with its sign and words.
+pub(super) fn legend(used: &BTreeSet<Meaning>, short: bool) -> Vec<(Meaning, &'static str, &'static str)> {
+    let entries = used.iter().map(|meaning| (*meaning, meaning.entry()));
     entries
-        .filter_map(|(text, one, words)| match short {
-            true => one.map(|sign| (sign, words)),
-            false => Some((text, words)),
+        .filter_map(|(meaning, (text, one, words))| match short {
+            true => one.map(|sign| (meaning, sign, words)),
+            false => Some((meaning, text, words)),
         })
         .collect()
 }

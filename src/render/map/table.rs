@@ -116,6 +116,24 @@ fn cells(guest: &Guest, style: &Style) -> [String; 8] {
     ]
 }
 
+/// Words where a guest sits: `CPUs 9-10,25-26; emulator 8,24; node 1; 4G 2M; waits 0.0%`.
+pub(super) fn sentence(guest: &Guest) -> String {
+    let [_, _, cpus, emulator, iothreads, nodes, memory, wait] = cells(guest, &Style::default());
+    let parts = [
+        ("CPUs ", cpus),
+        ("emulator ", emulator),
+        ("iothreads ", iothreads),
+        ("node ", nodes),
+        ("", memory),
+        ("waits ", wait),
+    ];
+    let known = parts
+        .iter()
+        .filter(|(_, text)| !matches!(text.as_str(), "" | "-"));
+    let known: Vec<String> = known.map(|(what, text)| format!("{what}{text}")).collect();
+    known.join("; ")
+}
+
 /// Words the CPUs of a guest: held ones, `~` those its vCPUs float on, in brackets those that its
 /// definition claims.
 fn cpus(guest: &Guest) -> String {

@@ -8,10 +8,9 @@ use crate::render::bands::{Cell, GAP, GUTTER, Row, caches, core_rows, flush};
 use crate::render::escape::clean;
 use crate::render::layout::{Line, Paint, cut, finish, paragraph, width};
 use crate::render::map::signs::{Meaning, legend, sign};
-use crate::render::map::{bars, is_large, shown, table};
+use crate::render::map::{bars, is_large, shown, table, verdict};
 use crate::types::ids::KiB;
 use crate::types::idset::NodeSet;
-use crate::types::plan::Verdict;
 use crate::types::plural::counted;
 
 /// Returns the whole text.
@@ -31,21 +30,8 @@ pub(crate) fn text(map: &Map, style: &Style) -> String {
     host(map, &map.now, Some(after.guest), style, &mut out);
     rest(&map.now, Some(after.guest), style, &mut out);
     out.push(Line::new());
-    let by = after.profile.as_ref().map(|profile| format!(" by {profile}"));
-    let verdict = match after.verdict {
-        Verdict::Tuned => "tuned",
-        Verdict::Unchanged => "unchanged",
-        Verdict::Refused => "refused",
-    };
-    let verdict = format!("as it is planned: {verdict}{}", by.unwrap_or_default());
-    paragraph(
-        &mut out,
-        "",
-        0,
-        &clean(&heading(&verdict), style.unicode),
-        Paint::Strong,
-        style,
-    );
+    let verdict = clean(&heading(&verdict(after)), style.unicode);
+    paragraph(&mut out, "", 0, &verdict, Paint::Strong, style);
     for reason in &after.reasons {
         paragraph(
             &mut out,
@@ -79,7 +65,8 @@ fn host(map: &Map, picture: &Picture, planned: Option<usize>, style: &Style, out
     let cpus = picture.nodes.iter().flat_map(|node| &node.caches);
     let cpus = cpus.flat_map(|cache| &cache.cores).flatten();
     let used: BTreeSet<Meaning> = cpus.flat_map(|cpu| sign(cpu, picture).meanings).collect();
-    let mut entries = legend(&used, large);
+    let entries = legend(&used, large).into_iter();
+    let mut entries: Vec<(&str, &str)> = entries.map(|(_, sign, words)| (sign, words)).collect();
     if !large && picture.nodes.iter().any(|node| node.caches.len() > 1) {
         entries.push(("|", "between caches or kinds of core"));
     }
