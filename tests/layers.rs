@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the bottom to the top.
-const LADDER: [&str; 23] = [
+const LADDER: [&str; 24] = [
     "version",
     "panics",
     "types",
@@ -28,6 +28,7 @@ const LADDER: [&str; 23] = [
     "apply",
     "status",
     "map",
+    "check",
     "daemon",
     "render",
     "cli",

@@ -14,7 +14,7 @@ use crate::types::plan::Scope;
 #[command(name = "virtfit", version = crate::version::VERSION, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done; 1 an input, the host or virtfit is broken; 2 wrong usage; 3 refused, something would change \
-                  (--exit-code), or something is wrong (status)"
+                  (--exit-code), something is wrong (status), or a check fails (check)"
 )]
 pub struct Args {
     /// Options every command has.
@@ -102,6 +102,11 @@ pub enum Command {
         after_help = "Examples:\n  virtfit map\n  virtfit map db-1\n  virtfit map --svg host.svg\n  virtfit map --json | jq '.guests[] | {name, held}'"
     )]
     Map(MapArgs),
+    /// Check if this host is ready for the guests of its profiles, with a cure for what is not
+    #[command(
+        after_help = "Examples:\n  virtfit check\n  virtfit check --for realtime\n  virtfit check -v --json | jq '.checks[] | select(.verdict == \"fail\")'"
+    )]
+    Check(CheckArgs),
     /// Answer libvirt's qemu hook (called by libvirt, with the guest's XML on stdin)
     Hook(HookArgs),
     /// Run as virtfitd without libvirt in the process
@@ -271,6 +276,17 @@ pub struct MapArgs {
     /// Write it as an SVG image to this file; -: to stdout
     #[arg(long, value_name = "FILE|-")]
     pub svg: Option<PathBuf>,
+}
+
+/// `check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Check for this profile; without it: for the profiles of the policy's rules, else for fit
+    #[arg(long = "for", value_name = "PROFILE")]
+    pub profile: Option<String>,
+    /// Print all checks as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hook`. Words are taken as they come: nothing libvirt says is a usage error.

@@ -7,6 +7,7 @@
 pub(crate) mod advice;
 pub(crate) mod apply;
 pub mod args;
+pub(crate) mod check;
 pub(crate) mod chosen;
 pub(crate) mod complete;
 pub(crate) mod confirm;
@@ -123,6 +124,7 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         Command::Profile(command) => profile::run(&args.global, command),
         Command::Status(options) => status::run(&args.global, options),
         Command::Map(options) => map::run(&args.global, options),
+        Command::Check(options) => check::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Complete { names } => complete::run(&args.global, *names),
         Command::Hook(_) | Command::Daemon { .. } => Ok(Outcome::default()),

@@ -2,14 +2,14 @@
 
 use crate::hostfs::{HostFs, optional};
 use crate::types::cpulist;
-use crate::types::ids::{Id, KiB};
-use crate::types::idset::IdSet;
+use crate::types::ids::{HostCpu, Id, KiB};
+use crate::types::idset::{CpuSet, IdSet};
 
 use crate::host::error::HostError;
 
 /// Reads the text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them)
 /// are replaced.
-pub(super) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostError> {
+pub(crate) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostError> {
     let bytes = optional(root.read_bytes(path))?;
     Ok(bytes.map(|bytes| {
         String::from_utf8_lossy(&bytes)
@@ -51,10 +51,50 @@ pub(super) fn number<N: std::str::FromStr>(root: &HostFs, path: &str) -> Result<
     }
 }
 
+/// Parses a cpulist as the kernel prints it; `None` if it is none.
+pub(crate) fn cpulist(text: &str) -> Option<CpuSet> {
+    match text {
+        "(null)" => Some(CpuSet::new()),
+        text => cpulist::parse(text).ok(),
+    }
+}
+
+/// Parses a mask as the kernel prints it: groups of 32 bits in hexadecimal, the highest first,
+/// `00000000,00ff00ff`.
+pub(crate) fn cpumask(mask: &str) -> Option<CpuSet> {
+    let mut cpus = CpuSet::new();
+    for (group, digits) in mask.rsplit(',').enumerate() {
+        let bits = u32::from_str_radix(digits.trim(), 16).ok()?;
+        let base = u32::try_from(group).ok()?.checked_mul(32)?;
+        if base > cpulist::MAX_ID {
+            return None;
+        }
+        cpus.extend(
+            (0..32)
+                .filter(|bit| bits >> bit & 1 == 1)
+                .map(|bit| HostCpu(base + bit)),
+        );
+    }
+    Some(cpus)
+}
+
+/// Writes a mask as the kernel reads it: groups of 32 bits in hexadecimal, the highest first.
+pub(crate) fn mask(cpus: &CpuSet) -> String {
+    let last = cpus.last().map_or(0, |cpu| cpu.0);
+    let mut groups = vec![0u32; last as usize / 32 + 1];
+    for cpu in cpus.iter() {
+        if let Some(group) = groups.get_mut(cpu.0 as usize / 32) {
+            *group |= 1 << (cpu.0 % 32);
+        }
+    }
+    let groups: Vec<String> = groups.iter().rev().map(|group| format!("{group:08x}")).collect();
+    groups.join(",")
+}
+
 /// Returns the amount after `key:` in a table like `/proc/meminfo`, or
 /// `/sys/devices/system/node/node0/meminfo` with its `Node 0` before each key. In KiB, as the
 /// kernel prints it.
-pub(super) fn meminfo(text: &str, key: &str) -> Option<KiB> {
+pub(crate) fn meminfo(text: &str, key: &str) -> Option<KiB> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         if name.split_whitespace().last() != Some(key) {
@@ -101,6 +141,30 @@ mod tests {
             }
         }
         assert_eq!(list(&root, "/absent").unwrap(), None::<CpuSet>);
+    }
+
+    #[test]
+    fn masks() {
+        let table = [
+            ("f", Some("0-3")),
+            ("00000000,00ff00ff", Some("0-7,16-23")),
+            ("1,00000000,80000000", Some("31,64")),
+            ("0", Some("")),
+            ("xyz", None),
+            ("", None),
+        ];
+        for (mask, want) in table {
+            assert_eq!(
+                cpumask(mask).map(|set| set.to_string()).as_deref(),
+                want,
+                "{mask}"
+            );
+        }
+        for list in ["", "0-3", "31,64", "0-7,16-23"] {
+            let cpus = cpulist(list).unwrap();
+            assert_eq!(cpumask(&mask(&cpus)), Some(cpus), "{list}");
+        }
+        assert_eq!(mask(&cpulist("0,33").unwrap()), "00000002,00000001");
     }
 
     #[test]

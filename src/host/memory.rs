@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::hostfs::{HostFs, optional};
-use crate::types::ids::{HostCpu, KiB, NodeId};
+use crate::types::ids::{KiB, NodeId};
 use crate::types::idset::CpuSet;
 
 use crate::host::error::HostError;
@@ -103,26 +103,7 @@ fn node_cpus(root: &HostFs, dir: &str) -> Result<Option<CpuSet>, HostError> {
     if let Some(cpus) = kernel::list(root, &format!("{dir}/cpulist"))? {
         return Ok(Some(cpus));
     }
-    Ok(kernel::text(root, &format!("{dir}/cpumap"))?.and_then(|mask| cpumask(&mask)))
-}
-
-/// Parses a mask as the kernel prints it: groups of 32 bits in hexadecimal, the highest first,
-/// `00000000,00ff00ff`.
-fn cpumask(mask: &str) -> Option<CpuSet> {
-    let mut cpus = CpuSet::new();
-    for (group, digits) in mask.rsplit(',').enumerate() {
-        let bits = u32::from_str_radix(digits.trim(), 16).ok()?;
-        let base = u32::try_from(group).ok()?.checked_mul(32)?;
-        if base > crate::types::cpulist::MAX_ID {
-            return None;
-        }
-        cpus.extend(
-            (0..32)
-                .filter(|bit| bits >> bit & 1 == 1)
-                .map(|bit| HostCpu(base + bit)),
-        );
-    }
-    Some(cpus)
+    Ok(kernel::text(root, &format!("{dir}/cpumap"))?.and_then(|mask| kernel::cpumask(&mask)))
 }
 
 /// Reads the pools of a folder with one `hugepages-<size>kB` for each size; `None` if there is no
@@ -182,25 +163,6 @@ fn distances(root: &HostFs, dir: &str, ids: &[NodeId]) -> Result<BTreeMap<NodeId
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn masks() {
-        let table = [
-            ("f", Some("0-3")),
-            ("00000000,00ff00ff", Some("0-7,16-23")),
-            ("1,00000000,80000000", Some("31,64")),
-            ("0", Some("")),
-            ("xyz", None),
-            ("", None),
-        ];
-        for (mask, want) in table {
-            assert_eq!(
-                cpumask(mask).map(|set| set.to_string()).as_deref(),
-                want,
-                "{mask}"
-            );
-        }
-    }
 
     #[test]
     fn holes_absent_files_and_no_numa() {

@@ -15,7 +15,7 @@ pub(crate) mod hwloc;
 mod identity;
 pub(crate) mod images;
 pub(crate) mod kept_file;
-mod kernel;
+pub(crate) mod kernel;
 pub(crate) mod libvirt_daemon;
 pub mod libvirt_process;
 pub mod load;

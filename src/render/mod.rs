@@ -6,6 +6,7 @@
 //! wider than [`Style::width`], but for commands, which are to be pasted.
 
 mod bands;
+pub(crate) mod check;
 pub mod diff;
 pub(crate) mod escape;
 pub(crate) mod json;

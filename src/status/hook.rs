@@ -31,8 +31,8 @@ const SLACK: Duration = Duration::from_secs(2);
 const RECONNECT: Duration = Duration::from_secs(10);
 
 /// File of virtfit where libvirt looks.
-struct Installed {
-    path: String,
+pub(crate) struct Installed {
+    pub path: String,
     executable: bool,
     /// Time at which the file was put there.
     since: SystemTime,
@@ -77,7 +77,7 @@ pub(crate) fn note(root: &HostFs, guests: &[Running], now: SystemTime) -> Option
 }
 
 /// Returns the name of the daemon that runs, or of the usual one.
-fn daemon_name(root: &HostFs) -> String {
+pub(crate) fn daemon_name(root: &HostFs) -> String {
     let daemons = libvirt_daemon::running(root);
     daemons
         .first()
@@ -85,7 +85,7 @@ fn daemon_name(root: &HostFs) -> String {
 }
 
 /// Lists virtfit's files in libvirt's two places.
-fn installed(root: &HostFs) -> Vec<Installed> {
+pub(crate) fn installed(root: &HostFs) -> Vec<Installed> {
     let names = root.list(FOLDER).unwrap_or_default();
     let all = names.iter().map(|name| format!("{FOLDER}/{name}"));
     [MAIN.to_string()]
@@ -93,9 +93,7 @@ fn installed(root: &HostFs) -> Vec<Installed> {
         .chain(all)
         .filter(|path| root.exists(path) && is_ours(root, path))
         .map(|path| {
-            let meta = root.metadata(&path).ok();
-            let executable =
-                meta.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+            let executable = is_executable(root, &path);
             // The time of the directory entry counts: a link may lead to a file that is years old.
             let entry = std::fs::symlink_metadata(root.path(&path)).ok();
             let seconds = entry.map_or(0, |entry| entry.ctime()).try_into().unwrap_or(0);
@@ -108,9 +106,15 @@ fn installed(root: &HostFs) -> Vec<Installed> {
         .collect()
 }
 
+/// Returns whether libvirt can execute a file.
+pub(crate) fn is_executable(root: &HostFs, path: &str) -> bool {
+    let meta = root.metadata(path).ok();
+    meta.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
 /// Recognises a file of virtfit by the entry's name, by the file it leads to, or by its text, where
 /// it is a script.
-fn is_ours(root: &HostFs, path: &str) -> bool {
+pub(crate) fn is_ours(root: &HostFs, path: &str) -> bool {
     let named = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         name.is_some_and(|name| name.contains(WORD))

@@ -9,7 +9,7 @@ mod by_hand;
 mod exclusive;
 mod guests;
 mod held_twice;
-mod hook;
+pub(crate) mod hook;
 pub(crate) mod note;
 mod overlaps;
 mod pending;

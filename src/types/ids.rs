@@ -83,6 +83,12 @@ impl KiB {
     pub const GIB: KiB = KiB(1024 * 1024);
     /// One MiB.
     pub(crate) const MIB: KiB = KiB(1024);
+
+    /// Words the amount in GiB with one decimal: `3.1 GiB`.
+    pub(crate) fn in_gib(self) -> String {
+        let tenths = self.0.saturating_mul(10) / Self::GIB.0;
+        format!("{}.{} GiB", tenths / 10, tenths % 10)
+    }
 }
 
 impl fmt::Display for KiB {

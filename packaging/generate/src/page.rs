@@ -17,6 +17,10 @@ const MORE: [(&str, &str); 9] = [
         "virtfit-apply",
         include_str!("../../../docs/man/virtfit-apply.md"),
     ),
+    (
+        "virtfit-check",
+        include_str!("../../../docs/man/virtfit-check.md"),
+    ),
     ("virtfit-hook", include_str!("../../../docs/man/virtfit-hook.md")),
     ("virtfit-map", include_str!("../../../docs/man/virtfit-map.md")),
     ("virtfit-plan", include_str!("../../../docs/man/virtfit-plan.md")),

@@ -215,7 +215,7 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
             node.cpus.len().to_string(),
             node.held.len().to_string(),
             format!("{} ({})", node.free.len(), node.whole_cores),
-            node.memory_free_kib.map_or_else(|| "-".into(), gib),
+            node.memory_free_kib.map_or_else(|| "-".into(), KiB::in_gib),
         ];
         row.extend(sizes.iter().map(|size| {
             node.pages_free
@@ -244,12 +244,6 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
         }
         out.push(line);
     }
-}
-
-/// Words an amount in GiB with one decimal.
-fn gib(amount: KiB) -> String {
-    let tenths = amount.0 * 10 / (1 << 20);
-    format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
