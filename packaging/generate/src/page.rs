@@ -11,7 +11,7 @@ use crate::markdown;
 use crate::tidy::tidy;
 
 /// Text after the options, by page; `## ` headings become sections.
-const MORE: [(&str, &str); 9] = [
+const MORE: [(&str, &str); 10] = [
     ("virtfit", include_str!("../../../docs/man/virtfit.md")),
     (
         "virtfit-apply",
