@@ -39,7 +39,7 @@
 //! | [`apply`] | definitions brought in line together; offline, before libvirt loads them |
 //! | [`status`] | every guest, its threads, what is free, and what is wrong |
 //! | [`map`] | the host drawn as data: each CPU, and who sits on it |
-//! | `check` | readiness of the host: a table of checks, pure over the host's files |
+//! | [`check`] | readiness of the host: a table of checks, pure over the host's files |
 //! | [`daemon`] | `virtfitd` without libvirt in it: server, queue, watches, worker |
 //! | [`render`] | plans and status as tables, pictures and diffs |
 //! | [`cli`] | the commands, one file each, and the hook in-process |
@@ -48,7 +48,7 @@
 //! of its own with `virtfit-hook` and the protocol between hook and daemon.
 
 pub mod apply;
-mod check;
+pub mod check;
 pub mod cli;
 pub mod daemon;
 pub mod domain;
