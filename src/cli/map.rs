@@ -21,7 +21,8 @@ use crate::types::plan::{Scope, Verdict};
 pub(crate) fn run(global: &Global, args: &MapArgs) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let session = Session::open_to_show(global, true)?;
-    let status = match (root.is_none(), daemon_client::has_to(&root)) {
+    let empty = root.is_none() || global.assume_empty;
+    let status = match (empty, daemon_client::has_to(&root)) {
         (true, _) => Status::default(),
         (false, true) => status::ask(&root)?,
         (false, false) => status::of(&session),

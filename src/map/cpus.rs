@@ -88,7 +88,8 @@ impl Sitting {
             () if sets.housekeeping.contains(id) => Role::Housekeeping,
             () if sets.dedicated.contains(id) => Role::Free,
             () if host.isolated.contains(id) => Role::Isolated,
-            () => Role::Shared,
+            () if sets.shared.as_ref().is_none_or(|all| all.contains(id)) => Role::Shared,
+            () => Role::InNoSet,
         };
         Cpu {
             id,

@@ -114,6 +114,8 @@ pub(crate) enum Role {
     Isolated,
     /// For floating threads.
     Shared,
+    /// In no set of the policy.
+    InNoSet,
 }
 
 /// Thread on a CPU.

@@ -9,7 +9,7 @@ mod text;
 pub(crate) use svg::svg;
 pub(crate) use text::text;
 
-use crate::map::{After, Guest, Picture};
+use crate::map::{After, Cpu, Guest, Picture};
 use crate::types::plan::Verdict;
 
 /// Largest number of CPUs that are drawn with two columns and more each; of more, each CPU is one
@@ -18,8 +18,13 @@ const LARGE: usize = 128;
 
 /// Returns whether a host is too large for more than one character a CPU.
 fn is_large(picture: &Picture) -> bool {
+    cpus(picture).count() > LARGE
+}
+
+/// Lists all CPUs of a picture.
+fn cpus(picture: &Picture) -> impl Iterator<Item = &Cpu> {
     let caches = picture.nodes.iter().flat_map(|node| &node.caches);
-    caches.flat_map(|cache| &cache.cores).map(Vec::len).sum::<usize>() > LARGE
+    caches.flat_map(|cache| &cache.cores).flatten()
 }
 
 /// Lists the guests that a picture shows: those that run, are promised CPUs or claim some, and the

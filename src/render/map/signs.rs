@@ -12,7 +12,7 @@ pub(super) struct Sign {
     pub text: String,
     /// Sign of one column.
     pub short: char,
-    /// Look of the sign.
+    /// Look of the sign; that of one column is bad news where it is `!`.
     pub paint: Paint,
     /// Meanings of it, for the legend.
     pub meanings: Vec<Meaning>,
@@ -36,6 +36,7 @@ pub(super) enum Meaning {
     Several,
     Withheld,
     Isolated,
+    InNoSet,
     NotForGuests,
     Wrong,
 }
@@ -59,8 +60,9 @@ impl Meaning {
             Self::Several => ("+", None, "more than one thread"),
             Self::Withheld => ("A-", Some("-"), "withheld on guest A's account"),
             Self::Isolated => ("%%", Some("%"), "isolated, in no set"),
+            Self::InNoSet => ("__", Some("_"), "in no set"),
             Self::NotForGuests => ("//", Some("/"), "not allowed to guests (machine.slice)"),
-            Self::Wrong => ("!", Some("!"), "another guest's threads are, or may be, here"),
+            Self::Wrong => ("!", Some("!"), "threads that should not be here are, or may be"),
         }
     }
 }
@@ -82,13 +84,16 @@ pub(super) fn sign(cpu: &Cpu, picture: &Picture) -> Sign {
     if is_wrong(cpu) {
         sign.text.push('!');
         sign.short = '!';
-        sign.paint = Paint::Bad;
+        if !matches!(sign.paint, Paint::Guest(_)) {
+            sign.paint = Paint::Bad;
+        }
         sign.meanings.push(Meaning::Wrong);
     }
     sign
 }
 
-/// Returns whether threads of another guest than the CPU's own are here, or may be.
+/// Returns whether threads that should not be on a CPU ran there last, or, where a guest holds it,
+/// those of another may.
 pub(super) fn is_wrong(cpu: &Cpu) -> bool {
     let stranger = |at: &usize| !cpu.guests.contains(at);
     let held = cpu.role == Role::Held;
@@ -160,6 +165,7 @@ fn of_role(cpu: &Cpu, picture: &Picture) -> Sign {
         Role::Isolated => plain("%%", '%', Meaning::Isolated),
         Role::NotForGuests => plain("//", '/', Meaning::NotForGuests),
         Role::Shared => plain("==", '=', Meaning::Shared),
+        Role::InNoSet => plain("__", '_', Meaning::InNoSet),
         _ => plain("..", '.', Meaning::Free),
     }
 }

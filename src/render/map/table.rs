@@ -3,7 +3,7 @@
 use crate::map::{Guest, Picture};
 use crate::render::Style;
 use crate::render::escape::clean;
-use crate::render::layout::{Line, Paint, cut, width, wrap};
+use crate::render::layout::{Line, Paint, cut, paragraph, width, wrap};
 use crate::render::memory::page;
 use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
@@ -41,6 +41,9 @@ pub(super) fn guests(picture: &Picture, shown: &[usize], style: &Style, out: &mu
     }
     let rows: Vec<[String; 8]> = guests.iter().map(|guest| cells(guest, style)).collect();
     let widths = widths(&rows, style);
+    if INDENT + widths.iter().map(|columns| columns + 1).sum::<usize>() > style.columns() + 1 {
+        return sentences(&guests, style, out);
+    }
     // Titles first, then each guest with its letter before its first line.
     let mut head = Line::new();
     put(&mut head, TITLES.map(String::from), &widths, Paint::Strong);
@@ -72,6 +75,18 @@ pub(super) fn guests(picture: &Picture, shown: &[usize], style: &Style, out: &mu
             put(&mut line, cells, &widths, Paint::Plain);
             out.push(line);
         }
+    }
+}
+
+/// Appends guests as sentences, for a page that is too narrow for a table.
+fn sentences(guests: &[&Guest], style: &Style, out: &mut Vec<Line>) {
+    for guest in guests {
+        let first = format!("  {} ", guest.letter);
+        let text = clean(
+            &format!("{}, {}: {}", guest.name, guest.state, sentence(guest)),
+            style.unicode,
+        );
+        paragraph(out, &first, INDENT, &text, Paint::Plain, style);
     }
 }
 

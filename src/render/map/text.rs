@@ -8,9 +8,9 @@ use crate::render::bands::{Cell, GAP, GUTTER, Row, caches, core_rows, flush};
 use crate::render::escape::clean;
 use crate::render::layout::{Line, Paint, cut, finish, paragraph, width};
 use crate::render::map::signs::{Meaning, legend, sign};
-use crate::render::map::{bars, is_large, shown, table, verdict};
+use crate::render::map::{bars, cpus, is_large, shown, table, verdict};
 use crate::types::ids::KiB;
-use crate::types::idset::NodeSet;
+use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plural::counted;
 
 /// Returns the whole text.
@@ -61,10 +61,18 @@ fn host(map: &Map, picture: &Picture, planned: Option<usize>, style: &Style, out
         let text = format!("CPU {}", map.offline);
         paragraph(out, "  offline ", 10, &text, Paint::Dim, style);
     }
+    let isolated: CpuSet = cpus(picture)
+        .filter(|cpu| cpu.isolated)
+        .map(|cpu| cpu.id)
+        .collect();
+    if !isolated.is_empty() {
+        let text = format!("CPU {isolated}");
+        paragraph(out, "  isolated ", 11, &text, Paint::Dim, style);
+    }
     // The legend has the signs of this picture alone, in as few lines as possible.
-    let cpus = picture.nodes.iter().flat_map(|node| &node.caches);
-    let cpus = cpus.flat_map(|cache| &cache.cores).flatten();
-    let used: BTreeSet<Meaning> = cpus.flat_map(|cpu| sign(cpu, picture).meanings).collect();
+    let used: BTreeSet<Meaning> = cpus(picture)
+        .flat_map(|cpu| sign(cpu, picture).meanings)
+        .collect();
     let entries = legend(&used, large).into_iter();
     let mut entries: Vec<(&str, &str)> = entries.map(|(_, sign, words)| (sign, words)).collect();
     if !large && picture.nodes.iter().any(|node| node.caches.len() > 1) {
@@ -72,6 +80,15 @@ fn host(map: &Map, picture: &Picture, planned: Option<usize>, style: &Style, out
     }
     let mut line = Line::of("  ", Paint::Plain);
     for (sign, words) in entries {
+        if 3 + width(sign) + width(words) > style.columns() {
+            // One that is too long for a line gets its own lines, behind those so far.
+            if line.width() > 2 {
+                out.push(std::mem::replace(&mut line, Line::of("  ", Paint::Plain)));
+            }
+            let indent = 3 + width(sign);
+            paragraph(out, &format!("  {sign} "), indent, words, Paint::Plain, style);
+            continue;
+        }
         let columns = width(sign) + 1 + width(words);
         if line.width() > 2 && line.width() + 2 + columns > style.columns() {
             out.push(std::mem::replace(&mut line, Line::of("  ", Paint::Plain)));
@@ -194,6 +211,7 @@ fn compact(picture: &Picture, style: &Style, out: &mut Vec<Line>) {
                     }
                     for core in group.iter() {
                         match core.get(thread).map(|cpu| sign(cpu, picture)) {
+                            Some(sign) if sign.short == '!' => line.push("!", Paint::Bad),
                             Some(sign) => line.push(sign.short.to_string(), sign.paint),
                             None => line.push(" ", Paint::Plain),
                         };

@@ -164,7 +164,9 @@ fn look(ground: Meaning, guest: Option<(&str, &'static str)>) -> (String, &'stat
         Meaning::Claimed | Meaning::Withheld => {
             (frame(fill, "stroke-width=\"2\" stroke-dasharray=\"3 2\""), PAGE)
         }
-        Meaning::NotForGuests | Meaning::Isolated => (frame(PAGE, "stroke-dasharray=\"1 2\""), PAGE),
+        Meaning::NotForGuests | Meaning::Isolated | Meaning::InNoSet => {
+            (frame(PAGE, "stroke-dasharray=\"1 2\""), PAGE)
+        }
         _ => (frame(PAGE, "stroke-opacity=\"0.6\""), PAGE),
     }
 }
@@ -181,8 +183,14 @@ fn title(cpu: &Cpu, picture: &Picture, place: &str) -> String {
         Role::Free => "free".into(),
         Role::Isolated => "isolated, in no set".into(),
         Role::Shared => "shared".into(),
+        Role::InNoSet => "in no set".into(),
     };
-    let mut out = format!("CPU {}, {place}: {role}", cpu.id);
+    let isolated = if cpu.isolated && cpu.role != Role::Isolated {
+        ", isolated"
+    } else {
+        ""
+    };
+    let mut out = format!("CPU {}, {place}: {role}{isolated}", cpu.id);
     let threads = cpu.threads.iter().map(|thread| {
         let role = thread.role.replace("vcpu", "vCPU");
         format!("{role} of {}", name(&thread.guest))

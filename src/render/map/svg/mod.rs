@@ -15,7 +15,7 @@ use crate::map::{Map, Picture};
 use crate::render::Style;
 use crate::render::layout::cut;
 use crate::render::map::signs::{self, Meaning, sign};
-use crate::render::map::{is_large, shown, table, verdict};
+use crate::render::map::{cpus, is_large, shown, table, verdict};
 use cell::{Grid, color, sample};
 use shapes::{Font, Piece, flow};
 
@@ -94,13 +94,13 @@ fn picture(map: &Map, picture: &Picture, planned: Option<usize>) -> Piece {
         &flow(&nodes, WIDTH, (BESIDE, if grid.short { 10 } else { 16 })),
     );
     // Offline CPUs are in no node, so they get a line of their own.
-    if !map.offline.is_empty() {
-        let height = out.height;
-        out.text(
-            (0, height + 20),
-            &format!("offline: CPU {}", map.offline),
-            Font::of(11),
-        );
+    let isolated = cpus(picture).filter(|cpu| cpu.isolated).map(|cpu| cpu.id);
+    for (what, cpus) in [("offline", map.offline.clone()), ("isolated", isolated.collect())] {
+        if !cpus.is_empty() {
+            let height = out.height;
+            let text = format!("{what}: CPU {}", cut(&cpus.to_string(), 120, &Style::default()));
+            out.text((0, height + 18), &text, Font::of(11));
+        }
     }
     let height = out.height;
     out.put(0, height + 14, &legend(picture, grid));
