@@ -45,7 +45,7 @@ fn ledger(host: &Host) -> Ledger {
         name: format!("claim{number}"),
         autostart: number.is_multiple_of(3),
         cpus: CpuSet::one(cpus[number * 7 % cpus.len()]),
-        withheld: CpuSet::new(),
+        ..Claim::default()
     };
     Ledger {
         holders: (0..200).map(holder).map(Into::into).collect(),

@@ -60,7 +60,7 @@ fn running(domain: &str) -> String {
 
 /// Reads all that another guest's start reads of this one: its definition and its status file.
 fn beside_it(text: &str) {
-    let _ = Written::parse(text);
+    let _ = Written::parse(text, KiB(2048));
     let _ = status::parse(&running(text), KiB(2048), &Records::default());
 }
 

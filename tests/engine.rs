@@ -11,6 +11,8 @@ mod kept_memory;
 mod options;
 #[path = "engine/order.rs"]
 mod order;
+#[path = "engine/pages.rs"]
+mod pages;
 
 use asked::{Asked, guest, pins};
 use virtfit::engine::{self, Inputs};

@@ -262,3 +262,44 @@ fn guests_that_run_untuned_are_planned_beside_each_other() {
     apart.dedup();
     assert_eq!(apart.len(), 4, "{plan}");
 }
+
+/// Definitions are given no more huge pages than there are for all of them, autostart or not,
+/// decided together or one after the other: each guest starts, whichever others run.
+#[test]
+fn definitions_are_given_no_more_huge_pages_than_there_are() {
+    for (autostart, alone) in [(0, false), (0, true), (12, false), (12, true), (6, false)] {
+        let host = Host::with_guests(12, 1);
+        // 2048 pages on each node: for eight guests.
+        let limit = "[host]\nreserved_hugepages = { \"2M\" = 4096 }\n";
+        host.put("etc/virtfit/policy.toml", &format!("{limit}{POLICY}"));
+        for number in 1..=12 {
+            let path = format!("etc/libvirt/qemu/g{number}.xml");
+            let text = fs::read_to_string(host.0.path().join(&path)).unwrap();
+            host.put(&path, &text.replace("'MiB'>64<", "'MiB'>1024<"));
+            if number <= autostart {
+                host.put(&format!("etc/libvirt/qemu/autostart/g{number}.xml"), "");
+            }
+        }
+        match alone {
+            true => (1..=12).for_each(|number| {
+                host.answer(&["apply", "--offline", "--yes", &format!("g{number}")]);
+            }),
+            false => drop(host.answer(&["apply", "--offline", "--yes", "--all"])),
+        }
+        let mut pages = [0; 2];
+        for number in 1..=12 {
+            let path = format!("etc/libvirt/qemu/g{number}.xml");
+            let text = fs::read_to_string(host.0.path().join(path)).unwrap();
+            assert!(text.contains("<vcpupin"), "{text}");
+            let has_pages = text.contains("<hugepages>");
+            assert!(
+                has_pages || number > autostart || autostart > 8,
+                "{autostart} {alone}: {text}"
+            );
+            if has_pages {
+                pages[usize::from(text.contains("nodeset='1'"))] += 512;
+            }
+        }
+        assert_eq!(pages, [2048, 2048], "{autostart} {alone}");
+    }
+}

@@ -23,6 +23,7 @@ mod system {
     mod log;
     mod migration;
     mod operations;
+    mod pages;
     mod races;
     mod refused;
     mod requests;

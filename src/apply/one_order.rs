@@ -1,16 +1,17 @@
 //! Attempt to decide for autostart guests in one order, each beside those before it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::apply::read_guests::{Decided, Guests};
 use crate::hook_events::claims::is_there;
 use crate::host::memory::default_huge_page;
+use crate::ledger::Holder;
 use crate::ledger::claims::Written;
 use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::taken::same_guest;
-use crate::ledger::{Claim, Holder};
 use crate::libvirt::definitions::Definition;
 use crate::snapshot::{Question, Snapshot};
 use crate::types::plan::{Plan, Verdict};
@@ -25,6 +26,8 @@ pub(crate) struct Attempt<'g, 'a> {
     pub decided: Vec<Option<Decided>>,
     /// Holdings of the autostart guests decided up to now.
     given: Vec<Arc<Holder>>,
+    /// Places of these in the list, by name.
+    given_at: HashMap<String, usize>,
     /// Autostart guests that found no placement.
     pub without: Vec<usize>,
 }
@@ -38,6 +41,7 @@ impl<'g, 'a> Attempt<'g, 'a> {
             view: view.clone(),
             decided: guests.definitions.iter().map(|_| None).collect(),
             given: Vec::new(),
+            given_at: HashMap::new(),
             without: Vec::new(),
         }
     }
@@ -73,14 +77,21 @@ impl<'g, 'a> Attempt<'g, 'a> {
         if !apart {
             return self.guests.decide(&self.view, index, ask);
         }
-        let holders = &mut Arc::make_mut(&mut self.view.reading).ledger.holders;
-        let before = holders.len();
-        holders.extend(self.given.iter().cloned());
+        let ledger = &mut Arc::make_mut(&mut self.view.reading).ledger;
+        let before = ledger.holders.len();
+        let claims = ledger.claims.clone();
+        ledger.holders.extend(self.given.iter().cloned());
+        // Pages that they hold now are not claimed by them as well.
+        let claiming = ledger.claims.iter_mut().filter(|claim| !claim.pages.is_empty());
+        for claim in claiming {
+            if let Some(given) = self.given_at.get(&claim.name) {
+                claim.without_pages_of(&self.given[*given]);
+            }
+        }
         let decided = self.guests.decide(&self.view, index, ask);
-        Arc::make_mut(&mut self.view.reading)
-            .ledger
-            .holders
-            .truncate(before);
+        let ledger = &mut Arc::make_mut(&mut self.view.reading).ledger;
+        ledger.holders.truncate(before);
+        ledger.claims = claims;
         decided
     }
 
@@ -95,6 +106,8 @@ impl<'g, 'a> Attempt<'g, 'a> {
             if together && let (Some(placement), Some(guest)) = (placement, guest) {
                 let memory = guest_xml::memory(&guest.domain, None, || default_huge_page(&self.view.root));
                 let taken = self.view.taken(&guest.domain);
+                self.given_at
+                    .insert(definition.file.name.clone(), self.given.len());
                 self.given.push(Arc::new(Holder {
                     uuid: definition.domain.uuid.clone(),
                     name: definition.file.name.clone(),
@@ -123,15 +136,25 @@ impl<'g, 'a> Attempt<'g, 'a> {
     /// Takes in what a guest claims from now on. A definition that cannot be read claims nothing.
     fn claim(&mut self, definition: &Definition, guest: Option<&GuestXml>, plan: &Plan) {
         let own = (definition.domain.uuid.as_str(), definition.file.name.as_str());
-        let all = &mut Arc::make_mut(&mut self.view.reading).ledger.claims;
-        all.retain(|claim: &Claim| !same_guest((&claim.uuid, &claim.name), own));
+        let ledger = &mut Arc::make_mut(&mut self.view.reading).ledger;
+        let is_own = |uuid: &str, name: &str| same_guest((uuid, name), own);
+        ledger.claims.retain(|claim| !is_own(&claim.uuid, &claim.name));
+        let Some(guest) = guest.filter(|guest| guest.unreadable.is_none()) else {
+            return;
+        };
         // Also of a guest that runs: it may run without what its definition is given now.
         let policy = &self.view.policy;
         let profile = plan.profile.as_deref().and_then(|name| policy.profile(name));
-        let guest = guest.filter(|guest| guest.unreadable.is_none());
-        if let (Some(profile), Some(guest)) = (profile.filter(|profile| !profile.off), guest) {
-            all.extend(Written::of(guest).claim_by(profile, &policy.host, definition.autostart));
+        let profile = profile.filter(|profile| !profile.off);
+        let written = Written::of(guest).with_pages(guest, || default_huge_page(&self.view.root));
+        let mut claim = written.claim_by(profile, &policy.host, definition.autostart);
+        let mut holders = ledger.holders.iter();
+        if let Some(claim) = &mut claim
+            && let Some(holder) = holders.find(|holder| is_own(&holder.uuid, &holder.name))
+        {
+            claim.without_pages_of(holder);
         }
+        ledger.claims.extend(claim);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::hostfs::records::Record;
 use crate::snapshot::Snapshot;
 use crate::types::digest;
 use crate::types::plan::{Plan, Verdict};
+use crate::types::reason::{LeftOut, Reason};
 
 /// Folder of these records on the host.
 pub(crate) const FOLDER: &str = "/var/lib/virtfit/seen";
@@ -43,6 +44,8 @@ impl Record for LastOutcome {
 pub(crate) enum Outcome {
     /// The definition is as policy and host ask, or virtfit has nothing to do with it.
     Settled,
+    /// The definition is as policy and host ask, but in small pages: too few huge ones are there.
+    SmallPages,
     /// The guest runs on shared CPUs, as no placement fits (`on_no_fit = "run-shared"`).
     Degraded,
     /// No placement fits, and the guest does not float (`refuse`, `run-untuned`, or `run-shared`
@@ -63,14 +66,24 @@ impl Outcome {
             Verdict::Refused => Self::Refused,
             _ if placed.is_some_and(|placement| !placement.fits) => Self::Degraded,
             _ if plan.is_without_place() => Self::Refused,
+            _ if plan.notes.not_done.iter().any(|note| lacks_pages(&note.why)) => Self::SmallPages,
             Verdict::Unchanged | Verdict::Tuned => Self::Settled,
         }
     }
 
     /// Returns whether another try is worth while when CPUs or pages become free.
     pub(crate) fn is_poor(self) -> bool {
-        matches!(self, Self::Degraded | Self::Refused)
+        matches!(self, Self::SmallPages | Self::Degraded | Self::Refused)
     }
+}
+
+/// Returns whether a part of a profile is left out as too few huge pages are there, or were when
+/// the guest was started.
+fn lacks_pages(why: &Reason) -> bool {
+    matches!(
+        why,
+        Reason::LeftOut(LeftOut::FewPages { .. } | LeftOut::PagesLeft { .. } | LeftOut::RunsWithItsPages)
+    )
 }
 
 /// Digests of the host as far as it matters for a guest: without its free pages, which change all
@@ -117,7 +130,9 @@ mod tests {
     use crate::hostfs::HostFs;
     use crate::snapshot::Sources;
     use crate::types::on_no_fit::OnNoFit;
-    use crate::types::plan::{Notes, Scope};
+    use crate::types::plan::{Note, Notes, Scope};
+    use crate::types::setting::Target;
+    use crate::types::subject::Subject;
 
     #[test]
     fn a_failed_start_makes_the_host_another_one_for_its_guest_alone() {
@@ -172,6 +187,12 @@ mod tests {
             Outcome::Settled,
             "its profile leaves it alone"
         );
+        let what = Subject::Value(Target::Hugepages);
+        let runs = Note::new(what.clone(), LeftOut::RunsWithItsPages);
+        plan.notes.not_done = vec![runs];
+        assert_eq!(Outcome::of(&plan), Outcome::SmallPages);
+        plan.notes.not_done = vec![Note::new(what, LeftOut::NoHugetlbfs)];
+        assert_eq!(Outcome::of(&plan), Outcome::Settled);
         for on_no_fit in [OnNoFit::RunUntuned, OnNoFit::RunShared] {
             plan.notes.on_no_fit = Some(on_no_fit);
             assert!(Outcome::of(&plan).is_poor(), "{on_no_fit:?}");

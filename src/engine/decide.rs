@@ -57,6 +57,8 @@ struct Attempt<'c> {
     supplies: Supplies,
     /// Place, or the reasons for which there is none.
     found: Result<Placed, Vec<Reason>>,
+    /// Remark on a place with huge pages that other definitions ask for, too.
+    contested: Option<Outcome>,
 }
 
 /// Outcome for a guest that finds no place.
@@ -111,12 +113,15 @@ impl DecisionMaker<'_> {
             shape: self.shape(),
         };
         // The place, or what `on_no_fit` says where there is none.
+        let own = (self.current.uuid.as_str(), self.current.name.as_str());
+        let beside = supplies.beside_claims(&taken, ledger, own, facts.autostart);
         let Attempt {
             case,
             demanded,
             supplies,
             found,
-        } = self.attempt_with_slots(case, fewer.as_ref(), supplies);
+            contested,
+        } = self.attempt_beside_claims(case, fewer.as_ref(), beside, supplies);
         let wishes = case.wishes;
         plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         plan.reasons.extend(demanded.broken.iter().cloned());
@@ -147,6 +152,7 @@ impl DecisionMaker<'_> {
             fits,
         };
         plan.reasons.extend(remarks::of_place(&fit));
+        plan.reasons.extend(contested.map(Reason::from));
         plan.reasons.extend(self.whose_place());
         // Emulator threads and iothreads go beside vCPUs that are placed, and settings follow from
         // both.
@@ -176,6 +182,34 @@ impl DecisionMaker<'_> {
         plan.notes.on_no_fit = Some(wishes.on_no_fit);
         plan.notes.dedicated_vcpus = wishes.dedicated.clone();
         wishes
+    }
+
+    /// Searches a place with the huge pages that no other definition claims (`beside`), and where
+    /// there is none with all that are free (`supplies`).
+    fn attempt_beside_claims<'c>(
+        &self,
+        case: Case<'c>,
+        fewer: Option<&'c EffectiveProfile>,
+        beside: Option<Supplies>,
+        supplies: Supplies,
+    ) -> Attempt<'c> {
+        let Some(beside) = beside else {
+            return self.attempt_with_slots(case, fewer, supplies);
+        };
+        let left = beside.now.clone();
+        let first = self.attempt_with_slots(case, fewer, beside);
+        if first.found.is_ok() {
+            return first;
+        }
+        let all = self.attempt_with_slots(case, fewer, supplies);
+        let contested = all.found.as_ref().ok().and_then(|placed| {
+            let nodes = &placed.memory_nodes;
+            let is_there = |node| nodes.is_empty() || nodes.contains(&node);
+            let asking = left.asking(&[placed.page], is_there);
+            let page = placed.page.filter(|_| !asking.is_empty())?;
+            Some(Outcome::PagesContested { page, asking })
+        });
+        Attempt { contested, ..all }
     }
 
     /// Searches a place with CPUs for empty vCPU slots where all vCPUs find one, unless the profile
@@ -219,6 +253,7 @@ impl DecisionMaker<'_> {
             demanded,
             supplies,
             found,
+            contested: None,
         }
     }
 

@@ -89,6 +89,7 @@ impl KeptMemory {
             need: piece.amount,
             nodes: piece.nodes.clone(),
             free: pages.iter().map(on).collect(),
+            asking: supply.asking(pages, |node| piece.nodes.contains(node)),
             holders: supply.memory_held.clone(),
         })
     }

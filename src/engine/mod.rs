@@ -306,7 +306,7 @@ fn twin<'a>(text: &GuestText<'_>, profile: &Profile, inputs: &Inputs<'a>) -> Opt
     if provenance.head.uuid.is_some() || text.guest.domain.running {
         return None;
     }
-    let own = Written::of(&text.guest).claim_by(profile, &inputs.policy.host, false)?;
+    let own = Written::of(&text.guest).claim_by(Some(profile), &inputs.policy.host, false)?;
     let mut others = inputs.ledger.claims.iter();
     let twin = others.find(|claim| {
         claim.cpus == own.cpus && !same_guest((&claim.uuid, &claim.name), (&own.uuid, &own.name))

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::host::Host;
-use crate::ledger::{Ledger, Taken, taken};
+use crate::ledger::taken::same_guest;
+use crate::ledger::{Claim, Ledger, MemoryUse, Taken, taken};
 use crate::placement::Supply;
 use crate::policy::HostPolicy;
 use crate::policy::cpu_sets::Sets;
@@ -77,6 +78,34 @@ impl Supplies {
         Self { now, empty }
     }
 
+    /// Returns the supplies without the huge pages that definitions of other guests claim; `None`:
+    /// they claim none. `guest` is UUID and name of the guest that is planned.
+    pub(crate) fn beside_claims(
+        &self,
+        taken: &Taken,
+        ledger: &Ledger,
+        guest: (&str, &str),
+        autostart: bool,
+    ) -> Option<Self> {
+        let unclaimed = taken.pages_unclaimed(autostart);
+        let left = |key: &(NodeId, KiB)| self.now.pages.get(key).copied().unwrap_or(0);
+        let pages: BTreeMap<(NodeId, KiB), u64> = unclaimed
+            .into_iter()
+            .map(|(key, pages)| (key, pages.min(left(&key))))
+            .filter(|(key, pages)| *pages < left(key))
+            .collect();
+        if pages.is_empty() {
+            return None;
+        }
+        let mut beside = self.clone();
+        for key in pages.keys() {
+            let asking = asking(ledger, guest, *key, autostart);
+            beside.now.pages_left.insert(*key, asking);
+        }
+        beside.now.pages.extend(pages);
+        Some(beside)
+    }
+
     /// Limits floating vCPUs to a `vcpu@cpuset` that is kept. A cpuset in which no vCPU can float
     /// is no limit.
     pub(crate) fn floating_within(mut self, cpuset: Option<&CpuSet>) -> Self {
@@ -89,4 +118,28 @@ impl Supplies {
         }
         self
     }
+}
+
+/// Lists the other guests whose definitions claim huge pages of a pool, with the amount.
+fn asking(
+    ledger: &Ledger,
+    guest: (&str, &str),
+    (node, size): (NodeId, KiB),
+    autostart: bool,
+) -> Vec<(String, KiB)> {
+    let is_own = |claim: &Claim| same_guest(guest, (&claim.uuid, &claim.name));
+    let gives_way = |claim: &Claim| autostart && claim.gives_way();
+    let is_there = |piece: &&MemoryUse| {
+        piece.page == Some(size) && (piece.nodes.is_empty() || piece.nodes.contains(node))
+    };
+    let amount = |claim: &Claim| {
+        let pieces = claim.pages.iter().filter(is_there);
+        KiB(pieces.fold(0, |sum, piece| sum.saturating_add(piece.amount.0)))
+    };
+    let claims = ledger.claims.iter();
+    let claims = claims.filter(|claim| !is_own(claim) && !gives_way(claim));
+    claims
+        .map(|claim| (claim.name.clone(), amount(claim)))
+        .filter(|(_, amount)| amount.0 > 0)
+        .collect()
 }

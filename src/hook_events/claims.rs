@@ -157,6 +157,18 @@ impl OwnClaims {
 /// takes them as the XML says, whatever the policy asks for, and would fail without them. Pieces
 /// that share nodes are added up before they are compared with those nodes.
 pub(crate) fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
+    is_there(&where_it_must_be(guest, own), taken)
+}
+
+/// Returns whether the huge pages among this memory are free.
+pub(crate) fn pages_are_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) -> bool {
+    let mut pages = where_it_must_be(guest, own);
+    pages.retain(|piece| piece.page.is_some());
+    is_there(&pages, taken)
+}
+
+/// Returns the guest's memory with the nodes that each piece must come from.
+fn where_it_must_be(guest: &GuestXml, own: &OwnClaims) -> Vec<MemoryUse> {
     // Only strictly bound pieces must come from their nodes; the others may come from any.
     let domain = &guest.domain;
     let strict = |mode: &str| matches!(mode, "strict" | "restrictive");
@@ -164,8 +176,7 @@ pub(crate) fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) 
         .numatune
         .as_ref()
         .is_some_and(|memory| strict(&memory.mode));
-    let hard: Vec<MemoryUse> = own
-        .memory
+    own.memory
         .iter()
         .enumerate()
         .map(|(index, uses)| {
@@ -179,8 +190,7 @@ pub(crate) fn memory_is_there(guest: &GuestXml, own: &OwnClaims, taken: &Taken) 
                 ..uses.clone()
             }
         })
-        .collect();
-    is_there(&hard, taken)
+        .collect()
 }
 
 /// Returns whether these pieces of memory are free on the nodes they name; one that names none may

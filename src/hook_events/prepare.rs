@@ -384,7 +384,10 @@ impl Case<'_> {
         self.admit(want, place, causes)
     }
 
-    fn admit(&self, want: Want, place: Place, why: Vec<Reason>) -> Fate {
+    fn admit(&self, want: Want, place: Place, mut why: Vec<Reason>) -> Fate {
+        if !claims::pages_are_there(self.guest, &self.own, self.taken) {
+            why.push(Start::PagesNotFree.into());
+        }
         let told = Box::new(StartLine {
             place,
             profile: self.plan.profile.clone(),

@@ -96,6 +96,20 @@ pub struct Claim {
     /// `cpus`.
     #[serde(default)]
     pub withheld: CpuSet,
+    /// Memory in huge pages, written by virtfit or not, that the guest does not have yet: QEMU
+    /// does not start without it.
+    #[serde(default)]
+    pub pages: Vec<MemoryUse>,
+    /// `true` if virtfit wrote the huge pages: it can take them out again.
+    #[serde(default)]
+    pub own_pages: bool,
+}
+
+impl Claim {
+    /// Returns whether the definition gives way to one on autostart that needs its huge pages.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.own_pages && !self.autostart
+    }
 }
 
 /// CPUs and memory of the host that other guests have: the ledger without the guest being planned,
@@ -113,6 +127,8 @@ pub struct Taken {
     pub claimed_other: CpuSet,
     /// Huge pages that may still be given out, by node and page size.
     pub pages_free: BTreeMap<(NodeId, KiB), u64>,
+    /// Huge pages that definitions claim.
+    pub pages_claimed: BTreeMap<(NodeId, KiB), ClaimedPages>,
     /// Small-page memory that may still be given out, by node. Absent nodes are unknown and not
     /// checked.
     pub memory_free: BTreeMap<NodeId, KiB>,
@@ -120,7 +136,33 @@ pub struct Taken {
     pub memory_of: Vec<(String, KiB)>,
 }
 
+/// Huge pages of one pool that definitions of other guests claim.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClaimedPages {
+    /// Pages that are left to these definitions by all others.
+    pub firm: u64,
+    /// Pages of definitions that give way to one on autostart.
+    pub loose: u64,
+    /// Pages among those that may be given out that the guest itself has while it runs: no claim
+    /// takes these away.
+    pub own: u64,
+}
+
 impl Taken {
+    /// Returns the huge pages that a definition may be given: those that may be given out, less
+    /// those that other definitions claim.
+    pub fn pages_unclaimed(&self, autostart: bool) -> BTreeMap<(NodeId, KiB), u64> {
+        let mut pages = self.pages_free.clone();
+        for (key, claimed) in &self.pages_claimed {
+            let loose = if autostart { 0 } else { claimed.loose };
+            if let Some(free) = pages.get_mut(key) {
+                let left = free.saturating_sub(claimed.firm).saturating_sub(loose);
+                *free = left.max(claimed.own.min(*free));
+            }
+        }
+        pages
+    }
+
     /// Returns the names of the guests that hold these CPUs, each once.
     pub(crate) fn names_of(&self, cpus: &CpuSet) -> Vec<String> {
         let names: BTreeSet<&String> = cpus.iter().filter_map(|cpu| self.cpus.get(&cpu)).collect();

@@ -252,6 +252,7 @@ pub(super) fn memory_reason(host: &Host, demand: &Demand, now: &Supply) -> NoPla
             false => cells,
         },
         free: demand.pages.iter().map(|page| (*page, by_node(page))).collect(),
+        asking: now.asking(&demand.pages, |_| true),
         holders: now.memory_held.clone(),
     }
 }

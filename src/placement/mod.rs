@@ -247,8 +247,38 @@ pub struct Supply {
     pub claimed_other: CpuSet,
     /// Free huge pages, by node and page size.
     pub pages: BTreeMap<(NodeId, KiB), u64>,
+    /// Memory in huge pages that definitions of other guests ask for, by node and page size, where
+    /// such pages are left to them.
+    pub pages_left: BTreeMap<(NodeId, KiB), Vec<(String, KiB)>>,
     /// Free memory in small pages, by node; the memory of an absent node is not checked.
     pub memory: BTreeMap<NodeId, KiB>,
+}
+
+impl Supply {
+    /// Lists the guests to which huge pages of one of these sizes are left on these nodes, those
+    /// that ask for most first.
+    pub(crate) fn asking(
+        &self,
+        pages: &[Option<KiB>],
+        is_there: impl Fn(NodeId) -> bool,
+    ) -> Vec<(String, KiB)> {
+        let mut asking: BTreeMap<&str, KiB> = BTreeMap::new();
+        for ((node, size), guests) in &self.pages_left {
+            if !pages.contains(&Some(*size)) || !is_there(*node) {
+                continue;
+            }
+            for (name, amount) in guests {
+                let most = asking.entry(name).or_default();
+                *most = (*most).max(*amount);
+            }
+        }
+        let mut all: Vec<(String, KiB)> = asking
+            .into_iter()
+            .map(|(name, amount)| (name.to_string(), amount))
+            .collect();
+        all.sort_by(|(_, more), (_, less)| less.cmp(more));
+        all
+    }
 }
 
 /// Placement of every vCPU and of the memory.

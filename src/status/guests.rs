@@ -219,7 +219,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
     let profile = selected.profile.as_ref();
     guest.profile = profile.map(|profile| profile.name.clone());
     let claim = select::tuning(&view.policy, &parsed.domain, autostart)
-        .and_then(|profile| Written::of(parsed).claim_by(profile, &view.policy.host, autostart));
+        .and_then(|profile| Written::of(parsed).claim_by(Some(profile), &view.policy.host, autostart));
     guest.claims = claim.map_or_else(CpuSet::new, |claim| {
         taken::claimed(&claim, &view.host, &view.sets.dedicated)
     });

@@ -7,7 +7,7 @@ use std::path::Path;
 use virtfit::engine::{self, Decision, Inputs};
 use virtfit::host::{Host, PagePool, load};
 use virtfit::hostfs::HostFs;
-use virtfit::ledger::{Claim, Holder, Ledger};
+use virtfit::ledger::{Claim, Holder, Ledger, MemoryUse};
 use virtfit::policy::Policy;
 use virtfit::rewrite;
 use virtfit::types::cpulist;
@@ -56,6 +56,10 @@ pub struct Asked {
     pub others: Vec<String>,
     /// CPUs that definitions claim, and whether they are on autostart.
     pub claims: Vec<(String, bool)>,
+    /// Definitions that claim huge pages.
+    pub page_claims: Vec<Claim>,
+    /// Guests that run beside these.
+    pub running: Vec<Holder>,
     /// Images and devices of the guest.
     pub facts: GuestFacts,
     /// Scope of the plan.
@@ -76,6 +80,8 @@ impl Asked {
             host,
             others: Vec::new(),
             claims: Vec::new(),
+            page_claims: Vec::new(),
+            running: Vec::new(),
             facts: GuestFacts::default(),
             scope: Scope::Boot,
             host_keys: String::new(),
@@ -91,6 +97,44 @@ impl Asked {
     /// Adds a definition that claims these CPUs.
     pub fn claimed(mut self, cpus: &str, autostart: bool) -> Self {
         self.claims.push((cpus.into(), autostart));
+        self
+    }
+
+    /// Adds a definition that claims huge pages on a node; `own`: virtfit wrote them.
+    pub fn pages_claimed(mut self, node: u32, size: KiB, count: u64, autostart: bool, own: bool) -> Self {
+        let number = self.page_claims.len();
+        self.page_claims.push(Claim {
+            uuid: format!("{number:08}-0000-0000-0002-000000000000"),
+            name: format!("pages{number}"),
+            autostart,
+            pages: vec![MemoryUse {
+                amount: KiB(count * size.0),
+                page: Some(size),
+                nodes: [NodeId(node)].into_iter().collect(),
+            }],
+            own_pages: own,
+            ..Claim::default()
+        });
+        self
+    }
+
+    /// Lets a guest of [`guest`] run, with so many pages of 2 MiB on node 0.
+    pub fn running(mut self, count: u64) -> Self {
+        let size = KiB(2048);
+        for pool in &mut self.host.nodes[0].pools {
+            pool.free -= if pool.size == size { count } else { 0 };
+        }
+        self.running.push(Holder {
+            uuid: "a37a9b65-15f7-58b0-990d-11ce0c9a3af9".into(),
+            name: "g".into(),
+            memory: vec![MemoryUse {
+                amount: KiB(count * size.0),
+                page: Some(size),
+                nodes: [NodeId(0)].into_iter().collect(),
+            }],
+            ..Holder::default()
+        });
+        self.facts.running = true;
         self
     }
 
@@ -144,6 +188,7 @@ impl Asked {
                 .iter()
                 .enumerate()
                 .map(holder)
+                .chain(self.running.iter().cloned())
                 .map(Into::into)
                 .collect(),
             claims: self
@@ -157,6 +202,7 @@ impl Asked {
                     cpus: cpulist::parse(cpus).unwrap(),
                     ..Claim::default()
                 })
+                .chain(self.page_claims.iter().cloned())
                 .collect(),
         }
     }

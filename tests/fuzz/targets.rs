@@ -252,11 +252,11 @@ pub fn ledger(input: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(input) else {
         return "not UTF-8".into();
     };
-    if let Ok(written) = Written::parse(text) {
+    if let Ok(written) = Written::parse(text, KiB(2048)) {
         let policy = Policy::builtin();
         assert_eq!(written.claim(&policy, true), None, "a claim without a rule");
         let profile = policy.profile("isolated").unwrap();
-        let claim = written.claim_by(profile, &policy.host, true);
+        let claim = written.claim_by(Some(profile), &policy.host, true);
         return format!("a claim of {}", claim.map_or(0, |claim| claim.cpus.len().min(2)));
     }
     match status::parse(text, KiB(2048), &Records::default()) {
@@ -316,11 +316,11 @@ pub fn forged(input: &[u8], host: &Host) -> String {
         );
         same &= held[0] == held[1];
     }
-    if let Ok(written) = Written::parse(text) {
+    if let Ok(written) = Written::parse(text, KiB(2048)) {
         assert_eq!(written.claim(&policy, true), None, "a claim without a rule");
         let pins = honest.pins.iter().fold(CpuSet::new(), |all, pin| all.union(pin));
         for profile in policy.profiles.values() {
-            let claim = written.claim_by(profile, &policy.host, false);
+            let claim = written.claim_by(Some(profile), &policy.host, false);
             let cpus = claim.unwrap_or_default().cpus;
             assert!(cpus.is_subset(&pins), "claims {cpus}, pinned to {pins}");
         }

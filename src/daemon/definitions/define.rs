@@ -16,6 +16,8 @@ use crate::libvirt::HypervisorError;
 use crate::libvirt::definition_file::DefinitionFile;
 use crate::libvirt::obstacle::{Obstacle, obstacle};
 use crate::types::plan::Plan;
+use crate::types::reason::{LeftOut, Reason};
+use crate::types::setting::Target;
 
 /// Wait before another examination of a definition that libvirt is writing.
 const BEING_WRITTEN: Duration = Duration::from_millis(50);
@@ -93,7 +95,7 @@ impl Definitions {
         let track = self.tracks.entry(name.clone()).or_default();
         track.written_by_us(Instant::now());
         // Each define is logged, also where the line repeats the last one.
-        let line = summary_with_causes(plan, Mood::Done);
+        let line = format!("{}{}", summary_with_causes(plan, Mood::Done), no_pages(plan));
         track.is_news(&line);
         log::info!("{line}");
         // Records for later: the pins, the text as libvirt stored it, and that it has not been
@@ -145,6 +147,21 @@ impl Definitions {
         }
         Next::Done
     }
+}
+
+/// Says why a definition gets no huge pages though the host has some: it had them before, or they
+/// are left to others.
+fn no_pages(plan: &Plan) -> String {
+    let gone = plan
+        .changes
+        .iter()
+        .any(|change| change.target == Target::Hugepages);
+    let why = plan.notes.not_done.iter().find(|note| match &note.why {
+        Reason::LeftOut(LeftOut::FewPages { .. }) => gone,
+        Reason::LeftOut(LeftOut::PagesLeft { .. }) => true,
+        _ => false,
+    });
+    why.map_or_else(String::new, |note| format!("; no huge pages: {}", note.why))
 }
 
 /// Returns the events of one definition's file, in order: written (true) or gone (false).

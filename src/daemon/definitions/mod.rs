@@ -29,13 +29,16 @@ use crate::daemon::starts::Starts;
 use crate::daemon::watch::Change;
 use crate::domain::{self, Domain};
 use crate::engine::Decision;
+use crate::hook_events::claims::is_there;
 use crate::hook_events::lines::{Mood, summary_with_causes};
 use crate::host::libvirt_daemon;
+use crate::host::memory::default_huge_page;
 use crate::hostfs::HostFs;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reader;
 use crate::ledger::reader::unread::{MAX_BYTES, Unread};
 use crate::ledger::taken::same_guest;
+use crate::ledger::{Taken, claims, taken};
 use crate::libvirt::Hypervisor;
 use crate::libvirt::definition_file::DefinitionFile;
 use crate::live::failed_guests::Bugs;
@@ -174,22 +177,41 @@ impl Definitions {
             name: "/".into(),
             ..Domain::default()
         };
-        let held = view.taken(&nobody).cpus;
         let host = HostDigest::of(view);
         let running = |name: &str| view.reading.running.contains(name);
+        // Without any page to give out, a guest without pages gets none.
+        let taken = view.taken(&nobody);
+        let room = taken.pages_unclaimed(true).values().any(|pages| *pages > 0);
+        let is_poor = |outcome: Outcome| outcome.is_poor() && (room || outcome != Outcome::SmallPages);
+        let held = taken.cpus;
         let poor = self
             .seen
             .iter()
-            .filter(|(uuid, seen)| seen.outcome.is_poor() || seen.host != host.for_guest(uuid))
+            .filter(|(uuid, seen)| is_poor(seen.outcome) || seen.host != host.for_guest(uuid))
             .map(|(_, seen)| seen.name.clone());
         let colliding = view.reading.ledger.claims.iter().filter_map(|claim| {
             let collides = claim.cpus.iter().any(|cpu| held.contains_key(&cpu));
             collides.then(|| claim.name.clone())
         });
-        let mut names: Vec<String> = poor.chain(colliding).filter(|name| !running(name)).collect();
+        let short = self.short_of_pages(view);
+        let mut names: Vec<String> = poor
+            .chain(colliding)
+            .filter(|name| !running(name))
+            .chain(short)
+            .collect();
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Returns the names of the definitions that may not find the huge pages virtfit wrote into
+    /// them. Guests that run are left out.
+    pub(crate) fn short_of_pages(&self, view: &Snapshot) -> Vec<String> {
+        let short = taken::short_of_pages(&view.reading.ledger, &view.host, &view.policy.host);
+        let names = short.into_iter().map(|claim| claim.name.clone());
+        names
+            .filter(|name| !view.reading.running.contains(name))
+            .collect()
     }
 
     /// Examines one definition and does what follows from it.
@@ -298,13 +320,14 @@ impl Definitions {
         let same_host = seen.as_ref().is_some_and(|seen| seen.host == host);
         let outcome = seen.as_ref().map(|seen| seen.outcome);
         let same = same_text && same_policy && same_host;
-        let collides = collides(view, definition, domain);
+        let want = Want::of(view, definition, domain);
+        let collides = want == Want::Held;
         let running = view.reading.running.contains(name);
         // Nothing new, and no hope for a better outcome: left alone.
         let worth = match outcome {
             _ if !same || matches!(why, Why::Autostart | Why::FailedStart) => true,
             Some(Outcome::Failed) => self.again.remove(&domain.uuid),
-            Some(outcome) => !running && (outcome.is_poor() || collides) && why != Why::Changed,
+            Some(outcome) => !running && (outcome.is_poor() || want > Want::Nothing) && why != Why::Changed,
             None => true,
         };
         if !worth {
@@ -435,11 +458,42 @@ fn is_busy(around: &DefineContext<'_>, domain: &Domain) -> bool {
     by_files || (around.busy)(&domain.name)
 }
 
-/// Returns whether other guests hold CPUs that virtfit wrote into a definition.
-fn collides(view: &Snapshot, definition: &DefinitionFile, domain: &Domain) -> bool {
-    let Ok(guest) = GuestXml::parse(&definition.text) else {
-        return false;
-    };
-    let held = view.taken(domain).cpus;
-    guest.wrote.iter().any(|cpu| held.contains_key(&cpu))
+/// Want of something that virtfit wrote into a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Want {
+    /// Everything is there.
+    Nothing,
+    /// Other definitions claim its huge pages, too.
+    Claimed,
+    /// Other guests hold its CPUs, or its huge pages are not there.
+    Held,
+}
+
+impl Want {
+    /// Returns what a definition would lack at its start.
+    fn of(view: &Snapshot, definition: &DefinitionFile, domain: &Domain) -> Self {
+        let Ok(guest) = GuestXml::parse(&definition.text) else {
+            return Self::Nothing;
+        };
+        let taken = view.taken(domain);
+        if guest.wrote.iter().any(|cpu| taken.cpus.contains_key(&cpu)) {
+            return Self::Held;
+        }
+        if !guest.own_pages || view.reading.running.contains(&domain.name) {
+            return Self::Nothing;
+        }
+        let pages = claims::huge(&guest.domain, || default_huge_page(&view.root));
+        if !is_there(&pages, &taken) {
+            return Self::Held;
+        }
+        let autostart = view.reading.autostart.contains(&domain.name);
+        let unclaimed = Taken {
+            pages_free: taken.pages_unclaimed(autostart),
+            ..taken
+        };
+        match is_there(&pages, &unclaimed) {
+            true => Self::Nothing,
+            false => Self::Claimed,
+        }
+    }
 }

@@ -136,6 +136,7 @@ impl Worker {
         if self.promised.take_if(is_over).is_some() {
             self.running.ledger_changed();
             self.look_at_reservations();
+            self.look_at_pages();
         }
         if self.tentative.is_some_and(|time| time <= Instant::now()) {
             self.pending.hooks_ended();
@@ -377,6 +378,19 @@ impl Worker {
             self.pending.add(&name, Why::Policy);
         }
         self.running.add_all(&self.root);
+    }
+
+    /// Examines definitions that lack their huge pages now that another guest takes some.
+    fn look_at_pages(&mut self) {
+        let Some(view) = self.view() else { return };
+        let short = self.definitions.short_of_pages(&view);
+        if short.is_empty() {
+            return;
+        }
+        self.definitions.fresh_start();
+        for name in short {
+            self.pending.add(&name, Why::Reconsider);
+        }
     }
 
     fn promised_soon(&mut self) {

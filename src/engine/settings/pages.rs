@@ -44,7 +44,16 @@ pub(crate) fn missing(fit: &Fit<'_>, page: KiB) -> LeftOut {
         let sum = free
             .iter()
             .fold(0u64, |sum, (_, pages)| sum.saturating_add(*pages));
-        (sum < need).then_some(LeftOut::FewPages { need, page, free })
+        let asking = fit.supply.asking(&[Some(page)], |node| nodes.contains(&node));
+        (sum < need).then_some(match asking.is_empty() {
+            true => LeftOut::FewPages { need, page, free },
+            false => LeftOut::PagesLeft {
+                need,
+                page,
+                free,
+                asking,
+            },
+        })
     });
     few.unwrap_or_else(|| match fit.case.current.running || fit.case.facts.running {
         true => LeftOut::RunsWithItsPages,

@@ -30,6 +30,8 @@ pub struct GuestXml {
     /// Threads that virtfit pinned to several CPUs: floating threads, and support threads on shared
     /// or housekeeping CPUs.
     pub floating: BTreeSet<Target>,
+    /// `true` if virtfit wrote the huge pages, and they are unchanged since.
+    pub own_pages: bool,
     /// CPUs that the provenance records as withheld; none where it is of another guest.
     pub withheld: CpuSet,
     /// `true` if the provenance says that the guest must not run without its placement.
@@ -64,6 +66,7 @@ impl GuestXml {
         };
         guest.carries = !provenance.owned.is_empty();
         for owned in &provenance.owned {
+            guest.own_pages |= is_page_size(&guest.domain, &owned.wrote);
             let (Value::Cpus(wrote), Some(pin)) = (&owned.wrote, pin(&guest.domain, &owned.target)) else {
                 continue;
             };
@@ -111,6 +114,15 @@ impl<'t> GuestText<'t> {
                 document,
             })
         })?
+    }
+}
+
+/// Returns whether a value is the page size that a domain has for all its memory.
+fn is_page_size(domain: &Domain, value: &Value) -> bool {
+    let pages = domain.hugepages.as_ref().map(|element| &element.pages[..]);
+    match (value, pages) {
+        (Value::PageSize(wrote), Some([(size, None)])) => wrote == size,
+        _ => false,
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) mod promises;
 mod reading;
 pub mod unread;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -306,6 +306,12 @@ impl Reader {
         };
     }
 
+    fn default_page(&mut self, root: &HostFs) -> KiB {
+        *self
+            .default_page
+            .get_or_insert_with(|| memory::default_huge_page(root))
+    }
+
     /// Adds the guests that run; `true` if files were left to the next reading.
     fn add_running(
         &mut self,
@@ -314,9 +320,7 @@ impl Reader {
         policy: &Policy,
         reading: &mut Reading,
     ) -> io::Result<bool> {
-        let default_page = *self
-            .default_page
-            .get_or_insert_with(|| memory::default_huge_page(root));
+        let default_page = self.default_page(root);
         let pinned = &self.pinned.records;
         let parse = |_: &str, text: &str| {
             let read = status::parse(text, default_page, pinned);
@@ -363,9 +367,15 @@ impl Reader {
         reading: &mut Reading,
     ) -> io::Result<bool> {
         let holders = reading.ledger.holders.iter();
-        let running: BTreeSet<&str> = holders.map(|holder| holder.uuid.as_str()).collect();
+        let running: BTreeMap<&str, &Holder> = holders
+            .map(|holder| (holder.uuid.as_str(), holder.as_ref()))
+            .collect();
         let mut found: Vec<Claim> = Vec::new();
-        let parse = |_: &str, text: &str| Written::parse(text).map(Arc::new).map_err(Unread::from);
+        let default_page = self.default_page(root);
+        let parse = |_: &str, text: &str| {
+            let written = Written::parse(text, default_page);
+            written.map(Arc::new).map_err(Unread::from)
+        };
         let mut left = Vec::new();
         for file in self.definitions.read(root, now, claims, parse)? {
             match &file.said {
@@ -374,9 +384,12 @@ impl Reader {
                     let judge = |written: &Written| written.claim(policy, autostart);
                     let claim = self.claims.of(file.stem, written, autostart, judge);
                     // libvirt loads no file that is called otherwise than its guest.
-                    let counts =
-                        |claim: &Claim| claim.name == file.stem && !running.contains(claim.uuid.as_str());
-                    found.extend(claim.filter(counts));
+                    let claim = claim.filter(|claim| claim.name == file.stem);
+                    let left = |claim: Claim| match running.get(claim.uuid.as_str()) {
+                        Some(holder) => claim.of_running(holder),
+                        None => Some(claim),
+                    };
+                    found.extend(claim.and_then(left));
                 }
                 Err(Unread::LeftOver(_)) => left.push(file),
                 Err(error) => reading.warnings.push(format!(

@@ -579,3 +579,53 @@ fn a_mask_wider_than_the_threads_behind_it_holds_only_with_dedicated_cpus() {
     root.status("db", &["2-5"; 4]);
     assert_eq!([0, 1, 2, 3].map(held), ["2-5"; 4]);
 }
+
+/// A definition claims its huge pages, virtfit's or not; of a guest that runs, those that it does
+/// not have.
+#[test]
+fn huge_pages_of_definitions_are_claimed() {
+    let of_virtfit = "<metadata><v:fit xmlns:v='https://virtfit.dev/ns/domain/1' version='1' profile='fit' policy='0' \
+                      on-no-fit='run-shared' threads='1'><v:set at='hugepages' wrote='2048 KiB'/></v:fit></metadata>";
+    let page = |size| {
+        format!("<memoryBacking><hugepages><page size='{size}' unit='KiB'/></hugepages></memoryBacking>")
+    };
+    let on_0 = "<numatune><memory mode='strict' nodeset='0'/></numatune>";
+    let with = |metadata: &str, memory: &str| {
+        let text = domain("db", &[], metadata);
+        text.replace("<vcpu>", &format!("{memory}<vcpu>"))
+    };
+    let hand = format!("{}{on_0}", page(2048));
+    // definition: metadata and memory; memory of the running guest; KiB claimed, written by virtfit
+    let rows: [(&str, &str, Option<&str>, u64, bool); 8] = [
+        ("", "", None, 0, false),
+        ("", on_0, None, 0, false),
+        ("", &hand, None, 1024, false),
+        (
+            "",
+            "<memoryBacking><hugepages/></memoryBacking>",
+            None,
+            1024,
+            false,
+        ),
+        (of_virtfit, &hand, None, 1024, true),
+        (of_virtfit, &page(1048576), None, 1024, false),
+        (of_virtfit, &hand, Some(&hand), 0, false),
+        (of_virtfit, &hand, Some(on_0), 1024, true),
+    ];
+    for (metadata, memory, runs, kib, own) in rows {
+        let root = Host::new();
+        root.write("etc/libvirt/qemu/db.xml", &with(metadata, memory));
+        if let Some(memory) = runs {
+            let text = with("", memory);
+            let status = format!("<domstatus state='running' reason='booted' pid='1'>{text}</domstatus>");
+            root.write("run/libvirt/qemu/db.xml", &status);
+        }
+        let reading = root.read();
+        assert_eq!(reading.warnings, Vec::<String>::new());
+        let claims = &reading.ledger.claims;
+        assert_eq!(claims.len(), usize::from(kib > 0), "{metadata} {memory} {runs:?}");
+        let claim = claims.first().cloned().unwrap_or_default();
+        let sum: u64 = claim.pages.iter().map(|piece| piece.amount.0).sum();
+        assert_eq!((sum, claim.own_pages), (kib, own), "{metadata} {memory} {runs:?}");
+    }
+}

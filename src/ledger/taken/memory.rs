@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::host::{Host, Node, PagePool};
-use crate::ledger::{Holder, MemoryUse};
+use crate::ledger::{Claim, ClaimedPages, Holder, MemoryUse, Taken};
 use crate::policy::{HostPolicy, ReservedMemory};
 use crate::types::ids::{KiB, NodeId};
 
@@ -48,6 +48,68 @@ pub(super) fn pages_free(
         }
     }
     pages
+}
+
+/// Returns the huge pages that definitions claim, for each pool of which any claims some. Pages
+/// that may come from several nodes count in full on each of them, like those of a guest that
+/// starts. A definition that asks for more than the host has cannot start: it takes nothing from
+/// others.
+pub(super) fn pages_claimed<'c>(
+    claims: impl Iterator<Item = &'c Claim>,
+    mine: &[&Holder],
+    others: &[&Holder],
+    host: &Host,
+) -> BTreeMap<(NodeId, KiB), ClaimedPages> {
+    let mut claimed: BTreeMap<(NodeId, KiB), ClaimedPages> = BTreeMap::new();
+    for claim in claims.filter(|claim| !claim.pages.is_empty() && host_has(host, &claim.pages)) {
+        for uses in &claim.pages {
+            let Some(size) = uses.page else { continue };
+            let nodes = host.nodes.iter().filter(|node| may_use(uses, node.id));
+            for node in nodes.filter(|node| node.pools.iter().any(|pool| pool.size == size)) {
+                let slot = claimed.entry((node.id, size)).or_default();
+                let part = match claim.gives_way() {
+                    true => &mut slot.loose,
+                    false => &mut slot.firm,
+                };
+                *part = part.saturating_add(pages_of(uses, size));
+            }
+        }
+    }
+    for node in &host.nodes {
+        for pool in &node.pools {
+            if let Some(slot) = claimed.get_mut(&(node.id, pool.size)) {
+                slot.own = own_pages(mine, others, host, node.id, pool);
+            }
+        }
+    }
+    claimed
+}
+
+/// Returns whether more is claimed than is free of a pool that a definition may use; `all` is seen
+/// from no guest.
+pub(super) fn is_short(claim: &Claim, all: &Taken) -> bool {
+    let over = |size: KiB, uses: &MemoryUse| {
+        let pools = all.pages_claimed.iter();
+        let mut pools = pools.filter(|((node, of), _)| *of == size && may_use(uses, *node));
+        pools.any(|(key, claimed)| {
+            let loose = if claim.gives_way() { claimed.loose } else { 0 };
+            let free = all.pages_free.get(key).copied().unwrap_or(0);
+            claimed.firm.saturating_add(loose) > free
+        })
+    };
+    let mut pieces = claim.pages.iter();
+    pieces.any(|uses| uses.page.is_some_and(|size| over(size, uses)))
+}
+
+/// Returns whether the pools of the host are large enough for each of these pieces.
+fn host_has(host: &Host, pieces: &[MemoryUse]) -> bool {
+    pieces.iter().all(|uses| {
+        let nodes = host.nodes.iter().filter(|node| may_use(uses, node.id));
+        let pools = nodes.flat_map(|node| &node.pools);
+        let pools = pools.filter(|pool| Some(pool.size) == uses.page);
+        let total = pools.fold(0u64, |sum, pool| sum.saturating_add(pool.total));
+        uses.page.is_some_and(|size| pages_of(uses, size) <= total)
+    })
 }
 
 /// Returns the pages of this pool that must be the guest's own: while it runs they are missing from

@@ -49,6 +49,11 @@ pub fn taken(
     }
     taken.memory_of = memory::memory_of(&others);
     taken.pages_free = memory::pages_free(&mine, &others, host, host_policy);
+    let claims = ledger
+        .claims
+        .iter()
+        .filter(|claim| !own(&claim.uuid, &claim.name));
+    taken.pages_claimed = memory::pages_claimed(claims, &mine, &others, host);
     if host.memory_known {
         taken.memory_free = memory::memory_free(&others, host, host_policy);
     }
@@ -89,6 +94,23 @@ pub(crate) fn pinned(holder: &Holder, dedicated: &CpuSet) -> CpuSet {
         pinned.extend_from(&pin.intersection(dedicated));
     }
     pinned
+}
+
+/// Lists the definitions whose huge pages virtfit wrote and that may not find them at their start:
+/// guests, other programs and definitions together ask for more than there are.
+pub(crate) fn short_of_pages<'l>(
+    ledger: &'l Ledger,
+    host: &Host,
+    host_policy: &HostPolicy,
+) -> Vec<&'l Claim> {
+    let own = ledger.claims.iter().filter(|claim| claim.own_pages);
+    let own: Vec<&Claim> = own.collect();
+    if own.is_empty() {
+        return own;
+    }
+    let all = taken(ledger, "", "", host, &CpuSet::new(), host_policy);
+    let is_short = |claim: &&Claim| memory::is_short(claim, &all);
+    own.into_iter().filter(is_short).collect()
 }
 
 /// Returns the CPUs that a claim covers on this host: those of the dedicated set, and withheld

@@ -137,7 +137,7 @@ fn the_guest_itself_holds_and_claims_nothing() {
         name: name.into(),
         autostart,
         cpus: cpus(list),
-        withheld: CpuSet::new(),
+        ..Claim::default()
     };
     let ledger = Ledger {
         holders: vec![guest("me", &["2"]).into(), guest("other", &["3"]).into()],
@@ -266,6 +266,99 @@ fn huge_pages() {
         let seen = look(holders, "me", &host(free), &HostPolicy::default());
         let got = [0, 1].map(|n| seen.pages_free[&(NodeId(n), TWO_MIB)]);
         assert_eq!(got, expected, "{what}");
+    }
+}
+
+#[test]
+fn claimed_huge_pages() {
+    let huge = |gib, nodes| memory(gib, Some(TWO_MIB), nodes);
+    let claim = |autostart, own_pages, pages: &MemoryUse| Claim {
+        uuid: "claims-uuid".into(),
+        name: "claims".into(),
+        autostart,
+        own_pages,
+        pages: vec![pages.clone()],
+        ..Claim::default()
+    };
+    let running = |uses| with_memory("me", vec![uses]);
+    // claim, guest itself, free pages, pages left to a guest: not on autostart, on autostart
+    let rows: Vec<(&str, MemoryUse, Vec<Holder>, [u64; 2], [u64; 2])> = vec![
+        ("on a node", huge(4, "0"), vec![], [6144, 6144], [4096, 6144]),
+        ("somewhere", huge(4, ""), vec![], [6144, 6144], [4096, 4096]),
+        ("on two nodes", huge(4, "0-1"), vec![], [6144, 5000], [4096, 2952]),
+        ("more than is free", huge(4, "0"), vec![], [1000, 6144], [0, 6144]),
+        (
+            "more than there is",
+            huge(13, "0"),
+            vec![],
+            [6144, 6144],
+            [6144, 6144],
+        ),
+        (
+            "small pages",
+            memory(4, None, "0"),
+            vec![],
+            [6144, 6144],
+            [6144, 6144],
+        ),
+        ("no such node", huge(4, "7"), vec![], [6144, 6144], [6144, 6144]),
+        (
+            "myself running",
+            huge(12, "0"),
+            vec![running(huge(2, "0"))],
+            [5120, 6144],
+            [1024, 6144],
+        ),
+    ];
+    for (what, pages, holders, free, left) in rows {
+        for (autostart, own, is_firm) in [
+            (false, true, false),
+            (true, true, true),
+            (false, false, true),
+            (true, false, true),
+        ] {
+            let host = host(free);
+            let ledger = Ledger {
+                holders: holders.iter().cloned().map(Into::into).collect(),
+                claims: vec![claim(autostart, own, &pages)],
+            };
+            let policy = HostPolicy::default();
+            let seen = taken(&ledger, "me-uuid", "me", &host, &cpus("2-7"), &policy);
+            let got = |autostart| {
+                let pages = seen.pages_unclaimed(autostart);
+                [0, 1].map(|n| pages[&(NodeId(n), TWO_MIB)])
+            };
+            let all = [0, 1].map(|n| seen.pages_free[&(NodeId(n), TWO_MIB)]);
+            assert_eq!(got(false), left, "{what}");
+            assert_eq!(got(true), if is_firm { left } else { all }, "{what}");
+            // A definition is short where more is claimed than is free.
+            let short = short_of_pages(&ledger, &host, &policy).len();
+            let is_short = own && ["more than is free", "myself running"].contains(&what);
+            assert_eq!(short, usize::from(is_short), "{what}");
+        }
+    }
+}
+
+#[test]
+fn of_definitions_that_claim_too_much_the_one_on_autostart_is_not_short() {
+    let claim = |name: &str, autostart, gib| Claim {
+        uuid: format!("{name}-uuid"),
+        name: name.into(),
+        autostart,
+        own_pages: true,
+        pages: vec![memory(gib, Some(TWO_MIB), "0")],
+        ..Claim::default()
+    };
+    // GiB claimed on autostart, GiB claimed otherwise, guests that are short of 12 GiB
+    for (first, rest, short) in [(8, 4, ""), (8, 5, "rest"), (12, 1, "rest"), (6, 6, "")] {
+        let ledger = Ledger {
+            holders: Vec::new(),
+            claims: vec![claim("first", true, first), claim("rest", false, rest)],
+        };
+        let host = host([6144, 6144]);
+        let found = short_of_pages(&ledger, &host, &HostPolicy::default());
+        let names: Vec<&str> = found.iter().map(|claim| claim.name.as_str()).collect();
+        assert_eq!(names.join(" "), short, "{first} {rest}");
     }
 }
 

@@ -38,11 +38,31 @@ pub(super) fn held(holders: &[(String, usize)]) -> String {
 
 /// Lists guests with memory, ` (db has 4 GiB, web has 2 GiB)`; empty where none has any.
 pub(super) fn having(holders: &[(String, KiB)]) -> String {
+    named(holders, ("has", "have"))
+}
+
+fn named(holders: &[(String, KiB)], verb: (&str, &str)) -> String {
     let rest = holders
         .iter()
         .skip(MOST_NAMED)
         .fold(0u64, |sum, (_, amount)| sum.saturating_add(amount.0));
-    listed(holders, ("has", "have"), &KiB(rest))
+    listed(holders, verb, &KiB(rest))
+}
+
+/// Lists guests with the memory that their definitions ask for, ` (db asks for 4 GiB)`; empty where
+/// none does.
+pub(super) fn asking_for(asking: &[(String, KiB)]) -> String {
+    named(asking, ("asks for", "ask for"))
+}
+
+/// Says that free huge pages are left to guests that ask for them, ` beside those that other
+/// definitions ask for (db asks for 4 GiB)`; empty where no guest does.
+pub(super) fn beside(asking: &[(String, KiB)]) -> String {
+    let named = asking_for(asking);
+    match named.is_empty() {
+        true => named,
+        false => format!(" beside those that other definitions ask for{named}"),
+    }
 }
 
 /// Lists the first holders by name, and the `rest` as a sum. The verb is given for one guest and

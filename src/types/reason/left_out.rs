@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::types::ids::{KiB, NodeId};
 use crate::types::plural::list;
+use crate::types::reason::amounts::{MemoryHolders, beside};
 use crate::types::reason::outcome::Excludes;
 
 reasons! {
@@ -48,6 +49,8 @@ reasons! {
         PageDividesNot { memory: KiB, page: KiB } = "page-size-divides-not",
         /// Too few pages are free on the nodes.
         FewPages { need: u64, page: KiB, free: Vec<(NodeId, u64)> } = "few-pages",
+        /// Enough pages are free on the nodes, but other definitions ask for them.
+        PagesLeft { need: u64, page: KiB, free: Vec<(NodeId, u64)>, asking: MemoryHolders } = "pages-left-to-others",
         /// A memory device is not a whole number of such pages.
         BlockDividesNot { unit: KiB, page: KiB } = "block-size-divides-not",
         /// The guest runs, and keeps the pages it runs with.
@@ -120,12 +123,16 @@ impl fmt::Display for LeftOut {
                 return write!(f, "{memory} is not a whole number of {page} pages");
             }
             Self::FewPages { need, page, free } => {
-                let free = free.iter().enumerate().map(|(index, (node, pages))| match index {
-                    0 => format!("{pages} free on node {node}"),
-                    _ => format!("{pages} on node {node}"),
-                });
-                let free = list(&free.collect::<Vec<_>>());
-                return write!(f, "{need} of {page} needed, {free}");
+                return write!(f, "{need} of {page} needed, {}", pages(free, "free"));
+            }
+            Self::PagesLeft {
+                need,
+                page,
+                free,
+                asking,
+            } => {
+                let free = pages(free, "left");
+                return write!(f, "{need} of {page} needed, {free}{}", beside(asking));
             }
             Self::BlockDividesNot { unit, page } => {
                 return write!(f, "a memory device's blocks of {unit} rule {page} pages out");
@@ -167,4 +174,16 @@ impl fmt::Display for LeftOut {
             Self::ImageUnreadable { error } => error,
         })
     }
+}
+
+/// Words how many pages there are: `4 free on node 0 and 1 on node 1`.
+fn pages(pages: &[(NodeId, u64)], free: &str) -> String {
+    let nodes = pages
+        .iter()
+        .enumerate()
+        .map(|(index, (node, pages))| match index {
+            0 => format!("{pages} {free} on node {node}"),
+            _ => format!("{pages} on node {node}"),
+        });
+    list(&nodes.collect::<Vec<_>>())
 }

@@ -5,7 +5,9 @@ use std::fmt;
 use crate::types::ids::{HostCpu, KiB, NodeId, VcpuId};
 use crate::types::idset::{CpuSet, NodeSet, VcpuSet};
 use crate::types::plural::{counted, cpus, list};
-use crate::types::reason::amounts::{Holders, MemoryHolders, Rooms, having, held, memory, printable, rooms};
+use crate::types::reason::amounts::{
+    Holders, MemoryHolders, Rooms, beside, having, held, memory, printable, rooms,
+};
 
 reasons! {
     /// Wish that no CPU or memory of the host can meet.
@@ -57,9 +59,9 @@ reasons! {
         /// Too few dedicated CPUs are left for isolated emulator threads and iothreads.
         FewExtraCpus { need: u32, holders: Holders } = "few-cpus-for-threads",
         /// Too little memory is free; by page size (`None`: small pages) and node.
-        LittleMemory { need: Vec<KiB>, celled: bool, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)>, holders: MemoryHolders } = "little-memory",
+        LittleMemory { need: Vec<KiB>, celled: bool, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)>, asking: MemoryHolders, holders: MemoryHolders } = "little-memory",
         /// Too little memory is free on the nodes an administrator bound it to.
-        LittleMemoryThere { need: KiB, nodes: NodeSet, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)>, holders: MemoryHolders } = "little-memory-there",
+        LittleMemoryThere { need: KiB, nodes: NodeSet, free: Vec<(Option<KiB>, Vec<(NodeId, KiB)>)>, asking: MemoryHolders, holders: MemoryHolders } = "little-memory-there",
         /// No page size that the profile asks for is mounted.
         NoPageSize = "no-page-size",
     }
@@ -249,6 +251,7 @@ impl fmt::Display for NoPlace {
                 need,
                 celled,
                 free,
+                asking,
                 holders,
             } => {
                 let need: Vec<String> = need.iter().map(KiB::to_string).collect();
@@ -257,7 +260,8 @@ impl fmt::Display for NoPlace {
                 let (need, free) = (list(&need), free.join("; "));
                 write!(
                     f,
-                    "needs {need}{own} of memory where its CPUs are; {free}{}",
+                    "needs {need}{own} of memory where its CPUs are; {free}{}{}",
+                    beside(asking),
                     having(holders)
                 )
             }
@@ -265,6 +269,7 @@ impl fmt::Display for NoPlace {
                 need,
                 nodes,
                 free,
+                asking,
                 holders,
             } => {
                 let free: Vec<String> = free.iter().map(|(page, free)| memory(*page, free)).collect();
@@ -272,7 +277,8 @@ impl fmt::Display for NoPlace {
                 let free = free.join("; ");
                 write!(
                     f,
-                    "needs {need} of memory on {noun} {nodes}, as its XML binds it; {free}{}",
+                    "needs {need} of memory on {noun} {nodes}, as its XML binds it; {free}{}{}",
+                    beside(asking),
                     having(holders)
                 )
             }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::types::ids::KiB;
 use crate::types::idset::VcpuSet;
 use crate::types::plural::counted;
+use crate::types::reason::amounts::{MemoryHolders, asking_for};
 use crate::types::topology::Topology;
 
 reasons! {
@@ -30,6 +32,8 @@ reasons! {
         SameClaim { guest: String } = "same-claim",
         /// Profile and XML agree.
         NothingToChange = "nothing-to-change",
+        /// Too few pages are there for the guest and for other definitions together.
+        PagesContested { page: KiB, asking: MemoryHolders } = "pages-contested",
         /// The search was cut short.
         SearchCutShort = "search-cut-short",
         /// Some vCPUs share a core.
@@ -115,6 +119,10 @@ impl fmt::Display for Outcome {
                 );
             }
             Self::NothingToChange => "there is nothing to change",
+            Self::PagesContested { page, asking } => {
+                let asking = asking_for(asking);
+                return write!(f, "too few {page} pages are there for it and other definitions{asking}");
+            }
             Self::SearchCutShort => "the search was cut short: a better place may exist",
             Self::CoresShared => "some of its vCPUs share a core: too few cores are free for one each",
             Self::SlowCores => "it is on slow cores: too few fast ones are free for it",

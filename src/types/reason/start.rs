@@ -24,6 +24,8 @@ reasons! {
         PinsMissing = "pins-missing",
         /// The memory is bound to nodes that are full.
         MemoryBound = "memory-bound-to-full-nodes",
+        /// Too few of the huge pages that the XML asks for are free.
+        PagesNotFree = "pages-not-free",
         /// Other guests hold CPUs that an administrator pinned the guest to.
         PinsStay { cpus: CpuSet, by: Vec<String> } = "held-pins-stay",
         /// Other CPUs are free: the daemon writes them into the definition.
@@ -71,6 +73,9 @@ impl fmt::Display for Start {
             Self::CopiedPins => f.write_str("its XML was copied, with another guest's pins"),
             Self::PinsMissing => f.write_str("its XML lacks some of them"),
             Self::MemoryBound => f.write_str("memory is bound by its XML to nodes that are full"),
+            Self::PagesNotFree => {
+                f.write_str("too few of the huge pages that its XML asks for are free: QEMU may fail")
+            }
             Self::PinsStay { cpus, by } => {
                 write!(f, "{}, and its pins are not virtfit's to move", held(cpus, by))
             }
