@@ -709,6 +709,55 @@ fn iothreads_that_exist_are_pinned() {
 }
 
 #[test]
+fn an_iothread_added_to_a_floating_guest_floats_with_it() {
+    let held = "1-2";
+    for profile in ["local", "fit"] {
+        let policy = rule(profile);
+        // All but a few are held at its start, so that `fit` floats, too.
+        let text = tuned(&with_held(&policy, "1-15,17-31"), &xml(2, ""));
+        let iothreads = text.matches("<iothread ").count() + 1;
+        let ids: String = (1..=iothreads)
+            .map(|id| format!("<iothread id='{id}'/>"))
+            .collect();
+        let added = format!("<iothreads>{iothreads}</iothreads><iothreadids>{ids}</iothreadids><vcpu ");
+        let text = match text.split_once("<iothreads>") {
+            None => text.replace("<vcpu ", &added),
+            Some((before, rest)) => {
+                let rest = rest.split_once("</iothreads>").unwrap().1;
+                format!("{before}{rest}").replace("<vcpu ", &added.replace(&iothreads.to_string(), "2"))
+            }
+        };
+        let added = domain::parse::from_text(&text).unwrap().iothread_ids.len() as u32;
+        let changes = |held: &str, text: &str, records: &Records| {
+            let status = status_of(text);
+            let mut view = with_held(&policy, held);
+            let own = holder(&status, records);
+            Arc::make_mut(&mut view.reading).ledger.holders.push(own.into());
+            floating::plan(&view, &[status], records, |_| false)
+        };
+        let its_mask = |got: &[floating::Float]| {
+            let all = got.iter().flat_map(|float| &float.changes);
+            all.filter_map(|change| match change {
+                PinIothread(IothreadId(id), cpus) if *id == added => Some(cpus.clone()),
+                _ => None,
+            })
+            .next()
+        };
+        let got = changes(held, &text, &Records::default());
+        let mask = its_mask(&got).unwrap_or_else(|| panic!("{profile}: {got:?}"));
+        assert!(
+            mask.is_disjoint(&cpus(held)) && !mask.is_empty(),
+            "{profile}: {got:?}"
+        );
+        // It moves with the others from then on, and nothing differs before.
+        let mut records = Records::default();
+        records.insert(got[0].record.clone());
+        let after = pinned_xml(&text, &got[0].changes);
+        assert_eq!(its_mask(&changes(held, &after, &records)), None, "{profile}");
+    }
+}
+
+#[test]
 fn confined_guests_are_kept_off_held_cpus_and_let_go_again() {
     let confine = "[host]\nunmanaged = \"confine\"\n";
     let plain = status_of(&xml(2, "<iothreads>1</iothreads>"));

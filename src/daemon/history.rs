@@ -102,7 +102,8 @@ impl<'v> HostDigest<'v> {
         for pool in host.nodes.iter_mut().flat_map(|node| &mut node.pools) {
             pool.free = 0;
         }
-        let host_cpu = std::mem::take(&mut host.failed).host_cpu;
+        let failed = std::mem::take(&mut host.failed);
+        let host_cpu = (failed.host_cpu, failed.host_cpu_of);
         Self {
             common: digest::of(&format!("{host:?} {host_cpu:?}")),
             failed: &view.host.failed,

@@ -1,6 +1,7 @@
 //! Work of the daemon, without libvirt in it; the binary `virtfitd` drives it. `docs/design.md`
 //! section 5 describes it.
 
+pub(crate) mod added_threads;
 pub mod args;
 pub(crate) mod definitions;
 pub(crate) mod earlier_pins;

@@ -19,7 +19,7 @@ use crate::daemon::launch::{self, Failure};
 use crate::daemon::records::Records;
 use crate::daemon::untried::{self, Untried};
 use crate::domain::Domain;
-use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME};
+use crate::host::failed_starts::{FOLDER, FailedStart, FailedStarts, NAME, program};
 use crate::hostfs::HostFs;
 use crate::hostfs::at_path::io_words;
 use crate::hostfs::atomic::AtomicDir;
@@ -32,8 +32,6 @@ use crate::types::plan::Plan;
 use crate::types::target::Family;
 use crate::xml::Document;
 
-/// Path of QEMU where a definition names none.
-const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// Number of kinds that a log line names.
 const MOST: usize = 3;
 
@@ -204,8 +202,13 @@ impl Starts {
                  libvirt is another one"
             );
             self.failed.host_cpu = Some(why.clone());
+            let of = without
+                .map(|tried| self.emulator_of(&tried.name))
+                .unwrap_or_default();
+            self.failed.host_cpu_of.clone_from(&of);
             for (other, untried) in self.untried.iter() {
-                if untried.plain && untried.kinds.contains(&Family::CpuMode) {
+                let alike = untried.plain && untried.kinds.contains(&Family::CpuMode);
+                if alike && self.emulator_of(&untried.name) == of {
                     let entry = FailedStart {
                         name: untried.name.clone(),
                         text: untried.text.clone(),
@@ -218,6 +221,12 @@ impl Starts {
         }
         self.save();
         found.is_some()
+    }
+
+    /// Returns the path of the emulator of a guest's definition; empty where it cannot be read.
+    fn emulator_of(&self, name: &str) -> String {
+        let definition = DefinitionFile::read(&self.root, name).ok().flatten();
+        definition.map_or_else(String::new, |definition| emulator(&definition.text))
     }
 
     /// Notes that a guest was found running, with this definition or an earlier one. Returns true
@@ -381,7 +390,7 @@ fn emulator(definition: &str) -> String {
         let devices = document.root().child("devices")?;
         Some(devices.child("emulator")?.text().trim().to_string())
     });
-    named.unwrap_or_else(|| QEMU.into())
+    program(named.as_deref().unwrap_or_default()).into()
 }
 
 /// Describes kernel, CPU, QEMU and libvirt: they decide whether a guest starts with the host's CPU.
@@ -393,7 +402,7 @@ fn state(root: &HostFs, emulator: &str) -> String {
         let value = line.and_then(|line| line.split_once(':'));
         value.map_or_else(String::new, |(_, value)| value.trim().to_string())
     };
-    let program = |path: &str| {
+    let stamp = |path: &str| {
         let meta = root.metadata(path).ok();
         let modified = meta.as_ref().and_then(|meta| meta.modified().ok());
         let age = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
@@ -407,8 +416,8 @@ fn state(root: &HostFs, emulator: &str) -> String {
         field("model name"),
         field("microcode"),
         text("/sys/module/kvm/parameters/ignore_msrs"),
-        program(emulator),
+        stamp(emulator),
     ];
-    parts.extend(daemons.map(program));
+    parts.extend(daemons.map(stamp));
     parts.join("; ")
 }

@@ -30,6 +30,8 @@ pub struct FailedStarts {
     /// Reason for which KVM guests with the host's CPU do not start on this host; `None`: not
     /// known.
     pub host_cpu: Option<String>,
+    /// Program of QEMU of which `host_cpu` tells; empty: of any.
+    pub host_cpu_of: String,
     /// Guests with a failed start, by UUID.
     pub guests: BTreeMap<String, FailedStart>,
 }
@@ -77,9 +79,19 @@ impl FailedStarts {
             .cpu
             .as_ref()
             .is_none_or(|cpu| cpu.features.is_empty() && cpu.mode != "host-passthrough");
-        let host = self.host_cpu.as_ref().filter(|_| plain && !given);
+        // A program that one guest names says nothing about the others' QEMU.
+        let same = self.host_cpu_of.is_empty() || program(&domain.emulator) == self.host_cpu_of;
+        let host = self.host_cpu.as_ref().filter(|_| plain && !given && same);
         host.filter(|_| mode == CpuMode::HostPassthrough)
             .map(|why| LeftOut::HostCpuFails { why: why.clone() })
+    }
+}
+
+/// Returns the path of QEMU's program; `named` is what the definition says, empty: nothing.
+pub(crate) fn program(named: &str) -> &str {
+    match named {
+        "" => "/usr/bin/qemu-system-x86_64",
+        named => named,
     }
 }
 
@@ -101,6 +113,21 @@ mod tests {
         failed.host_cpu = Some("MSR".into());
         let host = Some(LeftOut::HostCpuFails { why: "MSR".into() });
         assert_eq!(failed.cpu_mode(&guest, mode, false), host);
+        for (of, named, told) in [
+            ("/usr/bin/qemu-system-x86_64", "", true),
+            ("/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-system-x86_64", true),
+            ("/opt/old/qemu", "", false),
+            ("/opt/old/qemu", "/opt/old/qemu", true),
+        ] {
+            failed.host_cpu_of = of.into();
+            guest.emulator = named.into();
+            assert_eq!(
+                failed.cpu_mode(&guest, mode, false).is_some(),
+                told,
+                "{of} {named}"
+            );
+        }
+        failed.host_cpu_of.clear();
         assert_eq!(failed.cpu_mode(&guest, mode, true), None, "it had it before");
         assert_eq!(failed.cpu_mode(&guest, CpuMode::HostModel, false), None);
         guest.cpu = Some(Cpu {

@@ -185,7 +185,12 @@ impl Ways<'_> {
     fn first(&self, thread: Thread) -> Option<&CpuSet> {
         let noted = self.record.and_then(|record| record.mask(thread));
         if !self.running.guest.floating.contains(&thread.target()) {
-            return self.on_one(thread).filter(|_| noted.is_none());
+            return match noted {
+                None => self.on_one(thread).or_else(|| self.added(thread)),
+                Some(mask) => {
+                    Some(&mask.first).filter(|_| mask.floats && matches!(thread, Thread::Iothread(_)))
+                }
+            };
         }
         let wrote = self.running.wrote(thread).filter(|wrote| wrote.len() > 1);
         noted.filter(|mask| mask.floats).map(|mask| &mask.first).or(wrote)
@@ -202,6 +207,21 @@ impl Ways<'_> {
         let promised = reservation.is_some_and(|reservation| !reservation.cpus.is_empty());
         let may_be_own = pin.is_subset(&self.view.sets.dedicated);
         (!promised && !may_be_own).then_some(wrote)
+    }
+
+    /// Returns the first mask of an iothread that was added while its guest runs: the emulator's, or
+    /// a vCPU's, as far as virtfit gave one. The iothread has no pin of its own, and would run on
+    /// CPUs that others hold.
+    fn added(&self, thread: Thread) -> Option<&CpuSet> {
+        let domain = self.running.domain();
+        if !matches!(thread, Thread::Iothread(_)) || thread.pin(domain).is_some() {
+            return None;
+        }
+        let emulator = self
+            .first(Thread::Emulator)
+            .or_else(|| self.running.wrote(Thread::Emulator));
+        let vcpus = domain.all_vcpus();
+        emulator.or_else(|| vcpus.iter().find_map(|vcpu| self.first(Thread::Vcpu(vcpu))))
     }
 
     /// Returns the widest mask of a confined guest's thread: every CPU the kernel balances over.

@@ -189,9 +189,13 @@ impl Worker {
             Change::Status(name) => {
                 self.pending.hook_ended(&name);
                 self.unhooked.written(&name);
+                if self.iothreads.has_more(&self.root, &name) && !self.inflight.contains(&name) {
+                    self.promised_soon();
+                }
             }
             Change::StatusGone(name) => {
                 self.unhooked.ended(&name);
+                self.iothreads.forget(&name);
                 self.pending.hook_ended(&name);
                 self.running.remove(&name);
                 self.kept.forget(&name);

@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::daemon::added_threads::IothreadCounts;
 use crate::daemon::definitions::{DefineContext, Definitions, Next};
 use crate::daemon::in_flight::Inflight;
 use crate::daemon::kept_records::KeptRecords;
@@ -106,6 +107,7 @@ pub(crate) struct Worker {
     said: String,
     /// Starts that no hook reported.
     unhooked: Unhooked,
+    iothreads: IothreadCounts,
     /// Time at which the next tentative reservation ends.
     tentative: Option<Instant>,
     /// Time of the next round over running guests, as reservations changed.
@@ -143,6 +145,7 @@ impl Worker {
             kept: KeptRecords::default(),
             driver: events::driver_id(&root),
             unhooked: Unhooked::new(stems(&root, status::FOLDER, "xml").unwrap_or_default()),
+            iothreads: IothreadCounts::load(&root),
             disabled: root.exists(DISABLED),
             root,
             queue,
