@@ -1,13 +1,16 @@
 //! Placements as plans and reservations show them.
 
+use std::collections::BTreeSet;
+
 use crate::domain::Topology;
-use crate::engine::demand::Demanded;
 use crate::engine::fit::Fit;
 use crate::engine::support::Support;
-use crate::placement::Placed;
+use crate::ledger::guest_xml::masks_of;
+use crate::ledger::{Holder, taken};
 use crate::types::ids::{CellId, VcpuId};
 use crate::types::idset::CpuSet;
 use crate::types::plan::{PlacedCell, Placement};
+use crate::types::setting::Target;
 
 /// Converts a placement into the form plans show.
 pub(super) fn placement(fit: &Fit<'_>, support: &Support, topology: Option<Topology>) -> Placement {
@@ -46,19 +49,38 @@ pub(super) fn placement(fit: &Fit<'_>, support: &Support, topology: Option<Topol
         page_kib: placed.page.filter(|_| fits),
         topology,
         withheld: placed.withheld.clone(),
-        dedicated: dedicated(placed, demanded, fits),
+        dedicated: dedicated(fit),
         fits,
     }
 }
 
-/// Returns the CPUs a placement takes for the guest alone: none where the guest floats, except
-/// those of pins an administrator wrote.
-fn dedicated(placed: &Placed, demanded: &Demanded, fits: bool) -> CpuSet {
-    let kept = |vcpu: &VcpuId| demanded.kept_pins.contains_key(vcpu);
+/// Returns the CPUs a placement takes for the guest alone. Where the guest floats, these are only
+/// those of pins an administrator wrote: of one CPU, and of several as far as the ledger counts
+/// them while the guest runs.
+fn dedicated(fit: &Fit<'_>) -> CpuSet {
+    let Fit {
+        case,
+        placed,
+        demanded,
+        fits,
+        ..
+    } = *fit;
+    let kept = &demanded.kept_pins;
+    let by_hand = kept.iter().map(|(vcpu, pin)| (Target::VcpuPin(*vcpu), pin));
+    let by_hand = Holder {
+        pins: masks_of(by_hand, &BTreeSet::new()).holding(case.wishes.profile.dedicates()),
+        ..Holder::default()
+    };
+    let mut cpus = taken::pinned(&by_hand, &case.sets.dedicated);
     let own = |vcpu: &VcpuId| fits && demanded.demand.dedicated.contains(*vcpu);
-    let mut cpus = CpuSet::new();
-    for (_, pin) in placed.vcpus.iter().filter(|(vcpu, _)| own(vcpu) || kept(vcpu)) {
-        cpus.extend_from(pin);
+    for (vcpu, pin) in &placed.vcpus {
+        let alone = match kept.contains_key(vcpu) {
+            true => pin.len() == 1,
+            false => own(vcpu),
+        };
+        if alone {
+            cpus.extend_from(pin);
+        }
     }
     if fits {
         cpus.extend_from(&placed.extra.iter().copied().collect());

@@ -104,7 +104,10 @@ fn want(
     let own = OwnClaims::of(view, guest);
     let held: CpuSet = taken.cpus.keys().copied().collect();
     let (cpus, withheld) = match &decision.plan().placement {
-        Some(place) => (place.dedicated.clone(), place.withheld.clone()),
+        Some(place) => {
+            let alone = place.dedicated.intersection(&view.sets.dedicated);
+            (alone, place.withheld.clone())
+        }
         None => (own.cpus.clone(), own.withheld.clone()),
     };
     Ok(Want {

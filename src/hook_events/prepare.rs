@@ -212,7 +212,7 @@ impl Case<'_> {
             return Ok(match place.filter(|place| self.agrees(place)) {
                 // Its vCPUs are pinned as decided, but an isolated emulator or iothread may still
                 // lack its CPU.
-                Some(place) if !place.dedicated.is_subset(&self.own.cpus) => {
+                Some(place) if !self.alone(place).is_subset(&self.own.cpus) => {
                     self.place(place, &Start::PinsMissing)
                 }
                 place => self.in_its_pins(place),
@@ -331,8 +331,9 @@ impl Case<'_> {
     /// Case (b): the guest is promised another place than its XML says.
     fn place(&self, place: &Placement, why: &Start) -> Fate {
         let want = Want {
-            cpus: place.dedicated.clone(),
-            withheld: place.withheld.clone(),
+            // Pins that stay in the XML may be on CPUs that another guest holds.
+            cpus: self.without_taken(&self.alone(place)),
+            withheld: self.without_taken(&place.withheld),
             memory: self.own.reserved_memory(),
             pins: Some(pins_of(place)),
         };
@@ -347,7 +348,7 @@ impl Case<'_> {
         let plan = bound.plan();
         let mut kept = self.own.cpus.difference(&self.guest.wrote);
         if let Some(placement) = &plan.placement {
-            kept.extend_from(&placement.dedicated);
+            kept.extend_from(&self.alone(placement));
         }
         let mut memory = self.own.reserved_memory();
         // QEMU takes huge pages as the XML says, wherever its threads run.
@@ -394,6 +395,11 @@ impl Case<'_> {
             why,
         });
         Fate::Admit { want, told }
+    }
+
+    /// Returns the CPUs of a place that can be held: a pin by hand may be on a CPU for all.
+    fn alone(&self, place: &Placement) -> CpuSet {
+        place.dedicated.intersection(&self.view.sets.dedicated)
     }
 
     fn without_taken(&self, cpus: &CpuSet) -> CpuSet {

@@ -135,8 +135,8 @@ pub struct Placement {
     /// CPUs withheld from every other guest (`smt = "isolate"`, `share_cores = false`).
     #[serde(skip)]
     pub withheld: CpuSet,
-    /// CPUs held for this guest alone: those of dedicated vCPUs, of kept pins, of an isolated
-    /// emulator thread and of isolated iothreads. Empty after `run-shared`.
+    /// CPUs held for this guest alone: those of dedicated vCPUs, of an isolated emulator thread and
+    /// of isolated iothreads (none of these after `run-shared`), and those that kept pins hold.
     #[serde(skip)]
     pub dedicated: CpuSet,
     /// True if the placement is what the profile asks for; false after `run-shared`.

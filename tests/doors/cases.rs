@@ -208,6 +208,41 @@ fn pins_by_hand_are_kept_and_never_given_twice() {
 }
 
 #[test]
+fn a_wide_mask_by_hand_is_promised_what_it_holds_once_it_runs() {
+    let iothread = "  <iothreads>2</iothreads>\n  <cputune>\n    <iothreadpin iothread='1' cpuset='1-14'/>\n  </cputune>\n";
+    // name, XML, promised while run-a holds 2-3; the dedicated set is 2-7 and 10-15
+    let rows = [
+        ("local-a", pinned("local-a", &["1-14"]), None),
+        ("local-a", pinned("local-a", &["0-15"]), None),
+        ("local-a", pinned("local-a", &["1-14", "1-14"]), None),
+        ("local-a", pinned("local-a", &["4-5", "4-5"]), Some("4-5")),
+        ("local-a", pinned("local-a", &["1", "6"]), Some("6")),
+        ("local-a", pinned("local-a", &["2", "6"]), Some("6")),
+        ("local-a", domain("local-a", 2, iothread), None),
+        ("shared-a", pinned("shared-a", &["1-14"]), None),
+        ("other-a", pinned("other-a", &["1-14"]), None),
+        // A profile that gives CPUs: the mask counts, but never what another guest holds, nor where
+        // it covers all.
+        ("run-b", pinned("run-b", &["4-14"]), Some("4-7,10-14")),
+        ("run-b", pinned("run-b", &["1-14"]), Some("4-7,10-14")),
+        ("run-b", pinned("run-b", &["0-15"]), None),
+    ];
+    for (name, xml, promised) in rows {
+        let host = Host::new();
+        let first = tuned(&host, &domain("run-a", 2, ""));
+        assert_eq!(host.hook("run-a", "prepare", &first).reserved, Some(cpus("2-3")));
+        let got = host.hook(name, "prepare", &xml);
+        assert_eq!(got.answer.exit, 0, "{name} {xml}");
+        assert_eq!(host.promised(name).as_deref(), promised, "{name} {xml}");
+        // While it runs it holds the same: a guest that refuses gets the others.
+        let last = domain("refuse-a", 2, "");
+        host.runs(name, &xml);
+        let refused = host.hook("refuse-a", "prepare", &last).vetoed;
+        assert_eq!(refused, name == "run-b" && promised.is_some(), "{name} {xml}");
+    }
+}
+
+#[test]
 fn guests_no_rule_matches_are_never_vetoed_and_hold_their_pins() {
     let host = Host::new();
     held(&host, "other", "3");

@@ -58,6 +58,9 @@ profile = "strictly"
 match = { name = "shared-*" }
 profile = "shared"
 [[rule]]
+match = { name = "local-*" }
+profile = "local"
+[[rule]]
 match = { name = "run-*" }
 profile = "fit"
 "#;

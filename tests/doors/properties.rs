@@ -26,13 +26,30 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Returns the XML of a guest. A guest keeps its kind, which its name says.
 fn xml_of(guest: usize, kind: usize, vcpus: u32) -> (String, String) {
-    let kinds = ["run", "refuse", "iso", "strict", "shared", "hand"];
-    let name = format!("{}-g{guest}", kinds[(guest + kind / 3) % kinds.len()]);
-    let xml = match name.starts_with("hand") {
+    let kinds = [
+        "run",
+        "refuse",
+        "iso",
+        "strict",
+        "shared",
+        "hand",
+        "local",
+        "run-hand",
+        "local-hand",
+    ];
+    let name = format!(
+        "{}-g{guest}",
+        kinds[(guest + 3 * (kind / 3) + kind % 2) % kinds.len()]
+    );
+    let first = guest as u32 + kind as u32 % 3;
+    let pin = |vcpu: u32| match (first + vcpu) % 4 {
+        // A mask of several CPUs; two of them may be the same.
+        3 => format!("{first}-{}", (first + 3 + 5 * (vcpu % 2)).min(15)),
+        _ => ((first + 3 * vcpu) % 16).to_string(),
+    };
+    let xml = match name.contains("hand") {
         true => {
-            let pins: Vec<String> = (0..vcpus)
-                .map(|vcpu| (guest as u32 + 3 * vcpu).to_string())
-                .collect();
+            let pins: Vec<String> = (0..vcpus).map(pin).collect();
             pinned(&name, &pins.iter().map(String::as_str).collect::<Vec<_>>())
         }
         false => domain(&name, vcpus, ""),

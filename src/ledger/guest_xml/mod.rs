@@ -182,13 +182,21 @@ pub(crate) fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
     let threads = of_vcpus
         .chain([of_emulator])
         .chain(of_iothreads)
-        .filter_map(|(target, pin)| Some((target, pin.filter(|pin| !pin.is_empty())?)))
+        .filter_map(|(target, pin)| Some((target, pin?)))
         .filter(|(target, _)| !guest.floating.contains(target));
+    masks_of(threads, &guest.ours)
+}
+
+/// Lists the masks of these threads; `ours` are pins that virtfit wrote.
+pub(crate) fn masks_of<'m>(
+    threads: impl Iterator<Item = (Target, &'m CpuSet)>,
+    ours: &BTreeSet<Target>,
+) -> Masks {
     // Each mask once, with the number of its threads: thousands of threads may have large masks.
     let mut all: Vec<(&CpuSet, usize)> = Vec::new();
     let mut known: HashMap<&CpuSet, usize> = HashMap::new();
     let mut of_threads: Vec<(Target, usize)> = Vec::new();
-    for (target, pin) in threads {
+    for (target, pin) in threads.filter(|(_, pin)| !pin.is_empty()) {
         let at = *known.entry(pin).or_insert(all.len());
         if at == all.len() {
             all.push((pin, 0));
@@ -214,7 +222,7 @@ pub(crate) fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
     for (target, at) in &of_threads {
         let (pin, count) = all[*at];
         let shared = !matches!(target, Target::VcpuPin(_)) || count > 1;
-        let is_ours = shared && guest.ours.contains(target);
+        let is_ours = shared && ours.contains(target);
         if !wide[*at] && !is_ours {
             masks.occupies.extend_from(pin);
         }

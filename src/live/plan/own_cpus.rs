@@ -45,7 +45,8 @@ pub(super) fn own_cpus(
         known.extend_from(&promised.withheld);
     }
     live.withheld = placement.withheld.difference(&known);
-    live.unreserved = placement.dedicated.difference(&known).union(&live.withheld);
+    let alone = placement.dedicated.intersection(&view.sets.dedicated);
+    live.unreserved = alone.difference(&known).union(&live.withheld);
 }
 
 /// Returns the CPUs that a running guest holds by its live XML.
