@@ -48,7 +48,8 @@ pub(super) fn placement(fit: &Fit<'_>, support: &Support, topology: Option<Topol
         cells,
         page_kib: placed.page.filter(|_| fits),
         topology,
-        withheld: placed.withheld.clone(),
+        // Housekeeping is for all, also beside a CPU that a guest is pinned to by hand.
+        withheld: placed.withheld.difference(&case.sets.housekeeping),
         dedicated: dedicated(fit),
         fits,
     }

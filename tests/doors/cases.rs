@@ -12,7 +12,7 @@ use virtfit::snapshot::{Question, Snapshot, SnapshotError};
 use virtfit::types::ids::{KiB, VcpuId};
 use virtfit::types::plan::Scope;
 
-use crate::host::{DAEMON, Fresh, Host, NOW, cpus, domain, pinned, uuid};
+use crate::host::{DAEMON, Fresh, Host, NOW, POLICY, cpus, domain, pinned, uuid};
 
 /// Returns the XML as the daemon would define it.
 fn tuned(host: &Host, xml: &str) -> String {
@@ -239,6 +239,22 @@ fn a_wide_mask_by_hand_is_promised_what_it_holds_once_it_runs() {
         host.runs(name, &xml);
         let refused = host.hook("refuse-a", "prepare", &last).vetoed;
         assert_eq!(refused, name == "run-b" && promised.is_some(), "{name} {xml}");
+    }
+}
+
+#[test]
+fn no_housekeeping_cpu_is_withheld_beside_a_pin_by_hand() {
+    let host = Host::new();
+    let policy = format!("[host]\nhousekeeping = \"0-1\"\nshare_cores = false\n{POLICY}");
+    host.write("etc/virtfit/policy.toml", &policy);
+    for name in ["run-a", "local-a"] {
+        // vCPU 0 is on housekeeping, vCPU 1 beside a CPU that can be withheld.
+        host.hook(name, "prepare", &pinned(name, &["1", "4"]));
+        let promised = host.reservation(name).unwrap();
+        let withheld = promised.withheld.clone();
+        assert!(withheld.is_subset(&cpus("5")), "{name} {withheld}");
+        assert_eq!(promised.cpus, cpus("4"), "{name}");
+        host.hook(name, "release", &domain(name, 1, ""));
     }
 }
 
