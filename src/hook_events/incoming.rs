@@ -65,16 +65,17 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
             Ok(want) => want,
             Err(error) => return give_up(Some(&guest), &error.to_string()),
         };
-        match reserve::reserve(call, context, &view, &guest, &want, true, held.take()) {
+        let written = match reserve::reserve(call, context, &view, &guest, &want, true, held.take()) {
             Ok(Reserved::Again(locked)) if !context.is_over() => {
                 held = Some(locked);
                 continue;
             }
             Ok(Reserved::Again(_)) => return give_up(Some(&guest), reserve::OUTRUN),
             Err(error) => return give_up(Some(&guest), &error.to_string()),
-            Ok(Reserved::Done) => {}
-        }
-        match want.cpus.is_empty() {
+            Ok(Reserved::Done) => !want.is_empty(),
+            Ok(Reserved::Left) => false,
+        };
+        match want.cpus.is_empty() || !written {
             true => log::info!("{summary}"),
             false => log::info!("{summary}; {} reserved until it starts", plural::cpus(&want.cpus)),
         }
@@ -83,7 +84,7 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                 stdout: decision.xml().unwrap_or_default().to_string(),
                 ..Answer::default()
             },
-            reserved: (!want.is_empty()).then(|| want.cpus.clone()),
+            reserved: written.then(|| want.cpus.clone()),
             verdict,
             ..Outcome::default()
         };

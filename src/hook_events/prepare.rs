@@ -98,7 +98,7 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
                     }
                     Ok(Reserved::Again(_)) => return give_up(call, context, Some(&guest), reserve::OUTRUN),
                     Err(error) => return give_up(call, context, Some(&guest), &error.to_string()),
-                    Ok(Reserved::Done) => {}
+                    Ok(Reserved::Done | Reserved::Left) => {}
                 }
                 // A mark of an earlier undecided start no longer applies.
                 let mut marks = view.reading.undecided.iter();

@@ -7,7 +7,9 @@
 //! and decides once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+use crate::domain::Domain;
 use crate::hook_events::{Call, Context};
 use crate::host::{libvirt_process, priority};
 use crate::hostfs::records::RecordError;
@@ -16,7 +18,7 @@ use crate::ledger::reader;
 use crate::ledger::reader::promises::Promises;
 use crate::ledger::reservation::{self, Reservation, ReservedMemory, ReservedPins};
 use crate::ledger::store::{Locked, StoreError};
-use crate::ledger::taken;
+use crate::ledger::{Holder, taken};
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::types::idset::CpuSet;
 
@@ -41,6 +43,9 @@ pub(crate) struct Want {
 pub(crate) enum Reserved<'s> {
     /// The reservation is written.
     Done,
+    /// Nothing is written: libvirt has the guest already, and is about to refuse the one that
+    /// comes in.
+    Left,
     /// Another guest was quicker: decide again, from a view that is read under this lock.
     Again(Locked<'s>),
 }
@@ -89,7 +94,8 @@ pub(crate) fn ahead<'s>(context: &Context<'s>) -> Result<Option<Locked<'s>>, Not
 
 /// Writes the reservation decided from `view`, unless the facts behind it have changed; with
 /// `held`, the view was read under that lock. A `tentative` reservation is void after
-/// [`reservation::TENTATIVE_SECONDS`]. An empty `want` removes the guest's earlier reservation.
+/// [`reservation::TENTATIVE_SECONDS`], and never takes the place of a firm one. An empty `want`
+/// removes the guest's earlier reservation, unless it is `tentative`.
 ///
 /// # Errors
 /// The lock was not free before the deadline, or the file cannot be written.
@@ -106,10 +112,16 @@ pub(crate) fn reserve<'s>(
     if root.is_none() {
         return Ok(Reserved::Done);
     }
-    // libvirt calls the hook for a restore or a migration before it refuses a guest that runs
-    // already: what that guest holds stays as it is.
-    if tentative && view.reading.running.contains(&domain.name) {
-        return Ok(Reserved::Done);
+    // libvirt calls the hook for a restore or a migration before it refuses a guest that it has
+    // already, also under another name: what that guest holds stays as it is. A saved image is
+    // announced by the name in it, whatever the XML says that is to take its place.
+    let reading = &view.reading;
+    let runs = |holder: &Arc<Holder>| !holder.reservation && holder.uuid.eq_ignore_ascii_case(&domain.uuid);
+    let refused = call.guest != domain.name
+        || has(&reading.running, &reading.reservations, domain)
+        || reading.ledger.holders.iter().any(runs);
+    if tentative && (refused || want.is_empty()) {
+        return Ok(if refused { Reserved::Left } else { Reserved::Done });
     }
     // Removing an earlier reservation only frees, so it needs no lock.
     if want.is_empty() {
@@ -148,6 +160,9 @@ pub(crate) fn reserve<'s>(
     }
     // Only under the lock is it certain that no reservation comes between look and write.
     let glance = context.source.under_lock(root, context.now)?;
+    if tentative && has(&glance.running, &glance.reservations, domain) {
+        return Ok(Reserved::Left);
+    }
     if somebody_was_quicker(view, &glance, &reservation) {
         return Ok(Reserved::Again(locked));
     }
@@ -157,6 +172,16 @@ pub(crate) fn reserve<'s>(
         locked.sweep(&glance, context.now);
     }
     Ok(Reserved::Done)
+}
+
+/// Returns whether libvirt has this guest already: it runs, or was firmly promised what it is to
+/// have and starts.
+fn has(running: &BTreeSet<String>, reservations: &[Reservation], domain: &Domain) -> bool {
+    let starts = |other: &Reservation| {
+        let is_same = other.name == domain.name || other.uuid.eq_ignore_ascii_case(&domain.uuid);
+        is_same && other.tentative_until.is_none()
+    };
+    running.contains(&domain.name) || reservations.iter().any(starts)
 }
 
 /// Returns whether a guest or reservation that is new since the decision is in the way. Anything

@@ -649,17 +649,66 @@ fn guests_that_may_be_anywhere_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_refused_restore_leaves_a_running_guests_reservation() {
+fn a_refused_restore_leaves_what_the_guest_was_promised() {
+    let xml = domain("iso-db", 1, "");
+    let renamed = |name: &str| xml.replace("<name>iso-db<", &format!("<name>{name}<"));
     for operation in ["restore", "migrate"] {
-        let host = Host::new();
-        let xml = domain("run-db", 2, "");
-        assert_eq!(host.hook("run-db", "prepare", &xml).answer.exit, 0);
-        let before = host.reservation("run-db").unwrap();
-        host.runs("run-db", &xml);
-        // libvirt calls the hook before it says that the guest is active already.
-        assert_eq!(host.hook("run-db", operation, &xml).answer.exit, 0);
-        assert_eq!(host.reservation("run-db").unwrap(), before, "{operation}");
+        // libvirt calls the hook before it says that the guest is active already: by the name in
+        // the image, or by the name in the XML.
+        for (called, name) in [
+            ("iso-db", "iso-db"),
+            ("iso-db", "iso-web"),
+            ("iso-web", "iso-web"),
+            ("iso-db", "web"),
+            ("web", "web"),
+            ("web", "run-web"),
+        ] {
+            for runs in [false, true] {
+                let host = Host::new();
+                assert_eq!(host.hook("iso-db", "prepare", &xml).answer.exit, 0);
+                let before = host.reservation("iso-db").unwrap();
+                assert!(!before.withheld.is_empty());
+                if runs {
+                    host.runs("iso-db", &xml);
+                }
+                let got = host.hook(called, operation, &renamed(name));
+                assert_eq!(
+                    (got.answer.exit, got.reserved),
+                    (0, None),
+                    "{operation} {called} {name}"
+                );
+                let after = host.reservation("iso-db").unwrap();
+                assert_eq!(after, before, "{operation} {called} {name}");
+            }
+        }
     }
+    // A guest that comes in under two names is promised nothing before its start.
+    let host = Host::new();
+    assert_eq!(host.hook("iso-db", "restore", &renamed("iso-web")).reserved, None);
+    assert!(host.reservation("iso-db").is_none());
+    // That it came in before, tentatively, is no obstacle.
+    assert!(host.hook("iso-db", "restore", &xml).reserved.is_some());
+    assert!(host.hook("iso-db", "restore", &xml).reserved.is_some());
+    assert!(host.hook("iso-db", "prepare", &xml).reserved.is_some());
+}
+
+#[test]
+fn a_restore_that_comes_during_a_start_leaves_its_promise() {
+    struct Starts<'a>(&'a Host, &'a str);
+    impl Source for Starts<'_> {
+        fn current(&self) -> Result<Arc<Snapshot>, SnapshotError> {
+            let view = Arc::new(self.0.view(NOW));
+            self.0.hook("run-db", "prepare", self.1);
+            Ok(view)
+        }
+    }
+    let host = Host::new();
+    let xml = domain("run-db", 2, "");
+    let copy = domain("run-db", 4, "");
+    let got = host.hook_from(&Starts(&host, &xml), "run-db", "restore", &copy, NOW, false);
+    assert_eq!(got.reserved, None);
+    let after = host.reservation("run-db").unwrap();
+    assert_eq!((after.cpus.len(), after.tentative_until), (2, None));
 }
 
 /// Goes through profiles, pins and what others hold: the line on a start says one thing, which is
