@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::host::memory;
+use crate::domain::Domain;
+use crate::host::{Host, memory};
 use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::ReservedMemory;
@@ -151,6 +152,20 @@ impl OwnClaims {
             })
             .collect()
     }
+}
+
+/// Returns the CPUs of pins of which no CPU is online and for guests: libvirt cannot set such a
+/// pin, so that the start fails.
+pub(crate) fn dead_pins(host: &Host, domain: &Domain) -> CpuSet {
+    let usable = cpu_sets::usable(host);
+    let vcpus = domain.vcpupins.iter();
+    let vcpus = vcpus.filter(|(vcpu, _)| !domain.empty_slots.contains(**vcpu));
+    let pins = vcpus
+        .map(|(_, pin)| pin)
+        .chain(&domain.emulatorpin)
+        .chain(domain.iothreadpins.values());
+    let dead = pins.filter(|pin| pin.is_disjoint(&usable));
+    dead.fold(CpuSet::new(), |all, pin| all.union(pin))
 }
 
 /// Returns whether the huge pages and strictly bound memory that an XML asks for are free. QEMU

@@ -250,6 +250,7 @@ impl Case<'_> {
             PinState::Taken(cpus) => !self.still_on(place, cpus),
             _ => true,
         });
+        self.tell_of_dead_pins();
         // Case (b) with a place; without one a veto under refuse, else case (c).
         Ok(match (admitted, refuse) {
             (Some(place), _) => self.place(place, &why),
@@ -265,6 +266,20 @@ impl Case<'_> {
             },
             (None, false) => self.floats(&bound, &why),
         })
+    }
+
+    /// Tells in the log that libvirt cannot set the pins of the XML, which a hook cannot change.
+    fn tell_of_dead_pins(&self) {
+        let domain = &self.guest.domain;
+        let dead = claims::dead_pins(&self.view.host, domain);
+        if !dead.is_empty() {
+            let why = Start::CpusUnusable { cpus: dead };
+            let word = guest_word(&domain.name, &domain.uuid);
+            log::warn!(
+                "{}: libvirt cannot start it: {why}: virtfit apply {word}",
+                domain.name
+            );
+        }
     }
 
     /// Reserves the CPUs of the guest's own pins that no other guest holds.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::domain::Domain;
 use crate::engine::Decision;
+use crate::hook_events::claims;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::running::Running;
 use crate::rewrite::{self, Provenance};
@@ -14,7 +15,7 @@ use crate::types::guest_word::guest_word;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Plan, Scope};
 use crate::types::plural::cpus;
-use crate::types::reason::Reason;
+use crate::types::reason::{Reason, Start};
 use crate::types::setting::Value;
 use crate::xml::{Document, XmlError};
 
@@ -143,10 +144,25 @@ pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &C
         Decision::Tuned { .. } if view.policy.host.observe => {
             out.push(Note::new(Code::Observe, observed(plan)))
         }
-        Decision::Tuned { .. } if lost.is_empty() => out.push(apply("apply", &guest.domain)),
-        Decision::Tuned { .. } | Decision::Unchanged(_) => {}
+        Decision::Tuned { xml, .. } => match cannot_start(view, xml, guest) {
+            Some(why) => {
+                out.push(apply(format!("apply, or libvirt cannot start it: {why}"), &guest.domain).wrong())
+            }
+            None if lost.is_empty() => out.push(apply("apply", &guest.domain)),
+            None => {}
+        },
+        Decision::Unchanged(_) => {}
     }
     out
+}
+
+/// Returns the reason for which libvirt cannot start a guest until it has the pins of the `tuned`
+/// XML.
+fn cannot_start(view: &Snapshot, tuned: &str, guest: &GuestXml) -> Option<Start> {
+    let dead = claims::dead_pins(&view.host, &guest.domain);
+    let stays = || GuestXml::parse(tuned).map(|tuned| claims::dead_pins(&view.host, &tuned.domain));
+    let is_mended = !dead.is_empty() && stays().is_ok_and(|dead| dead.is_empty());
+    is_mended.then_some(Start::CpusUnusable { cpus: dead })
 }
 
 /// Returns the note that `virtfit apply` would change a definition.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use virtfit::snapshot::{Question, Snapshot, SnapshotError};
 use virtfit::types::ids::{KiB, VcpuId};
 use virtfit::types::plan::Scope;
 
-use crate::host::{DAEMON, Fresh, Host, NOW, POLICY, cpus, domain, pinned, uuid};
+use crate::host::{DAEMON, Fresh, Host, NOW, POLICY, TOPOLOGY, cpus, domain, pinned, uuid};
 
 /// Returns the XML as the daemon would define it.
 fn tuned(host: &Host, xml: &str) -> String {
@@ -406,6 +407,29 @@ fn pins_this_host_no_longer_has() {
     assert_eq!(
         (got.answer.exit, got.moved, got.reserved),
         (0, true, Some(cpus("4-5")))
+    );
+}
+
+#[test]
+fn pins_to_cpus_that_are_not_there_are_said() {
+    let host = Host::new();
+    let xml = tuned(&host, &domain("run-db", 2, ""))
+        .replace("'3'", "'40'")
+        .replace("\"3\"", "\"40\"");
+    let said = host.run("run-db", "prepare", &xml).stderr;
+    let line = "run-db: libvirt cannot start it: its XML pins it to CPU 40, which is offline or not for guests: \
+                virtfit apply run-db";
+    assert!(said.contains(line), "{said}");
+    host.write("etc/libvirt/qemu/run-db.xml", &xml);
+    let mut status = Command::new(env!("CARGO_BIN_EXE_virtfit"));
+    status.arg("--root").arg(host.path());
+    status.args(["--topology", TOPOLOGY, "status", "run-db", "--json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&status.output().unwrap().stdout).unwrap();
+    let note = &shown["guests"][0]["notes"][0];
+    assert_eq!((&note["code"], &note["wrong"]), (&"apply".into(), &true.into()));
+    assert_eq!(
+        note["text"],
+        "apply, or libvirt cannot start it: its XML pins it to CPU 40, which is offline or not for guests: virtfit apply run-db"
     );
 }
 
