@@ -15,7 +15,7 @@ use crate::hostfs::atomic::AtomicDir;
 use crate::ledger::reservation::Daemon;
 
 /// Folder of the mark on the host.
-const FOLDER: &str = "/run/virtfit";
+pub(crate) const FOLDER: &str = "/run/virtfit";
 /// File name of the mark.
 const NAME: &str = "hook.json";
 

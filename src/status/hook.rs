@@ -147,20 +147,29 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     let clock = Clock::read(root)?;
     let up = clock.started(root, daemon.pid)?;
     // A guest that started while this libvirt ran was started by it; a guest from before was found
-    // running by it.
+    // running by it. Returns the time at which the hook was to be called.
     let due = |guest: &&Running| {
-        let began = clock.started(root, guest.pid);
-        match began {
-            Some(began) if began > up => began + SLACK > hook.since,
-            Some(_) => up > hook.since + SLACK && now > up + RECONNECT,
-            None => false,
+        let began = clock.started(root, guest.pid)?;
+        match began > up {
+            true => (began + SLACK > hook.since).then_some(began),
+            false => (up > hook.since + SLACK && now > up + RECONNECT).then_some(up),
         }
     };
-    if let Some(guest) = guests
-        .iter()
-        .filter(|guest| guest.pid > 0 && !guest.starting)
-        .find(due)
-    {
+    let guests = guests.iter().filter(|guest| guest.pid > 0 && !guest.starting);
+    let due = guests.filter_map(|guest| Some((guest, due(&guest)?)));
+    if let Some((guest, last)) = due.max_by_key(|(_, time)| *time) {
+        // A mark goes with its folder, which no daemon was there to make again.
+        let kept = root.metadata(hook_calls::FOLDER).map(|meta| meta.created());
+        if kept.is_ok_and(|since| since.is_ok_and(|since| since > last + SLACK)) {
+            let said = format!(
+                "whether libvirt calls virtfit's hook is not known: {} is newer than {} and libvirt's start. Unless it calls it at \
+                 the next start",
+                hook_calls::FOLDER,
+                guest.domain().name
+            );
+            let reload = format!("systemctl reload {}", daemon.name);
+            return Some(Note::with_command(Code::HookNotCalledYet, said, reload));
+        }
         let said = format!(
             "libvirt does not call virtfit's hook: {} runs without. Reload it",
             guest.domain().name

@@ -155,6 +155,35 @@ fn a_hook_that_is_not_called_is_said() {
     assert_eq!(wrong(&host.status().0.notes), ["hook-not-called"]);
 }
 
+/// A mark goes with its folder: where that is newer than each guest, nothing is proved.
+#[test]
+fn a_mark_that_was_removed_raises_no_alarm() {
+    let host = Host::new(RULES);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    // The guest started just now, 50 seconds after the boot, and libvirt before it.
+    host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now - 50));
+    host.put("run/libvirtd.pid", "77\n");
+    host.put("proc/77/comm", "libvirtd\n");
+    let stat = "77 (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4000 0\n";
+    host.put("proc/77/stat", stat);
+    host.guest(&Made::pinned("f1", &["1"]));
+    host.put("run/virtfit/other", "");
+    assert!(wrong(&host.status().0.notes).contains(&"hook-not-called".to_string()));
+    host.remove("run/virtfit");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    host.answer();
+    let (status, exit) = host.status();
+    let codes: Vec<String> = status.notes.iter().map(code).collect();
+    assert_eq!(
+        (exit, codes),
+        (0, vec!["hook-not-called-yet".to_string()]),
+        "{status:?}"
+    );
+}
+
 #[test]
 fn a_broken_policy_hides_nobody() {
     let host = host();
