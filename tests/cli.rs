@@ -1518,3 +1518,27 @@ fn quiet_keeps_errors_alone() {
     root.serve(&["-q", "plan", "gone"], "")
         .expect(1, "", "no such guest");
 }
+
+#[test]
+fn files_are_planned_apart_and_it_is_said() {
+    let root = server();
+    let files = ["a", "b"].map(|name| root.write(&format!("{name}.xml"), &domain(name, "")));
+    let [a, b] = files.each_ref().map(|file| file.to_str().unwrap());
+    let said = "virtfit: files are planned apart, each as if the others were not there";
+    root.serve(&["plan", a, b], "").expect(0, "a: ", said);
+    let ran = root.serve(&["plan", a], "").expect(0, "a: ", "");
+    assert!(!ran.stderr.contains("apart"), "{}", ran.stderr);
+}
+
+/// A file, and what comes from a pipe, is no definition that `virtfit revert NAME` could change.
+#[test]
+fn leftovers_of_a_file_are_taken_out_of_the_file() {
+    let left = tuned(FIT, "db").replace("<name>db<", "<name>web<");
+    let root = without_libvirt(FIT);
+    let file = root.write("web.xml", &left);
+    let file = file.to_str().unwrap();
+    root.serve(&["plan", file], "")
+        .expect(0, &format!("    virtfit revert {file}\n"), "");
+    root.serve(&["plan", "-"], &left)
+        .expect(0, "    virtfit revert -\n", "");
+}

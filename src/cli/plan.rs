@@ -20,6 +20,9 @@ use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Verdict};
 use crate::types::reason::{Choice, Reason};
 
+/// Line on plans of several inputs with files among them.
+const APART: &str = "virtfit: files are planned apart, each as if the others were not there: two plans may show the same CPUs";
+
 /// Runs the command. Plans of guests or files that are named are shown in full; those of all guests
 /// or of a pattern in one line each.
 ///
@@ -51,7 +54,7 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> 
     let mut loaded = Vec::new();
     for source in &sources {
         match load(source, &root) {
-            Ok(input) => loaded.push((source.word(), input)),
+            Ok(input) => loaded.push((source, input)),
             Err(error) if alone => return Err(error),
             Err(error) => failed.push(error),
         }
@@ -61,11 +64,11 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> 
     let options = &args.options;
     let mut guests = Vec::new();
     let mut words = Vec::new();
-    for (word, input) in loaded {
+    for (source, input) in loaded {
         match session.decide(&input, options.scope.into(), options.profile.as_deref()) {
             Ok(decided) => {
-                guests.push((input.text, decided));
-                words.push(word);
+                guests.push((input.text, decided.of(source)));
+                words.push(source.word());
             }
             Err(error) if alone => return Err(error),
             Err(error) => failed.push(error),
@@ -73,6 +76,9 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<Outcome, Failure> 
     }
     // Errors go first, and do not hide the plans there are.
     let mut outcome = with_policy(&session, &args.options);
+    if guests.len() > 1 {
+        outcome.stderr.push(APART.into());
+    }
     for error in &failed {
         outcome.stderr.push(format!("virtfit: {}", error.message()));
         outcome.exit = Exit::Broken;

@@ -18,6 +18,7 @@ pub(crate) fn run(global: &Global, args: &RewriteArgs) -> Result<Outcome, Failur
     let input = plan::load(&source, &session::root(global))?;
     let session = Session::open(global)?;
     let decided = session.decide(&input, options.scope.into(), options.profile.as_deref())?;
+    let decided = decided.of(&source);
     let stdout = if options.json {
         output::json_line(&PlanJson::new(decided.plan(), &plan::warnings(&session)))?
     } else if options.diff {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::cli::args::Global;
-use crate::cli::input::Input;
+use crate::cli::input::{Input, Source};
 use crate::cli::{Failure, daemon_client};
 use crate::domain::{self, Domain};
 use crate::engine::Decision;
@@ -18,7 +18,7 @@ use crate::snapshot::{Question, Snapshot, SnapshotError, Sources};
 use crate::status::PolicyRead;
 use crate::types::plan::{Plan, Scope};
 use crate::types::plural::counted;
-use crate::types::shell_word::shell_word;
+use crate::types::shell_word::{file_word, shell_word};
 
 /// Returns the root the host is read through; [`HostFs::none`] where only a topology is given: an
 /// empty host without folders.
@@ -75,6 +75,19 @@ pub(crate) struct Decided {
 }
 
 impl Decided {
+    /// Names the input in the advice to revert it: a file or stdin is no guest's definition.
+    pub(crate) fn of(mut self, source: &Source) -> Self {
+        match source {
+            Source::Guest(_) => {}
+            Source::Stdin => self.decision.revert_by("virtfit revert -"),
+            Source::File(path) => {
+                let file = file_word(&path.to_string_lossy());
+                self.decision.revert_by(&format!("virtfit revert {file}"));
+            }
+        }
+        self
+    }
+
     /// Returns the plan.
     pub(crate) fn plan(&self) -> &Plan {
         self.decision.plan()

@@ -11,11 +11,19 @@ use crate::types::setting::Target;
 use crate::types::target::Effect;
 use crate::xml::Document;
 
-/// Returns the reason that names the leftover and the command that takes it out.
+/// Returns the reason that names the leftover and the command that takes it out of the definition.
 pub(crate) fn reason(name: &str, uuid: &str) -> Choice {
     Choice::Leftover {
-        guest: guest_word(name, uuid).to_string(),
+        revert: format!("virtfit revert {}", guest_word(name, uuid)),
     }
+}
+
+/// Returns the command that prints the XML of a guest without definition as it was before virtfit.
+pub(crate) fn revert_transient(name: &str, uuid: &str) -> String {
+    format!(
+        "virsh dumpxml --inactive {} | virtfit revert -",
+        guest_word(name, uuid)
+    )
 }
 
 /// Takes pins, scheduling and memory binding out of incoming XML that names CPUs or nodes this host

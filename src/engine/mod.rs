@@ -65,7 +65,7 @@ use crate::types::guest_word::guest_word;
 use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Notes, Plan, Scope, Verdict};
-use crate::types::reason::Choice;
+use crate::types::reason::{Choice, Reason};
 use crate::types::setting::Target;
 use crate::xml::{Document, XmlError};
 
@@ -136,6 +136,16 @@ impl Decision {
     pub fn plan(&self) -> &Plan {
         match self {
             Self::Unchanged(plan) | Self::Refused(plan) | Self::Tuned { plan, .. } => plan,
+        }
+    }
+
+    /// Names the command that takes leftover settings out of the XML that was decided on.
+    pub(crate) fn revert_by(&mut self, command: &str) {
+        let (Self::Unchanged(plan) | Self::Refused(plan) | Self::Tuned { plan, .. }) = self;
+        for reason in &mut plan.reasons {
+            if let Reason::Choice(Choice::Leftover { revert }) = reason {
+                *revert = command.into();
+            }
         }
     }
 }

@@ -10,7 +10,9 @@
 //! ```
 
 use crate::domain::Domain;
+use crate::engine;
 use crate::ledger::Taken;
+use crate::ledger::claims;
 use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::live_pins::Thread;
@@ -19,7 +21,19 @@ use crate::policy::cpu_sets;
 use crate::snapshot::Snapshot;
 use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::reason::Choice;
 use crate::types::setting::Target;
+
+/// Returns the reason that names the leftover, and the command for a guest of this host.
+pub(crate) fn reason(view: &Snapshot, domain: &Domain) -> Choice {
+    let (name, uuid) = (&domain.name, &domain.uuid);
+    match view.root.exists(claims::path(name)) {
+        true => engine::leftover::reason(name, uuid),
+        false => Choice::Leftover {
+            revert: engine::leftover::revert_transient(name, uuid),
+        },
+    }
+}
 
 /// Returns new pins for the threads that virtfit pinned: vCPUs, and threads that share dedicated
 /// CPUs with them, go to shared CPUs that are not held. Pins of an administrator's stay.
@@ -132,4 +146,34 @@ pub(crate) fn without_ours(guest: &GuestXml) -> GuestXml {
     guest.floating.extend(guest.ours.iter().cloned());
     guest.withheld = CpuSet::new();
     guest
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+    use crate::hostfs::HostFs;
+    use crate::ledger::reader::Reading;
+    use crate::policy::Policy;
+
+    #[test]
+    fn a_guest_without_definition_is_reverted_in_its_xml() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = HostFs::new(folder.path());
+        std::fs::create_dir_all(root.path(claims::FOLDER)).unwrap();
+        std::fs::write(root.path(claims::path("web")), "").unwrap();
+        let view = Snapshot::new(root, Policy::builtin(), Host::default(), Reading::default());
+        for (name, command) in [
+            ("web", "virtfit revert web"),
+            ("app", "virsh dumpxml --inactive app | virtfit revert -"),
+        ] {
+            let domain = Domain {
+                name: name.into(),
+                ..Domain::default()
+            };
+            let said = reason(&view, &domain).to_string();
+            assert!(said.ends_with(&format!(": {command}")), "{said}");
+        }
+    }
 }

@@ -47,8 +47,8 @@ fn verdict(plan: &Plan, mood: Mood) -> String {
     match plan.verdict {
         Verdict::Refused => format!("{guest}: {would}refused by {profile}: {}", plan.reasons_line()),
         Verdict::Tuned if plan.notes.leftover => {
-            let reason = crate::engine::leftover::reason(guest, "");
-            format!("{guest}: pins and memory binding {would}taken out, {reason}")
+            let why = plan.reasons_line();
+            format!("{guest}: pins and memory binding {would}taken out, {why}")
         }
         Verdict::Tuned => {
             let place = if plan.is_without_place() {
@@ -62,12 +62,7 @@ fn verdict(plan: &Plan, mood: Mood) -> String {
             };
             format!("{guest}: {would}tuned by {profile}{place}{tail}")
         }
-        Verdict::Unchanged if plan.notes.leftover => {
-            format!(
-                "{guest}: unchanged, {}",
-                crate::engine::leftover::reason(guest, "")
-            )
-        }
+        Verdict::Unchanged if plan.notes.leftover => format!("{guest}: unchanged, {}", plan.reasons_line()),
         Verdict::Unchanged if plan.profile.is_none() => format!("{guest}: unchanged, no rule matches"),
         Verdict::Unchanged if plan.notes.on_no_fit.is_none() => {
             let left_alone = |reason: &&Reason| matches!(reason, Reason::Choice(Choice::LeftAlone { .. }));

@@ -324,7 +324,7 @@ impl Case<'_> {
             memory: self.own.reserved_memory(),
             pins: (pins != ReservedPins::default()).then_some(pins),
         };
-        let why = crate::engine::leftover::reason(&self.guest.domain.name, &self.guest.domain.uuid);
+        let why = leftover::reason(self.view, &self.guest.domain);
         self.admit(want, place, vec![why.into()])
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::Domain;
+use crate::engine::leftover::revert_transient;
 use crate::host::devices::device_nodes;
 use crate::host::memory::default_huge_page;
 use crate::host::thread_names;
@@ -180,7 +181,7 @@ fn notes(
         Some(Ok(defined)) if !carries(defined.as_ref()) => reverted(running.provenance.as_ref(), profile),
         Some(Ok(defined)) => left_over(word, defined.as_ref(), profile),
         Some(Err(_)) => left_over(word, running.provenance.as_ref(), profile),
-        None => left_over_until_it_ends(word, running.provenance.as_ref(), profile),
+        None => left_over_until_it_ends(guest, running.provenance.as_ref(), profile),
     });
     let request = defined.as_ref().and_then(|defined| defined.request.as_deref());
     out.extend(asks(word, request, profile));
@@ -222,7 +223,7 @@ pub(crate) fn asks(guest: &str, request: Option<&str>, profile: Option<&Profile>
 
 /// Returns a note as [`left_over`] does, on a guest without a definition that could be reverted.
 fn left_over_until_it_ends(
-    guest: &str,
+    guest: &Guest,
     provenance: Option<&Provenance>,
     profile: Option<&Profile>,
 ) -> Option<Note> {
@@ -230,7 +231,7 @@ fn left_over_until_it_ends(
     let said = format!(
         "carries virtfit's settings though {why}, until it ends; XML without them, to create it anew with"
     );
-    let command = format!("virsh dumpxml --inactive {guest} | virtfit revert -");
+    let command = revert_transient(&guest.name, &guest.uuid);
     carries(provenance).then(|| Note::with_command(Code::LeftOver, said, command))
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::{self, Domain};
-use crate::engine::{self, Decision, EngineError};
+use crate::engine::{Decision, EngineError};
 use crate::hook_events::leftover;
 use crate::ledger::Holder;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
@@ -199,8 +199,7 @@ fn leave_held(live: &mut Live, running: &Running, case: &Case<'_>, view: &Snapsh
             is_where_promised(live);
         }
     }
-    live.reasons
-        .push(engine::leftover::reason(&live.name, &live.uuid).into());
+    live.reasons.push(leftover::reason(view, domain).into());
     let record = pinned.or(live.record.as_ref());
     live.classes = classes(running, &after, record, None, view);
 }

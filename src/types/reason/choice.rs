@@ -17,8 +17,9 @@ reasons! {
         NotQemu { kind: String } = "not-qemu",
         /// The provenance cannot be read, for the reason in `error`.
         RecordUnreadable { error: String } = "record-unreadable",
-        /// The guest carries virtfit's settings, and no rule matches it.
-        Leftover { guest: String } = "leftover",
+        /// The guest carries virtfit's settings, and no rule matches it; `revert`: the command that
+        /// takes them out.
+        Leftover { revert: String } = "leftover",
         /// The policy has errors, and plans are made by the last one without.
         LastGoodPolicy = "last-good-policy",
     }
@@ -43,7 +44,7 @@ impl Choice {
     pub(super) fn command(&self) -> Option<String> {
         match self {
             Self::AskedForThat { guest } => Some(format!("virtfit profile unset {guest}")),
-            Self::Leftover { guest } => Some(format!("virtfit revert {guest}")),
+            Self::Leftover { revert } => Some(revert.clone()),
             _ => None,
         }
     }
@@ -61,10 +62,9 @@ impl fmt::Display for Choice {
             ),
             Self::NotQemu { kind } => write!(f, "type '{kind}' is not run by QEMU"),
             Self::RecordUnreadable { error } => write!(f, "left as it is: {error}"),
-            Self::Leftover { guest } => write!(
-                f,
-                "carries virtfit's settings though no rule matches: virtfit revert {guest}"
-            ),
+            Self::Leftover { revert } => {
+                write!(f, "carries virtfit's settings though no rule matches: {revert}")
+            }
             Self::LastGoodPolicy => f.write_str("planned by the last good policy"),
         }
     }
