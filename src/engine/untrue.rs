@@ -10,8 +10,8 @@ use crate::types::ids::{HostCpu, VcpuId};
 use crate::types::idset::VcpuSet;
 use crate::types::reason::Untrue;
 
-/// Lists the parts that are not real, the first of each kind. A guest with vCPUs that float is not
-/// judged: they move.
+/// Lists the parts that are not real: all cores that share one, of other kinds the first. A guest
+/// with vCPUs that float is not judged: they move.
 pub(crate) fn parts(host: &Host, placed: &Placed, shown: Topology, mirror: Mirror) -> Vec<Untrue> {
     let one = |pin: &crate::types::idset::CpuSet| match pin.len() {
         1 => host.core_of(pin.first()?),
@@ -61,18 +61,17 @@ pub(crate) fn parts(host: &Host, placed: &Placed, shown: Topology, mirror: Mirro
     found
 }
 
-/// Returns the first two guest cores that share a host core.
+/// Returns the guest cores that share host cores, all in one.
 fn together(cores: &[&Core], threads: u32) -> Option<Untrue> {
-    let guest_core = |vcpu: usize| vcpu / threads.max(1) as usize;
-    let mut first: BTreeMap<&[HostCpu], usize> = BTreeMap::new();
-    for (later, core) in cores.iter().enumerate() {
-        let earlier = *first.entry(&core.cpus).or_insert(later);
-        if guest_core(earlier) != guest_core(later) {
-            let vcpus = [earlier, later].map(|vcpu| VcpuId(vcpu as u32));
-            return Some(Untrue::CoresTogether {
-                vcpus: vcpus.into_iter().collect(),
-            });
-        }
+    let guest_core = |vcpu: VcpuId| vcpu.0 / threads.max(1);
+    let mut on: BTreeMap<&[HostCpu], VcpuSet> = BTreeMap::new();
+    for (vcpu, core) in (0..).map(VcpuId).zip(cores) {
+        on.entry(&core.cpus).or_default().insert(vcpu);
     }
-    None
+    let shared = |vcpus: &&VcpuSet| vcpus.iter().map(guest_core).collect::<BTreeSet<_>>().len() > 1;
+    let shared: Vec<&VcpuSet> = on.values().filter(shared).collect();
+    (!shared.is_empty()).then(|| Untrue::CoresTogether {
+        cores: shared.len(),
+        vcpus: shared.into_iter().flat_map(VcpuSet::iter).collect(),
+    })
 }

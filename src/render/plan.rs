@@ -96,14 +96,14 @@ pub(crate) fn text_with(
     finish(&out, style) + &closing(next, style)
 }
 
-/// Words a plan in one line, for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80
-/// columns of ASCII.
+/// Words a plan for a list of many: `db  tuned  fit  CPU 1-2,17-18 node 0`. At most 80 columns of
+/// ASCII; what is longer goes on below itself.
 pub fn line(plan: &Plan) -> String {
     list(std::slice::from_ref(plan), &Style::default())
 }
 
-/// Words each plan in one line, with aligned columns and, for several plans, a line of titles.
-/// Reasons of a refusal are whole.
+/// Words each plan in a row, with aligned columns and, for several plans, a line of titles. Reasons
+/// are whole.
 pub fn list(plans: &[Plan], style: &Style) -> String {
     list_but(plans, &[], style)
 }
@@ -157,11 +157,7 @@ pub(crate) fn list_but(plans: &[Plan], left: &[(&str, &str)], style: &Style) -> 
         line.pad_to(stops[0] + stops[1])
             .push(profile.clone(), Paint::Plain);
         let last = stops.iter().sum();
-        let mut pieces = match verdict == Verdict::Refused.word() {
-            true => wrap(gist, page.saturating_sub(last)),
-            false => vec![gist.clone()],
-        }
-        .into_iter();
+        let mut pieces = wrap(gist, page.saturating_sub(last)).into_iter();
         line.pad_to(last)
             .push(pieces.next().unwrap_or_default(), Paint::Plain);
         out.push(line);
@@ -203,11 +199,16 @@ fn word(plan: &Plan) -> &'static str {
 fn gist(plan: &Plan) -> String {
     if plan.verdict != Verdict::Tuned {
         // The first reason, and those whose commands are below the line; a refusal has them all.
-        let all = reasons(plan).into_iter().enumerate();
+        let all = reasons(plan);
+        let count = all
+            .len()
+            .saturating_sub(plan.reasons.len() - plan.causes().count());
         let every = plan.verdict == Verdict::Refused;
         let shown = |index: usize, command: &Option<String>| every || index == 0 || command.is_some();
-        let said = all.filter_map(|(index, (said, command))| shown(index, &command).then_some(said));
-        return said.collect::<Vec<_>>().join("; ");
+        let said = all.into_iter().enumerate();
+        let said = said.filter_map(|(index, (said, command))| shown(index, &command).then_some(said));
+        let said: Vec<String> = said.collect();
+        return said.join("; ") + &more(count.saturating_sub(said.len()));
     }
     let mut parts = Vec::new();
     if let Some(placement) = &plan.placement {
@@ -222,7 +223,8 @@ fn gist(plan: &Plan) -> String {
             parts.push(format!("node {}", nodes.join(",")));
         }
     }
-    parts.extend(plan.reasons.first().map(Reason::said));
+    let others = more(plan.causes().count().saturating_sub(1));
+    parts.extend(plan.reasons.first().map(|reason| reason.said() + &others));
     if plan.changes.is_empty() && !plan.notes.only_named {
         parts.push("only its record changes".into());
     }
@@ -230,6 +232,14 @@ fn gist(plan: &Plan) -> String {
         parts.push(counted(plan.changes.len(), "change"));
     }
     parts.join("; ")
+}
+
+/// Words the number of reasons that a list does not show; `virtfit plan GUEST` has them.
+fn more(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" (and {count} more)"),
+    }
 }
 
 fn paint(verdict: Verdict) -> Paint {

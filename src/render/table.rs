@@ -43,14 +43,32 @@ impl Widths {
             .max()
             .unwrap_or(0)
             .saturating_sub(2);
+        let longest = |pick: fn(&Row) -> &str| {
+            let words = |row: &&Row| clean(pick(row), style.unicode);
+            let words = rows.iter().map(words);
+            let words = words.map(|text| text.split([' ', ',', '/']).map(width).max().unwrap_or(0));
+            words.max().unwrap_or(0)
+        };
         let narrow = page < NARROW;
         let label = widest(|row| &row.label, title, page * 2 / 5);
-        let was = widest(
+        let mut was = widest(
             |row| &row.was,
             "was".len(),
             if narrow { page / 6 } else { page / 5 },
         );
-        let becomes = widest(|row| &row.becomes, "becomes".len(), page * 3 / 10);
+        let mut becomes = widest(|row| &row.becomes, "becomes".len(), page * 3 / 10);
+        // A word is broken only where the page has no room for it, beside the reasons or, where
+        // these go below their rows, alone.
+        let left = page.saturating_sub(label + was + becomes + 2 * GAP);
+        let mut room = left.checked_sub(NARROWEST_WHY + GAP).unwrap_or(left);
+        for (column, longest) in [
+            (&mut was, longest(|row| &row.was)),
+            (&mut becomes, longest(|row| &row.becomes)),
+        ] {
+            let wider = longest.saturating_sub(*column).min(room);
+            *column += wider;
+            room -= wider;
+        }
         let used = label + was + becomes + 3 * GAP;
         Self {
             label,

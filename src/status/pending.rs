@@ -131,7 +131,10 @@ pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &C
     let plan = decision.plan();
     let reason = plan.reasons.first().map(Reason::to_string).unwrap_or_default();
     match &decision {
-        Decision::Refused(_) => out.push(Note::new(Code::RefusedNow, format!("refused: {reason}"))),
+        Decision::Refused(_) => {
+            let text = format!("refused: {}", plan.reasons_line());
+            out.push(Note::new(Code::RefusedNow, text));
+        }
         _ if plan.is_without_place() => {
             // What the host never has is not missing now alone.
             let now = match plan.causes().next().is_some_and(Reason::is_lasting) {

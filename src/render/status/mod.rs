@@ -28,7 +28,7 @@ pub(crate) fn text(status: &Status, style: &Style) -> String {
         out.extend(command.map(|command| Line::command("  ", command, style)));
     }
     guests(&status.guests, style, &mut out);
-    nodes(&status.nodes, &mut out);
+    nodes(&status.nodes, style, &mut out);
     finish(&out, style)
 }
 
@@ -193,7 +193,7 @@ fn note(guest: &Guest, style: &Style) -> String {
     clean(&parts.join("; "), style.unicode)
 }
 
-fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
+fn nodes(nodes: &[Node], style: &Style, out: &mut Vec<Line>) {
     if nodes.is_empty() {
         return;
     }
@@ -208,7 +208,7 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
         .map(String::from)
         .into();
     titles.extend(sizes.iter().map(|page| format!("{} PAGES", size(*page))));
-    let mut rows = vec![titles];
+    let mut rows: Vec<Vec<String>> = Vec::new();
     for node in nodes {
         let mut row = vec![
             node.id.to_string(),
@@ -224,21 +224,37 @@ fn nodes(nodes: &[Node], out: &mut Vec<Line>) {
         }));
         rows.push(row);
     }
-    // Nothing wraps in this table, so each column is as wide as its widest cell.
-    let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns)
-        .map(|at| {
-            let cell = |row: &Vec<String>| row.get(at).map_or(0, |cell| width(cell));
-            rows.iter().map(cell).max().unwrap_or(0)
-        })
+    // Each column is as wide as its widest cell; titles wrap where the page is too narrow for that.
+    let widths_of = |title: fn(&str) -> usize| -> Vec<usize> {
+        let columns = titles.iter().enumerate();
+        columns
+            .map(|(at, text)| {
+                let cells = rows.iter().filter_map(|row| row.get(at));
+                cells.map(|cell| width(cell)).fold(title(text), usize::max)
+            })
+            .collect()
+    };
+    let mut widths = widths_of(width);
+    if widths.iter().map(|columns| columns + 2).sum::<usize>() > style.columns() + 2 {
+        widths = widths_of(|title| title.split(' ').map(width).max().unwrap_or(0));
+    }
+    let titles: Vec<Vec<String>> = titles
+        .iter()
+        .zip(&widths)
+        .map(|(title, columns)| wrap(title, *columns))
         .collect();
-    // The first row has the titles.
-    for (index, row) in rows.iter().enumerate() {
+    let height = titles.iter().map(Vec::len).max().unwrap_or(0);
+    let heads = (0..height).map(|at| {
+        let piece = |title: &Vec<String>| title.get(at).cloned().unwrap_or_default();
+        (titles.iter().map(piece).collect(), Paint::Strong)
+    });
+    let heads: Vec<(Vec<String>, Paint)> = heads.collect();
+    let rows = rows.into_iter().map(|row| (row, Paint::Plain));
+    for (row, paint) in heads.into_iter().chain(rows) {
         let mut line = Line::new();
         let mut column = 0;
         for (cell, columns) in row.iter().zip(&widths) {
             line.pad_to(column);
-            let paint = if index == 0 { Paint::Strong } else { Paint::Plain };
             line.push(cell.clone(), paint);
             column += columns + 2;
         }

@@ -12,7 +12,7 @@ reasons! {
         /// Threads of one core are on several cores.
         ThreadsApart { vcpus: VcpuSet } = "threads-apart",
         /// Cores share a host core.
-        CoresTogether { vcpus: VcpuSet } = "cores-together",
+        CoresTogether { vcpus: VcpuSet, cores: usize } = "cores-together",
         /// Cores with one last-level cache are on several caches.
         CacheApart { vcpus: VcpuSet, caches: usize } = "cache-apart",
         /// A socket is on several nodes.
@@ -61,8 +61,11 @@ impl fmt::Display for Untrue {
                     "vCPUs {vcpus} are shown as threads of one core and are on several"
                 )
             }
-            Self::CoresTogether { vcpus } => {
+            Self::CoresTogether { vcpus, cores: 1 } => {
                 write!(f, "vCPUs {vcpus} are shown as cores and share one")
+            }
+            Self::CoresTogether { vcpus, cores } => {
+                write!(f, "vCPUs {vcpus} are shown as cores and share {cores}")
             }
             Self::CacheApart { vcpus, caches } => {
                 write!(
