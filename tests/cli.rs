@@ -1542,3 +1542,20 @@ fn leftovers_of_a_file_are_taken_out_of_the_file() {
     root.serve(&["plan", "-"], &left)
         .expect(0, "    virtfit revert -\n", "");
 }
+
+#[test]
+fn a_dry_run_of_revert_lists_guests_and_asks_nothing() {
+    let root = without_libvirt(FIT);
+    root.define("web");
+    root.define("db-2");
+    root.write("etc/libvirt/qemu/db.xml", &tuned(FIT, "db"));
+    let all = root.serve(&["revert", "--all", "--dry-run"], "");
+    assert_eq!(all.expect(0, "", "").stdout, "db: would be reverted\n");
+    root.serve(&["revert", "--dry-run", "db-2"], "").expect(
+        0,
+        "db-2: has no settings of virtfit's; it would be told",
+        "",
+    );
+    root.serve(&["revert", "--dry-run", "w*"], "")
+        .expect(0, "Nothing to revert.\n", "");
+}

@@ -218,6 +218,9 @@ pub struct RevertArgs {
     /// Revert all guests of the host that virtfit tuned
     #[arg(long)]
     pub all: bool,
+    /// Show which guests would be reverted, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Do not ask; needed without a terminal when several guests change
     #[arg(short, long)]
     pub yes: bool,

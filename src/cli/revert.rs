@@ -38,7 +38,7 @@ pub(crate) fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure
             yes: args.yes,
             one: false,
         };
-        return guests(global, &names, asking);
+        return guests(global, &names, asking, args.dry_run);
     }
     let source = command::one_source(args.input.as_deref(), "revert")?;
     if let Source::Guest(word) = &source {
@@ -60,7 +60,7 @@ pub(crate) fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure
                 Asking { yes: true, one: true },
             ),
         };
-        return guests(global, &names, asking);
+        return guests(global, &names, asking, args.dry_run);
     }
     let input = plan::load(&source, &HostFs::none())?;
     let reverted = reverted(&input.text).map_err(|error| Failure::at(&input.label, error))?;
@@ -78,8 +78,8 @@ fn reverted(text: &str) -> Result<String, XmlError> {
 }
 
 /// Redefines guests as they were before virtfit, with the request `off`: otherwise the daemon would
-/// tune them again.
-fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, Failure> {
+/// tune them again. With `dry_run` they are only listed.
+fn guests(global: &Global, names: &[String], asking: Asking, dry_run: bool) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let mut outcome = Outcome::default();
     outcome.stderr.extend(chosen::while_disabled(&root));
@@ -91,6 +91,20 @@ fn guests(global: &Global, names: &[String], asking: Asking) -> Result<Outcome, 
             Ok(Wanted::Nothing(why)) => outcome.stdout.push_str(&visible(&why)),
             Err(error) => broken(&mut outcome, name, &error),
         }
+    }
+    if dry_run {
+        let would = changes.iter().map(|change| {
+            let what = match change.tuned {
+                true => "would be reverted",
+                false => "has no settings of virtfit's; it would be told to be left alone",
+            };
+            format!("{}: {what}\n", change.definition.file.name)
+        });
+        outcome.stdout.push_str(&visible(&would.collect::<String>()));
+        if outcome.stdout.is_empty() && outcome.exit == Exit::Done {
+            outcome.stdout = "Nothing to revert.\n".into();
+        }
+        return Ok(outcome);
     }
     let list: Vec<&str> = changes
         .iter()

@@ -43,6 +43,9 @@ fn facts(root: &HostFs, mounts: &[Mount], disk: &Disk) -> Option<ImageFacts> {
 
 fn file(root: &HostFs, mounts: &[Mount], source: &str) -> ImageFacts {
     let unknown = |why: LeftOut| ImageFacts::Unknown { why };
+    if root.is_none() {
+        return unknown(LeftOut::ImageElsewhere);
+    }
     let path = source.to_string();
     if !source.starts_with('/') {
         return unknown(LeftOut::ImagePathRelative { path });
@@ -221,6 +224,8 @@ mod tests {
             };
             assert_eq!(image_facts(&root, &domain).remove(&disk.target), want, "{disk:?}");
         }
+        let elsewhere = super::file(&HostFs::none(), &[], "/images/full.raw");
+        assert_eq!(Some(elsewhere), unknown(LeftOut::ImageElsewhere));
         write("sys/module/zfs/version", b"2.3.0-1\n");
         assert!(takes_o_direct(&root, "zfs"));
         let empty = tempfile::tempdir().unwrap();

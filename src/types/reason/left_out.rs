@@ -86,6 +86,8 @@ reasons! {
         NativeWantsCache { cache: String } = "native-wants-cache",
         /// The image's path is relative.
         ImagePathRelative { path: String } = "image-path-relative",
+        /// The host is a topology alone, which has no images.
+        ImageElsewhere = "image-elsewhere",
         /// There is no image yet.
         ImageMissing { path: String } = "image-missing",
         /// The image is neither a file nor a block device.
@@ -167,6 +169,7 @@ impl fmt::Display for LeftOut {
                 return write!(f, "it needs cache none or directsync, which is {cache}");
             }
             Self::ImagePathRelative { path } => return write!(f, "'{path}' is no absolute path"),
+            Self::ImageElsewhere => "the host is a topology alone: no image was read",
             Self::ImageMissing { path } => return write!(f, "{path} does not exist yet"),
             Self::ImageOfOtherKind { path } => {
                 return write!(f, "{path} is neither a file nor a block device");
