@@ -72,7 +72,12 @@ pub(crate) fn numatune(fit: &Fit<'_>, list: &mut List) {
     let per_cell = celled && (scope == Scope::Boot || !current.memnodes.is_empty());
     let only_one = mode == "preferred" && nodes.len() > 1;
     if !only_one {
-        let why = Basis::WhereVcpusRun;
+        // A node of vCPUs may have no memory, and a cell none of the vCPUs.
+        let theirs: NodeSet = placed.nodes.iter().copied().collect();
+        let why = match nodes.is_subset(&theirs) {
+            true => Basis::WhereVcpusRun,
+            false => Basis::MemoryElsewhere,
+        };
         list.set(
             Target::NumaMemory,
             Value::Numa {

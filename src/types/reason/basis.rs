@@ -81,6 +81,8 @@ reasons! {
 
         /// Memory: on the nodes of the vCPUs.
         WhereVcpusRun = "where-vcpus-run",
+        /// Memory: also on nodes without vCPUs, as those of the vCPUs have none for it.
+        MemoryElsewhere = "memory-elsewhere",
         /// Memory: each guest cell on a node.
         NodeACell = "node-a-cell",
         /// Memory: bound to no node, as the guest floats.
@@ -169,6 +171,7 @@ impl fmt::Display for Basis {
             Self::NativeNeedsDirect => "native needs cache none or directsync",
             Self::QueueAVcpu => "one a vCPU",
             Self::WhereVcpusRun => "where the vCPUs run",
+            Self::MemoryElsewhere => "near the vCPUs, where there is memory for it",
             Self::NodeACell => "a node a cell",
             Self::BoundToNoNode => "it floats: bound to no node",
             Self::NumatuneInstead => "numatune takes its place",
