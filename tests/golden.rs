@@ -254,17 +254,23 @@ fn every_case_gives_what_is_expected() {
 #[test]
 fn json_follows_its_schema() {
     let read = |path: &Path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap();
-    let map = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/map.json"));
+    let schema = |command: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema");
+        read(&folder.join(format!("{command}.json")))
+    };
+    let schemas = ["map", "check"].map(|command| (command, schema(command)));
     let (mut judged, mut wrong) = (0, Vec::new());
     for case in cases() {
         let commands = fs::read_to_string(case.join("command")).unwrap_or_default();
         for (index, line) in commands.lines().enumerate() {
-            if !(line.starts_with("map") && line.contains("--json")) {
+            let command = line.split_whitespace().next().unwrap_or_default();
+            let schema = schemas.iter().find(|(name, _)| *name == command);
+            let Some((_, schema)) = schema.filter(|_| line.contains("--json")) else {
                 continue;
-            }
+            };
             judged += 1;
             let value = read(&case.join(format!("expected/stdout.{}", index + 1)));
-            let faults = schema::faults(&map, &value);
+            let faults = schema::faults(schema, &value);
             wrong.extend(
                 faults
                     .into_iter()
@@ -272,11 +278,11 @@ fn json_follows_its_schema() {
             );
         }
     }
-    assert!(judged > 2, "{judged}");
+    assert!(judged > 4, "{judged}");
     assert_eq!(wrong, Vec::<String>::new());
     // The judge itself: a key too many, one too few, a wrong value.
     let empty = serde_json::json!({"version": 2, "nodes": [], "guests": [], "offline": "0", "x": 1});
-    assert_eq!(schema::faults(&map, &empty).len(), 3);
+    assert_eq!(schema::faults(&schemas[0].1, &empty).len(), 3);
 }
 
 /// Checks that images are XML that a page with a strict Content-Security-Policy takes as it is, and
