@@ -130,7 +130,9 @@ pub(super) fn io_scheduler(facts: &Facts<'_>, profile: &Profile) -> Finding {
         }
     }
     if read.is_empty() {
-        return Finding::unknown("no guest of this profile has a disk that is a block device");
+        return Finding::unknown(
+            facts.no_guest("no guest of this profile has a disk that is a block device"),
+        );
     }
     let Some((name, _)) = slow.first() else {
         return Finding::pass(some(&read), "schedulers of guests' disks are no brake");
@@ -192,7 +194,7 @@ pub(super) fn images(facts: &Facts<'_>, profile: &Profile) -> Finding {
         );
     }
     match whole {
-        0 => Finding::unknown("no guest of this profile has a local image"),
+        0 => Finding::unknown(facts.no_guest("no guest of this profile has a local image")),
         count => Finding::pass(
             counted(count, "disk"),
             "images are block devices, or allocated whole on a filesystem with O_DIRECT",
@@ -233,7 +235,9 @@ pub(super) fn pci_locality(facts: &Facts<'_>, _: &Profile) -> Finding {
         .advise("update the firmware, or switch on what it calls SLIT, SRAT or PCI locality");
     }
     match read.is_empty() {
-        true => Finding::unknown("no PCI device of this host is passed through by its address"),
+        true => {
+            Finding::unknown(facts.no_guest("no PCI device of this host is passed through by its address"))
+        }
         false => Finding::pass(some(&read), "the node of each passed-through device is known"),
     }
 }

@@ -189,6 +189,14 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Says why a check of guests has found none.
+    pub(super) fn no_guest(&self, what: &str) -> String {
+        match self.knows_guests {
+            true => what.into(),
+            false => "definitions are root's to read".into(),
+        }
+    }
+
     /// Lists the guests that have a profile.
     pub(super) fn guests_of(&self, profile: &Profile) -> impl Iterator<Item = &Guest> {
         let name = profile.name.clone();

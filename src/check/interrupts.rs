@@ -11,6 +11,16 @@ use crate::types::idset::CpuSet;
 use crate::types::plural::{self, counted, join};
 
 const IRQ: &str = "/proc/irq";
+/// Files of an interrupt (`kernel/irq/proc.c`).
+const FILES: [&str; 7] = [
+    "affinity_hint",
+    "effective_affinity",
+    "effective_affinity_list",
+    "node",
+    "smp_affinity",
+    "smp_affinity_list",
+    "spurious",
+];
 /// Most names of interrupts that a finding lists.
 const NAMED: usize = 5;
 
@@ -112,16 +122,10 @@ pub(super) fn irqs(facts: &Facts<'_>, profile: &Profile) -> Finding {
         if both.is_empty() {
             continue;
         }
-        // The folders in an interrupt's are named after who asked for it; without one it never
-        // comes.
+        // Beside its files an interrupt has a folder named after who asked for it; without one it
+        // never comes.
         let names = facts.list(&folder);
-        let is_folder = |name: &&String| {
-            facts
-                .root()
-                .metadata(format!("{folder}/{name}"))
-                .is_ok_and(|meta| meta.is_dir())
-        };
-        if let Some(name) = names.iter().find(is_folder) {
+        if let Some(name) = names.iter().find(|name| !FILES.contains(&name.as_str())) {
             meets.insert(format!("{number} {name}"), both);
         }
     }

@@ -26,7 +26,10 @@ pub(super) fn cgroup(facts: &Facts<'_>, _: &Profile) -> Finding {
             "cgroup v1 or hybrid",
             "systemd cannot keep services off guests' CPUs (AllowedCPUs= needs cgroup v2)",
         )
-        .mend(facts.family.boot_with("systemd.unified_cgroup_hierarchy=1")),
+        .mend(Mend {
+            text: "only where you want to keep services off guests' CPUs by hand: boot with cgroup v2".into(),
+            ..facts.family.boot_with("systemd.unified_cgroup_hierarchy=1")
+        }),
         None => Finding::unknown(format!("{CGROUP} is absent")),
     }
 }

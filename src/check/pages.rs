@@ -212,7 +212,7 @@ pub(super) fn pools(facts: &Facts<'_>, profile: &Profile) -> Finding {
 pub(super) fn at_start(facts: &Facts<'_>, profile: &Profile) -> Finding {
     let (_, largest) = demand(facts, profile);
     if largest.0 == 0 {
-        return Finding::unknown("no guest of this profile is defined");
+        return Finding::unknown(facts.no_guest("no guest of this profile is defined"));
     }
     let free_pages: u64 = facts
         .view

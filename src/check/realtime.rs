@@ -8,7 +8,7 @@ use crate::check::mend::{Family, Package, module_option, sysctl};
 use crate::host::threads;
 use crate::policy::Profile;
 use crate::types::ids::HostCpu;
-use crate::types::plural::join;
+use crate::types::plural::{counted, join};
 
 /// Value of `sched_rt_runtime_us` that lets real-time tasks run without a limit.
 const UNLIMITED: i64 = -1;
@@ -58,7 +58,10 @@ pub(super) fn kthreads(facts: &Facts<'_>, profile: &Profile) -> Finding {
         if seen.len() == dedicated.len() && found > 0 {
             break;
         }
-        let Some(comm) = facts.text(&format!("/proc/{pid}/comm")) else {
+        let Some(stat) = facts.text(&format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        let Some((comm, priority)) = threads::name_and_priority(&stat) else {
             continue;
         };
         let Some((name, cpu)) = NAMES
@@ -80,7 +83,6 @@ pub(super) fn kthreads(facts: &Facts<'_>, profile: &Profile) -> Finding {
         if name == "ksoftirqd/" {
             seen.insert(cpu);
         }
-        let priority = threads::one(facts.root(), pid, pid).map_or(0, |thread| thread.priority);
         if priority <= profile.realtime.priority {
             below.insert(name.trim_end_matches('/').to_string());
         }
@@ -92,7 +94,7 @@ pub(super) fn kthreads(facts: &Facts<'_>, profile: &Profile) -> Finding {
     let vcpus = profile.realtime.priority;
     if names.is_empty() {
         return Finding::pass(
-            format!("priorities of {} threads", found),
+            counted(found, "thread"),
             "the kernel's threads of a CPU come before a vCPU",
         );
     }

@@ -67,6 +67,15 @@ pub(crate) fn vhost(root: &HostFs) -> Vec<(u32, ProcThread)> {
     out
 }
 
+/// Returns fields 2 and 40 of `/proc/PID/stat`: the name, and the real-time priority (0: none).
+pub(crate) fn name_and_priority(stat: &str) -> Option<(&str, u32)> {
+    let (before, rest) = stat.rsplit_once(')')?;
+    let name = before.split_once('(')?.1;
+    // State is field 3.
+    let priority = rest.split_ascii_whitespace().nth(40 - 3)?;
+    Some((name, priority.parse().ok()?))
+}
+
 fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
     let status = root.read(format!("{folder}/status")).ok()?;
     let stat = root.read(format!("{folder}/stat")).ok()?;
