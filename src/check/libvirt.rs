@@ -181,6 +181,10 @@ pub(super) fn other_hooks(facts: &Facts<'_>, _: &Profile) -> Finding {
 pub(super) fn daemon(facts: &Facts<'_>, _: &Profile) -> Finding {
     let enable = || "systemctl enable --now virtfitd".to_string();
     let socket = virtfit_hook::wire::SOCKET;
+    // The daemon answers root and the group libvirt alone.
+    if facts.found.no_daemon && !facts.knows_guests && facts.exists(socket) {
+        return Finding::unknown(format!("{socket} is for root and the group libvirt"));
+    }
     if facts.found.no_daemon {
         return Finding::warn(
             format!("no answer at {socket}"),

@@ -227,7 +227,7 @@ pub(super) fn at_start(facts: &Facts<'_>, profile: &Profile) -> Finding {
         let read = format!(
             "{} free in the pools, largest guest {}",
             KiB(free_pages).in_gib(),
-            largest.in_gib()
+            largest
         );
         return Finding::pass(read, "the largest guest finds its huge pages");
     }
@@ -250,7 +250,7 @@ pub(super) fn at_start(facts: &Facts<'_>, profile: &Profile) -> Finding {
         "{} free in the pools, {} of memory in whole blocks, largest guest {}",
         KiB(free_pages).in_gib(),
         whole.in_gib(),
-        largest.in_gib()
+        largest
     );
     match free_pages.saturating_add(whole.0) >= largest.0 {
         true => Finding::info(

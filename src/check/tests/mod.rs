@@ -44,6 +44,7 @@ struct Row {
     topology: &'static str,
     change: fn(&mut Host),
     found: Found,
+    root: bool,
 }
 
 fn same(_: &mut Host) {}
@@ -68,6 +69,7 @@ const fn row(
             no_daemon: false,
             policy: PolicyRead::Whole,
         },
+        root: true,
     }
 }
 
@@ -86,6 +88,11 @@ impl Row {
 
     const fn with(self, change: fn(&mut Host)) -> Self {
         Self { change, ..self }
+    }
+
+    /// Asks as another user than root, who cannot read definitions.
+    const fn for_others(self) -> Self {
+        Self { root: false, ..self }
     }
 
     const fn found(self, no_daemon: bool, policy: PolicyRead) -> Self {
@@ -132,7 +139,7 @@ fn finding(row: &Row) -> Finding {
     let mut host = Arc::unwrap_or_clone(read.host);
     (row.change)(&mut host);
     let view = Snapshot::new(sources.root, policy, host, Arc::unwrap_or_clone(read.reading));
-    let facts = Facts::gather(&view, row.found, true);
+    let facts = Facts::gather(&view, row.found, row.root);
     let check = CHECKS.iter().find(|check| check.id == row.id).unwrap();
     let profile = view.policy.profile(row.profile).unwrap();
     (check.run)(&facts, profile)

@@ -24,6 +24,18 @@ pub(super) static ROWS: &[Row] = &[
     row("other-hooks", Fail, "chmod -x", &[HOOK, ("/etc/libvirt/hooks/qemu.d/50-virtfit~", "#!/bin/sh\nexit 0\n")]),
     row("daemon", Warn, "systemctl enable --now virtfitd", &[]).found(true, PolicyRead::Whole),
     row("daemon", Warn, "next boot", &[]),
+    row(
+        "daemon",
+        Unknown,
+        "group libvirt",
+        &[("/run/virtfit/virtfitd.sock", "")],
+    )
+    .found(true, PolicyRead::Whole)
+    .for_others(),
+    row("offline-unit", Unknown, "root's", &[GUEST, AUTOSTART])
+        .under(RULE)
+        .for_others(),
+    row("images", Unknown, "root's", &[GUEST]).under(RULE).for_others(),
     row("daemon", Pass, "answers", &[("/etc/systemd/system/multi-user.target.wants/virtfitd.service", "")]),
     row("offline-unit", Pass, "autostart", &[]),
     row("offline-unit", Pass, "fitted before", &[("/etc/systemd/system/libvirtd.service.wants/virtfit-offline.service", "")]),
