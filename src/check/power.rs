@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::check::facts::{Facts, is_realtime};
 use crate::check::finding::{Finding, Mend};
-use crate::check::mend::write_at_boot;
+use crate::check::mend::{module_option, write_at_boot};
 use crate::policy::Profile;
 use crate::policy::profile::Smt;
 use crate::types::idset::CpuSet;
@@ -214,12 +214,20 @@ pub(super) fn halt_polling(facts: &Facts<'_>, profile: &Profile) -> Finding {
         return Finding::unknown("kvm is not loaded");
     };
     let read = format!("{FILE}: {value}");
+    // kvm may be loaded later than files of sysfs are written at boot.
+    let option = module_option("kvm", "halt_poll_ns=200000");
     match (value, is_realtime(profile)) {
         (0, false) => Finding::warn(
             read,
             "a vCPU that halts gives its CPU back at once, and wakes up late on a CPU that is its own anyway",
         )
-        .mend(write_at_boot("halt-polling", &[(FILE, "200000")])),
+        .mend(Mend {
+            text: "set it now, and when kvm is loaded".into(),
+            commands: [format!("echo 200000 > {FILE}")]
+                .into_iter()
+                .chain(option.commands)
+                .collect(),
+        }),
         _ => Finding::pass(read, "a vCPU that halts waits a moment on its CPU"),
     }
 }

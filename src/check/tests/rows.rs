@@ -168,7 +168,7 @@ pub(super) static ROWS: &[Row] = &[
     row("l1d-flush", Info, "cond", &[("/sys/module/kvm_intel/parameters/vmentry_l1d_flush", "cond\n")]).of("realtime"),
     row("halt-polling", Unknown, "not loaded", &[]),
     row("halt-polling", Pass, "200000", &[("/sys/module/kvm/parameters/halt_poll_ns", "200000\n")]),
-    row("halt-polling", Warn, "halt_poll_ns - - - - 200000", &[("/sys/module/kvm/parameters/halt_poll_ns", "0\n")]),
+    row("halt-polling", Warn, "options kvm halt_poll_ns=200000", &[("/sys/module/kvm/parameters/halt_poll_ns", "0\n")]),
     row("halt-polling", Pass, "0", &[("/sys/module/kvm/parameters/halt_poll_ns", "0\n")]).of("realtime"),
     row("online-cpus", Pass, "0-15", &[]),
     row("online-cpus", Info, "offline: 14-15", &[]).with(some_offline),
