@@ -1,5 +1,5 @@
-//! Iothreads that are added to guests while these run (`virsh iothreadadd --live`). No hook tells of
-//! them; libvirt writes the guest's status file.
+//! Iothreads that are added to guests while these run (`virsh iothreadadd --live`). No hook tells
+//! of them; libvirt writes the guest's status file.
 
 use std::collections::BTreeMap;
 

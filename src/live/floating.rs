@@ -209,9 +209,9 @@ impl Ways<'_> {
         (!promised && !may_be_own).then_some(wrote)
     }
 
-    /// Returns the first mask of an iothread that was added while its guest runs: the emulator's, or
-    /// a vCPU's, as far as virtfit gave one. The iothread has no pin of its own, and would run on
-    /// CPUs that others hold.
+    /// Returns the first mask of an iothread that was added while its guest runs: the emulator's,
+    /// or a vCPU's, as far as virtfit gave one. The iothread has no pin of its own, and would run
+    /// on CPUs that others hold.
     fn added(&self, thread: Thread) -> Option<&CpuSet> {
         let domain = self.running.domain();
         if !matches!(thread, Thread::Iothread(_)) || thread.pin(domain).is_some() {
