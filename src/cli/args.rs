@@ -102,6 +102,11 @@ pub enum Command {
         after_help = "Examples:\n  virtfit map\n  virtfit map db-1\n  virtfit map --svg host.svg\n  virtfit map --json | jq '.guests[] | {name, held}'"
     )]
     Map(MapArgs),
+    /// Print guests and host as numbers, for Prometheus
+    #[command(
+        after_help = "Examples:\n  virtfit metrics\n  virtfit metrics > virtfit.prom.new && mv virtfit.prom.new virtfit.prom"
+    )]
+    Metrics,
     /// Check if this host is ready for the guests of its profiles, with a cure for what is not
     #[command(
         after_help = "Examples:\n  virtfit check\n  virtfit check --for realtime\n  virtfit check -v --json | jq '.checks[] | select(.verdict == \"fail\")'"

@@ -17,6 +17,7 @@ pub(crate) mod guest;
 pub(crate) mod hook;
 pub(crate) mod input;
 pub(crate) mod map;
+pub(crate) mod metrics;
 pub(crate) mod outcome;
 pub(crate) mod output;
 pub(crate) mod plan;
@@ -124,6 +125,7 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         Command::Profile(command) => profile::run(&args.global, command),
         Command::Status(options) => status::run(&args.global, options),
         Command::Map(options) => map::run(&args.global, options),
+        Command::Metrics => metrics::run(&args.global),
         Command::Check(options) => check::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Complete { names } => complete::run(&args.global, *names),

@@ -14,6 +14,7 @@ mod layout;
 mod legend;
 pub(crate) mod map;
 mod memory;
+pub(crate) mod metrics;
 mod picture;
 pub mod plan;
 mod rows;
