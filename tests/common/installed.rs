@@ -33,8 +33,10 @@ fn build() -> PathBuf {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")
         .arg(folder.parent().unwrap());
-    if folder.ends_with("release") {
-        cargo.arg("--release");
+    // The folder is named after the profile, but for that of `dev`.
+    let profile = folder.file_name().filter(|name| *name != "debug");
+    if let Some(profile) = profile {
+        cargo.arg("--profile").arg(profile);
     }
     let status = cargo.status().unwrap();
     assert!(status.success(), "the hook cannot be built: {status}");
