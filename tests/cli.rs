@@ -1505,6 +1505,35 @@ fn another_libvirt_by_environment_is_said_before_anything_is_written() {
 }
 
 #[test]
+fn alerts_and_dashboard_name_metrics_that_there_are() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let printed =
+        fs::read_to_string(folder.join("fixtures/cases/status-elsewhere/expected/stdout.8")).unwrap();
+    let page = fs::read_to_string(folder.join("docs/metrics.md")).unwrap();
+    let families: Vec<&str> = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    assert!(families.len() > 15, "{families:?}");
+    for family in &families {
+        assert!(
+            page.contains(&format!("`{family}`")),
+            "docs/metrics.md lacks {family}"
+        );
+    }
+    for file in ["virtfit.rules.yml", "dashboard.json"] {
+        let text = fs::read_to_string(folder.join("packaging/prometheus").join(file)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let mut named: Vec<&str> = words.filter(|word| word.starts_with("virtfit_")).collect();
+        named.dedup();
+        assert!(named.len() > 3, "{file}: {named:?}");
+        for name in named {
+            assert!(families.contains(&name), "{file} names {name}");
+        }
+    }
+}
+
+#[test]
 fn quiet_keeps_errors_alone() {
     let root = server();
     root.write("etc/libvirt/qemu/def.xml", &domain("def", ""));
