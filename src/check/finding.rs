@@ -87,6 +87,11 @@ impl Finding {
         }
     }
 
+    /// Makes the finding of a check whose file or folder is not there.
+    pub(super) fn absent(path: &str) -> Self {
+        Self::unknown(format!("{path} is absent"))
+    }
+
     /// Makes a warning for profiles to which it is one, else a note.
     pub(super) fn warn_if(bad: bool, read: impl Into<String>, means: impl Into<String>) -> Self {
         let verdict = if bad { Verdict::Warn } else { Verdict::Info };

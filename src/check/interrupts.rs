@@ -35,7 +35,7 @@ fn rest(facts: &Facts<'_>) -> CpuSet {
 pub(super) fn default_mask(facts: &Facts<'_>, profile: &Profile) -> Finding {
     let file = format!("{IRQ}/default_smp_affinity");
     let Some(cpus) = facts.mask(&file) else {
-        return Finding::unknown(format!("{file} is absent"));
+        return Finding::absent(&file);
     };
     let dedicated = &facts.view.sets.dedicated;
     let both = cpus.intersection(dedicated);
@@ -168,7 +168,7 @@ pub(super) fn workqueues(facts: &Facts<'_>, profile: &Profile) -> Finding {
     const FILE: &str = "/sys/devices/virtual/workqueue/cpumask";
     const NET: &str = "/sys/class/net";
     let Some(cpus) = facts.mask(FILE) else {
-        return Finding::unknown(format!("{FILE} is absent"));
+        return Finding::absent(FILE);
     };
     let dedicated = &facts.view.sets.dedicated;
     let both = cpus.intersection(dedicated);

@@ -30,7 +30,7 @@ pub(super) fn cgroup(facts: &Facts<'_>, _: &Profile) -> Finding {
             text: "only where you want to keep services off guests' CPUs by hand: boot with cgroup v2".into(),
             ..facts.family.boot_with("systemd.unified_cgroup_hierarchy=1")
         }),
-        None => Finding::unknown(format!("{CGROUP} is absent")),
+        None => Finding::absent(CGROUP),
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) fn own_affinities(facts: &Facts<'_>, _: &Profile) -> Finding {
     let slice = format!("{CGROUP}/system.slice");
     let units = facts.list(&slice);
     if units.is_empty() {
-        return Finding::unknown(format!("{slice} is absent"));
+        return Finding::absent(&slice);
     }
     let dedicated = &facts.view.sets.dedicated;
     let mut pinned = Vec::new();
@@ -200,7 +200,7 @@ pub(super) fn other_managers(facts: &Facts<'_>, _: &Profile) -> Finding {
         .map(|unit| (*unit).to_string());
     let others: Vec<String> = others.into_iter().chain(running).collect();
     if top.is_empty() {
-        return Finding::unknown(format!("{CGROUP} is absent"));
+        return Finding::absent(CGROUP);
     }
     match others.is_empty() {
         true => Finding::pass(CGROUP, "no other program manages containers or jobs here"),
@@ -256,7 +256,7 @@ pub(super) fn tuners(facts: &Facts<'_>, _: &Profile) -> Finding {
         None if facts.exists(CGROUP) => {
             Finding::pass("neither tuned nor numad runs", "no program works against guests")
         }
-        None => Finding::unknown(format!("{CGROUP} is absent")),
+        None => Finding::absent(CGROUP),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn chosen(text: &str) -> Option<&str> {
 pub(super) fn thp(facts: &Facts<'_>, profile: &Profile) -> Finding {
     let text = facts.text(THP);
     let Some(choice) = text.as_deref().and_then(chosen) else {
-        return Finding::unknown(format!("{THP} is absent"));
+        return Finding::absent(THP);
     };
     let read = format!("{THP}: {choice}");
     let mend = || write_at_boot("thp", &[(THP, "madvise")]);
@@ -75,7 +75,7 @@ pub(super) fn ksm(facts: &Facts<'_>, profile: &Profile) -> Finding {
 pub(super) fn numa_balancing(facts: &Facts<'_>, profile: &Profile) -> Finding {
     const FILE: &str = "/proc/sys/kernel/numa_balancing";
     let Some(value) = facts.number(FILE) else {
-        return Finding::unknown(format!("{FILE} is absent"));
+        return Finding::absent(FILE);
     };
     let read = format!("kernel.numa_balancing = {value}");
     let bound = !matches!(profile.numa, Numa::Off) && !matches!(profile.memory_mode, MemoryMode::Off);
@@ -93,7 +93,7 @@ pub(super) fn numa_balancing(facts: &Facts<'_>, profile: &Profile) -> Finding {
 pub(super) fn zone_reclaim(facts: &Facts<'_>, _: &Profile) -> Finding {
     const FILE: &str = "/proc/sys/vm/zone_reclaim_mode";
     match facts.number(FILE) {
-        None => Finding::unknown(format!("{FILE} is absent")),
+        None => Finding::absent(FILE),
         Some(0) => Finding::pass(
             "vm.zone_reclaim_mode = 0",
             "a full node takes memory from the next",
@@ -135,7 +135,7 @@ pub(super) fn swap(facts: &Facts<'_>, profile: &Profile) -> Finding {
 pub(super) fn overcommit(facts: &Facts<'_>, _: &Profile) -> Finding {
     const FILE: &str = "/proc/sys/vm/overcommit_memory";
     match facts.number(FILE) {
-        None => Finding::unknown(format!("{FILE} is absent")),
+        None => Finding::absent(FILE),
         Some(2) => Finding::warn(
             "vm.overcommit_memory = 2",
             "the kernel counts all of a guest's memory at its start: guests may be refused while memory is free",

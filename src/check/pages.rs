@@ -301,7 +301,7 @@ pub(super) fn gigantic(facts: &Facts<'_>, profile: &Profile) -> Finding {
 pub(super) fn overcommit(facts: &Facts<'_>, _: &Profile) -> Finding {
     const FILE: &str = "/proc/sys/vm/nr_overcommit_hugepages";
     match facts.number(FILE) {
-        None => Finding::unknown(format!("{FILE} is absent")),
+        None => Finding::absent(FILE),
         Some(0) => Finding::pass(
             "vm.nr_overcommit_hugepages = 0",
             "the pools are all the pages there are",

@@ -115,7 +115,7 @@ pub(super) fn group_time(facts: &Facts<'_>, _: &Profile) -> Finding {
     let Some(group) = groups.iter().find(|group| facts.exists(group)) else {
         return match facts.exists(&format!("{BASE}/cgroup.controllers")) {
             true => Finding::pass("cgroup v2", "no group limits real-time tasks"),
-            false => Finding::unknown(format!("{BASE} is absent")),
+            false => Finding::absent(BASE),
         };
     };
     let file = format!("{group}/machine.slice/cpu.rt_runtime_us");
@@ -171,7 +171,7 @@ pub(super) fn kernel(facts: &Facts<'_>, _: &Profile) -> Finding {
 pub(super) fn clocksource(facts: &Facts<'_>, profile: &Profile) -> Finding {
     const FILE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     let Some(source) = facts.text(FILE) else {
-        return Finding::unknown(format!("{FILE} is absent"));
+        return Finding::absent(FILE);
     };
     let read = format!("{FILE}: {source}");
     let x86 = matches!(facts.view.host.arch.as_str(), "x86_64" | "i686");

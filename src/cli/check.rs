@@ -3,10 +3,9 @@
 use crate::check;
 use crate::cli::args::{CheckArgs, Global};
 use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, daemon_client, output};
+use crate::cli::{Exit, Failure, Outcome, daemon_client, output, status};
 use crate::policy::select;
 use crate::render;
-use crate::status::Found;
 
 /// Runs the command. Exit 3: a check fails.
 ///
@@ -37,11 +36,7 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> Result<Outcome, Failure>
         );
         return Err(Failure::Usage(text));
     }
-    let found = Found {
-        no_daemon: !daemon_client::is_answered(&root),
-        policy: session.policy,
-    };
-    let report = check::report(view, found, is_root, asked.as_ref());
+    let report = check::report(view, status::found(&session), is_root, asked.as_ref());
     let exit = match report.ok {
         true => Exit::Done,
         false => Exit::No,

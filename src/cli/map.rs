@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cli::args::{Global, MapArgs};
 use crate::cli::chosen::{self, Purpose};
 use crate::cli::session::{self, Session};
-use crate::cli::{Exit, Failure, Outcome, daemon_client, output, status};
+use crate::cli::{Exit, Failure, Outcome, output, status};
 use crate::map;
 use crate::render;
 use crate::snapshot::Question;
@@ -21,11 +21,9 @@ use crate::types::plan::{Scope, Verdict};
 pub(crate) fn run(global: &Global, args: &MapArgs) -> Result<Outcome, Failure> {
     let root = session::root(global);
     let session = Session::open_to_show(global, true)?;
-    let empty = root.is_none() || global.assume_empty;
-    let status = match (empty, daemon_client::has_to(&root)) {
-        (true, _) => Status::default(),
-        (false, true) => status::ask(&root)?,
-        (false, false) => status::of(&session),
+    let status = match root.is_none() || global.assume_empty {
+        true => Status::default(),
+        false => status::seen(&session)?.0,
     };
     let mut outcome = Outcome {
         stderr: session.policy_errors.clone(),

@@ -111,18 +111,40 @@ fn unknown_beside(other: &Guest) -> Note {
 
 /// Makes the status of the host that a session has read.
 pub(crate) fn of(session: &Session) -> Status {
-    let found = Found {
+    status::answer(&session.view, found(session))
+}
+
+/// Returns the state of daemon and policy, as this process finds them.
+pub(crate) fn found(session: &Session) -> Found {
+    Found {
         no_daemon: !daemon_client::is_answered(&session.view.root),
         policy: session.policy,
+    }
+}
+
+/// Returns the status, and the state of daemon and policy. An ordinary user gets the status from
+/// the daemon.
+///
+/// # Errors
+/// As of [`ask`].
+pub(crate) fn seen(session: &Session) -> Result<(Status, Found), Failure> {
+    let root = &session.view.root;
+    if !daemon_client::has_to(root) {
+        let found = found(session);
+        return Ok((status::answer(&session.view, found), found));
+    }
+    let found = Found {
+        no_daemon: false,
+        policy: session.policy,
     };
-    status::answer(&session.view, found)
+    Ok((ask(root)?, found))
 }
 
 /// Asks the daemon for the status.
 ///
 /// # Errors
 /// The daemon does not answer, or not with a status.
-pub(crate) fn ask(root: &HostFs) -> Result<Status, Failure> {
+fn ask(root: &HostFs) -> Result<Status, Failure> {
     let said = daemon_client::ask(root, &["status"])?;
     let status: Status = serde_json::from_slice(&said)
         .map_err(|error| Failure::at("virtfitd", format!("not a status: {error}")))?;

@@ -1,7 +1,7 @@
 //! Reading of the small files of sysfs and procfs: cpulists, numbers, `Key: value` tables.
 
 use crate::hostfs::{HostFs, optional};
-use crate::types::cpulist;
+use crate::types::cpulist::{self, CpulistError};
 use crate::types::ids::{HostCpu, Id, KiB};
 use crate::types::idset::{CpuSet, IdSet};
 
@@ -19,14 +19,10 @@ pub(crate) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostErro
 }
 
 /// Reads a cpulist; `None` if the file is absent.
-///
-/// `(null)` is the empty list: kernels before 6.2 have that in `nohz_full` if the option is not
-/// set.
 pub(super) fn list<T: Id>(root: &HostFs, path: &str) -> Result<Option<IdSet<T>>, HostError> {
     match text(root, path)? {
         None => Ok(None),
-        Some(text) if text == "(null)" => Ok(Some(IdSet::new())),
-        Some(text) => match cpulist::parse(&text) {
+        Some(text) => match parsed(&text) {
             Ok(set) => Ok(Some(set)),
             Err(problem) => Err(HostError::Cpulist {
                 path: root.path(path),
@@ -51,12 +47,18 @@ pub(super) fn number<N: std::str::FromStr>(root: &HostFs, path: &str) -> Result<
     }
 }
 
+/// Parses a list as the kernel prints it. `(null)` is the empty list: kernels before 6.2 have that
+/// in `nohz_full` if the option is not set.
+fn parsed<T: Id>(text: &str) -> Result<IdSet<T>, CpulistError> {
+    match text {
+        "(null)" => Ok(IdSet::new()),
+        text => cpulist::parse(text),
+    }
+}
+
 /// Parses a cpulist as the kernel prints it; `None` if it is none.
 pub(crate) fn cpulist(text: &str) -> Option<CpuSet> {
-    match text {
-        "(null)" => Some(CpuSet::new()),
-        text => cpulist::parse(text).ok(),
-    }
+    parsed(text).ok()
 }
 
 /// Parses a mask as the kernel prints it: groups of 32 bits in hexadecimal, the highest first,

@@ -1,6 +1,6 @@
 //! Data of a map, in the form of its JSON (`docs/map.md`).
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::status::{Device, text};
 use crate::types::ids::{HostCpu, KiB, NodeId};
@@ -97,8 +97,7 @@ pub(crate) struct Cpu {
 }
 
 /// Role of a CPU; the first one that applies, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     /// A guest holds it.
     Held,
@@ -116,6 +115,40 @@ pub(crate) enum Role {
     Shared,
     /// In no set of the policy.
     InNoSet,
+}
+
+impl Role {
+    /// All roles, in their order.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Held,
+        Self::Withheld,
+        Self::NotForGuests,
+        Self::Housekeeping,
+        Self::Free,
+        Self::Isolated,
+        Self::Shared,
+        Self::InNoSet,
+    ];
+
+    /// Returns the word for programs: in the JSON of a map, and in labels of metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Withheld => "withheld",
+            Self::NotForGuests => "not-for-guests",
+            Self::Housekeeping => "housekeeping",
+            Self::Free => "free",
+            Self::Isolated => "isolated",
+            Self::Shared => "shared",
+            Self::InNoSet => "in-no-set",
+        }
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
 }
 
 /// Thread on a CPU.

@@ -9,7 +9,7 @@ use crate::policy::keys::{HOST, PROFILE};
 use crate::policy::load::{Files, PolicyFile, State};
 use crate::policy::merge::{Draft, Origin, chain};
 use crate::policy::select::{UnknownProfile, unknown};
-use crate::policy::show::{alias_of, is_changed};
+use crate::policy::show::{alias_of, host_origin, is_changed};
 use crate::policy::source::{Place, PolicyErrors, Problem};
 use crate::policy::value::{Scalar, size_text};
 use crate::policy::{Policy, Profile};
@@ -163,12 +163,10 @@ pub(crate) struct One<'a> {
 impl<'a> Shown<'a> {
     /// Returns the merged policy.
     pub(crate) fn of(policy: &'a Policy) -> Self {
-        let built_in = || Origin::BuiltIn.to_string();
         let host = HOST.iter().map(|key| {
-            let from = policy.origins.host.get(key.path);
             let value = Value {
                 value: (key.get)(&policy.host),
-                from: from.map_or_else(built_in, ToString::to_string),
+                from: host_origin(policy, key.path),
             };
             (key.path, value)
         });

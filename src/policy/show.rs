@@ -152,14 +152,9 @@ pub fn policy(policy: &Policy) -> String {
     let mut out = format!("# the merged policy, digest {}\n[host]\n", policy.digest);
     // All host keys, built-in ones included: `[host]` is printed complete.
     for key in HOST {
-        let origin = policy
-            .origins
-            .host
-            .get(key.path)
-            .map_or("built-in".to_string(), ToString::to_string);
         out.push_str(&commented(
             &format!("{} = {}", key.path, (key.get)(&policy.host)),
-            &origin,
+            &host_origin(policy, key.path),
         ));
     }
     if policy.host.reserved_hugepages.is_empty() {
@@ -191,6 +186,12 @@ pub fn policy(policy: &Policy) -> String {
         ));
     }
     out
+}
+
+/// Returns the source of a key of `[host]`.
+pub(crate) fn host_origin(policy: &Policy, key: &str) -> String {
+    let place = policy.origins.host.get(key);
+    place.map_or_else(|| Origin::BuiltIn.to_string(), ToString::to_string)
 }
 
 /// Prints a profile's own keys; all keys of the base, which has no parent to take them from.

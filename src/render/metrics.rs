@@ -6,31 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use crate::map::{Map, Role};
-use crate::status::{Guest, Status};
+use crate::status::{Found, Guest, PolicyRead, Status};
 use crate::types::ids::KiB;
 use crate::types::printable::visible;
 use crate::version;
 
-/// Facts about virtfit itself that neither status nor map has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Itself {
-    /// The daemon answers.
-    pub daemon: bool,
-    /// The policy has no errors.
-    pub policy: bool,
-}
-
 /// Returns all metrics of a host. Each family stands in one piece, its series in the order of nodes
 /// and of guests' names.
-pub(crate) fn text(status: &Status, map: &Map, itself: Itself) -> String {
+pub(crate) fn text(status: &Status, map: &Map, found: Found) -> String {
     let mut out = Page::default();
-    of_itself(&mut out, status, itself);
+    of_itself(&mut out, status, found);
     of_the_host(&mut out, map);
     of_guests(&mut out, status);
     out.text
 }
 
-fn of_itself(out: &mut Page, status: &Status, itself: Itself) {
+fn of_itself(out: &mut Page, status: &Status, found: Found) {
     out.family(
         "virtfit_build_info",
         "gauge",
@@ -38,11 +29,11 @@ fn of_itself(out: &mut Page, status: &Status, itself: Itself) {
     );
     out.series("virtfit_build_info", &[("version", version::NUMBER)], 1);
     for (name, help, value) in [
-        ("virtfit_daemon_up", "1: virtfitd answers.", itself.daemon),
+        ("virtfit_daemon_up", "1: virtfitd answers.", !found.no_daemon),
         (
             "virtfit_policy_valid",
             "1: the policy has no errors.",
-            itself.policy,
+            found.policy == PolicyRead::Whole,
         ),
         ("virtfit_ok", "1: nothing is wrong by virtfit status.", status.ok),
         (
@@ -74,14 +65,13 @@ fn of_the_host(out: &mut Page, map: &Map) {
     out.family("virtfit_cpus", "gauge", "Online CPUs by NUMA node and role.");
     for node in &map.now.nodes {
         let cpus = node.caches.iter().flat_map(|cache| cache.cores.iter().flatten());
-        let mut roles: BTreeMap<Role, usize> = ROLES.iter().map(|(role, _)| (*role, 0)).collect();
+        let mut roles: BTreeMap<Role, usize> = Role::ALL.iter().map(|role| (*role, 0)).collect();
         for cpu in cpus {
             *roles.entry(cpu.role).or_default() += 1;
         }
         let id = node.id.to_string();
-        for (role, word) in ROLES {
-            let count = roles.get(role).copied().unwrap_or(0);
-            out.series("virtfit_cpus", &[("node", &id), ("role", word)], count);
+        for (role, count) in roles {
+            out.series("virtfit_cpus", &[("node", &id), ("role", role.word())], count);
         }
     }
     out.family("virtfit_cpus_offline", "gauge", "CPUs that are offline.");
@@ -104,18 +94,6 @@ fn of_the_host(out: &mut Page, map: &Map) {
         }
     }
 }
-
-/// Roles, each with its word in labels.
-const ROLES: &[(Role, &str)] = &[
-    (Role::Held, "held"),
-    (Role::Withheld, "withheld"),
-    (Role::NotForGuests, "not-for-guests"),
-    (Role::Housekeeping, "housekeeping"),
-    (Role::Free, "free"),
-    (Role::Isolated, "isolated"),
-    (Role::Shared, "shared"),
-    (Role::InNoSet, "in-no-set"),
-];
 
 /// Value of one guest.
 type OfGuest = fn(&Guest) -> usize;

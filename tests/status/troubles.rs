@@ -116,21 +116,28 @@ fn cpus_that_the_policy_names_and_the_host_lacks_are_said() {
     }
 }
 
+/// Boots the host this many seconds from now.
+fn booted(host: &Host, seconds: i64) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let at = now.unwrap().as_secs().saturating_add_signed(seconds);
+    host.put("proc/stat", &format!("cpu  0\nbtime {at}\n"));
+}
+
+/// Starts libvirtd this many clock ticks after the boot.
+fn libvirtd(host: &Host, start: u64) {
+    host.put("run/libvirtd.pid", "77\n");
+    host.put("proc/77/comm", "libvirtd\n");
+    let stat = format!("77 (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n");
+    host.put("proc/77/stat", &stat);
+}
+
 #[test]
 fn a_hook_that_is_not_called_is_said() {
     let host = host();
-    let stat =
-        |start: u64| format!("77 (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 0\n");
     // The host was booted a day ago; the guests' QEMU started 50 seconds after that, the hook was
     // installed just now.
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now - 86_400));
-    host.put("run/libvirtd.pid", "77\n");
-    host.put("proc/77/comm", "libvirtd\n");
-    host.put("proc/77/stat", &stat(4000));
+    booted(&host, -86_400);
+    libvirtd(&host, 4000);
     host.guest(&Made::pinned("f1", &["1"]));
     let (status, exit) = host.status();
     let codes: Vec<String> = status.notes.iter().map(code).collect();
@@ -141,7 +148,7 @@ fn a_hook_that_is_not_called_is_said() {
     );
     // The guest started after the hook was there: the boot is in the future, compared with the
     // hook's time.
-    host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now + 3600));
+    booted(&host, 3600);
     let (status, exit) = host.status();
     assert_eq!(
         (exit, wrong(&status.notes)),
@@ -151,7 +158,7 @@ fn a_hook_that_is_not_called_is_said() {
     host.put("run/virtfit/hook.json", "{\"pid\":77,\"start_time\":4000}\n");
     assert_eq!(host.status().1, 0);
     // Another libvirt runs by now.
-    host.put("proc/77/stat", &stat(4001));
+    libvirtd(&host, 4001);
     assert_eq!(wrong(&host.status().0.notes), ["hook-not-called"]);
 }
 
@@ -159,16 +166,9 @@ fn a_hook_that_is_not_called_is_said() {
 #[test]
 fn a_mark_that_was_removed_raises_no_alarm() {
     let host = Host::new(RULES);
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
     // The guest started just now, 50 seconds after the boot, and libvirt before it.
-    host.put("proc/stat", &format!("cpu  0\nbtime {}\n", now - 50));
-    host.put("run/libvirtd.pid", "77\n");
-    host.put("proc/77/comm", "libvirtd\n");
-    let stat = "77 (libvirtd) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4000 0\n";
-    host.put("proc/77/stat", stat);
+    booted(&host, -50);
+    libvirtd(&host, 4000);
     host.guest(&Made::pinned("f1", &["1"]));
     host.put("run/virtfit/other", "");
     assert!(wrong(&host.status().0.notes).contains(&"hook-not-called".to_string()));
