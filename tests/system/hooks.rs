@@ -47,6 +47,22 @@ fn is_tuned_by(libvirt: &Libvirt, guest: &str, profile: &str) {
     });
 }
 
+/// Waits until the daemon has nothing left to do: a call for a guest that began before a hook of the
+/// guest waits for the hook's end, as any client's does.
+fn is_done(libvirt: &Libvirt) {
+    let mut log = libvirt.log();
+    let mut since = Instant::now();
+    within(20, "at rest", || {
+        let now = libvirt.log();
+        if now != log {
+            (log, since) = (now, Instant::now());
+        }
+        (since.elapsed() > Duration::from_millis(700))
+            .then_some(())
+            .ok_or_else(|| log.clone())
+    });
+}
+
 /// While a hook runs for a guest, libvirt is not asked about it, however long another program takes
 /// there: a client that asks waits with libvirt's list of guests locked, and all others wait behind
 /// it. Afterwards, pending changes are made.
@@ -66,6 +82,7 @@ fn a_slow_hook_holds_up_its_own_guest_only() {
         ("destroy", "release", "plain"),
     ];
     for (command, operation, profile) in steps {
+        is_done(&libvirt);
         let _ = fs::remove_file(&there);
         let slow = format!("[ \"$1/$2\" = a/{operation} ] && touch /run/virtfit/test-slow && sleep 2.5");
         libvirt.other_hook(&slow);
