@@ -72,7 +72,7 @@ test: ## Run all tests, also those that need root and libvirt
 	$(build_hook)
 	VIRTFIT_HOOK=$(HOOK_TESTED) $(CARGO) test --locked $(CARGO_FLAGS) --test hook
 	VIRTFIT_HOOK=$(HOOK_TESTED) $(CARGO) test --locked $(CARGO_FLAGS) --lib --bins --tests -- --ignored --test-threads=1
-	$(CARGO) test --locked $(CARGO_FLAGS) --profile load --test load -- --nocapture --test-threads=1
+	$(CARGO) test --locked $(CARGO_FLAGS) --profile load --test load --test cost -- --nocapture --test-threads=1
 
 check: ## Format, lints, documentation, prose, fixtures
 	$(CARGO) fmt --all --check

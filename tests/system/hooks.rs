@@ -47,8 +47,8 @@ fn is_tuned_by(libvirt: &Libvirt, guest: &str, profile: &str) {
     });
 }
 
-/// Waits until the daemon has nothing left to do: a call for a guest that began before a hook of the
-/// guest waits for the hook's end, as any client's does.
+/// Waits until the daemon has nothing left to do: a call that began before a hook of its
+/// guest waits for the hook's end, as any other client's does.
 fn is_done(libvirt: &Libvirt) {
     let mut log = libvirt.log();
     let mut since = Instant::now();

@@ -13,6 +13,12 @@ fn policy(on_no_fit: &str) -> String {
     )
 }
 
+/// Rounds of a race: `VIRTFIT_ROUNDS` times as many where it is set.
+fn rounds(usual: usize) -> usize {
+    let times: usize = std::env::var("VIRTFIT_ROUNDS").map_or(1, |text| text.parse().unwrap());
+    usual * times
+}
+
 /// Starts both guests at once; returns the output of each `virsh start`.
 fn start_both(libvirt: &Libvirt) -> [Result<String, String>; 2] {
     thread::scope(|scope| {
@@ -54,14 +60,14 @@ fn refuse(libvirt: &Libvirt, rounds: usize) {
 fn one_of_two_starts_with_refuse_by_the_daemon() {
     let libvirt = host("refuse");
     let _daemon = libvirt.virtfitd();
-    refuse(&libvirt, 50);
+    refuse(&libvirt, rounds(25));
 }
 
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
 fn one_of_two_starts_with_refuse_without_a_daemon() {
     let libvirt = host("refuse");
-    refuse(&libvirt, 50);
+    refuse(&libvirt, rounds(25));
 }
 
 #[test]
@@ -69,7 +75,7 @@ fn one_of_two_starts_with_refuse_without_a_daemon() {
 fn never_the_same_cpu_twice_with_run_shared() {
     let libvirt = host("run-shared");
     let _daemon = libvirt.virtfitd();
-    for round in 0..100 {
+    for round in 0..rounds(40) {
         let said = start_both(&libvirt);
         assert!(said.iter().all(Result::is_ok), "round {round}: {said:?}");
         crate::daemon::within(5, "one has CPU 1, the other floats", || {
