@@ -97,7 +97,7 @@ fuzz: ## Fuzz every parser for FUZZ_SECONDS each, the property tests with many m
 	VIRTFIT_COST_PIECES=4000 $(CARGO) test --locked $(CARGO_FLAGS) --release --test cost -- --nocapture
 
 bless: ## Rewrite the goldens; read the diff before you commit it
-	-VIRTFIT_BLESS=1 $(CARGO) test --locked $(CARGO_FLAGS) --test render --test golden -- --include-ignored every_case goldens
+	-VIRTFIT_BLESS=1 $(CARGO) test --locked $(CARGO_FLAGS) --lib --test render --test golden -- --include-ignored every_case goldens
 	@git --no-pager diff --stat -- fixtures tests/render
 	@echo 'The goldens are rewritten. Read `git diff fixtures tests/render`: every line of it is a change of behaviour.'
 

@@ -39,6 +39,7 @@
 //! | [`apply`] | definitions brought in line together; offline, before libvirt loads them |
 //! | [`status`] | every guest, its threads, what is free, and what is wrong |
 //! | [`map`] | the host drawn as data: each CPU, and who sits on it |
+//! | [`measure`] | guests' threads over an interval: figures, and a verdict on two of them |
 //! | [`check`] | readiness of the host: a table of checks, pure over the host's files |
 //! | [`daemon`] | `virtfitd` without libvirt in it: server, queue, watches, worker |
 //! | [`render`] | plans and status as tables, pictures and diffs |
@@ -61,6 +62,7 @@ pub mod libvirt;
 pub mod live;
 pub mod logging;
 pub mod map;
+pub mod measure;
 pub mod panics;
 pub mod placement;
 pub mod policy;

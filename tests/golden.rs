@@ -285,6 +285,38 @@ fn json_follows_its_schema() {
     assert_eq!(schema::faults(&schemas[0].1, &empty).len(), 3);
 }
 
+/// Checks the JSON of a measurement, whose times are never the same twice.
+#[test]
+fn a_measurement_follows_its_schema() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/measure.json");
+    let schema = serde_json::from_slice(&fs::read(folder).unwrap()).unwrap();
+    let stage = Stage::of(&common::fixtures().join("cases/measure"));
+    let words = ["measure", "--for", "1s", "--json", "--save", "after.json"];
+    for more in [
+        &[][..],
+        &["--compare", "before.json"],
+        &["--compare", "after.json"],
+    ] {
+        let got = stage.run(&[&words, more].concat(), b"");
+        let value = serde_json::from_slice(&got.stdout).unwrap();
+        assert_eq!(schema::faults(&schema, &value), Vec::<String>::new(), "{more:?}");
+        assert_eq!(value["compared"].is_null(), more.is_empty());
+    }
+    let saved = fs::read(stage.work().join("after.json")).unwrap();
+    let saved = serde_json::from_slice(&saved).unwrap();
+    assert_eq!(schema::faults(&schema, &saved), Vec::<String>::new());
+    let left = fs::read_dir(stage.work()).unwrap();
+    let hidden = left.filter(|entry| {
+        entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with('.')
+    });
+    assert_eq!(hidden.count(), 0, "temporary files");
+}
+
 /// Checks that images are XML that a page with a strict Content-Security-Policy takes as it is, and
 /// that the largest host fits a screen.
 #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the bottom to the top.
-const LADDER: [&str; 24] = [
+const LADDER: [&str; 25] = [
     "version",
     "panics",
     "types",
@@ -28,6 +28,7 @@ const LADDER: [&str; 24] = [
     "apply",
     "status",
     "map",
+    "measure",
     "check",
     "daemon",
     "render",

@@ -21,6 +21,7 @@ mod system {
     mod kvm;
     mod lifecycle;
     mod log;
+    mod measure;
     mod migration;
     mod operations;
     mod pages;

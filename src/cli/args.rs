@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use virtfit_hook::operation::OPERATIONS;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::cli::interval;
 use crate::libvirt::connection::this_host;
 use crate::types::plan::Scope;
 
@@ -14,7 +16,7 @@ use crate::types::plan::Scope;
 #[command(name = "virtfit", version = crate::version::VERSION, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done; 1 an input, the host or virtfit is broken; 2 wrong usage; 3 refused, something would change \
-                  (--exit-code), something is wrong (status), or a check fails (check)"
+                  (--exit-code), something is wrong (status), a check fails (check), or a guest is worse than before (measure)"
 )]
 pub struct Args {
     /// Options every command has.
@@ -102,6 +104,11 @@ pub enum Command {
         after_help = "Examples:\n  virtfit map\n  virtfit map db-1\n  virtfit map --svg host.svg\n  virtfit map --json | jq '.guests[] | {name, held}'"
     )]
     Map(MapArgs),
+    /// Measure how long guests wait for CPUs and where they run, and compare it with before
+    #[command(
+        after_help = "Examples:\n  virtfit measure --save before.json\n  virtfit measure --compare before.json\n  virtfit measure db-1 --for 2m --json | jq '.guests[].figures'"
+    )]
+    Measure(MeasureArgs),
     /// Print guests and host as numbers, for Prometheus
     #[command(
         after_help = "Examples:\n  virtfit metrics\n  virtfit metrics > virtfit.prom.new && mv virtfit.prom.new virtfit.prom"
@@ -284,6 +291,26 @@ pub struct MapArgs {
     /// Write it as an SVG image to this file; -: to stdout
     #[arg(long, value_name = "FILE|-")]
     pub svg: Option<PathBuf>,
+}
+
+/// `measure`.
+#[derive(Debug, clap::Args)]
+pub struct MeasureArgs {
+    /// Names, patterns (db-*), UUIDs or IDs of guests that run; none: all guests that run
+    #[arg(value_name = "GUEST")]
+    pub guests: Vec<OsString>,
+    /// Measure for so long: 30s, 2m; one second to one hour
+    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = interval::parse)]
+    pub interval: Duration,
+    /// Write the measurement to this file
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Compare with the measurement in this file; exit 3 if a guest is worse than before
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `check`.

@@ -16,7 +16,9 @@ pub(crate) mod daemon_client;
 pub(crate) mod guest;
 pub(crate) mod hook;
 pub(crate) mod input;
+pub(crate) mod interval;
 pub(crate) mod map;
+pub(crate) mod measure;
 pub(crate) mod metrics;
 pub(crate) mod outcome;
 pub(crate) mod output;
@@ -125,6 +127,7 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         Command::Profile(command) => profile::run(&args.global, command),
         Command::Status(options) => status::run(&args.global, options),
         Command::Map(options) => map::run(&args.global, options),
+        Command::Measure(options) => measure::run(&args.global, options),
         Command::Metrics => metrics::run(&args.global),
         Command::Check(options) => check::run(&args.global, options),
         Command::Policy(command) => policy::run(&args.global, command),

@@ -53,7 +53,10 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Result<Outcome, Failure
 /// Reduces a status to the guests that are named: without what is free and what is wrong with
 /// virtfit itself. It is ok when nothing is wrong with these guests, and all is known of the others
 /// that can have their CPUs.
-fn only(root: &HostFs, mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
+///
+/// # Errors
+/// There is no guest that is named.
+pub(crate) fn only(root: &HostFs, mut status: Status, words: &[OsString]) -> Result<Status, Failure> {
     let mut wanted = BTreeSet::new();
     for word in words {
         let word = word.to_string_lossy();

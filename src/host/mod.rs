@@ -22,11 +22,13 @@ pub mod load;
 mod memlock;
 pub(crate) mod memory;
 pub(crate) mod mounts;
+pub(crate) mod numa_maps;
 mod pci;
 pub(crate) mod priority;
 pub(crate) mod running_hooks;
 pub(crate) mod structure;
 mod synthetic;
+pub(crate) mod thread_counts;
 pub(crate) mod thread_names;
 pub(crate) mod threads;
 

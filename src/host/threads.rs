@@ -91,7 +91,7 @@ fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
         tid,
         name: name.unwrap_or_else(|| field(&status, "Name").unwrap_or_default().to_string()),
         allowed: cpulist::parse(field(&status, "Cpus_allowed_list")?).ok()?,
-        last: number(39).map(HostCpu),
+        last: last_cpu(&stat),
         priority: number(40).unwrap_or(0),
         policy: number(41).unwrap_or(0),
         run_ns: times.next().flatten(),
@@ -99,7 +99,16 @@ fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
     })
 }
 
-fn field<'t>(status: &'t str, name: &str) -> Option<&'t str> {
+/// Returns field 39 of `/proc/PID/stat`: the CPU that the thread ran on last.
+pub(crate) fn last_cpu(stat: &str) -> Option<HostCpu> {
+    let rest = stat.rsplit_once(')')?.1;
+    // State is field 3.
+    let cpu = rest.split_ascii_whitespace().nth(39 - 3)?;
+    cpu.parse().ok().map(HostCpu)
+}
+
+/// Returns the value of a line of `/proc/PID/status`.
+pub(crate) fn field<'t>(status: &'t str, name: &str) -> Option<&'t str> {
     status
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))

@@ -13,6 +13,7 @@ pub(crate) mod json;
 mod layout;
 mod legend;
 pub(crate) mod map;
+pub(crate) mod measure;
 mod memory;
 pub(crate) mod metrics;
 mod picture;

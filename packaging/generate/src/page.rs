@@ -11,7 +11,7 @@ use crate::markdown;
 use crate::tidy::tidy;
 
 /// Text after the options, by page; `## ` headings become sections.
-const MORE: [(&str, &str); 11] = [
+const MORE: [(&str, &str); 12] = [
     ("virtfit", include_str!("../../../docs/man/virtfit.md")),
     (
         "virtfit-apply",
@@ -23,6 +23,10 @@ const MORE: [(&str, &str); 11] = [
     ),
     ("virtfit-hook", include_str!("../../../docs/man/virtfit-hook.md")),
     ("virtfit-map", include_str!("../../../docs/man/virtfit-map.md")),
+    (
+        "virtfit-measure",
+        include_str!("../../../docs/man/virtfit-measure.md"),
+    ),
     (
         "virtfit-metrics",
         include_str!("../../../docs/man/virtfit-metrics.md"),
