@@ -354,7 +354,9 @@ impl<'a> Site<'a> {
     pub(crate) fn distances(&self) -> &Distances {
         self.distances.get_or_init(|| {
             let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
-            Distances::new(self.host, &ids)
+            let home = |node: &NodeView| node.memory.first().copied().unwrap_or(node.id);
+            let homes: Vec<NodeId> = self.nodes.iter().map(home).collect();
+            Distances::new(self.host, &ids, &homes)
         })
     }
 
@@ -363,15 +365,22 @@ impl<'a> Site<'a> {
         self.twins.get_or_init(|| twins::find(self))
     }
 
-    /// Returns the sum of the distances between each two of these nodes.
+    /// Returns the distance between two nodes, both directions added.
+    pub(crate) fn between(&self, a: NodeId, b: NodeId) -> u64 {
+        u64::from(self.host.distance(a, b)) + u64::from(self.host.distance(b, a))
+    }
+
+    /// Returns the sum of the distances between each two of these nodes, and from each of them to
+    /// the nearest memory.
     pub(crate) fn distance(&self, nodes: &[NodeId]) -> u64 {
-        let between =
-            |a: NodeId, b: NodeId| u64::from(self.host.distance(a, b)) + u64::from(self.host.distance(b, a));
         let pairs = nodes
             .iter()
             .enumerate()
             .flat_map(|(i, a)| nodes[i + 1..].iter().map(move |b| (*a, *b)));
-        pairs.map(|(a, b)| between(a, b)).sum()
+        let between: u64 = pairs.map(|(a, b)| self.between(a, b)).sum();
+        let position = |id: &NodeId| self.nodes.binary_search_by_key(id, |node| node.id).ok();
+        let to_memory = nodes.iter().filter_map(position);
+        between + to_memory.map(|at| self.distances().to_memory(at)).sum::<u64>()
     }
 
     /// Returns the node with this number, `None` where the demand may not use it.

@@ -11,11 +11,15 @@ pub(crate) struct Distances {
     between: Vec<Vec<u64>>,
     /// `nearest[a][n]`: the sum of the distances of node `a` to its `n` nearest others.
     nearest: Vec<Vec<u64>>,
+    /// `to_memory[a]`: the distance of node `a` to the nearest memory for its vCPUs; 0 where the
+    /// node has memory itself.
+    to_memory: Vec<u64>,
 }
 
 impl Distances {
-    /// Works out the distances between each two of these nodes.
-    pub(crate) fn new(host: &Host, nodes: &[NodeId]) -> Self {
+    /// Works out the distances between each two of these nodes, and from each to the memory that is
+    /// given in `homes`.
+    pub(crate) fn new(host: &Host, nodes: &[NodeId], homes: &[NodeId]) -> Self {
         let one_way: Vec<Vec<u64>> = nodes
             .iter()
             .map(|from| {
@@ -41,12 +45,24 @@ impl Distances {
                 std::iter::once(0).chain(sums.collect::<Vec<_>>()).collect()
             })
             .collect();
-        Self { between, nearest }
+        let to_memory = nodes.iter().zip(homes);
+        let to_memory = to_memory.map(|(node, home)| to_memory_from(host, *node, *home));
+        Self {
+            between,
+            nearest,
+            to_memory: to_memory.collect(),
+        }
     }
 
     /// Returns the distance between two nodes, both directions added.
     pub(crate) fn between(&self, a: usize, b: usize) -> u64 {
         self.between[a][b]
+    }
+
+    /// Returns the distance of a node to the nearest memory for its vCPUs, both directions added; 0
+    /// where the node has memory itself.
+    pub(crate) fn to_memory(&self, node: usize) -> u64 {
+        self.to_memory[node]
     }
 
     /// Returns the least that `more` further nodes can add to a set's distance. `open` lists the
@@ -60,13 +76,21 @@ impl Distances {
         }
         let twice = |(node, to_set): (usize, u64)| {
             let sums = &self.nearest[node];
-            2 * to_set + sums[(more - 1).min(sums.len() - 1)]
+            2 * (to_set + self.to_memory[node]) + sums[(more - 1).min(sums.len() - 1)]
         };
         let mut costs: Vec<u64> = open.map(twice).collect();
         if more < costs.len() {
             costs.select_nth_unstable(more - 1);
         }
         costs.iter().take(more).sum::<u64>().div_ceil(2)
+    }
+}
+
+/// Returns the distance of a node to the memory of its vCPUs, both directions added.
+fn to_memory_from(host: &Host, node: NodeId, home: NodeId) -> u64 {
+    match node == home {
+        true => 0,
+        false => u64::from(host.distance(node, home)) + u64::from(host.distance(home, node)),
     }
 }
 

@@ -120,7 +120,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             order.sort_by_key(|other| (self.between(root, *other), *other));
             let set = Set {
                 chosen: vec![root],
-                distance: 0,
+                distance: self.to_memory(root),
             };
             self.visit(set, &order);
         }
@@ -130,6 +130,10 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
         self.site
             .distances()
             .between(self.candidates[a].index, self.candidates[b].index)
+    }
+
+    fn to_memory(&self, at: usize) -> u64 {
+        self.site.distances().to_memory(self.candidates[at].index)
     }
 
     /// Completes a set from the open candidates, each of which is taken or not.
@@ -150,6 +154,7 @@ impl<'d, 's, 'a> Sets<'d, 's, 'a> {
             let mut chosen = set.chosen.clone();
             chosen.push(next);
             let more: u64 = set.chosen.iter().map(|other| self.between(next, *other)).sum();
+            let more = more + self.to_memory(next);
             let larger = Set {
                 chosen,
                 distance: set.distance + more,

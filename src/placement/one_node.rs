@@ -82,11 +82,13 @@ fn on_one_node(site: &Site<'_>) -> Option<Placed> {
 /// Places the guest on one node; `None` where that is impossible or cannot beat `best`.
 fn on_node(site: &Site<'_>, node: &NodeView, round: &Round, best: Option<&Placed>) -> Option<Placed> {
     let units = round.units(site);
+    let distance = site.distance(&[node.id]);
     let bar = |autostart: u32| Bar {
         autostart,
         nodes: 1,
         far_devices: site.demand.devices.len() as u32 - node.devices,
         round: round.rank(site),
+        distance,
         ..Bar::default()
     };
     let hopeless =
@@ -118,6 +120,10 @@ fn on_node(site: &Site<'_>, node: &NodeView, round: &Round, best: Option<&Placed
     if hopeless(bar(cost.autostart), tail) {
         return None;
     }
+    let beside = Beside {
+        distance,
+        ..Beside::default()
+    };
     let piece = Piece {
         cell: None,
         vcpus: VcpuSet::first_n(site.demand.vcpus),
@@ -126,7 +132,7 @@ fn on_node(site: &Site<'_>, node: &NodeView, round: &Round, best: Option<&Placed
         cpus,
         cost,
     };
-    let placed = finish::assemble(site, round, vec![piece], &Beside::default())?;
+    let placed = finish::assemble(site, round, vec![piece], &beside)?;
     Some(Placed { bounded, ..placed })
 }
 

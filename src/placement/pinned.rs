@@ -207,7 +207,7 @@ fn cells(
             .filter(|node| node.memory.first() == Some(&node.id))
             .collect();
         open.sort_by_key(|node| {
-            let far: u64 = here.iter().map(|other| site.distance(&[*other, node.id])).sum();
+            let far: u64 = here.iter().map(|other| site.between(*other, node.id)).sum();
             let far = if here.contains(&node.id) { 0 } else { far };
             (node.cores.is_empty() && cell.nodes.is_none(), far)
         });

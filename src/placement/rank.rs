@@ -58,7 +58,8 @@ pub struct Key {
     pub bare_nodes: u32,
     /// Difference between the most and the fewest vCPUs on a node, where virtfit divides them.
     pub uneven: u32,
-    /// Sum of the distances between each two of the nodes, both ways.
+    /// Sum of the distances between each two of the nodes, and from each node with vCPUs to the
+    /// nearest memory, both ways.
     pub distance: u64,
     /// Last-level caches used.
     pub llcs: u32,

@@ -67,6 +67,17 @@ fn threads_come_before_pages() {
 }
 
 #[test]
+fn nodes_with_memory_come_before_those_without() {
+    let mut asked = Asked::on("paper");
+    asked.host.nodes[0].memory = KiB(0);
+    asked.host.nodes[0].pools.clear();
+    ask(&asked, "", 4).expect("beside its memory", &["pins 9 25 10 26"]);
+    // Whole cores come before a short way to the memory.
+    let narrow = asked.held("9-15");
+    ask(&narrow, "", 4).expect("on whole cores", &["pins 1 17 2 18"]);
+}
+
+#[test]
 fn memory_without_cpus_is_not_taken_unnamed() {
     let mut asked = Asked::on("paper");
     let cxl = NodeId(2);

@@ -24,7 +24,7 @@ pub(crate) struct Quirks {
     pub sizes: Vec<u64>,
     /// There is a node with memory and without CPUs.
     pub bare: bool,
-    /// The last node has CPUs and no memory.
+    /// The last node, or the first where caches take turns, has CPUs and no memory.
     pub memoryless: bool,
 }
 
@@ -233,9 +233,11 @@ impl Case {
             };
         }
         if quirks.memoryless && plan.nodes > 1 {
-            let last = host.nodes.last_mut().unwrap();
-            last.memory = KiB(0);
-            last.pools
+            let without = if quirks.by_turns { 0 } else { host.nodes.len() - 1 };
+            let without = &mut host.nodes[without];
+            without.memory = KiB(0);
+            without
+                .pools
                 .iter_mut()
                 .for_each(|pool| (pool.total, pool.free) = (0, 0));
         }

@@ -451,6 +451,7 @@ impl Judge<'_> {
         let pairs = (0..all.len()).flat_map(|a| (a + 1..all.len()).map(move |b| (a, b)));
         let between =
             |(a, b): (usize, usize)| self.host.distance(all[a], all[b]) + self.host.distance(all[b], all[a]);
+        let far_memory = nodes.iter().map(|node| self.to_memory(*node)).sum::<u64>();
         let sizes = || layout.parts.iter().map(|(_, vcpus, _)| vcpus.len() as u32);
         let named = |cell: usize| self.demand.cells[cell].nodes.is_some();
         let bare = layout
@@ -477,7 +478,7 @@ impl Judge<'_> {
                 true => sizes().max().unwrap() - sizes().min().unwrap(),
                 false => 0,
             },
-            distance: pairs.map(|pair| u64::from(between(pair))).sum(),
+            distance: pairs.map(|pair| u64::from(between(pair))).sum::<u64>() + far_memory,
             llcs: by_llc.len() as u32,
             llc_uneven: by_llc.values().max().unwrap_or(&0) - by_llc.values().min().unwrap_or(&0),
             cache: -first.map(|core| cache(*core)).sum::<i64>(),
@@ -485,6 +486,19 @@ impl Judge<'_> {
             siblings,
             left: if self.demand.spread { -left } else { left },
             cpus: cpus.to_vec(),
+        }
+    }
+
+    /// Returns the distance of a node to the nearest memory of a node with CPUs, both ways.
+    fn to_memory(&self, node: NodeId) -> u64 {
+        let others = self.host.nodes.iter().map(|other| other.id);
+        let homes = others.filter(|other| self.has_memory(*other) && self.has_cpus(*other));
+        let home = homes.min_by_key(|other| (self.host.distance(node, *other), *other));
+        match home {
+            Some(home) if home != node && !self.has_memory(node) => {
+                u64::from(self.host.distance(node, home) + self.host.distance(home, node))
+            }
+            _ => 0,
         }
     }
 

@@ -229,7 +229,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 }
                 let (cost, distance) = (self.cost, self.distance);
                 self.cost += self.offers.by_cell[cell][node][offer].cost;
-                self.distance += self.to_taken[node];
+                self.distance += self.to_taken[node] + self.site.distances().to_memory(node);
                 self.chosen[cell] = Some((node, offer));
                 self.take(node, true);
                 if self.promising(position + 1) && self.can_match(position + 1) {
@@ -277,7 +277,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 let others = finish::distinct(others);
                 next.distance += others
                     .iter()
-                    .map(|other| site.distance(&[*other, node.id]))
+                    .map(|other| site.between(*other, node.id))
                     .sum::<u64>();
             }
             next
