@@ -26,13 +26,13 @@ use std::time::{Duration, Instant, SystemTime};
 use virtfit::daemon::hook_answers::Hooks;
 use virtfit::daemon::run;
 use virtfit::daemon::server::HookAnswerer;
-use virtfit::engine::Decision;
+use virtfit::engine::{Decision, Question};
 use virtfit::hook_events::Call;
 use virtfit::host::libvirt_process::Parent;
 use virtfit::hostfs::HostFs;
 use virtfit::libvirt::Absent;
 use virtfit::snapshot::cache::SnapshotCache;
-use virtfit::snapshot::{Question, Snapshot, Sources};
+use virtfit::snapshot::{Snapshot, Sources};
 use virtfit::types::plan::Scope;
 
 #[path = "../tests/common/installed.rs"]

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 use virtfit::domain;
-use virtfit::engine::{Decision, Inputs, decide};
+use virtfit::engine::{Decision, Inputs, Question, decide};
 use virtfit::ledger::Ledger;
 use virtfit::policy::Policy;
 use virtfit::policy::profile::OnNoFit;
@@ -125,11 +125,10 @@ fn by_the_byte(c: &mut Criterion) {
             policy: &policy,
             ledger: &ledger,
             facts: &facts,
-            scope: Scope::Boot,
-            profile: Some("fit"),
-            keep: Default::default(),
-            earlier: None,
-            bound: false,
+            question: Question {
+                profile: Some("fit"),
+                ..Question::of(Scope::Boot)
+            },
         };
         let document = Document::parse(&xml).unwrap();
         let tuned = apply(&document, &settings, &head).unwrap();

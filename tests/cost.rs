@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use families::FAMILIES;
 use meter::{Cost, measured};
+use virtfit::engine::Question;
 use virtfit::hostfs::HostFs;
 use virtfit::ledger::claims::Written;
 use virtfit::ledger::live_pins::Records;
@@ -27,7 +28,7 @@ use virtfit::ledger::status;
 use virtfit::live::plan;
 use virtfit::policy::Files;
 use virtfit::rewrite;
-use virtfit::snapshot::{Question, Snapshot, Sources};
+use virtfit::snapshot::{Snapshot, Sources};
 use virtfit::types::ids::KiB;
 use virtfit::types::plan::Scope;
 use virtfit::xml::Document;

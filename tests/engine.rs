@@ -15,7 +15,7 @@ mod order;
 mod pages;
 
 use asked::{Asked, guest, pins};
-use virtfit::engine::{self, Inputs};
+use virtfit::engine::{self, Inputs, Question};
 use virtfit::ledger::Ledger;
 use virtfit::policy::Policy;
 use virtfit::types::devices::GuestFacts;
@@ -622,11 +622,7 @@ fn settings_of_virtfits_without_a_rule_are_named_and_foreign_ones_go() {
             policy: &Policy::builtin(),
             ledger: &Ledger::default(),
             facts: &GuestFacts::default(),
-            scope,
-            profile: None,
-            keep: Default::default(),
-            earlier: None,
-            bound: false,
+            question: Question::of(scope),
         };
         let decision = engine::decide(tuned, &inputs).unwrap();
         let plan = decision.plan();

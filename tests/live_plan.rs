@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use virtfit::domain;
-use virtfit::engine::Decision;
+use virtfit::engine::{Decision, Question};
 use virtfit::host::load::load;
 use virtfit::hostfs::HostFs;
 use virtfit::ledger::live_pins::Records;
@@ -21,7 +21,7 @@ use virtfit::live::floating;
 use virtfit::live::plan;
 use virtfit::live::plan::{Case, Class, Live};
 use virtfit::policy::Policy;
-use virtfit::snapshot::{Question, Snapshot};
+use virtfit::snapshot::Snapshot;
 use virtfit::types::cpulist;
 use virtfit::types::ids::{IothreadId, KiB, VcpuId};
 use virtfit::types::idset::{CpuSet, NodeSet};

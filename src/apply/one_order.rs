@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::apply::read_guests::{Decided, Guests};
+use crate::engine::Question;
 use crate::hook_events::claims::is_there;
 use crate::host::memory::default_huge_page;
 use crate::ledger::Holder;
@@ -13,7 +14,7 @@ use crate::ledger::guest_xml;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::taken::same_guest;
 use crate::libvirt::definitions::Definition;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::types::plan::{Plan, Verdict};
 
 /// Attempt to decide in one order.

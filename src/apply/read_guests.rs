@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::{Decision, EngineError};
+use crate::engine::{Decision, EngineError, Question};
 use crate::libvirt::definitions::Definition;
-use crate::snapshot::{GuestRead, Question, Snapshot};
+use crate::snapshot::{GuestRead, Snapshot};
 
 /// Largest number of bytes of definitions that are kept as they were read. The others are read
 /// again for each decision: as a tree, text takes many times its length.

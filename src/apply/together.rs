@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::apply::one_order::Attempt;
 use crate::apply::read_guests::{Decided, Guests, Patience};
-use crate::engine::{EngineError, Keep};
+use crate::engine::{EngineError, Keep, Question};
 use crate::ledger::claims::size_class;
 use crate::libvirt::definitions::Definition;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// Largest number of orders of the autostart guests that are tried.
 const ORDERS: usize = 12;

@@ -7,9 +7,9 @@ use crate::cli::args::{Global, MapArgs};
 use crate::cli::chosen::{self, Purpose};
 use crate::cli::session::{self, Session};
 use crate::cli::{Exit, Failure, Outcome, output, status};
+use crate::engine::Question;
 use crate::map;
 use crate::render;
-use crate::snapshot::Question;
 use crate::status::Status;
 use crate::types::plan::{Scope, Verdict};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::daemon::server::{HookAnswerer, Unanswered};
 use crate::daemon::turns::Turns;
-use crate::engine::{Decision, EngineError};
+use crate::engine::{Decision, EngineError, Question};
 use crate::hook_events;
 use crate::hook_events::{Answer, Call, Context, Source};
 use crate::hostfs::HostFs;
@@ -16,7 +16,7 @@ use crate::ledger::reader::promises::Promises;
 use crate::ledger::store::{Store, StoreError};
 use crate::snapshot::cache::SnapshotCache;
 use crate::snapshot::decisions::DecisionCache;
-use crate::snapshot::{Question, Snapshot, SnapshotError};
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::xml::XmlError;
 use virtfit_hook::operation::HookAction;
 use virtfit_hook::wire::DISABLED;

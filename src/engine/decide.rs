@@ -80,8 +80,7 @@ impl DecisionMaker<'_> {
             policy,
             ledger,
             facts,
-            scope,
-            ..
+            question,
         } = *self.inputs;
         // What the host can give: its CPU sets, less what other guests hold.
         let sets = cpu_sets::resolve(&policy.host, host);
@@ -106,8 +105,8 @@ impl DecisionMaker<'_> {
             policy: &policy.host,
             sets: &sets,
             occupied: &taken.occupied,
-            scope,
-            bound: self.inputs.bound,
+            scope: question.scope,
+            bound: question.bound,
             provenance: self.provenance.as_ref(),
             changed: &self.changed,
             shape: self.shape(),
@@ -175,8 +174,8 @@ impl DecisionMaker<'_> {
     fn wishes(&self, plan: &mut Plan) -> EffectiveProfile {
         let mut given = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         let given = given.any(|owned| owned.target == Target::CpuMode);
-        let Inputs { host, scope, .. } = *self.inputs;
-        let wishes = EffectiveProfile::new(&self.profile, self.domain, host, scope, given);
+        let Inputs { host, question, .. } = *self.inputs;
+        let wishes = EffectiveProfile::new(&self.profile, self.domain, host, question.scope, given);
         plan.notes.not_done.extend(wishes.left_out.iter().cloned());
         plan.notes.kept.extend(wishes.ruled.iter().cloned());
         plan.notes.on_no_fit = Some(wishes.on_no_fit);
@@ -382,7 +381,7 @@ impl DecisionMaker<'_> {
                     policy_digest: recorded.policy_digest.clone(),
                     ..head.clone()
                 };
-                let named = recorded.uuid == head.uuid || self.inputs.scope == Scope::Incoming;
+                let named = recorded.uuid == head.uuid || self.inputs.question.scope == Scope::Incoming;
                 let in_force = |settings| rewrite::in_force(self.document, provenance, settings, &wanted);
                 let same = in_force(settings)? || as_recorded.map_or(Ok(false), in_force)?;
                 plan.notes.only_named = same && !named;
@@ -413,7 +412,7 @@ impl DecisionMaker<'_> {
         if plan.notes.only_named {
             plan.reasons.push(Outcome::RecordNamed.into());
         }
-        if self.inputs.scope == Scope::Incoming {
+        if self.inputs.question.scope == Scope::Incoming {
             plan.changes
                 .iter_mut()
                 .for_each(|change| change.effect = Effect::AtOnce);

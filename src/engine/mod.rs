@@ -81,6 +81,13 @@ pub struct Inputs<'a> {
     pub ledger: &'a Ledger,
     /// Devices and images of the guest.
     pub facts: &'a GuestFacts,
+    /// Scope and wishes of the caller.
+    pub question: Question<'a>,
+}
+
+/// Scope and wishes of the caller, for one decision or for several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'a> {
     /// Scope: what the plan may change.
     pub scope: Scope,
     /// Profile named with `--profile`: it beats rules and requests.
@@ -93,6 +100,20 @@ pub struct Inputs<'a> {
     /// The guest is starting from this very XML: strict memory in it is on its nodes already, and
     /// the CPUs must be there too.
     pub bound: bool,
+}
+
+impl Question<'_> {
+    /// Creates an ordinary question: by rules and requests, keeping the placement where it is
+    /// valid.
+    pub fn of(scope: Scope) -> Self {
+        Self {
+            scope,
+            profile: None,
+            keep: Keep::Place,
+            earlier: None,
+            bound: false,
+        }
+    }
 }
 
 /// Part of a guest's earlier placement that stays.
@@ -197,24 +218,24 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
         Err(error) => return left_alone(error, current, inputs),
     };
     // Every decision starts with a revert: it works on what an administrator wrote.
-    let resolved = before::has_resolved_cpu(provenance.as_ref(), current, inputs.scope);
+    let resolved = before::has_resolved_cpu(provenance.as_ref(), current, inputs.question.scope);
     let stays = |target: &Target| resolved && matches!(target, Target::CpuMode | Target::CpuFeature(_));
     if let Some(provenance) = &mut provenance {
         provenance.owned.retain(|owned| !stays(&owned.target));
     }
     let reverted = rewrite::revert_but(document, stays)?;
-    let changed = before::changed_by_hand(&reverted, inputs.scope);
+    let changed = before::changed_by_hand(&reverted, inputs.question.scope);
     // A shape is dropped where the number of vCPUs changed, and the parts of it that an
     // administrator changed, or rules by options of QEMU, are theirs.
     let mut reshaped = false;
     if let Some(provenance) = &mut provenance {
         let shape = &mut provenance.head.shape;
-        if inputs.scope == Scope::Boot && !before::is_for(shape, current) {
+        if inputs.question.scope == Scope::Boot && !before::is_for(shape, current) {
             *shape = rewrite::Shape::default();
             reshaped = true;
         }
         let theirs = |target: &Target, part: &Ruled| {
-            let ruled = inputs.scope == Scope::Boot && current.qemu.rules(part).is_some();
+            let ruled = inputs.question.scope == Scope::Boot && current.qemu.rules(part).is_some();
             ruled || changed.contains(target)
         };
         shape.topology = shape
@@ -227,12 +248,14 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
     // A record of another guest came with a copied definition. At a start it decides nothing; a
     // guest that comes in sees what it says.
     let (provenance, inherited) = match provenance {
-        Some(copied) if inputs.scope == Scope::Boot && !copied.is_of(&current.uuid) => (None, Some(copied)),
+        Some(copied) if inputs.question.scope == Scope::Boot && !copied.is_of(&current.uuid) => {
+            (None, Some(copied))
+        }
         own => (own, None),
     };
     let base = Document::parse(&reverted.xml)?;
     let came = domain::parse::parse(&base)?;
-    let domain = match inputs.scope {
+    let domain = match inputs.question.scope {
         // An editor that changes the number of vCPUs writes each as a socket over the topology.
         Scope::Boot if reshaped && changed.contains(&Target::Topology) => without_default_topology(&came),
         Scope::Boot => came.clone(),
@@ -241,7 +264,7 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
 
     // A guest without a profile stays as it is, but for leftover pins that would keep an incoming
     // guest from starting.
-    let mut plan = blank(current, inputs.scope);
+    let mut plan = blank(current, inputs.question.scope);
     let selection = selection(&domain, inputs)?;
     plan.notes.chosen_by = selection.chosen_by.clone();
     plan.reasons.extend(selection.notes.iter().cloned());
@@ -257,7 +280,7 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
         }
         plan.reasons
             .push(leftover::reason(&domain.name, &domain.uuid).into());
-        return match inputs.scope {
+        return match inputs.question.scope {
             Scope::Boot => Ok(Decision::Unchanged(plan)),
             Scope::Incoming => leftover::without_foreign(text, inputs.host, plan),
         };
@@ -268,7 +291,7 @@ pub(crate) fn decide_read(text: &GuestText<'_>, inputs: &Inputs<'_>) -> Result<D
         plan.reasons.push(Choice::LeftAlone { profile }.into());
         // `virtfit revert` leaves that request behind, also for an administrator who installs
         // virtfit again.
-        if inputs.profile.is_none() && domain.request.is_some() {
+        if inputs.question.profile.is_none() && domain.request.is_some() {
             let guest = guest_word(&domain.name, &domain.uuid).to_string();
             plan.reasons.push(Choice::AskedForThat { guest }.into());
         }
@@ -326,7 +349,7 @@ fn twin<'a>(text: &GuestText<'_>, profile: &Profile, inputs: &Inputs<'a>) -> Opt
 
 /// Finds the profile for a guest.
 fn selection(domain: &Domain, inputs: &Inputs<'_>) -> Result<select::Selection, EngineError> {
-    match inputs.profile {
+    match inputs.question.profile {
         Some(name) => {
             select::by_name(inputs.policy, name).map_err(|error| EngineError::Policy(error.to_string()))
         }
@@ -337,7 +360,7 @@ fn selection(domain: &Domain, inputs: &Inputs<'_>) -> Result<select::Selection, 
 /// Decides to change nothing in a guest whose provenance cannot be read, with the reason.
 fn left_alone(error: &XmlError, current: &Domain, inputs: &Inputs<'_>) -> Result<Decision, EngineError> {
     let selection = selection(current, inputs)?;
-    let mut plan = blank(current, inputs.scope);
+    let mut plan = blank(current, inputs.question.scope);
     plan.profile = selection.profile.map(|profile| profile.name);
     plan.notes.chosen_by = selection.chosen_by;
     let error = error.to_string();

@@ -29,20 +29,20 @@ impl DecisionMaker<'_> {
     /// except in scope `incoming`, where nothing the guest sees can change.
     pub(super) fn shape(&self) -> Option<&rewrite::Shape> {
         let head = &self.provenance.as_ref()?.head;
-        let same = head.profile == self.profile.name || self.inputs.scope == Scope::Incoming;
-        let same = same && self.inputs.keep != Keep::Nothing;
+        let same = head.profile == self.profile.name || self.inputs.question.scope == Scope::Incoming;
+        let same = same && self.inputs.question.keep != Keep::Nothing;
         Some(&head.shape).filter(|shape| same && shape.threads > 0)
     }
 
     /// Returns the pins virtfit wrote that were not changed since; for a guest without a provenance
     /// of its own the pins it had earlier.
     pub(super) fn previous_pins(&self) -> BTreeMap<VcpuId, CpuSet> {
-        if self.reshaped || self.twin.is_some() || self.inputs.keep != Keep::Place {
+        if self.reshaped || self.twin.is_some() || self.inputs.question.keep != Keep::Place {
             return BTreeMap::new();
         }
         let own = self.provenance.as_ref();
         if !own.is_some_and(|provenance| provenance.is_of(&self.current.uuid)) {
-            return self.inputs.earlier.cloned().unwrap_or_default();
+            return self.inputs.question.earlier.cloned().unwrap_or_default();
         }
         let owned = self.provenance.iter().flat_map(|provenance| &provenance.owned);
         owned
@@ -150,7 +150,7 @@ impl DecisionMaker<'_> {
         // A guest that comes in runs already, and the topology it sees cannot be mended here. One
         // that was never true is no reason against a place.
         let placed = placed?;
-        match self.inputs.scope {
+        match self.inputs.question.scope {
             Scope::Incoming => Ok(placed),
             Scope::Boot if same::is_never_true(host, demand, supplies, shown) => Ok(placed),
             Scope::Boot => {
@@ -169,7 +169,7 @@ impl DecisionMaker<'_> {
         supplies: &supply::Supplies,
         previous: &BTreeMap<VcpuId, CpuSet>,
     ) -> Option<Placed> {
-        if self.inputs.scope != Scope::Boot || previous.is_empty() {
+        if self.inputs.question.scope != Scope::Boot || previous.is_empty() {
             return None;
         }
         // What it holds by its status file: a promise is no CPU that it runs on.

@@ -2,14 +2,14 @@
 //! CPUs and memory the guest will hold are reserved until its `prepare`, which gets this XML on
 //! stdin and makes the reservation firm.
 
-use crate::engine::{Decision, EngineError};
+use crate::engine::{Decision, EngineError, Question};
 use crate::hook_events::claims::OwnClaims;
 use crate::hook_events::lines::Mood;
 use crate::hook_events::reserve;
 use crate::hook_events::reserve::{Reserved, Want};
 use crate::hook_events::{Answer, Call, Context, NO, Outcome, give_up, lines};
 use crate::ledger::guest_xml::GuestXml;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::types::idset::CpuSet;
 use crate::types::plan::Scope;
 use crate::types::plural;

@@ -27,7 +27,7 @@ pub mod start;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::{Decision, EngineError};
+use crate::engine::{Decision, EngineError, Question};
 use crate::hook_events::start::StartLine;
 use crate::host::libvirt_process::Parent;
 use crate::hostfs::HostFs;
@@ -38,7 +38,7 @@ use crate::ledger::reader::promises::Promises;
 use crate::ledger::store::Store;
 use crate::ledger::undecided::Undecided;
 use crate::panics::guarded;
-use crate::snapshot::{Question, Snapshot, SnapshotError};
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::types::idset::CpuSet;
 use crate::types::plan::Verdict;
 use crate::xml::XmlError;

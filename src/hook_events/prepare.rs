@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::{Decision, EngineError};
+use crate::engine::{Decision, EngineError, Question};
 use crate::hook_events::claims;
 use crate::hook_events::claims::{OwnClaims, PinState};
 use crate::hook_events::leftover;
@@ -18,7 +18,7 @@ use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::reservation::ReservedPins;
 use crate::panics;
 use crate::policy::profile::OnNoFit;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::types::guest_word::guest_word;
 use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;

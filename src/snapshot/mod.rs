@@ -8,13 +8,12 @@
 pub mod cache;
 pub(crate) mod decisions;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::domain::Domain;
-use crate::engine::{self, Decision, EngineError, Inputs, Keep};
+use crate::engine::{self, Decision, EngineError, Inputs, Question};
 use crate::host::cached::load_and_keep;
 use crate::host::{Host, HostError, gather, load};
 use crate::hostfs::HostFs;
@@ -25,9 +24,6 @@ use crate::ledger::{Taken, taken};
 use crate::panics::guarded;
 use crate::policy::{Files, Policy, PolicyErrors, Sets, cpu_sets};
 use crate::types::devices::GuestFacts;
-use crate::types::ids::VcpuId;
-use crate::types::idset::CpuSet;
-use crate::types::plan::Scope;
 
 /// Sources of a snapshot.
 #[derive(Debug, Clone, Default)]
@@ -69,36 +65,6 @@ pub enum SnapshotError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-}
-
-/// Parameters of one decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question<'a> {
-    /// Scope of the plan.
-    pub scope: Scope,
-    /// Profile that overrides rules and requests.
-    pub profile: Option<&'a str>,
-    /// Part of the guest's earlier placement that is kept.
-    pub keep: Keep,
-    /// Pins that the guest had before it was defined again without them.
-    pub earlier: Option<&'a BTreeMap<VcpuId, CpuSet>>,
-    /// The guest is starting from this very XML: its strict memory binds its CPUs to the memory's
-    /// nodes.
-    pub bound: bool,
-}
-
-impl Question<'_> {
-    /// Creates an ordinary question: by rules and requests, keeping the placement where it is
-    /// valid.
-    pub fn of(scope: Scope) -> Self {
-        Self {
-            scope,
-            profile: None,
-            keep: Keep::Place,
-            earlier: None,
-            bound: false,
-        }
-    }
 }
 
 /// Guest's XML as it was read, with the facts about its devices and images.
@@ -213,11 +179,7 @@ impl Snapshot {
             policy: &self.policy,
             ledger: &self.reading.ledger,
             facts,
-            scope: ask.scope,
-            profile: ask.profile,
-            keep: ask.keep,
-            earlier: ask.earlier,
-            bound: ask.bound,
+            question: ask,
         };
         guarded(|| engine::decide_read(text, &inputs))?
     }

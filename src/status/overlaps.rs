@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::engine::Question;
 use crate::ledger::{Holder, claims};
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::status::Guest;
 use crate::status::note::{Code, Note, first_names};
 use crate::types::guest_word::guest_word;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::domain::Domain;
-use crate::engine::Decision;
+use crate::engine::{Decision, Question};
 use crate::hook_events::claims;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::running::Running;
 use crate::rewrite::{self, Provenance};
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note};
 use crate::types::guest_word::guest_word;
 use crate::types::idset::CpuSet;

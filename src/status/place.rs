@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::Decision;
 use crate::engine::effective::EffectiveProfile;
+use crate::engine::{Decision, Question};
 use crate::ledger::live_pins::{Pinned, Records, Thread};
 use crate::ledger::running::Running;
 use crate::libvirt::LiveChange;
@@ -12,7 +12,7 @@ use crate::live::plan;
 use crate::live::plan::{Case, Live};
 use crate::policy::profile::{Cpus, Hotplug};
 use crate::policy::{Profile, cpu_sets};
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::status::by_hand;
 use crate::status::note::{Code, Note};
 use crate::status::pending::RESTART;

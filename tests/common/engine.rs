@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use virtfit::engine::{self, Decision, Inputs};
+use virtfit::engine::{self, Decision, Inputs, Question};
 use virtfit::host::{Host, PagePool, load};
 use virtfit::hostfs::HostFs;
 use virtfit::ledger::{Claim, Holder, Ledger, MemoryUse};
@@ -220,11 +220,7 @@ impl Asked {
             policy: &policy,
             ledger: &ledger,
             facts: &self.facts,
-            scope: self.scope,
-            profile: None,
-            keep: Default::default(),
-            earlier: None,
-            bound: false,
+            question: Question::of(self.scope),
         };
         let decision = engine::decide(xml, &inputs).unwrap_or_else(|error| panic!("{keys}: {error}"));
         let answer = Answer {

@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use virtfit::engine::Question;
 use virtfit::hook_events::Source;
 use virtfit::hook_events::start::Place;
 use virtfit::ledger::store::Store;
-use virtfit::snapshot::{Question, Snapshot, SnapshotError};
+use virtfit::snapshot::{Snapshot, SnapshotError};
 use virtfit::types::ids::{KiB, VcpuId};
 use virtfit::types::plan::Scope;
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use virtfit::domain::Domain;
-use virtfit::engine::{Decision, Inputs, decide};
+use virtfit::engine::{Decision, Inputs, Question, decide};
 use virtfit::host::Host;
 use virtfit::ledger::claims::Written;
 use virtfit::ledger::live_pins::Records;
@@ -154,15 +154,14 @@ pub fn decision(input: &[u8], host: &Host) -> String {
             policy: &policy,
             ledger: &ledger,
             facts: &facts,
-            scope: if sum.is_multiple_of(5) {
-                Scope::Incoming
-            } else {
-                Scope::Boot
+            question: Question {
+                profile: Some(profile),
+                ..Question::of(if sum.is_multiple_of(5) {
+                    Scope::Incoming
+                } else {
+                    Scope::Boot
+                })
             },
-            profile: Some(profile),
-            keep: Default::default(),
-            earlier: None,
-            bound: false,
         };
         decide(text, &inputs)
     };
@@ -346,11 +345,10 @@ pub fn forged(input: &[u8], host: &Host) -> String {
             policy: &policy,
             ledger: &ledger,
             facts: &GuestFacts::default(),
-            scope: Scope::Boot,
-            profile: Some("fit"),
-            keep: Default::default(),
-            earlier: None,
-            bound: false,
+            question: Question {
+                profile: Some("fit"),
+                ..Question::of(Scope::Boot)
+            },
         };
         let decision = decide(OTHER, &inputs).unwrap();
         decision.xml().map(str::to_string)
@@ -396,11 +394,10 @@ pub fn tuned(text: &str, host: &Host, profile: &str) -> Option<String> {
         policy: &Policy::builtin(),
         ledger: &Ledger::default(),
         facts: &GuestFacts::default(),
-        scope: Scope::Boot,
-        profile: Some(profile),
-        keep: Default::default(),
-        earlier: None,
-        bound: false,
+        question: Question {
+            profile: Some(profile),
+            ..Question::of(Scope::Boot)
+        },
     };
     decide(text, &inputs).ok()?.xml().map(str::to_string)
 }

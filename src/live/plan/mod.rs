@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::{self, Domain};
-use crate::engine::{Decision, EngineError};
+use crate::engine::{Decision, EngineError, Question};
 use crate::hook_events::leftover;
 use crate::ledger::Holder;
 use crate::ledger::live_pins::{Pinned, Records, Thread};
@@ -21,7 +21,7 @@ use crate::ledger::running::Running;
 use crate::libvirt::LiveChange;
 use crate::panics;
 use crate::policy::profile::MemoryMode;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::{Note, Scope};
 use crate::types::reason::{LeftOut, Reason};

@@ -12,13 +12,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::Domain;
-use crate::engine::{Decision, EngineError};
+use crate::engine::{Decision, EngineError, Question};
 use crate::host::{Host, gather};
 use crate::hostfs::ReadSet;
 use crate::ledger::Taken;
 use crate::ledger::guest_xml::{GuestText, GuestXml};
 use crate::policy::Policy;
-use crate::snapshot::{Question, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::types::devices::GuestFacts;
 use crate::types::plan::Scope;
 use crate::xml::XmlError;
