@@ -1,5 +1,7 @@
 //! Text for people, kept to 80 columns.
 
+use crate::types::line_breaks::{self, LongWord};
+
 /// Line width in columns, also where stdout is no terminal.
 const WIDTH: usize = 80;
 
@@ -7,22 +9,9 @@ const WIDTH: usize = 80;
 /// with `indent` blanks; the first one stands behind as many columns. Words that are longer than a
 /// line stay whole.
 pub(crate) fn wrapped(text: &str, indent: usize) -> String {
-    let mut out = String::new();
-    let mut column = indent;
-    for (index, word) in text.split_whitespace().enumerate() {
-        let width = word.chars().count();
-        if index > 0 && column + 1 + width > WIDTH {
-            out.push('\n');
-            out.push_str(&" ".repeat(indent));
-            column = indent;
-        } else if index > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += width;
-    }
-    out
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let lines = line_breaks::wrap(&words.join(" "), WIDTH - indent, LongWord::Whole);
+    lines.join(&format!("\n{}", " ".repeat(indent)))
 }
 
 /// Writes a line of TOML with a comment: beside the line where that fits 80 columns, else above it.

@@ -4,6 +4,7 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::render::Style;
 use crate::render::escape::clean;
+use crate::types::line_breaks::{self, LongWord};
 
 /// Look of a piece of text where colour is asked for. Without colour the text has the same meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,40 +211,7 @@ pub(crate) fn cut(text: &str, columns: usize, style: &Style) -> String {
 /// least one line.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     // A character is at most two columns wide.
-    let columns = columns.max(2);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    let mut used = 0;
-    for word in text.split(' ') {
-        let mut word = word;
-        let needed = width(word);
-        if !line.is_empty() && used + 1 + needed <= columns {
-            line.push(' ');
-            line.push_str(word);
-            used += 1 + needed;
-            continue;
-        }
-        if !line.is_empty() {
-            lines.push(std::mem::take(&mut line));
-        }
-        while width(word) > columns {
-            let (head, _) = fitting(word, columns);
-            if head.is_empty() {
-                break;
-            }
-            // Prefer to break a long list after a comma or a slash.
-            let head = match head.rfind([',', '/']) {
-                Some(at) if at > 0 => &head[..=at],
-                _ => head,
-            };
-            lines.push(head.to_string());
-            word = &word[head.len()..];
-        }
-        line = word.to_string();
-        used = width(word);
-    }
-    lines.push(line);
-    lines
+    line_breaks::wrap(text, columns.max(2), LongWord::Broken)
 }
 
 /// Appends a text with a first indent and a hanging one, wrapped to the style's width.
@@ -290,13 +258,6 @@ mod tests {
     }
 
     #[test]
-    fn long_words_break_after_commas() {
-        assert_eq!(wrap("0-3,16-19,32-35", 8), ["0-3,", "16-19,", "32-35"]);
-        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrap("", 7), [""]);
-    }
-
-    #[test]
     fn colour_leaves_no_blanks_at_the_end() {
         let style = Style {
             color: true,
@@ -308,16 +269,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn wrapping_keeps_every_character_and_the_width(text in "[a-z ,/漢é]{0,60}", columns in 2usize..30) {
-            let lines = wrap(&text, columns);
-            for line in &lines {
-                prop_assert!(width(line) <= columns, "{line:?} is wider than {columns}");
-            }
-            let kept = |s: &str| s.chars().filter(|c| *c != ' ').collect::<String>();
-            prop_assert_eq!(kept(&lines.concat()), kept(&text));
-        }
-
         #[test]
         fn no_line_is_wider_than_the_page(text in "\\PC{0,120}", page in 0usize..90) {
             let style = Style { width: page, ..Style::default() };

@@ -8,6 +8,7 @@ pub(crate) mod guest_thread;
 pub(crate) mod guest_word;
 pub mod ids;
 pub mod idset;
+pub(crate) mod line_breaks;
 pub(crate) mod live_change;
 pub(crate) mod on_no_fit;
 pub mod plan;
