@@ -7,24 +7,24 @@
 //! ```
 //! A missing folder or file is fine. A link to `/dev/null` switches a file off.
 
+mod read;
+mod replace;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::io::Read;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use nix::libc;
-
-use crate::hostfs::at_path::{cause, io_words};
 use crate::hostfs::{HostFs, Stamp};
 use crate::policy::Policy;
 use crate::policy::access::Trusted;
 use crate::policy::fragment;
-use crate::policy::fragment::{Fragment, MAX_BYTES};
+use crate::policy::fragment::Fragment;
 use crate::policy::merge::{Tier, merge};
 use crate::policy::source::{PolicyErrors, Problem};
+
+use read::{file_text, gone, read, stdin_state, unreadable};
 
 /// Vendor's folder.
 pub(crate) const VENDOR_DIR: &str = "/usr/lib/virtfit/policy.d";
@@ -39,11 +39,6 @@ pub(crate) const DROP_IN_DIR: &str = "/etc/virtfit/policy.d";
 pub(crate) const STDIN: &str = "-";
 /// Name of stdin in messages.
 pub(crate) const STDIN_SHOWN: &str = "stdin";
-
-/// Error about a path at which no policy file is read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: no place of a policy file: {MAIN_FILE}, or a name that ends in .toml in {DROP_IN_DIR}")]
-pub(crate) struct NoPlace(String);
 
 /// State of one policy file.
 #[derive(Debug, Clone)]
@@ -157,45 +152,6 @@ impl Files {
             out.push(shown, Tier::Main, state);
         }
         out
-    }
-
-    /// Reads the policy files of a host, with another file in place of the one at `place`, which
-    /// need not exist. `file` is a path as of [`Files::named`].
-    ///
-    /// # Errors
-    /// `place` is no path of a policy file.
-    pub(crate) fn with(root: &HostFs, file: &Path, place: &Path) -> Result<Self, NoPlace> {
-        let no_place = || NoPlace(place.display().to_string());
-        let folder = place.parent().and_then(Path::to_str).ok_or_else(no_place)?;
-        let name = place
-            .file_name()
-            .and_then(|name| name.to_str())
-            .ok_or_else(no_place)?;
-        let is_toml = name.ends_with(".toml") && !name.starts_with('.');
-        let tier = match folder {
-            _ if place == Path::new(MAIN_FILE) => Tier::Main,
-            DROP_IN_DIR if is_toml => Tier::DropIn,
-            _ => return Err(no_place()),
-        };
-        let path = format!("{folder}/{name}");
-        let mut out = Self::of(root);
-        let mut one = Self::named(&[file]);
-        out.files.retain(|file| file.path != path);
-        // A problem with the text that is replaced is mended by the new one.
-        out.problems.retain(|problem| problem.path != path);
-        for mut new in one.files.drain(..) {
-            new.tier = tier;
-            if tier == Tier::DropIn {
-                let vendors = format!("{VENDOR_DIR}/{name}");
-                let masked = out.files.iter_mut().filter(|file| file.path == vendors);
-                masked.for_each(|file| file.state = State::Masked(new.path.clone()));
-            }
-            let after = |file: &&PolicyFile| (file.tier, file.path.as_str()) > (tier, path.as_str());
-            let at = out.files.iter().position(|file| after(&file));
-            out.files.insert(at.unwrap_or(out.files.len()), new);
-        }
-        out.warnings.extend(one.warnings);
-        Ok(out)
     }
 
     /// Takes one text as the whole policy, for callers that have read it already.
@@ -315,114 +271,4 @@ impl Files {
         }
         names
     }
-}
-
-/// Reads a file into its state; `None` where there is no file.
-fn read(root: &HostFs, path: &str) -> Option<State> {
-    let target = match root.resolve(path) {
-        Ok(target) => target,
-        Err(error) => return Some(State::Unreadable(unresolved(path, &error))),
-    };
-    if target == Path::new("/dev/null") {
-        return Some(State::Removed);
-    }
-    // Links below another root were followed already; no path may lead out of it.
-    let on_disk = match root.locate(&target, true) {
-        Ok(on_disk) => on_disk,
-        Err(error) => return Some(State::Unreadable(unresolved(path, &error))),
-    };
-    match file_text(&on_disk, path) {
-        Ok(text) => Some(State::Used(text)),
-        Err(Some(problem)) => Some(State::Unreadable(problem)),
-        // The link exists, its target does not.
-        Err(None) => root.read_link(path).ok().map(|link| {
-            State::Unreadable(
-                Problem::file(
-                    path,
-                    format!("the link points to {}, which does not exist", link.display()),
-                )
-                .next("mend the link, or let it point to /dev/null to switch the file off"),
-            )
-        }),
-    }
-}
-
-/// Returns the text on stdin, which is read once: host, policy and advice may each ask for it.
-fn stdin_state() -> State {
-    static TEXT: OnceLock<State> = OnceLock::new();
-    let read = || match bounded_text(io::stdin().lock(), STDIN_SHOWN) {
-        Ok(text) => State::Used(text),
-        Err(problem) => State::Unreadable(problem),
-    };
-    TEXT.get_or_init(read).clone()
-}
-
-/// Builds the problem of a path whose links cannot be followed.
-fn unresolved(path: &str, error: &io::Error) -> Problem {
-    match cause(error).raw_os_error() {
-        Some(libc::ELOOP) => Problem::file(path, "too many symbolic links in a row").next("mend the link"),
-        _ => unreadable(path, error),
-    }
-}
-
-/// Reads a regular file's text; `Err(None)` where there is no file.
-fn file_text(path: &Path, shown: &str) -> Result<String, Option<Problem>> {
-    let kind = match fs::metadata(path) {
-        Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(None),
-        Err(error) => return Err(Some(unreadable(shown, &error))),
-    };
-    // The kind is checked before the file is opened: opening a FIFO waits for a writer.
-    if !kind.is_file() {
-        let what = if kind.is_dir() {
-            "a folder"
-        } else {
-            "no regular file"
-        };
-        return Err(Some(
-            Problem::file(shown, format!("{what}, where a policy file is expected"))
-                .next("a policy is a regular file whose name ends in .toml"),
-        ));
-    }
-    let file = fs::File::open(path).map_err(|error| Some(unreadable(shown, &error)))?;
-    bounded_text(file, shown).map_err(Some)
-}
-
-/// Reads text of up to [`MAX_BYTES`].
-fn bounded_text(from: impl Read, shown: &str) -> Result<String, Problem> {
-    let mut bytes = Vec::new();
-    from.take(MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(shown, &error))?;
-    if bytes.len() > MAX_BYTES {
-        return Err(fragment::too_large(shown));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        let source = std::sync::Arc::new(crate::policy::source::Source::new(shown, &text));
-        // Both texts are equal up to the bad byte, except that a byte order mark was taken off one.
-        let good = good
-            - if text.starts_with('\u{feff}') {
-                3.min(good)
-            } else {
-                0
-            };
-        let place = crate::policy::source::Place::new(&source, good..good + '\u{fffd}'.len_utf8());
-        Problem::at(place, "not UTF-8").next("save the file in UTF-8")
-    })
-}
-
-fn gone(path: &str) -> State {
-    State::Unreadable(Problem::file(path, "there is no such file"))
-}
-
-fn unreadable(path: &str, error: &io::Error) -> Problem {
-    let next = match error.kind() {
-        io::ErrorKind::PermissionDenied => "run as root, or make it readable",
-        io::ErrorKind::NotADirectory => "a part of the path is a file where a folder is expected",
-        _ => "mend the file or take it away",
-    };
-    let reason = io_words(cause(error)).to_lowercase();
-    Problem::file(path, format!("cannot be read: {reason}")).next(next)
 }

@@ -1,15 +1,22 @@
 //! The words of the command line.
 
+mod hook;
+mod plan;
+mod policy;
+mod show;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
-use virtfit_hook::operation::OPERATIONS;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::cli::interval;
 use crate::libvirt::connection::this_host;
-use crate::types::plan::Scope;
+
+pub use hook::HookArgs;
+pub(crate) use hook::{is_hook, protect_guest};
+pub use plan::{Options, PlanArgs, RewriteArgs, ScopeArg};
+pub use policy::{PolicyCommand, ProfileCommand};
+pub use show::{CheckArgs, MapArgs, MeasureArgs, StatusArgs};
 
 /// Fits each libvirt guest to the host it runs on.
 #[derive(Debug, Parser)]
@@ -157,70 +164,6 @@ pub enum Names {
     Profiles,
 }
 
-/// Options that `plan` and `rewrite` share.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Options {
-    /// Print the plan as JSON: an object for one named guest or file, else an array
-    #[arg(long, conflicts_with = "diff")]
-    pub json: bool,
-    /// Print the change of the XML as a unified diff
-    #[arg(long)]
-    pub diff: bool,
-    /// Use this profile, whatever rules and the guest's request say
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-    /// Plan for a definition to start, or for a migration or restore coming in
-    #[arg(long, value_name = "SCOPE", default_value = "boot")]
-    pub scope: ScopeArg,
-    /// Exit with 3 when something would change
-    #[arg(long)]
-    pub exit_code: bool,
-}
-
-/// `--scope`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum ScopeArg {
-    /// A definition that is started next
-    #[default]
-    Boot,
-    /// A migration or restore coming in: host-side settings only
-    Incoming,
-}
-
-impl From<ScopeArg> for Scope {
-    fn from(scope: ScopeArg) -> Self {
-        match scope {
-            ScopeArg::Boot => Self::Boot,
-            ScopeArg::Incoming => Self::Incoming,
-        }
-    }
-}
-
-/// `plan`.
-#[derive(Debug, clap::Args)]
-pub struct PlanArgs {
-    /// Names, patterns (db-*), UUIDs or IDs of guests, XML files, or - for stdin; none: all guests
-    #[arg(value_name = "GUEST|FILE|-", conflicts_with = "all")]
-    pub inputs: Vec<OsString>,
-    /// Plan for all guests of the host, as without names
-    #[arg(long)]
-    pub all: bool,
-    /// Options of the plan.
-    #[command(flatten)]
-    pub options: Options,
-}
-
-/// `rewrite`.
-#[derive(Debug, clap::Args)]
-pub struct RewriteArgs {
-    /// A guest's name, UUID or ID, an XML file, or - for stdin
-    #[arg(value_name = "GUEST|FILE|-")]
-    pub input: Option<OsString>,
-    /// Options of the plan.
-    #[command(flatten)]
-    pub options: Options,
-}
-
 /// `revert`.
 #[derive(Debug, clap::Args)]
 pub struct RevertArgs {
@@ -263,174 +206,6 @@ pub struct ApplyArgs {
     /// Do not ask; needed without a terminal when several guests change
     #[arg(short, long)]
     pub yes: bool,
-}
-
-/// `status`.
-#[derive(Debug, clap::Args)]
-pub struct StatusArgs {
-    /// Names, patterns (db-*), UUIDs or IDs of guests; none: all guests, and what is free
-    #[arg(value_name = "GUEST")]
-    pub guests: Vec<OsString>,
-    /// Print it as JSON, with every thread
-    #[arg(long)]
-    pub json: bool,
-    /// List the names of all guests that have a definition, one a line
-    #[arg(long, conflicts_with_all = ["json", "guests"])]
-    pub names: bool,
-}
-
-/// `map`.
-#[derive(Debug, clap::Args)]
-pub struct MapArgs {
-    /// A guest's name or UUID: the host as it is, and with this guest as it is planned
-    #[arg(value_name = "GUEST")]
-    pub guest: Option<OsString>,
-    /// Print it as JSON
-    #[arg(long, conflicts_with = "svg")]
-    pub json: bool,
-    /// Write it as an SVG image to this file; -: to stdout
-    #[arg(long, value_name = "FILE|-")]
-    pub svg: Option<PathBuf>,
-}
-
-/// `measure`.
-#[derive(Debug, clap::Args)]
-pub struct MeasureArgs {
-    /// Names, patterns (db-*), UUIDs or IDs of guests that run; none: all guests that run
-    #[arg(value_name = "GUEST")]
-    pub guests: Vec<OsString>,
-    /// Measure for so long: 30s, 2m; one second to one hour
-    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = interval::parse)]
-    pub interval: Duration,
-    /// Write the measurement to this file
-    #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
-    /// Compare with the measurement in this file; exit 3 if a guest is worse than before
-    #[arg(long, value_name = "FILE")]
-    pub compare: Option<PathBuf>,
-    /// Print it as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `check`.
-#[derive(Debug, clap::Args)]
-pub struct CheckArgs {
-    /// Check for this profile; without it: for the profiles of the policy's rules, else for fit
-    #[arg(long = "for", value_name = "PROFILE")]
-    pub profile: Option<String>,
-    /// Print all checks as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `hook`. Words are taken as they come: nothing libvirt says is a usage error.
-#[derive(Debug, clap::Args)]
-pub struct HookArgs {
-    /// The guest's name
-    #[arg(allow_hyphen_values = true)]
-    pub guest: OsString,
-    /// The operation: prepare, start, started, stopped, release, migrate, restore, reconnect,
-    /// attach
-    #[arg(value_name = "OP", allow_hyphen_values = true)]
-    pub operation: Option<OsString>,
-    /// begin, end or -
-    #[arg(value_name = "SUBOP", allow_hyphen_values = true)]
-    pub suboperation: Option<OsString>,
-    /// More of it; not looked at
-    #[arg(value_name = "EXTRA", allow_hyphen_values = true)]
-    pub extra: Option<OsString>,
-    /// Milliseconds another process has spent on this call already.
-    #[arg(long, hide = true, value_name = "MS")]
-    pub spent: Option<u64>,
-    /// Read the host and keep it for later hooks; nothing else.
-    #[arg(long, hide = true)]
-    pub keep_host: bool,
-    /// The process libvirt's hook was run by, where it is not the parent of this one.
-    #[arg(long, hide = true, value_name = "PID")]
-    pub parent: Option<u32>,
-    /// Words that a later libvirt may add.
-    #[arg(hide = true)]
-    pub rest: Vec<OsString>,
-}
-
-/// Puts `--` before a guest whose name looks like an option (`-v`, `--help`): where the word after
-/// the guest of `virtfit hook` is an operation, the guest's word is a name. (libvirt gives the
-/// words without options; those come before `hook` or after it.)
-pub(crate) fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
-    let is = |at: usize, text: &str| words.get(at).is_some_and(|word: &OsString| word == text);
-    let is_operation = |at: usize| OPERATIONS.iter().any(|row| is(at, row.operation));
-    let odd = words
-        .get(2)
-        .is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
-    if is(1, "hook") && odd && is_operation(3) {
-        words.insert(2, "--".into());
-    }
-    words
-}
-
-/// Returns whether these are the words of a hook: an error in them must not keep a guest from
-/// starting.
-pub(crate) fn is_hook(words: &[OsString]) -> bool {
-    let mut words = words.iter().skip_while(|word| *word != "hook").skip(1);
-    words.any(|word| OPERATIONS.iter().any(|row| word == row.operation))
-}
-
-/// `profile`.
-#[derive(Debug, Subcommand)]
-pub enum ProfileCommand {
-    /// List all profiles, built-in and from the policy
-    List {
-        /// Print them as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show every key of a profile, and where it comes from
-    Show {
-        /// The profile's name
-        name: String,
-        /// Print it as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Let a guest ask for a profile itself, in its own metadata; `off`: leave it alone
-    Set {
-        /// A guest's name, UUID or ID
-        guest: OsString,
-        /// The profile's name
-        name: String,
-    },
-    /// Remove a guest's own request, so that the policy's rules decide
-    Unset {
-        /// A guest's name, UUID or ID
-        guest: OsString,
-    },
-}
-
-/// `policy`.
-#[derive(Debug, Subcommand)]
-pub enum PolicyCommand {
-    /// Report every error of the policy, or of these files, at once
-    Check {
-        /// Policy files, read as the whole policy; -: stdin, as the new text of
-        /// /etc/virtfit/policy.toml, beside the other files
-        #[arg(value_name = "FILE|-")]
-        files: Vec<PathBuf>,
-        /// Read the one file given as the new text of this policy file, beside the other files
-        #[arg(long = "as", value_name = "FILE", conflicts_with = "policy")]
-        stands_for: Option<PathBuf>,
-        /// Print errors and warnings as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show the merged policy with the place of each value
-    Show {
-        /// Print it as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print the policy files as they are
-    Cat,
 }
 
 #[cfg(test)]
