@@ -10,6 +10,7 @@ pub mod hook_answers;
 pub mod in_flight;
 pub(crate) mod kept_records;
 pub(crate) mod launch;
+pub(crate) mod page_pools;
 pub(crate) mod pending;
 pub(crate) mod questions;
 pub(crate) mod queue;

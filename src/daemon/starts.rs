@@ -28,7 +28,8 @@ use crate::ledger::status;
 use crate::libvirt::definition_file::DefinitionFile;
 use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
-use crate::types::plan::Plan;
+use crate::types::plan::{Change, Plan};
+use crate::types::setting::{Target, Value};
 use crate::types::target::Family;
 use crate::xml::Document;
 
@@ -126,6 +127,18 @@ impl Starts {
             text: stored.digest.clone(),
             ..Untried::of(self.untried.get(&uuid), domain, plan)
         };
+        let takes_pages_out =
+            |change: &Change| change.target == Target::Hugepages && change.to == Value::Absent;
+        if self.failed.guests.get(&uuid).is_some_and(|failed| failed.pages)
+            && plan.changes.iter().any(takes_pages_out)
+        {
+            log::info!(
+                "{}: the huge pages that it lacked are taken out: start it again",
+                domain.name
+            );
+            self.failed.guests.remove(&uuid);
+            self.save();
+        }
         self.is_written(&uuid, untried);
     }
 
@@ -317,14 +330,16 @@ impl Starts {
             name: untried.name.clone(),
             text: definition.digest.clone(),
             said,
+            pages: launch::is_of_pages(&qemu) && untried.kinds.contains(&Family::MemoryBacking),
             cpu: earlier
                 .and_then(|earlier| earlier.cpu.clone())
                 .or_else(|| cpu.then(|| format!("QEMU: {short}"))),
             open: true,
         };
+        let examine = cpu || entry.pages;
         self.failed.guests.insert(uuid, entry);
         self.save();
-        match cpu {
+        match examine {
             true => Release::Examine,
             false => Release::Nothing,
         }

@@ -49,6 +49,8 @@ pub struct FailedStart {
     /// Reason for which the guest's CPU mode is left as it was; `None`: the CPU mode is not
     /// suspected.
     pub cpu: Option<String>,
+    /// `true` if QEMU lacked memory, and the definition has huge pages of virtfit's.
+    pub pages: bool,
     /// `true` until the guest has started.
     pub open: bool,
 }

@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::domain::Domain;
 use crate::engine::{Decision, Question};
-use crate::hook_events::claims;
+use crate::hook_events::claims::{self, OwnClaims};
+use crate::ledger::Taken;
 use crate::ledger::guest_xml::GuestXml;
 use crate::ledger::running::Running;
 use crate::rewrite::{self, Provenance};
@@ -147,7 +148,7 @@ pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &C
         Decision::Tuned { .. } if view.policy.host.observe => {
             out.push(Note::new(Code::Observe, observed(plan)))
         }
-        Decision::Tuned { xml, .. } => match cannot_start(view, xml, guest) {
+        Decision::Tuned { xml, .. } => match cannot_start(view, xml, guest, &taken) {
             Some(why) => {
                 out.push(apply(format!("apply, or libvirt cannot start it: {why}"), &guest.domain).wrong())
             }
@@ -159,13 +160,19 @@ pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &C
     out
 }
 
-/// Returns the reason for which libvirt cannot start a guest until it has the pins of the `tuned`
-/// XML.
-fn cannot_start(view: &Snapshot, tuned: &str, guest: &GuestXml) -> Option<Start> {
+/// Returns the reason for which a guest does not start until it has the pins and the memory of the
+/// `tuned` XML.
+fn cannot_start(view: &Snapshot, tuned: &str, guest: &GuestXml, taken: &Taken) -> Option<Start> {
+    let tuned = GuestXml::parse(tuned).ok()?;
     let dead = claims::dead_pins(&view.host, &guest.domain);
-    let stays = || GuestXml::parse(tuned).map(|tuned| claims::dead_pins(&view.host, &tuned.domain));
-    let is_mended = !dead.is_empty() && stays().is_ok_and(|dead| dead.is_empty());
-    is_mended.then_some(Start::CpusUnusable { cpus: dead })
+    if !dead.is_empty() && claims::dead_pins(&view.host, &tuned.domain).is_empty() {
+        return Some(Start::CpusUnusable { cpus: dead });
+    }
+    let lacks_pages = |guest: &GuestXml| {
+        let own = OwnClaims::of(view, guest);
+        !claims::pages_are_there(guest, &own, taken)
+    };
+    (guest.own_pages && lacks_pages(guest) && !lacks_pages(&tuned)).then_some(Start::PagesNotFree)
 }
 
 /// Returns the note that `virtfit apply` would change a definition.

@@ -435,6 +435,39 @@ fn pins_to_cpus_that_are_not_there_are_said() {
 }
 
 #[test]
+fn pages_that_are_gone_are_said() {
+    let host = Host::paper();
+    host.write(
+        "etc/virtfit/policy.d/9.toml",
+        "[profile.fit]\nhugepages = \"any\"\n[host]\nstrategy = \"pack\"\n",
+    );
+    let xml = tuned(&host, &domain("run-db", 1, ""));
+    assert!(xml.contains("<hugepages>"), "{xml}");
+    host.write("etc/libvirt/qemu/run-db.xml", &xml);
+    let status = || {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_virtfit"));
+        status.arg("--root").arg(host.path());
+        let out = status.args(["status", "run-db", "--json"]).output().unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        shown["guests"][0]["notes"][0].clone()
+    };
+    assert_ne!(status()["wrong"], serde_json::Value::Bool(true), "{}", status());
+    for node in [0, 1] {
+        for size in ["2048kB", "1048576kB"] {
+            let pool = format!("sys/devices/system/node/node{node}/hugepages/hugepages-{size}");
+            host.write(&format!("{pool}/nr_hugepages"), "0\n");
+            host.write(&format!("{pool}/free_hugepages"), "0\n");
+        }
+    }
+    let note = status();
+    assert_eq!((&note["code"], &note["wrong"]), (&"apply".into(), &true.into()));
+    assert_eq!(
+        note["text"],
+        "apply, or libvirt cannot start it: too few of the huge pages that its XML asks for are free: virtfit apply run-db"
+    );
+}
+
+#[test]
 fn huge_pages_are_promised_once() {
     let host = Host::paper();
     host.write(

@@ -117,6 +117,42 @@ fn guests_for_which_there_are_too_few_pages_all_start_at_once() {
 
 #[test]
 #[ignore = "needs root and libvirtd; run by make test"]
+fn a_pool_that_is_emptied_keeps_no_guest_from_starting() {
+    let libvirt = host(2 * EACH + 8, "any");
+    let daemon = libvirt.virtfitd();
+    define(&libvirt, &["p-a", "p-b"]);
+    assert_eq!(asking(&libvirt, &["p-a", "p-b"]), 2, "{}", libvirt.log());
+    // No guest starts or ends meanwhile.
+    let pool = Pool::less(2 * EACH + 8);
+    comes_to(&libvirt, "p-a", false);
+    comes_to(&libvirt, "p-b", false);
+    start(&libvirt, "p-a");
+    libvirt.virsh(&["destroy", "p-a"]).unwrap();
+    // A daemon that was started since does not wait for an administrator, who could be editing the
+    // definitions.
+    drop(daemon);
+    let daemon = libvirt.virtfitd();
+    drop(pool);
+    comes_to(&libvirt, "p-a", true);
+    comes_to(&libvirt, "p-b", true);
+    // Without a daemon, status tells that a guest cannot start, and its command helps.
+    drop(daemon);
+    let _pool = Pool::less(2 * EACH + 8);
+    let status = libvirt.virtfit(&["status", "p-a"]);
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.status.code(), Some(3), "{said}");
+    let told = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains("libvirt cannot start it: too few of the huge pages"),
+        "{said}"
+    );
+    assert!(libvirt.virtfit(&["apply", "p-a"]).status.success());
+    start(&libvirt, "p-a");
+    libvirt.virsh(&["destroy", "p-a"]).unwrap();
+}
+
+#[test]
+#[ignore = "needs root and libvirtd; run by make test"]
 fn definitions_give_up_pages_that_are_gone_and_get_them_back() {
     let libvirt = host(2 * EACH + 8, "any");
     let daemon = libvirt.virtfitd();

@@ -204,6 +204,13 @@ impl Definitions {
         names
     }
 
+    /// Returns whether any definition has huge pages of virtfit's, or is to have some.
+    pub(crate) fn depend_on_pages(&self, view: &Snapshot) -> bool {
+        let lacks = |outcome: Outcome| outcome == Outcome::SmallPages;
+        view.reading.ledger.claims.iter().any(|claim| claim.own_pages)
+            || self.seen.iter().any(|(_, seen)| lacks(seen.outcome))
+    }
+
     /// Returns the names of the definitions that may not find the huge pages virtfit wrote into
     /// them. Guests that run are left out.
     pub(crate) fn short_of_pages(&self, view: &Snapshot) -> Vec<String> {

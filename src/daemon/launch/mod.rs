@@ -247,5 +247,17 @@ pub(crate) fn is_of_cpu(said: &str) -> bool {
     cpu.iter().any(|part| said.contains(part))
 }
 
+/// Returns whether a complaint is about memory that is not there.
+pub(crate) fn is_of_pages(said: &str) -> bool {
+    let words = [
+        "backing store",
+        "allocate memory",
+        "preallocat",
+        "hugepages",
+        "huge page",
+    ];
+    words.iter().any(|part| said.contains(part))
+}
+
 #[cfg(test)]
 mod tests;

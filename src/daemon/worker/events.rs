@@ -55,6 +55,7 @@ impl Worker {
             self.freed,
             self.removed.map(|removal| removal.over),
             self.inflight.deadline(),
+            self.pools.deadline(),
             self.unexplained.values().map(|(over, _)| *over).min(),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
@@ -142,6 +143,9 @@ impl Worker {
             self.pending.hooks_ended();
             self.reconsider = true;
             self.look_at_reservations();
+        }
+        if self.pools.is_due(Instant::now()) && !self.disabled {
+            self.look_at_pools();
         }
         self.let_marks_fall();
     }
@@ -384,7 +388,15 @@ impl Worker {
         self.running.add_all(&self.root);
     }
 
-    /// Examines definitions that lack their huge pages now that another guest takes some.
+    /// Examines definitions for which there are more huge pages now, or too few. Other programs
+    /// take pages, too, so the sizes of the pools are not all that counts.
+    fn look_at_pools(&mut self) {
+        let Some(view) = self.view() else { return };
+        self.reconsider |= self.pools.note(&view.host);
+        self.look_at_pages();
+    }
+
+    /// Examines definitions that lack their huge pages now that others take some.
     fn look_at_pages(&mut self) {
         let Some(view) = self.view() else { return };
         let short = self.definitions.short_of_pages(&view);

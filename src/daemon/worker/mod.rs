@@ -14,6 +14,7 @@ use crate::daemon::added_threads::IothreadCounts;
 use crate::daemon::definitions::{DefineContext, Definitions, Next};
 use crate::daemon::in_flight::Inflight;
 use crate::daemon::kept_records::KeptRecords;
+use crate::daemon::page_pools::PagePools;
 use crate::daemon::pending::{Pending, Why};
 use crate::daemon::queue::Queue;
 use crate::daemon::starts::Starts;
@@ -116,6 +117,8 @@ pub(crate) struct Worker {
     freed: Option<Instant>,
     /// Removal of virtfit's own files, until they are written again.
     removed: Option<Removal>,
+    /// Pools of huge pages, while definitions depend on them.
+    pools: PagePools,
     /// Guests whose launch failed without a word, by UUID: time at which QEMU's log counts as
     /// whole, and name.
     unexplained: BTreeMap<String, (Instant, String)>,
@@ -162,6 +165,7 @@ impl Worker {
             promised: None,
             freed: None,
             removed: None,
+            pools: PagePools::default(),
             unexplained: BTreeMap::new(),
         })
     }
@@ -199,6 +203,8 @@ impl Worker {
         }
         if let Some(view) = &view {
             self.kept.note(&self.root, &view.reading);
+            self.pools
+                .watch(self.definitions.depend_on_pages(view), Instant::now());
         }
         view
     }

@@ -133,7 +133,7 @@ impl fmt::Display for Basis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ByProfile => "profile",
-            Self::NoLongerSet => "nothing asks for it now",
+            Self::NoLongerSet => "set before, and not now",
             Self::ByHand => "yours, kept (on_existing = keep)",
             Self::QemuOption { option } if option.starts_with('-') => {
                 return write!(f, "yours, kept: {option} in qemu:commandline rules it");

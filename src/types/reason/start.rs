@@ -73,9 +73,7 @@ impl fmt::Display for Start {
             Self::CopiedPins => f.write_str("its XML was copied, with another guest's pins"),
             Self::PinsMissing => f.write_str("its XML lacks some of them"),
             Self::MemoryBound => f.write_str("memory is bound by its XML to nodes that are full"),
-            Self::PagesNotFree => {
-                f.write_str("too few of the huge pages that its XML asks for are free: QEMU may fail")
-            }
+            Self::PagesNotFree => f.write_str("too few of the huge pages that its XML asks for are free"),
             Self::PinsStay { cpus, by } => {
                 write!(f, "{}, and its pins are not virtfit's to move", held(cpus, by))
             }
