@@ -41,6 +41,7 @@
 //! | [`map`] | the host drawn as data: each CPU, and who sits on it |
 //! | [`measure`] | guests' threads over an interval: figures, and a verdict on two of them |
 //! | [`check`] | readiness of the host: a table of checks, pure over the host's files |
+//! | [`recommend`] | a policy for the host and its guests as they are, tried before it is printed |
 //! | [`daemon`] | `virtfitd` without libvirt in it: server, queue, watches, worker |
 //! | [`render`] | plans and status as tables, pictures and diffs |
 //! | [`cli`] | the commands, one file each, and the hook in-process |
@@ -66,6 +67,7 @@ pub mod measure;
 pub mod panics;
 pub mod placement;
 pub mod policy;
+pub mod recommend;
 pub mod render;
 pub mod rewrite;
 pub mod snapshot;

@@ -317,6 +317,57 @@ fn a_measurement_follows_its_schema() {
     assert_eq!(hidden.count(), 0, "temporary files");
 }
 
+/// Checks that a recommendation is a policy without errors, by which no guest is refused or gets
+/// CPUs that another one has, whatever guests are called.
+#[test]
+fn recommendations_refuse_no_guest() {
+    let mut judged = 0;
+    for case in cases() {
+        let wanted = ["recommend", "map-r", "map-h", "map-snc", "check-", "status"];
+        if !wanted.iter().any(|start| name_of(&case).starts_with(start)) {
+            continue;
+        }
+        judged += 1;
+        let stage = Stage::of(&case);
+        let folder = stage.root().join("etc/libvirt/qemu");
+        fs::create_dir_all(&folder).unwrap();
+        for (number, name) in ["q\"'\\[x]*", "x\ny # \u{202e}", "[[rule]]"].iter().enumerate() {
+            let xml = format!(
+                "<domain type='kvm'><name>{}</name><uuid>5a7e0000-0000-4000-8000-00000000ff0{number}</uuid>\
+                 <memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64'>hvm</type></os></domain>",
+                name.replace('\n', "&#10;")
+            );
+            fs::write(folder.join(format!("{name}.xml")), xml).unwrap();
+        }
+        let got = stage.run_without_args(&["recommend"], b"");
+        let case = name_of(&case);
+        // A definition that is broken is named, and the policy is for the others.
+        let code = got.status.code().unwrap();
+        let said = String::from_utf8_lossy(&got.stderr);
+        assert!(
+            code == 0 || (code == 1 && said.contains(".xml")),
+            "{case}: {said}"
+        );
+        let policy = String::from_utf8_lossy(&got.stdout);
+        fs::write(stage.work().join("recommended.toml"), &got.stdout).unwrap();
+        let checked = stage.run_without_args(&["policy", "check", "recommended.toml"], b"");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{case}: {said}\n{policy}");
+        let planned = stage.run_without_args(&["plan", "--all", "--policy", "-"], &got.stdout);
+        let list = String::from_utf8_lossy(&planned.stdout);
+        assert_ne!(planned.status.code(), Some(3), "{case}: {list}\n{policy}");
+        assert!(!list.contains("refused"), "{case}: {list}\n{policy}");
+        let all = list
+            .lines()
+            .find(|line| line.contains("of their own can have them at once"));
+        assert!(
+            all.is_none_or(|line| line.starts_with("The ")),
+            "{case}: {list}\n{policy}"
+        );
+    }
+    assert!(judged > 8, "{judged}");
+}
+
 /// Checks that images are XML that a page with a strict Content-Security-Policy takes as it is, and
 /// that the largest host fits a screen.
 #[test]

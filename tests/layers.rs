@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the bottom to the top.
-const LADDER: [&str; 25] = [
+const LADDER: [&str; 26] = [
     "version",
     "panics",
     "types",
@@ -30,6 +30,7 @@ const LADDER: [&str; 25] = [
     "map",
     "measure",
     "check",
+    "recommend",
     "daemon",
     "render",
     "cli",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::check::facts::{Facts, is_realtime};
 use crate::check::finding::{Finding, Mend, Verdict};
 use crate::check::mend::{Family, Package, module_option, sysctl};
-use crate::host::threads;
+use crate::host::{kernel, threads};
 use crate::policy::Profile;
 use crate::types::ids::HostCpu;
 use crate::types::plural::{counted, join};
@@ -136,10 +136,9 @@ pub(super) fn group_time(facts: &Facts<'_>, _: &Profile) -> Finding {
 }
 
 pub(super) fn kernel(facts: &Facts<'_>, _: &Profile) -> Finding {
-    const FILE: &str = "/sys/kernel/realtime";
+    const FILE: &str = kernel::REALTIME;
     let version = facts.text("/proc/version");
-    let by_version = version.as_deref().is_some_and(|text| text.contains("PREEMPT_RT"));
-    if facts.number(FILE) == Some(1) || by_version {
+    if kernel::is_realtime(facts.root()) {
         return Finding::pass(FILE, "the kernel is one for real time");
     }
     if version.is_none() && !facts.exists("/sys/kernel") {

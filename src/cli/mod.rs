@@ -25,6 +25,7 @@ pub(crate) mod output;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod profile;
+pub(crate) mod recommend;
 pub(crate) mod redefine;
 pub(crate) mod revert;
 pub(crate) mod rewrite;
@@ -130,6 +131,7 @@ fn run(words: Vec<OsString>, hook: bool, started: Instant) -> ExitCode {
         Command::Measure(options) => measure::run(&args.global, options),
         Command::Metrics => metrics::run(&args.global),
         Command::Check(options) => check::run(&args.global, options),
+        Command::Recommend => recommend::run(&args.global),
         Command::Policy(command) => policy::run(&args.global, command),
         Command::Complete { names } => complete::run(&args.global, *names),
         Command::Hook(_) | Command::Daemon { .. } => Ok(Outcome::default()),

@@ -7,6 +7,9 @@ use crate::types::idset::{CpuSet, IdSet};
 
 use crate::host::error::HostError;
 
+/// File that says `1` where the kernel is one for real time.
+pub(crate) const REALTIME: &str = "/sys/kernel/realtime";
+
 /// Reads the text of a kernel file, trimmed; bytes that are not UTF-8 (mount points may have them)
 /// are replaced.
 pub(crate) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostError> {
@@ -16,6 +19,12 @@ pub(crate) fn text(root: &HostFs, path: &str) -> Result<Option<String>, HostErro
             .trim_matches(['\0', '\n', ' ', '\t'])
             .to_string()
     }))
+}
+
+/// Returns whether the kernel is one for real time (PREEMPT_RT).
+pub(crate) fn is_realtime(root: &HostFs) -> bool {
+    let reads = |path: &str| text(root, path).ok().flatten().unwrap_or_default();
+    reads(REALTIME) == "1" || reads("/proc/version").contains("PREEMPT_RT")
 }
 
 /// Reads a cpulist; `None` if the file is absent.

@@ -11,7 +11,7 @@ use crate::markdown;
 use crate::tidy::tidy;
 
 /// Text after the options, by page; `## ` headings become sections.
-const MORE: [(&str, &str); 12] = [
+const MORE: [(&str, &str); 13] = [
     ("virtfit", include_str!("../../../docs/man/virtfit.md")),
     (
         "virtfit-apply",
@@ -35,6 +35,10 @@ const MORE: [(&str, &str); 12] = [
     (
         "virtfit-profile-set",
         include_str!("../../../docs/man/virtfit-profile-set.md"),
+    ),
+    (
+        "virtfit-recommend",
+        include_str!("../../../docs/man/virtfit-recommend.md"),
     ),
     (
         "virtfit-revert",

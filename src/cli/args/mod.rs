@@ -126,6 +126,11 @@ pub enum Command {
         after_help = "Examples:\n  virtfit check\n  virtfit check --for realtime\n  virtfit check -v --json | jq '.checks[] | select(.verdict == \"fail\")'"
     )]
     Check(CheckArgs),
+    /// Write a policy for this host and its guests as they are, with the reason of each line
+    #[command(
+        after_help = "Examples:\n  virtfit recommend\n  virtfit recommend | virtfit plan --all --policy -\n  virtfit recommend > /etc/virtfit/policy.toml"
+    )]
+    Recommend,
     /// Answer libvirt's qemu hook (called by libvirt, with the guest's XML on stdin)
     Hook(HookArgs),
     /// Run as virtfitd without libvirt in the process
