@@ -10,7 +10,7 @@ use crate::daemon::pending::{Waits, Why};
 use crate::daemon::starts::Release;
 use crate::daemon::tasks::WorkerEvent;
 use crate::daemon::watch::Change;
-use crate::daemon::worker::{Removal, Worker};
+use crate::daemon::worker::{Burst, Worker};
 use crate::host::{failed_starts, libvirt_daemon};
 use crate::hostfs::HostFs;
 use crate::hostfs::records::RecordFolder;
@@ -41,6 +41,12 @@ const REST: Duration = Duration::from_millis(100);
 /// Longest wait after the first removal.
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
+/// Wait after a change of the policy's files before it is followed: an editor, or a script that
+/// empties a file and then fills it, may write more.
+const SETTLED: Duration = Duration::from_millis(200);
+/// Longest wait after the first change.
+const LONGEST_CHANGE: Duration = Duration::from_secs(1);
+
 impl Worker {
     /// Waits until an event comes, or a wait of a guest or definition is over.
     pub(crate) fn sleep(&self) -> io::Result<()> {
@@ -54,6 +60,7 @@ impl Worker {
             self.promised,
             self.freed,
             self.removed.map(|removal| removal.over),
+            self.policy_changing.map(|change| change.over),
             self.inflight.deadline(),
             self.pools.deadline(),
             self.unexplained.values().map(|(over, _)| *over).min(),
@@ -121,10 +128,13 @@ impl Worker {
         if self.freed.take_if(is_over).is_some() {
             self.reconsider = true;
         }
-        let removal_is_over = |removal: &mut Removal| is_over(&mut removal.over);
-        if self.removed.take_if(removal_is_over).is_some() {
+        let burst_is_over = |burst: &mut Burst| is_over(&mut burst.over);
+        if self.removed.take_if(burst_is_over).is_some() {
             self.write_again();
             self.remember_again();
+        }
+        if self.policy_changing.take_if(burst_is_over).is_some() {
+            self.look_at_policy();
         }
         let now = Instant::now();
         let all = std::mem::take(&mut self.unexplained);
@@ -207,7 +217,10 @@ impl Worker {
             }
             // Driver, policy and switch concern every guest.
             Change::Driver => self.look_at_driver(),
-            Change::Policy => self.look_at_policy(),
+            Change::Policy => {
+                let earlier = self.policy_changing;
+                self.policy_changing = Some(Burst::prolonged(earlier, SETTLED, LONGEST_CHANGE));
+            }
             Change::Switch => {
                 let disabled = self.root.exists(DISABLED);
                 if std::mem::replace(&mut self.disabled, disabled) != disabled {
@@ -416,12 +429,7 @@ impl Worker {
     }
 
     fn removed_soon(&mut self) {
-        let now = Instant::now();
-        let began = self.removed.map_or(now, |removal| removal.began);
-        self.removed = Some(Removal {
-            began,
-            over: (now + REST).min(began + LONGEST_REST),
-        });
+        self.removed = Some(Burst::prolonged(self.removed, REST, LONGEST_REST));
     }
 
     fn freed_soon(&mut self) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::daemon::added_threads::IothreadCounts;
 use crate::daemon::definitions::{DefineContext, Definitions, Next};
@@ -73,12 +73,25 @@ impl Snapshots for Arc<SnapshotCache> {
     }
 }
 
-/// Removal of virtfit's own files by others, which may go on.
+/// Events that come in a row, as when others remove virtfit's own files or write the policy's.
 #[derive(Debug, Clone, Copy)]
-struct Removal {
+struct Burst {
     began: Instant,
-    /// Time at which the files are written again.
+    /// Time at which the events count as all that come.
     over: Instant,
+}
+
+impl Burst {
+    /// Makes a burst of an event that comes now, or prolongs the `earlier` one: it is over when
+    /// nothing came for `rest`, and `longest` after its first event at the latest.
+    fn prolonged(earlier: Option<Self>, rest: Duration, longest: Duration) -> Self {
+        let now = Instant::now();
+        let began = earlier.map_or(now, |burst| burst.began);
+        Self {
+            began,
+            over: (now + rest).min(began + longest),
+        }
+    }
 }
 
 /// Worker with its queues and records.
@@ -116,7 +129,9 @@ pub(crate) struct Worker {
     /// Time at which definitions of guests that do not run are to be examined, as a guest ended.
     freed: Option<Instant>,
     /// Removal of virtfit's own files, until they are written again.
-    removed: Option<Removal>,
+    removed: Option<Burst>,
+    /// Change of the policy's files, until it is followed.
+    policy_changing: Option<Burst>,
     /// Pools of huge pages, while definitions depend on them.
     pools: PagePools,
     /// Guests whose launch failed without a word, by UUID: time at which QEMU's log counts as
@@ -166,6 +181,7 @@ impl Worker {
             freed: None,
             removed: None,
             pools: PagePools::default(),
+            policy_changing: None,
             unexplained: BTreeMap::new(),
         })
     }

@@ -91,3 +91,43 @@ fn a_guest_that_no_hook_tells_of_is_visited_each_time_its_status_is_written() {
         worker.running = Running::default();
     }
 }
+
+/// A script empties the file, and fills it a moment later.
+#[test]
+fn a_policy_that_is_half_written_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let paper = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts/paper");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([paper.join("sys"), paper.join("proc")])
+        .arg(dir.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let folder = dir.path().join("etc/virtfit");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("policy.toml");
+    let whole = |profile: &str| format!("[[rule]]\nmatch = {{ name = \"db\" }}\nprofile = \"{profile}\"\n");
+    fs::write(&file, whole("fit")).unwrap();
+    let inflight = Arc::new(Inflight::new(HostFs::new(dir.path())));
+    let mut worker = worker(dir.path(), &inflight);
+    worker.policy = Some(worker.view().unwrap().policy.digest.clone());
+    let before = worker.policy.clone();
+    fs::write(&file, "").unwrap();
+    let begin = Instant::now();
+    let mut filled = false;
+    while worker.policy == before {
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "the policy is not followed"
+        );
+        worker.absorb();
+        if !filled && begin.elapsed() > Duration::from_millis(20) {
+            fs::write(&file, whole("local")).unwrap();
+            filled = true;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(filled, "the empty file was followed");
+    let now = worker.view().unwrap().policy.digest.clone();
+    assert_eq!(worker.policy, Some(now));
+}
