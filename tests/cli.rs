@@ -1501,7 +1501,31 @@ fn another_libvirt_by_environment_is_said_before_anything_is_written() {
     with("qemu+ssh://other/system", &words).expect(2, "", "LIBVIRT_DEFAULT_URI=qemu+ssh://other/system");
     with("qemu+ssh://other/system", &["plan", "def"]).expect(0, "", "");
     with("qemu:///system", &words).expect(1, "", "libvirt");
+    // Where nothing is to change, too.
+    root.define("web");
+    for words in [
+        &["apply", "--all", "--yes"][..],
+        &["revert", "--all", "--yes"],
+        &["profile", "unset", "def"],
+    ] {
+        with("qemu:///session", words).expect(2, "", "LIBVIRT_DEFAULT_URI=qemu:///session");
+    }
+    with("qemu:///session", &["apply", "--all", "--dry-run"]).expect(0, "", "");
     with("", &words).expect(1, "", "libvirt");
+}
+
+#[test]
+fn help_is_a_word_too() {
+    for (words, same) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "check"], &["check", "--help"]),
+        (&["help", "profile", "set"], &["profile", "set", "--help"]),
+    ] {
+        let asked = run(words, "");
+        let asked = asked.expect(0, "Usage: virtfit", "");
+        assert_eq!(asked.stdout, run(same, "").stdout, "{words:?}");
+    }
+    run(&["help", "nothing"], "").expect(2, "", "nothing");
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     if !args.dry_run {
         chosen::may_write(&root)?;
     }
+    if !args.dry_run && !args.offline {
+        redefine::uri(global)?;
+    }
     let switch = root.path(DISABLED);
     let (switch, word) = (switch.display(), file_word(&switch.to_string_lossy()));
     let disabled = root.exists(DISABLED);

@@ -51,7 +51,7 @@ use crate::types::printable::is_unsafe;
 pub fn main() -> ExitCode {
     let started = Instant::now();
     panics::quiet();
-    let words = args::protect_guest(std::env::args_os().collect());
+    let words = args::ask_for_help(args::protect_guest(std::env::args_os().collect()));
     let hook = args::is_hook(&words);
     panics::guarded(|| run(words, hook, started)).unwrap_or_else(|bug| {
         // libvirt takes any exit code but 0 of a hook for a veto, or kills the guest.

@@ -101,6 +101,7 @@ fn request(
     profile: Option<&str>,
 ) -> Result<(Outcome, Definition, bool), Failure> {
     chosen::may_write(root)?;
+    redefine::uri(global)?;
     let name = guest::name(root, &word.to_string_lossy())?;
     let at = |error: XmlError| Failure::at(&name, error);
     let definition = definitions::read(root, &name, &Reading::default())
@@ -131,15 +132,55 @@ fn next_step(root: &HostFs, definition: &Definition, profile: Option<&str>) -> S
     }
     let name = &definition.file.name;
     let guest = guest_word(name, &definition.domain.uuid);
+    // Without a request the policy's rules are what is followed.
+    let (followed, it) = match profile {
+        Some(_) => ("the request is", "it"),
+        None => ("the rules are", "the rules"),
+    };
     let runs = root.exists(status::path(name));
     match (daemon_client::is_answered(root), runs) {
-        (false, false) => format!("virtfitd does not run; to have it followed: virtfit apply {guest}\n"),
+        (false, false) => format!("virtfitd does not run; to have {it} followed: virtfit apply {guest}\n"),
         (false, true) => {
             format!(
-                "virtfitd does not run; to have it followed, before its next start: virtfit apply {guest}\n"
+                "virtfitd does not run; to have {it} followed, before its next start: virtfit apply {guest}\n"
             )
         }
-        (true, true) => format!("{name} runs: the request is followed in full from its next start\n"),
+        (true, true) => format!("{name} runs: {followed} followed in full from its next start\n"),
         (true, false) => String::new(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_step_is_that_of_the_request_or_of_the_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put(
+            "etc/libvirt/qemu/db.xml",
+            "<domain type='kvm'><name>db</name><memory>1024</memory><vcpu>1</vcpu></domain>",
+        );
+        let root = HostFs::new(dir.path());
+        let definition = definitions::read(&root, "db", &Reading::default()).unwrap();
+        for (profile, said) in [
+            (
+                Some("fit"),
+                "virtfitd does not run; to have it followed: virtfit apply db\n",
+            ),
+            (
+                None,
+                "virtfitd does not run; to have the rules followed: virtfit apply db\n",
+            ),
+            (Some("off"), ""),
+        ] {
+            assert_eq!(next_step(&root, &definition, profile), said);
+        }
     }
 }

@@ -98,11 +98,18 @@ fn unconnected(root: &HostFs, error: HypervisorError) -> RedefineError {
 /// # Errors
 /// `LIBVIRT_DEFAULT_URI` names another libvirt than the system's of this host.
 pub(crate) fn connect(root: &HostFs, global: &Global) -> Result<Box<dyn Hypervisor>, Failure> {
-    let uri = match &global.connect {
-        Some(uri) => uri.clone(),
-        None => default_uri(std::env::var(DEFAULT_URI).ok().as_deref())?,
-    };
-    Ok(Box::new(ChildHypervisor::new(root, Some(&uri))))
+    Ok(Box::new(ChildHypervisor::new(root, Some(&uri(global)?))))
+}
+
+/// Returns the URI of the libvirt that is asked to write.
+///
+/// # Errors
+/// `LIBVIRT_DEFAULT_URI` names another libvirt than the system's of this host.
+pub(crate) fn uri(global: &Global) -> Result<String, Failure> {
+    match &global.connect {
+        Some(uri) => Ok(uri.clone()),
+        None => default_uri(std::env::var(DEFAULT_URI).ok().as_deref()),
+    }
 }
 
 /// Variable by which libvirt's clients are told where to connect (`libvirt.org/uri.html`).

@@ -81,6 +81,9 @@ fn reverted(text: &str) -> Result<String, XmlError> {
 /// tune them again. With `dry_run` they are only listed.
 fn guests(global: &Global, names: &[String], asking: Asking, dry_run: bool) -> Result<Outcome, Failure> {
     let root = session::root(global);
+    if !dry_run {
+        redefine::uri(global)?;
+    }
     let mut outcome = Outcome::default();
     outcome.stderr.extend(chosen::while_disabled(&root));
     let mut changes: Vec<Box<Change>> = Vec::new();

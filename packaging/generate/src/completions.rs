@@ -24,7 +24,7 @@ impl Named {
         match argument.get_value_names()?.first()?.as_str() {
             "GUEST" => Some(Self::Guest),
             "GUEST|FILE|-" => Some(Self::GuestOrFile),
-            "NAME" => Some(Self::Profile),
+            "NAME" | "PROFILE" => Some(Self::Profile),
             _ => None,
         }
     }

@@ -49,6 +49,15 @@ pub(crate) fn protect_guest(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
+/// Makes `virtfit help COMMAND` of `virtfit COMMAND --help`.
+pub(crate) fn ask_for_help(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
+}
+
 /// Returns whether these are the words of a hook: an error in them must not keep a guest from
 /// starting.
 pub(crate) fn is_hook(words: &[OsString]) -> bool {

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::libvirt::connection::this_host;
 
 pub use hook::HookArgs;
-pub(crate) use hook::{is_hook, protect_guest};
+pub(crate) use hook::{ask_for_help, is_hook, protect_guest};
 pub use plan::{Options, PlanArgs, RewriteArgs, ScopeArg};
 pub use policy::{PolicyCommand, ProfileCommand};
 pub use show::{CheckArgs, MapArgs, MeasureArgs, StatusArgs};
