@@ -14,6 +14,7 @@ use crate::live::plan::{Class, Live, ThreadClass};
 use crate::live::scheduling;
 use crate::types::ids::HostCpu;
 use crate::types::idset::CpuSet;
+use crate::types::reason::{Basis, Reason};
 use virtfit_hook::wire;
 
 /// Result of carrying out a live plan.
@@ -227,7 +228,10 @@ pub(crate) fn line(live: &Live, applied: &Applied) -> Option<String> {
         let waits: Vec<String> = live
             .waits
             .iter()
-            .map(|note| format!("{} ({})", note.what, note.why))
+            .map(|note| match &note.why {
+                Reason::Basis(Basis::NoLongerSet) => format!("without {}", note.what),
+                why => format!("{} ({why})", note.what),
+            })
             .collect();
         parts.push(format!("not before the next start: {}", waits.join(", ")));
     }

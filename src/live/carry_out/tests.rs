@@ -79,3 +79,24 @@ fn a_line_says_what_was_done_or_what_would_be_never_both() {
         assert_eq!(has("not before the next start"), later, "{told}");
     }
 }
+
+#[test]
+fn a_start_that_takes_something_out_is_said_to_do_without() {
+    let pin = LiveChange::PinVcpu(VcpuId(0), CpuSet::one(HostCpu(1)));
+    let live = Live {
+        name: "db".into(),
+        profile: Some("fit".into()),
+        changes: vec![pin.clone()],
+        waits: vec![Note::new(Subject::Part(Target::NumaMemory), Basis::NoLongerSet)],
+        ..Live::default()
+    };
+    let applied = Applied {
+        done: vec![pin],
+        ..Applied::default()
+    };
+    let said = line(&live, &applied).unwrap();
+    assert!(
+        said.ends_with("; not before the next start: without numatune memory"),
+        "{said}"
+    );
+}

@@ -24,7 +24,7 @@ use crate::policy::profile::MemoryMode;
 use crate::snapshot::Snapshot;
 use crate::types::idset::{CpuSet, NodeSet};
 use crate::types::plan::{Note, Scope};
-use crate::types::reason::{LeftOut, Reason};
+use crate::types::reason::{Basis, LeftOut, Reason};
 use crate::types::subject::Subject;
 use crate::types::target::Effect;
 
@@ -390,7 +390,9 @@ fn waits(running: &Running, view: &Snapshot) -> Vec<Note> {
     for change in &plan.changes {
         let target = &change.target;
         let what = Subject::Part(target.clone());
-        let waits = target.row().effect == Effect::NextStart;
+        // A guest without a place would lose what belongs to one, and has it again with the next.
+        let lost = change.why == Basis::NoLongerSet;
+        let waits = target.row().effect == Effect::NextStart && !(lost && plan.is_without_place());
         if waits && !out.iter().any(|note| note.what == what) {
             out.push(Note::new(what, change.why.clone()));
         }
