@@ -37,7 +37,7 @@ const LADDER: [&str; 26] = [
 ];
 
 /// Files that use each other, with the reason. Each group is one thing in several files.
-const CIRCLES: [(&[&str], &str); 6] = [
+const CIRCLES: [(&[&str], &str); 5] = [
     (
         &["types::cpulist", "types::idset"],
         "a set prints itself as a cpulist, and a cpulist is read into a set",
@@ -57,10 +57,6 @@ const CIRCLES: [(&[&str], &str); 6] = [
     (
         &["placement::cores", "placement::threading", "placement::twins"],
         "a site's cores, and the threads of them that a guest core may take",
-    ),
-    (
-        &["status::exclusive", "status::guests", "status::running"],
-        "guests, and who else may run on their CPUs",
     ),
 ];
 

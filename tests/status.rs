@@ -5,5 +5,6 @@
 mod status {
     mod host;
     mod property;
+    mod remedies;
     mod troubles;
 }

@@ -27,6 +27,12 @@ pub(crate) fn is_kernels(name: &str) -> bool {
     name.starts_with("kvm-")
 }
 
+/// Returns whether a thread is of QEMU's pool for blocking calls (`util/thread-pool.c`): the thread
+/// that submits such a call starts it, and passes its mask on to it.
+pub(crate) fn is_of_pool(name: &str) -> bool {
+    name == "worker"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -151,8 +151,7 @@ struct Ways<'a> {
 impl Ways<'_> {
     /// Returns whether the guest is, or is to be, kept off held CPUs though no rule matches it.
     fn is_confined(&self) -> bool {
-        let before = self.record.is_some_and(|record| record.confined);
-        before || (self.profile.is_none() && self.record.is_none() && self.running.guest.ours.is_empty())
+        may_be_confined(self.running, self.record, self.profile)
     }
 
     /// Returns all CPUs that a thread could float on if no CPU were held; `None`: the thread does
@@ -229,16 +228,10 @@ impl Ways<'_> {
     /// confines. A mask that virtfit narrowed is widened again even then.
     fn widest_confined(&self, thread: Thread) -> Option<CpuSet> {
         let all = cpu_sets::usable(&self.view.host).difference(&self.view.host.isolated);
-        let domain = self.running.domain();
-        let noted = self.record.and_then(|record| record.mask(thread));
-        match (noted, thread.pin(domain)) {
-            (Some(mask), Some(pin)) if mask.cpus == *pin || mask.before.as_ref() == Some(pin) => Some(all),
-            (_, Some(_)) => None,
-            (_, None) => {
-                let confine = self.view.policy.host.confine_unmanaged && self.profile.is_none();
-                (confine && leftover::is_free(domain, thread)).then_some(all)
-            }
-        }
+        let confine = self.view.policy.host.confine_unmanaged && self.profile.is_none();
+        reach(self.running, self.record, thread)
+            .filter(|reach| confine || *reach == Reach::Narrowed)
+            .map(|_| all)
     }
 
     /// Returns whether a support thread (emulator, iothread) was first put on the mask of a
@@ -298,6 +291,38 @@ impl Ways<'_> {
         let tries = [apart.difference(&self.occupied), apart, open];
         tries.into_iter().find(|cpus| !cpus.is_empty())
     }
+}
+
+/// Returns whether a guest is, or could be, kept off held CPUs though no rule matches it.
+fn may_be_confined(running: &Running, record: Option<&Pinned>, profile: Option<&Profile>) -> bool {
+    let before = record.is_some_and(|record| record.confined);
+    before || (profile.is_none() && record.is_none() && running.guest.ours.is_empty())
+}
+
+/// Reason for which virtfit may move a thread of a confined guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// virtfit narrowed the thread before.
+    Narrowed,
+    /// The XML lets the thread run on any CPU.
+    Free,
+}
+
+/// Returns why virtfit may move a thread of a confined guest; `None`: an administrator pinned it.
+fn reach(running: &Running, record: Option<&Pinned>, thread: Thread) -> Option<Reach> {
+    let domain = running.domain();
+    match thread.pin(domain) {
+        Some(pin) => record
+            .is_some_and(|record| record.wrote(thread, pin))
+            .then_some(Reach::Narrowed),
+        None => leftover::is_free(domain, thread).then_some(Reach::Free),
+    }
+}
+
+/// Returns whether `unmanaged = "confine"` keeps a thread off held CPUs in a guest that no rule
+/// matches.
+pub(crate) fn can_be_confined(running: &Running, record: Option<&Pinned>, thread: Thread) -> bool {
+    may_be_confined(running, record, None) && reach(running, record, thread).is_some()
 }
 
 fn cpus_of(host: &crate::host::Host, node: crate::types::ids::NodeId) -> Vec<crate::types::ids::HostCpu> {

@@ -291,7 +291,7 @@ impl Running {
 
 /// Returns whether a running guest follows the present policy: it started after the policy's last
 /// change, or `on_policy_change = "apply"`.
-fn follows(name: &str, view: &Snapshot) -> bool {
+pub(crate) fn follows(name: &str, view: &Snapshot) -> bool {
     let policy = &view.policy;
     policy.host.apply_policy_change || policy.is_older_than(status::started_at(&view.root, name))
 }

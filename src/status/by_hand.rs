@@ -43,6 +43,22 @@ pub(crate) fn of_definition(domain: &Domain, provenance: Option<&Provenance>) ->
         .collect()
 }
 
+/// Returns the command that pins a thread of a running guest to these CPUs: in the definition, too,
+/// where that has a pin for the thread. `guest`: as a command takes it; `defined`: the definition's
+/// facts.
+pub(crate) fn command(guest: &str, defined: Option<&Domain>, thread: Thread, cpus: &CpuSet) -> String {
+    let call = match thread {
+        Thread::Vcpu(id) => format!("vcpupin {guest} {id}"),
+        Thread::Emulator => format!("emulatorpin {guest}"),
+        Thread::Iothread(id) => format!("iothreadpin {guest} {id}"),
+    };
+    let config = match defined.and_then(|defined| thread.pin(defined)) {
+        Some(_) => " --config",
+        None => "",
+    };
+    format!("virsh {call} {cpus} --live{config}")
+}
+
 /// Makes one note of all of them: `set by hand: vCPU 0-1 on 4-5, emulator on 0`.
 pub(crate) fn note(pins: &[(Thread, CpuSet)]) -> Option<Note> {
     let mut vcpus = (VcpuSet::new(), CpuSet::new());

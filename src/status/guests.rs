@@ -18,7 +18,7 @@ use crate::policy::select;
 use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note};
 use crate::status::running::Look;
-use crate::status::{Guest, by_hand, exclusive, held_twice, overlaps, pending, running};
+use crate::status::{Guest, by_hand, exclusive, held, held_twice, overlaps, pending, running};
 use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
@@ -94,7 +94,7 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
             guest.state = "reserved".into();
         }
         guest.uuid.clone_from(&holder.uuid);
-        guest.held = held(view, holder);
+        guest.held = held::cpus(view, holder);
         guest.claims = CpuSet::new();
         guest.memory_kib = holder
             .memory
@@ -122,7 +122,7 @@ pub(crate) fn all(view: &Snapshot, warnings: &mut Vec<String>) -> (Vec<Guest>, V
     }
     // Overlaps and the order of notes need all guests and all their notes.
     let mut guests: Vec<Guest> = guests.into_values().collect();
-    held_twice::name_intruders(view, &records, &all_running, &mut guests);
+    held_twice::name_intruders(view, &records, &all_running, &definitions, &mut guests);
     overlaps::note(view, &mut guests);
     for guest in &mut guests {
         let failed = guest.notes.iter().find(|note| note.code == Code::Failed);
@@ -146,16 +146,6 @@ fn problem(guest: &mut Guest, text: String, runs: bool) {
     let note = Note::new(Code::Unreadable, text.clone());
     guest.notes.push(if runs { note.wrong() } else { note });
     guest.problem = Some(text);
-}
-
-/// Returns the CPUs a holder of the ledger holds under the policy's sets.
-pub(crate) fn held(view: &Snapshot, holder: &crate::ledger::Holder) -> CpuSet {
-    taken::held(
-        holder,
-        &view.host,
-        &view.sets.dedicated,
-        view.policy.host.share_cores,
-    )
 }
 
 fn blank(name: &str) -> Guest {
@@ -245,7 +235,8 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
     ));
     let word = guest_word(name, &parsed.domain.uuid);
     let request = parsed.domain.request.as_deref();
-    guest.notes.extend(running::asks(word, request, profile));
+    running::asks(&mut guest.notes, word, request, profile);
+    guest.notes.extend(running::not_followed(&selected));
     let pending = pending::inactive(view, text, parsed, &guest.claims);
     guest.notes.extend(pending);
     Some(guest)

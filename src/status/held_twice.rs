@@ -1,6 +1,9 @@
 //! CPUs that two guests hold because an administrator pinned one of them there: its name, and the
 //! way back.
 
+use std::collections::BTreeMap;
+
+use crate::domain;
 use crate::ledger::live_pins::{Records, Thread};
 use crate::ledger::running::Running;
 use crate::ledger::taken::same_guest;
@@ -24,7 +27,14 @@ struct ByHand {
 
 /// Names, in each note on CPUs that are held twice, the guest that was pinned there by hand.
 /// `running` are the guests that run.
-pub(crate) fn name_intruders(view: &Snapshot, records: &Records, running: &[Running], guests: &mut [Guest]) {
+/// `definitions` are the texts of all definitions.
+pub(crate) fn name_intruders(
+    view: &Snapshot,
+    records: &Records,
+    running: &[Running],
+    definitions: &BTreeMap<String, String>,
+    guests: &mut [Guest],
+) {
     let (mut held, mut twice) = (CpuSet::new(), CpuSet::new());
     for guest in guests.iter() {
         twice.extend_from(&held.intersection(&guest.held));
@@ -49,7 +59,10 @@ pub(crate) fn name_intruders(view: &Snapshot, records: &Records, running: &[Runn
                 true => Note::new(Code::CpuHeldTwice, said),
                 false => {
                     let word = guest_word(&one.name, &one.uuid);
-                    let command = format!("virsh vcpupin {word} {} {shared}", one.vcpu);
+                    let text = definitions.get(&one.name);
+                    let defined = text.and_then(|text| domain::parse::from_text(text).ok());
+                    let thread = Thread::Vcpu(one.vcpu);
+                    let command = by_hand::command(word, defined.as_ref(), thread, &shared);
                     Note::with_command(Code::CpuHeldTwice, said, command)
                 }
             };

@@ -180,7 +180,8 @@ fn called(root: &HostFs, hook: &Installed, guests: &[Running], now: SystemTime) 
     // libvirt did not look for hooks since this one was installed.
     (up < hook.since).then(|| {
         let said = format!(
-            "the hook was installed after {0} started, and was not called yet. Unless {0} was reloaded since",
+            "the hook was installed after {0} started, and no guest has started since: the first start of one proves that {0} \
+             calls it, and ends this note. Unless {0} was reloaded since",
             daemon.name
         );
         let reload = format!("systemctl reload {}", daemon.name);

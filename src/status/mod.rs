@@ -8,6 +8,7 @@
 mod by_hand;
 mod exclusive;
 mod guests;
+mod held;
 mod held_twice;
 pub(crate) mod hook;
 pub(crate) mod note;
@@ -17,6 +18,7 @@ mod place;
 mod running;
 mod service;
 pub(crate) mod text;
+mod threads;
 mod too_much_memory;
 
 use std::collections::BTreeMap;

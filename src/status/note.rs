@@ -67,6 +67,8 @@ pub enum Code {
     LeftOver,
     /// A guest asks in its own XML to be left alone.
     AskedToBeLeftAlone,
+    /// The profile that a guest asks for in its own XML is not the one it has.
+    RequestNotFollowed,
     /// A definition was copied from another guest's, with virtfit's record of that guest.
     Copied,
     /// Pins that an administrator wrote, and that stay.
@@ -133,6 +135,7 @@ impl Code {
             | Self::ClaimsOverlap
             | Self::LeftOver
             | Self::AskedToBeLeftAlone
+            | Self::RequestNotFollowed
             | Self::Copied
             | Self::SetByHand
             | Self::Transient

@@ -33,10 +33,23 @@ pub(crate) fn running(view: &Snapshot, running: &Running, definition: Option<&st
     let defined = record(text).ok().flatten();
     let own = &view.sets.dedicated;
     let runs_with = running.provenance.as_ref();
+    let decided = view.decide(text, Question::of(Scope::Boot));
     if differs(defined.as_ref(), runs_with, Masks::OwnCpus(own)) {
-        return vec![Note::new(Code::Restart, RESTART)];
+        // The definition has what goes with a place. Without one, a new start may give nothing that
+        // the guest does not run with.
+        let nothing = match &decided {
+            Ok(Decision::Tuned { xml, plan }) if plan.is_without_place() => {
+                let tuned = record(xml).ok().flatten();
+                !differs(tuned.as_ref(), runs_with, Masks::OwnCpus(own))
+            }
+            _ => false,
+        };
+        return match nothing {
+            true => Vec::new(),
+            false => vec![Note::new(Code::Restart, RESTART)],
+        };
     }
-    match view.decide(text, Question::of(Scope::Boot)) {
+    match decided {
         Ok(Decision::Tuned { plan, .. }) if plan.notes.only_named || view.policy.host.observe => Vec::new(),
         Ok(Decision::Tuned { xml, plan }) => {
             let tuned = record(&xml).ok().flatten();

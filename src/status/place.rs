@@ -8,6 +8,7 @@ use crate::engine::{Decision, Question};
 use crate::ledger::live_pins::{Pinned, Records, Thread};
 use crate::ledger::running::Running;
 use crate::libvirt::LiveChange;
+use crate::live;
 use crate::live::plan;
 use crate::live::plan::{Case, Live};
 use crate::policy::profile::{Cpus, Hotplug};
@@ -182,7 +183,7 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
         status: place.status,
         reservations: &place.view.reading.reservations,
         pinned: place.records,
-        follows: true,
+        follows: live::follows(&place.running.domain().name, place.view),
     };
     let live = match plan::plan(case, place.view) {
         Ok(live) => live,
@@ -215,6 +216,15 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
             cpus(&now)
         );
         return Some(Note::new(Code::Observe, text).wrong());
+    }
+    if !wanted.is_empty() && live.waits_for_start {
+        let text = format!(
+            "not pinned: floats on {}, as it was started, and could be on {}{}",
+            cpus(&now),
+            cpus(&wanted),
+            restart(place)
+        );
+        return Some(Note::new(Code::NotPinned, text));
     }
     if !wanted.is_empty() {
         let text = format!(

@@ -1,20 +1,19 @@
 //! Running guests: the CPUs each holds, and where the kernel runs its threads.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::Domain;
 use crate::engine::leftover::revert_transient;
 use crate::host::devices::device_nodes;
 use crate::host::memory::default_huge_page;
-use crate::host::thread_names;
-use crate::host::threads::{self, ProcThread};
+use crate::host::threads::ProcThread;
 use crate::ledger::Holder;
 use crate::ledger::guest_xml;
 use crate::ledger::live_pins;
 use crate::ledger::live_pins::Records;
 use crate::ledger::running::Running;
 use crate::ledger::taken::same_guest;
+use crate::policy::select::Selection;
 use crate::policy::{Profile, cpu_sets, select};
 use crate::rewrite::Provenance;
 use crate::snapshot::Snapshot;
@@ -23,10 +22,12 @@ use crate::status::exclusive::Held;
 use crate::status::note::{Code, Note};
 use crate::status::place;
 use crate::status::place::Place;
+use crate::status::threads;
 use crate::status::{Device, Guest, Thread, pending, too_much_memory};
 use crate::types::guest_word::guest_word;
-use crate::types::ids::{NodeId, VcpuId};
+use crate::types::ids::NodeId;
 use crate::types::idset::{CpuSet, NodeSet};
+use crate::types::reason::Reason;
 
 /// Data shared by the entries of all running guests.
 pub(crate) struct Look<'a> {
@@ -52,7 +53,7 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         same_guest((&holder.uuid, &holder.name), (&domain.uuid, &domain.name))
     };
     let holder = view.reading.ledger.holders.iter().map(AsRef::as_ref).find(own);
-    let held = holder.map_or_else(CpuSet::new, |holder| crate::status::guests::held(view, holder));
+    let held = holder.map_or_else(CpuSet::new, |holder| crate::status::held::cpus(view, holder));
     // Threads show what the kernel does, the XML what it should do.
     let floating = floating(view, running, &held);
     let memory = holder.map_or_else(
@@ -64,7 +65,7 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         .fold(NodeSet::new(), |all, uses| all.union(&uses.nodes));
     let threads = match running.pid {
         0 => Vec::new(),
-        pid => look(view, running, pid, look_at.vhost),
+        pid => threads::look(view, running, pid, look_at.vhost),
     };
     let vcpus = || threads.iter().filter(|thread| thread.role.starts_with("vcpu "));
     let realtime = vcpus().find(|thread| matches!(thread.scheduler.as_str(), "fifo" | "rr"));
@@ -95,14 +96,7 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         ..Guest::default()
     };
     // Notes compare the two, so they come last.
-    guest.notes = notes(
-        look_at,
-        status,
-        running,
-        definition,
-        &guest,
-        selected.profile.as_ref(),
-    );
+    guest.notes = notes(look_at, status, running, definition, &guest, &selected);
     guest.notes.extend(too_much_memory::note(&view.host, &memory));
     if is_left_out(view, domain) {
         guest.notes.push(Note::new(Code::Unreadable, LEFT_OUT).wrong());
@@ -139,9 +133,10 @@ fn notes(
     running: &Running,
     definition: Option<&str>,
     guest: &Guest,
-    profile: Option<&Profile>,
+    selected: &Selection,
 ) -> Vec<Note> {
     let view = look_at.view;
+    let profile = selected.profile.as_ref();
     let wrong = guest.threads.iter().filter_map(|thread| thread.wrong.as_ref());
     let mut out: Vec<Note> = wrong.map(|text| Note::new(Code::ThreadElsewhere, text)).collect();
     let waits = pending::running(view, running, definition);
@@ -152,16 +147,19 @@ fn notes(
     let next = defined
         .as_ref()
         .map(|defined| select::select(&view.policy, defined, autostart));
+    let selected = next.as_ref().unwrap_or(selected);
     let next = next.as_ref().map(|next| next.profile.as_ref());
     let asks_for_off = next.flatten().is_some_and(|profile| profile.off);
     // The threads of a starting guest are still being moved to their CPUs.
     if !running.starting {
-        out.extend(exclusive::notes(
+        out.extend(exclusive::notes(&exclusive::Runs {
+            view,
+            running,
+            record: look_at.records.of(&guest.uuid, running.pid),
             guest,
-            &may_run(view, running, guest),
-            look_at.holders,
-            is_unmanaged(view, running, guest),
-        ));
+            defined: defined.as_ref(),
+            holders: look_at.holders,
+        }));
         out.extend(place::notes(&Place {
             waits: !waits.is_empty(),
             view,
@@ -184,7 +182,8 @@ fn notes(
         None => left_over_until_it_ends(guest, running.provenance.as_ref(), profile),
     });
     let request = defined.as_ref().and_then(|defined| defined.request.as_deref());
-    out.extend(asks(word, request, profile));
+    asks(&mut out, word, request, profile);
+    out.extend(not_followed(selected));
     let unreadable = guest.problem.iter();
     out.extend(unreadable.map(|text| Note::new(Code::Unreadable, text)));
     if guest.transient {
@@ -192,13 +191,6 @@ fn notes(
     }
     out.extend(waits);
     out
-}
-
-/// Returns whether `unmanaged = "confine"` would move the guest: no rule matches it, and its
-/// vCPUs have no pins.
-fn is_unmanaged(view: &Snapshot, running: &Running, guest: &Guest) -> bool {
-    let pinned = !running.domain().vcpupins.is_empty() || running.domain().vcpu_cpuset.is_some();
-    guest.profile.is_none() && !view.policy.host.confine_unmanaged && !pinned
 }
 
 /// Returns a note on virtfit's settings in a guest that has no profile.
@@ -212,13 +204,31 @@ pub(crate) fn left_over(
     carries(provenance).then(|| Note::with_command(Code::LeftOver, said, format!("virtfit revert {guest}")))
 }
 
-/// Returns a note on a guest that asks in its own XML to be left alone, as `virtfit revert` makes
-/// it do. `request`: the name of the profile that it asks for.
-pub(crate) fn asks(guest: &str, request: Option<&str>, profile: Option<&Profile>) -> Option<Note> {
-    profile.filter(|profile| profile.off && request.is_some())?;
-    let said = "off by its own request";
+/// Adds a note on a guest that asks in its own XML to be left alone, as `virtfit revert` makes it
+/// do. `request`: the name of the profile that it asks for. Beside a note on settings that are left
+/// over, each of both says what its command is for.
+pub(crate) fn asks(out: &mut Vec<Note>, guest: &str, request: Option<&str>, profile: Option<&Profile>) {
+    if request.is_none() || !profile.is_some_and(|profile| profile.off) {
+        return;
+    }
+    let mut said = "off by its own request".to_string();
+    let left = out.iter_mut().find(|note| note.code == Code::LeftOver);
+    if let Some((left, revert)) = left.and_then(|left| left.command.clone().map(|revert| (left, revert))) {
+        let what = format!("{} (revert takes them out)", left.said());
+        *left = Note::with_command(Code::LeftOver, what, revert);
+        said.push_str(" (profile unset lets the rules decide)");
+    }
     let command = format!("virtfit profile unset {guest}");
-    Some(Note::with_command(Code::AskedToBeLeftAlone, said, command))
+    out.push(Note::with_command(Code::AskedToBeLeftAlone, said, command));
+}
+
+/// Returns a note on a guest's request that is not followed.
+pub(crate) fn not_followed(selected: &Selection) -> Option<Note> {
+    let ignored = selected
+        .notes
+        .iter()
+        .find(|reason| matches!(reason, Reason::Request { .. }))?;
+    Some(Note::new(Code::RequestNotFollowed, ignored.to_string()))
 }
 
 /// Returns a note as [`left_over`] does, on a guest without a definition that could be reverted.
@@ -257,28 +267,6 @@ fn why_left(profile: Option<&Profile>) -> Option<String> {
     }
 }
 
-/// Returns the CPUs its own threads may run on: by the kernel, or by the XML where no thread can be
-/// read.
-fn may_run(view: &Snapshot, running: &Running, guest: &Guest) -> CpuSet {
-    let mut all = CpuSet::new();
-    let own = guest.threads.iter().filter(|thread| !is_kernels(&thread.role));
-    own.for_each(|thread| all.extend_from(&thread.allowed));
-    if guest.threads.is_empty() {
-        for thread in running.threads() {
-            match running.allowed(thread) {
-                Some(mask) => all.extend_from(mask),
-                None => all.extend_from(&cpu_sets::usable(&view.host)),
-            }
-        }
-    }
-    all
-}
-
-/// Returns whether a thread is the kernel's: no pin moves it, so it counts by where it ran last.
-fn is_kernels(role: &str) -> bool {
-    matches!(role, "vhost" | "kvm")
-}
-
 /// Returns the nodes of these CPUs.
 pub(crate) fn nodes_of(view: &Snapshot, cpus: &CpuSet) -> Vec<NodeId> {
     let node = |cpu| Some(view.host.core_of(cpu)?.node);
@@ -312,103 +300,4 @@ fn wait_percent<'t>(threads: impl Iterator<Item = &'t Thread>) -> Option<f64> {
     let whole = run + wait;
     let tenths = (wait * 1000 + whole / 2).checked_div(whole).unwrap_or(0);
     known.then_some(tenths as f64 / 10.0)
-}
-
-/// Lists the guest's threads, each with the CPUs its XML allows.
-fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, ProcThread)]) -> Vec<Thread> {
-    let vcpus: BTreeMap<u32, VcpuId> = running.tids.iter().map(|(vcpu, tid)| (*tid, *vcpu)).collect();
-    let mut out = Vec::new();
-    for found in threads::of(&view.root, pid) {
-        let own = thread_names::of_name(&found.name);
-        let by_id = vcpus.get(&found.tid).copied();
-        if by_id.is_none() && thread_names::is_kernels(&found.name) {
-            out.push(kernels(view, running, found));
-            continue;
-        }
-        let own = by_id.map_or(own, live_pins::Thread::Vcpu);
-        let expected = running.allowed(own).cloned().unwrap_or_default();
-        let online = expected.intersection(&view.host.online);
-        let wrong = (!running.starting && !online.is_empty() && !found.allowed.is_subset(&expected))
-            .then(|| elsewhere(&found, &expected));
-        let role = match own {
-            live_pins::Thread::Vcpu(id) => format!("vcpu {id}"),
-            live_pins::Thread::Emulator => "emulator".into(),
-            live_pins::Thread::Iothread(id) => format!("iothread {id}"),
-        };
-        out.push(thread(found, role, expected, wrong));
-    }
-    // Kernel threads outside of QEMU have no pins, so they count by where they ran last.
-    let emulator = running.allowed(live_pins::Thread::Emulator);
-    for (_, found) in vhost.iter().filter(|(serves, _)| *serves == pid) {
-        let expected = emulator.cloned().unwrap_or_default();
-        let last = found.last.filter(|last| !expected.contains(*last));
-        let holder = last.and_then(|last| who_holds(view, last));
-        let wrong = holder
-            .and(last)
-            .map(|last| format!("{} on CPU {last}", found.name));
-        out.push(thread(found.clone(), "vhost".into(), expected, wrong));
-    }
-    out
-}
-
-/// Makes the entry of a thread that the kernel starts from a vCPU's thread. It may run where any of
-/// the guest's own threads may, and is wrong only where it last ran on another guest's CPU.
-fn kernels(view: &Snapshot, running: &Running, found: ProcThread) -> Thread {
-    let mut expected = CpuSet::new();
-    for own in running.threads() {
-        expected.extend_from(&running.allowed(own).cloned().unwrap_or_default());
-    }
-    let last = found.last.filter(|last| !expected.contains(*last));
-    let others = last.and_then(|last| who_holds(view, last));
-    let wrong = others
-        .filter(|holder| *holder != running.domain().name)
-        .and(last)
-        .map(|last| format!("{} on CPU {last}", found.name));
-    thread(found, "kvm".into(), expected, wrong)
-}
-
-fn thread(found: ProcThread, role: String, expected: CpuSet, wrong: Option<String>) -> Thread {
-    Thread {
-        tid: found.tid,
-        name: found.name,
-        role,
-        allowed: found.allowed,
-        expected,
-        cpu: found.last,
-        scheduler: scheduler(found.policy).into(),
-        priority: found.priority,
-        run_ns: found.run_ns,
-        wait_ns: found.wait_ns,
-        wrong,
-    }
-}
-
-/// Words where a thread is, or may run, though it should not.
-fn elsewhere(found: &ProcThread, expected: &CpuSet) -> String {
-    match found.last.filter(|last| !expected.contains(*last)) {
-        Some(last) => format!("{} on CPU {last}", found.name),
-        None => format!("{} may run on {}", found.name, found.allowed),
-    }
-}
-
-/// Returns the guest that holds a CPU.
-fn who_holds(view: &Snapshot, cpu: crate::types::ids::HostCpu) -> Option<&str> {
-    let holders = view.reading.ledger.holders.iter();
-    holders
-        .filter(|holder| crate::status::guests::held(view, holder).contains(cpu))
-        .map(|holder| holder.name.as_str())
-        .next()
-}
-
-/// Returns the name of a scheduling policy (`sched.h`).
-fn scheduler(policy: u32) -> &'static str {
-    match policy {
-        0 => "other",
-        1 => "fifo",
-        2 => "rr",
-        3 => "batch",
-        5 => "idle",
-        6 => "deadline",
-        _ => "unknown",
-    }
 }

@@ -64,6 +64,16 @@ impl Made {
         }
     }
 
+    /// Returns the process id of its QEMU.
+    pub fn pid(&self) -> u32 {
+        self.number() * 100
+    }
+
+    /// Returns its UUID.
+    pub fn uuid(&self) -> String {
+        format!("5a7e0000-0000-4000-8000-{:012}", self.number())
+    }
+
     fn number(&self) -> u32 {
         let bytes = self.name.bytes();
         bytes.fold(7u32, |sum, byte| (sum * 31 + u32::from(byte)) % 90_000) + 1000
@@ -81,11 +91,11 @@ impl Made {
             false => format!("<cputune>{by_hand}</cputune>"),
         };
         let text = format!(
-            "<domain type='qemu'>\n  <name>{}</name>\n  <uuid>5a7e0000-0000-4000-8000-{:012}</uuid>\n  \
+            "<domain type='qemu'>\n  <name>{}</name>\n  <uuid>{}</uuid>\n  \
              <memory unit='KiB'>65536</memory>\n  <vcpu>{}</vcpu>\n  {cputune}\n  \
              <os><type arch='x86_64' machine='pc'>hvm</type></os>\n</domain>\n",
             self.name,
-            self.number(),
+            self.uuid(),
             self.pins.len()
         );
         let ours = self.pins.iter().enumerate().filter_map(|(vcpu, pin)| match pin {
@@ -199,7 +209,7 @@ impl Host {
     }
 
     fn run(&self, made: &Made) {
-        let pid = made.number() * 100;
+        let pid = made.pid();
         let mut vcpus = String::new();
         for (vcpu, mask) in made.masks.iter().enumerate() {
             let tid = pid + 2 + vcpu as u32;
@@ -216,7 +226,8 @@ impl Host {
         self.put(&format!("run/libvirt/qemu/{}.xml", made.name), &status);
     }
 
-    fn thread(&self, pid: u32, tid: u32, name: &str, mask: &str) {
+    /// Gives a process a thread of this name and mask.
+    pub fn thread(&self, pid: u32, tid: u32, name: &str, mask: &str) {
         let first = mask.split(['-', ',']).next().unwrap();
         let folder = format!("proc/{pid}/task/{tid}");
         let rest: Vec<String> = (4..=52)
