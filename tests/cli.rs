@@ -1604,6 +1604,16 @@ fn a_dry_run_of_revert_lists_guests_and_asks_nothing() {
     root.write("etc/libvirt/qemu/db.xml", &tuned(FIT, "db"));
     let all = root.serve(&["revert", "--all", "--dry-run"], "");
     assert_eq!(all.expect(0, "", "").stdout, "db: would be reverted\n");
+    // Of several guests it is said in which one a setting stays.
+    let changed =
+        tuned(FIT, "db-3").replacen("<vcpupin vcpu='0' cpuset='", "<vcpupin vcpu='0' cpuset='31,", 1);
+    let other = root.write("etc/libvirt/qemu/db-3.xml", &changed);
+    root.serve(&["revert", "--all", "--dry-run"], "").expect(
+        0,
+        "db-3: would be reverted\n",
+        "warning: db-3: /domain/cputune/vcpupin[@vcpu='0']: left as it is: ",
+    );
+    fs::remove_file(other).unwrap();
     root.serve(&["revert", "--dry-run", "db-2"], "").expect(
         0,
         "db-2: has no settings of virtfit's; it would be told",

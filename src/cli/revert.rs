@@ -63,16 +63,17 @@ pub(crate) fn run(global: &Global, args: &RevertArgs) -> Result<Outcome, Failure
         return guests(global, &names, asking, args.dry_run);
     }
     let input = plan::load(&source, &HostFs::none())?;
-    let reverted = reverted(&input.text).map_err(|error| Failure::at(&input.label, error))?;
+    let reverted = reverted(&input.text, &input.label).map_err(|error| Failure::at(&input.label, error))?;
     Ok(Outcome::answer(reverted))
 }
 
-/// Returns a text as it was before virtfit. Settings that were changed since stay, with a warning.
-fn reverted(text: &str) -> Result<String, XmlError> {
+/// Returns a text as it was before virtfit. Settings that were changed since stay, with a warning
+/// that names the guest or file.
+fn reverted(text: &str, label: &str) -> Result<String, XmlError> {
     let document = Document::parse(text)?;
     let reverted = rewrite::revert(&document)?;
     for (target, why) in &reverted.left {
-        log::warn!("{}: left as it is: {why}", rewrite::path(target));
+        log::warn!("{label}: {}: left as it is: {why}", rewrite::path(target));
     }
     Ok(reverted.xml)
 }
@@ -224,7 +225,7 @@ fn change(global: &Global, root: &HostFs, name: &str, named: bool) -> Result<Wan
             "has no settings of virtfit's, and nothing would have it tuned: nothing was written",
         ));
     }
-    let before = reverted(&definition.file.text)?;
+    let before = reverted(&definition.file.text, name)?;
     let before = Document::parse(&before)?;
     let off = rewrite::request(&before, Some("off"))?;
     if off == definition.file.text {
