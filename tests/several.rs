@@ -67,6 +67,36 @@ impl Host {
 }
 
 #[test]
+fn guests_that_pins_by_hand_keep_from_cpus_of_their_own_do_not_count() {
+    let host = Host::with_guests(3, 2);
+    let path = host.0.path().join("etc/libvirt/qemu/g3.xml");
+    let text = fs::read_to_string(&path).unwrap();
+    let pins = "<cputune><vcpupin vcpu='0' cpuset='0-31'/><vcpupin vcpu='1' cpuset='0-31'/></cputune>";
+    fs::write(&path, text.replace("  <os>", &format!("  {pins}\n  <os>"))).unwrap();
+    let plan = host.answer(&["plan"]);
+    assert!(plan.contains("your pins keep them on CPUs 0-31"), "{plan}");
+    assert!(
+        plan.ends_with("The 2 guests that want CPUs of their own can have them at once.\n"),
+        "{plan}"
+    );
+    // What else is said of a guest is counted as what it is.
+    assert!(!plan.contains(" more)"), "{plan}");
+}
+
+#[test]
+fn a_plan_of_all_says_that_virtfit_is_disabled() {
+    let host = Host::with_guests(1, 2);
+    let said = |host: &Host| String::from_utf8(host.run(&["plan"]).stderr).unwrap();
+    assert!(!said(&host).contains("disabled"));
+    host.put("run/virtfit/disabled", "");
+    let stderr = said(&host);
+    assert!(
+        stderr.contains("disabled exists: nothing is written until: rm "),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_plan_of_all_is_what_apply_would_do() {
     let host = Host::with_guests(9, 6);
     let plan = host.answer(&["plan"]);

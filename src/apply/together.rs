@@ -16,6 +16,7 @@ use crate::engine::{EngineError, Keep, Question};
 use crate::ledger::claims::size_class;
 use crate::libvirt::definitions::Definition;
 use crate::snapshot::Snapshot;
+use crate::types::reason::{Given, Reason};
 
 /// Largest number of orders of the autostart guests that are tried.
 const ORDERS: usize = 12;
@@ -35,7 +36,7 @@ pub(crate) struct Joint<'a> {
 pub(crate) struct Together {
     /// Guests that find a placement beside each other and beside those that run.
     pub fit: usize,
-    /// Guests that should have CPUs of their own.
+    /// Guests that should have CPUs of their own; not those that pins by hand keep from them.
     pub of: usize,
 }
 
@@ -110,8 +111,15 @@ impl<'a> Joint<'a> {
                 .as_ref()
                 .is_ok_and(|decision| !decision.plan().notes.dedicated_vcpus.is_empty())
         };
+        let may_have = |index: &usize| {
+            let plan = decided[*index].as_ref().map(|decision| decision.plan());
+            let away = |reason: &Reason| matches!(reason, Reason::Given(Given::PinnedAway { .. }));
+            plan.is_ok_and(|plan| !plan.reasons.iter().any(away))
+        };
+        // Guests that pins by hand keep from CPUs of their own do not count. Others of their vCPUs
+        // may have some, so the guests take part.
         let mut order: Vec<usize> = (0..decided.len()).filter(wants_cpus).collect();
-        let of = order.len();
+        let of = order.iter().filter(|index| may_have(index)).count();
         if of < 2 {
             return None;
         }
@@ -131,7 +139,8 @@ impl<'a> Joint<'a> {
                 // A count of part of them would be false, and the better of two is no must.
                 return (attempt == 1).then_some(Together { fit, of });
             }
-            fit = fit.max(of - run.without.len());
+            let without = run.without.iter().filter(|index| may_have(index)).count();
+            fit = fit.max(of - without);
             if fit == of {
                 break;
             }

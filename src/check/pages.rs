@@ -123,8 +123,9 @@ fn make_pages(facts: &Facts<'_>, size: KiB, wanted: KiB) -> Mend {
         .iter()
         .map(|(path, pages)| (path.as_str(), *pages))
         .collect();
+    let where_to = if nodes.len() > 1 { " on each node" } else { "" };
     let words = format!(
-        "make {pages} pages of {} on each node, now and at each boot",
+        "make {pages} pages of {}{where_to}, now and at each boot",
         size_word(size)
     );
     Mend {
@@ -168,11 +169,24 @@ pub(super) fn pools(facts: &Facts<'_>, profile: &Profile) -> Finding {
                 let all = facts.view.host.nodes.iter().map(|node| node.memory.0);
                 let example = make_pages(facts, size, KiB(all.fold(0, u64::saturating_add) / 4));
                 finding.mend(Mend {
-                    text: format!("as many as your guests have memory; to {}", example.text),
+                    text: format!(
+                        "as many as your guests have memory; for a quarter of this host's, {}",
+                        example.text
+                    ),
                     ..example
                 })
             }
-            _ => finding.mend(make_pages(facts, size, need)),
+            _ => {
+                let whose = match need == largest {
+                    true => "the largest guest's memory",
+                    false => "the memory of guests on autostart",
+                };
+                let made = make_pages(facts, size, need);
+                finding.mend(Mend {
+                    text: format!("for {need}, {whose}, {}", made.text),
+                    ..made
+                })
+            }
         }
     };
     if have.0 == 0 {

@@ -87,11 +87,7 @@ pub(crate) fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome, Failure>
     let since = Instant::now();
     let session = Session::open(global).map_err(|failure| failure.then("nothing was written"))?;
     let mut outcome = Outcome::default();
-    if disabled {
-        outcome.stderr.push(format!(
-            "virtfit: {switch} exists: nothing is written until: rm {word}"
-        ));
-    }
+    outcome.stderr.extend(chosen::switched_off(&root));
     outcome
         .stderr
         .extend(advice::undone(global, &session.view.policy));

@@ -247,3 +247,12 @@ pub(crate) fn while_disabled(root: &HostFs) -> Option<String> {
         format!("virtfit: {switch} exists: a guest's request is written, and virtfit tunes nothing until: rm {word}")
     })
 }
+
+/// Says, for what shows changes although virtfit is disabled, that none is made.
+pub(crate) fn switched_off(root: &HostFs) -> Option<String> {
+    let switch = root.path(DISABLED);
+    root.exists(DISABLED).then(|| {
+        let (switch, word) = (switch.display(), file_word(&switch.to_string_lossy()));
+        format!("virtfit: {switch} exists: nothing is written until: rm {word}")
+    })
+}

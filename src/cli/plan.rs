@@ -154,6 +154,7 @@ fn guests(global: &Global, args: &PlanArgs, list: bool) -> Result<Outcome, Failu
     let session = Session::open_to_show(global, false)?;
     let found = chosen::read(&root, &args.inputs, &session.view.reading, Purpose::Show)?;
     let mut outcome = with_policy(&session, &args.options);
+    outcome.stderr.extend(chosen::switched_off(&root));
     outcome.stderr.extend(found.left_out);
     if !found.problems.is_empty() {
         outcome.stderr.extend(found.problems);

@@ -234,9 +234,15 @@ impl DecisionMaker<'_> {
                 if all.found.is_ok() {
                     return all;
                 }
-                // Where fewer CPUs do not do either, the reasons are those for all of them.
+                // Where fewer CPUs do not do either, the reasons are those for the fewer.
                 let less = self.attempt(less, supplies);
-                if less.found.is_ok() { less } else { all }
+                match less.found {
+                    Ok(_) => less,
+                    Err(why) => Attempt {
+                        found: Err(why),
+                        ..all
+                    },
+                }
             }
         }
     }

@@ -63,7 +63,10 @@ impl Sitting {
                     guest: at,
                     role: thread.role.clone(),
                 };
-                if has_its_place(&thread.cpus, guest, sets, host) && !is_kernels(&thread.role) {
+                // A vCPU that floats has no place, even where it floats on a single CPU.
+                let floats = thread.role.starts_with("vcpu ") && thread.cpus.is_subset(&guest.floating);
+                let sits = !floats && has_its_place(&thread.cpus, guest, sets, host);
+                if sits && !is_kernels(&thread.role) {
                     let put = |cpu| out.threads.entry(cpu).or_default().push(placed.clone());
                     thread.cpus.iter().for_each(put);
                 }

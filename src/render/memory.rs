@@ -32,24 +32,23 @@ impl Amounts {
     }
 }
 
-/// Returns the amounts of a node's whole memory; `None` where it is unknown.
+/// Returns the amounts of a node's memory in small pages; `None` where it is unknown.
 pub(crate) fn of_node(
     host: &Host,
     node: &Node,
     taken: &Taken,
     placement: Option<&Placement>,
 ) -> Option<Amounts> {
-    let small = taken.memory_free.get(&node.id).copied();
+    let free = taken.memory_free.get(&node.id)?.0;
     if !host.memory_known || node.memory == KiB(0) {
         return None;
     }
-    let pages: u64 = node
-        .pools
-        .iter()
-        .map(|pool| free_pages(node, pool.size, pool.free, taken))
-        .fold(0, u64::saturating_add);
-    let available = small?.0.saturating_add(pages);
-    Some(Amounts::new(own(node, placement), available, node.memory.0))
+    let pools = node.pools.iter().fold(0u64, |sum, pool| {
+        sum.saturating_add(pool.total.saturating_mul(pool.size.0))
+    });
+    let total = node.memory.0.saturating_sub(pools);
+    let small = placement.filter(|placement| placement.page_kib.is_none());
+    Some(Amounts::new(own(node, small), free, total))
 }
 
 /// Returns the amounts of a node's pool of one page size; `None` where it has none.

@@ -238,7 +238,7 @@ fn gist(plan: &Plan) -> String {
 fn more(count: usize) -> String {
     match count {
         0 => String::new(),
-        count => format!(" (and {count} more)"),
+        count => format!(" (and {})", counted(count, "more reason")),
     }
 }
 
@@ -334,4 +334,16 @@ fn closing(next: &Advice, style: &Style) -> String {
     rule.chain(commands)
         .map(|(indent, line)| format!("{indent}{}\n", clean(line, style.unicode)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::more;
+
+    #[test]
+    fn what_a_list_does_not_show_is_named() {
+        for (count, want) in [(0, ""), (1, " (and 1 more reason)"), (2, " (and 2 more reasons)")] {
+            assert_eq!(more(count), want);
+        }
+    }
 }

@@ -55,6 +55,7 @@ pub(crate) fn note(view: &Snapshot, guests: &mut [Guest]) {
     let mut surplus = Surplus {
         view,
         at_boot: &at_boot,
+        searched: 0,
         known: BTreeMap::new(),
     };
     for (place, guest) in guests.iter().enumerate() {
@@ -103,52 +104,76 @@ pub(crate) fn note(view: &Snapshot, guests: &mut [Guest]) {
     }
 }
 
-/// Largest number of guests for which a place beside the others is searched.
+/// Largest number of places that are searched.
 const SEARCHES: usize = 16;
 
 /// Guests that start at host boot and claim CPUs which others claim, too.
 struct Surplus<'a> {
     view: &'a Snapshot,
     at_boot: &'a IdSet<Place>,
-    /// Guests for which a place beside all others was searched; true: there is one.
-    known: BTreeMap<Place, bool>,
+    /// Number of places that were searched.
+    searched: usize,
+    /// Guests without room, of each group whose claims overlap; `None`: too many to search.
+    known: BTreeMap<Vec<Place>, Option<Vec<Place>>>,
 }
 
 impl Surplus<'_> {
-    /// Returns whether a guest finds a place beside those that run and all others that start at
-    /// host boot.
-    fn has_room(&mut self, place: Place, guests: &[Guest]) -> bool {
-        if let Some(known) = self.known.get(&place) {
-            return *known;
+    /// Returns the guests of a group that find no place beside those that run, the others that
+    /// start at host boot and the guests before them. `None`: they are too many to search.
+    fn without_room(&mut self, group: &[Place], guests: &[Guest]) -> Option<Vec<Place>> {
+        if let Some(known) = self.known.get(group) {
+            return known.clone();
         }
-        let room = self.known.len() < SEARCHES && self.search(place, guests).unwrap_or(false);
-        self.known.insert(place, room);
-        room
+        self.searched += group.len();
+        let found = (self.searched <= SEARCHES).then(|| self.search(group, guests));
+        self.known.insert(group.to_vec(), found.clone());
+        found
     }
 
-    fn search(&self, place: Place, guests: &[Guest]) -> Option<bool> {
-        let name = &guests.get(place.0 as usize)?.name;
-        let text = self.view.root.read_opt(claims::path(name)).ok()??;
+    fn search(&self, group: &[Place], guests: &[Guest]) -> Vec<Place> {
         let mut view = self.view.clone();
-        let holders = &mut Arc::make_mut(&mut view.reading).ledger.holders;
-        for other in self.at_boot.iter().filter(|other| *other != place) {
-            let other = guests.get(other.0 as usize)?;
+        let hold = |view: &mut Snapshot, place: Place, cpus: &CpuSet| {
+            let Some(guest) = guests.get(place.0 as usize) else {
+                return;
+            };
+            let holders = &mut Arc::make_mut(&mut view.reading).ledger.holders;
             holders.push(Arc::new(Holder {
-                uuid: other.uuid.clone(),
-                name: other.name.clone(),
-                pins: other.claims.iter().map(CpuSet::one).collect(),
+                uuid: guest.uuid.clone(),
+                name: guest.name.clone(),
+                pins: cpus.iter().map(CpuSet::one).collect(),
                 reservation: true,
                 ..Holder::default()
             }));
+        };
+        for other in self.at_boot.iter().filter(|other| !group.contains(other)) {
+            if let Some(guest) = guests.get(other.0 as usize) {
+                hold(&mut view, other, &guest.claims);
+            }
         }
-        let decision = view.decide(&text, Question::of(Scope::Boot)).ok()?;
-        let placed = decision.plan().placement.as_ref();
-        Some(placed.is_some_and(|placement| placement.fits))
+        let mut without = Vec::new();
+        for place in group {
+            match fitting(&view, *place, guests) {
+                Some(cpus) => hold(&mut view, *place, &cpus),
+                None => without.push(*place),
+            }
+        }
+        without
     }
 }
 
-/// Returns the note on guests that start together with overlapping claims. The last of them by name
-/// is the one that has to give way: to another place, or else out of the start at host boot.
+/// Returns the CPUs that a guest would hold, if it started; `None`: it finds no place.
+fn fitting(view: &Snapshot, place: Place, guests: &[Guest]) -> Option<CpuSet> {
+    let name = &guests.get(place.0 as usize)?.name;
+    let text = view.root.read_opt(claims::path(name)).ok()??;
+    let decision = view.decide(&text, Question::of(Scope::Boot)).ok()?;
+    let placed = decision.plan().placement.as_ref();
+    let placed = placed.filter(|placement| placement.fits)?;
+    Some(placed.dedicated.union(&placed.withheld))
+}
+
+/// Returns the note on guests that start together with overlapping claims. Those that find no room
+/// beside the ones before them by name have to give way: to other places, or else out of the start
+/// at host boot.
 fn at_boot_note(
     surplus: &mut Surplus<'_>,
     text: String,
@@ -157,13 +182,17 @@ fn at_boot_note(
     with: &IdSet<Place>,
 ) -> Note {
     let code = Code::BootClaimsOverlap;
-    let all: Vec<Place> = with.iter().chain([own]).collect();
-    let last = all.iter().copied().max().unwrap_or(own);
+    let mut all: Vec<Place> = with.iter().chain([own]).collect();
+    all.sort_unstable();
     let word = |place: &Place| {
         let guest = guests.get(place.0 as usize)?;
         Some(guest_word(&guest.name, &guest.uuid))
     };
-    if surplus.has_room(last, guests) {
+    let Some(without) = surplus.without_room(&all, guests) else {
+        let said = format!("{text}: there may be no room for all");
+        return Note::with_command(code, said, "virtfit plan");
+    };
+    if without.is_empty() {
         let mut words: Vec<&str> = all.iter().filter_map(word).collect();
         words.sort_unstable();
         let command = match words.len() {
@@ -177,23 +206,28 @@ fn at_boot_note(
         let profile = guests.get(place.0 as usize)?.profile.as_deref()?;
         Some(policy.profile(profile)?.on_no_fit)
     };
-    let does = match all.iter().all(|place| fallback(place) == fallback(&last)) {
-        true => fallback(&last),
-        false => None,
+    let first = without.first().and_then(fallback);
+    let alike = all.iter().all(|place| fallback(place) == first);
+    let (does, do_so) = match first.filter(|_| alike) {
+        Some(OnNoFit::RunShared) => ("floats", "float"),
+        Some(OnNoFit::RunUntuned) => ("runs untuned", "run untuned"),
+        Some(OnNoFit::Refuse) => ("is refused", "are refused"),
+        None => ("gets none of its own", "get none of their own"),
     };
-    let does = match does {
-        Some(OnNoFit::RunShared) => "floats",
-        Some(OnNoFit::RunUntuned) => "runs untuned",
-        Some(OnNoFit::Refuse) => "is refused",
-        None => "gets none of its own",
-    };
-    let said = format!("{text}: there is no room for all, so the one that starts last {does}");
-    match word(&last) {
-        Some(word) => Note::with_command(
-            code,
-            format!("{said}; one less at host boot"),
-            format!("virsh autostart --disable {word}"),
+    let (last, less) = match without.len() {
+        1 => (
+            format!("so the one that starts last {does}"),
+            "one less".to_string(),
         ),
-        None => Note::new(code, said),
-    }
+        count => (
+            format!("so the {count} that start last {do_so}"),
+            format!("{count} less"),
+        ),
+    };
+    let words = without.iter().filter_map(word);
+    let commands: Vec<String> = words
+        .map(|word| format!("virsh autostart --disable {word}"))
+        .collect();
+    let said = format!("{text}: there is no room for all, {last}; {less} at host boot");
+    Note::with_command(code, said, commands.join(" && "))
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::parse;
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::{Decision, Question};
 use crate::ledger::live_pins::{Pinned, Records, Thread};
@@ -17,6 +18,7 @@ use crate::snapshot::Snapshot;
 use crate::status::by_hand;
 use crate::status::note::{Code, Note};
 use crate::status::pending::RESTART;
+use crate::types::guest_word::guest_word;
 use crate::types::ids::VcpuId;
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::Scope;
@@ -65,7 +67,7 @@ pub(crate) fn notes(place: &Place<'_>) -> Vec<Note> {
     let domain = place.running.domain();
     let record = place.records.of(&domain.uuid, place.running.pid);
     let lacking = lacking(place, profile, record);
-    let away = lacking.away.iter().map(|(vcpu, mask)| away(*vcpu, mask));
+    let away = lacking.away.iter().map(|(vcpu, mask)| away(place, *vcpu, mask));
     let crowded = lacking.crowded.iter().map(|(vcpus, mask)| crowded(vcpus, mask));
     let mut out: Vec<Note> = away.chain(crowded).collect();
     // Without a record or provenance the guest was never pinned by virtfit: a profile that lets all
@@ -107,6 +109,7 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
         Hotplug::Hold => VcpuSet::new(),
         Hotplug::Auto | Hotplug::Float => domain.empty_slots.clone(),
     };
+    let plugged_in = plugged_in(place, &wishes);
     // vCPUs on held CPUs, by the CPUs each may run on.
     let mut placed: BTreeMap<CpuSet, VcpuSet> = BTreeMap::new();
     let mut place_on = |mask: &CpuSet, vcpu| {
@@ -125,6 +128,7 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
             // guest runs there.
             (true, None, Some(pin)) if pin.is_subset(place.held) => place_on(pin, vcpu),
             (true, None, Some(pin)) => out.away.push((vcpu, pin.clone())),
+            (true, None, None) if plugged_in.contains(vcpu) => {}
             (true, None, None) => match mask {
                 Some(mask) => out.floating.extend_from(mask),
                 None => out.floating.extend_from(&cpu_sets::usable(&place.view.host)),
@@ -135,6 +139,20 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
     }
     out.crowded = crowds(placed);
     out
+}
+
+/// Returns the vCPUs that the definition has as empty slots, and that float by what virtfit wrote
+/// for them while it gave others CPUs of their own: they were plugged in since.
+fn plugged_in(place: &Place<'_>, wishes: &EffectiveProfile) -> VcpuSet {
+    let wrote = |vcpu: VcpuId| place.running.wrote(Thread::Vcpu(vcpu));
+    let has_own = |vcpu: VcpuId| wrote(vcpu).is_some_and(|pin| pin.len() == 1 && pin.is_subset(place.held));
+    let floats = |vcpu: &VcpuId| wrote(*vcpu).is_some_and(|pin| !pin.is_subset(place.held));
+    if wishes.profile.hotplug == Hotplug::Hold || !wishes.dedicated.iter().any(has_own) {
+        return VcpuSet::new();
+    }
+    let definition = place.definition.and_then(|text| parse::from_text(text).ok());
+    let slots = definition.map(|domain| wishes.dedicated.intersection(&domain.empty_slots));
+    slots.unwrap_or_default().iter().filter(floats).collect()
 }
 
 /// Returns the vCPUs that have fewer CPUs together than they are, with these CPUs; each vCPU once.
@@ -158,12 +176,25 @@ fn crowds(placed: BTreeMap<CpuSet, VcpuSet>) -> Vec<(VcpuSet, CpuSet)> {
     out
 }
 
-fn away(vcpu: VcpuId, mask: &CpuSet) -> Note {
+/// Returns the note on a vCPU that was pinned away by hand, with the command that gives it back the
+/// CPU that virtfit wrote for it, where no other guest holds that.
+fn away(place: &Place<'_>, vcpu: VcpuId, mask: &CpuSet) -> Note {
     let text = format!(
         "vCPU {vcpu} was pinned to {} by hand: no CPU of its own",
         cpus(mask)
     );
-    Note::new(Code::PinnedAway, text)
+    let domain = place.running.domain();
+    let taken = place.view.taken(domain);
+    let wrote = place.running.wrote(Thread::Vcpu(vcpu));
+    let own = wrote.filter(|own| own.len() == 1 && own.iter().all(|cpu| !taken.cpus.contains_key(&cpu)));
+    match own {
+        Some(own) => {
+            let word = guest_word(&domain.name, &domain.uuid);
+            let command = format!("virsh vcpupin {word} {vcpu} {own} --live");
+            Note::with_command(Code::PinnedAway, format!("{text}; to give it back"), command)
+        }
+        None => Note::new(Code::PinnedAway, text),
+    }
 }
 
 fn crowded(vcpus: &VcpuSet, mask: &CpuSet) -> Note {

@@ -367,7 +367,11 @@ fn what_was_set_by_hand_is_said() {
     }
     let (status, exit) = host.status();
     assert_eq!(exit, 3);
-    assert_eq!(wrong(&of(&status, "f1").notes), ["pinned-away"]);
+    let notes = &of(&status, "f1").notes;
+    assert_eq!(
+        (wrong(notes), notes[0].command.as_deref()),
+        (vec!["pinned-away".into()], None)
+    );
     for (name, text) in [
         (
             "f4",
@@ -728,6 +732,117 @@ fn a_copied_definition_is_said() {
 }
 
 #[test]
+fn a_cpu_that_was_taken_by_hand_is_given_back_by_a_command() {
+    let host = host();
+    let mut moved = Made::pinned("f1", &["1", "2"]);
+    moved.masks[0] = "0".into();
+    host.guest(&moved);
+    let path = host.path().join("run/libvirt/qemu/f1.xml");
+    let tuned = fs::read_to_string(&path).unwrap();
+    let live = tuned.replacen(
+        "<vcpupin vcpu='0' cpuset='1'/>",
+        "<vcpupin vcpu='0' cpuset='0'/>",
+        1,
+    );
+    assert_ne!(tuned, live);
+    fs::write(&path, live).unwrap();
+    let notes = || of(&host.status().0, "f1").notes.clone();
+    let command = "virsh vcpupin f1 0 1 --live";
+    assert_eq!(wrong(&notes()), ["pinned-away"]);
+    assert_eq!(notes()[0].command.as_deref(), Some(command), "{:?}", notes());
+    let said = "vCPU 0 was pinned to CPU 0 by hand: no CPU of its own; to give it back";
+    assert_eq!(notes()[0].text, format!("{said}: {command}"));
+    // Another guest may have got the CPU meanwhile.
+    host.guest(&Made::pinned("f2", &["1"]));
+    assert_eq!(notes()[0].command, None, "{:?}", notes());
+}
+
+#[test]
+fn a_vcpu_that_is_plugged_in_floats_as_announced() {
+    let host = Host::new("");
+    host.answer();
+    let policy = "[host]\nhousekeeping = \"0\"\ndedicated = \"1\"\n\n\
+                  [[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
+    host.put("etc/virtfit/policy.toml", policy);
+    // Its only CPU is another guest's for now: that is the reason, not the host.
+    let one = Made::pinned("db", &["1"]);
+    host.guest(&one);
+    let slots = Made::free("web")
+        .xml()
+        .replace("<vcpu>1<", "<vcpu current='1'>2<");
+    host.put("etc/libvirt/qemu/web.xml", &slots);
+    let plan = String::from_utf8(host.virtfit(&["plan", "web"]).stdout).unwrap();
+    let plan: Vec<&str> = plan.split_whitespace().collect();
+    let plan = plan.join(" ");
+    assert!(
+        plan.contains("needs 1 free CPU on one node; none is free"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("db holds 1") && !plan.contains("this host has only"),
+        "{plan}"
+    );
+    // It runs with its place, and then its second vCPU is plugged in.
+    host.remove("etc/libvirt/qemu/db.xml");
+    host.remove("run/libvirt/qemu/db.xml");
+    let tuned = String::from_utf8(host.virtfit(&["rewrite", "web"]).stdout).unwrap();
+    assert!(tuned.contains("<vcpupin vcpu='0' cpuset='1'/>"), "{tuned}");
+    assert!(tuned.contains("<vcpupin vcpu='1' cpuset='0"), "{tuned}");
+    host.put("etc/libvirt/qemu/web.xml", &tuned);
+    for current in ["1", "2"] {
+        let live = tuned.replace("current='1'>2<", &format!("current='{current}'>2<"));
+        let status = format!("<domstatus state='running' reason='booted' pid='4711'>{live}</domstatus>");
+        host.put("run/libvirt/qemu/web.xml", &status);
+        let (status, exit) = host.status();
+        assert_eq!(
+            (exit, wrong(&of(&status, "web").notes)),
+            (0, vec![]),
+            "{status:?}"
+        );
+    }
+}
+
+#[test]
+fn a_guest_that_floats_on_one_cpu_does_not_hold_it() {
+    let host = host();
+    host.guest(&Made::pinned("f1", &["0"]));
+    host.guest(&Made::pinned("f2", &["1"]));
+    let mut off = Made::free("f3");
+    off.runs = false;
+    host.define(&off);
+    let mut claims = Made::pinned("f4", &["5"]);
+    claims.runs = false;
+    host.define(&claims);
+    let map = String::from_utf8(host.virtfit(&["map"]).stdout).unwrap();
+    let json = host.virtfit(&["map", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let letter = |at: usize| json["guests"][at]["letter"].as_str().unwrap().to_string();
+    let zero = &json["nodes"][0]["caches"][0]["cores"][0][0];
+    assert_eq!(
+        (&zero["role"], &zero["floating"]),
+        (&"housekeeping".into(), &serde_json::json!([0]))
+    );
+    let threads: Vec<&str> = zero["threads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(threads, ["emulator", "emulator"], "{map}");
+    assert!(map.contains("        #~e"), "{map}");
+    assert!(
+        !map.contains(&format!("{0}{0} held by guest {0}", letter(0))),
+        "{map}"
+    );
+    // The legend names guests that are there.
+    let held = format!("{0}{0} held by guest {0}", letter(1));
+    let claimed = format!(":{0} free, claimed by guest {0}'s definition", letter(3));
+    assert!(map.contains(&held) && map.contains(&claimed), "{map}");
+    let others = "1 more guest is shut off and claims no CPU: virtfit status";
+    assert!(map.contains(others), "{map}");
+}
+
+#[test]
 fn overlapping_claims_are_said() {
     let host = host();
     for name in ["f1", "f2", "f3"] {
@@ -786,6 +901,15 @@ fn overlapping_claims_are_said() {
         assert_eq!(note.text, format!("{said}: {command}"));
         assert_eq!(note.command.as_deref(), Some(command));
     }
+    // Of three guests two float, and two have to go.
+    host.define(&Made::pinned("f2", &["1"]));
+    host.autostart("f2");
+    let note = of(&host.status().0, "f1").notes[0].clone();
+    let said = "claims CPU 1, as do f2 and f3 at host boot: there is no room for all, so the 2 that start last float; \
+                2 less at host boot";
+    let command = "virsh autostart --disable f2 && virsh autostart --disable f3";
+    assert_eq!(note.text, format!("{said}: {command}"));
+    assert_eq!(note.command.as_deref(), Some(command));
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub(super) static ROWS: &[Row] = &[
     row("hugetlb-mounts", Pass, "2M", &[POOL, ("/proc/mounts", "h /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n")]),
     row("page-pools", Unknown, "absent", &[]),
     row("page-pools", Warn, "systemd-tmpfiles --create /etc/tmpfiles.d/80-hugepages.conf", &[EMPTY_POOL]),
+    row("page-pools", Warn, "as many as your guests have memory; for a quarter of this host's, make 954 pages of 2M on each node", &[EMPTY_POOL]),
     row("page-pools", Fail, "nr_hugepages", &[EMPTY_POOL, GUEST, AUTOSTART]).under(LARGE).of("big"),
     row("page-pools", Warn, "4.0 GiB", &[("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "8"), GUEST, AUTOSTART]).under(RULE),
     row("page-pools", Pass, "2048 of 2M", &[POOL, GUEST, AUTOSTART]).under(RULE),

@@ -1,9 +1,10 @@
 //! Sign of each CPU of a map: letters of guests, marks of threads, roles; and what each means.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::map::{Cpu, Guest, Picture, Role};
 use crate::render::layout::Paint;
+use crate::render::map::cpus;
 
 /// Sign of one CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) struct Sign {
     pub paint: Paint,
     /// Meanings of it, for the legend.
     pub meanings: Vec<Meaning>,
+    /// Letter of the guest that the sign names.
+    pub letter: Option<String>,
 }
 
 /// Meaning of a part of a sign, in the order of the legend.
@@ -67,15 +70,33 @@ impl Meaning {
     }
 }
 
-/// Returns the legend of these meanings: each with its sign and words.
-pub(super) fn legend(used: &BTreeSet<Meaning>, short: bool) -> Vec<(Meaning, &'static str, &'static str)> {
-    let entries = used.iter().map(|meaning| (*meaning, meaning.entry()));
-    entries
-        .filter_map(|(meaning, (text, one, words))| match short {
-            true => one.map(|sign| (meaning, sign, words)),
-            false => Some((meaning, text, words)),
-        })
-        .collect()
+/// Returns the legend of a picture's signs: each meaning with its sign and words. It names the
+/// first letter that has that meaning in the picture.
+pub(super) fn legend(picture: &Picture, short: bool) -> Vec<(Meaning, String, String)> {
+    let mut used: BTreeMap<Meaning, Option<String>> = BTreeMap::new();
+    for sign in cpus(picture).map(|cpu| sign(cpu, picture)) {
+        for meaning in sign.meanings {
+            let letter = used.entry(meaning).or_default();
+            let first = [letter.clone(), sign.letter.clone()];
+            *letter = first.into_iter().flatten().min();
+        }
+    }
+    let holder = used.get(&Meaning::Held).cloned().flatten();
+    let entries = used.into_iter().filter_map(|(meaning, letter)| {
+        let (text, one, words) = meaning.entry();
+        let text = if short { one? } else { text };
+        // Signs of threads go on about the holder, where there is one.
+        let of_threads = matches!(meaning, Meaning::Vcpu | Meaning::Emulator | Meaning::Iothread);
+        let (letter, words) = match (&holder, of_threads) {
+            (Some(holder), true) => (Some(holder.clone()), words.to_string()),
+            (None, true) => (letter, words.replace("its", "guest A's")),
+            (_, false) => (letter, words.to_string()),
+        };
+        let letter = letter.unwrap_or_else(|| "A".into());
+        let words = words.replace("guest A", &format!("guest {letter}"));
+        Some((meaning, text.replace('A', &letter), words))
+    });
+    entries.collect()
 }
 
 /// Decides the sign of a CPU.
@@ -117,7 +138,10 @@ fn of_threads(cpu: &Cpu, picture: &Picture) -> Option<Sign> {
         None => ("e".to_string(), Meaning::Emulator),
     };
     let mut text = format!("{}{mark}", guest.letter);
-    let mut meanings = vec![Meaning::Held, meaning];
+    let mut meanings = vec![meaning];
+    if cpu.role == Role::Held && cpu.guests.contains(&first.guest) {
+        meanings.insert(0, Meaning::Held);
+    }
     if vcpus().count() > 1 {
         text.push('+');
         meanings.push(Meaning::Several);
@@ -127,6 +151,7 @@ fn of_threads(cpu: &Cpu, picture: &Picture) -> Option<Sign> {
         short: short(guest),
         paint: Paint::Guest(guest.color),
         meanings,
+        letter: Some(guest.letter.clone()),
     })
 }
 
@@ -137,12 +162,18 @@ fn of_role(cpu: &Cpu, picture: &Picture) -> Sign {
         short,
         paint: Paint::Plain,
         meanings: vec![meaning],
+        letter: None,
+    };
+    let several = |it: &Guest, text: &str, short: char, meaning: Meaning| Sign {
+        letter: Some(it.letter.clone()),
+        ..plain(text, short, meaning)
     };
     let of = |guest: &Guest, text: String, short: char, meaning: Meaning| Sign {
         text,
         short,
         paint: Paint::Guest(guest.color),
         meanings: vec![meaning],
+        letter: Some(guest.letter.clone()),
     };
     match (cpu.role, guest(&cpu.guests)) {
         (Role::Held, Some(it)) => return of(it, it.letter.repeat(2), short(it), Meaning::Held),
@@ -153,12 +184,12 @@ fn of_role(cpu: &Cpu, picture: &Picture) -> Sign {
     // Threads that float come before what a definition claims, and both before the bare role.
     match (cpu.floating.as_slice(), guest(&cpu.floating)) {
         ([_], Some(it)) => return of(it, format!("~{}", it.letter), '~', Meaning::Floating),
-        (_, Some(_)) => return plain("~~", '~', Meaning::Floating),
+        (_, Some(it)) => return several(it, "~~", '~', Meaning::Floating),
         _ => {}
     }
     match (cpu.claimed_by.as_slice(), guest(&cpu.claimed_by)) {
         ([_], Some(it)) => return of(it, format!(":{}", it.letter), ':', Meaning::Claimed),
-        (_, Some(_)) => return plain("::", ':', Meaning::Claimed),
+        (_, Some(it)) => return several(it, "::", ':', Meaning::Claimed),
         _ => {}
     }
     match cpu.role {
@@ -194,6 +225,7 @@ fn housekeeping(cpu: &Cpu) -> Sign {
         short: '#',
         paint: Paint::Dim,
         meanings,
+        letter: None,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::render::Style;
 use crate::render::bands::{Cell, GAP, GUTTER, Row, caches, core_rows, flush};
 use crate::render::escape::clean;
 use crate::render::layout::{Line, Paint, cut, finish, paragraph, width};
-use crate::render::map::signs::{Meaning, legend, sign};
+use crate::render::map::signs::{legend, sign};
 use crate::render::map::{bars, cpus, is_large, shown, table, verdict};
 use crate::types::ids::KiB;
 use crate::types::idset::{CpuSet, NodeSet};
@@ -70,11 +70,13 @@ fn host(map: &Map, picture: &Picture, planned: Option<usize>, style: &Style, out
         paragraph(out, "  isolated ", 11, &text, Paint::Dim, style);
     }
     // The legend has the signs of this picture alone, in as few lines as possible.
-    let used: BTreeSet<Meaning> = cpus(picture)
-        .flat_map(|cpu| sign(cpu, picture).meanings)
-        .collect();
-    let entries = legend(&used, large).into_iter();
-    let mut entries: Vec<(&str, &str)> = entries.map(|(_, sign, words)| (sign, words)).collect();
+    let named = legend(picture, large);
+    let mut entries: Vec<(&str, &str)> = Vec::new();
+    entries.extend(
+        named
+            .iter()
+            .map(|(_, sign, words)| (sign.as_str(), words.as_str())),
+    );
     if !large && picture.nodes.iter().any(|node| node.caches.len() > 1) {
         entries.push(("|", "between caches or kinds of core"));
     }
@@ -277,10 +279,11 @@ fn rest(picture: &Picture, planned: Option<usize>, style: &Style, out: &mut Vec<
     }
     let others = picture.guests.len() - shown(picture, planned).len();
     if others > 0 {
-        let text = format!(
-            "{} without a place: virtfit status",
-            counted(others, "more guest")
-        );
+        let verbs = match others {
+            1 => "is shut off and claims",
+            _ => "are shut off and claim",
+        };
+        let text = format!("{} {verbs} no CPU: virtfit status", counted(others, "more guest"));
         paragraph(out, "  ", 2, &text, Paint::Dim, style);
     }
 }

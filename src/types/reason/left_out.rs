@@ -161,7 +161,7 @@ impl fmt::Display for LeftOut {
                 "the image is sparse: io=native stalls while it grows; allocate it (fallocate)"
             }
             Self::NoDirectIo { fstype } => {
-                return write!(f, "a {fstype} filesystem is not known to take O_DIRECT");
+                return write!(f, "the image is on {fstype}, which is not known to take O_DIRECT");
             }
             Self::CacheWantsDirectIo => "its filesystem is not known to take O_DIRECT",
             Self::NativeStays => "its io=native needs cache none or directsync",
@@ -189,4 +189,18 @@ fn pages(pages: &[(NodeId, u64)], free: &str) -> String {
             _ => format!("{pages} on node {node}"),
         });
     list(&nodes.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LeftOut;
+
+    #[test]
+    fn a_filesystem_stands_without_an_article() {
+        for fstype in ["overlay", "zfs"] {
+            let fstype = fstype.to_string();
+            let want = format!("the image is on {fstype}, which is not known to take O_DIRECT");
+            assert_eq!(LeftOut::NoDirectIo { fstype }.to_string(), want);
+        }
+    }
 }

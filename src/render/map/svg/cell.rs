@@ -106,6 +106,7 @@ pub(super) fn sample(meaning: Meaning, text: &str) -> Piece {
         short: ' ',
         paint: crate::render::layout::Paint::Plain,
         meanings: Vec::new(),
+        letter: None,
     };
     out.rect((0, 0), (grid.side + 6, grid.side), &look);
     let wider = Grid {

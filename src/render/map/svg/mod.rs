@@ -9,12 +9,10 @@ mod cell;
 mod node;
 mod shapes;
 
-use std::collections::BTreeSet;
-
 use crate::map::{Map, Picture};
 use crate::render::Style;
 use crate::render::layout::cut;
-use crate::render::map::signs::{self, Meaning, sign};
+use crate::render::map::signs;
 use crate::render::map::{cpus, is_large, shown, table, verdict};
 use cell::{Grid, color, sample};
 use shapes::{Font, Piece, flow};
@@ -123,15 +121,12 @@ fn picture(map: &Map, picture: &Picture, planned: Option<usize>) -> Piece {
 
 /// Draws the signs that are used, each with its meaning.
 fn legend(picture: &Picture, grid: Grid) -> Piece {
-    let cpus = picture.nodes.iter().flat_map(|node| &node.caches);
-    let cpus = cpus.flat_map(|cache| &cache.cores).flatten();
-    let used: BTreeSet<Meaning> = cpus.flat_map(|cpu| sign(cpu, picture).meanings).collect();
-    let entries = signs::legend(&used, grid.short)
+    let entries = signs::legend(picture, grid.short)
         .into_iter()
         .map(|(meaning, sign, words)| {
             let mut piece = Piece::default();
-            piece.put(0, 0, &sample(meaning, sign));
-            piece.text((32, 14), words, Font::of(11));
+            piece.put(0, 0, &sample(meaning, &sign));
+            piece.text((32, 14), &words, Font::of(11));
             piece
         });
     let entries: Vec<Piece> = entries.collect();
