@@ -66,17 +66,21 @@ fn dedicated(fit: &Fit<'_>) -> CpuSet {
         fits,
         ..
     } = *fit;
+    // An empty slot holds nothing for a guest without CPUs of its own.
+    let dedicates = case.wishes.profile.dedicates();
+    let is_held = |vcpu: &VcpuId| dedicates || !case.domain.empty_slots.contains(*vcpu);
     let kept = &demanded.kept_pins;
-    let by_hand = kept.iter().map(|(vcpu, pin)| (Target::VcpuPin(*vcpu), pin));
+    let by_hand = kept.iter().filter(|(vcpu, _)| is_held(vcpu));
+    let by_hand = by_hand.map(|(vcpu, pin)| (Target::VcpuPin(*vcpu), pin));
     let by_hand = Holder {
-        pins: masks_of(by_hand, &BTreeSet::new()).holding(case.wishes.profile.dedicates()),
+        pins: masks_of(by_hand, &BTreeSet::new()).holding(dedicates),
         ..Holder::default()
     };
     let mut cpus = taken::pinned(&by_hand, &case.sets.dedicated);
     let own = |vcpu: &VcpuId| fits && demanded.demand.dedicated.contains(*vcpu);
     for (vcpu, pin) in &placed.vcpus {
         let alone = match kept.contains_key(vcpu) {
-            true => pin.len() == 1,
+            true => pin.len() == 1 && is_held(vcpu),
             false => own(vcpu),
         };
         if alone {

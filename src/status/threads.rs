@@ -67,7 +67,10 @@ pub(crate) fn may_run(
     if guest.threads.is_empty() {
         let usable = cpu_sets::usable(&view.host);
         let mask = |thread| running.allowed(thread).unwrap_or(&usable).clone();
-        let threads = running.threads().into_iter();
+        // No thread is behind an empty slot.
+        let empty = &running.domain().empty_slots;
+        let is_slot = |thread: &live_pins::Thread| matches!(thread, live_pins::Thread::Vcpu(vcpu) if empty.contains(*vcpu));
+        let threads = running.threads().into_iter().filter(|thread| !is_slot(thread));
         all.extend(threads.map(|thread| (thread, mask(thread))));
     }
     all

@@ -245,6 +245,34 @@ fn a_wide_mask_by_hand_is_promised_what_it_holds_once_it_runs() {
 }
 
 #[test]
+fn an_empty_slot_holds_a_cpu_only_where_the_profile_gives_one() {
+    // name, promised of pins on 4, 5, 6, 7 with one vCPU of four plugged in; then with two
+    for (name, one, two) in [
+        ("other-a", "4", "4-5"),
+        ("local-a", "4", "4-5"),
+        ("shared-a", "4", "4-5"),
+        ("run-a", "4-7", "4-7"),
+    ] {
+        let host = Host::new();
+        let slots = |now: u32| {
+            let most = pinned(name, &["4", "5", "6", "7"]);
+            most.replace("<vcpu>4<", &format!("<vcpu current='{now}'>4<"))
+        };
+        host.hook(name, "prepare", &slots(1));
+        assert_eq!(host.promised(name).as_deref(), Some(one), "{name}");
+        // While it runs it holds the same; a vCPU that is plugged in holds its CPU from then on.
+        host.hook(name, "release", &slots(1));
+        for (now, held) in [(1, one), (2, two)] {
+            host.runs(name, &slots(now));
+            let view = host.view(NOW);
+            let holder = &view.reading.ledger.holders[0];
+            let taken = virtfit::ledger::taken::held(holder, &view.host, &view.sets.dedicated, true);
+            assert_eq!(taken.to_string(), held, "{name} {now}");
+        }
+    }
+}
+
+#[test]
 fn no_housekeeping_cpu_is_withheld_beside_a_pin_by_hand() {
     let host = Host::new();
     let policy = format!("[host]\nhousekeeping = \"0-1\"\nshare_cores = false\n{POLICY}");

@@ -141,7 +141,8 @@ pub(crate) fn pin<'d>(domain: &'d Domain, target: &Target) -> Option<&'d CpuSet>
 pub(crate) struct Masks {
     /// Masks that have no more CPUs than threads behind them.
     pub pins: Vec<CpuSet>,
-    /// Wider masks. They hold CPUs only for a guest whose profile gives it CPUs of its own.
+    /// Wider masks, and those of empty vCPU slots, which have no thread. They hold CPUs only for a
+    /// guest whose profile gives it CPUs of its own.
     pub wide: Vec<CpuSet>,
     /// CPUs of [`Masks::pins`] where threads are pinned one by one, without the CPUs to which
     /// virtfit pinned support threads or several vCPUs.
@@ -150,7 +151,8 @@ pub(crate) struct Masks {
 
 impl Masks {
     /// Returns the masks that hold CPUs: all of a guest to which its profile `dedicates` CPUs, else
-    /// those that are not wider than the threads behind them.
+    /// those that are not wider than the threads behind them. An empty slot of such a guest holds
+    /// nothing until a vCPU is plugged in.
     pub(crate) fn holding(self, dedicates: bool) -> Vec<CpuSet> {
         let mut pins = self.pins;
         if dedicates {
@@ -161,9 +163,9 @@ impl Masks {
 }
 
 /// Lists the masks of the pinned threads. A vCPU's own pin comes first, then numad's answer (for
-/// `placement='auto'`), then `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`. Offline vCPUs
-/// count. Masks of several CPUs that virtfit wrote are left out: their threads float, and the
-/// daemon moves them off CPUs that another guest gets.
+/// `placement='auto'`), then `vcpu@cpuset`: libvirt's order in `qemuProcessSetupPid`. Masks of
+/// several CPUs that virtfit wrote are left out: their threads float, and the daemon moves them off
+/// CPUs that another guest gets.
 pub(crate) fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
     let domain = &guest.domain;
     let common = if domain.vcpu_placement_auto {
@@ -179,12 +181,23 @@ pub(crate) fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
     let of_emulator = (Target::EmulatorPin, domain.emulatorpin.as_ref());
     let iothreads = domain.iothreadpins.iter();
     let of_iothreads = iothreads.map(|(id, pin)| (Target::IothreadPin(*id), Some(pin)));
-    let threads = of_vcpus
+    let pinned = of_vcpus
         .chain([of_emulator])
         .chain(of_iothreads)
         .filter_map(|(target, pin)| Some((target, pin?)))
         .filter(|(target, _)| !guest.floating.contains(target));
-    masks_of(threads, &guest.ours)
+    let (slots, threads): (Vec<_>, Vec<_>) = pinned.partition(|(target, _)| is_slot(domain, target));
+    let mut masks = masks_of(threads.into_iter(), &guest.ours);
+    let slots: BTreeSet<&CpuSet> = slots.into_iter().map(|(_, pin)| pin).collect();
+    let known = |pin: &&CpuSet| masks.pins.contains(pin) || masks.wide.contains(pin) || pin.is_empty();
+    let of_slots: Vec<CpuSet> = slots.into_iter().filter(|pin| !known(pin)).cloned().collect();
+    masks.wide.extend(of_slots);
+    masks
+}
+
+/// Returns whether a target is the pin of an empty vCPU slot, behind which no thread is.
+fn is_slot(domain: &Domain, target: &Target) -> bool {
+    matches!(target, Target::VcpuPin(vcpu) if domain.empty_slots.contains(*vcpu))
 }
 
 /// Lists the masks of these threads; `ours` are pins that virtfit wrote.

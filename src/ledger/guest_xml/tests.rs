@@ -19,13 +19,7 @@ fn each_mask_of_a_thread_once() {
         ("<vcpu>4</vcpu>", None, &[], &[], ""),
         ("<vcpu cpuset='4-7'>4</vcpu>", None, &["4-7"], &[], "4-7"),
         ("<vcpu cpuset='4-7'>3</vcpu>", None, &[], &["4-7"], ""),
-        (
-            "<vcpu cpuset='4-7' current='1'>4</vcpu>",
-            None,
-            &["4-7"],
-            &[],
-            "4-7",
-        ),
+        ("<vcpu cpuset='4-7' current='1'>4</vcpu>", None, &[], &["4-7"], ""),
         (
             "<vcpu cpuset='4-7'>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/></cputune>",
             None,
@@ -43,9 +37,16 @@ fn each_mask_of_a_thread_once() {
         (
             "<vcpu current='1'>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='9'/></cputune>",
             None,
-            &["1", "9"],
-            &[],
-            "1,9",
+            &["1"],
+            &["9"],
+            "1",
+        ),
+        (
+            "<vcpu current='1'>3</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='1'/><vcpupin vcpu='2' cpuset='1-2'/></cputune>",
+            None,
+            &["1"],
+            &["1-2"],
+            "1",
         ),
         (
             "<vcpu>2</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='1-2'/></cputune>",
