@@ -1,7 +1,7 @@
 //! Facts the ledger needs from one guest's XML, running or not.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::{self, Cell, Domain, NumaMemory};
@@ -188,9 +188,11 @@ pub(crate) fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
         .filter(|(target, _)| !guest.floating.contains(target));
     let (slots, threads): (Vec<_>, Vec<_>) = pinned.partition(|(target, _)| is_slot(domain, target));
     let mut masks = masks_of(threads.into_iter(), &guest.ours);
-    let slots: BTreeSet<&CpuSet> = slots.into_iter().map(|(_, pin)| pin).collect();
-    let known = |pin: &&CpuSet| masks.pins.contains(pin) || masks.wide.contains(pin) || pin.is_empty();
-    let of_slots: Vec<CpuSet> = slots.into_iter().filter(|pin| !known(pin)).cloned().collect();
+    // There may be thousands of slots, each with a mask of its own.
+    let mut known: HashSet<&CpuSet> = masks.pins.iter().chain(&masks.wide).collect();
+    let new = slots.into_iter().map(|(_, pin)| pin);
+    let new = new.filter(|pin| !pin.is_empty() && known.insert(*pin));
+    let of_slots: Vec<CpuSet> = new.cloned().collect();
     masks.wide.extend(of_slots);
     masks
 }
