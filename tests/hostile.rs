@@ -807,3 +807,56 @@ fn a_policy_that_others_may_write_is_said() {
             .contains("policy.toml: all users may write it")
     );
 }
+
+#[test]
+fn topologies_and_slots_beyond_any_number_are_read_at_once() {
+    let host = Host::new("[[rule]]\nprofile = \"fit\"\n");
+    let guest = |head: &str, inside: &str| {
+        format!(
+            "<domain type='kvm'{head}>\n  <name>t</name>\n  <memory>1048576</memory>\n  \
+             <vcpu current='2'>4</vcpu>\n{inside}</domain>\n"
+        )
+    };
+    let shown = |levels: &str| {
+        guest(
+            "",
+            &format!("  <cpu mode='host-passthrough'><topology {levels}/></cpu>\n"),
+        )
+    };
+    let qemu = " xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'";
+    let smp = |value: &str| {
+        let arguments = format!("<qemu:arg value='-smp'/><qemu:arg value='{value}'/>");
+        guest(
+            qemu,
+            &format!("  <qemu:commandline>{arguments}</qemu:commandline>\n"),
+        )
+    };
+    let slot =
+        "  <vcpus>\n    <vcpu id='0' enabled='yes'/>\n    <vcpu id='4294967295' enabled='no'/>\n  </vcpus>\n";
+    for xml in [
+        shown("sockets='1' dies='2147483648' cores='16383' threads='2'"),
+        shown("sockets='1' dies='1' cores='4' threads='2147483648'"),
+        shown("sockets='16' cores='2147483648' threads='1'"),
+        shown("sockets='4' dies='4294967295' clusters='4294967295' cores='4294967295' threads='4294967295'"),
+        smp("4,sockets=4294967295,cores=4294967295,threads=4294967295"),
+        smp("4,sockets=4,dies=4294967295,clusters=4294967295,cores=1,threads=2"),
+        smp("4,threads=4294967295"),
+        guest("", slot),
+    ] {
+        for keep in [
+            "",
+            "topology = \"keep\"\n",
+            "guest_visible = \"keep\"\n",
+            "on_existing = \"override\"\n",
+        ] {
+            host.write(
+                "etc/virtfit/policy.toml",
+                &format!("[[rule]]\nprofile = \"p\"\n[profile.p]\nhugepages = \"off\"\n{keep}"),
+            );
+            let began = Instant::now();
+            host.says(0, &["rewrite", "-"], &xml);
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(3), "{took:?}: {xml}");
+        }
+    }
+}

@@ -43,7 +43,7 @@ fn among(host: &Host, demand: &Demand, now: &Supply, empty: &Supply, shown: Topo
         shape: Some(Exact {
             sockets: shown.sockets,
             dies: shown.dies,
-            cores: shown.cores * shown.clusters,
+            cores: shown.cores_of_die(),
         }),
         ..demand.clone()
     };

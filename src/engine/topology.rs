@@ -66,7 +66,7 @@ pub(crate) fn derive(host: &Host, placed: &Placed, limits: &Limits<'_>) -> Deriv
         (_, None) => Unmirrored::Caches,
     };
     let fits = |topology: &Topology| {
-        let ids = |most: u32| apic_ids(*topology) <= most + 1;
+        let ids = |most: u32| apic_ids(*topology) <= most.saturating_add(1);
         (
             limits.max_sockets.is_none_or(|most| topology.sockets <= most),
             limits.max_apic_id.is_none_or(ids),
@@ -132,12 +132,12 @@ fn are_real_without_cells(spots: &[Spot]) -> bool {
 fn apic_ids(topology: Topology) -> u32 {
     let bits = |count: u32| u32::BITS - count.saturating_sub(1).leading_zeros();
     let threads = bits(topology.threads);
-    let cores = threads + bits(topology.cores * topology.clusters);
+    let cores = threads + bits(topology.cores_of_die());
     let dies = cores + bits(topology.dies);
-    let last = |count: u32, bits: u32| (count - 1).checked_shl(bits).unwrap_or(u32::MAX);
+    let last = |count: u32, bits: u32| count.saturating_sub(1).checked_shl(bits).unwrap_or(u32::MAX);
     last(topology.sockets, dies)
         .saturating_add(last(topology.dies, cores))
-        .saturating_add(last(topology.cores * topology.clusters, threads))
+        .saturating_add(last(topology.cores_of_die(), threads))
         .saturating_add(topology.threads)
 }
 

@@ -39,8 +39,8 @@ pub(crate) fn parts(host: &Host, placed: &Placed, shown: Topology, mirror: Mirro
         found.push(Untrue::ThreadsApart { vcpus });
     }
     found.extend(together(&cores, shown.threads));
-    let die = shown.threads * shown.cores * shown.clusters;
-    let socket = die * shown.dies;
+    let die = shown.vcpus_of_die();
+    let socket = die.saturating_mul(shown.dies);
     match mirror {
         Mirror::Caches => {
             if let Some((vcpus, caches)) = split(die, &|core| (node(core), core.llc)) {

@@ -295,7 +295,7 @@ pub(crate) fn is_exact(site: &Site<'_>, cpus: &[HostCpu], threads: u32, parts: u
         .collect();
     let exact = spots.and_then(|spots| site.mirror().exact(&spots, site.demand.max_sockets));
     exact.is_some_and(|exact| {
-        let dies = (exact.sockets * exact.dies) as usize;
+        let dies = exact.sockets.saturating_mul(exact.dies) as usize;
         dies <= site.most_dies(parts) && site.demand.shape.is_none_or(|shape| shape == exact)
     })
 }

@@ -111,7 +111,7 @@ impl Round {
         let given = site
             .demand
             .shape
-            .map(|shape| (shape.sockets * shape.dies) as usize);
+            .map(|shape| shape.sockets.saturating_mul(shape.dies) as usize);
         dies.filter(|dies| limit.is_none_or(|most| *dies <= most))
             .filter(|dies| given.is_none_or(|given| *dies == given))
             .filter(|dies| {

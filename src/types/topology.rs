@@ -27,6 +27,16 @@ impl Topology {
         }
     }
 
+    /// Returns the guest cores of one die, in all its clusters; `u32::MAX` where they are more.
+    pub(crate) fn cores_of_die(&self) -> u32 {
+        self.cores.saturating_mul(self.clusters)
+    }
+
+    /// Returns the vCPUs of one die; `u32::MAX` where they are more.
+    pub(crate) fn vcpus_of_die(&self) -> u32 {
+        self.cores_of_die().saturating_mul(self.threads)
+    }
+
     /// Returns the number of vCPUs that the topology shows; `None` where it is beyond `u32`.
     /// libvirt and QEMU take no topology for another number than the guest has.
     pub(crate) fn vcpus(&self) -> Option<u32> {

@@ -204,9 +204,13 @@ fn empty_slots(root: &Element<'_>, vcpu: &Element<'_>, most: u32) -> Result<Vcpu
     let mut empty = VcpuSet::new();
     for slot in off {
         let id = slot.attr("id").unwrap_or_default();
-        empty.insert(VcpuId(scalar::number(&slot, "id of <vcpu>", &id)?));
+        let id = VcpuId(scalar::number(&slot, "id of <vcpu>", &id)?);
+        // Of what the guest does not have there is no slot, and a set is as large as its last id.
+        if all.contains(id) {
+            empty.insert(id);
+        }
     }
-    Ok(empty.intersection(&all))
+    Ok(empty)
 }
 
 /// Reads memory and memory devices. The cells have to be read before: their sum replaces

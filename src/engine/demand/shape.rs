@@ -114,7 +114,7 @@ pub(super) fn splits_cores(case: &Case<'_>) -> bool {
 /// Returns whether a topology written by hand is a wish. What libvirt shows without one is none:
 /// management programs write that into every guest.
 pub(crate) fn is_wish(domain: &Domain, topology: Topology) -> bool {
-    topology.sockets != domain.vcpus || topology.sockets * topology.cores * topology.threads != domain.vcpus
+    topology.sockets != domain.vcpus || topology.vcpus() != Some(domain.vcpus)
 }
 
 /// Returns whether two given pins are on one core.

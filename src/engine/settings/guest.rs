@@ -196,7 +196,7 @@ fn topology(fit: &Fit<'_>, list: &mut List) {
     // A guest of one vCPU has this topology without a `<topology>` too; what virtfit wrote before
     // stays.
     let unchanged =
-        written.is_none() && topology.sockets == domain.vcpus && topology.cores * topology.threads == 1;
+        written.is_none() && topology.sockets == domain.vcpus && (topology.cores, topology.threads) == (1, 1);
     let ours = fit.case.provenance.is_some_and(|provenance| {
         let mut owned = provenance.owned.iter();
         owned.any(|owned| owned.target == Target::Topology)
