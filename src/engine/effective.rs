@@ -108,6 +108,10 @@ impl EffectiveProfile {
             })
         };
         let dedicated = list(profile.dedicated(domain.vcpus), "dedicated_vcpus");
+        // A guest without any of the vCPUs that are listed floats altogether.
+        if profile.cpus == Cpus::Mixed && dedicated.is_empty() {
+            profile.cpus = Cpus::Shared;
+        }
         let realtime = list(profile.realtime.vcpus.resolve(domain.vcpus), "realtime.vcpus");
         // Emulator threads may not run on real-time vCPUs' CPUs: with nothing else left, the policy
         // is in error.
@@ -147,7 +151,10 @@ impl EffectiveProfile {
         }
         let mut less = self.clone();
         less.dedicated = less.dedicated.difference(&slots);
-        less.profile.cpus = Cpus::Mixed;
+        less.profile.cpus = match less.dedicated.is_empty() {
+            true => Cpus::Shared,
+            false => Cpus::Mixed,
+        };
         less.floating_slots = slots;
         Some(less)
     }

@@ -96,7 +96,9 @@ pub(crate) fn tuning<'a>(policy: &'a Policy, domain: &Domain, autostart: bool) -
 
 /// Returns whether a guest's profile gives vCPUs CPUs of their own.
 pub fn dedicates(policy: &Policy, domain: &Domain, autostart: bool) -> bool {
-    tuning(policy, domain, autostart).is_some_and(Profile::dedicates)
+    let profile = tuning(policy, domain, autostart);
+    let vcpus = profile.and_then(|profile| profile.dedicated(domain.vcpus).ok());
+    vcpus.is_some_and(|vcpus| !vcpus.is_empty())
 }
 
 /// Returns whether the rules leave a guest alone, whatever it asks for itself.
