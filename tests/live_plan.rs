@@ -355,6 +355,27 @@ fn pins_that_were_reserved_as_they_are_stay() {
 }
 
 #[test]
+fn a_mask_by_hand_that_the_profile_replaces_is_moved() {
+    let policy = rule("fit") + "[profile.fit]\non_existing = \"override\"\nhugepages = \"off\"\n";
+    let mut view = view(&policy);
+    let wide = xml(1, "<cputune><vcpupin vcpu='0' cpuset='2-7'/></cputune>");
+    // Also where all of the mask was reserved.
+    for reservation in [None, Some(reserved("2-7"))] {
+        let live = plan(
+            &mut view,
+            &status_of(&wide),
+            reservation.as_ref(),
+            &Records::default(),
+        );
+        let vcpu = live.changes.iter().find_map(|change| match change {
+            LiveChange::PinVcpu(_, cpus) => Some(cpus.len()),
+            _ => None,
+        });
+        assert_eq!(vcpu, Some(1), "{:?}", live.changes);
+    }
+}
+
+#[test]
 fn an_administrators_pins_stay_even_where_they_collide() {
     let pins = "<cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='2-3'/></cputune>";
     let mut view = with_held(&rule("fit"), "1-3");

@@ -24,6 +24,7 @@ use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan, Scope, Verdict};
 use crate::types::reason::{Choice, Reason, Start};
+use crate::types::setting::Target;
 
 /// Outcome of the start.
 #[derive(Debug)]
@@ -197,12 +198,14 @@ impl Case<'_> {
         let standing = self
             .own
             .standing(self.view, self.guest, &notes.dedicated_vcpus, self.taken);
-        // Free CPUs that a copied record names are those of the guest it was copied from.
+        let place = fitting(self.plan);
+        // Free CPUs that a copied record names are those of the guest it was copied from, and pins
+        // by hand that the profile replaces are none.
         let standing = match standing {
             PinState::Free if self.guest.copied => PinState::Absent,
+            PinState::Free if place.is_some_and(|place| self.replaces_pins(place)) => PinState::Absent,
             standing => standing,
         };
-        let place = fitting(self.plan);
         // Case (a): the guest has the pins it needs. Memory can still be missing.
         if standing == PinState::Free {
             let refused = self.plan.verdict == Verdict::Refused;
@@ -361,7 +364,10 @@ impl Case<'_> {
     /// Case (c): only an administrator's pins and huge pages are reserved, as nothing moves these.
     fn floats(&self, bound: &Decision, why: &Start) -> Fate {
         let plan = bound.plan();
-        let mut kept = self.own.cpus.difference(&self.guest.wrote);
+        let mut kept = match &plan.placement {
+            Some(placement) if self.replaces_pins(placement) => CpuSet::new(),
+            _ => self.own.cpus.difference(&self.guest.wrote),
+        };
         if let Some(placement) = &plan.placement {
             kept.extend_from(&self.alone(placement));
         }
@@ -427,6 +433,27 @@ impl Case<'_> {
             let pin = self.guest.domain.vcpupins.get(&vcpu);
             pin.is_some() && pin == place.vcpus.get(&vcpu)
         })
+    }
+
+    /// Returns `true` if an administrator pinned a thread elsewhere than the place is, and the
+    /// profile replaces such pins (`on_existing = "override"`): they are moved once it runs.
+    fn replaces_pins(&self, place: &Placement) -> bool {
+        let profile = self.plan.profile.as_deref();
+        let profile = profile.and_then(|name| self.view.policy.profile(name));
+        if !profile.is_some_and(|profile| profile.override_existing) {
+            return false;
+        }
+        let domain = &self.guest.domain;
+        let elsewhere = |target: Target, now: Option<&CpuSet>, then: &CpuSet| {
+            let by_hand = now.is_some_and(|now| now != then) && !self.guest.ours.contains(&target);
+            by_hand && !then.is_empty()
+        };
+        let mut vcpus = place.vcpus.iter();
+        let mut iothreads = place.iothreads.iter();
+        vcpus.any(|(id, then)| elsewhere(Target::VcpuPin(*id), domain.pin_of(*id), then))
+            || elsewhere(Target::EmulatorPin, domain.emulatorpin.as_ref(), &place.emulator)
+            || iothreads
+                .any(|(id, then)| elsewhere(Target::IothreadPin(*id), domain.iothreadpins.get(id), then))
     }
 
     /// Returns `true` if the place is on CPUs in `taken`, as it is if virtfit leaves pins alone.

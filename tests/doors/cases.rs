@@ -273,6 +273,90 @@ fn an_empty_slot_holds_a_cpu_only_where_the_profile_gives_one() {
 }
 
 #[test]
+fn pins_by_hand_that_the_profile_replaces_are_not_promised() {
+    let emulator =
+        "  <cputune>\n    <vcpupin vcpu='0' cpuset='2'/>\n    <emulatorpin cpuset='3-7'/>\n  </cputune>\n";
+    // keys of the profile beside on_existing, XML, promised, pinned live
+    for (keys, xml, promised, moved) in [
+        ("", pinned("over-a", &["2-7,10-14"]), Some("2"), true),
+        ("", pinned("over-a", &["5"]), Some("2"), true),
+        ("", pinned("over-a", &["2"]), Some("2"), false),
+        ("", domain("over-a", 1, emulator), Some("2"), true),
+        ("cpus = \"shared\"\n", pinned("over-a", &["2", "3"]), None, true),
+        (
+            "cpus = \"shared\"\n",
+            domain("over-a", 2, "").replace("<vcpu>", "<vcpu cpuset='4-5'>"),
+            None,
+            true,
+        ),
+        (
+            "cpus = \"keep\"\n",
+            pinned("over-a", &["2", "3"]),
+            Some("2-3"),
+            false,
+        ),
+        // Without a place it floats.
+        ("smt = \"isolate\"\n", pinned("over-a", &["2"; 12]), None, true),
+    ] {
+        let host = Host::new();
+        let rule = "[[rule]]\nmatch = { name = \"over-*\" }\nprofile = \"over\"\n";
+        let profile = format!("[profile.over]\non_existing = \"override\"\n{keys}");
+        host.write("etc/virtfit/policy.toml", &format!("{POLICY}{rule}{profile}"));
+        let got = host.hook("over-a", "prepare", &xml);
+        assert_eq!(got.answer.exit, 0, "{keys} {xml}");
+        let reservation = host.reservation("over-a");
+        let pins = reservation.and_then(|reservation| reservation.pins);
+        assert_eq!(host.promised("over-a").as_deref(), promised, "{keys} {xml}");
+        assert_eq!(pins.is_some(), moved, "{keys} {xml}");
+    }
+}
+
+#[test]
+fn a_guest_without_the_vcpus_that_are_dedicated_floats() {
+    for (vcpus, promised) in [(4, None), (6, Some("2,4"))] {
+        let host = Host::new();
+        let rule = "[[rule]]\nmatch = { name = \"mixed-*\" }\nprofile = \"mixed\"\n[profile.mixed]\n\
+                    cpus = \"mixed\"\ndedicated_vcpus = \"4-7\"\non_no_fit = \"refuse\"\n";
+        host.write("etc/virtfit/policy.toml", &format!("{POLICY}{rule}"));
+        let xml = domain("mixed-a", vcpus, "");
+        let view = host.view(NOW);
+        let plan = view
+            .decide(&xml, Question::of(Scope::Boot))
+            .unwrap()
+            .plan()
+            .clone();
+        assert!(
+            plan.placement.is_some_and(|place| place.fits),
+            "{:?}",
+            plan.reasons
+        );
+        let got = host.hook("mixed-a", "prepare", &xml);
+        assert_eq!(got.answer.exit, 0, "{got:?}");
+        assert_eq!(host.promised("mixed-a").as_deref(), promised);
+        // Nor does a wide mask hold anything where no vCPU is dedicated.
+        host.hook(
+            "mixed-b",
+            "prepare",
+            &domain(
+                "mixed-b",
+                vcpus,
+                "  <cputune>\n    <emulatorpin cpuset='5-7'/>\n  </cputune>\n",
+            ),
+        );
+        let wide = host.promised("mixed-b");
+        assert_eq!(wide.is_some(), vcpus == 6, "{wide:?}");
+        // Slots that float leave none that is dedicated.
+        let floats = format!("{POLICY}{rule}hotplug = \"float\"\n");
+        host.write("etc/virtfit/policy.toml", &floats);
+        let slots = domain("mixed-c", 6, "").replace("<vcpu>", "<vcpu current='4'>");
+        let decision = host.view(NOW).decide(&slots, Question::of(Scope::Boot)).unwrap();
+        let plan = decision.plan();
+        let fits = plan.placement.as_ref().is_some_and(|place| place.fits);
+        assert!(fits, "{:?}", plan.reasons);
+    }
+}
+
+#[test]
 fn no_housekeeping_cpu_is_withheld_beside_a_pin_by_hand() {
     let host = Host::new();
     let policy = format!("[host]\nhousekeeping = \"0-1\"\nshare_cores = false\n{POLICY}");

@@ -137,11 +137,16 @@ pub fn plan(case: Case<'_>, view: &Snapshot) -> Result<Live, EngineError> {
         }
         (None, None, Some(placement)) => {
             let kept = reservation.map(|promised| &promised.cpus);
+            // Pins that virtfit wrote stay on CPUs that are reserved; pins by hand stay unless the
+            // profile replaces them.
             let may_move = |thread: Thread| {
                 let own = thread
                     .pin(domain)
                     .is_some_and(|pin| kept.is_some_and(|kept| !pin.is_empty() && pin.is_subset(kept)));
-                !own && (profile.override_existing || is_ours(&running, thread))
+                match is_ours(&running, thread) {
+                    true => !own,
+                    false => profile.override_existing,
+                }
             };
             threads(&mut live, &running, &after, &placement.dedicated, view, may_move);
             own_cpus(&mut live, &running, placement, reservation, view);
