@@ -7,6 +7,7 @@ use crate::ledger::running::Running;
 use crate::rewrite::Provenance;
 use crate::status::note::{Code, Note};
 use crate::types::idset::{CpuSet, VcpuSet};
+use crate::types::plural::cpus;
 use crate::types::setting::Value;
 
 /// Returns whether virtfit wrote a pin of a running guest's thread, in the definition or live.
@@ -59,7 +60,7 @@ pub(crate) fn command(guest: &str, defined: Option<&Domain>, thread: Thread, cpu
     format!("virsh {call} {cpus} --live{config}")
 }
 
-/// Makes one note of all of them: `set by hand: vCPU 0-1 on 4-5, emulator on 0`.
+/// Makes one note of all of them: `set by hand: vCPUs 0-1 on CPUs 4-5, emulator on CPU 0`.
 pub(crate) fn note(pins: &[(Thread, CpuSet)]) -> Option<Note> {
     let mut vcpus = (VcpuSet::new(), CpuSet::new());
     let mut parts = Vec::new();
@@ -69,11 +70,12 @@ pub(crate) fn note(pins: &[(Thread, CpuSet)]) -> Option<Note> {
                 vcpus.0.insert(*id);
                 vcpus.1.extend_from(pin);
             }
-            other => parts.push(format!("{other} on {pin}")),
+            other => parts.push(format!("{other} on {}", cpus(pin))),
         }
     }
     if !vcpus.0.is_empty() {
-        parts.insert(0, format!("vCPU {} on {}", vcpus.0, vcpus.1));
+        let one = if vcpus.0.len() == 1 { "vCPU" } else { "vCPUs" };
+        parts.insert(0, format!("{one} {} on {}", vcpus.0, cpus(&vcpus.1)));
     }
     let text = format!("set by hand: {}", parts.join(", "));
     (!parts.is_empty()).then(|| Note::new(Code::SetByHand, text))

@@ -51,7 +51,8 @@ pub(crate) struct Runs<'a> {
     pub holders: &'a [Held<'a>],
 }
 
-/// Returns a note for each kind of overlap with CPUs that other guests hold.
+/// Returns a note for each kind of overlap with CPUs that other guests hold. No thread of the guest
+/// runs on a CPU that is withheld for it, but the guest holds that, too.
 pub(crate) fn notes(runs: &Runs<'_>) -> Vec<Note> {
     let guest = runs.guest;
     let by_thread = threads::may_run(runs.view, runs.running, guest);
@@ -63,7 +64,7 @@ pub(crate) fn notes(runs: &Runs<'_>) -> Vec<Note> {
         if same_guest((holder.uuid, holder.name), (&guest.uuid, &guest.name)) {
             continue;
         }
-        let both = may_run.intersection(&holder.cpus);
+        let both = may_run.union(&guest.held).intersection(&holder.cpus);
         let held = both.intersection(&guest.held);
         let only_theirs = both.difference(&held);
         if !held.is_empty() {

@@ -11,17 +11,16 @@ use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note};
 use crate::status::{Guest, by_hand};
 use crate::types::guest_word::guest_word;
-use crate::types::ids::VcpuId;
 use crate::types::idset::CpuSet;
 
-/// vCPU that an administrator pinned to CPUs which its guest holds.
+/// Thread that an administrator pinned to CPUs which its guest holds.
 struct ByHand {
     name: String,
     uuid: String,
-    vcpu: VcpuId,
+    thread: Thread,
     /// CPUs of the pin that the guest holds.
     cpus: CpuSet,
-    /// A profile says where the vCPU belongs, so that the shared CPUs may be no place for it.
+    /// A profile says where the thread belongs, so that the shared CPUs may be no place for it.
     has_profile: bool,
 }
 
@@ -61,8 +60,7 @@ pub(crate) fn name_intruders(
                     let word = guest_word(&one.name, &one.uuid);
                     let text = definitions.get(&one.name);
                     let defined = text.and_then(|text| domain::parse::from_text(text).ok());
-                    let thread = Thread::Vcpu(one.vcpu);
-                    let command = by_hand::command(word, defined.as_ref(), thread, &shared);
+                    let command = by_hand::command(word, defined.as_ref(), one.thread, &shared);
                     Note::with_command(Code::CpuHeldTwice, said, command)
                 }
             };
@@ -70,7 +68,7 @@ pub(crate) fn name_intruders(
     }
 }
 
-/// Lists the vCPUs that were pinned by hand to some of these CPUs.
+/// Lists the threads that were pinned by hand to some of these CPUs.
 fn by_hand(records: &Records, running: &[Running], guests: &[Guest], twice: &CpuSet) -> Vec<ByHand> {
     let mut out = Vec::new();
     for running in running {
@@ -83,11 +81,11 @@ fn by_hand(records: &Records, running: &[Running], guests: &[Guest], twice: &Cpu
         let record = records.of(&domain.uuid, running.pid);
         for (thread, pin) in by_hand::of_running(running, record) {
             let cpus = pin.intersection(&shared);
-            if let (Thread::Vcpu(vcpu), false) = (thread, cpus.is_empty()) {
+            if !cpus.is_empty() {
                 out.push(ByHand {
                     name: guest.name.clone(),
                     uuid: guest.uuid.clone(),
-                    vcpu,
+                    thread,
                     cpus,
                     has_profile: guest.profile.is_some(),
                 });

@@ -7,6 +7,7 @@ use crate::domain::parse;
 use crate::engine::effective::EffectiveProfile;
 use crate::engine::{Decision, Question};
 use crate::ledger::live_pins::{Pinned, Records, Thread};
+use crate::ledger::reservation::Reservation;
 use crate::ledger::running::Running;
 use crate::libvirt::LiveChange;
 use crate::live;
@@ -94,7 +95,9 @@ pub(crate) fn notes(place: &Place<'_>) -> Vec<Note> {
             || lacking.crowded.iter().any(|(crowded, _)| crowded.contains(*vcpu))
     };
     let mut by_hand = by_hand::of_running(place.running, record);
-    by_hand.retain(|(thread, _)| !said(thread));
+    // Nor does one stay that the profile replaces.
+    let stays = |pin: &CpuSet| !profile.override_existing || pin.is_subset(place.held);
+    by_hand.retain(|(thread, pin)| !said(thread) && stays(pin));
     out.extend(by_hand::note(&by_hand));
     out
 }
@@ -121,7 +124,9 @@ fn lacking(place: &Place<'_>, profile: &Profile, record: Option<&Pinned>) -> Lac
         let own = mask.filter(|mask| mask.len() == 1 && mask.is_subset(place.held));
         let by_hand = thread
             .pin(domain)
-            .filter(|pin| !by_hand::is_ours(running, record, thread, pin));
+            .filter(|pin| !by_hand::is_ours(running, record, thread, pin))
+            // Pins that the profile replaces are no reason to be elsewhere.
+            .filter(|_| !profile.override_existing);
         match (wishes.dedicated.contains(vcpu), own, by_hand) {
             (true, Some(own), _) => place_on(own, vcpu),
             // Several CPUs, all of which the guest holds: the pin was written by hand, and no other
@@ -229,7 +234,7 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
     // The first of these that applies is the note: no placement, observe mode, not pinned yet, or
     // pins that only a new start can give.
     let Elsewhere { wanted, now } = elsewhere(place, &live);
-    let at = cpus(floating);
+    let at = on_now(place, floating);
     let reason = || {
         live.reasons
             .first()
@@ -237,7 +242,7 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
             .or_else(|| cause(place))
     };
     if let Some(reason) = Some(()).filter(|()| !floating.is_empty()).and_then(|()| reason()) {
-        let text = format!("no place: floats on {at}: {reason}");
+        let text = format!("no place: {at}: {reason}");
         return Some(Note::new(Code::NoPlace, text));
     }
     if !wanted.is_empty() && live.observe {
@@ -258,11 +263,19 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
         return Some(Note::new(Code::NotPinned, text));
     }
     if !wanted.is_empty() {
-        let text = format!(
-            "not pinned: its vCPUs are to be on {}, and may run on {}",
-            cpus(&wanted),
-            cpus(&now)
-        );
+        // Where CPUs are for one guest alone, the first of several gets what each could have.
+        let reservation = Reservation::of(&place.view.reading.reservations, &place.running.domain().uuid);
+        let promised = reservation.is_some_and(|promised| wanted.is_subset(&promised.cpus));
+        let verb = match promised || floating.is_empty() {
+            true => "are to be on",
+            false => "could have",
+        };
+        let dead = now.difference(&place.view.host.online);
+        let runs = match dead.is_empty() {
+            true => format!("may run on {}", cpus(&now)),
+            false => offline(&dead),
+        };
+        let text = format!("not pinned: its vCPUs {verb} {}, and {runs}", cpus(&wanted));
         return Some(Note::new(Code::NotPinned, text));
     }
     if floating.is_empty() {
@@ -279,11 +292,24 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
         Some(placement) => format!(", and could have {}", cpus(&placement.dedicated)),
         None => String::new(),
     };
-    let text = format!(
-        "not pinned: floats on {at}, as it was started{could}{}",
-        restart(place)
-    );
+    let text = format!("not pinned: {at}, as it was started{could}{}", restart(place));
     Some(Note::new(Code::NotPinned, text))
+}
+
+/// Returns words for CPUs that vCPUs are pinned to: those that are offline carry none.
+fn on_now(place: &Place<'_>, floating: &CpuSet) -> String {
+    let dead = floating.difference(&place.view.host.online);
+    let alive = floating.difference(&dead);
+    match (alive.is_empty(), dead.is_empty()) {
+        (_, true) => format!("floats on {}", cpus(floating)),
+        (true, false) => offline(&dead),
+        (false, false) => format!("floats on {}, and {}", cpus(&alive), offline(&dead)),
+    }
+}
+
+fn offline(dead: &CpuSet) -> String {
+    let verb = if dead.len() == 1 { "is" } else { "are" };
+    format!("its {} {verb} offline", cpus(dead))
 }
 
 /// Returns the advice to start the guest again, unless a pending note gives it.

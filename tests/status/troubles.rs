@@ -269,6 +269,68 @@ fn held_cpus_that_are_not_exclusive_are_said() {
 }
 
 #[test]
+fn who_is_on_a_withheld_cpu_and_how_it_gets_off_is_said() {
+    let threads = |own: &str| {
+        format!(
+            "<domain type='kvm'><name>web</name><memory>1048576</memory><vcpu>1</vcpu><iothreads>1</iothreads><cputune>{own}</cputune></domain>"
+        )
+    };
+    // pins by hand, beside f1 on CPU 1 with CPU 17 withheld; command
+    for (own, command) in [
+        ("<vcpupin vcpu='0' cpuset='17'/>", "virsh vcpupin web 0 "),
+        (
+            "<vcpupin vcpu='0' cpuset='0'/><emulatorpin cpuset='17'/>",
+            "virsh emulatorpin web ",
+        ),
+        (
+            "<vcpupin vcpu='0' cpuset='0'/><iothreadpin iothread='1' cpuset='17'/>",
+            "virsh iothreadpin web 1 ",
+        ),
+    ] {
+        let host = Host::new("[[rule]]\nmatch = { name = \"f*\" }\nprofile = \"isolated\"\n");
+        host.answer();
+        host.define(&Made::free("f1"));
+        let tuned = String::from_utf8(host.virtfit(&["rewrite", "f1"]).stdout).unwrap();
+        assert!(tuned.contains("withheld='17'"), "{tuned}");
+        host.put("etc/libvirt/qemu/f1.xml", &tuned);
+        for (name, pid, xml) in [("f1", 4711, &tuned), ("web", 4712, &threads(own))] {
+            let status = format!("<domstatus state='running' reason='booted' pid='{pid}'>{xml}</domstatus>");
+            host.put(&format!("run/libvirt/qemu/{name}.xml"), &status);
+        }
+        let (status, exit) = host.status();
+        assert_eq!(exit, 3, "{own}");
+        for name in ["f1", "web"] {
+            let notes = &of(&status, name).notes;
+            let twice = notes.iter().find(|note| code(note) == "cpu-held-twice");
+            let twice = twice.unwrap_or_else(|| panic!("{name} {own}: {notes:?}"));
+            assert!(twice.text.contains("; web was pinned there by hand"), "{twice:?}");
+            let said = twice.command.as_deref().unwrap_or_default();
+            assert!(said.starts_with(command), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_cpu_that_went_offline_is_said() {
+    let host = host();
+    host.guest(&Made::pinned("f1", &["1", "17"]));
+    let online = host.path().join("sys/devices/system/cpu/online");
+    fs::write(online, "0,2-31\n").unwrap();
+    let (status, exit) = host.status();
+    let notes = &of(&status, "f1").notes;
+    let text = notes
+        .iter()
+        .find(|note| code(note) == "not-pinned")
+        .map(|note| &note.text);
+    assert_eq!(exit, 3, "{notes:?}");
+    assert!(
+        text.is_some_and(|text| text.contains("its CPU 1 is offline")),
+        "{notes:?}"
+    );
+    assert!(text.is_some_and(|text| !text.contains("floats on")), "{notes:?}");
+}
+
+#[test]
 fn a_guest_without_its_place_is_said() {
     let host = host();
     host.guest(&all_but(&[]));
@@ -392,14 +454,14 @@ fn what_was_set_by_hand_is_said() {
         .iter()
         .filter(|note| code(note) == "set-by-hand");
     let texts: Vec<&str> = by_hand.map(|note| note.text.as_str()).collect();
-    assert_eq!(texts, ["set by hand: emulator on 0,8,16,24"]);
+    assert_eq!(texts, ["set by hand: emulator on CPUs 0,8,16,24"]);
     for (name, cpu) in [("f2", 2), ("f3", 3)] {
         let notes = &of(&status, name).notes;
         assert_eq!(wrong(notes), Vec::<String>::new(), "{notes:?}");
         let by_hand = notes.iter().find(|note| code(note) == "set-by-hand").unwrap();
         let text = &by_hand.text;
         assert!(
-            text.starts_with(&format!("set by hand: vCPU 0 on {cpu}")),
+            text.starts_with(&format!("set by hand: vCPU 0 on CPU {cpu}")),
             "{text}"
         );
     }
