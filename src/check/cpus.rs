@@ -3,6 +3,7 @@
 use crate::check::facts::Facts;
 use crate::check::finding::{Finding, Mend};
 use crate::policy::{Profile, SetRule};
+use crate::types::ids::HostCpu;
 use crate::types::idset::CpuSet;
 use crate::types::plural::{cpus, is_or_are};
 use crate::types::reason::SetWarning;
@@ -80,6 +81,8 @@ pub(super) fn nohz_full(facts: &Facts<'_>, _: &Profile) -> Finding {
     if !facts.exists("/sys/devices/system/cpu") {
         return Finding::unknown("/sys/devices/system/cpu is absent");
     }
+    // The kernel keeps time on the CPU that it boots on, whatever its command line says.
+    let boot = CpuSet::one(HostCpu(0));
     let ticks = dedicated.difference(&view.host.nohz_full);
     let read = match view.host.nohz_full.is_empty() {
         true => "nohz_full: none".to_string(),
@@ -96,7 +99,15 @@ pub(super) fn nohz_full(facts: &Facts<'_>, _: &Profile) -> Finding {
         "the kernel's tick and its RCU work interrupt vCPUs on {}",
         cpus(&ticks)
     );
-    let options = format!("nohz_full={dedicated} rcu_nocbs={dedicated}");
+    let quiet = dedicated.difference(&boot);
+    if ticks == boot || quiet.is_empty() {
+        return Finding::warn(
+            read,
+            format!("{means}: the kernel boots on it and keeps time there"),
+        )
+        .advise("in the policy, take CPU 0 out of dedicated = \"...\" in [host]");
+    }
+    let options = format!("nohz_full={quiet} rcu_nocbs={quiet}");
     Finding::warn(read, means).mend(facts.family.boot_with(&options))
 }
 

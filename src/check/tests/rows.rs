@@ -178,6 +178,8 @@ pub(super) static ROWS: &[Row] = &[
     // real time
     row("nohz-full", Unknown, "absent", &[]).of("realtime"),
     row("nohz-full", Warn, "nohz_full=2-7,10-15 rcu_nocbs=2-7,10-15", &[("/sys/devices/system/cpu", "/"), DEBIAN]).under(OWN).of("realtime"),
+    row("nohz-full", Warn, "nohz_full=1-7 rcu_nocbs=1-7", &[("/sys/devices/system/cpu", "/"), DEBIAN]).under("[host]\nhousekeeping = \"8-15\"\ndedicated = \"0-7\"\n").of("realtime"),
+    row("nohz-full", Warn, "take CPU 0 out of dedicated", &[("/sys/devices/system/cpu", "/")]).under("[host]\nhousekeeping = \"8-15\"\ndedicated = \"0-7\"\n").of("realtime").with(|host| host.nohz_full = crate::types::cpulist::parse("1-7").unwrap()),
     row("nohz-full", Warn, "grubby --update-kernel=ALL", &[("/sys/devices/system/cpu", "/"), ("/etc/os-release", "ID=fedora\n")]).under(OWN).of("realtime"),
     row("nohz-full", Warn, "grub2-mkconfig", &[("/sys/devices/system/cpu", "/"), ("/etc/os-release", "ID=sles\n")]).under(OWN).of("realtime"),
     row("nohz-full", Fail, "housekeeping", &[("/sys/devices/system/cpu", "/")]).under(OWN).of("realtime").with(tickless),
