@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crate::domain::{self, Domain};
-use crate::host::libvirt_daemon::DRIVER_PID_FILE;
+use crate::host::libvirt_daemon::{self, DRIVER_PID_FILE};
 use crate::hostfs::HostFs;
 use crate::ledger::claims;
 use crate::panics::guarded;
@@ -69,7 +69,8 @@ pub fn behind_its_back(path: &Path, domain: &Domain, uri: &str, what: &str) -> S
 }
 
 /// Returns whether libvirt's driver has started since the file of a definition was last written, so
-/// that it has loaded that file. `false` where a time cannot be read.
+/// that it has loaded that file. `false` where a time cannot be read, or the driver's pid file is
+/// that of a guest named `driver`.
 pub fn is_loaded(root: &HostFs, name: &str) -> bool {
     use std::os::unix::fs::MetadataExt;
     // The driver writes its pid file before it loads definitions. A definition's time of change
@@ -81,6 +82,7 @@ pub fn is_loaded(root: &HostFs, name: &str) -> bool {
         .metadata(claims::path(name))
         .map(|file| (file.ctime(), file.ctime_nsec()));
     matches!((written, started), (Ok(written), Ok(started)) if written < started)
+        && libvirt_daemon::is_of_driver(root)
 }
 
 /// Returns the first fact in which two definitions differ.
@@ -373,6 +375,13 @@ mod tests {
         put("etc/libvirt/qemu/a.xml");
         assert!(!is_loaded(&root, "a"));
         put("run/libvirt/qemu/driver.pid");
+        assert!(is_loaded(&root, "a"));
+        // The pid file of a guest named driver, of which QEMU has the process.
+        let comm = folder.path().join("proc/1/comm");
+        std::fs::create_dir_all(comm.parent().unwrap()).unwrap();
+        std::fs::write(&comm, "qemu-system-x86\n").unwrap();
+        assert!(!is_loaded(&root, "a"));
+        std::fs::write(&comm, "libvirtd\n").unwrap();
         assert!(is_loaded(&root, "a"));
         put("etc/libvirt/qemu/a.xml");
         assert!(!is_loaded(&root, "a"));

@@ -13,6 +13,11 @@
 //! - **Which process is it?** The numbers in the pid files decide. A file may be left over, and its
 //!   number another program's by now, so it counts only if the process has a daemon's name:
 //!   [`running`].
+//!
+//! A guest named `driver` has the driver's pid file for its own: libvirt replaces the file with one
+//! that the guest's QEMU locks, and removes that when the guest ends. A file that is another
+//! program's, or none at all, therefore says nothing: a daemon that [`running`] finds by the other
+//! files then counts as a driver that runs.
 
 use std::fs::File;
 
@@ -114,20 +119,65 @@ fn name_of(root: &HostFs, pid: u32) -> Option<String> {
     Some(name.trim().to_string())
 }
 
-/// Returns `true` if a QEMU driver runs; `false` also if its pid file may not be opened.
+/// Returns `true` if a QEMU driver runs; `false` also if nothing may be read that tells.
 pub(crate) fn driver_runs(root: &HostFs) -> bool {
+    match lock_of_driver(root) {
+        Lock::Held => true,
+        Lock::Free => false,
+        Lock::Unknown => !running(root).is_empty(),
+    }
+}
+
+/// Lock on the driver's pid file.
+enum Lock {
+    /// The driver holds it.
+    Held,
+    /// The file is the driver's, and no process locks it.
+    Free,
+    /// The file is missing, may not be opened, or is that of a guest named `driver`.
+    Unknown,
+}
+
+fn lock_of_driver(root: &HostFs) -> Lock {
     let Ok(file) = File::open(root.path(DRIVER_PID_FILE)) else {
-        return false;
+        return Lock::Unknown;
     };
     let mut lock = lock(libc::F_WRLCK);
     let asked = fcntl(&file, FcntlArg::F_GETLK(&mut lock));
-    asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
+    if asked.is_err() || lock.l_type == libc::F_UNLCK as libc::c_short {
+        return match is_of_driver(root) {
+            true => Lock::Free,
+            false => Lock::Unknown,
+        };
+    }
+    // The kernel names no process of another PID namespace, and none for a lock of a description.
+    match u32::try_from(lock.l_pid).is_ok_and(|pid| is_another(root, pid)) {
+        true => Lock::Unknown,
+        false => Lock::Held,
+    }
 }
 
-/// Returns the text of the driver's pid file, whether the driver runs or not; another driver has
-/// another text. Empty without a file.
+/// Returns whether the driver's pid file is there and names no program but a daemon of libvirt's.
+pub(crate) fn is_of_driver(root: &HostFs) -> bool {
+    let text = root.read(DRIVER_PID_FILE);
+    text.is_ok_and(|text| !text.trim().parse().is_ok_and(|pid| is_another(root, pid)))
+}
+
+/// Returns whether a process runs another program than a daemon of libvirt's.
+fn is_another(root: &HostFs, pid: u32) -> bool {
+    name_of(root, pid).is_some_and(|name| !is_daemon(&name))
+}
+
+/// Returns the text of the driver's pid file, whether the driver runs or not, or the process of a
+/// daemon where the file is not the driver's; another driver has another text. Empty without
+/// either.
 pub(crate) fn driver_text(root: &HostFs) -> String {
-    root.read(DRIVER_PID_FILE).unwrap_or_default()
+    match root.read(DRIVER_PID_FILE).ok().filter(|_| is_of_driver(root)) {
+        Some(text) => text.trim().to_string(),
+        None => running(root)
+            .first()
+            .map_or_else(String::new, |daemon| daemon.pid.to_string()),
+    }
 }
 
 /// Makes a lock of this type on a whole file.
@@ -165,6 +215,8 @@ mod tests {
             HostFs::new(self.0.path())
         }
     }
+
+    const DRIVER: &str = "run/libvirt/qemu/driver.pid";
 
     /// Name and process of each daemon.
     type Found = &'static [(&'static str, u32)];
@@ -241,6 +293,53 @@ mod tests {
             assert_eq!(listens(&host.root()), Some(expected), "{lines}");
         }
         assert_eq!(listens(&Host::new(&[]).root()), None);
+    }
+
+    #[test]
+    fn a_guest_named_driver_hides_no_driver() {
+        let daemon: &[(&str, &str)] = &[("run/libvirtd.pid", "77\n"), ("proc/77/comm", "libvirtd\n")];
+        let qemu: &[(&str, &str)] = &[(DRIVER, "88\n"), ("proc/88/comm", "qemu-system-x86\n")];
+        // files, driver runs, text, is the file the driver's
+        for (files, runs, text, own) in [
+            (&[][..], false, "", false),
+            (daemon, true, "77", false),
+            (qemu, false, "", false),
+            (&[daemon, qemu].concat(), true, "77", false),
+            // The driver's own file, which no process locks: it is left over.
+            (&[daemon, &[(DRIVER, "77\n")]].concat(), false, "77", true),
+            (&[(DRIVER, "66\n")], false, "66", true),
+        ] {
+            let host = Host::new(files);
+            let root = host.root();
+            assert_eq!(driver_runs(&root), runs, "{files:?}");
+            assert_eq!(driver_text(&root), text, "{files:?}");
+            assert_eq!(is_of_driver(&root), own, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_of_a_guest_named_driver_is_not_the_drivers() {
+        let host = Host::new(&[(DRIVER, "1\n")]);
+        let path = host.root().path(DRIVER_PID_FILE);
+        let script = "import fcntl,sys; f=open(sys.argv[1],'r+'); fcntl.lockf(f,fcntl.LOCK_EX); print(flush=True); sys.stdin.read()";
+        let mut holder = std::process::Command::new("python3")
+            .args(["-c", script])
+            .arg(path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Read::read(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let comm = format!("proc/{}/comm", holder.id());
+        for (name, runs) in [("libvirtd\n", true), ("qemu-system-x86\n", false)] {
+            host.put(&comm, name);
+            assert_eq!(driver_runs(&host.root()), runs, "{name}");
+        }
+        host.put("run/libvirtd.pid", "77");
+        host.put("proc/77/comm", "libvirtd\n");
+        assert!(driver_runs(&host.root()), "the daemon beside it");
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
     }
 
     #[test]

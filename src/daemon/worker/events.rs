@@ -11,7 +11,7 @@ use crate::daemon::starts::Release;
 use crate::daemon::tasks::WorkerEvent;
 use crate::daemon::watch::Change;
 use crate::daemon::worker::{Burst, Worker};
-use crate::host::{failed_starts, libvirt_daemon};
+use crate::host::{failed_starts, libvirt_daemon, libvirt_process};
 use crate::hostfs::HostFs;
 use crate::hostfs::records::RecordFolder;
 use crate::hostfs::stems::stems;
@@ -446,9 +446,13 @@ fn put_off(time: &mut Option<Instant>, wait: Duration) {
     *time = time.or_else(|| Instant::now().checked_add(wait));
 }
 
-/// Identifies the driver that runs by the content of its pid file.
+/// Identifies the driver that runs by its process and the start of that.
 pub(crate) fn driver_id(root: &HostFs) -> Option<String> {
-    libvirt_daemon::driver_runs(root).then(|| libvirt_daemon::driver_text(root))
+    libvirt_daemon::driver_runs(root).then(|| {
+        let text = libvirt_daemon::driver_text(root);
+        let started = text.parse().map(|pid| libvirt_process::daemon(root, pid));
+        format!("{text} {started:?}")
+    })
 }
 
 /// Returns the time at which the next tentative reservation ends.

@@ -112,7 +112,7 @@ pub(crate) struct Worker {
     backlog: Vec<Change>,
     /// Definitions of guests that do not run are to be examined, as CPUs or pages became free.
     reconsider: bool,
-    /// Content of the driver's pid file when it was last read; `None`: the driver did not run.
+    /// Driver that ran when it was last looked for; `None`: it did not run.
     driver: Option<String>,
     disabled: bool,
     /// Digest of the last policy read.
