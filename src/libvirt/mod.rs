@@ -8,6 +8,7 @@ pub mod definition_file;
 pub(crate) mod definitions;
 pub(crate) mod lookup;
 pub(crate) mod obstacle;
+pub(crate) mod overwritten;
 
 use std::time::Duration;
 

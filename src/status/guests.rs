@@ -13,12 +13,14 @@ use crate::ledger::live_pins::Records;
 use crate::ledger::running::Running;
 use crate::ledger::undecided::Undecided;
 use crate::ledger::{claims, status, taken};
+use crate::libvirt::overwritten;
 use crate::panics::guarded;
 use crate::policy::select;
 use crate::snapshot::Snapshot;
 use crate::status::note::{Code, Note};
 use crate::status::running::Look;
 use crate::status::{Guest, by_hand, exclusive, held, held_twice, overlaps, pending, running};
+use crate::types::digest;
 use crate::types::guest_word::guest_word;
 use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
@@ -237,6 +239,14 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
     let request = parsed.domain.request.as_deref();
     running::asks(&mut guest.notes, word, request, profile);
     guest.notes.extend(running::not_followed(&selected));
+    if overwritten::is_noted(&view.root, &parsed.domain.uuid, &digest::of(text)) {
+        let text =
+            "changed in the moment in which virtfit defined it, look whether that change is still there";
+        let command = format!("virsh dumpxml --inactive {word}");
+        guest
+            .notes
+            .push(Note::with_command(Code::ChangeLost, text, command));
+    }
     let pending = pending::inactive(view, text, parsed, &guest.claims);
     guest.notes.extend(pending);
     Some(guest)

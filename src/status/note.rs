@@ -71,6 +71,8 @@ pub enum Code {
     RequestNotFollowed,
     /// A definition was copied from another guest's, with virtfit's record of that guest.
     Copied,
+    /// A change of the definition may be lost, as virtfit defined the guest in that moment.
+    ChangeLost,
     /// Pins that an administrator wrote, and that stay.
     SetByHand,
     /// A guest has no definition.
@@ -137,6 +139,7 @@ impl Code {
             | Self::AskedToBeLeftAlone
             | Self::RequestNotFollowed
             | Self::Copied
+            | Self::ChangeLost
             | Self::SetByHand
             | Self::Transient
             | Self::Restart

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use virtfit::hostfs::HostFs;
+
 use super::host::{By, Host, Made, code, of, wrong};
 
 /// Rules by the first letter of a guest's name: `f` and `l` have profiles, all others none.
@@ -760,6 +762,40 @@ fn a_guest_older_than_the_policy_is_not_without_a_place() {
         "not pinned: floats on CPUs 0,8,16,24, as it was started, and could have CPU 1"
     );
     assert_eq!(guest.pending, ["apply, shut down, start: virtfit apply f1"]);
+}
+
+#[test]
+fn a_change_that_may_be_lost_is_said_until_the_definition_changes() {
+    let host = host();
+    let made = Made {
+        runs: false,
+        ..Made::pinned("f1", &["1", "17"])
+    };
+    host.define(&made);
+    let codes = |host: &Host| -> Vec<String> {
+        let (status, exit) = host.status();
+        assert_eq!(exit, 0, "{status:?}");
+        of(&status, "f1").notes.iter().map(code).collect()
+    };
+    let before = codes(&host);
+    assert!(!before.contains(&"change-lost".to_string()), "{before:?}");
+    let digest = virtfit::libvirt::definition_file::DefinitionFile::read(&HostFs::new(host.path()), "f1");
+    let digest = digest.unwrap().unwrap().digest;
+    let (status, _) = host.status();
+    let record = format!("var/lib/virtfit/overwritten/{}.json", of(&status, "f1").uuid);
+    host.put(&record, &format!("{{\"text\":\"{digest}\"}}\n"));
+    let (status, _) = host.status();
+    let note = of(&status, "f1")
+        .notes
+        .iter()
+        .find(|note| code(note) == "change-lost");
+    assert_eq!(
+        note.unwrap().text,
+        "changed in the moment in which virtfit defined it, look whether that change is still there: \
+         virsh dumpxml --inactive f1"
+    );
+    host.put("etc/libvirt/qemu/f1.xml", &format!("{}\n", made.xml()));
+    assert_eq!(codes(&host), before);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Recent writes of one definition, and the waits that follow from them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Time after an administrator's change in which nothing unasked is done: `virsh edit` reads the
@@ -11,6 +11,42 @@ pub(crate) const MOST_DEFINES: usize = 20;
 /// Most redefines in a row without a change from outside: one that settles nothing is tried once
 /// more.
 pub(crate) const MOST_IN_A_ROW: u32 = 2;
+
+/// Time within which a second change of a definition by others is one of several in a row.
+const IN_A_ROW: Duration = Duration::from_secs(1);
+/// Quiet after the last of several changes in a row, before the definition is examined: a define of
+/// virtfit's between two of them could undo one.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Latest changes of definitions by others, by the guests' names: kept also for those that went
+/// away.
+#[derive(Debug, Default)]
+pub(crate) struct RecentChanges(BTreeMap<String, Recent>);
+
+#[derive(Debug)]
+struct Recent {
+    last: Instant,
+    /// Others came shortly before it.
+    in_a_row: bool,
+}
+
+impl RecentChanges {
+    /// Notes that others wrote or removed a definition.
+    pub(crate) fn note(&mut self, name: &str, now: Instant) {
+        self.0
+            .retain(|_, recent| now.duration_since(recent.last) < IN_A_ROW);
+        let in_a_row = self.0.contains_key(name);
+        self.0.insert(name.into(), Recent { last: now, in_a_row });
+    }
+
+    /// Returns the time until which a definition is to rest, as it was changed several times in a
+    /// row.
+    pub(crate) fn rests_until(&self, name: &str, now: Instant) -> Option<Instant> {
+        let recent = self.0.get(name).filter(|recent| recent.in_a_row)?;
+        let until = recent.last + QUIET;
+        (until > now).then_some(until)
+    }
+}
 
 /// State of one definition, beside the records on disk.
 #[derive(Debug, Default)]
@@ -95,6 +131,27 @@ mod tests {
         track.written_by_others(None, start);
         assert_eq!(track.edited_until(start), Some(until));
         assert_eq!(track.edited_until(until), None);
+    }
+
+    #[test]
+    fn only_what_changes_again_shortly_afterwards_rests() {
+        let (start, quiet) = (Instant::now(), Duration::from_millis(300));
+        let mut recent = RecentChanges::default();
+        recent.note("a", start);
+        assert_eq!(recent.rests_until("a", start), None, "a first change");
+        let again = start + SECOND / 10;
+        recent.note("b", again);
+        assert_eq!(recent.rests_until("b", again), None, "another guest's");
+        recent.note("a", again);
+        assert_eq!(recent.rests_until("a", again), Some(again + quiet));
+        // The quiet begins again with each further change.
+        let third = again + SECOND / 5;
+        recent.note("a", third);
+        assert_eq!(recent.rests_until("a", third), Some(third + quiet));
+        assert_eq!(recent.rests_until("a", third + quiet), None);
+        recent.note("a", third + SECOND);
+        assert_eq!(recent.rests_until("a", third + SECOND), None, "long afterwards");
+        assert_eq!(recent.0.len(), 1, "older ones are forgotten");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::daemon::definitions::{DefineContext, Definitions, Next, is_busy};
 use crate::daemon::earlier_pins::{self, PreviousPins};
 use crate::daemon::history::Outcome;
 use crate::daemon::pending::Waits;
+use crate::daemon::untried;
 use crate::daemon::watch::Change;
 use crate::domain::Domain;
 use crate::hook_events::lines::{Mood, summary_with_causes};
@@ -15,6 +16,7 @@ use crate::host::running_hooks;
 use crate::libvirt::HypervisorError;
 use crate::libvirt::definition_file::DefinitionFile;
 use crate::libvirt::obstacle::{Obstacle, obstacle};
+use crate::libvirt::overwritten;
 use crate::types::plan::Plan;
 use crate::types::reason::{LeftOut, Reason};
 use crate::types::setting::Target;
@@ -86,11 +88,26 @@ impl Definitions {
         if went_away(&changes, name) {
             return self.undo(name, domain, around);
         }
+        let stored = DefinitionFile::read(root, name).ok().flatten();
+        // A change that a define of virtfit's followed may be lost, and goes on being so when
+        // virtfit defines the guest again.
+        let mut lost = overwritten::is_noted(root, &domain.uuid, &definition.digest);
         let written = of_file(&changes, name);
         if written.iter().filter(|written| **written).count() > 1 {
+            let is_ours =
+                |stored: &DefinitionFile| untried::record_of(&stored.text) == untried::record_of(xml);
+            if !stored.as_ref().is_some_and(is_ours) {
+                log::debug!("{name}: changed right after it was defined: examined again");
+                self.tracks
+                    .entry(name.clone())
+                    .or_default()
+                    .written_by_us(Instant::now());
+                return Next::Wait(Waits::No);
+            }
             log::warn!(
                 "{name}: its definition was changed at the same moment as virtfit defined it: look whether that change is still there"
             );
+            lost = true;
         }
         let track = self.tracks.entry(name.clone()).or_default();
         track.written_by_us(Instant::now());
@@ -103,9 +120,12 @@ impl Definitions {
         if let Some(earlier) = plan.placement.as_ref().and_then(|p| PreviousPins::of(name, p)) {
             earlier_pins::keep(&mut self.earlier, &domain.uuid, earlier);
         }
-        if let Ok(Some(stored)) = DefinitionFile::read(root, name) {
+        if let Some(stored) = stored {
             self.starts.defined(&stored, domain, plan);
             self.remember(&stored, domain, view, host, Outcome::of(plan));
+            if lost {
+                overwritten::note(root, &domain.uuid, &stored.digest);
+            }
         }
         Next::Done
     }
@@ -189,15 +209,18 @@ fn is_only_renamed(changes: &[Change], guest: &str) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::cell::RefCell;
+    use std::path::PathBuf;
     use std::rc::Rc;
 
     use super::*;
     use crate::daemon::earlier_pins::PreviousPinsRecords;
     use crate::daemon::history::LastOutcomes;
     use crate::daemon::starts::Starts;
+    use crate::engine::{Decision, Question};
     use crate::hostfs::HostFs;
     use crate::libvirt::{Hypervisor, LiveChange};
     use crate::snapshot::{Snapshot, Sources};
+    use crate::types::plan::Scope;
 
     /// Hypervisor that records its calls. An administrator's acts during a rename come as events.
     #[derive(Default)]
@@ -206,10 +229,22 @@ mod tests {
         refuses_rename: bool,
         events: Rc<RefCell<Vec<Change>>>,
         meanwhile: Vec<Change>,
+        /// File of the definition, and what another client writes in the moment of a define: before
+        /// it, or after it.
+        file: PathBuf,
+        theirs: [Option<String>; 2],
     }
 
     impl Hypervisor for Fake {
-        fn define(&mut self, _: &str) -> Result<(), HypervisorError> {
+        fn define(&mut self, xml: &str) -> Result<(), HypervisorError> {
+            let [before, after] = &self.theirs;
+            for text in [before.as_deref(), Some(xml), after.as_deref()]
+                .into_iter()
+                .flatten()
+            {
+                std::fs::write(&self.file, text).unwrap();
+                self.events.borrow_mut().push(Change::Defined("a".into()));
+            }
             Ok(())
         }
 
@@ -292,6 +327,75 @@ mod tests {
                 .map(|call| call.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-'))
                 .collect();
             assert_eq!(made, calls, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_is_lost_is_told_and_one_that_came_last_is_examined() {
+        let uuid = "8c1f6f0e-0000-4000-8000-000000000001";
+        let text = |title: &str| {
+            format!(
+                "<domain type='kvm'>\n  <name>a</name>\n  <uuid>{uuid}</uuid>\n  <title>{title}</title>\n  \
+                 <memory unit='MiB'>64</memory>\n  <vcpu>1</vcpu>\n  \
+                 <os><type arch='x86_64' machine='q35'>hvm</type></os>\n</domain>\n"
+            )
+        };
+        let theirs = || Some(text("theirs"));
+        // what others write before and after virtfit's define, next step, is it told, is it ours
+        for (others, next, lost, ours) in [
+            ([None, None], Next::Done, false, true),
+            ([theirs(), None], Next::Done, true, true),
+            ([None, theirs()], Next::Wait(Waits::No), false, false),
+            ([theirs(), theirs()], Next::Wait(Waits::No), false, false),
+        ] {
+            let what = format!("{others:?}");
+            let dir = tempfile::tempdir().unwrap();
+            let root = HostFs::new(dir.path());
+            let file = root.path("/etc/libvirt/qemu/a.xml");
+            for (path, text) in [
+                (file.clone(), text("first")),
+                (
+                    root.path("/etc/virtfit/policy.toml"),
+                    "[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n".to_string(),
+                ),
+            ] {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            let place = Sources {
+                root: root.clone(),
+                topology: Some("node:1 core:4 pu:2".into()),
+                ..Sources::default()
+            };
+            let view = Snapshot::read(&place, SystemTime::now()).unwrap();
+            let mut fake = Fake {
+                file,
+                theirs: others,
+                ..Fake::default()
+            };
+            let events = Rc::clone(&fake.events);
+            let mut definitions = Definitions::new(
+                LastOutcomes::load(&root),
+                PreviousPinsRecords::load(&root),
+                Starts::load(&root),
+            );
+            let mut around = DefineContext {
+                view: &view,
+                hypervisor: &mut fake,
+                busy: &|_| false,
+                drain: &mut || events.take(),
+            };
+            let read = DefinitionFile::read(&root, "a").unwrap().unwrap();
+            let domain = crate::domain::parse::from_text(&read.text).unwrap();
+            let decided = view.decide(&read.text, Question::of(Scope::Boot));
+            let Ok(Decision::Tuned { xml, plan }) = decided else {
+                panic!("{decided:?}")
+            };
+            let got = definitions.define(&read, &domain, &xml, &plan, "host", &mut around);
+            assert_eq!(got, next, "{what}");
+            assert_eq!(definitions.seen.get(uuid).is_some(), ours, "{what}");
+            let digest = DefinitionFile::read(&root, "a").unwrap().unwrap().digest;
+            assert_eq!(overwritten::is_noted(&root, uuid, &digest), lost, "{what}");
         }
     }
 

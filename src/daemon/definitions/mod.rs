@@ -2,6 +2,7 @@
 //! asked in this order:
 //!
 //! ```text
+//! others changed it several times in a row ─► examined when they rest
 //! file gone ────────────────────────────────► forgotten
 //! a hook runs, the guest starts or stops ───► examined when that has ended
 //! text, policy and host as last seen ───────► left alone, unless another try may help
@@ -41,12 +42,13 @@ use crate::ledger::taken::same_guest;
 use crate::ledger::{Taken, claims, taken};
 use crate::libvirt::Hypervisor;
 use crate::libvirt::definition_file::DefinitionFile;
+use crate::libvirt::overwritten;
 use crate::live::failed_guests::Bugs;
 use crate::panics::Bug;
 use crate::snapshot::Snapshot;
 use crate::types::guest_word::guest_word;
 use crate::types::plan::{Plan, Scope};
-use backoff::{MOST_DEFINES, MOST_IN_A_ROW, Track};
+use backoff::{MOST_DEFINES, MOST_IN_A_ROW, RecentChanges, Track};
 
 /// Next step for a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,7 @@ pub(crate) struct Definitions {
     /// Definitions that were not started since virtfit wrote them, and starts that failed.
     pub starts: Starts,
     tracks: BTreeMap<String, Track>,
+    recent: RecentChanges,
     /// UUID and name of the definition that went away last.
     gone: Option<(String, String)>,
     /// UUIDs of definitions that failed and get one more try, as libvirt's driver started since
@@ -96,10 +99,16 @@ impl Definitions {
             earlier,
             starts,
             tracks: BTreeMap::new(),
+            recent: RecentChanges::default(),
             gone: None,
             again: BTreeSet::new(),
             bugs: Bugs::default(),
         }
+    }
+
+    /// Notes that others wrote or removed a definition just now.
+    pub(crate) fn changed_by_others(&mut self, name: &str) {
+        self.recent.note(name, Instant::now());
     }
 
     /// Returns whether the file is as it was last seen: its event came from virtfit's own define
@@ -130,6 +139,9 @@ impl Definitions {
     /// Notes which guests are gone, and forgets the pins of those that went long ago.
     pub(crate) fn sweep_earlier(&mut self, root: &HostFs) {
         earlier_pins::sweep(&mut self.earlier, root, reader::seconds(SystemTime::now()));
+        if let Some((uuid, _)) = &self.gone {
+            overwritten::forget(root, uuid);
+        }
     }
 
     /// Forgets a definition that is gone.
@@ -224,6 +236,10 @@ impl Definitions {
     /// Examines one definition and does what follows from it.
     pub(crate) fn look(&mut self, name: &str, why: Why, around: &mut DefineContext<'_>) -> Next {
         let root = &around.view.root;
+        if let Some(until) = self.recent.rests_until(name, Instant::now()) {
+            log::debug!("{name}: changed several times in a row: later");
+            return Next::Wait(Waits::Until(until));
+        }
         let definition = match DefinitionFile::read(root, name) {
             Ok(Some(definition)) => definition,
             Ok(None) => {

@@ -18,6 +18,7 @@ use crate::hostfs::stems::stems;
 use crate::ledger::claims;
 use crate::ledger::reservation::{self, Reservation};
 use crate::ledger::store::FOLDER;
+use crate::libvirt::overwritten;
 use crate::live;
 use crate::panics::guarded;
 use crate::types::plural::counted;
@@ -190,12 +191,14 @@ impl Worker {
             // An event of virtfit's own define needs no examination.
             Change::Defined(name) => {
                 if !self.definitions.is_ours(&self.root, &name) {
+                    self.definitions.changed_by_others(&name);
                     self.pending.add(&name, Why::Changed);
                 }
             }
             Change::Undefined(name) => {
                 self.pending.remove(&name);
                 self.definitions.forget(&name);
+                self.definitions.changed_by_others(&name);
                 self.definitions.sweep_earlier(&self.root);
             }
             Change::Autostart(name) => self.pending.add(&name, Why::Autostart),
@@ -283,6 +286,7 @@ impl Worker {
                 self.unhooked.told(&name);
                 self.pending.hook_ended(&name);
                 self.running.add(&name);
+                overwritten::forget(&self.root, &uuid);
                 self.reconsider |= self.definitions.starts.started(&uuid);
             }
             WorkerEvent::Reconnected { uuid, name } => {
