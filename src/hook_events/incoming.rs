@@ -4,6 +4,7 @@
 
 use crate::engine::{Decision, EngineError, Question};
 use crate::hook_events::claims::OwnClaims;
+use crate::hook_events::leftover;
 use crate::hook_events::lines::Mood;
 use crate::hook_events::reserve;
 use crate::hook_events::reserve::{Reserved, Want};
@@ -91,8 +92,8 @@ pub(crate) fn answer(call: &Call, context: &Context<'_>) -> Outcome {
     }
 }
 
-/// Returns the CPUs and memory to reserve: those decided, or those the guest's XML names and no
-/// other guest holds.
+/// Returns the CPUs and memory to reserve: those decided, or those the guest's XML names, virtfit's
+/// leftover pins aside, and no other guest holds.
 fn want(
     view: &Snapshot,
     context: &Context<'_>,
@@ -108,6 +109,11 @@ fn want(
         Some(place) => {
             let alone = place.dedicated.intersection(&view.sets.dedicated);
             (alone, place.withheld.clone())
+        }
+        // As at a start, virtfit's pins in a guest that no rule matches give no right to a CPU.
+        None if decision.plan().notes.leftover => {
+            let others = OwnClaims::of(view, &leftover::without_ours(guest));
+            (others.cpus, CpuSet::new())
         }
         None => (own.cpus.clone(), own.withheld.clone()),
     };

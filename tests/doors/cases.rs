@@ -416,6 +416,27 @@ fn a_record_exempts_no_thread_from_being_confined() {
 }
 
 #[test]
+fn leftover_pins_of_what_comes_in_reserve_no_cpu() {
+    for operation in ["prepare", "migrate", "restore"] {
+        let host = Host::new();
+        let of_rule = tuned(&host, &domain("run-db", 2, ""));
+        assert!(host.hook("run-db", operation, &of_rule).reserved.is_some());
+        host.hook("run-db", "release", &of_rule);
+        let leftover = of_rule
+            .replace("run-db", "nobody")
+            .replace(&uuid("run-db"), &uuid("nobody"));
+        let got = host.hook("nobody", operation, &leftover);
+        assert_eq!(got.answer.exit, 0);
+        assert_eq!(host.promised("nobody"), None, "{operation}");
+        // An administrator's pin beside them is reserved as before.
+        let by_hand = leftover.replace("</cputune>", "<iothreadpin iothread='1' cpuset='5'/></cputune>");
+        let by_hand = by_hand.replace("</vcpu>", "</vcpu>\n  <iothreads>1</iothreads>");
+        host.hook("nobody", operation, &by_hand);
+        assert_eq!(host.promised("nobody").as_deref(), Some("5"), "{operation}");
+    }
+}
+
+#[test]
 fn strict_memory_binds_the_cpus_to_its_nodes() {
     let host = Host::new();
     let xml = tuned(&host, &domain("strict-db", 2, ""));
