@@ -199,6 +199,70 @@ fn confine_acts_on_guests_that_run_and_gives_back_what_it_took() {
 
 #[test]
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn what_was_saved_while_confined_is_widened_when_it_comes_back() {
+    let (libvirt, _daemon) = two();
+    let confine = policy("db-*").replace("[host]\n", "[host]\nunmanaged = \"confine\"\n");
+    write(&libvirt, &confine);
+    libvirt.define(&small("web")).unwrap();
+    libvirt.virsh(&["start", "web"]).unwrap();
+    libvirt.virsh(&["start", "db-1"]).unwrap();
+    libvirt.runs_on("web", "0");
+    libvirt.virsh(&["managedsave", "web"]).unwrap();
+    libvirt.virsh(&["destroy", "db-1"]).unwrap();
+    libvirt.virsh(&["start", "web"]).unwrap();
+    libvirt.runs_on("web", "0-1");
+    // Beside the holder it stays narrow, and is widened when that has ended.
+    libvirt.virsh(&["start", "db-1"]).unwrap();
+    libvirt.runs_on("web", "0");
+    libvirt.virsh(&["managedsave", "web"]).unwrap();
+    libvirt.virsh(&["start", "web"]).unwrap();
+    libvirt.runs_on("web", "0");
+    libvirt.virsh(&["destroy", "db-1"]).unwrap();
+    libvirt.runs_on("web", "0-1");
+    // Pinned by hand in a life of its own, it stays where it was put.
+    libvirt.virsh(&["destroy", "web"]).unwrap();
+    libvirt.virsh(&["start", "web"]).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    libvirt.virsh(&["vcpupin", "web", "0", "0"]).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(libvirt.first_vcpu("web"), "0", "{}", libvirt.log());
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
+fn a_guest_named_driver_switches_nothing_off() {
+    let (libvirt, _daemon) = two();
+    libvirt.define(&small("driver")).unwrap();
+    for ends in [false, true] {
+        libvirt.virsh(&["start", "driver"]).unwrap();
+        if ends {
+            libvirt.virsh(&["destroy", "driver"]).unwrap();
+        }
+        let name = if ends { "db-9" } else { "db-8" };
+        libvirt.define(&small(name)).unwrap();
+        libvirt.is_tuned(name);
+        // db-1 holds the one CPU; db-7 floats beside it, and is let go of it again.
+        libvirt.virsh(&["start", "db-1"]).unwrap();
+        libvirt.runs_on("db-1", "1");
+        libvirt.virsh(&["start", "db-7"]).unwrap();
+        libvirt.runs_on("db-7", "0");
+        libvirt.virsh(&["destroy", "db-1"]).unwrap();
+        libvirt.virsh(&["destroy", "db-7"]).unwrap();
+        // A transient guest is pinned by the daemon alone.
+        let transient = small("db-t");
+        fs::write(libvirt.on_host("/run/db-t.xml"), transient).unwrap();
+        libvirt.virsh(&["create", "/run/db-t.xml"]).unwrap();
+        libvirt.runs_on("db-t", "1");
+        libvirt.virsh(&["destroy", "db-t"]).unwrap();
+        if !ends {
+            libvirt.virsh(&["destroy", "driver"]).unwrap();
+        }
+    }
+    assert!(!libvirt.on_host("/run/libvirt/qemu/driver.pid").exists());
+}
+
+#[test]
+#[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn of_two_on_one_cpu_the_second_runs_untuned_elsewhere() {
     let (libvirt, _daemon) = two();
     let untuned = "[profile.u]\ninherits = \"fit\"\non_no_fit = \"run-untuned\"\n";

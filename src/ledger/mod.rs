@@ -44,8 +44,8 @@ pub struct Holder {
     pub name: String,
     /// CPUs of each pinned thread: vCPUs (their own pin, else `vcpu@cpuset`), emulator, iothreads.
     pub pins: Vec<CpuSet>,
-    /// Masks of more CPUs than there are threads behind them, and of empty vCPU slots, of a guest to
-    /// which no profile gives CPUs of its own: they hold nothing.
+    /// Masks of more CPUs than there are threads behind them, and of empty vCPU slots, of a guest
+    /// to which no profile gives CPUs of its own: they hold nothing.
     #[serde(default)]
     pub wide: Vec<CpuSet>,
     /// CPUs to which threads are pinned one by one. Those outside the dedicated set are

@@ -5,6 +5,7 @@ pub mod carry_out;
 pub(crate) mod failed_guests;
 pub mod floating;
 pub mod plan;
+mod restored;
 pub(crate) mod scheduling;
 
 use std::cell::Cell;
@@ -233,6 +234,7 @@ impl Running {
         hypervisor: &mut dyn Hypervisor,
     ) -> Result<Round, EngineError> {
         let root = &view.root;
+        restored::take_over(root, name, text, pinned);
         // The plan is made from the status file, the guest's reservation and the live records.
         let case = door::Case {
             status: text,
@@ -408,7 +410,11 @@ pub fn forget_ended(root: &HostFs) -> io::Result<()> {
     let folder = live_pins::folder(root);
     for uuid in folder.stems().map_err(io::Error::other)? {
         let counts = match folder.read(&uuid) {
-            Ok(record) => record.is_some_and(|record| running.contains(&record.name)),
+            Ok(Some(record)) if running.contains(&record.name) => true,
+            Ok(record) => {
+                record.iter().for_each(|record| restored::keep(root, record));
+                false
+            }
             // A file that cannot be read may be a running guest's.
             Err(error) if error.is_io() => return Err(io::Error::other(error)),
             Err(_) => false,
@@ -418,5 +424,6 @@ pub fn forget_ended(root: &HostFs) -> io::Result<()> {
         }
     }
     folder.sweep();
+    restored::sweep(root);
     Ok(())
 }

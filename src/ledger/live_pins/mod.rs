@@ -227,6 +227,12 @@ impl Records {
             .get(&uuid.to_ascii_lowercase())
             .filter(|record| record.pid == pid && pid != 0)
     }
+
+    /// Returns the record of another QEMU process of this guest's, which has ended.
+    pub(crate) fn earlier(&self, uuid: &str, pid: u32) -> Option<&Pinned> {
+        let record = self.0.get(&uuid.to_ascii_lowercase());
+        record.filter(|record| record.pid != pid)
+    }
 }
 
 /// Returns the folder of all records.
