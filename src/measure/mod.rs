@@ -2,7 +2,7 @@
 //! one.
 //!
 //! [`Sampler`] reads counters of threads again and again; [`measurement`] makes figures of them,
-//! and [`compare`] a verdict of two measurements. The latter two are pure. `docs/measure.md` has
+//! and [`compare()`] a verdict of two measurements. The latter two are pure. `docs/measure.md` has
 //! every figure.
 
 mod compare;

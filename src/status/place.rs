@@ -254,9 +254,14 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
         return Some(Note::new(Code::Observe, text).wrong());
     }
     if !wanted.is_empty() && live.waits_for_start {
+        // vCPUs with a CPU that is there are not what is wrong.
+        let dead = now.difference(&place.view.host.online);
+        let runs = match dead.is_empty() {
+            true => format!("floats on {}, as it was started", cpus(&now)),
+            false => offline(&dead),
+        };
         let text = format!(
-            "not pinned: floats on {}, as it was started, and could be on {}{}",
-            cpus(&now),
+            "not pinned: {runs}, and could be on {}{}",
             cpus(&wanted),
             restart(place)
         );

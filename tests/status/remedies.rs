@@ -183,7 +183,7 @@ fn a_guest_that_was_started_before_the_policy_says_so() {
     host.put("run/libvirt/qemu/f1.pid", "1");
     assert_eq!(
         said(),
-        "not pinned: its vCPUs are to be on CPU 1, and may run on CPUs 0-31"
+        "not pinned: its vCPUs could have CPU 1, and may run on CPUs 0-31"
     );
 }
 

@@ -244,4 +244,5 @@ pub(crate) fn line(live: &Live, applied: &Applied) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
