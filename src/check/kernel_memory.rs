@@ -248,18 +248,25 @@ pub(super) fn distances(facts: &Facts<'_>, _: &Profile) -> Finding {
     }
 }
 
+/// File of the time in which programs wait for memory.
+pub(super) const PRESSURE: &str = "/proc/pressure/memory";
+
+/// Returns the share of time in which some program waits, in percent, of an average such as
+/// `avg60=`.
+pub(super) fn waiting(text: &str, average: &str) -> Option<f64> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let mut words = some.split_whitespace();
+    words.find_map(|word| word.strip_prefix(average))?.parse().ok()
+}
+
 pub(super) fn pressure(facts: &Facts<'_>, _: &Profile) -> Finding {
-    const FILE: &str = "/proc/pressure/memory";
-    let Some(text) = facts.text(FILE) else {
-        return Finding::unknown(format!("{FILE} is absent (psi=1 on the kernel's command line)"));
+    let Some(text) = facts.text(PRESSURE) else {
+        return Finding::unknown(format!(
+            "{PRESSURE} is absent (psi=1 on the kernel's command line)"
+        ));
     };
-    let some = text.lines().find_map(|line| line.strip_prefix("some "));
-    let value = some.and_then(|line| {
-        line.split_whitespace()
-            .find_map(|word| word.strip_prefix("avg60="))
-    });
-    let Some(share) = value.and_then(|value| value.parse::<f64>().ok()) else {
-        return Finding::unknown(format!("{FILE} has no avg60"));
+    let Some(share) = waiting(&text, "avg60=") else {
+        return Finding::unknown(format!("{PRESSURE} has no avg60"));
     };
     let nodes = facts.view.host.nodes.iter();
     let free = nodes.filter_map(|node| {
@@ -271,8 +278,8 @@ pub(super) fn pressure(facts: &Facts<'_>, _: &Profile) -> Finding {
     });
     let free: Vec<String> = free.collect();
     let read = match free.is_empty() {
-        true => format!("{FILE}: some avg60={share}"),
-        false => format!("{FILE}: some avg60={share}; free: {}", join(&free)),
+        true => format!("{PRESSURE}: some avg60={share}"),
+        false => format!("{PRESSURE}: some avg60={share}; free: {}", join(&free)),
     };
     match share > 10.0 {
         true => Finding::warn(

@@ -19,6 +19,7 @@ mod kernel_memory;
 mod libvirt;
 mod mend;
 mod pages;
+mod pages_at_start;
 mod power;
 mod realtime;
 mod table;

@@ -11,7 +11,7 @@ use crate::policy::profile::Hugepages;
 use crate::types::ids::KiB;
 use crate::types::plural::{counted, join};
 
-const NODES: &str = "/sys/devices/system/node";
+pub(super) const NODES: &str = "/sys/devices/system/node";
 /// Sum of a host whose kernel has no nodes.
 const GLOBAL: &str = "/sys/kernel/mm/hugepages";
 
@@ -38,9 +38,18 @@ fn totals(facts: &Facts<'_>) -> BTreeMap<KiB, u64> {
     totals
 }
 
+/// Returns the page size of the profile's guests; where it names none, the usual one is that which
+/// the kernel prefers.
+pub(super) fn usual_size(facts: &Facts<'_>, profile: &Profile) -> KiB {
+    match profile.hugepages {
+        Hugepages::Size(size) => size,
+        _ => crate::host::memory::default_huge_page(facts.root()),
+    }
+}
+
 /// Returns the memory of the profile's guests that libvirt starts at boot, and of the largest of
 /// all its guests.
-fn demand(facts: &Facts<'_>, profile: &Profile) -> (KiB, KiB) {
+pub(super) fn demand(facts: &Facts<'_>, profile: &Profile) -> (KiB, KiB) {
     let memory = |guest: &crate::check::facts::Guest| guest.domain.all_memory();
     let starting = facts.guests_of(profile).filter(|guest| guest.autostart);
     let all = starting.fold(0u64, |sum, guest| sum.saturating_add(memory(guest).0));
@@ -152,11 +161,7 @@ pub(super) fn pools(facts: &Facts<'_>, profile: &Profile) -> Finding {
         .map(|size| totals.get(size).unwrap_or(&0).saturating_mul(size.0));
     let have = KiB(have.fold(0, u64::saturating_add));
     let (starting, largest) = demand(facts, profile);
-    // Guests of the size that the kernel prefers are the usual case.
-    let size = match profile.hugepages {
-        Hugepages::Size(size) => size,
-        _ => crate::host::memory::default_huge_page(facts.root()),
-    };
+    let size = usual_size(facts, profile);
     let need = starting.max(largest);
     let short = |means: String, need: KiB| {
         let finding = match is_required(profile) {
@@ -220,62 +225,6 @@ pub(super) fn pools(facts: &Facts<'_>, profile: &Profile) -> Finding {
             "some pages go back to the system when the program that uses them ends",
         ),
         None => Finding::pass(read, "the pools have pages for the guests that start at boot"),
-    }
-}
-
-pub(super) fn at_start(facts: &Facts<'_>, profile: &Profile) -> Finding {
-    let (_, largest) = demand(facts, profile);
-    if largest.0 == 0 {
-        return Finding::unknown(facts.no_guest("no guest of this profile is defined"));
-    }
-    let free_pages: u64 = facts
-        .view
-        .host
-        .nodes
-        .iter()
-        .flat_map(|node| &node.pools)
-        .fold(0, |sum, pool| {
-            sum.saturating_add(pool.free.saturating_mul(pool.size.0))
-        });
-    if free_pages >= largest.0 {
-        let read = format!(
-            "{} free in the pools, largest guest {}",
-            KiB(free_pages).in_gib(),
-            largest
-        );
-        return Finding::pass(read, "the largest guest finds its huge pages");
-    }
-    let Some(info) = facts.text("/proc/buddyinfo") else {
-        return Finding::unknown("/proc/buddyinfo is absent");
-    };
-    // Blocks of 2 MiB and more (order 9 up, of pages of 4 KiB) could become huge pages at once.
-    let blocks = info.lines().map(|line| {
-        let counts = line
-            .split_whitespace()
-            .skip(4)
-            .map(|count| count.parse::<u64>().unwrap_or(0));
-        counts.enumerate().skip(9).fold(0u64, |sum, (order, count)| {
-            let size = 4u64.checked_shl(u32::try_from(order).unwrap_or(0)).unwrap_or(0);
-            sum.saturating_add(count.saturating_mul(size))
-        })
-    });
-    let whole = KiB(blocks.fold(0, u64::saturating_add));
-    let read = format!(
-        "{} free in the pools, {} of memory in whole blocks, largest guest {}",
-        KiB(free_pages).in_gib(),
-        whole.in_gib(),
-        largest
-    );
-    match free_pages.saturating_add(whole.0) >= largest.0 {
-        true => Finding::info(
-            read,
-            "pages for the largest guest can still be made, as memory is not in pieces yet",
-        ),
-        false => Finding::warn(
-            read,
-            "memory is in use or in pieces: pages for the largest guest can no longer be made for sure",
-        )
-        .advise("make the pages at boot (page-pools), when all memory is free"),
     }
 }
 

@@ -6,7 +6,8 @@ use serde::Serialize;
 use crate::check::facts::Facts;
 use crate::check::finding::Finding;
 use crate::check::{
-    cpus, devices, interrupts, isolation, kernel_memory, libvirt, pages, power, realtime, versions,
+    cpus, devices, interrupts, isolation, kernel_memory, libvirt, pages, pages_at_start, power, realtime,
+    versions,
 };
 use crate::policy::Profile;
 
@@ -126,7 +127,7 @@ pub(super) static CHECKS: &[Check] = &[
     row(Libvirt, "numa-preplace", ALL, "openSUSE: numa-preplace", versions::numa_preplace),
     row(Memory, "hugetlb-mounts", PAGES, "kernel: hugetlbpage.rst", pages::mounts),
     row(Memory, "page-pools", PAGES, "kernel: hugetlbpage.rst", pages::pools),
-    row(Memory, "pages-at-start", PAGES, "kernel: hugetlbpage.rst", pages::at_start),
+    row(Memory, "pages-at-start", PAGES, "kernel: hugetlbpage.rst", pages_at_start::at_start),
     row(Memory, "gigantic-pages", PAGES, "kernel: kernel-parameters.txt", pages::gigantic),
     row(Memory, "overcommit-pages", PAGES, "kernel: hugetlbpage.rst", pages::overcommit),
     row(Memory, "thp", ALL, "kernel: transhuge.rst", kernel_memory::thp),

@@ -23,6 +23,7 @@ mod memlock;
 pub(crate) mod memory;
 pub(crate) mod mounts;
 pub(crate) mod numa_maps;
+pub(crate) mod page_room;
 mod pci;
 pub(crate) mod priority;
 pub(crate) mod running_hooks;

@@ -32,6 +32,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::hostfs::HostFs;
+use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
 
 pub(crate) use cpu_sets::Sets;
@@ -126,7 +127,17 @@ pub enum ReservedMemory {
     /// max(1 GiB, 5 %) of each node.
     Auto,
     /// Fixed size on each node.
-    At(crate::types::ids::KiB),
+    At(KiB),
+}
+
+impl ReservedMemory {
+    /// Returns the memory that guests do not get on a node of this size.
+    pub(crate) fn on_node(self, memory: KiB) -> KiB {
+        match self {
+            Self::Auto => KiB::GIB.max(KiB(memory.0 / 20)),
+            Self::At(amount) => amount,
+        }
+    }
 }
 
 /// Order in which nodes are filled (`strategy`).

@@ -191,6 +191,22 @@ const EMPTY_POOL: (&str, &str) = (
     "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
     "0",
 );
+/// Node with 3 GiB of free memory.
+const MEMORY_0: (&str, &str) = (
+    "/sys/devices/system/node/node0/meminfo",
+    "Node 0 MemTotal: 7812500 kB\nNode 0 MemFree: 3145728 kB\n",
+);
+/// Node with 1 GiB of free memory and 2 GiB of files.
+const MEMORY_1: (&str, &str) = (
+    "/sys/devices/system/node/node1/meminfo",
+    "Node 1 MemFree: 1048576 kB\nNode 1 Active(file): 1048576 kB\nNode 1 Inactive(file): 1048576 kB\n",
+);
+const BLOCKS: (&str, &str) = (
+    "/proc/buddyinfo",
+    "Node 0, zone Normal 9 9 9 9 9 9 9 9 9 0 2048\n",
+);
+const NOT_RESERVED: &str =
+    "[host]\nreserved_memory = \"0\"\n[[rule]]\nmatch = { name = \"*\" }\nprofile = \"fit\"\n";
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const DEBIAN: (&str, &str) = ("/etc/os-release", "ID=debian\n");
 

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use crate::host::{Host, Node, PagePool};
 use crate::ledger::{Claim, ClaimedPages, Holder, MemoryUse, Taken};
-use crate::policy::{HostPolicy, ReservedMemory};
+use crate::policy::HostPolicy;
 use crate::types::ids::{KiB, NodeId};
 
 /// Returns the huge pages that may still be given out: min(nr − known there, free − yet to be taken
@@ -177,10 +177,7 @@ pub(super) fn memory_free(
     host.nodes
         .iter()
         .map(|node| {
-            let reserved = match host_policy.reserved_memory {
-                ReservedMemory::Auto => KiB::GIB.0.max(node.memory.0 / 20),
-                ReservedMemory::At(amount) => amount.0,
-            };
+            let reserved = host_policy.reserved_memory.on_node(node.memory).0;
             let used = used.get(&node.id).copied().unwrap_or(0);
             let free = small_memory(node).saturating_sub(used).saturating_sub(reserved);
             (node.id, KiB(free))
