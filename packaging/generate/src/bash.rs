@@ -72,10 +72,20 @@ pub(crate) fn script(virtfit: &Command) -> String {
     ));
     out.push_str("                    *) given=$((given + 1)) ;;\n                esac\n                ;;\n        esac\n    done\n");
     // Candidates: the value of an option, otherwise an option, otherwise a command or an argument.
-    out.push_str("    case $prev in\n");
+    out.push_str("    case \"$at $prev\" in\n");
     for option in with_value {
         let Some(name) = long(option) else { continue };
-        out.push_str(&format!("        {name}) {}; return ;;\n", value(option)));
+        // An option of two commands may take another value in each.
+        let usual = value(option);
+        for (path, command) in &commands {
+            let mut options = command.get_opts();
+            if let Some(other) = options.find(|other| other.get_long() == option.get_long())
+                && value(other) != usual
+            {
+                out.push_str(&format!("        '{path} {name}') {}; return ;;\n", value(other)));
+            }
+        }
+        out.push_str(&format!("        *' {name}') {usual}; return ;;\n"));
     }
     out.push_str("    esac\n    case \"$at\" in\n");
     for (path, command) in &commands {
