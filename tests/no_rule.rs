@@ -176,6 +176,11 @@ fn one_that_started_unseen_on_a_held_cpu_is_moved_when_it_is_found() {
     assert_eq!(libvirt.first_vcpu("db-1"), "1", "{}", libvirt.log());
 }
 
+/// Policy that also keeps guests without a rule off held CPUs.
+fn confining() -> String {
+    policy("db-*").replace("[host]\n", "[host]\nunmanaged = \"confine\"\n")
+}
+
 #[test]
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn confine_acts_on_guests_that_run_and_gives_back_what_it_took() {
@@ -185,8 +190,7 @@ fn confine_acts_on_guests_that_run_and_gives_back_what_it_took() {
     libvirt.virsh(&["start", "db-1"]).unwrap();
     libvirt.runs_on("db-1", "1");
     assert_eq!(libvirt.first_vcpu("web"), "0-1");
-    let confine = policy("db-*").replace("[host]\n", "[host]\nunmanaged = \"confine\"\n");
-    write(&libvirt, &confine);
+    write(&libvirt, &confining());
     libvirt.runs_on("web", "0");
     assert!(
         libvirt.log().contains("web: floats: vCPU 0 on 0"),
@@ -201,8 +205,7 @@ fn confine_acts_on_guests_that_run_and_gives_back_what_it_took() {
 #[ignore = "needs root, libvirtd and two CPUs; run by make test"]
 fn what_was_saved_while_confined_is_widened_when_it_comes_back() {
     let (libvirt, _daemon) = two();
-    let confine = policy("db-*").replace("[host]\n", "[host]\nunmanaged = \"confine\"\n");
-    write(&libvirt, &confine);
+    write(&libvirt, &confining());
     libvirt.define(&small("web")).unwrap();
     libvirt.virsh(&["start", "web"]).unwrap();
     libvirt.virsh(&["start", "db-1"]).unwrap();

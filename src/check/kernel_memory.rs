@@ -250,6 +250,9 @@ pub(super) fn distances(facts: &Facts<'_>, _: &Profile) -> Finding {
 
 /// File of the time in which programs wait for memory.
 pub(super) const PRESSURE: &str = "/proc/pressure/memory";
+/// Share of time in which programs wait for memory, in percent, that is too much: `systemd-oomd`
+/// kills for less.
+pub(super) const MOST_WAITING: f64 = 10.0;
 
 /// Returns the share of time in which some program waits, in percent, of an average such as
 /// `avg60=`.
@@ -281,7 +284,7 @@ pub(super) fn pressure(facts: &Facts<'_>, _: &Profile) -> Finding {
         true => format!("{PRESSURE}: some avg60={share}"),
         false => format!("{PRESSURE}: some avg60={share}; free: {}", join(&free)),
     };
-    match share > 10.0 {
+    match share > MOST_WAITING {
         true => Finding::warn(
             read,
             "programs wait for memory: huge pages for more guests would make it worse",

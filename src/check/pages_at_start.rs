@@ -2,15 +2,11 @@
 
 use crate::check::facts::Facts;
 use crate::check::finding::Finding;
-use crate::check::kernel_memory::{PRESSURE, waiting};
+use crate::check::kernel_memory::{MOST_WAITING, PRESSURE, waiting};
 use crate::check::pages::{NODES, demand, usual_size};
 use crate::host::page_room::PageRoom;
 use crate::policy::Profile;
 use crate::types::ids::KiB;
-
-/// Share of time in which programs wait for memory, in percent, above which no pages are made:
-/// `systemd-oomd` kills for less.
-const MOST_WAITING: f64 = 10.0;
 
 pub(super) fn at_start(facts: &Facts<'_>, profile: &Profile) -> Finding {
     let (_, largest) = demand(facts, profile);

@@ -159,8 +159,15 @@ fn lock_of_driver(root: &HostFs) -> Lock {
 
 /// Returns whether the driver's pid file is there and names no program but a daemon of libvirt's.
 pub(crate) fn is_of_driver(root: &HostFs) -> bool {
-    let text = root.read(DRIVER_PID_FILE);
-    text.is_ok_and(|text| !text.trim().parse().is_ok_and(|pid| is_another(root, pid)))
+    text_of_driver(root).is_some()
+}
+
+/// Returns the text of the driver's pid file as [`is_of_driver`] accepts it.
+fn text_of_driver(root: &HostFs) -> Option<String> {
+    let text = root.read(DRIVER_PID_FILE).ok()?;
+    let text = text.trim();
+    let another = text.parse().is_ok_and(|pid| is_another(root, pid));
+    (!another).then(|| text.to_string())
 }
 
 /// Returns whether a process runs another program than a daemon of libvirt's.
@@ -172,12 +179,12 @@ fn is_another(root: &HostFs, pid: u32) -> bool {
 /// daemon where the file is not the driver's; another driver has another text. Empty without
 /// either.
 pub(crate) fn driver_text(root: &HostFs) -> String {
-    match root.read(DRIVER_PID_FILE).ok().filter(|_| is_of_driver(root)) {
-        Some(text) => text.trim().to_string(),
-        None => running(root)
+    text_of_driver(root).unwrap_or_else(|| {
+        let daemons = running(root);
+        daemons
             .first()
-            .map_or_else(String::new, |daemon| daemon.pid.to_string()),
-    }
+            .map_or_else(String::new, |daemon| daemon.pid.to_string())
+    })
 }
 
 /// Makes a lock of this type on a whole file.

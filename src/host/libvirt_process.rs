@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::sync::OnceLock;
 
 use crate::host::libvirt_daemon;
+use crate::host::threads;
 use crate::hostfs::HostFs;
 use virtfit_hook::operation::OPERATIONS;
 
@@ -141,11 +142,7 @@ fn children(root: &HostFs, parent: u32) -> Vec<u32> {
         let stat = root.read(format!("/proc/{pid}/stat"));
         stat.is_ok_and(|stat| parent_of(&stat) == Some(parent))
     };
-    let all = root.list("/proc").unwrap_or_default();
-    all.iter()
-        .filter_map(|name| name.parse().ok())
-        .filter(is_child)
-        .collect()
+    threads::ids(root, "/proc").into_iter().filter(is_child).collect()
 }
 
 /// Returns field 2 of `/proc/PID/stat` (`proc(5)`), without its parentheses.

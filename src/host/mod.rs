@@ -157,6 +157,16 @@ fn memory_within(amount: KiB) -> KiB {
     KiB(amount.0.min(MOST_MEMORY))
 }
 
+impl Node {
+    /// Returns the memory outside the huge-page pools.
+    pub(crate) fn small_memory(&self) -> KiB {
+        let pools = self.pools.iter().fold(0u64, |sum, pool| {
+            sum.saturating_add(pool.total.saturating_mul(pool.size.0))
+        });
+        KiB(self.memory.0.saturating_sub(pools))
+    }
+}
+
 impl PagePool {
     /// Makes a pool of no more memory than is believed.
     pub fn new(size: KiB, total: u64, free: u64) -> Self {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::threads::{self, field};
+use crate::host::threads::{self, field, folder, ids, schedstat};
 use crate::hostfs::HostFs;
 use crate::types::ids::HostCpu;
 
@@ -46,11 +46,6 @@ pub(crate) struct Task {
     pub ran_ns: u64,
 }
 
-/// Names the folder of a thread. Kernel threads that serve a guest are processes of their own.
-pub(crate) fn folder(pid: u32, tid: u32) -> String {
-    format!("/proc/{pid}/task/{tid}")
-}
-
 /// Returns the process of a thread; `None` if there is no such thread.
 pub(crate) fn process_of(root: &HostFs, tid: u32) -> Option<u32> {
     let status = root.read(format!("{}/status", folder(tid, tid))).ok()?;
@@ -64,18 +59,12 @@ pub(crate) fn process_of(root: &HostFs, tid: u32) -> Option<u32> {
 /// Reads a thread's times; `None` if the thread is gone, or the kernel does not count them.
 pub(crate) fn times(root: &HostFs, folder: &str) -> Option<Times> {
     let stat = root.read(format!("{folder}/stat")).ok()?;
-    let (run_ns, wait_ns) = schedstat(root, folder)?;
+    let (run_ns, wait_ns) = schedstat(root, folder);
     Some(Times {
         cpu: threads::last_cpu(&stat),
-        run_ns,
-        wait_ns,
+        run_ns: run_ns?,
+        wait_ns: wait_ns?,
     })
-}
-
-fn schedstat(root: &HostFs, folder: &str) -> Option<(u64, u64)> {
-    let text = root.read(format!("{folder}/schedstat")).ok()?;
-    let mut words = text.split_ascii_whitespace();
-    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
 /// Reads a thread's events.
@@ -120,14 +109,10 @@ impl Tasks {
     pub(crate) fn look(&mut self, root: &HostFs) -> Vec<Task> {
         let mut now = BTreeMap::new();
         let mut out = Vec::new();
-        let ids = |folder: &str| -> Vec<u32> {
-            let names = root.list(folder).unwrap_or_default();
-            names.iter().filter_map(|name| name.parse().ok()).collect()
-        };
-        for pid in ids("/proc") {
-            for tid in ids(&format!("/proc/{pid}/task")) {
+        for pid in ids(root, "/proc") {
+            for tid in ids(root, &format!("/proc/{pid}/task")) {
                 let folder = folder(pid, tid);
-                let Some((run_ns, _)) = schedstat(root, &folder) else {
+                let (Some(run_ns), Some(_)) = schedstat(root, &folder) else {
                     continue;
                 };
                 now.insert(tid, run_ns);

@@ -30,27 +30,41 @@ pub(crate) struct ProcThread {
 
 /// Lists all threads of a process, by id; none if the process is gone.
 pub(crate) fn of(root: &HostFs, pid: u32) -> Vec<ProcThread> {
-    let folder = format!("/proc/{pid}/task");
-    let names = root.list(&folder).unwrap_or_default();
-    let mut tids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut tids = ids(root, &format!("/proc/{pid}/task"));
     tids.sort_unstable();
     // A thread that ends before it is read is left out.
-    tids.iter()
-        .filter_map(|tid| read(root, &format!("{folder}/{tid}"), *tid))
-        .collect()
+    tids.iter().filter_map(|tid| one(root, pid, *tid)).collect()
 }
 
 /// Reads one thread of a process; `None` if the process has no such thread (any more).
 pub(crate) fn one(root: &HostFs, pid: u32, tid: u32) -> Option<ProcThread> {
-    read(root, &format!("/proc/{pid}/task/{tid}"), tid)
+    read(root, &folder(pid, tid), tid)
+}
+
+/// Names the folder of a thread. Kernel threads that serve a guest are processes of their own.
+pub(crate) fn folder(pid: u32, tid: u32) -> String {
+    format!("/proc/{pid}/task/{tid}")
+}
+
+/// Lists the processes in `/proc`, or the threads in a folder `task`, in no order.
+pub(crate) fn ids(root: &HostFs, folder: &str) -> Vec<u32> {
+    let names = root.list(folder).unwrap_or_default();
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Returns the nanoseconds that a thread ran, and those that it was ready to run and waited for a
+/// CPU; `None` if the thread is gone, or the kernel does not count them (no `CONFIG_SCHED_INFO`).
+pub(crate) fn schedstat(root: &HostFs, folder: &str) -> (Option<u64>, Option<u64>) {
+    let text = root.read(format!("{folder}/schedstat")).unwrap_or_default();
+    let mut words = text.split_ascii_whitespace().map(|word| word.parse().ok());
+    (words.next().flatten(), words.next().flatten())
 }
 
 /// Lists the kernel threads `vhost-PID`, which serve guests' network and disk queues, each with the
 /// process that it serves. On old kernels they are not threads of QEMU.
 pub(crate) fn vhost(root: &HostFs) -> Vec<(u32, ProcThread)> {
-    let names = root.list("/proc").unwrap_or_default();
     let mut out = Vec::new();
-    for pid in names.iter().filter_map(|name| name.parse::<u32>().ok()) {
+    for pid in ids(root, "/proc") {
         let folder = format!("/proc/{pid}");
         let Ok(comm) = root.read(format!("{folder}/comm")) else {
             continue;
@@ -79,8 +93,7 @@ pub(crate) fn name_and_priority(stat: &str) -> Option<(&str, u32)> {
 fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
     let status = root.read(format!("{folder}/status")).ok()?;
     let stat = root.read(format!("{folder}/stat")).ok()?;
-    let times = root.read(format!("{folder}/schedstat")).unwrap_or_default();
-    let mut times = times.split_ascii_whitespace().map(|word| word.parse().ok());
+    let (run_ns, wait_ns) = schedstat(root, folder);
     let comm = root.read(format!("{folder}/comm")).ok();
     // The name in brackets may contain any text. After it come state (field 3) and so on: processor
     // is 39, rt_priority 40, policy 41.
@@ -94,8 +107,8 @@ fn read(root: &HostFs, folder: &str, tid: u32) -> Option<ProcThread> {
         last: last_cpu(&stat),
         priority: number(40).unwrap_or(0),
         policy: number(41).unwrap_or(0),
-        run_ns: times.next().flatten(),
-        wait_ns: times.next().flatten(),
+        run_ns,
+        wait_ns,
     })
 }
 

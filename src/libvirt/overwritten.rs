@@ -26,9 +26,10 @@ impl Record for Overwritten {
 }
 
 /// Returns whether a change may have been lost when the definition with this digest was written.
-pub(crate) fn is_noted(root: &HostFs, uuid: &str, digest: &str) -> bool {
+/// `digest` is worked out only where there is a record.
+pub(crate) fn is_noted(root: &HostFs, uuid: &str, digest: impl FnOnce() -> String) -> bool {
     let record = RecordFolder::<Overwritten>::new(root).read(uuid);
-    record.is_ok_and(|record| record.is_some_and(|record| record.text == digest))
+    record.is_ok_and(|record| record.is_some_and(|record| record.text == digest()))
 }
 
 /// Notes that a change may have been lost when the definition with this digest was written.

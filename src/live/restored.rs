@@ -86,8 +86,7 @@ pub(crate) fn take_over(root: &HostFs, name: &str, text: &str, pinned: &Records)
         // A pin that the definition has, too, is an administrator's.
         record.threads.retain(|mask| {
             let pin = mask.thread.pin(domain);
-            mask.thread.pin(&definition).is_none()
-                && pin.is_some_and(|pin| mask.cpus == *pin || mask.before.as_ref() == Some(pin))
+            mask.thread.pin(&definition).is_none() && pin.is_some_and(|pin| mask.is_or_was(pin))
         });
         record.pid = pid;
         record.name = name.into();

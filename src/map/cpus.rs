@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::host::{Core, Host};
 use crate::map::data::{Cache, Cpu, Guest, Placed, Role};
 use crate::policy::Sets;
+use crate::types::guest_thread::vcpu_of_role;
 use crate::types::ids::{HostCpu, KiB, NodeId};
 use crate::types::idset::CpuSet;
 
@@ -64,7 +65,7 @@ impl Sitting {
                     role: thread.role.clone(),
                 };
                 // A vCPU that floats has no place, even where it floats on a single CPU.
-                let floats = thread.role.starts_with("vcpu ") && thread.cpus.is_subset(&guest.floating);
+                let floats = vcpu_of_role(&thread.role).is_some() && thread.cpus.is_subset(&guest.floating);
                 let sits = !floats && has_its_place(&thread.cpus, guest, sets, host);
                 if sits && !is_kernels(&thread.role) {
                     let put = |cpu| out.threads.entry(cpu).or_default().push(placed.clone());

@@ -15,12 +15,9 @@ pub(super) fn pools(
     coming: Option<usize>,
 ) -> Vec<Pool> {
     let mut out = Vec::new();
-    let in_pools = node.pools.iter().fold(0u64, |sum, pool| {
-        sum.saturating_add(pool.total.saturating_mul(pool.size.0))
-    });
     let small = taken.memory_free.get(&node.id);
     if let Some(free) = small.filter(|_| host.memory_known && node.memory.0 > 0) {
-        let total = node.memory.0.saturating_sub(in_pools);
+        let total = node.small_memory().0;
         out.push(pool(None, total, free.0, node.id, guests, coming));
     }
     for it in node.pools.iter().filter(|pool| pool.total > 0) {

@@ -17,6 +17,7 @@ use crate::ledger::taken::{self, same_guest};
 use crate::ledger::{Holder, Taken};
 use crate::snapshot::Snapshot;
 use crate::status::{self, Status};
+use crate::types::guest_thread;
 use crate::types::ids::NodeId;
 use crate::types::idset::CpuSet;
 use crate::types::plan::{Placement, Plan};
@@ -161,11 +162,11 @@ fn planned(guest: &Guest, placement: &Placement) -> Guest {
     };
     let vcpus = placement.vcpus.iter();
     let mut threads: Vec<Thread> = vcpus
-        .map(|(id, cpus)| thread(format!("vcpu {id}"), cpus))
+        .map(|(id, cpus)| thread(guest_thread::Thread::Vcpu(*id).role(), cpus))
         .collect();
-    threads.push(thread("emulator".into(), &placement.emulator));
+    threads.push(thread(guest_thread::Thread::Emulator.role(), &placement.emulator));
     let iothreads = placement.iothreads.iter();
-    threads.extend(iothreads.map(|(id, cpus)| thread(format!("iothread {id}"), cpus)));
+    threads.extend(iothreads.map(|(id, cpus)| thread(guest_thread::Thread::Iothread(*id).role(), cpus)));
     let cells = placement.cells.iter().map(|cell| Uses {
         kib: cell.memory_kib,
         page_kib: placement.page_kib,

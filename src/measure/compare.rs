@@ -83,21 +83,15 @@ pub(crate) struct FigureCompared {
 
 /// Compares two measurements. Guests are the same by their UUIDs, or else by their names.
 pub(crate) fn compare(before: &Measurement, after: &Measurement) -> Comparison {
-    let of = |guest: &Guest, all: &Measurement| -> Option<Guest> {
-        let by_uuid = |other: &&Guest| !guest.uuid.is_empty() && other.uuid == guest.uuid;
-        let by_name = |other: &&Guest| other.name == guest.name;
-        let all = &all.guests;
-        all.iter()
-            .find(by_uuid)
-            .or_else(|| all.iter().find(by_name))
-            .cloned()
-    };
     let guests: Vec<GuestCompared> = after
         .guests
         .iter()
-        .map(|guest| compared(of(guest, before), guest))
+        .map(|guest| compared(same(guest, &before.guests), guest))
         .collect();
-    let missing = before.guests.iter().filter(|guest| of(guest, after).is_none());
+    let missing = before
+        .guests
+        .iter()
+        .filter(|guest| same(guest, &after.guests).is_none());
     let any = |verdict| guests.iter().any(|guest| guest.verdict == verdict);
     let order = [Verdict::Worse, Verdict::Better, Verdict::Same];
     Comparison {
@@ -112,8 +106,15 @@ pub(crate) fn compare(before: &Measurement, after: &Measurement) -> Comparison {
     }
 }
 
-fn compared(before: Option<Guest>, after: &Guest) -> GuestCompared {
-    let figures: Vec<FigureCompared> = match &before {
+/// Finds a guest among others.
+fn same<'m>(guest: &Guest, all: &'m [Guest]) -> Option<&'m Guest> {
+    let by_uuid = |other: &&Guest| !guest.uuid.is_empty() && other.uuid == guest.uuid;
+    let by_name = |other: &&Guest| other.name == guest.name;
+    all.iter().find(by_uuid).or_else(|| all.iter().find(by_name))
+}
+
+fn compared(before: Option<&Guest>, after: &Guest) -> GuestCompared {
+    let figures: Vec<FigureCompared> = match before {
         None => Vec::new(),
         Some(before) => Kind::ALL
             .into_iter()

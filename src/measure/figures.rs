@@ -8,6 +8,7 @@ use crate::measure::VERSION;
 use crate::measure::data::{Figure, Guest, Kind, Measurement, Other, Pages, Thread};
 use crate::measure::sampler::{Moment, Rest, Subject, Watched};
 use crate::measure::sums::{Seats, Sums};
+use crate::types::guest_thread::vcpu_of_role;
 
 /// Number of others that are named.
 const OTHERS: usize = 8;
@@ -108,7 +109,7 @@ fn guest(subject: &Subject, slices: &[&[Moment]], seats: &Seats, names: &BTreeMa
 }
 
 fn is_vcpu(thread: &Watched) -> bool {
-    thread.role.starts_with("vcpu ")
+    vcpu_of_role(&thread.role).is_some()
 }
 
 fn threads(thread: &Watched, sums: Sums) -> Thread {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::numa_maps::{self, ByNode};
 use crate::host::thread_counts::{self, Counts, Task, Tasks, Times};
+use crate::host::threads;
 use crate::hostfs::HostFs;
 use crate::measure::SLICES;
 use crate::status::Status;
@@ -176,7 +177,7 @@ impl<'r> Sampler<'r> {
                     "vhost" => thread.tid,
                     _ => subject.pid,
                 };
-                let folder = thread_counts::folder(pid, thread.tid);
+                let folder = threads::folder(pid, thread.tid);
                 if let Some(times) = thread_counts::times(self.root, &folder) {
                     moment.times.insert(thread.tid, times);
                 }

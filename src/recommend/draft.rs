@@ -105,7 +105,7 @@ impl Draft {
                 counts,
                 level,
                 device,
-                windows: facts::is_windows(definition),
+                windows: domain.is_windows(),
                 huge: memory || node_cpus.is_some_and(|cpus| domain.vcpus as usize > cpus),
                 why,
             }

@@ -71,9 +71,3 @@ pub(crate) fn has_device(definition: &Definition) -> bool {
     let mut devices = definition.domain.passthrough.iter();
     devices.any(|device| matches!(device, Passthrough::Pci(_) | Passthrough::Mdev(_)))
 }
-
-/// Returns whether a guest runs Windows, by its libosinfo id.
-pub(crate) fn is_windows(definition: &Definition) -> bool {
-    let id = &definition.domain.os_id;
-    id.starts_with("http://microsoft.com/win/")
-}

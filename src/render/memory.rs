@@ -43,12 +43,8 @@ pub(crate) fn of_node(
     if !host.memory_known || node.memory == KiB(0) {
         return None;
     }
-    let pools = node.pools.iter().fold(0u64, |sum, pool| {
-        sum.saturating_add(pool.total.saturating_mul(pool.size.0))
-    });
-    let total = node.memory.0.saturating_sub(pools);
     let small = placement.filter(|placement| placement.page_kib.is_none());
-    Some(Amounts::new(own(node, small), free, total))
+    Some(Amounts::new(own(node, small), free, node.small_memory().0))
 }
 
 /// Returns the amounts of a node's pool of one page size; `None` where it has none.

@@ -239,7 +239,7 @@ fn defined(view: &Snapshot, name: &str, text: &str) -> Option<Guest> {
     let request = parsed.domain.request.as_deref();
     running::asks(&mut guest.notes, word, request, profile);
     guest.notes.extend(running::not_followed(&selected));
-    if overwritten::is_noted(&view.root, &parsed.domain.uuid, &digest::of(text)) {
+    if overwritten::is_noted(&view.root, &parsed.domain.uuid, || digest::of(text)) {
         let text =
             "changed in the moment in which virtfit defined it, look whether that change is still there";
         let command = format!("virsh dumpxml --inactive {word}");

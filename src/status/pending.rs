@@ -176,16 +176,20 @@ pub(crate) fn inactive(view: &Snapshot, text: &str, guest: &GuestXml, claims: &C
 /// Returns the reason for which a guest does not start until it has the pins and the memory of the
 /// `tuned` XML.
 fn cannot_start(view: &Snapshot, tuned: &str, guest: &GuestXml, taken: &Taken) -> Option<Start> {
-    let tuned = GuestXml::parse(tuned).ok()?;
-    let dead = claims::dead_pins(&view.host, &guest.domain);
-    if !dead.is_empty() && claims::dead_pins(&view.host, &tuned.domain).is_empty() {
-        return Some(Start::CpusUnusable { cpus: dead });
-    }
     let lacks_pages = |guest: &GuestXml| {
         let own = OwnClaims::of(view, guest);
         !claims::pages_are_there(guest, &own, taken)
     };
-    (guest.own_pages && lacks_pages(guest) && !lacks_pages(&tuned)).then_some(Start::PagesNotFree)
+    let dead = claims::dead_pins(&view.host, &guest.domain);
+    let lacks = guest.own_pages && lacks_pages(guest);
+    if dead.is_empty() && !lacks {
+        return None;
+    }
+    let tuned = GuestXml::parse(tuned).ok()?;
+    if !dead.is_empty() && claims::dead_pins(&view.host, &tuned.domain).is_empty() {
+        return Some(Start::CpusUnusable { cpus: dead });
+    }
+    (lacks && !lacks_pages(&tuned)).then_some(Start::PagesNotFree)
 }
 
 /// Returns the note that `virtfit apply` would change a definition.

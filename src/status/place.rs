@@ -23,7 +23,7 @@ use crate::types::guest_word::guest_word;
 use crate::types::ids::VcpuId;
 use crate::types::idset::{CpuSet, VcpuSet};
 use crate::types::plan::Scope;
-use crate::types::plural::cpus;
+use crate::types::plural::{cpus, is_or_are};
 use crate::types::reason::Reason;
 
 /// Running guest to be compared.
@@ -254,12 +254,8 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
         return Some(Note::new(Code::Observe, text).wrong());
     }
     if !wanted.is_empty() && live.waits_for_start {
-        // vCPUs with a CPU that is there are not what is wrong.
-        let dead = now.difference(&place.view.host.online);
-        let runs = match dead.is_empty() {
-            true => format!("floats on {}, as it was started", cpus(&now)),
-            false => offline(&dead),
-        };
+        let runs =
+            offline(place, &now).unwrap_or_else(|| format!("floats on {}, as it was started", cpus(&now)));
         let text = format!(
             "not pinned: {runs}, and could be on {}{}",
             cpus(&wanted),
@@ -275,11 +271,7 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
             true => "are to be on",
             false => "could have",
         };
-        let dead = now.difference(&place.view.host.online);
-        let runs = match dead.is_empty() {
-            true => format!("may run on {}", cpus(&now)),
-            false => offline(&dead),
-        };
+        let runs = offline(place, &now).unwrap_or_else(|| format!("may run on {}", cpus(&now)));
         let text = format!("not pinned: its vCPUs {verb} {}, and {runs}", cpus(&wanted));
         return Some(Note::new(Code::NotPinned, text));
     }
@@ -303,18 +295,19 @@ fn why(place: &Place<'_>, floating: &CpuSet) -> Option<Note> {
 
 /// Returns words for CPUs that vCPUs are pinned to: those that are offline carry none.
 fn on_now(place: &Place<'_>, floating: &CpuSet) -> String {
-    let dead = floating.difference(&place.view.host.online);
-    let alive = floating.difference(&dead);
-    match (alive.is_empty(), dead.is_empty()) {
-        (_, true) => format!("floats on {}", cpus(floating)),
-        (true, false) => offline(&dead),
-        (false, false) => format!("floats on {}, and {}", cpus(&alive), offline(&dead)),
+    let alive = floating.intersection(&place.view.host.online);
+    match offline(place, floating) {
+        None => format!("floats on {}", cpus(floating)),
+        Some(dead) if alive.is_empty() => dead,
+        Some(dead) => format!("floats on {}, and {dead}", cpus(&alive)),
     }
 }
 
-fn offline(dead: &CpuSet) -> String {
-    let verb = if dead.len() == 1 { "is" } else { "are" };
-    format!("its {} {verb} offline", cpus(dead))
+/// Names those of these CPUs that are offline: vCPUs on the others are not what is wrong. `None`
+/// where all are online.
+fn offline(place: &Place<'_>, all: &CpuSet) -> Option<String> {
+    let dead = all.difference(&place.view.host.online);
+    (!dead.is_empty()).then(|| format!("its {} {} offline", cpus(&dead), is_or_are(dead.len())))
 }
 
 /// Returns the advice to start the guest again, unless a pending note gives it.

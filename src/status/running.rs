@@ -24,6 +24,7 @@ use crate::status::place;
 use crate::status::place::Place;
 use crate::status::threads;
 use crate::status::{Device, Guest, Thread, pending, too_much_memory};
+use crate::types::guest_thread::vcpu_of_role;
 use crate::types::guest_word::guest_word;
 use crate::types::ids::NodeId;
 use crate::types::idset::{CpuSet, NodeSet};
@@ -67,7 +68,11 @@ pub(crate) fn guest(look_at: &Look<'_>, status: &str, running: &Running, definit
         0 => Vec::new(),
         pid => threads::look(view, running, pid, look_at.vhost),
     };
-    let vcpus = || threads.iter().filter(|thread| thread.role.starts_with("vcpu "));
+    let vcpus = || {
+        threads
+            .iter()
+            .filter(|thread| vcpu_of_role(&thread.role).is_some())
+    };
     let realtime = vcpus().find(|thread| matches!(thread.scheduler.as_str(), "fifo" | "rr"));
     let mut guest = Guest {
         name: domain.name.clone(),

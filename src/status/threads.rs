@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::host::thread_names;
 use crate::host::threads::{self, ProcThread};
+use crate::ledger::guest_xml::is_slot;
 use crate::ledger::live_pins;
 use crate::ledger::running::Running;
 use crate::policy::cpu_sets;
@@ -28,12 +29,7 @@ pub(crate) fn look(view: &Snapshot, running: &Running, pid: u32, vhost: &[(u32, 
         let online = expected.intersection(&view.host.online);
         let wrong = (!running.starting && !online.is_empty() && !found.allowed.is_subset(&expected))
             .then(|| elsewhere(&found, &expected));
-        let role = match own {
-            live_pins::Thread::Vcpu(id) => format!("vcpu {id}"),
-            live_pins::Thread::Emulator => "emulator".into(),
-            live_pins::Thread::Iothread(id) => format!("iothread {id}"),
-        };
-        out.push(thread(found, role, expected, wrong));
+        out.push(thread(found, own.role(), expected, wrong));
     }
     // Kernel threads outside of QEMU have no pins, so they count by where they ran last.
     let emulator = running.allowed(live_pins::Thread::Emulator);
@@ -68,8 +64,7 @@ pub(crate) fn may_run(
         let usable = cpu_sets::usable(&view.host);
         let mask = |thread| running.allowed(thread).unwrap_or(&usable).clone();
         // No thread is behind an empty slot.
-        let empty = &running.domain().empty_slots;
-        let is_slot = |thread: &live_pins::Thread| matches!(thread, live_pins::Thread::Vcpu(vcpu) if empty.contains(*vcpu));
+        let is_slot = |thread: &live_pins::Thread| is_slot(running.domain(), &thread.target());
         let threads = running.threads().into_iter().filter(|thread| !is_slot(thread));
         all.extend(threads.map(|thread| (thread, mask(thread))));
     }

@@ -91,7 +91,7 @@ impl Definitions {
         let stored = DefinitionFile::read(root, name).ok().flatten();
         // A change that a define of virtfit's followed may be lost, and goes on being so when
         // virtfit defines the guest again.
-        let mut lost = overwritten::is_noted(root, &domain.uuid, &definition.digest);
+        let mut lost = overwritten::is_noted(root, &domain.uuid, || definition.digest.clone());
         let written = of_file(&changes, name);
         if written.iter().filter(|written| **written).count() > 1 {
             let is_ours =
@@ -395,7 +395,7 @@ mod tests {
             assert_eq!(got, next, "{what}");
             assert_eq!(definitions.seen.get(uuid).is_some(), ours, "{what}");
             let digest = DefinitionFile::read(&root, "a").unwrap().unwrap().digest;
-            assert_eq!(overwritten::is_noted(&root, uuid, &digest), lost, "{what}");
+            assert_eq!(overwritten::is_noted(&root, uuid, || digest), lost, "{what}");
         }
     }
 

@@ -198,7 +198,7 @@ pub(crate) fn masks(guest: &GuestXml, numad: Option<&CpuSet>) -> Masks {
 }
 
 /// Returns whether a target is the pin of an empty vCPU slot, behind which no thread is.
-fn is_slot(domain: &Domain, target: &Target) -> bool {
+pub(crate) fn is_slot(domain: &Domain, target: &Target) -> bool {
     matches!(target, Target::VcpuPin(vcpu) if domain.empty_slots.contains(*vcpu))
 }
 

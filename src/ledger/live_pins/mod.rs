@@ -121,6 +121,13 @@ impl Record for Pinned {
     }
 }
 
+impl Mask {
+    /// Returns whether virtfit set the thread to these CPUs, last or before that.
+    pub(crate) fn is_or_was(&self, pin: &CpuSet) -> bool {
+        self.cpus == *pin || self.before.as_ref() == Some(pin)
+    }
+}
+
 impl Pinned {
     /// Makes a record without threads.
     pub(crate) fn new(uuid: &str, name: &str, pid: u32) -> Self {
@@ -141,8 +148,7 @@ impl Pinned {
 
     /// Returns whether this pin of the thread is one that virtfit set.
     pub(crate) fn wrote(&self, thread: Thread, pin: &CpuSet) -> bool {
-        self.mask(thread)
-            .is_some_and(|mask| mask.cpus == *pin || mask.before.as_ref() == Some(pin))
+        self.mask(thread).is_some_and(|mask| mask.is_or_was(pin))
     }
 
     /// Records that the thread gets the mask `cpus` while its live XML says `now`; `first` is kept

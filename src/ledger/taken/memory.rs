@@ -150,7 +150,7 @@ pub(super) fn memory_free(
     let room: BTreeMap<NodeId, u64> = host
         .nodes
         .iter()
-        .map(|node| (node.id, small_memory(node)))
+        .map(|node| (node.id, node.small_memory().0))
         .collect();
     let mut used: BTreeMap<NodeId, u64> = BTreeMap::new();
     let small = others
@@ -179,7 +179,11 @@ pub(super) fn memory_free(
         .map(|node| {
             let reserved = host_policy.reserved_memory.on_node(node.memory).0;
             let used = used.get(&node.id).copied().unwrap_or(0);
-            let free = small_memory(node).saturating_sub(used).saturating_sub(reserved);
+            let free = node
+                .small_memory()
+                .0
+                .saturating_sub(used)
+                .saturating_sub(reserved);
             (node.id, KiB(free))
         })
         .collect()
@@ -200,14 +204,6 @@ pub(super) fn memory_of(others: &[&Holder]) -> Vec<(String, KiB)> {
         .collect();
     all.sort_by(|(a, more), (b, less)| less.cmp(more).then_with(|| a.cmp(b)));
     all
-}
-
-/// Returns a node's memory outside its huge-page pools, in KiB.
-fn small_memory(node: &Node) -> u64 {
-    let pools = node.pools.iter().fold(0u64, |sum, pool| {
-        sum.saturating_add(pool.total.saturating_mul(pool.size.0))
-    });
-    node.memory.0.saturating_sub(pools)
 }
 
 /// Counts the pages of one size in the pieces of memory that `counts` picks.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::map::{Cpu, Guest, Picture, Role};
 use crate::render::layout::Paint;
 use crate::render::map::cpus;
+use crate::types::guest_thread::vcpu_of_role;
 
 /// Sign of one CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +128,7 @@ fn of_threads(cpu: &Cpu, picture: &Picture) -> Option<Sign> {
     let vcpus = || {
         cpu.threads
             .iter()
-            .filter(|thread| thread.role.starts_with("vcpu "))
+            .filter(|thread| vcpu_of_role(&thread.role).is_some())
     };
     let others = || cpu.threads.iter().filter(|_| cpu.role != Role::Housekeeping);
     let first = vcpus().next().or_else(|| others().next())?;

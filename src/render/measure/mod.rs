@@ -6,6 +6,7 @@ use crate::measure::{Comparison, Figure, Guest, Kind, Measurement, Other, Thread
 use crate::render::Style;
 use crate::render::escape::clean;
 use crate::render::layout::{Line, Paint, cut, finish, paragraph, width};
+use crate::types::guest_thread::vcpu_of_role;
 use crate::types::ids::KiB;
 use crate::types::idset::CpuSet;
 use crate::types::plural::counted;
@@ -115,7 +116,7 @@ fn roles(threads: &[Thread]) -> Vec<Thread> {
         }
     }
     // vCPUs come first, by number.
-    let number = |role: &str| role.strip_prefix("vcpu ")?.parse::<u32>().ok();
+    let number = |role: &str| vcpu_of_role(role)?.parse::<u32>().ok();
     out.sort_by_key(|row| number(&row.role).map_or((1, 0), |number| (0, number)));
     out
 }
@@ -125,7 +126,7 @@ fn whole(guest: &Guest, seconds: f64) -> [String; 8] {
     let vcpus = guest
         .threads
         .iter()
-        .filter(|thread| thread.role.starts_with("vcpu "));
+        .filter(|thread| vcpu_of_role(&thread.role).is_some());
     let ran: f64 = vcpus.clone().map(|thread| thread.run_ns as f64).sum();
     let shown = |kind| value(kind, of(guest, kind));
     [
@@ -172,7 +173,7 @@ fn others(guest: &Guest, seconds: f64) -> Vec<String> {
     let vcpus = guest
         .threads
         .iter()
-        .filter(|thread| thread.role.starts_with("vcpu "));
+        .filter(|thread| vcpu_of_role(&thread.role).is_some());
     vcpus.for_each(|thread| cpus.extend_from(&thread.cpus));
     let share = |other: &Other| other.run_ns as f64 / 1e7 / seconds / cpus.len() as f64;
     let word = |other: &Other| {
